@@ -1,0 +1,41 @@
+# Two commands matter: `make demo` and `make test`. Each sets up what it needs.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SOURCES := src tests benchmarks
+
+.PHONY: demo setup test check bench clean
+
+demo: $(VENV)/.installed
+	$(BIN)/bedside demo -o demo-output
+
+setup: $(VENV)/.installed
+
+# The plain install: no torch.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet -c constraints.txt -e .
+	touch $@
+
+# torch comes first, pinned: see constraints.txt.
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) install --quiet -c constraints.txt torch
+	$(PIP) install --quiet -c constraints.txt -e ".[onnx,train,dev]"
+	touch $@
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tests/check_file_sizes.py
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/network_latency.py
+
+clean:
+	rm -rf $(VENV) build demo-output

@@ -1,0 +1,71 @@
+"""Every error that bedside raises on purpose, drawn as a tree.
+
+Each one also inherits the builtin a caller would expect, and carries the exit code that
+the command line ends with: 2 wrong use, 3 bad input, 4 a missing backend.
+"""
+
+
+class BedsideError(Exception):
+    """Something that a person can act on: what is wrong, what was expected, what to do.
+
+    Attributes:
+        exit_code: What the command line returns when this error ends it.
+    """
+
+    exit_code = 1
+
+
+class UsageError(BedsideError, ValueError):
+    """An argument or an option that cannot mean anything."""
+
+    exit_code = 2
+
+
+class OutputError(UsageError, OSError):
+    """A result that cannot be written where it was asked for."""
+
+
+class BackendError(BedsideError, RuntimeError):
+    """A runtime or an optional package that is needed and is not here."""
+
+    exit_code = 4
+
+
+class InputError(BedsideError, ValueError):
+    """Input that is refused; the base of everything below."""
+
+    exit_code = 3
+
+
+class FormatError(InputError):
+    """A file that is not what its name, header or place says it is."""
+
+
+class GeometryError(InputError):
+    """An image whose place or scale cannot be trusted."""
+
+
+class ModalityError(InputError):
+    """A sound image of the wrong kind for this bundle."""
+
+
+class SpecError(InputError):
+    """A recipe or a specification that does not say what it must."""
+
+
+class BundleError(InputError):
+    """A bundle that is damaged, of another schema version, or not to be trusted."""
+
+
+class DataError(InputError):
+    """A data set with a case that does not fit its own layout or labels."""
+
+
+class SplitError(DataError):
+    """A split in which one patient stands on both sides."""
+
+
+class ExportError(BedsideError, RuntimeError):
+    """An exported graph that does not do what the model did, and is not written."""
+
+    exit_code = 3
