@@ -1,0 +1,62 @@
+"""What a deployment is and how it is made, as data: frozen, typed, strictly read."""
+
+from bedside.spec.card import DISCLAIMER, Card, Interval, PrecisionResult, StructureResult
+from bedside.spec.deployment import (
+    SCHEMA_VERSION,
+    Code,
+    DeploymentSpec,
+    InputSpec,
+    Label,
+    LevelSpec,
+    ModelSpec,
+)
+from bedside.spec.reading import from_mapping, to_mapping
+from bedside.spec.recipe import (
+    AugmentSpec,
+    BuildSpec,
+    DataSpec,
+    Recipe,
+    TrainingSpec,
+    read_recipe,
+)
+from bedside.spec.steps import (
+    CropFan,
+    FillHoles,
+    Fit,
+    Grey,
+    KeepLargest,
+    PostprocessStep,
+    PreprocessStep,
+    ScalePercentile,
+)
+
+__all__ = [
+    "DISCLAIMER",
+    "SCHEMA_VERSION",
+    "AugmentSpec",
+    "BuildSpec",
+    "Card",
+    "Code",
+    "CropFan",
+    "DataSpec",
+    "DeploymentSpec",
+    "FillHoles",
+    "Fit",
+    "Grey",
+    "InputSpec",
+    "Interval",
+    "KeepLargest",
+    "Label",
+    "LevelSpec",
+    "ModelSpec",
+    "PostprocessStep",
+    "PrecisionResult",
+    "PreprocessStep",
+    "Recipe",
+    "ScalePercentile",
+    "StructureResult",
+    "TrainingSpec",
+    "from_mapping",
+    "read_recipe",
+    "to_mapping",
+]

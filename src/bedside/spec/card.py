@@ -1,0 +1,99 @@
+"""The model card: where a bundle comes from, how well it does, and what it is not for."""
+
+from dataclasses import dataclass
+
+DISCLAIMER = "Research use only. Not a medical device. Not for diagnosis or treatment."
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over cases and its 95 % bootstrap interval; None where it cannot be known.
+
+    Attributes:
+        mean: Mean over cases.
+        low: Lower end.
+        high: Upper end.
+    """
+
+    mean: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class StructureResult:
+    """How well one structure is segmented.
+
+    Attributes:
+        name: The label's name.
+        dice: Dice coefficient.
+        iou: Intersection over union.
+        asd_mm: Average symmetric surface distance in mm.
+        hd95_mm: 95th percentile of the Hausdorff distance in mm.
+        hd_mm: Hausdorff distance in mm.
+    """
+
+    name: str
+    dice: Interval
+    iou: Interval
+    asd_mm: Interval
+    hd95_mm: Interval
+    hd_mm: Interval
+
+
+@dataclass(frozen=True)
+class PrecisionResult:
+    """What a graph in one precision keeps of the accuracy of f32.
+
+    Attributes:
+        precision: "f32", "bf16" or "int8".
+        dice: Mean validation Dice of each structure, in the order of the labels.
+        max_drop: Largest loss of any structure against f32; negative is a gain.
+        passed: Whether `max_drop` is within the recipe's bound.
+    """
+
+    precision: str
+    dice: tuple[float, ...]
+    max_drop: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Card:
+    """The model card.
+
+    Attributes:
+        data: Name of the data set.
+        source: Its citation.
+        license: Terms that data and weights come under.
+        patients: Number of patients for (training, validation, test).
+        test_cases: Number of images that `structures` is taken over.
+        structures: Accuracy on the test patients, at the input's own resolution.
+        precisions: What each precision keeps, on the validation patients.
+        parameters: Number of weights.
+        gmac: Multiply-accumulates of one input, in 1e9.
+        seed: Seed of the training.
+        epochs: Passes over the data.
+        commit: Revision of the code that trained it.
+        created: Date of the build, ISO 8601.
+        untrained: True for random weights, made to measure cost only.
+        limits: What is known to go wrong, in sentences.
+        disclaimer: What it is not for.
+    """
+
+    data: str
+    source: str
+    license: str
+    patients: tuple[int, int, int]
+    test_cases: int
+    structures: tuple[StructureResult, ...]
+    precisions: tuple[PrecisionResult, ...]
+    parameters: int
+    gmac: float
+    seed: int
+    epochs: int
+    commit: str
+    created: str
+    untrained: bool = False
+    limits: tuple[str, ...] = ()
+    disclaimer: str = DISCLAIMER

@@ -1,0 +1,157 @@
+"""All that a deployment needs to know, in frozen dataclasses; travels inside the bundle."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bedside.errors import SpecError
+from bedside.spec.steps import PostprocessStep, PreprocessStep
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Code:
+    """A coded concept, as DICOM writes it.
+
+    Attributes:
+        value: Code value, such as "87878005".
+        scheme: Coding scheme designator, such as "SCT".
+        meaning: The concept in words.
+    """
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Label:
+    """One structure that the model draws.
+
+    Attributes:
+        value: Its number in label maps and its channel in the logits; at least 1.
+        name: Short name, unique, such as "LV cavity".
+        color: (red, green, blue), each 0-255.
+        category: DICOM segmented property category.
+        type: DICOM segmented property type.
+    """
+
+    value: int
+    name: str
+    color: tuple[int, int, int]
+    category: Code
+    type: Code
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What the network takes.
+
+    Attributes:
+        modality: DICOM's word, such as "US".
+        channels: Number of channels after preprocessing.
+        size_px: (height, width) of the network's input.
+        view: What the image must show, in words.
+    """
+
+    modality: str
+    channels: int
+    size_px: tuple[int, int]
+    view: str = ""
+
+
+@dataclass(frozen=True)
+class LevelSpec:
+    """One level of the network.
+
+    Attributes:
+        block: "conv" for inverted residuals, "window" for window attention.
+        channels: Width of the level.
+        depth: Number of blocks.
+        num_heads: Query heads; keys and values have one shared head.
+        head_dim: Channels of a head.
+        window: Window size in tokens.
+        exchange: Whether pooled window tokens attend to each other.
+        mlp_ratio: Hidden width of a block's MLP (or inverted residual) over its width.
+    """
+
+    block: Literal["conv", "window"]
+    channels: int
+    depth: int
+    num_heads: int = 4
+    head_dim: int = 16
+    window: int = 8
+    exchange: bool = True
+    mlp_ratio: int = 2
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A network; `bedside.models.create` builds it.
+
+    Attributes:
+        architecture: Name in the table of models.
+        in_channels: Channels of the input tensor.
+        num_classes: Channels of the logits, background included.
+        levels: From fine to coarse; the first works at stride 4, and each further one at
+            twice the stride.
+        stem_channels: Width between the two halvings of the stem.
+        decoder_channels: Width of the fusion decoder.
+        logit_stride: Stride of the logits.
+    """
+
+    architecture: str
+    in_channels: int
+    num_classes: int
+    levels: tuple[LevelSpec, ...]
+    stem_channels: int = 16
+    decoder_channels: int = 32
+    logit_stride: Literal[1, 2, 4] = 2
+
+
+@dataclass(frozen=True)
+class DeploymentSpec:
+    """Everything that turns an image into labels, but the weights.
+
+    Attributes:
+        name: Name of the bundle, such as "camus-4ch".
+        version: Version of the bundle.
+        task: What it segments, in one line.
+        input: What the network takes.
+        labels: The structures, background left out.
+        preprocess: Steps from decoded frame to tensor, in order.
+        model: The network.
+        postprocess: Steps from label map to label map on the source grid, in order.
+    """
+
+    name: str
+    version: str
+    task: str
+    input: InputSpec
+    labels: tuple[Label, ...]
+    preprocess: tuple[PreprocessStep, ...]
+    model: ModelSpec
+    postprocess: tuple[PostprocessStep, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse parts that do not fit together.
+
+        Raises:
+            SpecError: If label values are not 1, 2, ..., names repeat, or the network's
+                channels are not those of input and labels.
+        """
+        values = [label.value for label in self.labels]
+        if values != list(range(1, len(values) + 1)):
+            raise SpecError(f"label values must be 1, 2, 3, ... in order, not {values}.")
+        if len({label.name for label in self.labels}) != len(values):
+            raise SpecError("two labels have the same name.")
+        if self.model.num_classes != len(values) + 1:
+            raise SpecError(
+                f"model.num_classes is {self.model.num_classes}; "
+                f"{len(values)} labels and background make {len(values) + 1}."
+            )
+        if self.model.in_channels != self.input.channels:
+            raise SpecError(
+                f"model.in_channels is {self.model.in_channels}, "
+                f"input.channels is {self.input.channels}; they must be equal."
+            )

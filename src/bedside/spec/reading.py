@@ -1,0 +1,154 @@
+"""Settings to and from plain mappings, strictly: a typing error is named, never ignored."""
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bedside.errors import SpecError
+
+Settings = TypeVar("Settings")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file as a mapping.
+
+    Raises:
+        SpecError: If the file is missing or is not TOML.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise SpecError(f"cannot read {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path} is not TOML: {error}.") from error
+
+
+def from_mapping(kind: type[Settings], mapping: Any, where: str = "") -> Settings:
+    """Build a settings dataclass out of a mapping, checking every key and type.
+
+    A union of dataclasses is told apart by their `step` field. Lists become tuples.
+
+    Args:
+        kind: The frozen dataclass to build.
+        mapping: Keys and values, as TOML or JSON gives them.
+        where: Place of the mapping in its file, for the error.
+
+    Raises:
+        SpecError: If a key is unknown (the nearest one is named), missing, or of the
+            wrong type, or if the dataclass refuses its values.
+
+    Example:
+        >>> from bedside.spec.deployment import Code
+        >>> from_mapping(Code, {"value": "1", "scheme": "SCT", "meening": "x"})
+        Traceback (most recent call last):
+        bedside.errors.SpecError: unknown key "meening". Did you mean "meaning"?
+    """
+    if not isinstance(mapping, Mapping):
+        raise SpecError(f"{where or 'the file'} must be a table, not {mapping!r}.")
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}  # type: ignore[arg-type]
+    for key in mapping:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.0)
+            raise SpecError(f'unknown key "{_join(where, key)}". Did you mean "{near[0]}"?')
+    values = {}
+    for name, field in fields.items():
+        if name in mapping:
+            values[name] = _convert(hints[name], mapping[name], _join(where, name))
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise SpecError(f'missing key "{_join(where, name)}" ({_show(hints[name])}).')
+    try:
+        return kind(**values)
+    except SpecError as error:
+        raise SpecError(f"{where}: {error}" if where else str(error)) from error
+
+
+def to_mapping(settings: Any) -> Any:
+    """Turn settings into mappings, lists and plain values that JSON holds; the way back."""
+    if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
+        return {
+            field.name: to_mapping(getattr(settings, field.name))
+            for field in dataclasses.fields(settings)
+        }
+    if isinstance(settings, tuple | list):
+        return [to_mapping(item) for item in settings]
+    if isinstance(settings, Mapping):
+        return {str(key): to_mapping(value) for key, value in settings.items()}
+    return settings
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """Check `value` against one type hint, building what it asks for."""
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        if value not in typing.get_args(hint):
+            choices = ", ".join(repr(choice) for choice in typing.get_args(hint))
+            raise SpecError(f"{where} is {value!r}; choose one of {choices}.")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(typing.get_args(hint), value, where)
+    if origin is tuple:
+        return _convert_tuple(typing.get_args(hint), value, where)
+    if origin in (dict, Mapping):
+        return dict(value)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return from_mapping(hint, value, where)
+    if hint is Any:
+        return value
+    return _convert_plain(hint, value, where)
+
+
+def _convert_plain(hint: Any, value: Any, where: str) -> Any:
+    """Check a number, a string or a truth value; only an int may stand for a float."""
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, bool) != (hint is bool) or not isinstance(value, hint):
+        raise SpecError(f"{where} is {value!r}; expected {_show(hint)}.")
+    return value
+
+
+def _convert_union(choices: tuple[Any, ...], value: Any, where: str) -> Any:
+    """Convert to the one member that fits: None, a dataclass by its step, or a plain type."""
+    if value is None and type(None) in choices:
+        return None
+    stepped = {choice.step: choice for choice in choices if hasattr(choice, "step")}
+    if stepped:
+        step = value.get("step") if isinstance(value, Mapping) else None
+        if step not in stepped:
+            raise SpecError(f"{where}.step is {step!r}; choose one of {', '.join(stepped)}.")
+        return from_mapping(stepped[step], value, where)
+    remaining = [choice for choice in choices if choice is not type(None)]
+    if len(remaining) == 1:
+        return _convert(remaining[0], value, where)
+    for choice in remaining:
+        try:
+            return _convert(choice, value, where)
+        except SpecError:
+            continue
+    raise SpecError(f"{where} is {value!r}; expected {' or '.join(map(_show, remaining))}.")
+
+
+def _convert_tuple(items: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    """Convert a list, of any length where the hint ends in an ellipsis."""
+    if not isinstance(value, list | tuple):
+        raise SpecError(f"{where} is {value!r}; expected a list.")
+    if len(items) == 2 and items[1] is Ellipsis:
+        items = (items[0],) * len(value)
+    if len(items) != len(value):
+        raise SpecError(f"{where} has {len(value)} entries; expected {len(items)}.")
+    pairs = enumerate(zip(items, value, strict=True))
+    return tuple(_convert(item, entry, f"{where}[{i}]") for i, (item, entry) in pairs)
+
+
+def _join(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else str(name)
+
+
+def _show(hint: Any) -> str:
+    return getattr(hint, "__name__", str(hint))

@@ -1,0 +1,154 @@
+"""A recipe: the deployment to be made, and how to train it, as data."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bedside.errors import SpecError
+from bedside.spec.deployment import SCHEMA_VERSION, DeploymentSpec
+from bedside.spec.reading import from_mapping, read_toml
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """The data set.
+
+    Attributes:
+        name: What it is called.
+        layout: How its folder is laid out; a key of the table of layouts.
+        path: Folder, relative to where the command runs; `--data` overrides it.
+        source: Citation.
+        license: Terms that the data, and what is trained on it, come under.
+        split: Parts for training, validation and test, by patient.
+        split_seed: Seed of the split.
+    """
+
+    name: str
+    layout: str
+    path: str
+    source: str
+    license: str
+    split: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    split_seed: int = 0
+
+
+@dataclass(frozen=True)
+class AugmentSpec:
+    """How training images are varied. Ranges are (low, high), drawn evenly.
+
+    Attributes:
+        rotate_deg: Largest rotation either way.
+        log2_scale: Range of the binary logarithm of the scale.
+        log2_aspect: Largest binary logarithm of a stretch along one axis, either way.
+        shift: Largest shift, as a fraction of the image.
+        flip: Probability of a left-right mirror.
+        gamma_log2: Range of the binary logarithm of gamma.
+        gain: Range of a factor on intensities.
+        depth_gain: Largest change of gain from the top to the bottom, either way.
+        speckle: Largest standard deviation of multiplied noise.
+        blur_px: Largest standard deviation of a Gaussian blur.
+        fan_cut: Probability that the sector is narrowed, or its near or far end cut.
+        compress: Probability of JPEG compression.
+    """
+
+    rotate_deg: float = 20.0
+    log2_scale: tuple[float, float] = (-0.4, 0.3)
+    log2_aspect: float = 0.15
+    shift: float = 0.08
+    flip: float = 0.0
+    gamma_log2: tuple[float, float] = (-0.7, 0.9)
+    gain: tuple[float, float] = (0.6, 1.3)
+    depth_gain: float = 0.4
+    speckle: float = 0.2
+    blur_px: float = 1.2
+    fan_cut: float = 0.3
+    compress: float = 0.2
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """How the network is trained.
+
+    Attributes:
+        epochs: Passes over the training cases.
+        batch_size: Images a step.
+        learning_rate: Peak of the one-cycle schedule.
+        weight_decay: AdamW's.
+        warmup: Part of the steps in which the rate rises.
+        ema_decay: Decay a step of the averaged weights that are kept; 0 for none.
+        dice_weight: Weight of the soft Dice loss.
+        ce_weight: Weight of the cross-entropy.
+        grad_clip: Largest norm of the gradient.
+        seed: Seed of weights, order and augmentation.
+        validate_every: Epochs between validations.
+    """
+
+    epochs: int = 60
+    batch_size: int = 16
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    ema_decay: float = 0.998
+    dice_weight: float = 1.0
+    ce_weight: float = 1.0
+    grad_clip: float = 1.0
+    seed: int = 0
+    validate_every: int = 5
+
+
+@dataclass(frozen=True)
+class BuildSpec:
+    """How a finished run becomes a bundle.
+
+    Attributes:
+        int8: Whether a graph in 8 bits is added, if it passes `max_dice_drop`.
+        calibration_images: Training images that its ranges are read from.
+        max_dice_drop: Largest loss of any structure's validation Dice against f32.
+    """
+
+    int8: bool = True
+    calibration_images: int = 128
+    max_dice_drop: float = 0.005
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model for a data set.
+
+    Attributes:
+        schema_version: Version of this layout of settings.
+        deployment: What is to be made.
+        data: What it learns from.
+        augment: How its images are varied.
+        training: How it learns.
+        build: How it becomes a bundle.
+    """
+
+    schema_version: int
+    deployment: DeploymentSpec
+    data: DataSpec
+    augment: AugmentSpec = field(default_factory=AugmentSpec)
+    training: TrainingSpec = field(default_factory=TrainingSpec)
+    build: BuildSpec = field(default_factory=BuildSpec)
+
+    def __post_init__(self) -> None:
+        """Refuse a version that this code does not know.
+
+        Raises:
+            SpecError: If it is another one.
+        """
+        if self.schema_version != SCHEMA_VERSION:
+            raise SpecError(
+                f"schema_version is {self.schema_version}; this bedside reads {SCHEMA_VERSION}."
+            )
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        SpecError: If it is missing, is not TOML, or says something that no setting means.
+    """
+    try:
+        return from_mapping(Recipe, read_toml(path))
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from error

@@ -1,0 +1,103 @@
+"""The steps of the pipeline as data: what is done, in which order, with which numbers."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bedside.errors import SpecError
+
+
+@dataclass(frozen=True)
+class Grey:
+    """Turn colour into luminance (ITU-R BT.601); a grey frame passes unchanged.
+
+    Attributes:
+        max_colour: Share of pixels with strong colour above which a frame is refused as
+            a colour photograph, in [0, 1].
+    """
+
+    step: Literal["grey"] = "grey"
+    max_colour: float = 0.35
+
+
+@dataclass(frozen=True)
+class CropFan:
+    """Cut out the ultrasound sector, and blank what is drawn around it.
+
+    Attributes:
+        floor: Luminance in [0, 255] that a pixel must pass to count as insonified.
+        margin: Border kept around the sector, as a fraction of its larger side.
+    """
+
+    step: Literal["crop_fan"] = "crop_fan"
+    floor: float = 4.0
+    margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Scale to fit the network's input, always at one aspect ratio, centred on black.
+
+    Attributes:
+        stretch: Rows are stretched by this factor against columns, the same for every
+            image, so that shapes stay comparable while wide images fill a square input.
+    """
+
+    step: Literal["fit"] = "fit"
+    stretch: float = 1.0
+
+
+@dataclass(frozen=True)
+class ScalePercentile:
+    """Map intensities linearly so that the given percentiles become 0 and 1, and clip.
+
+    Only pixels above zero count, so that the black around the image has no say.
+
+    Attributes:
+        low: Percentile that becomes 0, in [0, 100).
+        high: Percentile that becomes 1, in (low, 100].
+        max_gain: Largest factor that intensities in [0, 1] are multiplied with.
+    """
+
+    step: Literal["scale_percentile"] = "scale_percentile"
+    low: float = 0.0
+    high: float = 99.5
+    max_gain: float = 8.0
+
+    def __post_init__(self) -> None:
+        """Refuse percentiles that are out of order.
+
+        Raises:
+            SpecError: Unless 0 <= low < high <= 100.
+        """
+        if not 0 <= self.low < self.high <= 100:
+            raise SpecError(f"low {self.low} and high {self.high}: need 0 <= low < high <= 100.")
+
+
+PreprocessStep = Grey | CropFan | Fit | ScalePercentile
+
+
+@dataclass(frozen=True)
+class KeepLargest:
+    """Keep the largest connected component (8-connected) of each label named.
+
+    Attributes:
+        labels: Label values; every label if empty.
+    """
+
+    step: Literal["keep_largest"] = "keep_largest"
+    labels: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class FillHoles:
+    """Fill background enclosed by one label with that label.
+
+    Attributes:
+        labels: Label values; every label if empty.
+    """
+
+    step: Literal["fill_holes"] = "fill_holes"
+    labels: tuple[int, ...] = ()
+
+
+PostprocessStep = KeepLargest | FillHoles

@@ -1,0 +1,6 @@
+"""Images and label maps together with their place: numpy only."""
+
+from bedside.volume.cine import Box, Cine, LabelMap
+from bedside.volume.geometry import Geometry
+
+__all__ = ["Box", "Cine", "Geometry", "LabelMap"]

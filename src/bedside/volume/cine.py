@@ -1,0 +1,81 @@
+"""Frames in time order, decoded when asked for, and the labels drawn on them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of pixels: rows `top` to `bottom`, columns `left` to `right`, ends excluded."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        """Number of rows."""
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return self.right - self.left
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index that cuts this box out of the last two axes of an array."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+@dataclass(frozen=True)
+class Cine:
+    """A sequence of two-dimensional frames on one grid; a still image is a cine of one.
+
+    Frames are decoded one at a time, on request, so that a long recording is never
+    held in memory and the first frame does not wait for the last.
+
+    Attributes:
+        shape: (frames, channels, height, width).
+        decode: Gives frame `index` as (C, H, W), channels first, in the stored dtype.
+            Three channels are RGB.
+        modality: DICOM's word for the kind of image ("US", "MR", "CT", "XC"), or None
+            where the file does not say.
+        spacing_mm: (row, column) distance in mm; None if unknown or not to be trusted.
+        frame_time_ms: Time from one frame to the next in ms; None if unknown.
+        region: Where the file says that the image proper lies, already checked to fit
+            the frame; None if it does not say or is not to be trusted.
+        warnings: What was fixed or cannot be trusted, in sentences for a person.
+    """
+
+    shape: tuple[int, int, int, int]
+    decode: Callable[[int], np.ndarray] = field(repr=False)
+    modality: str | None = None
+    spacing_mm: tuple[float, float] | None = None
+    frame_time_ms: float | None = None
+    region: Box | None = None
+    warnings: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Count the frames."""
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Decode the frames one after another, each (C, H, W)."""
+        return (self.decode(index) for index in range(len(self)))
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """Labels for every frame of a cine, on the grid of its source.
+
+    Attributes:
+        array: (frames, height, width) uint8; 0 is background.
+        spacing_mm: (row, column) distance in mm, or None if unknown.
+    """
+
+    array: np.ndarray
+    spacing_mm: tuple[float, float] | None = None
