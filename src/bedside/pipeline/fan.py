@@ -1,0 +1,82 @@
+"""Find the ultrasound sector from the pixels, when the file cannot be believed."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from bedside.volume import Box
+
+SMALLEST_SHARE = 0.04
+"""Part of the frame that a sector covers at least; anything smaller is text or a logo."""
+
+
+def find_fan(frames: Sequence[np.ndarray], *, floor: float) -> np.ndarray | None:
+    """Outline the insonified part of frames that show one view.
+
+    Tissue is a large connected patch above the noise floor; text, rulers and buttons are
+    small or thin. With several frames, what never changes at all is a drawing, for
+    speckle flickers even where it is dark. A side that lies in shadow is found by its
+    mirror image, for a sector is symmetric about the axis through its top.
+
+    Args:
+        frames: (H, W) uint8 frames of one sequence.
+        floor: Luminance in [0, 255] that the brightest moment of a pixel must pass.
+
+    Returns:
+        (H, W) uint8, 255 inside the convex outline of the sector; None if there is none.
+
+    Source:
+        Ours.
+    """
+    stack = np.stack(frames)
+    brightest = cv2.blur(stack.max(axis=0), (5, 5))
+    lit = (brightest > floor).astype(np.uint8)
+    if len(stack) > 2:
+        restless = np.ptp(stack, axis=0) > 0
+        lit &= cv2.blur(restless.astype(np.float32), (7, 7)) > 0.3
+    side = max(3, round(0.02 * min(lit.shape)) | 1)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    lit = cv2.morphologyEx(lit, cv2.MORPH_OPEN, kernel)
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(lit)
+    if count < 2:
+        return None
+    largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    if stats[largest, cv2.CC_STAT_AREA] < SMALLEST_SHARE * lit.size:
+        return None
+    points = cv2.findNonZero((parts == largest).astype(np.uint8)).reshape(-1, 2)
+    outline = np.zeros(lit.shape, np.uint8)
+    cv2.fillConvexPoly(outline, cv2.convexHull(_with_mirror_image(points)), 255)
+    return outline
+
+
+def _with_mirror_image(points: np.ndarray) -> np.ndarray:
+    """Add to (N, 2) points (column, row) their reflection about the axis through the top."""
+    rows = points[:, 1]
+    top = points[rows <= np.quantile(np.unique(rows), 0.03), 0]
+    axis = 0.5 * (int(top.min()) + int(top.max()))
+    mirrored = np.stack([np.rint(2 * axis - points[:, 0]), rows], axis=1).astype(points.dtype)
+    return np.concatenate([points, mirrored])
+
+
+def bounding_box(mask: np.ndarray, *, margin: float) -> Box:
+    """Enclose what is not zero, with a border that is cut at the edge of the grid.
+
+    Args:
+        mask: (H, W), not all zero.
+        margin: Border as a fraction of the larger side of what is enclosed.
+
+    Example:
+        >>> bounding_box(np.pad(np.ones((2, 3)), 1), margin=0)
+        Box(top=1, left=1, bottom=3, right=4)
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    border = round(margin * max(bottom - top, right - left))
+    height, width = mask.shape
+    return Box(
+        top=int(max(0, top - border)),
+        left=int(max(0, left - border)),
+        bottom=int(min(height, bottom + border)),
+        right=int(min(width, right + border)),
+    )

@@ -1,0 +1,227 @@
+"""From decoded frame to tensor: each step is planned once for a sequence, then run per frame."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import cv2
+import numpy as np
+
+from bedside.errors import FormatError, ModalityError
+from bedside.pipeline.fan import bounding_box, find_fan
+from bedside.pipeline.placement import Placement
+from bedside.spec import CropFan, Fit, Grey, InputSpec, PreprocessStep, ScalePercentile
+from bedside.volume import Box
+
+Image = np.ndarray
+Stage = Callable[[Image], Image]
+
+MAX_BROKEN_SHARE = 0.001
+"""Part of a frame that may be NaN or infinite and is set to zero; more is refused."""
+STRONG_COLOUR = 24
+"""Difference between the largest and the smallest of R, G, B that makes a pixel coloured."""
+
+
+@dataclass
+class Draft:
+    """What planning knows so far; each step reads it and writes to it.
+
+    Attributes:
+        sample: Some frames of the sequence, as the steps planned so far leave them.
+        placement: Where they lie on the source.
+        input: What the network takes.
+        region: Where the file says that the image proper lies, or None.
+        force: Whether doubts are warnings instead of errors.
+        warnings: Sentences for a person.
+    """
+
+    sample: list[Image]
+    placement: Placement
+    input: InputSpec
+    region: Box | None
+    force: bool
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All steps with their numbers filled in, for one sequence.
+
+    Attributes:
+        stages: Functions from image to image, in order.
+        placement: Where the tensor lies on the source frame.
+        input: What the network takes.
+        warnings: What could not be trusted.
+    """
+
+    stages: tuple[Stage, ...]
+    placement: Placement
+    input: InputSpec
+    warnings: tuple[str, ...]
+
+    def apply(self, frame: np.ndarray) -> np.ndarray:
+        """Turn one frame into the network's input.
+
+        Args:
+            frame: (C, H, W) as decoded, on the grid that was planned for.
+
+        Returns:
+            (1, channels, height, width) float32.
+        """
+        image = to_image(frame)
+        for stage in self.stages:
+            image = stage(image)
+        planes = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
+        return np.ascontiguousarray(planes[None], dtype=np.float32)
+
+
+def plan_preprocess(
+    steps: Sequence[PreprocessStep],
+    sample: Sequence[np.ndarray],
+    *,
+    input_spec: InputSpec,
+    region: Box | None = None,
+    force: bool = False,
+) -> Plan:
+    """Fill in the numbers of every step from some frames of a sequence.
+
+    Args:
+        steps: What is to be done, in order.
+        sample: (C, H, W) frames, at least one, not changed.
+        input_spec: What the network takes.
+        region: Where the file says that the image proper lies, checked; or None.
+        force: Go on where the frames look like another kind of image.
+
+    Raises:
+        ModalityError: If the frames are colour photographs, and `force` is off.
+        FormatError: If too many of their values are no numbers.
+    """
+    images = [to_image(frame) for frame in sample]
+    height, width = images[0].shape[:2]
+    placement = Placement((height, width), Box(0, 0, height, width))
+    draft = Draft(images, placement, input_spec, region, force)
+    stages = []
+    for step in steps:
+        stage = PLANNERS[type(step)](step, draft)
+        draft.sample = [stage(image) for image in draft.sample]
+        stages.append(stage)
+    return Plan(tuple(stages), draft.placement, input_spec, tuple(draft.warnings))
+
+
+def to_image(frame: np.ndarray) -> Image:
+    """Turn a decoded frame into the pipeline's form: uint8, (H, W) or (H, W, 3).
+
+    Wider types keep their place in their own range: 16 bits are scaled by their type,
+    other numbers by the frame's largest value if that passes 255.
+
+    Args:
+        frame: (C, H, W).
+
+    Raises:
+        FormatError: If more than 0.1 % of the values are NaN or infinite.
+    """
+    image = frame[0] if len(frame) == 1 else np.moveaxis(frame, 0, -1)
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype == np.uint16:
+        return (image >> 8).astype(np.uint8)
+    finite = np.isfinite(image)
+    broken = 1.0 - finite.mean()
+    if broken > MAX_BROKEN_SHARE:
+        raise FormatError(f"{100 * broken:.1f} % of the values of a frame are NaN or infinite.")
+    clean = np.where(finite, image, 0).astype(np.float64)
+    largest = clean.max(initial=0)
+    scale = 255 / largest if largest > 255 else 1.0
+    return np.clip(clean * scale, 0, 255).astype(np.uint8)
+
+
+def _plan_grey(step: Grey, draft: Draft) -> Stage:
+    coloured = max(_colour_share(image) for image in draft.sample)
+    if coloured > step.max_colour:
+        message = (
+            f"{100 * coloured:.0f} % of the pixels are strongly coloured, "
+            f"at most {100 * step.max_colour:.0f} % are expected of {draft.input.modality}: "
+            "this looks like a colour photograph"
+        )
+        if not draft.force:
+            raise ModalityError(f"{message}. Pass --force to go on all the same.")
+        draft.warnings.append(f"{message}; it was segmented because that was forced.")
+    return _to_grey
+
+
+def _to_grey(image: Image) -> Image:
+    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+
+
+def _colour_share(image: Image) -> float:
+    if image.ndim == 2:
+        return 0.0
+    spread = image.max(axis=-1).astype(np.int16) - image.min(axis=-1)
+    return float((spread > STRONG_COLOUR).mean())
+
+
+def _plan_crop_fan(step: CropFan, draft: Draft) -> Stage:
+    height, width = draft.placement.source_shape
+    allowed = draft.region or Box(0, 0, height, width)
+    outline = find_fan([image[allowed.slices] for image in draft.sample], floor=step.floor)
+    if outline is None:
+        if not draft.region:
+            draft.warnings.append(
+                "no ultrasound sector was found; the whole frame was segmented, do not rely on it."
+            )
+        draft.placement = replace(draft.placement, box=allowed)
+        return lambda image: image[allowed.slices]
+    inner = bounding_box(outline, margin=step.margin)
+    mask = outline[inner.slices].copy()
+    box = Box(
+        top=allowed.top + inner.top,
+        left=allowed.left + inner.left,
+        bottom=allowed.top + inner.bottom,
+        right=allowed.left + inner.right,
+    )
+    draft.placement = replace(draft.placement, box=box)
+    return lambda image: cv2.bitwise_and(image[box.slices], mask)
+
+
+def _plan_fit(step: Fit, draft: Draft) -> Stage:
+    box, (height, width) = draft.placement.box, draft.input.size_px
+    scale = min(height / (box.height * step.stretch), width / box.width)
+    inner = (max(1, round(box.height * step.stretch * scale)), max(1, round(box.width * scale)))
+    offset = ((height - inner[0]) // 2, (width - inner[1]) // 2)
+    # The scale that the rounded size really has, so that the way back is exact.
+    draft.placement = replace(
+        draft.placement,
+        scale=(inner[0] / box.height, inner[1] / box.width),
+        offset=offset,
+    )
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+
+    def fit(image: Image) -> Image:
+        canvas = np.zeros((height, width, *image.shape[2:]), image.dtype)
+        rows, columns = slice(offset[0], offset[0] + inner[0]), slice(offset[1], offset[1] + inner[1])
+        canvas[rows, columns] = cv2.resize(image, inner[::-1], interpolation=method)
+        return canvas
+
+    return fit
+
+
+def _plan_scale_percentile(step: ScalePercentile, draft: Draft) -> Stage:
+    # One scale for the whole sequence: a flicker of the gain would be seen as motion.
+    counts = sum(np.bincount(image.ravel(), minlength=256) for image in draft.sample)
+    cumulative = np.cumsum(counts[1:])
+    if cumulative[-1] == 0:
+        draft.warnings.append("the frames looked at are black.")
+        return lambda image: image.astype(np.float32) / 255
+    low = 1 + int(np.searchsorted(cumulative, step.low / 100 * cumulative[-1])) if step.low else 0
+    high = 1 + int(np.searchsorted(cumulative, step.high / 100 * cumulative[-1]))
+    span = max(high - low, 255 / step.max_gain)
+    table = np.clip((np.arange(256) - low) / span, 0, 1).astype(np.float32)
+    return lambda image: table[image]
+
+
+PLANNERS: Mapping[type, Callable[[Any, Draft], Stage]] = {
+    Grey: _plan_grey,
+    CropFan: _plan_crop_fan,
+    Fit: _plan_fit,
+    ScalePercentile: _plan_scale_percentile,
+}
