@@ -1,0 +1,31 @@
+"""The table of architectures, and the one way to build a model from its spec."""
+
+from collections.abc import Callable
+from importlib import import_module
+
+from torch import nn
+
+from bedside.errors import SpecError
+from bedside.spec import ModelSpec
+
+ARCHITECTURES = {"hybrid": "bedside.models.hybrid:Hybrid"}
+
+
+def create(spec: ModelSpec) -> nn.Module:
+    """Build the network that `spec` describes, with fresh weights.
+
+    Raises:
+        SpecError: If the architecture is not in the table.
+    """
+    if spec.architecture not in ARCHITECTURES:
+        raise SpecError(
+            f'no architecture "{spec.architecture}"; choose one of {", ".join(ARCHITECTURES)}.'
+        )
+    module, name = ARCHITECTURES[spec.architecture].split(":")
+    architecture: Callable[[ModelSpec], nn.Module] = getattr(import_module(module), name)
+    return architecture(spec)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Count the weights of a model."""
+    return sum(parameter.numel() for parameter in model.parameters())
