@@ -1,0 +1,183 @@
+"""THE MODEL WAY in one screen: a finished run in, one deployable bundle out.
+
+    weights -> f32 graph (checked against torch) -> int8 graph -> each precision measured on
+    validation patients -> accuracy measured once on test patients -> bundle
+"""
+
+import datetime
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.flop_counter import FlopCounterMode
+
+from bedside.bundle import read_bundle, write_bundle
+from bedside.compression.quantize import quantize_int8
+from bedside.errors import DataError
+from bedside.evaluation.cases import Evaluation, evaluate_cases
+from bedside.export.onnx import export_onnx
+from bedside.io.datasets import Case, list_cases
+from bedside.models import count_parameters, create
+from bedside.segment import Segmenter
+from bedside.spec import Card, PrecisionResult, Recipe, from_mapping
+from bedside.training.checkpoint import load_tensors, read_json
+from bedside.training.dataset import load_cases
+from bedside.training.run import RUN, WEIGHTS, select_cases
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What training left behind.
+
+    Attributes:
+        recipe: The recipe it followed.
+        split: Patients of each part.
+        commit: Revision of the code that trained it.
+        cases: The data set's cases.
+    """
+
+    recipe: Recipe
+    split: dict[str, tuple[str, ...]]
+    commit: str
+    cases: list[Case]
+
+    def part(self, name: str) -> list[Case]:
+        """List the cases of one part.
+
+        Raises:
+            DataError: If the data set has none of its patients.
+        """
+        chosen = select_cases(self.cases, self.split[name])
+        if not chosen:
+            raise DataError(f'the data set has none of the "{name}" patients of this run.')
+        return chosen
+
+
+def build_bundle(
+    run: Path,
+    output: Path,
+    *,
+    data: Path | None = None,
+    limits: Sequence[str] = (),
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> Path:
+    """Turn a finished run into a bundle.
+
+    Args:
+        run: Folder that `bedside train` made.
+        output: The bundle to write.
+        data: Folder of the data set, if not the recipe's.
+        limits: Sentences for the card about what is known to go wrong.
+        on_stage: Called with what is being done.
+
+    Returns:
+        `output`.
+
+    Raises:
+        FormatError: If the run is not finished.
+        ExportError: If a graph does not do what the model does.
+    """
+    finished = _open(run, data)
+    recipe = finished.recipe
+    model = create(recipe.deployment.model)
+    model.load_state_dict(load_tensors(run / WEIGHTS)[0], strict=True)
+    model.eval()
+    shape = (1, recipe.deployment.input.channels, *recipe.deployment.input.size_px)
+    on_stage("exporting and checking the f32 graph")
+    graphs = {"f32": export_onnx(model, input_shape=shape)}
+    if recipe.build.int8:
+        on_stage("quantizing to 8 bits")
+        graphs["int8"] = quantize_int8(graphs["f32"], _calibration(finished))
+    card = _blank_card(finished, model, shape)
+    with tempfile.TemporaryDirectory() as scratch:
+        draft = Path(scratch) / "draft.bedside"
+        _write(draft, finished, card, graphs)
+        on_stage("measuring every precision on the validation patients")
+        precisions = _certify(draft, finished, [*graphs, "bf16"])
+        passed = {result.precision for result in precisions if result.passed}
+        graphs = {name: graph for name, graph in graphs.items() if name in passed}
+        on_stage("measuring accuracy on the test patients")
+        test = _evaluate(draft, finished.part("test"), "f32")
+    card = replace(
+        card,
+        precisions=precisions,
+        structures=test.structures,
+        test_cases=len(test.cases),
+        limits=tuple(limits),
+    )
+    _write(output, finished, card, graphs)
+    return output
+
+
+def _open(run: Path, data: Path | None) -> FinishedRun:
+    record = read_json(run / RUN)
+    recipe = from_mapping(Recipe, record["recipe"])
+    cases = list_cases(data or Path(recipe.data.path), recipe.data.layout)
+    split = {part: tuple(patients) for part, patients in record["split"].items()}
+    return FinishedRun(recipe, split, record["commit"], cases)
+
+
+def _write(path: Path, finished: FinishedRun, card: Card, graphs: dict[str, bytes]) -> None:
+    spec, split = finished.recipe.deployment, finished.split
+    write_bundle(path, spec=spec, card=card, graphs=graphs, split=split)
+
+
+def _calibration(finished: FinishedRun) -> list[np.ndarray]:
+    """Draw training images, evenly over the cases, as the network sees them."""
+    cases = finished.part("train")
+    count = min(finished.recipe.build.calibration_images, len(cases))
+    chosen = [cases[i] for i in np.linspace(0, len(cases) - 1, count).round().astype(int)]
+    examples = load_cases(chosen, finished.recipe.deployment)
+    return [example.image[None, None] for example in examples[:count]]
+
+
+def _evaluate(bundle: Path, cases: list[Case], precision: str) -> Evaluation:
+    segmenter = Segmenter(read_bundle(bundle), backend="openvino", precision=precision)
+    return evaluate_cases(segmenter, cases)
+
+
+def _certify(
+    draft: Path, finished: FinishedRun, precisions: Sequence[str]
+) -> tuple[PrecisionResult, ...]:
+    """Measure what each precision loses against f32, structure by structure."""
+    cases = finished.part("val")
+    dice = {name: _mean_dice(_evaluate(draft, cases, name)) for name in precisions}
+    results = []
+    for name in precisions:
+        drop = max(a - b for a, b in zip(dice["f32"], dice[name], strict=True))
+        passed = drop <= finished.recipe.build.max_dice_drop
+        results.append(PrecisionResult(name, tuple(dice[name]), round(drop, 5), passed))
+    return tuple(results)
+
+
+def _mean_dice(evaluation: Evaluation) -> list[float]:
+    return [round(structure.dice.mean or 0.0, 5) for structure in evaluation.structures]
+
+
+def _blank_card(finished: FinishedRun, model: Any, shape: tuple[int, ...]) -> Card:
+    import torch
+
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model(torch.zeros(shape))
+    recipe = finished.recipe
+    patients = {case.patient_id for case in finished.cases}
+    counts = [len(patients & set(finished.split[part])) for part in ("train", "val", "test")]
+    return Card(
+        data=recipe.data.name,
+        source=recipe.data.source,
+        license=recipe.data.license,
+        patients=(counts[0], counts[1], counts[2]),
+        test_cases=0,
+        structures=(),
+        precisions=(),
+        parameters=count_parameters(model),
+        gmac=round(counter.get_total_flops() / 2e9, 4),
+        seed=recipe.training.seed,
+        epochs=recipe.training.epochs,
+        commit=finished.commit,
+        created=datetime.datetime.now(datetime.UTC).date().isoformat(),
+    )

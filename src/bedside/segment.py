@@ -1,0 +1,156 @@
+"""THE DATA WAY in one screen: a bundle and the frames of an image in, labels in their place out.
+
+    open_session -> plan_preprocess -> for every frame: decode, apply, predict, restore, repair
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bedside.bundle import Bundle
+from bedside.errors import ModalityError
+from bedside.pipeline.postprocess import apply_postprocess
+from bedside.pipeline.preprocess import Plan, plan_preprocess
+from bedside.runtime import open_session
+from bedside.volume import Box, Cine, LabelMap
+
+STAGES = ("decode", "preprocess", "network", "postprocess", "total")
+SAMPLE_FRAMES = 8
+"""Frames looked at, evenly spread over a sequence, before its preprocessing is planned."""
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The result for one sequence.
+
+    Attributes:
+        labels: Labels of every frame, on the source grid.
+        stage_ms: For each of `STAGES` the time every frame took, (frames,) in ms.
+        region: Where the image proper was found on the frame.
+        spacing_mm: (row, column) distance in mm, or None if it cannot be trusted.
+        warnings: What was fixed, doubted or not found, in sentences for a person.
+    """
+
+    labels: LabelMap
+    stage_ms: Mapping[str, np.ndarray] = field(repr=False)
+    region: Box
+    spacing_mm: tuple[float, float] | None
+    warnings: tuple[str, ...]
+
+
+class Segmenter:
+    """A bundle, loaded once, ready for any number of sequences.
+
+    Args:
+        bundle: What to run.
+        backend: Name of a runtime, or "auto".
+        precision: "f32", "bf16", "int8", or "auto".
+        threads: Threads of the runtime; None for every core this process may use.
+
+    Raises:
+        BackendError: If the runtime is not installed.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        backend: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        self.bundle = bundle
+        self.session = open_session(bundle, backend=backend, precision=precision, threads=threads)
+
+    def plan(self, cine: Cine, *, force: bool = False) -> Plan:
+        """Look at a few frames and fill in the numbers of the preprocessing.
+
+        Raises:
+            ModalityError: If the image is of another kind than the bundle's, and not `force`.
+        """
+        spec = self.bundle.spec
+        wanted = spec.input.modality
+        if cine.modality is not None and cine.modality != wanted and not force:
+            raise ModalityError(
+                f'modality is {cine.modality}, bundle "{spec.name}" is for {wanted}. '
+                "Choose another bundle, or pass --force."
+            )
+        count = min(len(cine), SAMPLE_FRAMES)
+        indices = np.linspace(0, len(cine) - 1, count).round().astype(int)
+        sample = [cine.decode(int(index)) for index in indices]
+        return plan_preprocess(
+            spec.preprocess, sample, input_spec=spec.input, region=cine.region, force=force
+        )
+
+    def segment_frame(self, frame: np.ndarray, plan: Plan) -> tuple[np.ndarray, list[float]]:
+        """Segment one decoded frame.
+
+        Args:
+            frame: (C, H, W).
+            plan: Made by `plan` for the sequence that the frame belongs to.
+
+        Returns:
+            (H, W) uint8 labels, and the moments at which preprocessing began, the network
+            began, postprocessing began, and all was done, in seconds.
+        """
+        spec = self.bundle.spec
+        moments = [time.perf_counter()]
+        tensor = plan.apply(frame)
+        moments.append(time.perf_counter())
+        logits = self.session.predict(tensor)[0]
+        moments.append(time.perf_counter())
+        labels = plan.placement.restore(logits, stride=spec.model.logit_stride)
+        values = [label.value for label in spec.labels]
+        labels = apply_postprocess(labels, spec.postprocess, label_values=values)
+        moments.append(time.perf_counter())
+        return labels, moments
+
+    def segment_cine(
+        self,
+        cine: Cine,
+        *,
+        on_frame: Callable[[int], None] | None = None,
+        force: bool = False,
+    ) -> Segmentation:
+        """Segment every frame.
+
+        Args:
+            cine: The frames, decoded as they are needed.
+            on_frame: Called with the number of frames done.
+            force: Go on where the image is of another kind than the bundle's.
+
+        Raises:
+            ModalityError: If the image is of another kind than the bundle's, and not `force`.
+            FormatError: If a frame cannot be decoded.
+        """
+        plan = self.plan(cine, force=force)
+        frames, _, height, width = cine.shape
+        labels = np.zeros((frames, height, width), np.uint8)
+        stage_ms = {stage: np.zeros(frames) for stage in STAGES}
+        for index in range(frames):
+            begin = time.perf_counter()
+            frame = cine.decode(index)
+            labels[index], moments = self.segment_frame(frame, plan)
+            spans = np.diff([begin, *moments])
+            for stage, span in zip(STAGES, [*spans, spans.sum()], strict=True):
+                stage_ms[stage][index] = 1e3 * span
+            if on_frame:
+                on_frame(index + 1)
+        return Segmentation(
+            labels=LabelMap(labels, cine.spacing_mm),
+            stage_ms=stage_ms,
+            region=plan.placement.box,
+            spacing_mm=cine.spacing_mm,
+            warnings=(*cine.warnings, *plan.warnings, *self._missing(labels)),
+        )
+
+    def _missing(self, labels: np.ndarray) -> list[str]:
+        """Name the structures that were found in no frame."""
+        present = set(np.unique(labels).tolist())
+        return [
+            f"{label.name} was found in no frame."
+            for label in self.bundle.spec.labels
+            if label.value not in present
+        ]

@@ -1,0 +1,71 @@
+"""The state of a training on disk: tensors as safetensors, numbers as JSON, nothing pickled."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from bedside.atomic import written_atomically
+from bedside.errors import FormatError
+
+OPTIMIZER = "optimizer."
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], *, note: str = "") -> None:
+    """Write named tensors, whole or not at all, with a line of text beside them."""
+    with written_atomically(path) as temporary:
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(plain, temporary, metadata={"note": note})
+
+
+def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], str]:
+    """Read named tensors and the line of text beside them.
+
+    Raises:
+        FormatError: If the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, (file.metadata() or {}).get("note", "")
+    except (OSError, SafetensorError) as error:
+        raise FormatError(f"{path} cannot be read as safetensors: {error}.") from error
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Name the tensors of an optimizer's state by parameter and kind."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{OPTIMIZER}{index}.{kind}": tensor
+        for index, kinds in state.items()
+        for kind, tensor in kinds.items()
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]
+) -> None:
+    """Put named tensors back into an optimizer for the same parameters."""
+    state: dict[int, dict[str, Any]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(OPTIMIZER):
+            index, kind = name.removeprefix(OPTIMIZER).split(".")
+            state.setdefault(int(index), {})[kind] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run.
+
+    Raises:
+        FormatError: If it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path} cannot be read: {error}. Is this a finished run?") from error

@@ -1,0 +1,50 @@
+"""Cases of a data set on the network's grid, through the very pipeline that a bundle uses."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from bedside.io.datasets import Case
+from bedside.io.datasets.case import read_case
+from bedside.pipeline.preprocess import plan_preprocess
+from bedside.spec import DeploymentSpec
+from bedside.training.augment import Example
+
+
+def load_case(case: Case, spec: DeploymentSpec) -> list[Example]:
+    """Read one case: an example a frame.
+
+    Raises:
+        DataError: If the truth does not fit the image or the labels.
+        InputError: If the image cannot be read.
+    """
+    source, truth = read_case(case, tuple(label.value for label in spec.labels))
+    examples = []
+    for frame, labels in zip(source.cine, truth, strict=True):
+        plan = plan_preprocess(spec.preprocess, [frame], input_spec=spec.input)
+        image = plan.apply(frame)[0, 0].astype(np.float32)
+        examples.append(Example(image, plan.placement.project(labels, spec.input.size_px)))
+    return examples
+
+
+def load_cases(
+    cases: Sequence[Case],
+    spec: DeploymentSpec,
+    *,
+    on_case: Callable[[int], None] | None = None,
+) -> list[Example]:
+    """Read cases in order, several at a time.
+
+    Args:
+        cases: What to read.
+        spec: Whose preprocessing and labels apply.
+        on_case: Called with the number of cases read.
+    """
+    examples: list[Example] = []
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        for count, loaded in enumerate(pool.map(lambda case: load_case(case, spec), cases), 1):
+            examples.extend(loaded)
+            if on_case:
+                on_case(count)
+    return examples
