@@ -6,7 +6,7 @@ from typing import Literal
 from bedside.errors import SpecError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Grey:
     """Turn colour into luminance (ITU-R BT.601); a grey frame passes unchanged.
 
@@ -19,7 +19,7 @@ class Grey:
     max_colour: float = 0.35
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CropFan:
     """Cut out the ultrasound sector, and blank what is drawn around it.
 
@@ -33,7 +33,7 @@ class CropFan:
     margin: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fit:
     """Scale to fit the network's input, always at one aspect ratio, centred on black.
 
@@ -46,7 +46,7 @@ class Fit:
     stretch: float = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScalePercentile:
     """Map intensities linearly so that the given percentiles become 0 and 1, and clip.
 
@@ -76,7 +76,7 @@ class ScalePercentile:
 PreprocessStep = Grey | CropFan | Fit | ScalePercentile
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class KeepLargest:
     """Keep the largest connected component (8-connected) of each label named.
 
@@ -88,7 +88,7 @@ class KeepLargest:
     labels: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FillHoles:
     """Fill background enclosed by one label with that label.
 

@@ -1,0 +1,197 @@
+"""`bedside evaluate`: how well a bundle does on a folder of images with expert labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bedside.cli.arguments import option, positional
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bedside.bundle import Bundle
+    from bedside.evaluation.cases import CaseResult, Evaluation
+    from bedside.io.datasets import Case
+    from bedside.segment import Segmenter
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Score a bundle on images with expert labels, at their own resolution.
+
+    Writes evaluation.json, evaluation.csv, evaluation.md and worst_cases.png.
+    """
+
+    bundle: str = positional(help="a bundle's file, or the name of a shipped one")
+    data: Path = positional(help="folder of the data set")  # noqa: RUF009
+    output: Path = option(  # noqa: RUF009
+        help="folder to write to", default=Path("evaluation-output"), short="-o"
+    )
+    layout: str | None = option(
+        help="how the folder is laid out: camus, folder (default: detected)", default=None
+    )
+    split: str | None = option(
+        help="score only these patients of the bundle's split (default: every case)",
+        default=None,
+        choices=("train", "val", "test"),
+    )
+    backend: str = option(help="runtime", default="auto")
+    precision: str = option(help="graph and arithmetic", default="auto")
+    threads: int | None = option(
+        help="threads of the runtime (default: every core allowed)", default=None
+    )
+    json: bool = option(help="print the report as JSON, and nothing else", default=False)
+
+
+def run(settings: Settings) -> int:
+    """Evaluate, write the report and print the table.
+
+    Raises:
+        UsageError: If an option has no meaning, or the output folder cannot be written to.
+        InputError: If the bundle or a case of the data is refused.
+        BackendError: If the runtime is not installed.
+    """
+    from rich.console import Console
+
+    from bedside.atomic import check_writable
+    from bedside.bundle import find_bundle, read_bundle
+    from bedside.evaluation.pictures import write_worst_cases
+    from bedside.evaluation.report import PICTURE, to_json, write_report
+    from bedside.io.datasets import detect_layout, list_cases
+    from bedside.segment import Segmenter
+
+    bundle = read_bundle(find_bundle(settings.bundle))
+    layout = settings.layout or detect_layout(settings.data)
+    cases = choose_cases(
+        list_cases(settings.data, layout), bundle, settings.split, where=settings.data
+    )
+    check_writable(settings.output)
+    segmenter = Segmenter(
+        bundle, backend=settings.backend, precision=settings.precision, threads=settings.threads
+    )
+    evaluation = _evaluate(segmenter, cases, Console(stderr=True))
+    evaluation = replace(evaluation, warnings=(*seen_before(cases, bundle), *evaluation.warnings))
+    about = _about(settings, segmenter, layout)
+    write_worst_cases(settings.output / PICTURE, evaluation, segmenter=segmenter, cases=cases)
+    title = f"{bundle.spec.name} on {settings.data.resolve().name}"
+    files = write_report(settings.output, evaluation, about=about, title=title)
+    console = Console()
+    if settings.json:
+        console.file.write(to_json(evaluation, about=about))
+    else:
+        _print(console, evaluation, title=title)
+        names = ", ".join([*(file.name for file in files), PICTURE])
+        console.print(f"\nWritten to {settings.output}: {names}", style="dim", highlight=False)
+    return 0
+
+
+def choose_cases(
+    cases: "Sequence[Case]", bundle: "Bundle", split: str | None, *, where: Path
+) -> "list[Case]":
+    """Keep the cases of one part of the bundle's split; all of them if none is named.
+
+    Raises:
+        DataError: If no case is left, or the bundle says nothing of its split.
+    """
+    from bedside.errors import DataError
+
+    if split is None:
+        return list(cases)
+    patients = set(bundle.split.get(split, ()))
+    chosen = [case for case in cases if case.patient_id in patients]
+    if not chosen:
+        raise DataError(
+            f'{where} holds none of the {len(patients)} patients in the part "{split}" of '
+            f"{bundle.path.name}'s split. Leave out --split to score every case."
+        )
+    return chosen
+
+
+def seen_before(cases: "Sequence[Case]", bundle: "Bundle") -> list[str]:
+    """Warn of cases that the weights were fitted to or chosen by; patients tell by their ids."""
+    warnings = []
+    for part, use in (("train", "were trained on"), ("val", "chose the weights (validation)")):
+        patients = set(bundle.split.get(part, ()))
+        count = sum(case.patient_id in patients for case in cases)
+        if count:
+            warnings.append(
+                f"{count} of {len(cases)} cases {use}, going by their patient ids: "
+                "the figures flatter. Use --split test."
+            )
+    return warnings
+
+
+def _evaluate(segmenter: "Segmenter", cases: "Sequence[Case]", console: "Console") -> "Evaluation":
+    """Run the loop under a progress bar on stderr, shown only to a terminal."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from bedside.evaluation.cases import evaluate_cases
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("Evaluating", total=len(cases))
+
+        def advance(result: "CaseResult") -> None:
+            progress.update(task, advance=1, description=f"Evaluating {result.case_id}")
+
+        return evaluate_cases(segmenter, cases, on_case=advance)
+
+
+def _about(settings: Settings, segmenter: "Segmenter", layout: str) -> dict[str, Any]:
+    """Say what was evaluated, and with what."""
+    bundle, session = segmenter.bundle, segmenter.session
+    return {
+        "bundle": {
+            "name": bundle.spec.name,
+            "version": bundle.spec.version,
+            "sha256": bundle.sha256,
+            "bytes": bundle.size_bytes,
+            "license": bundle.card.license,
+        },
+        "data": {"path": str(settings.data), "layout": layout, "split": settings.split},
+        "backend": session.backend,
+        "precision": session.precision,
+        "threads": session.threads,
+    }
+
+
+def _print(console: "Console", evaluation: "Evaluation", *, title: str) -> None:
+    """Print the table of structures, the worst cases' names and the warnings."""
+    from rich import box
+    from rich.table import Table
+
+    from bedside.evaluation.report import HEADINGS, structure_rows
+    from bedside.spec.card import DISCLAIMER
+
+    patients = len({case.patient_id for case in evaluation.cases})
+    table = Table(
+        title=f"{title}: {len(evaluation.cases)} cases, {patients} patients",
+        caption="Mean over cases, and below it the 95 % interval, by a bootstrap over patients",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title_style="bold",
+    )
+    table.add_column("Structure")
+    for heading in HEADINGS.values():
+        table.add_column(heading, justify="right")
+    for row in structure_rows(evaluation):
+        # The interval on a line of its own, so that all columns fit into 80 characters.
+        table.add_row(*(cell.replace(" (", "\n").removesuffix(")") for cell in row))
+    console.print(table)
+    worst = ", ".join(f"{case.case_id} {case.mean_dice:.3f}" for case in evaluation.worst(3))
+    console.print(f"Lowest mean Dice: {worst}", highlight=False)
+    for text in evaluation.warnings:
+        console.print(f"Warning: {text}", style="yellow", markup=False, highlight=False)
+    console.print(DISCLAIMER, style="dim", highlight=False)

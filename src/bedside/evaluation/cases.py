@@ -1,0 +1,251 @@
+"""The loop over cases: segment each at its own resolution, score every structure, summarise."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from bedside.errors import InputError
+from bedside.evaluation.intervals import mean_interval
+from bedside.evaluation.metrics import dice, iou, surface_distances
+from bedside.io.datasets.case import Case, read_case
+from bedside.spec.card import StructureResult
+from bedside.spec.deployment import Label
+
+if TYPE_CHECKING:
+    from bedside.bundle import Bundle
+    from bedside.segment import Segmentation
+    from bedside.volume import Cine
+
+METRICS = ("dice", "iou", "asd_mm", "hd95_mm", "hd_mm")
+"""Fields of `Scores` and of `StructureResult`, in the order of every table."""
+
+_MOST_WARNINGS = 20
+
+
+class Segmenter(Protocol):
+    """What evaluation needs of `bedside.segment.Segmenter`."""
+
+    @property
+    def bundle(self) -> "Bundle":
+        """The bundle, for its labels."""
+
+    def segment_cine(self, cine: "Cine", *, force: bool = False) -> "Segmentation":
+        """Label every frame."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well one structure is segmented in one case.
+
+    Attributes:
+        dice: Dice over all frames together; 1 where neither has the structure.
+        iou: Intersection over union, likewise.
+        asd_mm: Average symmetric surface distance, a mean over the frames in which truth
+            and prediction both have the structure; None without one, or without a spacing.
+        hd95_mm: 95th percentile of the Hausdorff distance, likewise.
+        hd_mm: Hausdorff distance, likewise.
+        one_sided: Frames in which only one of truth and prediction has the structure; no
+            distance can tell of them.
+    """
+
+    dice: float
+    iou: float
+    asd_mm: float | None
+    hd95_mm: float | None
+    hd_mm: float | None
+    one_sided: int = 0
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """The scores of one case.
+
+    Attributes:
+        case_id: Name of the case.
+        patient_id: Its patient.
+        structures: Scores by label name, in the order of the labels.
+        frames: Number of frames.
+        spacing_mm: (row, column) distance in mm that was used, or None.
+    """
+
+    case_id: str
+    patient_id: str
+    structures: Mapping[str, Scores]
+    frames: int
+    spacing_mm: tuple[float, float] | None
+
+    @property
+    def mean_dice(self) -> float:
+        """Mean over structures; what cases are ranked by."""
+        return float(np.mean([scores.dice for scores in self.structures.values()]))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of a data set.
+
+    Attributes:
+        structures: Mean and interval of every metric, a structure each.
+        cases: Scores case by case, in the order given.
+        warnings: What the figures leave out or stand on, in sentences for a person.
+    """
+
+    structures: tuple[StructureResult, ...]
+    cases: tuple[CaseResult, ...]
+    warnings: tuple[str, ...] = ()
+
+    def worst(self, count: int) -> list[CaseResult]:
+        """Return the cases with the lowest mean Dice, lowest first."""
+        return sorted(self.cases, key=lambda case: case.mean_dice)[:count]
+
+
+def evaluate_cases(
+    segmenter: Segmenter,
+    cases: Sequence[Case],
+    *,
+    on_case: Callable[[CaseResult], None] | None = None,
+) -> Evaluation:
+    """Segment every case and compare it with the experts' labels.
+
+    Nothing is resampled: truth and prediction meet on the image's own grid. One case is in
+    memory at a time.
+
+    Args:
+        segmenter: Labels the frames of an image.
+        cases: What to score.
+        on_case: Called after each case, to show progress.
+
+    Returns:
+        Scores by case, means with intervals, and what was noticed on the way.
+
+    Raises:
+        DataError: If a case's labels do not fit its image or the bundle's labels.
+        InputError: If an image cannot be read or segmented.
+    """
+    labels = segmenter.bundle.spec.labels
+    results, noticed = [], Counter[str]()
+    for case in cases:
+        source, truth = read_case(case, tuple(label.value for label in labels))
+        segmentation = _segment(segmenter, source.cine, case)
+        noticed.update(segmentation.warnings)
+        prediction = segmentation.labels.array
+        spacing_mm = segmentation.spacing_mm
+        result = score_case(case, truth, prediction, spacing_mm=spacing_mm, labels=labels)
+        results.append(result)
+        if on_case is not None:
+            on_case(result)
+    said = [f"{text} ({count} of {len(results)} cases)" for text, count in noticed.most_common()]
+    if len(said) > _MOST_WARNINGS:
+        said[_MOST_WARNINGS:] = [f"{len(said) - _MOST_WARNINGS} more warnings are left out."]
+    return summarise(results, warnings=said)
+
+
+def score_case(
+    case: Case,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    *,
+    spacing_mm: tuple[float, float] | None,
+    labels: Sequence[Label],
+) -> CaseResult:
+    """Compare two label maps, structure by structure.
+
+    Overlap counts the pixels of all frames together, so that a frame without the structure
+    weighs nothing. Distances are measured within each frame, since the distance between
+    frames is a time, or is not known, and averaged over frames.
+
+    Args:
+        case: Names the result; its files are not opened.
+        truth: (frames, height, width) label values.
+        prediction: The same, on the same grid.
+        spacing_mm: (row, column) distance in mm; None if unknown, for no distances.
+        labels: The structures to score.
+
+    Returns:
+        Scores by label name.
+
+    Raises:
+        GeometryError: If the grids differ.
+    """
+    structures = {
+        label.name: _score(truth == label.value, prediction == label.value, spacing_mm)
+        for label in labels
+    }
+    return CaseResult(case.case_id, case.patient_id, structures, len(truth), spacing_mm)
+
+
+def summarise(
+    results: Sequence[CaseResult], *, warnings: Iterable[str] = (), seed: int = 0
+) -> Evaluation:
+    """Average over cases, with intervals by patient, and say what no mean can tell.
+
+    Args:
+        results: At least one case.
+        warnings: What was noticed before, kept.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The results with their means. A distance that no case has is all None.
+    """
+    patients = [case.patient_id for case in results]
+    structures, said = [], list(warnings)
+    unscaled = sum(case.spacing_mm is None for case in results)
+    if unscaled:
+        said.append(
+            f"{unscaled} of {len(results)} cases have no spacing that can be trusted; "
+            "distances in mm leave them out."
+        )
+    for name in results[0].structures:
+        scores = [case.structures[name] for case in results]
+        intervals = {
+            metric: mean_interval([getattr(score, metric) for score in scores], patients, seed=seed)
+            for metric in METRICS
+        }
+        structures.append(StructureResult(name=name, **intervals))
+        said.extend(_one_sided(name, results))
+    return Evaluation(tuple(structures), tuple(results), tuple(said))
+
+
+def _segment(segmenter: Segmenter, cine: "Cine", case: Case) -> "Segmentation":
+    """Segment one case, naming it and its file in whatever error comes of it."""
+    try:
+        return segmenter.segment_cine(cine)
+    except InputError as error:
+        raise type(error)(f"case {case.case_id}, {case.image}: {error}") from error
+
+
+def _score(
+    truth: np.ndarray, prediction: np.ndarray, spacing_mm: tuple[float, float] | None
+) -> Scores:
+    """Score one structure over the frames of a case."""
+    overlap = {"dice": dice(truth, prediction), "iou": iou(truth, prediction)}
+    in_truth, in_prediction = truth.any(axis=(1, 2)), prediction.any(axis=(1, 2))
+    one_sided = int(np.count_nonzero(in_truth != in_prediction))
+    both = np.flatnonzero(in_truth & in_prediction)
+    if spacing_mm is None or not len(both):
+        return Scores(**overlap, asd_mm=None, hd95_mm=None, hd_mm=None, one_sided=one_sided)
+    frames = [
+        surface_distances(truth[index], prediction[index], spacing_mm=spacing_mm) for index in both
+    ]
+    return Scores(
+        **overlap,
+        asd_mm=float(np.mean([frame.asd_mm for frame in frames])),
+        hd95_mm=float(np.mean([frame.hd95_mm for frame in frames])),
+        hd_mm=float(np.mean([frame.hd_mm for frame in frames])),
+        one_sided=one_sided,
+    )
+
+
+def _one_sided(name: str, results: Sequence[CaseResult]) -> list[str]:
+    """Say how often only one of truth and prediction has a structure, if it ever happens."""
+    frames = sum(case.structures[name].one_sided for case in results)
+    if not frames:
+        return []
+    cases = sum(case.structures[name].one_sided > 0 for case in results)
+    return [
+        f"{name}: in {frames} frames of {cases} cases only one of truth and prediction has it; "
+        "its distances leave these frames out."
+    ]

@@ -1,0 +1,185 @@
+"""What an evaluation says, written down: JSON for machines, CSV for a sheet, Markdown to read."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bedside.atomic import write_text
+from bedside.evaluation.cases import METRICS, CaseResult, Evaluation
+from bedside.spec.card import DISCLAIMER, Interval
+from bedside.spec.reading import to_mapping
+
+HEADINGS = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "asd_mm": "ASD mm",
+    "hd95_mm": "HD95 mm",
+    "hd_mm": "HD mm",
+}
+"""What people call the metrics."""
+
+PICTURE = "worst_cases.png"
+"""Name of the picture beside the report."""
+
+_WORST = 6
+
+
+def to_json(evaluation: Evaluation, *, about: Mapping[str, Any]) -> str:
+    """Write an evaluation as strict JSON; a number that does not exist is null.
+
+    Args:
+        evaluation: What to write.
+        about: What stands in front: the bundle, the data.
+
+    Returns:
+        JSON with the keys of `about`, and "structures", "cases", "warnings", "disclaimer".
+    """
+    content = {
+        **about,
+        "structures": to_mapping(evaluation.structures),
+        "cases": [_case_mapping(case) for case in evaluation.cases],
+        "warnings": list(evaluation.warnings),
+        "disclaimer": DISCLAIMER,
+    }
+    return json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
+
+
+def to_csv(evaluation: Evaluation) -> str:
+    """Write one line a case and structure; a number that does not exist is left empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["case", "patient", "structure", *METRICS])
+    for case in evaluation.cases:
+        for name, scores in case.structures.items():
+            values = [getattr(scores, metric) for metric in METRICS]
+            row = ["" if value is None else f"{value:.6g}" for value in values]
+            writer.writerow([case.case_id, case.patient_id, name, *row])
+    return text.getvalue()
+
+
+def to_markdown(evaluation: Evaluation, *, title: str, picture: str | None) -> str:
+    """Write the page that a person reads: the table, the worst cases, the warnings.
+
+    Args:
+        evaluation: What to write.
+        title: Its heading.
+        picture: File name of the worst cases' picture, if there is one.
+
+    Returns:
+        A page of Markdown.
+    """
+    patients = len({case.patient_id for case in evaluation.cases})
+    lines = [
+        f"# {title}",
+        "",
+        f"{len(evaluation.cases)} cases of {patients} patients, each scored on its own pixel "
+        "grid. Mean (95 % interval, bootstrap over patients).",
+        "",
+        *_table(["Structure", *HEADINGS.values()], structure_rows(evaluation)),
+        "",
+        "## Worst cases",
+        "",
+        *_table(["Case", "Mean Dice", *_names(evaluation)], _worst_rows(evaluation)),
+        "",
+    ]
+    if picture:
+        lines += [f"![The worst cases: truth and prediction]({picture})", ""]
+    if evaluation.warnings:
+        lines += ["## Warnings", "", *(f"- {text}" for text in evaluation.warnings), ""]
+    return "\n".join([*lines, f"_{DISCLAIMER}_", ""])
+
+
+def write_report(
+    folder: Path, evaluation: Evaluation, *, about: Mapping[str, Any], title: str
+) -> list[Path]:
+    """Write evaluation.json, evaluation.csv and evaluation.md into a folder.
+
+    The page shows `worst_cases.png` if that has been written there before.
+
+    Args:
+        folder: Made if missing.
+        evaluation: What to write.
+        about: See `to_json`.
+        title: Heading of the page.
+
+    Returns:
+        The files written.
+
+    Raises:
+        OutputError: If one cannot be written.
+    """
+    picture = PICTURE if (folder / PICTURE).exists() else None
+    contents = {
+        folder / "evaluation.json": to_json(evaluation, about=about),
+        folder / "evaluation.csv": to_csv(evaluation),
+        folder / "evaluation.md": to_markdown(evaluation, title=title, picture=picture),
+    }
+    for path, content in contents.items():
+        write_text(path, content)
+    return list(contents)
+
+
+def structure_rows(evaluation: Evaluation) -> list[list[str]]:
+    """Give a table's cells: a row a structure, its name and then every metric."""
+    return [
+        [structure.name, *(_show(metric, getattr(structure, metric)) for metric in METRICS)]
+        for structure in evaluation.structures
+    ]
+
+
+def _worst_rows(evaluation: Evaluation) -> list[list[str]]:
+    return [
+        [case.case_id, f"{case.mean_dice:.3f}"]
+        + [f"{scores.dice:.3f}" for scores in case.structures.values()]
+        for case in evaluation.worst(_WORST)
+    ]
+
+
+def _names(evaluation: Evaluation) -> list[str]:
+    return [structure.name for structure in evaluation.structures]
+
+
+def _show(metric: str, interval: Interval) -> str:
+    """Write a mean and its interval: overlap to three places, millimetres to two."""
+    places = 2 if metric.endswith("_mm") else 3
+    if interval.mean is None:
+        return "unknown"
+    if interval.low is None or interval.high is None:
+        return f"{interval.mean:.{places}f}"
+    return f"{interval.mean:.{places}f} ({interval.low:.{places}f}-{interval.high:.{places}f})"
+
+
+def _table(headings: list[str], rows: list[list[str]]) -> list[str]:
+    """Lay out a Markdown table with its columns aligned in plain text too."""
+    cells = [headings, *rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
+    lines = [
+        "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |"
+        for row in cells
+    ]
+    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
+
+
+def _case_mapping(case: CaseResult) -> dict[str, Any]:
+    return {
+        "case": case.case_id,
+        "patient": case.patient_id,
+        "frames": case.frames,
+        "spacing_mm": case.spacing_mm,
+        "structures": to_mapping(case.structures),
+    }
+
+
+def _finite(value: Any) -> Any:
+    """Replace every NaN and infinity with None, which JSON can hold."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

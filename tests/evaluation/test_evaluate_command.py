@@ -1,0 +1,177 @@
+"""`bedside evaluate` from the command line to its files, with a real bundle and a real runtime.
+
+The bundle's network is one 1 x 1 convolution that tells the squares of `oracle` by their
+brightness (20, 80, 140), so that every case is segmented exactly, and a truth that is moved
+by 3 of 10 columns must score a Dice of 0.7.
+"""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from oracle import LABELS, SHAPE, square_labels, write_camus, write_nifti
+from PIL import Image
+
+from bedside.bundle import write_bundle
+from bedside.cli.main import main
+from bedside.spec import (
+    Card,
+    DeploymentSpec,
+    Fit,
+    Grey,
+    InputSpec,
+    KeepLargest,
+    LevelSpec,
+    ModelSpec,
+    ScalePercentile,
+)
+
+SPLIT = {"train": ("patient0001",), "val": ("patient0002",), "test": ("patient0003",)}
+
+
+def brightness_network() -> bytes:
+    """Make a graph with logits 0, x - 0.35 and 2 x - 1.13: label 1 from 0.35, 2 from 0.78 on."""
+    onnx = pytest.importorskip("onnx")
+    shapes = {"image": [1, 1, *SHAPE], "logits": [1, 3, *SHAPE]}
+    image, logits = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in shapes.items()
+    )
+    weights = {
+        "slope": np.array([0, 1, 2], np.float32).reshape(3, 1, 1, 1),
+        "offset": np.array([0, -0.35, -1.13], np.float32),
+    }
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", ["image", *weights], ["logits"])],
+        "brightness",
+        [image],
+        [logits],
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    opset = onnx.helper.make_opsetid("", 18)
+    return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    level = LevelSpec(block="conv", channels=1, depth=1)
+    spec = DeploymentSpec(
+        name="squares",
+        version="1",
+        task="Squares told by their brightness",
+        input=InputSpec(modality="US", channels=1, size_px=SHAPE),
+        labels=LABELS,
+        preprocess=(Grey(), Fit(), ScalePercentile()),
+        model=ModelSpec("brightness", 1, 3, levels=(level,), logit_stride=1),
+        postprocess=(KeepLargest(),),
+    )
+    card = Card(
+        data="squares", source="ours", license="CC0", patients=(1, 1, 1), test_cases=2,
+        structures=(), precisions=(), parameters=6, gmac=0.0, seed=0, epochs=0, commit="none",
+        created="2026-01-01",
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("bundle") / "squares.bedside"
+    write_bundle(path, spec=spec, card=card, graphs={"f32": brightness_network()}, split=SPLIT)
+    return path
+
+
+@pytest.fixture
+def data(tmp_path):
+    names = [f"patient000{number}" for number in (1, 2, 3)]
+    folder = write_camus(tmp_path / "squares", dict.fromkeys(names, (0, 0)))
+    moved = folder / "patient0003" / "patient0003_4CH_ES_gt.nii.gz"
+    write_nifti(moved, square_labels(shift=3))
+    return folder
+
+
+def evaluate(capsys, *arguments):
+    """Run the verb in this process; give its exit code, and what it wrote to stdout, stderr."""
+    code = main(["evaluate", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_every_case_is_scored_and_written(bundle, data, tmp_path, capsys):
+    code, out, _ = evaluate(capsys, bundle, data, "-o", tmp_path / "out")
+    assert code == 0
+    assert "inner" in out
+    assert "Not a medical device" in " ".join(out.split())
+    files = {file.name for file in (tmp_path / "out").iterdir()}
+    assert files == {"evaluation.json", "evaluation.csv", "evaluation.md", "worst_cases.png"}
+    found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert found["bundle"]["name"] == "squares"
+    assert [structure["name"] for structure in found["structures"]] == ["inner", "outer"]
+    for structure in found["structures"]:
+        assert structure["dice"]["mean"] == pytest.approx((5 * 1 + 0.7) / 6)
+        assert structure["hd_mm"]["mean"] == pytest.approx(3 * 2.0 / 6)
+    assert len(found["cases"]) == 6
+    text = " ".join(found["warnings"])
+    assert "2 of 6 cases were trained on" in text
+    assert "2 of 6 cases chose the weights" in text
+    with Image.open(tmp_path / "out" / "worst_cases.png") as picture:
+        assert picture.width > 1000
+
+
+def test_the_test_part_of_the_split_is_scored_alone_and_without_warning(
+    bundle, data, tmp_path, capsys
+):
+    code, out, _ = evaluate(capsys, bundle, data, "-o", tmp_path, "--split", "test", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert {case["patient"] for case in found["cases"]} == {"patient0003"}
+    assert found["warnings"] == []
+    assert found["structures"][0]["dice"] == {
+        "mean": pytest.approx(0.85),
+        "low": None,
+        "high": None,
+    }
+
+
+def test_json_on_stdout_is_the_file_and_nothing_else(bundle, data, tmp_path, capsys):
+    _, out, _ = evaluate(capsys, bundle, data, "-o", tmp_path / "out", "--json")
+    assert out == (tmp_path / "out" / "evaluation.json").read_text()
+
+
+def test_a_part_with_none_of_the_patients_is_refused(bundle, tmp_path, capsys):
+    data = write_camus(tmp_path / "others", {"patient0009": (0, 0)})
+    code, _, err = evaluate(capsys, bundle, data, "-o", tmp_path / "out", "--split", "test")
+    assert code == 3
+    assert "none of the 1 patients" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_truth_is_refused_and_nothing_is_written(bundle, data, tmp_path, capsys):
+    (data / "patient0002" / "patient0002_4CH_ED_gt.nii.gz").unlink()
+    code, _, err = evaluate(capsys, bundle, data, "-o", tmp_path / "out")
+    assert code == 3
+    assert "patient0002_4CH_ED" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_of_another_table_are_refused(bundle, data, tmp_path, capsys):
+    truth = data / "patient0003" / "patient0003_4CH_ED_gt.nii.gz"
+    write_nifti(truth, square_labels() * 4)
+    code, _, err = evaluate(capsys, bundle, data, "-o", tmp_path / "out")
+    assert code == 3
+    assert "label 4, 8; expected only 0, 1, 2" in err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_output_that_cannot_be_a_folder_is_refused_before_any_work(
+    bundle, data, tmp_path, capsys
+):
+    (tmp_path / "file").write_text("")
+    code, _, err = evaluate(capsys, bundle, data, "-o", tmp_path / "file")
+    assert code == 2
+    assert "cannot write" in err
+
+
+def test_help_needs_no_numpy():
+    program = (
+        "import sys; from bedside.cli.main import main; main(['evaluate', '--help']); "
+        "sys.exit('numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0

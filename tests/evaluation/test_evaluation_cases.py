@@ -1,0 +1,118 @@
+"""The loop over cases, with scores worked out by hand on squares that move sideways.
+
+A square of 10 x 10 moved by s columns: Dice (10 - s) / 10, IoU (10 - s) / (10 + s), HD 2 s mm
+(columns are 2 mm apart), and every structure moves alike.
+"""
+
+import numpy as np
+import pytest
+from oracle import LABELS, SPACING_MM, Oracle, square_labels, write_camus
+
+from bedside.errors import DataError, GeometryError, ModalityError
+from bedside.evaluation.cases import evaluate_cases, score_case, summarise
+from bedside.io.datasets import Case, list_cases
+
+CASE = Case("a_1", "a", image="a.png", truth="a.png")
+
+
+def score(truth, prediction, spacing_mm=SPACING_MM):
+    return score_case(CASE, truth, prediction, spacing_mm=spacing_mm, labels=LABELS)
+
+
+def test_every_case_is_scored_at_its_own_resolution(tmp_path):
+    shifts = {"patient0001": (0, 2), "patient0002": (5, 1)}
+    cases = list_cases(write_camus(tmp_path, shifts))
+    seen = []
+    found = evaluate_cases(Oracle(), cases, on_case=lambda case: seen.append(case.case_id))
+    assert seen == [case.case_id for case in cases]
+    assert [case.patient_id for case in found.cases] == ["patient0001"] * 2 + ["patient0002"] * 2
+    for case, shift in zip(found.cases, (0, 2, 5, 1), strict=True):
+        for scores in case.structures.values():
+            assert scores.dice == pytest.approx((10 - shift) / 10)
+            assert scores.iou == pytest.approx((10 - shift) / (10 + shift))
+            assert scores.hd_mm == pytest.approx(2.0 * shift)
+    assert [structure.name for structure in found.structures] == ["inner", "outer"]
+    assert found.structures[0].dice.mean == pytest.approx(0.8)
+    assert found.structures[0].hd_mm.mean == pytest.approx(4.0)
+    assert found.structures[0].dice.low == pytest.approx(0.7)
+    assert found.structures[0].dice.high == pytest.approx(0.9)
+    assert found.warnings == ()
+    assert [case.case_id for case in found.worst(2)] == [
+        "patient0002_4CH_ED",
+        "patient0001_4CH_ES",
+    ]
+
+
+def test_without_a_spacing_there_are_no_millimetres(tmp_path):
+    cases = list_cases(write_camus(tmp_path, {"patient0001": (1, 1)}))
+    found = evaluate_cases(Oracle(spacing_known=False), cases)
+    scores = found.cases[0].structures["inner"]
+    assert scores.dice == pytest.approx(0.9)
+    assert (scores.asd_mm, scores.hd95_mm, scores.hd_mm) == (None, None, None)
+    assert found.structures[0].hd_mm.mean is None
+    assert "2 of 2 cases have no spacing" in " ".join(found.warnings)
+
+
+def test_warnings_of_many_cases_become_one_line_with_a_count(tmp_path):
+    cases = list_cases(write_camus(tmp_path, {"patient0001": (0, 0), "patient0002": (0, 0)}))
+    found = evaluate_cases(Oracle(warnings=("no sector found",)), cases)
+    assert found.warnings == ("no sector found (4 of 4 cases)",)
+
+
+def test_an_error_in_one_case_names_it(tmp_path):
+    class Refusing(Oracle):
+        def segment_cine(self, cine, *, force=False):
+            raise ModalityError("modality is CT")
+
+    cases = list_cases(write_camus(tmp_path, {"patient0007": (0, 0)}))
+    with pytest.raises(ModalityError, match=r"patient0007_4CH_ED.*modality is CT"):
+        evaluate_cases(Refusing(), cases)
+
+
+def test_labels_that_the_bundle_does_not_know_are_refused(tmp_path):
+    cases = list_cases(write_camus(tmp_path, {"patient0001": (0, 0)}))
+    one_label = Oracle()
+    one_label.bundle.spec.labels = LABELS[:1]
+    with pytest.raises(DataError, match=r"patient0001_4CH_ED.* 2"):
+        evaluate_cases(one_label, cases)
+
+
+def test_overlap_counts_all_frames_together_and_distances_are_means_over_frames():
+    truth = square_labels(frames=2)
+    prediction = np.concatenate([square_labels(), square_labels(shift=4)])
+    scores = score(truth, prediction).structures["inner"]
+    # 100 + 60 of 100 + 100 pixels; 0 mm and 8 mm.
+    assert scores.dice == pytest.approx(2 * 160 / 400)
+    assert scores.iou == pytest.approx(160 / 240)
+    assert scores.hd_mm == pytest.approx(4.0)
+    assert scores.one_sided == 0
+
+
+def test_frames_without_a_structure_in_either_say_nothing():
+    truth = np.concatenate([square_labels(), np.zeros_like(square_labels())])
+    scores = score(truth, np.concatenate([square_labels(shift=2), truth[1:]])).structures["inner"]
+    assert scores.dice == pytest.approx(0.8)
+    assert scores.hd_mm == pytest.approx(4.0)
+
+
+def test_a_missed_structure_scores_zero_and_is_counted_in_a_warning():
+    truth, missed = square_labels(), square_labels()
+    missed[missed == 2] = 0
+    found = summarise([score(truth, missed), score(truth, truth)])
+    assert found.cases[0].structures["outer"].dice == 0.0
+    assert found.cases[0].structures["outer"].hd_mm is None
+    assert found.structures[1].dice.mean == pytest.approx(0.5)
+    assert found.structures[1].hd_mm.mean == 0.0
+    assert len(found.warnings) == 1
+    assert "outer: in 1 frames of 1 cases" in found.warnings[0]
+
+
+def test_a_structure_absent_from_both_agrees():
+    nothing = np.zeros_like(square_labels())
+    scores = score(nothing, nothing).structures["inner"]
+    assert (scores.dice, scores.iou, scores.hd_mm) == (1.0, 1.0, None)
+
+
+def test_predictions_on_another_grid_are_refused():
+    with pytest.raises(GeometryError, match="one grid"):
+        score(square_labels(), square_labels()[:, 1:])

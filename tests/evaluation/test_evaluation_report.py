@@ -1,0 +1,110 @@
+"""What is written of an evaluation: strict JSON, a sheet, a page, and a picture."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from oracle import LABELS, SPACING_MM, Oracle, square_labels, write_camus
+from PIL import Image
+
+from bedside.evaluation.cases import evaluate_cases, score_case, summarise
+from bedside.evaluation.pictures import tint, write_worst_cases
+from bedside.evaluation.report import to_csv, to_json, to_markdown, write_report
+from bedside.io.datasets import Case, list_cases
+
+
+@pytest.fixture
+def evaluation():
+    missed = square_labels()
+    missed[missed == 2] = 0
+    predictions = {"a": square_labels(shift=2), "b": missed, "c": square_labels()}
+    return summarise(
+        [
+            score_case(
+                Case(f"{name}_1", name, image="", truth=""),
+                square_labels(),
+                prediction,
+                spacing_mm=SPACING_MM,
+                labels=LABELS,
+            )
+            for name, prediction in predictions.items()
+        ]
+    )
+
+
+def read_strictly(text: str):
+    """Read JSON, refusing the NaN and Infinity that Python would let pass."""
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_json_holds_structures_cases_and_warnings(evaluation):
+    found = read_strictly(to_json(evaluation, about={"bundle": {"name": "squares"}}))
+    assert found["bundle"] == {"name": "squares"}
+    assert [structure["name"] for structure in found["structures"]] == ["inner", "outer"]
+    for structure in found["structures"]:
+        for metric in ("dice", "iou", "asd_mm", "hd95_mm", "hd_mm"):
+            assert structure[metric].keys() == {"mean", "low", "high"}
+    assert found["structures"][0]["dice"]["mean"] == pytest.approx((0.8 + 1 + 1) / 3)
+    assert [(case["case"], case["patient"]) for case in found["cases"]] == [
+        ("a_1", "a"),
+        ("b_1", "b"),
+        ("c_1", "c"),
+    ]
+    assert found["cases"][0]["structures"]["inner"]["hd_mm"] == pytest.approx(4.0)
+    assert found["warnings"]
+
+
+def test_json_has_null_for_what_does_not_exist(evaluation):
+    found = read_strictly(to_json(evaluation, about={"figure": float("nan")}))
+    assert found["figure"] is None
+    assert found["cases"][1]["structures"]["outer"]["hd_mm"] is None
+
+
+def test_csv_has_a_line_a_case_and_structure(evaluation):
+    rows = list(csv.DictReader(io.StringIO(to_csv(evaluation))))
+    assert [(row["case"], row["structure"]) for row in rows] == [
+        (f"{name}_1", structure) for name in "abc" for structure in ("inner", "outer")
+    ]
+    assert float(rows[0]["dice"]) == pytest.approx(0.8)
+    assert rows[3]["hd_mm"] == ""
+
+
+def test_the_page_shows_the_table_the_worst_first_and_the_warnings(evaluation):
+    page = to_markdown(evaluation, title="squares on a grid", picture="worst_cases.png")
+    assert page.startswith("# squares on a grid\n")
+    assert "| inner     | 0.933 (" in page
+    assert page.index("b_1") < page.index("a_1") < page.index("c_1")
+    assert "(worst_cases.png)" in page
+    assert "outer: in 1 frames of 1 cases" in page
+    assert "Not a medical device" in page
+
+
+def test_files_are_written_whole_into_a_new_folder(evaluation, tmp_path):
+    folder = tmp_path / "new" / "folder"
+    files = write_report(folder, evaluation, about={}, title="squares")
+    assert sorted(file.name for file in folder.iterdir()) == sorted(file.name for file in files)
+    assert "worst_cases.png" not in (folder / "evaluation.md").read_text()
+
+
+def test_the_picture_shows_truth_and_prediction_in_their_colours(tmp_path):
+    cases = list_cases(write_camus(tmp_path / "data", {"patient0001": (0, 3)}))
+    oracle = Oracle()
+    path = write_worst_cases(
+        tmp_path / "worst.png",
+        evaluate_cases(oracle, cases),
+        segmenter=oracle,
+        cases=cases,
+        count=1,
+    )
+    picture = np.asarray(Image.open(path))
+    height = picture.shape[0] - 62
+    # The first case is the one that is wrong: both contours of both labels can be told apart.
+    for label in LABELS:
+        for color in (label.color, tint(label.color)):
+            assert (picture[62:height] == color).all(axis=-1).sum() > 100

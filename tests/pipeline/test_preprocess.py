@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+from makers import make_fan
+
+from bedside.errors import FormatError, ModalityError
+from bedside.pipeline.preprocess import plan_preprocess, to_image
+from bedside.spec import CropFan, Fit, Grey, InputSpec, ScalePercentile
+from bedside.volume import Box
+
+US = InputSpec(modality="US", channels=1, size_px=(64, 64))
+STEPS = (Grey(), CropFan(), Fit(stretch=1.25), ScalePercentile())
+
+
+def make_frames(*, channels=3):
+    return [np.repeat(frame[None], channels, axis=0) for frame in make_fan(4, 96, 128)]
+
+
+def test_frames_become_tensors_of_the_networks_size_and_are_left_alone():
+    frames = make_frames()
+    before = [frame.copy() for frame in frames]
+    tensor = plan_preprocess(STEPS, frames, input_spec=US).apply(frames[0])
+    assert tensor.shape == (1, 1, 64, 64)
+    assert tensor.dtype == np.float32
+    assert tensor.min() == 0
+    assert 0.9 < tensor.max() <= 1
+    assert all((a == b).all() for a, b in zip(frames, before, strict=True))
+
+
+def test_colour_without_colour_is_grey():
+    plan = plan_preprocess(STEPS, make_frames(channels=1), input_spec=US)
+    other = plan_preprocess(STEPS, make_frames(channels=3), input_spec=US)
+    assert np.allclose(
+        plan.apply(make_frames(channels=1)[1]), other.apply(make_frames(channels=3)[1]), atol=0.01
+    )
+
+
+def test_a_colour_photograph_is_refused_unless_forced():
+    rng = np.random.default_rng(0)
+    photograph = rng.integers(0, 255, (3, 60, 80)).astype(np.uint8)
+    with pytest.raises(ModalityError, match="colour photograph"):
+        plan_preprocess(STEPS, [photograph], input_spec=US)
+    plan = plan_preprocess(STEPS, [photograph], input_spec=US, force=True)
+    assert "forced" in plan.warnings[0]
+
+
+def test_a_trusted_region_bounds_the_search_for_the_sector():
+    frames = make_frames()
+    region = Box(0, 0, 96, 60)
+    plan = plan_preprocess(STEPS, frames, input_spec=US, region=region)
+    assert plan.placement.box.right <= 60
+
+
+def test_without_a_sector_the_whole_frame_is_used_and_that_is_said():
+    frames = [np.zeros((1, 50, 50), np.uint8) for _ in range(3)]
+    frames[0][0, 10:12, 10:40] = 255
+    plan = plan_preprocess(STEPS, frames, input_spec=US)
+    assert plan.placement.box == Box(0, 0, 50, 50)
+    assert any("no ultrasound sector" in warning for warning in plan.warnings)
+
+
+def test_one_gain_serves_the_whole_sequence():
+    frames = make_frames(channels=1)
+    darker = [frames[0], frames[1] // 2, *frames[2:]]
+    plan = plan_preprocess(STEPS, darker, input_spec=US)
+    ratio = plan.apply(darker[1]).sum() / plan.apply(frames[1]).sum()
+    assert ratio == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_dim_recording_is_raised_but_not_without_end():
+    dim = [(frame // 16) for frame in make_frames(channels=1)]
+    steps = (ScalePercentile(high=100, max_gain=4),)
+    tensor = plan_preprocess(steps, dim, input_spec=US).apply(dim[0])
+    assert tensor.max() == pytest.approx(4 * dim[0].max() / 255, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        (np.full((1, 2, 2), 65535, np.uint16), 255),
+        (np.full((1, 2, 2), 200.0), 200),
+        (np.full((1, 2, 2), 3000.0), 255),
+        (np.full((1, 2, 2), -5, np.int16), 0),
+    ],
+)
+def test_wider_types_become_eight_bits(frame, expected):
+    assert (to_image(frame) == expected).all()
+
+
+def test_a_frame_of_many_nans_is_refused_and_a_few_are_black():
+    frame = np.ones((1, 100, 100))
+    frame[0, 0, :5] = np.nan
+    assert to_image(frame)[0, :5].tolist() == [0] * 5
+    frame[0, :10] = np.inf
+    with pytest.raises(FormatError, match="NaN or infinite"):
+        to_image(frame)

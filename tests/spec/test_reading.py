@@ -1,0 +1,59 @@
+import json
+
+import pytest
+
+from bedside.errors import SpecError
+from bedside.spec import DeploymentSpec, Recipe, from_mapping, read_recipe, to_mapping
+
+RECIPE = "recipes/camus.toml"
+
+
+def change(mapping, path, value):
+    *parents, last = path
+    for key in parents:
+        mapping = mapping[key]
+    mapping[last] = value
+
+
+def test_settings_survive_json():
+    recipe = read_recipe(RECIPE)
+    assert from_mapping(Recipe, json.loads(json.dumps(to_mapping(recipe)))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("training", "epocs"), 3, 'unknown key "training.epocs". Did you mean "epochs"?'),
+        (("training", "epochs"), "3", "training.epochs is '3'; expected int"),
+        (("training", "epochs"), True, "training.epochs is True; expected int"),
+        (("deployment", "preprocess", 0, "step"), "gray", "choose one of grey"),
+        (("deployment", "preprocess", 3, "low"), 100.0, "need 0 <= low < high"),
+        (("deployment", "model", "num_classes"), 3, "3 labels and background make 4"),
+        (("deployment", "model", "levels", 0, "block"), "swin", "choose one of 'conv', 'window'"),
+        (("deployment", "labels", 0, "value"), 2, "label values must be 1, 2, 3"),
+        (("deployment", "input", "size_px"), [256], "has 1 entries; expected 2"),
+        (("schema_version",), 7, "schema_version is 7"),
+    ],
+)
+def test_a_setting_that_means_nothing_is_named(path, value, message):
+    mapping = to_mapping(read_recipe(RECIPE))
+    change(mapping, path, value)
+    with pytest.raises(SpecError) as caught:
+        from_mapping(Recipe, mapping)
+    assert message in str(caught.value)
+
+
+def test_a_missing_setting_is_named():
+    mapping = to_mapping(read_recipe(RECIPE).deployment)
+    del mapping["task"]
+    with pytest.raises(SpecError, match='missing key "task"'):
+        from_mapping(DeploymentSpec, mapping)
+
+
+def test_a_recipe_that_is_no_toml_names_the_file(tmp_path):
+    path = tmp_path / "broken.toml"
+    path.write_text("epochs = = 3")
+    with pytest.raises(SpecError, match=r"broken\.toml is not TOML"):
+        read_recipe(path)
+    with pytest.raises(SpecError, match="cannot read"):
+        read_recipe(tmp_path / "none.toml")

@@ -1,0 +1,88 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from makers import make_fan, make_labels, write_nifti
+from models_for_tests import make_spec
+from safetensors.numpy import load_file
+
+from bedside.errors import SpecError, SplitError
+from bedside.spec import CropFan, DataSpec, Fit, Grey, Recipe, ScalePercentile, TrainingSpec
+from bedside.training.run import train
+
+
+@pytest.fixture(scope="module")
+def camus(tmp_path_factory):
+    """Ten made-up patients in the layout of CAMUS, two labels each."""
+    folder = tmp_path_factory.mktemp("camus")
+    for number in range(1, 11):
+        name = f"patient{number:04d}"
+        (folder / name).mkdir()
+        images = make_fan(2, 48, 64, seed=number)
+        truths = np.minimum(make_labels(2, 48, 64), 2)
+        for phase, image, truth in zip(("ED", "ES"), images, truths, strict=True):
+            write_nifti(image.T, folder / name / f"{name}_4CH_{phase}.nii.gz")
+            write_nifti(truth.T, folder / name / f"{name}_4CH_{phase}_gt.nii.gz")
+    return folder
+
+
+@pytest.fixture
+def recipe(camus):
+    spec = dataclasses.replace(
+        make_spec(), preprocess=(Grey(), CropFan(), Fit(), ScalePercentile())
+    )
+    return Recipe(
+        schema_version=1,
+        deployment=spec,
+        data=DataSpec("made up", "camus", str(camus), "tests", "none"),
+        training=TrainingSpec(epochs=3, batch_size=4, validate_every=1),
+    )
+
+
+class StoppedError(Exception):
+    """Stands for the person who presses Ctrl-C after an epoch."""
+
+
+def test_a_stopped_and_continued_training_ends_where_an_unbroken_one_ends(recipe, tmp_path):
+    def stop_after_first(progress):
+        if progress.stage == "training" and progress.done == 1:
+            raise StoppedError
+
+    unbroken = load_file(train(recipe, tmp_path / "unbroken", threads=1))
+    with pytest.raises(StoppedError):
+        train(recipe, tmp_path / "broken", threads=1, on_progress=stop_after_first)
+    assert not (tmp_path / "broken" / "weights.safetensors").exists()
+    continued = load_file(train(recipe, tmp_path / "broken", threads=1))
+    assert all((continued[name] == unbroken[name]).all() for name in unbroken)
+    logs = [
+        [json.loads(line) for line in (tmp_path / run / "log.jsonl").read_text().splitlines()]
+        for run in ("unbroken", "broken")
+    ]
+    assert [record["loss"] for record in logs[0]] == [record["loss"] for record in logs[1]]
+
+
+def test_training_learns(recipe, tmp_path):
+    spec = dataclasses.replace(recipe.training, epochs=25, validate_every=25)
+    train(dataclasses.replace(recipe, training=spec), tmp_path, threads=1)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["loss"] < 0.6 * log[0]["loss"]
+    assert log[-1]["dice"]["inner"] > 0.5
+    assert (tmp_path / "curves.svg").read_text().startswith("<svg")
+
+
+def test_another_recipe_does_not_overwrite_a_run(recipe, tmp_path):
+    short = dataclasses.replace(recipe, training=TrainingSpec(epochs=1, batch_size=4))
+    train(short, tmp_path, threads=1)
+    with pytest.raises(SpecError, match="another recipe"):
+        train(recipe, tmp_path, threads=1)
+
+
+def test_a_recorded_split_that_leaks_is_refused(recipe, tmp_path):
+    short = dataclasses.replace(recipe, training=TrainingSpec(epochs=1, batch_size=4))
+    train(short, tmp_path, threads=1)
+    run = json.loads((tmp_path / "run.json").read_text())
+    run["split"]["test"].append(run["split"]["train"][0])
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    with pytest.raises(SplitError, match="leaks"):
+        train(short, tmp_path, threads=1)
