@@ -1,0 +1,26 @@
+"""Every tolerance of the tests, each with its reason."""
+
+# Two JPEG decoders round differently in the inverse cosine transform and in the upsampling
+# of colour: at most 3 levels on pydicom's SonoSite cine.
+JPEG_LEVELS = 4
+
+# NIfTI stores spacing as float32: 7 digits.
+SPACING_RELATIVE = 1e-6
+
+# LittleCMS through Pillow gives CIELab in bytes, each 257 of DICOM's words wide.
+CIELAB_WORDS = 257
+
+# Two runtimes add the same f32 products in different orders: some roundings of 6e-8 each,
+# grown through the layers; measured 2e-7 on logits of size 1.
+F32_LOGIT_ATOL = 1e-5
+
+# Bundled weights are rounded to 9 significant bits, so each is off by up to 1e-3 of itself;
+# the errors add like a random walk. Relative to the largest logit; measured 6e-4.
+STORED_WEIGHTS_RTOL = 5e-3
+
+# bf16 rounds every activation to 8 significant bits, 4e-3 of itself, layer upon layer.
+BF16_RTOL = 0.05
+
+# 8 bits leave 255 levels to an activation, and errors of half a level add up over the
+# layers. Mean over all logits, relative to the largest; measured 0.01.
+INT8_MEAN_RTOL = 0.03
