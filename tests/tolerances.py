@@ -24,3 +24,6 @@ BF16_RTOL = 0.05
 # 8 bits leave 255 levels to an activation, and errors of half a level add up over the
 # layers. Mean over all logits, relative to the largest; measured 0.01.
 INT8_MEAN_RTOL = 0.03
+
+# A SEG of 30 frames and 3 structures takes 0.15 s; a loaded machine may take ten times that.
+SEG_SECONDS = 2.0

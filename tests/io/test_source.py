@@ -1,5 +1,6 @@
 """The door: files told by their bytes, folders searched, formats chosen, nothing half-written."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from pydicom.data import get_testdata_file
 
-from bedside.errors import FormatError, OutputError, UsageError
+from bedside.errors import FormatError, InputError, OutputError, UsageError
 from bedside.io.source import (
     Algorithm,
     default_format,
@@ -135,3 +136,22 @@ def test_opening_the_door_loads_no_format():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_damaged_bytes_are_read_or_refused_with_our_error(tmp_path, seed):
+    """A header with bytes overwritten at random, of every kind, through the whole door."""
+    rng = np.random.default_rng(seed)
+    folder = _make_folder(tmp_path / "study")
+    for path in find_sources(folder).paths:
+        whole = path.read_bytes()
+        for _ in range(15):
+            damaged = np.frombuffer(whole, np.uint8).copy()
+            places = rng.integers(0, min(len(damaged), 1200), rng.integers(1, 5))
+            damaged[places] = rng.choice([0, 255, 32, 65])
+            path.write_bytes(damaged.tobytes())
+            with contextlib.suppress(InputError):
+                source = open_source(path)
+                assert source.cine.decode(0).shape == source.cine.shape[1:]
+                labels = np.zeros((len(source.cine), *source.cine.shape[2:]), np.uint8)
+                _write(labels, source, tmp_path / "out", default_format(source))

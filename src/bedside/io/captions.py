@@ -1,0 +1,87 @@
+"""Words on pictures: the bar above a frame and the legend below it, clear of the anatomy."""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from bedside.spec.deployment import Label
+from bedside.volume import Cine
+
+BAR_PX = 28
+GAP_PX = 10
+DARK = 18
+
+_TEXT_PX = 17
+_NOTICE = "Research use only"
+
+
+def draw_bar(index: int, cine: Cine, *, width: int) -> np.ndarray:
+    """Draw the bar above a frame: its number, counted from 1 as DICOM does, and its time.
+
+    Args:
+        index: Which frame, from 0.
+        cine: Where it comes from.
+        width: Width of the bar.
+
+    Returns:
+        (BAR_PX, width, 3) uint8, RGB.
+    """
+    bar = np.full((BAR_PX, width, 3), DARK, np.uint8)
+    _put_text(bar, f"frame {index + 1} / {len(cine)}", GAP_PX)
+    if cine.frame_time_ms is not None:
+        time = f"{index * cine.frame_time_ms:.0f} ms"
+        _put_text(bar, time, width - GAP_PX - _text(time).shape[1])
+    return bar
+
+
+def draw_legend(structures: Sequence[Label], width: int) -> np.ndarray:
+    """Draw the strip below a picture: a patch of colour and a name for each structure.
+
+    Args:
+        structures: What is drawn, and in which colours.
+        width: Width of the strip; names that do not fit side by side go below each other.
+
+    Returns:
+        (a multiple of BAR_PX, width, 3) uint8, RGB.
+    """
+    lines = [np.full((BAR_PX, width, 3), DARK, np.uint8)]
+    left = GAP_PX
+    for structure in structures:
+        needed = 20 + _text(structure.name).shape[1]
+        if left + needed > width and left > GAP_PX:
+            lines.append(np.full_like(lines[0], DARK))
+            left = GAP_PX
+        lines[-1][8:20, left : left + 12] = structure.color
+        _put_text(lines[-1], structure.name, left + 20)
+        left += needed + 2 * GAP_PX
+    notice = width - GAP_PX - _text(_NOTICE).shape[1]
+    if notice > left:
+        _put_text(lines[-1], _NOTICE, notice, brightness=0.6)
+    return np.concatenate(lines)
+
+
+def _put_text(bar: np.ndarray, text: str, left: int, *, brightness: float = 0.95) -> None:
+    """Write light text into a dark bar, in place, cut off where the bar ends."""
+    drawn = _text(text)[: bar.shape[0], : max(0, bar.shape[1] - left)]
+    top = (bar.shape[0] - drawn.shape[0]) // 2
+    place = bar[top : top + drawn.shape[0], left : left + drawn.shape[1]]
+    place[:] = np.maximum(place, (drawn * brightness).astype(np.uint8)[..., None])
+
+
+@functools.lru_cache(maxsize=512)
+def _text(text: str) -> np.ndarray:
+    """Draw a line of text, white on black, (height, width) uint8."""
+    font = _font()
+    width = math.ceil(font.getlength(text)) + 1
+    image = Image.new("L", (max(width, 1), _TEXT_PX + 5))
+    ImageDraw.Draw(image).text((0, 1), text, fill=255, font=font)
+    return np.asarray(image)
+
+
+@functools.lru_cache(maxsize=1)
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Load the font that Pillow carries."""
+    return ImageFont.load_default(_TEXT_PX)

@@ -1,0 +1,278 @@
+"""Writes labels as a DICOM SEG that refers, frame by frame, to the image they were drawn on.
+
+Written with pydicom alone: highdicom takes more than one frame only of sources that lie in
+a frame of reference, which an ultrasound cine does not. Its reader reads the result.
+"""
+
+import warnings
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom import Dataset, FileMetaDataset
+from pydicom.config import disable_value_validation
+from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage, generate_uid
+
+from bedside import __version__
+from bedside.atomic import written_atomically
+from bedside.errors import BedsideError, FormatError, UsageError
+from bedside.io.dicom_seg_frames import build_frames, build_reference
+from bedside.io.source import Algorithm, Source
+from bedside.spec import Code, Label
+from bedside.volume import LabelMap
+
+_PATIENT_AND_STUDY = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "StudyID",
+    "AccessionNumber",
+)
+_OPTIONAL = ("StudyDescription", "BodyPartExamined")
+_NEEDED_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+_LOSSY_METHODS = {
+    "1.2.840.10008.1.2.4.50": "ISO_10918_1",
+    "1.2.840.10008.1.2.4.51": "ISO_10918_1",
+    "1.2.840.10008.1.2.4.81": "ISO_14495_1",
+    "1.2.840.10008.1.2.4.91": "ISO_15444_1",
+}
+_SERIES_NUMBER = 1000
+_ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+
+
+def write_seg(
+    labels: LabelMap,
+    source: Source,
+    target: Path,
+    *,
+    labels_spec: tuple[Label, ...],
+    algorithm: Algorithm,
+) -> None:
+    """Write labels as a BINARY segmentation, every frame of every structure, empty ones too.
+
+    Frames come structure by structure, each in the order of the source's frames. The same
+    source, labels and bundle give the same UIDs.
+
+    Args:
+        labels: (frames, height, width), on the source's grid.
+        source: The DICOM image that was segmented.
+        target: The file to write.
+        labels_spec: Names, colours and codes of the structures, numbered 1, 2, 3 ...
+        algorithm: Who drew them.
+
+    Raises:
+        UsageError: If the labels are not on the source's grid.
+        FormatError: If the source lacks the UIDs that a reference needs.
+        OutputError: If it cannot be written.
+
+    Source:
+        DICOM PS3.3 A.51 Segmentation IOD, C.8.20 Segmentation modules.
+    """
+    frames, _, height, width = source.cine.shape
+    if labels.array.shape != (frames, height, width):
+        raise UsageError(
+            f"labels of shape {labels.array.shape} are not on the grid of {source.path}, "
+            f"{(frames, height, width)}."
+        )
+    try:
+        # What breaks DICOM's rules in the source's header is taken over as it stands.
+        with warnings.catch_warnings(), disable_value_validation():
+            warnings.simplefilter("ignore")
+            _check_uids(source)
+            seg = _build(labels, source, labels_spec, algorithm)
+            with written_atomically(target) as temporary:
+                seg.save_as(temporary, enforce_file_format=True)
+    except BedsideError:
+        raise
+    except Exception as error:
+        raise FormatError(
+            f"{source.path}: its header does not let a DICOM SEG refer to it: {error}. "
+            "Choose --format nifti or png."
+        ) from error
+
+
+def _build(
+    labels: LabelMap, source: Source, labels_spec: tuple[Label, ...], algorithm: Algorithm
+) -> Dataset:
+    """Put the SEG together in memory."""
+    header, frames = source.header, len(source.cine)
+    seg = Dataset()
+    seg.SpecificCharacterSet = "ISO_IR 192"
+    _copy_patient_and_study(seg, header)
+    _add_identity(seg, header, labels=labels, algorithm=algorithm)
+    _add_image(seg, header)
+    seg.SegmentSequence = [_build_segment(label, algorithm) for label in labels_spec]
+    seg.ReferencedSeriesSequence = [build_reference(header)]
+    build_frames(
+        seg,
+        header,
+        segments=len(labels_spec),
+        frames=frames,
+        spacing_mm=source.cine.spacing_mm,
+    )
+    values = np.array([label.value for label in labels_spec], np.uint8)
+    masks = labels.array[None] == values[:, None, None, None]
+    packed = np.packbits(masks.ravel(), bitorder="little").tobytes()
+    seg.PixelData = packed + b"\0" * (len(packed) % 2)
+    seg["PixelData"].VR = "OB"
+    seg.file_meta = FileMetaDataset()
+    seg.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    seg.file_meta.MediaStorageSOPClassUID = seg.SOPClassUID
+    seg.file_meta.MediaStorageSOPInstanceUID = seg.SOPInstanceUID
+    return seg
+
+
+def _check_uids(source: Source) -> None:
+    """Refuse a source that cannot be referred to.
+
+    Raises:
+        FormatError: If one of its UIDs is missing.
+    """
+    missing = [keyword for keyword in _NEEDED_UIDS if not source.header.get(keyword)]
+    if missing:
+        raise FormatError(
+            f"{source.path} lacks {', '.join(missing)}, so a DICOM SEG cannot refer to it. "
+            "Choose --format nifti or png."
+        )
+
+
+def _copy_patient_and_study(seg: Any, header: Any) -> None:
+    """Say whose image it is; what the source lacks or garbles is left empty."""
+    for keyword in (*_PATIENT_AND_STUDY, *_OPTIONAL):
+        try:
+            value = str(header.get(keyword) or "")
+            if value or keyword not in _OPTIONAL:
+                setattr(seg, keyword, value)
+        except (TypeError, ValueError, NotImplementedError):
+            setattr(seg, keyword, "")
+    seg.StudyInstanceUID = header.StudyInstanceUID
+    if header.get("FrameOfReferenceUID"):
+        seg.FrameOfReferenceUID = header.FrameOfReferenceUID
+        seg.PositionReferenceIndicator = str(header.get("PositionReferenceIndicator") or "")
+    else:
+        seg.PatientOrientation = header.get("PatientOrientation") or ""
+
+
+def _add_identity(seg: Any, header: Any, *, labels: LabelMap, algorithm: Algorithm) -> None:
+    """Name the new series and instance, their device and their moment."""
+    now = datetime.now(tz=UTC).astimezone()
+    seg.SOPClassUID = SegmentationStorage
+    seg.SOPInstanceUID = generate_uid(
+        entropy_srcs=[
+            header.SOPInstanceUID,
+            algorithm.sha256,
+            sha256(labels.array.tobytes()).hexdigest(),
+        ]
+    )
+    seg.Modality = "SEG"
+    seg.SeriesInstanceUID = generate_uid(entropy_srcs=[header.SeriesInstanceUID, algorithm.sha256])
+    seg.SeriesNumber = _SERIES_NUMBER
+    seg.SeriesDescription = f"{algorithm.name} segmentation"[:64]
+    seg.InstanceNumber = _read_instance_number(header)
+    seg.SeriesDate = seg.ContentDate = seg.InstanceCreationDate = now.strftime("%Y%m%d")
+    seg.SeriesTime = seg.ContentTime = seg.InstanceCreationTime = now.strftime("%H%M%S")
+    seg.Manufacturer = "bedside"
+    seg.ManufacturerModelName = algorithm.name[:64]
+    seg.DeviceSerialNumber = algorithm.sha256[:64] or "0"
+    seg.SoftwareVersions = [f"bedside {__version__}", f"{algorithm.name} {algorithm.version}"[:64]]
+    seg.ContentLabel = "SEGMENTATION"
+    seg.ContentDescription = "Drawn by a program; research use, not a medical device"
+    seg.ContentCreatorName = ""
+
+
+def _read_instance_number(header: Any) -> int:
+    """Take over the source's number, so that the SEGs of a series keep its order."""
+    try:
+        return int(header.InstanceNumber)
+    except (AttributeError, TypeError, ValueError):
+        return 1
+
+
+def _add_image(seg: Any, header: Any) -> None:
+    """Describe the pixels: one bit each, on the source's grid, derived from it."""
+    seg.ImageType = ["DERIVED", "PRIMARY"]
+    seg.BurnedInAnnotation = "NO"
+    seg.SamplesPerPixel = 1
+    seg.PhotometricInterpretation = "MONOCHROME2"
+    seg.Rows, seg.Columns = header.Rows, header.Columns
+    seg.BitsAllocated = seg.BitsStored = 1
+    seg.HighBit = seg.PixelRepresentation = 0
+    seg.SegmentationType = "BINARY"
+    seg.SegmentsOverlap = "NO"
+    seg.LossyImageCompression = "01" if header.get("LossyImageCompression") == "01" else "00"
+    if seg.LossyImageCompression == "01":
+        syntax = str(header.file_meta.TransferSyntaxUID)
+        method = header.get("LossyImageCompressionMethod") or _LOSSY_METHODS.get(syntax)
+        for keyword, value in (
+            ("LossyImageCompressionRatio", header.get("LossyImageCompressionRatio")),
+            ("LossyImageCompressionMethod", method),
+        ):
+            if value not in (None, ""):
+                setattr(seg, keyword, value)
+
+
+def _build_segment(label: Label, algorithm: Algorithm) -> Dataset:
+    """Describe one structure and the algorithm that drew it."""
+    segment = Dataset()
+    segment.SegmentNumber = label.value
+    segment.SegmentLabel = label.name[:64]
+    segment.SegmentedPropertyCategoryCodeSequence = [_build_code(label.category)]
+    segment.SegmentedPropertyTypeCodeSequence = [_build_code(label.type)]
+    segment.SegmentAlgorithmType = "AUTOMATIC"
+    segment.SegmentAlgorithmName = algorithm.name[:64]
+    segment.RecommendedDisplayCIELabValue = encode_cielab(label.color)
+    identification = Dataset()
+    identification.AlgorithmFamilyCodeSequence = [_build_code(_ARTIFICIAL_INTELLIGENCE)]
+    identification.AlgorithmName = algorithm.name[:64]
+    identification.AlgorithmVersion = f"{algorithm.version} sha256:{algorithm.sha256[:16]}"[:64]
+    identification.AlgorithmParameters = f"bundle_sha256={algorithm.sha256}"
+    identification.AlgorithmSource = f"bedside {__version__}"
+    segment.SegmentationAlgorithmIdentificationSequence = [identification]
+    return segment
+
+
+def _build_code(code: Code) -> Dataset:
+    """Write a coded concept as a sequence item."""
+    item = Dataset()
+    item.CodeValue = code.value
+    item.CodingSchemeDesignator = code.scheme
+    item.CodeMeaning = code.meaning[:64]
+    return item
+
+
+def encode_cielab(color: tuple[int, int, int]) -> list[int]:
+    """Turn an sRGB colour into DICOM's CIELab words.
+
+    Args:
+        color: (red, green, blue), each 0-255.
+
+    Returns:
+        (L*, a*, b*) under D50, L* 0-100 and a*, b* -128-127 each spread over 0-65535.
+
+    Source:
+        DICOM PS3.3 C.10.7.1.1; sRGB to D50 by IEC 61966-2-1 and Bradford's adaptation.
+
+    Example:
+        >>> encode_cielab((255, 255, 255))
+        [65535, 32896, 32896]
+    """
+    srgb = np.array(color) / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    matrix = np.array(
+        [
+            [0.4360747, 0.3850649, 0.1430804],
+            [0.2225045, 0.7168786, 0.0606169],
+            [0.0139322, 0.0971045, 0.7141733],
+        ]
+    )
+    ratio = matrix @ linear / matrix.sum(axis=1)
+    root = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio * (29 / 6) ** 2 / 3 + 4 / 29)
+    lab = 116 * root[1] - 16, 500 * (root[0] - root[1]), 200 * (root[1] - root[2])
+    words = lab[0] / 100 * 65535, (lab[1] + 128) / 255 * 65535, (lab[2] + 128) / 255 * 65535
+    return [round(float(np.clip(word, 0, 65535))) for word in words]

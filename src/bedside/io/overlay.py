@@ -1,0 +1,346 @@
+"""Pictures of a result for a person: thin contours over the frames, a legend, a contact sheet."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from bedside.atomic import write_bytes, written_atomically
+from bedside.errors import GeometryError
+from bedside.io.captions import DARK, GAP_PX, draw_bar, draw_legend
+from bedside.io.gif import FilmWriter
+from bedside.spec.deployment import Label
+from bedside.volume import Box, Cine, LabelMap
+
+_LEAST_HEIGHT_PX = 480
+_DEFAULT_DELAY_MS = 80.0
+_MOST_FILM_FRAMES = 150
+_TILE_WIDTH_PX = 640
+_CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
+_NEIGHBOURS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32)
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A cine and its labels, with how they are shown; `plan_overlay` makes one.
+
+    Attributes:
+        cine: The frames.
+        labels: The labels, on the same grid.
+        structures: What the labels mean, and their colours.
+        scale: Whole number of screen pixels per source pixel, (rows, columns).
+        window: Intensities that become black and white.
+        line_px: Width of a contour on the screen.
+    """
+
+    cine: Cine
+    labels: LabelMap
+    structures: tuple[Label, ...]
+    scale: tuple[int, int]
+    window: tuple[float, float]
+    line_px: int
+
+
+def plan_overlay(cine: Cine, labels: LabelMap, structures: Sequence[Label]) -> Overlay:
+    """Decide how a cine is shown: at least 480 rows high, one intensity window for all frames.
+
+    Args:
+        cine: The frames.
+        labels: One label map a frame, on the frames' grid.
+        structures: What the label values mean.
+
+    Raises:
+        GeometryError: If labels and frames differ in number or size.
+    """
+    frames, _, height, width = cine.shape
+    if labels.array.shape != (frames, height, width):
+        raise GeometryError(
+            f"labels of shape {labels.array.shape} do not fit frames of shape "
+            f"{(frames, height, width)}; draw them on the grid that they were made on."
+        )
+    scale = screen_scale(height, labels.spacing_mm or cine.spacing_mm)
+    line_px = max(1, round(height * scale[0] / 900))
+    return Overlay(cine, labels, tuple(structures), scale, display_window(cine), line_px)
+
+
+def screen_scale(height: int, spacing_mm: tuple[float, float] | None) -> tuple[int, int]:
+    """Choose whole factors that make a frame at least 480 rows high and keep its aspect.
+
+    Args:
+        height: Rows of the frame.
+        spacing_mm: (row, column) spacing; square pixels if None.
+
+    Returns:
+        Screen pixels per source pixel, (rows, columns).
+
+    Example:
+        >>> screen_scale(240, None)
+        (2, 2)
+        >>> screen_scale(600, (0.3, 0.15))
+        (2, 1)
+    """
+    row, column = spacing_mm or (1.0, 1.0)
+    aspect = min(max(row / column, 1 / 8), 8.0)
+    low = max(1, math.ceil(_LEAST_HEIGHT_PX / (height * max(aspect, 1.0))))
+    if aspect >= 1:
+        return max(1, round(low * aspect)), low
+    rows = max(1, math.ceil(_LEAST_HEIGHT_PX / height))
+    return rows, max(1, round(rows / aspect))
+
+
+def display_window(cine: Cine) -> tuple[float, float]:
+    """Find the intensities shown as black and white, the same for every frame.
+
+    Bytes are shown as they are. Anything else is stretched between its 0.5th and 99.5th
+    percentile, taken over up to five frames spread over the cine.
+    """
+    frames = [cine.decode(index) for index in spread(len(cine), 5)]
+    if frames[0].dtype == np.uint8:
+        return 0.0, 255.0
+    values = np.concatenate([frame[np.isfinite(frame)].ravel() for frame in frames])
+    if values.size == 0:
+        return 0.0, 1.0
+    low, high = (float(value) for value in np.percentile(values, (0.5, 99.5)))
+    return low, max(high, low + 1e-6)
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """Choose `wanted` of `count` frames evenly, first and last among them; all if fewer.
+
+    Example:
+        >>> spread(30, 4)
+        [0, 10, 19, 29]
+    """
+    return [
+        int(index) for index in np.unique(np.linspace(0, count - 1, min(wanted, count)).round())
+    ]
+
+
+def to_display(frame: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    """Turn a decoded frame into a picture.
+
+    Args:
+        frame: (C, H, W); three channels are RGB, of any other number the first is shown.
+        window: Intensities that become black and white.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+    """
+    channels = frame if frame.shape[0] == 3 else np.repeat(frame[:1], 3, axis=0)
+    picture = np.ascontiguousarray(np.moveaxis(channels, 0, -1))
+    if picture.dtype == np.uint8:
+        return picture
+    low, high = window
+    values = np.nan_to_num(picture.astype(np.float32), nan=low, posinf=high, neginf=low)
+    scaled = (np.clip(values, low, high) - low) * (255.0 / (high - low))
+    return np.asarray(scaled.round().astype(np.uint8))
+
+
+def trace_outline(
+    labels: np.ndarray, value: int, scale: tuple[int, int], *, line_px: int = 1
+) -> tuple[tuple[slice, slice], np.ndarray]:
+    """Trace the border of one label on the screen, just inside its true edge.
+
+    The label map is enlarged first, pixel for pixel, so that the line runs along the
+    borders of source pixels and not through their middles. A border shared by two
+    structures is traced once, for the lower label.
+
+    Args:
+        labels: (H, W) label values.
+        value: The label to trace.
+        scale: Screen pixels per source pixel, (rows, columns).
+        line_px: Width of the line on the screen, grown inwards.
+
+    Returns:
+        Where on the screen, (rows x H, columns x W), the label lies, and there the
+        opacity of its line: 1 on it, 0.5 in the inner corners of its steps, 0 elsewhere.
+    """
+    rows, columns = scale
+    left, top, across, down = cv2.boundingRect((labels == value).astype(np.uint8))
+    # One source pixel more on every side, background where the frame ends.
+    cut = np.pad(labels, 1)[top : top + down + 2, left : left + across + 2]
+    size = (cut.shape[1] * columns, cut.shape[0] * rows)
+    large = cv2.resize(cut, size, interpolation=cv2.INTER_NEAREST)
+    beyond = ((large == 0) | (large > value)).astype(np.uint8)
+    line = cv2.dilate(beyond, _CROSS, iterations=line_px) * (large == value)
+    corners = cv2.filter2D(line, -1, _NEIGHBOURS) >= 2
+    opacity = np.where(line > 0, np.float32(1), np.where(corners, np.float32(0.5), np.float32(0)))
+    place = (
+        slice(top * rows, (top + down) * rows),
+        slice(left * columns, (left + across) * columns),
+    )
+    return place, opacity[rows:-rows, columns:-columns]
+
+
+def draw_contours(
+    picture: np.ndarray, labels: np.ndarray, structures: Sequence[Label], scale: tuple[int, int],
+    *, line_px: int = 1,
+) -> None:  # fmt: skip
+    """Draw the outline of every structure into a picture, in place.
+
+    Args:
+        picture: (rows x H, columns x W, 3) uint8, RGB.
+        labels: (H, W) label values.
+        structures: What the values mean, and their colours.
+        scale: (rows, columns) that the picture is larger by.
+        line_px: Width of the line.
+    """
+    for structure in structures:
+        place, opacity = trace_outline(labels, structure.value, scale, line_px=line_px)
+        touched = np.nonzero(opacity > 0)
+        weight = opacity[touched][:, None]
+        part = picture[place]
+        mixed = part[touched] * (1 - weight) + np.asarray(structure.color, np.float32) * weight
+        part[touched] = mixed.round().astype(np.uint8)
+
+
+def draw_frame(overlay: Overlay, index: int, *, line_px: int | None = None) -> np.ndarray:
+    """Draw one frame, enlarged, with its contours and without any text.
+
+    Args:
+        overlay: What to draw, and how.
+        index: Which frame, from 0.
+        line_px: Width of the contours, where it is not the overlay's own.
+
+    Returns:
+        (rows x H, columns x W, 3) uint8, RGB.
+    """
+    rows, columns = overlay.scale
+    picture = to_display(overlay.cine.decode(index), overlay.window)
+    height, width = picture.shape[:2]
+    # OpenCV aligns the outer edges, as the enlarged mask does: no half-pixel shift.
+    picture = cv2.resize(picture, (width * columns, height * rows), interpolation=cv2.INTER_LINEAR)
+    labels = overlay.labels.array[index]
+    draw_contours(
+        picture, labels, overlay.structures, overlay.scale, line_px=line_px or overlay.line_px
+    )
+    return np.asarray(picture)
+
+
+def write_overlay(overlay: Overlay, folder: Path) -> Path:
+    """Write `overlay.gif` (a film, for several frames) or `overlay.png` (for one).
+
+    The film plays at the speed of the recording where that is known. One of more than
+    150 frames leaves frames out evenly; each shows its own number.
+
+    Args:
+        overlay: What to draw, and how.
+        folder: Where to.
+
+    Returns:
+        The file written.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    captioned = _captioner(overlay)
+    count = len(overlay.cine)
+    if count == 1:
+        return _write_png(captioned(0), folder / "overlay.png")
+    step = math.ceil(count / _MOST_FILM_FRAMES)
+    delay_ms = (overlay.cine.frame_time_ms or _DEFAULT_DELAY_MS) * step
+    colors = [structure.color for structure in overlay.structures]
+    target = folder / "overlay.gif"
+    with written_atomically(target) as temporary, temporary.open("wb") as file:
+        film = FilmWriter(file, colors, delay_ms=delay_ms)
+        for index in range(0, count, step):
+            film.add(captioned(index))
+        film.close()
+    return target
+
+
+def write_contact_sheet(
+    overlay: Overlay, folder: Path, *, region: Box | None = None, tiles: int = 8
+) -> Path:
+    """Write `contact_sheet.png`: frames spread evenly over the cine, four to a row.
+
+    Args:
+        overlay: What to draw, and how.
+        folder: Where to.
+        region: What is shown of each frame; all of it if None.
+        tiles: How many frames; all if there are fewer.
+
+    Returns:
+        The file written.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    return _write_png(draw_contact_sheet(overlay, region=region, tiles=tiles),
+                      folder / "contact_sheet.png")  # fmt: skip
+
+
+def draw_contact_sheet(
+    overlay: Overlay, *, region: Box | None = None, tiles: int = 8, tile_px: int = _TILE_WIDTH_PX
+) -> np.ndarray:
+    """Draw a contact sheet.
+
+    Args:
+        overlay: What to draw, and how.
+        region: What is shown of each frame; all of it if None.
+        tiles: How many frames; all if there are fewer.
+        tile_px: Largest width of a tile on the screen.
+
+    Returns:
+        (height, width, 3) uint8, RGB.
+    """
+    region = region or Box(0, 0, *overlay.cine.shape[2:])
+    indices = spread(len(overlay.cine), tiles)
+    drawn = [_draw_tile(overlay, index, region, tile_px=tile_px) for index in indices]
+    columns = min(4, len(drawn))
+    height, width = (size + GAP_PX // 2 for size in drawn[0].shape[:2])
+    rows = math.ceil(len(drawn) / columns)
+    sheet = np.full((rows * height, columns * width, 3), DARK, np.uint8)
+    for place, tile in enumerate(drawn):
+        top, left = place // columns * height, place % columns * width
+        sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    return np.concatenate([sheet, draw_legend(overlay.structures, sheet.shape[1])])
+
+
+def encode_jpeg(picture: np.ndarray, *, quality: int = 88) -> bytes:
+    """Encode an RGB picture as JPEG, for a page that carries its pictures within."""
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return encoded.tobytes()
+
+
+def _captioner(overlay: Overlay) -> Callable[[int], np.ndarray]:
+    """Give a function that draws a frame between its bar (number, time) and the legend."""
+    width = max(overlay.cine.shape[3] * overlay.scale[1], 320)
+    legend = draw_legend(overlay.structures, width)
+
+    def captioned(index: int) -> np.ndarray:
+        picture = draw_frame(overlay, index)
+        spare = width - picture.shape[1]
+        if spare:
+            picture = np.pad(picture, ((0, 0), (spare // 2, spare - spare // 2), (0, 0)))
+        return np.concatenate([draw_bar(index, overlay.cine, width=width), picture, legend])
+
+    return captioned
+
+
+def _draw_tile(overlay: Overlay, index: int, region: Box, *, tile_px: int) -> np.ndarray:
+    """Draw one tile of the contact sheet: the region of a frame under a bar."""
+    rows, columns = overlay.scale
+    shrink = min(1.0, tile_px / (region.width * columns))
+    picture = draw_frame(overlay, index, line_px=max(overlay.line_px, math.ceil(1 / shrink)))
+    picture = picture[
+        region.top * rows : region.bottom * rows, region.left * columns : region.right * columns
+    ]
+    if shrink < 1:
+        size = (tile_px, max(1, round(picture.shape[0] * shrink)))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    spare = max(0, 160 - picture.shape[1])
+    picture = np.pad(picture, ((0, 0), (0, spare), (0, 0)))
+    return np.concatenate([draw_bar(index, overlay.cine, width=picture.shape[1]), picture])
+
+
+def _write_png(picture: np.ndarray, target: Path) -> Path:
+    """Write an RGB picture."""
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    write_bytes(target, encoded.tobytes())
+    return target

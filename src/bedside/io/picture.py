@@ -1,0 +1,145 @@
+"""Reads PNG and JPEG as a single frame, and writes labels as PNGs that can be looked at."""
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from bedside.atomic import written_atomically
+from bedside.errors import FormatError, OutputError
+from bedside.spec import Label
+from bedside.volume import Cine, LabelMap
+
+MAX_BYTES = 2**31
+"""Largest decoded picture that is read: 2 GiB."""
+
+_ORIENTATION_TAG = 0x0112
+_GREY = ("1", "L", "LA", "La")
+_GREY16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+
+
+def open_picture(path: Path, *, max_bytes: int = MAX_BYTES) -> Cine:
+    """Open a PNG or JPEG as a cine of one frame, grey or RGB, 8 or 16 bits.
+
+    Nothing is turned or mirrored, whatever EXIF says, so that a mask lies on the pixels
+    as stored. Transparency is dropped and palettes are converted, each with a warning
+    where it may matter.
+
+    Args:
+        path: The file.
+        max_bytes: A picture that decodes to more is refused before decoding.
+
+    Raises:
+        FormatError: If it is no picture, damaged, or too large.
+    """
+    notes: list[str] = []
+    try:
+        with warnings.catch_warnings():
+            # The limit below replaces Pillow's.
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                _check_size(image, path, max_bytes)
+                _note_oddities(image, notes)
+                array = _read_pixels(image)
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise FormatError(f"{path} cannot be read as a picture: {error}.") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise FormatError(
+            f"{path} is a truncated or damaged picture: {error}. Save it again."
+        ) from error
+    frame = array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+    height, width = frame.shape[1:]
+    notes.append("the picture has no scale; areas are given in pixels")
+    return Cine(
+        shape=(1, frame.shape[0], height, width),
+        decode=lambda _index: frame.copy(),
+        warnings=tuple(notes),
+    )
+
+
+def write_pngs(labels: LabelMap, target: Path, *, labels_spec: tuple[Label, ...]) -> Path:
+    """Write labels as PNG: each pixel is a label's number, shown in the label's colour.
+
+    One frame becomes the file `target`; several become `frame_0001.png` and so on in a
+    folder named as `target` without its suffix.
+
+    Args:
+        labels: (frames, height, width).
+        target: The file to write.
+        labels_spec: Numbers and colours of the labels.
+
+    Returns:
+        The file or folder written.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    palette = np.zeros((256, 3), np.uint8)
+    for label in labels_spec:
+        palette[label.value] = label.color
+    if len(labels.array) == 1:
+        with written_atomically(target) as temporary:
+            _write_png(labels.array[0], palette, temporary)
+        return target
+    folder = target.with_suffix("")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as scratch:
+            for number, frame in enumerate(labels.array, start=1):
+                _write_png(frame, palette, Path(scratch, f"frame_{number:04d}.png"))
+            for file in sorted(Path(scratch).iterdir()):
+                file.replace(folder / file.name)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {folder}: {error.strerror or error}. "
+            "Choose a folder that you may write to with -o."
+        ) from error
+    return folder
+
+
+def _write_png(frame: np.ndarray, palette: np.ndarray, path: Path) -> None:
+    """Write one frame in palette mode."""
+    image = Image.fromarray(np.ascontiguousarray(frame, np.uint8))
+    image.putpalette(palette.tobytes())
+    image.save(path, format="PNG")
+
+
+def _check_size(image: Any, path: Path, max_bytes: int) -> None:
+    """Refuse a picture by its declared size, before it is decoded."""
+    width, height = image.size
+    size = width * height * (len(image.getbands()) if image.mode not in _GREY16 else 2)
+    if size > max_bytes:
+        raise FormatError(
+            f"{path} declares {height} x {width} pixels, {size / 2**30:.1f} GiB; at most "
+            f"{max_bytes / 2**30:g} GiB are decoded. Crop it."
+        )
+
+
+def _note_oddities(image: Any, notes: list[str]) -> None:
+    """Tell what in a picture may surprise."""
+    orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+    if orientation != 1:
+        notes.append(
+            f"EXIF says that the picture is to be turned (orientation {orientation}); "
+            "it is taken as stored"
+        )
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        notes.append(f"the picture has {frames} frames; the first is taken")
+    if "A" in image.getbands() or "transparency" in image.info:
+        notes.append("the picture's transparency is dropped")
+    if image.format == "JPEG":
+        notes.append("the image is compressed with loss (JPEG)")
+
+
+def _read_pixels(image: Any) -> np.ndarray:
+    """Decode to (H, W) uint8 or uint16, or to (H, W, 3) uint8."""
+    if image.mode in _GREY16:
+        array: np.ndarray = np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
+        return array
+    if image.mode in _GREY:
+        return np.array(image.convert("L"))
+    return np.array(image.convert("RGB"))

@@ -1,0 +1,295 @@
+"""What a run found and what it cost, as data: areas over time, latency, provenance, warnings."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bedside import __version__
+from bedside.atomic import write_text
+from bedside.spec import DISCLAIMER, Label, to_mapping
+from bedside.volume import Box, LabelMap
+
+
+@dataclass(frozen=True)
+class AreaChange:
+    """A structure at its largest and at its smallest.
+
+    Attributes:
+        largest_px: Largest area in source pixels.
+        smallest_px: Smallest area in source pixels.
+        largest_frame: Its frame, counted from 1 as DICOM does.
+        smallest_frame: Its frame, counted from 1.
+        fraction: (largest - smallest) / largest; None if it is in no frame.
+    """
+
+    largest_px: int
+    smallest_px: int
+    largest_frame: int
+    smallest_frame: int
+    fraction: float | None
+
+
+@dataclass(frozen=True)
+class StructureAreas:
+    """The area of one structure in every frame.
+
+    Attributes:
+        name: The label's name.
+        color: (red, green, blue), each 0-255.
+        area_px: Source pixels, per frame.
+        area_cm2: Square centimetres, per frame; None where the scale is not to be trusted.
+        area_fraction: Part of the region's pixels, per frame.
+        fractional_area_change: None for a single frame.
+    """
+
+    name: str
+    color: tuple[int, int, int]
+    area_px: tuple[int, ...]
+    area_cm2: tuple[float, ...] | None
+    area_fraction: tuple[float, ...]
+    fractional_area_change: AreaChange | None
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """Spread of a time over the frames, in ms.
+
+    Attributes:
+        p50: Median.
+        p95: Time that 95 % of the frames stay within.
+        p99: Time that 99 % of the frames stay within.
+    """
+
+    p50: float
+    p95: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class BundleFacts:
+    """Which bundle drew the labels.
+
+    Attributes:
+        name: Its name.
+        version: Its version.
+        sha256: Hash of its file.
+        bytes: Size of its file.
+        license: Terms that its data and weights come under.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    bytes: int
+    license: str
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a run was and cost; nothing of it is read from the image.
+
+    Attributes:
+        source: Name of the file that was segmented.
+        backend: Runtime.
+        precision: Precision of the graph.
+        threads: Threads of the runtime.
+        wall_s: Time for the whole sequence, with the look at it that precedes the first frame.
+        startup_ms: From the start of the process until the first frame could be decoded.
+        peak_memory_mb: Largest resident memory of the process, in MiB; None if unknown.
+        bundle: Which bundle.
+    """
+
+    source: str
+    backend: str
+    precision: str
+    threads: int
+    wall_s: float
+    startup_ms: float
+    peak_memory_mb: float | None
+    bundle: BundleFacts
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that `report.json` holds, and `report.html` shows.
+
+    Attributes:
+        source: Name of the file that was segmented.
+        frames: Number of frames.
+        frame_time_ms: Time from frame to frame; None if unknown.
+        spacing_mm: (row, column); None if not to be trusted.
+        region: Where the image proper was found on the frame.
+        structures: Areas of each structure.
+        fps: Frames per second of processing, decoding to labels, one after another.
+        wall_s: Time for the whole sequence, with the look at it that precedes the first frame.
+        latency_ms: Per stage, and in total.
+        startup_ms: From the start of the process until the first frame could be decoded.
+        peak_memory_mb: Largest resident memory of the process, in MiB; None if unknown.
+        backend: Runtime.
+        precision: Precision of the graph.
+        threads: Threads of the runtime.
+        bundle: Which bundle.
+        warnings: What was fixed, doubted or not found.
+        bedside_version: Version of this program.
+        disclaimer: What the result is not for.
+    """
+
+    source: str
+    frames: int
+    frame_time_ms: float | None
+    spacing_mm: tuple[float, float] | None
+    region: Box
+    structures: tuple[StructureAreas, ...]
+    fps: float
+    wall_s: float
+    latency_ms: Mapping[str, Percentiles]
+    startup_ms: float
+    peak_memory_mb: float | None
+    backend: str
+    precision: str
+    threads: int
+    bundle: BundleFacts
+    warnings: tuple[str, ...]
+    bedside_version: str = __version__
+    disclaimer: str = DISCLAIMER
+
+
+def make_report(
+    labels: LabelMap,
+    structures: Sequence[Label],
+    *,
+    region: Box,
+    frame_time_ms: float | None,
+    stage_ms: Mapping[str, np.ndarray],
+    warnings: Sequence[str],
+    facts: RunFacts,
+) -> Report:
+    """Sum up a run.
+
+    Args:
+        labels: The result; its spacing is None where the scale is not to be trusted.
+        structures: What the label values mean.
+        region: Where the image proper was found.
+        frame_time_ms: Time from frame to frame, if known.
+        stage_ms: For every stage, "total" among them, the time of each frame, (frames,) in ms.
+        warnings: What was fixed, doubted or not found.
+        facts: What the run was and cost.
+    """
+    areas = measure_areas(labels, structures, region=region)
+    total_s = max(float(stage_ms["total"].sum()) / 1e3, 1e-9)
+    return Report(
+        source=facts.source,
+        frames=len(labels.array),
+        frame_time_ms=frame_time_ms,
+        spacing_mm=labels.spacing_mm,
+        region=region,
+        structures=areas,
+        fps=round(len(labels.array) / total_s, 2),
+        wall_s=round(facts.wall_s, 3),
+        latency_ms={stage: _percentiles(times) for stage, times in stage_ms.items()},
+        startup_ms=round(facts.startup_ms, 1),
+        peak_memory_mb=facts.peak_memory_mb,
+        backend=facts.backend,
+        precision=facts.precision,
+        threads=facts.threads,
+        bundle=facts.bundle,
+        warnings=(*warnings, *_sometimes_missing(areas)),
+    )
+
+
+def measure_areas(
+    labels: LabelMap, structures: Sequence[Label], *, region: Box
+) -> tuple[StructureAreas, ...]:
+    """Count the pixels of every structure in every frame.
+
+    Args:
+        labels: The labels, with the spacing of their pixels if that can be trusted.
+        structures: What the label values mean.
+        region: The part of the frame that `area_fraction` refers to.
+
+    Returns:
+        One for each structure, in their order.
+    """
+    counts = np.stack([np.bincount(frame.ravel(), minlength=256) for frame in labels.array])
+    spacing = labels.spacing_mm
+    pixel_cm2 = None if spacing is None else spacing[0] * spacing[1] / 100
+    region_px = max(1, region.height * region.width)
+    return tuple(
+        StructureAreas(
+            name=structure.name,
+            color=structure.color,
+            area_px=tuple(area.tolist()),
+            area_cm2=None if pixel_cm2 is None else tuple((area * pixel_cm2).round(4).tolist()),
+            area_fraction=tuple((area / region_px).round(6).tolist()),
+            fractional_area_change=_area_change(area),
+        )
+        for structure in structures
+        for area in [counts[:, structure.value]]
+    )
+
+
+def write_report_json(report: Report, target: Path, *, files: Sequence[str] = ()) -> Path:
+    """Write `report.json`.
+
+    Args:
+        report: What to write.
+        target: The file.
+        files: Names of the other results of the same run, beside it.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    write_text(target, to_json(report_mapping(report, files=files)) + "\n")
+    return target
+
+
+def report_mapping(report: Report, *, files: Sequence[str] = ()) -> dict[str, Any]:
+    """Turn a report into what JSON holds, with the names of the files of the same run."""
+    return {**to_mapping(report), "files": list(files)}
+
+
+def to_json(value: Any) -> str:
+    """Write strict JSON, indented, with lists of numbers on one line each."""
+    return _indented(value, "")
+
+
+def _indented(value: Any, indent: str) -> str:
+    """Write one value; only lists and mappings that hold others are spread over lines."""
+    inner = indent + "  "
+    if isinstance(value, Mapping) and value:
+        rows = [f"{json.dumps(str(key))}: {_indented(item, inner)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(inner + row for row in rows) + "\n" + indent + "}"
+    if isinstance(value, list) and any(isinstance(item, dict | list | str) for item in value):
+        rows = [inner + _indented(item, inner) for item in value]
+        return "[\n" + ",\n".join(rows) + "\n" + indent + "]"
+    return json.dumps(value, allow_nan=False)
+
+
+def _area_change(area: np.ndarray) -> AreaChange | None:
+    """Compare the largest with the smallest area; a single frame has no change."""
+    if len(area) < 2:
+        return None
+    largest, smallest = int(area.argmax()), int(area.argmin())
+    most, least = int(area[largest]), int(area[smallest])
+    fraction = round((most - least) / most, 4) if most else None
+    return AreaChange(most, least, largest + 1, smallest + 1, fraction)
+
+
+def _percentiles(times: np.ndarray) -> Percentiles:
+    p50, p95, p99 = np.percentile(times, (50, 95, 99)).round(3).tolist()
+    return Percentiles(p50, p95, p99)
+
+
+def _sometimes_missing(areas: Sequence[StructureAreas]) -> list[str]:
+    """Warn of structures that come and go: their smallest area is then 0, and means nothing."""
+    found = {areas_of.name: sum(area > 0 for area in areas_of.area_px) for areas_of in areas}
+    total = len(areas[0].area_px) if areas else 0
+    return [
+        f"{name} was found in {count} of {total} frames only; its area change means nothing."
+        for name, count in found.items()
+        if 0 < count < total
+    ]

@@ -1,0 +1,232 @@
+"""The door of the data way: any file that is understood, told by its bytes, not by its name."""
+
+import os
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bedside.errors import FormatError, UsageError
+from bedside.spec import Label
+from bedside.volume import Cine, LabelMap
+
+Kind = Literal["dicom", "nifti", "picture"]
+
+FORMATS = {"dicom": "dicom-seg", "nifti": "nifti", "picture": "png"}
+"""The format that labels are written in by default, for each kind of source."""
+
+SUFFIXES = {"dicom-seg": ".dcm", "nifti": ".nii.gz", "png": ".png"}
+"""The suffix of a file in each format of labels."""
+
+_EXPECTED = "expected DICOM (a file with DICM at byte 128), NIfTI, PNG or JPEG"
+# Storage classes without an image to segment: DICOMDIR, segmentations, reports, plans.
+_NO_IMAGE = re.compile(
+    rb"\x02\x00\x02\x00UI..(?:1\.2\.840\.10008\.1\.3\.10|"
+    rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(?:66|88|11|9|104|481\.[3-9])(?:\.|\0|\x02))",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image on disk, opened.
+
+    Attributes:
+        path: Its file.
+        kind: "dicom", "nifti" or "picture".
+        cine: Its frames.
+        header: What a result in the same format needs to know: for DICOM the pydicom
+            dataset without pixel data, for NIfTI a `NiftiGrid`, for a picture None.
+    """
+
+    path: Path
+    kind: Kind
+    cine: Cine
+    header: Any
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder holds.
+
+    Attributes:
+        paths: Files that can be opened, sorted.
+        skipped: Files that cannot, each "name: why".
+    """
+
+    paths: tuple[Path, ...]
+    skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """Who drew the labels, as a DICOM SEG tells it.
+
+    Attributes:
+        name: Name of the bundle.
+        version: Version of the bundle.
+        sha256: Hash of the bundle.
+    """
+
+    name: str
+    version: str
+    sha256: str
+
+
+def open_source(path: Path) -> Source:
+    """Open one file, whatever its name.
+
+    Raises:
+        FormatError: If it is not a file that can be read, or is damaged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise FormatError(f"{path} is a folder; name a file in it.")
+    kind = _sniff(path)
+    try:
+        if kind == "dicom":
+            from bedside.io.dicom_cine import open_dicom
+
+            return Source(path, kind, *open_dicom(path))
+        if kind == "nifti":
+            from bedside.io.nifti import open_nifti
+
+            return Source(path, kind, *open_nifti(path))
+        from bedside.io.picture import open_picture
+
+        return Source(path, kind, open_picture(path), None)
+    except OSError as error:
+        raise FormatError(f"cannot read {path}: {error.strerror or error}.") from error
+
+
+def find_sources(path: Path) -> Found:
+    """List the files to segment: the file itself, or every one in a folder and below it.
+
+    Files are told by their first bytes. Hidden ones are passed over; others that are no
+    image are skipped and listed.
+
+    Raises:
+        FormatError: If `path` is not there, or is a folder without an image.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        _sniff(path)
+        return Found((path,), ())
+    paths: list[Path] = []
+    skipped: list[str] = []
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in names:
+            if name.startswith("."):
+                continue
+            file = Path(folder, name)
+            try:
+                _sniff(file)
+            except FormatError as error:
+                skipped.append(str(error))
+                continue
+            if _holds_no_image(file):
+                skipped.append(f"{file} is DICOM without an image (an index, a report or a mask).")
+            else:
+                paths.append(file)
+    if not paths:
+        seen = f"{len(skipped)} other files" if skipped else "no files"
+        raise FormatError(f"{path} holds no image that can be read, and {seen}; {_EXPECTED}.")
+    return Found(tuple(sorted(paths)), tuple(sorted(skipped)))
+
+
+def default_format(source: Source) -> str:
+    """Name the format of labels that is of the source's own kind."""
+    return FORMATS[source.kind]
+
+
+def write_labels(
+    labels: LabelMap,
+    source: Source,
+    target: Path,
+    *,
+    labels_spec: tuple[Label, ...],
+    algorithm: Algorithm,
+    format: str,  # noqa: A002
+) -> Path:
+    """Write labels on the grid of their source, whole or not at all.
+
+    Args:
+        labels: (frames, height, width), on the source's grid.
+        source: What was segmented.
+        target: The file to write. Labels of several frames as "png" become a folder of
+            this name without its suffix, one file a frame.
+        labels_spec: Names, colours and codes of the labels.
+        algorithm: Who drew them.
+        format: "dicom-seg", "nifti" or "png".
+
+    Returns:
+        The file or folder written.
+
+    Raises:
+        UsageError: If the format is unknown, or is "dicom-seg" and the source is not DICOM.
+        OutputError: If it cannot be written.
+    """
+    target = Path(target)
+    if format == "dicom-seg":
+        if source.kind != "dicom":
+            raise UsageError(
+                f"{source.path} is not DICOM, so its labels cannot be a DICOM SEG. "
+                "Choose --format nifti or png."
+            )
+        from bedside.io.dicom_seg import write_seg
+
+        write_seg(labels, source, target, labels_spec=labels_spec, algorithm=algorithm)
+        return target
+    if format == "nifti":
+        from bedside.io.nifti import write_nifti
+
+        write_nifti(labels, target, grid=source.header if source.kind == "nifti" else None)
+        return target
+    if format == "png":
+        from bedside.io.picture import write_pngs
+
+        return write_pngs(labels, target, labels_spec=labels_spec)
+    raise UsageError(f'format is "{format}"; choose one of {", ".join(SUFFIXES)}.')
+
+
+def _sniff(path: Path) -> Kind:
+    """Tell the kind of a file by its first bytes.
+
+    Raises:
+        FormatError: If it cannot be read, is empty, or is of no kind that is understood.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(1024)
+    except OSError as error:
+        raise FormatError(f"cannot read {path}: {error.strerror or error}.") from error
+    if not head:
+        raise FormatError(f"{path} is empty; {_EXPECTED}.")
+    if head[128:132] == b"DICM":
+        return "dicom"
+    if head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
+        return "picture"
+    if _is_nifti(_inflate_head(head) if head.startswith(b"\x1f\x8b") else head):
+        return "nifti"
+    raise FormatError(f"{path} is no image: it begins with {head[:12]!r}; {_EXPECTED}.")
+
+
+def _inflate_head(head: bytes) -> bytes:
+    """Inflate the first bytes of a gzip file, as far as they go."""
+    try:
+        return zlib.decompressobj(31).decompress(head, 1024)
+    except zlib.error:
+        return b""
+
+
+def _is_nifti(head: bytes) -> bool:
+    """Tell a NIfTI-1 or NIfTI-2 header, in either byte order, by its declared length."""
+    return head[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c")
+
+
+def _holds_no_image(path: Path) -> bool:
+    """Tell a DICOM file of a class without an image, by its file meta information."""
+    with path.open("rb") as file:
+        return _NO_IMAGE.search(file.read(1024)[132:]) is not None
