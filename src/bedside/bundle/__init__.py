@@ -1,0 +1,20 @@
+"""The one deployable file: spec, graphs, checksums, split and model card; where both ways meet.
+
+A bundle `NAME.bedside` is a zip with fixed members and nothing executable in it. Every
+byte is distrusted until it is read: sizes are capped, names are known, hashes agree.
+"""
+
+from bedside.bundle.graph_guard import GraphSignature, check_graph
+from bedside.bundle.shipped import find_bundle, shipped_bundles
+from bedside.bundle.store import SUFFIX, Bundle, read_bundle, write_bundle
+
+__all__ = [
+    "SUFFIX",
+    "Bundle",
+    "GraphSignature",
+    "check_graph",
+    "find_bundle",
+    "read_bundle",
+    "shipped_bundles",
+    "write_bundle",
+]

@@ -1,0 +1,246 @@
+"""Reads and writes bundles: `bundle.json`, `card.json` and the graphs, with their hashes."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from bedside.atomic import write_bytes
+from bedside.bundle.archive import MAX_FILE_BYTES, pack, unpack
+from bedside.bundle.graph_guard import check_graph
+from bedside.errors import BundleError, SpecError
+from bedside.spec import SCHEMA_VERSION, Card, DeploymentSpec, from_mapping, to_mapping
+
+SUFFIX = ".bedside"
+_MANIFEST, _CARD = "bundle.json", "card.json"
+_GRAPHS = {"f32": "graphs/f32.onnx", "int8": "graphs/int8.onnx"}
+_REQUIRED = frozenset({_MANIFEST, _CARD, _GRAPHS["f32"]})
+_ALLOWED = _REQUIRED | frozenset(_GRAPHS.values())
+_MANIFEST_KEYS = {"schema_version", "spec", "split", "files"}
+_PARTS = ("train", "val", "test")
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that has been read and found sound.
+
+    Attributes:
+        path: Where it was read from.
+        spec: All that a deployment needs but the weights.
+        card: Where it comes from and how well it does.
+        precisions: Graphs in it, such as ("f32", "int8").
+        split: Patients of "train", "val" and "test".
+        sha256: Hash of the whole file.
+        size_bytes: Size of the whole file.
+    """
+
+    path: Path
+    spec: DeploymentSpec
+    card: Card
+    precisions: tuple[str, ...]
+    split: Mapping[str, tuple[str, ...]]
+    sha256: str
+    size_bytes: int
+    _graphs: Mapping[str, bytes] = field(repr=False, compare=False)
+
+    def read_graph(self, precision: str) -> bytes:
+        """Give the serialized ONNX graph of one precision.
+
+        Raises:
+            BundleError: If the bundle has no such graph.
+        """
+        if precision not in self._graphs:
+            raise BundleError(
+                f'{self.path} has no graph in "{precision}"; it has {", ".join(self.precisions)}.'
+            )
+        return self._graphs[precision]
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a bundle whole, and check everything that can be checked without running it.
+
+    Raises:
+        BundleError: If it cannot be read, is damaged, of another schema version, or not
+            to be trusted.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise BundleError(f"{path} has {size} bytes; a bundle has at most {MAX_FILE_BYTES}.")
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"cannot read the bundle {path}: {error.strerror or error}.") from error
+    return _parse(content, path)
+
+
+def write_bundle(
+    path: Path,
+    *,
+    spec: DeploymentSpec,
+    card: Card,
+    graphs: Mapping[str, bytes],
+    split: Mapping[str, tuple[str, ...]],
+) -> None:
+    """Write a bundle, after reading it back in memory; the same parts give the same bytes.
+
+    Args:
+        path: Where to write it; ends in `.bedside`.
+        spec: All that a deployment needs but the weights.
+        card: The model card.
+        graphs: Serialized ONNX by precision: "f32", and optionally "int8".
+        split: Patients of "train", "val" and "test".
+
+    Raises:
+        BundleError: If the parts do not make a bundle that `read_bundle` accepts.
+        OutputError: If it cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise BundleError(f"{path} must end in {SUFFIX}.")
+    if unknown := set(graphs) - set(_GRAPHS):
+        raise BundleError(f"{path}: no graphs in {unknown}; choose from {', '.join(_GRAPHS)}.")
+    members = {_GRAPHS[precision]: graph for precision, graph in graphs.items()}
+    members[_CARD] = _to_json(to_mapping(card), path)
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "spec": to_mapping(spec),
+        "split": to_mapping(split),
+        "files": {name: _describe(content) for name, content in members.items()},
+    }
+    content = pack({_MANIFEST: _to_json(manifest, path), **members})
+    _parse(content, path)
+    write_bytes(path, content)
+
+
+def _parse(content: bytes, path: Path) -> Bundle:
+    """Turn the bytes of a file into a checked bundle."""
+    where = str(path)
+    members = unpack(content, allowed=_ALLOWED, where=where)
+    if missing := _REQUIRED - set(members):
+        raise BundleError(f"{where} is not a bundle: it has no {', '.join(sorted(missing))}.")
+    manifest = _from_json(members[_MANIFEST], f"{where}: {_MANIFEST}")
+    _check_manifest(manifest, where)
+    _check_hashes(manifest["files"], members, where)
+    spec = _read_settings(DeploymentSpec, manifest["spec"], f"{where}: {_MANIFEST}")
+    card = _read_settings(
+        Card, _from_json(members[_CARD], f"{where}: {_CARD}"), f"{where}: {_CARD}"
+    )
+    graphs = {name: members[member] for name, member in _GRAPHS.items() if member in members}
+    for precision, graph in graphs.items():
+        _check_fit(graph, spec, f"{where}: {_GRAPHS[precision]}")
+    return Bundle(
+        path=path,
+        spec=spec,
+        card=card,
+        precisions=tuple(graphs),
+        split=_read_split(manifest["split"], where),
+        sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=len(content),
+        _graphs=graphs,
+    )
+
+
+def _check_manifest(manifest: Any, where: str) -> None:
+    """Refuse another schema version before anything else is believed."""
+    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    if type(version) is not int or version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{where} has schema version {version!r}; this bedside reads {SCHEMA_VERSION}. "
+            "Use the bedside that wrote it, or build it again."
+        )
+    if set(manifest) != _MANIFEST_KEYS:
+        raise BundleError(
+            f"{where}: {_MANIFEST} has the keys {sorted(manifest)}; "
+            f"expected {sorted(_MANIFEST_KEYS)}."
+        )
+
+
+def _check_hashes(files: Any, members: Mapping[str, bytes], where: str) -> None:
+    """Compare every member with the size and the hash that the manifest gives."""
+    found = {name: _describe(part) for name, part in members.items() if name != _MANIFEST}
+    if not isinstance(files, dict) or set(files) != set(found):
+        raise BundleError(f"{where}: its members are {sorted(found)}; {_MANIFEST} lists others.")
+    for name, described in found.items():
+        if files[name] != described:
+            raise BundleError(
+                f"{where} is damaged: its member {name!r} has sha256 "
+                f"{described['sha256'][:12]}... and is not the one that {_MANIFEST} lists. "
+                "Copy or build it again."
+            )
+
+
+def _check_fit(graph: bytes, spec: DeploymentSpec, where: str) -> None:
+    """Make sure that the graph takes and gives what the spec says."""
+    signature = check_graph(graph, where=where)
+    height, width = spec.input.size_px
+    stride = spec.model.logit_stride
+    expected = (
+        (spec.input.channels, height, width),
+        (spec.model.num_classes, height // stride, width // stride),
+    )
+    for kind, values, shape in zip(
+        ("takes", "gives"), (signature.inputs, signature.outputs), expected, strict=True
+    ):
+        seen = list(values.values())
+        if len(seen) != 1 or seen[0][1:] != shape or seen[0][0] not in (None, 1):
+            raise BundleError(
+                f"{where} {kind} {', '.join(map(str, seen)) or 'nothing'}; "
+                f"the spec needs {(1, *shape)}."
+            )
+
+
+def _read_settings(kind: type[Settings], mapping: Any, where: str) -> Settings:
+    """Read a dataclass strictly; whatever a hostile mapping provokes becomes one error."""
+    try:
+        return from_mapping(kind, mapping)
+    except (SpecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BundleError(f"{where}: {error}") from error
+
+
+def _read_split(split: Any, where: str) -> dict[str, tuple[str, ...]]:
+    """Read the patients of each part; nobody may stand in two."""
+    if not isinstance(split, dict) or set(split) != set(_PARTS):
+        raise BundleError(f"{where}: split must name the patients of {', '.join(_PARTS)}.")
+    for part in _PARTS:
+        patients = split[part]
+        if not isinstance(patients, list) or not all(isinstance(p, str) for p in patients):
+            raise BundleError(f"{where}: split.{part} must be a list of patient ids.")
+    everyone = [patient for part in _PARTS for patient in split[part]]
+    if len(set(everyone)) != len(everyone):
+        twice = next(patient for patient in everyone if everyone.count(patient) > 1)
+        raise BundleError(f"{where}: patient {twice!r} stands twice in its split.")
+    return {part: tuple(split[part]) for part in _PARTS}
+
+
+def _describe(content: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
+def _to_json(value: Any, path: Path) -> bytes:
+    try:
+        text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+        return text.encode()
+    except ValueError as error:
+        raise BundleError(f"{path}: {error}; use None for a number that is not known.") from error
+
+
+def _from_json(content: bytes, where: str) -> Any:
+    """Read JSON strictly: no NaN, no key twice, no depth that runs the stack out."""
+
+    def refuse_constant(name: str) -> NoReturn:
+        raise ValueError(f"it has the number {name}")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError("it has a key twice")
+        return dict(pairs)
+
+    try:
+        return json.loads(content, parse_constant=refuse_constant, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{where} is not the JSON of a bundle: {error}.") from error

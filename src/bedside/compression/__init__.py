@@ -1,0 +1,1 @@
+"""Making models smaller: (spec, weights) in, (spec, weights) or a smaller graph out."""

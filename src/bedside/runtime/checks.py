@@ -1,0 +1,56 @@
+"""What every backend asks of tensors and logits, so that nothing is wrong in silence."""
+
+import numpy as np
+
+from bedside.errors import BackendError, InputError
+
+
+def check_tensor(tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Give the tensor as the runtimes take it: float32, contiguous, writeable, finite.
+
+    A tensor that is so already is given back as it is, without a copy. Nothing writes to
+    it, but OpenVINO shares no memory that it could not write to. NaN must be caught here:
+    the ReLUs and the rounding of a network can turn it into numbers.
+
+    Args:
+        tensor: (B, C, H, W), any B.
+        shape: (C, H, W) that the graph takes.
+
+    Raises:
+        InputError: If the shape differs, or a value is NaN or infinite.
+    """
+    if tensor.ndim != 4 or tensor.shape[1:] != shape or not len(tensor):
+        raise InputError(
+            f"the tensor has shape {tensor.shape}; the network takes {('B', *shape)}. "
+            "Run the bundle's own preprocessing first."
+        )
+    tensor = np.require(tensor, np.float32, ["C", "W"])
+    _check_finite(tensor, "the tensor")
+    return tensor
+
+
+def check_logits(logits: np.ndarray) -> np.ndarray:
+    """Give the logits back if they are finite.
+
+    Raises:
+        InputError: If one is NaN or infinite.
+    """
+    _check_finite(logits, "the network's output")
+    return logits
+
+
+def make_backend_error(backend: str, error: Exception) -> BackendError:
+    """Put what a runtime says, often over many lines, into one line of ours."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return BackendError(f"{backend} cannot run this graph: {lines[-1] if lines else error!r}")
+
+
+def _check_finite(values: np.ndarray, name: str) -> None:
+    """Add everything up first, which is a third of the cost of looking at each value."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspicious = not np.isfinite(np.add.reduce(values, axis=None))
+    if suspicious and (bad := int(values.size - np.isfinite(values).sum())):
+        raise InputError(
+            f"{name} has {bad} of {values.size} values that are NaN or infinite. "
+            "Look at the intensities of the input."
+        )
