@@ -24,8 +24,8 @@ class Settings:
     """
 
     bundle: str = positional(help="a bundle's file, or the name of a shipped one")
-    data: Path = positional(help="folder of the data set")  # noqa: RUF009
-    output: Path = option(  # noqa: RUF009
+    data: Path = positional(help="folder of the data set")
+    output: Path = option(
         help="folder to write to", default=Path("evaluation-output"), short="-o"
     )
     layout: str | None = option(

@@ -1,0 +1,71 @@
+"""`bedside build`: a finished run in, one deployable bundle out."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from bedside.cli.arguments import option, positional
+from bedside.cli.console import say
+from bedside.cli.train import check_torch
+from bedside.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Turn a finished training run into a bundle, measured on the test patients."""
+
+    run: Path = positional(help="folder that `bedside train` made")
+    output: Path = option(help="the bundle to write, NAME.bedside", short="-o")
+    data: Path | None = option(help="folder of the data set (default: the recipe's)", default=None)
+    limits: Path | None = option(
+        help="text file for the card: what is known to go wrong, a sentence a line", default=None
+    )
+
+
+def run(settings: Settings) -> int:
+    """Build, telling on stderr what is being done.
+
+    Raises:
+        BackendError: If torch is not installed.
+        UsageError: If the output is not a `.bedside` file that can be written.
+        FormatError: If the run is not finished.
+        ExportError: If a graph does not do what the model does.
+    """
+    from bedside.atomic import check_writable
+
+    if settings.output.suffix != ".bedside":
+        raise UsageError(f"{settings.output} must end in .bedside; name it so with -o.")
+    limits = _read_limits(settings.limits)
+    check_torch("build")
+    check_writable(settings.output.parent)
+    from bedside.build import build_bundle
+
+    path = build_bundle(
+        settings.run,
+        settings.output,
+        data=settings.data,
+        limits=limits,
+        on_stage=lambda stage: _tell(f"{stage} ..."),
+    )
+    say(f"Built: {path}, {path.stat().st_size:,} bytes")
+    say(f"Next: bedside inspect {path}")
+    return 0
+
+
+def _read_limits(path: Path | None) -> list[str]:
+    """Read sentences, one a line.
+
+    Raises:
+        UsageError: If the file cannot be read.
+    """
+    if path is None:
+        return []
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}.") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(text + "\n")

@@ -1,0 +1,166 @@
+"""One image, segmented into a folder: mask, pictures, report; all of them or none."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bedside.cli.console import frame_progress
+from bedside.cli.process import peak_memory_mb, startup_ms
+from bedside.cli.results import written_together
+from bedside.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from bedside.bundle import Bundle
+    from bedside.io.report_json import Report
+    from bedside.io.source import Source
+    from bedside.segment import Segmentation, Segmenter
+
+_PAGE_TILE_PX = 440
+_UNTRAINED = ("the bundle has random weights, made to measure cost only: its labels mean nothing",)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A case that is done.
+
+    Attributes:
+        folder: Where its results are.
+        files: Their names.
+        report: What was found.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    report: "Report"
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Give what `--json` prints: the report, and where the files are."""
+        from bedside.io.report_json import report_mapping
+
+        return {**report_mapping(self.report, files=self.files), "output": str(self.folder)}
+
+
+def segment_case(
+    segmenter: "Segmenter", source: "Source", folder: Path, *, labels_format: str, force: bool,
+    with_report: bool,
+) -> Finished:  # fmt: skip
+    """Segment one image and write its results.
+
+    Args:
+        segmenter: A loaded bundle.
+        source: The image.
+        folder: Where the results go.
+        labels_format: Format of the mask; "auto" for the source's own kind.
+        force: Go on where the image is of another kind than the bundle's.
+        with_report: Whether report.json and report.html are written too.
+
+    Raises:
+        UsageError: If the mask of this image cannot be in that format.
+        InputError: If the image is refused.
+        OutputError: If a result cannot be written.
+    """
+    from bedside.io.source import default_format
+
+    if labels_format == "auto":
+        labels_format = default_format(source)
+    if labels_format == "dicom-seg" and source.kind != "dicom":
+        raise UsageError(
+            f"{source.path} is not DICOM, so its mask cannot be a DICOM SEG. "
+            "Choose --format nifti or png."
+        )
+    started_ms = startup_ms()
+    begin = time.perf_counter()
+    try:
+        with frame_progress(source.path.name, len(source.cine)) as on_frame:
+            found = segmenter.segment_cine(source.cine, on_frame=on_frame, force=force)
+    except InputError as error:
+        if source.path.name in str(error):
+            raise
+        # The segmenter knows frames, not files.
+        raise type(error)(f"{source.path}: {error}") from error
+    wall_s = time.perf_counter() - begin
+    with written_together(folder) as staging:
+        picture = _write_pictures(source, found, segmenter.bundle, staging)
+        _write_mask(source, found, segmenter.bundle, staging, labels_format=labels_format)
+        report = _make_report(source, found, segmenter, wall_s=wall_s, started_ms=started_ms)
+        if with_report:
+            _write_reports(report, staging, picture=picture)
+        files = tuple(sorted(path.name for path in staging.iterdir()))
+    return Finished(folder, files, report)
+
+
+def _write_mask(
+    source: "Source", found: "Segmentation", bundle: "Bundle", folder: Path, *, labels_format: str
+) -> None:
+    """Write the mask as `segmentation` with the suffix of its format."""
+    from bedside.io.source import SUFFIXES, Algorithm, write_labels
+
+    write_labels(
+        found.labels,
+        source,
+        folder / f"segmentation{SUFFIXES[labels_format]}",
+        labels_spec=bundle.spec.labels,
+        algorithm=Algorithm(bundle.spec.name, bundle.spec.version, bundle.sha256),
+        format=labels_format,
+    )
+
+
+def _write_pictures(
+    source: "Source", found: "Segmentation", bundle: "Bundle", folder: Path
+) -> bytes:
+    """Write overlay and contact sheet; give the picture for the report's page."""
+    from bedside.io import overlay
+
+    plan = overlay.plan_overlay(source.cine, found.labels, bundle.spec.labels)
+    overlay.write_overlay(plan, folder)
+    if len(source.cine) > 1:
+        overlay.write_contact_sheet(plan, folder, region=found.region)
+    page = overlay.draw_contact_sheet(plan, region=found.region, tile_px=_PAGE_TILE_PX)
+    return overlay.encode_jpeg(page)
+
+
+def _make_report(
+    source: "Source", found: "Segmentation", segmenter: "Segmenter", *, wall_s: float,
+    started_ms: float,
+) -> "Report":  # fmt: skip
+    """Gather what was found and what it cost."""
+    from bedside.io.report_json import BundleFacts, RunFacts, make_report
+    from bedside.volume import LabelMap
+
+    bundle, session = segmenter.bundle, segmenter.session
+    facts = RunFacts(
+        source=source.path.name,
+        backend=session.backend,
+        precision=session.precision,
+        threads=session.threads,
+        wall_s=wall_s,
+        startup_ms=started_ms,
+        peak_memory_mb=peak_memory_mb(),
+        bundle=BundleFacts(
+            name=bundle.spec.name,
+            version=bundle.spec.version,
+            sha256=bundle.sha256,
+            bytes=bundle.size_bytes,
+            license=bundle.card.license,
+        ),
+    )
+    return make_report(
+        LabelMap(found.labels.array, found.spacing_mm),
+        bundle.spec.labels,
+        region=found.region,
+        frame_time_ms=source.cine.frame_time_ms,
+        stage_ms=found.stage_ms,
+        warnings=(*_UNTRAINED, *found.warnings) if bundle.card.untrained else found.warnings,
+        facts=facts,
+    )
+
+
+def _write_reports(report: "Report", folder: Path, *, picture: bytes) -> None:
+    """Write the report for machines, which lists all files, and the one for people."""
+    from bedside.io.report_html import write_report_html
+    from bedside.io.report_json import write_report_json
+
+    written = {path.name for path in folder.iterdir()} | {"report.json", "report.html"}
+    write_report_html(report, folder / "report.html", picture=picture)
+    write_report_json(report, folder / "report.json", files=sorted(written))

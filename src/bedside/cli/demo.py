@@ -1,0 +1,62 @@
+"""`bedside demo`: the shipped bundle on the ultrasound cine that comes with pydicom."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from bedside.cli import segment
+from bedside.cli.arguments import option
+from bedside.cli.console import say
+from bedside.errors import BackendError
+
+_CINE = "data/test_files/examples_ybr_color.dcm"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Segment a real ultrasound cine, the one that comes with pydicom."""
+
+    output: Path = option(help="folder to write to", default=Path("demo-output"), short="-o")
+    model: str | None = option(
+        help="a bundle's file, or the name of a shipped one (default: the only shipped one)",
+        default=None,
+        short="-m",
+    )
+    json: bool = option(help="print the report as JSON, and nothing else", default=False)
+
+
+def run(settings: Settings) -> int:
+    """Run the demo and say where to look next.
+
+    Raises:
+        BackendError: If pydicom has come without its file.
+    """
+    chosen = segment.Settings(
+        source=find_cine(), output=settings.output, model=settings.model, json=settings.json
+    )
+    code = segment.run(chosen)
+    if not settings.json:
+        say()
+        say("Where to look next:")
+        say(f"  {settings.output / 'report.html'}  the report on one page, in a browser")
+        say(f"  {settings.output / 'overlay.gif'}  contours over the film")
+        say("  bedside segment IMAGE -o FOLDER  the same for an image of yours")
+        say("  bedside models                  what else can be segmented, and how well")
+    return code
+
+
+def find_cine() -> Path:
+    """Find the cine in the installed pydicom; nothing is loaded or downloaded.
+
+    Raises:
+        BackendError: If it is not there.
+    """
+    found = importlib.util.find_spec("pydicom")
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        path = Path(folder, _CINE)
+        if path.is_file():
+            return path
+    raise BackendError(
+        f"pydicom's own file {_CINE} is not installed. Install pydicom again: "
+        'pip install --force-reinstall "pydicom>=3.0.2".'
+    )

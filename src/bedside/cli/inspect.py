@@ -1,0 +1,152 @@
+"""`bedside inspect`: a bundle's card, and whether the bundle is what it says it is."""
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bedside.cli.arguments import option, positional
+from bedside.cli.console import say
+from bedside.cli.models import describe
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from bedside.bundle import Bundle
+    from bedside.spec import Card, Interval
+
+_MEASURES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "asd_mm": "ASD mm",
+    "hd95_mm": "HD95 mm",
+    "hd_mm": "HD mm",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Print the card of a bundle, after checking its hashes."""
+
+    bundle: str = positional(help="a bundle's file, or the name of a shipped one")
+    json: bool = option(help="print the card as JSON, and nothing else", default=False)
+
+
+def run(settings: Settings) -> int:
+    """Read the bundle, which checks it, and print its card.
+
+    Raises:
+        BundleError: If there is no such bundle, it is damaged, or not to be trusted.
+    """
+    from bedside.bundle import find_bundle, read_bundle
+    from bedside.spec import to_mapping
+
+    bundle = read_bundle(find_bundle(settings.bundle))
+    if settings.json:
+        mapping: dict[str, Any] = {
+            **describe(bundle),
+            "verified": True,
+            "card": to_mapping(bundle.card),
+            "spec": to_mapping(bundle.spec),
+            "split": {part: len(patients) for part, patients in bundle.split.items()},
+        }
+        say(json.dumps(mapping, indent=2))
+        return 0
+    from rich.console import Console
+
+    _print(bundle, Console(markup=False, highlight=False))
+    return 0
+
+
+def _print(bundle: "Bundle", console: "Console") -> None:
+    """Print the card for a person."""
+    card = bundle.card
+    console.print(f"{bundle.spec.name} {bundle.spec.version}", style="bold")
+    console.print(bundle.spec.task)
+    if card.untrained:
+        console.print("UNTRAINED: random weights, made to measure cost only.", style="bold red")
+    console.print(_facts(bundle))
+    if card.structures:
+        console.print(_accuracy(card))
+    if card.precisions:
+        console.print(_precisions(card, [label.name for label in bundle.spec.labels]))
+    for limit in card.limits:
+        console.print(f"Limit: {limit}", style="yellow")
+    console.print(card.disclaimer, style="bold")
+
+
+def _facts(bundle: "Bundle") -> "Table":
+    """Make the table of what the bundle is and where it comes from."""
+    from rich.table import Table
+
+    spec, card = bundle.spec, bundle.card
+    channels = f"{spec.input.channels} channel" + ("s" if spec.input.channels > 1 else "")
+    training, validation, test = card.patients
+    rows = {
+        "File": str(bundle.path),
+        "Size": f"{bundle.size_bytes:,} bytes",
+        "SHA-256": bundle.sha256,
+        "Verified": "yes: every part has the hash that the bundle states",
+        "Graphs": ", ".join(bundle.precisions),
+        "Input": f"{spec.input.modality}, {channels}, "
+        f"{spec.input.size_px[0]} x {spec.input.size_px[1]}",
+        "View": spec.input.view or "any",
+        "Labels": ", ".join(f"{label.value} {label.name}" for label in spec.labels),
+        "Network": f"{card.parameters:,} parameters, {card.gmac:g} GMAC",
+        "Data": card.data,
+        "Source": card.source,
+        "Licence": card.license,
+        "Patients": f"{training} training, {validation} validation, {test} test",
+        "Training": f"{card.epochs} epochs, seed {card.seed}, commit {card.commit}",
+        "Built": card.created,
+    }
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, text in rows.items():
+        table.add_row(name, text)
+    return table
+
+
+def _accuracy(card: "Card") -> "Table":
+    """Make the table of accuracy on the test patients."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    title = f"Accuracy on {card.test_cases} test images: mean, 95 % interval"
+    table = Table(title=title, box=SIMPLE_HEAD)
+    table.add_column("Structure")
+    for heading in _MEASURES.values():
+        table.add_column(heading, justify="right")
+    for structure in card.structures:
+        cells = [_interval(name, getattr(structure, name)) for name in _MEASURES]
+        table.add_row(structure.name, *cells)
+    return table
+
+
+def _precisions(card: "Card", names: list[str]) -> "Table":
+    """Make the table of what each precision keeps."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title="Validation Dice by precision", box=SIMPLE_HEAD)
+    table.add_column("Precision")
+    for name in names:
+        table.add_column(name, justify="right")
+    table.add_column("Largest loss", justify="right")
+    table.add_column("Passed", justify="right")
+    for result in card.precisions:
+        dice = [f"{value:.4f}" for value in result.dice]
+        passed = "yes" if result.passed else "no"
+        table.add_row(result.precision, *dice, f"{result.max_drop:.4f}", passed)
+    return table
+
+
+def _interval(measure: str, interval: "Interval") -> str:
+    """Write a mean over its interval; overlaps to three digits, distances to two."""
+    if interval.mean is None:
+        return "-"
+    digits = 2 if measure.endswith("_mm") else 3
+    if interval.low is None or interval.high is None:
+        return f"{interval.mean:.{digits}f}"
+    return f"{interval.mean:.{digits}f}\n{interval.low:.{digits}f}-{interval.high:.{digits}f}"

@@ -1,0 +1,96 @@
+"""The command `bedside`: finds the verb, runs it, and turns errors into one line and a code."""
+
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from bedside import __version__
+from bedside.cli.arguments import Parser, add_verb, run_from, settings_from
+from bedside.errors import BedsideError
+
+# Verb -> module with `Settings` (a frozen dataclass) and `run(settings) -> exit code`.
+# These modules import nothing heavy before `run`.
+VERBS = {
+    "demo": "bedside.cli.demo",
+    "segment": "bedside.cli.segment",
+    "models": "bedside.cli.models",
+    "inspect": "bedside.cli.inspect",
+    "evaluate": "bedside.cli.evaluate",
+    "train": "bedside.cli.train",
+    "build": "bedside.cli.build",
+}
+
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `bedside` with these arguments.
+
+    An error that bedside raises on purpose becomes one line on stderr and the error's exit
+    code; with `--json` also `{"error": ...}` on stdout. `--debug` adds the traceback.
+
+    Args:
+        argv: Arguments after the command's name; the process's own if None.
+
+    Returns:
+        Exit code: 0 done, 2 wrong use, 3 bad input, 4 a missing backend, 130 interrupted,
+        1 anything that nobody foresaw.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        parsed = _parser(arguments).parse_args(arguments)
+        return run_from(parsed)(settings_from(parsed))
+    except SystemExit as leaving:  # --help and --version
+        return leaving.code if isinstance(leaving.code, int) else 0
+    except BrokenPipeError:
+        # Whoever read our output has gone; keep the interpreter's last flush quiet too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        sys.stderr.write("bedside: stopped.\n")
+        return _INTERRUPTED
+    except BedsideError as error:
+        return _report(str(error), error, error.exit_code, arguments)
+    except Exception as error:  # noqa: BLE001 - the last door before the user
+        message = (
+            f"unexpected {type(error).__name__}: {error}. "
+            "This is a fault in bedside; please report it with the output of --debug."
+        )
+        return _report(message, error, 1, arguments)
+
+
+def _parser(arguments: Sequence[str]) -> Parser:
+    """Build the parser; a named verb is the only one whose module is loaded."""
+    parser = Parser(
+        prog="bedside",
+        description="Medical image segmentation that runs where the patient is.",
+        epilog="Research use only. Not a medical device.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"bedside {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    subparsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    first = next((word for word in arguments if not word.startswith("-")), None)
+    for verb in [first] if first in VERBS else VERBS:
+        module = importlib.import_module(VERBS[verb])
+        add_verb(subparsers, verb, module.Settings, module.run)
+    return parser
+
+
+def _report(message: str, error: Exception, exit_code: int, arguments: Sequence[str]) -> int:
+    """Tell of an error: one line on stderr, JSON on stdout where that was asked for."""
+    if "--debug" in arguments:
+        traceback.print_exception(error)
+    line = " ".join(message.split())
+    sys.stderr.write(f"bedside: error: {line}\n")
+    if "--json" in arguments:
+        found = {"type": type(error).__name__, "message": line, "exit_code": exit_code}
+        sys.stdout.write(json.dumps({"error": found}) + "\n")
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""Result folders: checked before any work, and all files of one case appear together or not."""
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from bedside.atomic import check_writable
+from bedside.errors import OutputError, UsageError
+
+RESULT_NAMES = frozenset({
+    "segmentation", "segmentation.dcm", "segmentation.nii.gz", "segmentation.png",
+    "overlay.gif", "overlay.png", "contact_sheet.png", "report.json", "report.html",
+})  # fmt: skip
+"""Names that a case's results may have; "segmentation" is a folder of PNG files."""
+
+
+@contextlib.contextmanager
+def results_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder for results and check that it can be written to.
+
+    If the block raises, folders that were made and are empty go again.
+
+    Yields:
+        The folder.
+
+    Raises:
+        OutputError: If the folder cannot be made or written to.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        check_writable(folder)
+        yield folder
+    except BaseException:
+        for place in missing:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def written_together(folder: Path) -> Iterator[Path]:
+    """Give a hidden folder to write one case's results to, and move them out when all is well.
+
+    What an earlier case left under other names goes, so that a folder never shows the
+    pictures of one image beside the report of another; nothing else in it is touched.
+
+    Args:
+        folder: Where the results are to be.
+
+    Yields:
+        A folder beside them.
+
+    Raises:
+        OutputError: If something cannot be written or moved.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
+    except OSError as error:
+        raise OutputError(f"cannot write into {folder}: {error.strerror or error}.") from error
+    try:
+        yield staging
+        earlier = _earlier_results(folder)
+        written = sorted(staging.iterdir())
+        for name in earlier - {path.name for path in written}:
+            _remove(folder / name)
+        for path in written:
+            if path.is_dir():
+                _remove(folder / path.name)
+            path.replace(folder / path.name)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(f"cannot write into {folder}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_apart(source: Path, output: Path) -> None:
+    """Make sure that no result takes the place of the source.
+
+    Raises:
+        UsageError: If the output folder is the source folder, or a result would have the
+            name and place of the source.
+    """
+    source, output = source.resolve(), output.resolve()
+    if source == output:
+        raise UsageError(f"{output} is the source as well; choose another folder with -o.")
+    if source.parent == output and source.name in RESULT_NAMES:
+        raise UsageError(f"results would overwrite the source {source}; choose another -o.")
+
+
+def _earlier_results(folder: Path) -> set[str]:
+    """Read from a report what an earlier case has left in a folder."""
+    try:
+        report = json.loads((folder / "report.json").read_text("utf-8"))
+        return set(report["files"]) & RESULT_NAMES if "bedside_version" in report else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

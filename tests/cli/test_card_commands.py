@@ -1,0 +1,59 @@
+import hashlib
+import json
+
+from bedside.bundle import shipped_bundles
+from bedside.cli.main import main
+from bedside.cli.models import _lines, describe
+
+
+def test_inspect_prints_provenance_accuracy_limits_and_disclaimer(bundle, capsys):
+    assert main(["inspect", str(bundle)]) == 0
+    text = capsys.readouterr().out
+    digest = hashlib.sha256(bundle.read_bytes()).hexdigest()
+    for told in (digest, "CC0 <test>", "0.912", "0.880-0.940", "Dark structures", "Research use"):
+        assert told in text
+
+
+def test_inspect_as_json_holds_card_and_spec(bundle, capsys):
+    assert main(["inspect", str(bundle), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["verified"] is True
+    assert found["dice"] == {"LV cavity": 0.9123, "LV myocardium": 0.9123, "Left atrium": 0.9123}
+    assert found["card"]["limits"] == ["Dark structures are not seen."]
+    assert found["spec"]["labels"][0]["type"]["value"] == "87878005"
+    assert found["split"] == {"train": 2, "val": 1, "test": 1}
+
+
+def test_inspect_refuses_a_damaged_bundle_and_names_it(bundle, tmp_path, capsys):
+    damaged = tmp_path / "damaged.bedside"
+    content = bytearray(bundle.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    damaged.write_bytes(content)
+    assert main(["inspect", str(damaged)]) == 3
+    assert "damaged.bedside" in capsys.readouterr().err
+
+
+def test_inspect_says_loudly_that_weights_are_random(untrained, capsys):
+    assert main(["inspect", str(untrained)]) == 0
+    assert "UNTRAINED" in capsys.readouterr().out
+
+
+def test_models_lists_what_is_shipped(capsys):
+    assert main(["models", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["models"]
+    assert [entry["path"] for entry in found] == [str(path) for path in shipped_bundles()]
+    assert all(entry["license"] and entry["bytes"] > 0 for entry in found)
+    assert main(["models"]) == 0
+    assert all(entry["name"] in capsys.readouterr().out for entry in found)
+
+
+def test_a_model_s_lines_tell_task_size_accuracy_and_licence(bundle, untrained):
+    from bedside.bundle import read_bundle
+
+    text = "\n".join(_lines(read_bundle(bundle)))
+    for told in ("Whatever is not black", "US", "8 parameters", "LV cavity 0.912", "CC0 <test>"):
+        assert told in text
+    assert describe(read_bundle(bundle))["bytes"] == bundle.stat().st_size
+    text = "\n".join(_lines(read_bundle(untrained)))
+    assert "UNTRAINED" in text
+    assert "not measured" in text

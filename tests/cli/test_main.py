@@ -1,0 +1,125 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import bedside
+from bedside.cli import demo, models
+from bedside.cli.main import VERBS, main
+from bedside.errors import BackendError, FormatError
+
+
+def fail_with(error):
+    def run(settings):
+        raise error
+
+    return run
+
+
+def run_fresh(*words):
+    return subprocess.run(
+        [sys.executable, "-m", "bedside.cli.main", *words], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
+def test_help_names_every_verb_and_the_disclaimer(capsys):
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(verb in text for verb in VERBS)
+    assert "Not a medical device" in text
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_a_help(verb, capsys):
+    assert main([verb, "--help"]) == 0
+    assert f"usage: bedside {verb}" in capsys.readouterr().out
+
+
+def test_version_is_the_package_s(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"bedside {bedside.__version__}\n"
+
+
+def test_help_is_quick_and_loads_no_heavy_module():
+    code = (
+        "import sys; from bedside.cli.main import main; main(['--help']); "
+        "heavy = {'numpy', 'cv2', 'PIL', 'rich', 'torch', 'pydicom', 'openvino'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    before = os.times()
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    after = os.times()
+    assert found.stdout.splitlines()[-1] == "[]"
+    # Processor time of the child, which other work on the machine hardly lengthens.
+    user, system = (after[place] - before[place] for place in (2, 3))
+    assert user + system < 0.5
+
+
+@pytest.mark.parametrize("words", [[], ["segmnt"], ["segment"], ["models", "--jsn"]])
+def test_wrong_use_is_one_line_and_exit_code_2(words, capsys):
+    assert main(words) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("bedside: error: ")
+    assert told.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"),
+    [
+        (FormatError("a.dcm is\n  truncated."), 3),
+        (BackendError("no openvino."), 4),
+        (KeyError("surprise"), 1),
+    ],
+)
+def test_errors_become_one_line_and_a_code(error, exit_code, monkeypatch, capsys):
+    monkeypatch.setattr(models, "run", fail_with(error))
+    assert main(["models", "--json"]) == exit_code
+    told = capsys.readouterr()
+    assert told.err.count("\n") == 1
+    found = json.loads(told.out)["error"]
+    assert found["type"] == type(error).__name__
+    assert found["exit_code"] == exit_code
+    assert told.err == f"bedside: error: {found['message']}\n"
+
+
+@pytest.mark.parametrize("words", [["--debug", "models"], ["models", "--debug"]])
+def test_the_traceback_comes_with_debug_only(words, monkeypatch, capsys):
+    monkeypatch.setattr(models, "run", fail_with(FormatError("a.dcm is truncated.")))
+    assert main(words) == 3
+    assert "Traceback" in capsys.readouterr().err
+    assert main(["models"]) == 3
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_interrupt_is_130(monkeypatch, capsys):
+    monkeypatch.setattr(models, "run", fail_with(KeyboardInterrupt()))
+    assert main(["models"]) == 130
+    assert capsys.readouterr().err == "bedside: stopped.\n"
+
+
+def test_a_reader_that_leaves_is_no_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as gone:
+        done = subprocess.run(
+            [sys.executable, "-m", "bedside.cli.main", "--help"], stdout=gone,
+            stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.stderr == ""
+
+
+def test_the_command_runs_as_a_process():
+    done = run_fresh("segment", "nowhere.dcm", "-o", "out")
+    assert done.returncode == 3
+    assert "nowhere.dcm" in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_demo_finds_its_cine_without_loading_or_downloading():
+    path = demo.find_cine()
+    assert path.name == "examples_ybr_color.dcm"
+    assert path.read_bytes()[128:132] == b"DICM"

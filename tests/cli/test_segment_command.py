@@ -1,0 +1,236 @@
+import json
+import os
+import re
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+
+import makers
+from bedside.cli.main import main
+
+CINE_FILES = {"segmentation.dcm", "overlay.gif", "contact_sheet.png", "report.json", "report.html"}
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def write_still(path, *, level=150):
+    """A dark picture with a bright square of 20 x 20 pixels."""
+    picture = np.zeros((64, 64), np.uint8)
+    picture[20:40, 10:30] = level
+    return makers.write_picture(picture, path)
+
+
+def test_a_cine_gets_mask_film_sheet_and_report(cine, bundle, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["segment", str(cine), "-m", str(bundle), "-o", str(out)]) == 0
+    assert names(out) == CINE_FILES
+    report = json.loads((out / "report.json").read_text())
+    assert report["frames"] == 12
+    assert set(report["latency_ms"]) == {"decode", "preprocess", "network", "postprocess", "total"}
+    assert report["bundle"]["name"] == "bright"
+    assert report["bundle"]["bytes"] == bundle.stat().st_size
+    assert set(report["files"]) == CINE_FILES
+    assert report["startup_ms"] > 0
+    assert report["peak_memory_mb"] > 10
+    text = capsys.readouterr().out
+    assert "cine.dcm: 12 frames" in text
+    assert "Not a medical device" in text
+
+
+def test_areas_are_those_of_the_mask_written_and_of_its_scale(cine, bundle, tmp_path):
+    out = tmp_path / "out"
+    main(["segment", str(cine), "-m", str(bundle), "-o", str(out), "--format", "nifti"])
+    report = json.loads((out / "report.json").read_text())
+    labels = np.asarray(nibabel.load(out / "segmentation.nii.gz").dataobj)
+    expected = (labels == 1).sum(axis=(0, 1))
+    found = report["structures"][0]
+    assert found["name"] == "LV cavity"
+    assert found["area_px"] == expected.tolist()
+    # 0.05 cm a pixel both ways.
+    np.testing.assert_allclose(found["area_cm2"], expected * 0.0025, atol=1e-4)
+
+
+def test_the_seg_has_as_many_pixels_as_the_report_says(cine, bundle, tmp_path):
+    out = tmp_path / "out"
+    main(["segment", str(cine), "-m", str(bundle), "-o", str(out)])
+    dataset = pydicom.dcmread(out / "segmentation.dcm")
+    report = json.loads((out / "report.json").read_text())
+    total = sum(sum(structure["area_px"]) for structure in report["structures"])
+    assert np.count_nonzero(dataset.pixel_array) == total
+    assert total > 0
+
+
+def test_json_is_all_that_is_on_stdout(cine, bundle, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["segment", str(cine), "-m", str(bundle), "-o", str(out), "--json"]) == 0
+    told = capsys.readouterr()
+    printed = json.loads(told.out)
+    assert printed.pop("output") == str(out)
+    assert printed == json.loads((out / "report.json").read_text())
+
+
+def test_a_picture_gets_a_png_mask_and_a_still(bundle, tmp_path):
+    source, out = write_still(tmp_path / "still.png"), tmp_path / "out"
+    assert main(["segment", str(source), "-m", str(bundle), "-o", str(out)]) == 0
+    assert names(out) == {"segmentation.png", "overlay.png", "report.json", "report.html"}
+    mask = np.asarray(Image.open(out / "segmentation.png"))
+    truth = np.zeros((64, 64), bool)
+    truth[20:40, 10:30] = True
+    assert ((mask == 1) != truth).sum() == 0
+    report = json.loads((out / "report.json").read_text())
+    assert report["structures"][0]["area_px"] == [400]
+    assert report["structures"][0]["fractional_area_change"] is None
+    assert report["structures"][0]["area_cm2"] is None
+
+
+def test_random_weights_are_warned_of_first(cine, untrained, tmp_path):
+    out = tmp_path / "out"
+    assert main(["segment", str(cine), "-m", str(untrained), "-o", str(out)]) == 0
+    assert "random weights" in json.loads((out / "report.json").read_text())["warnings"][0]
+
+
+def test_no_report_leaves_the_report_out(cine, bundle, tmp_path):
+    out = tmp_path / "out"
+    main(["segment", str(cine), "-m", str(bundle), "-o", str(out), "--no-report"])
+    assert names(out) == CINE_FILES - {"report.json", "report.html"}
+
+
+def test_another_run_takes_the_place_of_the_first_and_leaves_other_files(cine, bundle, tmp_path):
+    out = tmp_path / "out"
+    still = write_still(tmp_path / "still.png")
+    main(["segment", str(cine), "-m", str(bundle), "-o", str(out)])
+    (out / "notes.txt").write_text("mine")
+    main(["segment", str(still), "-m", str(bundle), "-o", str(out)])
+    expected = {"segmentation.png", "overlay.png", "report.json", "report.html", "notes.txt"}
+    assert names(out) == expected
+
+
+def test_a_folder_gives_each_image_its_own_and_names_the_bad_one(bundle, tmp_path, capsys):
+    data, out = tmp_path / "data", tmp_path / "out"
+    (data / "deep").mkdir(parents=True)
+    write_still(data / "a.png")
+    write_still(data / "a.jpg")
+    write_still(data / "deep" / "b.png")
+    (data / "notes.txt").write_text("no image")
+    dataset = makers.make_dicom(makers.make_fan(2), tags={"Modality": "CT"})
+    makers.write_dicom(dataset, data / "ct.dcm")
+    command = ["segment", str(data), "-m", str(bundle), "-o", str(out), "--json"]
+    assert main(command) == 3
+    found = json.loads(capsys.readouterr().out)
+    outputs = {case["source"]: case["output"] for case in found["cases"]}
+    assert outputs == {
+        "a.png": str(out / "a.png"),
+        "a.jpg": str(out / "a.jpg"),
+        "b.png": str(out / "deep" / "b"),
+    }
+    assert [entry["type"] for entry in found["refused"]] == ["ModalityError"]
+    assert "ct.dcm" in found["refused"][0]["source"]
+    assert len(found["skipped"]) == 1
+    assert names(out) == {"a.png", "a.jpg", "deep"}
+    assert "overlay.png" in names(out / "deep" / "b")
+
+
+def test_results_below_the_source_folder_are_not_segmented_again(bundle, tmp_path, capsys):
+    write_still(tmp_path / "a.png")
+    write_still(tmp_path / "b.png")
+    command = ["segment", str(tmp_path), "-m", str(bundle), "-o", str(tmp_path / "out")]
+    assert main(command) == 0
+    assert main(command) == 0
+    assert "2 segmented, 0 refused" in capsys.readouterr().out
+
+
+def truncate(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def test_a_refused_image_leaves_nothing_behind(cine, bundle, tmp_path, capsys):
+    truncate(cine)
+    out = tmp_path / "deep" / "out"
+    assert main(["segment", str(cine), "-m", str(bundle), "-o", str(out)]) == 3
+    assert "cine.dcm" in capsys.readouterr().err
+    assert not out.parent.exists()
+
+
+def test_a_wrong_modality_is_refused_unless_forced(bundle, tmp_path, capsys):
+    dataset = makers.make_dicom(makers.make_fan(2), tags={"Modality": "XA"})
+    path, out = makers.write_dicom(dataset, tmp_path / "x.dcm"), tmp_path / "out"
+    command = ["segment", str(path), "-m", str(bundle), "-o", str(out)]
+    assert main(command) == 3
+    error = capsys.readouterr().err
+    assert str(path) in error
+    assert "XA" in error
+    assert not out.exists()
+    assert main([*command, "--force"]) == 0
+
+
+def test_a_failure_while_writing_keeps_what_was_there(cine, bundle, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "overlay.gif").write_bytes(b"old")
+
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bedside.io.report_html.write_text", fail)
+    assert main(["segment", str(cine), "-m", str(bundle), "-o", str(out)]) == 2
+    assert names(out) == {"overlay.gif"}
+    assert (out / "overlay.gif").read_bytes() == b"old"
+
+
+def test_a_picture_cannot_have_a_dicom_seg(bundle, tmp_path, capsys):
+    source, out = write_still(tmp_path / "still.png"), tmp_path / "out"
+    command = ["segment", str(source), "-m", str(bundle), "-o", str(out), "--format", "dicom-seg"]
+    assert main(command) == 2
+    assert "still.png" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_the_output_is_checked_before_the_bundle_is_read(cine, tmp_path, capsys):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    command = ["segment", str(cine), "-m", "no-such-bundle", "-o", str(blocked / "out")]
+    assert main(command) == 2
+    assert "file" in capsys.readouterr().err
+    assert blocked.read_text() == "not a folder"
+
+
+def test_the_source_is_never_overwritten(bundle, tmp_path, capsys):
+    source = write_still(tmp_path / "segmentation.png")
+    before = source.read_bytes()
+    assert main(["segment", str(source), "-m", str(bundle), "-o", str(tmp_path)]) == 2
+    assert "overwrite" in capsys.readouterr().err
+    assert source.read_bytes() == before
+    assert main(["segment", str(tmp_path), "-m", str(bundle), "-o", str(tmp_path)]) == 2
+
+
+def test_a_missing_bundle_is_named(cine, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["segment", str(cine), "-m", "no-such-bundle", "-o", str(out)]) == 3
+    assert '"no-such-bundle"' in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_terminal_sees_a_bar_and_stdout_stays_json(cine, bundle, tmp_path, capsys):
+    pty = pytest.importorskip("pty")
+    import subprocess
+    import sys
+
+    leader, follower = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "bedside.cli.main", "segment", str(cine), "-m", str(bundle),
+         "-o", str(tmp_path / "out"), "--json"],
+        stderr=follower, stdout=subprocess.PIPE, check=True,
+        env={**os.environ, "TERM": "xterm-256color"},
+    )  # fmt: skip
+    os.close(follower)
+    seen = os.read(leader, 65536).decode()
+    os.close(leader)
+    assert json.loads(done.stdout)["frames"] == 12
+    assert re.search(r"cine\.dcm", seen)
+    assert "frames" in seen
