@@ -1,6 +1,6 @@
 """THE DATA WAY in one screen: a bundle and the frames of an image in, labels in their place out.
 
-    open_session -> plan_preprocess -> for every frame: decode, apply, predict, restore, repair
+open_session -> plan_preprocess -> for every frame: decode, apply, predict, restore, repair
 """
 
 import time

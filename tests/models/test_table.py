@@ -2,11 +2,11 @@ import dataclasses
 
 import pytest
 import torch
-from models_for_tests import make_spec
 
 from bedside.errors import SpecError
 from bedside.models import ARCHITECTURES, count_parameters, create
 from bedside.spec import ModelSpec, read_recipe
+from models_for_tests import make_spec
 
 SPECS = {name: dataclasses.replace(make_spec().model, architecture=name) for name in ARCHITECTURES}
 

@@ -37,4 +37,12 @@ def test_holes_are_filled_but_never_with_another_label_inside():
 def test_a_step_that_names_labels_leaves_the_others():
     labels = np.zeros((5, 5), np.uint8)
     labels[0, 0] = labels[4, 4] = labels[4, 3] = 1
-    assert (apply_postprocess(labels, [KeepLargest(labels=(2,))], label_values=(1, 2)) == labels).all()
+    assert (
+        apply_postprocess(labels, [KeepLargest(labels=(2,))], label_values=(1, 2)) == labels
+    ).all()
+
+
+def test_a_frame_without_a_label_passes_unchanged():
+    labels = np.zeros((5, 5), np.uint8)
+    steps = [KeepLargest(), FillHoles()]
+    assert not apply_postprocess(labels, steps, label_values=(1, 2)).any()

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from makers import make_fan
 
 from bedside.errors import FormatError, ModalityError
 from bedside.pipeline.preprocess import plan_preprocess, to_image
 from bedside.spec import CropFan, Fit, Grey, InputSpec, ScalePercentile
 from bedside.volume import Box
+from makers import make_fan
 
 US = InputSpec(modality="US", channels=1, size_px=(64, 64))
 STEPS = (Grey(), CropFan(), Fit(stretch=1.25), ScalePercentile())

@@ -3,13 +3,13 @@ import json
 
 import numpy as np
 import pytest
-from makers import make_fan, make_labels, write_nifti
-from models_for_tests import make_spec
 from safetensors.numpy import load_file
 
 from bedside.errors import SpecError, SplitError
 from bedside.spec import CropFan, DataSpec, Fit, Grey, Recipe, ScalePercentile, TrainingSpec
 from bedside.training.run import train
+from makers import make_fan, make_labels, write_nifti
+from models_for_tests import make_spec
 
 
 @pytest.fixture(scope="module")

@@ -25,9 +25,7 @@ class Settings:
 
     bundle: str = positional(help="a bundle's file, or the name of a shipped one")
     data: Path = positional(help="folder of the data set")
-    output: Path = option(
-        help="folder to write to", default=Path("evaluation-output"), short="-o"
-    )
+    output: Path = option(help="folder to write to", default=Path("evaluation-output"), short="-o")
     layout: str | None = option(
         help="how the folder is laid out: camus, folder (default: detected)", default=None
     )

@@ -129,7 +129,8 @@ class FrameDecoder:
         if self._options["photometric_interpretation"] == "MONOCHROME1":
             image = _invert(image, self._options["bits_stored"])
         channels_first = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
-        return np.ascontiguousarray(channels_first, dtype=image.dtype.newbyteorder("="))
+        # A view: whoever needs the channels last again, as OpenCV does, has them for nothing.
+        return channels_first.astype(image.dtype.newbyteorder("="), copy=False)
 
 
 def _find_decoder(syntax: UID, path: Path) -> Any:

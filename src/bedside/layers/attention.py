@@ -102,14 +102,14 @@ class WindowAttention(nn.Module):
         self, channels: int, *, num_heads: int, head_dim: int, window: int, exchange: bool
     ) -> None:
         super().__init__()
-        self.widths = (num_heads * head_dim, head_dim, head_dim)
+        self.widths = [num_heads * head_dim, head_dim, head_dim]
         self.window = window
         self.exchange = exchange
         self.project_in = ConvNorm(channels, sum(self.widths), activation=False)
         self.project_out = ConvNorm(num_heads * head_dim, channels, activation=False)
         with torch.no_grad():
             # The usual scale of queries, 1 / sqrt(d), starts inside the batch norm.
-            self.project_in[1].weight[: self.widths[0]] *= head_dim**-0.5
+            self.project_in.norm.weight[: self.widths[0]] *= head_dim**-0.5
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Transform (B, C, H, W) into the same shape; H and W are multiples of the window."""
@@ -117,10 +117,10 @@ class WindowAttention(nn.Module):
         tokens = to_windows(self.project_in(x), self.window)
         windows, area = tokens.shape[1:3]
         flat = tokens.reshape(batch * windows, area, -1)
-        local = attend(*flat.split(self.widths, dim=-1)).reshape(batch, windows, area, -1)
+        local = attend(*torch.split(flat, self.widths, dim=-1)).reshape(batch, windows, area, -1)
         if self.exchange and windows > 1:
             pooled = tokens.mean(dim=2)
-            local = local + attend(*pooled.split(self.widths, dim=-1)).unsqueeze(2)
+            local = local + attend(*torch.split(pooled, self.widths, dim=-1)).unsqueeze(2)
         update: torch.Tensor = self.project_out(from_windows(local, height, width))
         return update
 

@@ -1,5 +1,7 @@
 """Light convolutions whose batch norm folds away at export."""
 
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -39,6 +41,11 @@ class ConvNorm(nn.Sequential):
         if activation:
             layers.append(nn.ReLU(inplace=True))
         super().__init__(*layers)
+
+    @property
+    def norm(self) -> nn.BatchNorm2d:
+        """The batch norm."""
+        return cast(nn.BatchNorm2d, self[1])
 
 
 class InvertedResidual(nn.Module):

@@ -1,5 +1,7 @@
 """The hybrid network: light convolutions above, window attention below, a fusion decoder."""
 
+import itertools
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -13,7 +15,10 @@ def create_level(level: LevelSpec) -> nn.Sequential:
     """Build the blocks of one level."""
     if level.block == "conv":
         return nn.Sequential(
-            *(InvertedResidual(level.channels, mlp_ratio=level.mlp_ratio) for _ in range(level.depth))
+            *(
+                InvertedResidual(level.channels, mlp_ratio=level.mlp_ratio)
+                for _ in range(level.depth)
+            )
         )
     return nn.Sequential(
         *(
@@ -52,7 +57,7 @@ class Hybrid(nn.Module):
         self.levels = nn.ModuleList(create_level(level) for level in spec.levels)
         self.downs = nn.ModuleList(
             ConvNorm(fine, coarse, kernel=3, stride=2)
-            for fine, coarse in zip(channels, channels[1:], strict=False)
+            for fine, coarse in itertools.pairwise(channels)
         )
         self.laterals = nn.ModuleList(ConvNorm(c, width, activation=False) for c in channels)
         self.fusions = nn.ModuleList(InvertedResidual(width) for _ in channels[1:])

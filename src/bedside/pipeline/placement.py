@@ -1,31 +1,32 @@
-"""Where the network's input lies on the source frame, and the way back: pixel centres throughout."""
+"""Where the network's input lies on the source frame, and the way back: two rectangles."""
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from bedside.errors import GeometryError
 from bedside.volume import Box
+
+ALIGNMENT = 4
+"""Tensor pixels that edges are placed by, so that they fall between logits of any stride."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """An axis-aligned map between source pixels and tensor pixels.
+    """A rectangle of the source frame, and the rectangle of the tensor that shows it.
 
-    The centre of source pixel (row, column) falls on tensor coordinate
-    `(row + 0.5 - box.top) * scale[0] + offset[0] - 0.5`, and likewise for columns.
+    Both are bounded by pixel edges, so one is the other, resized.
 
     Attributes:
         source_shape: (height, width) of the source frame.
         box: Part of the source that the tensor shows.
-        scale: (row, column) tensor pixels for one source pixel.
-        offset: (row, column) tensor pixels before the box begins.
+        inner: Part of the tensor that shows it.
     """
 
     source_shape: tuple[int, int]
     box: Box
-    scale: tuple[float, float] = (1.0, 1.0)
-    offset: tuple[int, int] = (0, 0)
+    inner: Box
 
     def project(self, labels: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
         """Carry labels from the source grid to the tensor's, by nearest neighbour.
@@ -37,17 +38,11 @@ class Placement:
         Returns:
             `size_px` uint8; 0 where the tensor shows nothing of the source.
         """
-        (scale_y, scale_x), (offset_y, offset_x) = self.scale, self.offset
-        writes_to = np.array(
-            [
-                [scale_x, 0, (0.5 - self.box.left) * scale_x + offset_x - 0.5],
-                [0, scale_y, (0.5 - self.box.top) * scale_y + offset_y - 0.5],
-            ]
-        )
-        placed: np.ndarray = cv2.warpAffine(
-            labels, writes_to, (size_px[1], size_px[0]), flags=cv2.INTER_NEAREST
-        )
-        return placed
+        tensor = np.zeros(size_px, np.uint8)
+        size = (self.inner.width, self.inner.height)
+        nearest = cv2.INTER_NEAREST_EXACT
+        tensor[self.inner.slices] = cv2.resize(labels[self.box.slices], size, interpolation=nearest)
+        return tensor
 
     def restore(self, logits: np.ndarray, *, stride: int) -> np.ndarray:
         """Carry logits back to the source grid and take the most likely class there.
@@ -62,37 +57,30 @@ class Placement:
         Returns:
             (height, width) uint8 labels on the source grid.
 
+        Raises:
+            GeometryError: If an edge of `inner` falls inside a logit.
+
         Example:
-            >>> whole = Placement((4, 6), Box(0, 0, 4, 6))
-            >>> logits = np.zeros((2, 4, 6), np.float32)
-            >>> logits[1, 1:3, 2:5] = 1
-            >>> whole.restore(logits - np.float32([[[0.5]], [[0]]]), stride=1)[1]
-            array([0, 0, 1, 1, 1, 0], dtype=uint8)
+            >>> whole = Placement((1, 8), Box(0, 0, 1, 8), Box(0, 0, 1, 2))
+            >>> whole.restore(np.float32([[[0, 0]], [[-1, 3]]]), stride=1)
+            array([[0, 0, 0, 1, 1, 1, 1, 1]], dtype=uint8)
         """
-        box = self.box
-        step_y, step_x = self.scale[0] / stride, self.scale[1] / stride
-        # cv2 wants the map from destination (source frame) to where it reads (logits), x first.
-        reads_at = np.array(
-            [
-                [step_x, 0, 0.5 * step_x + self.offset[1] / stride - 0.5],
-                [0, step_y, 0.5 * step_y + self.offset[0] / stride - 0.5],
-            ]
-        )
-        best = None
-        labels = np.zeros((box.height, box.width), np.uint8)
+        inner = self.inner
+        edges = (inner.top, inner.left, inner.bottom, inner.right)
+        if any(edge % stride for edge in edges):
+            raise GeometryError(f"{inner} does not fall between logits at a stride of {stride}.")
+        shown = Box(*(edge // stride for edge in edges))
+        size = (self.box.width, self.box.height)
+        best: np.ndarray | None = None
+        labels = np.zeros((self.box.height, self.box.width), np.uint8)
         for value, plane in enumerate(logits):
-            placed = cv2.warpAffine(
-                np.ascontiguousarray(plane, np.float32),
-                reads_at,
-                (box.width, box.height),
-                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                borderMode=cv2.BORDER_REPLICATE,
-            )
+            placed = cv2.resize(plane[shown.slices], size, interpolation=cv2.INTER_LINEAR)
             if best is None:
                 best = placed
                 continue
-            labels[placed > best] = value
+            higher = cv2.compare(placed, best, cv2.CMP_GT)
+            cv2.copyTo(np.full_like(labels, value), higher, labels)
             best = cv2.max(best, placed)
         frame = np.zeros(self.source_shape, np.uint8)
-        frame[box.slices] = labels
+        frame[self.box.slices] = labels
         return frame

@@ -1,7 +1,6 @@
 """From label map to label map on the source grid: small repairs, in the order of the spec."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import cv2
 import numpy as np
@@ -25,26 +24,36 @@ def apply_postprocess(
     labels = labels.copy()
     for step in steps:
         for value in step.labels or label_values:
-            APPLIERS[type(step)](labels, value, step)
+            window, part = _cut_out(labels, value)
+            if part.size:
+                APPLIERS[type(step)](window, part, value)
     return labels
 
 
-def _keep_largest(labels: np.ndarray, value: int, step: KeepLargest) -> None:
-    part = (labels == value).astype(np.uint8)
+def _cut_out(labels: np.ndarray, value: int) -> tuple[np.ndarray, np.ndarray]:
+    """View the smallest rectangle that holds a label, and mask the label in it with 255."""
+    part = cv2.inRange(labels, value, value)
+    left, top, width, height = cv2.boundingRect(part)
+    inside = slice(top, top + height), slice(left, left + width)
+    return labels[inside], part[inside]
+
+
+def _keep_largest(labels: np.ndarray, part: np.ndarray, value: int) -> None:
     count, parts, stats, _ = cv2.connectedComponentsWithStats(part, connectivity=8)
     if count > 2:
         largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
         labels[(parts > 0) & (parts != largest)] = 0
 
 
-def _fill_holes(labels: np.ndarray, value: int, step: FillHoles) -> None:
-    part = (labels == value).astype(np.uint8)
+def _fill_holes(labels: np.ndarray, part: np.ndarray, value: int) -> None:
     outlines, _ = cv2.findContours(part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    filled = cv2.drawContours(np.zeros_like(part), outlines, -1, 1, cv2.FILLED)
-    labels[(filled == 1) & (labels == 0)] = value
+    filled = cv2.drawContours(np.zeros_like(part), outlines, -1, 255, cv2.FILLED)
+    holes = cv2.bitwise_and(cv2.inRange(labels, 0, 0), filled)
+    if cv2.countNonZero(holes):
+        labels[holes > 0] = value
 
 
-APPLIERS: Mapping[type, Callable[[np.ndarray, int, Any], None]] = {
+APPLIERS: Mapping[type, Callable[[np.ndarray, np.ndarray, int], None]] = {
     KeepLargest: _keep_largest,
     FillHoles: _fill_holes,
 }

@@ -9,7 +9,7 @@ import numpy as np
 
 from bedside.errors import FormatError, ModalityError
 from bedside.pipeline.fan import bounding_box, find_fan
-from bedside.pipeline.placement import Placement
+from bedside.pipeline.placement import ALIGNMENT, Placement
 from bedside.spec import CropFan, Fit, Grey, InputSpec, PreprocessStep, ScalePercentile
 from bedside.volume import Box
 
@@ -98,7 +98,8 @@ def plan_preprocess(
     """
     images = [to_image(frame) for frame in sample]
     height, width = images[0].shape[:2]
-    placement = Placement((height, width), Box(0, 0, height, width))
+    whole = Box(0, 0, height, width)
+    placement = Placement((height, width), box=whole, inner=whole)
     draft = Draft(images, placement, input_spec, region, force)
     stages = []
     for step in steps:
@@ -169,7 +170,7 @@ def _plan_crop_fan(step: CropFan, draft: Draft) -> Stage:
             draft.warnings.append(
                 "no ultrasound sector was found; the whole frame was segmented, do not rely on it."
             )
-        draft.placement = replace(draft.placement, box=allowed)
+        draft.placement = _cropped(draft.placement, allowed)
         return lambda image: image[allowed.slices]
     inner = bounding_box(outline, margin=step.margin)
     mask = outline[inner.slices].copy()
@@ -179,36 +180,44 @@ def _plan_crop_fan(step: CropFan, draft: Draft) -> Stage:
         bottom=allowed.top + inner.bottom,
         right=allowed.left + inner.right,
     )
-    draft.placement = replace(draft.placement, box=box)
+    draft.placement = _cropped(draft.placement, box)
     return lambda image: cv2.bitwise_and(image[box.slices], mask)
+
+
+def _cropped(placement: Placement, box: Box) -> Placement:
+    """Place a part of the source unscaled."""
+    return replace(placement, box=box, inner=Box(0, 0, box.height, box.width))
 
 
 def _plan_fit(step: Fit, draft: Draft) -> Stage:
     box, (height, width) = draft.placement.box, draft.input.size_px
     scale = min(height / (box.height * step.stretch), width / box.width)
-    inner = (max(1, round(box.height * step.stretch * scale)), max(1, round(box.width * scale)))
-    offset = ((height - inner[0]) // 2, (width - inner[1]) // 2)
-    # The scale that the rounded size really has, so that the way back is exact.
-    draft.placement = replace(
-        draft.placement,
-        scale=(inner[0] / box.height, inner[1] / box.width),
-        offset=offset,
-    )
+    inner_height = _align(box.height * step.stretch * scale, limit=height)
+    inner_width = _align(box.width * scale, limit=width)
+    top = (height - inner_height) // (2 * ALIGNMENT) * ALIGNMENT
+    left = (width - inner_width) // (2 * ALIGNMENT) * ALIGNMENT
+    inner = Box(top, left, top + inner_height, left + inner_width)
+    draft.placement = replace(draft.placement, inner=inner)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
 
     def fit(image: Image) -> Image:
         canvas = np.zeros((height, width, *image.shape[2:]), image.dtype)
-        rows, columns = slice(offset[0], offset[0] + inner[0]), slice(offset[1], offset[1] + inner[1])
-        canvas[rows, columns] = cv2.resize(image, inner[::-1], interpolation=method)
+        size = (inner.width, inner.height)
+        canvas[inner.slices] = cv2.resize(image, size, interpolation=method)
         return canvas
 
     return fit
 
 
+def _align(length: float, *, limit: int) -> int:
+    """Round a length to the alignment of placements, at least one step, at most `limit`."""
+    return min(limit, max(ALIGNMENT, round(length / ALIGNMENT) * ALIGNMENT))
+
+
 def _plan_scale_percentile(step: ScalePercentile, draft: Draft) -> Stage:
     # One scale for the whole sequence: a flicker of the gain would be seen as motion.
-    counts = sum(np.bincount(image.ravel(), minlength=256) for image in draft.sample)
-    cumulative = np.cumsum(counts[1:])
+    counts = [np.bincount(image.ravel(), minlength=256) for image in draft.sample]
+    cumulative = np.cumsum(np.sum(counts, axis=0)[1:])
     if cumulative[-1] == 0:
         draft.warnings.append("the frames looked at are black.")
         return lambda image: image.astype(np.float32) / 255
@@ -216,7 +225,7 @@ def _plan_scale_percentile(step: ScalePercentile, draft: Draft) -> Stage:
     high = 1 + int(np.searchsorted(cumulative, step.high / 100 * cumulative[-1]))
     span = max(high - low, 255 / step.max_gain)
     table = np.clip((np.arange(256) - low) / span, 0, 1).astype(np.float32)
-    return lambda image: table[image]
+    return lambda image: cv2.LUT(image, table)
 
 
 PLANNERS: Mapping[type, Callable[[Any, Draft], Stage]] = {

@@ -68,19 +68,32 @@ def open_graph(graph: bytes, *, precision: str, threads: int) -> OpenvinoSession
     Raises:
         BackendError: If OpenVINO cannot run the graph.
     """
+    try:
+        model = _core().read_model(graph)
+        _check_sizes(model)
+        return open_model(model, precision=precision, threads=threads)
+    except BackendError:
+        raise
+    except RuntimeError as error:
+        raise make_backend_error("openvino", error) from error
+
+
+def open_model(model: Any, *, precision: str, threads: int) -> OpenvinoSession:
+    """Compile a model of OpenVINO's own for lowest latency.
+
+    Args:
+        model: An `openvino.Model` with one input of batch 1 and one output.
+        precision: As in `open_graph`.
+        threads: Threads for one call.
+    """
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
     }
-    try:
-        model = _core().read_model(graph)
-        _check_sizes(model)
-        compiled = _core().compile_model(model, "CPU", settings)
-        return OpenvinoSession(compiled, precision=precision, threads=threads)
-    except RuntimeError as error:
-        raise make_backend_error("openvino", error) from error
+    compiled = _core().compile_model(model, "CPU", settings)
+    return OpenvinoSession(compiled, precision=precision, threads=threads)
 
 
 def supported_precisions() -> tuple[str, ...]:

@@ -59,7 +59,8 @@ def _shade_sides(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     left, right = rng.uniform(0.3, 0.8, 2)
     fall = rng.uniform(0.05, 0.4)
     beyond = np.maximum(angle - right, -left - angle)
-    return image * np.clip(1 - beyond / fall, 0, 1)
+    shaded: np.ndarray = image * np.clip(1 - beyond / fall, 0, 1)
+    return shaded
 
 
 def _change_tone(image: np.ndarray, spec: AugmentSpec, rng: np.random.Generator) -> np.ndarray:
@@ -73,13 +74,13 @@ def _degrade(image: np.ndarray, spec: AugmentSpec, rng: np.random.Generator) -> 
     """Add speckle, lose sharpness, compress."""
     image = image.astype(np.float32)
     if spec.speckle and rng.random() < 0.5:
-        noise = rng.standard_normal(image.shape, dtype=np.float32)
-        noise = cv2.GaussianBlur(noise, (0, 0), rng.uniform(0.5, 1.5))
+        fine = rng.standard_normal(image.shape, dtype=np.float32)
+        noise = cv2.GaussianBlur(fine, (0, 0), rng.uniform(0.5, 1.5))
         image = image * (1 + rng.uniform(0, spec.speckle) * noise / max(noise.std(), 1e-6))
     if spec.blur_px and rng.random() < 0.3:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, spec.blur_px))
     if rng.random() < spec.compress:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 80))]
         coded = cv2.imencode(".jpg", np.clip(image * 255, 0, 255).astype(np.uint8), quality)[1]
-        image = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE).astype(np.float32) / 255
+        image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), np.float32) / 255
     return image

@@ -40,7 +40,7 @@ class Trainer:
     ) -> None:
         self.spec, self.augment_spec = spec, augment_spec
         self.examples, self.device = examples, device
-        self.model = model.to(device, memory_format=torch.channels_last)
+        self.model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {name: value.clone() for name, value in model.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay
@@ -86,7 +86,7 @@ class Trainer:
             logits, truths, dice_weight=spec.dice_weight, ce_weight=spec.ce_weight
         )
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), spec.grad_clip)
         self.optimizer.step()
         self.step += 1
@@ -145,7 +145,7 @@ def to_batch(
 def has_bf16(device: torch.device) -> bool:
     """Tell whether bfloat16 products are done in hardware there."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
