@@ -190,21 +190,22 @@ def test_a_missing_backend_says_how_to_install_it(
         open_graph(make_graph())
 
 
-def test_bf16_is_close_where_the_processor_has_it_and_refused_where_not(tmp_path: Path) -> None:
+def test_bf16_is_close_native_or_emulated_and_refused_by_a_backend_without_it(
+    tmp_path: Path,
+) -> None:
     bundle = make_bundle(tmp_path)
-    if "bf16" in table.find_backend("openvino").load().supported_precisions():
-        opened = open_session(bundle, backend="openvino", precision="bf16")
-        wanted = run_torch(make_noise())
-        allowed = tolerances.BF16_RTOL * np.abs(wanted).max()
-        np.testing.assert_allclose(opened.predict(make_noise()), wanted, rtol=0, atol=allowed)
-    else:
-        with pytest.raises(BackendError, match='openvino cannot compute in "bf16" on this'):
-            open_session(bundle, backend="openvino", precision="bf16")
+    opened = open_session(bundle, backend="openvino", precision="bf16")
+    wanted = run_torch(make_noise())
+    found = opened.predict(make_noise())
+    allowed = tolerances.BF16_RTOL * np.abs(wanted).max()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=allowed)
+    assert (found != open_session(bundle, precision="f32").predict(make_noise())).any()
     with pytest.raises(BackendError, match='onnxruntime cannot compute in "bf16"'):
         open_session(bundle, backend="onnxruntime", precision="bf16")
 
 
 PASSED, FAILED = make_verdict("int8", passed=True), make_verdict("int8", passed=False)
+BF16_PASSED = make_verdict("bf16", passed=True)
 BF16_FAILED = make_verdict("bf16", passed=False)
 
 
@@ -218,8 +219,8 @@ BF16_FAILED = make_verdict("bf16", passed=False)
         ((PASSED,), True, (), True, "f32"),
         ((PASSED,), False, ("int8",), True, "f32"),
         ((FAILED,), True, ("int8",), True, "f32"),
-        ((), False, ("bf16", "int8"), True, "bf16"),
-        ((PASSED,), True, ("bf16", "int8"), True, "bf16"),
+        ((), False, ("bf16", "int8"), True, "f32"),
+        ((BF16_PASSED, PASSED), True, ("bf16", "int8"), True, "bf16"),
         ((PASSED, BF16_FAILED), True, ("bf16", "int8"), True, "int8"),
         ((BF16_FAILED,), False, ("bf16", "int8"), True, "f32"),
     ],

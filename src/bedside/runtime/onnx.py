@@ -7,6 +7,8 @@ import onnxruntime as ort
 
 from bedside.runtime.checks import check_logits, check_tensor, make_backend_error
 
+PRECISIONS = ("f32", "int8")
+
 
 class OnnxSession:
     """A graph in ONNX Runtime.
@@ -68,6 +70,6 @@ def open_graph(graph: bytes, *, precision: str, threads: int) -> OnnxSession:
     return OnnxSession(session, precision=precision, threads=threads)
 
 
-def supported_precisions() -> tuple[str, ...]:
-    """Name the precisions that it computes on any processor."""
-    return ("f32", "int8")
+def native_precisions() -> tuple[str, ...]:
+    """Name the precisions that this processor computes itself."""
+    return PRECISIONS

@@ -14,6 +14,8 @@ from bedside.runtime.checks import check_logits, check_tensor, make_backend_erro
 # stops a graph that enlarges its input without end before memory is asked for.
 _MAX_ELEMENTS = 256 * 2**20
 
+PRECISIONS = ("f32", "bf16", "int8")
+
 
 class OpenvinoSession:
     """A graph compiled for this processor, with one request that is used again and again.
@@ -96,8 +98,8 @@ def open_model(model: Any, *, precision: str, threads: int) -> OpenvinoSession:
     return OpenvinoSession(compiled, precision=precision, threads=threads)
 
 
-def supported_precisions() -> tuple[str, ...]:
-    """Name the precisions that this processor computes at full speed or better."""
+def native_precisions() -> tuple[str, ...]:
+    """Name the precisions that this processor computes itself; bf16 is emulated elsewhere."""
     capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return ("f32", "bf16", "int8") if "BF16" in capabilities else ("f32", "int8")
 

@@ -44,8 +44,8 @@ def open_session(
         raise UsageError(f"threads is {threads}; expected at least 1.")
     chosen = find_backend(backend)
     if precision == "auto":
-        supported = chosen.load().supported_precisions()
-        faster = tuple(name for name in chosen.faster_than_f32 if name in supported)
+        native = chosen.load().native_precisions()
+        faster = tuple(name for name in chosen.faster_than_f32 if name in native)
         precision = choose_precision(bundle, faster=faster, int8_products=has_int8_products())
     if _GRAPH_OF[precision] not in bundle.precisions:
         raise UsageError(
@@ -63,9 +63,8 @@ def open_session(
 def choose_precision(bundle: Bundle, *, faster: tuple[str, ...], int8_products: bool) -> str:
     """Choose the fastest precision that this processor has and that the card vouches for.
 
-    bf16 needs no vouching if the card is silent, since it keeps the range of f32; int8
-    does. Without instructions that sum products of bytes, int8 can saturate and is not
-    faster, so it is then left to those who ask for it.
+    Without instructions that sum products of bytes, int8 can saturate and is not faster,
+    so it is then left to those who ask for it.
 
     Args:
         bundle: Its graphs and its card.
@@ -74,7 +73,7 @@ def choose_precision(bundle: Bundle, *, faster: tuple[str, ...], int8_products: 
     """
     verdicts = {result.precision: result.passed for result in bundle.card.precisions}
     vouched = {
-        "bf16": verdicts.get("bf16", True),
+        "bf16": verdicts.get("bf16", False),
         "int8": verdicts.get("int8", False) and "int8" in bundle.precisions and int8_products,
     }
     return next((precision for precision in faster if vouched[precision]), "f32")

@@ -44,7 +44,10 @@ class _Module(Protocol):
 
     def open_graph(self, graph: bytes, *, precision: str, threads: int) -> Session: ...
 
-    def supported_precisions(self) -> tuple[str, ...]: ...
+    def native_precisions(self) -> tuple[str, ...]: ...
+
+    @property
+    def PRECISIONS(self) -> tuple[str, ...]: ...  # noqa: N802
 
 
 @dataclass(frozen=True)
@@ -142,9 +145,9 @@ def open_graph(
     """
     chosen = find_backend(backend)
     module = chosen.load()
-    if precision not in module.supported_precisions():
+    if precision not in module.PRECISIONS:
         raise BackendError(
-            f'{chosen.name} cannot compute in "{precision}" on this processor; '
-            f"choose one of {', '.join(module.supported_precisions())}."
+            f'{chosen.name} cannot compute in "{precision}"; '
+            f"choose one of {', '.join(module.PRECISIONS)}."
         )
     return module.open_graph(graph, precision=precision, threads=threads)

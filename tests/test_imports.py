@@ -1,0 +1,33 @@
+"""What a process loads: an edge box has numpy and one runtime, and no time to lose."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "onnx", "nncf", "monai", "highdicom", "matplotlib")
+
+
+def modules_after(statement):
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import bedside.segment",
+        "import bedside.evaluation.cases, bedside.io.source, bedside.bundle",
+        "import bedside.cli.segment, bedside.cli.demo, bedside.cli.evaluate",
+    ],
+)
+def test_the_data_way_leaves_the_model_way_out(statement):
+    assert not modules_after(statement) & set(HEAVY)
+
+
+def test_asking_for_help_loads_no_arrays():
+    statement = "from bedside.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass"
+    assert not modules_after(statement) & {"numpy", "cv2", "openvino", "pydicom", *HEAVY}
