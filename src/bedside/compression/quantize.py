@@ -1,16 +1,13 @@
 """Eight-bit graphs by post-training quantization, for both runtimes: QDQ ONNX through NNCF."""
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from bedside.errors import UsageError
+from bedside.quiet import quiet
 
 _KEPT_IN_F32 = ("MatMul", "ReduceMean")
 
@@ -45,7 +42,7 @@ def quantize_int8(graph: bytes, calibration: Sequence[np.ndarray]) -> bytes:
     for tensor in calibration:
         if tensor.shape != shape:
             raise UsageError(f"a calibration image has shape {tensor.shape}; expected {shape}.")
-    with _quiet():
+    with quiet():
         import nncf
 
         quantized: onnx.ModelProto = nncf.quantize(
@@ -89,20 +86,3 @@ def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
         del message.metadata_props[:]
     del model.graph.value_info[:]
     return model
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep NNCF from printing, logging and warning."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -1,11 +1,6 @@
 """torch -> ONNX: batch norm folded, weights stored in 16 bits, and compared with torch."""
 
-import contextlib
 import copy
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 
 import numpy as np
 import onnx
@@ -15,6 +10,7 @@ from torch import nn
 
 from bedside.errors import ExportError
 from bedside.export.parity import check_parity, make_inputs
+from bedside.quiet import quiet
 
 OPSET = 20
 # ONNX Runtime 1.18 and OpenVINO 2024 read this version of the file format already.
@@ -62,7 +58,7 @@ def export_onnx(model: nn.Module, *, input_shape: tuple[int, ...]) -> bytes:
 def _export(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
     """Run torch's exporter without its messages, and check what came out."""
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 model,
                 (example,),
@@ -128,20 +124,3 @@ def _round_to_half(weights: np.ndarray) -> np.ndarray:
     half_step = np.uint16(1 << (_DROPPED_BITS - 1))
     rounded: np.ndarray = (bits + half_step) >> _DROPPED_BITS << _DROPPED_BITS
     return rounded.view(np.float16)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter from printing, logging and warning; errors still come through."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -7,8 +7,8 @@ A run folder holds `run.json` (recipe, split, provenance), `log.jsonl` (a line a
 import json
 import subprocess
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from bedside.atomic import check_writable, write_text
 from bedside.errors import SpecError
 from bedside.io.datasets import Case, list_cases
 from bedside.models import count_parameters, create
-from bedside.spec import Recipe, from_mapping, to_mapping
+from bedside.spec import Label, Recipe, from_mapping, to_mapping
 from bedside.training.checkpoint import (
     load_tensors,
     optimizer_tensors,
@@ -107,7 +107,7 @@ def train(
     for epoch in range(len(log), recipe.training.epochs):
         record = _train_epoch(epoch, trainer, recipe, examples["val"])
         log.append(record)
-        _save(output, trainer, log)
+        _save(output, trainer, log=log, labels=recipe.deployment.labels)
         on_progress(Progress("training", epoch + 1, recipe.training.epochs, record))
     save_tensors(output / WEIGHTS, trainer.average)
     (output / CHECKPOINT).unlink(missing_ok=True)
@@ -190,13 +190,15 @@ def _train_epoch(
     return record | {"seconds": round(time.monotonic() - begin, 2)}
 
 
-def _save(output: Path, trainer: Trainer, log: list[dict[str, Any]]) -> None:
+def _save(
+    output: Path, trainer: Trainer, *, log: list[dict[str, Any]], labels: Sequence[Label]
+) -> None:
     """Write the checkpoint last among equals: it alone says how far the run is."""
     tensors = trainer.tensors() | optimizer_tensors(trainer.optimizer)
     note = json.dumps({"log": log, "step": trainer.step})
     save_tensors(output / CHECKPOINT, tensors, note=note)
     write_text(output / LOG, "".join(json.dumps(record) + "\n" for record in log))
-    write_curves(output / CURVES, log)
+    write_curves(output / CURVES, log, labels)
 
 
 def _resume(output: Path, trainer: Trainer) -> list[dict[str, Any]]:
@@ -209,8 +211,3 @@ def _resume(output: Path, trainer: Trainer) -> list[dict[str, Any]]:
     restore_optimizer(trainer.optimizer, tensors)
     log: list[dict[str, Any]] = state["log"]
     return log
-
-
-def shortened(recipe: Recipe, *, epochs: int) -> Recipe:
-    """Give the same recipe with another number of epochs, for trials."""
-    return replace(recipe, training=replace(recipe.training, epochs=epochs))
