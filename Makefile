@@ -36,6 +36,7 @@ check: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/network_latency.py
+	$(BIN)/python benchmarks/cine.py
 
 clean:
 	rm -rf $(VENV) build demo-output

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import datetime
 import io
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -28,11 +27,12 @@ import torch
 from bedside.atomic import write_text
 from bedside.bundle import Bundle, find_bundle, read_bundle
 from bedside.export.parity import make_inputs
+from bedside.quiet import quiet
 from bedside.runtime import BACKENDS, installed_backends, open_graph
 from bedside.runtime.openvino import open_model
+from machine import describe_processor, read_load
 
 PACKAGES = ("openvino", "onnxruntime", "monai", "torch", "nncf", "numpy")
-FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 CALLS_A_TURN = 5
 
 
@@ -75,9 +75,10 @@ def create_monai(shape: tuple[int, ...], num_classes: int, *, norm: str) -> Netw
     )
     # Not through our export_onnx, whose comparison on a black image instance norms fail: they
     # turn the rounding errors of a constant into logits of size 1.
-    program = torch.onnx.export(
-        unet.eval(), (torch.rand(shape),), dynamo=True, opset_version=20, verbose=False
-    )
+    with quiet():
+        program = torch.onnx.export(
+            unet.eval(), (torch.rand(shape),), dynamo=True, opset_version=20, verbose=False
+        )
     graph = program.model_proto.SerializeToString()
     graphs = {"f32": graph}
     parameters = sum(parameter.numel() for parameter in unet.parameters())
@@ -96,7 +97,7 @@ def list_candidates(
     """Open a network in every precision of every backend; `full_size` adds a resize."""
     candidates = []
     for backend in (row for row in BACKENDS if row.name in network.backends):
-        for precision in backend.load().supported_precisions():
+        for precision in backend.load().native_precisions():
             graph = network.graphs.get("f32" if precision == "bf16" else precision)
             if graph is None:
                 continue
@@ -153,30 +154,13 @@ def measure(candidates: list[Candidate], tensor: np.ndarray, *, rounds: int) -> 
 
 def describe_machine() -> list[str]:
     """Say what it was measured on."""
-    try:
-        fields = dict(
-            [part.strip() for part in line.split(":", 1)]
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if ":" in line
-        )
-    except OSError:
-        fields = {}
-    flags = fields.get("flags", "").split()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return [
-        f"- Processor: {fields.get('model name', platform.processor() or platform.machine())}, "
-        f"{cores} cores; of {', '.join(FLAGS)} it has "
-        f"{', '.join(flag for flag in FLAGS if flag in flags) or 'none'}",
+        f"- Processor: {describe_processor()}",
         f"- Load of the machine before and after, 1 minute: {LOAD_BEFORE:.1f}, {read_load():.1f}",
         f"- Date: {datetime.datetime.now(tz=datetime.UTC).date().isoformat()}; "
         f"Python {platform.python_version()}, "
         + ", ".join(f"{package} {version(package)}" for package in PACKAGES),
     ]
-
-
-def read_load() -> float:
-    """Read the load of the last minute, 0 where it is not known."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 LOAD_BEFORE = read_load()
