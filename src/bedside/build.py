@@ -21,7 +21,7 @@ from bedside.evaluation.cases import Evaluation, evaluate_cases
 from bedside.export.onnx import export_onnx
 from bedside.io.datasets import Case, list_cases
 from bedside.models import count_parameters, create
-from bedside.segment import Segmenter
+from bedside.segment import open_segmenter
 from bedside.spec import Card, PrecisionResult, Recipe, from_mapping
 from bedside.training.checkpoint import load_tensors, read_json
 from bedside.training.dataset import load_cases
@@ -135,7 +135,7 @@ def _calibration(finished: FinishedRun) -> list[np.ndarray]:
 
 
 def _evaluate(bundle: Path, cases: list[Case], precision: str) -> Evaluation:
-    segmenter = Segmenter(read_bundle(bundle), backend="openvino", precision=precision)
+    segmenter = open_segmenter(read_bundle(bundle), backend="openvino", precision=precision)
     return evaluate_cases(segmenter, cases)
 
 

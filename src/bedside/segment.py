@@ -13,7 +13,8 @@ from bedside.bundle import Bundle
 from bedside.errors import ModalityError
 from bedside.pipeline.postprocess import apply_postprocess
 from bedside.pipeline.preprocess import Plan, plan_preprocess
-from bedside.runtime import open_session
+from bedside.runtime import Session, open_session
+from bedside.spec import DeploymentSpec
 from bedside.volume import Box, Cine, LabelMap
 
 STAGES = ("decode", "preprocess", "network", "postprocess", "total")
@@ -40,8 +41,10 @@ class Segmentation:
     warnings: tuple[str, ...]
 
 
-class Segmenter:
-    """A bundle, loaded once, ready for any number of sequences.
+def open_segmenter(
+    bundle: Bundle, *, backend: str = "auto", precision: str = "auto", threads: int | None = None
+) -> "Segmenter":
+    """Load a bundle.
 
     Args:
         bundle: What to run.
@@ -52,17 +55,21 @@ class Segmenter:
     Raises:
         BackendError: If the runtime is not installed.
     """
+    session = open_session(bundle, backend=backend, precision=precision, threads=threads)
+    return Segmenter(bundle.spec, session)
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        *,
-        backend: str = "auto",
-        precision: str = "auto",
-        threads: int | None = None,
-    ) -> None:
-        self.bundle = bundle
-        self.session = open_session(bundle, backend=backend, precision=precision, threads=threads)
+
+class Segmenter:
+    """A deployment, loaded once, ready for any number of sequences.
+
+    Args:
+        spec: The steps around the network, and its labels.
+        session: The network, ready to run.
+    """
+
+    def __init__(self, spec: DeploymentSpec, session: Session) -> None:
+        self.spec = spec
+        self.session = session
 
     def plan(self, cine: Cine, *, force: bool = False) -> Plan:
         """Look at a few frames and fill in the numbers of the preprocessing.
@@ -70,8 +77,7 @@ class Segmenter:
         Raises:
             ModalityError: If the image is of another kind than the bundle's, and not `force`.
         """
-        spec = self.bundle.spec
-        wanted = spec.input.modality
+        spec, wanted = self.spec, self.spec.input.modality
         if cine.modality is not None and cine.modality != wanted and not force:
             raise ModalityError(
                 f'modality is {cine.modality}, bundle "{spec.name}" is for {wanted}. '
@@ -95,7 +101,7 @@ class Segmenter:
             (H, W) uint8 labels, and the moments at which preprocessing began, the network
             began, postprocessing began, and all was done, in seconds.
         """
-        spec = self.bundle.spec
+        spec = self.spec
         moments = [time.perf_counter()]
         tensor = plan.apply(frame)
         moments.append(time.perf_counter())
@@ -151,6 +157,6 @@ class Segmenter:
         present = set(np.unique(labels).tolist())
         return [
             f"{label.name} was found in no frame."
-            for label in self.bundle.spec.labels
+            for label in self.spec.labels
             if label.value not in present
         ]

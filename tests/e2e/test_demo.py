@@ -12,7 +12,7 @@ from pydicom.data import get_testdata_file
 from bedside.bundle import find_bundle, read_bundle
 from bedside.cli.main import main
 from bedside.io.source import open_source
-from bedside.segment import Segmenter
+from bedside.segment import open_segmenter
 from makers import make_dicom, make_fan, make_region, write_dicom
 
 SONOSITE = Path(get_testdata_file("examples_ybr_color.dcm", download=False))
@@ -37,7 +37,7 @@ def report(output):
 
 @pytest.fixture(scope="module")
 def labels(bundle, report):
-    segmenter = Segmenter(
+    segmenter = open_segmenter(
         bundle, backend=report["backend"], precision=report["precision"], threads=report["threads"]
     )
     return segmenter.segment_cine(open_source(SONOSITE).cine).labels.array

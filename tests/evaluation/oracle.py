@@ -58,7 +58,7 @@ class Oracle:
     """Finds the squares exactly, then moves them right by as much as the image tells it to."""
 
     def __init__(self, *, spacing_known: bool = True, warnings: tuple[str, ...] = ()) -> None:
-        self.bundle = SimpleNamespace(spec=SimpleNamespace(labels=LABELS, name="oracle"))
+        self.spec = SimpleNamespace(labels=LABELS, name="oracle")
         self._spacing_known = spacing_known
         self._warnings = warnings
 

@@ -72,7 +72,7 @@ def test_an_error_in_one_case_names_it(tmp_path):
 def test_labels_that_the_bundle_does_not_know_are_refused(tmp_path):
     cases = list_cases(write_camus(tmp_path, {"patient0001": (0, 0)}))
     one_label = Oracle()
-    one_label.bundle.spec.labels = LABELS[:1]
+    one_label.spec.labels = LABELS[:1]
     with pytest.raises(DataError, match=r"patient0001_4CH_ED.* 2"):
         evaluate_cases(one_label, cases)
 

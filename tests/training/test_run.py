@@ -69,6 +69,9 @@ def test_training_learns(recipe, tmp_path):
     assert log[-1]["loss"] < 0.6 * log[0]["loss"]
     assert log[-1]["dice"]["inner"] > 0.5
     assert (tmp_path / "curves.svg").read_text().startswith("<svg")
+    validation = json.loads((tmp_path / "validation" / "evaluation.json").read_text())
+    assert validation["structures"][0]["dice"]["mean"] > 0.5
+    assert validation["structures"][0]["hd95_mm"]["mean"] > 0
 
 
 def test_another_recipe_does_not_overwrite_a_run(recipe, tmp_path):

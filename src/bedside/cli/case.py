@@ -21,6 +21,19 @@ _UNTRAINED = ("the bundle has random weights, made to measure cost only: its lab
 
 
 @dataclass(frozen=True)
+class Loaded:
+    """A bundle and what runs it.
+
+    Attributes:
+        bundle: For names, codes and the card.
+        segmenter: Its network and steps, ready.
+    """
+
+    bundle: "Bundle"
+    segmenter: "Segmenter"
+
+
+@dataclass(frozen=True)
 class Finished:
     """A case that is done.
 
@@ -42,13 +55,13 @@ class Finished:
 
 
 def segment_case(
-    segmenter: "Segmenter", source: "Source", folder: Path, *, labels_format: str, force: bool,
+    loaded: "Loaded", source: "Source", folder: Path, *, labels_format: str, force: bool,
     with_report: bool,
 ) -> Finished:  # fmt: skip
     """Segment one image and write its results.
 
     Args:
-        segmenter: A loaded bundle.
+        loaded: A loaded bundle.
         source: The image.
         folder: Where the results go.
         labels_format: Format of the mask; "auto" for the source's own kind.
@@ -73,7 +86,7 @@ def segment_case(
     begin = time.perf_counter()
     try:
         with frame_progress(source.path.name, len(source.cine)) as on_frame:
-            found = segmenter.segment_cine(source.cine, on_frame=on_frame, force=force)
+            found = loaded.segmenter.segment_cine(source.cine, on_frame=on_frame, force=force)
     except InputError as error:
         if source.path.name in str(error):
             raise
@@ -81,9 +94,9 @@ def segment_case(
         raise type(error)(f"{source.path}: {error}") from error
     wall_s = time.perf_counter() - begin
     with written_together(folder) as staging:
-        picture = _write_pictures(source, found, segmenter.bundle, staging)
-        _write_mask(source, found, segmenter.bundle, staging, labels_format=labels_format)
-        report = _make_report(source, found, segmenter, wall_s=wall_s, started_ms=started_ms)
+        picture = _write_pictures(source, found, loaded.bundle, staging)
+        _write_mask(source, found, loaded.bundle, staging, labels_format=labels_format)
+        report = _make_report(source, found, loaded, wall_s=wall_s, started_ms=started_ms)
         if with_report:
             _write_reports(report, staging, picture=picture)
         files = tuple(sorted(path.name for path in staging.iterdir()))
@@ -121,14 +134,14 @@ def _write_pictures(
 
 
 def _make_report(
-    source: "Source", found: "Segmentation", segmenter: "Segmenter", *, wall_s: float,
+    source: "Source", found: "Segmentation", loaded: "Loaded", *, wall_s: float,
     started_ms: float,
 ) -> "Report":  # fmt: skip
     """Gather what was found and what it cost."""
     from bedside.io.report_json import BundleFacts, RunFacts, make_report
     from bedside.volume import LabelMap
 
-    bundle, session = segmenter.bundle, segmenter.session
+    bundle, session = loaded.bundle, loaded.segmenter.session
     facts = RunFacts(
         source=source.path.name,
         backend=session.backend,

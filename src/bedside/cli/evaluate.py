@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bedside.bundle import Bundle
     from bedside.evaluation.cases import CaseResult, Evaluation
     from bedside.io.datasets import Case
+    from bedside.runtime import Session
     from bedside.segment import Segmenter
 
 
@@ -57,7 +58,7 @@ def run(settings: Settings) -> int:
     from bedside.evaluation.pictures import write_worst_cases
     from bedside.evaluation.report import PICTURE, to_json, write_report
     from bedside.io.datasets import detect_layout, list_cases
-    from bedside.segment import Segmenter
+    from bedside.segment import open_segmenter
 
     bundle = read_bundle(find_bundle(settings.bundle))
     layout = settings.layout or detect_layout(settings.data)
@@ -65,12 +66,12 @@ def run(settings: Settings) -> int:
         list_cases(settings.data, layout), bundle, settings.split, where=settings.data
     )
     check_writable(settings.output)
-    segmenter = Segmenter(
+    segmenter = open_segmenter(
         bundle, backend=settings.backend, precision=settings.precision, threads=settings.threads
     )
     evaluation = _evaluate(segmenter, cases, Console(stderr=True))
     evaluation = replace(evaluation, warnings=(*seen_before(cases, bundle), *evaluation.warnings))
-    about = _about(settings, segmenter, layout)
+    about = _about(settings, bundle, session=segmenter.session, layout=layout)
     write_worst_cases(settings.output / PICTURE, evaluation, segmenter=segmenter, cases=cases)
     title = f"{bundle.spec.name} on {settings.data.resolve().name}"
     files = write_report(settings.output, evaluation, about=about, title=title)
@@ -147,9 +148,10 @@ def _evaluate(segmenter: "Segmenter", cases: "Sequence[Case]", console: "Console
         return evaluate_cases(segmenter, cases, on_case=advance)
 
 
-def _about(settings: Settings, segmenter: "Segmenter", layout: str) -> dict[str, Any]:
+def _about(
+    settings: Settings, bundle: "Bundle", *, session: "Session", layout: str
+) -> dict[str, Any]:
     """Say what was evaluated, and with what."""
-    bundle, session = segmenter.bundle, segmenter.session
     return {
         "bundle": {
             "name": bundle.spec.name,

@@ -2,16 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.case import Finished, segment_case
+from bedside.cli.case import Finished, Loaded, segment_case
 from bedside.cli.console import say, summary, table
 from bedside.cli.results import check_apart, results_folder
 from bedside.errors import BackendError, BedsideError, FormatError, OutputError, UsageError
-
-if TYPE_CHECKING:
-    from bedside.segment import Segmenter
 
 _BAD_INPUT = 3
 
@@ -66,7 +63,7 @@ def run(settings: Settings) -> int:
     source = open_source(settings.source)
     with results_folder(settings.output) as output:
         finished = segment_case(
-            _open_segmenter(settings), source, output, labels_format=settings.format,
+            _load(settings), source, output, labels_format=settings.format,
             force=settings.force, with_report=not settings.no_report,
         )  # fmt: skip
     if settings.json:
@@ -97,17 +94,19 @@ def choose_model(name_or_path: str | None) -> Path:
     return shipped[0]
 
 
-def _open_segmenter(settings: Settings) -> "Segmenter":
+def _load(settings: Settings) -> Loaded:
     """Load the bundle and its runtime."""
     from bedside.bundle import read_bundle
-    from bedside.segment import Segmenter
+    from bedside.segment import open_segmenter
 
-    return Segmenter(
-        read_bundle(choose_model(settings.model)),
+    bundle = read_bundle(choose_model(settings.model))
+    segmenter = open_segmenter(
+        bundle,
         backend=settings.backend,
         precision=settings.precision,
         threads=settings.threads,
     )
+    return Loaded(bundle, segmenter)
 
 
 def _segment_folder(settings: Settings) -> int:
@@ -124,10 +123,10 @@ def _segment_folder(settings: Settings) -> int:
     finished: list[Finished] = []
     refused: dict[str, BedsideError] = {}
     with results_folder(settings.output) as output:
-        segmenter = _open_segmenter(settings)
+        loaded = _load(settings)
         for path, folder in zip(paths, _case_folders(paths, settings.source, output), strict=True):
             try:
-                finished.append(_try_case(settings, segmenter, path, folder))
+                finished.append(_try_case(settings, loaded, path, folder))
             except (BackendError, OutputError):
                 raise
             except BedsideError as error:
@@ -142,12 +141,12 @@ def _segment_folder(settings: Settings) -> int:
     return _BAD_INPUT if refused else 0
 
 
-def _try_case(settings: Settings, segmenter: "Segmenter", path: Path, folder: Path) -> Finished:
+def _try_case(settings: Settings, loaded: Loaded, path: Path, folder: Path) -> Finished:
     """Segment one image of a folder."""
     from bedside.io.source import open_source
 
     return segment_case(
-        segmenter, open_source(path), folder, labels_format=settings.format,
+        loaded, open_source(path), folder, labels_format=settings.format,
         force=settings.force, with_report=not settings.no_report,
     )  # fmt: skip
 

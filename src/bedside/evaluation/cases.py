@@ -12,10 +12,9 @@ from bedside.evaluation.intervals import mean_interval
 from bedside.evaluation.metrics import dice, iou, surface_distances
 from bedside.io.datasets.case import Case, read_case
 from bedside.spec.card import StructureResult
-from bedside.spec.deployment import Label
+from bedside.spec.deployment import DeploymentSpec, Label
 
 if TYPE_CHECKING:
-    from bedside.bundle import Bundle
     from bedside.segment import Segmentation
     from bedside.volume import Cine
 
@@ -29,8 +28,8 @@ class Segmenter(Protocol):
     """What evaluation needs of `bedside.segment.Segmenter`."""
 
     @property
-    def bundle(self) -> "Bundle":
-        """The bundle, for its labels."""
+    def spec(self) -> "DeploymentSpec":
+        """The deployment, for its labels."""
 
     def segment_cine(self, cine: "Cine", *, force: bool = False) -> "Segmentation":
         """Label every frame."""
@@ -125,7 +124,7 @@ def evaluate_cases(
         DataError: If a case's labels do not fit its image or the bundle's labels.
         InputError: If an image cannot be read or segmented.
     """
-    labels = segmenter.bundle.spec.labels
+    labels = segmenter.spec.labels
     results, noticed = [], Counter[str]()
     for case in cases:
         source, truth = read_case(case, tuple(label.value for label in labels))

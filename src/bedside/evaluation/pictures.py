@@ -64,7 +64,7 @@ def write_worst_cases(
     Raises:
         OutputError: If it cannot be written.
     """
-    labels = segmenter.bundle.spec.labels
+    labels = segmenter.spec.labels
     by_id = {case.case_id: case for case in cases}
     tiles = [
         _draw(_look(segmenter, by_id[result.case_id], result), labels)
@@ -77,7 +77,7 @@ def write_worst_cases(
 
 def _look(segmenter: Segmenter, case: Case, result: CaseResult) -> _Tile:
     """Segment a case again and pick its worst frame."""
-    labels = segmenter.bundle.spec.labels
+    labels = segmenter.spec.labels
     source, truth = read_case(case, tuple(label.value for label in labels))
     prediction = segmenter.segment_cine(source.cine).labels.array
     wrong = ((truth != prediction).sum(axis=(1, 2))) / np.maximum(

@@ -1,7 +1,8 @@
 """One training from recipe to weights, in a run folder that can be left and taken up again.
 
 A run folder holds `run.json` (recipe, split, provenance), `log.jsonl` (a line an epoch),
-`curves.svg`, `checkpoint.safetensors` while it runs, and `weights.safetensors` at the end.
+`curves.svg`, `checkpoint.safetensors` while it runs, and at the end `weights.safetensors` and
+`validation/`, the accuracy on the validation patients at their images' own resolution.
 """
 
 import json
@@ -13,12 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from bedside import __version__
 from bedside.atomic import check_writable, write_text
 from bedside.errors import SpecError
+from bedside.evaluation.cases import evaluate_cases
+from bedside.evaluation.report import write_report
 from bedside.io.datasets import Case, list_cases
 from bedside.models import count_parameters, create
+from bedside.segment import Segmenter
 from bedside.spec import Label, Recipe, from_mapping, to_mapping
 from bedside.training.checkpoint import (
     load_tensors,
@@ -30,9 +35,10 @@ from bedside.training.checkpoint import (
 from bedside.training.curves import write_curves
 from bedside.training.dataset import load_cases
 from bedside.training.loop import Trainer, validate
+from bedside.training.session import TorchSession
 from bedside.training.split import check_split, split_patients
 
-RUN, LOG, CURVES = "run.json", "log.jsonl", "curves.svg"
+RUN, LOG, CURVES, VALIDATION = "run.json", "log.jsonl", "curves.svg", "validation"
 CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
 
 
@@ -109,6 +115,7 @@ def train(
         log.append(record)
         _save(output, trainer, log=log, labels=recipe.deployment.labels)
         on_progress(Progress("training", epoch + 1, recipe.training.epochs, record))
+    _evaluate(output, trainer, recipe, select_cases(cases, split["val"]))
     save_tensors(output / WEIGHTS, trainer.average)
     (output / CHECKPOINT).unlink(missing_ok=True)
     return output / WEIGHTS
@@ -177,10 +184,8 @@ def _train_epoch(
     record: dict[str, Any] = {"epoch": epoch + 1, "step": trainer.step, "loss": round(loss, 5)}
     last = epoch + 1 == recipe.training.epochs
     if last or (epoch + 1) % recipe.training.validate_every == 0:
-        averaged = create(recipe.deployment.model).to(trainer.device)
-        averaged.load_state_dict(trainer.average, strict=True)
         dice = validate(
-            averaged,
+            _averaged(trainer, recipe),
             validation,
             num_classes=recipe.deployment.model.num_classes,
             device=trainer.device,
@@ -188,6 +193,24 @@ def _train_epoch(
         names = [label.name for label in recipe.deployment.labels]
         record["dice"] = {n: round(d, 4) for n, d in zip(names, dice, strict=True)}
     return record | {"seconds": round(time.monotonic() - begin, 2)}
+
+
+def _evaluate(output: Path, trainer: Trainer, recipe: Recipe, cases: list[Case]) -> None:
+    """Score the validation patients on their images' own grid, through the whole pipeline."""
+    segmenter = Segmenter(
+        recipe.deployment, TorchSession(_averaged(trainer, recipe), trainer.device)
+    )
+    evaluation = evaluate_cases(segmenter, cases)
+    about = {"data": {"name": recipe.data.name, "split": "val"}, "backend": "torch"}
+    title = f"{recipe.deployment.name}: validation patients, network in torch"
+    write_report(output / VALIDATION, evaluation, about=about, title=title)
+
+
+def _averaged(trainer: Trainer, recipe: Recipe) -> nn.Module:
+    """Rebuild the network with the averaged weights."""
+    model = create(recipe.deployment.model).to(trainer.device)
+    model.load_state_dict(trainer.average, strict=True)
+    return model
 
 
 def _save(

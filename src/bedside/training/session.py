@@ -1,0 +1,28 @@
+"""A torch model as a runtime session, so that training is judged by the data way's own pipeline."""
+
+import numpy as np
+import torch
+from torch import nn
+
+
+class TorchSession:
+    """A model in evaluation mode behind `bedside.runtime.Session`.
+
+    Args:
+        model: From (B, C, H, W) to logits; set to evaluation mode.
+        device: Where it runs.
+    """
+
+    backend = "torch"
+    precision = "f32"
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self.model = model.to(device).eval()
+        self.device = device
+        self.threads = torch.get_num_threads()
+
+    def predict(self, tensor: np.ndarray) -> np.ndarray:
+        """Turn (B, C, H, W) float32 into (B, K, h, w) float32 logits."""
+        with torch.inference_mode():
+            logits: torch.Tensor = self.model(torch.from_numpy(tensor).to(self.device))
+        return np.asarray(logits.float().cpu().numpy())
