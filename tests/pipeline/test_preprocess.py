@@ -43,6 +43,16 @@ def test_a_colour_photograph_is_refused_unless_forced():
     assert "forced" in plan.warnings[0]
 
 
+def test_a_box_of_doppler_is_warned_of_and_a_small_mark_is_not():
+    frames = make_frames()
+    for frame in frames:
+        frame[0, 10:14, 10:14] = 255
+    assert not plan_preprocess(STEPS, frames, input_spec=US).warnings
+    for frame in frames:
+        frame[0, 40:70, 40:70] = 255
+    assert "Doppler" in plan_preprocess(STEPS, frames, input_spec=US).warnings[0]
+
+
 def test_a_trusted_region_bounds_the_search_for_the_sector():
     frames = make_frames()
     region = Box(0, 0, 96, 60)

@@ -18,6 +18,8 @@ Stage = Callable[[Image], Image]
 
 MAX_BROKEN_SHARE = 0.001
 """Part of a frame that may be NaN or infinite and is set to zero; more is refused."""
+DOPPLER_SHARE = 0.02
+"""Part of strongly coloured pixels that is more than a logo or a mark, and is warned of."""
 STRONG_COLOUR = 24
 """Difference between the largest and the smallest of R, G, B that makes a pixel coloured."""
 
@@ -147,6 +149,11 @@ def _plan_grey(step: Grey, draft: Draft) -> Stage:
         if not draft.force:
             raise ModalityError(f"{message}. Pass --force to go on all the same.")
         draft.warnings.append(f"{message}; it was segmented because that was forced.")
+    elif coloured > DOPPLER_SHARE:
+        draft.warnings.append(
+            f"{100 * coloured:.0f} % of the pixels are strongly coloured, as by Doppler: the "
+            "network knows grey images only, do not rely on its labels."
+        )
     return _to_grey
 
 
