@@ -33,10 +33,12 @@ def test_with_everything_off_nothing_changes():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_image_and_truth_move_together(seed):
+@pytest.mark.parametrize("elastic_px", [0.0, 3.0])
+def test_image_and_truth_move_together(seed, elastic_px):
     example = make_example()
     spec = AugmentSpec(
         flip=0.5,
+        elastic_px=elastic_px,
         gamma_log2=(0, 0),
         gain=(1, 1),
         depth_gain=0,

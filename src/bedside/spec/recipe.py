@@ -41,6 +41,7 @@ class AugmentSpec:
         log2_aspect: Largest binary logarithm of a stretch along one axis, either way.
         shift: Largest shift, as a fraction of the image.
         flip: Probability of a left-right mirror.
+        elastic_px: Largest standard deviation of a smooth deformation, in pixels.
         gamma_log2: Range of the binary logarithm of gamma.
         gain: Range of a factor on intensities.
         depth_gain: Largest change of gain from the top to the bottom, either way.
@@ -55,6 +56,7 @@ class AugmentSpec:
     log2_aspect: float = 0.15
     shift: float = 0.08
     flip: float = 0.0
+    elastic_px: float = 0.0
     gamma_log2: tuple[float, float] = (-0.7, 0.9)
     gain: tuple[float, float] = (0.6, 1.3)
     depth_gain: float = 0.4

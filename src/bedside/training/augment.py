@@ -7,6 +7,9 @@ import numpy as np
 
 from bedside.spec import AugmentSpec
 
+BENDS = 6
+"""Places along each axis at which a smooth deformation is drawn; between them it is smooth."""
+
 
 @dataclass(frozen=True)
 class Example:
@@ -34,7 +37,7 @@ def augment(example: Example, spec: AugmentSpec, rng: np.random.Generator) -> Ex
 def _move(
     example: Example, spec: AugmentSpec, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rotate, scale, stretch, shift and mirror image and truth together."""
+    """Rotate, scale, stretch, shift, mirror and deform image and truth together."""
     height, width = example.truth.shape
     angle = np.deg2rad(rng.uniform(-spec.rotate_deg, spec.rotate_deg))
     scale = 2 ** rng.uniform(*spec.log2_scale)
@@ -45,9 +48,33 @@ def _move(
     centre = np.array([width - 1, height - 1]) / 2
     shift = rng.uniform(-spec.shift, spec.shift, 2) * (width, height)
     matrix = np.column_stack([linear, centre + shift - linear @ centre])
+    if spec.elastic_px:
+        columns, rows = _bend(matrix, (height, width), rng.uniform(0, spec.elastic_px), rng)
+        image = cv2.remap(example.image, columns, rows, cv2.INTER_LINEAR)
+        return image, cv2.remap(example.truth, columns, rows, cv2.INTER_NEAREST)
     image = cv2.warpAffine(example.image, matrix, (width, height), flags=cv2.INTER_LINEAR)
     truth = cv2.warpAffine(example.truth, matrix, (width, height), flags=cv2.INTER_NEAREST)
     return image, truth
+
+
+def _bend(
+    matrix: np.ndarray, shape: tuple[int, int], strength_px: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Say where each pixel reads from: an affine map backwards, bent by smooth noise.
+
+    Returns:
+        Column and row to read, each `shape` float32.
+    """
+    height, width = shape
+    backward = cv2.invertAffineTransform(matrix).astype(np.float32)
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    coarse = rng.standard_normal((2, BENDS, BENDS), dtype=np.float32) * strength_px
+    bent = [cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC) for noise in coarse]
+    reads = [
+        row[0] * columns + row[1] * rows + row[2] + noise
+        for row, noise in zip(backward, bent, strict=True)
+    ]
+    return reads[0], reads[1]
 
 
 def _shade_sides(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
