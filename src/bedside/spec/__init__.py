@@ -7,9 +7,8 @@ from bedside.spec.deployment import (
     DeploymentSpec,
     InputSpec,
     Label,
-    LevelSpec,
-    ModelSpec,
 )
+from bedside.spec.model import LevelSpec, ModelSpec
 from bedside.spec.reading import from_mapping, to_mapping
 from bedside.spec.recipe import (
     AugmentSpec,
