@@ -106,11 +106,24 @@ def test_the_choice_of_regions_learns_from_the_loss():
     assert means.grad.abs().sum() > 0
 
 
+def replace_gates(mechanism):
+    """The same mechanism with all gates open."""
+
+    class Ungated(RoutedAttention):
+        def route(self, means):
+            chosen, gate = super().route(means)
+            return chosen, torch.ones_like(gate)
+
+    return Ungated(**vars(mechanism))
+
+
 def test_nothing_jumps_where_two_regions_change_places():
     """Halve the way between two inputs, always keeping a change of regions inside."""
     level = make_level("routed", "plain")
     mechanism = create_mechanism(level)
     start, end = (make_tokens(level, (16, 16), seed=seed) for seed in (0, 1))
+    for tokens in (start, end):
+        tokens[..., : level.num_heads * level.head_dim] *= level.head_dim**-0.5
 
     def choose(tokens):
         means = tokens.reshape(1, 4, 4, 4, 4, -1).mean(dim=(2, 4)).flatten(1, 2)
@@ -121,7 +134,10 @@ def test_nothing_jumps_where_two_regions_change_places():
         start, end = (start, middle) if (choose(start) != choose(middle)).any() else (middle, end)
     assert (choose(start) != choose(end)).any()
     assert (start - end).abs().max() < 1e-12
-    assert (mechanism(start) - mechanism(end)).abs().max() < 1e-2
+    # What a region at the floor weighs; without gates, one of three regions would be another.
+    assert (mechanism(start) - mechanism(end)).abs().max() < 0.05
+    ungated = replace_gates(mechanism)
+    assert (ungated(start) - ungated(end)).abs().max() > 0.2
 
 
 @pytest.mark.parametrize("shared", ["attention", "mlp", "both"])

@@ -41,7 +41,8 @@ def pad_tokens(tokens: torch.Tensor, window: Sizes) -> torch.Tensor:
         missing = -tokens.shape[axis] % side
         if missing:
             shape = [*tokens.shape[:axis], missing, *tokens.shape[axis + 1 :]]
-            tokens = torch.cat([tokens, tokens.new_zeros(shape)], dim=axis)
+            zeros = torch.zeros(shape, dtype=tokens.dtype, device=tokens.device)
+            tokens = torch.cat([tokens, zeros], dim=axis)
     return tokens
 
 
@@ -130,14 +131,13 @@ def key_bias(sizes: Sizes, window: Sizes, *, halo: int = 0) -> torch.Tensor | No
     """
     if not halo and not _is_padded(sizes, window):
         return None
-    bias = torch.zeros(1, 1)
+    bias: torch.Tensor | None = None
     for size, side in zip(sizes, window, strict=True):
         first = torch.arange(-(-size // side)) * side - halo
         place = first[:, None] + torch.arange(side + 2 * halo)
         outside = ((place < 0) | (place >= size)).float() * HIDDEN
-        bias = bias[:, None, :, None] + outside[None, :, None, :]
-        bias = bias.reshape(-1, bias.shape[2] * bias.shape[3])
-    return bias.unsqueeze(1)
+        bias = outside if bias is None else _add_outer(bias, outside)
+    return None if bias is None else bias.unsqueeze(1)
 
 
 def pool_windows(tokens: torch.Tensor, sizes: Sizes, window: Sizes) -> torch.Tensor:
@@ -169,17 +169,24 @@ def mean_scale(sizes: Sizes, window: Sizes) -> torch.Tensor | None:
     """Say by what a mean over a padded window is too small: (windows, 1); None if by nothing."""
     if not _is_padded(sizes, window):
         return None
-    scale = torch.ones(1)
+    scale: torch.Tensor | None = None
     for size, side in zip(sizes, window, strict=True):
         inside = (size - torch.arange(-(-size // side)) * side).clamp(max=side)
-        scale = (scale[:, None] * (side / inside)).reshape(-1)
-    return scale.unsqueeze(1)
+        factor = side / inside
+        scale = factor if scale is None else (scale[:, None] * factor).reshape(-1)
+    return None if scale is None else scale.unsqueeze(1)
 
 
 def repeat_batch(constant: torch.Tensor, batch: int, like: torch.Tensor) -> torch.Tensor:
     """Repeat a constant over windows for each image of a batch, where there are several."""
     constant = constant.to(like.device)
     return constant if batch == 1 else constant.repeat(batch, *[1] * (constant.ndim - 1))
+
+
+def _add_outer(bias: torch.Tensor, outside: torch.Tensor) -> torch.Tensor:
+    """Add an axis: (n, k) and (m, j) to (n * m, k * j)."""
+    both = bias[:, None, :, None] + outside[None, :, None, :]
+    return both.reshape(-1, bias.shape[1] * outside.shape[1])
 
 
 def _is_padded(sizes: Sizes, window: Sizes) -> bool:
