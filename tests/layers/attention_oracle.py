@@ -48,9 +48,7 @@ def exchange(tokens, sizes, level, side):
         return 0.0
     means = np.stack([tokens[number == w].mean(axis=0) for w in range(counts.prod())])
     everyone = np.ones((len(means), len(means)))
-    read = over_heads(
-        means, level, lambda _, q, k, v: attend_densely(q, k, v, weights=everyone)
-    )
+    read = over_heads(means, level, lambda _, q, k, v: attend_densely(q, k, v, weights=everyone))
     return read[number]
 
 
@@ -107,9 +105,7 @@ def routed(tokens, sizes, level):
             above = row[chosen] - row[order[level.top_k]]
             weights[region, chosen] = (above + 1e-5) / (above[0] + 1e-5)
     spread = weights[number][:, number]
-    local = over_heads(
-        tokens, level, lambda _, q, k, v: attend_densely(q, k, v, weights=spread)
-    )
+    local = over_heads(tokens, level, lambda _, q, k, v: attend_densely(q, k, v, weights=spread))
     return local + exchange(tokens, sizes, level, level.region) if level.exchange else local
 
 

@@ -166,6 +166,4 @@ def test_blocks_of_a_level_share_weights_and_keep_their_own_norms(shared):
         assert not torch.equal(module(x), before)
     other = module[2].attention.project_in if shared != "mlp" else module[2].expand
     with torch.no_grad():
-        assert torch.equal(
-            other[0](torch.ones(1, 8, 1, 1)), lender[0](torch.ones(1, 8, 1, 1))
-        )
+        assert torch.equal(other[0](torch.ones(1, 8, 1, 1)), lender[0](torch.ones(1, 8, 1, 1)))

@@ -24,6 +24,7 @@ LEVEL = LevelSpec(
     grid=2,
 )  # fmt: skip
 
+
 @pytest.mark.parametrize("block", MECHANISMS)
 def test_one_graph_serves_many_sizes(block):
     axes = 2

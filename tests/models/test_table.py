@@ -161,7 +161,8 @@ def test_a_run_of_the_first_release_loads_strictly():
     names = set(model.state_dict())
     assert len(names) == 218
     for name in (
-        "stem.0.0.weight", "levels.0.0.spatial.0.weight", "levels.1.0.attention.project_in.0.weight",
+        "stem.0.0.weight", "levels.0.0.spatial.0.weight",
+        "levels.1.0.attention.project_in.0.weight",
         "levels.2.2.attention.project_out.1.running_var", "levels.2.1.expand.0.weight",
         "downs.1.0.weight", "laterals.2.1.bias", "fusions.0.project.0.weight", "head.bias",
     ):  # fmt: skip

@@ -32,8 +32,8 @@ VARIANTS = {
 }
 """Name of a row -> mechanism, and whether windows exchange pooled tokens."""
 
-SIDES = {2: (32, 48, 64, 96, 128, 256, 512), 3: (8, 12, 16, 24, 32, 48)}
-QUICK_SIDES = {2: (32, 64, 128), 3: (8, 12, 16, 24)}
+SIDES = {2: (32, 48, 64, 96, 128, 192, 256, 384, 512), 3: (8, 12, 16, 20, 24, 32, 40, 48)}
+QUICK_SIDES = {2: (32, 48, 64, 128), 3: (8, 12, 16, 24)}
 """Tokens along each axis, by the number of axes."""
 
 # Sizes that the exponent is fitted over: all within this factor of the most tokens.
@@ -51,7 +51,7 @@ class Caps:
         turn_ms: Time that calls of one point are repeated for, at least thrice.
     """
 
-    memory_mb: float = 2048.0
+    memory_mb: float = 3072.0
     call_ms: float = 10_000.0
     turn_ms: float = 1000.0
 
@@ -126,7 +126,9 @@ def measure_attention(
                     skipped.append(Skipped(name, axes, side, reason))
                     on_point(f"{name} {_show(axes, side)}: left out, {reason}")
                     continue
-                found = _measure_point(name, axes, side, threads=threads, caps=caps, backend=backend)
+                found = _measure_point(
+                    name, axes, side, threads=threads, caps=caps, backend=backend
+                )
                 seen.append(found[0])
                 points.extend(found)
                 times = ", ".join(f"{p.milliseconds:.2f} ms on {p.threads}" for p in found)

@@ -9,17 +9,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class _LiveBytes(TorchDispatchMode):
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the tensors that come and go while it is active."""
 
     def __init__(self, known: Iterable[torch.Tensor]) -> None:
-        super().__init__()
-        self.live, self.peak = 0, 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live: int = 0
+        self.peak: int = 0
         self._known = {tensor.untyped_storage().data_ptr() for tensor in known}
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
@@ -59,4 +58,5 @@ def peak_memory_mb(call: Callable[[torch.Tensor], torch.Tensor], example: torch.
     """
     with torch.no_grad(), _LiveBytes([example]) as counter:
         call(example)
-    return counter.peak / 2**20
+    megabytes: float = counter.peak / 2**20
+    return megabytes

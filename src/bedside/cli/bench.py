@@ -59,7 +59,7 @@ def run(settings: Settings) -> int:
     costs = measure_attention(
         dict(QUICK_SIDES if settings.quick else SIDES),
         threads=tuple(dict.fromkeys(settings.threads)),
-        caps=Caps(memory_mb=512, turn_ms=150) if settings.quick else Caps(),
+        caps=Caps(memory_mb=600, turn_ms=150) if settings.quick else Caps(),
         backend=settings.backend,
         on_point=_tell,
     )

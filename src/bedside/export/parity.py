@@ -76,9 +76,7 @@ def _smooth(noise: np.ndarray) -> np.ndarray:
     for axis in axes:
         frequency = np.abs(np.fft.fftfreq(noise.shape[axis]))[: spectrum.shape[axis]]
         total = total + frequency.reshape(-1, *[1] * (noise.ndim - 1 - axis))
-    smooth: np.ndarray = np.fft.irfftn(
-        spectrum / total ** len(axes), s=noise.shape[2:], axes=axes
-    )
+    smooth: np.ndarray = np.fft.irfftn(spectrum / total ** len(axes), s=noise.shape[2:], axes=axes)
     return smooth
 
 

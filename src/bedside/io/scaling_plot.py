@@ -74,7 +74,9 @@ def draw_scaling(series: Series, *, x_title: str, y_title: str) -> str:
 
 def stack_plots(plots: Sequence[str]) -> str:
     """Put plots of one size below each other in one SVG."""
-    inner = "".join(f'<g transform="translate(0 {HEIGHT * i})">{p}</g>' for i, p in enumerate(plots))
+    inner = "".join(
+        f'<g transform="translate(0 {HEIGHT * i})">{p}</g>' for i, p in enumerate(plots)
+    )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT * len(plots)}">'
         f"{inner}</svg>\n"

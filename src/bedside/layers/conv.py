@@ -146,7 +146,7 @@ class BranchedConvNorm(nn.Module):
         ]
         one = torch.ones_like(parts[-1][0])
         for kernel, norm in [*parts, (one, self.identity)]:
-            scale, shift = _scale_and_shift(cast(Norm, norm))
+            scale, shift = _scale_and_shift(norm)
             scaled = kernel.double() * scale.reshape(-1, *[1] * (kernel.ndim - 1))
             margin = (weight.shape[-1] - kernel.shape[-1]) // 2
             weight += nn.functional.pad(scaled, [margin] * (2 * self.axes))

@@ -135,7 +135,7 @@ def key_bias(sizes: Sizes, window: Sizes, *, halo: int = 0) -> torch.Tensor | No
     for size, side in zip(sizes, window, strict=True):
         first = torch.arange(-(-size // side)) * side - halo
         place = first[:, None] + torch.arange(side + 2 * halo)
-        outside = ((place < 0) | (place >= size)).float() * HIDDEN
+        outside = torch.where((place < 0) | (place >= size), HIDDEN, 0.0)
         bias = outside if bias is None else _add_outer(bias, outside)
     return None if bias is None else bias.unsqueeze(1)
 

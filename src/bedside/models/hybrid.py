@@ -81,9 +81,7 @@ class Hybrid(nn.Module):
         convolution = CONVOLUTIONS[axes]
         self.head = convolution(width, spec.num_classes * cells, 1)
         self.auxiliary = nn.ModuleList(
-            convolution(width, spec.num_classes, 1)
-            for _ in channels[1:]
-            if spec.deep_supervision
+            convolution(width, spec.num_classes, 1) for _ in channels[1:] if spec.deep_supervision
         )
         self.boundary = convolution(width, cells, 1) if spec.boundary else None
 

@@ -63,7 +63,7 @@ class LevelSpec:
                 raise SpecError(f"{name} is {getattr(self, name)}; expected at least 1.")
         if not self.windows or min(self.windows) < 1:
             raise SpecError(f"window is {self.window}; expected sizes of at least 1.")
-        if not 0 <= self.halo:
+        if self.halo < 0:
             raise SpecError(f"halo is {self.halo}; expected at least 0.")
         if self.block == "overlap" and self.halo > min(self.windows):
             raise SpecError(

@@ -75,9 +75,7 @@ def named_spec(
         )
         if heads
         else LevelSpec("conv", channels, depth)
-        for channels, depth, heads in zip(
-            family.channels, family.depths, family.heads, strict=True
-        )
+        for channels, depth, heads in zip(family.channels, family.depths, family.heads, strict=True)
     )
     return ModelSpec(
         architecture="hybrid",

@@ -28,12 +28,8 @@ class Attention(nn.Module):
         super().__init__()
         heads = Heads(level.num_heads, level.head_dim, level.kv_heads)
         self.mechanism = create_mechanism(level)
-        self.project_in = ConvNorm(
-            level.channels, sum(heads.widths), activation=False, axes=axes
-        )
-        self.project_out = ConvNorm(
-            heads.widths[0], level.channels, activation=False, axes=axes
-        )
+        self.project_in = ConvNorm(level.channels, sum(heads.widths), activation=False, axes=axes)
+        self.project_out = ConvNorm(heads.widths[0], level.channels, activation=False, axes=axes)
         with torch.no_grad():
             # The usual scale of queries, 1 / sqrt(d), starts inside the batch norm.
             self.project_in.norm.weight[: heads.widths[0]] *= level.head_dim**-0.5

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 import torch
 
 
-
 def fold(x: torch.Tensor, kv_heads: int, width: int) -> torch.Tensor:
     """Turn heads into rows, those of each K/V head apart.
 

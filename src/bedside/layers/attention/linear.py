@@ -36,8 +36,7 @@ class LinearAttention:
         batch, *sizes, channels = tokens.shape
         flat = tokens.reshape(batch, -1, channels)
         queries, keys, values = (
-            fold(part, self.heads.kv_heads, self.heads.head_dim)
-            for part in self.heads.split(flat)
+            fold(part, self.heads.kv_heads, self.heads.head_dim) for part in self.heads.split(flat)
         )
         queries, keys = queries.relu(), keys.relu()
         summary = keys.transpose(-1, -2) @ (values * (1 / values.shape[-2]))

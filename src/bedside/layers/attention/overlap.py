@@ -83,6 +83,4 @@ class OverlapAttention:
 def create(level: LevelSpec) -> OverlapAttention:
     """Make it as a level's spec says."""
     heads = Heads(level.num_heads, level.head_dim, level.kv_heads)
-    return OverlapAttention(
-        heads, windows=level.windows, halo=level.halo, exchange=level.exchange
-    )
+    return OverlapAttention(heads, windows=level.windows, halo=level.halo, exchange=level.exchange)

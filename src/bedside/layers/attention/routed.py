@@ -105,9 +105,7 @@ class RoutedAttention:
 def create(level: LevelSpec) -> RoutedAttention:
     """Make it as a level's spec says."""
     heads = Heads(level.num_heads, level.head_dim, level.kv_heads)
-    return RoutedAttention(
-        heads, region=level.region, top_k=level.top_k, exchange=level.exchange
-    )
+    return RoutedAttention(heads, region=level.region, top_k=level.top_k, exchange=level.exchange)
 
 
 def _spread(gate: torch.Tensor, area: int) -> torch.Tensor:
