@@ -36,8 +36,9 @@ SIDES = {2: (32, 48, 64, 96, 128, 192, 256, 384, 512), 3: (8, 12, 16, 20, 24, 32
 QUICK_SIDES = {2: (32, 48, 64, 128), 3: (8, 12, 16, 24)}
 """Tokens along each axis, by the number of axes."""
 
-# Sizes that the exponent is fitted over: all within this factor of the most tokens.
-ASYMPTOTIC = 20
+# Sizes that the exponent is fitted over: all within this factor of the most tokens. Smaller
+# maps lie in the processor's caches, and growing out of them costs more than growing.
+ASYMPTOTIC = 8
 _SMALLEST_FIT = 3
 
 
@@ -189,7 +190,7 @@ def fit_exponents(points: Sequence[Point], quantity: str) -> dict[str, dict[str,
 
     Returns:
         Mechanism -> "2d" or "3d" -> slope in logarithms over the largest sizes, within a
-        factor of 20 of the most tokens, and at least three where there are; None for a
+        factor of 8 of the most tokens, and at least three where there are; None for a
         mechanism with fewer than two points.
     """
     exponents: dict[str, dict[str, float | None]] = {}
