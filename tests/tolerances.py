@@ -10,6 +10,9 @@ SPACING_RELATIVE = 1e-6
 # LittleCMS through Pillow gives CIELab in bytes, each 257 of DICOM's words wide.
 CIELAB_WORDS = 257
 
+# The same sums of a few hundred products in another order, in float64: 1e-16 each.
+FLOAT64_ATOL = 1e-10
+
 # Two runtimes add the same f32 products in different orders: some roundings of 6e-8 each,
 # grown through the layers; measured 2e-7 on logits of size 1.
 F32_LOGIT_ATOL = 1e-5

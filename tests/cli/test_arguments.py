@@ -95,3 +95,25 @@ def test_a_field_of_another_type_is_refused():
 
     with pytest.raises(TypeError, match="places"):
         parse(settings_type=Wrong)
+
+
+@dataclass(frozen=True)
+class Pour:
+    """Pour tea."""
+
+    into: str = positional(help="what", choices=("cup", "pot"))
+    sizes: tuple[int, ...] = option(help="how large", default=(1, 2))
+
+
+def test_a_tuple_takes_one_or_more_values():
+    assert settings_from(parse("cup", settings_type=Pour)).sizes == (1, 2)
+    assert settings_from(parse("cup", "--sizes", "3", "4", "5", settings_type=Pour)).sizes == (
+        3, 4, 5,
+    )  # fmt: skip
+    with pytest.raises(UsageError, match="sizes"):
+        parse("cup", "--sizes", "x", settings_type=Pour)
+
+
+def test_a_positional_may_have_choices():
+    with pytest.raises(UsageError, match="pot"):
+        parse("jug", settings_type=Pour)

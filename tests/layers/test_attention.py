@@ -1,74 +1,169 @@
+"""Every mechanism in the table against plain dense attention, exported, and trained."""
+
+import dataclasses
+
+import attention_oracle
 import numpy as np
 import pytest
 import torch
 
-from bedside.layers.attention import WindowAttention, attend, from_windows, to_windows
+from bedside.layers.attention import MECHANISMS, Attention, Level, attend, create_mechanism
+from bedside.layers.attention.routed import RoutedAttention
+from bedside.spec import LevelSpec
+from tolerances import FLOAT64_ATOL
+
+SIZES = {2: ((16, 12), (9, 14), (3, 5)), 3: ((8, 8, 8), (5, 9, 3))}
+BASE = LevelSpec(
+    "window", channels=8, depth=1, num_heads=4, head_dim=4, window=4, halo=2, region=4, top_k=3,
+    grid=3,
+)  # fmt: skip
+VARIANTS = {
+    "plain": {"exchange": False},
+    "exchange": {"exchange": True},
+    "kv_heads": {"exchange": True, "kv_heads": 4},
+    "scales": {"exchange": True, "window": (4, 2)},
+    "scales_kv_heads": {"exchange": False, "window": (4, 2), "kv_heads": 2},
+}
+CASES = [
+    pytest.param(name, variant, sizes, id=f"{name}-{variant}-{'x'.join(map(str, sizes))}")
+    for name in MECHANISMS
+    for variant in VARIANTS
+    for axes in SIZES
+    for sizes in SIZES[axes]
+]
 
 
-def attend_densely(queries, keys, values, *, heads, allowed):
-    """The plain reference: every head alone, every token against every token, in float64."""
-    tokens, width = queries.shape
-    out = np.zeros((tokens, width))
-    size = width // heads
-    for head in range(heads):
-        part = slice(head * size, (head + 1) * size)
-        scores = queries[:, part] @ keys.T
-        scores = np.where(allowed, scores, -np.inf)
-        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-        out[:, part] = weights / weights.sum(axis=1, keepdims=True) @ values
-    return out
+def make_level(name, variant="exchange"):
+    return dataclasses.replace(BASE, block=name, **VARIANTS[variant])
+
+
+def make_tokens(level, sizes, *, batch=1, seed=0):
+    width = (level.num_heads + 2 * level.kv_heads) * level.head_dim
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, *sizes, width, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("name", "variant", "sizes"), CASES)
+def test_a_mechanism_is_masked_dense_attention(name, variant, sizes):
+    level = make_level(name, variant)
+    tokens = make_tokens(level, sizes, batch=2)
+    found = create_mechanism(level)(tokens).numpy()
+    reference = getattr(attention_oracle, name)
+    for image, read in zip(tokens.numpy(), found, strict=True):
+        expected = reference(image.reshape(-1, image.shape[-1]), sizes, level)
+        assert np.allclose(read.reshape(expected.shape), expected, atol=FLOAT64_ATOL)
+
+
+def test_every_mechanism_has_a_reference():
+    assert all(callable(getattr(attention_oracle, name, None)) for name in MECHANISMS)
 
 
 def test_folded_heads_give_what_separate_heads_give():
     rng = np.random.default_rng(0)
     queries, keys, values = (rng.standard_normal(shape) for shape in ((6, 12), (9, 4), (9, 4)))
     found = attend(*(torch.from_numpy(a)[None] for a in (queries, keys, values)))[0].numpy()
-    expected = attend_densely(queries, keys, values, heads=3, allowed=np.ones((6, 9), dtype=bool))
-    assert np.allclose(found, expected, atol=1e-12)
+    for head in range(3):
+        part = slice(4 * head, 4 * head + 4)
+        expected = attention_oracle.attend_densely(
+            queries[:, part], keys, values, weights=np.ones((6, 9))
+        )
+        assert np.allclose(found[:, part], expected, atol=FLOAT64_ATOL)
 
 
-@pytest.mark.parametrize("exchange", [False, True])
-def test_window_attention_is_masked_dense_attention_plus_that_of_the_window_means(exchange):
+@pytest.mark.parametrize("name", ["window", "overlap", "routed"])
+def test_only_the_exchange_carries_what_local_attention_cannot(name):
+    """Tokens far from a change, whose windows (or chosen regions) leave it out, do not feel it."""
+    for variant in ("plain", "exchange"):
+        level = make_level(name, variant)
+        tokens = make_tokens(level, (16, 16))
+        changed = tokens.clone()
+        changed[:, :4, :4, -level.head_dim :] += 1.0  # values only: routing stays as it is
+        mechanism = create_mechanism(level)
+        moved = (mechanism(changed) - mechanism(tokens)).abs().amax(dim=(0, 3))
+        assert bool((moved < 1e-9).any()) == (variant == "plain")
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_every_weight_of_attention_learns(name, axes):
     torch.manual_seed(0)
-    heads, size, window, height, width = 2, 4, 4, 8, 12
-    layer = WindowAttention(6, num_heads=heads, head_dim=size, window=window, exchange=exchange)
-    layer = layer.double().eval()
-    layer.project_out = torch.nn.Identity()
-    x = torch.randn(1, 6, height, width, dtype=torch.float64)
-    with torch.no_grad():
-        found = layer(x)[0].permute(1, 2, 0).reshape(-1, heads * size).numpy()
-        projected = layer.project_in(x)[0].permute(1, 2, 0).reshape(height * width, -1).numpy()
-    rows, columns = np.divmod(np.arange(height * width), width)
-    home = rows // window * (width // window) + columns // window
-    queries, keys, values = np.split(projected, np.cumsum(layer.widths)[:-1], axis=1)
-    expected = attend_densely(
-        queries, keys, values, heads=heads, allowed=home[:, None] == home[None]
+    layer = Attention(make_level(name), axes=axes)
+    layer(torch.randn(2, 8, *SIZES[axes][0])).square().mean().backward()
+    for parameter in layer.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
+        assert parameter.grad.abs().sum() > 0
+
+
+def test_the_choice_of_regions_learns_from_the_loss():
+    """The gate is the only way from means to the loss once the chosen keys are held still."""
+    level = make_level("routed", "plain")
+    mechanism = create_mechanism(level)
+    assert isinstance(mechanism, RoutedAttention)
+    means = torch.randn(1, 12, 24, dtype=torch.float64, requires_grad=True)
+    _, gate = mechanism.route(means)
+    gate.square().sum().backward()
+    assert means.grad.abs().sum() > 0
+
+
+def replace_gates(mechanism):
+    """The same mechanism with all gates open."""
+
+    class Ungated(RoutedAttention):
+        def route(self, means):
+            chosen, gate = super().route(means)
+            return chosen, torch.ones_like(gate)
+
+    return Ungated(**vars(mechanism))
+
+
+def test_nothing_jumps_where_two_regions_change_places():
+    """Halve the way between two inputs, always keeping a change of regions inside."""
+    level = make_level("routed", "plain")
+    mechanism = create_mechanism(level)
+    start, end = (make_tokens(level, (16, 16), seed=seed) for seed in (0, 1))
+    for tokens in (start, end):
+        tokens[..., : level.num_heads * level.head_dim] *= level.head_dim**-0.5
+
+    def choose(tokens):
+        means = tokens.reshape(1, 4, 4, 4, 4, -1).mean(dim=(2, 4)).flatten(1, 2)
+        return mechanism.route(means)[0].sort(dim=-1).values
+
+    for _ in range(45):
+        middle = (start + end) / 2
+        start, end = (start, middle) if (choose(start) != choose(middle)).any() else (middle, end)
+    assert (choose(start) != choose(end)).any()
+    assert (start - end).abs().max() < 1e-12
+    # What a region at the floor weighs; without gates, one of three regions would be another.
+    assert (mechanism(start) - mechanism(end)).abs().max() < 0.05
+    ungated = replace_gates(mechanism)
+    assert (ungated(start) - ungated(end)).abs().max() > 0.2
+
+
+@pytest.mark.parametrize("shared", ["attention", "mlp", "both"])
+def test_blocks_of_a_level_share_weights_and_keep_their_own_norms(shared):
+    def count(setting):
+        level = dataclasses.replace(make_level("window"), depth=3, shared=setting)
+        return sum(p.numel() for p in Level(level).parameters())
+
+    level = dataclasses.replace(make_level("window"), depth=3, shared=shared)
+    saved = {"attention": 2 * (8 * 24 + 16 * 8), "mlp": 2 * (8 * 16 + 16 * 8)}
+    expected = sum(saved.values()) if shared == "both" else saved[shared]
+    assert count("nothing") - count(shared) == expected
+    torch.manual_seed(0)
+    module = Level(level).eval()
+    names = list(module.state_dict())
+    assert len({module.state_dict()[n].data_ptr() for n in names if "weight" in n}) == len(
+        [n for n in names if "weight" in n]
     )
-    if exchange:
-        means = [
-            np.stack([part[home == w].mean(axis=0) for w in range(home.max() + 1)])
-            for part in (queries, keys, values)
-        ]
-        everywhere = np.ones((len(means[0]),) * 2, dtype=bool)
-        expected = expected + attend_densely(*means, heads=heads, allowed=everywhere)[home]
-    assert np.allclose(found, expected, atol=1e-10)
-
-
-def test_windows_hold_neighbours_and_go_back_to_their_place():
-    x = torch.arange(2 * 3 * 8 * 12, dtype=torch.float32).reshape(2, 3, 8, 12)
-    tokens = to_windows(x, 4)
-    assert tokens.shape == (2, 6, 16, 3)
-    assert torch.equal(tokens[0, 1, :, 0], x[0, 0, 0:4, 4:8].reshape(-1))
-    assert torch.equal(from_windows(tokens, 8, 12), x)
-
-
-def test_without_the_exchange_nothing_crosses_a_window():
-    torch.manual_seed(0)
     x = torch.randn(1, 8, 8, 8)
-    changed = x.clone()
-    changed[..., :4, :4] += 1
-    for exchange in (False, True):
-        layer = WindowAttention(8, num_heads=2, head_dim=4, window=4, exchange=exchange).eval()
-        with torch.no_grad():
-            difference = (layer(changed) - layer(x)).abs()[0].sum(dim=0)
-        assert bool(difference[4:, 4:].max() > 1e-6) == exchange
+    before = module(x)
+    with torch.no_grad():
+        lender = module[0].attention.project_in if shared != "mlp" else module[0].expand
+        lender[0].weight.mul_(2.0)
+        difference = module[1](x) - module[1].eval()(x)
+        assert not difference.any()
+        assert not torch.equal(module(x), before)
+    other = module[2].attention.project_in if shared != "mlp" else module[2].expand
+    with torch.no_grad():
+        assert torch.equal(other[0](torch.ones(1, 8, 1, 1)), lender[0](torch.ones(1, 8, 1, 1)))

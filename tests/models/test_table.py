@@ -1,51 +1,195 @@
+"""Every architecture x every mechanism x two and three axes: one matrix over the tables."""
+
 import dataclasses
 
+import numpy as np
+import onnx
 import pytest
 import torch
 
+from bedside.bundle.graph_guard import check_graph
 from bedside.errors import SpecError
-from bedside.models import ARCHITECTURES, count_parameters, create
-from bedside.spec import ModelSpec, read_recipe
-from models_for_tests import make_spec
+from bedside.export import check_parity
+from bedside.export.onnx import trace_onnx
+from bedside.layers.attention import MECHANISMS
+from bedside.models import ARCHITECTURES, NAMES, count_parameters, create, named_spec
+from bedside.spec import LevelSpec, ModelSpec, read_recipe
+from tolerances import F32_LOGIT_ATOL
 
-SPECS = {name: dataclasses.replace(make_spec().model, architecture=name) for name in ARCHITECTURES}
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize("size", [(64, 64), (32, 96)])
-@pytest.mark.parametrize("stride", [1, 2, 4])
-def test_every_model_gives_logits_at_its_stride(name, size, stride):
-    spec = dataclasses.replace(SPECS[name], logit_stride=stride)
-    model = create(spec).eval()
-    with torch.no_grad():
-        logits = model(torch.rand(2, spec.in_channels, *size))
-    assert logits.shape == (2, spec.num_classes, size[0] // stride, size[1] // stride)
-    assert torch.isfinite(logits).all()
+BLOCKS = ("conv", "reparam", *MECHANISMS)
+SIZES = {2: ((64, 64), (32, 96), (57, 70)), 3: ((32, 32, 32), (33, 40, 26))}
+GRID = [
+    pytest.param(name, block, axes, id=f"{name}-{block}-{axes}d")
+    for name in ARCHITECTURES
+    for block in BLOCKS
+    for axes in SIZES
+]
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_every_weight_of_every_model_learns(name):
+def make_spec(name, block, axes, **changes):
+    level = LevelSpec(
+        block, channels=16, depth=2, num_heads=2, head_dim=8, window=4, halo=2, region=4,
+        top_k=2, grid=3,
+    )  # fmt: skip
+    first = LevelSpec("conv", channels=8, depth=1)
+    return ModelSpec(
+        architecture=name, in_channels=2, num_classes=3, levels=(first, level),
+        stem_channels=8, decoder_channels=8, axes=axes, stem_stride=2, **changes,
+    )  # fmt: skip
+
+
+def make_model(spec, size):
+    """A model whose batch norms have seen data, so that its logits have some size."""
     torch.manual_seed(0)
-    model = create(SPECS[name])
-    model(torch.rand(2, 1, 64, 64)).square().mean().backward()
+    model = create(spec).train()
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.rand(2, spec.in_channels, *size))
+    return model.eval()
+
+
+@pytest.mark.parametrize(("name", "block", "axes"), GRID)
+def test_every_model_takes_any_size(name, block, axes):
+    spec = make_spec(name, block, axes)
+    model = create(spec).eval()
+    for size in SIZES[axes]:
+        with torch.no_grad():
+            logits = model(torch.rand(2, 2, *size))
+        assert logits.shape == (2, 3, *(-(-length // 2) for length in size))
+        assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(("name", "block", "axes"), GRID)
+def test_every_weight_of_every_model_learns(name, block, axes):
+    torch.manual_seed(0)
+    model = create(make_spec(name, block, axes, deep_supervision=True, boundary=True))
+    outputs = model.supervise(torch.rand(2, 2, *SIZES[axes][0]))
+    parts = (outputs.logits, *outputs.auxiliary, outputs.boundary)
+    sum(part.square().mean() for part in parts).backward()
     still = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum()]
     assert not still
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_every_model_is_rebuilt_from_its_spec_by_a_strict_load(name):
-    torch.manual_seed(0)
-    model = create(SPECS[name]).eval()
-    rebuilt = create(SPECS[name]).eval()
+@pytest.mark.parametrize(("name", "block", "axes"), GRID)
+def test_every_model_is_rebuilt_from_its_spec_by_a_strict_load(name, block, axes):
+    spec = dataclasses.replace(make_spec(name, block, axes), deep_supervision=True)
+    model = make_model(spec, SIZES[axes][0])
+    rebuilt = create(spec).eval()
     rebuilt.load_state_dict(model.state_dict(), strict=True)
-    x = torch.rand(1, 1, 64, 64)
+    x = torch.rand(1, 2, *SIZES[axes][0])
     with torch.no_grad():
         assert torch.equal(model(x), rebuilt(x))
 
 
-def test_the_shipped_recipe_stays_under_half_a_million_weights():
+@pytest.mark.parametrize(("name", "block", "axes"), GRID)
+def test_every_model_exports_at_an_odd_size_and_does_the_same(name, block, axes):
+    """The odd size takes the longer way: padding, hidden keys, cropping."""
+    size = SIZES[axes][-1]
+    spec = make_spec(name, block, axes, boundary=True)
+    # One level holds all that differs between mechanisms, and exports in half the time.
+    spec = dataclasses.replace(spec, levels=(dataclasses.replace(spec.levels[1], depth=1),))
+    model = make_model(spec, size)
+    x = np.random.default_rng(0).random((1, 2, *size), dtype=np.float32)
+    graph = trace_onnx(model, torch.from_numpy(x)).SerializeToString()
+    check_parity(graph, model, inputs=[x], tolerance=F32_LOGIT_ATOL)
+    signature = check_graph(graph, where="the graph")
+    assert len(signature.outputs) == 1
+    names = {tensor.name for tensor in onnx.load_from_string(graph).graph.initializer}
+    assert not [name for name in names if name.startswith("boundary")]
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize(("stem", "stride"), [(4, 1), (4, 2), (4, 4), (2, 1), (1, 1)])
+def test_logits_come_at_the_stride_that_is_asked_for(axes, stem, stride):
+    spec = dataclasses.replace(
+        make_spec("hybrid", "window", axes), stem_stride=stem, logit_stride=stride
+    )
+    size = (24, 20, 16)[:axes]
+    with torch.no_grad():
+        logits = create(spec).eval()(torch.rand(1, 2, *size))
+    assert logits.shape[2:] == tuple(length // stride for length in size)
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_supervision_adds_to_training_and_nothing_to_inference(axes):
+    plain = make_spec("hybrid", "window", axes)
+    full = dataclasses.replace(plain, deep_supervision=True, boundary=True)
+    size = SIZES[axes][-1]
+    model = make_model(full, size)
+    x = torch.rand(1, 2, *size)
+    with torch.no_grad():
+        outputs, logits = model.supervise(x), model(x)
+    assert torch.equal(outputs.logits, logits)
+    assert [part.shape[1] for part in outputs.auxiliary] == [3]
+    assert outputs.auxiliary[0].shape[2:] == tuple(-(-length // 4) for length in size)
+    assert outputs.boundary.shape == (1, 1, *logits.shape[2:])
+    assert [feature.shape[1] for feature in outputs.features] == [8, 16]
+    bare = create(plain).eval()
+    missing = bare.load_state_dict(model.state_dict(), strict=False)
+    assert not missing.missing_keys
+    with torch.no_grad():
+        assert torch.equal(bare(x), logits)
+        assert not bare.supervise(x).auxiliary
+        assert bare.supervise(x).boundary is None
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_padding_does_not_leak_into_what_is_seen(axes):
+    """The same network on an image and on one with a border beyond: logits far inside agree.
+
+    Windows start at the same corner, and what padding adds is hidden, so that the only
+    difference is the border itself, which convolutions see a few tokens deep.
+    """
+    spec = make_spec("hybrid", "window", axes)
+    spec = dataclasses.replace(
+        spec, levels=(spec.levels[0], dataclasses.replace(spec.levels[1], exchange=False, depth=1))
+    )
+    size = (80, 80, 32)[:axes]
+    model = make_model(spec, size)
+    x = torch.rand(1, 2, *size)
+    smaller = x[:, :, :70, :74]
+    with torch.no_grad():
+        inside = (slice(None), slice(None), slice(0, 16), slice(0, 16))
+        difference = (model(x)[inside] - model(smaller)[inside]).abs().max()
+    assert difference < F32_LOGIT_ATOL
+
+
+def test_a_run_of_the_first_release_loads_strictly():
+    """Names and shapes of the shipped network's weights, as they were when it was trained."""
     model = create(read_recipe("recipes/camus.toml").deployment.model)
-    assert count_parameters(model) <= 500_000
+    assert count_parameters(model) == 345_616
+    names = set(model.state_dict())
+    assert len(names) == 218
+    for name in (
+        "stem.0.0.weight", "levels.0.0.spatial.0.weight",
+        "levels.1.0.attention.project_in.0.weight",
+        "levels.2.2.attention.project_out.1.running_var", "levels.2.1.expand.0.weight",
+        "downs.1.0.weight", "laterals.2.1.bias", "fusions.0.project.0.weight", "head.bias",
+    ):  # fmt: skip
+        assert name in names
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_named_models_have_the_size_that_their_name_stands_for(axes):
+    wanted = {"nano": 0.15e6, "tiny": 0.4e6, "small": 1.5e6, "base": 6e6}
+    counts = {}
+    for name in NAMES:
+        with torch.device("meta"):
+            counts[name] = count_parameters(create(named_spec(name, axes=axes, num_classes=4)))
+    assert list(counts.values()) == sorted(counts.values())
+    for name, count in wanted.items():
+        assert abs(counts[name] / count - 1) < 0.15
+    assert counts["teacher"] >= 20e6
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("name", ["nano", "tiny", "small"])
+def test_named_models_run(name, axes):
+    spec = named_spec(name, axes=axes, in_channels=3, num_classes=5)
+    size = (50, 47, 33)[:axes]
+    with torch.no_grad():
+        logits = create(spec).eval()(torch.rand(1, 3, *size))
+    assert logits.shape == (1, 5, *(-(-length // 2) for length in size))
 
 
 def test_an_unknown_architecture_names_the_known_ones():

@@ -1,4 +1,6 @@
+import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +31,13 @@ def test_settings_survive_json():
         (("deployment", "preprocess", 0, "step"), "gray", "choose one of grey"),
         (("deployment", "preprocess", 3, "low"), 100.0, "need 0 <= low < high"),
         (("deployment", "model", "num_classes"), 3, "3 labels and background make 4"),
-        (("deployment", "model", "levels", 0, "block"), "swin", "choose one of 'conv', 'window'"),
+        (("deployment", "model", "levels", 0, "block"), "swin", "choose one of 'conv', 'reparam'"),
+        (("deployment", "model", "levels", 1, "windw"), 8, 'Did you mean "window"?'),
+        (("deployment", "model", "levels", 1, "window"), "8", "expected int or tuple"),
+        (("deployment", "model", "levels", 1, "num_heads"), 0, "num_heads is 0"),
+        (("deployment", "model", "levels", 1, "window"), [4, 8, 2], "3 windows cannot share 2"),
+        (("deployment", "model", "axes"), 4, "model.axes is 4; choose one of 2, 3"),
+        (("deployment", "model", "stem_stride"), 1, "logit_stride is 2; expected at most"),
         (("deployment", "labels", 0, "value"), 2, "label values must be 1, 2, 3"),
         (("deployment", "input", "size_px"), [256], "has 1 entries; expected 2"),
         (("schema_version",), 7, "schema_version is 7"),
@@ -57,3 +65,34 @@ def test_a_recipe_that_is_no_toml_names_the_file(tmp_path):
         read_recipe(path)
     with pytest.raises(SpecError, match="cannot read"):
         read_recipe(tmp_path / "none.toml")
+
+
+def write_named(tmp_path, *lines):
+    text = Path(RECIPE).read_text()
+    begin, end = text.index("[deployment.model]"), text.index("[[deployment.postprocess]]")
+    path = tmp_path / "named.toml"
+    model = "\n".join(["[deployment.model]", "in_channels = 1", "num_classes = 4", *lines])
+    path.write_text(f"{text[:begin]}{model}\n\n{text[end:]}")
+    return path
+
+
+def test_a_recipe_may_name_its_model_and_say_what_differs(tmp_path):
+    named = read_recipe(write_named(tmp_path, 'name = "tiny"'))
+    assert named == read_recipe(RECIPE)
+    wider = read_recipe(write_named(tmp_path, 'name = "tiny"', "decoder_channels = 48"))
+    model = named.deployment.model
+    assert wider.deployment.model == dataclasses.replace(model, decoder_channels=48)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (['name = "tinny"'], 'no model "tinny" with 2 axes; choose one of nano, tiny'),
+        (['name = "tiny"', "axes = 4"], "with 4 axes"),
+        (['name = "tiny"', "decodr_channels = 4"], 'Did you mean "decoder_channels"'),
+        (['name = "tiny"', "decoder_channels = 0"], "decoder_channels is 0"),
+    ],
+)
+def test_a_faulty_named_model_is_refused(tmp_path, lines, message):
+    with pytest.raises(SpecError, match=r"named\.toml: .*" + message):
+        read_recipe(write_named(tmp_path, *lines))

@@ -21,7 +21,7 @@ _OPERATIONS = """
     GlobalAveragePool GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization
     LayerNormalization LeakyRelu MatMul Max MaxPool Min Mul Neg PRelu Pow QuantizeLinear
     Reciprocal ReduceMax ReduceMean ReduceSum Relu Reshape Resize Sigmoid Slice Softmax
-    SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze
+    SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh TopK Transpose Unsqueeze
 """
 ALLOWED_OPERATIONS = frozenset(_OPERATIONS.split())
 _STANDARD_DOMAINS = (b"", b"ai.onnx")

@@ -30,17 +30,23 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}. See: {self.prog} --help")
 
 
-def positional(*, help: str, default: Any = dataclasses.MISSING) -> Any:  # noqa: A002
+def positional(
+    *,
+    help: str,  # noqa: A002
+    default: Any = dataclasses.MISSING,
+    choices: Sequence[Any] | None = None,
+) -> Any:
     """Describe a dataclass field that is given by its place.
 
     Args:
         help: What it is, for `--help`.
         default: Its value when it is left out; without one it must be given.
+        choices: The only values allowed.
 
     Returns:
         A `dataclasses.field`.
     """
-    return _described(default, {"positional": True, "help": help})
+    return _described(default, {"positional": True, "help": help, "choices": choices})
 
 
 def option(
@@ -80,7 +86,8 @@ def add_verb(
         subparsers: Where the verb goes.
         name: The verb.
         settings_type: A frozen dataclass made of `positional` and `option` fields, each
-            a Path, int, float, str, bool, or one of these or None.
+            a Path, int, float, str, bool, one of these or None, or `tuple[int, ...]` and
+            the like, of at least one.
         run: Takes the settings and returns the exit code.
 
     Raises:
@@ -119,7 +126,10 @@ def settings_from(parsed: argparse.Namespace) -> Any:
     """Build the settings that a verb's parsed arguments stand for."""
     settings_type, _ = getattr(parsed, _VERB)
     names = [field.name for field in dataclasses.fields(settings_type)]
-    return settings_type(**{name: getattr(parsed, name) for name in names})
+    values = {name: getattr(parsed, name) for name in names}
+    return settings_type(
+        **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    )
 
 
 def run_from(parsed: argparse.Namespace) -> Run:
@@ -140,13 +150,14 @@ def _add_argument(
     described = field.metadata
     required = field.default is dataclasses.MISSING
     default = None if required else field.default
-    kind = _plain_type(field.name, hint)
+    several = typing.get_origin(hint) is tuple
+    kind = _plain_type(field.name, typing.get_args(hint)[0] if several else hint)
     text = _help(described["help"], default)
     if described["positional"]:
         count = None if required else "?"
         parser.add_argument(
             field.name, metavar=field.name.upper(), type=kind, nargs=count, default=default,
-            help=text,
+            help=text, choices=described["choices"],
         )  # fmt: skip
         return
     flags = [flag for flag in (described["short"], "--" + field.name.replace("_", "-")) if flag]
@@ -157,7 +168,7 @@ def _add_argument(
         return
     parser.add_argument(
         *flags, dest=field.name, type=kind, default=default, required=required,
-        choices=described["choices"], help=text,
+        choices=described["choices"], help=text, nargs="+" if several else None,
         metavar=None if described["choices"] else field.name.upper(),
     )  # fmt: skip
 

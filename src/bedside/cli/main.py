@@ -21,6 +21,7 @@ VERBS = {
     "evaluate": "bedside.cli.evaluate",
     "train": "bedside.cli.train",
     "build": "bedside.cli.build",
+    "bench": "bedside.cli.bench",
 }
 
 _INTERRUPTED = 130

@@ -10,6 +10,7 @@ from torch import nn
 
 from bedside.errors import ExportError
 from bedside.export.parity import check_parity, make_inputs
+from bedside.layers.conv import fold_branches
 from bedside.quiet import quiet
 
 OPSET = 20
@@ -47,12 +48,25 @@ def export_onnx(model: nn.Module, *, input_shape: tuple[int, ...]) -> bytes:
     """
     frozen = copy.deepcopy(model).cpu().float().eval()
     inputs = make_inputs(input_shape)
-    exported = _strip(_export(frozen, torch.from_numpy(inputs[-1])))
+    exported = trace_onnx(frozen, torch.from_numpy(inputs[-1]))
     check_parity(exported.SerializeToString(), frozen, inputs=inputs, tolerance=EXACT_TOLERANCE)
     _store_in_half(exported)
     graph: bytes = exported.SerializeToString()
     check_parity(graph, frozen, inputs=inputs, tolerance=STORED_TOLERANCE)
     return graph
+
+
+def trace_onnx(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
+    """Turn a model into a graph in f32, without a look at what it computes.
+
+    Args:
+        model: In evaluation mode; it is left as it was.
+        example: An input of the size that the graph is made for.
+
+    Raises:
+        ExportError: If the model cannot be exported.
+    """
+    return _strip(_export(fold_branches(copy.deepcopy(model)), example))
 
 
 def _export(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:

@@ -18,7 +18,7 @@ def check_parity(
     Args:
         graph: Serialized ONNX.
         model: The model that it was made from, in evaluation mode.
-        inputs: Tensors (1, C, H, W) float32.
+        inputs: Tensors (1, C, *S) float32.
         tolerance: Largest difference allowed, as a fraction of the largest logit (or of
             1, if all logits are smaller).
 
@@ -50,7 +50,7 @@ def make_inputs(shape: tuple[int, ...], *, count: int = 4, seed: int = 0) -> lis
     """Make inputs that reach into different corners: nothing, everything, noise, and shapes.
 
     Args:
-        shape: (1, C, H, W).
+        shape: (1, C, *S).
         count: Number of noisy ones and of smooth ones, together.
         seed: Seed of the noise.
 
@@ -62,13 +62,22 @@ def make_inputs(shape: tuple[int, ...], *, count: int = 4, seed: int = 0) -> lis
     for index in range(count):
         noise = generator.random(shape, dtype=np.float32)
         if index % 2:
-            spectrum = np.fft.rfft2(noise)
-            rows = np.abs(np.fft.fftfreq(shape[-2]))[:, None]
-            columns = np.fft.rfftfreq(shape[-1])[None, :]
-            smooth = np.fft.irfft2(spectrum / (1e-2 + rows + columns) ** 2, s=shape[-2:])
+            smooth = _smooth(noise)
             noise = ((smooth - smooth.min()) / max(np.ptp(smooth), 1e-6)).astype(np.float32)
         inputs.append(noise)
     return inputs
+
+
+def _smooth(noise: np.ndarray) -> np.ndarray:
+    """Leave little of what changes fast, along all axes of space."""
+    axes = tuple(range(2, noise.ndim))
+    spectrum = np.fft.rfftn(noise, axes=axes)
+    total = np.float64(1e-2)
+    for axis in axes:
+        frequency = np.abs(np.fft.fftfreq(noise.shape[axis]))[: spectrum.shape[axis]]
+        total = total + frequency.reshape(-1, *[1] * (noise.ndim - 1 - axis))
+    smooth: np.ndarray = np.fft.irfftn(spectrum / total ** len(axes), s=noise.shape[2:], axes=axes)
+    return smooth
 
 
 def _compare(seen: np.ndarray, wanted: np.ndarray) -> tuple[float, tuple[int, ...]]:

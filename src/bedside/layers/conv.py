@@ -1,9 +1,34 @@
-"""Light convolutions whose batch norm folds away at export."""
+"""Light convolutions in two or three dimensions whose batch norm folds away at export."""
 
 from typing import cast
 
 import torch
 from torch import nn
+
+Conv = nn.Conv2d | nn.Conv3d
+Norm = nn.BatchNorm2d | nn.BatchNorm3d
+CONVOLUTIONS: dict[int, type[Conv]] = {2: nn.Conv2d, 3: nn.Conv3d}
+NORMS: dict[int, type[Norm]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+class Borrowed(nn.Module):
+    """A convolution that belongs to another block, used here as well.
+
+    It is no submodule: its weights are named, counted and saved once, where it belongs.
+
+    Args:
+        lender: The convolution.
+    """
+
+    def __init__(self, lender: nn.Module) -> None:
+        super().__init__()
+        self._lender = (lender,)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Do what the lender does."""
+        result: torch.Tensor = self._lender[0](x)
+        return result
 
 
 class ConvNorm(nn.Sequential):
@@ -12,10 +37,12 @@ class ConvNorm(nn.Sequential):
     Args:
         in_channels: Channels in.
         out_channels: Channels out.
-        kernel: Kernel size; the padding keeps the size at stride 1.
+        kernel: Kernel size, odd; the padding keeps the size at stride 1, and rounds up
+            at others.
         stride: Stride.
         groups: Groups of the convolution.
         activation: Whether a ReLU follows.
+        axes: Spatial axes, 2 or 3.
     """
 
     def __init__(
@@ -27,8 +54,9 @@ class ConvNorm(nn.Sequential):
         stride: int = 1,
         groups: int = 1,
         activation: bool = True,
+        axes: int = 2,
     ) -> None:
-        convolution = nn.Conv2d(
+        convolution = CONVOLUTIONS[axes](
             in_channels,
             out_channels,
             kernel,
@@ -37,15 +65,119 @@ class ConvNorm(nn.Sequential):
             groups=groups,
             bias=False,
         )
-        layers: list[nn.Module] = [convolution, nn.BatchNorm2d(out_channels)]
+        layers: list[nn.Module] = [convolution, NORMS[axes](out_channels)]
         if activation:
             layers.append(nn.ReLU(inplace=True))
         super().__init__(*layers)
 
     @property
-    def norm(self) -> nn.BatchNorm2d:
+    def norm(self) -> Norm:
         """The batch norm."""
-        return cast(nn.BatchNorm2d, self[1])
+        return cast(Norm, self[1])
+
+    def borrow(self, lender: "ConvNorm") -> None:
+        """Use the convolution of another one of the same shape; the norm stays its own.
+
+        One norm for both would average two statistics that fit neither.
+        """
+        self[0] = Borrowed(lender[0])
+
+
+class BranchedConvNorm(nn.Module):
+    """A depthwise convolution trained as parallel branches, and one convolution once folded.
+
+    The branches are kernels of the full size, one of size 1, and the identity, each with
+    a batch norm; a ReLU may follow their sum.
+
+    Args:
+        channels: Channels in and out.
+        kernel: Kernel size, odd.
+        branches: Number of branches of the full size.
+        activation: Whether a ReLU follows.
+        axes: Spatial axes, 2 or 3.
+
+    Source:
+        Ding et al., RepVGG, CVPR 2021; several branches as in Vasu et al., MobileOne,
+        CVPR 2023.
+
+    Example:
+        >>> layer = BranchedConvNorm(4).eval()
+        >>> x = torch.rand(1, 4, 6, 6)
+        >>> bool((layer.fold()(x) - layer(x)).abs().max() < 1e-6)
+        True
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        kernel: int = 3,
+        branches: int = 2,
+        activation: bool = True,
+        axes: int = 2,
+    ) -> None:
+        super().__init__()
+        self.axes = axes
+        kernels = [kernel] * branches + [1]
+        self.branches = nn.ModuleList(
+            ConvNorm(channels, channels, kernel=k, groups=channels, activation=False, axes=axes)
+            for k in kernels
+        )
+        self.identity = NORMS[axes](channels)
+        self.activation = nn.ReLU(inplace=True) if activation else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Transform (B, C, *S) into the same shape."""
+        total: torch.Tensor = self.identity(x)
+        for branch in self.branches:
+            total = total + branch(x)
+        result: torch.Tensor = self.activation(total)
+        return result
+
+    @torch.no_grad()
+    def fold(self) -> nn.Sequential:
+        """Give one convolution, with the activation, that does the same in evaluation mode."""
+        first = cast(Conv, cast(ConvNorm, self.branches[0])[0])
+        weight = torch.zeros_like(first.weight, dtype=torch.float64)
+        bias = torch.zeros(len(weight), dtype=torch.float64, device=weight.device)
+        parts = [
+            (cast(Conv, cast(ConvNorm, branch)[0]).weight, cast(ConvNorm, branch).norm)
+            for branch in self.branches
+        ]
+        one = torch.ones_like(parts[-1][0])
+        for kernel, norm in [*parts, (one, self.identity)]:
+            scale, shift = _scale_and_shift(norm)
+            scaled = kernel.double() * scale.reshape(-1, *[1] * (kernel.ndim - 1))
+            margin = (weight.shape[-1] - kernel.shape[-1]) // 2
+            weight += nn.functional.pad(scaled, [margin] * (2 * self.axes))
+            bias += shift
+        folded = CONVOLUTIONS[self.axes](
+            first.in_channels,
+            first.out_channels,
+            first.kernel_size,  # type: ignore[arg-type]
+            padding=first.padding,  # type: ignore[arg-type]
+            groups=first.groups,
+        ).to(first.weight)
+        folded.weight.copy_(weight)
+        cast(torch.Tensor, folded.bias).copy_(bias)
+        return nn.Sequential(folded, self.activation).train(self.training)
+
+
+def fold_branches(model: nn.Module) -> nn.Module:
+    """Replace, in place, all branched convolutions inside a model by single ones.
+
+    Args:
+        model: A model in evaluation mode; what it computes does not change.
+
+    Returns:
+        The model.
+    """
+    for name, child in model.named_children():
+        if isinstance(child, BranchedConvNorm):
+            setattr(model, name, child.fold())
+        else:
+            fold_branches(child)
+    return model
 
 
 class InvertedResidual(nn.Module):
@@ -54,19 +186,34 @@ class InvertedResidual(nn.Module):
     Args:
         channels: Channels in and out.
         mlp_ratio: Inner width over `channels`.
+        branched: Whether the depthwise convolution is trained as parallel branches.
+        axes: Spatial axes, 2 or 3.
 
     Source:
         Sandler et al., MobileNetV2, CVPR 2018.
     """
 
-    def __init__(self, channels: int, *, mlp_ratio: int = 2) -> None:
+    def __init__(
+        self, channels: int, *, mlp_ratio: int = 2, branched: bool = False, axes: int = 2
+    ) -> None:
         super().__init__()
         hidden = channels * mlp_ratio
-        self.expand = ConvNorm(channels, hidden)
-        self.spatial = ConvNorm(hidden, hidden, kernel=3, groups=hidden)
-        self.project = ConvNorm(hidden, channels, activation=False)
+        self.expand = ConvNorm(channels, hidden, axes=axes)
+        self.spatial: nn.Module = (
+            BranchedConvNorm(hidden, axes=axes)
+            if branched
+            else ConvNorm(hidden, hidden, kernel=3, groups=hidden, axes=axes)
+        )
+        self.project = ConvNorm(hidden, channels, activation=False, axes=axes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Transform (B, C, H, W) into the same shape."""
+        """Transform (B, C, *S) into the same shape."""
         update: torch.Tensor = self.project(self.spatial(self.expand(x)))
         return x + update
+
+
+def _scale_and_shift(norm: Norm) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a batch norm multiplies with and adds in evaluation mode, in float64."""
+    mean, variance = cast(torch.Tensor, norm.running_mean), cast(torch.Tensor, norm.running_var)
+    scale = norm.weight.double() / (variance.double() + norm.eps).sqrt()
+    return scale, norm.bias.double() - mean.double() * scale

@@ -1,5 +1,6 @@
 """Networks, one architecture per file, built from their spec by `create`."""
 
 from bedside.models.table import ARCHITECTURES, count_parameters, create
+from bedside.spec.named import NAMES, named_spec
 
-__all__ = ["ARCHITECTURES", "count_parameters", "create"]
+__all__ = ["ARCHITECTURES", "NAMES", "count_parameters", "create", "named_spec"]

@@ -1,46 +1,56 @@
-"""The hybrid network: light convolutions above, window attention below, a fusion decoder."""
+"""The hybrid network: light convolutions above, light attention below, a fusion decoder.
+
+One code for two and three dimensions, any size of input, any number of channels and classes.
+"""
 
 import itertools
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from bedside.layers.attention import TransformerBlock
-from bedside.layers.conv import ConvNorm, InvertedResidual
+from bedside.layers.attention import Level
+from bedside.layers.conv import CONVOLUTIONS, MEMORY_FORMATS, ConvNorm, InvertedResidual
+from bedside.layers.shuffle import shuffle
 from bedside.spec import LevelSpec, ModelSpec
+from bedside.spec.model import CONV_BLOCKS
 
 
-def create_level(level: LevelSpec) -> nn.Sequential:
-    """Build the blocks of one level."""
-    if level.block == "conv":
-        return nn.Sequential(
-            *(
-                InvertedResidual(level.channels, mlp_ratio=level.mlp_ratio)
-                for _ in range(level.depth)
-            )
-        )
-    return nn.Sequential(
-        *(
-            TransformerBlock(
-                level.channels,
-                num_heads=level.num_heads,
-                head_dim=level.head_dim,
-                window=level.window,
-                exchange=level.exchange,
-                mlp_ratio=level.mlp_ratio,
-            )
-            for _ in range(level.depth)
-        )
-    )
+@dataclass(frozen=True)
+class Outputs:
+    """What a network gives in training, beyond the logits that it is used for.
+
+    Attributes:
+        logits: (B, num_classes, *S / logit_stride).
+        auxiliary: Logits of the decoder's coarser levels, from fine to coarse, each at
+            its level's stride; empty without deep supervision.
+        boundary: (B, 1, *S / logit_stride), logits of being at an outline; None without
+            the boundary branch.
+        features: What each level of the encoder gives, from fine to coarse, for a
+            teacher's and a student's to be compared.
+    """
+
+    logits: torch.Tensor
+    auxiliary: tuple[torch.Tensor, ...]
+    boundary: torch.Tensor | None
+    features: tuple[torch.Tensor, ...]
 
 
 class Hybrid(nn.Module):
     """A light encoder of several levels and a decoder that fuses them at the finest.
 
-    The stem takes the image to stride 4; each further level halves the size. The decoder
-    adds the levels from coarse to fine at one narrow width. Logits come out below full
-    size, because the last doublings cost much and contours do not gain by them.
+    The stem takes the image to the first level's stride; each further level halves the
+    size, rounding up. The decoder adds the levels from coarse to fine at one narrow
+    width, whatever their own. Logits come out below full size, because the last doublings
+    cost much and contours do not gain by them.
+
+    Sizes need not be multiples of anything: halvings round up, doublings are cropped, and
+    attention fills its windows up and hides the keys that it added.
+
+    Auxiliary logits and the boundary branch exist in training only, in `supervise`: at
+    inference they would cost time and say nothing that the logits do not. `forward`, and
+    with it the exported graph, leaves them out.
 
     Args:
         spec: Widths, depths and kinds of block.
@@ -48,39 +58,107 @@ class Hybrid(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        width = spec.decoder_channels
+        axes, width = spec.axes, spec.decoder_channels
         channels = [level.channels for level in spec.levels]
+        strides = {1: (1, 1), 2: (2, 1), 4: (2, 2)}[spec.stem_stride]
+        self.axes = axes
+        self.logit_stride = spec.logit_stride
         self.stem = nn.Sequential(
-            ConvNorm(spec.in_channels, spec.stem_channels, kernel=3, stride=2),
-            ConvNorm(spec.stem_channels, channels[0], kernel=3, stride=2),
+            ConvNorm(spec.in_channels, spec.stem_channels, kernel=3, stride=strides[0], axes=axes),
+            ConvNorm(spec.stem_channels, channels[0], kernel=3, stride=strides[1], axes=axes),
         )
-        self.levels = nn.ModuleList(create_level(level) for level in spec.levels)
+        self.levels = nn.ModuleList(create_level(level, axes=axes) for level in spec.levels)
         self.downs = nn.ModuleList(
-            ConvNorm(fine, coarse, kernel=3, stride=2)
+            ConvNorm(fine, coarse, kernel=3, stride=2, axes=axes)
             for fine, coarse in itertools.pairwise(channels)
         )
-        self.laterals = nn.ModuleList(ConvNorm(c, width, activation=False) for c in channels)
-        self.fusions = nn.ModuleList(InvertedResidual(width) for _ in channels[1:])
-        self.shuffle = 4 // spec.logit_stride
-        self.head = nn.Conv2d(width, spec.num_classes * self.shuffle**2, 1)
+        self.laterals = nn.ModuleList(
+            ConvNorm(c, width, activation=False, axes=axes) for c in channels
+        )
+        self.fusions = nn.ModuleList(InvertedResidual(width, axes=axes) for _ in channels[1:])
+        self.shuffle = spec.stem_stride // spec.logit_stride
+        cells = self.shuffle**axes
+        convolution = CONVOLUTIONS[axes]
+        self.head = convolution(width, spec.num_classes * cells, 1)
+        self.auxiliary = nn.ModuleList(
+            convolution(width, spec.num_classes, 1) for _ in channels[1:] if spec.deep_supervision
+        )
+        self.boundary = convolution(width, cells, 1) if spec.boundary else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Turn images into logits.
 
         Args:
-            x: (B, C, H, W) float; H and W multiples of the coarsest stride times window.
+            x: (B, C, *S) float, of any size.
 
         Returns:
-            (B, num_classes, H / logit_stride, W / logit_stride) logits.
+            (B, num_classes, *S / logit_stride) logits, sizes rounded up.
         """
-        x = self.stem(x)
+        return self._to_logits(self.head, self._decode(self._encode(x))[0], x)
+
+    def supervise(self, x: torch.Tensor) -> Outputs:
+        """Turn images into logits and all that training compares with the truth.
+
+        Args:
+            x: As in `forward`.
+        """
+        features = self._encode(x)
+        fused = self._decode(features)
+        boundary = None if self.boundary is None else self._to_logits(self.boundary, fused[0], x)
+        return Outputs(
+            logits=self._to_logits(self.head, fused[0], x),
+            auxiliary=tuple(
+                head(level) for head, level in zip(self.auxiliary, fused[1:], strict=False)
+            ),
+            boundary=boundary,
+            features=tuple(features),
+        )
+
+    def _encode(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Give the features of each level, from fine to coarse."""
+        x = self.stem(x.contiguous(memory_format=MEMORY_FORMATS[self.axes]))
         features = []
         for index, level in enumerate(self.levels):
             x = level(x if index == 0 else self.downs[index - 1](x))
             features.append(x)
-        fused: torch.Tensor = self.laterals[-1](features[-1])
+        return features
+
+    def _decode(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Fuse features from coarse to fine; give what each level comes to, finest first."""
+        fused = [self.laterals[-1](features[-1])]
         for index in range(len(features) - 2, -1, -1):
-            larger = functional.interpolate(fused, scale_factor=2.0, mode="nearest")
-            fused = self.fusions[index](self.laterals[index](features[index]) + larger)
-        logits: torch.Tensor = self.head(fused)
-        return functional.pixel_shuffle(logits, self.shuffle) if self.shuffle > 1 else logits
+            larger = functional.interpolate(fused[0], scale_factor=2.0, mode="nearest")
+            lateral = self.laterals[index](features[index])
+            larger = crop(larger, lateral.shape[2:])
+            fused.insert(0, self.fusions[index](lateral + larger))
+        return fused
+
+    def _to_logits(self, head: nn.Module, fused: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Apply a head to the finest level, and bring it to the stride and size of logits."""
+        logits = shuffle(head(fused), self.shuffle)
+        return crop(logits, [-(-size // self.logit_stride) for size in x.shape[2:]])
+
+
+def create_level(level: LevelSpec, *, axes: int) -> nn.Sequential:
+    """Build the blocks of one level."""
+    if level.block not in CONV_BLOCKS:
+        return Level(level, axes=axes)
+    return nn.Sequential(
+        *(
+            InvertedResidual(
+                level.channels,
+                mlp_ratio=level.mlp_ratio,
+                branched=level.block == "reparam",
+                axes=axes,
+            )
+            for _ in range(level.depth)
+        )
+    )
+
+
+def crop(x: torch.Tensor, sizes: torch.Size | list[int]) -> torch.Tensor:
+    """Cut (B, C, *S) off behind, to `sizes`."""
+    for axis, size in enumerate(sizes, 2):
+        if x.shape[axis] != size:
+            x = x.narrow(axis, 0, size)
+    return x

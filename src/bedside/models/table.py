@@ -6,6 +6,7 @@ from importlib import import_module
 from torch import nn
 
 from bedside.errors import SpecError
+from bedside.layers.conv import MEMORY_FORMATS
 from bedside.spec import ModelSpec
 
 ARCHITECTURES = {"hybrid": "bedside.models.hybrid:Hybrid"}
@@ -23,7 +24,7 @@ def create(spec: ModelSpec) -> nn.Module:
         )
     module, name = ARCHITECTURES[spec.architecture].split(":")
     architecture: Callable[[ModelSpec], nn.Module] = getattr(import_module(module), name)
-    return architecture(spec)
+    return architecture(spec).to(memory_format=MEMORY_FORMATS[spec.axes])  # type: ignore[call-overload, no-any-return]
 
 
 def count_parameters(model: nn.Module) -> int:

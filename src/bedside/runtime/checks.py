@@ -13,13 +13,13 @@ def check_tensor(tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     the ReLUs and the rounding of a network can turn it into numbers.
 
     Args:
-        tensor: (B, C, H, W), any B.
-        shape: (C, H, W) that the graph takes.
+        tensor: (B, C, *S), any B.
+        shape: (C, *S) that the graph takes.
 
     Raises:
         InputError: If the shape differs, or a value is NaN or infinite.
     """
-    if tensor.ndim != 4 or tensor.shape[1:] != shape or not len(tensor):
+    if tensor.ndim != len(shape) + 1 or tensor.shape[1:] != shape or not len(tensor):
         raise InputError(
             f"the tensor has shape {tensor.shape}; the network takes {('B', *shape)}. "
             "Run the bundle's own preprocessing first."

@@ -7,9 +7,9 @@ from bedside.spec.deployment import (
     DeploymentSpec,
     InputSpec,
     Label,
-    LevelSpec,
-    ModelSpec,
 )
+from bedside.spec.model import LevelSpec, ModelSpec
+from bedside.spec.named import named_spec
 from bedside.spec.reading import from_mapping, to_mapping
 from bedside.spec.recipe import (
     AugmentSpec,
@@ -57,6 +57,7 @@ __all__ = [
     "StructureResult",
     "TrainingSpec",
     "from_mapping",
+    "named_spec",
     "read_recipe",
     "to_mapping",
 ]

@@ -1,9 +1,9 @@
 """All that a deployment needs to know, in frozen dataclasses; travels inside the bundle."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from bedside.errors import SpecError
+from bedside.spec.model import ModelSpec
 from bedside.spec.steps import PostprocessStep, PreprocessStep
 
 SCHEMA_VERSION = 1
@@ -58,55 +58,6 @@ class InputSpec:
     channels: int
     size_px: tuple[int, int]
     view: str = ""
-
-
-@dataclass(frozen=True)
-class LevelSpec:
-    """One level of the network.
-
-    Attributes:
-        block: "conv" for inverted residuals, "window" for window attention.
-        channels: Width of the level.
-        depth: Number of blocks.
-        num_heads: Query heads; keys and values have one shared head.
-        head_dim: Channels of a head.
-        window: Window size in tokens.
-        exchange: Whether pooled window tokens attend to each other.
-        mlp_ratio: Hidden width of a block's MLP (or inverted residual) over its width.
-    """
-
-    block: Literal["conv", "window"]
-    channels: int
-    depth: int
-    num_heads: int = 4
-    head_dim: int = 16
-    window: int = 8
-    exchange: bool = True
-    mlp_ratio: int = 2
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """A network; `bedside.models.create` builds it.
-
-    Attributes:
-        architecture: Name in the table of models.
-        in_channels: Channels of the input tensor.
-        num_classes: Channels of the logits, background included.
-        levels: From fine to coarse; the first works at stride 4, and each further one at
-            twice the stride.
-        stem_channels: Width between the two halvings of the stem.
-        decoder_channels: Width of the fusion decoder.
-        logit_stride: Stride of the logits.
-    """
-
-    architecture: str
-    in_channels: int
-    num_classes: int
-    levels: tuple[LevelSpec, ...]
-    stem_channels: int = 16
-    decoder_channels: int = 32
-    logit_stride: Literal[1, 2, 4] = 2
 
 
 @dataclass(frozen=True)

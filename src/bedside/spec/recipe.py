@@ -1,11 +1,14 @@
 """A recipe: the deployment to be made, and how to train it, as data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bedside.errors import SpecError
 from bedside.spec.deployment import SCHEMA_VERSION, DeploymentSpec
-from bedside.spec.reading import from_mapping, read_toml
+from bedside.spec.named import named_spec
+from bedside.spec.reading import from_mapping, read_toml, to_mapping
 
 
 @dataclass(frozen=True)
@@ -147,10 +150,29 @@ class Recipe:
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
+    Its `[deployment.model]` may give a `name` and, beside `in_channels` and `num_classes`,
+    only what differs from the network of that name.
+
     Raises:
         SpecError: If it is missing, is not TOML, or says something that no setting means.
     """
     try:
-        return from_mapping(Recipe, read_toml(path))
+        return from_mapping(Recipe, _resolve_name(read_toml(path)))
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from error
+
+
+def _resolve_name(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Put the settings of a named model in the place of its name."""
+    deployment = recipe.get("deployment")
+    model = deployment.get("model") if isinstance(deployment, Mapping) else None
+    if not isinstance(deployment, Mapping) or not isinstance(model, Mapping):
+        return recipe
+    own = dict(model)
+    name = own.pop("name", None)
+    if name is None:
+        return recipe
+    settings = to_mapping(named_spec(str(name), axes=own.get("axes", 2)))
+    for key in ("in_channels", "num_classes"):
+        del settings[key]
+    return recipe | {"deployment": {**deployment, "model": settings | own}}

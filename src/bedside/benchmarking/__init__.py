@@ -1,0 +1,1 @@
+"""What parts of networks cost, measured on this machine."""

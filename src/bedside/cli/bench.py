@@ -1,0 +1,150 @@
+"""`bedside bench`: what parts of the networks cost on this machine, shown."""
+
+import dataclasses
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bedside.cli.arguments import option, positional
+from bedside.cli.console import say, table
+from bedside.cli.train import check_torch
+from bedside.errors import UsageError
+
+if TYPE_CHECKING:
+    from bedside.benchmarking.attention import Costs
+
+COLORS = {
+    "window": (31, 119, 180),
+    "window + exchange": (23, 160, 190),
+    "overlap": (44, 140, 60),
+    "routed": (200, 110, 20),
+    "pooled": (148, 103, 189),
+    "linear": (120, 90, 70),
+    "dense": (205, 50, 50),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Measure time and memory of every mechanism of attention over the number of tokens."""
+
+    what: str = positional(help="what to measure", choices=("attention",))
+    json: bool = option(help="print exponents and points as JSON, and nothing else", default=False)
+    output: Path | None = option(
+        help="folder for attention.json and attention.svg", short="-o", default=None
+    )
+    threads: tuple[int, ...] = option(help="numbers of threads to measure with", default=(1, 2))
+    backend: str = option(help="runtime that the time is taken in", default="auto")
+    quick: bool = option(help="fewer and smaller sizes, shorter turns", default=False)
+
+
+def run(settings: Settings) -> int:
+    """Measure, telling of each point on stderr.
+
+    Raises:
+        BackendError: If torch or the backend is not installed.
+        UsageError: If a number of threads is below 1.
+        OutputError: If the folder cannot be written to.
+    """
+    check_torch("bench")
+    if min(settings.threads) < 1:
+        raise UsageError(f"threads is {min(settings.threads)}; expected at least 1.")
+    from bedside.atomic import check_writable, write_text
+    from bedside.benchmarking.attention import QUICK_SIDES, SIDES, Caps, measure_attention
+
+    if settings.output is not None:
+        check_writable(settings.output)
+    costs = measure_attention(
+        dict(QUICK_SIDES if settings.quick else SIDES),
+        threads=tuple(dict.fromkeys(settings.threads)),
+        caps=Caps(memory_mb=600, turn_ms=150) if settings.quick else Caps(),
+        backend=settings.backend,
+        on_point=_tell,
+    )
+    report = describe(costs)
+    if settings.output is not None:
+        write_text(settings.output / "attention.json", json.dumps(report, indent=1) + "\n")
+        write_text(settings.output / "attention.svg", draw(costs))
+    if settings.json:
+        say(json.dumps(report, indent=1))
+        return 0
+    for line in _lines(report):
+        say(line)
+    return 0
+
+
+def describe(costs: "Costs") -> dict[str, Any]:
+    """Sum up as JSON holds it; `exponents` are of the time with the first number of threads."""
+    from bedside.benchmarking.attention import fit_exponents
+
+    counts = list(dict.fromkeys(point.threads for point in costs.points))
+    by_threads = {
+        str(count): fit_exponents(
+            [point for point in costs.points if point.threads == count], "milliseconds"
+        )
+        for count in counts
+    }
+    first = [point for point in costs.points if point.threads == counts[0]]
+    return {
+        "exponents": by_threads[str(counts[0])],
+        "exponents_by_threads": by_threads,
+        "memory_exponents": fit_exponents(first, "memory_mb"),
+        "points": [dataclasses.asdict(point) for point in costs.points],
+        "skipped": [dataclasses.asdict(skipped) for skipped in costs.skipped],
+    }
+
+
+def draw(costs: "Costs") -> str:
+    """Draw time with each number of threads, and memory, for each number of axes."""
+    from bedside.io.scaling_plot import draw_scaling, stack_plots
+
+    plots = []
+    counts = list(dict.fromkeys(point.threads for point in costs.points))
+    wanted = [("milliseconds", count, f"ms, {count} threads") for count in counts]
+    wanted = [(q, c, title.replace("1 threads", "1 thread")) for q, c, title in wanted]
+    for axes in dict.fromkeys(point.axes for point in costs.points):
+        for quantity, count, title in [*wanted, ("memory_mb", counts[0], "MB")]:
+            series = {
+                name: (
+                    color,
+                    [
+                        (float(point.tokens), float(getattr(point, quantity)))
+                        for point in costs.points
+                        if (point.mechanism, point.axes, point.threads) == (name, axes, count)
+                    ],
+                )
+                for name, color in COLORS.items()
+            }
+            shown = {name: row for name, row in series.items() if row[1]}
+            plots.append(draw_scaling(shown, x_title=f"tokens, {axes}D", y_title=title))
+    return stack_plots(plots)
+
+
+def _lines(report: dict[str, Any]) -> list[str]:
+    """Sum up for a person."""
+    axes = list(next(iter(report["exponents"].values())))
+    counts = list(report["exponents_by_threads"])
+    rows = [
+        ["time grows with tokens to the power of"]
+        + [f"{name}, {count} thr." for name in axes for count in counts]
+        + [f"{name}, memory" for name in axes]
+    ]
+    for mechanism in report["exponents"]:
+        times = [
+            report["exponents_by_threads"][count][mechanism][name]
+            for name in axes
+            for count in counts
+        ]
+        memory = [report["memory_exponents"][mechanism][name] for name in axes]
+        rows.append([mechanism, *("?" if v is None else f"{v:.2f}" for v in [*times, *memory])])
+    left_out = [
+        f"Left out: {row['mechanism']}, {row['axes']}D, side {row['side']}: {row['reason']}."
+        for row in report["skipped"]
+    ]
+    return [*table(rows), *left_out]
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(line + "\n")

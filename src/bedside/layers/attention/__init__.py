@@ -1,0 +1,16 @@
+"""Mechanisms of attention, one a file, and the block that they work in."""
+
+from bedside.layers.attention.block import Attention, Level, TransformerBlock
+from bedside.layers.attention.heads import Heads, attend
+from bedside.layers.attention.table import MECHANISMS, Mechanism, create_mechanism
+
+__all__ = [
+    "MECHANISMS",
+    "Attention",
+    "Heads",
+    "Level",
+    "Mechanism",
+    "TransformerBlock",
+    "attend",
+    "create_mechanism",
+]

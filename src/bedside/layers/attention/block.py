@@ -1,0 +1,101 @@
+"""The Transformer block: attention of any mechanism in 1x1 convolutions, a depthwise, an MLP.
+
+Positions come from the depthwise convolution of each block, so no bias table is needed and
+any number of windows works.
+"""
+
+from typing import cast
+
+import torch
+from torch import nn
+
+from bedside.layers.attention.heads import Heads
+from bedside.layers.attention.table import create_mechanism
+from bedside.layers.conv import ConvNorm
+from bedside.layers.windows import from_tokens, to_tokens
+from bedside.spec import LevelSpec
+
+
+class Attention(nn.Module):
+    """Project into queries, keys and values, let them attend, and project back.
+
+    Args:
+        level: Mechanism, width and heads.
+        axes: Spatial axes, 2 or 3.
+    """
+
+    def __init__(self, level: LevelSpec, *, axes: int = 2) -> None:
+        super().__init__()
+        heads = Heads(level.num_heads, level.head_dim, level.kv_heads)
+        self.mechanism = create_mechanism(level)
+        self.project_in = ConvNorm(level.channels, sum(heads.widths), activation=False, axes=axes)
+        self.project_out = ConvNorm(heads.widths[0], level.channels, activation=False, axes=axes)
+        with torch.no_grad():
+            # The usual scale of queries, 1 / sqrt(d), starts inside the batch norm.
+            self.project_in.norm.weight[: heads.widths[0]] *= level.head_dim**-0.5
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Transform (B, C, *S) into the same shape."""
+        # Channels go last before windows are cut: convolutions run so, nothing moves.
+        tokens = to_tokens(self.project_in(x))
+        update: torch.Tensor = self.project_out(from_tokens(self.mechanism(tokens)))
+        return update
+
+
+class TransformerBlock(nn.Module):
+    """Attention, then a depthwise 3x3 and a two-layer MLP, each added to its input.
+
+    Args:
+        level: Mechanism, widths and heads.
+        axes: Spatial axes, 2 or 3.
+
+    Example:
+        >>> block = TransformerBlock(LevelSpec("overlap", channels=8, depth=1, head_dim=4))
+        >>> block(torch.rand(1, 8, 9, 12)).shape
+        torch.Size([1, 8, 9, 12])
+    """
+
+    def __init__(self, level: LevelSpec, *, axes: int = 2) -> None:
+        super().__init__()
+        channels, hidden = level.channels, level.channels * level.mlp_ratio
+        self.attention = Attention(level, axes=axes)
+        self.spatial = ConvNorm(
+            channels, channels, kernel=3, groups=channels, activation=False, axes=axes
+        )
+        self.expand = ConvNorm(channels, hidden, axes=axes)
+        self.project = ConvNorm(hidden, channels, activation=False, axes=axes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Transform (B, C, *S) into the same shape."""
+        x = x + self.attention(x)
+        update: torch.Tensor = self.project(self.expand(self.spatial(x)))
+        return x + update
+
+    def borrow(self, lender: "TransformerBlock", shared: str) -> None:
+        """Use the convolutions of another block; the norms stay this block's own.
+
+        Args:
+            lender: A block of the same level.
+            shared: "attention", "mlp", "both", or "nothing".
+        """
+        if shared in ("attention", "both"):
+            self.attention.project_in.borrow(lender.attention.project_in)
+            self.attention.project_out.borrow(lender.attention.project_out)
+        if shared in ("mlp", "both"):
+            self.expand.borrow(lender.expand)
+            self.project.borrow(lender.project)
+
+
+class Level(nn.Sequential):
+    """The Transformer blocks of a level; all but the first borrow what the level shares.
+
+    Args:
+        level: Depth, and what each block is made of.
+        axes: Spatial axes, 2 or 3.
+    """
+
+    def __init__(self, level: LevelSpec, *, axes: int = 2) -> None:
+        super().__init__(*(TransformerBlock(level, axes=axes) for _ in range(level.depth)))
+        first, *others = self
+        for block in others:
+            cast(TransformerBlock, block).borrow(cast(TransformerBlock, first), level.shared)

@@ -1,0 +1,86 @@
+"""Overlapping windows: queries of a window see the keys of a larger one around it."""
+
+from dataclasses import dataclass
+
+import torch
+
+from bedside.layers.attention.exchange import exchange
+from bedside.layers.attention.heads import Heads, attend
+from bedside.layers.windows import (
+    crop_tokens,
+    cut_windows,
+    fit_window,
+    join_windows,
+    key_bias,
+    pad_tokens,
+    pool_windows,
+    repeat_batch,
+)
+from bedside.spec import LevelSpec
+
+
+@dataclass(frozen=True)
+class OverlapAttention:
+    """Each token attends to those of its window and of a halo around it.
+
+    Halos are put together axis by axis out of slices of the neighbouring windows, for
+    keys and values only; keys beyond the border are hidden.
+
+    Attributes:
+        heads: How channels divide.
+        windows: Side of a window; several share the query heads among them.
+        halo: Tokens seen beyond the window, on each side.
+        exchange: Whether the windows' means attend to each other.
+
+    Source:
+        Vaswani et al., Scaling Local Self-Attention (HaloNet), CVPR 2021.
+
+    Example:
+        >>> attention = OverlapAttention(Heads(num_heads=2, head_dim=4), windows=(4,), halo=2)
+        >>> attention(torch.rand(1, 6, 8, 10, 16)).shape
+        torch.Size([1, 6, 8, 10, 8])
+    """
+
+    heads: Heads
+    windows: tuple[int, ...]
+    halo: int
+    exchange: bool = False
+
+    def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Turn (B, *S, C) into (B, *S, heads * d)."""
+        branches = self.heads.branch(tokens, len(self.windows))
+        read = [
+            self._attend(part, heads, window)
+            for (heads, part), window in zip(branches, self.windows, strict=True)
+        ]
+        return read[0] if len(read) == 1 else torch.cat(read, dim=-1)
+
+    def _attend(self, tokens: torch.Tensor, heads: Heads, side: int) -> torch.Tensor:
+        batch, *sizes, _ = tokens.shape
+        window = fit_window(sizes, side)
+        halo = min(self.halo, *window)
+        padded = pad_tokens(tokens, window)
+        query_width = heads.widths[0]
+        queries = cut_windows(padded[..., :query_width], window)
+        context = cut_windows(padded[..., query_width:], window, halo=halo)
+        count, area = queries.shape[1:3]
+        keys, values = context.reshape(batch * count, context.shape[2], -1).chunk(2, dim=-1)
+        bias = key_bias(sizes, window, halo=halo)
+        if bias is not None:
+            bias = repeat_batch(bias, batch, keys)
+        local = attend(
+            queries.reshape(batch * count, area, query_width),
+            keys,
+            values,
+            kv_heads=heads.kv_heads,
+            bias=bias,
+        ).reshape(batch, count, area, -1)
+        if self.exchange:
+            local = exchange(local, pool_windows(padded, sizes, window), heads)
+        return crop_tokens(join_windows(local, padded.shape[1:-1], window), sizes)
+
+
+def create(level: LevelSpec) -> OverlapAttention:
+    """Make it as a level's spec says."""
+    heads = Heads(level.num_heads, level.head_dim, level.kv_heads)
+    return OverlapAttention(heads, windows=level.windows, halo=level.halo, exchange=level.exchange)

@@ -1,0 +1,39 @@
+"""The table of mechanisms: a name in the spec, and the function that makes it."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Protocol
+
+import torch
+
+from bedside.spec import LevelSpec
+
+MECHANISMS = {
+    "window": "bedside.layers.attention.window:create",
+    "overlap": "bedside.layers.attention.overlap:create",
+    "routed": "bedside.layers.attention.routed:create",
+    "pooled": "bedside.layers.attention.pooled:create",
+    "linear": "bedside.layers.attention.linear:create",
+    "dense": "bedside.layers.attention.dense:create",
+}
+"""Block of a level -> "module:function"; the function takes the level's spec."""
+
+
+class Mechanism(Protocol):
+    """What queries read from keys and values; without weights of its own."""
+
+    def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Turn queries, keys and values, (B, *S, C), into what was read, (B, *S, heads * d)."""
+        ...
+
+
+def create_mechanism(level: LevelSpec) -> Mechanism:
+    """Make the mechanism that a level's block names.
+
+    Example:
+        >>> create_mechanism(LevelSpec("linear", channels=8, depth=1, num_heads=2, head_dim=4))
+        LinearAttention(heads=Heads(num_heads=2, head_dim=4, kv_heads=1))
+    """
+    module, name = MECHANISMS[level.block].split(":")
+    create: Callable[[LevelSpec], Mechanism] = getattr(import_module(module), name)
+    return create(level)

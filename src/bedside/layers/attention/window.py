@@ -1,0 +1,73 @@
+"""Attention inside windows; their sizes may differ from head to head."""
+
+from dataclasses import dataclass
+
+import torch
+
+from bedside.layers.attention.exchange import exchange
+from bedside.layers.attention.heads import Heads
+from bedside.layers.windows import (
+    crop_tokens,
+    cut_windows,
+    fit_window,
+    join_windows,
+    key_bias,
+    mean_scale,
+    pad_tokens,
+    repeat_batch,
+)
+from bedside.spec import LevelSpec
+
+
+@dataclass(frozen=True)
+class WindowAttention:
+    """Each token attends to those of its window.
+
+    Attributes:
+        heads: How channels divide.
+        windows: Side of a window; several share the query heads among them.
+        exchange: Whether the windows' means attend to each other.
+
+    Source:
+        Liu et al., Swin Transformer, ICCV 2021.
+
+    Example:
+        >>> attention = WindowAttention(Heads(num_heads=2, head_dim=4), windows=(2, 4))
+        >>> attention(torch.rand(1, 5, 7, 16)).shape
+        torch.Size([1, 5, 7, 8])
+    """
+
+    heads: Heads
+    windows: tuple[int, ...]
+    exchange: bool = False
+
+    def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Turn (B, *S, C) into (B, *S, heads * d)."""
+        branches = self.heads.branch(tokens, len(self.windows))
+        read = [
+            self._attend(part, heads, window)
+            for (heads, part), window in zip(branches, self.windows, strict=True)
+        ]
+        return read[0] if len(read) == 1 else torch.cat(read, dim=-1)
+
+    def _attend(self, tokens: torch.Tensor, heads: Heads, side: int) -> torch.Tensor:
+        batch, *sizes, _ = tokens.shape
+        window = fit_window(sizes, side)
+        padded = pad_tokens(tokens, window)
+        cut = cut_windows(padded, window)
+        count, area = cut.shape[1:3]
+        bias = key_bias(sizes, window)
+        if bias is not None:
+            bias = repeat_batch(bias, batch, cut)
+        flat = cut.reshape(batch * count, area, -1)
+        local = heads.attend(flat, bias=bias).reshape(batch, count, area, -1)
+        if self.exchange:
+            means, scale = cut.mean(dim=2), mean_scale(sizes, window)
+            local = exchange(local, means if scale is None else means * scale.to(means), heads)
+        return crop_tokens(join_windows(local, padded.shape[1:-1], window), sizes)
+
+
+def create(level: LevelSpec) -> WindowAttention:
+    """Make it as a level's spec says."""
+    heads = Heads(level.num_heads, level.head_dim, level.kv_heads)
+    return WindowAttention(heads, windows=level.windows, exchange=level.exchange)

@@ -1,0 +1,134 @@
+"""A network as data: what each of its levels is made of, in two or three dimensions."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bedside.errors import SpecError
+
+CONV_BLOCKS = ("conv", "reparam")
+
+
+@dataclass(frozen=True)
+class LevelSpec:
+    """One level of the network. A setting that its block has no use for says nothing.
+
+    Attributes:
+        block: "conv" for inverted residuals, "reparam" for those with parallel branches
+            that fold into one convolution; else a Transformer block over one of the
+            mechanisms of attention: "window", "overlap" (windows that see a halo of
+            keys), "routed" (regions that choose the regions they attend to), "pooled"
+            (a grid of pooled keys), "linear" (linear attention), "dense" (all to all).
+        channels: Width of the level.
+        depth: Number of blocks.
+        num_heads: Query heads.
+        head_dim: Channels of a head.
+        window: Side of a window in tokens; several share the query heads evenly among
+            them, so that one block sees several scales.
+        exchange: Whether pooled tokens of windows or regions attend to each other.
+        mlp_ratio: Hidden width of a block's MLP (or inverted residual) over its width.
+        halo: Tokens that a window of "overlap" sees beyond itself, on each side.
+        region: Side of a region of "routed" in tokens.
+        top_k: Number of regions that a region of "routed" attends to.
+        grid: Pooled keys along each axis, at most, of "pooled".
+        kv_heads: Heads of keys and values; 1 serves all query heads.
+        shared: What the level's blocks have in common: the convolutions of their
+            attention, of their MLP, of both, or nothing. Norms are each block's own.
+    """
+
+    block: Literal["conv", "reparam", "window", "overlap", "routed", "pooled", "linear", "dense"]
+    channels: int
+    depth: int
+    num_heads: int = 4
+    head_dim: int = 16
+    window: int | tuple[int, ...] = 8
+    exchange: bool = True
+    mlp_ratio: int = 2
+    halo: int = 4
+    region: int = 8
+    top_k: int = 4
+    grid: int = 8
+    kv_heads: int = 1
+    shared: Literal["nothing", "attention", "mlp", "both"] = "nothing"
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no block can be built from.
+
+        Raises:
+            SpecError: If a size is below 1, heads cannot be shared out evenly, or a halo
+                reaches beyond the neighbouring window.
+        """
+        sizes = ("channels", "depth", "num_heads", "head_dim", "mlp_ratio")
+        for name in (*sizes, "region", "top_k", "grid", "kv_heads"):
+            if getattr(self, name) < 1:
+                raise SpecError(f"{name} is {getattr(self, name)}; expected at least 1.")
+        if not self.windows or min(self.windows) < 1:
+            raise SpecError(f"window is {self.window}; expected sizes of at least 1.")
+        if self.halo < 0:
+            raise SpecError(f"halo is {self.halo}; expected at least 0.")
+        if self.block == "overlap" and self.halo > min(self.windows):
+            raise SpecError(
+                f"halo is {self.halo}; it may be at most the smallest window, {min(self.windows)}."
+            )
+        if self.num_heads % self.kv_heads:
+            raise SpecError(
+                f"num_heads is {self.num_heads}; expected a multiple of kv_heads, {self.kv_heads}."
+            )
+        count = len(self.windows)
+        if self.num_heads % count or (self.kv_heads > 1 and self.kv_heads % count):
+            raise SpecError(
+                f"{count} windows cannot share {self.num_heads} heads and {self.kv_heads} "
+                "kv_heads evenly; choose multiples, or one of kv_heads."
+            )
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """The sizes of window, one or several."""
+        return (self.window,) if isinstance(self.window, int) else self.window
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A network; `bedside.models.create` builds it.
+
+    Attributes:
+        architecture: Name in the table of models.
+        in_channels: Channels of the input tensor.
+        num_classes: Channels of the logits, background included.
+        levels: From fine to coarse; the first works at the stem's stride, and each
+            further one at twice the stride.
+        stem_channels: Width of the stem's first convolution.
+        decoder_channels: Width of the fusion decoder, whatever the levels' widths.
+        logit_stride: Stride of the logits; at most the stem's.
+        axes: Spatial axes: 2 for (H, W), 3 for (D, H, W).
+        stem_stride: Stride of the first level; below 4 for small inputs.
+        deep_supervision: Whether coarser levels of the decoder have logits of their own
+            in training.
+        boundary: Whether a branch draws the outlines of structures in training.
+    """
+
+    architecture: str
+    in_channels: int
+    num_classes: int
+    levels: tuple[LevelSpec, ...]
+    stem_channels: int = 16
+    decoder_channels: int = 32
+    logit_stride: Literal[1, 2, 4] = 2
+    axes: Literal[2, 3] = 2
+    stem_stride: Literal[1, 2, 4] = 4
+    deep_supervision: bool = False
+    boundary: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no network can be built from.
+
+        Raises:
+            SpecError: If a width is below 1, or logits are coarser than the first level.
+        """
+        for name in ("in_channels", "num_classes", "stem_channels", "decoder_channels"):
+            if getattr(self, name) < 1:
+                raise SpecError(f"{name} is {getattr(self, name)}; expected at least 1.")
+        if self.logit_stride > self.stem_stride:
+            raise SpecError(
+                f"logit_stride is {self.logit_stride}; expected at most stem_stride, "
+                f"{self.stem_stride}."
+            )

@@ -1,0 +1,88 @@
+"""Networks by name: a name is a spec, from the smallest up to one that teaches the others."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bedside.errors import SpecError
+from bedside.spec.model import LevelSpec, ModelSpec
+
+# Tokens along a window's side: 64 a window in 2D, 216 in 3D.
+_WINDOW: dict[int, int] = {2: 8, 3: 6}
+
+
+@dataclass(frozen=True)
+class _Family:
+    """Widths of a size of network; levels without heads are convolutions."""
+
+    stem: int
+    decoder: int
+    channels: tuple[int, ...]
+    depths: tuple[int, ...]
+    heads: tuple[int, ...]
+    head_dim: int = 16
+
+
+# Sizes and axes -> widths. In 3D the strided 3x3x3 convolutions weigh more, so that the
+# coarse levels are narrower for the same number of weights.
+_FAMILIES = {
+    ("nano", 2): _Family(16, 24, (24, 44, 76), (1, 1, 2), (0, 2, 4)),
+    ("tiny", 2): _Family(16, 32, (32, 64, 112), (1, 1, 3), (0, 2, 4)),
+    ("small", 2): _Family(24, 48, (48, 80, 144, 208), (1, 1, 2, 3), (0, 0, 4, 8)),
+    ("base", 2): _Family(32, 64, (64, 128, 256, 384), (1, 2, 4, 4), (0, 0, 8, 8)),
+    ("teacher", 2): _Family(48, 128, (96, 192, 384, 640), (2, 3, 8, 5), (0, 0, 12, 16), 32),
+    ("nano", 3): _Family(8, 16, (16, 40, 64), (1, 1, 2), (0, 2, 2)),
+    ("tiny", 3): _Family(12, 24, (28, 56, 96), (1, 1, 3), (0, 2, 4)),
+    ("small", 3): _Family(16, 32, (32, 64, 128, 176), (1, 1, 2, 2), (0, 0, 4, 8)),
+    ("base", 3): _Family(24, 48, (48, 96, 208, 320), (1, 2, 4, 4), (0, 0, 8, 8)),
+    ("teacher", 3): _Family(32, 64, (64, 128, 288, 544), (2, 3, 8, 6), (0, 0, 8, 16), 32),
+}
+
+NAMES = tuple(dict.fromkeys(name for name, _ in _FAMILIES))
+"""From the smallest to the largest."""
+
+
+def named_spec(
+    name: str, *, axes: Literal[2, 3] = 2, in_channels: int = 1, num_classes: int = 2
+) -> ModelSpec:
+    """Give the network of a name.
+
+    Args:
+        name: One of `NAMES`.
+        axes: Spatial axes.
+        in_channels: Channels of the input.
+        num_classes: Channels of the logits, background included.
+
+    Raises:
+        SpecError: If there is no such name, or no such number of axes.
+
+    Example:
+        >>> [level.block for level in named_spec("tiny", axes=3).levels]
+        ['conv', 'window', 'window']
+    """
+    if (name, axes) not in _FAMILIES:
+        raise SpecError(
+            f'no model "{name}" with {axes} axes; choose one of {", ".join(NAMES)}, with 2 or 3.'
+        )
+    family = _FAMILIES[name, axes]
+    levels = tuple(
+        LevelSpec(
+            "window",
+            channels,
+            depth,
+            num_heads=heads,
+            head_dim=family.head_dim,
+            window=_WINDOW[axes],
+        )
+        if heads
+        else LevelSpec("conv", channels, depth)
+        for channels, depth, heads in zip(family.channels, family.depths, family.heads, strict=True)
+    )
+    return ModelSpec(
+        architecture="hybrid",
+        in_channels=in_channels,
+        num_classes=num_classes,
+        levels=levels,
+        stem_channels=family.stem,
+        decoder_channels=family.decoder,
+        axes=axes,
+    )
