@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bedside.bundle import read_bundle, write_bundle
@@ -158,8 +159,6 @@ def _mean_dice(evaluation: Evaluation) -> list[float]:
 
 
 def _blank_card(finished: FinishedRun, model: Any, shape: tuple[int, ...]) -> Card:
-    import torch
-
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         model(torch.zeros(shape))

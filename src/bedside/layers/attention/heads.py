@@ -1,5 +1,6 @@
 """Heads in their cheap form: query heads folded into rows, so that nothing is transposed."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -133,3 +134,23 @@ class Heads:
         if self.kv_heads == 1:
             share[1:] = [(keys,) * count, (values,) * count]
         return [(heads, torch.cat(parts, dim=-1)) for parts in zip(*share, strict=True)]
+
+    def read_in_branches(
+        self,
+        tokens: torch.Tensor,
+        windows: Sequence[int],
+        attend_in: Callable[[torch.Tensor, "Heads", int], torch.Tensor],
+    ) -> torch.Tensor:
+        """Let each branch of heads attend in windows of its own size, and join what they read.
+
+        Args:
+            tokens: (B, *S, C).
+            windows: Side of a window, a branch each.
+            attend_in: From tokens, heads and a side to (B, *S, heads * d).
+        """
+        branches = self.branch(tokens, len(windows))
+        read = [
+            attend_in(part, heads, side)
+            for (heads, part), side in zip(branches, windows, strict=True)
+        ]
+        return read[0] if len(read) == 1 else torch.cat(read, dim=-1)

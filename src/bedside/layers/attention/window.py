@@ -43,12 +43,7 @@ class WindowAttention:
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
         """Turn (B, *S, C) into (B, *S, heads * d)."""
-        branches = self.heads.branch(tokens, len(self.windows))
-        read = [
-            self._attend(part, heads, window)
-            for (heads, part), window in zip(branches, self.windows, strict=True)
-        ]
-        return read[0] if len(read) == 1 else torch.cat(read, dim=-1)
+        return self.heads.read_in_branches(tokens, self.windows, self._attend)
 
     def _attend(self, tokens: torch.Tensor, heads: Heads, side: int) -> torch.Tensor:
         batch, *sizes, _ = tokens.shape
