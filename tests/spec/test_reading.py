@@ -96,3 +96,24 @@ def test_a_recipe_may_name_its_model_and_say_what_differs(tmp_path):
 def test_a_faulty_named_model_is_refused(tmp_path, lines, message):
     with pytest.raises(SpecError, match=r"named\.toml: .*" + message):
         read_recipe(write_named(tmp_path, *lines))
+
+
+def test_a_recipe_says_only_what_differs_from_the_one_it_extends(tmp_path):
+    base = tmp_path / "base.toml"
+    base.write_text(Path(RECIPE).read_text())
+    path = tmp_path / "other.toml"
+    path.write_text(
+        'extends = "base.toml"\n[training]\nepochs = 3\n[deployment.model]\nname = "nano"\n'
+    )
+    recipe, origin = read_recipe(path), read_recipe(base)
+    assert recipe.training == dataclasses.replace(origin.training, epochs=3)
+    assert recipe.data == origin.data
+    assert recipe.deployment.model.levels != origin.deployment.model.levels
+    assert recipe.deployment.model.num_classes == 4
+
+
+def test_a_recipe_that_extends_itself_is_refused(tmp_path):
+    path = tmp_path / "circle.toml"
+    path.write_text('extends = "circle.toml"\n')
+    with pytest.raises(SpecError, match="extends itself"):
+        read_recipe(path)

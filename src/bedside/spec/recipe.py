@@ -150,16 +150,50 @@ class Recipe:
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
-    Its `[deployment.model]` may give a `name` and, beside `in_channels` and `num_classes`,
-    only what differs from the network of that name.
+    A recipe may say `extends = "other.toml"`, a file beside it, and then only what differs:
+    tables are merged key by key, anything else is replaced. Its `[deployment.model]` may
+    give a `name` and, beside `in_channels` and `num_classes`, only what differs from the
+    network of that name; a name replaces the network of a recipe that is extended.
 
     Raises:
-        SpecError: If it is missing, is not TOML, or says something that no setting means.
+        SpecError: If it is missing, is not TOML, extends itself, or says something that no
+            setting means.
     """
     try:
-        return from_mapping(Recipe, _resolve_name(read_toml(path)))
+        return from_mapping(Recipe, _resolve_name(_read_extended(Path(path), ())))
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from error
+
+
+def _read_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    """Read a recipe's table with all that it extends merged below it.
+
+    Raises:
+        SpecError: If a file is missing, is not TOML, or extends itself.
+    """
+    if path.resolve() in seen:
+        raise SpecError(f"{path} extends itself.")
+    own = read_toml(path)
+    other = own.pop("extends", None)
+    if other is None:
+        return own
+    if not isinstance(other, str):
+        raise SpecError(f"extends is {other!r}; expected the name of a file.")
+    return _merge(_read_extended(path.parent / other, (*seen, path.resolve())), own)
+
+
+def _merge(below: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Lay one table over another."""
+    merged = dict(below)
+    for key, value in own.items():
+        under = merged.get(key)
+        if isinstance(value, dict) and isinstance(under, dict):
+            if key == "model" and "name" in value:
+                under = {name: under[name] for name in ("in_channels", "num_classes")}
+            merged[key] = _merge(under, value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def _resolve_name(recipe: dict[str, Any]) -> dict[str, Any]:
