@@ -1,6 +1,9 @@
 """THE DATA WAY in one screen: a bundle and the frames of an image in, labels in their place out.
 
 open_session -> plan_preprocess -> for every frame: decode, apply, predict, restore, repair
+
+A network of three axes takes all frames at once, as the slices of a scan:
+open_session -> stack_volume -> prepare_volume -> predict_windows -> restore, repair
 """
 
 import time
@@ -13,9 +16,11 @@ from bedside.bundle import Bundle
 from bedside.errors import ModalityError
 from bedside.pipeline.postprocess import apply_postprocess
 from bedside.pipeline.preprocess import Plan, plan_preprocess
+from bedside.pipeline.volumes import prepare_volume
+from bedside.pipeline.windows import predict_windows
 from bedside.runtime import Session, open_session
 from bedside.spec import DeploymentSpec
-from bedside.volume import Box, Cine, LabelMap
+from bedside.volume import Box, Cine, LabelMap, stack_volume
 
 STAGES = ("decode", "preprocess", "network", "postprocess", "total")
 SAMPLE_FRAMES = 8
@@ -28,16 +33,18 @@ class Segmentation:
 
     Attributes:
         labels: Labels of every frame, on the source grid.
-        stage_ms: For each of `STAGES` the time every frame took, (frames,) in ms.
+        stage_ms: For each of `STAGES` the time every frame took, (frames,) in ms; of a scan
+            that was taken whole, (1,).
         region: Where the image proper was found on the frame.
-        spacing_mm: (row, column) distance in mm, or None if it cannot be trusted.
+        spacing_mm: (row, column) distance in mm, or (slice, row, column) of a scan that was
+            taken whole; None if it cannot be trusted.
         warnings: What was fixed, doubted or not found, in sentences for a person.
     """
 
     labels: LabelMap
     stage_ms: Mapping[str, np.ndarray] = field(repr=False)
     region: Box
-    spacing_mm: tuple[float, float] | None
+    spacing_mm: tuple[float, ...] | None
     warnings: tuple[str, ...]
 
 
@@ -77,12 +84,8 @@ class Segmenter:
         Raises:
             ModalityError: If the image is of another kind than the bundle's, and not `force`.
         """
-        spec, wanted = self.spec, self.spec.input.modality
-        if cine.modality is not None and cine.modality != wanted and not force:
-            raise ModalityError(
-                f'modality is {cine.modality}, bundle "{spec.name}" is for {wanted}. '
-                "Choose another bundle, or pass --force."
-            )
+        self._check_modality(cine, force=force)
+        spec = self.spec
         count = min(len(cine), SAMPLE_FRAMES)
         indices = np.linspace(0, len(cine) - 1, count).round().astype(int)
         sample = [cine.decode(int(index)) for index in indices]
@@ -131,6 +134,8 @@ class Segmenter:
             ModalityError: If the image is of another kind than the bundle's, and not `force`.
             FormatError: If a frame cannot be decoded.
         """
+        if self.spec.model.axes == 3:
+            return self._segment_volume(cine, on_frame=on_frame, force=force)
         plan = self.plan(cine, force=force)
         frames, _, height, width = cine.shape
         labels = np.zeros((frames, height, width), np.uint8)
@@ -151,6 +156,49 @@ class Segmenter:
             spacing_mm=cine.spacing_mm,
             warnings=(*cine.warnings, *plan.warnings, *self._missing(labels)),
         )
+
+    def _segment_volume(
+        self, cine: Cine, *, on_frame: Callable[[int], None] | None, force: bool
+    ) -> Segmentation:
+        """Segment all frames together, as the slices of a scan."""
+        self._check_modality(cine, force=force)
+        spec = self.spec
+        moments = [time.perf_counter()]
+        volume = stack_volume(cine)
+        moments.append(time.perf_counter())
+        prepared = prepare_volume(volume, spec)
+        moments.append(time.perf_counter())
+        logits = predict_windows(
+            self.session.predict,
+            prepared.tensor,
+            spec.input.size_px,
+            stride=spec.model.logit_stride,
+            overlap=spec.windows.overlap,
+            blend=spec.windows.blend,
+            on_window=lambda done, of: on_frame(len(cine) * done // of) if on_frame else None,
+        )
+        moments.append(time.perf_counter())
+        labels = prepared.placement.restore(logits, stride=spec.model.logit_stride)
+        values = [label.value for label in spec.labels]
+        labels = apply_postprocess(labels, spec.postprocess, label_values=values)
+        moments.append(time.perf_counter())
+        spans = 1e3 * np.diff(moments)
+        stage_ms = zip(STAGES, [*spans, spans.sum()], strict=True)
+        return Segmentation(
+            labels=LabelMap(labels, cine.spacing_mm),
+            stage_ms={stage: np.array([span]) for stage, span in stage_ms},
+            region=Box(0, 0, labels.shape[1], labels.shape[2]),
+            spacing_mm=volume.spacing_mm,
+            warnings=(*cine.warnings, *prepared.warnings, *self._missing(labels)),
+        )
+
+    def _check_modality(self, cine: Cine, *, force: bool) -> None:
+        wanted = self.spec.input.modality
+        if cine.modality is not None and cine.modality != wanted and not force:
+            raise ModalityError(
+                f'modality is {cine.modality}, bundle "{self.spec.name}" is for {wanted}. '
+                "Choose another bundle, or pass --force."
+            )
 
     def _missing(self, labels: np.ndarray) -> list[str]:
         """Name the structures that were found in no frame."""

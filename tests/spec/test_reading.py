@@ -39,7 +39,7 @@ def test_settings_survive_json():
         (("deployment", "model", "axes"), 4, "model.axes is 4; choose one of 2, 3"),
         (("deployment", "model", "stem_stride"), 1, "logit_stride is 2; expected at most"),
         (("deployment", "labels", 0, "value"), 2, "label values must be 1, 2, 3"),
-        (("deployment", "input", "size_px"), [256], "has 1 entries; expected 2"),
+        (("deployment", "input", "size_px"), [256], "size_px is (256,); model.axes is 2"),
         (("schema_version",), 7, "schema_version is 7"),
     ],
 )

@@ -177,11 +177,10 @@ def _check_hashes(files: Any, members: Mapping[str, bytes], where: str) -> None:
 def _check_fit(graph: bytes, spec: DeploymentSpec, where: str) -> None:
     """Make sure that the graph takes and gives what the spec says."""
     signature = check_graph(graph, where=where)
-    height, width = spec.input.size_px
-    stride = spec.model.logit_stride
+    size_px, stride = spec.input.size_px, spec.model.logit_stride
     expected = (
-        (spec.input.channels, height, width),
-        (spec.model.num_classes, height // stride, width // stride),
+        (spec.input.channels, *size_px),
+        (spec.model.num_classes, *(size // stride for size in size_px)),
     )
     for kind, values, shape in zip(
         ("takes", "gives"), (signature.inputs, signature.outputs), expected, strict=True

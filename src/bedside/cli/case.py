@@ -159,7 +159,7 @@ def _make_report(
         ),
     )
     return make_report(
-        LabelMap(found.labels.array, found.spacing_mm),
+        LabelMap(found.labels.array, source.cine.spacing_mm if found.spacing_mm else None),
         bundle.spec.labels,
         region=found.region,
         frame_time_ms=source.cine.frame_time_ms,

@@ -88,8 +88,7 @@ def _facts(bundle: "Bundle") -> "Table":
         "SHA-256": bundle.sha256,
         "Verified": "yes: every part has the hash that the bundle states",
         "Graphs": ", ".join(bundle.precisions),
-        "Input": f"{spec.input.modality}, {channels}, "
-        f"{spec.input.size_px[0]} x {spec.input.size_px[1]}",
+        "Input": f"{spec.input.modality}, {channels}, " + " x ".join(map(str, spec.input.size_px)),
         "View": spec.input.view or "any",
         "Labels": ", ".join(f"{label.value} {label.name}" for label in spec.labels),
         "Network": f"{card.parameters:,} parameters, {card.gmac:g} GMAC",

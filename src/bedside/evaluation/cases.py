@@ -67,14 +67,15 @@ class CaseResult:
         patient_id: Its patient.
         structures: Scores by label name, in the order of the labels.
         frames: Number of frames.
-        spacing_mm: (row, column) distance in mm that was used, or None.
+        spacing_mm: (row, column) distance in mm that was used, or (slice, row, column)
+            where a scan was measured as a whole; or None.
     """
 
     case_id: str
     patient_id: str
     structures: Mapping[str, Scores]
     frames: int
-    spacing_mm: tuple[float, float] | None
+    spacing_mm: tuple[float, ...] | None
 
     @property
     def mean_dice(self) -> float:
@@ -132,6 +133,9 @@ def evaluate_cases(
         noticed.update(segmentation.warnings)
         prediction = segmentation.labels.array
         spacing_mm = segmentation.spacing_mm
+        if spacing_mm is not None and len(spacing_mm) == 3:
+            # A scan is one thing to measure: its frames are slices, with a distance.
+            truth, prediction = truth[None], prediction[None]
         result = score_case(case, truth, prediction, spacing_mm=spacing_mm, labels=labels)
         results.append(result)
         if on_case is not None:
@@ -147,7 +151,7 @@ def score_case(
     truth: np.ndarray,
     prediction: np.ndarray,
     *,
-    spacing_mm: tuple[float, float] | None,
+    spacing_mm: tuple[float, ...] | None,
     labels: Sequence[Label],
 ) -> CaseResult:
     """Compare two label maps, structure by structure.
@@ -158,9 +162,10 @@ def score_case(
 
     Args:
         case: Names the result; its files are not opened.
-        truth: (frames, height, width) label values.
+        truth: (frames, height, width) label values, or (1, D, H, W) for one scan.
         prediction: The same, on the same grid.
-        spacing_mm: (row, column) distance in mm; None if unknown, for no distances.
+        spacing_mm: Distance in mm along the axes after the first; None if unknown, for no
+            distances.
         labels: The structures to score.
 
     Returns:
@@ -217,11 +222,12 @@ def _segment(segmenter: Segmenter, cine: "Cine", case: Case) -> "Segmentation":
 
 
 def _score(
-    truth: np.ndarray, prediction: np.ndarray, spacing_mm: tuple[float, float] | None
+    truth: np.ndarray, prediction: np.ndarray, spacing_mm: tuple[float, ...] | None
 ) -> Scores:
     """Score one structure over the frames of a case."""
     overlap = {"dice": dice(truth, prediction), "iou": iou(truth, prediction)}
-    in_truth, in_prediction = truth.any(axis=(1, 2)), prediction.any(axis=(1, 2))
+    within = tuple(range(1, truth.ndim))
+    in_truth, in_prediction = truth.any(axis=within), prediction.any(axis=within)
     one_sided = int(np.count_nonzero(in_truth != in_prediction))
     both = np.flatnonzero(in_truth & in_prediction)
     if spacing_mm is None or not len(both):

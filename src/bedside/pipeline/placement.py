@@ -28,7 +28,7 @@ class Placement:
     box: Box
     inner: Box
 
-    def project(self, labels: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
+    def project(self, labels: np.ndarray, size_px: tuple[int, ...]) -> np.ndarray:
         """Carry labels from the source grid to the tensor's, by nearest neighbour.
 
         Args:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import cv2
 import numpy as np
+from scipy import ndimage
 
 from bedside.spec import FillHoles, KeepLargest, PostprocessStep
 
@@ -14,19 +15,20 @@ def apply_postprocess(
     """Run every step.
 
     Args:
-        labels: (H, W) uint8, not changed.
+        labels: (H, W) uint8, or (D, H, W) of a scan; not changed.
         steps: What is to be done, in order.
         label_values: Values that an empty list of labels in a step stands for.
 
     Returns:
-        (H, W) uint8.
+        As `labels`.
     """
     labels = labels.copy()
+    appliers, cut_out = (APPLIERS, _cut_out) if labels.ndim == 2 else (APPLIERS_3D, _cut_out_3d)
     for step in steps:
         for value in step.labels or label_values:
-            window, part = _cut_out(labels, value)
+            window, part = cut_out(labels, value)
             if part.size:
-                APPLIERS[type(step)](window, part, value)
+                appliers[type(step)](window, part, value)
     return labels
 
 
@@ -53,7 +55,31 @@ def _fill_holes(labels: np.ndarray, part: np.ndarray, value: int) -> None:
         labels[holes > 0] = value
 
 
+def _cut_out_3d(labels: np.ndarray, value: int) -> tuple[np.ndarray, np.ndarray]:
+    """View the smallest box that holds a label, and mask the label in it."""
+    part = labels == value
+    boxes = ndimage.find_objects(part.astype(np.uint8))
+    inside = boxes[0] if boxes else (slice(0),) * 3
+    return labels[inside], part[inside]
+
+
+def _keep_largest_3d(labels: np.ndarray, part: np.ndarray, value: int) -> None:
+    parts, count = ndimage.label(part, structure=np.ones((3, 3, 3), bool))
+    if count > 1:
+        largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
+        labels[(parts > 0) & (parts != largest)] = 0
+
+
+def _fill_holes_3d(labels: np.ndarray, part: np.ndarray, value: int) -> None:
+    labels[ndimage.binary_fill_holes(part) & (labels == 0)] = value
+
+
 APPLIERS: Mapping[type, Callable[[np.ndarray, np.ndarray, int], None]] = {
     KeepLargest: _keep_largest,
     FillHoles: _fill_holes,
+}
+
+APPLIERS_3D: Mapping[type, Callable[[np.ndarray, np.ndarray, int], None]] = {
+    KeepLargest: _keep_largest_3d,
+    FillHoles: _fill_holes_3d,
 }

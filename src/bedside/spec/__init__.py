@@ -7,6 +7,7 @@ from bedside.spec.deployment import (
     DeploymentSpec,
     InputSpec,
     Label,
+    WindowSpec,
 )
 from bedside.spec.model import LevelSpec, ModelSpec
 from bedside.spec.named import named_spec
@@ -25,9 +26,12 @@ from bedside.spec.steps import (
     Fit,
     Grey,
     KeepLargest,
+    Orient,
     PostprocessStep,
     PreprocessStep,
+    Resample,
     ScalePercentile,
+    WindowLevel,
 )
 
 __all__ = [
@@ -49,13 +53,17 @@ __all__ = [
     "Label",
     "LevelSpec",
     "ModelSpec",
+    "Orient",
     "PostprocessStep",
     "PrecisionResult",
     "PreprocessStep",
     "Recipe",
+    "Resample",
     "ScalePercentile",
     "StructureResult",
     "TrainingSpec",
+    "WindowLevel",
+    "WindowSpec",
     "from_mapping",
     "named_spec",
     "read_recipe",

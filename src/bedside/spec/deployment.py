@@ -1,6 +1,7 @@
 """All that a deployment needs to know, in frozen dataclasses; travels inside the bundle."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from bedside.errors import SpecError
 from bedside.spec.model import ModelSpec
@@ -50,14 +51,29 @@ class InputSpec:
     Attributes:
         modality: DICOM's word, such as "US".
         channels: Number of channels after preprocessing.
-        size_px: (height, width) of the network's input.
+        size_px: (height, width) of the network's input, or (depth, height, width) of the
+            window that it moves over a scan.
         view: What the image must show, in words.
     """
 
     modality: str
     channels: int
-    size_px: tuple[int, int]
+    size_px: tuple[int, ...]
     view: str = ""
+
+
+@dataclass(frozen=True)
+class WindowSpec:
+    """How a network of fixed size covers a scan that is larger.
+
+    Attributes:
+        overlap: Part of a window that neighbours share at least, in [0, 1).
+        blend: How logits of several windows are weighted: "gaussian" trusts the middle of
+            a window more than its border, "constant" does not.
+    """
+
+    overlap: float = 0.5
+    blend: Literal["gaussian", "constant"] = "gaussian"
 
 
 @dataclass(frozen=True)
@@ -73,6 +89,7 @@ class DeploymentSpec:
         preprocess: Steps from decoded frame to tensor, in order.
         model: The network.
         postprocess: Steps from label map to label map on the source grid, in order.
+        windows: How the network moves over scans; without meaning in 2D.
     """
 
     name: str
@@ -83,13 +100,15 @@ class DeploymentSpec:
     preprocess: tuple[PreprocessStep, ...]
     model: ModelSpec
     postprocess: tuple[PostprocessStep, ...] = ()
+    windows: WindowSpec = field(default_factory=WindowSpec)
 
     def __post_init__(self) -> None:
         """Refuse parts that do not fit together.
 
         Raises:
-            SpecError: If label values are not 1, 2, ..., names repeat, or the network's
-                channels are not those of input and labels.
+            SpecError: If label values are not 1, 2, ..., names repeat, the network's
+                channels are not those of input and labels, or input, network and steps
+                have different numbers of axes.
         """
         values = [label.value for label in self.labels]
         if values != list(range(1, len(values) + 1)):
@@ -106,3 +125,17 @@ class DeploymentSpec:
                 f"model.in_channels is {self.model.in_channels}, "
                 f"input.channels is {self.input.channels}; they must be equal."
             )
+        self._check_axes()
+
+    def _check_axes(self) -> None:
+        axes, size_px = self.model.axes, self.input.size_px
+        if len(size_px) != axes:
+            raise SpecError(f"input.size_px is {size_px}; model.axes is {axes}.")
+        stride = self.model.logit_stride
+        if any(size < stride or size % stride for size in size_px):
+            raise SpecError(
+                f"input.size_px is {size_px}; expected multiples of logit_stride, {stride}."
+            )
+        for step in (*self.preprocess, *self.postprocess):
+            if axes not in step.AXES:
+                raise SpecError(f'step "{step.step}" is not for a network of {axes} axes.')

@@ -1,7 +1,7 @@
 """The steps of the pipeline as data: what is done, in which order, with which numbers."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from bedside.errors import SpecError
 
@@ -15,6 +15,7 @@ class Grey:
             a colour photograph, in [0, 1].
     """
 
+    AXES: ClassVar[tuple[int, ...]] = (2,)
     step: Literal["grey"] = "grey"
     max_colour: float = 0.35
 
@@ -28,6 +29,7 @@ class CropFan:
         margin: Border kept around the sector, as a fraction of its larger side.
     """
 
+    AXES: ClassVar[tuple[int, ...]] = (2,)
     step: Literal["crop_fan"] = "crop_fan"
     floor: float = 4.0
     margin: float = 0.0
@@ -42,6 +44,7 @@ class Fit:
             image, so that shapes stay comparable while wide images fill a square input.
     """
 
+    AXES: ClassVar[tuple[int, ...]] = (2,)
     step: Literal["fit"] = "fit"
     stretch: float = 1.0
 
@@ -50,14 +53,17 @@ class Fit:
 class ScalePercentile:
     """Map intensities linearly so that the given percentiles become 0 and 1, and clip.
 
-    Only pixels above zero count, so that the black around the image has no say.
+    Only pixels above zero count, so that the black around the image has no say. In a scan
+    each channel is mapped by itself.
 
     Attributes:
         low: Percentile that becomes 0, in [0, 100).
         high: Percentile that becomes 1, in (low, 100].
-        max_gain: Largest factor that intensities in [0, 1] are multiplied with.
+        max_gain: Largest factor that intensities in [0, 1] are multiplied with; without
+            meaning for scans, whose values have no range of their own.
     """
 
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
     step: Literal["scale_percentile"] = "scale_percentile"
     low: float = 0.0
     high: float = 99.5
@@ -73,17 +79,72 @@ class ScalePercentile:
             raise SpecError(f"low {self.low} and high {self.high}: need 0 <= low < high <= 100.")
 
 
-PreprocessStep = Grey | CropFan | Fit | ScalePercentile
+@dataclass(frozen=True, kw_only=True)
+class Orient:
+    """Turn a scan's axes so that they run to the head, to the back and to the left."""
+
+    AXES: ClassVar[tuple[int, ...]] = (3,)
+    step: Literal["orient"] = "orient"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resample:
+    """Resample a scan to one distance between voxels.
+
+    Attributes:
+        spacing_mm: Along (D, H, W) as the steps before leave them.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (3,)
+    step: Literal["resample"] = "resample"
+    spacing_mm: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        """Refuse distances that are none.
+
+        Raises:
+            SpecError: Unless all are above 0.
+        """
+        if min(self.spacing_mm) <= 0:
+            raise SpecError(f"spacing_mm is {self.spacing_mm}; expected mm above 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowLevel:
+    """Map a window of intensities to [0, 1] and clip, as a display does.
+
+    Attributes:
+        level: Its middle, in HU for CT.
+        width: Its width, above 0.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (3,)
+    step: Literal["window_level"] = "window_level"
+    level: float
+    width: float
+
+    def __post_init__(self) -> None:
+        """Refuse a window without width.
+
+        Raises:
+            SpecError: Unless it is above 0.
+        """
+        if self.width <= 0:
+            raise SpecError(f"width is {self.width}; expected above 0.")
+
+
+PreprocessStep = Grey | CropFan | Fit | ScalePercentile | Orient | Resample | WindowLevel
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeepLargest:
-    """Keep the largest connected component (8-connected) of each label named.
+    """Keep the largest connected component of each label named; corners connect.
 
     Attributes:
         labels: Label values; every label if empty.
     """
 
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
     step: Literal["keep_largest"] = "keep_largest"
     labels: tuple[int, ...] = ()
 
@@ -96,6 +157,7 @@ class FillHoles:
         labels: Label values; every label if empty.
     """
 
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
     step: Literal["fill_holes"] = "fill_holes"
     labels: tuple[int, ...] = ()
 

@@ -8,23 +8,28 @@ import numpy as np
 from bedside.io.datasets import Case
 from bedside.io.datasets.case import read_case
 from bedside.pipeline.preprocess import plan_preprocess
+from bedside.pipeline.volumes import prepare_volume
 from bedside.spec import DeploymentSpec
 from bedside.training.augment import Example
+from bedside.volume import stack_volume
 
 
 def load_case(case: Case, spec: DeploymentSpec) -> list[Example]:
-    """Read one case: an example a frame.
+    """Read one case: an example a frame, or one of a whole scan for a network of three axes.
 
     Raises:
         DataError: If the truth does not fit the image or the labels.
         InputError: If the image cannot be read.
     """
     source, truth = read_case(case, tuple(label.value for label in spec.labels))
+    if spec.model.axes == 3:
+        prepared = prepare_volume(stack_volume(source.cine), spec)
+        return [Example(prepared.tensor, prepared.placement.project(truth))]
     examples = []
     for frame, labels in zip(source.cine, truth, strict=True):
         plan = plan_preprocess(spec.preprocess, [frame], input_spec=spec.input)
         image = plan.apply(frame)[0, 0].astype(np.float32)
-        examples.append(Example(image, plan.placement.project(labels, spec.input.size_px)))
+        examples.append(Example(image, plan.placement.project(labels, image.shape)))
     return examples
 
 

@@ -2,5 +2,15 @@
 
 from bedside.volume.cine import Box, Cine, LabelMap
 from bedside.volume.geometry import Geometry
+from bedside.volume.volume import Orientation, Volume, find_orientation, stack_volume
 
-__all__ = ["Box", "Cine", "Geometry", "LabelMap"]
+__all__ = [
+    "Box",
+    "Cine",
+    "Geometry",
+    "LabelMap",
+    "Orientation",
+    "Volume",
+    "find_orientation",
+    "stack_volume",
+]

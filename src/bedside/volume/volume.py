@@ -1,0 +1,107 @@
+"""A scan in three dimensions, and how its axes lie to those of the patient."""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from bedside.volume.cine import Cine
+from bedside.volume.geometry import Geometry
+
+# Rows of an LPS affine that the axes (D, H, W) of an oriented scan run along: slices to the
+# head, rows to the back, columns to the left, as in an axial DICOM series.
+_PATIENT_AXES = (2, 1, 0)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A scan as one array.
+
+    Attributes:
+        array: (C, D, H, W), as stored.
+        geometry: Where its voxels lie in the patient; None where the file does not say.
+        spacing_mm: Distance between neighbours along (D, H, W); None if unknown or not to
+            be trusted.
+    """
+
+    array: np.ndarray
+    geometry: Geometry | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """The axes of an array, reordered and reversed so that they run as the patient's do.
+
+    Attributes:
+        order: For each axis of the oriented array, the axis of the stored one.
+        reversed: For each axis of the oriented array, whether it runs the other way.
+    """
+
+    order: tuple[int, int, int] = (0, 1, 2)
+    reversed: tuple[bool, bool, bool] = (False, False, False)
+
+    def apply(self, array: np.ndarray) -> np.ndarray:
+        """Orient (..., D, H, W); a view.
+
+        Example:
+            >>> Orientation((0, 2, 1), (False, True, False)).apply(np.ones((5, 2, 3, 4))).shape
+            (5, 2, 4, 3)
+        """
+        first = array.ndim - 3
+        axes = [*range(first), *(first + axis for axis in self.order)]
+        return self._turn(array.transpose(axes))
+
+    def undo(self, array: np.ndarray) -> np.ndarray:
+        """Bring (..., D, H, W) back to the stored order of axes; a view.
+
+        Example:
+            >>> orientation = Orientation((2, 0, 1), (True, False, True))
+            >>> x = np.arange(24).reshape(2, 3, 4)
+            >>> bool((orientation.undo(orientation.apply(x)) == x).all())
+            True
+        """
+        first = array.ndim - 3
+        back = np.argsort(self.order)
+        axes = [*range(first), *(first + int(axis) for axis in back)]
+        return self._turn(array).transpose(axes)
+
+    def reorder(self, values: tuple[float, float, float]) -> tuple[float, float, float]:
+        """Give one value an axis in the order of the oriented array."""
+        first, second, third = (values[axis] for axis in self.order)
+        return first, second, third
+
+    def _turn(self, array: np.ndarray) -> np.ndarray:
+        axes = tuple(a for a, turned in enumerate(self.reversed, array.ndim - 3) if turned)
+        return np.flip(array, axes)
+
+
+def find_orientation(geometry: Geometry) -> Orientation:
+    """Find the axes that run most nearly to the head, to the back and to the left.
+
+    Args:
+        geometry: Of an array (D, H, W).
+
+    Example:
+        >>> axial = np.diag([1.0, 1.0, -2.0, 1.0])[:, [2, 1, 0, 3]]
+        >>> find_orientation(Geometry((4, 5, 6), axial))
+        Orientation(order=(0, 1, 2), reversed=(True, False, False))
+    """
+    directions = geometry.affine[:3, :3] / np.linalg.norm(geometry.affine[:3, :3], axis=0)
+    cosines = directions[list(_PATIENT_AXES)]
+    best = max(
+        itertools.permutations(range(3)),
+        key=lambda order: sum(abs(cosines[row, axis]) for row, axis in enumerate(order)),
+    )
+    first, second, third = best
+    turned = [bool(cosines[row, axis] < 0) for row, axis in enumerate(best)]
+    return Orientation((first, second, third), (turned[0], turned[1], turned[2]))
+
+
+def stack_volume(cine: Cine) -> Volume:
+    """Decode all frames of a cine as the slices of a volume."""
+    array = np.stack(list(cine), axis=1)
+    spacing = None
+    if cine.spacing_mm is not None and cine.slice_spacing_mm is not None:
+        spacing = (cine.slice_spacing_mm, *cine.spacing_mm)
+    return Volume(array, cine.geometry, spacing)

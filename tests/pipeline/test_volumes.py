@@ -1,0 +1,194 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from bedside.errors import FormatError, GeometryError, SpecError
+from bedside.pipeline.volumes import prepare_volume
+from bedside.segment import Segmenter
+from bedside.spec import (
+    Code,
+    DeploymentSpec,
+    FillHoles,
+    Fit,
+    InputSpec,
+    KeepLargest,
+    Label,
+    Orient,
+    Resample,
+    ScalePercentile,
+    WindowLevel,
+    named_spec,
+)
+from bedside.volume import Volume, find_orientation, stack_volume
+from volume_makers import (
+    ORIENTATIONS,
+    centroid_mm,
+    draw_phantom,
+    make_geometry,
+    make_scan,
+)
+
+CODE = Code("1", "99TEST", "thing")
+SPACING = (3.0, 0.8, 1.2)
+
+
+def make_spec(*preprocess, size=(8, 16, 16), stride=1, postprocess=()):
+    model = dataclasses.replace(named_spec("nano", axes=3), logit_stride=stride, stem_stride=2)
+    return DeploymentSpec(
+        name="phantom",
+        version="1",
+        task="finds what is bright",
+        input=InputSpec("CT", 1, size),
+        labels=(Label(1, "ball", (255, 0, 0), CODE, CODE),),
+        preprocess=preprocess,
+        model=model,
+        postprocess=postprocess,
+    )
+
+
+class Threshold:
+    """A network that calls bright what is above one half; logits at some stride."""
+
+    backend, precision, threads = "test", "f32", 1
+
+    def __init__(self, stride=1):
+        self.stride = stride
+        self.seen = []
+
+    def predict(self, tensor):
+        self.seen.append(tensor)
+        picked = tensor[(slice(None), slice(None), *[slice(None, None, self.stride)] * 3)]
+        if self.stride > 1:
+            batch, channels, *sizes = tensor.shape
+            cut = [n for size in sizes for n in (size // self.stride, self.stride)]
+            picked = tensor.reshape(batch, channels, *cut).mean(axis=(3, 5, 7))
+        return np.concatenate([np.full_like(picked, 0.5), picked], axis=1)
+
+
+@pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)
+def test_a_phantom_is_found_where_it_is_however_the_axes_run(order, signs):
+    shape = (14, 40, 28)
+    geometry = make_geometry(shape, SPACING, order, signs, tilt=0.2)
+    middle = (geometry.affine @ [*(np.array(shape) / 2), 1])[:3]
+    truth = draw_phantom(geometry, middle + [4, -3, 2], 9.0)
+    scan = make_scan(truth.astype(np.uint8) * 200, geometry)
+    spec = make_spec(Orient(), Resample(spacing_mm=(1.5, 1.5, 1.5)), ScalePercentile(), stride=2)
+    found = Segmenter(spec, Threshold(2)).segment_cine(scan).labels.array
+    assert found.shape == shape
+    apart = centroid_mm(found == 1, geometry) - centroid_mm(truth, geometry)
+    assert np.abs(apart).max() < 0.5 * min(SPACING)
+
+
+@pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)
+def test_the_network_always_sees_the_patient_from_the_same_side(order, signs):
+    geometry = make_geometry((6, 7, 8), (1, 1, 1), order, signs)
+    oriented = find_orientation(geometry).apply(
+        np.moveaxis(
+            (geometry.affine[:3, :3] @ np.indices(geometry.shape).reshape(3, -1)).reshape(
+                3, *geometry.shape
+            ),
+            0,
+            -1,
+        ).transpose(3, 0, 1, 2)
+    )
+    left, back, head = oriented
+    assert (np.diff(head, axis=0) > 0).all()
+    assert (np.diff(back, axis=1) > 0).all()
+    assert (np.diff(left, axis=2) > 0).all()
+
+
+def test_a_scan_larger_than_the_window_is_covered_by_several():
+    rng = np.random.default_rng(0)
+    array = rng.integers(0, 255, (11, 23, 37)).astype(np.uint8)
+    network = Threshold()
+    spec = make_spec(WindowLevel(level=127.5, width=255))
+    found = Segmenter(spec, network).segment_cine(make_scan(array)).labels.array
+    assert len(network.seen) > 1
+    assert {tensor.shape for tensor in network.seen} == {(1, 1, 8, 16, 16)}
+    np.testing.assert_array_equal(found, array / 255 > 0.5)
+
+
+def test_a_scan_smaller_than_the_window_is_padded_and_comes_back():
+    array = np.zeros((5, 9, 11), np.int16)
+    array[1:3, 4:8, 2:5] = 300
+    found = Segmenter(make_spec(ScalePercentile()), Threshold()).segment_cine(make_scan(array))
+    np.testing.assert_array_equal(found.labels.array, array > 0)
+    assert found.stage_ms["total"].shape == (1,)
+
+
+@pytest.mark.parametrize("shape", [(5, 9, 11), (12, 30, 30), (9, 17, 16)])
+def test_labels_go_in_and_logits_come_back_to_the_same_place(shape):
+    rng = np.random.default_rng(1)
+    labels = (rng.random(shape) > 0.5).astype(np.uint8)
+    prepared = prepare_volume(Volume(labels[None].astype(np.float32)), make_spec())
+    placed = prepared.placement.project(labels)
+    assert placed.shape == prepared.tensor.shape[1:]
+    np.testing.assert_array_equal(placed, prepared.tensor[0])
+    logits = np.stack([np.full(placed.shape, 0.5, np.float32), placed.astype(np.float32)])
+    np.testing.assert_array_equal(prepared.placement.restore(logits, stride=1), labels)
+
+
+def test_window_level_maps_its_window_to_zero_and_one():
+    array = np.float32([[[-1000, -160, 40, 240, 3000]]])
+    spec = make_spec(WindowLevel(level=40, width=400), size=(2, 2, 2))
+    tensor = prepare_volume(Volume(array[None]), spec).tensor
+    np.testing.assert_allclose(tensor[0, 0, 0], [0, 0, 0.5, 1, 1])
+
+
+def test_the_input_is_not_changed():
+    array = np.random.default_rng(0).random((1, 4, 5, 6))
+    before = array.copy()
+    prepare_volume(Volume(array, spacing_mm=SPACING), make_spec(ScalePercentile()))
+    np.testing.assert_array_equal(array, before)
+
+
+def test_resampling_without_a_known_spacing_is_refused():
+    scan = make_scan(np.zeros((3, 4, 5), np.uint8))
+    spec = make_spec(Resample(spacing_mm=(1, 1, 1)))
+    with pytest.raises(GeometryError, match="not known"):
+        prepare_volume(stack_volume(scan), spec)
+
+
+def test_a_scan_that_does_not_say_how_it_lies_is_warned_of():
+    prepared = prepare_volume(Volume(np.ones((1, 2, 2, 2))), make_spec(Orient()))
+    assert "left and right may be exchanged" in prepared.warnings[0]
+
+
+def test_a_wrong_number_of_channels_is_refused():
+    with pytest.raises(FormatError, match="2 channels"):
+        prepare_volume(Volume(np.ones((2, 2, 2, 2))), make_spec())
+
+
+@pytest.mark.parametrize(("share", "refused"), [(0.0005, False), (0.01, True)])
+def test_a_few_broken_voxels_are_mended_and_many_refused(share, refused):
+    array = np.ones((1, 10, 20, 20))
+    array.ravel()[: round(share * array.size)] = np.nan
+    if refused:
+        with pytest.raises(FormatError, match="NaN"):
+            prepare_volume(Volume(array), make_spec())
+    else:
+        assert np.isfinite(prepare_volume(Volume(array), make_spec()).tensor).all()
+
+
+def test_repairs_work_in_three_axes():
+    array = np.zeros((8, 16, 16), np.uint8)
+    array[1:7, 2:9, 2:9] = 255
+    array[3, 5, 5] = 0
+    array[6, 14, 14] = 255
+    spec = make_spec(ScalePercentile(), postprocess=(KeepLargest(), FillHoles()))
+    found = Segmenter(spec, Threshold()).segment_cine(make_scan(array)).labels.array
+    assert found[3, 5, 5] == 1
+    assert found[6, 14, 14] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"preprocess": (Fit(),)}, 'step "fit" is not for a network of 3 axes'),
+        ({"input": InputSpec("CT", 1, (8, 8))}, "model.axes is 3"),
+    ],
+)
+def test_a_deployment_of_mixed_axes_is_refused(change, message):
+    with pytest.raises(SpecError, match=message):
+        dataclasses.replace(make_spec(), **change)
