@@ -22,7 +22,7 @@ from bedside.io.report_json import (
     write_report_json,
 )
 from bedside.spec import DISCLAIMER
-from bedside.volume import Box, LabelMap
+from bedside.volume import Box, Cine, LabelMap
 
 REGION = Box(0, 0, 10, 10)
 STAGES = ("decode", "preprocess", "network", "postprocess", "total")
@@ -50,14 +50,15 @@ def make_areas(*areas):
     return array
 
 
-def sample_report(*areas, spacing_mm=None, frame_time_ms=40.0, warnings=(), **facts):
+def sample_report(*areas, spacing_mm=None, frame_time_ms=40.0, warnings=(), place=None, **facts):
+    place = place or {}
     times = np.arange(1.0, len(areas) + 1)
     stages = {stage: times if stage == "total" else times / 10 for stage in STAGES}
     return make_report(
         LabelMap(make_areas(*areas), spacing_mm),
         makers.LABELS,
         region=REGION,
-        frame_time_ms=frame_time_ms,
+        cine=Cine((len(areas), 1, 12, 12), decode=None, frame_time_ms=frame_time_ms, **place),
         stage_ms=stages,
         warnings=warnings,
         facts=make_facts(**facts),
@@ -90,6 +91,23 @@ def test_without_a_scale_there_are_no_square_centimetres():
 def test_one_frame_has_no_change():
     areas = measure_areas(LabelMap(make_areas(5)), makers.LABELS, region=REGION)
     assert areas[0].fractional_area_change is None
+
+
+def test_slices_of_a_scan_have_a_volume_and_no_change_over_time():
+    place = {"slice_spacing_mm": 5.0}
+    report = sample_report(50, 20, 40, spacing_mm=(0.5, 2.0), place=place)
+    # 110 voxels of 0.5 x 2 x 5 mm = 5 mm3 each.
+    assert report.structures[0].volume_ml == 0.55
+    assert report.structures[0].fractional_area_change is None
+    assert report.slices
+    _, text = read_page(report)
+    assert "Volumes" in text
+    assert "0.55" in text
+
+
+def test_a_volume_without_a_scale_is_not_guessed():
+    report = sample_report(50, 20, place={"slice_spacing_mm": 5.0})
+    assert report.structures[0].volume_ml is None
 
 
 def test_areas_agree_with_counting_on_random_labels():

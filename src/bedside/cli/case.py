@@ -162,7 +162,7 @@ def _make_report(
         LabelMap(found.labels.array, source.cine.spacing_mm if found.spacing_mm else None),
         bundle.spec.labels,
         region=found.region,
-        frame_time_ms=source.cine.frame_time_ms,
+        cine=source.cine,
         stage_ms=found.stage_ms,
         warnings=(*_UNTRAINED, *found.warnings) if bundle.card.untrained else found.warnings,
         facts=facts,

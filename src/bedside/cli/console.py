@@ -46,13 +46,13 @@ def frame_progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
 
 def summary(report: "Report") -> list[str]:
     """Sum a report up in a few lines for the terminal."""
-    frames = "1 frame" if report.frames == 1 else f"{report.frames} frames"
-    total = report.latency_ms["total"]
+    unit = "slice" if report.slices else "frame"
+    frames = f"{report.frames} {unit}{'s' if report.frames > 1 else ''}"
     width = max((len(structure.name) for structure in report.structures), default=0)
     return [
         f"{report.source}: {frames}, {report.bundle.name} {report.bundle.version}",
         *(f"  {areas.name:<{width}}  {_range(areas)}" for areas in report.structures),
-        f"  {report.fps:.0f} frames a second, a frame in {total.p50:.1f} ms (p95 {total.p95:.1f}); "
+        f"  {report.fps:.0f} {unit}s a second, {_pace(report)}; "
         f"{report.backend}, {report.precision}, {report.threads} threads",
         *(f"  Warning: {warning}" for warning in report.warnings),
     ]
@@ -75,8 +75,18 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def _pace(report: "Report") -> str:
+    """Tell how long a frame took, or a scan that was taken whole."""
+    total = report.latency_ms["total"]
+    if report.slices and total.p50 == total.p99:
+        return f"the scan in {total.p50:.0f} ms"
+    return f"a {'slice' if report.slices else 'frame'} in {total.p50:.1f} ms (p95 {total.p95:.1f})"
+
+
 def _range(areas: "StructureAreas") -> str:
-    """Tell a structure's smallest and largest area."""
+    """Tell a structure's volume, or its smallest and largest area."""
+    if areas.volume_ml is not None:
+        return f"{areas.volume_ml:,.2f} ml"
     values: Sequence[float] = areas.area_cm2 or areas.area_px
     unit, digits = ("cm2", 2) if areas.area_cm2 else ("px", 0)
     low, high = (f"{value:,.{digits}f}" for value in (min(values), max(values)))

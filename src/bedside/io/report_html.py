@@ -82,7 +82,8 @@ def to_html(report: Report, *, picture: bytes) -> str:
 
 def _header(report: Report) -> str:
     """Say what was segmented with what."""
-    frames = "1 frame" if report.frames == 1 else f"{report.frames} frames"
+    unit = "slice" if report.slices else "frame"
+    frames = f"{report.frames} {unit}{'s' if report.frames > 1 else ''}"
     if report.frame_time_ms is not None and report.frames > 1:
         frames += f", {report.frame_time_ms:.1f} ms apart"
     scale = "scale unknown: areas in pixels"
@@ -116,14 +117,20 @@ def _curves(report: Report) -> str:
         for structure in report.structures
     }
     drawn = draw_curves(
-        positions, curves, x_title="time in ms" if time else "frame", y_title=f"area in {unit}"
+        positions,
+        curves,
+        x_title="slice" if report.slices else "time in ms" if time else "frame",
+        y_title=f"area in {unit}",
     )
-    return f"<section><h2>Area over time</h2>{drawn}</section>"
+    heading = "Area by slice" if report.slices else "Area over time"
+    return f"<section><h2>{heading}</h2>{drawn}</section>"
 
 
 def _areas(report: Report) -> str:
     """Tell each structure's largest and smallest area, or the only one."""
     unit = _unit(report.structures)
+    if report.slices:
+        return _volumes(report)
     if report.frames == 1:
         head = ["Structure", f"Area, {unit}", "Part of the image"]
     else:
@@ -133,10 +140,30 @@ def _areas(report: Report) -> str:
     return f"<section><h2>Areas</h2>{_table(head, rows)}</section>"
 
 
+def _volumes(report: Report) -> str:
+    """Tell the volume of each structure, in voxels too."""
+    rows = [
+        [
+            _named(structure),
+            "unknown" if structure.volume_ml is None else f"{structure.volume_ml:.2f}",
+            f"{sum(structure.area_px):,}",
+            str(sum(area > 0 for area in structure.area_px)),
+        ]
+        for structure in report.structures
+    ]
+    table = _table(["Structure", "Volume, ml", "Voxels", "Slices"], rows)
+    return f"<section><h2>Volumes</h2>{table}</section>"
+
+
+def _named(structure: StructureAreas) -> str:
+    """Write a structure's name behind a patch of its colour."""
+    color = "rgb({},{},{})".format(*structure.color)
+    return f'<span class="patch" style="background:{color}"></span>{escape(structure.name)}'
+
+
 def _area_row(structure: StructureAreas) -> list[str]:
     """Make one row of the table of areas, as HTML."""
-    color = "rgb({},{},{})".format(*structure.color)
-    name = f'<span class="patch" style="background:{color}"></span>{escape(structure.name)}'
+    name = _named(structure)
     areas: Sequence[float] = structure.area_cm2 or structure.area_px
     change = structure.fractional_area_change
     if change is None:

@@ -11,7 +11,7 @@ import numpy as np
 from bedside import __version__
 from bedside.atomic import write_text
 from bedside.spec import DISCLAIMER, Label, to_mapping
-from bedside.volume import Box, LabelMap
+from bedside.volume import Box, Cine, LabelMap
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,9 @@ class StructureAreas:
         area_px: Source pixels, per frame.
         area_cm2: Square centimetres, per frame; None where the scale is not to be trusted.
         area_fraction: Part of the region's pixels, per frame.
-        fractional_area_change: None for a single frame.
+        fractional_area_change: None for a single frame, and for the slices of a scan.
+        volume_ml: Of the slices of a scan together; None for frames over time, and where
+            the scale is not to be trusted.
     """
 
     name: str
@@ -52,6 +54,7 @@ class StructureAreas:
     area_cm2: tuple[float, ...] | None
     area_fraction: tuple[float, ...]
     fractional_area_change: AreaChange | None
+    volume_ml: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ class Report:
     Attributes:
         source: Name of the file that was segmented.
         frames: Number of frames.
+        slices: Whether the frames are the slices of a scan.
         frame_time_ms: Time from frame to frame; None if unknown.
         spacing_mm: (row, column); None if not to be trusted.
         region: Where the image proper was found on the frame.
@@ -140,6 +144,7 @@ class Report:
 
     source: str
     frames: int
+    slices: bool
     frame_time_ms: float | None
     spacing_mm: tuple[float, float] | None
     region: Box
@@ -163,7 +168,7 @@ def make_report(
     structures: Sequence[Label],
     *,
     region: Box,
-    frame_time_ms: float | None,
+    cine: Cine,
     stage_ms: Mapping[str, np.ndarray],
     warnings: Sequence[str],
     facts: RunFacts,
@@ -174,17 +179,22 @@ def make_report(
         labels: The result; its spacing is None where the scale is not to be trusted.
         structures: What the label values mean.
         region: Where the image proper was found.
-        frame_time_ms: Time from frame to frame, if known.
-        stage_ms: For every stage, "total" among them, the time of each frame, (frames,) in ms.
+        cine: What was segmented; only what it says of time and place is read.
+        stage_ms: For every stage, "total" among them, the time of each frame, (frames,) in
+            ms; of a scan that was taken whole, (1,).
         warnings: What was fixed, doubted or not found.
         facts: What the run was and cost.
     """
-    areas = measure_areas(labels, structures, region=region)
+    slices = cine.slice_spacing_mm is not None and len(cine) > 1
+    areas = measure_areas(
+        labels, structures, region=region, slice_mm=cine.slice_spacing_mm if slices else None
+    )
     total_s = max(float(stage_ms["total"].sum()) / 1e3, 1e-9)
     return Report(
         source=facts.source,
         frames=len(labels.array),
-        frame_time_ms=frame_time_ms,
+        slices=slices,
+        frame_time_ms=cine.frame_time_ms,
         spacing_mm=labels.spacing_mm,
         region=region,
         structures=areas,
@@ -197,12 +207,16 @@ def make_report(
         precision=facts.precision,
         threads=facts.threads,
         bundle=facts.bundle,
-        warnings=(*warnings, *_sometimes_missing(areas)),
+        warnings=(*warnings, *([] if slices else _sometimes_missing(areas))),
     )
 
 
 def measure_areas(
-    labels: LabelMap, structures: Sequence[Label], *, region: Box
+    labels: LabelMap,
+    structures: Sequence[Label],
+    *,
+    region: Box,
+    slice_mm: float | None = None,
 ) -> tuple[StructureAreas, ...]:
     """Count the pixels of every structure in every frame.
 
@@ -210,6 +224,7 @@ def measure_areas(
         labels: The labels, with the spacing of their pixels if that can be trusted.
         structures: What the label values mean.
         region: The part of the frame that `area_fraction` refers to.
+        slice_mm: Distance from frame to frame, if they are the slices of a scan.
 
     Returns:
         One for each structure, in their order.
@@ -225,7 +240,12 @@ def measure_areas(
             area_px=tuple(area.tolist()),
             area_cm2=None if pixel_cm2 is None else tuple((area * pixel_cm2).round(4).tolist()),
             area_fraction=tuple((area / region_px).round(6).tolist()),
-            fractional_area_change=_area_change(area),
+            fractional_area_change=None if slice_mm else _area_change(area),
+            volume_ml=(
+                round(float(area.sum()) * pixel_cm2 * slice_mm / 10, 4)
+                if slice_mm and pixel_cm2
+                else None
+            ),
         )
         for structure in structures
         for area in [counts[:, structure.value]]
