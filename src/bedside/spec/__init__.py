@@ -20,6 +20,7 @@ from bedside.spec.recipe import (
     read_recipe,
 )
 from bedside.spec.steps import (
+    CropCentre,
     CropFan,
     FillHoles,
     Fit,
@@ -27,6 +28,7 @@ from bedside.spec.steps import (
     KeepLargest,
     PostprocessStep,
     PreprocessStep,
+    Rgb,
     ScalePercentile,
 )
 
@@ -37,6 +39,7 @@ __all__ = [
     "BuildSpec",
     "Card",
     "Code",
+    "CropCentre",
     "CropFan",
     "DataSpec",
     "DeploymentSpec",
@@ -53,6 +56,7 @@ __all__ = [
     "PrecisionResult",
     "PreprocessStep",
     "Recipe",
+    "Rgb",
     "ScalePercentile",
     "StructureResult",
     "TrainingSpec",
