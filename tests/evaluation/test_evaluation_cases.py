@@ -12,7 +12,7 @@ from bedside.errors import DataError, GeometryError, ModalityError
 from bedside.evaluation.cases import evaluate_cases, score_case, summarise
 from bedside.io.datasets import Case, list_cases
 
-CASE = Case("a_1", "a", image="a.png", truth="a.png")
+CASE = Case("a_1", "a", images=("a.png",), truth="a.png")
 
 
 def score(truth, prediction, spacing_mm=SPACING_MM):

@@ -23,7 +23,7 @@ def evaluation():
     return summarise(
         [
             score_case(
-                Case(f"{name}_1", name, image="", truth=""),
+                Case(f"{name}_1", name, images=("",), truth=""),
                 square_labels(),
                 prediction,
                 spacing_mm=SPACING_MM,

@@ -63,7 +63,7 @@ def test_camus_is_recognised_and_listed_in_order(camus):
         "patient0002_4CH_ES",
     ]
     assert cases[0].patient_id == "patient0001"
-    assert cases[0].image == camus / "patient0001" / "patient0001_4CH_ED.nii.gz"
+    assert cases[0].images == (camus / "patient0001" / "patient0001_4CH_ED.nii.gz",)
     assert cases[0].truth == camus / "patient0001" / "patient0001_4CH_ED_gt.nii.gz"
 
 
@@ -108,8 +108,8 @@ def test_two_images_of_one_name_are_refused(folder):
 
 
 def test_a_folder_in_no_layout_is_refused_with_the_known_ones(tmp_path):
-    (tmp_path / "patient001").mkdir()  # ACDC's name, and not CAMUS's
-    (tmp_path / "patient001" / "patient001_frame01.nii.gz").write_bytes(b"")
+    (tmp_path / "patient001").mkdir()
+    (tmp_path / "patient001" / "patient001_5CH_ED.nii.gz").write_bytes(b"")
     with pytest.raises(DataError, match=r"camus: .*folder: "):
         list_cases(tmp_path)
 
@@ -129,8 +129,8 @@ def test_an_empty_layout_is_refused(tmp_path):
 
 
 def test_an_unknown_layout_is_refused(camus):
-    with pytest.raises(UsageError, match="camus, folder"):
-        list_cases(camus, "brats")
+    with pytest.raises(UsageError, match="camus, acdc, "):
+        list_cases(camus, "camuss")
 
 
 def test_a_named_layout_that_does_not_fit_is_refused(camus):
@@ -215,7 +215,14 @@ DATA = Path(os.environ.get("BEDSIDE_DATA", Path(__file__).parents[3] / "shared" 
 
 
 @pytest.mark.parametrize(
-    ("name", "layout", "labels"), [("camus", "camus", (1, 2, 3)), ("hc18", "folder", (1,))]
+    ("name", "layout", "labels"),
+    [
+        ("camus", "camus", (1, 2, 3)),
+        ("acdc", "acdc", (1, 2, 3)),
+        ("hc18", "hc18", (1,)),
+        ("lidc_nodules", "lidc", (1,)),
+        ("Task04_Hippocampus", "msd", (1, 2)),
+    ],
 )
 def test_real_data_is_recognised_and_reads(name, layout, labels):
     if not (DATA / name).is_dir():

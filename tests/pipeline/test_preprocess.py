@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from bedside.errors import FormatError, ModalityError
+from bedside.errors import FormatError, ModalityError, SpecError
 from bedside.pipeline.preprocess import plan_preprocess, to_image
-from bedside.spec import CropFan, Fit, Grey, InputSpec, ScalePercentile
+from bedside.spec import CropCentre, CropFan, Fit, Grey, InputSpec, Rgb, ScalePercentile
 from bedside.volume import Box
 from makers import make_fan
 
@@ -103,3 +103,64 @@ def test_a_frame_of_many_nans_is_refused_and_a_few_are_black():
     frame[0, :10] = np.inf
     with pytest.raises(FormatError, match="NaN or infinite"):
         to_image(frame)
+
+
+def test_colour_goes_through_every_step_as_three_channels():
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 255, (3, 40, 60)).astype(np.uint8)
+    spec = InputSpec(modality="ES", channels=3, size_px=(40, 40))
+    steps = (Rgb(), CropCentre(size_px=(40, 40)), Fit(), ScalePercentile(high=100, max_gain=1))
+    tensor = plan_preprocess(steps, [frame], input_spec=spec).apply(frame)
+    assert tensor.shape == (1, 3, 40, 40)
+    assert np.allclose(tensor[0], frame[:, :, 10:50] / 255, atol=1e-6)
+
+
+def test_grey_is_repeated_where_colour_is_wanted():
+    frame = make_frames(channels=1)[0]
+    spec = InputSpec(modality="ES", channels=3, size_px=(96, 128))
+    tensor = plan_preprocess((Rgb(), Fit()), [frame], input_spec=spec).apply(frame)
+    assert tensor.shape == (1, 3, 96, 128)
+    assert (tensor == frame).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "box"),
+    [
+        ((97, 130), Box(16, 33, 80, 97)),
+        ((50, 130), Box(0, 33, 50, 97)),
+        ((50, 40), Box(0, 0, 50, 40)),
+    ],
+    ids=["larger", "lower", "smaller"],
+)
+def test_the_middle_is_kept_and_labels_come_back_to_where_they_were(shape, box):
+    rng = np.random.default_rng(0)
+    labels = np.zeros(shape, np.uint8)
+    labels[box.slices] = rng.integers(0, 2, (box.height, box.width))
+    frame = (100 * labels)[None]
+    spec = InputSpec(modality="MR", channels=1, size_px=(box.height, box.width))
+    plan = plan_preprocess((Grey(), CropCentre(size_px=(64, 64))), [frame], input_spec=spec)
+    assert plan.placement.box == box
+    tensor = plan.apply(frame)
+    assert tensor.shape == (1, 1, box.height, box.width)
+    logits = np.stack([50 - tensor[0, 0], tensor[0, 0] - 50])
+    assert (plan.placement.restore(logits, stride=1) == labels).all()
+
+
+def test_a_crop_within_the_sector_is_placed_on_the_source():
+    frames = make_frames(channels=1)
+    alone = plan_preprocess((Grey(), CropFan()), frames, input_spec=US).placement.box
+    steps = (Grey(), CropFan(), CropCentre(size_px=(20, 30)))
+    both = plan_preprocess(steps, frames, input_spec=US).placement.box
+    assert (both.height, both.width) == (20, 30)
+    assert both.top == alone.top + (alone.height - 20) // 2
+    assert both.left == alone.left + (alone.width - 30) // 2
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [(Fit(), CropCentre(size_px=(8, 8))), (CropCentre(size_px=(8, 8)), CropFan())],
+    ids=["crop after fit", "fan after crop"],
+)
+def test_cuts_in_an_order_that_would_misplace_labels_are_refused(steps):
+    with pytest.raises(SpecError, match="in front of"):
+        plan_preprocess(steps, make_frames(channels=1), input_spec=US)

@@ -71,7 +71,7 @@ def test_a_phantom_is_found_where_it_is_however_the_axes_run(order, signs):
     shape = (14, 40, 28)
     geometry = make_geometry(shape, SPACING, order, signs, tilt=0.2)
     middle = (geometry.affine @ [*(np.array(shape) / 2), 1])[:3]
-    truth = draw_phantom(geometry, middle + (4, -3, 2), 9.0)
+    truth = draw_phantom(geometry, np.add(middle, (4, -3, 2)), 9.0)
     scan = make_scan(truth.astype(np.uint8) * 200, geometry)
     spec = make_spec(Orient(), Resample(spacing_mm=(1.5, 1.5, 1.5)), ScalePercentile(), stride=2)
     found = Segmenter(spec, Threshold(2)).segment_cine(scan).labels.array

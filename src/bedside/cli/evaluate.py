@@ -28,7 +28,7 @@ class Settings:
     data: Path = positional(help="folder of the data set")
     output: Path = option(help="folder to write to", default=Path("evaluation-output"), short="-o")
     layout: str | None = option(
-        help="how the folder is laid out: camus, folder (default: detected)", default=None
+        help="how the folder is laid out, such as camus or folder (default: detected)", default=None
     )
     split: str | None = option(
         help="score only these patients of the bundle's split (default: every case)",

@@ -16,6 +16,9 @@ from bedside.volume import Cine, LabelMap
 MAX_BYTES = 2**31
 """Largest decoded picture that is read: 2 GiB."""
 
+NO_SCALE = "the picture has no scale; areas are given in pixels"
+"""The warning that goes with every picture, unless its scale is known from elsewhere."""
+
 _ORIENTATION_TAG = 0x0112
 _GREY = ("1", "L", "LA", "La")
 _GREY16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")
@@ -52,7 +55,7 @@ def open_picture(path: Path, *, max_bytes: int = MAX_BYTES) -> Cine:
         ) from error
     frame = array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
     height, width = frame.shape[1:]
-    notes.append("the picture has no scale; areas are given in pixels")
+    notes.append(NO_SCALE)
     return Cine(
         shape=(1, frame.shape[0], height, width),
         decode=lambda _index: frame.copy(),

@@ -7,10 +7,19 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bedside.errors import FormatError, ModalityError
+from bedside.errors import FormatError, ModalityError, SpecError
 from bedside.pipeline.fan import bounding_box, find_fan
 from bedside.pipeline.placement import ALIGNMENT, Placement
-from bedside.spec import CropFan, Fit, Grey, InputSpec, PreprocessStep, ScalePercentile
+from bedside.spec import (
+    CropCentre,
+    CropFan,
+    Fit,
+    Grey,
+    InputSpec,
+    PreprocessStep,
+    Rgb,
+    ScalePercentile,
+)
 from bedside.volume import Box
 
 Image = np.ndarray
@@ -97,6 +106,7 @@ def plan_preprocess(
     Raises:
         ModalityError: If the frames are colour photographs, and `force` is off.
         FormatError: If too many of their values are no numbers.
+        SpecError: If a step cuts the image after another has scaled it.
     """
     images = [to_image(frame) for frame in sample]
     height, width = images[0].shape[:2]
@@ -161,6 +171,14 @@ def _to_grey(image: Image) -> Image:
     return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
+def _plan_rgb(step: Rgb, draft: Draft) -> Stage:
+    return _to_rgb
+
+
+def _to_rgb(image: Image) -> Image:
+    return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
+
+
 def _colour_share(image: Image) -> float:
     if image.ndim == 2:
         return 0.0
@@ -170,6 +188,9 @@ def _colour_share(image: Image) -> float:
 
 def _plan_crop_fan(step: CropFan, draft: Draft) -> Stage:
     height, width = draft.placement.source_shape
+    if draft.placement.box != Box(0, 0, height, width):
+        raise SpecError("crop_fan looks at the whole frame; move it in front of crop_centre.")
+    _check_unscaled("crop_fan", draft)
     allowed = draft.region or Box(0, 0, height, width)
     outline = find_fan([image[allowed.slices] for image in draft.sample], floor=step.floor)
     if outline is None:
@@ -189,6 +210,28 @@ def _plan_crop_fan(step: CropFan, draft: Draft) -> Stage:
     )
     draft.placement = _cropped(draft.placement, box)
     return lambda image: cv2.bitwise_and(image[box.slices], mask)
+
+
+def _plan_crop_centre(step: CropCentre, draft: Draft) -> Stage:
+    seen = draft.placement.box
+    _check_unscaled("crop_centre", draft)
+    height, width = min(step.size_px[0], seen.height), min(step.size_px[1], seen.width)
+    top, left = (seen.height - height) // 2, (seen.width - width) // 2
+    kept = Box(top, left, top + height, left + width)
+    box = Box(seen.top + top, seen.left + left, seen.top + kept.bottom, seen.left + kept.right)
+    draft.placement = _cropped(draft.placement, box)
+    return lambda image: image[kept.slices]
+
+
+def _check_unscaled(step: str, draft: Draft) -> None:
+    """Refuse to cut what no longer has the source's own pixels.
+
+    Raises:
+        SpecError: If the image has been scaled.
+    """
+    box = draft.placement.box
+    if draft.placement.inner != Box(0, 0, box.height, box.width):
+        raise SpecError(f"{step} cuts the source's own pixels; move it in front of fit.")
 
 
 def _cropped(placement: Placement, box: Box) -> Placement:
@@ -237,7 +280,9 @@ def _plan_scale_percentile(step: ScalePercentile, draft: Draft) -> Stage:
 
 PLANNERS: Mapping[type, Callable[[Any, Draft], Stage]] = {
     Grey: _plan_grey,
+    Rgb: _plan_rgb,
     CropFan: _plan_crop_fan,
+    CropCentre: _plan_crop_centre,
     Fit: _plan_fit,
     ScalePercentile: _plan_scale_percentile,
 }

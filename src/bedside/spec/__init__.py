@@ -21,6 +21,7 @@ from bedside.spec.recipe import (
     read_recipe,
 )
 from bedside.spec.steps import (
+    CropCentre,
     CropFan,
     FillHoles,
     Fit,
@@ -30,6 +31,7 @@ from bedside.spec.steps import (
     PostprocessStep,
     PreprocessStep,
     Resample,
+    Rgb,
     ScalePercentile,
     WindowLevel,
 )
@@ -41,6 +43,7 @@ __all__ = [
     "BuildSpec",
     "Card",
     "Code",
+    "CropCentre",
     "CropFan",
     "DataSpec",
     "DeploymentSpec",
@@ -59,6 +62,7 @@ __all__ = [
     "PreprocessStep",
     "Recipe",
     "Resample",
+    "Rgb",
     "ScalePercentile",
     "StructureResult",
     "TrainingSpec",

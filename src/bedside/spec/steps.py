@@ -21,6 +21,14 @@ class Grey:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rgb:
+    """Pass colour on as three channels, red, green and blue; grey is repeated in each."""
+
+    AXES: ClassVar[tuple[int, ...]] = (2,)
+    step: Literal["rgb"] = "rgb"
+
+
+@dataclass(frozen=True, kw_only=True)
 class CropFan:
     """Cut out the ultrasound sector, and blank what is drawn around it.
 
@@ -33,6 +41,30 @@ class CropFan:
     step: Literal["crop_fan"] = "crop_fan"
     floor: float = 4.0
     margin: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropCentre:
+    """Keep the middle of an image: where a scanner's isocentre is, or a detector's finding.
+
+    Nothing is padded: of an image that is smaller along an axis, all of that axis is kept.
+
+    Attributes:
+        size_px: (height, width) that is kept, in pixels of the source; at least 1 each.
+    """
+
+    size_px: tuple[int, int]
+    AXES: ClassVar[tuple[int, ...]] = (2,)
+    step: Literal["crop_centre"] = "crop_centre"
+
+    def __post_init__(self) -> None:
+        """Refuse a size that keeps nothing.
+
+        Raises:
+            SpecError: If a side is below 1.
+        """
+        if min(self.size_px) < 1:
+            raise SpecError(f"size_px is {list(self.size_px)}; expected at least 1 each.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +165,9 @@ class WindowLevel:
             raise SpecError(f"width is {self.width}; expected above 0.")
 
 
-PreprocessStep = Grey | CropFan | Fit | ScalePercentile | Orient | Resample | WindowLevel
+PreprocessStep = (
+    Grey | Rgb | CropFan | CropCentre | Fit | ScalePercentile | Orient | Resample | WindowLevel
+)
 
 
 @dataclass(frozen=True, kw_only=True)

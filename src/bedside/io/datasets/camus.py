@@ -43,7 +43,7 @@ def list_cases(path: Path, *, view: str = "4CH") -> list[Case]:
                 Case(
                     case_id=name,
                     patient_id=folder.name,
-                    image=folder / _present(name, "image", folder=folder, present=present),
+                    images=(folder / _present(name, "image", folder=folder, present=present),),
                     truth=folder / _present(f"{name}_gt", "labels", folder=folder, present=present),
                 )
             )

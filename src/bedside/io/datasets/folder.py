@@ -44,7 +44,7 @@ def list_cases(path: Path) -> list[Case]:
             f"{', '.join(_IMAGE_ENDINGS)}. Add it, or remove {masks[stem]}."
         )
     return [
-        Case(stem, stem.partition("_")[0], image=images[stem], truth=masks[stem])
+        Case(stem, stem.partition("_")[0], images=(images[stem],), truth=masks[stem])
         for stem in sorted(images)
     ]
 

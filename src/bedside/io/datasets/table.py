@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedside.errors import DataError, UsageError
-from bedside.io.datasets import camus, folder
+from bedside.io.datasets import acdc, camus, folder, hc18, lidc, msd, video
 from bedside.io.datasets.case import Case
 
 
@@ -26,6 +26,11 @@ class Layout:
 
 LAYOUTS: dict[str, Layout] = {
     "camus": Layout(camus.SHAPE, camus.recognise, camus.list_cases),
+    "acdc": Layout(acdc.SHAPE, acdc.recognise, acdc.list_cases),
+    "hc18": Layout(hc18.SHAPE, hc18.recognise, hc18.list_cases),
+    "lidc": Layout(lidc.SHAPE, lidc.recognise, lidc.list_cases),
+    "video": Layout(video.SHAPE, video.recognise, video.list_cases),
+    "msd": Layout(msd.SHAPE, msd.recognise, msd.list_cases),
     "folder": Layout(folder.SHAPE, folder.recognise, folder.list_cases),
 }
 

@@ -1,0 +1,116 @@
+"""The layout of the Medical Segmentation Decathlon: `dataset.json` lists images and labels.
+
+Source: Antonelli et al., Nature Communications 13, 2022, doi:10.1038/s41467-022-30695-9.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bedside.errors import DataError
+from bedside.io.datasets.case import Case
+from bedside.io.datasets.pairing import NIFTI, find_file, split_ending
+
+SHAPE = 'dataset.json whose "training" lists imagesTr/CASE.nii.gz and labelsTr/CASE.nii.gz'
+
+INDEX = "dataset.json"
+
+# Tasks in which neighbouring numbers can be one person: both sides of a head were cropped
+# apart. There, contiguous blocks of numbers take the place of patients.
+_BLOCKS: Mapping[str, int] = {"Hippocampus": 30}
+_NUMBER = re.compile(r"(\d+)$")
+
+
+def recognise(path: Path) -> bool:
+    """Tell whether there is an index that lists training cases, and their labels' folder."""
+    return (path / INDEX).is_file() and "training" in _read_index(path)
+
+
+def list_cases(path: Path) -> list[Case]:
+    """List the training cases of the index.
+
+    Names hold no patient, so that each case counts as one of its own; of the hippocampus
+    both sides of a person are there as neighbouring numbers, and blocks of neighbours count
+    as one patient.
+
+    Args:
+        path: Folder that holds `dataset.json`.
+
+    Returns:
+        Cases named as the image file, in order.
+
+    Raises:
+        DataError: If the index cannot be read, or a case lacks its image or its labels.
+    """
+    index = _read_index(path)
+    entries = index.get("training")
+    if not isinstance(entries, list):
+        raise DataError(f'{path / INDEX} has no list "training"; the layout is {SHAPE}.')
+    block = _BLOCKS.get(str(index.get("name")), 0)
+    cases = [_case(path, entry, block=block) for entry in entries]
+    return sorted(cases, key=lambda case: case.case_id)
+
+
+def _case(path: Path, entry: Any, *, block: int) -> Case:
+    """Make a case out of an entry of the index.
+
+    Raises:
+        DataError: If the entry names no two files inside the folder, or one is missing.
+    """
+    try:
+        image, label = (_inside(path, entry[key]) for key in ("image", "label"))
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f'{path / INDEX} lists {entry!r}; expected an "image" and a "label".'
+        ) from error
+    name = _stem(image)
+    return Case(
+        case_id=name,
+        patient_id=_patient(name, block),
+        images=(find_file(image.with_name(name), "image", case=name),),
+        truth=find_file(label.with_name(_stem(label)), "labels", case=name),
+    )
+
+
+def _patient(name: str, block: int) -> str:
+    """Name the patient of a case, or the block of neighbours that stands for patients."""
+    number = _NUMBER.search(name)
+    if not (block and number):
+        return name
+    first = int(number[1]) // block * block
+    return f"{first:03d}-{first + block - 1:03d}"
+
+
+def _inside(path: Path, name: str) -> Path:
+    """Resolve a name of the index, which may not lead out of the data set.
+
+    Raises:
+        DataError: If it does.
+    """
+    file = path / name
+    if not file.resolve().is_relative_to(path.resolve()):
+        raise DataError(f"{path / INDEX} names {name}, outside {path}. Use relative names.")
+    return file
+
+
+def _stem(file: Path) -> str:
+    """Cut a NIfTI file's ending off."""
+    parted = split_ending(file.name, NIFTI)
+    return parted[0] if parted else file.name
+
+
+def _read_index(path: Path) -> Mapping[str, Any]:
+    """Read the index.
+
+    Raises:
+        DataError: If it is not a JSON object.
+    """
+    try:
+        index = json.loads((path / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path / INDEX} cannot be read as JSON: {error}.") from error
+    if not isinstance(index, dict):
+        raise DataError(f"{path / INDEX} is no JSON object; the layout is {SHAPE}.")
+    return index
