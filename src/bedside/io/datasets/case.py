@@ -157,7 +157,7 @@ def _with_spacing(case: Case, cine: Cine) -> Cine:
         row_mm, column_mm = case.spacing_mm[-2:]
         warnings = tuple(text for text in cine.warnings if text != NO_SCALE)
         return replace(cine, spacing_mm=(row_mm, column_mm), warnings=warnings)
-    return cine if case.trust_spacing else replace(cine, spacing_mm=None)
+    return cine if case.trust_spacing else replace(cine, spacing_mm=None, slice_spacing_mm=None)
 
 
 def _one_channel(case: Case, frame: np.ndarray) -> np.ndarray:
