@@ -132,7 +132,7 @@ def _calibration(finished: FinishedRun) -> list[np.ndarray]:
     count = min(finished.recipe.build.calibration_images, len(cases))
     chosen = [cases[i] for i in np.linspace(0, len(cases) - 1, count).round().astype(int)]
     examples = load_cases(chosen, finished.recipe.deployment)
-    return [example.image[None, None] for example in examples[:count]]
+    return [example.image[None] for example in examples[:count]]
 
 
 def _evaluate(bundle: Path, cases: list[Case], precision: str) -> Evaluation:

@@ -1,8 +1,13 @@
+import dataclasses
+
+import cv2
 import numpy as np
 import pytest
 
+from bedside.errors import SpecError
 from bedside.spec import AugmentSpec
 from bedside.training.augment import Example, augment
+from bedside.training.chance import BENDS, smooth_basis
 
 STILL = AugmentSpec(
     rotate_deg=0,
@@ -19,56 +24,129 @@ STILL = AugmentSpec(
 )
 
 
-def make_example():
-    truth = np.zeros((64, 64), np.uint8)
-    truth[20:40, 10:30] = 1
-    return Example(truth.astype(np.float32), truth)
+SIZES = {2: (64, 64), 3: (24, 32, 20)}
 
 
-def test_with_everything_off_nothing_changes():
-    example = make_example()
+def make_example(axes=2, channels=1):
+    """A bright box, off the middle along every axis."""
+    truth = np.zeros(SIZES[axes], np.uint8)
+    truth[tuple(slice(size // 4, 5 * size // 8) for size in truth.shape)] = 1
+    return Example(np.stack([truth.astype(np.float32)] * channels), truth)
+
+
+def move_only(**changes):
+    return dataclasses.replace(
+        AugmentSpec(
+            gamma_log2=(0, 0),
+            gain=(1, 1),
+            depth_gain=0,
+            speckle=0,
+            blur_px=0,
+            fan_cut=0,
+            compress=0,
+        ),
+        **changes,
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("axes", [2, 3])
+def test_with_everything_off_nothing_changes(axes, channels):
+    example = make_example(axes, channels)
     varied = augment(example, STILL, np.random.default_rng(0))
     assert (varied.truth == example.truth).all()
-    assert np.allclose(varied.image, example.image)
+    assert np.allclose(varied.image, example.image, atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("elastic_px", [0.0, 3.0])
-def test_image_and_truth_move_together(seed, elastic_px):
-    example = make_example()
-    spec = AugmentSpec(
-        flip=0.5,
-        elastic_px=elastic_px,
-        gamma_log2=(0, 0),
-        gain=(1, 1),
-        depth_gain=0,
-        speckle=0,
-        blur_px=0,
-        fan_cut=0,
-        compress=0,
-    )
-    varied = augment(example, spec, np.random.default_rng(seed))
-    assert (varied.truth != example.truth).any()
+@pytest.mark.parametrize("elastic_px", [0.0, 2.0])
+@pytest.mark.parametrize("axes", [2, 3])
+def test_image_and_truth_move_together(axes, elastic_px, seed):
+    spec = move_only(flip=0.5, elastic_px=elastic_px)
+    varied = augment(make_example(axes, channels=2), spec, np.random.default_rng(seed))
+    assert (varied.truth != make_example(axes).truth).any()
     # Linear against nearest: they may differ by half a pixel along the border.
-    disagreement = ((varied.image > 0.5) != (varied.truth == 1)).sum()
-    assert disagreement < 0.05 * varied.truth.sum()
+    disagreement = ((varied.image[0] > 0.5) != (varied.truth == 1)).sum()
+    assert disagreement < {2: 0.05, 3: 0.1}[axes] * varied.truth.sum()
+    assert (varied.image[0] == varied.image[1]).all()
 
 
-def test_the_same_draw_is_the_same_image_and_the_example_is_left_alone():
-    example = make_example()
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("axes", [2, 3])
+def test_the_same_draw_is_the_same_image_and_the_example_is_left_alone(axes, channels):
+    example = make_example(axes, channels)
     before = example.image.copy()
-    one, two = (augment(example, AugmentSpec(), np.random.default_rng(5)) for _ in range(2))
-    other = augment(example, AugmentSpec(), np.random.default_rng(6))
-    assert (one.image == two.image).all()
-    assert (one.image != other.image).any()
-    assert (example.image == before).all()
-    assert one.image.min() >= 0
-    assert one.image.max() <= 1
-
-
-def test_a_mirror_swaps_left_and_right():
-    example = make_example()
-    mirrored = augment(
-        example, AugmentSpec(**{**vars(STILL), "flip": 1.0}), np.random.default_rng(0)
+    spec = AugmentSpec(
+        elastic_px=2, noise=0.1, low_resolution=2, flip_axes=(0.5,) * axes, compress=1
     )
-    assert (mirrored.truth == example.truth[:, ::-1]).all()
+    for seed in range(5):
+        one, two = (augment(example, spec, np.random.default_rng(seed)) for _ in range(2))
+        other = augment(example, spec, np.random.default_rng(seed + 100))
+        assert (one.image == two.image).all()
+        assert (one.truth == two.truth).all()
+        assert (one.image != other.image).any()
+        assert (example.image == before).all()
+        assert one.image.dtype == np.float32
+        assert one.truth.dtype == np.uint8
+        assert one.image.shape == example.image.shape
+        assert one.image.min() >= 0
+        assert one.image.max() <= 1
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_a_mirror_swaps_left_and_right(axes):
+    example = make_example(axes)
+    spec = dataclasses.replace(STILL, flip=1.0)
+    mirrored = augment(example, spec, np.random.default_rng(0))
+    assert (mirrored.truth == example.truth[..., ::-1]).all()
+
+
+@pytest.mark.parametrize(("axes", "axis"), [(2, 0), (2, 1), (3, 0), (3, 1), (3, 2)])
+def test_each_axis_is_mirrored_by_its_own_chance(axes, axis):
+    example = make_example(axes)
+    chances = tuple(float(axis == other) for other in range(axes))
+    spec = dataclasses.replace(STILL, flip_axes=chances)
+    mirrored = augment(example, spec, np.random.default_rng(0))
+    assert (mirrored.truth == np.flip(example.truth, axis)).all()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_volume_turned_about_one_axis_keeps_its_place_along_it(axis):
+    example = make_example(3)
+    spec = dataclasses.replace(
+        STILL, rotate_axes_deg=tuple(30.0 * (axis == other) for other in range(3))
+    )
+    others = tuple(other for other in range(3) if other != axis)
+    turned = [augment(example, spec, np.random.default_rng(seed)).truth for seed in range(4)]
+    for truth in turned:
+        assert (truth.any(axis=others) == example.truth.any(axis=others)).all()
+    assert any((truth != example.truth).any() for truth in turned)
+
+
+def test_colour_survives_compression():
+    image = np.zeros((3, 32, 32), np.float32)
+    image[0] = 0.8
+    spec = dataclasses.replace(STILL, compress=1.0)
+    varied = augment(Example(image, np.zeros((32, 32), np.uint8)), spec, np.random.default_rng(0))
+    assert np.abs(varied.image - image).max() < 0.05
+
+
+def test_chances_for_another_number_of_axes_are_refused():
+    with pytest.raises(SpecError, match=r"flip_axes has 3 entries; expected one for 2 axes"):
+        augment(
+            make_example(2),
+            dataclasses.replace(STILL, flip_axes=(0, 0, 0)),
+            np.random.default_rng(0),
+        )
+    with pytest.raises(SpecError, match="rotate_axes_deg has 1"):
+        augment(
+            make_example(3),
+            dataclasses.replace(STILL, rotate_axes_deg=(5,)),
+            np.random.default_rng(0),
+        )
+
+
+def test_smooth_noise_bends_as_the_interpolation_of_opencv_does():
+    coarse = np.random.default_rng(0).standard_normal((BENDS, BENDS), dtype=np.float32)
+    expected = cv2.resize(coarse, (50, 40), interpolation=cv2.INTER_CUBIC)
+    assert np.allclose(smooth_basis(40) @ coarse @ smooth_basis(50).T, expected, atol=1e-5)

@@ -23,3 +23,13 @@ def test_weights_select_the_parts_and_coarse_logits_are_raised():
     truth = torch.zeros(1, 4, 4, dtype=torch.long)
     only_ce = segmentation_loss(torch.zeros(1, 3, 2, 2), truth, dice_weight=0, ce_weight=1)
     assert float(only_ce) == pytest.approx(math.log(3))
+
+
+def test_volumes_cost_what_their_slices_cost():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 1, 8, 8, generator=generator)
+    truth = torch.randint(0, 3, (2, 1, 8, 8), generator=generator)
+    weights = {"dice_weight": 1.0, "ce_weight": 0.5}
+    volume = segmentation_loss(logits, truth, **weights)
+    plane = segmentation_loss(logits[:, :, 0], truth[:, 0], **weights)
+    assert float(volume) == pytest.approx(float(plane))

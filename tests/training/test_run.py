@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from torch import nn
 
 from bedside.errors import SpecError, SplitError
 from bedside.spec import CropFan, DataSpec, Fit, Grey, Recipe, ScalePercentile, TrainingSpec
@@ -89,3 +90,53 @@ def test_a_recorded_split_that_leaks_is_refused(recipe, tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(run))
     with pytest.raises(SplitError, match="leaks"):
         train(short, tmp_path, threads=1)
+
+
+class Plain(nn.Module):
+    """A network that knows nothing of levels or supervision, and draws chance by itself."""
+
+    def __init__(self, spec):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(spec.in_channels, 8, 3, padding=1, stride=4),
+            nn.ReLU(),
+            nn.Dropout(0.2),
+            nn.Conv2d(8, spec.num_classes, 1),
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def test_any_network_is_trained_by_the_same_loop_and_named(recipe, tmp_path):
+    def stop_after_first(progress):
+        if progress.stage == "training" and progress.done == 1:
+            raise StoppedError
+
+    how = {"threads": 1, "create_model": Plain, "network": "plain"}
+    unbroken = load_file(train(recipe, tmp_path / "unbroken", **how))
+    assert set(unbroken) == set(Plain(recipe.deployment.model).state_dict())
+    run = json.loads((tmp_path / "unbroken" / "run.json").read_text())
+    assert run["network"] == "plain"
+    assert run["parameters"] == 8 * 9 + 8 + 3 * 8 + 3
+    with pytest.raises(StoppedError):
+        train(recipe, tmp_path / "broken", on_progress=stop_after_first, **how)
+    with pytest.raises(SpecError, match="the network plain, not hybrid"):
+        train(recipe, tmp_path / "broken", threads=1)
+    continued = load_file(train(recipe, tmp_path / "broken", **how))
+    assert all((continued[name] == unbroken[name]).all() for name in unbroken)
+
+
+def test_a_run_of_before_networks_had_names_is_taken_up(recipe, tmp_path):
+    def stop_after_first(progress):
+        if progress.stage == "training" and progress.done == 1:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train(recipe, tmp_path, threads=1, on_progress=stop_after_first)
+    run = json.loads((tmp_path / "run.json").read_text())
+    del run["network"]
+    for name in ("flip_axes", "rotate_axes_deg", "noise", "low_resolution"):
+        del run["recipe"]["augment"][name]
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert train(recipe, tmp_path, threads=1).exists()

@@ -43,15 +43,24 @@ class AugmentSpec:
         log2_scale: Range of the binary logarithm of the scale.
         log2_aspect: Largest binary logarithm of a stretch along one axis, either way.
         shift: Largest shift, as a fraction of the image.
-        flip: Probability of a left-right mirror.
+        flip: Probability of a mirror along the last axis, left to right in an image.
+        flip_axes: Probability of a mirror along each axis, in array order; empty for
+            `flip` alone.
+        rotate_axes_deg: Largest rotation of a volume about each axis, in array order;
+            empty for `rotate_deg` about each.
         elastic_px: Largest standard deviation of a smooth deformation, in pixels.
         gamma_log2: Range of the binary logarithm of gamma.
         gain: Range of a factor on intensities.
-        depth_gain: Largest change of gain from the top to the bottom, either way.
+        depth_gain: Largest change of gain from the top to the bottom, either way; images
+            only.
         speckle: Largest standard deviation of multiplied noise.
+        noise: Largest standard deviation of added noise.
         blur_px: Largest standard deviation of a Gaussian blur.
-        fan_cut: Probability that the sector is narrowed, or its near or far end cut.
-        compress: Probability of JPEG compression.
+        low_resolution: Largest factor that the grid is coarsened by for a while; 1 for
+            not at all.
+        fan_cut: Probability that the sector is narrowed, or its near or far end cut;
+            images only.
+        compress: Probability of JPEG compression; images only.
     """
 
     rotate_deg: float = 20.0
@@ -59,12 +68,16 @@ class AugmentSpec:
     log2_aspect: float = 0.15
     shift: float = 0.08
     flip: float = 0.0
+    flip_axes: tuple[float, ...] = ()
+    rotate_axes_deg: tuple[float, ...] = ()
     elastic_px: float = 0.0
     gamma_log2: tuple[float, float] = (-0.7, 0.9)
     gain: tuple[float, float] = (0.6, 1.3)
     depth_gain: float = 0.4
     speckle: float = 0.2
+    noise: float = 0.0
     blur_px: float = 1.2
+    low_resolution: float = 1.0
     fan_cut: float = 0.3
     compress: float = 0.2
 

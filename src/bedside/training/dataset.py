@@ -3,14 +3,12 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-
 from bedside.io.datasets import Case
 from bedside.io.datasets.case import read_case
 from bedside.pipeline.preprocess import plan_preprocess
 from bedside.pipeline.volumes import prepare_volume
 from bedside.spec import DeploymentSpec
-from bedside.training.augment import Example
+from bedside.training.example import Example
 from bedside.volume import stack_volume
 
 
@@ -28,8 +26,8 @@ def load_case(case: Case, spec: DeploymentSpec) -> list[Example]:
     examples = []
     for frame, labels in zip(source.cine, truth, strict=True):
         plan = plan_preprocess(spec.preprocess, [frame], input_spec=spec.input)
-        image = plan.apply(frame)[0, 0].astype(np.float32)
-        examples.append(Example(image, plan.placement.project(labels, image.shape)))
+        image = plan.apply(frame)[0]
+        examples.append(Example(image, plan.placement.project(labels, spec.input.size_px)))
     return examples
 
 

@@ -4,6 +4,7 @@ Everything random is drawn from (seed, epoch, example), and the schedule from th
 run that was stopped and continued takes the very steps it would have taken.
 """
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 
@@ -11,8 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from bedside.layers.conv import MEMORY_FORMATS
 from bedside.spec import AugmentSpec, TrainingSpec
-from bedside.training.augment import Example, augment
+from bedside.training.augment import augment
+from bedside.training.example import Example
 from bedside.training.losses import segmentation_loss
 
 MODEL, AVERAGE = "model.", "average."
@@ -40,8 +43,13 @@ class Trainer:
     ) -> None:
         self.spec, self.augment_spec = spec, augment_spec
         self.examples, self.device = examples, device
-        self.model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = _channels_last(model.to(device))
         self.average = {name: value.clone() for name, value in model.state_dict().items()}
+        # The model's own tensors, which stay where they are while they learn.
+        pairs = [(self.average[name], value) for name, value in model.state_dict().items()]
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._averages, self._presents = map(list, zip(*floats, strict=True))
+        self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay
         )
@@ -55,11 +63,13 @@ class Trainer:
 
     def run_epoch(self, epoch: int) -> float:
         """Train for one epoch and return its mean loss."""
+        torch.manual_seed(_seed_of(self.spec.seed, epoch))
         self.model.train()
-        total = 0.0
+        # Summed where it is computed, so that no step waits for a GPU to report.
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
         for images, truths in self._batches(epoch):
             total += self._step(images, truths)
-        return total / self.steps_per_epoch
+        return float(total) / self.steps_per_epoch
 
     def _batches(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         seed, size = self.spec.seed, self.spec.batch_size
@@ -75,7 +85,7 @@ class Trainer:
             ]
             yield to_batch(varied, self.device)
 
-    def _step(self, images: torch.Tensor, truths: torch.Tensor) -> float:
+    def _step(self, images: torch.Tensor, truths: torch.Tensor) -> torch.Tensor:
         spec = self.spec
         rate = learning_rate(self.step, spec, total=spec.epochs * self.steps_per_epoch)
         for group in self.optimizer.param_groups:
@@ -91,17 +101,21 @@ class Trainer:
         self.optimizer.step()
         self.step += 1
         self._update_average()
-        return float(loss.detach())
+        return loss.detach()
 
     def _update_average(self) -> None:
         """Move the averaged weights towards the present ones; faster in the beginning."""
         decay = min(self.spec.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for name, value in self.model.state_dict().items():
-                if value.dtype.is_floating_point:
-                    self.average[name].lerp_(value, 1 - decay)
-                else:
-                    self.average[name].copy_(value)
+            torch._foreach_lerp_(self._averages, self._presents, 1 - decay)
+            for average, present in self._counts:
+                average.copy_(present)
+
+    def averaged(self) -> nn.Module:
+        """Copy the network, with the averaged weights, in evaluation mode."""
+        model = copy.deepcopy(self.model)
+        model.load_state_dict(self.average, strict=True)
+        return model.eval()
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Name all weights, present and averaged."""
@@ -115,6 +129,11 @@ class Trainer:
         for name, value in self.average.items():
             value.copy_(average[name])
         self.step = step
+
+
+def _seed_of(*numbers: int) -> int:
+    """Seed of what a network draws by itself, such as dropout, from torch's own generator."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def learning_rate(step: int, spec: TrainingSpec, *, total: int) -> float:
@@ -135,11 +154,20 @@ def learning_rate(step: int, spec: TrainingSpec, *, total: int) -> float:
 def to_batch(
     examples: Sequence[Example], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stack examples: images (B, 1, H, W) float32 channels-last, truths (B, H, W) int64."""
-    images = torch.from_numpy(np.stack([example.image for example in examples])[:, None])
+    """Stack examples: images (B, C, *S) float32 channels-last, truths (B, *S) int64."""
+    images = torch.from_numpy(np.stack([example.image for example in examples]))
     truths = torch.from_numpy(np.stack([example.truth for example in examples]))
-    images = images.float().contiguous(memory_format=torch.channels_last)
-    return images.to(device), truths.long().to(device)
+    images = images.contiguous(memory_format=MEMORY_FORMATS[truths.ndim - 1])
+    return images.to(device), truths.to(device).long()
+
+
+def _channels_last(model: nn.Module) -> nn.Module:
+    """Lay the weights of convolutions out as `to_batch` lays out images."""
+    for parameter in model.parameters():
+        layout = MEMORY_FORMATS.get(parameter.ndim - 2)
+        if layout is not None:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+    return model
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -147,35 +175,6 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
-
-
-@torch.no_grad()
-def validate(
-    model: nn.Module, examples: Sequence[Example], *, num_classes: int, device: torch.device
-) -> list[float]:
-    """Mean Dice of each structure over examples, on the network's grid.
-
-    A quick check while training; the accuracy that a card states is measured on the
-    input's own grid, with `bedside.evaluation`.
-
-    Returns:
-        One value a structure, background left out; an example without it counts if the
-        model drew it.
-    """
-    model.eval()
-    scores: list[list[float]] = [[] for _ in range(1, num_classes)]
-    for begin in range(0, len(examples), 16):
-        images, truths = to_batch(examples[begin : begin + 16], device)
-        logits = model(images).float()
-        logits = nn.functional.interpolate(logits, truths.shape[1:], mode="bilinear")
-        predictions = logits.argmax(dim=1)
-        for prediction, truth in zip(predictions, truths, strict=True):
-            for value in range(1, num_classes):
-                drawn, true = prediction == value, truth == value
-                total = int(drawn.sum() + true.sum())
-                if total:
-                    scores[value - 1].append(2 * int((drawn & true).sum()) / total)
-    return [float(np.mean(values)) if values else math.nan for values in scores]
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -3,13 +3,15 @@
 import torch
 from torch.nn import functional
 
+_LINEAR = {2: "bilinear", 3: "trilinear"}
+
 
 def soft_dice_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """One minus the soft Dice of each structure over the batch, averaged; background left out.
 
     Args:
-        logits: (B, K, H, W).
-        truth: (B, H, W) int64 labels.
+        logits: (B, K, *S).
+        truth: (B, *S) int64 labels.
 
     Returns:
         Scalar in [0, 1].
@@ -31,19 +33,24 @@ def soft_dice_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     return 1 - ((2 * overlap + 1) / (total + 1)).mean()
 
 
+def resize_logits(logits: torch.Tensor, sizes: torch.Size) -> torch.Tensor:
+    """Interpolate (B, K, *s) linearly to other spatial sizes, in two or three axes."""
+    if logits.shape[2:] == sizes:
+        return logits
+    return functional.interpolate(logits, sizes, mode=_LINEAR[len(sizes)])
+
+
 def segmentation_loss(
     logits: torch.Tensor, truth: torch.Tensor, *, dice_weight: float, ce_weight: float
 ) -> torch.Tensor:
     """Weighted sum of soft Dice and cross-entropy, at the truth's resolution.
 
     Args:
-        logits: (B, K, h, w); raised to the size of the truth first.
-        truth: (B, H, W) int64 labels.
+        logits: (B, K, *s); raised to the size of the truth first.
+        truth: (B, *S) int64 labels.
         dice_weight: Weight of soft Dice.
         ce_weight: Weight of the cross-entropy.
     """
-    if logits.shape[2:] != truth.shape[1:]:
-        logits = functional.interpolate(logits, truth.shape[1:], mode="bilinear")
-    logits = logits.float()
+    logits = resize_logits(logits.float(), truth.shape[1:])
     dice = soft_dice_loss(logits, truth)
     return dice_weight * dice + ce_weight * functional.cross_entropy(logits, truth)

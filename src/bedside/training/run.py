@@ -24,7 +24,7 @@ from bedside.evaluation.report import write_report
 from bedside.io.datasets import Case, list_cases
 from bedside.models import count_parameters, create
 from bedside.segment import Segmenter
-from bedside.spec import Label, Recipe, from_mapping, to_mapping
+from bedside.spec import Label, ModelSpec, Recipe, from_mapping, to_mapping
 from bedside.training.checkpoint import (
     load_tensors,
     optimizer_tensors,
@@ -34,9 +34,10 @@ from bedside.training.checkpoint import (
 )
 from bedside.training.curves import write_curves
 from bedside.training.dataset import load_cases
-from bedside.training.loop import Trainer, validate
+from bedside.training.loop import Trainer
 from bedside.training.session import TorchSession
 from bedside.training.split import check_split, split_patients
+from bedside.training.validate import validate
 
 RUN, LOG, CURVES, VALIDATION = "run.json", "log.jsonl", "curves.svg", "validation"
 CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
@@ -66,6 +67,8 @@ def train(
     data: Path | None = None,
     threads: int | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    create_model: Callable[[ModelSpec], nn.Module] = create,
+    network: str | None = None,
 ) -> Path:
     """Train, or go on where a stopped training of the same recipe left off.
 
@@ -75,12 +78,15 @@ def train(
         data: Folder of the data set, if not the recipe's.
         threads: Threads of torch; None leaves its choice.
         on_progress: Called after every case read and every epoch.
+        create_model: Builds the network with fresh weights, for one that is not in the
+            table of models: any module from (B, C, *S) to logits at any stride.
+        network: Its name, which the run records; the recipe's architecture if None.
 
     Returns:
         The path of the final weights.
 
     Raises:
-        SpecError: If the folder holds a run of another recipe.
+        SpecError: If the folder holds a run of another recipe or network.
         DataError: If the data set is faulty or its split leaks.
         OutputError: If the folder cannot be written.
     """
@@ -89,7 +95,15 @@ def train(
         torch.set_num_threads(threads)
     folder = data or Path(recipe.data.path)
     cases = list_cases(folder, recipe.data.layout)
-    split = open_run(output, recipe, cases)
+    torch.manual_seed(recipe.training.seed)
+    model = create_model(recipe.deployment.model)
+    split = open_run(
+        output,
+        recipe,
+        cases,
+        network=network or recipe.deployment.model.architecture,
+        parameters=count_parameters(model),
+    )
     if (output / WEIGHTS).exists():
         return output / WEIGHTS
     examples = {
@@ -101,9 +115,8 @@ def train(
         for part in ("train", "val")
     }
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(recipe.training.seed)
     trainer = Trainer(
-        create(recipe.deployment.model),
+        model,
         recipe.training,
         augment_spec=recipe.augment,
         examples=examples["train"],
@@ -121,14 +134,16 @@ def train(
     return output / WEIGHTS
 
 
-def open_run(output: Path, recipe: Recipe, cases: list[Case]) -> dict[str, tuple[str, ...]]:
-    """Start a run folder, or check that the one there is of the same recipe.
+def open_run(
+    output: Path, recipe: Recipe, cases: list[Case], *, network: str, parameters: int
+) -> dict[str, tuple[str, ...]]:
+    """Start a run folder, or check that the one there is of the same recipe and network.
 
     Returns:
         The patients of each part.
 
     Raises:
-        SpecError: If the folder holds a run of another recipe.
+        SpecError: If the folder holds a run of another recipe or network.
         SplitError: If the recorded split leaks.
     """
     path = output / RUN
@@ -139,6 +154,12 @@ def open_run(output: Path, recipe: Recipe, cases: list[Case]) -> dict[str, tuple
                 f"{output} holds a run of another recipe. Choose another folder with -o, "
                 "or remove it."
             )
+        seen = run.get("network", recipe.deployment.model.architecture)
+        if seen != network:
+            raise SpecError(
+                f"{output} holds a run of the network {seen}, not {network}. Choose another "
+                "folder with -o, or remove it."
+            )
         check_split(run["split"])
         return {part: tuple(patients) for part, patients in run["split"].items()}
     split = split_patients(
@@ -146,11 +167,11 @@ def open_run(output: Path, recipe: Recipe, cases: list[Case]) -> dict[str, tuple
         fractions=recipe.data.split,
         seed=recipe.data.split_seed,
     )
-    model = create(recipe.deployment.model)
     run = {
         "recipe": to_mapping(recipe),
         "split": to_mapping(split),
-        "parameters": count_parameters(model),
+        "network": network,
+        "parameters": parameters,
         "commit": find_commit(),
         "bedside": __version__,
         "torch": torch.__version__,
@@ -185,7 +206,7 @@ def _train_epoch(
     last = epoch + 1 == recipe.training.epochs
     if last or (epoch + 1) % recipe.training.validate_every == 0:
         dice = validate(
-            _averaged(trainer, recipe),
+            trainer.averaged(),
             validation,
             num_classes=recipe.deployment.model.num_classes,
             device=trainer.device,
@@ -197,20 +218,11 @@ def _train_epoch(
 
 def _evaluate(output: Path, trainer: Trainer, recipe: Recipe, cases: list[Case]) -> None:
     """Score the validation patients on their images' own grid, through the whole pipeline."""
-    segmenter = Segmenter(
-        recipe.deployment, TorchSession(_averaged(trainer, recipe), trainer.device)
-    )
+    segmenter = Segmenter(recipe.deployment, TorchSession(trainer.averaged(), trainer.device))
     evaluation = evaluate_cases(segmenter, cases)
     about = {"data": {"name": recipe.data.name, "split": "val"}, "backend": "torch"}
     title = f"{recipe.deployment.name}: validation patients, network in torch"
     write_report(output / VALIDATION, evaluation, about=about, title=title)
-
-
-def _averaged(trainer: Trainer, recipe: Recipe) -> nn.Module:
-    """Rebuild the network with the averaged weights."""
-    model = create(recipe.deployment.model).to(trainer.device)
-    model.load_state_dict(trainer.average, strict=True)
-    return model
 
 
 def _save(

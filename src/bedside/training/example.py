@@ -1,0 +1,18 @@
+"""What training learns from: an image on the network's grid, and its labels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training image, in two or three axes.
+
+    Attributes:
+        image: (C, *S) float32 in [0, 1].
+        truth: (*S) uint8 labels.
+    """
+
+    image: np.ndarray
+    truth: np.ndarray
