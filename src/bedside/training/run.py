@@ -5,6 +5,7 @@ A run folder holds `run.json` (recipe, split, provenance), `log.jsonl` (a line a
 `validation/`, the accuracy on the validation patients at their images' own resolution.
 """
 
+import copy
 import json
 import subprocess
 import time
@@ -24,7 +25,7 @@ from bedside.evaluation.report import write_report
 from bedside.io.datasets import Case, list_cases
 from bedside.models import count_parameters, create
 from bedside.segment import Segmenter
-from bedside.spec import Label, Recipe, from_mapping, to_mapping
+from bedside.spec import Label, ModelSpec, Recipe, from_mapping, to_mapping
 from bedside.training.checkpoint import (
     load_tensors,
     optimizer_tensors,
@@ -65,6 +66,7 @@ def train(
     *,
     data: Path | None = None,
     threads: int | None = None,
+    create_model: Callable[[ModelSpec], nn.Module] = create,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Path:
     """Train, or go on where a stopped training of the same recipe left off.
@@ -74,6 +76,7 @@ def train(
         output: Run folder.
         data: Folder of the data set, if not the recipe's.
         threads: Threads of torch; None leaves its choice.
+        create_model: Builds the network, for one that no spec describes.
         on_progress: Called after every case read and every epoch.
 
     Returns:
@@ -89,7 +92,7 @@ def train(
         torch.set_num_threads(threads)
     folder = data or Path(recipe.data.path)
     cases = list_cases(folder, recipe.data.layout)
-    split = open_run(output, recipe, cases)
+    split = open_run(output, recipe, cases, create_model=create_model)
     if (output / WEIGHTS).exists():
         return output / WEIGHTS
     examples = {
@@ -103,7 +106,7 @@ def train(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(recipe.training.seed)
     trainer = Trainer(
-        create(recipe.deployment.model),
+        create_model(recipe.deployment.model),
         recipe.training,
         augment_spec=recipe.augment,
         examples=examples["train"],
@@ -121,7 +124,13 @@ def train(
     return output / WEIGHTS
 
 
-def open_run(output: Path, recipe: Recipe, cases: list[Case]) -> dict[str, tuple[str, ...]]:
+def open_run(
+    output: Path,
+    recipe: Recipe,
+    cases: list[Case],
+    *,
+    create_model: Callable[[ModelSpec], nn.Module] = create,
+) -> dict[str, tuple[str, ...]]:
     """Start a run folder, or check that the one there is of the same recipe.
 
     Returns:
@@ -146,7 +155,7 @@ def open_run(output: Path, recipe: Recipe, cases: list[Case]) -> dict[str, tuple
         fractions=recipe.data.split,
         seed=recipe.data.split_seed,
     )
-    model = create(recipe.deployment.model)
+    model = create_model(recipe.deployment.model)
     run = {
         "recipe": to_mapping(recipe),
         "split": to_mapping(split),
@@ -185,7 +194,7 @@ def _train_epoch(
     last = epoch + 1 == recipe.training.epochs
     if last or (epoch + 1) % recipe.training.validate_every == 0:
         dice = validate(
-            _averaged(trainer, recipe),
+            _averaged(trainer),
             validation,
             num_classes=recipe.deployment.model.num_classes,
             device=trainer.device,
@@ -197,18 +206,16 @@ def _train_epoch(
 
 def _evaluate(output: Path, trainer: Trainer, recipe: Recipe, cases: list[Case]) -> None:
     """Score the validation patients on their images' own grid, through the whole pipeline."""
-    segmenter = Segmenter(
-        recipe.deployment, TorchSession(_averaged(trainer, recipe), trainer.device)
-    )
+    segmenter = Segmenter(recipe.deployment, TorchSession(_averaged(trainer), trainer.device))
     evaluation = evaluate_cases(segmenter, cases)
     about = {"data": {"name": recipe.data.name, "split": "val"}, "backend": "torch"}
     title = f"{recipe.deployment.name}: validation patients, network in torch"
     write_report(output / VALIDATION, evaluation, about=about, title=title)
 
 
-def _averaged(trainer: Trainer, recipe: Recipe) -> nn.Module:
-    """Rebuild the network with the averaged weights."""
-    model = create(recipe.deployment.model).to(trainer.device)
+def _averaged(trainer: Trainer) -> nn.Module:
+    """Copy the network, with the averaged weights."""
+    model = copy.deepcopy(trainer.model)
     model.load_state_dict(trainer.average, strict=True)
     return model
 
