@@ -11,7 +11,8 @@ from bedside.models import count_parameters
 from bedside.spec import named_spec
 from bedside.training.loop import has_bf16
 from bedside.training.losses import segmentation_loss
-from peers.networks import OURS, PEERS, find_network
+from peers.names import OURS
+from peers.networks import PEERS, find_network
 
 
 def make_step(

@@ -14,11 +14,9 @@ from torch import nn
 from bedside.errors import UsageError
 from bedside.models import NAMES, create
 from bedside.spec import ModelSpec, named_spec
+from peers.names import OURS
 from peers.shufflenet import ShuffleUNet
 from peers.transunet import TransUNet
-
-OURS = "ours:"
-"""What the names of our own networks begin with."""
 
 Factory = Callable[[int, int, tuple[int, int]], nn.Module]
 
@@ -79,6 +77,13 @@ def _monai_unet(channels: tuple[int, ...], *, residual_units: int) -> Factory:
     )
 
 
+def _basic_unet(features: tuple[int, ...]) -> Factory:
+    """MONAI's U-Net of pooling and two convolutions a level, the first level at full size."""
+    return lambda num_classes, in_channels, size_px: BasicUNet(
+        2, in_channels, num_classes, features=features, norm="batch"
+    )
+
+
 def _smp(architecture: Callable[..., nn.Module], encoder: str) -> Factory:
     return lambda num_classes, in_channels, size_px: architecture(
         encoder, encoder_weights=None, in_channels=in_channels, classes=num_classes
@@ -88,8 +93,18 @@ def _smp(architecture: Callable[..., nn.Module], encoder: str) -> Factory:
 PEERS = {
     "unet": Peer(
         "U-Net",
-        "MONAI BasicUNet, defaults",
-        lambda num_classes, in_channels, size_px: BasicUNet(2, in_channels, num_classes),
+        "MONAI UNet, 16 to 256 channels, strided, batch norm",
+        _monai_unet((16, 32, 64, 128, 256), residual_units=0),
+    ),
+    "basic-unet": Peer(
+        "U-Net at full size",
+        "MONAI BasicUNet, 32 to 256 channels, batch norm",
+        _basic_unet((32, 32, 64, 128, 256, 32)),
+    ),
+    "basic-unet-narrow": Peer(
+        "U-Net at full size, half as wide",
+        "MONAI BasicUNet, 16 to 128 channels, batch norm",
+        _basic_unet((16, 16, 32, 64, 128, 16)),
     ),
     "residual-unet": Peer(
         "Residual U-Net",
