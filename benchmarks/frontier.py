@@ -1,0 +1,187 @@
+"""The frontier: mean Dice over milliseconds, ours and the classics, timed in one interleaved run.
+
+Accuracy is read from the result files that `peers.train` writes. Time is measured here: every
+network in every precision, in turns; of these the fastest counts that keeps the accuracy of
+f32. A network without a result is timed with random weights, on which time does not depend,
+and its row says `not trained`. Both are kept as small files, so that `--draw` makes table and
+plot again without measuring. Needs `make peers`.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from bedside.atomic import write_text
+from bedside.bundle import find_bundle, read_bundle
+from bedside.errors import ExportError
+from bedside.export.parity import make_inputs
+from bedside.models import count_parameters
+from bedside.runtime import open_graph
+from bedside.runtime.openvino import OpenvinoSession, native_precisions
+from bedside.spec import Recipe, read_recipe
+from frontier_page import format_page, make_rows
+from frontier_plot import draw_frontier
+from network_latency import Candidate, describe_machine, enlarge, measure
+from pareto import merge_seeds
+from peers.graphs import open_precisions, write_graphs
+from peers.names import OURS
+from peers.networks import PEERS, find_network
+from peers.train import RESULTS, RUNS, to_folder
+
+LATENCY = RESULTS.parent / "camus-frontier-latency.json"
+OWN = ("nano", "tiny", "small", "base")
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """Read all result files."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def open_network(
+    name: str, recipe: Recipe, *, runs: Path, threads: int
+) -> tuple[dict[str, Any], dict[str, OpenvinoSession]]:
+    """Open a network in every precision: its trained graphs if they are here, else random ones.
+
+    Returns:
+        What its row says of it, and its sessions.
+    """
+    input_spec = recipe.deployment.input
+    network = find_network(name, recipe.deployment.model, input_spec.size_px)
+    shape = (1, input_spec.channels, *input_spec.size_px)
+    folder = runs / to_folder(name) / "graphs"
+    if not folder.exists():
+        folder = runs.parent / "frontier" / to_folder(name)
+    torch.manual_seed(0)
+    model = network.create()
+    files = write_graphs(
+        folder, network, model, shape=shape, read_calibration=lambda: make_inputs(shape, count=8)
+    )
+    about = {
+        "network": name,
+        "title": network.title,
+        "source": network.source,
+        "parameters": count_parameters(model),
+    }
+    return about, open_precisions(files, threads=threads)
+
+
+def open_bundle(name: str, *, threads: int) -> tuple[dict[str, Any], dict[str, OpenvinoSession]]:
+    """Open a bundle of ours in every precision that it has."""
+    bundle = read_bundle(find_bundle(name))
+    graphs = {"f32": "f32", "bf16": "f32", "int8": "int8"}
+    sessions = {
+        precision: open_graph(
+            bundle.read_graph(graphs[precision]),
+            backend="openvino",
+            precision=precision,
+            threads=threads,
+        )
+        for precision in native_precisions()
+        if graphs[precision] in bundle.precisions
+    }
+    about = {
+        "network": f"{OURS}{bundle.spec.name}",
+        "title": f"bundle {bundle.spec.name}",
+        "source": "bedside, this repository",
+        "parameters": bundle.card.parameters,
+    }
+    return about, sessions
+
+
+def measure_all(
+    names: list[str],
+    recipe: Recipe,
+    *,
+    runs: Path,
+    threads: int,
+    rounds: int,
+    bundles: list[str],
+) -> dict[str, Any]:
+    """Time every network in every precision, in turns.
+
+    Ours give logits at half size; bringing them to full size is counted, since the others'
+    are.
+
+    Returns:
+        What the file of latencies holds.
+    """
+    size_px = recipe.deployment.input.size_px
+    cv2.setNumThreads(threads)
+    about, candidates = [], []
+    opened = []
+    for name in names:
+        try:
+            opened.append(open_network(name, recipe, runs=runs, threads=threads))
+            print(f"opened {name}", flush=True)
+        except ExportError as error:
+            print(f"{name} is left out: {error}", flush=True)
+    opened += [open_bundle(name, threads=threads) for name in bundles]
+    for row, sessions in opened:
+        about.append(row)
+        for precision, session in sessions.items():
+            call = session.predict
+            if row["network"].startswith(OURS):
+                call = enlarge(call, size_px)
+            name, count = row["network"], row["parameters"]
+            candidates.append(Candidate(name, "openvino", precision, threads, count, call))
+    tensor = make_inputs((1, recipe.deployment.input.channels, *size_px))[-1]
+    times = measure(candidates, tensor, rounds=rounds)
+    for row in about:
+        row["times_ms"] = {
+            candidate.precision: np.percentile(seen, [50, 95, 99]).round(3).tolist()
+            for candidate, seen in zip(candidates, times, strict=True)
+            if candidate.network == row["network"]
+        }
+    return {
+        "input_px": list(size_px),
+        "threads": threads,
+        "rounds": rounds,
+        "machine": describe_machine(),
+        "rows": about,
+    }
+
+
+def main() -> None:
+    """Measure unless told only to draw, then write page and plot."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    ours = [f"{OURS}{name}" for name in OWN]
+    parser.add_argument("names", nargs="*", default=[*ours, *PEERS])
+    parser.add_argument("--recipe", type=Path, default=Path("recipes/camus.toml"))
+    parser.add_argument("--runs", type=Path, default=RUNS, help="where peers.train put its runs")
+    parser.add_argument("--bundles", nargs="*", default=[], help="bundles of ours to time too")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--draw", action="store_true", help="draw from the files, time nothing")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--latency", type=Path, default=LATENCY)
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
+    arguments = parser.parse_args()
+    if not arguments.draw:
+        latency = measure_all(
+            arguments.names,
+            read_recipe(arguments.recipe),
+            runs=arguments.runs,
+            threads=arguments.threads,
+            rounds=arguments.rounds,
+            bundles=arguments.bundles,
+        )
+        write_text(arguments.latency, json.dumps(latency, indent=1) + "\n")
+    latency = json.loads(arguments.latency.read_text())
+    rows = make_rows(latency, merge_seeds(read_results(arguments.results)))
+    plot = arguments.output.with_suffix(".svg")
+    points = [point for row in rows if (point := row.point)]
+    if points:
+        title = f"ms for one image, {latency['threads']} threads"
+        write_text(plot, draw_frontier(points, x_title=title, y_title="mean Dice, test patients"))
+    text = format_page(latency, rows, plot=plot.name)
+    write_text(arguments.output, text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""The page of the frontier: accuracy and time brought together, the verdict, the table."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pareto import Merged, Point, find_defeats, find_frontier
+from peers.names import OURS
+
+CLAIM_MS = (0.5, 10.0)
+"""Where ours are meant to be the frontier."""
+
+PRECISIONS = ("f32", "bf16", "int8")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        network: Its name.
+        title: What people call it.
+        source: Where it is from.
+        parameters: Number of weights.
+        times_ms: (p50, p95, p99) by precision.
+        result: What its trainings came to; None if it is not trained.
+    """
+
+    network: str
+    title: str
+    source: str
+    parameters: int
+    times_ms: Mapping[str, tuple[float, float, float]]
+    result: Merged | None
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is one of ours."""
+        return self.network.startswith(OURS)
+
+    @property
+    def precision(self) -> str:
+        """The fastest precision that may be used; of all, where none has been checked."""
+        allowed = self.result.admissible if self.result else tuple(self.times_ms)
+        return min(
+            (precision for precision in self.times_ms if precision in allowed),
+            key=lambda precision: self.times_ms[precision][0],
+        )
+
+    @property
+    def point(self) -> Point | None:
+        """Its place in the plot, if it is trained."""
+        if self.result is None:
+            return None
+        ms = self.times_ms[self.precision][0]
+        return Point(self.title, ms, self.result.mean_dice[0], self.ours)
+
+
+def make_rows(latency: Mapping[str, Any], results: Mapping[str, Merged]) -> list[Row]:
+    """Bring time and accuracy together, ours first, each group from the fastest."""
+    rows = [
+        Row(
+            network=row["network"],
+            title=row["title"],
+            source=row["source"],
+            parameters=row["parameters"],
+            times_ms={name: tuple(times) for name, times in row["times_ms"].items()},
+            result=results.get(row["network"]),
+        )
+        for row in latency["rows"]
+    ]
+    return sorted(rows, key=lambda row: (not row.ours, row.times_ms[row.precision][0]))
+
+
+def format_row(row: Row, frontier: set[str]) -> str:
+    """Write one line of the table."""
+    chosen = row.times_ms[row.precision]
+    cells = [row.title, f"{row.parameters / 1e6:.2f} M"]
+    if row.result is None:
+        cells += ["not trained", "", "", ""]
+    else:
+        mean, low, high = row.result.mean_dice
+        cells += [
+            f"{row.result.epochs} x {len(row.result.seeds)}",
+            " / ".join(f"{dice:.3f}" for dice in row.result.structures.values()),
+            f"{mean:.4f} ({low:.3f}-{high:.3f})",
+            "yes" if row.title in frontier else "no",
+        ]
+    cells += [row.precision, *(f"{value:.2f}" for value in chosen)]
+    for precision in PRECISIONS:
+        seen = row.times_ms.get(precision)
+        barred = row.result is not None and precision not in row.result.admissible
+        cells.append("" if seen is None else f"{seen[0]:.2f}" + (" *" if barred else ""))
+    return f"| {' | '.join(cells)} |"
+
+
+def judge(points: list[Point]) -> list[str]:
+    """Say whether ours are the frontier, and name whatever says otherwise."""
+    low, high = CLAIM_MS
+    own = [point for point in points if point.ours and low <= point.ms <= high]
+    theirs = [point for point in points if not point.ours]
+    if not own or not theirs:
+        return ["Nothing can be said of the frontier yet: ours or the classics are not trained."]
+    defeats = find_defeats(points, low_ms=low, high_ms=high)
+    if not defeats:
+        return [
+            f"Between {low:g} and {high:g} ms no classic of the {len(theirs)} that are trained is "
+            f"both faster and at least as accurate as any of our {len(own)}."
+        ]
+    return [
+        f"- {peer.name} ({peer.ms:.2f} ms, {peer.dice:.4f}) is faster than {mine.name} "
+        f"({mine.ms:.2f} ms, {mine.dice:.4f}) and at least as accurate."
+        for peer, mine in defeats
+    ]
+
+
+def format_page(latency: Mapping[str, Any], rows: list[Row], *, plot: str) -> str:
+    """Write the page: verdict, plot, table, what it was measured on."""
+    points = [point for row in rows if (point := row.point)]
+    frontier = {point.name for point in find_frontier(points)}
+    height, width = latency["input_px"]
+    return "\n".join(
+        [
+            "# The frontier: Dice over milliseconds",
+            "",
+            *judge(points),
+            "",
+            *([f"![Mean Dice over milliseconds]({plot})", ""] if points else []),
+            "| network | parameters | epochs x seeds | Dice LV / myocardium / atrium "
+            "| mean Dice (95 %) | on the frontier | precision | p50 ms | p95 ms | p99 ms "
+            "| f32 | bf16 | int8 |",
+            "|" + "---|" * 13,
+            *(format_row(row, frontier) for row in rows),
+            "",
+            "\\* loses more than 0.005 of mean validation Dice against f32, and does not count.",
+            "",
+            "All were trained from random weights on the same patients of CAMUS, with the same "
+            "augmentation, loss and schedule, and scored on the same test patients at their "
+            "images' own resolution, by the network in torch, f32. The interval is a bootstrap "
+            "over patients; of several seeds, ends are averaged. Time is one image of "
+            f"{height} x {width} from tensor to logits at full size, in OpenVINO, "
+            f"{latency['threads']} threads, {latency['rounds']} rounds of 5 calls, all in turns. "
+            "Of a network that is not trained, the fastest precision counts unchecked.",
+            "",
+            *latency["machine"],
+            "",
+            "Where each is from:",
+            "",
+            *(f"- {row.title}: {row.source}" for row in rows if not row.ours),
+            "",
+        ]
+    )

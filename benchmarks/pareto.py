@@ -1,0 +1,141 @@
+"""Which networks nothing beats, and what several trainings of one network come to together."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bedside.errors import DataError
+
+
+@dataclass(frozen=True)
+class Point:
+    """A network by what it costs and what it is worth.
+
+    Attributes:
+        name: What it is called.
+        ms: Milliseconds of one image.
+        dice: Mean Dice.
+        ours: Whether it is one of ours.
+    """
+
+    name: str
+    ms: float
+    dice: float
+    ours: bool
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What the trainings of one network with several seeds come to.
+
+    Attributes:
+        network: Its name.
+        seeds: Seeds, rising.
+        epochs: Length of each training.
+        mean_dice: Means over seeds of mean, low and high end of the mean Dice.
+        structures: The mean Dice of each structure, over seeds.
+        admissible: Precisions that kept the accuracy with every seed.
+        parameters: Number of weights.
+    """
+
+    network: str
+    seeds: tuple[int, ...]
+    epochs: int
+    mean_dice: tuple[float, float, float]
+    structures: Mapping[str, float]
+    admissible: tuple[str, ...]
+    parameters: int
+
+
+def find_frontier(points: Iterable[Point]) -> list[Point]:
+    """Keep the points that no other beats, the fastest first.
+
+    A point is beaten by one that is at least as fast and at least as accurate, and better
+    in one of the two.
+
+    Example:
+        >>> points = [Point("a", 1, 0.8, True), Point("b", 2, 0.8, False)]
+        >>> [point.name for point in find_frontier(points)]
+        ['a']
+    """
+    frontier: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.ms, -point.dice)):
+        best = frontier[-1] if frontier else None
+        if best is None or point.dice > best.dice or _equal(point, best):
+            frontier.append(point)
+    return frontier
+
+
+def find_defeats(
+    points: Sequence[Point], *, low_ms: float, high_ms: float
+) -> list[tuple[Point, Point]]:
+    """Pair each of ours with the peers that are both faster and at least as accurate.
+
+    Args:
+        points: All networks.
+        low_ms: Fastest of ours that is looked at.
+        high_ms: Slowest of ours that is looked at.
+
+    Returns:
+        Pairs (peer, ours); none if ours are the frontier.
+    """
+    return [
+        (peer, own)
+        for own in points
+        if own.ours and low_ms <= own.ms <= high_ms
+        for peer in points
+        if not peer.ours and peer.ms < own.ms and peer.dice >= own.dice
+    ]
+
+
+def merge_seeds(results: Iterable[Mapping[str, Any]]) -> dict[str, Merged]:
+    """Put the results of each network together, seed by seed.
+
+    Args:
+        results: Contents of result files.
+
+    Returns:
+        By network, in the order of first sight.
+
+    Raises:
+        DataError: If one seed comes twice, or seeds of a network had different trainings.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        groups.setdefault(result["network"], []).append(result)
+    return {network: _merge(network, group) for network, group in groups.items()}
+
+
+def _equal(one: Point, other: Point) -> bool:
+    return (one.ms, one.dice) == (other.ms, other.dice)
+
+
+def _merge(network: str, group: list[Mapping[str, Any]]) -> Merged:
+    seeds = sorted(result["seed"] for result in group)
+    if len(set(seeds)) != len(seeds):
+        raise DataError(f"{network} has two results of one seed, among {seeds}; remove one.")
+    for setting in ("epochs", "parameters", "split"):
+        seen = [result[setting] for result in group]
+        if any(value != seen[0] for value in seen):
+            raise DataError(f"{network}: {setting} differs between seeds: {seen}.")
+    means = [[result["mean_dice"][end] for end in ("mean", "low", "high")] for result in group]
+    mean, low, high = np.mean(means, axis=0).tolist()
+    names = list(group[0]["structures"])
+    kept = [
+        {check["precision"] for check in result["precisions"] if check["admissible"]}
+        for result in group
+    ]
+    return Merged(
+        network=network,
+        seeds=tuple(seeds),
+        epochs=group[0]["epochs"],
+        mean_dice=(mean, low, high),
+        structures={
+            name: float(np.mean([result["structures"][name]["dice"]["mean"] for result in group]))
+            for name in names
+        },
+        admissible=tuple(sorted(set.intersection(*kept))),
+        parameters=group[0]["parameters"],
+    )

@@ -1,0 +1,75 @@
+"""What training costs: milliseconds of one image's training step, of every network, in turns."""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from bedside.models import count_parameters
+from bedside.spec import named_spec
+from bedside.training.loop import has_bf16
+from bedside.training.losses import segmentation_loss
+from peers.names import OURS
+from peers.networks import PEERS, find_network
+
+
+def make_step(
+    model: nn.Module, *, batch_size: int, size_px: tuple[int, int], num_classes: int
+) -> Callable[[], None]:
+    """Give a function that takes one step of training, as `Trainer` does, on noise."""
+    model = model.to(memory_format=torch.channels_last).train()
+    images = torch.rand(batch_size, 1, *size_px).contiguous(memory_format=torch.channels_last)
+    truths = torch.randint(0, num_classes, (batch_size, *size_px))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    low_precision = has_bf16(torch.device("cpu"))
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=low_precision):
+            logits = model(images)
+        loss = segmentation_loss(logits, truths, dice_weight=1.0, ce_weight=1.0)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    return step
+
+
+def main() -> None:
+    """Print a line a network as it is measured."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    ours = [f"{OURS}{name}" for name in ("nano", "tiny", "small", "base")]
+    parser.add_argument("names", nargs="*", default=[*ours, *PEERS])
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=3, help="the fastest of these counts")
+    parser.add_argument("--images", type=int, default=628, help="images of an epoch")
+    parser.add_argument("--epochs", type=int, default=25)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    size_px = (arguments.size, arguments.size)
+    base = named_spec("tiny", num_classes=4)
+    epochs = f"min for {arguments.epochs} epochs of {arguments.images}"
+    print(f"{'network':24} {'M params':>8} {'ms/image':>9} {epochs:>30}")
+    for name in arguments.names:
+        torch.manual_seed(0)
+        model = find_network(name, base, size_px).create()
+        step = make_step(model, batch_size=arguments.batch_size, size_px=size_px, num_classes=4)
+        step()
+        seen = []
+        for _ in range(arguments.steps):
+            # Of one thread, the processor's time: what else runs does not count.
+            begin = time.process_time()
+            step()
+            seen.append((time.process_time() - begin) * 1e3 / arguments.batch_size)
+        minutes = min(seen) * arguments.images * arguments.epochs / 6e4
+        print(
+            f"{name:24} {count_parameters(model) / 1e6:8.3f} {min(seen):9.1f} {minutes:30.1f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""The table of networks that are compared: the classics from their libraries, and ours.
+
+All start from random weights, ours as theirs: nothing is downloaded. Each gives logits at
+full size, but for ours, whose spec says at which stride.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import segmentation_models_pytorch as smp
+from monai.networks.nets import UNETR, BasicUNet, SegResNet, SwinUNETR, UNet
+from torch import nn
+
+from bedside.errors import UsageError
+from bedside.models import NAMES, create
+from bedside.spec import ModelSpec, named_spec
+from peers.names import OURS
+from peers.shufflenet import ShuffleUNet
+from peers.transunet import TransUNet
+
+Factory = Callable[[int, int, tuple[int, int]], nn.Module]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One classic network.
+
+    Attributes:
+        title: What people call it.
+        source: The library that has it, and how it is set there.
+        create: (num_classes, in_channels, size_px) -> network with random weights.
+        transformer: Whether 8-bit quantization is to treat it as a Transformer.
+    """
+
+    title: str
+    source: str
+    create: Factory
+    transformer: bool = False
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network to train or to time.
+
+    Attributes:
+        name: Key in the table, or "ours:" and the name of a spec.
+        title: What people call it.
+        source: Where it is from.
+        model: The spec that the data way goes by: classes, channels, stride of the logits.
+        create: Builds it with random weights.
+        transformer: See `Peer`.
+    """
+
+    name: str
+    title: str
+    source: str
+    model: ModelSpec
+    create: Callable[[], nn.Module]
+    transformer: bool = False
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is one of ours."""
+        return self.name.startswith(OURS)
+
+
+def _monai_unet(channels: tuple[int, ...], *, residual_units: int) -> Factory:
+    """MONAI's UNet with batch norm, as in its spleen tutorial: unlike the default, it folds."""
+    return lambda num_classes, in_channels, size_px: UNet(
+        spatial_dims=2,
+        in_channels=in_channels,
+        out_channels=num_classes,
+        channels=channels,
+        strides=(2,) * (len(channels) - 1),
+        num_res_units=residual_units,
+        norm="batch",
+    )
+
+
+def _basic_unet(features: tuple[int, ...]) -> Factory:
+    """MONAI's U-Net of pooling and two convolutions a level, the first level at full size."""
+    return lambda num_classes, in_channels, size_px: BasicUNet(
+        2, in_channels, num_classes, features=features, norm="batch"
+    )
+
+
+def _smp(architecture: Callable[..., nn.Module], encoder: str) -> Factory:
+    return lambda num_classes, in_channels, size_px: architecture(
+        encoder, encoder_weights=None, in_channels=in_channels, classes=num_classes
+    )
+
+
+PEERS = {
+    "unet": Peer(
+        "U-Net",
+        "MONAI UNet, 16 to 256 channels, strided, batch norm",
+        _monai_unet((16, 32, 64, 128, 256), residual_units=0),
+    ),
+    "basic-unet": Peer(
+        "U-Net at full size",
+        "MONAI BasicUNet, 32 to 256 channels, batch norm",
+        _basic_unet((32, 32, 64, 128, 256, 32)),
+    ),
+    "basic-unet-narrow": Peer(
+        "U-Net at full size, half as wide",
+        "MONAI BasicUNet, 16 to 128 channels, batch norm",
+        _basic_unet((16, 16, 32, 64, 128, 16)),
+    ),
+    "residual-unet": Peer(
+        "Residual U-Net",
+        "MONAI UNet, 16 to 256 channels, 2 residual units, batch norm",
+        _monai_unet((16, 32, 64, 128, 256), residual_units=2),
+    ),
+    "residual-unet-narrow": Peer(
+        "Residual U-Net, half as wide",
+        "MONAI UNet, 8 to 128 channels, 2 residual units, batch norm",
+        _monai_unet((8, 16, 32, 64, 128), residual_units=2),
+    ),
+    "segresnet": Peer(
+        "SegResNet",
+        "MONAI, 16 filters",
+        lambda num_classes, in_channels, size_px: SegResNet(
+            2, init_filters=16, in_channels=in_channels, out_channels=num_classes
+        ),
+    ),
+    "mobilenetv3-unet": Peer(
+        "MobileNetV3-small U-Net",
+        "segmentation-models-pytorch Unet, timm's mobilenetv3_small_100",
+        _smp(smp.Unet, "tu-mobilenetv3_small_100"),
+    ),
+    "shufflenetv2-unet": Peer(
+        "ShuffleNetV2 U-Net",
+        "torchvision's shufflenet_v2_x1_0 under segmentation-models-pytorch's U-Net decoder",
+        lambda num_classes, in_channels, size_px: ShuffleUNet(num_classes, in_channels),
+    ),
+    "deeplabv3plus": Peer(
+        "DeepLabV3+ MobileNetV2",
+        "segmentation-models-pytorch DeepLabV3Plus, mobilenet_v2",
+        _smp(smp.DeepLabV3Plus, "mobilenet_v2"),
+    ),
+    "segformer-b0": Peer(
+        "SegFormer-B0",
+        "segmentation-models-pytorch Segformer, mit_b0",
+        _smp(smp.Segformer, "mit_b0"),
+        transformer=True,
+    ),
+    "unetr": Peer(
+        "UNETR",
+        "MONAI, ViT-B, defaults",
+        lambda num_classes, in_channels, size_px: UNETR(
+            in_channels, num_classes, size_px, spatial_dims=2
+        ),
+        transformer=True,
+    ),
+    "swinunetr": Peer(
+        "SwinUNETR-24",
+        "MONAI, feature size 24",
+        lambda num_classes, in_channels, size_px: SwinUNETR(
+            in_channels, num_classes, feature_size=24, spatial_dims=2
+        ),
+        transformer=True,
+    ),
+    "transunet": Peer(
+        "TransUNet R50-ViT-B/16",
+        "timm's vit_base_r50_s16_224 under a decoder of our own after the paper",
+        TransUNet,
+        transformer=True,
+    ),
+}
+"""The classics, by the name on the command line."""
+
+
+def find_network(name: str, base: ModelSpec, size_px: tuple[int, int]) -> Network:
+    """Find a network of the table, or one of ours.
+
+    Args:
+        name: A key of `PEERS`, "ours:" and the name of a spec, or "ours:recipe" for the
+            network that `base` describes.
+        base: A recipe's own network: says how many channels and classes are wanted.
+        size_px: (height, width) of its input.
+
+    Raises:
+        UsageError: If there is none of that name.
+    """
+    if name.startswith(OURS):
+        return _find_ours(name, base)
+    if name not in PEERS:
+        known = ", ".join([*PEERS, *(f"{OURS}{own}" for own in (*NAMES, "recipe"))])
+        raise UsageError(f'no network "{name}"; choose one of {known}.')
+    peer = PEERS[name]
+    return Network(
+        name=name,
+        title=peer.title,
+        source=peer.source,
+        model=replace(base, logit_stride=1),
+        create=lambda: peer.create(base.num_classes, base.in_channels, size_px),
+        transformer=peer.transformer,
+    )
+
+
+def _find_ours(name: str, base: ModelSpec) -> Network:
+    """Take one of our named networks for the recipe's channels and classes."""
+    own = name.removeprefix(OURS)
+    if own == "recipe":
+        spec = base
+    else:
+        spec = named_spec(
+            own, axes=base.axes, in_channels=base.in_channels, num_classes=base.num_classes
+        )
+    return Network(
+        name=name,
+        title=f"bedside {own}",
+        source="bedside, this repository",
+        model=spec,
+        create=lambda: create(spec),
+    )

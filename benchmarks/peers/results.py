@@ -1,0 +1,83 @@
+"""A trained network's figures as one small file, so that tables add up over time."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bedside.atomic import write_text
+from bedside.evaluation.cases import Evaluation
+from bedside.evaluation.intervals import mean_interval
+from bedside.spec import Recipe, to_mapping
+from machine import describe_processor
+from peers.graphs import PrecisionCheck
+from peers.networks import Network
+
+DIGITS = 5
+
+
+def write_result(
+    path: Path,
+    network: Network,
+    recipe: Recipe,
+    *,
+    run: dict[str, Any],
+    evaluation: Evaluation,
+    checks: Sequence[PrecisionCheck],
+) -> None:
+    """Write what a training came to.
+
+    Args:
+        path: JSON file.
+        network: What was trained.
+        recipe: How.
+        run: The run folder's record: commit, split, number of weights.
+        evaluation: Of the test patients.
+        checks: Of the precisions, on the validation patients.
+    """
+    patients = [case.patient_id for case in evaluation.cases]
+    mean = mean_interval([case.mean_dice for case in evaluation.cases], patients)
+    content = {
+        "network": network.name,
+        "title": network.title,
+        "source": network.source,
+        "ours": network.ours,
+        "status": "trained",
+        "parameters": run["parameters"],
+        "data": recipe.data.name,
+        "input_px": recipe.deployment.input.size_px,
+        "epochs": recipe.training.epochs,
+        "batch_size": recipe.training.batch_size,
+        "learning_rate": recipe.training.learning_rate,
+        "seed": recipe.training.seed,
+        "split": {
+            "fractions": recipe.data.split,
+            "seed": recipe.data.split_seed,
+            "patients": {part: len(names) for part, names in run["split"].items()},
+        },
+        "test_cases": len(evaluation.cases),
+        "mean_dice": to_mapping(mean),
+        "structures": {
+            structure.name: {
+                metric: to_mapping(getattr(structure, metric))
+                for metric in ("dice", "hd95_mm", "asd_mm")
+            }
+            for structure in evaluation.structures
+        },
+        "precisions": [to_mapping(check) for check in checks],
+        "commit": run["commit"],
+        "torch": run["torch"],
+        "processor": describe_processor(),
+    }
+    write_text(path, json.dumps(_rounded(content), indent=1) + "\n")
+
+
+def _rounded(value: Any) -> Any:
+    """Shorten numbers to what means something."""
+    if isinstance(value, float):
+        return round(value, DIGITS)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return value

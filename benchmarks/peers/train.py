@@ -1,0 +1,146 @@
+"""Train classics and ours alike, score them, and keep the figures: one command for all.
+
+Data, split, augmentation, loss, size of input and schedule are the recipe's; only the network
+is exchanged. A stopped training goes on where it was. Run it from the repository's root, as
+`PYTHONPATH=benchmarks .venv-peers/bin/python -m peers.train NAME...`.
+"""
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bedside.evaluation.cases import evaluate_cases
+from bedside.io.datasets import Case, list_cases
+from bedside.segment import Segmenter
+from bedside.spec import Recipe, read_recipe
+from bedside.training.checkpoint import load_tensors, read_json
+from bedside.training.dataset import load_cases
+from bedside.training.run import RUN, Progress, select_cases, train
+from bedside.training.session import TorchSession
+from peers.graphs import check_precisions, open_precisions, write_graphs
+from peers.networks import PEERS, Network, find_network
+from peers.results import write_result
+
+RESULTS = Path(__file__).parents[1] / "results" / "camus-frontier"
+RUNS = Path("runs/peers")
+
+
+def train_network(
+    network: Network, recipe: Recipe, run: Path, *, data: Path, result: Path, threads: int
+) -> None:
+    """Train one network, export it, and write its figures.
+
+    Args:
+        network: What to train.
+        recipe: How; made for it by `adapt`.
+        run: Run folder.
+        data: Folder of the data set.
+        result: JSON file to write.
+        threads: Threads of torch and of the runtime.
+    """
+    weights = train(
+        recipe,
+        run,
+        data=data,
+        threads=threads,
+        create_model=lambda spec: network.create(),
+        on_progress=_say,
+    )
+    model = network.create()
+    model.load_state_dict(load_tensors(weights)[0], strict=True)
+    record = read_json(run / RUN)
+    parts = {
+        part: select_cases(list_cases(data, recipe.data.layout), tuple(patients))
+        for part, patients in record["split"].items()
+    }
+    print(f"{network.name}: scoring the test patients", flush=True)
+    session = TorchSession(model, torch.device("cpu"))
+    evaluation = evaluate_cases(Segmenter(recipe.deployment, session), parts["test"])
+    print(f"{network.name}: exporting, and checking every precision", flush=True)
+    files = write_graphs(
+        run / "graphs",
+        network,
+        model,
+        shape=(1, recipe.deployment.input.channels, *recipe.deployment.input.size_px),
+        read_calibration=lambda: _calibration(recipe, parts["train"]),
+    )
+    sessions = open_precisions(files, threads=threads)
+    checks = check_precisions(sessions, recipe.deployment, parts["val"])
+    write_result(result, network, recipe, run=record, evaluation=evaluation, checks=checks)
+    dice = " / ".join(f"{structure.dice.mean:.4f}" for structure in evaluation.structures)
+    print(f"{network.name}: test Dice {dice}; written to {result}", flush=True)
+
+
+def adapt(recipe: Recipe, network: Network, *, epochs: int | None, seed: int | None) -> Recipe:
+    """Put a network into a recipe, and change the length and seed of the training."""
+    name = f"{recipe.deployment.name}-{to_folder(network.name)}"
+    training = replace(
+        recipe.training,
+        epochs=recipe.training.epochs if epochs is None else epochs,
+        seed=recipe.training.seed if seed is None else seed,
+    )
+    deployment = replace(recipe.deployment, name=name, model=network.model)
+    return replace(recipe, deployment=deployment, training=training)
+
+
+def to_folder(name: str, seed: int = 0) -> str:
+    """Turn a network's name into one of files and folders; the seed is said unless it is 0.
+
+    Example:
+        >>> to_folder("ours:nano", seed=1)
+        'ours-nano.seed1'
+    """
+    return name.replace(":", "-") + (f".seed{seed}" if seed else "")
+
+
+def _calibration(recipe: Recipe, cases: list[Case]) -> list[np.ndarray]:
+    """Draw training images, evenly over the cases, as the network sees them."""
+    count = min(recipe.build.calibration_images, len(cases))
+    chosen = [cases[index] for index in np.linspace(0, len(cases) - 1, count).round().astype(int)]
+    return [example.image[None, None] for example in load_cases(chosen, recipe.deployment)]
+
+
+def _say(progress: Progress) -> None:
+    """Print a line an epoch."""
+    if progress.record:
+        cells = "  ".join(f"{key} {value}" for key, value in progress.record.items())
+        print(f"{time.strftime('%H:%M:%S')}  of {progress.total}: {cells}", flush=True)
+
+
+def main() -> None:
+    """Train the networks that are named, one after another."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="+", help=f"ours:NAME, or of {', '.join(PEERS)}")
+    parser.add_argument("--recipe", type=Path, default=Path("recipes/camus.toml"))
+    parser.add_argument("--data", type=Path, help="folder of the data set, if not the recipe's")
+    parser.add_argument("--epochs", type=int, help="if not the recipe's")
+    parser.add_argument("--seed", type=int, help="if not the recipe's")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("-o", "--output", type=Path, default=RUNS, help="folder of run folders")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the figures")
+    arguments = parser.parse_args()
+    base = read_recipe(arguments.recipe)
+    for name in arguments.names:
+        network = find_network(name, base.deployment.model, base.deployment.input.size_px)
+        recipe = adapt(base, network, epochs=arguments.epochs, seed=arguments.seed)
+        stem = to_folder(name, recipe.training.seed)
+        result = arguments.results / f"{stem}.json"
+        if result.exists():
+            print(f"{name}: {result} is there already", flush=True)
+            continue
+        train_network(
+            network,
+            recipe,
+            arguments.output / stem,
+            data=arguments.data or Path(recipe.data.path),
+            result=result,
+            threads=arguments.threads,
+        )
+
+
+if __name__ == "__main__":
+    main()

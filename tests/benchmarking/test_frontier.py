@@ -1,0 +1,144 @@
+import pytest
+
+from bedside.errors import DataError
+from frontier_page import format_page, make_rows
+from frontier_plot import draw_frontier
+from pareto import Merged, Point, find_defeats, find_frontier, merge_seeds
+
+OURS = Point("tiny", 2.0, 0.90, True)
+
+
+def make_result(network, *, seed=0, dice=0.9, epochs=20, int8=True):
+    return {
+        "network": network,
+        "seed": seed,
+        "epochs": epochs,
+        "parameters": 1000,
+        "split": {"seed": 0},
+        "mean_dice": {"mean": dice, "low": dice - 0.02, "high": dice + 0.02},
+        "structures": {"LV": {"dice": {"mean": dice}}, "LA": {"dice": {"mean": dice - 0.1}}},
+        "precisions": [
+            {"precision": "f32", "admissible": True},
+            {"precision": "int8", "admissible": int8},
+        ],
+    }
+
+
+def make_latency(**times_ms):
+    rows = [
+        {
+            "network": name,
+            "title": name.upper(),
+            "source": "a library",
+            "parameters": 1000,
+            "times_ms": {"f32": [f32, f32, f32], "int8": [int8, int8, int8]},
+        }
+        for name, (f32, int8) in times_ms.items()
+    ]
+    about = {"input_px": [8, 8], "threads": 2, "rounds": 1, "machine": ["- Processor: any"]}
+    return about | {"rows": rows}
+
+
+def test_the_frontier_leaves_out_what_another_beats_in_time_or_accuracy():
+    slower = Point("slower", 3.0, 0.90, False)
+    worse = Point("worse", 2.0, 0.89, False)
+    better = Point("better", 9.0, 0.91, False)
+    fast = Point("fast", 1.0, 0.70, False)
+    found = find_frontier([slower, better, OURS, worse, fast])
+    assert found == [fast, OURS, better]
+
+
+def test_equals_stand_on_the_frontier_together():
+    twin = Point("twin", OURS.ms, OURS.dice, False)
+    assert set(find_frontier([OURS, twin])) == {OURS, twin}
+
+
+@pytest.mark.parametrize(
+    ("peer", "beaten"),
+    [
+        (Point("faster and as accurate", 1.9, 0.90, False), True),
+        (Point("faster, less accurate", 1.0, 0.899, False), False),
+        (Point("more accurate, as fast", 2.0, 0.95, False), False),
+        (Point("another of ours", 1.0, 0.95, True), False),
+    ],
+)
+def test_only_a_faster_peer_that_is_as_accurate_defeats_ours(peer, beaten):
+    defeats = find_defeats([OURS, peer], low_ms=0.5, high_ms=10)
+    assert defeats == ([(peer, OURS)] if beaten else [])
+
+
+def test_ours_beyond_the_claimed_range_defend_nothing():
+    slow = Point("base", 11.0, 0.90, True)
+    peer = Point("peer", 5.0, 0.95, False)
+    assert find_defeats([slow, peer], low_ms=0.5, high_ms=10) == []
+
+
+def test_seeds_of_a_network_are_averaged_and_a_precision_must_hold_in_each():
+    merged = merge_seeds(
+        [
+            make_result("unet", seed=1, dice=0.92, int8=False),
+            make_result("unet", seed=0, dice=0.90),
+            make_result("ours:nano"),
+        ]
+    )
+    unet = merged["unet"]
+    assert unet.seeds == (0, 1)
+    assert unet.mean_dice == pytest.approx((0.91, 0.89, 0.93))
+    assert unet.structures == pytest.approx({"LV": 0.91, "LA": 0.81})
+    assert unet.admissible == ("f32",)
+    assert merged["ours:nano"].admissible == ("f32", "int8")
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [({"seed": 0}, "one seed"), ({"seed": 1, "epochs": 30}, r"epochs differs.*\[20, 30\]")],
+)
+def test_results_that_are_no_repeats_of_each_other_are_not_averaged(second, said):
+    with pytest.raises(DataError, match=said):
+        merge_seeds([make_result("unet"), make_result("unet", **second)])
+
+
+def test_the_fastest_precision_counts_only_if_it_keeps_the_accuracy():
+    results = merge_seeds([make_result("a", int8=False), make_result("b")])
+    rows = make_rows(make_latency(a=(4.0, 1.0), b=(6.0, 3.0), c=(9.0, 8.0)), results)
+    assert {row.network: row.precision for row in rows} == {"a": "f32", "b": "int8", "c": "int8"}
+    assert [row.network for row in rows] == ["b", "a", "c"]
+    assert [row.point.ms for row in rows if row.point] == [3.0, 4.0]
+
+
+def test_an_untrained_network_is_shown_by_its_cost_alone():
+    latency = make_latency(a=(4.0, 1.0), c=(9.0, 8.0))
+    rows = make_rows(latency, merge_seeds([make_result("a", int8=False)]))
+    page = format_page(latency, rows, plot="plot.svg")
+    line = next(line for line in page.splitlines() if line.startswith("| C "))
+    assert "| not trained |  |  |  | int8 | 8.00 |" in line
+    assert "1.00 *" in page
+    assert "Nothing can be said" in page
+
+
+def test_the_page_names_every_peer_that_beats_ours():
+    latency = make_latency(**{"ours:x": (3.0, 2.0), "unet": (1.0, 0.9)})
+    rows = make_rows(latency, merge_seeds([make_result("ours:x"), make_result("unet")]))
+    page = format_page(latency, rows, plot="plot.svg")
+    assert "UNET (0.90 ms, 0.9000) is faster than OURS:X (2.00 ms, 0.9000)" in page
+
+
+def test_the_plot_names_every_point_once_and_shows_ours_apart():
+    points = [OURS, Point("U-Net <b>", 20.0, 0.85, False), Point("near", 2.05, 0.9005, False)]
+    svg = draw_frontier(points, x_title="ms", y_title="Dice")
+    assert svg.count("<circle") == 1
+    assert svg.count(">tiny</text>") == svg.count(">near</text>") == 1
+    assert "U-Net &lt;b&gt;" in svg
+
+
+def test_a_merged_result_says_what_it_stands_on():
+    merged = merge_seeds([make_result("unet")])["unet"]
+    assert merged == Merged(
+        "unet",
+        seeds=(0,),
+        epochs=20,
+        mean_dice=pytest.approx((0.9, 0.88, 0.92)),
+        structures=pytest.approx({"LV": 0.9, "LA": 0.8}),
+        admissible=("f32", "int8"),
+        parameters=1000,
+    )
