@@ -110,8 +110,17 @@ class Heads:
         return [self.num_heads * self.head_dim, kv_width, kv_width]
 
     def split(self, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Divide tokens (..., C) into queries, keys and values."""
-        return torch.split(tokens, self.widths, dim=-1)
+        """Divide tokens (B, *S, C) into queries, keys and values.
+
+        The map is flattened first: a runtime that splits a map of convolutions' layout may
+        turn all of it around and back.
+        """
+        shape = tokens.shape[:-1]
+        flat = tokens.reshape(shape[0], -1, tokens.shape[-1])
+        return tuple(
+            part.reshape(*shape, width)
+            for part, width in zip(torch.split(flat, self.widths, dim=-1), self.widths, strict=True)
+        )
 
     def attend(
         self,

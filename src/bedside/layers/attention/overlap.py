@@ -55,18 +55,15 @@ class OverlapAttention:
         window = fit_window(sizes, side)
         halo = min(self.halo, *window)
         padded = pad_tokens(tokens, window)
-        query_width = heads.widths[0]
-        queries = cut_windows(padded[..., :query_width], window)
-        context = cut_windows(padded[..., query_width:], window, halo=halo)
+        queries, keys, values = heads.split(padded)
+        queries = cut_windows(queries, window)
+        keys, values = (cut_windows(part, window, halo=halo) for part in (keys, values))
         count, area = queries.shape[1:3]
-        keys, values = context.reshape(batch * count, context.shape[2], -1).chunk(2, dim=-1)
         bias = key_bias(sizes, window, halo=halo)
         if bias is not None:
             bias = repeat_batch(bias, batch, keys)
         local = attend(
-            queries.reshape(batch * count, area, query_width),
-            keys,
-            values,
+            *(part.flatten(0, 1) for part in (queries, keys, values)),
             kv_heads=heads.kv_heads,
             bias=bias,
         ).reshape(batch, count, area, -1)

@@ -36,12 +36,10 @@ class PooledAttention:
         """Turn (B, *S, C) into (B, *S, heads * d)."""
         batch, *sizes, _ = tokens.shape
         cell = [-(-size // self.grid) for size in sizes]
-        query_width = self.heads.widths[0]
-        context = pad_tokens(tokens[..., query_width:], cell)
-        keys, values = pool_windows(context, sizes, cell).chunk(2, dim=-1)
-        queries = tokens[..., :query_width].reshape(batch, -1, query_width)
-        read = attend(queries, keys, values, kv_heads=self.heads.kv_heads)
-        return read.reshape(batch, *sizes, query_width)
+        queries, *context = self.heads.split(tokens)
+        keys, values = (pool_windows(pad_tokens(part, cell), sizes, cell) for part in context)
+        read = attend(queries.flatten(1, -2), keys, values, kv_heads=self.heads.kv_heads)
+        return read.reshape(batch, *sizes, -1)
 
 
 def create(level: LevelSpec) -> PooledAttention:
