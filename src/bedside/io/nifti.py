@@ -11,7 +11,7 @@ import numpy as np
 
 from bedside.atomic import written_atomically
 from bedside.errors import FormatError, GeometryError, InputError
-from bedside.volume import Cine, LabelMap
+from bedside.volume import Cine, Geometry, LabelMap
 
 MAX_BYTES = 2**31
 """Largest file, after decompression, that is read: 2 GiB."""
@@ -63,7 +63,8 @@ def open_nifti(path: Path, *, max_bytes: int = MAX_BYTES) -> tuple[Cine, NiftiGr
     affine = np.asarray(header.get_best_affine(), np.float64)
     _check_affine(affine, shape, path)
     warnings = []
-    if int(header["qform_code"]) == 0 and int(header["sform_code"]) == 0:
+    placed = int(header["qform_code"]) != 0 or int(header["sform_code"]) != 0
+    if not placed:
         warnings.append("the NIfTI header does not say how the image lies in the patient")
     array = _read_array(image, path).reshape(*shape[:2], -1)
     if array.dtype.kind == "f":
@@ -71,8 +72,10 @@ def open_nifti(path: Path, *, max_bytes: int = MAX_BYTES) -> tuple[Cine, NiftiGr
     cine = Cine(
         shape=(array.shape[2], 1, shape[1], shape[0]),
         decode=lambda index: np.ascontiguousarray(array[:, :, index].T)[None],
-        spacing_mm=spacing_mm,
+        spacing_mm=spacing_mm[1:],
         warnings=tuple(warnings),
+        geometry=_place_in_patient(affine, header, array.shape) if placed else None,
+        slice_spacing_mm=spacing_mm[0] or None,
     )
     return cine, NiftiGrid(shape, affine, header)
 
@@ -227,11 +230,27 @@ def _check_spacing(pixdim: np.ndarray, path: Path) -> None:
         )
 
 
-def _read_spacing_mm(header: Any) -> tuple[float, float]:
-    """Read the (row, column) = (y, x) spacing; a missing unit is mm."""
-    scale = _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
-    x, y = (abs(float(zoom)) * scale for zoom in header.get_zooms()[:2])
-    return y, x
+def _read_spacing_mm(header: Any) -> tuple[float, float, float]:
+    """Read the (slice, row, column) = (z, y, x) spacing; z is 0 if there is no such axis."""
+    x, y, z = (abs(float(zoom)) * _mm_per_unit(header) for zoom in (*header.get_zooms(), 0.0)[:3])
+    return z, y, x
+
+
+def _mm_per_unit(header: Any) -> float:
+    """A missing unit is mm."""
+    return _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
+
+
+def _place_in_patient(affine: np.ndarray, header: Any, shape: tuple[int, ...]) -> Geometry | None:
+    """Turn NIfTI's affine, (x, y, z) to RAS, into ours, (D, H, W) = (z, y, x) to LPS in mm.
+
+    A single slice without a third axis has no place as a volume.
+    """
+    placed = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    placed[:3] *= _mm_per_unit(header)
+    if np.linalg.matrix_rank(placed[:3, :3]) < 3:
+        return None
+    return Geometry((shape[2], shape[1], shape[0]), placed[:, [2, 1, 0, 3]])
 
 
 def _check_affine(affine: np.ndarray, shape: tuple[int, ...], path: Path) -> None:

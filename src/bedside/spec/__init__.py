@@ -7,6 +7,7 @@ from bedside.spec.deployment import (
     DeploymentSpec,
     InputSpec,
     Label,
+    Region,
 )
 from bedside.spec.model import LevelSpec, ModelSpec
 from bedside.spec.named import named_spec
@@ -56,6 +57,7 @@ __all__ = [
     "PrecisionResult",
     "PreprocessStep",
     "Recipe",
+    "Region",
     "Rgb",
     "ScalePercentile",
     "StructureResult",

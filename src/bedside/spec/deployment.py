@@ -44,6 +44,19 @@ class Label:
 
 
 @dataclass(frozen=True)
+class Region:
+    """Labels that are scored together, beside each for itself.
+
+    Attributes:
+        name: Short name, unique among labels and regions, such as "whole tumour".
+        labels: Values of the labels that make it up.
+    """
+
+    name: str
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class InputSpec:
     """What the network takes.
 
@@ -73,6 +86,7 @@ class DeploymentSpec:
         preprocess: Steps from decoded frame to tensor, in order.
         model: The network.
         postprocess: Steps from label map to label map on the source grid, in order.
+        regions: Unions of labels that evaluation scores too.
     """
 
     name: str
@@ -83,19 +97,28 @@ class DeploymentSpec:
     preprocess: tuple[PreprocessStep, ...]
     model: ModelSpec
     postprocess: tuple[PostprocessStep, ...] = ()
+    regions: tuple[Region, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse parts that do not fit together.
 
         Raises:
-            SpecError: If label values are not 1, 2, ..., names repeat, or the network's
-                channels are not those of input and labels.
+            SpecError: If label values are not 1, 2, ..., names repeat, a region is of labels
+                that are not there, or the network's channels are not those of input and
+                labels.
         """
         values = [label.value for label in self.labels]
         if values != list(range(1, len(values) + 1)):
             raise SpecError(f"label values must be 1, 2, 3, ... in order, not {values}.")
-        if len({label.name for label in self.labels}) != len(values):
-            raise SpecError("two labels have the same name.")
+        names = [label.name for label in self.labels] + [region.name for region in self.regions]
+        if len(set(names)) != len(names):
+            raise SpecError("two labels or regions have the same name.")
+        for region in self.regions:
+            if not region.labels or set(region.labels) - set(values):
+                raise SpecError(
+                    f'region "{region.name}" is of labels {list(region.labels)}; expected some '
+                    f"of {values}."
+                )
         if self.model.num_classes != len(values) + 1:
             raise SpecError(
                 f"model.num_classes is {self.model.num_classes}; "

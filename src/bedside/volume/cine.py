@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bedside.volume.geometry import Geometry
+
 
 @dataclass(frozen=True)
 class Box:
@@ -35,6 +37,9 @@ class Box:
 class Cine:
     """A sequence of two-dimensional frames on one grid; a still image is a cine of one.
 
+    A scan opens as a cine too: its slices are the frames, in the order stored, and
+    `geometry` says where they lie.
+
     Frames are decoded one at a time, on request, so that a long recording is never
     held in memory and the first frame does not wait for the last.
 
@@ -49,6 +54,10 @@ class Cine:
         region: Where the file says that the image proper lies, already checked to fit
             the frame; None if it does not say or is not to be trusted.
         warnings: What was fixed or cannot be trusted, in sentences for a person.
+        geometry: Where the frames lie in the patient, (frames, height, width), if they are
+            the slices of a scan; None for frames over time, or where the file does not say.
+        slice_spacing_mm: Distance from slice to slice in mm; None if there is none, or it
+            is not to be trusted.
     """
 
     shape: tuple[int, int, int, int]
@@ -58,6 +67,8 @@ class Cine:
     frame_time_ms: float | None = None
     region: Box | None = None
     warnings: tuple[str, ...] = ()
+    geometry: Geometry | None = None
+    slice_spacing_mm: float | None = None
 
     def __len__(self) -> int:
         """Count the frames."""
