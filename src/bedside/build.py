@@ -161,8 +161,9 @@ def _certify(
     draft: Path, finished: FinishedRun, precisions: Sequence[str]
 ) -> tuple[PrecisionResult, ...]:
     """Measure what each precision loses against f32, structure by structure."""
-    cases = finished.part("val")
-    dice = {name: _mean_dice(_evaluate(draft, cases, name)) for name in precisions}
+    cases, count = finished.part("val"), len(finished.recipe.deployment.labels)
+    # Labels come first; regions are made of them.
+    dice = {name: _mean_dice(_evaluate(draft, cases, name))[:count] for name in precisions}
     results = []
     for name in precisions:
         drop = max(a - b for a, b in zip(dice["f32"], dice[name], strict=True))

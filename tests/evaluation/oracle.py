@@ -11,7 +11,7 @@ import nibabel
 import numpy as np
 
 from bedside.segment import Segmentation
-from bedside.spec import Code, Label
+from bedside.spec import Code, Label, Region
 from bedside.volume import Box, Cine, LabelMap
 
 _CODE = Code("91723000", "SCT", "Anatomical Structure")
@@ -57,8 +57,14 @@ def write_camus(folder: Path, shifts: dict[str, tuple[int, int]]) -> Path:
 class Oracle:
     """Finds the squares exactly, then moves them right by as much as the image tells it to."""
 
-    def __init__(self, *, spacing_known: bool = True, warnings: tuple[str, ...] = ()) -> None:
-        self.spec = SimpleNamespace(labels=LABELS, name="oracle")
+    def __init__(
+        self,
+        *,
+        spacing_known: bool = True,
+        warnings: tuple[str, ...] = (),
+        regions: tuple[Region, ...] = (),
+    ) -> None:
+        self.spec = SimpleNamespace(labels=LABELS, regions=regions, name="oracle")
         self._spacing_known = spacing_known
         self._warnings = warnings
 

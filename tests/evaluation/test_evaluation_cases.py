@@ -11,6 +11,7 @@ from oracle import LABELS, SPACING_MM, Oracle, square_labels, write_camus
 from bedside.errors import DataError, GeometryError, ModalityError
 from bedside.evaluation.cases import evaluate_cases, score_case, summarise
 from bedside.io.datasets import Case, list_cases
+from bedside.spec import Region
 
 CASE = Case("a_1", "a", images=("a.png",), truth="a.png")
 
@@ -116,3 +117,22 @@ def test_a_structure_absent_from_both_agrees():
 def test_predictions_on_another_grid_are_refused():
     with pytest.raises(GeometryError, match="one grid"):
         score(square_labels(), square_labels()[:, 1:])
+
+
+def test_a_region_is_scored_as_one_after_the_labels():
+    truth = square_labels()
+    swapped = np.array([0, 2, 1], np.uint8)[truth]
+    region = Region("both", (1, 2))
+    structures = score_case(
+        CASE, truth, swapped, spacing_mm=SPACING_MM, labels=LABELS, regions=[region]
+    ).structures
+    assert list(structures) == ["inner", "outer", "both"]
+    assert [scores.dice for scores in structures.values()] == [0.0, 0.0, 1.0]
+    assert structures["both"].hd_mm == 0.0
+
+
+def test_the_bundles_regions_are_further_rows(tmp_path):
+    cases = list_cases(write_camus(tmp_path, {"patient0001": (2, 2)}))
+    found = evaluate_cases(Oracle(regions=(Region("both", (1, 2)),)), cases)
+    assert [structure.name for structure in found.structures] == ["inner", "outer", "both"]
+    assert found.structures[2].dice.mean == pytest.approx(0.8)

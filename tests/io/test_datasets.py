@@ -222,6 +222,7 @@ DATA = Path(os.environ.get("BEDSIDE_DATA", Path(__file__).parents[3] / "shared" 
         ("hc18", "hc18", (1,)),
         ("lidc_nodules", "lidc", (1,)),
         ("Task04_Hippocampus", "msd", (1, 2)),
+        ("open_ms", "brats", (1,)),
     ],
 )
 def test_real_data_is_recognised_and_reads(name, layout, labels):

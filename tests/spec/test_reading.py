@@ -26,6 +26,9 @@ def test_settings_survive_json():
     ("path", "value", "message"),
     [
         (("training", "epocs"), 3, 'unknown key "training.epocs". Did you mean "epochs"?'),
+        (("deployment", "regions"), [{"name": "whole", "labels": [1, 4]}], "of labels [1, 4]"),
+        (("deployment", "regions"), [{"name": "whole", "labels": []}], "of labels []"),
+        (("deployment", "regions"), [{"name": "LV cavity", "labels": [1]}], "the same name"),
         (("training", "epochs"), "3", "training.epochs is '3'; expected int"),
         (("training", "epochs"), True, "training.epochs is True; expected int"),
         (("deployment", "preprocess", 0, "step"), "gray", "choose one of grey"),

@@ -12,7 +12,7 @@ from bedside.evaluation.intervals import mean_interval
 from bedside.evaluation.metrics import dice, iou, surface_distances
 from bedside.io.datasets.case import Case, read_case
 from bedside.spec.card import StructureResult
-from bedside.spec.deployment import DeploymentSpec, Label
+from bedside.spec.deployment import DeploymentSpec, Label, Region
 
 if TYPE_CHECKING:
     from bedside.segment import Segmentation
@@ -65,7 +65,7 @@ class CaseResult:
     Attributes:
         case_id: Name of the case.
         patient_id: Its patient.
-        structures: Scores by label name, in the order of the labels.
+        structures: Scores by name, labels in their order and then regions.
         frames: Number of frames.
         spacing_mm: (row, column) distance in mm that was used, or (slice, row, column)
             where a scan was measured as a whole; or None.
@@ -125,7 +125,7 @@ def evaluate_cases(
         DataError: If a case's labels do not fit its image or the bundle's labels.
         InputError: If an image cannot be read or segmented.
     """
-    labels = segmenter.spec.labels
+    labels, regions = segmenter.spec.labels, segmenter.spec.regions
     results, noticed = [], Counter[str]()
     for case in cases:
         source, truth = read_case(case, tuple(label.value for label in labels))
@@ -136,7 +136,9 @@ def evaluate_cases(
         if spacing_mm is not None and len(spacing_mm) == 3:
             # A scan is one thing to measure: its frames are slices, with a distance.
             truth, prediction = truth[None], prediction[None]
-        result = score_case(case, truth, prediction, spacing_mm=spacing_mm, labels=labels)
+        result = score_case(
+            case, truth, prediction, spacing_mm=spacing_mm, labels=labels, regions=regions
+        )
         results.append(result)
         if on_case is not None:
             on_case(result)
@@ -153,6 +155,7 @@ def score_case(
     *,
     spacing_mm: tuple[float, ...] | None,
     labels: Sequence[Label],
+    regions: Sequence[Region] = (),
 ) -> CaseResult:
     """Compare two label maps, structure by structure.
 
@@ -167,18 +170,20 @@ def score_case(
         spacing_mm: Distance in mm along the axes after the first; None if unknown, for no
             distances.
         labels: The structures to score.
+        regions: Unions of labels to score after them.
 
     Returns:
-        Scores by label name.
+        Scores by name.
 
     Raises:
         GeometryError: If the grids differ.
     """
-    structures = {
-        label.name: _score(truth == label.value, prediction == label.value, spacing_mm)
-        for label in labels
+    structures: tuple[Label | Region, ...] = (*labels, *regions)
+    scores = {
+        each.name: _score(_mask(truth, each), _mask(prediction, each), spacing_mm)
+        for each in structures
     }
-    return CaseResult(case.case_id, case.patient_id, structures, len(truth), spacing_mm)
+    return CaseResult(case.case_id, case.patient_id, scores, len(truth), spacing_mm)
 
 
 def summarise(
@@ -219,6 +224,13 @@ def _segment(segmenter: Segmenter, cine: "Cine", case: Case) -> "Segmentation":
         return segmenter.segment_cine(cine)
     except InputError as error:
         raise type(error)(f"case {case.case_id}, {case.image}: {error}") from error
+
+
+def _mask(labels: np.ndarray, structure: Label | Region) -> np.ndarray:
+    """Mark where a structure is."""
+    if isinstance(structure, Label):
+        return np.asarray(labels == structure.value)
+    return np.isin(labels, structure.labels)
 
 
 def _score(

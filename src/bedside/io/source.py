@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bedside.errors import FormatError, UsageError
+from bedside.io.metaimage import is_metaimage
 from bedside.spec import Label
 from bedside.volume import Cine, LabelMap
 
-Kind = Literal["dicom", "nifti", "picture"]
+Kind = Literal["dicom", "nifti", "picture", "metaimage"]
 
-FORMATS = {"dicom": "dicom-seg", "nifti": "nifti", "picture": "png"}
+FORMATS = {"dicom": "dicom-seg", "nifti": "nifti", "picture": "png", "metaimage": "nifti"}
 """The format that labels are written in by default, for each kind of source."""
 
 SUFFIXES = {"dicom-seg": ".dcm", "nifti": ".nii.gz", "png": ".png"}
 """The suffix of a file in each format of labels."""
 
-_EXPECTED = "expected DICOM (a file with DICM at byte 128), NIfTI, PNG or JPEG"
+_ON_NIFTI_GRID = ("nifti", "metaimage")
+_EXPECTED = "expected DICOM (a file with DICM at byte 128), NIfTI, MetaImage, PNG or JPEG"
 # Storage classes without an image to segment: DICOMDIR, segmentations, reports, plans.
 _NO_IMAGE = re.compile(
     rb"\x02\x00\x02\x00UI..(?:1\.2\.840\.10008\.1\.3\.10|"
@@ -34,10 +36,11 @@ class Source:
 
     Attributes:
         path: Its file.
-        kind: "dicom", "nifti" or "picture".
+        kind: "dicom", "nifti", "picture" or "metaimage".
         cine: Its frames.
         header: What a result in the same format needs to know: for DICOM the pydicom
-            dataset without pixel data, for NIfTI a `NiftiGrid`, for a picture None.
+            dataset without pixel data, for NIfTI and MetaImage a `NiftiGrid`, for a picture
+            None.
     """
 
     path: Path
@@ -93,6 +96,10 @@ def open_source(path: Path) -> Source:
             from bedside.io.nifti import open_nifti
 
             return Source(path, kind, *open_nifti(path))
+        if kind == "metaimage":
+            from bedside.io.metaimage import open_metaimage
+
+            return Source(path, kind, *open_metaimage(path))
         from bedside.io.picture import open_picture
 
         return Source(path, kind, open_picture(path), None)
@@ -182,7 +189,7 @@ def write_labels(
     if format == "nifti":
         from bedside.io.nifti import write_nifti
 
-        write_nifti(labels, target, grid=source.header if source.kind == "nifti" else None)
+        write_nifti(labels, target, grid=source.header if source.kind in _ON_NIFTI_GRID else None)
         return target
     if format == "png":
         from bedside.io.picture import write_pngs
@@ -210,6 +217,8 @@ def _sniff(path: Path) -> Kind:
         return "picture"
     if _is_nifti(_inflate_head(head) if head.startswith(b"\x1f\x8b") else head):
         return "nifti"
+    if is_metaimage(head):
+        return "metaimage"
     raise FormatError(f"{path} is no image: it begins with {head[:12]!r}; {_EXPECTED}.")
 
 

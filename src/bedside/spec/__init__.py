@@ -7,6 +7,7 @@ from bedside.spec.deployment import (
     DeploymentSpec,
     InputSpec,
     Label,
+    Region,
     WindowSpec,
 )
 from bedside.spec.model import LevelSpec, ModelSpec
@@ -61,6 +62,7 @@ __all__ = [
     "PrecisionResult",
     "PreprocessStep",
     "Recipe",
+    "Region",
     "Resample",
     "Rgb",
     "ScalePercentile",

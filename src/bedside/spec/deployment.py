@@ -45,6 +45,19 @@ class Label:
 
 
 @dataclass(frozen=True)
+class Region:
+    """Labels that are scored together, beside each for itself.
+
+    Attributes:
+        name: Short name, unique among labels and regions, such as "whole tumour".
+        labels: Values of the labels that make it up.
+    """
+
+    name: str
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class InputSpec:
     """What the network takes.
 
@@ -90,6 +103,7 @@ class DeploymentSpec:
         model: The network.
         postprocess: Steps from label map to label map on the source grid, in order.
         windows: How the network moves over scans; without meaning in 2D.
+        regions: Unions of labels that evaluation scores too.
     """
 
     name: str
@@ -101,20 +115,28 @@ class DeploymentSpec:
     model: ModelSpec
     postprocess: tuple[PostprocessStep, ...] = ()
     windows: WindowSpec = field(default_factory=WindowSpec)
+    regions: tuple[Region, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse parts that do not fit together.
 
         Raises:
-            SpecError: If label values are not 1, 2, ..., names repeat, the network's
-                channels are not those of input and labels, or input, network and steps
-                have different numbers of axes.
+            SpecError: If label values are not 1, 2, ..., names repeat, a region is of labels
+                that are not there, the network's channels are not those of input and
+                labels, or input, network and steps have different numbers of axes.
         """
         values = [label.value for label in self.labels]
         if values != list(range(1, len(values) + 1)):
             raise SpecError(f"label values must be 1, 2, 3, ... in order, not {values}.")
-        if len({label.name for label in self.labels}) != len(values):
-            raise SpecError("two labels have the same name.")
+        names = [label.name for label in self.labels] + [region.name for region in self.regions]
+        if len(set(names)) != len(names):
+            raise SpecError("two labels or regions have the same name.")
+        for region in self.regions:
+            if not region.labels or set(region.labels) - set(values):
+                raise SpecError(
+                    f'region "{region.name}" is of labels {list(region.labels)}; expected some '
+                    f"of {values}."
+                )
         if self.model.num_classes != len(values) + 1:
             raise SpecError(
                 f"model.num_classes is {self.model.num_classes}; "

@@ -1,28 +1,33 @@
 """Every layout: recognised by its names, listed in order, and refused with the case named."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+
+from bedside.errors import DataError
+from bedside.io.datasets import Case, detect_layout, list_cases, read_truth
+from bedside.io.datasets.case import read_case
+from bedside.io.picture import NO_SCALE
 from layout_makers import (
     AFFINE,
     make_acdc,
+    make_brats,
+    make_brats_2023,
+    make_btcv,
     make_disc,
     make_hc18,
     make_hc18_challenge,
     make_image,
     make_lidc,
     make_msd,
+    make_nnunet,
     make_truth,
     make_video,
     write_nifti,
     write_png,
 )
-
-from bedside.errors import DataError
-from bedside.io.datasets import Case, detect_layout, list_cases, read_truth
-from bedside.io.datasets.case import read_case
-from bedside.io.picture import NO_SCALE
 
 # Layout, its maker, labels it may hold, and a case with its patient, image and labels.
 LAYOUTS = [
@@ -77,6 +82,51 @@ LAYOUTS = [
         ("imagesTr/spleen_029.nii.gz", "labelsTr/spleen_029.nii.gz"),
         id="msd",
     ),
+    pytest.param(
+        "brats",
+        make_brats,
+        (1, 2, 3),
+        ("BraTS2021_00002", "BraTS2021_00002"),
+        (
+            *(f"BraTS2021_00002/BraTS2021_00002_{n}.nii.gz" for n in ("flair", "t1", "t1ce", "t2")),
+            "BraTS2021_00002/BraTS2021_00002_seg.nii.gz",
+        ),
+        id="brats",
+    ),
+    pytest.param(
+        "brats",
+        make_brats_2023,
+        (1, 2, 3),
+        ("BraTS-GLI-00005-001", "BraTS-GLI-00005"),
+        (
+            *(
+                f"BraTS-GLI-00005-001/BraTS-GLI-00005-001-{n}.nii.gz"
+                for n in ("t2f", "t1n", "t1c", "t2w")
+            ),
+            "BraTS-GLI-00005-001/BraTS-GLI-00005-001-seg.nii.gz",
+        ),
+        id="brats 2023",
+    ),
+    pytest.param(
+        "btcv",
+        make_btcv,
+        tuple(range(1, 14)),
+        ("img0001", "img0001"),
+        ("img/img0001.nii.gz", "label/label0001.nii.gz"),
+        id="btcv",
+    ),
+    pytest.param(
+        "nnunet",
+        make_nnunet,
+        (1, 2),
+        ("case_b", "case_b"),
+        (
+            "imagesTr/case_b_0000.nii.gz",
+            "imagesTr/case_b_0001.nii.gz",
+            "labelsTr/case_b.nii.gz",
+        ),
+        id="nnunet",
+    ),
 ]
 
 
@@ -98,12 +148,13 @@ def test_a_layout_is_recognised_and_its_cases_are_paired(
     assert read_truth(case, labels).any()
 
 
-@pytest.mark.parametrize("lost", [0, 1], ids=["image", "labels"])
+@pytest.mark.parametrize("lost", [-2, -1], ids=["image", "labels"])
 @pytest.mark.parametrize(("layout", "make", "labels", "names", "files"), LAYOUTS)
 def test_a_case_that_lacks_a_file_is_named(tmp_path, layout, make, labels, names, files, lost):
     make(tmp_path)
     (tmp_path / files[lost]).unlink()
-    with pytest.raises(DataError, match=f"case {names[0]} has no {('image', 'labels')[lost]}"):
+    what = "labels" if lost == -1 else "image" if len(files) == 2 else "channel"
+    with pytest.raises(DataError, match=f"case {names[0]} has no {what}"):
         list_cases(tmp_path, layout)
 
 
@@ -114,10 +165,10 @@ def test_a_label_outside_the_table_is_refused_and_the_case_named(
     make(tmp_path)
     case = by_name(tmp_path, names[0])
     if case.truth.suffix == ".png":
-        write_png(case.truth, np.full_like(read_truth(case, labels)[0], 9))
+        write_png(case.truth, np.full_like(read_truth(case, labels)[0], 99))
     else:
-        write_nifti(case.truth, make_truth((9,)))
-    with pytest.raises(DataError, match=f"case {names[0]}: .* holds the label 9; expected only 0"):
+        write_nifti(case.truth, make_truth((99,)))
+    with pytest.raises(DataError, match=f"case {names[0]}: .* holds the label 99; expected only 0"):
         read_truth(case, labels)
 
 
@@ -150,7 +201,9 @@ def test_the_film_and_the_settings_of_acdc_are_left_out(tmp_path):
 @pytest.mark.parametrize("make", [make_acdc, make_lidc])
 def test_a_placeholder_spacing_is_not_taken_for_millimetres(tmp_path, make):
     for case in list_cases(make(tmp_path)):
-        assert read_case(case, (1, 2, 3))[0].cine.spacing_mm is None
+        cine = read_case(case, (1, 2, 3))[0].cine
+        assert cine.spacing_mm is None
+        assert cine.slice_spacing_mm is None
 
 
 def test_a_nodule_is_where_two_of_four_radiologists_saw_it(tmp_path):
@@ -207,6 +260,76 @@ def test_neighbouring_hippocampi_count_as_one_patient(tmp_path):
     assert [case.patient_id for case in cases] == ["000-029", "000-029", "030-059"]
 
 
+@pytest.mark.parametrize("make", [make_brats, make_brats_2023])
+def test_the_channels_of_a_tumour_come_in_one_order_and_enhancing_is_3(tmp_path, make):
+    case = list_cases(make(tmp_path))[0]
+    source, truth = read_case(case, (1, 2, 3))
+    assert source.cine.shape == (4, 4, 6, 9)
+    assert truth[0, 2, :5].tolist() == [0, 1, 2, 3, 0]
+    if make is make_brats:
+        assert source.cine.decode(0)[:, 0, 0].tolist() == [0, 1000, 2000, 3000]
+
+
+def test_a_patient_at_two_times_is_one_patient(tmp_path):
+    assert {case.patient_id for case in list_cases(make_brats_2023(tmp_path))} == {
+        "BraTS-GLI-00005"
+    }
+
+
+@pytest.mark.parametrize(
+    ("channel", "affine", "shape", "says"),
+    [
+        ("t1ce", AFFINE + np.eye(4, k=3), (9, 6, 4), "lies elsewhere"),
+        ("t1ce", AFFINE, (9, 6, 3), "has .frames"),
+        ("seg", AFFINE + np.eye(4, k=3), (9, 6, 4), "lies elsewhere"),
+    ],
+)
+def test_a_channel_or_a_tumour_on_another_grid_is_refused(tmp_path, channel, affine, shape, says):
+    case = list_cases(make_brats(tmp_path))[1]
+    write_nifti(
+        tmp_path / case.case_id / f"{case.case_id}_{channel}.nii.gz", make_image(shape), affine
+    )
+    with pytest.raises(DataError, match=f"case BraTS2021_00002: .*{channel}.* {says}"):
+        read_case(case, (1, 2, 3))
+
+
+def test_the_other_folders_of_the_abdomen_are_read_too(tmp_path):
+    make_btcv(tmp_path, "imagesTr", "labelsTr")
+    assert detect_layout(tmp_path) == "btcv"
+    assert [case.case_id for case in list_cases(tmp_path)] == ["img0001", "img0002"]
+
+
+def test_hounsfield_units_are_read_as_they_are(tmp_path):
+    source, _ = read_case(list_cases(make_btcv(tmp_path))[0], tuple(range(1, 14)))
+    assert source.cine.decode(0)[0, 0, 0] == -1000
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"labels": {"background": 0, "whole": [1, 2], "core": [2]}}, "regions, whole, core"),
+        ({"labels": {"background": 0, "core": 1, "ignore": 2}}, "ignore"),
+        ({"labels": {"core": 1}}, "whole numbers from 0"),
+        ({"labels": {"background": 0, "core": "one"}}, "whole numbers from 0"),
+        ({"labels": None}, "expected names and values"),
+        ({"channel_names": {"0": "T1", "2": "T2"}}, "channel_names"),
+        ({"channel_names": {"first": "T1"}}, "channel_names"),
+        ({"channel_names": {"0": "T1"}}, r"case case_a: .*0001\.nii\.gz is none of the 1 channels"),
+        ({"channel_names": {"0": "T1", "1": "T2", "2": "x"}}, r"case_a has no channel 2 \(x\)"),
+        ({"file_ending": ".tif"}, "file_ending"),
+    ],
+)
+def test_an_index_of_nnunet_that_cannot_be_followed_is_refused(tmp_path, changes, says):
+    with pytest.raises(DataError, match=says):
+        list_cases(make_nnunet(tmp_path, **changes))
+
+
+def test_a_label_that_the_index_does_not_name_is_refused(tmp_path):
+    case = list_cases(make_nnunet(tmp_path, labels={"background": 0, "core": 1}))[0]
+    with pytest.raises(DataError, match=r"case case_a: .* holds the label 2; expected only 0, 1"):
+        read_truth(case, (1, 2))
+
+
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
@@ -217,7 +340,9 @@ def test_neighbouring_hippocampi_count_as_one_patient(tmp_path):
 )
 def test_a_faulty_index_is_refused(tmp_path, entry, says):
     make_msd(tmp_path)
-    (tmp_path / "dataset.json").write_text(json.dumps({"name": "Spleen", "training": [entry]}))
+    (tmp_path / "dataset.json").write_text(
+        json.dumps({"name": "Spleen", "labels": {"0": "", "1": ""}, "training": [entry]})
+    )
     with pytest.raises(DataError, match=says):
         list_cases(tmp_path)
 
@@ -267,3 +392,10 @@ def test_a_value_without_a_label_is_refused_also_where_labels_are_renumbered(tmp
     without = Case(case.case_id, "a", case.images, case.truth, truth_values={0: 0, 1: 1})
     with pytest.raises(DataError, match=r"case a: .* holds the label 4; expected only 0, 1"):
         read_truth(without, (1, 2, 3))
+
+
+def test_a_spacing_known_from_elsewhere_takes_the_place_of_the_headers(tmp_path):
+    case = replace(two_channels(tmp_path), spacing_mm=(8.0, 1.25, 1.5))
+    cine = read_case(case, (1, 4))[0].cine
+    assert cine.spacing_mm == (1.25, 1.5)
+    assert cine.slice_spacing_mm == 8.0

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from bedside.errors import DataError
+from bedside.io.datasets.spheres import Sphere, draw_spheres
 from bedside.io.picture import NO_SCALE
 from bedside.io.source import Source, open_source
 from bedside.volume import Cine
@@ -36,6 +37,7 @@ class Case:
         trust_spacing: Whether the file's own spacing is one; where it is a placeholder there
             is no length in mm, whatever the header says.
         outlined: Whether the labels' file draws closed outlines that are to be filled.
+        spheres: Findings that are the truth, label 1; None where it is a file of labels.
     """
 
     case_id: str
@@ -46,6 +48,7 @@ class Case:
     spacing_mm: tuple[float, ...] | None = None
     trust_spacing: bool = True
     outlined: bool = False
+    spheres: tuple[Sphere, ...] | None = None
 
     @property
     def image(self) -> Path:
@@ -83,14 +86,45 @@ def read_case(case: Case, label_values: tuple[int, ...]) -> tuple[Source, np.nda
         FormatError: As `read_truth`.
     """
     channels = [open_source(path) for path in case.images]
-    image, truth = channels[0], open_source(case.truth)
+    image = channels[0]
     for other in channels[1:]:
         _check_same_grid(case, image, other)
-    _check_same_grid(case, image, truth)
-    frames = np.stack([_one_channel(case, frame) for frame in truth.cine])
-    labels = _to_labels(case, frames, label_values)
+    if case.spheres is None:
+        labels = _read_labels(case, image, label_values)
+    else:
+        labels = _draw(case, image, case.spheres)
     cine = _with_spacing(case, _stack([channel.cine for channel in channels]))
     return replace(image, cine=cine), labels
+
+
+def _read_labels(case: Case, image: Source, label_values: tuple[int, ...]) -> np.ndarray:
+    """Read the labels' file of a case.
+
+    Raises:
+        DataError: If it lies on another grid, or a value is in no table.
+    """
+    truth = open_source(case.truth)
+    _check_same_grid(case, image, truth)
+    frames = np.stack([_one_channel(case, frame) for frame in truth.cine])
+    return _to_labels(case, frames, label_values)
+
+
+def _draw(case: Case, image: Source, spheres: Sequence[Sphere]) -> np.ndarray:
+    """Draw the findings of a case as label 1.
+
+    Raises:
+        DataError: If the image has no place in the patient, or a finding lies outside it.
+    """
+    geometry = image.cine.geometry
+    if geometry is None:
+        raise DataError(
+            f"case {case.case_id}: {image.path} does not say where it lies in the patient, so "
+            "that findings in mm cannot be drawn on it."
+        )
+    try:
+        return draw_spheres(spheres, geometry).astype(np.uint8)
+    except DataError as error:
+        raise DataError(f"case {case.case_id}: {error}") from error
 
 
 def _to_labels(case: Case, values: np.ndarray, label_values: tuple[int, ...]) -> np.ndarray:
@@ -154,10 +188,16 @@ def _stack(cines: Sequence[Cine]) -> Cine:
 def _with_spacing(case: Case, cine: Cine) -> Cine:
     """Give a cine the spacing that its case says can be trusted."""
     if case.spacing_mm is not None:
-        row_mm, column_mm = case.spacing_mm[-2:]
-        warnings = tuple(text for text in cine.warnings if text != NO_SCALE)
-        return replace(cine, spacing_mm=(row_mm, column_mm), warnings=warnings)
-    return cine if case.trust_spacing else replace(cine, spacing_mm=None, slice_spacing_mm=None)
+        *slice_mm, row_mm, column_mm = case.spacing_mm
+        return replace(
+            cine,
+            spacing_mm=(row_mm, column_mm),
+            slice_spacing_mm=slice_mm[0] if slice_mm else None,
+            warnings=tuple(text for text in cine.warnings if text != NO_SCALE),
+        )
+    if not case.trust_spacing:
+        return replace(cine, spacing_mm=None, slice_spacing_mm=None)
+    return cine
 
 
 def _one_channel(case: Case, frame: np.ndarray) -> np.ndarray:
@@ -189,11 +229,22 @@ def _check_same_grid(case: Case, image: Source, other: Source) -> None:
             f"{(other_frames, *other_plane)} and its image {(frames, *plane)}. "
             f"Resample the {what} to the image's grid."
         )
-    if image.kind == other.kind == "nifti" and not _same_place(image.header, other.header):
+    if _lies_elsewhere(image, other):
         raise DataError(
             f"case {case.case_id}: {other.path} lies elsewhere than {image.path}: their "
             f"affines differ. Resample the {what} to the image's grid."
         )
+
+
+def _lies_elsewhere(image: Source, other: Source) -> bool:
+    """Tell whether two files say that they lie at different places in the patient."""
+    if image.kind == other.kind == "nifti":
+        return not _same_place(image.header, other.header)
+    first, second = image.cine.geometry, other.cine.geometry
+    if first is None or second is None:
+        return False
+    apart_mm = _corners_apart(first.affine, second.affine, np.array(first.shape))
+    return bool((apart_mm > _GRID_TOLERANCE_VOX * min(first.spacing_mm)).any())
 
 
 def _same_place(image: "NiftiGrid", truth: "NiftiGrid") -> bool:
@@ -207,10 +258,23 @@ def _same_place(image: "NiftiGrid", truth: "NiftiGrid") -> bool:
     if not (_is_placed(image) and _is_placed(truth)):
         apart = sizes * (np.linalg.norm(truth.affine[:3, :3], axis=0) - spacing_mm)
         return bool((np.abs(apart) <= tolerance_mm).all())
-    corners = np.indices((2, 2, 2)).reshape(3, -1) * sizes[:, None]
-    difference = truth.affine - image.affine
-    apart = difference[:3, :3] @ corners + difference[:3, 3:]
-    return bool((np.linalg.norm(apart, axis=0) <= tolerance_mm).all())
+    return bool((_corners_apart(image.affine, truth.affine, sizes + 1) <= tolerance_mm).all())
+
+
+def _corners_apart(one: np.ndarray, other: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """Measure how far each corner of a grid lies under one affine from where it lies under another.
+
+    Args:
+        one: (4, 4), index to mm.
+        other: The same.
+        shape: Voxels along each axis, (3,).
+
+    Returns:
+        (8,) in mm.
+    """
+    corners = np.indices((2, 2, 2)).reshape(3, -1) * (shape - 1)[:, None]
+    difference = other - one
+    return np.asarray(np.linalg.norm(difference[:3, :3] @ corners + difference[:3, 3:], axis=0))
 
 
 def _is_placed(grid: "NiftiGrid") -> bool:

@@ -3,19 +3,18 @@
 Source: Antonelli et al., Nature Communications 13, 2022, doi:10.1038/s41467-022-30695-9.
 """
 
-import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bedside.errors import DataError
 from bedside.io.datasets.case import Case
+from bedside.io.datasets.index import INDEX, has_key, read_index, table_of_values
 from bedside.io.datasets.pairing import NIFTI, find_file, split_ending
 
 SHAPE = 'dataset.json whose "training" lists imagesTr/CASE.nii.gz and labelsTr/CASE.nii.gz'
-
-INDEX = "dataset.json"
 
 # Tasks in which neighbouring numbers can be one person: both sides of a head were cropped
 # apart. There, contiguous blocks of numbers take the place of patients.
@@ -24,8 +23,8 @@ _NUMBER = re.compile(r"(\d+)$")
 
 
 def recognise(path: Path) -> bool:
-    """Tell whether there is an index that lists training cases, and their labels' folder."""
-    return (path / INDEX).is_file() and "training" in _read_index(path)
+    """Tell whether there is an index that lists training cases."""
+    return has_key(path, "training")
 
 
 def list_cases(path: Path) -> list[Case]:
@@ -44,12 +43,14 @@ def list_cases(path: Path) -> list[Case]:
     Raises:
         DataError: If the index cannot be read, or a case lacks its image or its labels.
     """
-    index = _read_index(path)
+    index = read_index(path)
     entries = index.get("training")
     if not isinstance(entries, list):
         raise DataError(f'{path / INDEX} has no list "training"; the layout is {SHAPE}.')
     block = _BLOCKS.get(str(index.get("name")), 0)
-    cases = [_case(path, entry, block=block) for entry in entries]
+    labels = index.get("labels")
+    values = table_of_values(labels if isinstance(labels, dict) else (), path)
+    cases = [replace(_case(path, entry, block=block), truth_values=values) for entry in entries]
     return sorted(cases, key=lambda case: case.case_id)
 
 
@@ -99,18 +100,3 @@ def _stem(file: Path) -> str:
     """Cut a NIfTI file's ending off."""
     parted = split_ending(file.name, NIFTI)
     return parted[0] if parted else file.name
-
-
-def _read_index(path: Path) -> Mapping[str, Any]:
-    """Read the index.
-
-    Raises:
-        DataError: If it is not a JSON object.
-    """
-    try:
-        index = json.loads((path / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path / INDEX} cannot be read as JSON: {error}.") from error
-    if not isinstance(index, dict):
-        raise DataError(f"{path / INDEX} is no JSON object; the layout is {SHAPE}.")
-    return index

@@ -5,7 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedside.errors import DataError, UsageError
-from bedside.io.datasets import acdc, camus, folder, hc18, lidc, msd, video
+from bedside.io.datasets import (
+    acdc,
+    brats,
+    btcv,
+    camus,
+    folder,
+    hc18,
+    lidc,
+    luna16,
+    msd,
+    nnunet,
+    video,
+)
 from bedside.io.datasets.case import Case
 
 
@@ -30,6 +42,10 @@ LAYOUTS: dict[str, Layout] = {
     "hc18": Layout(hc18.SHAPE, hc18.recognise, hc18.list_cases),
     "lidc": Layout(lidc.SHAPE, lidc.recognise, lidc.list_cases),
     "video": Layout(video.SHAPE, video.recognise, video.list_cases),
+    "brats": Layout(brats.SHAPE, brats.recognise, brats.list_cases),
+    "luna16": Layout(luna16.SHAPE, luna16.recognise, luna16.list_cases),
+    "nnunet": Layout(nnunet.SHAPE, nnunet.recognise, nnunet.list_cases),
+    "btcv": Layout(btcv.SHAPE, btcv.recognise, btcv.list_cases),
     "msd": Layout(msd.SHAPE, msd.recognise, msd.list_cases),
     "folder": Layout(folder.SHAPE, folder.recognise, folder.list_cases),
 }

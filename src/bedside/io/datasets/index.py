@@ -1,0 +1,58 @@
+"""`dataset.json`, the index that the Decathlon and nnU-Net share: read strictly."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bedside.errors import DataError
+
+INDEX = "dataset.json"
+
+
+def read_index(path: Path) -> Mapping[str, Any]:
+    """Read the index of a data set.
+
+    Args:
+        path: The data set's folder.
+
+    Raises:
+        DataError: If it is not a JSON object.
+    """
+    try:
+        index = json.loads((path / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path / INDEX} cannot be read as JSON: {error}.") from error
+    if not isinstance(index, dict):
+        raise DataError(f"{path / INDEX} is no JSON object, but {index!r:.60}.")
+    return index
+
+
+def has_key(path: Path, key: str) -> bool:
+    """Tell whether a folder has an index with a key; False where it cannot be read."""
+    try:
+        return key in read_index(path)
+    except DataError:
+        return False
+
+
+def table_of_values(values: Any, path: Path) -> Mapping[int, int]:
+    """Make the table of values that labels may have: each is the label of its own number.
+
+    Args:
+        values: Whole numbers from 0 on, numbers or their text.
+        path: The data set's folder, for the error.
+
+    Raises:
+        DataError: If one is no whole number, or the background, 0, is not among them.
+    """
+    try:
+        numbers = sorted({int(value) for value in values})
+    except (TypeError, ValueError):
+        numbers = []
+    if not numbers or numbers[0] != 0 or numbers[-1] > 255:
+        raise DataError(
+            f'{path / INDEX} has "labels" with the values {list(values)}; expected whole '
+            "numbers from 0, the background, to at most 255."
+        )
+    return {number: number for number in numbers}
