@@ -3,9 +3,11 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+PEERS := .venv-peers
+PEERS_PIP := $(PEERS)/bin/python -m pip --disable-pip-version-check
 SOURCES := src tests benchmarks
 
-.PHONY: demo setup test check bench clean
+.PHONY: demo setup test check bench peers frontier clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bedside demo -o demo-output
@@ -38,5 +40,21 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/network_latency.py
 	$(BIN)/python benchmarks/cine.py
 
+# The classics beside ours: an environment of its own, see benchmarks/peers/README.md.
+peers: $(PEERS)/.installed
+
+# torch and torchvision come first: torchvision would ask for another build of torch.
+$(PEERS)/.installed: pyproject.toml constraints.txt benchmarks/peers/requirements.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS_PIP) install --quiet -c constraints.txt torch
+	$(PEERS_PIP) install --quiet --no-deps torchvision==0.28.0
+	$(PEERS_PIP) install --quiet -c constraints.txt -e ".[train,dev]"
+	$(PEERS_PIP) install --quiet -c constraints.txt -r benchmarks/peers/requirements.txt
+	touch $@
+
+# Table and plot anew: times are measured, accuracy is what trainings have left.
+frontier: $(PEERS)/.installed
+	PYTHONPATH=benchmarks $(PEERS)/bin/python benchmarks/frontier.py
+
 clean:
-	rm -rf $(VENV) build demo-output
+	rm -rf $(VENV) $(PEERS) build demo-output

@@ -9,6 +9,7 @@ plot again without measuring. Needs `make peers`.
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 
 from bedside.atomic import write_text
 from bedside.bundle import find_bundle, read_bundle
-from bedside.errors import ExportError
+from bedside.errors import ExportError, SpecError, UsageError
 from bedside.export.parity import make_inputs
 from bedside.models import count_parameters
 from bedside.runtime import open_graph
@@ -34,6 +35,7 @@ from peers.networks import PEERS, find_network
 from peers.train import RESULTS, RUNS, to_folder
 
 LATENCY = RESULTS.parent / "camus-frontier-latency.json"
+About = dict[str, Any]
 OWN = ("nano", "tiny", "small", "base")
 
 
@@ -44,8 +46,10 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
 
 def open_network(
     name: str, recipe: Recipe, *, runs: Path, threads: int
-) -> tuple[dict[str, Any], dict[str, OpenvinoSession]]:
-    """Open a network in every precision: its trained graphs if they are here, else random ones.
+) -> tuple[About, dict[str, OpenvinoSession]]:
+    """Open a network with random weights in every precision.
+
+    Its graphs are kept beside the runs, for the next time.
 
     Returns:
         What its row says of it, and its sessions.
@@ -53,13 +57,14 @@ def open_network(
     input_spec = recipe.deployment.input
     network = find_network(name, recipe.deployment.model, input_spec.size_px)
     shape = (1, input_spec.channels, *input_spec.size_px)
-    folder = runs / to_folder(name) / "graphs"
-    if not folder.exists():
-        folder = runs.parent / "frontier" / to_folder(name)
     torch.manual_seed(0)
     model = network.create()
     files = write_graphs(
-        folder, network, model, shape=shape, read_calibration=lambda: make_inputs(shape, count=8)
+        runs.parent / "frontier" / to_folder(name),
+        network,
+        model,
+        shape=shape,
+        read_calibration=lambda: make_inputs(shape, count=8),
     )
     about = {
         "network": name,
@@ -70,7 +75,19 @@ def open_network(
     return about, open_precisions(files, threads=threads)
 
 
-def open_bundle(name: str, *, threads: int) -> tuple[dict[str, Any], dict[str, OpenvinoSession]]:
+def open_trained(
+    result: Mapping[str, Any], *, runs: Path, threads: int
+) -> tuple[About, dict[str, OpenvinoSession]] | None:
+    """Open the graphs that a training left, if they are on this machine."""
+    folder = runs / to_folder(result["network"], result["seed"]) / "graphs"
+    files = {path.stem: path for path in folder.glob("*") if path.suffix != ".bin"}
+    if not files:
+        return None
+    about = {key: result[key] for key in ("network", "title", "source", "parameters")}
+    return about, open_precisions(files, threads=threads)
+
+
+def open_bundle(name: str, *, threads: int) -> tuple[About, dict[str, OpenvinoSession]]:
     """Open a bundle of ours in every precision that it has."""
     bundle = read_bundle(find_bundle(name))
     graphs = {"f32": "f32", "bf16": "f32", "int8": "int8"}
@@ -93,14 +110,35 @@ def open_bundle(name: str, *, threads: int) -> tuple[dict[str, Any], dict[str, O
     return about, sessions
 
 
-def measure_all(
-    names: list[str],
+def open_all(
+    names: Sequence[str],
     recipe: Recipe,
     *,
+    results: Sequence[Mapping[str, Any]],
     runs: Path,
     threads: int,
+) -> list[tuple[About, dict[str, OpenvinoSession]]]:
+    """Open the networks of the table and those that have a result, trained where they can be."""
+    trained = {result["network"]: result for result in results}
+    opened = []
+    for name in dict.fromkeys([*names, *trained]):
+        found = None
+        if name in trained:
+            found = open_trained(trained[name], runs=runs, threads=threads)
+        try:
+            opened.append(found or open_network(name, recipe, runs=runs, threads=threads))
+            print(f"opened {name}", flush=True)
+        except (ExportError, SpecError, UsageError) as error:
+            print(f"{name} is left out: {error}", flush=True)
+    return opened
+
+
+def measure_all(
+    opened: Sequence[tuple[About, Mapping[str, OpenvinoSession]]],
+    recipe: Recipe,
+    *,
+    threads: int,
     rounds: int,
-    bundles: list[str],
 ) -> dict[str, Any]:
     """Time every network in every precision, in turns.
 
@@ -112,37 +150,33 @@ def measure_all(
     """
     size_px = recipe.deployment.input.size_px
     cv2.setNumThreads(threads)
-    about, candidates = [], []
-    opened = []
-    for name in names:
-        try:
-            opened.append(open_network(name, recipe, runs=runs, threads=threads))
-            print(f"opened {name}", flush=True)
-        except ExportError as error:
-            print(f"{name} is left out: {error}", flush=True)
-    opened += [open_bundle(name, threads=threads) for name in bundles]
-    for row, sessions in opened:
-        about.append(row)
+    candidates = []
+    for about, sessions in opened:
+        name, parameters = about["network"], about["parameters"]
         for precision, session in sessions.items():
             call = session.predict
-            if row["network"].startswith(OURS):
+            if name.startswith(OURS):
                 call = enlarge(call, size_px)
-            name, count = row["network"], row["parameters"]
-            candidates.append(Candidate(name, "openvino", precision, threads, count, call))
+            candidates.append(Candidate(name, "openvino", precision, threads, parameters, call))
     tensor = make_inputs((1, recipe.deployment.input.channels, *size_px))[-1]
-    times = measure(candidates, tensor, rounds=rounds)
-    for row in about:
-        row["times_ms"] = {
-            candidate.precision: np.percentile(seen, [50, 95, 99]).round(3).tolist()
-            for candidate, seen in zip(candidates, times, strict=True)
-            if candidate.network == row["network"]
+    times = list(zip(candidates, measure(candidates, tensor, rounds=rounds), strict=True))
+    rows = [
+        about
+        | {
+            "times_ms": {
+                candidate.precision: np.percentile(seen, [50, 95, 99]).round(3).tolist()
+                for candidate, seen in times
+                if candidate.network == about["network"]
+            }
         }
+        for about, _ in opened
+    ]
     return {
         "input_px": list(size_px),
         "threads": threads,
         "rounds": rounds,
         "machine": describe_machine(),
-        "rows": about,
+        "rows": rows,
     }
 
 
@@ -161,18 +195,17 @@ def main() -> None:
     parser.add_argument("--latency", type=Path, default=LATENCY)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
+    results = read_results(arguments.results)
     if not arguments.draw:
-        latency = measure_all(
-            arguments.names,
-            read_recipe(arguments.recipe),
-            runs=arguments.runs,
-            threads=arguments.threads,
-            rounds=arguments.rounds,
-            bundles=arguments.bundles,
+        recipe, threads = read_recipe(arguments.recipe), arguments.threads
+        opened = open_all(
+            arguments.names, recipe, results=results, runs=arguments.runs, threads=threads
         )
+        opened += [open_bundle(name, threads=threads) for name in arguments.bundles]
+        latency = measure_all(opened, recipe, threads=threads, rounds=arguments.rounds)
         write_text(arguments.latency, json.dumps(latency, indent=1) + "\n")
     latency = json.loads(arguments.latency.read_text())
-    rows = make_rows(latency, merge_seeds(read_results(arguments.results)))
+    rows = make_rows(latency, merge_seeds(results))
     plot = arguments.output.with_suffix(".svg")
     points = [point for row in rows if (point := row.point)]
     if points:

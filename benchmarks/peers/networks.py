@@ -14,7 +14,7 @@ from torch import nn
 from bedside.errors import UsageError
 from bedside.models import NAMES, create
 from bedside.spec import ModelSpec, named_spec
-from peers.names import OURS
+from peers.names import OURS, RECIPES_OWN
 from peers.shufflenet import ShuffleUNet
 from peers.transunet import TransUNet
 
@@ -201,7 +201,7 @@ def find_network(name: str, base: ModelSpec, size_px: tuple[int, int]) -> Networ
 def _find_ours(name: str, base: ModelSpec) -> Network:
     """Take one of our named networks for the recipe's channels and classes."""
     own = name.removeprefix(OURS)
-    if own == "recipe":
+    if name == RECIPES_OWN:
         spec = base
     else:
         spec = named_spec(

@@ -15,6 +15,7 @@ import torch
 
 from bedside.evaluation.cases import evaluate_cases
 from bedside.io.datasets import Case, list_cases
+from bedside.models import create
 from bedside.segment import Segmenter
 from bedside.spec import Recipe, read_recipe
 from bedside.training.checkpoint import load_tensors, read_json
@@ -22,6 +23,7 @@ from bedside.training.dataset import load_cases
 from bedside.training.run import RUN, Progress, select_cases, train
 from bedside.training.session import TorchSession
 from peers.graphs import check_precisions, open_precisions, write_graphs
+from peers.names import OURS, RECIPES_OWN
 from peers.networks import PEERS, Network, find_network
 from peers.results import write_result
 
@@ -47,7 +49,7 @@ def train_network(
         run,
         data=data,
         threads=threads,
-        create_model=lambda spec: network.create(),
+        create_model=create if network.ours else lambda spec: network.create(),
         on_progress=_say,
     )
     model = network.create()
@@ -126,8 +128,11 @@ def main() -> None:
     base = read_recipe(arguments.recipe)
     for name in arguments.names:
         network = find_network(name, base.deployment.model, base.deployment.input.size_px)
+        if name == RECIPES_OWN:
+            own = arguments.recipe.stem
+            network = replace(network, name=f"{OURS}{own}", title=f"bedside {own}")
         recipe = adapt(base, network, epochs=arguments.epochs, seed=arguments.seed)
-        stem = to_folder(name, recipe.training.seed)
+        stem = to_folder(network.name, recipe.training.seed)
         result = arguments.results / f"{stem}.json"
         if result.exists():
             print(f"{name}: {result} is there already", flush=True)
