@@ -234,3 +234,16 @@ def test_a_terminal_sees_a_bar_and_stdout_stays_json(cine, bundle, tmp_path, cap
     assert json.loads(done.stdout)["frames"] == 12
     assert re.search(r"cine\.dcm", seen)
     assert "frames" in seen
+
+
+def test_channels_are_for_one_scan_and_a_bundle_that_takes_them(bundle, tmp_path, capsys):
+    for name in ("a", "b"):
+        makers.write_nifti(np.full((64, 64), 9, np.uint8), tmp_path / f"{name}.nii.gz")
+    first, second = (str(tmp_path / f"{name}.nii.gz") for name in "ab")
+    command = ["segment", first, "-m", str(bundle), "-o", str(tmp_path / "out")]
+    assert main([*command, "--channels", second]) == 3
+    assert "2 channels" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    command[1] = str(tmp_path)
+    assert main([*command, "--channels", second]) == 2
+    assert "one scan" in capsys.readouterr().err

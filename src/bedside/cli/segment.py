@@ -22,6 +22,9 @@ class Settings:
 
     source: Path = positional(help="a DICOM, NIfTI, PNG or JPEG file, or a folder of them")
     output: Path = option(help="folder to write to", short="-o")
+    channels: tuple[Path, ...] = option(
+        help="further files of the same scan, one a channel, in the bundle's order", default=()
+    )
     model: str | None = option(
         help="a bundle's file, or the name of a shipped one (default: the only shipped one)",
         default=None,
@@ -57,10 +60,12 @@ def run(settings: Settings) -> int:
     """
     if settings.source.is_dir():
         return _segment_folder(settings)
+    from bedside.io.channels import join_channels
     from bedside.io.source import open_source
 
-    check_apart(settings.source, settings.output)
-    source = open_source(settings.source)
+    for path in (settings.source, *settings.channels):
+        check_apart(path, settings.output)
+    source = join_channels([open_source(path) for path in (settings.source, *settings.channels)])
     with results_folder(settings.output) as output:
         finished = segment_case(
             _load(settings), source, output, labels_format=settings.format,
@@ -110,9 +115,15 @@ def _load(settings: Settings) -> Loaded:
 
 
 def _segment_folder(settings: Settings) -> int:
-    """Segment every image of a folder; a refused one does not stop the others."""
+    """Segment every image of a folder; a refused one does not stop the others.
+
+    Raises:
+        UsageError: If channels are named, which belong to one scan.
+    """
     from bedside.io.source import find_sources
 
+    if settings.channels:
+        raise UsageError("--channels goes with one scan, not with a folder; name its first file.")
     check_apart(settings.source, settings.output)
     found = find_sources(settings.source)
     # Results of an earlier run below the source folder are no images to segment.

@@ -108,6 +108,11 @@ def plan_preprocess(
         FormatError: If too many of their values are no numbers.
         SpecError: If a step cuts the image after another has scaled it.
     """
+    channels = len(sample[0])
+    if channels not in (1, 3):
+        raise FormatError(
+            f"frames have {channels} channels; this bundle takes grey or colour frames, of 1 or 3."
+        )
     images = [to_image(frame) for frame in sample]
     height, width = images[0].shape[:2]
     whole = Box(0, 0, height, width)

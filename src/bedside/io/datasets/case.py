@@ -1,24 +1,18 @@
 """One case of a data set: an image, its expert labels, and the patient they belong to."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from bedside.errors import DataError
+from bedside.errors import DataError, GeometryError
+from bedside.io.channels import check_same_grid, join_channels
 from bedside.io.datasets.spheres import Sphere, draw_spheres
 from bedside.io.picture import NO_SCALE
 from bedside.io.source import Source, open_source
 from bedside.volume import Cine
-
-if TYPE_CHECKING:
-    from bedside.io.nifti import NiftiGrid
-
-# Writers round affines to float32 and quaternions; labels that lie elsewhere are off by more.
-_GRID_TOLERANCE_VOX = 0.05
 
 
 @dataclass(frozen=True)
@@ -85,16 +79,24 @@ def read_case(case: Case, label_values: tuple[int, ...]) -> tuple[Source, np.nda
         DataError: As `read_truth`, or if the files of the image differ in grid.
         FormatError: As `read_truth`.
     """
-    channels = [open_source(path) for path in case.images]
-    image = channels[0]
-    for other in channels[1:]:
-        _check_same_grid(case, image, other)
+    image = _open_image(case)
     if case.spheres is None:
         labels = _read_labels(case, image, label_values)
     else:
         labels = _draw(case, image, case.spheres)
-    cine = _with_spacing(case, _stack([channel.cine for channel in channels]))
-    return replace(image, cine=cine), labels
+    return replace(image, cine=_with_spacing(case, image.cine)), labels
+
+
+def _open_image(case: Case) -> Source:
+    """Open the files of an image and join them, channel after channel.
+
+    Raises:
+        DataError: If they differ in grid.
+    """
+    try:
+        return join_channels([open_source(path) for path in case.images])
+    except GeometryError as error:
+        raise DataError(f"case {case.case_id}: {error}") from error
 
 
 def _read_labels(case: Case, image: Source, label_values: tuple[int, ...]) -> np.ndarray:
@@ -104,7 +106,10 @@ def _read_labels(case: Case, image: Source, label_values: tuple[int, ...]) -> np
         DataError: If it lies on another grid, or a value is in no table.
     """
     truth = open_source(case.truth)
-    _check_same_grid(case, image, truth)
+    try:
+        check_same_grid(image, truth, what="labels")
+    except GeometryError as error:
+        raise DataError(f"case {case.case_id}: {error}") from error
     frames = np.stack([_one_channel(case, frame) for frame in truth.cine])
     return _to_labels(case, frames, label_values)
 
@@ -170,21 +175,6 @@ def _fill(labels: np.ndarray) -> np.ndarray:
     return filled
 
 
-def _stack(cines: Sequence[Cine]) -> Cine:
-    """Join cines on one grid, channel after channel."""
-    first = cines[0]
-    if len(cines) == 1:
-        return first
-    frames, _, height, width = first.shape
-    decoders: list[Callable[[int], np.ndarray]] = [cine.decode for cine in cines]
-    return replace(
-        first,
-        shape=(frames, sum(cine.shape[1] for cine in cines), height, width),
-        decode=lambda index: np.concatenate([decode(index) for decode in decoders]),
-        warnings=tuple(dict.fromkeys(text for cine in cines for text in cine.warnings)),
-    )
-
-
 def _with_spacing(case: Case, cine: Cine) -> Cine:
     """Give a cine the spacing that its case says can be trusted."""
     if case.spacing_mm is not None:
@@ -212,71 +202,3 @@ def _one_channel(case: Case, frame: np.ndarray) -> np.ndarray:
             "in one channel."
         )
     return np.asarray(frame[0])
-
-
-def _check_same_grid(case: Case, image: Source, other: Source) -> None:
-    """Refuse labels, or another channel, that do not lie on their image.
-
-    Raises:
-        DataError: If size, spacing or place differ.
-    """
-    what = "labels" if other.path == case.truth else "channel"
-    frames, _, *plane = image.cine.shape
-    other_frames, _, *other_plane = other.cine.shape
-    if (frames, *plane) != (other_frames, *other_plane):
-        raise DataError(
-            f"case {case.case_id}: {other.path} has (frames, height, width) "
-            f"{(other_frames, *other_plane)} and its image {(frames, *plane)}. "
-            f"Resample the {what} to the image's grid."
-        )
-    if _lies_elsewhere(image, other):
-        raise DataError(
-            f"case {case.case_id}: {other.path} lies elsewhere than {image.path}: their "
-            f"affines differ. Resample the {what} to the image's grid."
-        )
-
-
-def _lies_elsewhere(image: Source, other: Source) -> bool:
-    """Tell whether two files say that they lie at different places in the patient."""
-    if image.kind == other.kind == "nifti":
-        return not _same_place(image.header, other.header)
-    first, second = image.cine.geometry, other.cine.geometry
-    if first is None or second is None:
-        return False
-    apart_mm = _corners_apart(first.affine, second.affine, np.array(first.shape))
-    return bool((apart_mm > _GRID_TOLERANCE_VOX * min(first.spacing_mm)).any())
-
-
-def _same_place(image: "NiftiGrid", truth: "NiftiGrid") -> bool:
-    """Tell whether two NIfTI grids of one size agree to a small part of a voxel.
-
-    A header that does not say where its image lies has only a spacing to compare.
-    """
-    spacing_mm = np.linalg.norm(image.affine[:3, :3], axis=0)
-    tolerance_mm = _GRID_TOLERANCE_VOX * spacing_mm.min()
-    sizes = np.array([*image.shape, 1, 1, 1][:3]) - 1
-    if not (_is_placed(image) and _is_placed(truth)):
-        apart = sizes * (np.linalg.norm(truth.affine[:3, :3], axis=0) - spacing_mm)
-        return bool((np.abs(apart) <= tolerance_mm).all())
-    return bool((_corners_apart(image.affine, truth.affine, sizes + 1) <= tolerance_mm).all())
-
-
-def _corners_apart(one: np.ndarray, other: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """Measure how far each corner of a grid lies under one affine from where it lies under another.
-
-    Args:
-        one: (4, 4), index to mm.
-        other: The same.
-        shape: Voxels along each axis, (3,).
-
-    Returns:
-        (8,) in mm.
-    """
-    corners = np.indices((2, 2, 2)).reshape(3, -1) * (shape - 1)[:, None]
-    difference = other - one
-    return np.asarray(np.linalg.norm(difference[:3, :3] @ corners + difference[:3, 3:], axis=0))
-
-
-def _is_placed(grid: "NiftiGrid") -> bool:
-    """Tell whether a NIfTI header says where its image lies in the patient."""
-    return int(grid.header["qform_code"]) != 0 or int(grid.header["sform_code"]) != 0

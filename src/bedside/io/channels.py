@@ -1,0 +1,113 @@
+"""Several files of one scan, a channel each: they must lie on one grid."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bedside.errors import GeometryError
+from bedside.io.source import Source
+
+if TYPE_CHECKING:
+    from bedside.io.nifti import NiftiGrid
+
+# Writers round affines to float32 and quaternions; what lies elsewhere is off by more.
+_GRID_TOLERANCE_VOX = 0.05
+
+
+def join_channels(sources: Sequence[Source]) -> Source:
+    """Join images on one grid, channel after channel.
+
+    Args:
+        sources: At least one; the first one's file and header stand for all.
+
+    Raises:
+        GeometryError: If one lies on another grid; it is named.
+    """
+    first = sources[0]
+    for other in sources[1:]:
+        check_same_grid(first, other, what="channel")
+    if len(sources) == 1:
+        return first
+    cines = [source.cine for source in sources]
+    decoders: list[Callable[[int], np.ndarray]] = [cine.decode for cine in cines]
+    frames, _, height, width = first.cine.shape
+    cine = replace(
+        first.cine,
+        shape=(frames, sum(cine.shape[1] for cine in cines), height, width),
+        decode=lambda index: np.concatenate([decode(index) for decode in decoders]),
+        warnings=tuple(dict.fromkeys(text for cine in cines for text in cine.warnings)),
+    )
+    return replace(first, cine=cine)
+
+
+def check_same_grid(image: Source, other: Source, *, what: str) -> None:
+    """Refuse an image that does not lie on another one's grid.
+
+    Args:
+        image: Whose grid counts.
+        other: What must lie on it.
+        what: "labels" or "channel", for the error.
+
+    Raises:
+        GeometryError: If size, spacing or place differ.
+    """
+    frames, _, *plane = image.cine.shape
+    other_frames, _, *other_plane = other.cine.shape
+    if (frames, *plane) != (other_frames, *other_plane):
+        raise GeometryError(
+            f"{other.path} has (frames, height, width) {(other_frames, *other_plane)} and its "
+            f"image {(frames, *plane)}. Resample the {what} to the image's grid."
+        )
+    if _lies_elsewhere(image, other):
+        raise GeometryError(
+            f"{other.path} lies elsewhere than {image.path}: their affines differ. "
+            f"Resample the {what} to the image's grid."
+        )
+
+
+def _lies_elsewhere(image: Source, other: Source) -> bool:
+    """Tell whether two files say that they lie at different places in the patient."""
+    if image.kind == other.kind == "nifti":
+        return not _same_place(image.header, other.header)
+    first, second = image.cine.geometry, other.cine.geometry
+    if first is None or second is None:
+        return False
+    apart_mm = _corners_apart(first.affine, second.affine, np.array(first.shape))
+    return bool((apart_mm > _GRID_TOLERANCE_VOX * min(first.spacing_mm)).any())
+
+
+def _same_place(image: "NiftiGrid", truth: "NiftiGrid") -> bool:
+    """Tell whether two NIfTI grids of one size agree to a small part of a voxel.
+
+    A header that does not say where its image lies has only a spacing to compare.
+    """
+    spacing_mm = np.linalg.norm(image.affine[:3, :3], axis=0)
+    tolerance_mm = _GRID_TOLERANCE_VOX * spacing_mm.min()
+    sizes = np.array([*image.shape, 1, 1, 1][:3]) - 1
+    if not (_is_placed(image) and _is_placed(truth)):
+        apart = sizes * (np.linalg.norm(truth.affine[:3, :3], axis=0) - spacing_mm)
+        return bool((np.abs(apart) <= tolerance_mm).all())
+    return bool((_corners_apart(image.affine, truth.affine, sizes + 1) <= tolerance_mm).all())
+
+
+def _corners_apart(one: np.ndarray, other: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """Measure how far each corner of a grid lies under one affine from where it lies under another.
+
+    Args:
+        one: (4, 4), index to mm.
+        other: The same.
+        shape: Voxels along each axis, (3,).
+
+    Returns:
+        (8,) in mm.
+    """
+    corners = np.indices((2, 2, 2)).reshape(3, -1) * (shape - 1)[:, None]
+    difference = other - one
+    return np.asarray(np.linalg.norm(difference[:3, :3] @ corners + difference[:3, 3:], axis=0))
+
+
+def _is_placed(grid: "NiftiGrid") -> bool:
+    """Tell whether a NIfTI header says where its image lies in the patient."""
+    return int(grid.header["qform_code"]) != 0 or int(grid.header["sform_code"]) != 0
