@@ -105,7 +105,8 @@ def plan_preprocess(
 
     Raises:
         ModalityError: If the frames are colour photographs, and `force` is off.
-        FormatError: If too many of their values are no numbers.
+        FormatError: If too many of their values are no numbers, or they are neither grey nor
+            colour.
         SpecError: If a step cuts the image after another has scaled it.
     """
     channels = len(sample[0])
