@@ -1,20 +1,23 @@
 """The cost of attention: time and memory of each mechanism over the number of tokens.
 
 Every mechanism has the same width and heads and works on the same maps, alone: 1x1
-convolutions in, attention, 1x1 convolution out.
+convolutions in, attention, 1x1 convolution out. Maps come and go channels-last, as they do
+between the convolutions of a network, so that no turning of a layout is measured.
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import torch
+from torch import nn
 
+from bedside.benchmarking.growth import fit_slope, time_in_turns
 from bedside.benchmarking.memory import peak_memory_mb
 from bedside.export.onnx import trace_onnx
-from bedside.layers.attention import Attention
+from bedside.layers.attention import Attention, Heads
+from bedside.layers.windows import from_tokens, to_tokens
 from bedside.runtime import open_graph
 from bedside.spec import LevelSpec
 
@@ -32,29 +35,34 @@ VARIANTS = {
 }
 """Name of a row -> mechanism, and whether windows exchange pooled tokens."""
 
-SIDES = {2: (32, 48, 64, 96, 128, 192, 256, 384, 512), 3: (8, 12, 16, 20, 24, 32, 40, 48)}
-QUICK_SIDES = {2: (32, 48, 64, 128), 3: (8, 12, 16, 24)}
-"""Tokens along each axis, by the number of axes."""
+CONTROL = "projections alone"
+"""The 1x1 convolutions without any attention between: linear by definition, so that what its
+time grows by beyond that is the machine's caches, and nobody's mechanism."""
 
-# Sizes that the exponent is fitted over: all within this factor of the most tokens. Smaller
-# maps lie in the processor's caches, and growing out of them costs more than growing.
-ASYMPTOTIC = 8
-_SMALLEST_FIT = 3
+SIDES = {2: (32, 48, 64, 128, 192, 256, 384, 512), 3: (8, 12, 16, 20, 24, 32, 48)}
+QUICK_SIDES = {2: (32, 64, 128), 3: (8, 16)}
+"""Tokens along each axis, by the number of axes."""
 
 
 @dataclass(frozen=True)
 class Caps:
-    """What a point may cost, as far as it can be foreseen, before it is left out.
+    """What a point may cost before it is left out, and how long it is measured for.
 
     Attributes:
-        memory_mb: Tensors alive at once.
-        call_ms: Time of one call.
-        turn_ms: Time that calls of one point are repeated for, at least thrice.
+        memory_mb: Tensors alive at once, counted beforehand; 2 GB of them leave the whole
+            command below 3 GB.
+        call_ms: Time of one call, foreseen from smaller maps.
+        turn_ms: Time that one size is repeated for before the next one has its turn.
+        total_ms: Time that all sizes of a mechanism are measured for.
     """
 
-    memory_mb: float = 3072.0
+    memory_mb: float = 2048.0
     call_ms: float = 10_000.0
-    turn_ms: float = 1000.0
+    turn_ms: float = 30.0
+    total_ms: float = 5000.0
+
+
+QUICK_CAPS = Caps(memory_mb=600, turn_ms=10, total_ms=150)
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,9 @@ class Point:
         side: Tokens along each axis.
         tokens: Tokens of the map.
         threads: Threads of the runtime.
-        milliseconds: The shortest of several calls.
+        milliseconds: The shortest of several calls: with one thread the time that it kept
+            its core busy, which a busy machine does not lengthen; with several the time on
+            the clock.
         memory_mb: Tensors alive at once, at most.
     """
 
@@ -92,10 +102,33 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Costs:
-    """All that was measured."""
+    """All that was measured.
+
+    Attributes:
+        points: Of the mechanisms.
+        control: Of the projections alone.
+        skipped: What was left out.
+    """
 
     points: tuple[Point, ...]
+    control: tuple[Point, ...]
     skipped: tuple[Skipped, ...]
+
+
+class OnTokens(nn.Module):
+    """A layer between channels-last maps, (B, *S, C).
+
+    Args:
+        layer: From (B, C, *S) to the same shape.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Transform (B, *S, C) into the same shape."""
+        return to_tokens(self.layer(from_tokens(tokens)))
 
 
 def measure_attention(
@@ -116,30 +149,27 @@ def measure_attention(
         on_point: Called with a line for each point.
     """
     caps = caps or Caps()
-    points: list[Point] = []
+    points: dict[bool, list[Point]] = {True: [], False: []}
     skipped: list[Skipped] = []
     for axes, lengths in sides.items():
-        for name in VARIANTS:
-            seen: list[Point] = []
-            for side in lengths:
-                reason = foresee(seen, side**axes, caps)
-                if reason:
-                    skipped.append(Skipped(name, axes, side, reason))
-                    on_point(f"{name} {_show(axes, side)}: left out, {reason}")
-                    continue
-                found = _measure_point(
-                    name, axes, side, threads=threads, caps=caps, backend=backend
-                )
-                seen.append(found[0])
-                points.extend(found)
-                times = ", ".join(f"{p.milliseconds:.2f} ms on {p.threads}" for p in found)
-                on_point(f"{name} {_show(axes, side)}: {times}, {found[0].memory_mb:.1f} MB")
-    return Costs(tuple(points), tuple(skipped))
+        for name in (CONTROL, *VARIANTS):
+            graphs, left_out = _prepare(name, axes, lengths, caps)
+            skipped.extend(left_out)
+            for count in threads:
+                found, left_out = _measure(graphs, threads=count, caps=caps, backend=backend)
+                points[name == CONTROL].extend(found)
+                skipped.extend(row for row in left_out if row not in skipped)
+                for point in found:
+                    on_point(
+                        f"{name} {_show(axes, point.side)}, {count} thr.: "
+                        f"{point.milliseconds:.2f} ms, {point.memory_mb:.1f} MB"
+                    )
+    return Costs(tuple(points[False]), tuple(points[True]), tuple(skipped))
 
 
-def create_layer(name: str, axes: int) -> Attention:
-    """Build the attention that a row of the table stands for."""
-    block, exchange = VARIANTS[name]
+def create_layer(name: str, axes: int) -> nn.Module:
+    """Build the attention that a row of the table stands for, on channels-last maps."""
+    block, exchange = VARIANTS.get(name, ("window", False))
     side = _SIDE[axes]
     level = LevelSpec(
         block,  # type: ignore[arg-type]
@@ -152,101 +182,111 @@ def create_layer(name: str, axes: int) -> Attention:
         exchange=exchange,
     )
     torch.manual_seed(0)
-    return Attention(level, axes=axes).eval()
-
-
-def foresee(seen: Sequence[Point], tokens: int, caps: Caps) -> str:
-    """Say why a larger map would cost too much, from what smaller ones cost; "" if it would not.
-
-    Example:
-        >>> seen = [Point("dense", 2, s, s * s, 1, s**4 / 1e6, s**4 / 1e6) for s in (32, 64)]
-        >>> foresee(seen, 128**2, Caps(memory_mb=1000))
-        ''
-        >>> foresee(seen, 256**2, Caps(memory_mb=1000))
-        'it would need about 4,295 MB; the cap is 1,000'
-    """
-    if not seen:
-        return ""
-    for unit, cap, values in (
-        ("MB", caps.memory_mb, [point.memory_mb for point in seen]),
-        ("ms", caps.call_ms, [point.milliseconds for point in seen]),
-    ):
-        last = seen[-2:]
-        slope = 2.0
-        if len(last) == 2:
-            slope = max(1.0, fit_slope([p.tokens for p in last], values[-2:]))
-        expected = values[-1] * (tokens / seen[-1].tokens) ** slope
-        if expected > cap:
-            return f"it would need about {expected:,.0f} {unit}; the cap is {cap:,.0f}"
-    return ""
+    layer = Attention(level, axes=axes).eval()
+    if name == CONTROL:
+        heads = Heads(level.num_heads, level.head_dim, level.kv_heads)
+        layer.mechanism = lambda tokens: heads.split(tokens)[0]
+    return OnTokens(layer)
 
 
 def fit_exponents(points: Sequence[Point], quantity: str) -> dict[str, dict[str, float | None]]:
     """Fit how a cost grows with tokens: exponent by mechanism and axes.
+
+    Over all sizes, because an error of a time moves a slope the less the wider the range is.
 
     Args:
         points: Points of one number of threads.
         quantity: "milliseconds" or "memory_mb".
 
     Returns:
-        Mechanism -> "2d" or "3d" -> slope in logarithms over the largest sizes, within a
-        factor of 8 of the most tokens, and at least three where there are; None for a
-        mechanism with fewer than two points.
+        Mechanism -> "2d" or "3d" -> slope in logarithms; None for a mechanism with fewer
+        than two points.
     """
     exponents: dict[str, dict[str, float | None]] = {}
     for name in dict.fromkeys(point.mechanism for point in points):
         exponents[name] = {}
         for axes in dict.fromkeys(point.axes for point in points):
             own = [p for p in points if p.mechanism == name and p.axes == axes]
-            largest = max((p.tokens for p in own), default=0)
-            count = max(_SMALLEST_FIT, sum(p.tokens * ASYMPTOTIC >= largest for p in own))
-            last = own[-count:]
             exponents[name][f"{axes}d"] = (
-                round(fit_slope([p.tokens for p in last], [getattr(p, quantity) for p in last]), 3)
-                if len(last) > 1
+                round(fit_slope([p.tokens for p in own], [getattr(p, quantity) for p in own]), 3)
+                if len(own) > 1
                 else None
             )
     return exponents
 
 
-def fit_slope(tokens: Sequence[int], costs: Sequence[float]) -> float:
-    """Slope of the line through the logarithms, by least squares.
+def foresee(tokens: Sequence[int], milliseconds: Sequence[float], larger: int) -> float:
+    """Say how long a larger map will take: as the last two grew, but at least in proportion.
 
     Example:
-        >>> round(fit_slope([10, 100, 1000], [3.0, 300.0, 30000.0]), 6)
-        2.0
+        >>> foresee([1024, 4096], [1.0, 16.0], 16384)
+        256.0
     """
-    x, y = np.log(np.asarray(tokens, float)), np.log(np.asarray(costs, float))
-    x = x - x.mean()
-    return float((x * y).sum() / (x * x).sum())
+    slope = 2.0
+    if len(tokens) > 1:
+        slope = max(1.0, fit_slope(tokens[-2:], milliseconds[-2:]))
+    return round(milliseconds[-1] * float(larger / tokens[-1]) ** slope, 3)
 
 
-def _measure_point(
-    name: str, axes: int, side: int, *, threads: Sequence[int], caps: Caps, backend: str
-) -> list[Point]:
-    """Measure one map with each number of threads."""
+@dataclass(frozen=True)
+class _Graph:
+    """One map's graph, and what is known of it before it runs."""
+
+    mechanism: str
+    axes: int
+    side: int
+    memory_mb: float
+    onnx: bytes
+
+    @property
+    def tokens(self) -> int:
+        return self.side**self.axes
+
+
+def _prepare(
+    name: str, axes: int, lengths: Sequence[int], caps: Caps
+) -> tuple[list[_Graph], list[Skipped]]:
+    """Count the memory of each size and make the graphs of those that fit."""
     layer = create_layer(name, axes)
-    example = torch.rand(1, CHANNELS, *[side] * axes)
-    memory = peak_memory_mb(layer, example)
-    graph = trace_onnx(layer, example).SerializeToString()
-    points = []
-    for count in threads:
-        session = open_graph(graph, backend=backend, threads=count)
-        milliseconds = _time(session.predict, example.numpy(), caps)
-        points.append(Point(name, axes, side, side**axes, count, milliseconds, memory))
-    return points
+    graphs, skipped = [], []
+    for side in lengths:
+        example = torch.rand(1, *[side] * axes, CHANNELS)
+        memory = peak_memory_mb(create_layer(name, axes).to("meta"), example.to("meta"))
+        if memory > caps.memory_mb:
+            reason = f"it needs {memory:,.0f} MB; the cap is {caps.memory_mb:,.0f}"
+            skipped.append(Skipped(name, axes, side, reason))
+            continue
+        onnx = trace_onnx(layer, example).SerializeToString()
+        graphs.append(_Graph(name, axes, side, memory, onnx))
+    return graphs, skipped
 
 
-def _time(call: Callable[[np.ndarray], np.ndarray], tensor: np.ndarray, caps: Caps) -> float:
-    """Take the shortest of several calls, at least three: what else runs only adds time."""
-    call(tensor)
-    shortest, total, calls = math.inf, 0.0, 0
-    while calls < 3 or total < caps.turn_ms:
-        start = time.perf_counter()
-        call(tensor)
-        elapsed = (time.perf_counter() - start) * 1e3
-        shortest, total, calls = min(shortest, elapsed), total + elapsed, calls + 1
-    return shortest
+def _measure(
+    graphs: Sequence[_Graph], *, threads: int, caps: Caps, backend: str
+) -> tuple[list[Point], list[Skipped]]:
+    """Open all sizes side by side, and time them in turns."""
+    opened: list[_Graph] = []
+    calls: list[Callable[[], object]] = []
+    first: list[float] = []
+    skipped = []
+    clock = time.process_time if threads == 1 else time.perf_counter
+    for graph in graphs:
+        expected = foresee([g.tokens for g in opened], first, graph.tokens) if opened else 0.0
+        if expected > caps.call_ms:
+            reason = f"it would need about {expected:,.0f} ms; the cap is {caps.call_ms:,.0f}"
+            skipped.append(Skipped(graph.mechanism, graph.axes, graph.side, reason))
+            continue
+        session = open_graph(graph.onnx, backend=backend, threads=threads)
+        tensor = torch.rand(1, *[graph.side] * graph.axes, CHANNELS).numpy()
+        calls.append(partial(session.predict, tensor))
+        opened.append(graph)
+        first += time_in_turns(calls[-1:], turn_ms=0.0, total_ms=0.0, rounds=1)
+    times = time_in_turns(calls, turn_ms=caps.turn_ms, total_ms=caps.total_ms, clock=clock)
+    points = [
+        Point(g.mechanism, g.axes, g.side, g.tokens, threads, shortest, g.memory_mb)
+        for g, shortest in zip(opened, times, strict=True)
+    ]
+    return points, skipped
 
 
 def _show(axes: int, side: int) -> str:

@@ -16,7 +16,7 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.live: int = 0
         self.peak: int = 0
-        self._known = {tensor.untyped_storage().data_ptr() for tensor in known}
+        self._known = {tensor.untyped_storage()._cdata for tensor in known}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -26,7 +26,7 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _count(self, storage: torch.UntypedStorage) -> None:
-        place, size = storage.data_ptr(), storage.nbytes()
+        place, size = storage._cdata, storage.nbytes()
         if not size or place in self._known:
             return
         self._known.add(place)
@@ -43,7 +43,8 @@ def peak_memory_mb(call: Callable[[torch.Tensor], torch.Tensor], example: torch.
     """Count the most bytes of tensors that live at once in a call, its input left out.
 
     The count is torch's, operation by operation, the same on every machine. A runtime may
-    need less, where it computes in place, and some workspace more.
+    need less, where it computes in place, and some workspace more. On the device "meta",
+    where tensors have no values, the count is the same and costs nothing.
 
     Args:
         call: What to run, without gradients.

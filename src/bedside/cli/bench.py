@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,9 @@ from bedside.cli.train import check_torch
 from bedside.errors import UsageError
 
 if TYPE_CHECKING:
-    from bedside.benchmarking.attention import Costs
+    from collections.abc import Sequence
+
+    from bedside.benchmarking.attention import Costs, Point
 
 COLORS = {
     "window": (31, 119, 180),
@@ -23,6 +26,7 @@ COLORS = {
     "pooled": (148, 103, 189),
     "linear": (120, 90, 70),
     "dense": (205, 50, 50),
+    "projections alone": (150, 150, 150),
 }
 
 
@@ -52,14 +56,20 @@ def run(settings: Settings) -> int:
     if min(settings.threads) < 1:
         raise UsageError(f"threads is {min(settings.threads)}; expected at least 1.")
     from bedside.atomic import check_writable, write_text
-    from bedside.benchmarking.attention import QUICK_SIDES, SIDES, Caps, measure_attention
+    from bedside.benchmarking.attention import (
+        QUICK_CAPS,
+        QUICK_SIDES,
+        SIDES,
+        Caps,
+        measure_attention,
+    )
 
     if settings.output is not None:
         check_writable(settings.output)
     costs = measure_attention(
         dict(QUICK_SIDES if settings.quick else SIDES),
         threads=tuple(dict.fromkeys(settings.threads)),
-        caps=Caps(memory_mb=600, turn_ms=150) if settings.quick else Caps(),
+        caps=QUICK_CAPS if settings.quick else Caps(),
         backend=settings.backend,
         on_point=_tell,
     )
@@ -77,20 +87,29 @@ def run(settings: Settings) -> int:
 
 def describe(costs: "Costs") -> dict[str, Any]:
     """Sum up as JSON holds it; `exponents` are of the time with the first number of threads."""
-    from bedside.benchmarking.attention import fit_exponents
+    from bedside.benchmarking.attention import CONTROL, fit_exponents
 
     counts = list(dict.fromkeys(point.threads for point in costs.points))
-    by_threads = {
-        str(count): fit_exponents(
-            [point for point in costs.points if point.threads == count], "milliseconds"
-        )
-        for count in counts
-    }
+
+    def fit(points: "Sequence[Point]") -> dict[str, Any]:
+        return {
+            str(count): fit_exponents([p for p in points if p.threads == count], "milliseconds")
+            for count in counts
+        }
+
+    by_threads = fit(costs.points)
     first = [point for point in costs.points if point.threads == counts[0]]
     return {
         "exponents": by_threads[str(counts[0])],
         "exponents_by_threads": by_threads,
         "memory_exponents": fit_exponents(first, "memory_mb"),
+        "control": {
+            "what": f"{CONTROL}: linear by definition; what is above 1 is the machine's caches",
+            "exponents_by_threads": {
+                count: exponents.get(CONTROL, {}) for count, exponents in fit(costs.control).items()
+            },
+            "points": [dataclasses.asdict(point) for point in costs.control],
+        },
         "points": [dataclasses.asdict(point) for point in costs.points],
         "skipped": [dataclasses.asdict(skipped) for skipped in costs.skipped],
     }
@@ -111,7 +130,7 @@ def draw(costs: "Costs") -> str:
                     color,
                     [
                         (float(point.tokens), float(getattr(point, quantity)))
-                        for point in costs.points
+                        for point in (*costs.points, *costs.control)
                         if (point.mechanism, point.axes, point.threads) == (name, axes, count)
                     ],
                 )
@@ -139,6 +158,12 @@ def _lines(report: dict[str, Any]) -> list[str]:
         ]
         memory = [report["memory_exponents"][mechanism][name] for name in axes]
         rows.append([mechanism, *("?" if v is None else f"{v:.2f}" for v in [*times, *memory])])
+    control = report["control"]["exponents_by_threads"]
+    rows.append(
+        ["(no attention)"]
+        + [f"{control[count].get(name) or math.nan:.2f}" for name in axes for count in counts]
+        + ["" for _ in axes]
+    )
     left_out = [
         f"Left out: {row['mechanism']}, {row['axes']}D, side {row['side']}: {row['reason']}."
         for row in report["skipped"]
