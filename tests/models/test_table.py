@@ -156,7 +156,12 @@ def test_padding_does_not_leak_into_what_is_seen(axes):
 
 def test_a_run_of_the_first_release_loads_strictly():
     """Names and shapes of the shipped network's weights, as they were when it was trained."""
-    model = create(read_recipe("recipes/camus.toml").deployment.model)
+    levels = (
+        LevelSpec("conv", 32, 1),
+        LevelSpec("window", 64, 1, num_heads=2),
+        LevelSpec("window", 112, 3, num_heads=4),
+    )
+    model = create(ModelSpec("hybrid", 1, 4, levels))
     assert count_parameters(model) == 345_616
     names = set(model.state_dict())
     assert len(names) == 218

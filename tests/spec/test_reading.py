@@ -38,7 +38,7 @@ def test_settings_survive_json():
         (("deployment", "model", "levels", 1, "windw"), 8, 'Did you mean "window"?'),
         (("deployment", "model", "levels", 1, "window"), "8", "expected int or tuple"),
         (("deployment", "model", "levels", 1, "num_heads"), 0, "num_heads is 0"),
-        (("deployment", "model", "levels", 1, "window"), [4, 8, 2], "3 windows cannot share 2"),
+        (("deployment", "model", "levels", 2, "window"), [4, 8, 2], "3 windows cannot share 4"),
         (("deployment", "model", "axes"), 4, "model.axes is 4; choose one of 2, 3"),
         (("deployment", "model", "stem_stride"), 1, "logit_stride is 2; expected at most"),
         (("deployment", "labels", 0, "value"), 2, "label values must be 1, 2, 3"),
