@@ -13,7 +13,7 @@ from bedside.export import check_parity
 from bedside.export.onnx import trace_onnx
 from bedside.layers.attention import MECHANISMS
 from bedside.models import ARCHITECTURES, NAMES, count_parameters, create, named_spec
-from bedside.spec import LevelSpec, ModelSpec, read_recipe
+from bedside.spec import LevelSpec, ModelSpec
 from tolerances import F32_LOGIT_ATOL
 
 BLOCKS = ("conv", "reparam", *MECHANISMS)

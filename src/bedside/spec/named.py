@@ -23,8 +23,9 @@ class _Family:
 
 
 # Sizes and axes -> widths. In 2D four levels end at stride 32, where one window holds all of
-# 256 x 256 pixels: a network that ends at 16 now and then mistakes a whole chamber. In 3D the strided 3x3x3 convolutions weigh more, so that the
-# coarse levels are narrower for the same number of weights.
+# 256 x 256 pixels: a network that ends at 16 now and then mistakes a whole chamber. In 3D the
+# strided 3x3x3 convolutions weigh more, so that the coarse levels are narrower for the same
+# number of weights.
 _FAMILIES = {
     ("nano", 2): _Family(16, 24, (24, 40, 56, 64), (1, 1, 1, 2), (0, 0, 2, 4)),
     ("tiny", 2): _Family(16, 32, (32, 56, 88, 120), (1, 1, 2, 2), (0, 0, 4, 4)),
