@@ -69,7 +69,8 @@ def write_page(nodules: Sequence[Nodule], test: set[str]) -> str:
             "",
             "IoU over whole crops of LIDC-IDRI (Armato et al. 2011, doi:10.1118/1.3528204), four "
             f"radiologists; {by_all} of {len(nodules)} nodules have a voxel that all four marked. "
-            "Pooled over raters within a nodule. Mean over nodules (95 % interval, bootstrap over patients). Written by "
+            "Pooled over raters within a nodule. Mean over nodules (95 % interval, bootstrap over "
+            "patients). Written by "
             "`benchmarks/rater_agreement.py`; the test part is that of `recipes/lidc.toml`.",
             "",
             "| nodules | number | IoU of | mean | median |",
