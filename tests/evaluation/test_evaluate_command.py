@@ -27,6 +27,7 @@ from bedside.spec import (
     ModelSpec,
     ScalePercentile,
 )
+from layout_makers import write_png
 
 SPLIT = {"train": ("patient0001",), "val": ("patient0002",), "test": ("patient0003",)}
 
@@ -132,6 +133,25 @@ def test_the_test_part_of_the_split_is_scored_alone_and_without_warning(
 def test_json_on_stdout_is_the_file_and_nothing_else(bundle, data, tmp_path, capsys):
     _, out, _ = evaluate(capsys, bundle, data, "-o", tmp_path / "out", "--json")
     assert out == (tmp_path / "out" / "evaluation.json").read_text()
+
+
+def test_a_head_is_measured_and_its_error_printed_and_written(bundle, tmp_path, capsys):
+    rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    truth = (np.hypot(rows - 20, columns - 25) <= 12).astype(np.uint8)
+    truth[1:9, 46:58] = 2
+    write_png(tmp_path / "heads" / "images" / "001_HC.png", 60 * truth + np.uint8(20))
+    write_png(tmp_path / "heads" / "masks" / "001_HC.png", truth)
+    table = "filename,pixel_size_mm,head_circumference_mm\n001_HC.png,0.5,40\n"
+    (tmp_path / "heads" / "pixel_size_and_hc.csv").write_text(table)
+    code, out, _ = evaluate(capsys, bundle, tmp_path / "heads", "-o", tmp_path / "out")
+    assert code == 0
+    assert "Head circumference, mm: mean absolute error" in out
+    found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert found["data"]["layout"] == "hc18"
+    (result,) = found["measurements"]
+    # A disc of radius 12, taken half a pixel within, is 36.1 mm around; the experts said 40.
+    assert result["bias"]["mean"] == pytest.approx(36.1 - 40, abs=0.4)
+    assert result["absolute_error"] == result["floor"]
 
 
 def test_a_part_with_none_of_the_patients_is_refused(bundle, tmp_path, capsys):

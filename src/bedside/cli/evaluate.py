@@ -172,7 +172,12 @@ def _print(console: "Console", evaluation: "Evaluation", *, title: str) -> None:
     from rich import box
     from rich.table import Table
 
-    from bedside.evaluation.report import HEADINGS, structure_rows
+    from bedside.evaluation.report import (
+        HEADINGS,
+        MEASUREMENT_HEADINGS,
+        measurement_rows,
+        structure_rows,
+    )
     from bedside.spec.card import DISCLAIMER
 
     patients = len({case.patient_id for case in evaluation.cases})
@@ -190,6 +195,10 @@ def _print(console: "Console", evaluation: "Evaluation", *, title: str) -> None:
         # The interval on a line of its own, so that all columns fit into 80 characters.
         table.add_row(*(cell.replace(" (", "\n").removesuffix(")") for cell in row))
     console.print(table)
+    for name, *cells in measurement_rows(evaluation):
+        pairs = zip(MEASUREMENT_HEADINGS[1:], cells, strict=True)
+        text = ", ".join(f"{heading.lower()} {cell}" for heading, cell in pairs)
+        console.print(f"{name}: {text}", highlight=False)
     worst = ", ".join(f"{case.case_id} {case.mean_dice:.3f}" for case in evaluation.worst(3))
     console.print(f"Lowest mean Dice: {worst}", highlight=False)
     for text in evaluation.warnings:

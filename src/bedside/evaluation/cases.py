@@ -2,13 +2,19 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from bedside.errors import InputError
 from bedside.evaluation.intervals import mean_interval
+from bedside.evaluation.measurements import (
+    Measured,
+    MeasurementResult,
+    measure_case,
+    summarise_measurements,
+)
 from bedside.evaluation.metrics import dice, iou, surface_distances
 from bedside.io.datasets.case import Case, read_case
 from bedside.spec.card import StructureResult
@@ -69,6 +75,7 @@ class CaseResult:
         frames: Number of frames.
         spacing_mm: (row, column) distance in mm that was used, or (slice, row, column)
             where a scan was measured as a whole; or None.
+        measured: What was measured beside what experts had measured, by name.
     """
 
     case_id: str
@@ -76,6 +83,7 @@ class CaseResult:
     structures: Mapping[str, Scores]
     frames: int
     spacing_mm: tuple[float, ...] | None
+    measured: Mapping[str, Measured] = field(default_factory=dict)
 
     @property
     def mean_dice(self) -> float:
@@ -91,11 +99,13 @@ class Evaluation:
         structures: Mean and interval of every metric, a structure each.
         cases: Scores case by case, in the order given.
         warnings: What the figures leave out or stand on, in sentences for a person.
+        measurements: How far measurements lie from the experts', where a data set has them.
     """
 
     structures: tuple[StructureResult, ...]
     cases: tuple[CaseResult, ...]
     warnings: tuple[str, ...] = ()
+    measurements: tuple[MeasurementResult, ...] = ()
 
     def worst(self, count: int) -> list[CaseResult]:
         """Return the cases with the lowest mean Dice, lowest first."""
@@ -183,7 +193,8 @@ def score_case(
         each.name: _score(_mask(truth, each), _mask(prediction, each), spacing_mm)
         for each in structures
     }
-    return CaseResult(case.case_id, case.patient_id, scores, len(truth), spacing_mm)
+    measured = measure_case(case, truth, prediction, spacing_mm=spacing_mm)
+    return CaseResult(case.case_id, case.patient_id, scores, len(truth), spacing_mm, measured)
 
 
 def summarise(
@@ -215,7 +226,14 @@ def summarise(
         }
         structures.append(StructureResult(name=name, **intervals))
         said.extend(_one_sided(name, results))
-    return Evaluation(tuple(structures), tuple(results), tuple(said))
+    measurements = summarise_measurements([case.measured for case in results], patients, seed=seed)
+    said += [
+        f"{each.title}: it could not be measured on {each.missing} of {each.cases} predictions; "
+        "its error leaves them out."
+        for each in measurements
+        if each.missing
+    ]
+    return Evaluation(tuple(structures), tuple(results), tuple(said), measurements)
 
 
 def _segment(segmenter: Segmenter, cine: "Cine", case: Case) -> "Segmentation":

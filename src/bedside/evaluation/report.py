@@ -22,6 +22,14 @@ HEADINGS = {
 }
 """What people call the metrics."""
 
+MEASUREMENT_HEADINGS = (
+    "Measurement",
+    "Mean absolute error",
+    "Bias",
+    "Error on the experts' masks",
+)
+"""Columns of the table of measurements."""
+
 PICTURE = "worst_cases.png"
 """Name of the picture beside the report."""
 
@@ -36,11 +44,13 @@ def to_json(evaluation: Evaluation, *, about: Mapping[str, Any]) -> str:
         about: What stands in front: the bundle, the data.
 
     Returns:
-        JSON with the keys of `about`, and "structures", "cases", "warnings", "disclaimer".
+        JSON with the keys of `about`, and "structures", "measurements", "cases", "warnings",
+        "disclaimer".
     """
     content = {
         **about,
         "structures": to_mapping(evaluation.structures),
+        "measurements": to_mapping(evaluation.measurements),
         "cases": [_case_mapping(case) for case in evaluation.cases],
         "warnings": list(evaluation.warnings),
         "disclaimer": DISCLAIMER,
@@ -81,6 +91,7 @@ def to_markdown(evaluation: Evaluation, *, title: str, picture: str | None) -> s
         "",
         *_table(["Structure", *HEADINGS.values()], structure_rows(evaluation)),
         "",
+        *_measurement_lines(evaluation),
         "## Worst cases",
         "",
         *_table(["Case", "Mean Dice", *_names(evaluation)], _worst_rows(evaluation)),
@@ -131,6 +142,32 @@ def structure_rows(evaluation: Evaluation) -> list[list[str]]:
     ]
 
 
+def measurement_rows(evaluation: Evaluation) -> list[list[str]]:
+    """Give a table's cells: a row a measurement, as `MEASUREMENT_HEADINGS` names them."""
+    return [
+        [
+            f"{each.title}, {each.name.rpartition('_')[2]}",
+            *(_show(each.name, value) for value in (each.absolute_error, each.bias, each.floor)),
+        ]
+        for each in evaluation.measurements
+    ]
+
+
+def _measurement_lines(evaluation: Evaluation) -> list[str]:
+    """Write the section of measurements, where there are any."""
+    if not evaluation.measurements:
+        return []
+    return [
+        "## Measurements",
+        "",
+        *_table(list(MEASUREMENT_HEADINGS), measurement_rows(evaluation)),
+        "",
+        "Beside what experts measured on the image. The error on the experts' own masks, "
+        "measured in the same way, is what the way of measuring costs.",
+        "",
+    ]
+
+
 def _worst_rows(evaluation: Evaluation) -> list[list[str]]:
     return [
         [case.case_id, f"{case.mean_dice:.3f}"]
@@ -171,6 +208,7 @@ def _case_mapping(case: CaseResult) -> dict[str, Any]:
         "frames": case.frames,
         "spacing_mm": case.spacing_mm,
         "structures": to_mapping(case.structures),
+        "measured": to_mapping(case.measured),
     }
 
 

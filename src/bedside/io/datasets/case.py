@@ -1,7 +1,7 @@
 """One case of a data set: an image, its expert labels, and the patient they belong to."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -32,6 +32,8 @@ class Case:
             is no length in mm, whatever the header says.
         outlined: Whether the labels' file draws closed outlines that are to be filled.
         spheres: Findings that are the truth, label 1; None where it is a file of labels.
+        reference: What experts measured on the image, by the name of the measurement; its
+            unit is the name's ending.
     """
 
     case_id: str
@@ -43,6 +45,7 @@ class Case:
     trust_spacing: bool = True
     outlined: bool = False
     spheres: tuple[Sphere, ...] | None = None
+    reference: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def image(self) -> Path:

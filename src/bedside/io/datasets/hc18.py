@@ -16,6 +16,9 @@ SHAPE = (
     "training_set/NNN_HC_Annotation.png and training_set_pixel_size_and_HC.csv"
 )
 
+CIRCUMFERENCE = "head_circumference_mm"
+"""Name of what the experts measured."""
+
 _PNG = (".png",)
 _HEAD = 1
 
@@ -57,7 +60,7 @@ def recognise(path: Path) -> bool:
 
 
 def list_cases(path: Path) -> list[Case]:
-    """List the images with the scale of their pixels.
+    """List the images with the scale of their pixels and the measured circumference.
 
     The patient is the exam, the number in front of the first underscore.
 
@@ -103,7 +106,7 @@ def _case(stem: str, path: Path, variant: _Variant, table: dict[str, tuple[float
             f"case {stem} has no scale: {path / variant.table} has no row for {stem}.png. "
             f"Add it, or leave {stem} out."
         )
-    mm_per_pixel, _ = table[stem]
+    mm_per_pixel, circumference_mm = table[stem]
     labels = path / variant.masks / f"{stem}{variant.suffix}"
     return Case(
         case_id=stem,
@@ -113,6 +116,7 @@ def _case(stem: str, path: Path, variant: _Variant, table: dict[str, tuple[float
         truth_values={0: 0, 255: _HEAD} if variant.outlined else None,
         spacing_mm=(mm_per_pixel, mm_per_pixel),
         outlined=variant.outlined,
+        reference={CIRCUMFERENCE: circumference_mm},
     )
 
 
