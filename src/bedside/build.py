@@ -20,7 +20,7 @@ from bedside.compression.quantize import quantize_int8
 from bedside.errors import DataError
 from bedside.evaluation.cases import Evaluation, evaluate_cases
 from bedside.export.onnx import export_onnx
-from bedside.io.datasets import Case, list_cases
+from bedside.io.datasets import Case, list_recipe_cases
 from bedside.models import count_parameters, create
 from bedside.segment import open_segmenter
 from bedside.spec import Card, PrecisionResult, Recipe, from_mapping
@@ -118,7 +118,7 @@ def build_bundle(
 def _open(run: Path, data: Path | None) -> FinishedRun:
     record = read_json(run / RUN)
     recipe = from_mapping(Recipe, record["recipe"])
-    cases = list_cases(data or Path(recipe.data.path), recipe.data.layout)
+    cases = list_recipe_cases(recipe, data)
     split = {part: tuple(patients) for part, patients in record["split"].items()}
     return FinishedRun(recipe, split, record["commit"], cases)
 
@@ -187,6 +187,7 @@ def _blank_card(finished: FinishedRun, model: Any, shape: tuple[int, ...]) -> Ca
         data=recipe.data.name,
         source=recipe.data.source,
         license=recipe.data.license,
+        relabel=recipe.data.relabel,
         patients=(counts[0], counts[1], counts[2]),
         test_cases=0,
         structures=(),

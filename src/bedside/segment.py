@@ -15,7 +15,7 @@ import numpy as np
 from bedside.bundle import Bundle
 from bedside.errors import ModalityError
 from bedside.pipeline.postprocess import apply_postprocess
-from bedside.pipeline.preprocess import Plan, plan_preprocess
+from bedside.pipeline.preprocess import Plan, plan_cine
 from bedside.pipeline.volumes import prepare_volume
 from bedside.pipeline.windows import predict_windows
 from bedside.runtime import Session, open_session
@@ -23,8 +23,6 @@ from bedside.spec import DeploymentSpec
 from bedside.volume import Box, Cine, LabelMap, stack_volume
 
 STAGES = ("decode", "preprocess", "network", "postprocess", "total")
-SAMPLE_FRAMES = 8
-"""Frames looked at, evenly spread over a sequence, before its preprocessing is planned."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +83,7 @@ class Segmenter:
             ModalityError: If the image is of another kind than the bundle's, and not `force`.
         """
         self._check_modality(cine, force=force)
-        spec = self.spec
-        count = min(len(cine), SAMPLE_FRAMES)
-        indices = np.linspace(0, len(cine) - 1, count).round().astype(int)
-        sample = [cine.decode(int(index)) for index in indices]
-        return plan_preprocess(
-            spec.preprocess, sample, input_spec=spec.input, region=cine.region, force=force
-        )
+        return plan_cine(cine, self.spec, force=force)
 
     def segment_frame(self, frame: np.ndarray, plan: Plan) -> tuple[np.ndarray, list[float]]:
         """Segment one decoded frame.

@@ -5,6 +5,7 @@ brightness (20, 80, 140), so that every case is segmented exactly, and a truth t
 by 3 of 10 columns must score a Dice of 0.7.
 """
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from oracle import LABELS, SHAPE, square_labels, write_camus, write_nifti
 from PIL import Image
 
-from bedside.bundle import write_bundle
+from bedside.bundle import read_bundle, write_bundle
 from bedside.cli.main import main
 from bedside.spec import (
     Card,
@@ -195,3 +196,28 @@ def test_help_needs_no_numpy():
         "sys.exit('numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
+
+
+def test_values_of_other_masks_are_told_or_are_those_of_the_bundles_data(
+    bundle, data, tmp_path, capsys
+):
+    for truth in data.glob("*/*_gt.nii.gz"):
+        write_nifti(truth, np.array([0, 128, 255], np.uint8)[square_labels(shift=0)])
+    code, _, err = evaluate(capsys, bundle, data, "-o", tmp_path / "refused")
+    assert (code, "holds the label 128, 255; expected only 0, 1, 2" in err) == (3, True)
+    told = ["--relabel", "128=1,255=2", "--json"]
+    code, out, _ = evaluate(capsys, bundle, data, "-o", tmp_path / "told", *told)
+    assert (code, json.loads(out)["structures"][0]["dice"]["mean"]) == (0, 1.0)
+    read = read_bundle(bundle)
+    card = dataclasses.replace(read.card, relabel={"128": 1, "255": 2})
+    own = tmp_path / "own.bedside"
+    graphs = {"f32": read.read_graph("f32")}
+    write_bundle(own, spec=read.spec, card=card, graphs=graphs, split=SPLIT)
+    code, own_out, _ = evaluate(capsys, own, data, "-o", tmp_path / "own", "--json")
+    assert code == 0
+    assert json.loads(own_out)["structures"] == json.loads(out)["structures"]
+
+
+def test_a_relabelling_that_is_none_is_wrong_use(bundle, data, capsys):
+    code, _, err = evaluate(capsys, bundle, data, "--relabel", "white=1")
+    assert (code, "--relabel is white=1" in err) == (2, True)

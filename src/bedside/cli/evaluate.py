@@ -35,6 +35,11 @@ class Settings:
         default=None,
         choices=("train", "val", "test"),
     )
+    relabel: str | None = option(
+        help="label for a value of the masks, such as 255=1,128=2 or none "
+        "(default: as in the data that the bundle was trained on)",
+        default=None,
+    )
     backend: str = option(help="runtime", default="auto")
     precision: str = option(help="graph and arithmetic", default="auto")
     threads: int | None = option(
@@ -57,13 +62,17 @@ def run(settings: Settings) -> int:
     from bedside.bundle import find_bundle, read_bundle
     from bedside.evaluation.pictures import write_worst_cases
     from bedside.evaluation.report import PICTURE, to_json, write_report
-    from bedside.io.datasets import detect_layout, list_cases
+    from bedside.io.datasets import detect_layout, list_cases, relabel_cases
     from bedside.segment import open_segmenter
 
     bundle = read_bundle(find_bundle(settings.bundle))
     layout = settings.layout or detect_layout(settings.data)
-    cases = choose_cases(
-        list_cases(settings.data, layout), bundle, settings.split, where=settings.data
+    cases = relabel_cases(
+        choose_cases(
+            list_cases(settings.data, layout), bundle, settings.split, where=settings.data
+        ),
+        bundle.card.relabel if settings.relabel is None else read_relabel(settings.relabel),
+        labels=[label.value for label in bundle.spec.labels],
     )
     check_writable(settings.output)
     segmenter = open_segmenter(
@@ -83,6 +92,24 @@ def run(settings: Settings) -> int:
         names = ", ".join([*(file.name for file in files), PICTURE])
         console.print(f"\nWritten to {settings.output}: {names}", style="dim", highlight=False)
     return 0
+
+
+def read_relabel(text: str) -> dict[str, int]:
+    """Read what values of the masks stand for.
+
+    Raises:
+        UsageError: If it is not VALUE=LABEL, with commas between, or "none".
+
+    Example:
+        >>> read_relabel("255=1,128=2")
+        {'255': 1, '128': 2}
+    """
+    from bedside.errors import UsageError
+
+    pairs = [] if text == "none" else [part.strip().split("=") for part in text.split(",")]
+    if any(len(pair) != 2 or not all(side.isdecimal() for side in pair) for pair in pairs):
+        raise UsageError(f"--relabel is {text}; expected such as 255=1,128=2, or none.")
+    return {value: int(label) for value, label in pairs}
 
 
 def choose_cases(

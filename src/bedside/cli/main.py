@@ -19,6 +19,7 @@ VERBS = {
     "models": "bedside.cli.models",
     "inspect": "bedside.cli.inspect",
     "evaluate": "bedside.cli.evaluate",
+    "recipe": "bedside.cli.recipe",
     "train": "bedside.cli.train",
     "build": "bedside.cli.build",
     "bench": "bedside.cli.bench",

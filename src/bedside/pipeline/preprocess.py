@@ -13,6 +13,7 @@ from bedside.pipeline.placement import ALIGNMENT, Placement
 from bedside.spec import (
     CropCentre,
     CropFan,
+    DeploymentSpec,
     Fit,
     Grey,
     InputSpec,
@@ -20,7 +21,7 @@ from bedside.spec import (
     Rgb,
     ScalePercentile,
 )
-from bedside.volume import Box
+from bedside.volume import Box, Cine
 
 Image = np.ndarray
 Stage = Callable[[Image], Image]
@@ -84,6 +85,25 @@ class Plan:
             image = stage(image)
         planes = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
         return np.ascontiguousarray(planes[None], dtype=np.float32)
+
+
+SAMPLE_FRAMES = 8
+"""Frames looked at, evenly spread over a sequence, before its preprocessing is planned."""
+
+
+def plan_cine(cine: Cine, spec: DeploymentSpec, *, force: bool = False) -> Plan:
+    """Look at a few frames of a cine and fill in the numbers of a deployment's steps.
+
+    Raises:
+        ModalityError: As `plan_preprocess`.
+        FormatError: As `plan_preprocess`.
+    """
+    count = min(len(cine), SAMPLE_FRAMES)
+    indices = np.linspace(0, len(cine) - 1, count).round().astype(int)
+    sample = [cine.decode(int(index)) for index in indices]
+    return plan_preprocess(
+        spec.preprocess, sample, input_spec=spec.input, region=cine.region, force=force
+    )
 
 
 def plan_preprocess(

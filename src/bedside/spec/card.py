@@ -1,6 +1,7 @@
 """The model card: where a bundle comes from, how well it does, and what it is not for."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 DISCLAIMER = "Research use only. Not a medical device. Not for diagnosis or treatment."
 
@@ -78,6 +79,7 @@ class Card:
         created: Date of the build, ISO 8601.
         untrained: True for random weights, made to measure cost only.
         limits: What is known to go wrong, in sentences.
+        relabel: Label for each value that the data's masks hold in place of one.
         disclaimer: What it is not for.
     """
 
@@ -96,4 +98,5 @@ class Card:
     created: str
     untrained: bool = False
     limits: tuple[str, ...] = ()
+    relabel: Mapping[str, int] = field(default_factory=dict)
     disclaimer: str = DISCLAIMER

@@ -96,7 +96,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is tuple:
         return _convert_tuple(typing.get_args(hint), value, where)
     if origin in (dict, Mapping):
-        return dict(value)
+        return _convert_mapping(typing.get_args(hint), value, where)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return from_mapping(hint, value, where)
     if hint is Any:
@@ -144,6 +144,13 @@ def _convert_tuple(items: tuple[Any, ...], value: Any, where: str) -> tuple[Any,
         raise SpecError(f"{where} has {len(value)} entries; expected {len(items)}.")
     pairs = enumerate(zip(items, value, strict=True))
     return tuple(_convert(item, entry, f"{where}[{i}]") for i, (item, entry) in pairs)
+
+
+def _convert_mapping(kinds: tuple[Any, ...], value: Any, where: str) -> dict[str, Any]:
+    """Convert a table of entries that all are of one type."""
+    if not isinstance(value, Mapping):
+        raise SpecError(f"{where} is {value!r}; expected a table.")
+    return {str(key): _convert(kinds[1], item, _join(where, key)) for key, item in value.items()}
 
 
 def _join(where: str, name: str) -> str:

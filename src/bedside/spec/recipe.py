@@ -23,6 +23,8 @@ class DataSpec:
         license: Terms that the data, and what is trained on it, come under.
         split: Parts for training, validation and test, by patient.
         split_seed: Seed of the split.
+        relabel: Label for each value that the masks hold in place of one, such as
+            `{ 255 = 1 }`; a label that none stands for is kept as it is.
     """
 
     name: str
@@ -32,6 +34,20 @@ class DataSpec:
     license: str
     split: tuple[float, float, float] = (0.7, 0.1, 0.2)
     split_seed: int = 0
+    relabel: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse to relabel what is no value of a mask.
+
+        Raises:
+            SpecError: If a key of `relabel` is no whole number, or 0, or a label is negative.
+        """
+        for value, label in self.relabel.items():
+            if not value.isdecimal() or int(value) == 0 or label < 0:
+                raise SpecError(
+                    f"relabel has {value} = {label}; expected a value above 0 that the masks "
+                    "hold, and the label in its place, such as 255 = 1."
+                )
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from bedside.atomic import check_writable, write_text
 from bedside.errors import SpecError
 from bedside.evaluation.cases import evaluate_cases
 from bedside.evaluation.report import write_report
-from bedside.io.datasets import Case, list_cases
+from bedside.io.datasets import Case, list_recipe_cases
 from bedside.models import count_parameters, create
 from bedside.segment import Segmenter
 from bedside.spec import Label, ModelSpec, Recipe, from_mapping, to_mapping
@@ -93,8 +93,7 @@ def train(
     check_writable(output)
     if threads:
         torch.set_num_threads(threads)
-    folder = data or Path(recipe.data.path)
-    cases = list_cases(folder, recipe.data.layout)
+    cases = list_recipe_cases(recipe, data)
     torch.manual_seed(recipe.training.seed)
     model = create_model(recipe.deployment.model)
     split = open_run(

@@ -1,6 +1,23 @@
 """Folders of images with expert labels: which layouts are known, and what they hold."""
 
-from bedside.io.datasets.case import Case, read_truth
-from bedside.io.datasets.table import LAYOUTS, Layout, detect_layout, list_cases
+from bedside.io.datasets.case import Case, read_case, read_truth, read_values, relabel_cases
+from bedside.io.datasets.table import (
+    LAYOUTS,
+    Layout,
+    detect_layout,
+    list_cases,
+    list_recipe_cases,
+)
 
-__all__ = ["LAYOUTS", "Case", "Layout", "detect_layout", "list_cases", "read_truth"]
+__all__ = [
+    "LAYOUTS",
+    "Case",
+    "Layout",
+    "detect_layout",
+    "list_cases",
+    "list_recipe_cases",
+    "read_case",
+    "read_truth",
+    "read_values",
+    "relabel_cases",
+]

@@ -1,6 +1,6 @@
 """One case of a data set: an image, its expert labels, and the patient they belong to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -51,6 +51,56 @@ class Case:
     def image(self) -> Path:
         """The first file of the image, which an error names."""
         return self.images[0]
+
+
+def relabel_cases(
+    cases: Iterable[Case], table: Mapping[str, int], *, labels: Iterable[int]
+) -> list[Case]:
+    """Let values of the masks stand for labels: 255 for 1, where a program saved white.
+
+    A label that no value stands for may be in the masks as itself. One that a value stands
+    for may not, or two structures could become one unnoticed.
+
+    Args:
+        cases: The cases; those with a table of values of their own keep it, and `table` is
+            applied to the labels that it gives.
+        table: Label for each value; an empty one changes nothing.
+        labels: The labels there are, background left out.
+
+    Returns:
+        The cases with their `truth_values`.
+
+    Example:
+        >>> case = Case("a_1", "a", (Path("a.png"),), Path("mask.png"))
+        >>> relabel_cases([case], {"255": 1}, labels=(1, 2))[0].truth_values
+        {0: 0, 2: 2, 255: 1}
+    """
+    if not table:
+        return list(cases)
+    wanted = {int(value): label for value, label in table.items()}
+    kept = {0: 0} | {label: label for label in labels if label not in wanted.values()}
+    return [
+        replace(
+            case,
+            truth_values=kept | wanted
+            if case.truth_values is None
+            else {value: wanted.get(label, label) for value, label in case.truth_values.items()},
+        )
+        for case in cases
+    ]
+
+
+def read_values(case: Case) -> np.ndarray:
+    """Read what a case's labels file holds, before it is known which values are labels.
+
+    Returns:
+        (frames, height, width), in the stored type.
+
+    Raises:
+        DataError: If the file is a colour picture.
+        FormatError: If it cannot be read.
+    """
+    return np.stack([_one_channel(case, frame) for frame in open_source(case.truth).cine])
 
 
 def read_truth(case: Case, label_values: tuple[int, ...]) -> np.ndarray:

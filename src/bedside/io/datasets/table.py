@@ -18,7 +18,8 @@ from bedside.io.datasets import (
     nnunet,
     video,
 )
-from bedside.io.datasets.case import Case
+from bedside.io.datasets.case import Case, relabel_cases
+from bedside.spec import Recipe
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,21 @@ def list_cases(path: Path, layout: str | None = None) -> list[Case]:
     if not cases:
         raise DataError(f'{path} holds no case in layout "{name}": {LAYOUTS[name].shape}.')
     return cases
+
+
+def list_recipe_cases(recipe: Recipe, folder: Path | None = None) -> list[Case]:
+    """List the cases of a recipe's data set, with what their masks' values stand for.
+
+    Args:
+        recipe: Names the folder, its layout and the labels.
+        folder: Where the data set is, if not where the recipe says.
+
+    Raises:
+        DataError: As `list_cases`.
+    """
+    cases = list_cases(folder or Path(recipe.data.path), recipe.data.layout)
+    labels = [label.value for label in recipe.deployment.labels]
+    return relabel_cases(cases, recipe.data.relabel, labels=labels)
 
 
 def _check_folder(path: Path) -> None:

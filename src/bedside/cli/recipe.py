@@ -1,0 +1,143 @@
+"""`bedside recipe`: a data set in, a recipe to start with out."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bedside.cli.arguments import option, positional
+from bedside.cli.console import say
+from bedside.errors import UsageError
+
+if TYPE_CHECKING:
+    from bedside.planning import Plan, Survey
+
+_FEW = 10
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Look at a data set and write a recipe that `bedside train` takes as it is."""
+
+    data: Path = positional(help="folder of the data set")
+    output: Path = option(help="the recipe to write, NAME.toml", short="-o")
+    layout: str | None = option(
+        help="how the folder is laid out, such as folder or msd (default: detected)", default=None
+    )
+    name: str | None = option(help="name of the bundle (default: the folder's)", default=None)
+    model: str = option(
+        help="size of the network", default="tiny", choices=("nano", "tiny", "small", "base")
+    )
+    axes: int | None = option(
+        help="2: scans slice by slice, 3: whole (default: by their spacing)",
+        default=None,
+        choices=(2, 3),
+    )
+    modality: str | None = option(
+        help="DICOM's word for the images, such as US, MR or CT (default: guessed)", default=None
+    )
+
+
+def run(settings: Settings) -> int:
+    """Look, choose, write, and tell what was seen and chosen, a line each.
+
+    Raises:
+        UsageError: If the output is no `.toml` file, is there already, or cannot be written.
+        DataError: If the data set is faulty, or too small for its split.
+    """
+    if settings.output.suffix != ".toml":
+        raise UsageError(f"{settings.output} must end in .toml; name it so with -o.")
+    if settings.output.exists():
+        raise UsageError(
+            f"{settings.output} is there already, perhaps with changes of yours. "
+            "Choose another -o, or remove it."
+        )
+    from bedside.atomic import check_writable, write_text
+    from bedside.planning import Wishes, choose_recipe, survey_data, to_toml
+    from bedside.spec import read_recipe
+
+    check_writable(settings.output.parent)
+    sys.stderr.write(f"looking at {settings.data} ...\n")
+    survey = survey_data(settings.data, layout=settings.layout, axes=settings.axes)
+    modality = settings.modality and settings.modality.upper()
+    plan = choose_recipe(survey, Wishes(settings.name, settings.model, modality))
+    write_text(settings.output, to_toml(plan, survey))
+    read_recipe(settings.output)
+    for line in (*_seen(survey), *_chosen(plan), *_notes(survey, plan)):
+        say(line)
+    say(f"Written: {settings.output}")
+    say(f"Next: bedside train {settings.output} -o runs/{plan.recipe.deployment.name}")
+    return 0
+
+
+def _seen(survey: "Survey") -> list[str]:
+    """Tell what the data set is like."""
+    size = " x ".join(map(str, survey.size_px))
+    colour = "colour" if survey.coloured else "grey"
+    of = "slices or frames" if survey.frames > 1 else "frame"
+    lines = [
+        f"Saw     {survey.cases} cases of {survey.patients} patients, layout {survey.layout}",
+        f"        {size} {'voxels' if survey.axes == 3 else 'pixels'} in the median, {colour}, "
+        f"{_channels(survey.channels)}, "
+        f"{survey.frames} {of} a case ({survey.images} looked at)",
+    ]
+    if survey.spacing_mm:
+        lines.append(f"        {' x '.join(f'{mm:g}' for mm in survey.spacing_mm)} mm a voxel")
+    for structure in survey.structures:
+        values = [value for value, label in survey.relabel.items() if label == structure.value]
+        held = f"value {values[0] if values else structure.value}"
+        pieces = "in one piece" if structure.single else "in several pieces"
+        lines.append(
+            f"        label {structure.value} ({structure.name or 'no name'}): {held}, "
+            f"in {structure.masks} of {survey.masks} masks, {pieces}"
+        )
+    return lines
+
+
+def _chosen(plan: "Plan") -> list[str]:
+    """Tell what was chosen."""
+    from bedside.spec import to_mapping
+
+    recipe, deployment = plan.recipe, plan.recipe.deployment
+    size = " x ".join(map(str, deployment.input.size_px))
+    training = recipe.training
+    steps = {
+        kind: ", ".join(step["step"] for step in to_mapping(getattr(deployment, kind)))
+        for kind in ("preprocess", "postprocess")
+    }
+    return [
+        f"Chose   modality {deployment.input.modality}" + (", a guess" if plan.guessed else ""),
+        f"        input {size}, {_channels(deployment.input.channels)}; network {plan.model} "
+        f"with {deployment.model.axes} axes",
+        f"        before it: {steps['preprocess']}; after it: {steps['postprocess'] or 'nothing'}",
+        f"        {training.epochs} epochs, batches of {training.batch_size}, split "
+        + " / ".join(f"{share:g}" for share in recipe.data.split),
+        *(
+            f"        {value} in the masks is label {label}"
+            for value, label in recipe.data.relabel.items()
+        ),
+    ]
+
+
+def _channels(count: int) -> str:
+    return f"{count} channel" + ("s" if count > 1 else "")
+
+
+def _notes(survey: "Survey", plan: "Plan") -> list[str]:
+    """Tell what a person should look at before training."""
+    from bedside.planning.choose import UNKNOWN
+
+    notes = []
+    if plan.guessed and plan.recipe.deployment.input.modality == "OT":
+        notes.append("Note: nothing tells the modality. Pass --modality US, MR, CT or the like.")
+    tested = round(plan.recipe.data.split[2] * survey.patients)
+    if tested < _FEW:
+        notes.append(f"Note: {tested} test patients say little; more are better than more images.")
+    if survey.layout == "folder" and survey.patients == survey.cases > 1:
+        notes.append(
+            "Note: each image counts as a patient of its own. If two are of one person, put the "
+            "person in front of the first underscore: anna_1.png, anna_2.png."
+        )
+    if UNKNOWN in (plan.recipe.data.license, plan.recipe.data.source):
+        notes.append("Note: fill in source and license, in [data], before you share a bundle.")
+    return notes

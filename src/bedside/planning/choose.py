@@ -1,0 +1,295 @@
+"""From what a data set is like to a recipe to start with; each choice can be told in a line."""
+
+import colorsys
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, cast
+
+from bedside.errors import DataError, UsageError
+from bedside.planning.schedule import choose_augment, choose_split, choose_training
+from bedside.planning.survey import Structure, Survey
+from bedside.spec import (
+    SCHEMA_VERSION,
+    Code,
+    DataSpec,
+    DeploymentSpec,
+    FillHoles,
+    Fit,
+    Grey,
+    InputSpec,
+    KeepLargest,
+    Label,
+    Orient,
+    PostprocessStep,
+    PreprocessStep,
+    Recipe,
+    Resample,
+    Rgb,
+    ScalePercentile,
+    WindowLevel,
+    named_spec,
+)
+from bedside.spec.model import ModelSpec
+
+UNKNOWN = "unknown: fill in before you share a bundle"
+"""Stands for licence and source until someone who knows writes them down."""
+
+LONG_SIDE_PX = 256
+"""Longest side of an image as the network sees it, and where structures are small:"""
+FINE_SIDE_PX = 320
+SMALL_PX = 14
+"""Extent of a structure, at `LONG_SIDE_PX`, that is small."""
+
+LONGEST_WINDOW = 96
+MOST_VOXELS = 2**19
+"""Voxels of a window: the activations of a small network then take about a gigabyte."""
+
+_ANATOMY = Code("91723000", "SCT", "Anatomical Structure")
+_TISSUE = Code("85756007", "SCT", "Tissue")
+
+# Far apart in hue, and light enough to be seen on black.
+_COLOURS = (
+    (230, 60, 60), (70, 200, 90), (80, 150, 255), (240, 190, 60), (220, 80, 220), (60, 220, 220),
+    (240, 120, 50), (160, 110, 250), (170, 210, 60), (250, 140, 180), (60, 170, 150),
+    (190, 150, 110),
+)  # fmt: skip
+
+# The layouts whose data are all of one modality, and words for it in a dataset.json.
+_LAYOUTS: Mapping[str, str] = {
+    "camus": "US", "hc18": "US", "acdc": "MR", "brats": "MR", "lidc": "CT", "luna16": "CT",
+    "btcv": "CT", "video": "ES",
+}  # fmt: skip
+_WORDS: Mapping[str, str] = {
+    "mri": "MR", "mr": "MR", "t1": "MR", "t2": "MR", "flair": "MR", "ct": "CT", "us": "US",
+    "ultrasound": "US",
+}  # fmt: skip
+_HU = -150.0
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is not for the data to say.
+
+    Attributes:
+        name: Name of the bundle; the folder's if None.
+        model: A named model.
+        modality: DICOM's word; guessed if None.
+    """
+
+    name: str | None = None
+    model: str = "tiny"
+    modality: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe and its network's name.
+
+    Attributes:
+        recipe: The recipe.
+        model: Name of the network that `recipe.deployment.model` is.
+        guessed: Whether the modality is a guess.
+    """
+
+    recipe: Recipe
+    model: str
+    guessed: bool
+
+
+def choose_recipe(survey: Survey, wishes: Wishes) -> Plan:
+    """Choose a recipe to start with.
+
+    Raises:
+        SplitError: If there are too few patients for three parts.
+        DataError: If the images have a number of channels that no step takes.
+        SpecError: If there is no model of that name.
+    """
+    split = choose_split(survey)
+    known = wishes.modality or find_modality(survey)
+    modality = known or guess_modality(survey)
+    name = wishes.name or _slug(survey.path)
+    _check_channels(survey)
+    size_px = _choose_window(survey) if survey.axes == 3 else _choose_size(survey)
+    deployment = DeploymentSpec(
+        name=name,
+        version="1.0",
+        task=str(survey.about.get("description") or f"Say in a line what {name} segments"),
+        input=InputSpec(
+            modality=modality or "OT",
+            channels=3 if survey.coloured else _channels(survey),
+            size_px=size_px,
+            view="",
+        ),
+        labels=tuple(_label(structure) for structure in survey.structures),
+        preprocess=_choose_preprocess(survey, modality),
+        model=_choose_model(survey, wishes.model, size_px),
+        postprocess=_choose_postprocess(survey),
+    )
+    about = survey.about
+    recipe = Recipe(
+        schema_version=SCHEMA_VERSION,
+        deployment=deployment,
+        data=DataSpec(
+            name=str(about.get("name") or survey.path.resolve().name),
+            layout=survey.layout,
+            path=str(survey.path),
+            source=str(about.get("reference") or UNKNOWN),
+            license=str(about.get("licence") or about.get("license") or UNKNOWN),
+            split=split,
+            relabel={str(value): label for value, label in survey.relabel.items()},
+        ),
+        augment=choose_augment(modality, axes=survey.axes, coloured=survey.coloured),
+        training=choose_training(survey, wishes.model, size_px=size_px, share=split[0]),
+    )
+    return Plan(recipe, wishes.model, guessed=known is None)
+
+
+def find_modality(survey: Survey) -> str | None:
+    """Find the modality where the files, the layout or an index tell it; None elsewhere."""
+    known = survey.modality or _LAYOUTS.get(survey.layout)
+    if known:
+        return known
+    modality = survey.about.get("modality") or survey.about.get("channel_names")
+    words = modality.values() if isinstance(modality, dict) else [modality]
+    for word in words:
+        first = re.split(r"[^a-z0-9]", str(word).lower())[0]
+        if first in _WORDS:
+            return _WORDS[first]
+    return None
+
+
+def guess_modality(survey: Survey) -> str | None:
+    """Guess the modality by densities as only CT has, and by colour; None for neither."""
+    if survey.densities[0] < _HU:
+        return "CT"
+    return "ES" if survey.coloured else None
+
+
+def _check_channels(survey: Survey) -> None:
+    """Refuse images that the pipeline has no step for.
+
+    Raises:
+        DataError: If there are two channels, or more than three, in 2D.
+    """
+    if survey.axes == 2 and survey.channels not in (1, 3):
+        raise DataError(
+            f"the images of {survey.path} have {survey.channels} channels; images have 1 "
+            "(grey) or 3 (colour). Keep one channel, or pass --axes 3 for a scan."
+        )
+
+
+def _channels(survey: Survey) -> int:
+    return survey.channels if survey.axes == 3 else 1
+
+
+def _choose_size(survey: Survey) -> tuple[int, int]:
+    """Choose (height, width): the images' aspect, at most 256, in multiples of 32."""
+    height, width = survey.size_px
+    longer = max(height, width)
+    small = min(structure.extent for structure in survey.structures) * LONG_SIDE_PX < SMALL_PX
+    limit = FINE_SIDE_PX if small else LONG_SIDE_PX
+    scale = min(1.0, limit / longer)
+    return _up(height * scale, 32), _up(width * scale, 32)
+
+
+def _choose_window(survey: Survey) -> tuple[int, ...]:
+    """Choose a window (D, H, W) that covers most scans, or as much of them as fits."""
+    sides = [min(LONGEST_WINDOW, _up(size, 8)) for size in survey.size_px]
+    while math.prod(sides) > MOST_VOXELS:
+        sides[sides.index(max(sides))] -= 8
+    return tuple(sides)
+
+
+def _up(length: float, step: int) -> int:
+    """Round up to a multiple; what a rounding error adds does not count."""
+    return max(step, math.ceil(round(length, 3) / step) * step)
+
+
+def _choose_preprocess(survey: Survey, modality: str | None) -> tuple[PreprocessStep, ...]:
+    """Choose the steps in front of the network."""
+    if survey.axes == 2:
+        colour: PreprocessStep = Rgb() if survey.coloured else Grey()
+        return (colour, Fit(), ScalePercentile())
+    steps: list[PreprocessStep] = [Orient()]
+    if survey.spacing_mm is not None:
+        depth_mm, row_mm, column_mm = survey.spacing_mm
+        steps.append(Resample(spacing_mm=(depth_mm, row_mm, column_mm)))
+    return (*steps, _choose_window_level(survey) if modality == "CT" else _percentiles())
+
+
+def _percentiles() -> ScalePercentile:
+    return ScalePercentile(low=0.5, high=99.5)
+
+
+def _choose_window_level(survey: Survey) -> WindowLevel:
+    """Show what the labelled voxels hold, and half as much again around it."""
+    low, high = survey.densities
+    width = max(1.5 * (high - low), 50.0)
+    return WindowLevel(level=10.0 * round((low + high) / 20), width=10.0 * round(width / 10))
+
+
+def _choose_model(survey: Survey, name: str, size_px: tuple[int, ...]) -> ModelSpec:
+    """Take the named network, with finer first levels where the input is small."""
+    axes = cast(Literal[2, 3], survey.axes)
+    channels = 3 if survey.coloured and axes == 2 else _channels(survey)
+    model = named_spec(
+        name, axes=axes, in_channels=channels, num_classes=len(survey.structures) + 1
+    )
+    return _with_strides(model, size_px)
+
+
+def _with_strides(model: ModelSpec, size_px: tuple[int, ...]) -> ModelSpec:
+    """Let the first level work at every second pixel of an input that is small."""
+    small = max(size_px) <= (128 if model.axes == 2 else 64)
+    return (
+        replace(model, stem_stride=2, logit_stride=1 if model.axes == 3 else 2) if small else model
+    )
+
+
+def _choose_postprocess(survey: Survey) -> tuple[PostprocessStep, ...]:
+    """Repair only what the experts' labels never show."""
+    every = len(survey.structures)
+    steps: list[PostprocessStep] = []
+    single = tuple(structure.value for structure in survey.structures if structure.single)
+    solid = tuple(structure.value for structure in survey.structures if structure.solid)
+    if single:
+        steps.append(KeepLargest(labels=() if len(single) == every else single))
+    if solid:
+        steps.append(FillHoles(labels=() if len(solid) == every else solid))
+    return tuple(steps)
+
+
+def _label(structure: Structure) -> Label:
+    """Name, colour and code a label; the codes are true of any structure, and say little."""
+    return Label(
+        value=structure.value,
+        name=structure.name or f"label {structure.value}",
+        color=_colour(structure.value - 1),
+        category=_ANATOMY,
+        type=_TISSUE,
+    )
+
+
+def _colour(index: int) -> tuple[int, int, int]:
+    """Give a colour: of the table, and after its end around the circle of hues."""
+    if index < len(_COLOURS):
+        return _COLOURS[index]
+    hue = (index * 0.618034) % 1.0
+    parts = colorsys.hsv_to_rgb(hue, 0.5 + 0.1 * (index % 4), 0.95 - 0.1 * (index % 3))
+    red, green, blue = (round(255 * part) for part in parts)
+    return red, green, blue
+
+
+def _slug(path: Path) -> str:
+    """Make a name for a bundle out of a folder's.
+
+    Raises:
+        UsageError: If nothing is left of it.
+    """
+    name = re.sub(r"[^a-z0-9]+", "-", path.resolve().name.lower()).strip("-")
+    if not name:
+        raise UsageError(f"{path} gives no name for the bundle; name it with --name.")
+    return name

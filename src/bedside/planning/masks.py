@@ -1,0 +1,105 @@
+"""What the masks of a data set hold: which values, and what they are to stand for."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from bedside.errors import DataError
+from bedside.io.datasets import Case, read_values
+
+MOST_MASKS = 1000
+"""Masks that are read; a value that none of them has is refused in the training."""
+
+LARGEST_LABEL = 254
+"""Labels are kept in 8 bits."""
+
+# More values than this with gaps between them are the soft edges of a mask saved as a picture.
+_MOST_WITH_GAPS = 20
+
+
+def count_values(cases: Sequence[Case]) -> Counter[int]:
+    """Count in how many masks each value occurs.
+
+    Args:
+        cases: At least one; of many, some spread evenly are read.
+
+    Returns:
+        Number of masks by value, 0 included: the values of the layout's own table of
+        labels where it has one, else those of the files.
+
+    Raises:
+        DataError: If a mask holds no whole numbers, or is a colour picture; it is named.
+        FormatError: If a mask cannot be read.
+    """
+    counts = Counter[int]()
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        for values in pool.map(_values, spread(cases, MOST_MASKS)):
+            counts.update(values)
+    return counts
+
+
+def choose_relabel(counts: Mapping[int, int], *, where: str) -> dict[int, int]:
+    """Choose labels for the values, which need not be 1, 2, 3, ...
+
+    Args:
+        counts: Number of masks by value.
+        where: The data set, for the error.
+
+    Returns:
+        Label for each value that is none itself; empty where values are labels.
+
+    Raises:
+        DataError: If there is nothing but background, or so many values that they are the
+            soft edges of a picture.
+
+    Example:
+        >>> choose_relabel({0: 12, 255: 12}, where="data")
+        {255: 1}
+        >>> choose_relabel({0: 12, 1: 12, 2: 3}, where="data")
+        {}
+    """
+    values = sorted(value for value in counts if value != 0)
+    if not values:
+        raise DataError(
+            f"the masks of {where} hold nothing but 0, the background. Check that they are "
+            "masks, and that their values were not lost when they were saved."
+        )
+    table = {value: label for label, value in enumerate(values, 1) if value != label}
+    if len(values) > LARGEST_LABEL or (table and len(values) > _MOST_WITH_GAPS):
+        raise DataError(
+            f"the masks of {where} hold {len(values)} values, from {values[0]} to {values[-1]}: "
+            "they look like pictures with soft edges. Save each pixel as the number of its "
+            "label, as PNG and without scaling or smoothing; for one structure, threshold at 128."
+        )
+    return table
+
+
+def spread(cases: Sequence[Case], count: int) -> list[Case]:
+    """Take so many cases, evenly over the list.
+
+    Example:
+        >>> spread("abcdefg", 3)
+        ['a', 'd', 'g']
+    """
+    count = min(count, len(cases))
+    return [cases[index] for index in np.linspace(0, len(cases) - 1, count).round().astype(int)]
+
+
+def _values(case: Case) -> list[int]:
+    """List the values of one mask.
+
+    Raises:
+        DataError: If one is no whole number from 0 up.
+    """
+    found = np.unique(read_values(case))
+    strange = found[~((found >= 0) & (found == np.floor(found)))]
+    if strange.size:
+        raise DataError(
+            f"case {case.case_id}: {case.truth} holds the value {strange[0]:g}; expected whole "
+            "numbers from 0 up. Save each pixel as the number of its label."
+        )
+    values = [int(value) for value in found]
+    table = case.truth_values
+    return values if table is None else sorted({table.get(value, value) for value in values})

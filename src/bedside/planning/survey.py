@@ -1,0 +1,292 @@
+"""What a data set is like: grids, spacing, colours, intensities, and the shapes of labels."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from bedside.io.datasets import Case, detect_layout, list_cases, read_case, relabel_cases
+from bedside.io.source import open_source
+from bedside.pipeline.preprocess import STRONG_COLOUR
+from bedside.planning.masks import choose_relabel, count_values, spread
+from bedside.volume import Cine, find_orientation, stack_volume
+
+MOST_IMAGES = 32
+"""Images that are looked at."""
+
+FEWEST_SLICES = 8
+"""A stack of fewer slices is taken slice by slice."""
+WIDEST_STEP = 3.0
+"""So is one whose slices are further apart than so many pixels."""
+
+_PEEKED = 5
+_COLOURED = 0.1
+_VOXELS = 20_000
+_WHOLE = 0.99
+_NEARLY = 0.95
+_INDEX = "dataset.json"
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One label, as the experts drew it.
+
+    Attributes:
+        value: The label.
+        name: What it is called; None if the data set does not say.
+        masks: Number of masks that have it.
+        single: Whether it is in one piece nearly everywhere.
+        solid: Whether it encloses no background nearly anywhere.
+        extent: Median of the root of its area over the image's longer side, in [0, 1]; of
+            the cube root of its volume in 3D.
+    """
+
+    value: int
+    name: str | None
+    masks: int
+    single: bool
+    solid: bool
+    extent: float
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a data set is like.
+
+    Attributes:
+        path: Its folder.
+        layout: How it is laid out.
+        about: What its `dataset.json` says; empty without one.
+        cases: Number of cases.
+        patients: Number of patients.
+        masks: Number of masks that were read.
+        images: Number of images that were looked at.
+        axes: 3 if its scans are to be taken whole.
+        frames: Median number of frames or slices of a case.
+        channels: Channels of an image.
+        coloured: Whether its images are colour pictures.
+        modality: DICOM's word, from the files; None if they do not say.
+        size_px: Median (height, width), or (depth, height, width) of oriented scans.
+        spacing_mm: Median of the oriented scans' spacing; None for images.
+        densities: Intensities that 0.5 % and 99.5 % of the labelled voxels lie below.
+        structures: The labels.
+        relabel: Label for each value of the masks that is none itself.
+    """
+
+    path: Path
+    layout: str
+    about: Mapping[str, Any]
+    cases: int
+    patients: int
+    masks: int
+    images: int
+    axes: int
+    frames: int
+    channels: int
+    coloured: bool
+    modality: str | None
+    size_px: tuple[int, ...]
+    spacing_mm: tuple[float, ...] | None
+    densities: tuple[float, float]
+    structures: tuple[Structure, ...]
+    relabel: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one image is like; `shapes` has (single, solid, extent) of each label there."""
+
+    frames: int
+    channels: int
+    colour: float
+    modality: str | None
+    size_px: tuple[int, ...]
+    spacing_mm: tuple[float, ...] | None
+    densities: tuple[float, float]
+    shapes: tuple[tuple[int, bool, bool, float], ...]
+
+
+def survey_data(path: Path, *, layout: str | None = None, axes: int | None = None) -> Survey:
+    """Look at a data set: at all masks up to a thousand, and at some images.
+
+    Args:
+        path: Its folder.
+        layout: A key of the table of layouts; detected if None.
+        axes: 2 to take scans slice by slice, 3 to take them whole; by their spacing if None.
+
+    Raises:
+        DataError: If it is in no known layout, or an image and its mask do not fit.
+        FormatError: If a file cannot be read.
+    """
+    layout = layout or detect_layout(path)
+    cases = list_cases(path, layout)
+    counts = count_values(cases)
+    relabel = choose_relabel(counts, where=str(path))
+    values = sorted(relabel.get(value, value) for value in counts if value)
+    table = {str(value): label for value, label in relabel.items()}
+    chosen = spread(relabel_cases(cases, table, labels=values), MOST_IMAGES)
+    axes = axes or _choose_axes(spread(cases, _PEEKED))
+    looks = [_look(case, tuple(values), axes) for case in chosen]
+    about = _read_about(path)
+    masks = {relabel.get(value, value): count for value, count in counts.items()}
+    return Survey(
+        path=path,
+        layout=layout,
+        about=about,
+        cases=len(cases),
+        patients=len({case.patient_id for case in cases}),
+        masks=max(counts.values()),
+        images=len(looks),
+        axes=axes,
+        frames=_median([look.frames for look in looks]),
+        channels=Counter(look.channels for look in looks).most_common(1)[0][0],
+        coloured=bool(np.median([look.colour for look in looks]) > _COLOURED),
+        modality=Counter(look.modality for look in looks).most_common(1)[0][0],
+        size_px=tuple(map(_median, zip(*(look.size_px for look in looks), strict=True))),
+        spacing_mm=_median_spacing(looks),
+        densities=_median_densities(looks),
+        structures=_structures(looks, masks, _names(about, relabel)),
+        relabel=relabel,
+    )
+
+
+def _choose_axes(cases: Sequence[Case]) -> int:
+    """Take scans whole where most have enough slices, close enough to each other."""
+    whole = 0
+    for case in cases:
+        cine = open_source(case.image).cine
+        if cine.spacing_mm and cine.slice_spacing_mm and case.trust_spacing:
+            near = cine.slice_spacing_mm <= WIDEST_STEP * max(cine.spacing_mm)
+            whole += near and len(cine) >= FEWEST_SLICES
+    return 3 if 2 * whole > len(cases) else 2
+
+
+def _look(case: Case, values: tuple[int, ...], axes: int) -> _Look:
+    """Look at one case.
+
+    Raises:
+        DataError: If its labels do not fit its image.
+    """
+    source, truth = read_case(case, values)
+    cine = source.cine
+    parts = [truth] if axes == 3 else [frame for frame in truth if frame.any()]
+    shapes = [(value, *_shape(part, value)) for part in parts for value in np.unique(part) if value]
+    middle = cine.decode(len(cine) // 2)
+    size_px, spacing_mm = _grid(cine) if axes == 3 else (cine.shape[2:], None)
+    return _Look(
+        frames=len(cine),
+        channels=cine.shape[1],
+        colour=_colour_share(middle),
+        modality=cine.modality,
+        size_px=size_px,
+        spacing_mm=spacing_mm,
+        densities=_densities(cine, truth),
+        shapes=tuple(shapes),
+    )
+
+
+def _grid(cine: Cine) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
+    """Give (D, H, W) and spacing of a scan whose axes run as the patient's do."""
+    volume = stack_volume(cine)
+    shape = volume.array.shape[1:]
+    if volume.geometry is None:
+        return shape, volume.spacing_mm
+    orientation = find_orientation(volume.geometry)
+    spacing_mm = volume.spacing_mm and orientation.reorder(volume.spacing_mm)
+    return tuple(shape[axis] for axis in orientation.order), spacing_mm
+
+
+def _shape(truth: np.ndarray, value: int) -> tuple[bool, bool, float]:
+    """Tell whether a label is in one piece and without holes, and how large it is."""
+    inside = ndimage.find_objects((truth == value).astype(np.uint8))[0]
+    mask = truth[inside] == value
+    parts, _ = ndimage.label(mask, np.ones((3,) * mask.ndim))
+    holes = ndimage.binary_fill_holes(mask) & (truth[inside] == 0)
+    single = bool(np.bincount(parts.ravel())[1:].max() >= _WHOLE * mask.sum())
+    extent = float(mask.sum() ** (1 / mask.ndim)) / max(truth.shape)
+    return single, not holes.any(), extent
+
+
+def _colour_share(frame: np.ndarray) -> float:
+    """Part of a frame (C, H, W) that is strongly coloured."""
+    if len(frame) != 3:
+        return 0.0
+    spread_of = frame.max(axis=0).astype(np.int32) - frame.min(axis=0)
+    return float((spread_of > STRONG_COLOUR).mean())
+
+
+def _densities(cine: Cine, truth: np.ndarray) -> tuple[float, float]:
+    """Give the range of intensities under the labels of the fullest frame."""
+    index = int(np.count_nonzero(truth, axis=(1, 2)).argmax())
+    inside = cine.decode(index)[0][truth[index] > 0]
+    if not inside.size:
+        return 0.0, 0.0
+    low, high = np.percentile(inside[:: max(1, inside.size // _VOXELS)], (0.5, 99.5))
+    return float(low), float(high)
+
+
+def _structures(
+    looks: Sequence[_Look], masks: Mapping[int, int], names: Mapping[int, str]
+) -> tuple[Structure, ...]:
+    """Put together what is known of each label."""
+    found: dict[int, list[tuple[bool, bool, float]]] = defaultdict(list)
+    for look in looks:
+        for value, single, solid, extent in look.shapes:
+            found[int(value)].append((single, solid, extent))
+    structures = []
+    for value in sorted(masks.keys() - {0}):
+        # A label that no image looked at has: nothing is known, so nothing is repaired.
+        singles, solids, extents = zip(*found[value] or [(False, False, 1.0)], strict=True)
+        structures.append(
+            Structure(
+                value=value,
+                name=names.get(value),
+                masks=masks[value],
+                single=bool(np.mean(singles) >= _NEARLY),
+                solid=bool(np.mean(solids) >= _NEARLY),
+                extent=float(np.median(extents)),
+            )
+        )
+    return tuple(structures)
+
+
+def _read_about(path: Path) -> Mapping[str, Any]:
+    """Read what a data set says of itself, in the Decathlon's manner or nnU-Net's."""
+    try:
+        about = json.loads((path / _INDEX).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _names(about: Mapping[str, Any], relabel: Mapping[int, int]) -> dict[int, str]:
+    """Read the names of labels: number to name, or, as nnU-Net has it, name to number."""
+    labels = about.get("labels")
+    names = {}
+    for key, value in (labels if isinstance(labels, dict) else {}).items():
+        number, name = (key, value) if str(key).isdecimal() else (value, key)
+        if str(number).isdecimal() and isinstance(name, str) and name:
+            names[relabel.get(int(number), int(number))] = name
+    return names if len(set(names.values())) == len(names) else {}
+
+
+def _median(values: Sequence[int]) -> int:
+    return round(float(np.median(values)))
+
+
+def _median_spacing(looks: Sequence[_Look]) -> tuple[float, ...] | None:
+    """Give the median along each axis, to two digits after the first that counts."""
+    known = [look.spacing_mm for look in looks if look.spacing_mm is not None]
+    if not known:
+        return None
+    return tuple(float(f"{value:.3g}") for value in np.median(known, axis=0))
+
+
+def _median_densities(looks: Sequence[_Look]) -> tuple[float, float]:
+    low, high = np.median([look.densities for look in looks], axis=0)
+    return float(low), float(high)

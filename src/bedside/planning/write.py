@@ -1,0 +1,151 @@
+"""A recipe as TOML with a comment for each choice, for a person to change."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bedside.planning.choose import UNKNOWN, Plan
+from bedside.planning.survey import Survey
+from bedside.spec import to_mapping
+
+_HEAD = """\
+# A recipe to start with, made by looking at {images} of the {cases} cases in
+# {path}
+# Read it once from top to bottom. What to change first: the names and codes of the labels, the
+# modality, and the licence. It can be trained as it is: bedside train THIS.toml -o runs/{name}
+"""
+
+_TABLES: Mapping[str, str] = {
+    "deployment": "What is made: the bundle's name, and what it segments, in a line.",
+    "deployment.input": (
+        "What the network takes. modality is DICOM's word (US, MR, CT, ES, OT for other): a DICOM "
+        "image\n# of another one is refused. view says what must be seen, in words."
+    ),
+    "deployment.labels": (
+        "The codes go into DICOM segmentations. Those here are true of anything: look up your\n"
+        "# structure in SNOMED CT, or in DICOM PS3.16, and put its code, scheme SCT, into type."
+    ),
+    "deployment.preprocess": "Steps in front of the network, in order.",
+    "deployment.model": (
+        "The network: {model}. Names, from small to large: nano, tiny, small, base, teacher."
+    ),
+    "deployment.postprocess": (
+        "Repairs after it: what the masks looked at never show. Remove one that is wrong of yours."
+    ),
+    "data": (
+        "Where the images are. Each patient is in one part of the split only: training, "
+        "validation, test."
+    ),
+    "augment": "How images are varied in training; ranges as [low, high].",
+    "training": "About {steps} steps. Fewer epochs for a first look, more if the loss still falls.",
+}
+
+_COMMENTS: Mapping[str, str] = {
+    "size_px": "{size}",
+    "source": "citation; it is shown on the card",
+    "license": "what is trained on the data comes under its terms",
+    "relabel": "value in the masks = label",
+    "split_seed": "another number shares the patients out anew",
+    "flip": "0.5 if left and right mean nothing",
+    "elastic_px": "smooth deformation",
+    "depth_gain": "brighter or darker with depth",
+    "fan_cut": "part of the sector lost",
+    "compress": "JPEG",
+    "batch_size": "images a step; smaller if memory runs out",
+    "learning_rate": "halve it if the loss jumps",
+    "epochs": "passes over the training images",
+    "ema_decay": "the weights kept are an average over the last 1 / (1 - it) steps",
+    "validate_every": "epochs between looks at the validation patients",
+}
+
+
+def to_toml(plan: Plan, survey: Survey) -> str:
+    """Write a recipe as TOML, commented.
+
+    Returns:
+        What `read_recipe` reads as `plan.recipe`.
+    """
+    recipe = to_mapping(plan.recipe)
+    training = plan.recipe.training
+    images = round(plan.recipe.data.split[0] * survey.cases)
+    images *= survey.frames if survey.axes == 2 else 1
+    facts = {
+        "images": survey.images,
+        "cases": survey.cases,
+        "path": json.dumps(str(survey.path)),
+        "name": plan.recipe.deployment.name,
+        "model": plan.model,
+        "size": _size_comment(survey),
+        "steps": max(1, images // training.batch_size) * training.epochs,
+    }
+    deployment = recipe["deployment"]
+    parts = [
+        [_HEAD.format(**facts).rstrip("\n"), f"schema_version = {recipe['schema_version']}"],
+        _table("deployment", _plain(deployment), facts),
+        _table("deployment.input", deployment["input"], facts),
+        *_tables("deployment.labels", deployment["labels"], facts),
+        *_tables("deployment.preprocess", deployment["preprocess"], facts),
+        _table("deployment.model", _model(plan), facts),
+        *_tables("deployment.postprocess", deployment["postprocess"], facts),
+        _table("data", recipe["data"], facts),
+        _table("augment", recipe["augment"], facts),
+        _table("training", recipe["training"], facts),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
+
+
+def _size_comment(survey: Survey) -> str:
+    seen = " x ".join(map(str, survey.size_px))
+    if survey.axes == 3:
+        return f"the window that is moved over a scan; half of them are larger than {seen}"
+    return f"(height, width); the images are {seen}, in the median"
+
+
+def _plain(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep what goes into a table itself, not into tables below it."""
+    return {key: value for key, value in mapping.items() if isinstance(value, str)}
+
+
+def _model(plan: Plan) -> dict[str, Any]:
+    """Name the network, and say where it differs from that of its name."""
+    model = plan.recipe.deployment.model
+    named = {"name": plan.model, "axes": model.axes}
+    channels = {"in_channels": model.in_channels, "num_classes": model.num_classes}
+    strides = {"stem_stride": model.stem_stride, "logit_stride": model.logit_stride}
+    return named | channels | strides
+
+
+def _tables(
+    name: str, mappings: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]
+) -> list[list[str]]:
+    """Write a table each; the comment stands above the first."""
+    written = [_table(name, mapping, facts, brackets="[[]]") for mapping in mappings]
+    return [lines if place == 0 else lines[1:] for place, lines in enumerate(written)]
+
+
+def _table(
+    name: str, mapping: Mapping[str, Any], facts: Mapping[str, Any], *, brackets: str = "[]"
+) -> list[str]:
+    """Write a table with its comment and a line a setting."""
+    middle = len(brackets) // 2
+    lines = [f"# {_TABLES[name].format(**facts)}", f"{brackets[:middle]}{name}{brackets[middle:]}"]
+    for key, value in mapping.items():
+        if value in ({}, []):
+            continue
+        comment = _COMMENTS.get(key, "").format(**facts)
+        if value == UNKNOWN:
+            comment = "TO FILL IN"
+        lines.append(f"{key} = {_value(value)}" + (f"  # {comment}" if comment else ""))
+    return lines
+
+
+def _value(value: Any) -> str:
+    """Write a value; JSON's strings, numbers, booleans and lists are TOML's too.
+
+    Example:
+        >>> _value({"255": 1}), _value([0.7, 1.0]), _value(True)
+        ('{ 255 = 1 }', '[0.7, 1.0]', 'true')
+    """
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
+    return json.dumps(value, ensure_ascii=False)
