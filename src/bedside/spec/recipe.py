@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bedside.errors import SpecError
 from bedside.spec.deployment import SCHEMA_VERSION, DeploymentSpec
@@ -25,6 +25,14 @@ class DataSpec:
         split_seed: Seed of the split.
         relabel: Label for each value that the masks hold in place of one, such as
             `{ 255 = 1 }`; a label that none stands for is kept as it is.
+        split_by: "patient" shares patients out one by one; "blocks" keeps neighbours in
+            the order of their ids together, for data without patient ids of which
+            neighbours may be one person.
+        split_blocks: Number of such runs of neighbours; each falls into one part.
+        folds: Number of folds of a cross-validation; 0 for none. Test patients stay what
+            they are, all others are for validation in one fold.
+        fold: Which of them this is, from 0.
+        train_fraction: Part of the training patients that is trained on, in (0, 1].
     """
 
     name: str
@@ -35,12 +43,19 @@ class DataSpec:
     split: tuple[float, float, float] = (0.7, 0.1, 0.2)
     split_seed: int = 0
     relabel: Mapping[str, int] = field(default_factory=dict)
+    split_by: Literal["patient", "blocks"] = "patient"
+    split_blocks: int = 20
+    folds: int = 0
+    fold: int = 0
+    train_fraction: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse to relabel what is no value of a mask.
+        """Refuse values, folds and fractions that do not exist.
 
         Raises:
-            SpecError: If a key of `relabel` is no whole number, or 0, or a label is negative.
+            SpecError: If a key of `relabel` is no whole number, or 0, or a label is
+                negative, if there is one fold only, the fold is not among them, or the
+                fraction is not in (0, 1].
         """
         for value, label in self.relabel.items():
             if not value.isdecimal() or int(value) == 0 or label < 0:
@@ -48,6 +63,15 @@ class DataSpec:
                     f"relabel has {value} = {label}; expected a value above 0 that the masks "
                     "hold, and the label in its place, such as 255 = 1."
                 )
+        if self.folds == 1 or self.folds < 0 or not 0 <= self.fold < max(1, self.folds):
+            raise SpecError(
+                f"fold is {self.fold} of {self.folds}; expected none, or 0 up to the number of "
+                "at least 2 folds."
+            )
+        if not 0 < self.train_fraction <= 1:
+            raise SpecError(
+                f"train_fraction is {self.train_fraction}; expected above 0 and at most 1."
+            )
 
 
 @dataclass(frozen=True)
@@ -114,6 +138,14 @@ class TrainingSpec:
         grad_clip: Largest norm of the gradient.
         seed: Seed of weights, order and augmentation.
         validate_every: Epochs between validations.
+        class_weights: Weight of each label in the cross-entropy, the background's first;
+            empty for all alike.
+        label_smoothing: Part of each pixel's truth that is spread over all labels alike.
+        boundary_weight: Weight of a second cross-entropy, over pixels near outlines only.
+        boundary_px: How near that is.
+        deep_weight: Weight of the losses of coarser logits, for a network with deep
+            supervision; among them each weighs half as much as the next finer one.
+        outline_weight: Weight of the drawn outlines' loss, for a network with that branch.
     """
 
     epochs: int = 60
@@ -127,6 +159,86 @@ class TrainingSpec:
     grad_clip: float = 1.0
     seed: int = 0
     validate_every: int = 5
+    class_weights: tuple[float, ...] = ()
+    label_smoothing: float = 0.0
+    boundary_weight: float = 0.0
+    boundary_px: int = 3
+    deep_weight: float = 0.5
+    outline_weight: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be trained with.
+
+        Raises:
+            SpecError: If a count is below 1, or the smoothing is not in [0, 1).
+        """
+        for name in ("epochs", "batch_size", "validate_every", "boundary_px"):
+            if getattr(self, name) < 1:
+                raise SpecError(f"{name} is {getattr(self, name)}; expected at least 1.")
+        if not 0 <= self.label_smoothing < 1:
+            raise SpecError(
+                f"label_smoothing is {self.label_smoothing}; expected at least 0 and below 1."
+            )
+
+
+@dataclass(frozen=True)
+class DistillSpec:
+    """What the network learns from others that have been trained before.
+
+    Each part is left out at weight 0.
+
+    Attributes:
+        teacher: Run folder of the teacher, relative to where the command runs; of several,
+            the mean of what they hold likely teaches.
+        temperature: Logits are divided by it before they are compared as probabilities.
+        soft_weight: Weight of the divergence from the teacher's labels in every pixel.
+        boundary_weight: Weight of the same near outlines of the truth or the teacher only.
+        boundary_px: How near that is, in elements of the student's logits.
+        channel_weight: Weight of the divergence of where each channel is active.
+        channel_temperature: What channels are divided by before that.
+        channel_on: Whether those are the channels of the logits, or of features at the
+            strides that student and teacher have in common.
+        correlation_weight: Weight of the correlation of probabilities, over labels and
+            over pixels.
+    """
+
+    teacher: str | tuple[str, ...]
+    temperature: float = 2.0
+    soft_weight: float = 1.0
+    boundary_weight: float = 0.0
+    boundary_px: int = 2
+    channel_weight: float = 0.0
+    channel_temperature: float = 4.0
+    channel_on: Literal["logits", "features"] = "logits"
+    correlation_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse teachers that teach nothing.
+
+        Raises:
+            SpecError: If there is no teacher, no weight is above 0 or one below it, a
+                temperature is not above 0, or features are wanted of several teachers.
+        """
+        if not self.teachers:
+            raise SpecError("teacher is empty; expected one run folder or several.")
+        weights = [
+            getattr(self, f"{part}_weight")
+            for part in ("soft", "boundary", "channel", "correlation")
+        ]
+        if min(weights) < 0 or max(weights) <= 0:
+            raise SpecError(f"the weights are {weights}; expected one above 0, and none below.")
+        if min(self.temperature, self.channel_temperature) <= 0 or self.boundary_px < 1:
+            raise SpecError("temperatures must be above 0, and boundary_px at least 1.")
+        if self.channel_on == "features" and len(self.teachers) > 1:
+            raise SpecError(
+                f"{len(self.teachers)} teachers with features of their own cannot be averaged; "
+                'name one, or set channel_on to "logits".'
+            )
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The run folders, one or several."""
+        return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
 
 
 @dataclass(frozen=True)
@@ -155,6 +267,7 @@ class Recipe:
         augment: How its images are varied.
         training: How it learns.
         build: How it becomes a bundle.
+        distill: What it learns from other networks; None for experts' labels alone.
     """
 
     schema_version: int
@@ -163,6 +276,7 @@ class Recipe:
     augment: AugmentSpec = field(default_factory=AugmentSpec)
     training: TrainingSpec = field(default_factory=TrainingSpec)
     build: BuildSpec = field(default_factory=BuildSpec)
+    distill: DistillSpec | None = None
 
     def __post_init__(self) -> None:
         """Refuse a version that this code does not know.

@@ -51,10 +51,16 @@ def restore_optimizer(
 ) -> None:
     """Put named tensors back into an optimizer for the same parameters."""
     state: dict[int, dict[str, Any]] = {}
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
     for name, tensor in tensors.items():
         if name.startswith(OPTIMIZER):
             index, kind = name.removeprefix(OPTIMIZER).split(".")
-            state.setdefault(int(index), {})[kind] = tensor
+            # Laid out in memory as the parameter is: a fused step goes through both at once.
+            parameter = parameters[int(index)]
+            alike = tensor.shape == parameter.shape
+            state.setdefault(int(index), {})[kind] = (
+                torch.empty_like(parameter.detach()).copy_(tensor) if alike else tensor
+            )
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 

@@ -1,4 +1,4 @@
-"""The loop: epochs of augmented batches, averaged weights, a schedule, validation.
+"""The loop: epochs of batches, averaged weights, a schedule.
 
 Everything random is drawn from (seed, epoch, example), and the schedule from the step, so a
 run that was stopped and continued takes the very steps it would have taken.
@@ -6,19 +6,19 @@ run that was stopped and continued takes the very steps it would have taken.
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
 
 import numpy as np
 import torch
 from torch import nn
 
 from bedside.layers.conv import MEMORY_FORMATS
-from bedside.spec import AugmentSpec, TrainingSpec
-from bedside.training.augment import augment
-from bedside.training.example import Example
-from bedside.training.losses import segmentation_loss
+from bedside.spec import TrainingSpec
+from bedside.training.batches import Batches
+from bedside.training.parallel import average_training, rank
+from bedside.training.tasks import Task
 
-MODEL, AVERAGE = "model.", "average."
+MODEL, AVERAGE, TASK = "model.", "average.", "task."
 
 
 class Trainer:
@@ -27,8 +27,8 @@ class Trainer:
     Args:
         model: The network, with fresh weights.
         spec: How to train.
-        augment_spec: How to vary images.
-        examples: Training examples.
+        batches: What it learns from.
+        task: What it learns.
         device: Where to train.
     """
 
@@ -37,71 +37,55 @@ class Trainer:
         model: nn.Module,
         spec: TrainingSpec,
         *,
-        augment_spec: AugmentSpec,
-        examples: Sequence[Example],
+        batches: Batches,
+        task: Task,
         device: torch.device,
     ) -> None:
-        self.spec, self.augment_spec = spec, augment_spec
-        self.examples, self.device = examples, device
-        self.model = _channels_last(model.to(device))
+        self.spec, self.batches, self.device = spec, batches, device
+        self.model, self.task = _channels_last(model.to(device)), task
         self.average = {name: value.clone() for name, value in model.state_dict().items()}
         # The model's own tensors, which stay where they are while they learn.
         pairs = [(self.average[name], value) for name, value in model.state_dict().items()]
         floats = [pair for pair in pairs if pair[0].is_floating_point()]
         self._averages, self._presents = map(list, zip(*floats, strict=True))
         self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+        self._parameters = [*model.parameters(), *task.parameters()]
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay
+            self._parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay, fused=True
         )
-        self.low_precision = has_bf16(device)
         self.step = 0
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Number of batches; what is left over waits for the next epoch's order."""
-        return max(1, len(self.examples) // self.spec.batch_size)
+    def run_epoch(self, epoch: int) -> dict[str, float]:
+        """Train for one epoch.
 
-    def run_epoch(self, epoch: int) -> float:
-        """Train for one epoch and return its mean loss."""
-        torch.manual_seed(_seed_of(self.spec.seed, epoch))
+        Returns:
+            The mean "loss", and the mean of each part that it is made of.
+        """
+        torch.manual_seed(_seed_of(self.spec.seed, epoch, rank()))
         self.model.train()
-        # Summed where it is computed, so that no step waits for a GPU to report.
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for images, truths in self._batches(epoch):
-            total += self._step(images, truths)
-        return float(total) / self.steps_per_epoch
+        # Summed where they are computed, so that no step waits for a GPU to report.
+        zero = torch.zeros((), dtype=torch.float64, device=self.device)
+        totals: dict[str, torch.Tensor] = defaultdict(zero.clone)
+        for images, truths in self.batches.epoch(epoch):
+            for name, part in self._step(images, truths).items():
+                totals[name] += part
+        return {name: float(total) / len(self.batches) for name, total in totals.items()}
 
-    def _batches(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        seed, size = self.spec.seed, self.spec.batch_size
-        order = np.random.default_rng((seed, epoch)).permutation(len(self.examples))
-        for begin in range(0, self.steps_per_epoch * size, size):
-            varied = [
-                augment(
-                    self.examples[index],
-                    self.augment_spec,
-                    np.random.default_rng((seed, epoch, index)),
-                )
-                for index in order[begin : begin + size].tolist()
-            ]
-            yield to_batch(varied, self.device)
-
-    def _step(self, images: torch.Tensor, truths: torch.Tensor) -> torch.Tensor:
+    def _step(self, images: torch.Tensor, truths: torch.Tensor) -> dict[str, torch.Tensor]:
         spec = self.spec
-        rate = learning_rate(self.step, spec, total=spec.epochs * self.steps_per_epoch)
+        rate = learning_rate(self.step, spec, total=spec.epochs * len(self.batches))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.low_precision):
-            logits = self.model(images)
-        loss = segmentation_loss(
-            logits, truths, dice_weight=spec.dice_weight, ce_weight=spec.ce_weight
-        )
+        images, truths = images.to(self.device), truths.to(self.device).long()
+        loss, parts = self.task(self.model, images, truths)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), spec.grad_clip)
+        average_training(self.model, self._parameters)
+        nn.utils.clip_grad_norm_(self._parameters, spec.grad_clip)
         self.optimizer.step()
         self.step += 1
         self._update_average()
-        return loss.detach()
+        return {name: part.detach() for name, part in {"loss": loss, **parts}.items()}
 
     def _update_average(self) -> None:
         """Move the averaged weights towards the present ones; faster in the beginning."""
@@ -118,13 +102,21 @@ class Trainer:
         return model.eval()
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Name all weights, present and averaged."""
-        model = {f"{MODEL}{name}": value for name, value in self.model.state_dict().items()}
-        return model | {f"{AVERAGE}{name}": value for name, value in self.average.items()}
+        """Name all weights: present, averaged, and the task's own."""
+        return {
+            f"{prefix}{name}": value
+            for prefix, state in (
+                (MODEL, self.model.state_dict()),
+                (AVERAGE, self.average),
+                (TASK, self.task.state_dict()),
+            )
+            for name, value in state.items()
+        }
 
     def restore(self, tensors: dict[str, torch.Tensor], *, step: int) -> None:
         """Take weights back from `tensors`, strictly, and go on at `step`."""
         self.model.load_state_dict(_part(tensors, MODEL), strict=True)
+        self.task.load_state_dict(_part(tensors, TASK))
         average = _part(tensors, AVERAGE)
         for name, value in self.average.items():
             value.copy_(average[name])
@@ -151,16 +143,6 @@ def learning_rate(step: int, spec: TrainingSpec, *, total: int) -> float:
     return spec.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def to_batch(
-    examples: Sequence[Example], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stack examples: images (B, C, *S) float32 channels-last, truths (B, *S) int64."""
-    images = torch.from_numpy(np.stack([example.image for example in examples]))
-    truths = torch.from_numpy(np.stack([example.truth for example in examples]))
-    images = images.contiguous(memory_format=MEMORY_FORMATS[truths.ndim - 1])
-    return images.to(device), truths.to(device).long()
-
-
 def _channels_last(model: nn.Module) -> nn.Module:
     """Lay the weights of convolutions out as `to_batch` lays out images."""
     for parameter in model.parameters():
@@ -168,13 +150,6 @@ def _channels_last(model: nn.Module) -> nn.Module:
         if layout is not None:
             parameter.data = parameter.data.contiguous(memory_format=layout)
     return model
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Tell whether bfloat16 products are done in hardware there."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

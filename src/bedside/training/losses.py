@@ -1,36 +1,103 @@
-"""What the network is punished for."""
+"""What the network is punished for where it differs from the truth."""
+
+from typing import Any, cast
 
 import torch
 from torch.nn import functional
 
+from bedside.training.parallel import sum_over_ranks, world_size
+
 _LINEAR = {2: "bilinear", 3: "trilinear"}
+_MAX_POOL = {2: functional.max_pool2d, 3: functional.max_pool3d}
 
 
-def soft_dice_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """One minus the soft Dice of each structure over the batch, averaged; background left out.
+def overlap_losses(
+    logits: torch.Tensor, truth: torch.Tensor, *, smoothing: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compare logits with labels: by soft Dice over the batch, and pixel by pixel.
+
+    The soft Dice is one minus that of each structure over the batch, averaged, background
+    left out. Where several processes train together, their batches count as one.
+
+    Both come from one softmax, and their gradient is written out, which takes half the
+    time of what differentiation would make of it; once only.
 
     Args:
-        logits: (B, K, *S).
+        logits: (B, K, *S) float32 or float64.
         truth: (B, *S) int64 labels.
+        smoothing: Part of each pixel's truth that is spread over all labels alike.
 
     Returns:
-        Scalar in [0, 1].
+        The soft Dice loss, a scalar in [0, 1], and the cross-entropy (B, *S) of every pixel.
 
     Source:
-        Milletari et al., V-Net, 3DV 2016; over the batch as in nnU-Net.
+        Soft Dice: Milletari et al., V-Net, 3DV 2016; over the batch as in nnU-Net.
+        Smoothed labels: Szegedy et al., CVPR 2016.
 
     Example:
         >>> truth = torch.tensor([[[0, 1], [1, 0]]])
-        >>> logits = 50.0 * functional.one_hot(truth, 2).movedim(-1, 1)
-        >>> round(float(soft_dice_loss(logits, truth)), 3)
-        0.0
+        >>> logits = 50.0 * functional.one_hot(truth, 2).movedim(-1, 1).float()
+        >>> dice, entropy = overlap_losses(logits, truth)
+        >>> round(float(dice), 3), float(entropy.abs().max())
+        (0.0, 0.0)
     """
-    probabilities = logits.softmax(dim=1)[:, 1:]
-    target = functional.one_hot(truth, logits.shape[1]).movedim(-1, 1)[:, 1:]
-    axes = (0, *range(2, logits.ndim))
-    overlap = (probabilities * target).sum(dim=axes)
-    total = probabilities.sum(dim=axes) + target.sum(dim=axes)
-    return 1 - ((2 * overlap + 1) / (total + 1)).mean()
+    flat = logits.flatten(2)
+    dice, entropy = cast(Any, _OverlapLosses).apply(flat, truth.flatten(1), smoothing)
+    return dice, entropy.reshape(truth.shape)
+
+
+class _OverlapLosses(torch.autograd.Function):
+    """Soft Dice and cross-entropy of (B, K, N) logits, and their gradient."""
+
+    @staticmethod
+    def forward(
+        context: Any, logits: torch.Tensor, truth: torch.Tensor, smoothing: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        count = logits.shape[1]
+        logs = logits.log_softmax(dim=1)
+        true_logs = logs.gather(1, truth[:, None])[:, 0]
+        entropy = -(1 - smoothing) * true_logs
+        if smoothing:
+            entropy -= smoothing * logs.mean(dim=1)
+        probabilities = logs.exp_()
+        true_probabilities = true_logs.exp_()
+        codes = truth.flatten()
+        sums = torch.stack(
+            [
+                torch.bincount(codes, true_probabilities.flatten().double(), minlength=count),
+                probabilities.sum(dim=2).double().sum(dim=0),
+                torch.bincount(codes, minlength=count).double(),
+            ]
+        )
+        overlap, drawn, true = sum_over_ranks(sums)[:, 1:].to(logits.dtype)
+        context.save_for_backward(
+            probabilities, true_probabilities, truth, overlap, drawn + true + 1
+        )
+        context.smoothing = smoothing
+        return 1 - ((2 * overlap + 1) / (drawn + true + 1)).mean(), entropy
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(
+        context: Any, of_dice: torch.Tensor, of_entropy: torch.Tensor
+    ) -> tuple[torch.Tensor, None, None]:
+        probabilities, true_probabilities, truth, overlap, total = context.saved_tensors
+        count = probabilities.shape[1]
+        # Of the soft Dice by each probability: a slope for its label, and another one where
+        # its label is true. Ranks average their gradients, and each has only a part of the sum.
+        share = of_dice * world_size() / (count - 1)
+        anywhere = functional.pad(share * (2 * overlap + 1) / total**2, (1, 0))
+        of_label = functional.pad(-2 * share / total, (1, 0)).index_select(0, truth.flatten())
+        where_true = of_label.reshape(truth.shape) * true_probabilities
+        # Through the softmax: p_k * (g_k - sum_j p_j g_j), and p_k - y_k for the entropy.
+        mean = torch.matmul(anywhere, probabilities) + where_true
+        gradient = (of_entropy - mean)[:, None] + anywhere[:, None]
+        gradient *= probabilities
+        of_true = where_true - (1 - context.smoothing) * of_entropy
+        gradient.scatter_add_(1, truth[:, None], of_true[:, None])
+        if context.smoothing:
+            gradient -= (context.smoothing / count * of_entropy)[:, None]
+        return gradient, None, None
 
 
 def resize_logits(logits: torch.Tensor, sizes: torch.Size) -> torch.Tensor:
@@ -40,17 +107,71 @@ def resize_logits(logits: torch.Tensor, sizes: torch.Size) -> torch.Tensor:
     return functional.interpolate(logits, sizes, mode=_LINEAR[len(sizes)])
 
 
-def segmentation_loss(
-    logits: torch.Tensor, truth: torch.Tensor, *, dice_weight: float, ce_weight: float
-) -> torch.Tensor:
-    """Weighted sum of soft Dice and cross-entropy, at the truth's resolution.
+def sample_labels(labels: torch.Tensor, sizes: torch.Size) -> torch.Tensor:
+    """Take (B, *S) labels at the middles of a coarser grid's cells.
+
+    Example:
+        >>> sample_labels(torch.arange(6)[None], torch.Size([2]))
+        tensor([[1, 4]])
+    """
+    for axis, (size, coarse) in enumerate(zip(labels.shape[1:], sizes, strict=True), 1):
+        if size != coarse:
+            cells = torch.arange(coarse, device=labels.device)
+            labels = labels.index_select(axis, ((2 * cells + 1) * size - 1) // (2 * coarse))
+    return labels
+
+
+def find_outlines(labels: torch.Tensor, *, reach: int) -> torch.Tensor:
+    """Mark what lies near a change of label.
 
     Args:
-        logits: (B, K, *s); raised to the size of the truth first.
-        truth: (B, *S) int64 labels.
-        dice_weight: Weight of soft Dice.
-        ce_weight: Weight of the cross-entropy.
+        labels: (B, *S) integers.
+        reach: Distance in pixels at which another label is near; at least 1. Diagonals
+            count as one step.
+
+    Returns:
+        (B, *S) bool.
+
+    Example:
+        >>> find_outlines(torch.tensor([[[0, 0, 0, 1, 1]]]), reach=1).int()
+        tensor([[[0, 0, 1, 1, 0]]], dtype=torch.int32)
     """
-    logits = resize_logits(logits.float(), truth.shape[1:])
-    dice = soft_dice_loss(logits, truth)
-    return dice_weight * dice + ce_weight * functional.cross_entropy(logits, truth)
+    near = torch.zeros_like(labels, dtype=torch.bool)
+    for axis in range(1, labels.ndim):
+        last = labels.shape[axis] - 1
+        change = labels.narrow(axis, 1, last) != labels.narrow(axis, 0, last)
+        near.narrow(axis, 1, last).logical_or_(change)
+        near.narrow(axis, 0, last).logical_or_(change)
+    for axis in range(1, labels.ndim):
+        last = labels.shape[axis] - 1
+        for _ in range(reach - 1):
+            before = near.clone()
+            near.narrow(axis, 1, last).logical_or_(before.narrow(axis, 0, last))
+            near.narrow(axis, 0, last).logical_or_(before.narrow(axis, 1, last))
+    return near
+
+
+def mean_over(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Average where a mask of the same shape is set; 0 where it never is."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def outline_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Punish a branch that draws outlines: binary cross-entropy and soft Dice.
+
+    Args:
+        logits: (B, 1, *s) of being at an outline.
+        truth: (B, *S) labels.
+
+    Returns:
+        A scalar.
+    """
+    outlines = find_outlines(truth, reach=1)[:, None].float()
+    # A coarse cell is at an outline if any pixel in it is.
+    stride = [
+        -(-size // coarse) for size, coarse in zip(truth.shape[1:], logits.shape[2:], strict=True)
+    ]
+    target = _MAX_POOL[truth.ndim - 1](outlines, stride, ceil_mode=True)
+    drawn = logits.sigmoid()
+    dice = (2 * (drawn * target).sum() + 1) / (drawn.sum() + target.sum() + 1)
+    return functional.binary_cross_entropy_with_logits(logits, target) + 1 - dice

@@ -6,7 +6,6 @@ A run folder holds `run.json` (recipe, split, provenance), `log.jsonl` (a line a
 """
 
 import json
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,31 +15,45 @@ from typing import Any
 import torch
 from torch import nn
 
-from bedside import __version__
 from bedside.atomic import check_writable, write_text
-from bedside.errors import SpecError
 from bedside.evaluation.cases import evaluate_cases
 from bedside.evaluation.report import write_report
 from bedside.io.datasets import Case, list_recipe_cases
 from bedside.models import count_parameters, create
 from bedside.segment import Segmenter
-from bedside.spec import Label, ModelSpec, Recipe, from_mapping, to_mapping
+from bedside.spec import ModelSpec, Recipe
+from bedside.training.batches import Batches
 from bedside.training.checkpoint import (
     load_tensors,
     optimizer_tensors,
-    read_json,
     restore_optimizer,
     save_tensors,
 )
 from bedside.training.curves import write_curves
 from bedside.training.dataset import load_cases
+from bedside.training.example import Example
+from bedside.training.folder import (
+    CHECKPOINT,
+    CURVES,
+    LOG,
+    RUN,
+    VALIDATION,
+    WEIGHTS,
+    Network,
+    Split,
+    find_split,
+    open_run,
+    select_cases,
+)
 from bedside.training.loop import Trainer
+from bedside.training.machine import choose_device, settle
+from bedside.training.parallel import rank, together, wait_for_all, world_size
 from bedside.training.session import TorchSession
-from bedside.training.split import check_split, split_patients
+from bedside.training.tasks import Task
+from bedside.training.teacher import Teacher, create_task, open_teacher
 from bedside.training.validate import validate
 
-RUN, LOG, CURVES, VALIDATION = "run.json", "log.jsonl", "curves.svg", "validation"
-CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
+__all__ = ["RUN", "WEIGHTS", "Progress", "select_cases", "train"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,23 @@ class Progress:
     record: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Run:
+    """What a training has at hand once its folder is open.
+
+    Attributes:
+        output: The run folder.
+        recipe: What is trained on what, and how.
+        cases: Cases of each part.
+        on_progress: Called after every case read and every epoch.
+    """
+
+    output: Path
+    recipe: Recipe
+    cases: Mapping[str, Sequence[Case]]
+    on_progress: Callable[[Progress], None]
+
+
 def train(
     recipe: Recipe,
     output: Path,
@@ -71,6 +101,9 @@ def train(
     network: str | None = None,
 ) -> Path:
     """Train, or go on where a stopped training of the same recipe left off.
+
+    Started by `torchrun`, each process trains on its share of every batch, and the first
+    one alone writes.
 
     Args:
         recipe: What to train on what, and how.
@@ -86,124 +119,90 @@ def train(
         The path of the final weights.
 
     Raises:
-        SpecError: If the folder holds a run of another recipe or network.
+        SpecError: If the folder holds a run of another recipe, network or teacher.
         DataError: If the data set is faulty or its split leaks.
         OutputError: If the folder cannot be written.
     """
-    check_writable(output)
-    if threads:
-        torch.set_num_threads(threads)
-    cases = list_recipe_cases(recipe, data)
-    torch.manual_seed(recipe.training.seed)
-    model = create_model(recipe.deployment.model)
-    split = open_run(
-        output,
-        recipe,
-        cases,
-        network=network or recipe.deployment.model.architecture,
-        parameters=count_parameters(model),
-    )
-    if (output / WEIGHTS).exists():
-        return output / WEIGHTS
-    examples = {
-        part: load_cases(
-            select_cases(cases, split[part]),
-            recipe.deployment,
-            on_case=lambda done: on_progress(Progress("reading", done, len(cases), {})),
-        )
-        for part in ("train", "val")
-    }
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = Trainer(
-        model,
-        recipe.training,
-        augment_spec=recipe.augment,
-        examples=examples["train"],
-        device=device,
-    )
-    log = _resume(output, trainer)
-    for epoch in range(len(log), recipe.training.epochs):
-        record = _train_epoch(epoch, trainer, recipe, examples["val"])
-        log.append(record)
-        _save(output, trainer, log=log, labels=recipe.deployment.labels)
-        on_progress(Progress("training", epoch + 1, recipe.training.epochs, record))
-    _evaluate(output, trainer, recipe, select_cases(cases, split["val"]))
-    save_tensors(output / WEIGHTS, trainer.average)
-    (output / CHECKPOINT).unlink(missing_ok=True)
+    device = choose_device()
+    settle(threads, device)
+    with together(device):
+        cases = list_recipe_cases(recipe, data)
+        if rank() == 0:
+            check_writable(output)
+        split = find_split(output, recipe, cases)
+        teachers = _open_teachers(recipe, split, device)
+        torch.manual_seed(recipe.training.seed)
+        model = create_model(recipe.deployment.model)
+        known = Network(network or recipe.deployment.model.architecture, count_parameters(model))
+        if rank() == 0:
+            records = [teacher.record for teacher in teachers]
+            open_run(output, recipe, cases=cases, network=known, split=split, teachers=records)
+        wait_for_all()
+        if not (output / WEIGHTS).exists():
+            parts = {part: select_cases(cases, split[part]) for part in ("train", "val")}
+            run = Run(output, recipe, parts, on_progress)
+            _train(run, model, task=create_task(recipe, model, teachers, device), device=device)
+        wait_for_all()
     return output / WEIGHTS
 
 
-def open_run(
-    output: Path, recipe: Recipe, cases: list[Case], *, network: str, parameters: int
-) -> dict[str, tuple[str, ...]]:
-    """Start a run folder, or check that the one there is of the same recipe and network.
+def _open_teachers(recipe: Recipe, split: Split, device: torch.device) -> list[Teacher]:
+    names = recipe.distill.teachers if recipe.distill else ()
+    return [open_teacher(Path(name), recipe, split, device) for name in names]
 
-    Returns:
-        The patients of each part.
 
-    Raises:
-        SpecError: If the folder holds a run of another recipe or network.
-        SplitError: If the recorded split leaks.
-    """
-    path = output / RUN
-    if path.exists():
-        run = read_json(path)
-        if from_mapping(Recipe, run["recipe"]) != recipe:
-            raise SpecError(
-                f"{output} holds a run of another recipe. Choose another folder with -o, "
-                "or remove it."
-            )
-        seen = run.get("network", recipe.deployment.model.architecture)
-        if seen != network:
-            raise SpecError(
-                f"{output} holds a run of the network {seen}, not {network}. Choose another "
-                "folder with -o, or remove it."
-            )
-        check_split(run["split"])
-        return {part: tuple(patients) for part, patients in run["split"].items()}
-    split = split_patients(
-        (case.patient_id for case in cases),
-        fractions=recipe.data.split,
-        seed=recipe.data.split_seed,
+def _train(run: Run, model: nn.Module, *, task: Task, device: torch.device) -> None:
+    """Train from the latest checkpoint, if there is one, to the last epoch."""
+    recipe = run.recipe
+    examples = {part: _load(run, part) for part in ("train", "val")}
+    batches = Batches(
+        examples["train"],
+        recipe.augment,
+        size=recipe.training.batch_size,
+        seed=recipe.training.seed,
+        rank=rank(),
+        ranks=world_size(),
     )
-    run = {
-        "recipe": to_mapping(recipe),
-        "split": to_mapping(split),
-        "network": network,
-        "parameters": parameters,
-        "commit": find_commit(),
-        "bedside": __version__,
-        "torch": torch.__version__,
-    }
-    write_text(path, json.dumps(run, indent=1))
-    return split
+    trainer = Trainer(model, recipe.training, batches=batches, task=task, device=device)
+    log = _resume(run.output, trainer)
+    for epoch in range(len(log), recipe.training.epochs):
+        record = _train_epoch(epoch, trainer, run, examples["val"])
+        log.append(record)
+        if rank() == 0:
+            _save(run, trainer, log)
+        run.on_progress(Progress("training", epoch + 1, recipe.training.epochs, record))
+    if rank() == 0:
+        _finish(run, trainer)
 
 
-def select_cases(cases: list[Case], patients: tuple[str, ...]) -> list[Case]:
-    """Keep the cases of some patients, in order."""
-    wanted = set(patients)
-    return [case for case in cases if case.patient_id in wanted]
-
-
-def find_commit() -> str:
-    """Name the revision of the code that runs, or the version where there is no repository."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return f"bedside {__version__}"
-    return found.stdout.strip()
+def _load(run: Run, part: str) -> list[Example]:
+    total = sum(map(len, run.cases.values()))
+    before = len(run.cases["train"]) if part == "val" else 0
+    return load_cases(
+        run.cases[part],
+        run.recipe.deployment,
+        on_case=lambda done: run.on_progress(Progress("reading", before + done, total, {})),
+    )
 
 
 def _train_epoch(
-    epoch: int, trainer: Trainer, recipe: Recipe, validation: list[Any]
+    epoch: int, trainer: Trainer, run: Run, validation: Sequence[Example]
 ) -> dict[str, Any]:
-    begin = time.monotonic()
-    loss = trainer.run_epoch(epoch)
-    record: dict[str, Any] = {"epoch": epoch + 1, "step": trainer.step, "loss": round(loss, 5)}
+    """Train for one epoch, and validate where it is time to.
+
+    Returns:
+        A line of the log.
+    """
+    recipe, begin = run.recipe, time.monotonic()
+    means = trainer.run_epoch(epoch)
+    record: dict[str, Any] = {
+        "epoch": epoch + 1,
+        "step": trainer.step,
+        "loss": round(means.pop("loss"), 5),
+        "parts": {name: round(value, 5) for name, value in means.items()},
+    }
     last = epoch + 1 == recipe.training.epochs
-    if last or (epoch + 1) % recipe.training.validate_every == 0:
+    if rank() == 0 and (last or (epoch + 1) % recipe.training.validate_every == 0):
         dice = validate(
             trainer.averaged(),
             validation,
@@ -215,24 +214,25 @@ def _train_epoch(
     return record | {"seconds": round(time.monotonic() - begin, 2)}
 
 
-def _evaluate(output: Path, trainer: Trainer, recipe: Recipe, cases: list[Case]) -> None:
-    """Score the validation patients on their images' own grid, through the whole pipeline."""
+def _finish(run: Run, trainer: Trainer) -> None:
+    """Score the validation patients on their images' own grid, and keep the weights."""
+    recipe = run.recipe
     segmenter = Segmenter(recipe.deployment, TorchSession(trainer.averaged(), trainer.device))
-    evaluation = evaluate_cases(segmenter, cases)
+    evaluation = evaluate_cases(segmenter, run.cases["val"])
     about = {"data": {"name": recipe.data.name, "split": "val"}, "backend": "torch"}
     title = f"{recipe.deployment.name}: validation patients, network in torch"
-    write_report(output / VALIDATION, evaluation, about=about, title=title)
+    write_report(run.output / VALIDATION, evaluation, about=about, title=title)
+    save_tensors(run.output / WEIGHTS, trainer.average)
+    (run.output / CHECKPOINT).unlink(missing_ok=True)
 
 
-def _save(
-    output: Path, trainer: Trainer, *, log: list[dict[str, Any]], labels: Sequence[Label]
-) -> None:
-    """Write the checkpoint last among equals: it alone says how far the run is."""
+def _save(run: Run, trainer: Trainer, log: list[dict[str, Any]]) -> None:
+    """Write the checkpoint first: it alone says how far the run is."""
     tensors = trainer.tensors() | optimizer_tensors(trainer.optimizer)
     note = json.dumps({"log": log, "step": trainer.step})
-    save_tensors(output / CHECKPOINT, tensors, note=note)
-    write_text(output / LOG, "".join(json.dumps(record) + "\n" for record in log))
-    write_curves(output / CURVES, log, labels)
+    save_tensors(run.output / CHECKPOINT, tensors, note=note)
+    write_text(run.output / LOG, "".join(json.dumps(record) + "\n" for record in log))
+    write_curves(run.output / CURVES, log, run.recipe.deployment.labels)
 
 
 def _resume(output: Path, trainer: Trainer) -> list[dict[str, Any]]:

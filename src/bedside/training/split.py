@@ -1,12 +1,77 @@
 """Patients into training, validation and test: no patient on two sides, ever."""
 
-from collections.abc import Iterable, Mapping
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from bedside.errors import SplitError
+from bedside.spec import DataSpec
 
 PARTS = ("train", "val", "test")
+# Tells the draws of one split seed apart: which patients, which folds, which fraction.
+_FOLDS, _FRACTION = 1, 2
+
+
+def split_cases(patients: Iterable[str], spec: DataSpec) -> dict[str, tuple[str, ...]]:
+    """Share patients out as a data set's settings say.
+
+    Args:
+        patients: Patient ids; repeats count once.
+        spec: Shares, seed, and whether neighbours stay together, folds are cut, or a part
+            of the training patients is left out.
+
+    Returns:
+        Sorted patient ids for "train", "val" and "test".
+
+    Raises:
+        SplitError: If a part with a share gets nobody.
+    """
+    units = list_units(patients, blocks=spec.split_blocks if spec.split_by == "blocks" else None)
+    names = list(units)
+    split = split_patients(names, fractions=spec.split, seed=spec.split_seed)
+    if spec.folds:
+        split = cut_fold(split, spec)
+    parts = {
+        part: tuple(sorted(patient for unit in chosen for patient in units[unit]))
+        for part, chosen in split.items()
+    }
+    if spec.train_fraction < 1:
+        parts["train"] = thin_out(
+            parts["train"], fraction=spec.train_fraction, seed=spec.split_seed
+        )
+    check_split(parts)
+    return parts
+
+
+def list_units(patients: Iterable[str], *, blocks: int | None) -> dict[str, list[str]]:
+    """Say who has to stay together: nobody, or neighbours in the order of their ids.
+
+    Args:
+        patients: Patient ids; repeats count once.
+        blocks: How many runs of neighbours to cut them into; None to keep all apart.
+
+    Returns:
+        Name of each unit, and its patients.
+
+    Raises:
+        SplitError: If there are fewer patients than blocks.
+
+    Example:
+        >>> list_units(["s10", "s9", "s1", "s2"], blocks=2)
+        {'block 0': ['s1', 's2'], 'block 1': ['s9', 's10']}
+    """
+    ordered = sorted(set(patients), key=_by_number)
+    if blocks is None:
+        return {patient: [patient] for patient in ordered}
+    if len(ordered) < blocks:
+        raise SplitError(f"{len(ordered)} patients cannot be cut into {blocks} blocks.")
+    ends = np.rint(np.linspace(0, len(ordered), blocks + 1)).astype(int).tolist()
+    return {
+        f"block {index}": ordered[begin:end]
+        for index, (begin, end) in enumerate(itertools.pairwise(ends))
+    }
 
 
 def split_patients(
@@ -44,6 +109,39 @@ def split_patients(
     return split
 
 
+def cut_fold(split: Mapping[str, Sequence[str]], spec: DataSpec) -> dict[str, tuple[str, ...]]:
+    """Take another part of the patients that are not for test for validation, fold by fold.
+
+    Args:
+        split: "train", "val" and "test" without folds.
+        spec: How many folds, and which one.
+
+    Returns:
+        "train" and "val" of the fold, and the same "test". Over all folds, everybody who
+        is not in "test" is in "val" once.
+
+    Raises:
+        SplitError: If there are fewer than one a fold.
+    """
+    known = sorted([*split["train"], *split["val"]])
+    if len(known) < spec.folds:
+        raise SplitError(f"{len(known)} patients or blocks are too few for {spec.folds} folds.")
+    order = np.random.default_rng((spec.split_seed, _FOLDS)).permutation(len(known))
+    chosen = {known[index] for index in order[spec.fold :: spec.folds].tolist()}
+    return {
+        "train": tuple(name for name in known if name not in chosen),
+        "val": tuple(name for name in known if name in chosen),
+        "test": tuple(split["test"]),
+    }
+
+
+def thin_out(patients: Sequence[str], *, fraction: float, seed: int) -> tuple[str, ...]:
+    """Keep a part of the patients, at least one; a smaller part is within a larger one."""
+    order = np.random.default_rng((seed, _FRACTION)).permutation(len(patients)).tolist()
+    count = max(1, round(fraction * len(patients)))
+    return tuple(patients[index] for index in sorted(order[:count]))
+
+
 def check_split(split: Mapping[str, Iterable[str]]) -> None:
     """Make sure that no patient stands in two parts.
 
@@ -58,3 +156,8 @@ def check_split(split: Mapping[str, Iterable[str]]) -> None:
                     f'patient "{patient}" is in both "{home[patient]}" and "{part}": '
                     "the split leaks. Give every patient one part."
                 )
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Order names as a person would: p2 before p10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

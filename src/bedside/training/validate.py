@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from bedside.training.batches import to_batch
 from bedside.training.example import Example
-from bedside.training.loop import to_batch
 from bedside.training.losses import resize_logits
 
 _MOST_ELEMENTS = 16 * 256 * 256
@@ -32,8 +32,9 @@ def validate(
     model.eval()
     tables = []
     for batch in _batches(examples):
-        images, truths = to_batch(batch, device)
+        images, truths = (tensor.to(device) for tensor in to_batch(batch))
         logits = resize_logits(model(images).float(), truths.shape[1:])
+        truths = truths.long()
         tables.extend(count_pairs(logits.argmax(dim=1), truths, num_classes=num_classes))
     counts = torch.stack(tables).double().cpu().numpy()
     twice = 2 * np.diagonal(counts, axis1=1, axis2=2)[:, 1:]

@@ -1,0 +1,94 @@
+"""Batches of varied examples, the same ones whenever and wherever an epoch is drawn."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from bedside.errors import SpecError
+from bedside.layers.conv import MEMORY_FORMATS
+from bedside.spec import AugmentSpec
+from bedside.training.augment import augment
+from bedside.training.example import Example
+
+_AHEAD = 2
+"""Batches that workers prepare while one is trained on."""
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Examples, and how an epoch of batches is drawn from them.
+
+    All chance comes from (seed, epoch, example).
+
+    Attributes:
+        examples: Training examples.
+        augment: How each is varied.
+        size: Examples a batch.
+        seed: Seed of order and variation.
+        workers: Threads that prepare batches ahead; 0 prepares each when it is asked for.
+        rank: Which share of every batch is given, where several processes train together.
+        ranks: Number of shares.
+
+    Raises:
+        SpecError: If a batch cannot be shared out evenly.
+    """
+
+    examples: Sequence[Example] = field(repr=False)
+    augment: AugmentSpec
+    size: int
+    seed: int = 0
+    workers: int = 0
+    rank: int = 0
+    ranks: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse shares of different sizes, whose gradients could not be averaged."""
+        size = min(self.size, len(self.examples))
+        if size % self.ranks:
+            raise SpecError(
+                f"{self.ranks} processes cannot share a batch of {size} evenly. Choose a "
+                "training.batch_size that is a multiple of their number."
+            )
+
+    def __len__(self) -> int:
+        """Number of batches; what is left over waits for the next epoch's order."""
+        return max(1, len(self.examples) // self.size)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Give the batches of an epoch, as `to_batch` does, on the CPU."""
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.examples)).tolist()
+        shares = [
+            order[begin : begin + self.size] for begin in range(0, len(self) * self.size, self.size)
+        ]
+        if not self.workers:
+            for share in shares:
+                yield to_batch([self._vary(epoch, index) for index in share])
+            return
+        yield from self._prepared(epoch, shares)
+
+    def _prepared(
+        self, epoch: int, shares: list[list[int]]
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Give batches that workers vary ahead."""
+        waiting: list[list[Future[Example]]] = []
+        with ThreadPoolExecutor(self.workers) as pool:
+            for number in range(len(shares) + _AHEAD):
+                if number < len(shares):
+                    share = shares[number]
+                    waiting.append([pool.submit(self._vary, epoch, index) for index in share])
+                if number >= _AHEAD:
+                    yield to_batch([future.result() for future in waiting.pop(0)])
+
+    def _vary(self, epoch: int, index: int) -> Example:
+        rng = np.random.default_rng((self.seed, epoch, index))
+        return augment(self.examples[index], self.augment, rng)
+
+
+def to_batch(examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stack examples: images (B, C, *S) float32 channels-last, truths (B, *S) uint8."""
+    images = torch.from_numpy(np.stack([example.image for example in examples]))
+    truths = torch.from_numpy(np.stack([example.truth for example in examples]))
+    return images.contiguous(memory_format=MEMORY_FORMATS[truths.ndim - 1]), truths

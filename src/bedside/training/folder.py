@@ -1,0 +1,132 @@
+"""The folder of a run: its files, and `run.json`, which says what it is a run of."""
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bedside import __version__
+from bedside.atomic import write_text
+from bedside.errors import SpecError
+from bedside.io.datasets import Case
+from bedside.spec import Recipe, from_mapping, to_mapping
+from bedside.training.checkpoint import read_json
+from bedside.training.split import check_split, split_cases
+
+RUN, LOG, CURVES, VALIDATION = "run.json", "log.jsonl", "curves.svg", "validation"
+CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
+EVALUATION = "evaluation.json"
+
+Split = dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Network:
+    """The network of a run, for its record.
+
+    Attributes:
+        name: Its architecture's name.
+        parameters: Number of its weights.
+    """
+
+    name: str
+    parameters: int
+
+
+def find_split(output: Path, recipe: Recipe, cases: Sequence[Case]) -> Split:
+    """Give the patients of each part: as the run there recorded them, or as the recipe says.
+
+    Raises:
+        SpecError: If the folder holds a run of another recipe.
+        SplitError: If the recorded split leaks, or the recipe's cannot be made.
+    """
+    if not (output / RUN).exists():
+        return split_cases([case.patient_id for case in cases], recipe.data)
+    run = read_json(output / RUN)
+    if from_mapping(Recipe, run["recipe"]) != recipe:
+        raise SpecError(
+            f"{output} holds a run of another recipe. Choose another folder with -o, or remove it."
+        )
+    check_split(run["split"])
+    return {part: tuple(patients) for part, patients in run["split"].items()}
+
+
+def open_run(
+    output: Path,
+    recipe: Recipe,
+    *,
+    cases: Sequence[Case],
+    network: Network,
+    split: Split,
+    teachers: Sequence[Mapping[str, Any]],
+) -> None:
+    """Start a run folder, or check that the one there is of the same network and teachers.
+
+    Raises:
+        SpecError: If it is of others.
+    """
+    path = output / RUN
+    if path.exists():
+        _check_same(output, network, teachers)
+        return
+    used = {patient for patients in split.values() for patient in patients}
+    run = {
+        "recipe": to_mapping(recipe),
+        "split": to_mapping(split),
+        "unused": sorted({case.patient_id for case in cases} - used),
+        "network": network.name,
+        "parameters": network.parameters,
+        "teachers": list(teachers),
+        "commit": find_commit(),
+        "bedside": __version__,
+        "torch": torch.__version__,
+    }
+    write_text(path, json.dumps(run, indent=1))
+
+
+def _check_same(output: Path, network: Network, teachers: Sequence[Mapping[str, Any]]) -> None:
+    """Compare a run's record with what is to go on."""
+    run = read_json(output / RUN)
+    recorded = run.get("network", run["recipe"]["deployment"]["model"]["architecture"])
+    if recorded != network.name:
+        raise SpecError(
+            f"{output} holds a run of the network {recorded}, not {network.name}. Choose another "
+            "folder with -o, or remove it."
+        )
+    before, now = (
+        [teacher["weights_sha256"] for teacher in each]
+        for each in (run.get("teachers", ()), teachers)
+    )
+    if before != now:
+        raise SpecError(
+            f"{output} was begun with other weights of its teacher. Choose another folder with "
+            "-o, or remove it."
+        )
+
+
+def hash_file(path: Path) -> str:
+    """Give the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def select_cases(cases: Sequence[Case], patients: tuple[str, ...]) -> list[Case]:
+    """Keep the cases of some patients, in order."""
+    wanted = set(patients)
+    return [case for case in cases if case.patient_id in wanted]
+
+
+def find_commit() -> str:
+    """Name the revision of the code that runs, or the version where there is no repository."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return f"bedside {__version__}"
+    return found.stdout.strip()
