@@ -215,7 +215,7 @@ def _evaluate(output: Path, trainer: Trainer, recipe: Recipe, cases: list[Case])
 
 def _averaged(trainer: Trainer) -> nn.Module:
     """Copy the network, with the averaged weights."""
-    model = copy.deepcopy(trainer.model)
+    model: nn.Module = copy.deepcopy(trainer.model)
     model.load_state_dict(trainer.average, strict=True)
     return model
 
