@@ -10,7 +10,7 @@ from pareto import Point, find_frontier
 _WIDTH, _HEIGHT = 760, 440
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 24, 30, 44
 _OURS, _PEERS = "rgb(20,110,180)", "rgb(200,90,40)"
-_CHARACTER, _LINE = 5.7, 12.0
+_CHARACTER, _LINE = 6.2, 12.0
 # Where a label may stand beside its point: (dx, dy, anchor), the first that is free.
 _PLACES = (
     (8, 4, "start"),
@@ -26,6 +26,8 @@ _PLACES = (
     (8, -20, "start"),
     (-8, -20, "end"),
 )
+# Of points on the frontier, first where no line runs.
+_PLACES_ABOVE = ((-6, -8, "end"), (8, -8, "start"), (-8, 16, "end"), *_PLACES)
 _MS_TICKS = tuple(factor * 10.0**power for power in range(-2, 4) for factor in (1, 2, 5))
 
 
@@ -86,13 +88,15 @@ def _line(corners: list[tuple[float, float]], right: float) -> str:
 
 def _draw_points(places: list[tuple[Point, float, float]]) -> list[str]:
     """Draw each point, and its name where no other name or point is."""
+    frontier = find_frontier([point for point, _, _ in places])
     taken = [(a - 6, b - 6, a + 6, b + 6) for _, a, b in places]
     parts = []
     for point, a, b in places:
-        boxes = [_box(point.name, a + dx, b + dy, anchor) for dx, dy, anchor in _PLACES]
+        wanted = _PLACES_ABOVE if point in frontier else _PLACES
+        boxes = [_box(point.name, a + dx, b + dy, anchor) for dx, dy, anchor in wanted]
         free = [not any(_overlap(box, other) for other in taken) for box in boxes]
         index = free.index(True) if True in free else 0
-        dx, dy, anchor = _PLACES[index]
+        dx, dy, anchor = wanted[index]
         taken.append(boxes[index])
         color = _OURS if point.ours else _PEERS
         shape = (
