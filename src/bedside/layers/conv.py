@@ -5,11 +5,29 @@ from typing import cast
 import torch
 from torch import nn
 
+from bedside.layers.conv3d import DepthwiseConv3d, PointwiseConv3d
+
 Conv = nn.Conv2d | nn.Conv3d
 Norm = nn.BatchNorm2d | nn.BatchNorm3d
 CONVOLUTIONS: dict[int, type[Conv]] = {2: nn.Conv2d, 3: nn.Conv3d}
 NORMS: dict[int, type[Norm]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+def choose_convolution(
+    axes: int, *, kernel: int = 1, stride: int = 1, depthwise: bool = False
+) -> type[Conv]:
+    """Take the class whose training is fast; names of weights and results are the same.
+
+    Example:
+        >>> choose_convolution(3, kernel=3, depthwise=True).__name__
+        'DepthwiseConv3d'
+    """
+    if axes == 3 and stride == 1 and depthwise:
+        return DepthwiseConv3d
+    if axes == 3 and stride == kernel == 1:
+        return PointwiseConv3d
+    return CONVOLUTIONS[axes]
 
 
 class Borrowed(nn.Module):
@@ -56,7 +74,9 @@ class ConvNorm(nn.Sequential):
         activation: bool = True,
         axes: int = 2,
     ) -> None:
-        convolution = CONVOLUTIONS[axes](
+        convolution = choose_convolution(
+            axes, kernel=kernel, stride=stride, depthwise=1 < groups == in_channels == out_channels
+        )(
             in_channels,
             out_channels,
             kernel,

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from bedside.layers.attention import Level
-from bedside.layers.conv import CONVOLUTIONS, MEMORY_FORMATS, ConvNorm, InvertedResidual
+from bedside.layers.conv import MEMORY_FORMATS, ConvNorm, InvertedResidual, choose_convolution
 from bedside.layers.shuffle import shuffle
 from bedside.spec import LevelSpec, ModelSpec
 from bedside.spec.model import CONV_BLOCKS
@@ -78,7 +78,7 @@ class Hybrid(nn.Module):
         self.fusions = nn.ModuleList(InvertedResidual(width, axes=axes) for _ in channels[1:])
         self.shuffle = spec.stem_stride // spec.logit_stride
         cells = self.shuffle**axes
-        convolution = CONVOLUTIONS[axes]
+        convolution = choose_convolution(axes)
         self.head = convolution(width, spec.num_classes * cells, 1)
         self.auxiliary = nn.ModuleList(
             convolution(width, spec.num_classes, 1) for _ in channels[1:] if spec.deep_supervision
