@@ -22,6 +22,7 @@ def modules_after(statement):
         "import bedside.segment",
         "import bedside.evaluation.cases, bedside.io.source, bedside.bundle",
         "import bedside.cli.segment, bedside.cli.demo, bedside.cli.evaluate",
+        "import bedside.cli.recipe, bedside.planning",
     ],
 )
 def test_the_data_way_leaves_the_model_way_out(statement):

@@ -1,5 +1,6 @@
 """Layouts of data sets: listed by name only, paired without gaps, read on the image's grid."""
 
+import dataclasses
 import os
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from bedside.errors import DataError, UsageError
-from bedside.io.datasets import Case, detect_layout, list_cases, read_truth
+from bedside.io.datasets import Case, detect_layout, list_cases, read_truth, relabel_cases
 
 AFFINE = np.diag([-0.5, -2.0, 1.0, 1.0])
 
@@ -235,3 +236,18 @@ def test_real_data_is_recognised_and_reads(name, layout, labels):
     for case in cases[:3]:
         truth = read_truth(case, labels)
         assert set(np.unique(truth)) == {0, *labels}
+
+
+def test_values_that_stand_for_labels_are_read_as_labels(folder):
+    case = list_cases(folder)[0]
+    labels = labels_2d().T
+    write_png(case.truth, np.array([0, 255, 2, 100], np.uint8)[labels])
+    told = relabel_cases([case], {"255": 1, "100": 3}, labels=(1, 2, 3))[0]
+    assert np.array_equal(read_truth(told, (1, 2, 3))[0], labels)
+
+
+def test_a_layouts_own_table_of_values_comes_first(folder):
+    case = dataclasses.replace(list_cases(folder)[0], truth_values={0: 0, 1: 4, 2: 4, 3: 2})
+    told = relabel_cases([case], {"4": 1}, labels=(1, 2))[0]
+    assert told.truth_values == {0: 0, 1: 1, 2: 1, 3: 2}
+    assert relabel_cases([case], {}, labels=(1, 2)) == [case]

@@ -52,11 +52,14 @@ def choose_split(survey: Survey) -> tuple[float, float, float]:
         SplitError: If there are too few patients.
     """
     if survey.patients < FEWEST_PATIENTS:
+        named = (
+            " In this layout the patient is the file's name up to its first underscore: "
+            "img_001.png and img_002.png are of the one patient img."
+        )
         raise SplitError(
             f"{survey.path} holds {survey.cases} images of {survey.patients} patients; at least "
             f"{FEWEST_PATIENTS} patients are needed, so that training, validation and test each "
-            "have some of their own. In the layout folder the patient is the file's name up to "
-            "its first underscore: img_001.png and img_002.png are of the one patient img."
+            f"have some of their own.{named if survey.layout == 'folder' else ''}"
         )
     return _SPLIT_OF_FEW if survey.patients < FEW_PATIENTS else _SPLIT
 
