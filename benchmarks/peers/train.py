@@ -86,7 +86,8 @@ def adapt(recipe: Recipe, network: Network, *, epochs: int | None, seed: int | N
         seed=recipe.training.seed if seed is None else seed,
     )
     deployment = replace(recipe.deployment, name=name, model=network.model)
-    return replace(recipe, deployment=deployment, training=training)
+    # Teachers are ours alone: what is compared here is networks, all taught by experts only.
+    return replace(recipe, deployment=deployment, training=training, distill=None)
 
 
 def to_folder(name: str, seed: int = 0) -> str:
@@ -103,7 +104,7 @@ def _calibration(recipe: Recipe, cases: list[Case]) -> list[np.ndarray]:
     """Draw training images, evenly over the cases, as the network sees them."""
     count = min(recipe.build.calibration_images, len(cases))
     chosen = [cases[index] for index in np.linspace(0, len(cases) - 1, count).round().astype(int)]
-    return [example.image[None, None] for example in load_cases(chosen, recipe.deployment)]
+    return [example.image[None] for example in load_cases(chosen, recipe.deployment)]
 
 
 def _say(progress: Progress) -> None:

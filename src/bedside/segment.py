@@ -15,7 +15,7 @@ import numpy as np
 from bedside.bundle import Bundle
 from bedside.errors import ModalityError
 from bedside.pipeline.postprocess import apply_postprocess
-from bedside.pipeline.preprocess import Plan, plan_cine
+from bedside.pipeline.preprocess import Plan, plan_cine, see_neighbours
 from bedside.pipeline.volumes import prepare_volume
 from bedside.pipeline.windows import predict_windows
 from bedside.runtime import Session, open_session
@@ -128,6 +128,7 @@ class Segmenter:
         """
         if self.spec.model.axes == 3:
             return self._segment_volume(cine, on_frame=on_frame, force=force)
+        cine = see_neighbours(cine, self.spec.input.neighbours)
         plan = self.plan(cine, force=force)
         frames, _, height, width = cine.shape
         labels = np.zeros((frames, height, width), np.uint8)

@@ -119,6 +119,14 @@ def test_a_recipe_says_only_what_differs_from_the_one_it_extends(tmp_path):
     assert recipe.deployment.model.num_classes == 4
 
 
+def test_a_recipe_may_leave_out_a_table_of_the_one_it_extends(tmp_path):
+    (tmp_path / "base.toml").write_text(Path(RECIPE).read_text())
+    path = tmp_path / "other.toml"
+    path.write_text('extends = "base.toml"\ndistill = false\n')
+    assert read_recipe(tmp_path / "base.toml").distill is not None
+    assert read_recipe(path).distill is None
+
+
 def test_a_recipe_that_extends_itself_is_refused(tmp_path):
     path = tmp_path / "circle.toml"
     path.write_text('extends = "circle.toml"\n')

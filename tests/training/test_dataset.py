@@ -1,6 +1,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from bedside.io.datasets import Case
 from bedside.io.source import open_source
@@ -26,13 +27,23 @@ class Listening:
         return np.zeros((1, self.spec.model.num_classes, *sizes), np.float32)
 
 
-def test_training_sees_slices_of_a_scan_exactly_as_use_does(tmp_path):
+@pytest.mark.parametrize("neighbours", [0, 1])
+def test_training_sees_slices_of_a_scan_exactly_as_use_does(tmp_path, neighbours):
     rng = np.random.default_rng(0)
     # Slices of very different brightness: a scale for each by itself would show.
     array = (rng.random((32, 40, 5)) * [20, 60, 110, 180, 250]).astype(np.uint8)
     write_nifti(array, tmp_path / "scan.nii.gz")
     write_nifti(np.zeros_like(array), tmp_path / "truth.nii.gz")
-    spec = dataclasses.replace(make_spec(), preprocess=(Grey(), Fit(), ScalePercentile()))
+    spec = make_spec()
+    if neighbours:
+        spec = dataclasses.replace(
+            spec,
+            preprocess=(Fit(), ScalePercentile()),
+            input=dataclasses.replace(spec.input, channels=3, neighbours=1),
+            model=dataclasses.replace(spec.model, in_channels=3),
+        )
+    else:
+        spec = dataclasses.replace(spec, preprocess=(Grey(), Fit(), ScalePercentile()))
     case = Case("scan", "patient", (tmp_path / "scan.nii.gz",), tmp_path / "truth.nii.gz")
     examples = load_case(case, spec)
     network = Listening(spec)
@@ -40,3 +51,7 @@ def test_training_sees_slices_of_a_scan_exactly_as_use_does(tmp_path):
     assert len(examples) == len(network.seen) == 5
     for example, seen in zip(examples, network.seen, strict=True):
         np.testing.assert_array_equal(example.image, seen[0])
+    if neighbours:
+        inner, above = examples[2].image, examples[3].image
+        np.testing.assert_array_equal(inner[2], above[1])
+        np.testing.assert_array_equal(examples[0].image[0], examples[0].image[1])

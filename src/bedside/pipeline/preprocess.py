@@ -91,6 +91,29 @@ SAMPLE_FRAMES = 8
 """Frames looked at, evenly spread over a sequence, before its preprocessing is planned."""
 
 
+def see_neighbours(cine: Cine, count: int) -> Cine:
+    """Give every frame those before and after it as channels; the ends are repeated.
+
+    Args:
+        cine: Of grey frames, (1, H, W) each.
+        count: Frames on each side; 0 leaves the cine as it is.
+
+    Raises:
+        FormatError: If its frames have more than one channel.
+    """
+    if not count:
+        return cine
+    frames, channels, height, width = cine.shape
+    if channels != 1:
+        raise FormatError(f"frames have {channels} channels; this bundle takes grey frames.")
+
+    def decode(index: int) -> np.ndarray:
+        around = range(index - count, index + count + 1)
+        return np.concatenate([cine.decode(min(max(i, 0), frames - 1)) for i in around])
+
+    return replace(cine, shape=(frames, 2 * count + 1, height, width), decode=decode)
+
+
 def plan_cine(cine: Cine, spec: DeploymentSpec, *, force: bool = False) -> Plan:
     """Look at a few frames of a cine and fill in the numbers of a deployment's steps.
 

@@ -67,12 +67,16 @@ class InputSpec:
         size_px: (height, width) of the network's input, or (depth, height, width) of the
             window that it moves over a scan.
         view: What the image must show, in words.
+        neighbours: Frames on each side that a network of two axes sees beside its own, as
+            channels: of a scan, the slices above and below. At the ends the last one is
+            repeated.
     """
 
     modality: str
     channels: int
     size_px: tuple[int, ...]
     view: str = ""
+    neighbours: Literal[0, 1] = 0
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,12 @@ class DeploymentSpec:
         if any(size < stride or size % stride for size in size_px):
             raise SpecError(
                 f"input.size_px is {size_px}; expected multiples of logit_stride, {stride}."
+            )
+        if self.input.neighbours and (axes == 3 or self.input.channels != 3):
+            raise SpecError(
+                f"input.neighbours is {self.input.neighbours}, input.channels is "
+                f"{self.input.channels} and model.axes {axes}; a frame with one neighbour on "
+                "each side has 3 channels, in a network of 2 axes."
             )
         for step in (*self.preprocess, *self.postprocess):
             if axes not in step.AXES:

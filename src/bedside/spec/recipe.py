@@ -294,7 +294,8 @@ def read_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
     A recipe may say `extends = "other.toml"`, a file beside it, and then only what differs:
-    tables are merged key by key, anything else is replaced. Its `[deployment.model]` may
+    tables are merged key by key, anything else is replaced, and `false` for a table leaves
+    it out. Its `[deployment.model]` may
     give a `name` and, beside `in_channels` and `num_classes`, only what differs from the
     network of that name; a name replaces the network of a recipe that is extended.
 
@@ -334,6 +335,8 @@ def _merge(below: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
             if key == "model" and "name" in value:
                 under = {name: under[name] for name in ("in_channels", "num_classes")}
             merged[key] = _merge(under, value)
+        elif value is False and isinstance(under, dict):
+            del merged[key]
         else:
             merged[key] = value
     return merged

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bedside.io.datasets import Case
 from bedside.io.datasets.case import read_case
-from bedside.pipeline.preprocess import plan_cine
+from bedside.pipeline.preprocess import plan_cine, see_neighbours
 from bedside.pipeline.volumes import prepare_volume
 from bedside.spec import DeploymentSpec
 from bedside.training.example import Example
@@ -24,8 +24,9 @@ def load_case(case: Case, spec: DeploymentSpec) -> list[Example]:
         prepared = prepare_volume(stack_volume(source.cine), spec)
         return [Example(prepared.tensor, prepared.placement.project(truth))]
     examples = []
-    plan = plan_cine(source.cine, spec)
-    for frame, labels in zip(source.cine, truth, strict=True):
+    cine = see_neighbours(source.cine, spec.input.neighbours)
+    plan = plan_cine(cine, spec)
+    for frame, labels in zip(cine, truth, strict=True):
         image = plan.apply(frame)[0]
         examples.append(Example(image, plan.placement.project(labels, spec.input.size_px)))
     return examples
