@@ -210,3 +210,13 @@ def test_an_exchange_can_be_switched_on_where_there_are_no_windows(block, axes):
     check_graph(graph, where="the graph")
     model.train()(torch.from_numpy(x)).square().mean().backward()
     assert all(p.grad is not None and p.grad.abs().sum() for p in model.parameters())
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_a_level_that_shares_weights_exports_with_every_norm_folded_into_a_copy(axes):
+    spec = make_spec("hybrid", "window", axes)
+    level = dataclasses.replace(spec.levels[1], depth=2, shared="both")
+    model = make_model(dataclasses.replace(spec, levels=(level,)), SIZES[axes][-1])
+    x = np.random.default_rng(0).random((1, 2, *SIZES[axes][-1]), dtype=np.float32)
+    graph = trace_onnx(model, torch.from_numpy(x)).SerializeToString()
+    check_parity(graph, model, inputs=[x], tolerance=F32_LOGIT_ATOL)
