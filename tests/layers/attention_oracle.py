@@ -41,15 +41,24 @@ def homes(sizes, side):
 
 
 def exchange(tokens, sizes, level, side):
-    """What tokens read from the means of windows."""
+    """What tokens read from the means of windows, or from means of these over a coarse grid."""
     home, counts, _ = homes(sizes, side)
     number = np.ravel_multi_index(home.T, counts)
     if counts.prod() == 1:
         return 0.0
     means = np.stack([tokens[number == w].mean(axis=0) for w in range(counts.prod())])
-    everyone = np.ones((len(means), len(means)))
-    read = over_heads(means, level, lambda _, q, k, v: attend_densely(q, k, v, weights=everyone))
-    return read[number]
+    cell = -(-counts // level.grid)
+    cells = -(-counts // cell)
+    belongs = np.ravel_multi_index((coordinates(counts) // cell).T, cells)
+
+    def give(head, queries, keys, values):
+        pool = [
+            np.stack([part[belongs == c].mean(axis=0) for c in range(cells.prod())])
+            for part in (keys, values)
+        ]
+        return attend_densely(queries, *pool, weights=np.ones((len(queries), len(pool[0]))))
+
+    return over_heads(means, level, give)[number]
 
 
 def windowed(tokens, sizes, level, *, halo):

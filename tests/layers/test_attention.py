@@ -7,9 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from bedside.layers.attention import MECHANISMS, Attention, Level, attend, create_mechanism
+from bedside.errors import SpecError
+from bedside.layers.attention import (
+    MECHANISMS,
+    Attention,
+    Level,
+    WindowExchange,
+    attend,
+    create_mechanism,
+)
 from bedside.layers.attention.routed import RoutedAttention
 from bedside.spec import LevelSpec
+from bedside.spec.model import WINDOWED_BLOCKS
 from tolerances import FLOAT64_ATOL
 
 SIZES = {2: ((16, 12), (9, 14), (3, 5)), 3: ((8, 8, 8), (5, 9, 3))}
@@ -23,11 +32,14 @@ VARIANTS = {
     "kv_heads": {"exchange": True, "kv_heads": 4},
     "scales": {"exchange": True, "window": (4, 2)},
     "scales_kv_heads": {"exchange": False, "window": (4, 2), "kv_heads": 2},
+    "pooled_exchange": {"exchange": True, "grid": 2, "kv_heads": 2},
+    "exchange_window": {"exchange_window": 4},
 }
 CASES = [
     pytest.param(name, variant, sizes, id=f"{name}-{variant}-{'x'.join(map(str, sizes))}")
     for name in MECHANISMS
     for variant in VARIANTS
+    if variant != "exchange_window" or name not in WINDOWED_BLOCKS
     for axes in SIZES
     for sizes in SIZES[axes]
 ]
@@ -51,6 +63,10 @@ def test_a_mechanism_is_masked_dense_attention(name, variant, sizes):
     reference = getattr(attention_oracle, name)
     for image, read in zip(tokens.numpy(), found, strict=True):
         expected = reference(image.reshape(-1, image.shape[-1]), sizes, level)
+        if level.exchange_window:
+            expected = expected + attention_oracle.exchange(
+                image.reshape(-1, image.shape[-1]), sizes, level, level.exchange_window
+            )
         assert np.allclose(read.reshape(expected.shape), expected, atol=FLOAT64_ATOL)
 
 
@@ -167,3 +183,57 @@ def test_blocks_of_a_level_share_weights_and_keep_their_own_norms(shared):
     other = module[2].attention.project_in if shared != "mlp" else module[2].expand
     with torch.no_grad():
         assert torch.equal(other[0](torch.ones(1, 8, 1, 1)), lender[0](torch.ones(1, 8, 1, 1)))
+
+
+@pytest.mark.parametrize("name", WINDOWED_BLOCKS)
+def test_a_level_with_windows_of_its_own_takes_no_others_for_the_exchange(name):
+    with pytest.raises(SpecError, match="exchange_window is 4.*set exchange"):
+        dataclasses.replace(make_level(name), exchange_window=4)
+
+
+@pytest.mark.parametrize("sizes", [(16, 12), (9, 14), (5, 9, 3)])
+def test_a_level_of_convolutions_exchanges_what_its_windows_hold_on_average(sizes):
+    """Against means, projections and dense attention written out, window by window."""
+    level = dataclasses.replace(BASE, block="conv", exchange_window=4, grid=2)
+    torch.manual_seed(0)
+    layer = WindowExchange(level, axes=len(sizes)).double().eval()
+    x = torch.randn(2, 8, *sizes, dtype=torch.float64)
+
+    def project(part, rows):
+        weight = part[0].weight.detach().flatten(1).numpy()
+        scale = part.norm.weight.detach().numpy() / np.sqrt(1 + part.norm.eps)
+        return rows @ weight.T * scale
+
+    found = layer(x).detach().numpy()
+    for image, seen in zip(x.numpy(), found, strict=True):
+        rows = image.reshape(8, -1).T
+        # Projecting is linear: means of projected tokens are projected means.
+        read = attention_oracle.exchange(project(layer.project_in, rows), sizes, level, 4)
+        expected = rows + project(layer.project_out, read)
+        assert np.allclose(seen.reshape(8, -1).T, expected, atol=FLOAT64_ATOL)
+
+
+def test_routing_is_the_same_every_time():
+    level = make_level("routed", "exchange")
+    tokens = make_tokens(level, (16, 16)).float()
+    first = create_mechanism(level)(tokens)
+    assert all(torch.equal(create_mechanism(level)(tokens), first) for _ in range(3))
+
+
+def test_the_router_learns_end_to_end_from_the_loss():
+    """Stop the gradient at the gate, and the projections that route learn something else."""
+    level = make_level("routed", "plain")
+    tokens = make_tokens(level, (16, 16)).requires_grad_()
+    mechanism = create_mechanism(level)
+    assert isinstance(mechanism, RoutedAttention)
+
+    class Deaf(RoutedAttention):
+        def route(self, means):
+            chosen, gate = super().route(means)
+            return chosen, gate.detach()
+
+    gradients = [
+        torch.autograd.grad(each(tokens).square().sum(), tokens)[0]
+        for each in (mechanism, Deaf(**vars(mechanism)))
+    ]
+    assert (gradients[0] - gradients[1]).abs().max() > 1e-3

@@ -200,3 +200,28 @@ def test_named_models_run(name, axes):
 def test_an_unknown_architecture_names_the_known_ones():
     with pytest.raises(SpecError, match="hybrid"):
         create(ModelSpec("hybird", 1, 2, levels=()))
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("block", ["conv", "reparam", "pooled", "linear", "dense"])
+def test_an_exchange_can_be_switched_on_where_there_are_no_windows(block, axes):
+    size = SIZES[axes][-1]
+    spec = dataclasses.replace(make_spec("hybrid", block, axes), in_channels=4)
+    level = dataclasses.replace(spec.levels[1], depth=1, exchange_window=4)
+    model = make_model(dataclasses.replace(spec, levels=(level,)), size)
+    x = np.random.default_rng(0).random((1, 4, *size), dtype=np.float32)
+    graph = trace_onnx(model, torch.from_numpy(x)).SerializeToString()
+    check_parity(graph, model, inputs=[x], tolerance=F32_LOGIT_ATOL)
+    check_graph(graph, where="the graph")
+    model.train()(torch.from_numpy(x)).square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() for p in model.parameters())
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_a_level_that_shares_weights_exports_with_every_norm_folded_into_a_copy(axes):
+    spec = make_spec("hybrid", "window", axes)
+    level = dataclasses.replace(spec.levels[1], depth=2, shared="both")
+    model = make_model(dataclasses.replace(spec, levels=(level,)), SIZES[axes][-1])
+    x = np.random.default_rng(0).random((1, 2, *SIZES[axes][-1]), dtype=np.float32)
+    graph = trace_onnx(model, torch.from_numpy(x)).SerializeToString()
+    check_parity(graph, model, inputs=[x], tolerance=F32_LOGIT_ATOL)

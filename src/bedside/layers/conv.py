@@ -1,5 +1,6 @@
 """Light convolutions in two or three dimensions whose batch norm folds away at export."""
 
+import copy
 from typing import cast
 
 import torch
@@ -43,9 +44,14 @@ class Borrowed(nn.Module):
         super().__init__()
         self._lender = (lender,)
 
+    @property
+    def lender(self) -> nn.Module:
+        """The convolution, where it belongs."""
+        return self._lender[0]
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Do what the lender does."""
-        result: torch.Tensor = self._lender[0](x)
+        result: torch.Tensor = self.lender(x)
         return result
 
 
@@ -186,6 +192,8 @@ class BranchedConvNorm(nn.Module):
 def fold_branches(model: nn.Module) -> nn.Module:
     """Replace, in place, all branched convolutions inside a model by single ones.
 
+    Borrowed convolutions become copies: the norm behind each folds into its own.
+
     Args:
         model: A model in evaluation mode; what it computes does not change.
 
@@ -195,6 +203,8 @@ def fold_branches(model: nn.Module) -> nn.Module:
     for name, child in model.named_children():
         if isinstance(child, BranchedConvNorm):
             setattr(model, name, child.fold())
+        elif isinstance(child, Borrowed):
+            setattr(model, name, copy.deepcopy(child.lender))
         else:
             fold_branches(child)
     return model

@@ -35,6 +35,16 @@ def fit_window(sizes: Sizes, window: int) -> tuple[int, ...]:
     return tuple(window if size >= window else size for size in sizes)
 
 
+def count_windows(padded: torch.Tensor, window: Sizes) -> tuple[int, ...]:
+    """Count the windows along each axis of (B, *S, C), a map of whole windows.
+
+    Example:
+        >>> count_windows(torch.zeros(1, 8, 12, 3), (4, 4))
+        (2, 3)
+    """
+    return tuple(size // side for size, side in zip(padded.shape[1:-1], window, strict=True))
+
+
 def pad_tokens(tokens: torch.Tensor, window: Sizes) -> torch.Tensor:
     """Fill up with zeros, behind, to whole windows; (B, *S, C)."""
     for axis, side in enumerate(window, 1):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from bedside.layers.attention import Level
+from bedside.layers.attention import Level, WindowExchange
 from bedside.layers.conv import MEMORY_FORMATS, ConvNorm, InvertedResidual, choose_convolution
 from bedside.layers.shuffle import shuffle
 from bedside.spec import LevelSpec, ModelSpec
@@ -143,17 +143,18 @@ def create_level(level: LevelSpec, *, axes: int) -> nn.Sequential:
     """Build the blocks of one level."""
     if level.block not in CONV_BLOCKS:
         return Level(level, axes=axes)
-    return nn.Sequential(
-        *(
-            InvertedResidual(
-                level.channels,
-                mlp_ratio=level.mlp_ratio,
-                branched=level.block == "reparam",
-                axes=axes,
-            )
-            for _ in range(level.depth)
+    blocks: list[nn.Module] = [
+        InvertedResidual(
+            level.channels,
+            mlp_ratio=level.mlp_ratio,
+            branched=level.block == "reparam",
+            axes=axes,
         )
-    )
+        for _ in range(level.depth)
+    ]
+    if level.exchange_window:
+        blocks.append(WindowExchange(level, axes=axes))
+    return nn.Sequential(*blocks)
 
 
 def crop(x: torch.Tensor, sizes: torch.Size | list[int]) -> torch.Tensor:

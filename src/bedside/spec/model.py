@@ -6,6 +6,7 @@ from typing import Literal
 from bedside.errors import SpecError
 
 CONV_BLOCKS = ("conv", "reparam")
+WINDOWED_BLOCKS = ("window", "overlap", "routed")
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,15 @@ class LevelSpec:
         head_dim: Channels of a head.
         window: Side of a window in tokens; several share the query heads evenly among
             them, so that one block sees several scales.
-        exchange: Whether pooled tokens of windows or regions attend to each other.
+        exchange: Whether pooled tokens of windows or regions attend to each other; for
+            "window", "overlap" and "routed".
+        exchange_window: The same for all other blocks, which have no windows of their own:
+            side of the windows that exchange pooled tokens, 0 for none.
         mlp_ratio: Hidden width of a block's MLP (or inverted residual) over its width.
         halo: Tokens that a window of "overlap" sees beyond itself, on each side.
         region: Side of a region of "routed" in tokens.
         top_k: Number of regions that a region of "routed" attends to.
-        grid: Pooled keys along each axis, at most, of "pooled".
+        grid: Pooled keys along each axis, at most, of "pooled" and of every exchange.
         kv_heads: Heads of keys and values; 1 serves all query heads.
         shared: What the level's blocks have in common: the convolutions of their
             attention, of their MLP, of both, or nothing. Norms are each block's own.
@@ -49,13 +53,15 @@ class LevelSpec:
     grid: int = 8
     kv_heads: int = 1
     shared: Literal["nothing", "attention", "mlp", "both"] = "nothing"
+    exchange_window: int = 0
 
     def __post_init__(self) -> None:
         """Refuse numbers that no block can be built from.
 
         Raises:
-            SpecError: If a size is below 1, heads cannot be shared out evenly, or a halo
-                reaches beyond the neighbouring window.
+            SpecError: If a size is below 1, heads cannot be shared out evenly, a halo
+                reaches beyond the neighbouring window, or an exchange has two kinds of
+                windows.
         """
         sizes = ("channels", "depth", "num_heads", "head_dim", "mlp_ratio")
         for name in (*sizes, "region", "top_k", "grid", "kv_heads"):
@@ -63,8 +69,14 @@ class LevelSpec:
                 raise SpecError(f"{name} is {getattr(self, name)}; expected at least 1.")
         if not self.windows or min(self.windows) < 1:
             raise SpecError(f"window is {self.window}; expected sizes of at least 1.")
-        if self.halo < 0:
-            raise SpecError(f"halo is {self.halo}; expected at least 0.")
+        for name in ("halo", "exchange_window"):
+            if getattr(self, name) < 0:
+                raise SpecError(f"{name} is {getattr(self, name)}; expected at least 0.")
+        if self.exchange_window and self.block in WINDOWED_BLOCKS:
+            raise SpecError(
+                f'exchange_window is {self.exchange_window}, but "{self.block}" exchanges between '
+                "windows or regions of its own: leave it out, and set exchange."
+            )
         if self.block == "overlap" and self.halo > min(self.windows):
             raise SpecError(
                 f"halo is {self.halo}; it may be at most the smallest window, {min(self.windows)}."

@@ -1,6 +1,6 @@
 """Mechanisms of attention, one a file, and the block that they work in."""
 
-from bedside.layers.attention.block import Attention, Level, TransformerBlock
+from bedside.layers.attention.block import Attention, Level, TransformerBlock, WindowExchange
 from bedside.layers.attention.heads import Heads, attend
 from bedside.layers.attention.table import MECHANISMS, Mechanism, create_mechanism
 
@@ -11,6 +11,7 @@ __all__ = [
     "Level",
     "Mechanism",
     "TransformerBlock",
+    "WindowExchange",
     "attend",
     "create_mechanism",
 ]

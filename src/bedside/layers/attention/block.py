@@ -8,11 +8,21 @@ from typing import cast
 
 import torch
 from torch import nn
+from torch.nn import functional
 
+from bedside.layers.attention.exchange import read_means
 from bedside.layers.attention.heads import Heads
 from bedside.layers.attention.table import create_mechanism
 from bedside.layers.conv import ConvNorm
-from bedside.layers.windows import from_tokens, to_tokens
+from bedside.layers.windows import (
+    count_windows,
+    crop_tokens,
+    fit_window,
+    from_tokens,
+    pad_tokens,
+    pool_windows,
+    to_tokens,
+)
 from bedside.spec import LevelSpec
 
 
@@ -84,6 +94,47 @@ class TransformerBlock(nn.Module):
         if shared in ("mlp", "both"):
             self.expand.borrow(lender.expand)
             self.project.borrow(lender.project)
+
+
+class WindowExchange(nn.Module):
+    """The exchange for a level of convolutions: means of windows attend to each other.
+
+    They are projected after they are pooled, so that all of it works on few tokens; what
+    each window's mean has read is added to all of its tokens.
+
+    Args:
+        level: Width, heads, and side of the windows.
+        axes: Spatial axes, 2 or 3.
+
+    Example:
+        >>> level = LevelSpec("conv", channels=8, depth=1, head_dim=4, exchange_window=4)
+        >>> WindowExchange(level)(torch.rand(2, 8, 9, 12)).shape
+        torch.Size([2, 8, 9, 12])
+    """
+
+    def __init__(self, level: LevelSpec, *, axes: int = 2) -> None:
+        super().__init__()
+        self.window, self.grid = level.exchange_window, level.grid
+        self.heads = Heads(level.num_heads, level.head_dim, level.kv_heads)
+        widths = self.heads.widths
+        self.project_in = ConvNorm(level.channels, sum(widths), activation=False, axes=axes)
+        self.project_out = ConvNorm(widths[0], level.channels, activation=False, axes=axes)
+        with torch.no_grad():
+            self.project_in.norm.weight[: widths[0]] *= level.head_dim**-0.5
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Transform (B, C, *S) into the same shape."""
+        batch, channels, *sizes = x.shape
+        side = fit_window(sizes, self.window)
+        padded = pad_tokens(to_tokens(x), side)
+        counts = count_windows(padded, side)
+        means = pool_windows(padded, sizes, side).reshape(batch, *counts, channels)
+        tokens = to_tokens(self.project_in(from_tokens(means)))
+        read = read_means(tokens.flatten(1, -2), self.heads, counts=counts, grid=self.grid)
+        update = self.project_out(from_tokens(read.reshape(batch, *counts, -1)))
+        scale = [float(length) for length in side]
+        spread = functional.interpolate(update, scale_factor=scale, mode="nearest")
+        return x + from_tokens(crop_tokens(to_tokens(spread), sizes))
 
 
 class Level(nn.Sequential):

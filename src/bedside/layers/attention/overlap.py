@@ -7,6 +7,7 @@ import torch
 from bedside.layers.attention.exchange import exchange
 from bedside.layers.attention.heads import Heads, attend
 from bedside.layers.windows import (
+    count_windows,
     crop_tokens,
     cut_windows,
     fit_window,
@@ -31,6 +32,7 @@ class OverlapAttention:
         windows: Side of a window; several share the query heads among them.
         halo: Tokens seen beyond the window, on each side.
         exchange: Whether the windows' means attend to each other.
+        grid: Means along each axis that are attended to, at most.
 
     Source:
         Vaswani et al., Scaling Local Self-Attention (HaloNet), CVPR 2021.
@@ -45,6 +47,7 @@ class OverlapAttention:
     windows: tuple[int, ...]
     halo: int
     exchange: bool = False
+    grid: int = 8
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
         """Turn (B, *S, C) into (B, *S, heads * d)."""
@@ -68,11 +71,23 @@ class OverlapAttention:
             bias=bias,
         ).reshape(batch, count, area, -1)
         if self.exchange:
-            local = exchange(local, pool_windows(padded, sizes, window), heads)
+            local = exchange(
+                local,
+                pool_windows(padded, sizes, window),
+                heads,
+                counts=count_windows(padded, window),
+                grid=self.grid,
+            )
         return crop_tokens(join_windows(local, padded.shape[1:-1], window), sizes)
 
 
 def create(level: LevelSpec) -> OverlapAttention:
     """Make it as a level's spec says."""
     heads = Heads(level.num_heads, level.head_dim, level.kv_heads)
-    return OverlapAttention(heads, windows=level.windows, halo=level.halo, exchange=level.exchange)
+    return OverlapAttention(
+        heads,
+        windows=level.windows,
+        halo=level.halo,
+        exchange=level.exchange,
+        grid=level.grid,
+    )

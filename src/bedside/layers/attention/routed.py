@@ -7,6 +7,7 @@ import torch
 from bedside.layers.attention.exchange import exchange
 from bedside.layers.attention.heads import Heads, attend
 from bedside.layers.windows import (
+    count_windows,
     crop_tokens,
     cut_windows,
     fit_window,
@@ -37,6 +38,7 @@ class RoutedAttention:
         region: Side of a region in tokens.
         top_k: Number of regions that a region attends to.
         exchange: Whether the regions' means attend to each other.
+        grid: Means along each axis that are attended to in the exchange, at most.
 
     Source:
         Zhu et al., BiFormer, CVPR 2023; the gate is ours.
@@ -51,6 +53,7 @@ class RoutedAttention:
     region: int
     top_k: int
     exchange: bool = False
+    grid: int = 8
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
         """Turn (B, *S, C) into (B, *S, heads * d)."""
@@ -77,7 +80,9 @@ class RoutedAttention:
             gate=None if gate is None else _spread(gate, area),
         ).reshape(batch, count, area, -1)
         if self.exchange:
-            local = exchange(local, means, self.heads)
+            local = exchange(
+                local, means, self.heads, counts=count_windows(padded, window), grid=self.grid
+            )
         return crop_tokens(join_windows(local, padded.shape[1:-1], window), sizes)
 
     def route(self, means: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -105,7 +110,13 @@ class RoutedAttention:
 def create(level: LevelSpec) -> RoutedAttention:
     """Make it as a level's spec says."""
     heads = Heads(level.num_heads, level.head_dim, level.kv_heads)
-    return RoutedAttention(heads, region=level.region, top_k=level.top_k, exchange=level.exchange)
+    return RoutedAttention(
+        heads,
+        region=level.region,
+        top_k=level.top_k,
+        exchange=level.exchange,
+        grid=level.grid,
+    )
 
 
 def _spread(gate: torch.Tensor, area: int) -> torch.Tensor:

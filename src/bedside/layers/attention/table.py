@@ -6,6 +6,8 @@ from typing import Protocol
 
 import torch
 
+from bedside.layers.attention.exchange import Exchanging
+from bedside.layers.attention.heads import Heads
 from bedside.spec import LevelSpec
 
 MECHANISMS = {
@@ -36,4 +38,8 @@ def create_mechanism(level: LevelSpec) -> Mechanism:
     """
     module, name = MECHANISMS[level.block].split(":")
     create: Callable[[LevelSpec], Mechanism] = getattr(import_module(module), name)
-    return create(level)
+    mechanism = create(level)
+    if not level.exchange_window:
+        return mechanism
+    heads = Heads(level.num_heads, level.head_dim, level.kv_heads)
+    return Exchanging(mechanism, heads, window=level.exchange_window, grid=level.grid)

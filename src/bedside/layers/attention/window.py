@@ -7,6 +7,7 @@ import torch
 from bedside.layers.attention.exchange import exchange
 from bedside.layers.attention.heads import Heads
 from bedside.layers.windows import (
+    count_windows,
     crop_tokens,
     cut_windows,
     fit_window,
@@ -27,6 +28,7 @@ class WindowAttention:
         heads: How channels divide.
         windows: Side of a window; several share the query heads among them.
         exchange: Whether the windows' means attend to each other.
+        grid: Means along each axis that are attended to, at most.
 
     Source:
         Liu et al., Swin Transformer, ICCV 2021.
@@ -40,6 +42,7 @@ class WindowAttention:
     heads: Heads
     windows: tuple[int, ...]
     exchange: bool = False
+    grid: int = 8
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
         """Turn (B, *S, C) into (B, *S, heads * d)."""
@@ -58,11 +61,16 @@ class WindowAttention:
         local = heads.attend(flat, bias=bias).reshape(batch, count, area, -1)
         if self.exchange:
             means, scale = cut.mean(dim=2), mean_scale(sizes, window)
-            local = exchange(local, means if scale is None else means * scale.to(means), heads)
+            means = means if scale is None else means * scale.to(means)
+            local = exchange(
+                local, means, heads, counts=count_windows(padded, window), grid=self.grid
+            )
         return crop_tokens(join_windows(local, padded.shape[1:-1], window), sizes)
 
 
 def create(level: LevelSpec) -> WindowAttention:
     """Make it as a level's spec says."""
     heads = Heads(level.num_heads, level.head_dim, level.kv_heads)
-    return WindowAttention(heads, windows=level.windows, exchange=level.exchange)
+    return WindowAttention(
+        heads, windows=level.windows, exchange=level.exchange, grid=level.grid
+    )
