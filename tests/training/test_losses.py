@@ -20,9 +20,7 @@ def plain_losses(logits, truth, smoothing):
     true = functional.one_hot(truth, logits.shape[1]).movedim(-1, 1)[:, 1:]
     axes = (0, *range(2, logits.ndim))
     dice = (2 * (drawn * true).sum(axes) + 1) / (drawn.sum(axes) + true.sum(axes) + 1)
-    entropy = functional.cross_entropy(
-        logits, truth, label_smoothing=smoothing, reduction="none"
-    )
+    entropy = functional.cross_entropy(logits, truth, label_smoothing=smoothing, reduction="none")
     return 1 - dice.mean(), entropy
 
 
