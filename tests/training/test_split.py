@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bedside.errors import SplitError
-from bedside.training.split import check_split, split_patients
+from bedside.errors import SpecError, SplitError
+from bedside.spec import DataSpec
+from bedside.training.split import check_split, split_cases, split_patients
 
 
 @given(st.integers(20, 500), st.integers(0, 5))
@@ -32,3 +33,65 @@ def test_too_few_patients_and_wrong_shares_are_refused():
         split_patients(["a", "b"], fractions=(0.7, 0.1, 0.2), seed=0)
     with pytest.raises(SplitError, match="sum to 1"):
         split_patients(["a", "b"], fractions=(0.7, 0.7, 0.2), seed=0)
+
+
+def make_data(**changes):
+    return DataSpec("made up", "folder", ".", "tests", "none", **changes)
+
+
+PATIENTS = [f"p{i}" for i in range(60)]
+
+
+def test_neighbours_stay_together_whatever_the_number_of_digits():
+    data = make_data(split_by="blocks", split_blocks=20)
+    split = split_cases(PATIENTS, data)
+    assert sorted(sum(split.values(), ())) == sorted(PATIENTS)
+    home = {patient: part for part, patients in split.items() for patient in patients}
+    parts = [home[f"p{i}"] for i in range(60)]
+    assert all(len(set(parts[begin : begin + 3])) == 1 for begin in range(0, 60, 3))
+    assert [parts.count(part) for part in ("train", "val", "test")] == [42, 6, 12]
+    assert split != split_cases(PATIENTS, make_data(split_by="blocks", split_seed=1))
+
+
+def test_more_blocks_than_patients_are_refused():
+    with pytest.raises(SplitError, match="2 patients cannot be cut into 20 blocks"):
+        split_cases(["a", "b"], make_data(split_by="blocks"))
+
+
+@pytest.mark.parametrize("split_by", ["patient", "blocks"])
+def test_over_all_folds_everybody_but_the_test_patients_is_validated_on_once(split_by):
+    whole = split_cases(PATIENTS, make_data(split_by=split_by))
+    validated = []
+    for fold in range(5):
+        split = split_cases(PATIENTS, make_data(split_by=split_by, folds=5, fold=fold))
+        assert split["test"] == whole["test"]
+        assert sorted(sum(split.values(), ())) == sorted(PATIENTS)
+        validated.extend(split["val"])
+    assert sorted(validated) == sorted(set(PATIENTS) - set(whole["test"]))
+
+
+def test_a_fold_that_does_not_exist_is_refused():
+    with pytest.raises(SpecError, match="fold is 5 of 5"):
+        make_data(folds=5, fold=5)
+    with pytest.raises(SpecError, match="fold is 0 of 1"):
+        make_data(folds=1)
+    with pytest.raises(SplitError, match="too few for 50 folds"):
+        split_cases(PATIENTS, make_data(folds=50))
+
+
+def test_a_part_of_the_training_patients_leaves_the_others_alone_and_lies_within_a_larger_part():
+    whole = split_cases(PATIENTS, make_data())
+    half = split_cases(PATIENTS, make_data(train_fraction=0.5))
+    quarter = split_cases(PATIENTS, make_data(train_fraction=0.25))
+    assert [len(split["train"]) for split in (whole, half, quarter)] == [42, 21, 10]
+    assert set(quarter["train"]) < set(half["train"]) < set(whole["train"])
+    for part in ("val", "test"):
+        assert whole[part] == half[part] == quarter[part]
+    with pytest.raises(SpecError, match="train_fraction is 0"):
+        make_data(train_fraction=0)
+
+
+def test_settings_of_before_share_out_as_before():
+    assert split_cases(PATIENTS, make_data()) == split_patients(
+        PATIENTS, fractions=(0.7, 0.1, 0.2), seed=0
+    )

@@ -185,5 +185,5 @@ def _plain_type(name: str, hint: Any) -> type:
 
 def _help(text: str, default: Any) -> str:
     """Add the default to a help text, with `%` kept from argparse's formatting."""
-    full = text if default is None else f"{text} (default: {default})"
+    full = text if default in (None, ()) else f"{text} (default: {default})"
     return full.replace("%", "%%")

@@ -1,28 +1,49 @@
-"""`bedside train`: a recipe and a data set in, a run folder with weights out."""
+"""`bedside train`: a recipe and a data set in, a run folder with weights out; or several."""
 
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import say
+from bedside.cli.console import say, table
 from bedside.errors import BackendError
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
+    from bedside.spec import Recipe
     from bedside.training.run import Progress
+
+    Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Train from a recipe; go on where a stopped training of the same recipe left off."""
+    """Train from a recipe; go on where a stopped training of the same recipe left off.
+
+    With --seeds or --folds several trainings of it, each in a run folder of its own, and a
+    summary. Started by `torchrun -m bedside train ...`, several processes train together.
+    """
 
     recipe: Path = positional(help="the recipe, a TOML file")
     output: Path = option(help="run folder, for log, curves and weights", short="-o")
     data: Path | None = option(help="folder of the data set (default: the recipe's)", default=None)
     threads: int | None = option(help="threads of torch (default: its choice)", default=None)
+    cache: Path | None = option(
+        help="folder to keep preprocessed cases in (default: none)", default=None
+    )
+    seeds: tuple[int, ...] = option(
+        help="train once with each of these seeds, into OUTPUT/seed-N", default=()
+    )
+    folds: int = option(
+        help="cross-validate in so many folds, into OUTPUT/fold-N-seed-N; 0 for none", default=0
+    )
+    teacher: tuple[Path, ...] = option(
+        help="run folders of the teachers (default: the recipe's)", default=()
+    )
 
 
 def run(settings: Settings) -> int:
@@ -35,31 +56,14 @@ def run(settings: Settings) -> int:
         OutputError: If the run folder cannot be written to.
     """
     check_torch("train")
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    from bedside.training.parallel import is_first
 
-    from bedside.spec import read_recipe
-    from bedside.training.run import train
-
-    recipe = read_recipe(settings.recipe)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=Console(stderr=True)) as bar:
-        tasks = {stage: bar.add_task(stage, total=None) for stage in ("reading", "training")}
-        weights = train(
-            recipe,
-            settings.output,
-            data=settings.data,
-            threads=settings.threads,
-            on_progress=lambda progress: _show(bar, tasks, progress),
-        )
-    say(f"Trained: {weights}")
-    say(f"Next: bedside build {settings.output} -o {recipe.deployment.name}.bedside")
+    recipe = _read_recipe(settings)
+    several = bool(settings.seeds or settings.folds)
+    lines = _train_several(settings, recipe) if several else _train_one(settings, recipe)
+    if is_first():
+        for line in lines:
+            say(line)
     return 0
 
 
@@ -78,9 +82,91 @@ def check_torch(verb: str) -> None:
         )
 
 
-def _show(bar: "Bar", tasks: "dict[str, TaskID]", progress: "Progress") -> None:
+def _read_recipe(settings: Settings) -> "Recipe":
+    """Read the recipe, with the teachers of the command line in the place of its own."""
+    from bedside.spec import DistillSpec, read_recipe
+
+    recipe = read_recipe(settings.recipe)
+    if not settings.teacher:
+        return recipe
+    teachers = tuple(str(teacher) for teacher in settings.teacher)
+    if recipe.distill is None:
+        return replace(recipe, distill=DistillSpec(teachers))
+    return replace(recipe, distill=replace(recipe.distill, teacher=teachers))
+
+
+def _train_one(settings: Settings, recipe: "Recipe") -> list[str]:
+    """Train once; say what to do next."""
+    from bedside.training.run import train
+
+    with _reports() as report:
+        weights = train(
+            recipe,
+            settings.output,
+            data=settings.data,
+            cache=settings.cache,
+            threads=settings.threads,
+            on_progress=report(""),
+        )
+    build = f"bedside build {settings.output} -o {recipe.deployment.name}.bedside"
+    return [f"Trained: {weights}", f"Next: {build}"]
+
+
+def _train_several(settings: Settings, recipe: "Recipe") -> list[str]:
+    """Train each seed and fold; sum up what they say of each structure."""
+    from bedside.training.series import list_members, read_spread, train_series
+
+    members = list_members(recipe, seeds=settings.seeds, folds=settings.folds)
+    with _reports() as report:
+        summary = train_series(
+            members,
+            settings.output,
+            data=settings.data,
+            cache=settings.cache,
+            threads=settings.threads,
+            on_progress=lambda member, progress: report(f"{member.name} ")(progress),
+        )
+    spread = read_spread(summary)
+    rows = [("validation Dice", "mean", "lowest", "highest")] + [
+        (name, *(f"{value:.4f}" for value in (dice.mean, dice.low, dice.high)))
+        for name, dice in spread.items()
+    ]
+    return [f"Trained: {len(members)} runs in {settings.output}", *table(rows), f"See {summary}"]
+
+
+@contextlib.contextmanager
+def _reports() -> "Iterator[Callable[[str], Report]]":
+    """Show bars on stderr, and the log's lines above them; of several processes, the first's.
+
+    Yields:
+        Makes a function that shows the progress of one training, from a name for it.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    from bedside.training.parallel import is_first
+
+    if not is_first():
+        yield lambda name: lambda progress: None
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        tasks: dict[str, TaskID] = {}
+        yield lambda name: lambda progress: _show(bar, tasks, name, progress)
+
+
+def _show(bar: "Bar", tasks: "dict[str, TaskID]", name: str, progress: "Progress") -> None:
     """Move the bar of a stage, and print the log's latest line."""
-    bar.update(tasks[progress.stage], completed=progress.done, total=progress.total)
+    stage = name + progress.stage
+    if stage not in tasks:
+        tasks[stage] = bar.add_task(stage, total=None)
+    bar.update(tasks[stage], completed=progress.done, total=progress.total)
     if progress.record:
         cells = [f"{key} {_short(value)}" for key, value in progress.record.items()]
         bar.console.print("  ".join(cells), highlight=False, markup=False)
@@ -89,4 +175,6 @@ def _show(bar: "Bar", tasks: "dict[str, TaskID]", progress: "Progress") -> None:
 def _short(value: object) -> str:
     if isinstance(value, list | tuple):
         return "/".join(map(_short, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -146,6 +146,9 @@ class TrainingSpec:
         deep_weight: Weight of the losses of coarser logits, for a network with deep
             supervision; among them each weighs half as much as the next finer one.
         outline_weight: Weight of the drawn outlines' loss, for a network with that branch.
+        foreground: Part of the patches, cut out of scans larger than the network's input,
+            that have a structure in their middle; which one is drawn evenly.
+        patches: Patches of each scan in an epoch.
     """
 
     epochs: int = 60
@@ -165,6 +168,8 @@ class TrainingSpec:
     boundary_px: int = 3
     deep_weight: float = 0.5
     outline_weight: float = 0.2
+    foreground: float = 0.5
+    patches: int = 1
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be trained with.
@@ -172,7 +177,7 @@ class TrainingSpec:
         Raises:
             SpecError: If a count is below 1, or the smoothing is not in [0, 1).
         """
-        for name in ("epochs", "batch_size", "validate_every", "boundary_px"):
+        for name in ("epochs", "batch_size", "validate_every", "boundary_px", "patches"):
             if getattr(self, name) < 1:
                 raise SpecError(f"{name} is {getattr(self, name)}; expected at least 1.")
         if not 0 <= self.label_smoothing < 1:

@@ -12,12 +12,19 @@ __all__ = ["Example", "augment"]
 _BY_AXES = {2: vary_image, 3: vary_volume}
 
 
-def augment(example: Example, spec: AugmentSpec, rng: np.random.Generator) -> Example:
+def augment(
+    example: Example,
+    spec: AugmentSpec,
+    rng: np.random.Generator,
+    *,
+    size: tuple[int, ...] | None = None,
+) -> Example:
     """Draw one variation of an example; the example itself is not changed.
 
     Args:
         example: An image with two or three axes.
         spec: What may vary, and how far.
         rng: Where all chance comes from.
+        size: What is cut out of the middle; the whole if None.
     """
-    return _BY_AXES[example.truth.ndim](example, spec, rng)
+    return _BY_AXES[example.truth.ndim](example, spec, rng, size or example.truth.shape)

@@ -10,11 +10,19 @@ import numpy as np
 from bedside.spec import AugmentSpec
 from bedside.training.chance import BENDS, draw_mirrors, raise_to, smooth_basis
 from bedside.training.example import Example
+from bedside.training.patches import cut_middle
 
 
-def vary_image(example: Example, spec: AugmentSpec, rng: np.random.Generator) -> Example:
-    """Draw one variation of an image in [0, 1] with two axes, and of its labels."""
-    image, truth = _move(example, spec, rng)
+def vary_image(
+    example: Example, spec: AugmentSpec, rng: np.random.Generator, size: tuple[int, ...]
+) -> Example:
+    """Draw one variation of an image in [0, 1] with two axes, and of its labels.
+
+    Returns:
+        The middle of it, of the given size.
+    """
+    whole = Example(np.asarray(example.image, np.float32), np.asarray(example.truth))
+    image, truth = (cut_middle(array, size) for array in _move(whole, spec, rng))
     if rng.random() < spec.fan_cut:
         image = _shade_sides(image, rng)
     image = _change_tone(image, spec, rng)

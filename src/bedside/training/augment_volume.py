@@ -16,38 +16,53 @@ from bedside.training.example import Example
 Shape = tuple[int, ...]
 
 
-def vary_volume(example: Example, spec: AugmentSpec, rng: np.random.Generator) -> Example:
-    """Draw one variation of a volume in [0, 1] with three axes, and of its labels."""
-    reads = _draw_reads(example.truth.shape, spec, rng)
+def vary_volume(
+    example: Example, spec: AugmentSpec, rng: np.random.Generator, size: Shape
+) -> Example:
+    """Draw one variation of a volume in [0, 1] with three axes, and of its labels.
+
+    Returns:
+        The middle of it, of the given size.
+    """
+    reads = _draw_reads(example.truth.shape, size, spec, rng)
     image = _read(example.image, reads, mode="bilinear")
     truth = _read(example.truth[None], reads, mode="nearest")[0].astype(np.uint8)
     image = _degrade(_change_tone(image, spec, rng), spec, rng)
     return Example(np.clip(image, 0, 1), truth)
 
 
-def _draw_reads(shape: Shape, spec: AugmentSpec, rng: np.random.Generator) -> torch.Tensor:
+def _draw_reads(
+    shape: Shape, size: Shape, spec: AugmentSpec, rng: np.random.Generator
+) -> torch.Tensor:
     """Draw where each voxel reads from.
+
+    Args:
+        shape: Of what is read.
+        size: Of what comes of it, about the same middle.
+        spec: How far things may move.
+        rng: Where all chance comes from.
 
     Returns:
         (1, D, H, W, 3) float32 in the form that `grid_sample` takes: x, y, z, from -1 at
         the middle of the first voxel to 1 at the middle of the last.
     """
-    sizes = np.array(shape)
-    half = (sizes - 1) / 2
+    half = (np.array(shape) - 1) / 2
+    # The middle as `cut_middle` has it, half a voxel off where one size is odd and one even.
+    offset = np.array([(a - b) // 2 for a, b in zip(shape, size, strict=True)]) - half
     linear = _draw_linear(spec, rng)
-    shift = rng.uniform(-spec.shift, spec.shift, 3) * sizes
+    shift = rng.uniform(-spec.shift, spec.shift, 3) * np.array(size)
     # Index offsets from the middle, backwards, then divided into the range of each axis.
     backward = np.linalg.inv(linear)
     strength_px = rng.uniform(0, spec.elastic_px) if spec.elastic_px else 0.0
     bends = rng.standard_normal((3, BENDS, BENDS, BENDS), dtype=np.float32) * strength_px
-    lines = [np.arange(size) - middle for size, middle in zip(sizes, half, strict=True)]
-    reads = np.empty((*shape, 3), np.float32)
+    lines = [np.arange(side) + low for side, low in zip(size, offset, strict=True)]
+    reads = np.empty((*size, 3), np.float32)
     for axis in range(3):
         along = [(backward[axis, other] * lines[other]).astype(np.float32) for other in range(3)]
         along[0] = along[0] - np.float32(backward[axis] @ shift)
         place = along[0][:, None, None] + along[1][:, None] + along[2]
         if strength_px:
-            place += _raise_bends(bends[axis], shape)
+            place += _raise_bends(bends[axis], size)
         reads[..., 2 - axis] = place / np.float32(max(half[axis], 0.5))
     return torch.from_numpy(reads)[None]
 

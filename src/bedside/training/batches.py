@@ -1,5 +1,6 @@
 """Batches of varied examples, the same ones whenever and wherever an epoch is drawn."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from bedside.layers.conv import MEMORY_FORMATS
 from bedside.spec import AugmentSpec
 from bedside.training.augment import augment
 from bedside.training.example import Example
+from bedside.training.patches import PatchSampler
 
 _AHEAD = 2
 """Batches that workers prepare while one is trained on."""
@@ -28,6 +30,9 @@ class Batches:
         augment: How each is varied.
         size: Examples a batch.
         seed: Seed of order and variation.
+        patch: Size of what is cut out of larger examples; None to take all as they are.
+        foreground: Part of the patches that have a structure in their middle.
+        repeats: Patches of each example in an epoch.
         workers: Threads that prepare batches ahead; 0 prepares each when it is asked for.
         rank: Which share of every batch is given, where several processes train together.
         ranks: Number of shares.
@@ -40,13 +45,16 @@ class Batches:
     augment: AugmentSpec
     size: int
     seed: int = 0
+    patch: tuple[int, ...] | None = None
+    foreground: float = 0.5
+    repeats: int = 1
     workers: int = 0
     rank: int = 0
     ranks: int = 1
 
     def __post_init__(self) -> None:
         """Refuse shares of different sizes, whose gradients could not be averaged."""
-        size = min(self.size, len(self.examples))
+        size = min(self.size, len(self.examples) * self.repeats)
         if size % self.ranks:
             raise SpecError(
                 f"{self.ranks} processes cannot share a batch of {size} evenly. Choose a "
@@ -55,13 +63,18 @@ class Batches:
 
     def __len__(self) -> int:
         """Number of batches; what is left over waits for the next epoch's order."""
-        return max(1, len(self.examples) // self.size)
+        return max(1, len(self.examples) * self.repeats // self.size)
 
     def epoch(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Give the batches of an epoch, as `to_batch` does, on the CPU."""
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.examples)).tolist()
+        order = (
+            np.random.default_rng((self.seed, epoch))
+            .permutation(len(self.examples) * self.repeats)
+            .tolist()
+        )
         shares = [
-            order[begin : begin + self.size] for begin in range(0, len(self) * self.size, self.size)
+            order[begin : begin + self.size][self.rank :: self.ranks]
+            for begin in range(0, len(self) * self.size, self.size)
         ]
         if not self.workers:
             for share in shares:
@@ -82,13 +95,23 @@ class Batches:
                 if number >= _AHEAD:
                     yield to_batch([future.result() for future in waiting.pop(0)])
 
-    def _vary(self, epoch: int, index: int) -> Example:
-        rng = np.random.default_rng((self.seed, epoch, index))
-        return augment(self.examples[index], self.augment, rng)
+    def _vary(self, epoch: int, draw: int) -> Example:
+        rng = np.random.default_rng((self.seed, epoch, draw))
+        index = draw % len(self.examples)
+        if self._patches is None:
+            return augment(self.examples[index], self.augment, rng)
+        return augment(self._patches.draw(index, rng), self.augment, rng, size=self.patch)
+
+    @functools.cached_property
+    def _patches(self) -> PatchSampler | None:
+        """Draws patches, and remembers where structures lie."""
+        if self.patch is None:
+            return None
+        return PatchSampler(self.examples, self.patch, self.foreground)
 
 
 def to_batch(examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
     """Stack examples: images (B, C, *S) float32 channels-last, truths (B, *S) uint8."""
-    images = torch.from_numpy(np.stack([example.image for example in examples]))
+    images = torch.from_numpy(np.stack([example.image for example in examples], dtype=np.float32))
     truths = torch.from_numpy(np.stack([example.truth for example in examples]))
     return images.contiguous(memory_format=MEMORY_FORMATS[truths.ndim - 1]), truths

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from bedside.io.datasets import Case
 from bedside.io.datasets.case import read_case
 from bedside.pipeline.preprocess import plan_cine, see_neighbours
 from bedside.pipeline.volumes import prepare_volume
 from bedside.spec import DeploymentSpec
+from bedside.training.cache import load_cached
 from bedside.training.example import Example
 from bedside.volume import stack_volume
 
@@ -36,6 +38,7 @@ def load_cases(
     cases: Sequence[Case],
     spec: DeploymentSpec,
     *,
+    cache: Path | None = None,
     on_case: Callable[[int], None] | None = None,
 ) -> list[Example]:
     """Read cases in order, several at a time.
@@ -43,11 +46,18 @@ def load_cases(
     Args:
         cases: What to read.
         spec: Whose preprocessing and labels apply.
+        cache: Folder of preprocessed cases, read and added to; None for none.
         on_case: Called with the number of cases read.
     """
+
+    def load(case: Case) -> list[Example]:
+        if cache is None:
+            return load_case(case, spec)
+        return load_cached(case, spec, folder=cache, load=load_case)
+
     examples: list[Example] = []
     with ThreadPoolExecutor(max_workers=4) as pool:
-        for count, loaded in enumerate(pool.map(lambda case: load_case(case, spec), cases), 1):
+        for count, loaded in enumerate(pool.map(load, cases), 1):
             examples.extend(loaded)
             if on_case:
                 on_case(count)

@@ -10,7 +10,7 @@ class Example:
     """One training image, in two or three axes.
 
     Attributes:
-        image: (C, *S) float32 in [0, 1].
+        image: (C, *S) in [0, 1]; float32, or float16 where it comes from a cache.
         truth: (*S) uint8 labels.
     """
 

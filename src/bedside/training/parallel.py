@@ -24,10 +24,15 @@ def is_started_together() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def is_first() -> bool:
+    """Tell, before the processes have joined, whether this is the one that speaks and writes."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 @contextlib.contextmanager
 def together(device: torch.device) -> Iterator[None]:
-    """Join the other processes, if there are any, until the block ends."""
-    if not is_started_together():
+    """Join the other processes, if there are any, until the outermost such block ends."""
+    if not is_started_together() or _is_joined():
         yield
         return
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)

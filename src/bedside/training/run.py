@@ -81,12 +81,14 @@ class Run:
         output: The run folder.
         recipe: What is trained on what, and how.
         cases: Cases of each part.
+        cache: Folder of preprocessed cases, or None.
         on_progress: Called after every case read and every epoch.
     """
 
     output: Path
     recipe: Recipe
     cases: Mapping[str, Sequence[Case]]
+    cache: Path | None
     on_progress: Callable[[Progress], None]
 
 
@@ -95,6 +97,7 @@ def train(
     output: Path,
     *,
     data: Path | None = None,
+    cache: Path | None = None,
     threads: int | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     create_model: Callable[[ModelSpec], nn.Module] = create,
@@ -109,6 +112,7 @@ def train(
         recipe: What to train on what, and how.
         output: Run folder.
         data: Folder of the data set, if not the recipe's.
+        cache: Folder of preprocessed cases, to be read and added to; None for none.
         threads: Threads of torch; None leaves its choice.
         on_progress: Called after every case read and every epoch.
         create_model: Builds the network with fresh weights, for one that is not in the
@@ -140,7 +144,7 @@ def train(
         wait_for_all()
         if not (output / WEIGHTS).exists():
             parts = {part: select_cases(cases, split[part]) for part in ("train", "val")}
-            run = Run(output, recipe, parts, on_progress)
+            run = Run(output, recipe, parts, cache, on_progress)
             _train(run, model, task=create_task(recipe, model, teachers, device), device=device)
         wait_for_all()
     return output / WEIGHTS
@@ -160,6 +164,9 @@ def _train(run: Run, model: nn.Module, *, task: Task, device: torch.device) -> N
         recipe.augment,
         size=recipe.training.batch_size,
         seed=recipe.training.seed,
+        patch=recipe.deployment.input.size_px,
+        foreground=recipe.training.foreground,
+        repeats=recipe.training.patches,
         rank=rank(),
         ranks=world_size(),
     )
@@ -181,6 +188,7 @@ def _load(run: Run, part: str) -> list[Example]:
     return load_cases(
         run.cases[part],
         run.recipe.deployment,
+        cache=run.cache,
         on_case=lambda done: run.on_progress(Progress("reading", before + done, total, {})),
     )
 
