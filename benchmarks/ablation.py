@@ -92,7 +92,7 @@ def open_study(name: str, arguments: argparse.Namespace) -> Study:
     training = dataclasses.replace(recipe.training, epochs=epochs, validate_every=epochs)
     return Study(
         name,
-        dataclasses.replace(recipe, training=training),
+        dataclasses.replace(recipe, training=training, distill=None),
         data=arguments.data,
         runs=arguments.runs,
         results=arguments.results / f"ablation-{name}",
