@@ -1,10 +1,12 @@
 """How far the radiologists of LIDC agree on nodules: the ceiling for any network's IoU.
 
 Counts of raters are all that is needed. Run in the root of the repository:
-`python benchmarks/rater_agreement.py --data ../shared/data/lidc_nodules`.
+`python benchmarks/rater_agreement.py --data ../shared/data/lidc_nodules`. With `--evaluation`,
+a file that `bedside evaluate BUNDLE DATA --split test` wrote, a network stands beside them.
 """
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +58,20 @@ def make_rows(name: str, nodules: Sequence[Nodule]) -> list[str]:
     return rows
 
 
-def write_page(nodules: Sequence[Nodule], test: set[str]) -> str:
+def make_network_row(evaluation: Path) -> str:
+    """Write the row of a network that was evaluated on nodules."""
+    content = json.loads(evaluation.read_text(encoding="utf-8"))
+    (structure,) = content["structures"]
+    values = [case["structures"][structure["name"]]["iou"] for case in content["cases"]]
+    mean = structure["iou"]
+    return (
+        f"| test part | {len(values)} | network {content['bundle']['name']} and at least 2 of all "
+        f"4 | {mean['mean']:.3f} ({mean['low']:.3f}-{mean['high']:.3f}) "
+        f"| {np.median(values):.3f} |"
+    )
+
+
+def write_page(nodules: Sequence[Nodule], test: set[str], networks: Sequence[Path]) -> str:
     """Write the page of results."""
     by_all = sum(each.agreement.all_saw for each in nodules)
     groups = {
@@ -76,6 +91,7 @@ def write_page(nodules: Sequence[Nodule], test: set[str]) -> str:
             "| nodules | number | IoU of | mean | median |",
             "|---|---|---|---|---|",
             *(row for name, group in groups.items() for row in make_rows(name, group)),
+            *(make_network_row(path) for path in networks),
             "",
             'A network that is scored against "at least 2 of 4" is in the place of a fifth rater: '
             "compare it with a rater and the others. The rater and all four shows how much it "
@@ -89,13 +105,15 @@ def main() -> None:
     """Measure and write the page beside this file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/lidc_nodules"))
-    data = parser.parse_args().data
+    parser.add_argument("--evaluation", type=Path, nargs="*", default=[])
+    arguments = parser.parse_args()
+    data = arguments.data
     recipe = read_recipe(Path("recipes/lidc.toml")).data
     nodules = read_nodules(data)
     split = split_patients(
         (nodule.patient_id for nodule in nodules), fractions=recipe.split, seed=recipe.split_seed
     )
-    page = write_page(nodules, set(split["test"]))
+    page = write_page(nodules, set(split["test"]), arguments.evaluation)
     write_text(Path(__file__).with_suffix(".md"), page)
     print(page)
 
