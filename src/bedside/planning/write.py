@@ -59,6 +59,14 @@ _COMMENTS: Mapping[str, str] = {
 }
 
 
+# What is written of these tables; the rest stays what it is by default.
+_DATA = ("name", "layout", "path", "source", "license", "split", "split_seed", "relabel")
+_TRAINING = (
+    "epochs", "batch_size", "learning_rate", "weight_decay", "warmup", "ema_decay",
+    "dice_weight", "ce_weight", "grad_clip", "seed", "validate_every",
+)  # fmt: skip
+
+
 def to_toml(plan: Plan, survey: Survey) -> str:
     """Write a recipe as TOML, commented.
 
@@ -87,9 +95,9 @@ def to_toml(plan: Plan, survey: Survey) -> str:
         *_tables("deployment.preprocess", deployment["preprocess"], facts),
         _table("deployment.model", _model(plan), facts),
         *_tables("deployment.postprocess", deployment["postprocess"], facts),
-        _table("data", recipe["data"], facts),
+        _table("data", {key: recipe["data"][key] for key in _DATA}, facts),
         _table("augment", recipe["augment"], facts),
-        _table("training", recipe["training"], facts),
+        _table("training", {key: recipe["training"][key] for key in _TRAINING}, facts),
     ]
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 
