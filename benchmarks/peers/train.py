@@ -50,6 +50,7 @@ def train_network(
         data=data,
         threads=threads,
         create_model=create if network.ours else lambda spec: network.create(),
+        network=None if network.ours else network.name,
         on_progress=_say,
     )
     model = network.create()
@@ -103,7 +104,8 @@ def _calibration(recipe: Recipe, cases: list[Case]) -> list[np.ndarray]:
     """Draw training images, evenly over the cases, as the network sees them."""
     count = min(recipe.build.calibration_images, len(cases))
     chosen = [cases[index] for index in np.linspace(0, len(cases) - 1, count).round().astype(int)]
-    return [example.image[None, None] for example in load_cases(chosen, recipe.deployment)]
+    shape = (1, recipe.deployment.input.channels, *recipe.deployment.input.size_px)
+    return [example.image.reshape(shape) for example in load_cases(chosen, recipe.deployment)]
 
 
 def _say(progress: Progress) -> None:

@@ -66,8 +66,9 @@ def train(
     *,
     data: Path | None = None,
     threads: int | None = None,
-    create_model: Callable[[ModelSpec], nn.Module] = create,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    create_model: Callable[[ModelSpec], nn.Module] = create,
+    network: str | None = None,
 ) -> Path:
     """Train, or go on where a stopped training of the same recipe left off.
 
@@ -76,8 +77,9 @@ def train(
         output: Run folder.
         data: Folder of the data set, if not the recipe's.
         threads: Threads of torch; None leaves its choice.
-        create_model: Builds the network, for one that no spec describes.
         on_progress: Called after every case read and every epoch.
+        create_model: Builds the network, for one that no spec describes.
+        network: Its name, which the run records; the recipe's architecture if None.
 
     Returns:
         The path of the final weights.
@@ -92,7 +94,7 @@ def train(
         torch.set_num_threads(threads)
     folder = data or Path(recipe.data.path)
     cases = list_cases(folder, recipe.data.layout)
-    split = open_run(output, recipe, cases, create_model=create_model)
+    split = open_run(output, recipe, cases, create_model=create_model, network=network)
     if (output / WEIGHTS).exists():
         return output / WEIGHTS
     examples = {
@@ -130,6 +132,7 @@ def open_run(
     cases: list[Case],
     *,
     create_model: Callable[[ModelSpec], nn.Module] = create,
+    network: str | None = None,
 ) -> dict[str, tuple[str, ...]]:
     """Start a run folder, or check that the one there is of the same recipe.
 
@@ -159,6 +162,7 @@ def open_run(
     run = {
         "recipe": to_mapping(recipe),
         "split": to_mapping(split),
+        "network": network or recipe.deployment.model.architecture,
         "parameters": count_parameters(model),
         "commit": find_commit(),
         "bedside": __version__,
