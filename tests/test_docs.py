@@ -1,6 +1,5 @@
 """The guides are followed word for word: each command in order, on made-up data."""
 
-import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from bedside.cli.main import main
-from bedside.spec import Recipe
 from folder_makers import make_folder, make_scans
 
 ROOT = Path(__file__).parents[1]
@@ -19,10 +17,6 @@ LINES = [line for kind, block in BLOCKS if kind == "sh" for line in block.splitl
 COMMANDS = [shlex.split(line)[1:] for line in LINES if line.startswith("bedside ")]
 STUDENT = ("teacher.toml", "student.toml")
 INSTALL = [line for line in LINES if line.startswith("pip ")]
-
-# Two commands stand for learning from another network; without `[distill]` they are left out.
-if "distill" not in {field.name for field in dataclasses.fields(Recipe)}:
-    COMMANDS = [command for command in COMMANDS if command[1] not in STUDENT]
 
 # Paths in the running text that the commands make.
 NAMED = sorted(set(re.findall(r"`((?:runs|out|evaluation)/[\w./-]+)`", TEXT)))
