@@ -1,4 +1,5 @@
 import importlib.util
+import json
 
 import pytest
 
@@ -36,3 +37,49 @@ def test_without_torch_the_model_way_names_what_to_install(command, monkeypatch,
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert main(command) == 4
     assert 'pip install "bedside[train]"' in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    """The file of a recipe of one epoch."""
+    pytest.importorskip("torch")
+    from runs_for_tests import make_camus, make_recipe, to_toml
+
+    folder = tmp_path_factory.mktemp("training")
+    (folder / "data").mkdir()
+    file = folder / "recipe.toml"
+    file.write_text(to_toml(make_recipe(make_camus(folder / "data"), epochs=1)))
+    return file
+
+
+def test_training_says_what_to_do_next(recipe, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", str(recipe), "-o", str(run), "--threads", "1"]) == 0
+    assert f"Next: bedside build {run} -o tiny.bedside" in capsys.readouterr().out
+    assert (run / "weights.safetensors").exists()
+
+
+def test_several_seeds_are_trained_and_summed_up_in_a_table(recipe, tmp_path, capsys):
+    runs = tmp_path / "runs"
+    command = ["train", str(recipe), "-o", str(runs), "--threads", "1", "--seeds", "0", "1"]
+    assert main([*command, "--cache", str(tmp_path / "cache")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"Trained: 2 runs in {runs}"
+    assert lines[1].split() == ["validation", "Dice", "mean", "lowest", "highest"]
+    assert [line.split()[0] for line in lines[2:5]] == ["inner", "outer", "mean"]
+    told = json.loads((runs / "summary.json").read_text())
+    assert set(told["validation_dice"]) == {"seed-0", "seed-1"}
+    assert f"{told['structures']['inner']['mean']:.4f}" in lines[2]
+    assert len(list((tmp_path / "cache").glob("*.json"))) == 16
+
+
+def test_a_teacher_of_the_command_line_teaches(recipe, tmp_path, capsys):
+    teacher, student = tmp_path / "teacher", tmp_path / "student"
+    for run, more in ((teacher, []), (student, ["--teacher", str(teacher)])):
+        assert main(["train", str(recipe), "-o", str(run), "--threads", "1", *more]) == 0
+    told = json.loads((student / "run.json").read_text())
+    assert told["recipe"]["distill"]["teacher"] == [str(teacher)]
+    assert told["teachers"][0]["name"] == "tiny"
+    command = ["train", str(recipe), "-o", str(student), "--threads", "1"]
+    assert main(command) == 3
+    assert "another recipe" in capsys.readouterr().err

@@ -8,17 +8,10 @@ from torch import nn
 from bedside.errors import SpecError, SplitError
 from bedside.spec import TrainingSpec
 from bedside.training.run import train
-
-
-class StoppedError(Exception):
-    """Stands for the person who presses Ctrl-C after an epoch."""
+from runs_for_tests import StoppedError, stop_after_first
 
 
 def test_a_stopped_and_continued_training_ends_where_an_unbroken_one_ends(recipe, tmp_path):
-    def stop_after_first(progress):
-        if progress.stage == "training" and progress.done == 1:
-            raise StoppedError
-
     unbroken = load_file(train(recipe, tmp_path / "unbroken", threads=1))
     with pytest.raises(StoppedError):
         train(recipe, tmp_path / "broken", threads=1, on_progress=stop_after_first)
@@ -78,10 +71,6 @@ class Plain(nn.Module):
 
 
 def test_any_network_is_trained_by_the_same_loop_and_named(recipe, tmp_path):
-    def stop_after_first(progress):
-        if progress.stage == "training" and progress.done == 1:
-            raise StoppedError
-
     how = {"threads": 1, "create_model": Plain, "network": "plain"}
     unbroken = load_file(train(recipe, tmp_path / "unbroken", **how))
     assert set(unbroken) == set(Plain(recipe.deployment.model).state_dict())
@@ -97,10 +86,6 @@ def test_any_network_is_trained_by_the_same_loop_and_named(recipe, tmp_path):
 
 
 def test_a_run_of_before_networks_had_names_is_taken_up(recipe, tmp_path):
-    def stop_after_first(progress):
-        if progress.stage == "training" and progress.done == 1:
-            raise StoppedError
-
     with pytest.raises(StoppedError):
         train(recipe, tmp_path, threads=1, on_progress=stop_after_first)
     run = json.loads((tmp_path / "run.json").read_text())

@@ -8,6 +8,7 @@ from safetensors.numpy import load_file
 from bedside.errors import FormatError, SpecError, SplitError
 from bedside.spec import DistillSpec
 from bedside.training.run import train
+from runs_for_tests import StoppedError, stop_after_first
 
 
 def make_teacher(recipe, folder):
@@ -28,15 +29,6 @@ def taught_by(recipe, *teachers, **changes):
     spec = DistillSpec(tuple(str(teacher) for teacher in teachers), **changes)
     training = dataclasses.replace(recipe.training, epochs=2)
     return dataclasses.replace(recipe, distill=spec, training=training)
-
-
-class StoppedError(Exception):
-    """Stands for the person who presses Ctrl-C after an epoch."""
-
-
-def stop_after_first(progress):
-    if progress.stage == "training" and progress.done == 1:
-        raise StoppedError
 
 
 def read_run(folder):

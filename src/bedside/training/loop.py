@@ -15,7 +15,7 @@ from torch import nn
 from bedside.layers.conv import MEMORY_FORMATS
 from bedside.spec import TrainingSpec
 from bedside.training.batches import Batches
-from bedside.training.parallel import average_training, rank
+from bedside.training.parallel import average_over_ranks, average_training, rank
 from bedside.training.tasks import Task
 
 MODEL, AVERAGE, TASK = "model.", "average.", "task."
@@ -69,6 +69,7 @@ class Trainer:
         for images, truths in self.batches.epoch(epoch):
             for name, part in self._step(images, truths).items():
                 totals[name] += part
+        average_over_ranks(totals.values())
         return {name: float(total) / len(self.batches) for name, total in totals.items()}
 
     def _step(self, images: torch.Tensor, truths: torch.Tensor) -> dict[str, torch.Tensor]:
