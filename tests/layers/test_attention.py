@@ -187,7 +187,7 @@ def test_blocks_of_a_level_share_weights_and_keep_their_own_norms(shared):
 
 @pytest.mark.parametrize("name", WINDOWED_BLOCKS)
 def test_a_level_with_windows_of_its_own_takes_no_others_for_the_exchange(name):
-    with pytest.raises(SpecError, match="exchange_window is 4.*set exchange"):
+    with pytest.raises(SpecError, match=r"exchange_window is 4.*set exchange"):
         dataclasses.replace(make_level(name), exchange_window=4)
 
 
