@@ -164,9 +164,7 @@ def count_used(spec: ModelSpec) -> int:
         dataclasses.replace(level, block="conv") if level.block == "reparam" else level
         for level in spec.levels
     )
-    bare = dataclasses.replace(
-        spec, levels=tuple(levels), deep_supervision=False, boundary=False
-    )
+    bare = dataclasses.replace(spec, levels=tuple(levels), deep_supervision=False, boundary=False)
     return count_parameters(create(bare))
 
 

@@ -48,7 +48,7 @@ class DepthwiseConv3d(nn.Conv3d):
         if torch.is_autocast_enabled("cpu"):
             dtype = torch.get_autocast_dtype("cpu")
             x, weight = x.to(dtype), weight.to(dtype)
-        result: torch.Tensor = _Depthwise.apply(x, weight)
+        result: torch.Tensor = _Depthwise.apply(x, weight)  # type: ignore[no-untyped-call]
         return result
 
 
@@ -61,7 +61,7 @@ class _Depthwise(torch.autograd.Function):
         return _convolve(x, weight)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
         x, weight = ctx.saved_tensors
         grad = grad.contiguous(memory_format=_LAYOUT)

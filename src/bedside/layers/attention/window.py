@@ -71,6 +71,4 @@ class WindowAttention:
 def create(level: LevelSpec) -> WindowAttention:
     """Make it as a level's spec says."""
     heads = Heads(level.num_heads, level.head_dim, level.kv_heads)
-    return WindowAttention(
-        heads, windows=level.windows, exchange=level.exchange, grid=level.grid
-    )
+    return WindowAttention(heads, windows=level.windows, exchange=level.exchange, grid=level.grid)
