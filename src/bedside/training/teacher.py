@@ -50,6 +50,11 @@ def open_teacher(run: Path, student: Recipe, split: Split, device: torch.device)
         SplitError: If the teacher has seen a patient that the student will be tested or
             validated on, or data of which this cannot be known.
     """
+    if not (run / RUN).exists():
+        raise FormatError(
+            f"the teacher's run {run} is not there. Train the teacher first, or name its run in "
+            "[distill] of the recipe."
+        )
     record = read_json(run / RUN)
     recipe = from_mapping(Recipe, record["recipe"])
     if not (run / WEIGHTS).exists():
