@@ -35,12 +35,12 @@ def test_a_row_changes_only_what_it_is_named_for():
     rows = list_variants(model)
     assert rows[AS_IT_IS] == model
     assert {level.block for level in rows["conv"].levels} == {"conv"}
-    assert [level.exchange for level in rows["window-alone"].levels[1:]] == [False, False]
-    assert [level.block for level in rows["dense"].levels] == ["conv", "window", "dense"]
-    assert rows["two-scales"].levels[1].window == (8, 4)
+    assert [level.exchange for level in rows["window-alone"].levels[2:]] == [False, False]
+    assert [level.block for level in rows["dense"].levels] == ["conv", "conv", "window", "dense"]
+    assert rows["two-scales"].levels[2].window == (8, 4)
     assert dataclasses.replace(rows["boundary"], boundary=False) == model
     for name in ("overlap", "routed", "pooled", "linear"):
-        assert [level.block for level in rows[name].levels] == ["conv", name, name]
+        assert [level.block for level in rows[name].levels] == ["conv", "conv", name, name]
         assert [a.channels for a in rows[name].levels] == [b.channels for b in model.levels]
 
 

@@ -44,7 +44,8 @@ def test_models_lists_what_is_shipped(capsys):
     assert [entry["path"] for entry in found] == [str(path) for path in shipped_bundles()]
     assert all(entry["license"] and entry["bytes"] > 0 for entry in found)
     assert main(["models"]) == 0
-    assert all(entry["name"] in capsys.readouterr().out for entry in found)
+    printed = capsys.readouterr().out
+    assert all(entry["name"] in printed for entry in found)
 
 
 def test_a_model_s_lines_tell_task_size_accuracy_and_licence(bundle, untrained):
