@@ -17,10 +17,8 @@ class Settings:
     """Segment a real ultrasound cine, the one that comes with pydicom."""
 
     output: Path = option(help="folder to write to", default=Path("demo-output"), short="-o")
-    model: str | None = option(
-        help="a bundle's file, or the name of a shipped one (default: the only shipped one)",
-        default=None,
-        short="-m",
+    model: str = option(
+        help="a bundle's file, or the name of a shipped one", default="camus-4ch", short="-m"
     )
     json: bool = option(help="print the report as JSON, and nothing else", default=False)
 
