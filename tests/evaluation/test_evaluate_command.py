@@ -155,6 +155,20 @@ def test_a_head_is_measured_and_its_error_printed_and_written(bundle, tmp_path, 
     assert result["absolute_error"] == result["floor"]
 
 
+def test_mirrors_are_averaged_over_and_named(bundle, data, tmp_path, capsys):
+    # Brightness is told alike in a mirror, so that the scores stay what they are.
+    code, out, _ = evaluate(
+        capsys, bundle, data, "-o", tmp_path / "out", "--mirror", 0, 1, "--json"
+    )
+    assert code == 0
+    found = json.loads(out)
+    assert found["mirror"] == [0, 1]
+    assert found["structures"][0]["dice"]["mean"] == pytest.approx((5 * 1 + 0.7) / 6)
+    code, _, err = evaluate(capsys, bundle, data, "-o", tmp_path / "out", "--mirror", 2)
+    assert code == 2
+    assert "--mirror is 2; the network has the axes 0, 1." in err
+
+
 def test_a_part_with_none_of_the_patients_is_refused(bundle, tmp_path, capsys):
     data = write_camus(tmp_path / "others", {"patient0009": (0, 0)})
     code, _, err = evaluate(capsys, bundle, data, "-o", tmp_path / "out", "--split", "test")

@@ -45,6 +45,11 @@ class Settings:
     threads: int | None = option(
         help="threads of the runtime (default: every core allowed)", default=None
     )
+    mirror: tuple[int, ...] = option(
+        help="average over mirrors of the image along these axes, counted from 0 (default: none); "
+        "not what a bundle does elsewhere, and slower",
+        default=(),
+    )
     json: bool = option(help="print the report as JSON, and nothing else", default=False)
 
 
@@ -78,6 +83,7 @@ def run(settings: Settings) -> int:
     segmenter = open_segmenter(
         bundle, backend=settings.backend, precision=settings.precision, threads=settings.threads
     )
+    segmenter = mirrored(segmenter, settings.mirror)
     evaluation = _evaluate(segmenter, cases, Console(stderr=True))
     evaluation = replace(evaluation, warnings=(*seen_before(cases, bundle), *evaluation.warnings))
     about = _about(settings, bundle, session=segmenter.session, layout=layout)
@@ -110,6 +116,27 @@ def read_relabel(text: str) -> dict[str, int]:
     if any(len(pair) != 2 or not all(side.isdecimal() for side in pair) for pair in pairs):
         raise UsageError(f"--relabel is {text}; expected such as 255=1,128=2, or none.")
     return {value: int(label) for value, label in pairs}
+
+
+def mirrored(segmenter: "Segmenter", axes: tuple[int, ...]) -> "Segmenter":
+    """Let a segmenter average its network over mirrors, if there are axes to mirror along.
+
+    Raises:
+        UsageError: If the network has no such axis.
+    """
+    from bedside.errors import UsageError
+    from bedside.runtime.mirrored import MirroredSession
+    from bedside.segment import Segmenter
+
+    known = range(segmenter.spec.model.axes)
+    if not set(axes) <= set(known):
+        raise UsageError(
+            f"--mirror is {', '.join(map(str, axes))}; the network has the axes "
+            f"{', '.join(map(str, known))}."
+        )
+    if not axes:
+        return segmenter
+    return Segmenter(segmenter.spec, MirroredSession(segmenter.session, axes))
 
 
 def choose_cases(
@@ -190,6 +217,7 @@ def _about(
         "data": {"path": str(settings.data), "layout": layout, "split": settings.split},
         "backend": session.backend,
         "precision": session.precision,
+        "mirror": list(settings.mirror),
         "threads": session.threads,
     }
 

@@ -10,6 +10,7 @@ import torch
 # kept and used again, instead of being fetched from the kernel, and zeroed, in every step.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _NEVER, _LARGEST = 2**31 - 1, 32 * 2**20
+_MOST_WORKERS = 8
 
 
 def choose_device() -> torch.device:
@@ -19,6 +20,20 @@ def choose_device() -> torch.device:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(device)
     return device
+
+
+def choose_workers(threads: int | None, device: torch.device) -> int:
+    """Say how many threads vary images ahead of the network.
+
+    Args:
+        threads: As many as torch was asked to use. Who asks for one gets one: none is added.
+        device: A GPU waits for images unless several threads prepare them.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    spare = (cores or 1) - 1
+    if device.type == "cuda":
+        return min(_MOST_WORKERS, spare)
+    return 0 if threads == 1 else min(1, spare)
 
 
 def settle(threads: int | None, device: torch.device) -> None:

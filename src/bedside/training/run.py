@@ -46,7 +46,7 @@ from bedside.training.folder import (
     select_cases,
 )
 from bedside.training.loop import Trainer
-from bedside.training.machine import choose_device, settle
+from bedside.training.machine import choose_device, choose_workers, settle
 from bedside.training.parallel import rank, together, wait_for_all, world_size
 from bedside.training.session import TorchSession
 from bedside.training.tasks import Task
@@ -82,6 +82,7 @@ class Run:
         recipe: What is trained on what, and how.
         cases: Cases of each part.
         cache: Folder of preprocessed cases, or None.
+        workers: Threads that vary images ahead.
         on_progress: Called after every case read and every epoch.
     """
 
@@ -89,6 +90,7 @@ class Run:
     recipe: Recipe
     cases: Mapping[str, Sequence[Case]]
     cache: Path | None
+    workers: int
     on_progress: Callable[[Progress], None]
 
 
@@ -144,7 +146,8 @@ def train(
         wait_for_all()
         if not (output / WEIGHTS).exists():
             parts = {part: select_cases(cases, split[part]) for part in ("train", "val")}
-            run = Run(output, recipe, parts, cache, on_progress)
+            workers = choose_workers(threads, device)
+            run = Run(output, recipe, parts, cache, workers, on_progress)
             _train(run, model, task=create_task(recipe, model, teachers, device), device=device)
         wait_for_all()
     return output / WEIGHTS
@@ -167,6 +170,7 @@ def _train(run: Run, model: nn.Module, *, task: Task, device: torch.device) -> N
         patch=recipe.deployment.input.size_px,
         foreground=recipe.training.foreground,
         repeats=recipe.training.patches,
+        workers=run.workers,
         rank=rank(),
         ranks=world_size(),
     )
