@@ -13,8 +13,8 @@ from bedside.layers.windows import (
     fit_window,
     join_windows,
     key_bias,
+    mean_scale,
     pad_tokens,
-    pool_windows,
     repeat_batch,
 )
 from bedside.spec import LevelSpec
@@ -63,7 +63,9 @@ class RoutedAttention:
         cut = cut_windows(padded, window)
         count, area = cut.shape[1:3]
         queries, keys, values = self.heads.split(cut)
-        means = pool_windows(padded, sizes, window)
+        # Of windows that are cut already: a runtime turns a map around for a second reader.
+        means, scale = cut.mean(dim=2), mean_scale(sizes, window)
+        means = means if scale is None else means * scale.to(means)
         chosen, gate = self.route(means)
         if batch > 1:
             first = torch.arange(batch, device=chosen.device) * count
