@@ -12,6 +12,8 @@ from bedside.training.cache import load_cached, name_entry
 from bedside.training.dataset import load_case, load_cases
 from makers import make_fan, make_labels, write_nifti
 
+pytest_plugins = ["training_fixtures"]
+
 
 @pytest.fixture
 def case(tmp_path):

@@ -13,6 +13,8 @@ from bedside.training.run import train
 from runs_for_tests import make_recipe, to_toml
 from together_for_tests import take_step
 
+pytest_plugins = ["training_fixtures"]
+
 TESTS = Path(__file__).parents[1]
 
 

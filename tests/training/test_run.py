@@ -10,6 +10,8 @@ from bedside.spec import TrainingSpec
 from bedside.training.run import train
 from runs_for_tests import StoppedError, stop_after_first
 
+pytest_plugins = ["training_fixtures"]
+
 
 def test_a_stopped_and_continued_training_ends_where_an_unbroken_one_ends(recipe, tmp_path):
     unbroken = load_file(train(recipe, tmp_path / "unbroken", threads=1))

@@ -12,6 +12,8 @@ from bedside.training.series import (
     train_series,
 )
 
+pytest_plugins = ["training_fixtures"]
+
 
 def test_every_fold_meets_every_seed_in_a_folder_of_its_own(recipe):
     members = list_members(recipe, seeds=(0, 3), folds=2)

@@ -10,6 +10,8 @@ from bedside.spec import DistillSpec
 from bedside.training.run import train
 from runs_for_tests import StoppedError, stop_after_first
 
+pytest_plugins = ["training_fixtures"]
+
 
 def make_teacher(recipe, folder):
     levels = tuple(

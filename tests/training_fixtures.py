@@ -1,3 +1,8 @@
+"""Fixtures that tests of training share; a module asks for them with `pytest_plugins`.
+
+A second conftest.py beside that of tests/cli would keep pytest from running both folders at once.
+"""
+
 import pytest
 
 from runs_for_tests import make_camus, make_recipe
