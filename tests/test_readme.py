@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bedside.bundle import read_bundle, shipped_bundles
 from bedside.cli.main import VERBS, _parser
 
 README = Path(__file__).parents[1] / "README.md"
@@ -39,3 +40,15 @@ def test_the_python_of_the_readme_prints_what_it_says(code, capsys):
 def test_every_file_that_the_readme_links_is_there():
     links = re.findall(r"\]\((?!http)([^)#]+)\)", README.read_text(encoding="utf-8"))
     assert [link for link in links if not (README.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("path", shipped_bundles(), ids=lambda path: path.stem)
+def test_the_readme_s_figures_of_a_bundle_are_those_of_its_card(path):
+    bundle = read_bundle(path)
+    card = bundle.card
+    text = README.read_text(encoding="utf-8")
+    (row,) = [line for line in text.splitlines() if line.startswith(f"| `{bundle.spec.name}` |")]
+    assert " / ".join(f"{structure.dice.mean:.3f}" for structure in card.structures) in row
+    assert f"{card.parameters / 1e6:.2f} M, {bundle.size_bytes / 1e3:.0f} kB" in row
+    assert f"{card.test_cases} of {card.patients[2]}" in row
+    assert card.license.split(",")[0] in row
