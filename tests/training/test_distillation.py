@@ -151,9 +151,9 @@ def test_features_are_compared_at_common_strides_through_adapters_that_learn(axe
     torch.manual_seed(0)
     small, large = named_spec("nano", axes=axes), named_spec("small", axes=axes)
     match = FeatureMatch(small, large)
-    assert match.levels == [(0, 0), (1, 1), (2, 2)]
-    student = [draw(1, level.channels, *[8 >> i] * axes) for i, level in enumerate(small.levels)]
-    teacher = [draw(1, level.channels, *[8 >> i] * axes) for i, level in enumerate(large.levels)]
+    assert match.levels == [(level, level) for level in range(len(small.levels))]
+    student = [draw(1, level.channels, *[16 >> i] * axes) for i, level in enumerate(small.levels)]
+    teacher = [draw(1, level.channels, *[16 >> i] * axes) for i, level in enumerate(large.levels)]
     for ours, theirs in match(student, teacher):
         assert ours.shape == theirs.shape
     other = dataclasses.replace(large, stem_stride=1, logit_stride=1, levels=large.levels[:2])
