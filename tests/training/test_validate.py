@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ from torch import nn
 
 from bedside.training.example import Example
 from bedside.training.validate import validate
+from models_for_tests import make_spec
 
 
 class Threshold(nn.Module):
@@ -28,14 +30,42 @@ def test_dice_is_derived_by_hand_over_images_of_several_sizes():
         make_example([[0, 0], [0, 0]], [[0, 0], [0, 0]]),  # neither has it: left out
         make_example([[1, 1, 1]], [[1, 1, 1]]),  # 1
     ]
-    dice = validate(Threshold(), examples, num_classes=3, device=torch.device("cpu"))
+    dice = validate(Threshold(), examples, spec=make_spec(), device=torch.device("cpu"))
     assert dice[0] == pytest.approx((2 / 3 + 0 + 1) / 3)
     assert math.isnan(dice[1])
 
 
-def test_volumes_and_coarse_logits_are_scored_too():
-    truth = np.zeros((4, 8, 6), np.uint8)
+def make_scan_spec(size):
+    spec = make_spec()
+    return dataclasses.replace(
+        spec,
+        input=dataclasses.replace(spec.input, size_px=size),
+        model=dataclasses.replace(spec.model, axes=3),
+    )
+
+
+class Windowed(nn.Module):
+    """Coarse logits of nothing but windows of one size, which are counted."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size, self.windows = size, 0
+        self.network = nn.Sequential(nn.AvgPool3d(2), Threshold())
+
+    def forward(self, x):
+        assert tuple(x.shape[2:]) == self.size
+        self.windows += 1
+        return self.network(x)
+
+
+@pytest.mark.parametrize(("shape", "windows"), [((4, 8, 6), 1), ((8, 12, 6), 6)])
+def test_a_scan_is_covered_by_windows_as_in_use(shape, windows):
+    truth = np.zeros(shape, np.uint8)
     truth[:2] = 1
     example = Example(truth[None].astype(np.float32), truth)
-    coarse = nn.Sequential(nn.AvgPool3d(2), Threshold())
-    assert validate(coarse, [example], num_classes=3, device=torch.device("cpu"))[0] > 0.95
+    network = Windowed((4, 8, 6))
+    dice = validate(
+        network, [example, example], spec=make_scan_spec((4, 8, 6)), device=torch.device("cpu")
+    )
+    assert dice[0] > 0.95
+    assert network.windows == 2 * windows

@@ -218,7 +218,7 @@ def _train_epoch(
         dice = validate(
             trainer.averaged(),
             validation,
-            num_classes=recipe.deployment.model.num_classes,
+            spec=recipe.deployment,
             device=trainer.device,
         )
         names = [label.name for label in recipe.deployment.labels]
