@@ -19,18 +19,15 @@ import torch
 
 from ablation_variants import VARIANTS, check_names, list_variants
 from bedside.atomic import write_text
-from bedside.evaluation.cases import evaluate_cases
 from bedside.export.onnx import trace_onnx
-from bedside.io.datasets import list_cases
 from bedside.models import count_parameters, create
 from bedside.runtime import open_graph
-from bedside.segment import Segmenter
 from bedside.spec import ModelSpec, Recipe, read_recipe
-from bedside.training.checkpoint import load_tensors, read_json
-from bedside.training.run import RUN, Progress, select_cases, train
-from bedside.training.session import TorchSession
+from bedside.training.checkpoint import read_json
+from bedside.training.run import Progress, train
 from machine import describe_processor
 from network_latency import Candidate, measure
+from scoring import score_run
 
 HERE = Path(__file__).parent
 RECIPES = {name: HERE.parent / "recipes" / f"{name}.toml" for name in ("camus", "hippocampus")}
@@ -110,13 +107,8 @@ def train_row(study: Study, row: str, *, threads: int) -> None:
         if progress.stage == "training":
             print(f"{study.name} {row}: {dict(progress.record)}", flush=True)
 
-    weights = train(recipe, folder, data=study.data, threads=threads, on_progress=tell)
-    run = read_json(folder / RUN)
-    model = create(recipe.deployment.model)
-    model.load_state_dict(load_tensors(weights)[0], strict=True)
-    segmenter = Segmenter(recipe.deployment, TorchSession(model, torch.device("cpu")))
-    cases = list_cases(study.data or Path(recipe.data.path), recipe.data.layout)
-    evaluation = evaluate_cases(segmenter, select_cases(cases, tuple(run["split"]["test"])))
+    train(recipe, folder, data=study.data, threads=threads, on_progress=tell)
+    evaluation, _, run = score_run(folder, study.data)
     content = {
         "epochs": recipe.training.epochs,
         "seed": recipe.training.seed,

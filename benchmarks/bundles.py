@@ -9,19 +9,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bedside.atomic import write_text
 from bedside.bundle import read_bundle, shipped_bundles
-from bedside.evaluation.cases import METRICS, evaluate_cases
+from bedside.evaluation.cases import METRICS
 from bedside.evaluation.report import HEADINGS
-from bedside.io.datasets import list_recipe_cases
-from bedside.models import create
-from bedside.segment import Segmenter
-from bedside.spec import Recipe, StructureResult, from_mapping, to_mapping
-from bedside.training.checkpoint import load_tensors, read_json
-from bedside.training.run import RUN, select_cases
-from bedside.training.session import TorchSession
+from bedside.spec import StructureResult, from_mapping, to_mapping
+from scoring import score_run
 
 HERE = Path(__file__).parent
 TEACHERS = HERE / "results" / "teachers"
@@ -29,13 +22,7 @@ TEACHERS = HERE / "results" / "teachers"
 
 def score_teacher(run: Path, data: Path | None) -> dict[str, Any]:
     """Score a finished run, which is not shipped, on its test patients, in torch."""
-    record = read_json(run / RUN)
-    recipe = from_mapping(Recipe, record["recipe"])
-    model = create(recipe.deployment.model)
-    model.load_state_dict(load_tensors(run / "weights.safetensors")[0], strict=True)
-    segmenter = Segmenter(recipe.deployment, TorchSession(model, torch.device("cpu")))
-    cases = list_recipe_cases(recipe, data)
-    evaluation = evaluate_cases(segmenter, select_cases(cases, tuple(record["split"]["test"])))
+    evaluation, recipe, record = score_run(run, data)
     return {
         "name": recipe.deployment.name,
         "parameters": record["parameters"],

@@ -13,18 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from bedside.atomic import write_text
-from bedside.evaluation.cases import evaluate_cases
 from bedside.evaluation.intervals import mean_interval
-from bedside.io.datasets import list_cases
-from bedside.models import create
-from bedside.segment import Segmenter
 from bedside.spec import Recipe, read_recipe
-from bedside.training.checkpoint import load_tensors, read_json
-from bedside.training.run import RUN, Progress, select_cases, train
-from bedside.training.session import TorchSession
+from bedside.training.checkpoint import read_json
+from bedside.training.run import Progress, train
+from scoring import score_run
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parent / "recipes"
@@ -71,15 +66,8 @@ def train_and_score(name: str, recipe: Recipe, arguments: argparse.Namespace) ->
             print(f"{name}: {dict(progress.record)}", flush=True)
 
     folder = arguments.runs / name
-    weights = train(
-        recipe, folder, data=arguments.data, threads=arguments.threads, on_progress=tell
-    )
-    run = read_json(folder / RUN)
-    model = create(recipe.deployment.model)
-    model.load_state_dict(load_tensors(weights)[0], strict=True)
-    segmenter = Segmenter(recipe.deployment, TorchSession(model, torch.device("cpu")))
-    cases = list_cases(arguments.data or Path(recipe.data.path), recipe.data.layout)
-    evaluation = evaluate_cases(segmenter, select_cases(cases, tuple(run["split"]["test"])))
+    train(recipe, folder, data=arguments.data, threads=arguments.threads, on_progress=tell)
+    evaluation, _, run = score_run(folder, arguments.data)
     return {
         "name": name,
         "data": recipe.data.name,
