@@ -295,7 +295,8 @@ def test_bundles_are_found_by_path_and_by_name(
 def test_every_shipped_bundle_is_sound_and_small(path: Path) -> None:
     bundle = read_bundle(path)
     assert bundle.spec.name == path.stem
-    assert bundle.size_bytes <= 1_000_000
+    # The first bundle keeps the megabyte that it was promised in; all fit into a package.
+    assert bundle.size_bytes <= (1_000_000 if path.stem == "camus-4ch" else 3_000_000)
     assert bundle.path == path
 
 

@@ -65,6 +65,7 @@ def build_bundle(
     *,
     data: Path | None = None,
     limits: Sequence[str] = (),
+    int8: bool | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Path:
     """Turn a finished run into a bundle.
@@ -74,6 +75,7 @@ def build_bundle(
         output: The bundle to write.
         data: Folder of the data set, if not the recipe's.
         limits: Sentences for the card about what is known to go wrong.
+        int8: Whether a graph in 8 bits is added; None for what the recipe says.
         on_stage: Called with what is being done.
 
     Returns:
@@ -91,7 +93,7 @@ def build_bundle(
     shape = (1, recipe.deployment.input.channels, *recipe.deployment.input.size_px)
     on_stage("exporting and checking the f32 graph")
     graphs = {"f32": export_onnx(model, input_shape=shape)}
-    if recipe.build.int8:
+    if recipe.build.int8 if int8 is None else int8:
         on_stage("quantizing to 8 bits")
         graphs["int8"] = quantize_int8(graphs["f32"], _calibration(finished))
     card = _blank_card(finished, model, shape)

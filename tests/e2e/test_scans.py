@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from bedside.bundle import read_bundle
 from bedside.cli.main import main
 from volume_makers import centroid_mm, draw_phantom, make_geometry
 
@@ -132,6 +133,16 @@ def test_a_ball_is_found_where_it_is_in_the_patient(bundle, signs, tmp_path):
     voxel_ml = np.prod(SPACING) / 1000
     assert report["slices"]
     assert report["structures"][0]["volume_ml"] == pytest.approx(found.sum() * voxel_ml, rel=1e-3)
+
+
+def test_a_graph_in_8_bits_may_be_left_out(bundle, tmp_path):
+    smaller = tmp_path / "smaller.bedside"
+    run, data = bundle.parent / "run", bundle.parent / "balls"
+    command = ["build", str(run), "-o", str(smaller), "--data", str(data), "--no-int8"]
+    assert main(command) == 0
+    assert read_bundle(smaller).precisions == ("f32",)
+    assert "int8" in read_bundle(bundle).precisions
+    assert smaller.stat().st_size < bundle.stat().st_size
 
 
 def test_distances_are_measured_in_three_axes(bundle, tmp_path, capsys):

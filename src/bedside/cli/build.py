@@ -20,6 +20,10 @@ class Settings:
     limits: Path | None = option(
         help="text file for the card: what is known to go wrong, a sentence a line", default=None
     )
+    no_int8: bool = option(
+        help="leave out the graph in 8 bits, for a smaller bundle, whatever the recipe says",
+        default=False,
+    )
 
 
 def run(settings: Settings) -> int:
@@ -45,6 +49,7 @@ def run(settings: Settings) -> int:
         settings.output,
         data=settings.data,
         limits=limits,
+        int8=False if settings.no_int8 else None,
         on_stage=lambda stage: _tell(f"{stage} ..."),
     )
     say(f"Built: {path}, {path.stat().st_size:,} bytes")
