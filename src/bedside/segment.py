@@ -3,7 +3,7 @@
 open_session -> plan_preprocess -> for every frame: decode, apply, predict, restore, repair
 
 A network of three axes takes all frames at once, as the slices of a scan:
-open_session -> stack_volume -> prepare_volume -> predict_windows -> restore, repair
+open_session -> stack_volume -> prepare_volume -> predict_scan -> restore, repair
 """
 
 import time
@@ -17,7 +17,7 @@ from bedside.errors import ModalityError
 from bedside.pipeline.postprocess import apply_postprocess
 from bedside.pipeline.preprocess import Plan, plan_cine, see_neighbours
 from bedside.pipeline.volumes import prepare_volume
-from bedside.pipeline.windows import predict_windows
+from bedside.pipeline.windows import predict_scan
 from bedside.runtime import Session, open_session
 from bedside.spec import DeploymentSpec
 from bedside.volume import Box, Cine, LabelMap, stack_volume
@@ -161,13 +161,10 @@ class Segmenter:
         moments.append(time.perf_counter())
         prepared = prepare_volume(volume, spec)
         moments.append(time.perf_counter())
-        logits = predict_windows(
+        logits = predict_scan(
             self.session.predict,
             prepared.tensor,
-            spec.input.size_px,
-            stride=spec.model.logit_stride,
-            overlap=spec.windows.overlap,
-            blend=spec.windows.blend,
+            spec,
             on_window=lambda done, of: on_frame(len(cine) * done // of) if on_frame else None,
         )
         moments.append(time.perf_counter())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bedside.errors import SpecError
+from bedside.spec import DeploymentSpec
 
 Shape = tuple[int, ...]
 # Part of a window that is one standard deviation of the weights of its blend.
@@ -120,3 +121,32 @@ def predict_windows(
     assert total is not None  # window_origins gives one at least
     total /= norm
     return total
+
+
+def predict_scan(
+    predict: Callable[[np.ndarray], np.ndarray],
+    tensor: np.ndarray,
+    spec: DeploymentSpec,
+    *,
+    on_window: Callable[[int, int], None] = lambda done, total: None,
+) -> np.ndarray:
+    """Run a deployment's network over a scan as its spec says, in use and in validation alike.
+
+    Args:
+        predict: See `predict_windows`.
+        tensor: (C, D, H, W) float32, as `prepare_volume` makes it.
+        spec: Size and overlap of the windows, their blend, and the stride of the logits.
+        on_window: See `predict_windows`.
+
+    Returns:
+        (K, D / stride, H / stride, W / stride) float32.
+    """
+    return predict_windows(
+        predict,
+        tensor,
+        spec.input.size_px,
+        stride=spec.model.logit_stride,
+        overlap=spec.windows.overlap,
+        blend=spec.windows.blend,
+        on_window=on_window,
+    )

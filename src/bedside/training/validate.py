@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bedside.pipeline.windows import predict_windows
+from bedside.pipeline.windows import predict_scan
 from bedside.spec import DeploymentSpec
 from bedside.training.batches import to_batch
 from bedside.training.example import Example
@@ -66,14 +66,7 @@ def _cover(
     model: nn.Module, image: np.ndarray, spec: DeploymentSpec, device: torch.device
 ) -> torch.Tensor:
     """Give the logits of a scan (C, D, H, W), as (1, K, d, h, w), from overlapping windows."""
-    logits = predict_windows(
-        TorchSession(model, device).predict,
-        image,
-        spec.input.size_px,
-        stride=spec.model.logit_stride,
-        overlap=spec.windows.overlap,
-        blend=spec.windows.blend,
-    )
+    logits = predict_scan(TorchSession(model, device).predict, image, spec)
     return torch.from_numpy(logits[None]).to(device)
 
 
