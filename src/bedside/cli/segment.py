@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bedside.batch.case import Finished, Loaded, segment_case
+from bedside.batch.results import check_apart, results_folder
 from bedside.cli.arguments import option, positional
-from bedside.cli.case import Finished, Loaded, segment_case
-from bedside.cli.console import say, summary, table
-from bedside.cli.results import check_apart, results_folder
+from bedside.cli.console import frame_progress, say, summary, table
 from bedside.errors import BackendError, BedsideError, FormatError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from bedside.io.source import Source
 
 _BAD_INPUT = 3
 
@@ -67,10 +70,7 @@ def run(settings: Settings) -> int:
         check_apart(path, settings.output)
     source = join_channels([open_source(path) for path in (settings.source, *settings.channels)])
     with results_folder(settings.output) as output:
-        finished = segment_case(
-            _load(settings), source, output, labels_format=settings.format,
-            force=settings.force, with_report=not settings.no_report,
-        )  # fmt: skip
+        finished = _segment(settings, _load(settings), source, output)
     if settings.json:
         _say_json(finished.to_mapping())
         return 0
@@ -120,7 +120,7 @@ def _segment_folder(settings: Settings) -> int:
     Raises:
         UsageError: If channels are named, which belong to one scan.
     """
-    from bedside.io.source import find_sources
+    from bedside.io.source import find_sources, open_source
 
     if settings.channels:
         raise UsageError("--channels goes with one scan, not with a folder; name its first file.")
@@ -137,7 +137,7 @@ def _segment_folder(settings: Settings) -> int:
         loaded = _load(settings)
         for path, folder in zip(paths, _case_folders(paths, settings.source, output), strict=True):
             try:
-                finished.append(_try_case(settings, loaded, path, folder))
+                finished.append(_segment(settings, loaded, open_source(path), folder))
             except (BackendError, OutputError):
                 raise
             except BedsideError as error:
@@ -152,14 +152,13 @@ def _segment_folder(settings: Settings) -> int:
     return _BAD_INPUT if refused else 0
 
 
-def _try_case(settings: Settings, loaded: Loaded, path: Path, folder: Path) -> Finished:
-    """Segment one image of a folder."""
-    from bedside.io.source import open_source
-
-    return segment_case(
-        loaded, open_source(path), folder, labels_format=settings.format,
-        force=settings.force, with_report=not settings.no_report,
-    )  # fmt: skip
+def _segment(settings: Settings, loaded: Loaded, source: "Source", folder: Path) -> Finished:
+    """Segment one image, with a bar."""
+    with frame_progress(source.path.name, len(source.cine)) as on_frame:
+        return segment_case(
+            loaded, source, folder, labels_format=settings.format, force=settings.force,
+            with_report=not settings.no_report, on_frame=on_frame,
+        )  # fmt: skip
 
 
 def _case_folders(paths: list[Path], root: Path, output: Path) -> list[Path]:

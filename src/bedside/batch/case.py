@@ -1,13 +1,13 @@
 """One image, segmented into a folder: mask, pictures, report; all of them or none."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedside.cli.console import frame_progress
-from bedside.cli.process import peak_memory_mb, startup_ms
-from bedside.cli.results import written_together
+from bedside.batch.process import peak_memory_mb, startup_ms
+from bedside.batch.results import written_together
 from bedside.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Finished:
 
 def segment_case(
     loaded: "Loaded", source: "Source", folder: Path, *, labels_format: str, force: bool,
-    with_report: bool,
+    with_report: bool, on_frame: Callable[[int], None] | None = None,
 ) -> Finished:  # fmt: skip
     """Segment one image and write its results.
 
@@ -67,6 +67,7 @@ def segment_case(
         labels_format: Format of the mask; "auto" for the source's own kind.
         force: Go on where the image is of another kind than the bundle's.
         with_report: Whether report.json and report.html are written too.
+        on_frame: Called with the number of frames done.
 
     Raises:
         UsageError: If the mask of this image cannot be in that format.
@@ -85,8 +86,7 @@ def segment_case(
     started_ms = startup_ms()
     begin = time.perf_counter()
     try:
-        with frame_progress(source.path.name, len(source.cine)) as on_frame:
-            found = loaded.segmenter.segment_cine(source.cine, on_frame=on_frame, force=force)
+        found = loaded.segmenter.segment_cine(source.cine, on_frame=on_frame, force=force)
     except InputError as error:
         if source.path.name in str(error):
             raise
