@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedside.batch.case import Finished, Loaded, segment_case
+from bedside.batch.case import Choices, Finished, Loaded, segment_case
 from bedside.batch.results import check_apart, results_folder
 from bedside.cli.arguments import option, positional
 from bedside.cli.console import frame_progress, say, summary, table
@@ -154,11 +154,9 @@ def _segment_folder(settings: Settings) -> int:
 
 def _segment(settings: Settings, loaded: Loaded, source: "Source", folder: Path) -> Finished:
     """Segment one image, with a bar."""
+    choices = Choices(settings.format, settings.force, not settings.no_report)
     with frame_progress(source.path.name, len(source.cine)) as on_frame:
-        return segment_case(
-            loaded, source, folder, labels_format=settings.format, force=settings.force,
-            with_report=not settings.no_report, on_frame=on_frame,
-        )  # fmt: skip
+        return segment_case(loaded, source, folder, choices=choices, on_frame=on_frame)
 
 
 def _case_folders(paths: list[Path], root: Path, output: Path) -> list[Path]:

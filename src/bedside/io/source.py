@@ -4,6 +4,7 @@ import os
 import re
 import zlib
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,11 +71,14 @@ class Algorithm:
         name: Name of the bundle.
         version: Version of the bundle.
         sha256: Hash of the bundle.
+        moment: When, as the file is to say it: the time of writing, or "source" for the time
+            of the image itself, which makes the bytes the same whenever it is written.
     """
 
     name: str
     version: str
     sha256: str
+    moment: datetime | Literal["now", "source"] = "now"
 
 
 def open_source(path: Path) -> Source:
