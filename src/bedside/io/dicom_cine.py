@@ -11,6 +11,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from bedside.errors import FormatError
 from bedside.io.dicom_calibration import read_calibration, read_frame_time_ms
+from bedside.io.dicom_header import DicomInstances, of_one_file
 from bedside.io.dicom_pixels import FrameDecoder
 from bedside.volume import Cine
 
@@ -35,7 +36,7 @@ _COLOUR_SPACES = {
 _DICOMDIR = "1.2.840.10008.1.3.10"
 
 
-def open_dicom(path: Path, *, max_bytes: int = MAX_BYTES) -> tuple[Cine, Any]:
+def open_dicom(path: Path, *, max_bytes: int = MAX_BYTES) -> tuple[Cine, DicomInstances]:
     """Open a DICOM file as a cine; its frames are decoded when asked for.
 
     Args:
@@ -43,7 +44,7 @@ def open_dicom(path: Path, *, max_bytes: int = MAX_BYTES) -> tuple[Cine, Any]:
         max_bytes: Larger files, and larger decoded cines, are refused before decoding.
 
     Returns:
-        The cine, and the header: a pydicom dataset without pixel data.
+        The cine, and its header.
 
     Raises:
         FormatError: If it is not DICOM, holds no image, is truncated, damaged or too large,
@@ -64,7 +65,7 @@ def open_dicom(path: Path, *, max_bytes: int = MAX_BYTES) -> tuple[Cine, Any]:
                 "It is truncated or damaged; export it again."
             ) from error
     notes = dict.fromkeys(f"DICOM: {warning.message}" for warning in caught)
-    return replace(cine, warnings=(*cine.warnings, *notes)), dataset
+    return replace(cine, warnings=(*cine.warnings, *notes)), of_one_file(dataset, len(cine))
 
 
 def _open(path: Path, max_bytes: int, caught: list[Any]) -> tuple[Any, Cine]:

@@ -101,21 +101,15 @@ def _build(
     labels: LabelMap, source: Source, labels_spec: tuple[Label, ...], algorithm: Algorithm
 ) -> Dataset:
     """Put the SEG together in memory."""
-    header, frames = source.header, len(source.cine)
+    header = source.header.first
     seg = Dataset()
     seg.SpecificCharacterSet = "ISO_IR 192"
     _copy_patient_and_study(seg, header)
     _add_identity(seg, header, labels=labels, algorithm=algorithm)
     _add_image(seg, header)
     seg.SegmentSequence = [_build_segment(label, algorithm) for label in labels_spec]
-    seg.ReferencedSeriesSequence = [build_reference(header)]
-    build_frames(
-        seg,
-        header,
-        segments=len(labels_spec),
-        frames=frames,
-        spacing_mm=source.cine.spacing_mm,
-    )
+    seg.ReferencedSeriesSequence = [build_reference(source.header)]
+    build_frames(seg, source.header, segments=len(labels_spec), spacing_mm=source.cine.spacing_mm)
     values = np.array([label.value for label in labels_spec], np.uint8)
     masks = labels.array[None] == values[:, None, None, None]
     packed = np.packbits(masks.ravel(), bitorder="little").tobytes()
@@ -134,7 +128,11 @@ def _check_uids(source: Source) -> None:
     Raises:
         FormatError: If one of its UIDs is missing.
     """
-    missing = [keyword for keyword in _NEEDED_UIDS if not source.header.get(keyword)]
+    missing = [
+        keyword
+        for keyword in _NEEDED_UIDS
+        if not all(instance.get(keyword) for instance in source.header.instances)
+    ]
     if missing:
         raise FormatError(
             f"{source.path} lacks {', '.join(missing)}, so a DICOM SEG cannot refer to it. "

@@ -7,26 +7,30 @@ from pydicom import Dataset
 from pydicom.uid import generate_uid
 from pydicom.valuerep import format_number_as_ds
 
+from bedside.io.dicom_header import DicomInstances
+
 _PLACE = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
 
 
-def build_reference(header: Any) -> Dataset:
-    """Name the source's series and instance."""
-    instance = Dataset()
-    instance.ReferencedSOPClassUID = header.SOPClassUID
-    instance.ReferencedSOPInstanceUID = header.SOPInstanceUID
+def build_reference(header: DicomInstances) -> Dataset:
+    """Name the source's series and all its instances."""
+    instances = []
+    for instance in header.instances:
+        item = Dataset()
+        item.ReferencedSOPClassUID = instance.SOPClassUID
+        item.ReferencedSOPInstanceUID = instance.SOPInstanceUID
+        instances.append(item)
     series = Dataset()
-    series.SeriesInstanceUID = header.SeriesInstanceUID
-    series.ReferencedInstanceSequence = [instance]
+    series.SeriesInstanceUID = header.first.SeriesInstanceUID
+    series.ReferencedInstanceSequence = instances
     return series
 
 
 def build_frames(
     seg: Any,
-    header: Any,
+    header: DicomInstances,
     *,
     segments: int,
-    frames: int,
     spacing_mm: tuple[float, float] | None,
 ) -> None:
     """Add the dimensions and the groups of segments x frames to a SEG.
@@ -36,14 +40,18 @@ def build_frames(
 
     Args:
         seg: The dataset to add to; it has its SOPInstanceUID.
-        header: The source's dataset.
+        header: The source's instances.
         segments: Number of structures.
-        frames: Number of source frames.
         spacing_mm: (row, column) distance, or None if not to be trusted.
     """
-    scale = _build_scale(header, spacing_mm)
-    places = [_find_place(header, index, scale) for index in range(frames)]
-    placed = bool(header.get("FrameOfReferenceUID")) and all(len(place) == 3 for place in places)
+    frames = len(header.frames)
+    scale = _build_scale(header.first, spacing_mm)
+    places = [
+        _find_place(header.instances[instance], max(number - 1, 0), scale)
+        for instance, number in header.frames
+    ]
+    placed = bool(header.first.get("FrameOfReferenceUID"))
+    placed = placed and all(len(place) == 3 for place in places)
     seg.NumberOfFrames = segments * frames
     _add_dimensions(seg, placed=placed)
     shared = Dataset()
@@ -53,13 +61,12 @@ def build_frames(
     elif scale:
         shared.PixelMeasuresSequence = [scale]
     seg.SharedFunctionalGroupsSequence = [shared]
-    multiframe = "NumberOfFrames" in header
     groups = []
     for segment in range(1, segments + 1):
-        for frame in range(1, frames + 1):
+        for frame, (instance, number) in enumerate(header.frames, start=1):
             group = Dataset()
             group.FrameContentSequence = [_build_content(segment, frame, placed=placed)]
-            group.DerivationImageSequence = [_build_derivation(header, frame if multiframe else 0)]
+            group.DerivationImageSequence = [_build_derivation(header.instances[instance], number)]
             group.SegmentIdentificationSequence = [Dataset()]
             group.SegmentIdentificationSequence[0].ReferencedSegmentNumber = segment
             if placed:

@@ -38,9 +38,8 @@ class Source:
         path: Its file.
         kind: "dicom", "nifti", "picture" or "metaimage".
         cine: Its frames.
-        header: What a result in the same format needs to know: for DICOM the pydicom
-            dataset without pixel data, for NIfTI and MetaImage a `NiftiGrid`, for a picture
-            None.
+        header: What a result in the same format needs to know: for DICOM a `DicomInstances`,
+            for NIfTI and MetaImage a `NiftiGrid`, for a picture None.
     """
 
     path: Path
