@@ -9,15 +9,17 @@ from bedside.cli.case import Finished, Loaded, segment_case
 from bedside.cli.console import say, summary, table
 from bedside.cli.results import check_apart, results_folder
 from bedside.errors import BackendError, BedsideError, FormatError, OutputError, UsageError
+from bedside.io.dicom_options import DicomOptions
 
 _BAD_INPUT = 3
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Segment an image, a cine, or a folder of them: masks, pictures and a report.
+    """Segment an image, a cine, a scan, or a folder of them: masks, pictures and a report.
 
-    Of a folder with several images each gets a folder of its own.
+    Of a folder with several images each gets a folder of its own. The slices of a DICOM
+    series are one image.
     """
 
     source: Path = positional(help="a DICOM, NIfTI, PNG or JPEG file, or a folder of them")
@@ -33,7 +35,7 @@ class Settings:
     format: str = option(
         help="how the mask is written; auto keeps the kind of the source",
         default="auto",
-        choices=("auto", "dicom-seg", "nifti", "png"),
+        choices=("auto", "dicom-seg", "dicom-labelmap", "nifti", "png"),
     )
     backend: str = option(help="runtime", default="auto")
     precision: str = option(help="graph and arithmetic", default="auto")
@@ -42,6 +44,14 @@ class Settings:
     )
     force: bool = option(
         help="go on where the image is of another kind than the bundle's", default=False
+    )
+    gaps: str = option(
+        help="a DICOM series with missing or uneven slices is refused, or interpolated",
+        default="refuse",
+        choices=("refuse", "interpolate"),
+    )
+    values_are_hu: bool = option(
+        help="take CT values as HU where the file does not say how to rescale them", default=False
     )
     no_report: bool = option(help="leave out report.json and report.html", default=False)
     json: bool = option(help="print the report as JSON, and nothing else", default=False)
@@ -65,7 +75,11 @@ def run(settings: Settings) -> int:
 
     for path in (settings.source, *settings.channels):
         check_apart(path, settings.output)
-    source = join_channels([open_source(path) for path in (settings.source, *settings.channels)])
+    sources = [
+        open_source(path, dicom=_dicom_options(settings))
+        for path in (settings.source, *settings.channels)
+    ]
+    source = join_channels(sources)
     with results_folder(settings.output) as output:
         finished = segment_case(
             _load(settings), source, output, labels_format=settings.format,
@@ -137,7 +151,8 @@ def _segment_folder(settings: Settings) -> int:
         loaded = _load(settings)
         for path, folder in zip(paths, _case_folders(paths, settings.source, output), strict=True):
             try:
-                finished.append(_try_case(settings, loaded, path, folder))
+                files = found.files.get(path, ())
+                finished.append(_try_case(settings, loaded, path, folder, files=files))
             except (BackendError, OutputError):
                 raise
             except BedsideError as error:
@@ -152,22 +167,34 @@ def _segment_folder(settings: Settings) -> int:
     return _BAD_INPUT if refused else 0
 
 
-def _try_case(settings: Settings, loaded: Loaded, path: Path, folder: Path) -> Finished:
+def _try_case(
+    settings: Settings, loaded: Loaded, path: Path, folder: Path, *, files: tuple[Path, ...]
+) -> Finished:
     """Segment one image of a folder."""
     from bedside.io.source import open_source
 
     return segment_case(
-        loaded, open_source(path), folder, labels_format=settings.format,
-        force=settings.force, with_report=not settings.no_report,
+        loaded, open_source(path, files=files, dicom=_dicom_options(settings)), folder,
+        labels_format=settings.format, force=settings.force, with_report=not settings.no_report,
     )  # fmt: skip
+
+
+def _dicom_options(settings: Settings) -> DicomOptions:
+    """Gather what the command line says of open DICOM headers."""
+    gaps: Any = settings.gaps
+    return DicomOptions(gaps=gaps, values_are_hu=settings.values_are_hu)
 
 
 def _case_folders(paths: list[Path], root: Path, output: Path) -> list[Path]:
     """Name a folder for each image after it; with its suffix where two would share one."""
     if len(paths) == 1:
         return [output]
+    # A folder's name, which may be a UID with dots, has no suffix to leave out.
     short = [
-        path.relative_to(root).with_name(path.name.split(".")[0] or path.name) for path in paths
+        path.relative_to(root)
+        if path.is_dir()
+        else path.relative_to(root).with_name(path.name.split(".")[0] or path.name)
+        for path in paths
     ]
     return [
         output / (name if short.count(name) == 1 else path.relative_to(root))
