@@ -6,7 +6,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import pydicom
 from pydicom.datadict import dictionary_VR
@@ -26,6 +26,7 @@ MAX_DEPTH = 64
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
 _ITEM, _END_OF_ITEMS = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _UNDEFINED = 0xFFFFFFFF
+_META_BYTES = 4096
 
 
 @contextlib.contextmanager
@@ -77,21 +78,31 @@ def read_whole(path: Path, max_bytes: int, caught: Sequence[Any]) -> Any:
     return dataset
 
 
-def read_header(path: Path, max_bytes: int, *, tags: Sequence[str] | None = None) -> Any:
+def read_header(
+    path: Path, max_bytes: int, *, tags: Sequence[str] | None = None, check_end: bool = False
+) -> Any:
     """Read a data set up to its pixel data.
 
     Args:
         path: The file.
         max_bytes: A file that is larger, or inflates to more, is refused.
         tags: Keywords of what is wanted; None for everything. Few are read much faster.
+        check_end: Whether to make sure that the pixel data is all there, without reading it.
 
     Raises:
-        FormatError: If it is too large, or nests too deep.
+        FormatError: If it is too large, nests too deep, or its pixel data goes on past the
+            end of the file.
     """
     check_size(path, max_bytes)
     wanted: Any = None if tags is None else list(tags)
-    dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=wanted)
-    _check_depth(dataset, path)
+    with path.open("rb") as file:
+        dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=wanted)
+        syntax = dataset.file_meta.get("TransferSyntaxUID")
+        # A deflated file has been inflated to its end already.
+        if check_end and syntax != DeflatedExplicitVRLittleEndian:
+            _check_pixels_end(file, dataset, path)
+    if tags is None:
+        _check_depth(dataset, path)
     return dataset
 
 
@@ -107,9 +118,32 @@ def check_size(path: Path, max_bytes: int) -> None:
             f"{path} has {size / 2**30:.1f} GiB; at most {max_bytes / 2**30:g} GiB are read. "
             "Split the recording."
         )
-    meta = pydicom.filereader.read_file_meta_info(path)
-    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+    with path.open("rb") as file:
+        syntax = _find_syntax(file.read(_META_BYTES))
+    if syntax is None:
+        syntax = str(pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID"))
+    if syntax == DeflatedExplicitVRLittleEndian:
         _check_inflated_size(path, min(max_bytes, MAX_INFLATED))
+
+
+def read_decimals(dataset: Any, keyword: str) -> list[float]:
+    """Read decimal strings strictly, many times faster than pydicom's own numbers.
+
+    Returns:
+        As many as there are; none where the attribute is missing or empty.
+
+    Raises:
+        ValueError: If one is no number.
+    """
+    if keyword not in dataset:
+        return []
+    raw = dataset.get_item(keyword).value
+    if isinstance(raw, bytes):
+        text = raw.decode("ascii", "replace").strip(" \0")
+        return [float(part) for part in text.split("\\")] if text else []
+    if raw is None or raw == "":
+        return []
+    return [float(part) for part in (raw if hasattr(raw, "__iter__") else [raw])]
 
 
 def truncated(path: Path) -> FormatError:
@@ -117,29 +151,28 @@ def truncated(path: Path) -> FormatError:
     return FormatError(f"{path} ends in the middle of its data. It is truncated; export it again.")
 
 
-def check_pixels_end(path: Path, dataset: Any) -> None:
-    """Refuse a file whose pixel data goes on past its end, without reading any of it.
+def _find_syntax(head: bytes) -> str | None:
+    """Find the transfer syntax in a file's first bytes; None where they are not enough."""
+    place = 132
+    while head[place : place + 2] == b"\x02\0":
+        long = head[place + 4 : place + 6] in (b"OB", b"OW", b"UN", b"SQ", b"UT")
+        start = place + (12 if long else 8)
+        length = int.from_bytes(head[place + (8 if long else 6) : start], "little")
+        if head[place + 2 : place + 4] == b"\x10\0":
+            return head[start : start + length].decode("ascii", "replace").strip(" \0")
+        place = start + length
+    return None
 
-    Args:
-        path: The file.
-        dataset: Its header, read by pydicom, for the transfer syntax.
 
-    Raises:
-        FormatError: If there is no pixel data, or not all of it.
-    """
-    if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        return  # It has been inflated to its end already.
-    order = "little" if dataset.original_encoding[1] else "big"
-    tag = _PIXEL_DATA if order == "little" else b"\x7f\xe0\x00\x10"
-    with path.open("rb") as file:
-        pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Rows"])
-        if file.read(4) != tag:
-            raise FormatError(f"{path} lacks PixelData. It is truncated; export it again.")
-        explicit = not dataset.original_encoding[0]
-        head = file.read(8 if explicit else 4)
-        length = int.from_bytes(head[-4:], "little" if order == "little" else "big")
-        size = os.fstat(file.fileno()).st_size
-        whole = _items_end(file, size) if length == _UNDEFINED else file.tell() + length <= size
+def _check_pixels_end(file: BinaryIO, dataset: Any, path: Path) -> None:
+    """Refuse a file, read up to its pixel data, that has none or not all of it."""
+    order: Literal["little", "big"] = "little" if dataset.original_encoding[1] else "big"
+    if file.read(4) != (_PIXEL_DATA if order == "little" else b"\x7f\xe0\x00\x10"):
+        raise FormatError(f"{path} lacks PixelData. It is truncated; export it again.")
+    head = file.read(4 if dataset.original_encoding[0] else 8)
+    length = int.from_bytes(head[-4:], order)
+    size = os.fstat(file.fileno()).st_size
+    whole = _items_end(file, size) if length == _UNDEFINED else file.tell() + length <= size
     if not whole:
         raise truncated(path)
 

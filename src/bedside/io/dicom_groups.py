@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 
-from bedside.errors import FormatError
-from bedside.io.dicom_files import MAX_BYTES, check_size
+from bedside.io.dicom_files import MAX_BYTES, read_decimals, read_header
 
 _IN_TIME = ("US", "IVUS", "XA", "RF")
 _PARALLEL = 1e-3
@@ -26,12 +24,10 @@ _DIMENSIONS = (
     "ImageType",
     "ContentTime",
 )
+_SERIES = ("SeriesInstanceUID", "SOPClassUID", "Rows", "Columns")
 _TAGS = (
-    "SOPClassUID",
-    "SeriesInstanceUID",
+    *_SERIES,
     "Modality",
-    "Rows",
-    "Columns",
     "NumberOfFrames",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -56,34 +52,23 @@ class Groups:
 
 @dataclass(frozen=True)
 class _Stub:
-    """What a file says of its series and place."""
+    """What a file says of its series and place.
+
+    Attributes:
+        path: The file.
+        header: The attributes that were read.
+        series: What all slices of a scan have in common.
+        position: (3,).
+        orientation: (6,).
+        is_localizer: Whether it only shows where a scan lies.
+    """
 
     path: Path
     header: Any = field(repr=False)
-    position: np.ndarray | None = field(repr=False)
-    orientation: np.ndarray | None = field(repr=False)
-
-    @property
-    def series(self) -> Hashable:
-        """What all slices of a scan have in common."""
-        keywords = ("SeriesInstanceUID", "SOPClassUID", "Rows", "Columns")
-        return tuple(str(self.header.get(keyword)) for keyword in keywords)
-
-    @property
-    def is_slice(self) -> bool:
-        """Whether it may be a slice: a single image that lies somewhere, of a scan."""
-        return (
-            self.position is not None
-            and self.orientation is not None
-            and bool(self.header.get("SeriesInstanceUID"))
-            and str(self.header.get("NumberOfFrames") or 1) == "1"
-            and str(self.header.get("Modality")) not in _IN_TIME
-        )
-
-    @property
-    def is_localizer(self) -> bool:
-        """Whether it only shows where a scan lies."""
-        return "LOCALIZER" in [str(word).upper() for word in self.header.get("ImageType") or ()]
+    series: Hashable
+    position: np.ndarray = field(repr=False)
+    orientation: np.ndarray = field(repr=False)
+    is_localizer: bool
 
 
 def group_files(paths: Iterable[Path]) -> Groups:
@@ -102,7 +87,7 @@ def group_files(paths: Iterable[Path]) -> Groups:
     by_series: dict[Hashable, list[_Stub]] = defaultdict(list)
     for path in paths:
         stub = _read_stub(path)
-        if stub is None or not stub.is_slice:
+        if stub is None:
             singles.append(path)
         elif stub.is_localizer:
             localizers.append(path)
@@ -120,31 +105,24 @@ def group_files(paths: Iterable[Path]) -> Groups:
 
 
 def _read_stub(path: Path) -> _Stub | None:
-    """Read the few attributes that matter; None where that fails."""
+    """Read the few attributes that matter; None where the file cannot be a slice of a scan."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            check_size(path, MAX_BYTES)
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
-            position = _read_numbers(header, "ImagePositionPatient", 3)
-            orientation = _read_numbers(header, "ImageOrientationPatient", 6)
-            stub = _Stub(path, header, position, orientation)
-            # pydicom reads a value when it is asked for, and may fail only then.
-            _ = stub.series, stub.is_slice, stub.is_localizer
-        except FormatError:
-            return None
+            header = read_header(path, MAX_BYTES, tags=_TAGS)
+            if int(header.get("NumberOfFrames") or 1) > 1 or header.Modality in _IN_TIME:
+                return None
+            series = tuple(str(header[keyword].value) for keyword in _SERIES)
+            position = np.array(read_decimals(header, "ImagePositionPatient"))
+            orientation = np.array(read_decimals(header, "ImageOrientationPatient"))
+            words = [str(word).upper() for word in header.get("ImageType") or ()]
         except Exception:  # noqa: BLE001
+            # Whatever is wrong with it is said when it is opened.
             return None
-    return stub
-
-
-def _read_numbers(header: Any, keyword: str, count: int) -> np.ndarray | None:
-    """Read some numbers; None where they are not all there."""
-    try:
-        numbers = np.array([float(part) for part in header.get(keyword) or ()])
-    except (TypeError, ValueError):
+    placed = position.shape == (3,) and orientation.shape == (6,)
+    if not placed or not np.isfinite([*position, *orientation]).all():
         return None
-    return numbers if numbers.shape == (count,) and np.isfinite(numbers).all() else None
+    return _Stub(path, header, series, position, orientation, "LOCALIZER" in words)
 
 
 def _split_by_orientation(stubs: Sequence[_Stub]) -> list[list[_Stub]]:
@@ -152,7 +130,7 @@ def _split_by_orientation(stubs: Sequence[_Stub]) -> list[list[_Stub]]:
     groups: list[list[_Stub]] = []
     for stub in stubs:
         for group in groups:
-            if np.abs(_orientation(group[0]) - _orientation(stub)).max() <= _PARALLEL:
+            if np.abs(group[0].orientation - stub.orientation).max() <= _PARALLEL:
                 group.append(stub)
                 break
         else:
@@ -184,16 +162,7 @@ def _read_text(stub: _Stub, keyword: str) -> str:
 
 def _count_places(stubs: Sequence[_Stub]) -> int:
     """Count the different places along the normal."""
-    first = _orientation(stubs[0])
+    first = stubs[0].orientation
     normal = np.cross(first[:3], first[3:])
-    heights = np.sort(
-        [float(stub.position @ normal) for stub in stubs if stub.position is not None]
-    )
+    heights = np.sort([float(stub.position @ normal) for stub in stubs])
     return 1 + int((np.diff(heights) > _APART_MM).sum())
-
-
-def _orientation(stub: _Stub) -> np.ndarray:
-    """Give an orientation that is known to be there."""
-    if stub.orientation is None:
-        raise TypeError(f"{stub.path} has no orientation")
-    return stub.orientation

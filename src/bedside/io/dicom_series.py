@@ -12,7 +12,7 @@ from bedside.io.dicom_checks import REQUIRED, check_attributes, check_grid, coun
 from bedside.io.dicom_cine import say_loss
 from bedside.io.dicom_files import (
     MAX_BYTES,
-    check_pixels_end,
+    read_decimals,
     read_header,
     read_whole,
     refused_as_ours,
@@ -93,7 +93,7 @@ def open_series(
     if str(first.get("Modality")) in _IN_TIME and _lie_together(slices):
         return _open_in_time(slices, notes, max_bytes, options)
     planes = [
-        read_plane(*(one.header.get(keyword) for keyword in _PLACE), name=one.path.name)
+        read_plane(*(_read_decimals(one, keyword) for keyword in _PLACE), name=one.path.name)
         for one in slices
     ]
     check_alike(planes)
@@ -129,9 +129,8 @@ def _read_slices(
     for file in sorted(files):
         try:
             with refused_as_ours(file):
-                header = read_header(file, max_bytes, tags=_TAGS)
+                header = read_header(file, max_bytes, tags=_TAGS, check_end=True)
                 check_attributes(header, file, pixels=False)
-                check_pixels_end(file, header)
                 frames = count_frames(header, file)
         except FormatError as error:
             broken.append(str(error))
@@ -166,7 +165,7 @@ def _check_shared(slices: Sequence[_Slice]) -> None:
 
 def _lie_together(slices: Sequence[_Slice]) -> bool:
     """Tell whether no slice says that it lies elsewhere than another."""
-    places = {str(one.header.get("ImagePositionPatient")) for one in slices}
+    places = {str(_read_decimals(one, "ImagePositionPatient")) for one in slices}
     return len(places) == 1
 
 
@@ -228,6 +227,14 @@ def _drop_doubles(
     kept_indices = [index for index in range(len(slices)) if index not in gone]
     notes = [f"{len(gone)} slices are there twice, and were taken once"] if gone else []
     return [slices[i] for i in kept_indices], [planes[i] for i in kept_indices], notes
+
+
+def _read_decimals(one: _Slice, keyword: str) -> Any:
+    """Read numbers of a header; what is none is left for `read_plane` to refuse by name."""
+    try:
+        return read_decimals(one.header, keyword)
+    except (TypeError, ValueError):
+        return one.header.get_item(keyword).value
 
 
 def _read_rules(slices: Sequence[_Slice], options: DicomOptions) -> list[ValueRule]:

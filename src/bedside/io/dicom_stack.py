@@ -292,4 +292,4 @@ def _fill(
 
 def _show(value: Any) -> str:
     """Show a header's value, or say that there is none."""
-    return "missing" if value in (None, "") else str(value)
+    return "missing" if value is None or not len(value) else str(value)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bedside.errors import FormatError
+from bedside.io.dicom_files import read_decimals
 from bedside.io.dicom_options import DicomOptions
 
 VALUE_TAGS = (
@@ -175,16 +176,14 @@ def _read_decimal(dataset: Any, keyword: str, path: Path) -> float | None:
     """
     if keyword not in dataset:
         return None
-    raw = dataset.get_item(keyword).value
-    text = raw.decode("ascii", "replace") if isinstance(raw, bytes) else str(raw)
-    text = text.strip(" \0")
     try:
-        number = float(text)
-    except ValueError:
+        (number,) = read_decimals(dataset, keyword)
+    except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
+        raw = dataset.get_item(keyword).value
         raise FormatError(
-            f"{path}: {keyword} is {text!r}; expected one number with a decimal point. "
+            f"{path}: {keyword} is {raw!r}; expected one number with a decimal point. "
             "The header is damaged; export it again."
         )
     return number
