@@ -16,6 +16,7 @@ from bedside.bundle import Bundle
 from bedside.errors import ModalityError
 from bedside.pipeline.postprocess import apply_postprocess
 from bedside.pipeline.preprocess import Plan, plan_cine, see_neighbours
+from bedside.pipeline.tilt import straighten
 from bedside.pipeline.volumes import prepare_volume
 from bedside.pipeline.windows import predict_scan
 from bedside.runtime import Session, open_session
@@ -142,6 +143,7 @@ class Segmenter:
                 stage_ms[stage][index] = 1e3 * span
             if on_frame:
                 on_frame(index + 1)
+        labels[list(cine.unknown)] = 0
         return Segmentation(
             labels=LabelMap(labels, cine.spacing_mm),
             stage_ms=stage_ms,
@@ -159,6 +161,7 @@ class Segmenter:
         moments = [time.perf_counter()]
         volume = stack_volume(cine)
         moments.append(time.perf_counter())
+        volume, straightening = straighten(volume)
         prepared = prepare_volume(volume, spec)
         moments.append(time.perf_counter())
         logits = predict_scan(
@@ -171,6 +174,9 @@ class Segmenter:
         labels = prepared.placement.restore(logits, stride=spec.model.logit_stride)
         values = [label.value for label in spec.labels]
         labels = apply_postprocess(labels, spec.postprocess, label_values=values)
+        if straightening is not None:
+            labels = straightening.undo(labels)
+        labels[list(cine.unknown)] = 0
         moments.append(time.perf_counter())
         spans = 1e3 * np.diff(moments)
         stage_ms = zip(STAGES, [*spans, spans.sum()], strict=True)

@@ -98,12 +98,12 @@ def segment_case(
         InputError: If the image is refused.
         OutputError: If a result cannot be written.
     """
-    from bedside.io.source import default_format
+    from bedside.io.source import DICOM_FORMATS, default_format
 
     labels_format = choices.labels_format
     if labels_format == "auto":
         labels_format = default_format(source)
-    if labels_format == "dicom-seg" and source.kind != "dicom":
+    if labels_format in DICOM_FORMATS and source.kind != "dicom":
         raise UsageError(
             f"{source.path} is not DICOM, so its mask cannot be a DICOM SEG. "
             "Choose --format nifti or png."

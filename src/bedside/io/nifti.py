@@ -80,23 +80,32 @@ def open_nifti(path: Path, *, max_bytes: int = MAX_BYTES) -> tuple[Cine, NiftiGr
     return cine, NiftiGrid(shape, affine, header)
 
 
-def write_nifti(labels: LabelMap, target: Path, *, grid: NiftiGrid | None) -> None:
+def write_nifti(
+    labels: LabelMap, target: Path, *, grid: NiftiGrid | None, geometry: Geometry | None = None
+) -> None:
     """Write labels as uint8 in the shape, axis order and affine of their source.
 
-    Without a grid (a source of another format, which has no place in the patient) the file
-    is (x, y, frame), both form codes are 0, and pixdim is the spacing in mm if it is known,
-    else 1 with unit "unknown".
+    Without a grid (a source of another format) the file is (x, y, frame). Where the source
+    has a place in the patient, the sform says it, which bears a tilted scan as well; where it
+    has none, both form codes are 0, and pixdim is the spacing in mm if it is known, else 1
+    with unit "unknown".
 
     Args:
         labels: (frames, height, width).
         target: The file to write; compressed if its name ends in .gz.
-        grid: The grid of the source.
+        grid: The grid of the source, if it was NIfTI.
+        geometry: Where the source lies, if it was not and is a scan.
 
     Raises:
         OutputError: If it cannot be written.
     """
     array = np.ascontiguousarray(labels.array.transpose(2, 1, 0), dtype=np.uint8)
-    image = _place_free(array, labels.spacing_mm) if grid is None else _place_on(array, grid)
+    if grid is not None:
+        image = _place_on(array, grid)
+    elif geometry is not None:
+        image = _place_at(array, geometry)
+    else:
+        image = _place_free(array, labels.spacing_mm)
     content = image.to_bytes()
     if target.suffix == ".gz":
         content = gzip.compress(content, compresslevel=6, mtime=0)
@@ -121,6 +130,15 @@ def _place_on(array: np.ndarray, grid: NiftiGrid) -> Any:
     second = int(grid.header["sizeof_hdr"]) == 540
     kind: Any = nibabel.Nifti2Image if second else nibabel.Nifti1Image
     return kind(array.reshape(grid.shape), None, header=_label_header(grid.header))
+
+
+def _place_at(array: np.ndarray, geometry: Geometry) -> Any:
+    """Wrap labels (x, y, z) that lie as our LPS affine for (z, y, x) says."""
+    kind: Any = nibabel.Nifti1Image
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ geometry.affine[:, [2, 1, 0, 3]]
+    image = kind(array, affine)
+    image.header.set_xyzt_units("mm")
+    return kind(array, affine, header=_label_header(image.header))
 
 
 def _label_header(header: Any) -> Any:
