@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,12 @@ import numpy as np
 
 from bedside.atomic import written_atomically
 from bedside.errors import FormatError, GeometryError, InputError
+from bedside.io.nifti_header import (
+    check_place,
+    check_raw_header,
+    choose_volume,
+    reconcile_spacing,
+)
 from bedside.volume import Cine, Geometry, LabelMap
 
 MAX_BYTES = 2**31
@@ -38,20 +45,25 @@ class NiftiGrid:
     header: Any
 
 
-def open_nifti(path: Path, *, max_bytes: int = MAX_BYTES) -> tuple[Cine, NiftiGrid]:
+def open_nifti(
+    path: Path, *, select: Mapping[str, int] | None = None, max_bytes: int = MAX_BYTES
+) -> tuple[Cine, NiftiGrid]:
     """Open a NIfTI image; its third axis becomes frames.
 
     Args:
         path: A .nii or .nii.gz file.
+        select: Which time or channel of a file that has several, counted from 1.
         max_bytes: A file that is larger, or inflates to more, is refused.
 
     Returns:
         The cine, whose frames are (1, y, x), and the grid for labels.
 
     Raises:
-        FormatError: If it is not NIfTI, truncated, too large, has a fourth axis, or holds
-            complex or compound numbers.
-        GeometryError: If its affine or its spacing is not finite or is degenerate.
+        FormatError: If it is not NIfTI, truncated, too large, has several times or channels
+            of which none is selected, holds complex or compound numbers, or scales its voxels
+            by what is no number.
+        GeometryError: If its affine or its spacing is not finite or is degenerate, or its
+            qform and sform are mirror images of each other.
         InputError: If too many voxels are not numbers.
     """
     content = _read_capped(path, max_bytes)
@@ -59,14 +71,15 @@ def open_nifti(path: Path, *, max_bytes: int = MAX_BYTES) -> tuple[Cine, NiftiGr
     header = image.header
     shape = tuple(int(size) for size in header.get_data_shape())
     _check_array(header, shape, path=path, size=len(content))
-    spacing_mm = _read_spacing_mm(header)
+    volume = choose_volume(shape, select, path)
     affine = np.asarray(header.get_best_affine(), np.float64)
     _check_affine(affine, shape, path)
-    warnings = []
+    warnings = check_place(header, shape, path)
     placed = int(header["qform_code"]) != 0 or int(header["sform_code"]) != 0
-    if not placed:
-        warnings.append("the NIfTI header does not say how the image lies in the patient")
-    array = _read_array(image, path).reshape(*shape[:2], -1)
+    spacing_mm = reconcile_spacing(
+        _read_spacing_mm(header), affine * _mm_per_unit(header), placed=placed, warnings=warnings
+    )
+    array = _read_array(image, volume, path).reshape(*shape[:2], -1)
     if array.dtype.kind == "f":
         array = _fill_nans(array, path, warnings)
     cine = Cine(
@@ -77,6 +90,9 @@ def open_nifti(path: Path, *, max_bytes: int = MAX_BYTES) -> tuple[Cine, NiftiGr
         geometry=_place_in_patient(affine, header, array.shape) if placed else None,
         slice_spacing_mm=spacing_mm[0] or None,
     )
+    if any(length != 1 for length in shape[3:]):
+        shape, header = shape[:3], header.copy()
+        header.set_data_shape(shape)
     return cine, NiftiGrid(shape, affine, header)
 
 
@@ -187,10 +203,10 @@ def _parse(content: bytes, path: Path) -> Any:
     try:
         # nibabel repairs a zero spacing, and would say so on stderr.
         raw = kind.header_class(content[: kind.header_class.sizeof_hdr], check=False)
-        _check_spacing(raw["pixdim"][1:3], path)
+        check_raw_header(raw, path)
         nibabel.imageglobals.logger.disabled = True
         return kind.from_bytes(content)
-    except GeometryError:
+    except InputError:
         raise
     except Exception as error:
         raise FormatError(f"{path} cannot be read as NIfTI: {error}.") from error
@@ -202,10 +218,6 @@ def _check_array(header: Any, shape: tuple[int, ...], *, path: Path, size: int) 
     """Refuse an array that is not a stack of grey frames, or is not all there."""
     if len(shape) < 2 or min(shape) < 1:
         raise FormatError(f"{path} has shape {shape}; expected (x, y) or (x, y, z).")
-    if any(length != 1 for length in shape[3:]):
-        raise FormatError(
-            f"{path} has shape {shape}; expected (x, y) or (x, y, z). Save one time or channel."
-        )
     dtype = header.get_data_dtype()
     if dtype.kind not in "uif":
         raise FormatError(f"{path} holds {dtype} numbers; expected grey values. Convert it.")
@@ -214,19 +226,6 @@ def _check_array(header: Any, shape: tuple[int, ...], *, path: Path, size: int) 
         raise FormatError(
             f"{path} has {size} bytes, its header needs {needed}. The file is truncated; "
             "copy it again."
-        )
-
-
-def _check_spacing(pixdim: np.ndarray, path: Path) -> None:
-    """Refuse a spacing of x and y that is zero or not a number; a sign is ignored.
-
-    Raises:
-        GeometryError: If it is.
-    """
-    if not np.isfinite(pixdim).all() or (pixdim == 0).any():
-        raise GeometryError(
-            f"{path}: the spacing in its header is {pixdim.tolist()}; expected mm above 0. "
-            "Repair the header."
         )
 
 
@@ -263,10 +262,10 @@ def _check_affine(affine: np.ndarray, shape: tuple[int, ...], path: Path) -> Non
         )
 
 
-def _read_array(image: Any, path: Path) -> np.ndarray:
-    """Read the voxels, scaled if the header says so, in the machine's byte order."""
+def _read_array(image: Any, volume: tuple[int, ...], path: Path) -> np.ndarray:
+    """Read the voxels of one volume, scaled if the header says so, in the machine's byte order."""
     try:
-        array: np.ndarray = np.asanyarray(image.dataobj)
+        array: np.ndarray = np.asanyarray(image.dataobj[(..., *volume)])
     except Exception as error:
         raise FormatError(f"{path}: its voxels cannot be read: {error}.") from error
     native: np.ndarray = array.astype(array.dtype.newbyteorder("="), copy=False)

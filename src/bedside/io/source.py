@@ -3,25 +3,34 @@
 import os
 import re
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from bedside.errors import FormatError, UsageError
 from bedside.io.metaimage import is_metaimage
+from bedside.io.nrrd_header import is_nrrd
+from bedside.io.select import choose_place
 from bedside.spec import Label
 from bedside.volume import Cine, LabelMap
 
-Kind = Literal["dicom", "nifti", "picture", "metaimage"]
+Kind = Literal["dicom", "nifti", "picture", "metaimage", "nrrd"]
 
-FORMATS = {"dicom": "dicom-seg", "nifti": "nifti", "picture": "png", "metaimage": "nifti"}
+FORMATS = {
+    "dicom": "dicom-seg",
+    "nifti": "nifti",
+    "picture": "png",
+    "metaimage": "nifti",
+    "nrrd": "seg-nrrd",
+}
 """The format that labels are written in by default, for each kind of source."""
 
-SUFFIXES = {"dicom-seg": ".dcm", "nifti": ".nii.gz", "png": ".png"}
+SUFFIXES = {"dicom-seg": ".dcm", "nifti": ".nii.gz", "png": ".png", "seg-nrrd": ".seg.nrrd"}
 """The suffix of a file in each format of labels."""
 
-_ON_NIFTI_GRID = ("nifti", "metaimage")
-_EXPECTED = "expected DICOM (a file with DICM at byte 128), NIfTI, MetaImage, PNG or JPEG"
+_ON_NIFTI_GRID = ("nifti", "metaimage", "nrrd")
+_EXPECTED = "expected DICOM (a file with DICM at byte 128), NIfTI, MetaImage, NRRD, PNG or JPEG"
 # Storage classes without an image to segment: DICOMDIR, segmentations, reports, plans.
 _NO_IMAGE = re.compile(
     rb"\x02\x00\x02\x00UI..(?:1\.2\.840\.10008\.1\.3\.10|"
@@ -36,10 +45,11 @@ class Source:
 
     Attributes:
         path: Its file.
-        kind: "dicom", "nifti", "picture" or "metaimage".
+        kind: "dicom", "nifti", "picture", "metaimage" or "nrrd".
         cine: Its frames.
         header: What a result in the same format needs to know: for DICOM a `DicomInstances`,
-            for NIfTI and MetaImage a `NiftiGrid`, for a picture None.
+            for NIfTI, MetaImage and NRRD a `NiftiGrid`, for a picture, and for NRRD without
+            a place in the patient, None.
     """
 
     path: Path
@@ -76,11 +86,17 @@ class Algorithm:
     sha256: str
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path, *, select: Mapping[str, int] | None = None) -> Source:
     """Open one file, whatever its name.
 
+    Args:
+        path: The file.
+        select: Which time or channel of a file that has several, counted from 1:
+            {"time": 3}.
+
     Raises:
-        FormatError: If it is not a file that can be read, or is damaged.
+        FormatError: If it is not a file that can be read, or is damaged, or has several times
+            or channels of which none is selected.
     """
     path = Path(path)
     if path.is_dir():
@@ -88,13 +104,19 @@ def open_source(path: Path) -> Source:
     kind = _sniff(path)
     try:
         if kind == "dicom":
+            choose_place(select, {}, path)
             from bedside.io.dicom_cine import open_dicom
 
             return Source(path, kind, *open_dicom(path))
         if kind == "nifti":
             from bedside.io.nifti import open_nifti
 
-            return Source(path, kind, *open_nifti(path))
+            return Source(path, kind, *open_nifti(path, select=select))
+        if kind == "nrrd":
+            from bedside.io.nrrd import open_nrrd
+
+            return Source(path, kind, *open_nrrd(path, select=select))
+        choose_place(select, {}, path)
         if kind == "metaimage":
             from bedside.io.metaimage import open_metaimage
 
@@ -133,7 +155,7 @@ def find_sources(path: Path) -> Found:
                 skipped.append(str(error))
                 continue
             if _holds_no_image(file):
-                skipped.append(f"{file} is DICOM without an image (an index, a report or a mask).")
+                skipped.append(f"{file} holds no image (an index, a report or a mask).")
             else:
                 paths.append(file)
     if not paths:
@@ -165,7 +187,7 @@ def write_labels(
             this name without its suffix, one file a frame.
         labels_spec: Names, colours and codes of the labels.
         algorithm: Who drew them.
-        format: "dicom-seg", "nifti" or "png".
+        format: "dicom-seg", "nifti", "seg-nrrd" or "png".
 
     Returns:
         The file or folder written.
@@ -179,7 +201,7 @@ def write_labels(
         if source.kind != "dicom":
             raise UsageError(
                 f"{source.path} is not DICOM, so its labels cannot be a DICOM SEG. "
-                "Choose --format nifti or png."
+                "Choose --format nifti, seg-nrrd or png."
             )
         from bedside.io.dicom_seg import write_seg
 
@@ -189,6 +211,14 @@ def write_labels(
         from bedside.io.nifti import write_nifti
 
         write_nifti(labels, target, grid=source.header if source.kind in _ON_NIFTI_GRID else None)
+        return target
+    if format == "seg-nrrd":
+        from bedside.io.seg_nrrd import write_seg_nrrd
+
+        write_seg_nrrd(
+            labels, target, cine=source.cine, labels_spec=labels_spec,
+            made_by=f"{algorithm.name} {algorithm.version} sha256:{algorithm.sha256}",
+        )  # fmt: skip
         return target
     if format == "png":
         from bedside.io.picture import write_pngs
@@ -218,6 +248,8 @@ def _sniff(path: Path) -> Kind:
         return "nifti"
     if is_metaimage(head):
         return "metaimage"
+    if is_nrrd(head):
+        return "nrrd"
     raise FormatError(f"{path} is no image: it begins with {head[:12]!r}; {_EXPECTED}.")
 
 
@@ -235,6 +267,12 @@ def _is_nifti(head: bytes) -> bool:
 
 
 def _holds_no_image(path: Path) -> bool:
-    """Tell a DICOM file of a class without an image, by its file meta information."""
+    """Tell a DICOM file of a class without an image, by its file meta information, or a mask.
+
+    A .seg.nrrd file is told by the first of the keys that name its segments.
+    """
     with path.open("rb") as file:
-        return _NO_IMAGE.search(file.read(1024)[132:]) is not None
+        head = file.read(4096)
+    if is_nrrd(head):
+        return b"\nSegment0_" in head
+    return _NO_IMAGE.search(head[132:1024]) is not None

@@ -1,0 +1,59 @@
+"""Voxels that are not numbers: a few are filled and told of, many are refused."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bedside.errors import InputError
+
+MAX_FRACTION = 0.001
+"""Largest part of the voxels that may be NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """The voxels of a scan that are not numbers.
+
+    Attributes:
+        count: How many.
+        smallest: The smallest number of the scan, which takes their place.
+    """
+
+    count: int
+    smallest: float
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to tell of them."""
+        if self.count == 0:
+            return ()
+        return (f"{self.count} voxels are NaN or infinite and were set to the smallest value",)
+
+    def fill(self, frame: np.ndarray) -> np.ndarray:
+        """Fill those of a frame."""
+        if self.count == 0:
+            return frame
+        return np.where(np.isfinite(frame), frame, frame.dtype.type(self.smallest))
+
+
+def find_gaps(array: np.ndarray, path: Path) -> Gaps:
+    """Count voxels that are not numbers, slice by slice.
+
+    Args:
+        array: (D, H, W).
+        path: Its file, for errors.
+
+    Raises:
+        InputError: If more than one in a thousand is not a number.
+    """
+    if array.dtype.kind != "f":
+        return Gaps(0, 0.0)
+    count, smallest = 0, np.inf
+    for frame in array:
+        finite = np.isfinite(frame)
+        count += frame.size - int(finite.sum())
+        smallest = min(smallest, float(np.min(frame, where=finite, initial=np.inf)))
+    if count > MAX_FRACTION * array.size:
+        raise InputError(f"{path}: {count} of {array.size} voxels are NaN or infinite. Repair it.")
+    return Gaps(count, smallest)
