@@ -31,6 +31,12 @@ class BackendError(BedsideError, RuntimeError):
     exit_code = 4
 
 
+class WorkerError(BedsideError, RuntimeError):
+    """A worker of a batch that died, or was stopped for taking too long."""
+
+    exit_code = 3
+
+
 class InputError(BedsideError, ValueError):
     """Input that is refused; the base of everything below."""
 

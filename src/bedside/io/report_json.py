@@ -13,6 +13,9 @@ from bedside.atomic import write_text
 from bedside.spec import DISCLAIMER, Label, to_mapping
 from bedside.volume import Box, Cine, LabelMap
 
+COST_KEYS = ("fps", "wall_s", "latency_ms", "startup_ms", "peak_memory_mb", "threads")
+"""Keys of a report that tell what a run cost; all others are the same in every run."""
+
 
 @dataclass(frozen=True)
 class AreaChange:
@@ -252,18 +255,25 @@ def measure_areas(
     )
 
 
-def write_report_json(report: Report, target: Path, *, files: Sequence[str] = ()) -> Path:
+def write_report_json(
+    report: Report, target: Path, *, files: Sequence[str] = (), with_cost: bool = True
+) -> Path:
     """Write `report.json`.
 
     Args:
         report: What to write.
         target: The file.
         files: Names of the other results of the same run, beside it.
+        with_cost: Whether it tells what the run cost; without, its bytes depend on the image
+            and the bundle only.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    write_text(target, to_json(report_mapping(report, files=files)) + "\n")
+    told = report_mapping(report, files=files)
+    if not with_cost:
+        told = {key: value for key, value in told.items() if key not in COST_KEYS}
+    write_text(target, to_json(told) + "\n")
     return target
 
 

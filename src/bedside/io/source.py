@@ -5,6 +5,7 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,11 +80,14 @@ class Algorithm:
         name: Name of the bundle.
         version: Version of the bundle.
         sha256: Hash of the bundle.
+        moment: When, as the file is to say it: the time of writing, or "source" for the time
+            of the image itself, which makes the bytes the same whenever it is written.
     """
 
     name: str
     version: str
     sha256: str
+    moment: datetime | Literal["now", "source"] = "now"
 
 
 def open_source(path: Path, *, select: Mapping[str, int] | None = None) -> Source:
