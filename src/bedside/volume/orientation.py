@@ -2,10 +2,13 @@
 
 import itertools
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from bedside.volume.geometry import Geometry
+
+Value = TypeVar("Value")
 
 # Rows of an LPS affine that the axes (D, H, W) of an oriented scan run along: slices to the
 # head, rows to the back, columns to the left, as in an axial DICOM series.
@@ -49,7 +52,7 @@ class Orientation:
         axes = [*range(first), *(first + int(axis) for axis in back)]
         return self._turn(array).transpose(axes)
 
-    def reorder(self, values: tuple[float, float, float]) -> tuple[float, float, float]:
+    def reorder(self, values: tuple[Value, Value, Value]) -> tuple[Value, Value, Value]:
         """Give one value an axis in the order of the oriented array."""
         first, second, third = (values[axis] for axis in self.order)
         return first, second, third
