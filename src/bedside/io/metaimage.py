@@ -166,7 +166,7 @@ def read_metaimage(path: Path, *, max_bytes: int = MAX_BYTES) -> MetaImage:
     content = _read_voxels(path, header)
     array = np.frombuffer(content, header.dtype).reshape(header.shape)
     native = array.astype(header.dtype.newbyteorder("="))
-    gaps = find_gaps(native, path)
+    gaps = find_gaps(native, native.dtype, path)
     return MetaImage(gaps.fill(native), Geometry(header.shape, header.affine), gaps.warnings)
 
 

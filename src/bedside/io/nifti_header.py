@@ -115,9 +115,7 @@ def reconcile_spacing(
     return own
 
 
-def choose_volume(
-    shape: tuple[int, ...], select: Mapping[str, int] | None, path: Path
-) -> tuple[int, ...]:
+def choose_volume(shape: tuple[int, ...], select: Mapping[str, int] | None, path: Path) -> int:
     """Find the volume that is meant in a file that has several times or channels.
 
     Args:
@@ -126,7 +124,7 @@ def choose_volume(
         path: The file, for errors.
 
     Returns:
-        Its index on the axes behind z, as many as the shape has.
+        How many volumes lie before it in the file.
 
     Raises:
         FormatError: If there is a choice and none is made, or one that is not there.
@@ -137,5 +135,4 @@ def choose_volume(
     names = {"time": times, "channel": channels}
     if min(times, channels) == 1:
         names = {"time or channel": times * channels}
-    place = choose_place(select, names, path)
-    return tuple(int(i) for i in np.unravel_index(place, shape[3:], order="F")) if shape[3:] else ()
+    return choose_place(select, names, path)

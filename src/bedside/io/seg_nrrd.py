@@ -16,6 +16,8 @@ from bedside.volume import Cine, LabelMap
 
 _NO_EXTENT = "0 -1 0 -1 0 -1"
 _BINARY = "Binary labelmap"
+# Labels are long runs of one value: higher levels take longer and save next to nothing.
+_GZIP_LEVEL = 3
 
 
 def write_seg_nrrd(
@@ -38,7 +40,7 @@ def write_seg_nrrd(
     """
     header = _build_header(labels.array, cine, labels_spec, made_by)
     # gzip without a name and a time: the same labels give the same bytes.
-    deflater = zlib.compressobj(6, zlib.DEFLATED, 31)
+    deflater = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 31)
     with written_atomically(target) as temporary, temporary.open("wb") as file:
         file.write(header)
         for frame in labels.array:

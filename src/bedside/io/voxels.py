@@ -1,5 +1,6 @@
 """Voxels that are not numbers: a few are filled and told of, many are refused."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,23 +38,25 @@ class Gaps:
         return np.where(np.isfinite(frame), frame, frame.dtype.type(self.smallest))
 
 
-def find_gaps(array: np.ndarray, path: Path) -> Gaps:
+def find_gaps(frames: Iterable[np.ndarray], dtype: np.dtype, path: Path) -> Gaps:
     """Count voxels that are not numbers, slice by slice.
 
     Args:
-        array: (D, H, W).
-        path: Its file, for errors.
+        frames: The slices; not looked at where `dtype` is of whole numbers.
+        dtype: Of a voxel.
+        path: Their file, for errors.
 
     Raises:
         InputError: If more than one in a thousand is not a number.
     """
-    if array.dtype.kind != "f":
+    if dtype.kind != "f":
         return Gaps(0, 0.0)
-    count, smallest = 0, np.inf
-    for frame in array:
+    count, total, smallest = 0, 0, np.inf
+    for frame in frames:
         finite = np.isfinite(frame)
         count += frame.size - int(finite.sum())
+        total += frame.size
         smallest = min(smallest, float(np.min(frame, where=finite, initial=np.inf)))
-    if count > MAX_FRACTION * array.size:
-        raise InputError(f"{path}: {count} of {array.size} voxels are NaN or infinite. Repair it.")
+    if count > MAX_FRACTION * total:
+        raise InputError(f"{path}: {count} of {total} voxels are NaN or infinite. Repair it.")
     return Gaps(count, smallest)
