@@ -3,7 +3,7 @@
 open_session -> plan_preprocess -> for every frame: decode, apply, predict, restore, repair
 
 A network of three axes takes all frames at once, as the slices of a scan:
-open_session -> stack_volume -> prepare_volume -> predict_scan -> restore, repair
+open_session -> prepare_volume -> slab by slab: predict, restore -> repair
 """
 
 import time
@@ -16,12 +16,13 @@ from bedside.bundle import Bundle
 from bedside.errors import ModalityError
 from bedside.pipeline.postprocess import apply_postprocess
 from bedside.pipeline.preprocess import Plan, plan_cine, see_neighbours
+from bedside.pipeline.stopwatch import Stopwatch
 from bedside.pipeline.tilt import straighten
 from bedside.pipeline.volumes import prepare_volume
-from bedside.pipeline.windows import predict_scan
+from bedside.pipeline.windows import scan_slabs
 from bedside.runtime import Session, open_session
 from bedside.spec import DeploymentSpec
-from bedside.volume import Box, Cine, LabelMap, stack_volume
+from bedside.volume import Box, Cine, LabelMap
 
 STAGES = ("decode", "preprocess", "network", "postprocess", "total")
 
@@ -158,33 +159,32 @@ class Segmenter:
         """Segment all frames together, as the slices of a scan."""
         self._check_modality(cine, force=force)
         spec = self.spec
-        moments = [time.perf_counter()]
-        volume = stack_volume(cine)
-        moments.append(time.perf_counter())
-        volume, straightening = straighten(volume)
-        prepared = prepare_volume(volume, spec)
-        moments.append(time.perf_counter())
-        logits = predict_scan(
-            self.session.predict,
-            prepared.tensor,
+        watch = Stopwatch(STAGES[:-1])
+        straight, straightening = straighten(cine)
+        with watch.running("preprocess"):
+            # Slices are decoded and forgotten on the way to the network's grid.
+            prepared = prepare_volume(watch.time_frames(straight, "decode"), spec)
+        slabs = scan_slabs(
+            watch.time_calls(self.session.predict, "network"),
+            prepared.read,
+            prepared.placement.tensor_shape,
             spec,
             on_window=lambda done, of: on_frame(len(cine) * done // of) if on_frame else None,
         )
-        moments.append(time.perf_counter())
-        labels = prepared.placement.restore(logits, stride=spec.model.logit_stride)
-        values = [label.value for label in spec.labels]
-        labels = apply_postprocess(labels, spec.postprocess, label_values=values)
-        if straightening is not None:
-            labels = straightening.undo(labels)
-        labels[list(cine.unknown)] = 0
-        moments.append(time.perf_counter())
-        spans = 1e3 * np.diff(moments)
-        stage_ms = zip(STAGES, [*spans, spans.sum()], strict=True)
+        with watch.running("postprocess"):
+            labels = prepared.placement.restore(slabs, stride=spec.model.logit_stride)
+            values = [label.value for label in spec.labels]
+            labels = apply_postprocess(labels, spec.postprocess, label_values=values)
+            if straightening is not None:
+                labels = straightening.undo(labels)
+            labels[list(cine.unknown)] = 0
+        spent = watch.spent_ms
+        stage_ms = {**spent, "total": sum(spent.values())}
         return Segmentation(
             labels=LabelMap(labels, cine.spacing_mm),
-            stage_ms={stage: np.array([span]) for stage, span in stage_ms},
+            stage_ms={stage: np.array([span]) for stage, span in stage_ms.items()},
             region=Box(0, 0, labels.shape[1], labels.shape[2]),
-            spacing_mm=volume.spacing_mm,
+            spacing_mm=cine.voxel_mm,
             warnings=(*cine.warnings, *prepared.warnings, *self._missing(labels)),
         )
 

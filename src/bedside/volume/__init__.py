@@ -2,7 +2,7 @@
 
 from bedside.volume.cine import Box, Cine, LabelMap
 from bedside.volume.geometry import Geometry
-from bedside.volume.volume import Orientation, Volume, find_orientation, stack_volume
+from bedside.volume.orientation import Orientation, find_orientation
 
 __all__ = [
     "Box",
@@ -10,7 +10,5 @@ __all__ = [
     "Geometry",
     "LabelMap",
     "Orientation",
-    "Volume",
     "find_orientation",
-    "stack_volume",
 ]
