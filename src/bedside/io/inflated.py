@@ -33,7 +33,7 @@ class Inflated:
     def __init__(self, path: Path, *, max_bytes: int) -> None:
         self._path = path
         self._lock = threading.Lock()
-        file = path.open("rb")
+        file: IO[bytes] = path.open("rb")
         compressed = file.read(2) == _GZIP
         file.seek(0)
         if compressed:
