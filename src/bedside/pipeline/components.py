@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -66,12 +67,16 @@ def find_components(
     import cc3d
 
     def find(slab: slice) -> np.ndarray:
-        found: np.ndarray = cc3d.connected_components(read(slab), connectivity=connectivity)
+        label: Any = cc3d.connected_components
+        found: np.ndarray = label(read(slab), connectivity=connectivity)
         return found
 
     thickness = max(1, _SLAB_VOXELS // max(1, shape[1] * shape[2]))
     slabs = [slice(low, min(low + thickness, shape[0])) for low in range(0, shape[0], thickness)]
-    firsts, sizes, values, on_border = [0], [], [], []
+    firsts = [0]
+    sizes: list[np.ndarray] = []
+    values: list[np.ndarray] = []
+    on_border: list[np.ndarray] = []
     links = [np.zeros((0, 2), np.int64)]
     before: tuple[np.ndarray, np.ndarray] | None = None
     for slab in slabs:
