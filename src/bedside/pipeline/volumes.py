@@ -1,15 +1,18 @@
 """From a scan to the network's tensor, and from its logits back to labels on the scan's grid."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from bedside.errors import FormatError, GeometryError
+from bedside.pipeline.body import find_body
 from bedside.pipeline.preprocess import MAX_BROKEN_SHARE
 from bedside.pipeline.resize import nearest_indices, resize_linear, sample_axis
+from bedside.pipeline.volume_steps import TONE_STEPS
 from bedside.spec import (
+    CropBody,
     DeploymentSpec,
     Orient,
     PreprocessStep,
@@ -32,6 +35,8 @@ class VolumePlacement:
         grid: (D, H, W) after turning and resampling.
         offset: Where the grid begins in the tensor, which is padded to at least a window.
         tensor_shape: (D, H, W) of the tensor.
+        body: Part of the stored scan that is looked at; None for all of it. What is said of
+            the source above is then said of this part, but for `source_shape`.
     """
 
     source_shape: Shape3
@@ -39,6 +44,7 @@ class VolumePlacement:
     grid: Shape3
     offset: Shape3
     tensor_shape: Shape3
+    body: tuple[slice, ...] | None = None
 
     def project(self, labels: np.ndarray) -> np.ndarray:
         """Carry labels from the source grid to the tensor's, by nearest neighbour.
@@ -49,7 +55,7 @@ class VolumePlacement:
         Returns:
             `tensor_shape` uint8; 0 in the padding.
         """
-        turned = self.orientation.apply(labels)
+        turned = self.orientation.apply(labels if self.body is None else labels[self.body])
         picks = [
             nearest_indices(old, new) for old, new in zip(turned.shape, self.grid, strict=True)
         ]
@@ -75,7 +81,9 @@ class VolumePlacement:
         Returns:
             (D, H, W) uint8 on the source grid.
         """
-        shape = self.orientation.apply(np.empty(self.source_shape, np.bool_)).shape
+        source = np.zeros(self.source_shape, np.uint8)
+        seen = source if self.body is None else source[self.body]
+        shape = self.orientation.apply(seen).shape
         best: np.ndarray | None = None
         labels = np.zeros(shape, np.uint8)
         for value, plane in enumerate(logits):
@@ -90,7 +98,8 @@ class VolumePlacement:
             higher = placed > best
             labels[higher] = value
             best[higher] = placed[higher]
-        return np.ascontiguousarray(self.orientation.undo(labels))
+        seen[...] = self.orientation.undo(labels)
+        return source
 
     @property
     def _inside(self) -> tuple[slice, ...]:
@@ -150,11 +159,17 @@ def prepare_volume(volume: Volume, spec: DeploymentSpec) -> PreparedVolume:
             f'the scan has {len(array)} channels, bundle "{spec.name}" takes '
             f"{spec.input.channels}. Give one file a channel, in the bundle's order."
         )
+    first = spec.preprocess[0] if spec.preprocess else None
+    body = find_body(array.max(axis=0), first) if isinstance(first, CropBody) else None
+    if body is not None:
+        array = array[(slice(None), *body)]
     draft = Draft(array, volume, Orientation(), volume.spacing_mm, [])
+    if isinstance(first, CropBody) and body is None:
+        draft.warnings.append("no body was found; the whole scan was segmented.")
     for step in spec.preprocess:
         STEPS[type(step)](step, draft)
     depth, height, width = draft.array.shape[1:]
-    placement = _place(volume, draft, spec, grid=(depth, height, width))
+    placement = replace(_place(volume, draft, spec, grid=(depth, height, width)), body=body)
     tensor = placement.pad(np.ascontiguousarray(draft.array, np.float32))
     return PreparedVolume(tensor, placement, tuple(draft.warnings))
 
@@ -202,6 +217,10 @@ def _orient(step: Orient, draft: Draft) -> None:
         draft.spacing_mm = draft.orientation.reorder(draft.spacing_mm)
 
 
+def _crop_body(step: CropBody, draft: Draft) -> None:
+    """Do nothing more: it was cut out when the scan was opened, before its axes were turned."""
+
+
 def _resample(step: Resample, draft: Draft) -> None:
     if draft.spacing_mm is None:
         raise GeometryError(
@@ -242,4 +261,6 @@ STEPS: Mapping[type[PreprocessStep], Callable[[Any, Draft], None]] = {
     Resample: _resample,
     ScalePercentile: _scale_percentile,
     WindowLevel: _window_level,
+    CropBody: _crop_body,
+    **TONE_STEPS,
 }
