@@ -28,7 +28,8 @@ def test_components_are_those_of_the_map_as_a_whole(monkeypatch, connectivity, s
     for index in range(len(found.sizes)):
         mask = np.zeros(shape, bool)
         for slab, part in found.select(np.arange(len(found.sizes)) == index):
-            mask[slab] = part
+            mask[slab] = part >= 0
+            assert set(np.unique(part)) <= {-1, index}
         seen.append(
             (
                 int(found.values[index]),

@@ -195,6 +195,7 @@ def _make_report(
         stage_ms=found.stage_ms,
         warnings=(*_UNTRAINED, *found.warnings) if bundle.card.untrained else found.warnings,
         facts=facts,
+        changes=found.changes,
     )
 
 

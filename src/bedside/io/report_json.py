@@ -11,7 +11,7 @@ import numpy as np
 from bedside import __version__
 from bedside.atomic import write_text
 from bedside.spec import DISCLAIMER, Label, to_mapping
-from bedside.volume import Box, Cine, LabelMap
+from bedside.volume import Box, Change, Cine, LabelMap
 
 COST_KEYS = ("fps", "wall_s", "latency_ms", "startup_ms", "peak_memory_mb", "threads")
 """Keys of a report that tell what a run cost; all others are the same in every run."""
@@ -141,6 +141,7 @@ class Report:
         threads: Threads of the runtime.
         bundle: Which bundle.
         warnings: What was fixed, doubted or not found.
+        changes: What repairs changed in the labels, and what was found odd about them.
         bedside_version: Version of this program.
         disclaimer: What the result is not for.
     """
@@ -162,6 +163,7 @@ class Report:
     threads: int
     bundle: BundleFacts
     warnings: tuple[str, ...]
+    changes: tuple[Change, ...] = ()
     bedside_version: str = __version__
     disclaimer: str = DISCLAIMER
 
@@ -175,6 +177,7 @@ def make_report(
     stage_ms: Mapping[str, np.ndarray],
     warnings: Sequence[str],
     facts: RunFacts,
+    changes: Sequence[Change] = (),
 ) -> Report:
     """Sum up a run.
 
@@ -187,6 +190,7 @@ def make_report(
             ms; of a scan that was taken whole, (1,).
         warnings: What was fixed, doubted or not found.
         facts: What the run was and cost.
+        changes: What repairs changed in the labels, and what was found odd about them.
     """
     slices = cine.slice_spacing_mm is not None and len(cine) > 1
     areas = measure_areas(
@@ -211,6 +215,7 @@ def make_report(
         threads=facts.threads,
         bundle=facts.bundle,
         warnings=(*warnings, *([] if slices else _sometimes_missing(areas))),
+        changes=tuple(changes),
     )
 
 

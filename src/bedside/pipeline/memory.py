@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedside.errors import MemoryLimitError, UsageError
+from bedside.pipeline.postprocess.scans import SCAN_APPLIERS
 from bedside.pipeline.volumes import VolumePlacement
 from bedside.spec import DeploymentSpec, ScalePercentile
 from bedside.volume import Cine
@@ -16,6 +17,8 @@ _FLOAT, _HALF = 4, 2
 _LATER_BYTES = 40 * 2**20
 # Slabs in which components are found: voxels, and bytes for each where labels are like noise.
 _COMPONENT_BYTES = 2**22 * 24
+# The same for each voxel of a scan, where a repair is not made slab by slab.
+_WHOLE_BYTES = 10
 # Copies of one slice of the source at full size: decoded, as float, interpolated, drawn.
 _SLICE_COPIES = 10
 # What is promised is this much above what is expected.
@@ -136,4 +139,7 @@ def _count(cine: Cine, placement: VolumePlacement, spec: DeploymentSpec, *, half
     placing = _FLOAT * (classes + 1) * (finest[1] * finest[2] * 2 + rows * columns)
     network = kept + source + held + per_window + placing
     repairing = source + _COMPONENT_BYTES + slices
+    if spec.priors or any(type(step) not in SCAN_APPLIERS for step in spec.postprocess):
+        # Masks and numbered parts of the whole scan.
+        repairing += _WHOLE_BYTES * source
     return _LATER_BYTES + max(reading, network, repairing)

@@ -1,16 +1,19 @@
 """From a scan to the network's tensor, and from its logits back to labels on the scan's grid."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from bedside.errors import FormatError, GeometryError
+from bedside.pipeline.body import find_body_of_scan
 from bedside.pipeline.logits import most_likely
 from bedside.pipeline.resize import nearest_indices, resize_linear
-from bedside.pipeline.scan import read_scan, resample_scan
+from bedside.pipeline.scan import crop_scan, read_scan, resample_scan
+from bedside.pipeline.volume_steps import TONE_STEPS, window
 from bedside.spec import (
+    CropBody,
     DeploymentSpec,
     Orient,
     PreprocessStep,
@@ -33,6 +36,8 @@ class VolumePlacement:
         grid: (D, H, W) after turning and resampling.
         offset: Where the grid begins in the tensor, which is padded to at least a window.
         tensor_shape: (D, H, W) of the tensor.
+        body: Part of the stored scan that is looked at; None for all of it. What is said of
+            the source above is then said of this part, but for `source_shape`.
     """
 
     source_shape: Shape3
@@ -40,6 +45,7 @@ class VolumePlacement:
     grid: Shape3
     offset: Shape3
     tensor_shape: Shape3
+    body: tuple[slice, ...] | None = None
 
     def project(self, labels: np.ndarray) -> np.ndarray:
         """Carry labels from the source grid to the tensor's, by nearest neighbour.
@@ -50,7 +56,7 @@ class VolumePlacement:
         Returns:
             `tensor_shape` uint8; 0 in the padding.
         """
-        turned = self.orientation.apply(labels)
+        turned = self.orientation.apply(labels if self.body is None else labels[self.body])
         picks = [
             nearest_indices(old, new) for old, new in zip(turned.shape, self.grid, strict=True)
         ]
@@ -99,7 +105,8 @@ class VolumePlacement:
         """
         labels = np.zeros(self.source_shape, np.uint8)
         # A view, so that slices written in the patient's order end up in the stored one.
-        turned = self.orientation.apply(labels)
+        seen = labels if self.body is None else labels[self.body]
+        turned = self.orientation.apply(seen)
         depths, rows, columns = (
             self._logit_positions(axis, size, stride) for axis, size in enumerate(turned.shape)
         )
@@ -243,13 +250,20 @@ def prepare_volume(cine: Cine, spec: DeploymentSpec, *, half: bool = False) -> P
             f'the scan has {cine.shape[1]} channels, bundle "{spec.name}" takes '
             f"{spec.input.channels}. Give one file a channel, in the bundle's order."
         )
-    draft = Draft(cine)
+    first = spec.preprocess[0] if spec.preprocess else None
+    body = find_body_of_scan(cine, first) if isinstance(first, CropBody) else None
+    draft = Draft(cine if body is None else crop_scan(cine, body))
+    if isinstance(first, CropBody) and body is None:
+        draft.warnings.append("no body was found; the whole scan was segmented.")
     for step in spec.preprocess:
         STEPS[type(step)](step, draft)
     array = draft.array
     if half or array.dtype != np.float32:
         array = array.astype(np.float16 if half else np.float32)
-    return PreparedVolume(array, place_volume(draft, spec), tuple(draft.warnings))
+    placement = place_volume(draft, spec)
+    if body is not None:
+        placement = replace(placement, source_shape=(len(cine), *cine.shape[2:]), body=body)
+    return PreparedVolume(array, placement, tuple(draft.warnings))
 
 
 def foresee_placement(cine: Cine, spec: DeploymentSpec) -> VolumePlacement:
@@ -296,6 +310,10 @@ def _orient(step: Orient, draft: Draft) -> None:
         draft.spacing_mm = draft.orientation.reorder(draft.spacing_mm)
 
 
+def _crop_body(step: CropBody, draft: Draft) -> None:
+    """Do nothing more: it was cut out when the scan was opened, before its axes were turned."""
+
+
 def _resample(step: Resample, draft: Draft) -> None:
     if draft.spacing_mm is None:
         raise GeometryError(
@@ -311,10 +329,7 @@ def _resample(step: Resample, draft: Draft) -> None:
 
 
 def _window_level(step: WindowLevel, draft: Draft) -> None:
-    array = draft.own()
-    array -= np.float32(step.level - step.width / 2)
-    array /= np.float32(step.width)
-    draft.array = np.clip(array, 0, 1, out=array)
+    window(draft, level=step.level, width=step.width)
 
 
 def _scale_percentile(step: ScalePercentile, draft: Draft) -> None:
@@ -339,4 +354,6 @@ STEPS: Mapping[type[PreprocessStep], Callable[[Any, Draft], None]] = {
     Resample: _resample,
     ScalePercentile: _scale_percentile,
     WindowLevel: _window_level,
+    CropBody: _crop_body,
+    **TONE_STEPS,
 }
