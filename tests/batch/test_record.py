@@ -1,4 +1,9 @@
 import json
+import os
+import random
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -118,3 +123,56 @@ def test_a_file_is_told_by_size_and_time_and_a_folder_by_all_in_it(tmp_path):
     assert (found.bytes, found.files) == (5, 2)
     with pytest.raises(FormatError, match="nowhere"):
         look_at(tmp_path / "nowhere")
+
+
+SETTLE_FOR_EVER = """
+import sys
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from test_record import RECORD
+from bedside.batch.record import append_line, begin_part, list_files, settle, write_lines
+
+output = Path(sys.argv[1])
+for turn in count():
+    folder = begin_part(output, RECORD.id) / "results"
+    folder.mkdir()
+    for name in range(8):
+        (folder / str(name)).write_text(f"{turn} " * 5000)
+    record = replace(RECORD, files=list_files(folder), attempts=turn + 1)
+    settle(record, output, folder)
+    write_lines([record] * 50, output / "results.jsonl")
+    append_line(record, output / "results.jsonl")
+    print(turn, flush=True)
+"""
+
+
+def test_killed_at_any_moment_a_case_is_whole_or_not_there(tmp_path):
+    chance = random.Random(0)
+    output = tmp_path / "out"
+    done = 0
+    for _ in range(8):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", SETTLE_FOR_EVER, str(output)], stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )  # fmt: skip
+        writer.stdout.readline()
+        time.sleep(chance.uniform(0, 0.1))
+        writer.kill()
+        writer.communicate()
+        folder = output / RECORD.id
+        if folder.exists():
+            contents = {path.read_text() for path in folder.iterdir()}
+            assert len(contents) == 1
+            assert len(list(folder.iterdir())) == 8
+        record = read_record(output, RECORD.id)
+        if is_whole(record, output):
+            assert list_files(folder) == record.files
+            done += 1
+        lines = (output / "results.jsonl").read_text().splitlines()
+        assert len(lines) in (50, 51)
+        assert len({json.loads(line)["attempts"] for line in lines}) == 1
+        clear_parts(output, [RECORD.id, "results.jsonl"])
+        assert sorted(path.name for path in output.rglob("*") if path.name[0] == ".") == [".batch"]
+        assert not list((output / ".batch" / "parts").iterdir())
+    assert done

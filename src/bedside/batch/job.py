@@ -233,5 +233,6 @@ def _segment(job: Job, loaded: Loaded, folder: Path) -> _Done:
     source = join_channels([open_source(path) for path in paths])
     finished = segment_case(loaded, source, folder, choices=job.choices)
     told = report_mapping(finished.report)
-    keys = ("frames", "backend", "precision", *COST_KEYS)
-    return _Done(finished, {key: told[key] for key in keys})
+    # The start was that of the worker, not of this case.
+    keys = {"frames", "backend", "precision", *COST_KEYS} - {"startup_ms"}
+    return _Done(finished, {key: told[key] for key in told if key in keys})
