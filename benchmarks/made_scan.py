@@ -1,5 +1,6 @@
 """A CT scan that is made, for measuring what a scan of some size costs: no patient's image."""
 
+import gzip
 from pathlib import Path
 
 import nibabel
@@ -35,7 +36,7 @@ def write_scan(path: Path, shape: tuple[int, int, int], *, seed: int = 0) -> Non
     rows, columns = rows / height, columns / width
     body = ((rows - 0.5) / 0.33) ** 2 + ((columns - 0.5) / 0.42) ** 2 < 1
     noise = rng.normal(0, 15, (height + 64, width + 64)).astype(np.float32)
-    opened = nibabel.openers.ImageOpener(path, "wb", compresslevel=1)
+    opened = gzip.open(path, "wb", compresslevel=1) if path.suffix == ".gz" else path.open("wb")
     with opened as file:
         header.write_to(file)
         for index in range(depth):

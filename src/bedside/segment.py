@@ -43,6 +43,7 @@ class Segmentation:
             taken whole; None if it cannot be trusted.
         warnings: What was fixed, doubted or not found, in sentences for a person.
         changes: What repairs changed in the labels, and what priors found odd about them.
+        memory: What was predicted of it, if there was a ceiling.
     """
 
     labels: LabelMap
@@ -51,6 +52,7 @@ class Segmentation:
     spacing_mm: tuple[float, ...] | None
     warnings: tuple[str, ...]
     changes: tuple[Change, ...] = ()
+    memory: MemoryPlan | None = None
 
 
 def open_segmenter(
@@ -171,6 +173,7 @@ class Segmenter:
             changes=tally.changes(
                 spacing_mm=cine.spacing_mm, slice_mm=cine.slice_spacing_mm if frames > 1 else None
             ),
+            memory=memory,
         )
 
     def plan_memory(self, cine: Cine, *, max_bytes: int | None = None) -> MemoryPlan | None:
@@ -240,6 +243,7 @@ class Segmenter:
             spacing_mm=cine.voxel_mm,
             warnings=(*cine.warnings, *notes, *self._missing(labels)),
             changes=tally.changes(spacing_mm=cine.voxel_mm),
+            memory=memory,
         )
 
     def _repair(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bedside.batch.case import Choices, Finished, Loaded, segment_case
 from bedside.batch.manifest import name_cases
 from bedside.batch.results import check_apart, results_folder
+from bedside.cli.amounts import parse_bytes
 from bedside.cli.arguments import option, positional
 from bedside.cli.batch import is_batch, segment_batch
 from bedside.cli.console import frame_progress, say, summary, table
@@ -60,6 +61,9 @@ class Settings:
     deadline: float | None = option(help="seconds after which a case is given up", default=None)
     ray: str | None = option(
         help='workers on a Ray cluster: its address, "auto", or "local"', default=None
+    )
+    max_ram: str | None = option(
+        help="memory that the process must not exceed, such as 1GB; shared by --jobs", default=None
     )
     force: bool = option(
         help="go on where the image is of another kind than the bundle's", default=False
@@ -195,7 +199,12 @@ def _segment_folder(settings: Settings, root: Path) -> int:
 
 def _segment(settings: Settings, loaded: Loaded, source: "Source", folder: Path) -> Finished:
     """Segment one image, with a bar."""
-    choices = Choices(settings.format, settings.force, not settings.no_report)
+    choices = Choices(
+        settings.format,
+        settings.force,
+        not settings.no_report,
+        max_bytes=None if settings.max_ram is None else parse_bytes(settings.max_ram),
+    )
     with frame_progress(source.path.name, len(source.cine)) as on_frame:
         return segment_case(loaded, source, folder, choices=choices, on_frame=on_frame)
 

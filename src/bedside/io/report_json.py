@@ -13,7 +13,15 @@ from bedside.atomic import write_text
 from bedside.spec import DISCLAIMER, Label, to_mapping
 from bedside.volume import Box, Change, Cine, LabelMap
 
-COST_KEYS = ("fps", "wall_s", "latency_ms", "startup_ms", "peak_memory_mb", "threads")
+COST_KEYS = (
+    "fps",
+    "wall_s",
+    "latency_ms",
+    "startup_ms",
+    "peak_memory_mb",
+    "predicted_memory_mb",
+    "threads",
+)
 """Keys of a report that tell what a run cost; all others are the same in every run."""
 
 
@@ -106,6 +114,8 @@ class RunFacts:
         wall_s: Time for the whole sequence, with the look at it that precedes the first frame.
         startup_ms: From the start of the process until the first frame could be decoded.
         peak_memory_mb: Largest resident memory of the process, in MiB; None if unknown.
+        predicted_memory_mb: What was predicted of it before the image was read; None without
+            a ceiling.
         bundle: Which bundle.
     """
 
@@ -116,6 +126,7 @@ class RunFacts:
     wall_s: float
     startup_ms: float
     peak_memory_mb: float | None
+    predicted_memory_mb: float | None
     bundle: BundleFacts
 
 
@@ -136,6 +147,8 @@ class Report:
         latency_ms: Per stage, and in total.
         startup_ms: From the start of the process until the first frame could be decoded.
         peak_memory_mb: Largest resident memory of the process, in MiB; None if unknown.
+        predicted_memory_mb: What was predicted of it before the image was read; None without
+            a ceiling.
         backend: Runtime.
         precision: Precision of the graph.
         threads: Threads of the runtime.
@@ -158,6 +171,7 @@ class Report:
     latency_ms: Mapping[str, Percentiles]
     startup_ms: float
     peak_memory_mb: float | None
+    predicted_memory_mb: float | None
     backend: str
     precision: str
     threads: int
@@ -210,6 +224,7 @@ def make_report(
         latency_ms={stage: _percentiles(times) for stage, times in stage_ms.items()},
         startup_ms=round(facts.startup_ms, 1),
         peak_memory_mb=facts.peak_memory_mb,
+        predicted_memory_mb=facts.predicted_memory_mb,
         backend=facts.backend,
         precision=facts.precision,
         threads=facts.threads,

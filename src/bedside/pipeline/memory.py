@@ -5,13 +5,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from bedside.errors import MemoryLimitError, UsageError
+from bedside.errors import MemoryLimitError
 from bedside.pipeline.postprocess.scans import SCAN_APPLIERS
 from bedside.pipeline.volumes import VolumePlacement
 from bedside.spec import DeploymentSpec, ScalePercentile
 from bedside.volume import Cine
 
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _FLOAT, _HALF = 4, 2
 # Modules and buffers that come after the first look: pictures, reports, the writer.
 _LATER_BYTES = 40 * 2**20
@@ -84,23 +83,6 @@ def resident_bytes() -> int:
     except OSError:
         return 0
     return 1024 * int(found[1]) if found else 0
-
-
-def parse_bytes(text: str) -> int:
-    """Read an amount of memory.
-
-    Raises:
-        UsageError: If it is none.
-
-    Example:
-        >>> parse_bytes("1.5GB"), parse_bytes("800 MiB"), parse_bytes("4096")
-        (1610612736, 838860800, 4096)
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
-    amount = int(float(found[1]) * _UNITS[found[2].upper()]) if found else 0
-    if amount <= 0:
-        raise UsageError(f'"{text}" is no amount of memory; write one like 800MB or 1.5GB.')
-    return amount
 
 
 def _choose(plans: list[MemoryPlan], max_bytes: int | None) -> MemoryPlan:
