@@ -31,6 +31,10 @@ class BackendError(BedsideError, RuntimeError):
     exit_code = 4
 
 
+class WorkerError(BedsideError, RuntimeError):
+    """A worker of a batch that died, or was stopped for taking too long."""
+
+
 class InputError(BedsideError, ValueError):
     """Input that is refused; the base of everything below."""
 
@@ -47,6 +51,10 @@ class GeometryError(InputError):
 
 class ModalityError(InputError):
     """A sound image of the wrong kind for this bundle."""
+
+
+class MemoryLimitError(InputError, MemoryError):
+    """An image that cannot be segmented in the memory that is allowed."""
 
 
 class SpecError(InputError):

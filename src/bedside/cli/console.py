@@ -44,6 +44,48 @@ def frame_progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: progress.update(task, completed=done)
 
 
+@contextlib.contextmanager
+def case_progress(total: int, *, done: int = 0) -> Iterator[Callable[[str], None]]:
+    """Show a bar on stderr while the cases of a batch are settled; only a terminal shows it.
+
+    Args:
+        total: Number of cases.
+        done: How many an earlier run has done.
+
+    Yields:
+        A function that takes what became of one more case.
+    """
+    if not sys.stderr.isatty():
+        yield lambda status: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("cases{task.description}"),
+        TimeRemainingColumn(),
+    )
+    bad = 0
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total, completed=done)
+
+        def count(status: str) -> None:
+            nonlocal bad
+            bad += status != "done"
+            told = f", {bad} of them refused or failed" if bad else ""
+            progress.update(task, advance=1, description=told)
+
+        yield count
+
+
 def summary(report: "Report") -> list[str]:
     """Sum a report up in a few lines for the terminal."""
     unit = "slice" if report.slices else "frame"
@@ -54,6 +96,7 @@ def summary(report: "Report") -> list[str]:
         *(f"  {areas.name:<{width}}  {_range(areas)}" for areas in report.structures),
         f"  {report.fps:.0f} {unit}s a second, {_pace(report)}; "
         f"{report.backend}, {report.precision}, {report.threads} threads",
+        *(f"  {change.text}" for change in report.changes),
         *(f"  Warning: {warning}" for warning in report.warnings),
     ]
 

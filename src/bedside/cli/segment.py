@@ -2,27 +2,35 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bedside.batch.case import Choices, Finished, Loaded, segment_case
+from bedside.batch.manifest import name_cases
+from bedside.batch.results import check_apart, results_folder
+from bedside.cli.amounts import parse_bytes
 from bedside.cli.arguments import option, positional
-from bedside.cli.case import Finished, Loaded, segment_case
-from bedside.cli.console import say, summary, table
-from bedside.cli.results import check_apart, results_folder
+from bedside.cli.batch import is_batch, segment_batch
+from bedside.cli.console import frame_progress, say, summary, table
 from bedside.errors import BackendError, BedsideError, FormatError, OutputError, UsageError
 from bedside.io.dicom_options import DicomOptions
+
+if TYPE_CHECKING:
+    from bedside.io.source import Source
 
 _BAD_INPUT = 3
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Segment an image, a cine, a scan, or a folder of them: masks, pictures and a report.
+    """Segment an image, a cine, a scan, or many of them: masks, pictures and a report.
 
     Of a folder with several images each gets a folder of its own. The slices of a DICOM
     series are one image.
     """
 
-    source: Path = positional(help="a DICOM, NIfTI, PNG or JPEG file, or a folder of them")
+    source: Path | None = positional(
+        help="a DICOM, NIfTI, PNG or JPEG file, or a folder of them", default=None
+    )
     output: Path = option(help="folder to write to", short="-o")
     channels: tuple[Path, ...] = option(
         help="further files of the same scan, one a channel, in the bundle's order", default=()
@@ -41,6 +49,21 @@ class Settings:
     precision: str = option(help="graph and arithmetic", default="auto")
     threads: int | None = option(
         help="threads of the runtime (default: every core allowed)", default=None
+    )
+    manifest: Path | None = option(
+        help='instead of a source: a file of lines {"id": ..., "source": ...}', default=None
+    )
+    jobs: int = option(help="cases at once, each by a process of its own", default=1)
+    shard: str | None = option(help="do only the i-th of n parts, i/n", default=None)
+    resume: bool = option(
+        help="take an earlier run up again: do what it has not done", default=False
+    )
+    deadline: float | None = option(help="seconds after which a case is given up", default=None)
+    ray: str | None = option(
+        help='workers on a Ray cluster: its address, "auto", or "local"', default=None
+    )
+    max_ram: str | None = option(
+        help="memory that the process must not exceed, such as 1GB; shared by --jobs", default=None
     )
     force: bool = option(
         help="go on where the image is of another kind than the bundle's", default=False
@@ -61,30 +84,35 @@ def run(settings: Settings) -> int:
     """Segment, write, and sum up.
 
     Returns:
-        0, or 3 if an image of a folder was refused.
+        0, or 3 if one of several images was refused or failed.
 
     Raises:
         UsageError: If an option has no meaning, or the output folder cannot be written to.
         InputError: If the image or the bundle is refused.
         BackendError: If the runtime is not installed.
     """
+    if is_batch(settings):
+        return segment_batch(settings)
+    if settings.source is None:
+        raise UsageError("name an image, a folder, or a --manifest. See: bedside segment --help")
     if settings.source.is_dir():
-        return _segment_folder(settings)
+        return _segment_folder(settings, settings.source)
+    return _segment_file(settings, settings.source)
+
+
+def _segment_file(settings: Settings, file: Path) -> int:
+    """Segment one image."""
     from bedside.io.channels import join_channels
     from bedside.io.source import open_source
 
-    for path in (settings.source, *settings.channels):
+    for path in (file, *settings.channels):
         check_apart(path, settings.output)
     sources = [
-        open_source(path, dicom=_dicom_options(settings))
-        for path in (settings.source, *settings.channels)
+        open_source(path, dicom=_dicom_options(settings)) for path in (file, *settings.channels)
     ]
     source = join_channels(sources)
     with results_folder(settings.output) as output:
-        finished = segment_case(
-            _load(settings), source, output, labels_format=settings.format,
-            force=settings.force, with_report=not settings.no_report,
-        )  # fmt: skip
+        finished = _segment(settings, _load(settings), source, output)
     if settings.json:
         _say_json(finished.to_mapping())
         return 0
@@ -128,31 +156,33 @@ def _load(settings: Settings) -> Loaded:
     return Loaded(bundle, segmenter)
 
 
-def _segment_folder(settings: Settings) -> int:
+def _segment_folder(settings: Settings, root: Path) -> int:
     """Segment every image of a folder; a refused one does not stop the others.
 
     Raises:
         UsageError: If channels are named, which belong to one scan.
     """
-    from bedside.io.source import find_sources
+    from bedside.io.source import find_sources, open_source
 
     if settings.channels:
         raise UsageError("--channels goes with one scan, not with a folder; name its first file.")
-    check_apart(settings.source, settings.output)
-    found = find_sources(settings.source)
+    check_apart(root, settings.output)
+    found = find_sources(root)
     # Results of an earlier run below the source folder are no images to segment.
     place = settings.output.resolve()
     paths = [path for path in found.paths if not path.resolve().is_relative_to(place)]
     if not paths:
-        raise FormatError(f"{settings.source} holds no image that can be read, but for results.")
+        raise FormatError(f"{root} holds no image that can be read, but for results.")
     finished: list[Finished] = []
     refused: dict[str, BedsideError] = {}
     with results_folder(settings.output) as output:
         loaded = _load(settings)
-        for path, folder in zip(paths, _case_folders(paths, settings.source, output), strict=True):
+        for path, folder in zip(paths, _case_folders(paths, root, output), strict=True):
             try:
-                files = found.files.get(path, ())
-                finished.append(_try_case(settings, loaded, path, folder, files=files))
+                source = open_source(
+                    path, files=found.files.get(path, ()), dicom=_dicom_options(settings)
+                )
+                finished.append(_segment(settings, loaded, source, folder))
             except (BackendError, OutputError):
                 raise
             except BedsideError as error:
@@ -167,16 +197,16 @@ def _segment_folder(settings: Settings) -> int:
     return _BAD_INPUT if refused else 0
 
 
-def _try_case(
-    settings: Settings, loaded: Loaded, path: Path, folder: Path, *, files: tuple[Path, ...]
-) -> Finished:
-    """Segment one image of a folder."""
-    from bedside.io.source import open_source
-
-    return segment_case(
-        loaded, open_source(path, files=files, dicom=_dicom_options(settings)), folder,
-        labels_format=settings.format, force=settings.force, with_report=not settings.no_report,
-    )  # fmt: skip
+def _segment(settings: Settings, loaded: Loaded, source: "Source", folder: Path) -> Finished:
+    """Segment one image, with a bar."""
+    choices = Choices(
+        settings.format,
+        settings.force,
+        not settings.no_report,
+        max_bytes=None if settings.max_ram is None else parse_bytes(settings.max_ram),
+    )
+    with frame_progress(source.path.name, len(source.cine)) as on_frame:
+        return segment_case(loaded, source, folder, choices=choices, on_frame=on_frame)
 
 
 def _dicom_options(settings: Settings) -> DicomOptions:
@@ -186,20 +216,10 @@ def _dicom_options(settings: Settings) -> DicomOptions:
 
 
 def _case_folders(paths: list[Path], root: Path, output: Path) -> list[Path]:
-    """Name a folder for each image after it; with its suffix where two would share one."""
+    """Name a folder for each image after it."""
     if len(paths) == 1:
         return [output]
-    # A folder's name, which may be a UID with dots, has no suffix to leave out.
-    short = [
-        path.relative_to(root)
-        if path.is_dir()
-        else path.relative_to(root).with_name(path.name.split(".")[0] or path.name)
-        for path in paths
-    ]
-    return [
-        output / (name if short.count(name) == 1 else path.relative_to(root))
-        for name, path in zip(short, paths, strict=True)
-    ]
+    return [output / case.id for case in name_cases(paths, root)]
 
 
 def _raise_refused(settings: Settings, errors: list[BedsideError]) -> None:

@@ -5,7 +5,6 @@ a frame of reference, which an ultrasound cine does not. Its reader reads the re
 """
 
 import warnings
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage, genera
 from bedside import __version__
 from bedside.atomic import written_atomically
 from bedside.errors import BedsideError, FormatError, UsageError
+from bedside.io.dicom_moment import read_moment
 from bedside.io.dicom_seg_frames import Scale, build_frames, build_reference
 from bedside.io.dicom_seg_pixels import find_present, gather_labels, pack_bits
 from bedside.io.source import Algorithm, Source
@@ -202,7 +202,7 @@ def _add_identity(
     seg: Any, header: Any, *, labels: LabelMap, algorithm: Algorithm, as_labelmap: bool
 ) -> None:
     """Name the new series and instance, their device and their moment."""
-    now = datetime.now(tz=UTC).astimezone()
+    day, clock = read_moment(algorithm.moment, header)
     seg.SOPClassUID = _LABEL_MAP_STORAGE if as_labelmap else SegmentationStorage
     seg.SOPInstanceUID = generate_uid(
         entropy_srcs=[
@@ -217,8 +217,10 @@ def _add_identity(
     seg.SeriesNumber = _SERIES_NUMBER
     seg.SeriesDescription = f"{algorithm.name} segmentation"[:64]
     seg.InstanceNumber = _read_instance_number(header)
-    seg.SeriesDate = seg.ContentDate = seg.InstanceCreationDate = now.strftime("%Y%m%d")
-    seg.SeriesTime = seg.ContentTime = seg.InstanceCreationTime = now.strftime("%H%M%S")
+    seg.SeriesDate = seg.ContentDate = day
+    seg.SeriesTime = seg.ContentTime = clock
+    if algorithm.moment != "source":
+        seg.InstanceCreationDate, seg.InstanceCreationTime = day, clock
     seg.Manufacturer = "bedside"
     seg.ManufacturerModelName = algorithm.name[:64]
     seg.DeviceSerialNumber = algorithm.sha256[:64] or "0"

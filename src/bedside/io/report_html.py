@@ -45,22 +45,25 @@ _STAGES = {
 }
 
 
-def write_report_html(report: Report, target: Path, *, picture: bytes) -> Path:
+def write_report_html(
+    report: Report, target: Path, *, picture: bytes, with_cost: bool = True
+) -> Path:
     """Write `report.html`.
 
     Args:
         report: What to show.
         target: The file.
         picture: The picture at its top, as JPEG, PNG or GIF.
+        with_cost: Whether it tells what the run cost.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    write_text(target, to_html(report, picture=picture))
+    write_text(target, to_html(report, picture=picture, with_cost=with_cost))
     return target
 
 
-def to_html(report: Report, *, picture: bytes) -> str:
+def to_html(report: Report, *, picture: bytes, with_cost: bool = True) -> str:
     """Lay a report out as one HTML page that needs nothing beside it."""
     parts = [
         _header(report),
@@ -68,7 +71,9 @@ def to_html(report: Report, *, picture: bytes) -> str:
         f'<img alt="Contours over the frames" src="{_embedded(picture)}">',
         _curves(report),
         _areas(report),
-        f'<div class="columns">{_latency(report)}{_provenance(report)}</div>',
+        _changes(report),
+        f'<div class="columns">{_latency(report) if with_cost else ""}'
+        f"{_provenance(report, with_cost=with_cost)}</div>",
         f'<footer><p class="notice">{escape(report.disclaimer)}</p><p class="quiet">'
         f"<code>bundle sha256 {escape(report.bundle.sha256)}</code></p></footer>",
     ]
@@ -155,6 +160,14 @@ def _volumes(report: Report) -> str:
     return f"<section><h2>Volumes</h2>{table}</section>"
 
 
+def _changes(report: Report) -> str:
+    """List what was changed in the network's labels, and what is odd about them."""
+    if not report.changes:
+        return ""
+    items = "".join(f"<li>{escape(change.text)}</li>" for change in report.changes)
+    return f"<section><h2>Changed after the network</h2><ul>{items}</ul></section>"
+
+
 def _named(structure: StructureAreas) -> str:
     """Write a structure's name behind a patch of its colour."""
     color = "rgb({},{},{})".format(*structure.color)
@@ -184,15 +197,19 @@ def _latency(report: Report) -> str:
     return f"<section><h2>Latency</h2>{table}</section>"
 
 
-def _provenance(report: Report) -> str:
+def _provenance(report: Report, *, with_cost: bool) -> str:
     """Tell what ran, on which terms, and what it took."""
     memory = report.peak_memory_mb
+    threads = f", {report.threads} threads" if with_cost else ""
+    cost = {
+        "Speed": f"{report.fps:.1f} frames a second; start-up {report.startup_ms:.0f} ms",
+        "Memory": "unknown" if memory is None else f"{memory:.0f} MiB at most",
+    }
     rows = {
         "Bundle": f"{report.bundle.name} {report.bundle.version}, {report.bundle.bytes:,} bytes",
         "Licence": report.bundle.license,
-        "Runtime": f"{report.backend}, {report.precision}, {report.threads} threads",
-        "Speed": f"{report.fps:.1f} frames a second; start-up {report.startup_ms:.0f} ms",
-        "Memory": "unknown" if memory is None else f"{memory:.0f} MiB at most",
+        "Runtime": f"{report.backend}, {report.precision}{threads}",
+        **(cost if with_cost else {}),
         "Software": f"bedside {report.bedside_version}",
     }
     cells = "".join(

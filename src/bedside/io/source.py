@@ -5,28 +5,43 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from bedside.errors import FormatError, UsageError
 from bedside.io.dicom_options import DicomOptions
 from bedside.io.metaimage import is_metaimage
+from bedside.io.nrrd_header import is_nrrd
+from bedside.io.select import choose_place
 from bedside.spec import Label
 from bedside.volume import Cine, LabelMap
 
-Kind = Literal["dicom", "nifti", "picture", "metaimage"]
+Kind = Literal["dicom", "nifti", "picture", "metaimage", "nrrd"]
 
-FORMATS = {"dicom": "dicom-seg", "nifti": "nifti", "picture": "png", "metaimage": "nifti"}
+FORMATS = {
+    "dicom": "dicom-seg",
+    "nifti": "nifti",
+    "picture": "png",
+    "metaimage": "nifti",
+    "nrrd": "seg-nrrd",
+}
 """The format that labels are written in by default, for each kind of source."""
 
-SUFFIXES = {"dicom-seg": ".dcm", "dicom-labelmap": ".dcm", "nifti": ".nii.gz", "png": ".png"}
+SUFFIXES = {
+    "dicom-seg": ".dcm",
+    "dicom-labelmap": ".dcm",
+    "nifti": ".nii.gz",
+    "seg-nrrd": ".seg.nrrd",
+    "png": ".png",
+}
 """The suffix of a file in each format of labels."""
 
 DICOM_FORMATS = ("dicom-seg", "dicom-labelmap")
 """Formats that refer to their source image, which must be DICOM."""
 
-_ON_NIFTI_GRID = ("nifti", "metaimage")
-_EXPECTED = "expected DICOM (a file with DICM at byte 128), NIfTI, MetaImage, PNG or JPEG"
+_ON_NIFTI_GRID = ("nifti", "metaimage", "nrrd")
+_EXPECTED = "expected DICOM (a file with DICM at byte 128), NIfTI, MetaImage, NRRD, PNG or JPEG"
 # Storage classes without an image to segment: DICOMDIR, segmentations, reports, plans.
 _NO_IMAGE = re.compile(
     rb"\x02\x00\x02\x00UI..(?:1\.2\.840\.10008\.1\.3\.10|"
@@ -41,10 +56,11 @@ class Source:
 
     Attributes:
         path: Its file; of a DICOM series its folder, or its first file.
-        kind: "dicom", "nifti", "picture" or "metaimage".
+        kind: "dicom", "nifti", "picture", "metaimage" or "nrrd".
         cine: Its frames.
         header: What a result in the same format needs to know: for DICOM a `DicomInstances`,
-            for NIfTI and MetaImage a `NiftiGrid`, for a picture None.
+            for NIfTI, MetaImage and NRRD a `NiftiGrid`, for a picture, and for NRRD without
+            a place in the patient, None.
     """
 
     path: Path
@@ -77,15 +93,22 @@ class Algorithm:
         name: Name of the bundle.
         version: Version of the bundle.
         sha256: Hash of the bundle.
+        moment: When, as the file is to say it: the time of writing, or "source" for the time
+            of the image itself, which makes the bytes the same whenever it is written.
     """
 
     name: str
     version: str
     sha256: str
+    moment: datetime | Literal["now", "source"] = "now"
 
 
 def open_source(
-    path: Path, *, files: Sequence[Path] = (), dicom: DicomOptions | None = None
+    path: Path,
+    *,
+    files: Sequence[Path] = (),
+    dicom: DicomOptions | None = None,
+    select: Mapping[str, int] | None = None,
 ) -> Source:
     """Open one file, whatever its name, or one DICOM series.
 
@@ -93,10 +116,13 @@ def open_source(
         path: A file; or the folder of a single DICOM series.
         files: The files of a series, as `find_sources` lists them for `path`.
         dicom: What to do where DICOM headers leave something open.
+        select: Which time or channel of a file that has several, counted from 1:
+            {"time": 3}.
 
     Raises:
-        FormatError: If it is not a file that can be read, or is damaged; or if it is a
-            folder that holds several images, which are listed.
+        FormatError: If it is not a file that can be read, or is damaged, or has several times
+            or channels of which none is selected; or if it is a folder that holds several
+            images, which are listed.
         GeometryError: If it is a series whose slices do not lie evenly.
     """
     path = Path(path)
@@ -109,13 +135,19 @@ def open_source(
             return Source(path, "dicom", *open_series(files, path=path, options=dicom))
         kind = _sniff(path)
         if kind == "dicom":
+            choose_place(select, {}, path)
             from bedside.io.dicom_cine import open_dicom
 
             return Source(path, kind, *open_dicom(path, options=dicom))
         if kind == "nifti":
             from bedside.io.nifti import open_nifti
 
-            return Source(path, kind, *open_nifti(path))
+            return Source(path, kind, *open_nifti(path, select=select))
+        if kind == "nrrd":
+            from bedside.io.nrrd import open_nrrd
+
+            return Source(path, kind, *open_nrrd(path, select=select))
+        choose_place(select, {}, path)
         if kind == "metaimage":
             from bedside.io.metaimage import open_metaimage
 
@@ -156,7 +188,7 @@ def find_sources(path: Path) -> Found:
                 skipped.append(str(error))
                 continue
             if _holds_no_image(file):
-                skipped.append(f"{file} is DICOM without an image (an index, a report or a mask).")
+                skipped.append(f"{file} holds no image (an index, a report or a mask).")
             else:
                 (dicom if kind == "dicom" else paths).append(file)
     files = _find_series(path, dicom, paths, skipped) if dicom else {}
@@ -189,7 +221,7 @@ def write_labels(
             this name without its suffix, one file a frame.
         labels_spec: Names, colours and codes of the labels.
         algorithm: Who drew them.
-        format: "dicom-seg", "dicom-labelmap", "nifti" or "png".
+        format: "dicom-seg", "dicom-labelmap", "nifti", "seg-nrrd" or "png".
 
     Returns:
         The file or folder written.
@@ -203,7 +235,7 @@ def write_labels(
         if source.kind != "dicom":
             raise UsageError(
                 f"{source.path} is not DICOM, so its labels cannot be a DICOM SEG. "
-                "Choose --format nifti or png."
+                "Choose --format nifti, seg-nrrd or png."
             )
         from bedside.io.dicom_seg import write_seg
 
@@ -221,6 +253,14 @@ def write_labels(
 
         grid = source.header if source.kind in _ON_NIFTI_GRID else None
         write_nifti(labels, target, grid=grid, geometry=source.cine.geometry)
+        return target
+    if format == "seg-nrrd":
+        from bedside.io.seg_nrrd import write_seg_nrrd
+
+        write_seg_nrrd(
+            labels, target, cine=source.cine, labels_spec=labels_spec,
+            made_by=f"{algorithm.name} {algorithm.version} sha256:{algorithm.sha256}",
+        )  # fmt: skip
         return target
     if format == "png":
         from bedside.io.picture import write_pngs
@@ -305,6 +345,8 @@ def _sniff(path: Path) -> Kind:
         return "nifti"
     if is_metaimage(head):
         return "metaimage"
+    if is_nrrd(head):
+        return "nrrd"
     raise FormatError(f"{path} is no image: it begins with {head[:12]!r}; {_EXPECTED}.")
 
 
@@ -322,6 +364,12 @@ def _is_nifti(head: bytes) -> bool:
 
 
 def _holds_no_image(path: Path) -> bool:
-    """Tell a DICOM file of a class without an image, by its file meta information."""
+    """Tell a DICOM file of a class without an image, by its file meta information, or a mask.
+
+    A .seg.nrrd file is told by the first of the keys that name its segments.
+    """
     with path.open("rb") as file:
-        return _NO_IMAGE.search(file.read(1024)[132:]) is not None
+        head = file.read(4096)
+    if is_nrrd(head):
+        return b"\nSegment0_" in head
+    return _NO_IMAGE.search(head[132:1024]) is not None

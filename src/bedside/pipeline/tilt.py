@@ -1,10 +1,10 @@
 """Straightens a scan whose slices lean, as a tilted gantry leaves them, and leans labels again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bedside.volume import Geometry, Volume
+from bedside.volume import Cine, Geometry
 from bedside.volume.geometry import find_lean
 
 
@@ -25,11 +25,10 @@ class Straightening:
     plane: tuple[int, int]
     canvas: tuple[int, int]
 
-    def apply(self, array: np.ndarray) -> np.ndarray:
-        """Move the slices of (C, D, H, W) onto the straight grid; around them is the minimum."""
-        straight = np.full((*array.shape[:2], *self.canvas), array.min(), array.dtype)
-        for index in range(array.shape[1]):
-            straight[:, index, *self._place(index)] = array[:, index]
+    def apply(self, slice_: np.ndarray, index: int) -> np.ndarray:
+        """Move one slice, (C, H, W), onto the straight grid; around it is its smallest value."""
+        straight = np.full((len(slice_), *self.canvas), slice_.min(), slice_.dtype)
+        straight[:, *self._place(index)] = slice_
         return straight
 
     def undo(self, labels: np.ndarray) -> np.ndarray:
@@ -42,19 +41,19 @@ class Straightening:
         return slice(row, row + height), slice(column, column + width)
 
 
-def straighten(volume: Volume) -> tuple[Volume, Straightening | None]:
+def straighten(cine: Cine) -> tuple[Cine, Straightening | None]:
     """Move the slices of a leaning scan so that they stand above each other.
 
     Args:
-        volume: As stored; one that does not lean is given back as it is.
+        cine: As stored; one that does not lean is given back as it is.
 
     Returns:
         The scan on a straight grid, and the way back; None if there is nothing to undo.
     """
-    geometry = volume.geometry
+    geometry = cine.geometry
     if geometry is None or not find_lean(geometry).any():
-        return volume, None
-    depth, height, width = volume.array.shape[1:]
+        return cine, None
+    depth, channels, height, width = cine.shape
     step, down, across = geometry.affine[:3, :3].T
     axes = np.stack([down / (down @ down), across / (across @ across)])
     moved = np.rint(np.arange(depth)[:, None] * (axes @ step)).astype(int)
@@ -66,7 +65,10 @@ def straighten(volume: Volume) -> tuple[Volume, Straightening | None]:
     affine = geometry.affine.copy()
     affine[:3, 0] = normal * (step @ normal)
     affine[:3, 3] += low[0] * down + low[1] * across
-    straight = Volume(
-        straightening.apply(volume.array), Geometry((depth, *canvas), affine), volume.spacing_mm
+    straight = replace(
+        cine,
+        shape=(depth, channels, *canvas),
+        decode=lambda index: straightening.apply(cine.decode(index), index),
+        geometry=Geometry((depth, *canvas), affine),
     )
     return straight, straightening

@@ -8,7 +8,14 @@ from bedside.bundle import Bundle
 from bedside.errors import UsageError
 from bedside.runtime.table import Session, find_backend, open_graph
 
-__all__ = ["Session", "choose_precision", "default_threads", "has_int8_products", "open_session"]
+__all__ = [
+    "Session",
+    "choose_precision",
+    "count_cores",
+    "default_threads",
+    "has_int8_products",
+    "open_session",
+]
 
 # Bedside networks take milliseconds; more threads spend more on waiting for each other.
 MAX_DEFAULT_THREADS = 4
@@ -80,15 +87,18 @@ def choose_precision(bundle: Bundle, *, faster: tuple[str, ...], int8_products: 
 
 
 def default_threads() -> int:
-    """Count the cores that this process may use, up to what such networks gain by.
+    """Count the cores that this process may use, up to what such networks gain by."""
+    return min(count_cores(), MAX_DEFAULT_THREADS)
+
+
+def count_cores() -> int:
+    """Count the cores that this process may use.
 
     The affinity counts, not the host's cores, so that a pinned container is right.
     """
     if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return min(cores, MAX_DEFAULT_THREADS)
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def has_int8_products(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

@@ -72,6 +72,13 @@ class Cine:
     slice_spacing_mm: float | None = None
     unknown: tuple[int, ...] = ()
 
+    @property
+    def voxel_mm(self) -> tuple[float, float, float] | None:
+        """Distance between the neighbours of a scan along (D, H, W); None if one is unknown."""
+        if self.spacing_mm is None or self.slice_spacing_mm is None:
+            return None
+        return (self.slice_spacing_mm, *self.spacing_mm)
+
     def __len__(self) -> int:
         """Count the frames."""
         return self.shape[0]

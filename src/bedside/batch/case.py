@@ -1,13 +1,14 @@
 """One image, segmented into a folder: mask, pictures, report; all of them or none."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from bedside.cli.console import frame_progress
-from bedside.cli.process import peak_memory_mb, startup_ms
-from bedside.cli.results import written_together
+from bedside.batch.process import peak_memory_mb, startup_ms
+from bedside.batch.results import written_together
 from bedside.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -16,8 +17,31 @@ if TYPE_CHECKING:
     from bedside.io.source import Source
     from bedside.segment import Segmentation, Segmenter
 
+Moment = datetime | Literal["now", "source"]
+
 _PAGE_TILE_PX = 440
 _UNTRAINED = ("the bundle has random weights, made to measure cost only: its labels mean nothing",)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the results of a case depend on, besides the image and the bundle.
+
+    Attributes:
+        labels_format: Format of the mask; "auto" for the source's own kind.
+        force: Go on where the image is of another kind than the bundle's.
+        with_report: Whether report.json and report.html are written too.
+        with_cost: Whether the reports tell time and memory, which differ from run to run.
+        moment: When, as a DICOM SEG is to say it; see `bedside.io.source.Algorithm`.
+        max_bytes: Resident memory that the process must not exceed; None for no ceiling.
+    """
+
+    labels_format: str = "auto"
+    force: bool = False
+    with_report: bool = True
+    with_cost: bool = True
+    moment: Moment = "now"
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,18 +79,21 @@ class Finished:
 
 
 def segment_case(
-    loaded: "Loaded", source: "Source", folder: Path, *, labels_format: str, force: bool,
-    with_report: bool,
-) -> Finished:  # fmt: skip
+    loaded: "Loaded",
+    source: "Source",
+    folder: Path,
+    *,
+    choices: Choices,
+    on_frame: Callable[[int], None] | None = None,
+) -> Finished:
     """Segment one image and write its results.
 
     Args:
         loaded: A loaded bundle.
         source: The image.
         folder: Where the results go.
-        labels_format: Format of the mask; "auto" for the source's own kind.
-        force: Go on where the image is of another kind than the bundle's.
-        with_report: Whether report.json and report.html are written too.
+        choices: How.
+        on_frame: Called with the number of frames done.
 
     Raises:
         UsageError: If the mask of this image cannot be in that format.
@@ -75,6 +102,7 @@ def segment_case(
     """
     from bedside.io.source import DICOM_FORMATS, default_format
 
+    labels_format = choices.labels_format
     if labels_format == "auto":
         labels_format = default_format(source)
     if labels_format in DICOM_FORMATS and source.kind != "dicom":
@@ -85,8 +113,9 @@ def segment_case(
     started_ms = startup_ms()
     begin = time.perf_counter()
     try:
-        with frame_progress(source.path.name, len(source.cine)) as on_frame:
-            found = loaded.segmenter.segment_cine(source.cine, on_frame=on_frame, force=force)
+        found = loaded.segmenter.segment_cine(
+            source.cine, on_frame=on_frame, force=choices.force, max_bytes=choices.max_bytes
+        )
     except InputError as error:
         if source.path.name in str(error):
             raise
@@ -95,17 +124,21 @@ def segment_case(
     wall_s = time.perf_counter() - begin
     with written_together(folder) as staging:
         picture = _write_pictures(source, found, loaded.bundle, staging)
-        _write_mask(source, found, loaded.bundle, staging, labels_format=labels_format)
+        _write_mask(
+            source, found, loaded.bundle, staging, labels_format=labels_format,
+            moment=choices.moment,
+        )  # fmt: skip
         report = _make_report(source, found, loaded, wall_s=wall_s, started_ms=started_ms)
-        if with_report:
-            _write_reports(report, staging, picture=picture)
+        if choices.with_report:
+            _write_reports(report, staging, picture=picture, with_cost=choices.with_cost)
         files = tuple(sorted(path.name for path in staging.iterdir()))
     return Finished(folder, files, report)
 
 
 def _write_mask(
-    source: "Source", found: "Segmentation", bundle: "Bundle", folder: Path, *, labels_format: str
-) -> None:
+    source: "Source", found: "Segmentation", bundle: "Bundle", folder: Path, *,
+    labels_format: str, moment: Moment,
+) -> None:  # fmt: skip
     """Write the mask as `segmentation` with the suffix of its format."""
     from bedside.io.source import SUFFIXES, Algorithm, write_labels
 
@@ -114,7 +147,7 @@ def _write_mask(
         source,
         folder / f"segmentation{SUFFIXES[labels_format]}",
         labels_spec=bundle.spec.labels,
-        algorithm=Algorithm(bundle.spec.name, bundle.spec.version, bundle.sha256),
+        algorithm=Algorithm(bundle.spec.name, bundle.spec.version, bundle.sha256, moment),
         format=labels_format,
     )
 
@@ -150,6 +183,7 @@ def _make_report(
         wall_s=wall_s,
         startup_ms=started_ms,
         peak_memory_mb=peak_memory_mb(),
+        predicted_memory_mb=round(found.memory.peak_bytes / 2**20, 1) if found.memory else None,
         bundle=BundleFacts(
             name=bundle.spec.name,
             version=bundle.spec.version,
@@ -166,14 +200,15 @@ def _make_report(
         stage_ms=found.stage_ms,
         warnings=(*_UNTRAINED, *found.warnings) if bundle.card.untrained else found.warnings,
         facts=facts,
+        changes=found.changes,
     )
 
 
-def _write_reports(report: "Report", folder: Path, *, picture: bytes) -> None:
+def _write_reports(report: "Report", folder: Path, *, picture: bytes, with_cost: bool) -> None:
     """Write the report for machines, which lists all files, and the one for people."""
     from bedside.io.report_html import write_report_html
     from bedside.io.report_json import write_report_json
 
     written = {path.name for path in folder.iterdir()} | {"report.json", "report.html"}
-    write_report_html(report, folder / "report.html", picture=picture)
-    write_report_json(report, folder / "report.json", files=sorted(written))
+    write_report_html(report, folder / "report.html", picture=picture, with_cost=with_cost)
+    write_report_json(report, folder / "report.json", files=sorted(written), with_cost=with_cost)

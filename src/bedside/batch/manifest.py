@@ -1,0 +1,180 @@
+"""The list of cases: read from a manifest or named after a folder's files, and cut in shards."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from bedside.errors import FormatError, SpecError, UsageError
+from bedside.spec.reading import from_mapping
+
+_Item = TypeVar("_Item")
+
+# What every file system takes as the name of a folder, and no shell or URL changes.
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?<!\.)")
+_ID_RULE = (
+    "expected 1 to 100 letters, digits, dots, hyphens and underscores, the first a letter or "
+    "a digit, the last no dot"
+)
+# Names that Windows keeps for devices, and those of our own files beside the cases.
+_TAKEN = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|results.*\.jsonl", re.IGNORECASE)
+_MAX_LINE_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image to segment, and what its results are called.
+
+    Attributes:
+        id: Its name, and its folder below the output.
+        source: Its file.
+        channels: Further files of the same scan, one a channel.
+        model: Path or name of its bundle; None for that of all.
+    """
+
+    id: str
+    source: Path
+    channels: tuple[Path, ...] = ()
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One line of a manifest, as it is written."""
+
+    id: str
+    source: str
+    channels: tuple[str, ...] = ()
+    model: str | None = None
+
+
+def read_manifest(path: Path) -> tuple[Case, ...]:
+    """Read a manifest: JSON lines of `id`, `source`, and where needed `channels` and `model`.
+
+    Paths in it are relative to its own folder. Empty lines are passed over.
+
+    Raises:
+        FormatError: If the manifest cannot be read or has no case, or if a line is no such
+            JSON, or its id is taken or no safe name for a folder; the line is named.
+    """
+    path = Path(path)
+    cases: dict[str, Case] = {}
+    try:
+        with path.open("rb") as file:
+            for number, content in enumerate(file, start=1):
+                if not content.strip():
+                    continue
+                case = _read_line(content, path.parent, where=f"{path}, line {number}")
+                # Upper and lower case are one folder on some file systems.
+                if case.id.lower() in cases:
+                    raise FormatError(
+                        f'{path}, line {number}: id "{case.id}" is taken by an earlier line '
+                        "(upper and lower case count as one). Give each case an id of its own."
+                    )
+                cases[case.id.lower()] = case
+    except OSError as error:
+        raise FormatError(f"cannot read the manifest {path}: {error.strerror or error}.") from error
+    if not cases:
+        raise FormatError(f"the manifest {path} has no case; expected a line of JSON for each.")
+    return tuple(cases.values())
+
+
+def name_cases(paths: Sequence[Path], root: Path) -> tuple[Case, ...]:
+    """Name each file of a folder after itself, as a path without suffix below that folder.
+
+    A file keeps its suffix where two would share a name, or where its results would hold the
+    results of another.
+
+    Example:
+        >>> [case.id for case in name_cases([Path("d/a.png"), Path("d/b.png")], Path("d"))]
+        ['a', 'b']
+        >>> [case.id for case in name_cases([Path("d/a.png"), Path("d/a/b.png")], Path("d"))]
+        ['a.png', 'a/b']
+    """
+    whole = [path.relative_to(root) for path in paths]
+    # A folder's name, that of a series, may be a UID with dots: it has no suffix.
+    short = [
+        name if path.is_dir() else name.with_name(name.name.split(".")[0] or name.name)
+        for name, path in zip(whole, paths, strict=True)
+    ]
+    above = {folder for path in short for folder in path.parents}
+    names = [
+        name if short.count(name) == 1 and name not in above else full
+        for name, full in zip(short, whole, strict=True)
+    ]
+    return tuple(Case(name.as_posix(), path) for name, path in zip(names, paths, strict=True))
+
+
+def read_shard(text: str) -> tuple[int, int]:
+    """Read "2/5", the second of five shards.
+
+    Raises:
+        UsageError: If it is no such thing.
+    """
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    number, count = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= number <= count:
+        raise UsageError(f'shard is "{text}"; expected i/n such as 1/4, with i from 1 to n.')
+    return number, count
+
+
+def take_shard(items: Sequence[_Item], number: int, count: int) -> tuple[_Item, ...]:
+    """Take every `count`-th item, from the `number`-th on.
+
+    Shards of one list are disjoint, complete, and as even as can be; lines added at the end
+    of a manifest move none of those before.
+
+    Args:
+        items: All of them.
+        number: Which shard, counted from 1.
+        count: How many shards.
+
+    Example:
+        >>> [take_shard("abcde", number, 2) for number in (1, 2)]
+        [('a', 'c', 'e'), ('b', 'd')]
+    """
+    return tuple(items[number - 1 :: count])
+
+
+def _read_line(content: bytes, folder: Path, *, where: str) -> Case:
+    """Read one line of a manifest.
+
+    Raises:
+        FormatError: If it is not what it must be.
+    """
+    if len(content) > _MAX_LINE_BYTES:
+        raise FormatError(f"{where} has {len(content)} bytes; at most {_MAX_LINE_BYTES} are read.")
+    try:
+        mapping = json.loads(
+            content.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_refuse
+        )
+        line = from_mapping(_Line, mapping, "the line")
+    except (ValueError, RecursionError) as error:
+        text = str(error) if isinstance(error, SpecError) else f"no JSON: {error}."
+        raise FormatError(
+            f'{where}: {text} Write {{"id": "a", "source": "a.nii.gz"}}, and where needed '
+            '"channels": [...] and "model".'
+        ) from error
+    if not _ID.fullmatch(line.id) or _TAKEN.fullmatch(line.id):
+        raise FormatError(f"{where}: id {line.id!r} cannot name a folder; {_ID_RULE}.")
+    if not all((line.source, *line.channels)) or "\0" in "".join((line.source, *line.channels)):
+        raise FormatError(f"{where}: a path is empty or holds a zero byte.")
+    channels = tuple(folder / channel for channel in line.channels)
+    return Case(line.id, folder / line.source, channels, _find_model(line.model, folder))
+
+
+def _find_model(model: str | None, folder: Path) -> str | None:
+    """Take a model for a file beside the manifest if there is one, else for a name."""
+    return str(folder / model) if model is not None and (folder / model).is_file() else model
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a key stands twice")
+    return dict(pairs)
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"it has the number {name}")

@@ -1,0 +1,155 @@
+"""A batch from beginning to end: what is to be done, by whom, and the list of what became of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bedside.batch.case import Choices
+from bedside.batch.crew import Crew
+from bedside.batch.job import Job, Runtime, find_done
+from bedside.batch.manifest import Case
+from bedside.batch.record import Record, append_line, clear_parts, read_record, write_lines
+from bedside.batch.supervise import Supervisor
+from bedside.errors import FormatError, UsageError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A batch before it begins.
+
+    Attributes:
+        jobs: Every case of it, in order.
+        kept: Records of those that an earlier run has done.
+        listing: The file with a line for each case.
+    """
+
+    jobs: tuple[Job, ...]
+    kept: tuple[Record, ...]
+    listing: Path
+
+
+def plan_batch(
+    cases: Sequence[Case],
+    output: Path,
+    *,
+    model: Path | None,
+    choices: Choices,
+    runtime: Runtime,
+    resume: bool,
+    shard: tuple[int, int] | None = None,
+) -> Plan:
+    """Look at what there is, and find what is to be done; nothing is written.
+
+    Args:
+        cases: The cases, those of one shard only.
+        output: Folder for all results.
+        model: Bundle of the cases that name none; None if all name one.
+        choices: What the results depend on.
+        runtime: How networks are run.
+        resume: Whether an earlier run is taken up again.
+        shard: Which of how many shards this is; it has a list of its own.
+
+    Raises:
+        BundleError: If a bundle is not there or not sound.
+        UsageError: If there are results already and nothing is to be taken up, or if a
+            folder is in the way that this program has not written.
+    """
+    name = "results.jsonl" if shard is None else "results-{}-of-{}.jsonl".format(*shard)
+    bundles = _find_bundles(cases, model)
+    jobs = tuple(Job(case, *bundles[case.model], output, choices, runtime) for case in cases)
+    for job in jobs:
+        _check_place(job, resume=resume)
+    if not resume and (output / name).exists():
+        raise UsageError(_already(output / name))
+    found = (find_done(job) for job in jobs if resume)
+    return Plan(jobs, tuple(record for record in found if record), output / name)
+
+
+def run_batch(
+    plan: Plan,
+    crew: Crew,
+    *,
+    size: int,
+    deadline_s: float | None = None,
+    on_record: Callable[[Record], None] = lambda record: None,
+) -> tuple[Record, ...]:
+    """Do what is left of a batch.
+
+    While it runs, records are added to its list as cases are settled; at the end, and where
+    it is stopped by an error, the list is written anew in the order of the cases.
+
+    Args:
+        plan: What is to be done.
+        crew: Where workers come from.
+        size: How many workers there are at most.
+        deadline_s: Time that a case may take; None for no limit.
+        on_record: Called with each record, in the order in which cases are settled.
+
+    Returns:
+        One record a case, in their order, those of an earlier run among them.
+
+    Raises:
+        BackendError: If the runtime is not installed.
+        OutputError: If results cannot be written.
+        WorkerError: If workers die before they have begun a case.
+    """
+    records = {record.id: record for record in plan.kept}
+    order = [job.case.id for job in plan.jobs]
+    waiting = [job for job in plan.jobs if job.case.id not in records]
+
+    def take(record: Record) -> None:
+        records[record.id] = record
+        append_line(record, plan.listing)
+        on_record(record)
+
+    output = plan.listing.parent
+    clear_parts(output, [*order, plan.listing.name])
+    write_lines(plan.kept, plan.listing)
+    try:
+        Supervisor(waiting, crew, size=size, deadline_s=deadline_s, on_record=take).run()
+    finally:
+        settled = tuple(records[case_id] for case_id in order if case_id in records)
+        write_lines(settled, plan.listing)
+        clear_parts(output, order)
+    return settled
+
+
+def _find_bundles(cases: Sequence[Case], model: Path | None) -> dict[str | None, tuple[Path, str]]:
+    """Find each bundle that is named, and its hash."""
+    from bedside.bundle import find_bundle, read_bundle
+
+    found: dict[str | None, tuple[Path, str]] = {}
+    for case in cases:
+        if case.model not in found:
+            path = model if case.model is None else find_bundle(case.model)
+            if path is None:
+                raise UsageError(f'case "{case.id}" names no model. Name one with -m.')
+            found[case.model] = (path.resolve(), read_bundle(path).sha256)
+    return found
+
+
+def _check_place(job: Job, *, resume: bool) -> None:
+    """Make sure that a case's folder is free, or was written by an earlier run.
+
+    Raises:
+        UsageError: If it is neither.
+        FormatError: If the source lies where the results go.
+    """
+    folder = job.output / job.case.id
+    record = read_record(job.output, job.case.id)
+    if record is not None and not resume:
+        raise UsageError(_already(folder))
+    if record is None and folder.exists():
+        raise UsageError(
+            f"{folder} is in the way, and no record says that it holds results. "
+            "Move it, or choose another folder with -o."
+        )
+    if folder.exists() and job.case.source.resolve().is_relative_to(folder.resolve()):
+        raise FormatError(f"{job.case.source} lies in {folder}, where its results would go.")
+
+
+def _already(path: Path) -> str:
+    return (
+        f"{path} holds results of an earlier run. Take it up again with --resume, "
+        "or choose another folder with -o."
+    )

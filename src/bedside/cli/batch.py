@@ -1,0 +1,205 @@
+"""Many cases for `bedside segment`: settings in; a bar, a table, or JSON out."""
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bedside.batch.case import Choices, Moment
+from bedside.batch.crew import Crew, Processes
+from bedside.batch.job import Runtime
+from bedside.batch.manifest import Case, name_cases, read_manifest, read_shard, take_shard
+from bedside.batch.record import STATUSES, Record
+from bedside.batch.results import check_apart, results_folder
+from bedside.batch.run import plan_batch, run_batch
+from bedside.cli.amounts import parse_bytes
+from bedside.cli.console import case_progress, say, table
+from bedside.errors import FormatError, UsageError
+
+if TYPE_CHECKING:
+    from bedside.cli.segment import Settings
+
+_BAD_INPUT = 3
+
+
+def is_batch(settings: "Settings") -> bool:
+    """Tell whether workers are to do it, and not this process."""
+    asked = (settings.manifest, settings.shard, settings.ray, settings.deadline)
+    return settings.jobs != 1 or settings.resume or any(value is not None for value in asked)
+
+
+def segment_batch(settings: "Settings") -> int:
+    """Segment the cases of a manifest or a folder, each by one of several workers.
+
+    Returns:
+        0, or 3 if a case was refused or failed.
+
+    Raises:
+        UsageError: If an option has no meaning, or the output holds other results already.
+        FormatError: If the manifest or the folder is refused.
+        BundleError: If a bundle is refused.
+        BackendError: If the runtime, or Ray, is not installed.
+        WorkerError: If no worker gets as far as its first case.
+    """
+    _check_options(settings)
+    shard = None if settings.shard is None else read_shard(settings.shard)
+    cases, skipped = _list_cases(settings)
+    if shard is not None:
+        cases = take_shard(cases, *shard)
+    output = settings.output.resolve()
+    with results_folder(output):
+        plan = plan_batch(
+            cases,
+            output,
+            model=_default_model(settings, cases),
+            choices=Choices(
+                settings.format,
+                settings.force,
+                with_report=not settings.no_report,
+                with_cost=False,
+                moment=read_epoch(),
+                max_bytes=_ceiling(settings),
+            ),
+            runtime=Runtime(settings.backend, settings.precision, _threads(settings)),
+            resume=settings.resume,
+            shard=shard,
+        )
+        with case_progress(len(plan.jobs), done=len(plan.kept)) as on_record:
+            records = run_batch(
+                plan, _crew(settings), size=settings.jobs, deadline_s=settings.deadline,
+                on_record=lambda record: on_record(record.status),
+            )  # fmt: skip
+    if settings.json:
+        _say_json(records, plan.listing, skipped)
+    else:
+        _say_records(records, plan.listing, skipped, kept=len(plan.kept))
+    return 0 if all(record.status == "done" for record in records) else _BAD_INPUT
+
+
+def _ceiling(settings: "Settings") -> int | None:
+    """Give each worker its part of the memory; the process that leads them holds no voxels."""
+    if settings.max_ram is None:
+        return None
+    from bedside.pipeline.memory import resident_bytes
+
+    return (parse_bytes(settings.max_ram) - resident_bytes()) // settings.jobs
+
+
+def read_epoch() -> Moment:
+    """Read the moment that files are to tell: SOURCE_DATE_EPOCH, or else that of each image.
+
+    Raises:
+        UsageError: If the variable is no number of seconds since 1970.
+    """
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return "source"
+    try:
+        return datetime.fromtimestamp(int(text), tz=UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise UsageError(
+            f'SOURCE_DATE_EPOCH is "{text}"; expected seconds since 1970, or unset it.'
+        ) from error
+
+
+def _check_options(settings: "Settings") -> None:
+    """Refuse options that mean nothing, alone or together."""
+    if settings.manifest is not None and settings.source is not None:
+        raise UsageError("name a source or a --manifest, not both.")
+    if settings.channels:
+        raise UsageError('--channels goes with one scan; in a manifest write "channels": [...].')
+    if settings.jobs < 1:
+        raise UsageError(f"--jobs is {settings.jobs}; expected at least 1.")
+    if settings.threads is not None and settings.threads < 1:
+        raise UsageError(f"--threads is {settings.threads}; expected at least 1.")
+    if settings.deadline is not None and not 0 < settings.deadline < 1e9:
+        raise UsageError(f"--deadline is {settings.deadline}; expected seconds, above 0.")
+
+
+def _list_cases(settings: "Settings") -> tuple[tuple[Case, ...], tuple[str, ...]]:
+    """List all cases, and what of a folder is none."""
+    source = settings.source
+    if settings.manifest is not None:
+        return read_manifest(settings.manifest.absolute()), ()
+    if source is None or not source.is_dir():
+        raise UsageError(
+            "--jobs, --shard, --resume, --deadline and --ray go with a folder or a --manifest."
+        )
+    from bedside.io.source import find_sources
+
+    root, place = source.resolve(), settings.output.resolve()
+    check_apart(root, place)
+    found = find_sources(root)
+    # Results of an earlier run below the source folder are no images to segment.
+    paths = [path for path in found.paths if not path.is_relative_to(place)]
+    if not paths:
+        raise FormatError(f"{source} holds no image that can be read, but for results.")
+    return name_cases(paths, root), found.skipped
+
+
+def _default_model(settings: "Settings", cases: Sequence[Case]) -> Path | None:
+    """Find the bundle of those that name none."""
+    from bedside.cli.segment import choose_model
+
+    if settings.model is None and all(case.model is not None for case in cases):
+        return None
+    return choose_model(settings.model)
+
+
+def _threads(settings: "Settings") -> int:
+    """Share the cores that this process may use among the workers."""
+    from bedside.runtime.session import MAX_DEFAULT_THREADS, count_cores
+
+    shared = count_cores() // settings.jobs
+    return settings.threads or max(1, min(shared, MAX_DEFAULT_THREADS))
+
+
+def _crew(settings: "Settings") -> Crew:
+    """Find who does the work."""
+    if settings.ray is None:
+        return Processes()
+    from bedside.batch.ray import connect
+
+    return connect(settings.ray)
+
+
+def _say_json(records: Sequence[Record], listing: Path, skipped: Sequence[str]) -> None:
+    from bedside.io.report_json import to_json
+    from bedside.spec.reading import to_mapping
+
+    mapping: dict[str, Any] = {
+        "results": str(listing),
+        "counts": _count(records),
+        "cases": [to_mapping(record) for record in records],
+        "skipped": list(skipped),
+    }
+    say(to_json(mapping))
+
+
+def _say_records(
+    records: Sequence[Record], listing: Path, skipped: Sequence[str], *, kept: int
+) -> None:
+    """Print every case that is not done, then a table of how many became what."""
+    from bedside.spec import DISCLAIMER
+
+    for record in records:
+        if record.error is not None:
+            say(f"{record.status.capitalize()}: {record.id}: {record.error.message}")
+    for text in skipped:
+        say(f"Skipped: {text}")
+    rows = [("cases", "number", "median s", "longest s")]
+    for status in STATUSES:
+        seconds = sorted(record.seconds for record in records if record.status == status)
+        if seconds:
+            middle, longest = seconds[len(seconds) // 2], seconds[-1]
+            rows.append((status, str(len(seconds)), f"{middle:.2f}", f"{longest:.2f}"))
+    for line in table(rows):
+        say(line)
+    before = f", {kept} of them by an earlier run" if kept else ""
+    say(f"{len(records)} cases{before}: {listing}")
+    say(DISCLAIMER)
+
+
+def _count(records: Sequence[Record]) -> dict[str, int]:
+    return {status: sum(record.status == status for record in records) for status in STATUSES}
