@@ -37,3 +37,6 @@ CARD_DICE = 1e-3
 
 # 1000 headers take 0.6 s on one core here; a loaded machine may take ten times that.
 HEADERS_SECONDS = 6.0
+
+# Every bad image is refused within 2 s, on a loaded machine of two cores too.
+REFUSAL_SECONDS = 2.0

@@ -17,8 +17,8 @@ from bedside.errors import FormatError, InputError
 MAX_BYTES = 2**31
 """Largest file, and largest decoded image, that is read: 2 GiB."""
 
-MAX_INFLATED = 2**28
-"""Largest deflated file that is read, inflated: 256 MiB; pydicom holds it twice."""
+MAX_INFLATED = 2**27
+"""Largest deflated file that is read, inflated: 128 MiB; pydicom holds it twice."""
 
 MAX_DEPTH = 64
 """Deepest nesting of sequences that is read."""

@@ -296,7 +296,8 @@ def _find_series(
         alone = holding.count(folder) == 1 and {file.parent for file in scan} == {folder}
         # The folder searched stands for all that is in it, unless that is one series.
         name = folder if alone and (folder != root or cases == 1) else scan[0]
-        series[name] = scan
+        # "." has no name to call a case by.
+        series[name if name.name else name.resolve()] = scan
     paths += [*lone, *series]
     return series
 
