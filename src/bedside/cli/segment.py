@@ -13,6 +13,7 @@ from bedside.cli.console import frame_progress, say, summary, table
 from bedside.errors import BackendError, BedsideError, FormatError, OutputError, UsageError
 
 if TYPE_CHECKING:
+    from bedside.io.reading import Reading
     from bedside.io.source import Source
 
 _BAD_INPUT = 3
@@ -26,7 +27,8 @@ class Settings:
     """
 
     source: Path | None = positional(
-        help="a DICOM, NIfTI, PNG or JPEG file, or a folder of them", default=None
+        help="a DICOM, NIfTI, NRRD, MetaImage, PNG or JPEG file, or a folder of them",
+        default=None,
     )
     output: Path = option(help="folder to write to", short="-o")
     channels: tuple[Path, ...] = option(
@@ -40,8 +42,18 @@ class Settings:
     format: str = option(
         help="how the mask is written; auto keeps the kind of the source",
         default="auto",
-        choices=("auto", "dicom-seg", "nifti", "png"),
+        choices=("auto", "dicom-seg", "nifti", "seg-nrrd", "png"),
     )
+    select: tuple[str, ...] = option(
+        help="which image of a file with several times or channels: time=N or channel=N, from 1",
+        default=(),
+    )
+    untrusted: bool = option(
+        help="decode files in a process of their own, with a cap on memory and a deadline",
+        default=False,
+    )
+    untrusted_mb: int = option(help="memory for decoding an untrusted file, in MiB", default=2048)
+    untrusted_s: float = option(help="seconds for decoding an untrusted file", default=60.0)
     backend: str = option(help="runtime", default="auto")
     precision: str = option(help="graph and arithmetic", default="auto")
     threads: int | None = option(
@@ -89,11 +101,11 @@ def run(settings: Settings) -> int:
 def _segment_file(settings: Settings, file: Path) -> int:
     """Segment one image."""
     from bedside.io.channels import join_channels
-    from bedside.io.source import open_source
 
+    reading = read_reading(settings)
     for path in (file, *settings.channels):
         check_apart(path, settings.output)
-    source = join_channels([open_source(path) for path in (file, *settings.channels)])
+    source = join_channels([reading.open(path) for path in (file, *settings.channels)])
     with results_folder(settings.output) as output:
         finished = _segment(settings, _load(settings), source, output)
     if settings.json:
@@ -124,6 +136,24 @@ def choose_model(name_or_path: str | None) -> Path:
     return shipped[0]
 
 
+def read_reading(settings: Settings) -> "Reading":
+    """Read how files are to be opened.
+
+    Raises:
+        UsageError: If a selection or a limit cannot be meant.
+    """
+    from bedside.io.reading import Limits, Reading
+    from bedside.io.select import parse_selection
+
+    if settings.untrusted_mb < 1 or not 0 < settings.untrusted_s < 1e9:
+        raise UsageError(
+            f"--untrusted-mb is {settings.untrusted_mb} and --untrusted-s is "
+            f"{settings.untrusted_s:g}; expected numbers above 0."
+        )
+    limits = Limits(settings.untrusted_mb, settings.untrusted_s) if settings.untrusted else None
+    return Reading(tuple(parse_selection(settings.select).items()), limits)
+
+
 def _load(settings: Settings) -> Loaded:
     """Load the bundle and its runtime."""
     from bedside.bundle import read_bundle
@@ -145,7 +175,9 @@ def _segment_folder(settings: Settings, root: Path) -> int:
     Raises:
         UsageError: If channels are named, which belong to one scan.
     """
-    from bedside.io.source import find_sources, open_source
+    from bedside.io.source import find_sources
+
+    reading = read_reading(settings)
 
     if settings.channels:
         raise UsageError("--channels goes with one scan, not with a folder; name its first file.")
@@ -162,7 +194,7 @@ def _segment_folder(settings: Settings, root: Path) -> int:
         loaded = _load(settings)
         for path, folder in zip(paths, _case_folders(paths, root, output), strict=True):
             try:
-                finished.append(_segment(settings, loaded, open_source(path), folder))
+                finished.append(_segment(settings, loaded, reading.open(path), folder))
             except (BackendError, OutputError):
                 raise
             except BedsideError as error:
@@ -179,7 +211,12 @@ def _segment_folder(settings: Settings, root: Path) -> int:
 
 def _segment(settings: Settings, loaded: Loaded, source: "Source", folder: Path) -> Finished:
     """Segment one image, with a bar."""
-    choices = Choices(settings.format, settings.force, not settings.no_report)
+    choices = Choices(
+        settings.format,
+        read_reading(settings),
+        force=settings.force,
+        with_report=not settings.no_report,
+    )
     with frame_progress(source.path.name, len(source.cine)) as on_frame:
         return segment_case(loaded, source, folder, choices=choices, on_frame=on_frame)
 

@@ -231,6 +231,15 @@ def write_labels(
     raise UsageError(f'format is "{format}"; choose one of {", ".join(SUFFIXES)}.')
 
 
+def tell_kind(path: Path) -> Kind:
+    """Tell the kind of a file by its first bytes.
+
+    Raises:
+        FormatError: If it cannot be read, is empty, or is of no kind that is understood.
+    """
+    return _sniff(path)
+
+
 def _sniff(path: Path) -> Kind:
     """Tell the kind of a file by its first bytes.
 
