@@ -14,10 +14,11 @@ import numpy as np
 
 from bedside.bundle import Bundle
 from bedside.errors import ModalityError
+from bedside.pipeline.memory import MemoryPlan, plan_frames, plan_volume, resident_bytes
 from bedside.pipeline.postprocess import apply_postprocess
 from bedside.pipeline.preprocess import Plan, plan_cine, see_neighbours
 from bedside.pipeline.stopwatch import Stopwatch
-from bedside.pipeline.volumes import prepare_volume
+from bedside.pipeline.volumes import foresee_placement, prepare_volume
 from bedside.pipeline.windows import scan_slabs
 from bedside.runtime import Session, open_session
 from bedside.spec import DeploymentSpec
@@ -115,6 +116,7 @@ class Segmenter:
         *,
         on_frame: Callable[[int], None] | None = None,
         force: bool = False,
+        max_bytes: int | None = None,
     ) -> Segmentation:
         """Segment every frame.
 
@@ -122,13 +124,17 @@ class Segmenter:
             cine: The frames, decoded as they are needed.
             on_frame: Called with the number of frames done.
             force: Go on where the image is of another kind than the bundle's.
+            max_bytes: Resident memory that the process must not exceed; None for no ceiling.
 
         Raises:
             ModalityError: If the image is of another kind than the bundle's, and not `force`.
             FormatError: If a frame cannot be decoded.
+            MemoryLimitError: If it cannot be done in `max_bytes`.
         """
+        self._check_modality(cine, force=force)
+        memory = self.plan_memory(cine, max_bytes=max_bytes)
         if self.spec.model.axes == 3:
-            return self._segment_volume(cine, on_frame=on_frame, force=force)
+            return self._segment_volume(cine, memory, on_frame=on_frame)
         cine = see_neighbours(cine, self.spec.input.neighbours)
         plan = self.plan(cine, force=force)
         frames, _, height, width = cine.shape
@@ -151,16 +157,42 @@ class Segmenter:
             warnings=(*cine.warnings, *plan.warnings, *self._missing(labels)),
         )
 
+    def plan_memory(self, cine: Cine, *, max_bytes: int | None = None) -> MemoryPlan | None:
+        """Predict the peak of resident memory, and choose how to stay under a ceiling.
+
+        One window is run first, so that what the runtime takes is measured and not guessed.
+
+        Returns:
+            None without a ceiling: nothing has to be known then.
+
+        Raises:
+            MemoryLimitError: If it cannot be done in `max_bytes`.
+        """
+        if max_bytes is None:
+            return None
+        spec = self.spec
+        self.session.predict(np.zeros((1, spec.input.channels, *spec.input.size_px), np.float32))
+        base_bytes = resident_bytes()
+        if spec.model.axes == 2:
+            return plan_frames(cine, base_bytes=base_bytes, max_bytes=max_bytes)
+        placement = foresee_placement(cine, spec)
+        return plan_volume(cine, placement, spec, base_bytes=base_bytes, max_bytes=max_bytes)
+
     def _segment_volume(
-        self, cine: Cine, *, on_frame: Callable[[int], None] | None, force: bool
+        self,
+        cine: Cine,
+        memory: MemoryPlan | None,
+        *,
+        on_frame: Callable[[int], None] | None,
     ) -> Segmentation:
         """Segment all frames together, as the slices of a scan."""
-        self._check_modality(cine, force=force)
         spec = self.spec
         watch = Stopwatch(STAGES[:-1])
         with watch.running("preprocess"):
             # Slices are decoded and forgotten on the way to the network's grid.
-            prepared = prepare_volume(watch.time_frames(cine, "decode"), spec)
+            prepared = prepare_volume(
+                watch.time_frames(cine, "decode"), spec, half=memory is not None and memory.half
+            )
         slabs = scan_slabs(
             watch.time_calls(self.session.predict, "network"),
             prepared.read,
@@ -170,6 +202,8 @@ class Segmenter:
         )
         with watch.running("postprocess"):
             labels = prepared.placement.restore(slabs, stride=spec.model.logit_stride)
+            notes = prepared.warnings
+            del prepared, slabs  # the scan need not be held beside what repairs take
             values = [label.value for label in spec.labels]
             labels = apply_postprocess(labels, spec.postprocess, label_values=values)
         spent = watch.spent_ms
@@ -179,7 +213,7 @@ class Segmenter:
             stage_ms={stage: np.array([span]) for stage, span in stage_ms.items()},
             region=Box(0, 0, labels.shape[1], labels.shape[2]),
             spacing_mm=cine.voxel_mm,
-            warnings=(*cine.warnings, *prepared.warnings, *self._missing(labels)),
+            warnings=(*cine.warnings, *notes, *self._missing(labels)),
         )
 
     def _check_modality(self, cine: Cine, *, force: bool) -> None:

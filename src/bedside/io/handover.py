@@ -39,7 +39,7 @@ def hand_over(source: Source, folder: Path) -> dict[str, Any]:
                     f"{source.path}: frame {index + 1} is {frame.dtype} {frame.shape}, the first "
                     f"{dtype} {cine.shape[1:]}."
                 )
-            file.write(np.ascontiguousarray(frame).astype(dtype.newbyteorder("="), copy=False))
+            file.write(frame.astype(dtype.newbyteorder("="), copy=False).tobytes())
     region, geometry = cine.region, cine.geometry
     return {
         "kind": source.kind,

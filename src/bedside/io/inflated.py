@@ -37,7 +37,7 @@ class Inflated:
     ) -> None:
         self._path = path
         self._lock = threading.Lock()
-        file = path.open("rb")
+        file: IO[bytes] = path.open("rb")
         file.seek(start)
         if compressed is None:
             compressed = file.read(2) == _GZIP

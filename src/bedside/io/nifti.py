@@ -132,7 +132,8 @@ def _write(file: Any, header: Any, array: np.ndarray) -> None:
 def _place_free(labels: LabelMap) -> Any:
     """Make a header for labels that have a scale at best, and no place in the patient."""
     frames, height, width = labels.array.shape
-    header: Any = nibabel.Nifti1Header()
+    kind: Any = nibabel.Nifti1Header
+    header = kind()
     header.set_data_shape((width, height, frames))
     row_mm, column_mm = labels.spacing_mm or (1.0, 1.0)
     header.set_zooms((column_mm, row_mm, 1.0))

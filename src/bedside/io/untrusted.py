@@ -61,8 +61,9 @@ def open_untrusted(
         raise BackendError("this system cannot limit a process; --untrusted needs Linux or macOS.")
     with tempfile.TemporaryDirectory(prefix="bedside-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
+        absolute = str(path.absolute())
         request = {
-            "path": str(path.absolute()),
+            "path": absolute,
             "select": dict(select or {}),
             "folder": name,
             "memory_bytes": limits.memory_mb * 2**20,
@@ -71,7 +72,7 @@ def open_untrusted(
         _run_child(request, path, folder, limits)
         answer = _read_answer(folder, path)
         if "error" in answer:
-            _raise_error(answer["error"], request["path"], path)
+            _raise_error(answer["error"], absolute, path)
         try:
             return take_over(answer, folder, path)
         except Exception as error:

@@ -160,6 +160,7 @@ class Draft:
 
     Args:
         cine: The scan as stored.
+        foreseen: Follow its shape only, and never read it.
 
     Attributes:
         cine: As given.
@@ -168,8 +169,9 @@ class Draft:
         warnings: Sentences for a person.
     """
 
-    def __init__(self, cine: Cine) -> None:
+    def __init__(self, cine: Cine, *, foreseen: bool = False) -> None:
         self.cine = cine
+        self._foreseen = foreseen
         self.orientation = Orientation()
         self.spacing_mm = cine.voxel_mm
         self.warnings: list[str] = []
@@ -210,6 +212,10 @@ class Draft:
 
     def resize(self, shape: Shape3) -> None:
         """Resize the array, slice by slice if it has not been read yet."""
+        if self._foreseen:
+            # An array of this shape without its memory.
+            self._array = np.broadcast_to(np.float32(0), (self.cine.shape[1], *shape))
+            return
         if self._array is not None:
             self.array = resize_linear(self._array, shape)
             return
@@ -244,6 +250,19 @@ def prepare_volume(cine: Cine, spec: DeploymentSpec, *, half: bool = False) -> P
     if half or array.dtype != np.float32:
         array = array.astype(np.float16 if half else np.float32)
     return PreparedVolume(array, place_volume(draft, spec), tuple(draft.warnings))
+
+
+def foresee_placement(cine: Cine, spec: DeploymentSpec) -> VolumePlacement:
+    """Tell how a scan will lie in the network's tensor, without reading it.
+
+    Raises:
+        GeometryError: As `prepare_volume`.
+    """
+    draft = Draft(cine, foreseen=True)
+    for step in spec.preprocess:
+        if isinstance(step, Orient | Resample):
+            STEPS[type(step)](step, draft)
+    return place_volume(draft, spec)
 
 
 def place_volume(draft: Draft, spec: DeploymentSpec) -> VolumePlacement:
