@@ -113,6 +113,9 @@ class Job:
             bundle_sha256=self.bundle_sha256,
             settings={
                 "format": choices.labels_format,
+                "select": " ".join(f"{axis}={place}" for axis, place in choices.reading.select),
+                "gaps": choices.reading.dicom.gaps,
+                "values_are_hu": str(choices.reading.dicom.values_are_hu).lower(),
                 "force": str(choices.force).lower(),
                 "report": str(choices.with_report).lower(),
                 "max_bytes": str(choices.max_bytes),
@@ -228,10 +231,9 @@ def _segment(job: Job, loaded: Loaded, folder: Path) -> _Done:
     """Segment the case into a folder where nobody looks yet."""
     from bedside.io.channels import join_channels
     from bedside.io.report_json import COST_KEYS, report_mapping
-    from bedside.io.source import open_source
 
     paths = (job.case.source, *job.case.channels)
-    source = join_channels([open_source(path) for path in paths])
+    source = join_channels([job.choices.reading.open(path) for path in paths])
     finished = segment_case(loaded, source, folder, choices=job.choices)
     told = report_mapping(finished.report)
     # The start was that of the worker, not of this case.

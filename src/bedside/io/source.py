@@ -324,6 +324,15 @@ def _describe(path: Path, found: Found) -> str:
     return f"{path} ({len(found.files[path])} slices)" if path in found.files else str(path)
 
 
+def tell_kind(path: Path) -> Kind:
+    """Tell the kind of a file by its first bytes.
+
+    Raises:
+        FormatError: If it cannot be read, is empty, or is of no kind that is understood.
+    """
+    return _sniff(path)
+
+
 def _sniff(path: Path) -> Kind:
     """Tell the kind of a file by its first bytes.
 
