@@ -113,9 +113,10 @@ def main() -> None:
         "| workers | s, whole process | cases/s |\n|---|---|---|\n"
         f"{rows}\n"
         f"Two shards at once had done {before} cases when {killed} workers had been killed at "
-        f"random moments, one shard whole, and the other had ended. Taken up again with `--resume`: each case once, the "
-        f"{len(bad)} damaged ones listed as refused and no other, and the same bytes as the plain "
-        f"run by one worker in all {files} files. Two workers give the same bytes too.\n"
+        "random moments, one shard whole, and the other had ended. Taken up again with "
+        f"`--resume`: each case once, the {len(bad)} damaged ones listed as refused and no other, "
+        f"and the same bytes as the plain run by one worker in all {files} files. Two workers "
+        "give the same bytes too.\n"
     )
     write_text(chosen.output, text)
     print(text)
