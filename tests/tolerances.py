@@ -34,3 +34,6 @@ SEG_SECONDS = 2.0
 # The card's accuracy was computed by the same graph; another processor rounds sums otherwise,
 # which moves a few border pixels of each mask.
 CARD_DICE = 1e-3
+
+# 1000 headers take 0.6 s on one core here; a loaded machine may take ten times that.
+HEADERS_SECONDS = 6.0

@@ -53,3 +53,11 @@ def make_scan(array, geometry=None, spacing_mm=None):
         slice_spacing_mm=spacing_mm[0] if spacing_mm else None,
         geometry=geometry,
     )
+
+
+def make_channels(array):
+    """A cine of slices out of (C, D, H, W), with no place and no scale."""
+    channels, depth, height, width = array.shape
+    return Cine(
+        shape=(depth, channels, height, width), decode=lambda index: np.array(array[:, index])
+    )

@@ -117,6 +117,33 @@ def build_bundle(
     return output
 
 
+def build_untrained(recipe: Recipe, output: Path) -> Path:
+    """Make a bundle of a recipe's network with random weights, to measure what it costs.
+
+    Its card says so, and so does every use of it.
+
+    Args:
+        recipe: Whose deployment is built; its data are not looked at.
+        output: The bundle to write.
+
+    Returns:
+        `output`.
+
+    Raises:
+        ExportError: If the graph does not do what the model does.
+    """
+    torch.manual_seed(recipe.training.seed)
+    model = create(recipe.deployment.model).eval()
+    shape = (1, recipe.deployment.input.channels, *recipe.deployment.input.size_px)
+    nobody: dict[str, tuple[str, ...]] = {"train": (), "val": (), "test": ()}
+    unused = FinishedRun(recipe, nobody, commit="", cases=[])
+    card = replace(
+        _blank_card(unused, model, shape), untrained=True, epochs=0, data="none: random weights"
+    )
+    _write(output, unused, card, {"f32": export_onnx(model, input_shape=shape)})
+    return output
+
+
 def _open(run: Path, data: Path | None) -> FinishedRun:
     record = read_json(run / RUN)
     recipe = from_mapping(Recipe, record["recipe"])

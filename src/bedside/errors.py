@@ -53,6 +53,10 @@ class ModalityError(InputError):
     """A sound image of the wrong kind for this bundle."""
 
 
+class MemoryLimitError(InputError, MemoryError):
+    """An image that cannot be segmented in the memory that is allowed."""
+
+
 class SpecError(InputError):
     """A recipe or a specification that does not say what it must."""
 

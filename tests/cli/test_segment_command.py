@@ -117,8 +117,8 @@ def test_a_folder_gives_each_image_its_own_and_names_the_bad_one(bundle, tmp_pat
     write_still(data / "a.jpg")
     write_still(data / "deep" / "b.png")
     (data / "notes.txt").write_text("no image")
-    dataset = makers.make_dicom(makers.make_fan(2), tags={"Modality": "CT"})
-    makers.write_dicom(dataset, data / "ct.dcm")
+    dataset = makers.make_dicom(makers.make_fan(2), tags={"Modality": "MR"})
+    makers.write_dicom(dataset, data / "mr.dcm")
     command = ["segment", str(data), "-m", str(bundle), "-o", str(out), "--json"]
     assert main(command) == 3
     found = json.loads(capsys.readouterr().out)
@@ -129,7 +129,7 @@ def test_a_folder_gives_each_image_its_own_and_names_the_bad_one(bundle, tmp_pat
         "b.png": str(out / "deep" / "b"),
     }
     assert [entry["type"] for entry in found["refused"]] == ["ModalityError"]
-    assert "ct.dcm" in found["refused"][0]["source"]
+    assert "mr.dcm" in found["refused"][0]["source"]
     assert len(found["skipped"]) == 1
     assert names(out) == {"a.png", "a.jpg", "deep"}
     assert "overlay.png" in names(out / "deep" / "b")

@@ -65,7 +65,7 @@ def _read_with_pydicom(path):
 
 def _read_with_highdicom(path, source):
     seg = highdicom.seg.segread(path)
-    uid = source.header.SOPInstanceUID
+    uid = source.header.first.SOPInstanceUID
     if len(source.cine) == 1:
         return seg.get_pixels_by_source_instance([uid], combine_segments=True)
     numbers = list(range(1, len(source.cine) + 1))
@@ -122,8 +122,8 @@ def test_structures_that_are_empty_in_every_frame_are_kept(tmp_path, values):
 def test_a_seg_says_what_drew_what_for_whom(tmp_path):
     source = open_source(SONOSITE)
     seg = pydicom.dcmread(_write(make_labels(30, 240, 320), source, tmp_path / "seg.dcm"))
-    assert (seg.PatientID, seg.StudyInstanceUID) == ("204", source.header.StudyInstanceUID)
-    assert seg.SeriesInstanceUID != source.header.SeriesInstanceUID
+    assert (seg.PatientID, seg.StudyInstanceUID) == ("204", source.header.first.StudyInstanceUID)
+    assert seg.SeriesInstanceUID != source.header.first.SeriesInstanceUID
     assert (seg.LossyImageCompression, seg.LossyImageCompressionRatio) == ("01", 19)
     assert seg.LossyImageCompressionMethod == "ISO_10918_1"
     assert [item.SegmentLabel for item in seg.SegmentSequence] == [label.name for label in LABELS]
@@ -139,9 +139,9 @@ def test_a_single_image_keeps_its_place_in_the_patient(tmp_path):
     source = open_source(Path(get_testdata_file("CT_small.dcm")))
     path = _write(make_labels(1, 128, 128), source, tmp_path / "seg.dcm")
     seg = highdicom.seg.segread(path)
-    assert seg.FrameOfReferenceUID == source.header.FrameOfReferenceUID
+    assert seg.FrameOfReferenceUID == source.header.first.FrameOfReferenceUID
     position = seg.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0]
-    assert position.ImagePositionPatient == source.header.ImagePositionPatient
+    assert position.ImagePositionPatient == source.header.first.ImagePositionPatient
 
 
 def test_the_scale_is_the_one_that_was_trusted(tmp_path):
@@ -184,8 +184,8 @@ def test_a_source_without_uids_is_refused_with_a_way_out(tmp_path):
 def test_values_that_break_the_rules_in_the_source_are_no_obstacle(tmp_path):
     source = _make_source(tmp_path)
     with disable_value_validation():
-        source.header.StudyInstanceUID = "1.2.03.4"
-        source.header.PatientBirthDate = "unknown"
+        source.header.first.StudyInstanceUID = "1.2.03.4"
+        source.header.first.PatientBirthDate = "unknown"
     seg = pydicom.dcmread(_write(make_labels(), source, tmp_path / "seg.dcm"))
     with disable_value_validation():
         assert (seg.StudyInstanceUID, seg.PatientBirthDate) == ("1.2.03.4", "unknown")

@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from bedside.errors import FormatError, GeometryError
+from bedside.errors import FormatError, GeometryError, InputError
 from bedside.io.metaimage import read_metaimage
 from bedside.io.source import Algorithm, open_source, write_labels
 from bedside.volume import LabelMap
@@ -152,5 +152,5 @@ def test_bytes_in_front_of_the_voxels_are_skipped(tmp_path):
 def test_voxels_that_are_no_numbers_are_refused(tmp_path):
     scan = SCAN.astype(np.float32)
     scan[0, 0, 0] = np.nan
-    with pytest.raises(FormatError, match="NaN"):
+    with pytest.raises(InputError, match="NaN"):
         read_metaimage(write_metaimage(tmp_path / "a.mhd", scan))

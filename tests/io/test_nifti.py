@@ -134,7 +134,7 @@ def test_complex_and_colour_voxels_are_refused(tmp_path, dtype):
 
 def test_a_fourth_axis_is_refused(tmp_path):
     path = write_nifti(np.zeros((4, 4, 2, 3), np.uint8), tmp_path / "x.nii")
-    with pytest.raises(FormatError, match=r"\(4, 4, 2, 3\)"):
+    with pytest.raises(FormatError, match=r"3 of time or channel.*--select"):
         open_nifti(path)
 
 
@@ -173,3 +173,89 @@ def test_a_gzip_bomb_is_refused_while_it_inflates(tmp_path):
     assert path.stat().st_size < 10_000
     with pytest.raises(FormatError, match="GiB"):
         open_nifti(path, max_bytes=1_000_000)
+
+
+def _write_places(path, qform, sform, *, shape=(4, 5, 6)):
+    """Write an image whose two places are given, both with a code."""
+    image = nibabel.Nifti1Image(np.zeros(shape, np.uint8), np.eye(4))
+    image.header.set_qform(qform, code=1)
+    image.header.set_sform(sform, code=1)
+    nibabel.save(nibabel.Nifti1Image(image.dataobj, None, header=image.header), path)
+    return path
+
+
+def test_a_qform_that_mirrors_the_sform_is_refused(tmp_path):
+    sform = np.diag([0.5, 0.8, 2, 1])
+    path = _write_places(tmp_path / "x.nii", np.diag([-0.5, 0.8, 2, 1]), sform)
+    with pytest.raises(GeometryError, match="left and right"):
+        open_nifti(path)
+
+
+def test_a_qform_elsewhere_is_warned_of_and_one_that_agrees_is_not(tmp_path):
+    sform = np.diag([0.5, 0.8, 2, 1.0])
+    moved = sform.copy()
+    moved[0, 3] = 3.0
+    cine, _ = open_nifti(_write_places(tmp_path / "x.nii", moved, sform))
+    assert "up to 6.0 pixels apart" in cine.warnings[0]
+    assert cine.geometry.affine[0, 3] == 0
+    # Not mirrored, but turned by half a turn: both handednesses are the same.
+    turned = np.diag([-0.5, -0.8, 2, 1.0])
+    assert "apart" in open_nifti(_write_places(tmp_path / "y.nii", turned, sform))[0].warnings[0]
+    assert open_nifti(_write_places(tmp_path / "z.nii", sform, sform))[0].warnings == ()
+
+
+def test_the_affine_counts_where_pixdim_is_another(tmp_path):
+    path = write_nifti(np.zeros((4, 4, 3), np.uint8), tmp_path / "x.nii", spacing_mm=(0.5, 0.8, 2))
+    _patch(path, 80, np.array([1, 1, 1], "<f4").tobytes())
+    cine, _ = open_nifti(path)
+    assert cine.spacing_mm == pytest.approx((0.8, 0.5), rel=SPACING_RELATIVE)
+    assert cine.slice_spacing_mm == pytest.approx(2, rel=SPACING_RELATIVE)
+    assert "1 x 1 x 1 and an affine of 2 x 0.8 x 0.5" in cine.warnings[0]
+
+
+@pytest.mark.parametrize("value", [0, np.nan, np.inf])
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_a_pixdim_that_is_none_is_refused(tmp_path, axis, value):
+    path = write_nifti(np.zeros((4, 4, 3), np.uint8), tmp_path / "x.nii")
+    _patch(path, 76 + 4 * axis, np.array([value], "<f4").tobytes())
+    with pytest.raises(GeometryError, match="spacing"):
+        open_nifti(path)
+
+
+@pytest.mark.parametrize("place", [112, 116])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_voxels_scaled_by_no_number_are_refused(tmp_path, place, value):
+    path = write_nifti(np.zeros((4, 4, 3), np.uint8), tmp_path / "x.nii")
+    _patch(path, place, np.array([value], "<f4").tobytes())
+    with pytest.raises(FormatError, match="scl_slope"):
+        open_nifti(path)
+
+
+@pytest.mark.parametrize("name", ["x.nii", "x.nii.gz"])
+def test_a_time_that_is_named_is_read_and_labels_lie_on_its_grid(tmp_path, name):
+    array = np.random.default_rng(0).integers(0, 4, (7, 5, 4, 3)).astype(np.uint8)
+    source = open_source(write_nifti(array, tmp_path / name), select={"time": 2})
+    labels = np.stack(list(source.cine))[:, 0]
+    assert np.array_equal(labels, array[..., 1].transpose(2, 1, 0))
+    back = nibabel.load(_write_back(labels, source, tmp_path / "labels.nii.gz"))
+    assert np.array_equal(np.asarray(back.dataobj), array[..., 1])
+    assert np.array_equal(back.affine, nibabel.load(tmp_path / name).affine)
+
+
+def test_times_and_channels_are_named_apart_where_there_are_both(tmp_path):
+    array = np.arange(4 * 4 * 2 * 3 * 2).reshape(4, 4, 2, 3, 2).astype(np.int16)
+    path = write_nifti(array, tmp_path / "x.nii")
+    source = open_source(path, select={"time": 3, "channel": 2})
+    assert np.array_equal(source.cine.decode(1)[0], array[:, :, 1, 2, 1].T)
+    for select in ({}, {"time": 3}, {"channel": 1}):
+        with pytest.raises(FormatError, match="time=N channel=N"):
+            open_source(path, select=select)
+    channels = write_nifti(array[:, :, :, :1], tmp_path / "y.nii")
+    source = open_source(channels, select={"channel": 2})
+    assert np.array_equal(source.cine.decode(1)[0], array[:, :, 1, 0, 1].T)
+
+
+def test_more_axes_than_five_are_refused(tmp_path):
+    path = write_nifti(np.zeros((4, 4, 2, 1, 1, 3), np.uint8), tmp_path / "x.nii")
+    with pytest.raises(FormatError, match="at most"):
+        open_nifti(path)

@@ -115,6 +115,7 @@ class Job:
                 "format": choices.labels_format,
                 "force": str(choices.force).lower(),
                 "report": str(choices.with_report).lower(),
+                "max_bytes": str(choices.max_bytes),
                 "moment": moment if isinstance(moment, str) else moment.isoformat(),
                 "backend": self.runtime.backend,
                 "precision": self.runtime.precision,

@@ -12,9 +12,12 @@ from bedside.errors import UsageError
 
 @dataclass(frozen=True)
 class Settings:
-    """Turn a finished training run into a bundle, measured on the test patients."""
+    """Turn a finished training run into a bundle, measured on the test patients.
 
-    run: Path = positional(help="folder that `bedside train` made")
+    With --untrained, a recipe into a bundle with random weights, to measure what it costs.
+    """
+
+    run: Path = positional(help="folder that `bedside train` made; with --untrained a recipe")
     output: Path = option(help="the bundle to write, NAME.bedside", short="-o")
     data: Path | None = option(help="folder of the data set (default: the recipe's)", default=None)
     limits: Path | None = option(
@@ -22,6 +25,10 @@ class Settings:
     )
     no_int8: bool = option(
         help="leave out the graph in 8 bits, for a smaller bundle, whatever the recipe says",
+        default=False,
+    )
+    untrained: bool = option(
+        help="take a recipe's network with random weights: for measuring cost, and marked so",
         default=False,
     )
 
@@ -42,6 +49,8 @@ def run(settings: Settings) -> int:
     limits = _read_limits(settings.limits)
     check_torch("build")
     check_writable(settings.output.parent)
+    if settings.untrained:
+        return _build_untrained(settings)
     from bedside.build import build_bundle
 
     path = build_bundle(
@@ -54,6 +63,24 @@ def run(settings: Settings) -> int:
     )
     say(f"Built: {path}, {path.stat().st_size:,} bytes")
     say(f"Next: bedside inspect {path}")
+    return 0
+
+
+def _build_untrained(settings: Settings) -> int:
+    """Build a recipe's network as it is before training.
+
+    Raises:
+        UsageError: If an option is given that is about a trained one.
+    """
+    if settings.data or settings.limits or settings.no_int8:
+        raise UsageError("--untrained goes without --data, --limits and --no-int8.")
+    from bedside.build import build_untrained
+    from bedside.spec import read_recipe
+
+    recipe = read_recipe(settings.run)
+    _tell("exporting and checking the f32 graph ...")
+    path = build_untrained(recipe, settings.output)
+    say(f"Built: {path}, {path.stat().st_size:,} bytes, RANDOM WEIGHTS: to measure cost only")
     return 0
 
 

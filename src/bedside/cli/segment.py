@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from bedside.batch.case import Choices, Finished, Loaded, segment_case
 from bedside.batch.manifest import name_cases
 from bedside.batch.results import check_apart, results_folder
+from bedside.cli.amounts import parse_bytes
 from bedside.cli.arguments import option, positional
 from bedside.cli.batch import is_batch, segment_batch
 from bedside.cli.console import frame_progress, say, summary, table
 from bedside.errors import BackendError, BedsideError, FormatError, OutputError, UsageError
+from bedside.io.dicom_options import DicomOptions
 
 if TYPE_CHECKING:
     from bedside.io.source import Source
@@ -20,9 +22,10 @@ _BAD_INPUT = 3
 
 @dataclass(frozen=True)
 class Settings:
-    """Segment an image, a cine, or many of them: masks, pictures and a report.
+    """Segment an image, a cine, a scan, or many of them: masks, pictures and a report.
 
-    Of a folder with several images each gets a folder of its own.
+    Of a folder with several images each gets a folder of its own. The slices of a DICOM
+    series are one image.
     """
 
     source: Path | None = positional(
@@ -40,7 +43,7 @@ class Settings:
     format: str = option(
         help="how the mask is written; auto keeps the kind of the source",
         default="auto",
-        choices=("auto", "dicom-seg", "nifti", "png"),
+        choices=("auto", "dicom-seg", "dicom-labelmap", "nifti", "png"),
     )
     backend: str = option(help="runtime", default="auto")
     precision: str = option(help="graph and arithmetic", default="auto")
@@ -59,8 +62,19 @@ class Settings:
     ray: str | None = option(
         help='workers on a Ray cluster: its address, "auto", or "local"', default=None
     )
+    max_ram: str | None = option(
+        help="memory that the process must not exceed, such as 1GB; shared by --jobs", default=None
+    )
     force: bool = option(
         help="go on where the image is of another kind than the bundle's", default=False
+    )
+    gaps: str = option(
+        help="a DICOM series with missing or uneven slices is refused, or interpolated",
+        default="refuse",
+        choices=("refuse", "interpolate"),
+    )
+    values_are_hu: bool = option(
+        help="take CT values as HU where the file does not say how to rescale them", default=False
     )
     no_report: bool = option(help="leave out report.json and report.html", default=False)
     json: bool = option(help="print the report as JSON, and nothing else", default=False)
@@ -93,7 +107,10 @@ def _segment_file(settings: Settings, file: Path) -> int:
 
     for path in (file, *settings.channels):
         check_apart(path, settings.output)
-    source = join_channels([open_source(path) for path in (file, *settings.channels)])
+    sources = [
+        open_source(path, dicom=_dicom_options(settings)) for path in (file, *settings.channels)
+    ]
+    source = join_channels(sources)
     with results_folder(settings.output) as output:
         finished = _segment(settings, _load(settings), source, output)
     if settings.json:
@@ -162,7 +179,10 @@ def _segment_folder(settings: Settings, root: Path) -> int:
         loaded = _load(settings)
         for path, folder in zip(paths, _case_folders(paths, root, output), strict=True):
             try:
-                finished.append(_segment(settings, loaded, open_source(path), folder))
+                source = open_source(
+                    path, files=found.files.get(path, ()), dicom=_dicom_options(settings)
+                )
+                finished.append(_segment(settings, loaded, source, folder))
             except (BackendError, OutputError):
                 raise
             except BedsideError as error:
@@ -179,9 +199,20 @@ def _segment_folder(settings: Settings, root: Path) -> int:
 
 def _segment(settings: Settings, loaded: Loaded, source: "Source", folder: Path) -> Finished:
     """Segment one image, with a bar."""
-    choices = Choices(settings.format, settings.force, not settings.no_report)
+    choices = Choices(
+        settings.format,
+        settings.force,
+        not settings.no_report,
+        max_bytes=None if settings.max_ram is None else parse_bytes(settings.max_ram),
+    )
     with frame_progress(source.path.name, len(source.cine)) as on_frame:
         return segment_case(loaded, source, folder, choices=choices, on_frame=on_frame)
+
+
+def _dicom_options(settings: Settings) -> DicomOptions:
+    """Gather what the command line says of open DICOM headers."""
+    gaps: Any = settings.gaps
+    return DicomOptions(gaps=gaps, values_are_hu=settings.values_are_hu)
 
 
 def _case_folders(paths: list[Path], root: Path, output: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bedside.errors import FormatError, GeometryError
+from bedside.io.voxels import find_gaps
 from bedside.volume import Cine, Geometry
 
 if TYPE_CHECKING:
@@ -47,10 +48,12 @@ class MetaImage:
     Attributes:
         array: (D, H, W), numbers as stored; HU in CT.
         geometry: Where its voxels lie in the patient.
+        warnings: What was fixed, in sentences for a person.
     """
 
     array: np.ndarray
     geometry: Geometry
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ def open_metaimage(path: Path) -> tuple[Cine, "NiftiGrid"]:
     Raises:
         FormatError: As `read_metaimage`.
         GeometryError: As `read_metaimage`.
+        InputError: As `read_metaimage`.
     """
     scan = read_metaimage(path)
     depth, height, width = scan.array.shape
@@ -108,14 +112,19 @@ def open_metaimage(path: Path) -> tuple[Cine, "NiftiGrid"]:
         shape=(depth, 1, height, width),
         decode=lambda index: scan.array[index][None].copy(),
         spacing_mm=(row_mm, column_mm),
+        warnings=scan.warnings,
         geometry=scan.geometry,
         slice_spacing_mm=slice_mm,
     )
-    return cine, _to_nifti_grid(scan.geometry)
+    return cine, to_nifti_grid(scan.geometry)
 
 
-def _to_nifti_grid(geometry: Geometry) -> "NiftiGrid":
-    """Say in NIfTI's terms, (x, y, z) and RAS, where a scan lies."""
+def to_nifti_grid(geometry: Geometry) -> "NiftiGrid":
+    """Say in NIfTI's terms, (x, y, z) and RAS, where a scan lies.
+
+    Args:
+        geometry: Of an array (D, H, W).
+    """
     import nibabel
 
     from bedside.io.nifti import NiftiGrid
@@ -145,6 +154,7 @@ def read_metaimage(path: Path, *, max_bytes: int = MAX_BYTES) -> MetaImage:
         FormatError: If the header lacks a key or has one that cannot be meant, or the voxels
             are missing, too few, too many, too large, or not compressed as said.
         GeometryError: If the axes are not perpendicular unit vectors, or spacings not above 0.
+        InputError: If too many voxels are not numbers.
     """
     path = Path(path)
     header = _read_header(path)
@@ -156,9 +166,8 @@ def read_metaimage(path: Path, *, max_bytes: int = MAX_BYTES) -> MetaImage:
     content = _read_voxels(path, header)
     array = np.frombuffer(content, header.dtype).reshape(header.shape)
     native = array.astype(header.dtype.newbyteorder("="))
-    if native.dtype.kind == "f" and not np.isfinite(native).all():
-        raise FormatError(f"{path}: some voxels are NaN or infinite. Repair it.")
-    return MetaImage(native, Geometry(header.shape, header.affine))
+    gaps = find_gaps(native, native.dtype, path)
+    return MetaImage(gaps.fill(native), Geometry(header.shape, header.affine), gaps.warnings)
 
 
 def _read_header(path: Path) -> _Header:

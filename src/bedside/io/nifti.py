@@ -1,26 +1,37 @@
 """Reads NIfTI slices and stacks as frames (H = y, W = x), and writes labels on the same grid."""
 
 import gzip
-import zlib
+import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
+from nibabel.volumeutils import apply_read_scaling
 
 from bedside.atomic import written_atomically
-from bedside.errors import FormatError, GeometryError, InputError
+from bedside.errors import FormatError, GeometryError, InputError, UsageError
+from bedside.io.inflated import Inflated
+from bedside.io.nifti_header import (
+    check_place,
+    check_raw_header,
+    choose_volume,
+    reconcile_spacing,
+)
 from bedside.volume import Cine, Geometry, LabelMap
 
 MAX_BYTES = 2**31
 """Largest file, after decompression, that is read: 2 GiB."""
 
-_CHUNK = 2**20
-_GZIP = b"\x1f\x8b"
+# Bytes that a header may have with its extensions.
+_MAX_HEADER = 2**24
 _NIFTI2_LENGTHS = (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
 _MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}
 _MAX_NAN_FRACTION = 0.001
+# Labels are long runs of one value: higher levels take longer and save next to nothing.
+_GZIP_LEVEL = 3
 
 
 @dataclass(frozen=True)
@@ -38,89 +49,130 @@ class NiftiGrid:
     header: Any
 
 
-def open_nifti(path: Path, *, max_bytes: int = MAX_BYTES) -> tuple[Cine, NiftiGrid]:
+def open_nifti(
+    path: Path, *, select: Mapping[str, int] | None = None, max_bytes: int = MAX_BYTES
+) -> tuple[Cine, NiftiGrid]:
     """Open a NIfTI image; its third axis becomes frames.
 
     Args:
         path: A .nii or .nii.gz file.
+        select: Which time or channel of a file that has several, counted from 1.
         max_bytes: A file that is larger, or inflates to more, is refused.
 
     Returns:
         The cine, whose frames are (1, y, x), and the grid for labels.
 
     Raises:
-        FormatError: If it is not NIfTI, truncated, too large, has a fourth axis, or holds
-            complex or compound numbers.
-        GeometryError: If its affine or its spacing is not finite or is degenerate.
+        FormatError: If it is not NIfTI, truncated, too large, has several times or channels
+            of which none is selected, holds complex or compound numbers, or scales its voxels
+            by what is no number.
+        GeometryError: If its affine or its spacing is not finite or is degenerate, or its
+            qform and sform are mirror images of each other.
         InputError: If too many voxels are not numbers.
     """
-    content = _read_capped(path, max_bytes)
-    image = _parse(content, path)
-    header = image.header
+    file = Inflated(path, max_bytes=max_bytes)
+    header = _parse(file, path)
     shape = tuple(int(size) for size in header.get_data_shape())
-    _check_array(header, shape, path=path, size=len(content))
-    spacing_mm = _read_spacing_mm(header)
+    _check_array(header, shape, path=path, size=file.size)
+    volume = choose_volume(shape, select, path)
     affine = np.asarray(header.get_best_affine(), np.float64)
     _check_affine(affine, shape, path)
-    warnings = []
+    warnings = check_place(header, shape, path)
     placed = int(header["qform_code"]) != 0 or int(header["sform_code"]) != 0
-    if not placed:
-        warnings.append("the NIfTI header does not say how the image lies in the patient")
-    array = _read_array(image, path).reshape(*shape[:2], -1)
-    if array.dtype.kind == "f":
-        array = _fill_nans(array, path, warnings)
+    spacing_mm = reconcile_spacing(
+        _read_spacing_mm(header), affine * _mm_per_unit(header), placed=placed, warnings=warnings
+    )
+    slices = _Slices(file, header, shape, path, volume=volume)
+    warnings += slices.mend()
     cine = Cine(
-        shape=(array.shape[2], 1, shape[1], shape[0]),
-        decode=lambda index: np.ascontiguousarray(array[:, :, index].T)[None],
+        shape=(slices.count, 1, shape[1], shape[0]),
+        decode=slices.read,
         spacing_mm=spacing_mm[1:],
         warnings=tuple(warnings),
-        geometry=_place_in_patient(affine, header, array.shape) if placed else None,
+        geometry=_place_in_patient(affine, header, (*shape[:2], slices.count)) if placed else None,
         slice_spacing_mm=spacing_mm[0] or None,
     )
+    if any(length != 1 for length in shape[3:]):
+        shape, header = shape[:3], header.copy()
+        header.set_data_shape(shape)
     return cine, NiftiGrid(shape, affine, header)
 
 
-def write_nifti(labels: LabelMap, target: Path, *, grid: NiftiGrid | None) -> None:
+def write_nifti(
+    labels: LabelMap, target: Path, *, grid: NiftiGrid | None, geometry: Geometry | None = None
+) -> None:
     """Write labels as uint8 in the shape, axis order and affine of their source.
 
-    Without a grid (a source of another format, which has no place in the patient) the file
-    is (x, y, frame), both form codes are 0, and pixdim is the spacing in mm if it is known,
-    else 1 with unit "unknown".
+    Without a grid (a source of another format) the file is (x, y, frame). Where the source
+    has a place in the patient, the sform says it, which bears a tilted scan as well; where it
+    has none, both form codes are 0, and pixdim is the spacing in mm if it is known, else 1
+    with unit "unknown".
 
     Args:
         labels: (frames, height, width).
         target: The file to write; compressed if its name ends in .gz.
-        grid: The grid of the source.
+        grid: The grid of the source, if it was NIfTI.
+        geometry: Where the source lies, if it was not and is a scan.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    array = np.ascontiguousarray(labels.array.transpose(2, 1, 0), dtype=np.uint8)
-    image = _place_free(array, labels.spacing_mm) if grid is None else _place_on(array, grid)
-    content = image.to_bytes()
-    if target.suffix == ".gz":
-        content = gzip.compress(content, compresslevel=6, mtime=0)
-    with written_atomically(target) as temporary:
-        temporary.write_bytes(content)
+    if grid is not None:
+        header = _place_on(labels, grid)
+    elif geometry is not None:
+        header = _place_at(labels, geometry)
+    else:
+        header = _place_free(labels)
+    with written_atomically(target) as temporary, temporary.open("wb") as file:
+        if target.suffix != ".gz":
+            _write(file, header, labels.array)
+            return
+        with gzip.GzipFile("", "wb", compresslevel=_GZIP_LEVEL, fileobj=file, mtime=0) as packed:
+            _write(packed, header, labels.array)
 
 
-def _place_free(array: np.ndarray, spacing_mm: tuple[float, float] | None) -> Any:
-    """Wrap labels that have a scale at best, and no place in the patient."""
-    kind: Any = nibabel.Nifti1Image
-    header = kind.header_class()
-    header.set_data_shape(array.shape)
-    row_mm, column_mm = spacing_mm or (1.0, 1.0)
+def _write(file: Any, header: Any, array: np.ndarray) -> None:
+    """Write header and voxels, slice by slice: x runs fastest in a file, as columns do here."""
+    header.write_to(file)
+    for frame in array:
+        file.write(np.ascontiguousarray(frame, np.uint8))
+
+
+def _place_free(labels: LabelMap) -> Any:
+    """Make a header for labels that have a scale at best, and no place in the patient."""
+    frames, height, width = labels.array.shape
+    kind: Any = nibabel.Nifti1Header
+    header = kind()
+    header.set_data_shape((width, height, frames))
+    row_mm, column_mm = labels.spacing_mm or (1.0, 1.0)
     header.set_zooms((column_mm, row_mm, 1.0))
-    header.set_xyzt_units("mm" if spacing_mm else "unknown")
-    # Given an affine instead of None, nibabel would set the form codes.
-    return kind(array, None, header=_label_header(header))
+    header.set_xyzt_units("mm" if labels.spacing_mm else "unknown")
+    return _label_header(header)
 
 
-def _place_on(array: np.ndarray, grid: NiftiGrid) -> Any:
-    """Wrap labels in the version, shape and place of their source."""
-    second = int(grid.header["sizeof_hdr"]) == 540
-    kind: Any = nibabel.Nifti2Image if second else nibabel.Nifti1Image
-    return kind(array.reshape(grid.shape), None, header=_label_header(grid.header))
+def _place_on(labels: LabelMap, grid: NiftiGrid) -> Any:
+    """Make a header for labels in the version, shape and place of their source.
+
+    Raises:
+        UsageError: If they are not on its grid.
+    """
+    if labels.array.size != np.prod(grid.shape, dtype=np.int64):
+        raise UsageError(f"labels of shape {labels.array.shape} do not fit {grid.shape}.")
+    header = grid.header.copy()
+    if header.get_data_shape() != grid.shape:
+        header.set_data_shape(grid.shape)
+    return _label_header(header)
+
+
+def _place_at(labels: LabelMap, geometry: Geometry) -> Any:
+    """Make a header for labels that lie as our LPS affine for (z, y, x) says."""
+    frames, height, width = labels.array.shape
+    kind: Any = nibabel.Nifti1Image
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ geometry.affine[:, [2, 1, 0, 3]]
+    # An image of this shape without its memory, for nibabel to write the affine's codes.
+    image = kind(np.broadcast_to(np.uint8(0), (width, height, frames)), affine)
+    image.header.set_xyzt_units("mm")
+    return _label_header(image.header)
 
 
 def _label_header(header: Any) -> Any:
@@ -131,51 +183,19 @@ def _label_header(header: Any) -> Any:
     copy["descrip"] = b"labels"
     copy["scl_slope"], copy["scl_inter"] = 1, 0
     copy.extensions.clear()
+    copy["vox_offset"] = 0  # to be set as the header is written
+    copy["magic"] = copy.single_magic
     return copy
 
 
-def _read_capped(path: Path, max_bytes: int) -> bytes:
-    """Read a file, inflating it in a stream that stops at `max_bytes`.
+def _parse(file: Inflated, path: Path) -> Any:
+    """Parse a header, turning nibabel's errors into one.
 
     Raises:
-        FormatError: If it is larger, truncated, or not gzip after all.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if file.read(2) != _GZIP:
-            if size > max_bytes:
-                raise _too_large(path, max_bytes)
-            file.seek(0)
-            return file.read()
-        file.seek(0)
-        pieces, total = [], 0
-        inflater = zlib.decompressobj(31)
-        try:
-            while chunk := inflater.unconsumed_tail or file.read(_CHUNK):
-                pieces.append(inflater.decompress(chunk, _CHUNK))
-                total += len(pieces[-1])
-                if total > max_bytes:
-                    raise _too_large(path, max_bytes)
-        except zlib.error as error:
-            raise FormatError(f"{path}: the gzip stream is damaged ({error}).") from error
-    if not inflater.eof:
-        raise FormatError(f"{path}: the gzip stream has no end. The file is truncated; copy again.")
-    return b"".join(pieces)
-
-
-def _too_large(path: Path, max_bytes: int) -> FormatError:
-    return FormatError(
-        f"{path} holds more than {max_bytes / 2**30:g} GiB and is refused. Crop or split it."
-    )
-
-
-def _parse(content: bytes, path: Path) -> Any:
-    """Parse a header with its image, turning nibabel's errors into one.
-
-    Raises:
-        FormatError: If it is not a whole NIfTI-1 or NIfTI-2 file.
+        FormatError: If it is not a whole NIfTI-1 or NIfTI-2 file, or its scaling no number.
         GeometryError: If its spacing is zero or not a number.
     """
+    content = file.read(0, min(file.size, _MAX_HEADER))
     second = content[:4] in _NIFTI2_LENGTHS
     magic = content[4:8] if second else content[344:348]
     if magic not in (b"n+1\0", b"n+2\0"):
@@ -187,10 +207,10 @@ def _parse(content: bytes, path: Path) -> Any:
     try:
         # nibabel repairs a zero spacing, and would say so on stderr.
         raw = kind.header_class(content[: kind.header_class.sizeof_hdr], check=False)
-        _check_spacing(raw["pixdim"][1:3], path)
+        check_raw_header(raw, path)
         nibabel.imageglobals.logger.disabled = True
-        return kind.from_bytes(content)
-    except GeometryError:
+        return kind.header_class.from_fileobj(io.BytesIO(content))
+    except InputError:
         raise
     except Exception as error:
         raise FormatError(f"{path} cannot be read as NIfTI: {error}.") from error
@@ -202,10 +222,6 @@ def _check_array(header: Any, shape: tuple[int, ...], *, path: Path, size: int) 
     """Refuse an array that is not a stack of grey frames, or is not all there."""
     if len(shape) < 2 or min(shape) < 1:
         raise FormatError(f"{path} has shape {shape}; expected (x, y) or (x, y, z).")
-    if any(length != 1 for length in shape[3:]):
-        raise FormatError(
-            f"{path} has shape {shape}; expected (x, y) or (x, y, z). Save one time or channel."
-        )
     dtype = header.get_data_dtype()
     if dtype.kind not in "uif":
         raise FormatError(f"{path} holds {dtype} numbers; expected grey values. Convert it.")
@@ -214,19 +230,6 @@ def _check_array(header: Any, shape: tuple[int, ...], *, path: Path, size: int) 
         raise FormatError(
             f"{path} has {size} bytes, its header needs {needed}. The file is truncated; "
             "copy it again."
-        )
-
-
-def _check_spacing(pixdim: np.ndarray, path: Path) -> None:
-    """Refuse a spacing of x and y that is zero or not a number; a sign is ignored.
-
-    Raises:
-        GeometryError: If it is.
-    """
-    if not np.isfinite(pixdim).all() or (pixdim == 0).any():
-        raise GeometryError(
-            f"{path}: the spacing in its header is {pixdim.tolist()}; expected mm above 0. "
-            "Repair the header."
         )
 
 
@@ -263,27 +266,66 @@ def _check_affine(affine: np.ndarray, shape: tuple[int, ...], path: Path) -> Non
         )
 
 
-def _read_array(image: Any, path: Path) -> np.ndarray:
-    """Read the voxels, scaled if the header says so, in the machine's byte order."""
-    try:
-        array: np.ndarray = np.asanyarray(image.dataobj)
-    except Exception as error:
-        raise FormatError(f"{path}: its voxels cannot be read: {error}.") from error
-    native: np.ndarray = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return native
+class _Slices:
+    """The slices of an open file, read when they are asked for.
 
-
-def _fill_nans(array: np.ndarray, path: Path, warnings: list[str]) -> np.ndarray:
-    """Replace a few NaN or infinite voxels by the smallest value; refuse many.
-
-    Raises:
-        InputError: If more than one in a thousand is not a number.
+    Args:
+        file: The open file.
+        header: Its header, checked.
+        shape: (x, y), (x, y, z), or more.
+        path: For errors.
+        volume: Which of several volumes, one behind another, is read.
     """
-    finite = np.isfinite(array)
-    bad = array.size - int(finite.sum())
-    if bad == 0:
-        return array
-    if bad > _MAX_NAN_FRACTION * array.size:
-        raise InputError(f"{path}: {bad} of {array.size} voxels are NaN or infinite. Repair it.")
-    warnings.append(f"{bad} voxels are NaN or infinite and were set to the smallest value")
-    return np.where(finite, array, array[finite].min())
+
+    def __init__(
+        self, file: Inflated, header: Any, shape: tuple[int, ...], path: Path, *, volume: int
+    ) -> None:
+        self.count = shape[2] if len(shape) > 2 else 1
+        self._file, self._path = file, path
+        self._shape = (1, shape[1], shape[0])
+        self._dtype = header.get_data_dtype()
+        size = self.count * shape[0] * shape[1] * self._dtype.itemsize
+        self._offset = int(header["vox_offset"]) + volume * size
+        self._slope, self._intercept = header.get_slope_inter()
+        self._smallest: float | None = None
+
+    def read(self, index: int) -> np.ndarray:
+        """Read one slice, (1, y, x), scaled if the header says so, in the machine's byte order."""
+        slice_ = self._read_stored(index)
+        if self._smallest is not None:
+            slice_ = np.where(np.isfinite(slice_), slice_, slice_.dtype.type(self._smallest))
+        return slice_
+
+    def mend(self) -> list[str]:
+        """Find the few values that are no numbers, to read them as the smallest; refuse many.
+
+        Raises:
+            InputError: If more than one in a thousand is not a number.
+        """
+        if self._dtype.kind != "f":
+            return []
+        bad, smallest = 0, np.inf
+        for index in range(self.count):
+            slice_ = self._read_stored(index)
+            finite = np.isfinite(slice_)
+            bad += slice_.size - int(finite.sum())
+            smallest = min(smallest, float(slice_.min(where=finite, initial=np.inf)))
+        if not bad:
+            return []
+        size = self.count * int(np.prod(self._shape))
+        if bad > _MAX_NAN_FRACTION * size:
+            raise InputError(
+                f"{self._path}: {bad} of {size} voxels are NaN or infinite. Repair it."
+            )
+        self._smallest = smallest
+        return [f"{bad} voxels are NaN or infinite and were set to the smallest value"]
+
+    def _read_stored(self, index: int) -> np.ndarray:
+        size = int(np.prod(self._shape)) * self._dtype.itemsize
+        content = self._file.read(self._offset + index * size, size)
+        stored = np.frombuffer(content, self._dtype).reshape(self._shape)
+        native = stored.astype(self._dtype.newbyteorder("="), copy=False)
+        if self._slope is None:
+            return native
+        scaled: np.ndarray = apply_read_scaling(native, self._slope, self._intercept)
+        return scaled

@@ -3,26 +3,45 @@
 import os
 import re
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from bedside.errors import FormatError, UsageError
+from bedside.io.dicom_options import DicomOptions
 from bedside.io.metaimage import is_metaimage
+from bedside.io.nrrd_header import is_nrrd
+from bedside.io.select import choose_place
 from bedside.spec import Label
 from bedside.volume import Cine, LabelMap
 
-Kind = Literal["dicom", "nifti", "picture", "metaimage"]
+Kind = Literal["dicom", "nifti", "picture", "metaimage", "nrrd"]
 
-FORMATS = {"dicom": "dicom-seg", "nifti": "nifti", "picture": "png", "metaimage": "nifti"}
+FORMATS = {
+    "dicom": "dicom-seg",
+    "nifti": "nifti",
+    "picture": "png",
+    "metaimage": "nifti",
+    "nrrd": "seg-nrrd",
+}
 """The format that labels are written in by default, for each kind of source."""
 
-SUFFIXES = {"dicom-seg": ".dcm", "nifti": ".nii.gz", "png": ".png"}
+SUFFIXES = {
+    "dicom-seg": ".dcm",
+    "dicom-labelmap": ".dcm",
+    "nifti": ".nii.gz",
+    "seg-nrrd": ".seg.nrrd",
+    "png": ".png",
+}
 """The suffix of a file in each format of labels."""
 
-_ON_NIFTI_GRID = ("nifti", "metaimage")
-_EXPECTED = "expected DICOM (a file with DICM at byte 128), NIfTI, MetaImage, PNG or JPEG"
+DICOM_FORMATS = ("dicom-seg", "dicom-labelmap")
+"""Formats that refer to their source image, which must be DICOM."""
+
+_ON_NIFTI_GRID = ("nifti", "metaimage", "nrrd")
+_EXPECTED = "expected DICOM (a file with DICM at byte 128), NIfTI, MetaImage, NRRD, PNG or JPEG"
 # Storage classes without an image to segment: DICOMDIR, segmentations, reports, plans.
 _NO_IMAGE = re.compile(
     rb"\x02\x00\x02\x00UI..(?:1\.2\.840\.10008\.1\.3\.10|"
@@ -36,12 +55,12 @@ class Source:
     """An image on disk, opened.
 
     Attributes:
-        path: Its file.
-        kind: "dicom", "nifti", "picture" or "metaimage".
+        path: Its file; of a DICOM series its folder, or its first file.
+        kind: "dicom", "nifti", "picture", "metaimage" or "nrrd".
         cine: Its frames.
-        header: What a result in the same format needs to know: for DICOM the pydicom
-            dataset without pixel data, for NIfTI and MetaImage a `NiftiGrid`, for a picture
-            None.
+        header: What a result in the same format needs to know: for DICOM a `DicomInstances`,
+            for NIfTI, MetaImage and NRRD a `NiftiGrid`, for a picture, and for NRRD without
+            a place in the patient, None.
     """
 
     path: Path
@@ -55,12 +74,15 @@ class Found:
     """What a folder holds.
 
     Attributes:
-        paths: Files that can be opened, sorted.
+        paths: What can be opened, one a case, sorted: files, and for a DICOM series its
+            folder, or its first file where it shares the folder.
         skipped: Files that cannot, each "name: why".
+        files: The files of each path that is a DICOM series, for `open_source`.
     """
 
     paths: tuple[Path, ...]
     skipped: tuple[str, ...]
+    files: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,25 +103,51 @@ class Algorithm:
     moment: datetime | Literal["now", "source"] = "now"
 
 
-def open_source(path: Path) -> Source:
-    """Open one file, whatever its name.
+def open_source(
+    path: Path,
+    *,
+    files: Sequence[Path] = (),
+    dicom: DicomOptions | None = None,
+    select: Mapping[str, int] | None = None,
+) -> Source:
+    """Open one file, whatever its name, or one DICOM series.
+
+    Args:
+        path: A file; or the folder of a single DICOM series.
+        files: The files of a series, as `find_sources` lists them for `path`.
+        dicom: What to do where DICOM headers leave something open.
+        select: Which time or channel of a file that has several, counted from 1:
+            {"time": 3}.
 
     Raises:
-        FormatError: If it is not a file that can be read, or is damaged.
+        FormatError: If it is not a file that can be read, or is damaged, or has several times
+            or channels of which none is selected; or if it is a folder that holds several
+            images, which are listed.
+        GeometryError: If it is a series whose slices do not lie evenly.
     """
     path = Path(path)
-    if path.is_dir():
-        raise FormatError(f"{path} is a folder; name a file in it.")
-    kind = _sniff(path)
+    if path.is_dir() and not files:
+        files = _only_series(path)
     try:
+        if files:
+            from bedside.io.dicom_series import open_series
+
+            return Source(path, "dicom", *open_series(files, path=path, options=dicom))
+        kind = _sniff(path)
         if kind == "dicom":
+            choose_place(select, {}, path)
             from bedside.io.dicom_cine import open_dicom
 
-            return Source(path, kind, *open_dicom(path))
+            return Source(path, kind, *open_dicom(path, options=dicom))
         if kind == "nifti":
             from bedside.io.nifti import open_nifti
 
-            return Source(path, kind, *open_nifti(path))
+            return Source(path, kind, *open_nifti(path, select=select))
+        if kind == "nrrd":
+            from bedside.io.nrrd import open_nrrd
+
+            return Source(path, kind, *open_nrrd(path, select=select))
+        choose_place(select, {}, path)
         if kind == "metaimage":
             from bedside.io.metaimage import open_metaimage
 
@@ -112,10 +160,11 @@ def open_source(path: Path) -> Source:
 
 
 def find_sources(path: Path) -> Found:
-    """List the files to segment: the file itself, or every one in a folder and below it.
+    """List what there is to segment: the file itself, or every image in a folder and below it.
 
     Files are told by their first bytes. Hidden ones are passed over; others that are no
-    image are skipped and listed.
+    image are skipped and listed. Single DICOM images that lie in a stack are one case; an
+    image that only shows where a scan lies is skipped, where there is anything else.
 
     Raises:
         FormatError: If `path` is not there, or is a folder without an image.
@@ -125,6 +174,7 @@ def find_sources(path: Path) -> Found:
         _sniff(path)
         return Found((path,), ())
     paths: list[Path] = []
+    dicom: list[Path] = []
     skipped: list[str] = []
     for folder, folders, names in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -133,18 +183,19 @@ def find_sources(path: Path) -> Found:
                 continue
             file = Path(folder, name)
             try:
-                _sniff(file)
+                kind = _sniff(file)
             except FormatError as error:
                 skipped.append(str(error))
                 continue
             if _holds_no_image(file):
-                skipped.append(f"{file} is DICOM without an image (an index, a report or a mask).")
+                skipped.append(f"{file} holds no image (an index, a report or a mask).")
             else:
-                paths.append(file)
+                (dicom if kind == "dicom" else paths).append(file)
+    files = _find_series(path, dicom, paths, skipped) if dicom else {}
     if not paths:
         seen = f"{len(skipped)} other files" if skipped else "no files"
         raise FormatError(f"{path} holds no image that can be read, and {seen}; {_EXPECTED}.")
-    return Found(tuple(sorted(paths)), tuple(sorted(skipped)))
+    return Found(tuple(sorted(paths)), tuple(sorted(skipped)), files)
 
 
 def default_format(source: Source) -> str:
@@ -170,36 +221,106 @@ def write_labels(
             this name without its suffix, one file a frame.
         labels_spec: Names, colours and codes of the labels.
         algorithm: Who drew them.
-        format: "dicom-seg", "nifti" or "png".
+        format: "dicom-seg", "dicom-labelmap", "nifti", "seg-nrrd" or "png".
 
     Returns:
         The file or folder written.
 
     Raises:
-        UsageError: If the format is unknown, or is "dicom-seg" and the source is not DICOM.
+        UsageError: If the format is unknown, or is of DICOM and the source is not.
         OutputError: If it cannot be written.
     """
     target = Path(target)
-    if format == "dicom-seg":
+    if format in DICOM_FORMATS:
         if source.kind != "dicom":
             raise UsageError(
                 f"{source.path} is not DICOM, so its labels cannot be a DICOM SEG. "
-                "Choose --format nifti or png."
+                "Choose --format nifti, seg-nrrd or png."
             )
         from bedside.io.dicom_seg import write_seg
 
-        write_seg(labels, source, target, labels_spec=labels_spec, algorithm=algorithm)
+        write_seg(
+            labels,
+            source,
+            target,
+            labels_spec=labels_spec,
+            algorithm=algorithm,
+            as_labelmap=format == "dicom-labelmap",
+        )
         return target
     if format == "nifti":
         from bedside.io.nifti import write_nifti
 
-        write_nifti(labels, target, grid=source.header if source.kind in _ON_NIFTI_GRID else None)
+        grid = source.header if source.kind in _ON_NIFTI_GRID else None
+        write_nifti(labels, target, grid=grid, geometry=source.cine.geometry)
+        return target
+    if format == "seg-nrrd":
+        from bedside.io.seg_nrrd import write_seg_nrrd
+
+        write_seg_nrrd(
+            labels, target, cine=source.cine, labels_spec=labels_spec,
+            made_by=f"{algorithm.name} {algorithm.version} sha256:{algorithm.sha256}",
+        )  # fmt: skip
         return target
     if format == "png":
         from bedside.io.picture import write_pngs
 
         return write_pngs(labels, target, labels_spec=labels_spec)
     raise UsageError(f'format is "{format}"; choose one of {", ".join(SUFFIXES)}.')
+
+
+def _find_series(
+    root: Path, dicom: Sequence[Path], paths: list[Path], skipped: list[str]
+) -> dict[Path, tuple[Path, ...]]:
+    """Sort DICOM files into series and single images, and add each to `paths` once.
+
+    Returns:
+        The files of each series.
+    """
+    from bedside.io.dicom_groups import group_files
+
+    groups = group_files(dicom)
+    lone = [*groups.singles]
+    if groups.scans or lone or paths:
+        skipped += [
+            f"{file} is a localizer: it shows where a scan lies." for file in groups.localizers
+        ]
+    else:
+        lone += groups.localizers
+    cases = len(paths) + len(lone) + len(groups.scans)
+    holding = [file.parent for file in lone]
+    holding += [folder for scan in groups.scans for folder in {file.parent for file in scan}]
+    series: dict[Path, tuple[Path, ...]] = {}
+    for scan in groups.scans:
+        folder = scan[0].parent
+        alone = holding.count(folder) == 1 and {file.parent for file in scan} == {folder}
+        # The folder searched stands for all that is in it, unless that is one series.
+        name = folder if alone and (folder != root or cases == 1) else scan[0]
+        series[name] = scan
+    paths += [*lone, *series]
+    return series
+
+
+def _only_series(folder: Path) -> tuple[Path, ...]:
+    """Find the files of the only DICOM series of a folder.
+
+    Raises:
+        FormatError: If it holds something else, or several; they are listed.
+    """
+    found = find_sources(folder)
+    if len(found.paths) == 1 and found.files:
+        return found.files[found.paths[0]]
+    listed = "; ".join(_describe(path, found) for path in found.paths[:8])
+    more = f"; and {len(found.paths) - 8} more" if found.paths[8:] else ""
+    raise FormatError(
+        f"{folder} is a folder of {len(found.paths)} images and not of one DICOM series: "
+        f"{listed}{more}. Name one of them, or give each series a folder."
+    )
+
+
+def _describe(path: Path, found: Found) -> str:
+    """Name a case, and how many files it has."""
+    return f"{path} ({len(found.files[path])} slices)" if path in found.files else str(path)
 
 
 def _sniff(path: Path) -> Kind:
@@ -223,6 +344,8 @@ def _sniff(path: Path) -> Kind:
         return "nifti"
     if is_metaimage(head):
         return "metaimage"
+    if is_nrrd(head):
+        return "nrrd"
     raise FormatError(f"{path} is no image: it begins with {head[:12]!r}; {_EXPECTED}.")
 
 
@@ -240,6 +363,12 @@ def _is_nifti(head: bytes) -> bool:
 
 
 def _holds_no_image(path: Path) -> bool:
-    """Tell a DICOM file of a class without an image, by its file meta information."""
+    """Tell a DICOM file of a class without an image, by its file meta information, or a mask.
+
+    A .seg.nrrd file is told by the first of the keys that name its segments.
+    """
     with path.open("rb") as file:
-        return _NO_IMAGE.search(file.read(1024)[132:]) is not None
+        head = file.read(4096)
+    if is_nrrd(head):
+        return b"\nSegment0_" in head
+    return _NO_IMAGE.search(head[132:1024]) is not None

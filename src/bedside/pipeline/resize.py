@@ -27,8 +27,7 @@ def resize_linear(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     for axis, size in enumerate(shape, first):
         old = array.shape[axis]
         if size != old:
-            centres = (np.arange(size) + 0.5) * (old / size) - 0.5
-            array = sample_axis(array, centres, axis=axis, reach=max(1.0, old / size))
+            array = _weigh(array, resize_weights(old, size), axis=axis)
     return np.asarray(array, np.float32)
 
 
@@ -48,10 +47,34 @@ def sample_axis(
     Returns:
         float32, with as many elements along `axis` as there are positions.
     """
-    weights = _triangles(np.clip(positions, 0, array.shape[axis] - 1), array.shape[axis], reach)
+    return _weigh(array, sample_weights(positions, array.shape[axis], reach=reach), axis=axis)
+
+
+def resize_weights(old: int, new: int) -> sparse.csr_array:
+    """Weigh the elements of an axis for each of its resized ones, (new, old); see `resize_linear`.
+
+    Example:
+        >>> resize_weights(2, 4).toarray().tolist()
+        [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
+    """
+    centres = (np.arange(new) + 0.5) * (old / new) - 0.5
+    return sample_weights(centres, old, reach=max(1.0, old / new))
+
+
+def sample_weights(positions: np.ndarray, size: int, *, reach: float = 1.0) -> sparse.csr_array:
+    """Weigh the elements of an axis for each position on it, (positions, size); see `sample_axis`.
+
+    Example:
+        >>> sample_weights(np.array([-1.0, 0.25]), 2).toarray().tolist()
+        [[1.0, 0.0], [0.75, 0.25]]
+    """
+    return _triangles(np.clip(positions, 0, size - 1), size, reach)
+
+
+def _weigh(array: np.ndarray, weights: sparse.csr_array, *, axis: int) -> np.ndarray:
     moved = np.moveaxis(array, axis, 0)
     flat = np.ascontiguousarray(moved, np.float32).reshape(len(moved), -1)
-    sampled = (weights @ flat).reshape(len(positions), *moved.shape[1:])
+    sampled = (weights @ flat).reshape(weights.shape[0], *moved.shape[1:])
     back: np.ndarray = np.moveaxis(sampled, 0, axis)
     return back
 

@@ -1,7 +1,7 @@
 """A network of fixed size over an input of any size: overlapping windows, blended."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -99,51 +99,121 @@ def predict_windows(
     Returns:
         (K, *S / stride) float32.
     """
-    shape = tuple(size // stride for size in tensor.shape[1:])
+    slabs = predict_slabs(
+        predict, lambda inside: tensor[(slice(None), *inside)], tensor.shape[1:], window,
+        stride=stride, overlap=overlap, blend=blend, on_window=on_window,
+    )  # fmt: skip
+    return np.concatenate([slab.copy() for slab in slabs], axis=1)
+
+
+def predict_slabs(
+    predict: Callable[[np.ndarray], np.ndarray],
+    read: Callable[[tuple[slice, ...]], np.ndarray],
+    shape: Shape,
+    window: Shape,
+    *,
+    stride: int,
+    overlap: float,
+    blend: str,
+    on_window: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[np.ndarray]:
+    """Run a network window by window, and give the logits slab by slab as they are finished.
+
+    Windows go along the first axis last, so that what no further window touches can be given
+    away: never more logits are held than one window is long along that axis.
+
+    Args:
+        predict: As in `predict_windows`.
+        read: Gives the part of a tensor (C, *S) that slices of its spatial axes name.
+        shape: S, of that tensor.
+        window: As in `predict_windows`.
+        stride: Likewise.
+        overlap: Likewise.
+        blend: Likewise.
+        on_window: Likewise.
+
+    Yields:
+        (K, n, *S[1:] / stride) float32, slab after slab along the first axis; together
+        S[0] / stride. Each holds only until the next is asked for.
+    """
+    shape = tuple(size // stride for size in shape)
     side = tuple(size // stride for size in window)
-    if shape == side:
-        whole: np.ndarray = predict(np.ascontiguousarray(tensor[None]))[0]
-        on_window(1, 1)
-        return whole
     weights = blend_weights(side, blend)
     origins = window_origins(shape, side, overlap=overlap)
+    firsts = sorted({origin[0] for origin in origins})
     total: np.ndarray | None = None
-    norm = np.zeros(shape, np.float32)
+    norm = np.zeros((side[0], *shape[1:]), np.float32)
     for index, origin in enumerate(origins):
         inside = tuple(slice(low, low + size) for low, size in zip(origin, side, strict=True))
         source = tuple(slice(s.start * stride, s.stop * stride) for s in inside)
-        logits = predict(np.ascontiguousarray(tensor[(None, slice(None), *source)]))[0]
+        logits = predict(np.ascontiguousarray(read(source)[None], np.float32))[0]
+        if shape == side:
+            on_window(1, 1)
+            yield logits
+            return
         if total is None:
-            total = np.zeros((len(logits), *shape), np.float32)
-        total[(slice(None), *inside)] += logits * weights
-        norm[inside] += weights
+            total = np.zeros((len(logits), side[0], *shape[1:]), np.float32)
+        across = inside[1:]
+        total[(slice(None), slice(None), *across)] += logits * weights
+        norm[(slice(None), *across)] += weights
         on_window(index + 1, len(origins))
-    assert total is not None  # window_origins gives one at least
-    total /= norm
-    return total
+        last = index + 1 == len(origins)
+        if last or origins[index + 1][0] != origin[0]:
+            later = firsts.index(origin[0]) + 1
+            done = side[0] if last else firsts[later] - origin[0]
+            total[:, :done] /= norm[:done]
+            yield total[:, :done]
+            # Class by class: numpy copies what it moves within itself.
+            for held in (*total, norm):
+                held[: side[0] - done] = held[done:]
+                held[side[0] - done :] = 0
 
 
 def predict_scan(
     predict: Callable[[np.ndarray], np.ndarray],
     tensor: np.ndarray,
     spec: DeploymentSpec,
-    *,
-    on_window: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
-    """Run a deployment's network over a scan as its spec says, in use and in validation alike.
+    """Run a deployment's network over a scan as its spec says: `scan_slabs`, put together.
 
     Args:
         predict: See `predict_windows`.
-        tensor: (C, D, H, W) float32, as `prepare_volume` makes it.
+        tensor: (C, D, H, W) float32, as `PreparedVolume.tensor` gives it.
         spec: Size and overlap of the windows, their blend, and the stride of the logits.
-        on_window: See `predict_windows`.
 
     Returns:
         (K, D / stride, H / stride, W / stride) float32.
     """
-    return predict_windows(
+    slabs = scan_slabs(
+        predict, lambda inside: tensor[(slice(None), *inside)], tensor.shape[1:], spec
+    )
+    return np.concatenate([slab.copy() for slab in slabs], axis=1)
+
+
+def scan_slabs(
+    predict: Callable[[np.ndarray], np.ndarray],
+    read: Callable[[tuple[slice, ...]], np.ndarray],
+    shape: Shape,
+    spec: DeploymentSpec,
+    *,
+    on_window: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[np.ndarray]:
+    """Run a deployment's network over a scan as its spec says, in use and in validation alike.
+
+    Args:
+        predict: See `predict_windows`.
+        read: See `predict_slabs`.
+        shape: (D, H, W) of the tensor.
+        spec: Size and overlap of the windows, their blend, and the stride of the logits.
+        on_window: See `predict_windows`.
+
+    Returns:
+        Logits, slab by slab, as `predict_slabs` yields them.
+    """
+    return predict_slabs(
         predict,
-        tensor,
+        read,
+        shape,
         spec.input.size_px,
         stride=spec.model.logit_stride,
         overlap=spec.windows.overlap,

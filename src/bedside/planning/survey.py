@@ -14,7 +14,7 @@ from bedside.io.datasets import Case, detect_layout, list_cases, read_case, rela
 from bedside.io.source import open_source
 from bedside.pipeline.preprocess import STRONG_COLOUR
 from bedside.planning.masks import choose_relabel, count_values, spread
-from bedside.volume import Cine, find_orientation, stack_volume
+from bedside.volume import Cine, find_orientation
 
 MOST_IMAGES = 32
 """Images that are looked at."""
@@ -192,12 +192,11 @@ def _look(case: Case, values: tuple[int, ...], axes: int) -> _Look:
 
 def _grid(cine: Cine) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
     """Give (D, H, W) and spacing of a scan whose axes run as the patient's do."""
-    volume = stack_volume(cine)
-    shape = volume.array.shape[1:]
-    if volume.geometry is None:
-        return shape, volume.spacing_mm
-    orientation = find_orientation(volume.geometry)
-    spacing_mm = volume.spacing_mm and orientation.reorder(volume.spacing_mm)
+    shape = (len(cine), *cine.shape[2:])
+    if cine.geometry is None:
+        return shape, cine.voxel_mm
+    orientation = find_orientation(cine.geometry)
+    spacing_mm = cine.voxel_mm and orientation.reorder(cine.voxel_mm)
     return tuple(shape[axis] for axis in orientation.order), spacing_mm
 
 

@@ -11,7 +11,6 @@ from bedside.pipeline.volumes import prepare_volume
 from bedside.spec import DeploymentSpec
 from bedside.training.cache import load_cached
 from bedside.training.example import Example
-from bedside.volume import stack_volume
 
 
 def load_case(case: Case, spec: DeploymentSpec) -> list[Example]:
@@ -23,7 +22,7 @@ def load_case(case: Case, spec: DeploymentSpec) -> list[Example]:
     """
     source, truth = read_case(case, tuple(label.value for label in spec.labels))
     if spec.model.axes == 3:
-        prepared = prepare_volume(stack_volume(source.cine), spec)
+        prepared = prepare_volume(source.cine, spec)
         return [Example(prepared.tensor, prepared.placement.project(truth))]
     examples = []
     cine = see_neighbours(source.cine, spec.input.neighbours)

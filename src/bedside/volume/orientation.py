@@ -1,32 +1,18 @@
-"""A scan in three dimensions, and how its axes lie to those of the patient."""
+"""How the axes of a scan lie to those of the patient."""
 
 import itertools
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from bedside.volume.cine import Cine
 from bedside.volume.geometry import Geometry
+
+Value = TypeVar("Value")
 
 # Rows of an LPS affine that the axes (D, H, W) of an oriented scan run along: slices to the
 # head, rows to the back, columns to the left, as in an axial DICOM series.
 _PATIENT_AXES = (2, 1, 0)
-
-
-@dataclass(frozen=True)
-class Volume:
-    """A scan as one array.
-
-    Attributes:
-        array: (C, D, H, W), as stored.
-        geometry: Where its voxels lie in the patient; None where the file does not say.
-        spacing_mm: Distance between neighbours along (D, H, W); None if unknown or not to
-            be trusted.
-    """
-
-    array: np.ndarray
-    geometry: Geometry | None = None
-    spacing_mm: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +52,7 @@ class Orientation:
         axes = [*range(first), *(first + int(axis) for axis in back)]
         return self._turn(array).transpose(axes)
 
-    def reorder(self, values: tuple[float, float, float]) -> tuple[float, float, float]:
+    def reorder(self, values: tuple[Value, Value, Value]) -> tuple[Value, Value, Value]:
         """Give one value an axis in the order of the oriented array."""
         first, second, third = (values[axis] for axis in self.order)
         return first, second, third
@@ -96,12 +82,3 @@ def find_orientation(geometry: Geometry) -> Orientation:
     first, second, third = best
     turned = [bool(cosines[row, axis] < 0) for row, axis in enumerate(best)]
     return Orientation((first, second, third), (turned[0], turned[1], turned[2]))
-
-
-def stack_volume(cine: Cine) -> Volume:
-    """Decode all frames of a cine as the slices of a volume."""
-    array = np.stack(list(cine), axis=1)
-    spacing = None
-    if cine.spacing_mm is not None and cine.slice_spacing_mm is not None:
-        spacing = (cine.slice_spacing_mm, *cine.spacing_mm)
-    return Volume(array, cine.geometry, spacing)

@@ -1,0 +1,40 @@
+"""What a DICOM SEG has to know of its source: the headers, and which frame is in which file."""
+
+from dataclasses import dataclass, field
+
+from pydicom import Dataset
+
+
+@dataclass(frozen=True)
+class DicomInstances:
+    """The instances behind a cine: one file of frames, or the files of a series.
+
+    Attributes:
+        instances: Their headers, pydicom datasets without pixel data.
+        frames: For every frame of the cine the index of its instance, and its number there,
+            counted from 1; 0 where the instance is a single image, which DICOM does not number.
+            The instance is -1 for a frame that was interpolated and is in no file.
+    """
+
+    instances: tuple[Dataset, ...] = field(repr=False)
+    frames: tuple[tuple[int, int], ...] = field(repr=False)
+
+    @property
+    def first(self) -> Dataset:
+        """The header of the first instance, which stands for all in what they share."""
+        return self.instances[0]
+
+
+def of_one_file(dataset: Dataset, frames: int) -> DicomInstances:
+    """Describe a single file whose frames are those of the cine.
+
+    Args:
+        dataset: Its header.
+        frames: How many frames it has.
+
+    Example:
+        >>> of_one_file(Dataset(), 1).frames
+        ((0, 0),)
+    """
+    numbered = "NumberOfFrames" in dataset
+    return DicomInstances((dataset,), tuple((0, i + 1 if numbered else 0) for i in range(frames)))

@@ -1,0 +1,138 @@
+"""Checks of a NIfTI header: what it says twice must agree, and what it scales by be a number."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bedside.errors import FormatError, GeometryError
+from bedside.io.select import choose_place
+
+# qform holds a rotation in three float32 numbers; what lies elsewhere is off by more.
+_PLACE_TOLERANCE_VOX = 0.1
+_SPACING_TOLERANCE = 1e-3
+_MAX_AXES = 5
+
+
+def check_raw_header(raw: Any, path: Path) -> None:
+    """Refuse numbers that nibabel would pass over or repair without a word.
+
+    Args:
+        raw: The nibabel header as stored, unchecked.
+        path: Its file, for errors.
+
+    Raises:
+        FormatError: If voxels are scaled by what is no number.
+        GeometryError: If a spacing is zero or not a number; a sign is ignored.
+    """
+    scaling = [float(raw["scl_slope"]), float(raw["scl_inter"])]
+    if not np.isfinite(scaling).all():
+        raise FormatError(
+            f"{path}: scl_slope and scl_inter are {scaling}; expected numbers to scale the voxels "
+            "by. Repair the header."
+        )
+    dim, pixdim = raw["dim"], np.asarray(raw["pixdim"][1:4], float)
+    axes = 3 if int(dim[0]) > 2 and int(dim[3]) > 1 else 2
+    if not np.isfinite(pixdim[:axes]).all() or (pixdim[:axes] == 0).any():
+        raise GeometryError(
+            f"{path}: the spacing in its header is {pixdim[:axes].tolist()}; expected mm above 0. "
+            "Repair the header."
+        )
+
+
+def check_place(header: Any, shape: tuple[int, ...], path: Path) -> list[str]:
+    """Hold the two places that a header can give an image against each other.
+
+    Args:
+        header: The nibabel header.
+        shape: (x, y), (x, y, z) or more.
+        path: Its file, for errors.
+
+    Returns:
+        What to warn of.
+
+    Raises:
+        GeometryError: If one of them mirrors what the other does not, or qform is no rotation.
+    """
+    codes = int(header["qform_code"]), int(header["sform_code"])
+    if not any(codes):
+        return ["the NIfTI header does not say how the image lies in the patient"]
+    if not all(codes):
+        return []
+    sform = np.asarray(header.get_sform(), np.float64)
+    try:
+        qform = np.asarray(header.get_qform(), np.float64)
+    except Exception as error:
+        raise GeometryError(
+            f"{path}: its qform is no rotation ({error}). Repair the header."
+        ) from error
+    if np.linalg.det(qform[:3, :3]) * np.linalg.det(sform[:3, :3]) < 0:
+        raise GeometryError(
+            f"{path}: its qform and sform disagree on left and right: one is the mirror image of "
+            "the other. Find out which is true, and set the code of the other to 0."
+        )
+    apart_vox = _farthest_mm(qform, sform, shape) / np.abs(header.get_zooms()[:2]).min()
+    if apart_vox <= _PLACE_TOLERANCE_VOX:
+        return []
+    return [
+        "the NIfTI header's qform and sform place the image differently, up to "
+        f"{apart_vox:.1f} pixels apart; sform is used"
+    ]
+
+
+def _farthest_mm(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Find how far apart two affines put the same corner of a grid."""
+    last = np.array([*shape[:3], 1, 1][:3]) - 1
+    corners = np.indices((2, 2, 2)).reshape(3, -1) * last[:, None]
+    difference = one - other
+    moved = difference[:3, :3] @ corners + difference[:3, 3:]
+    return float(np.linalg.norm(moved, axis=0).max())
+
+
+def reconcile_spacing(
+    spacing: tuple[float, float, float], affine: np.ndarray, *, placed: bool, warnings: list[str]
+) -> tuple[float, float, float]:
+    """Take the spacing of the affine where that of pixdim is another one.
+
+    Args:
+        spacing: (z, y, x) of pixdim, z 0 if there is no such axis.
+        affine: (4, 4), (x, y, z, 1) to the same unit.
+        placed: Whether the affine is the file's own.
+        warnings: Takes what there is to tell.
+    """
+    z, y, x = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0)[::-1])
+    # A single slice may have an affine without a third axis.
+    own = ((z or spacing[0]) if spacing[0] else 0.0, y, x)
+    if not placed or np.allclose(own, spacing, rtol=_SPACING_TOLERANCE):
+        return spacing
+    said, meant = (
+        " x ".join(f"{value:.4g}" for value in values if value) for values in (spacing, own)
+    )
+    warnings.append(
+        f"the NIfTI header gives a spacing of {said} and an affine of {meant}; the affine is used"
+    )
+    return own
+
+
+def choose_volume(shape: tuple[int, ...], select: Mapping[str, int] | None, path: Path) -> int:
+    """Find the volume that is meant in a file that has several times or channels.
+
+    Args:
+        shape: (x, y, z, time, channel), or less, or with trailing ones.
+        select: What was asked for.
+        path: The file, for errors.
+
+    Returns:
+        How many volumes lie before it in the file.
+
+    Raises:
+        FormatError: If there is a choice and none is made, or one that is not there.
+    """
+    if any(length != 1 for length in shape[_MAX_AXES:]):
+        raise FormatError(f"{path} has shape {shape}; expected at most (x, y, z, time, channel).")
+    times, channels = (*shape[3:_MAX_AXES], 1, 1)[:2]
+    names = {"time": times, "channel": channels}
+    if min(times, channels) == 1:
+        names = {"time or channel": times * channels}
+    return choose_place(select, names, path)

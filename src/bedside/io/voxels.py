@@ -1,0 +1,62 @@
+"""Voxels that are not numbers: a few are filled and told of, many are refused."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bedside.errors import InputError
+
+MAX_FRACTION = 0.001
+"""Largest part of the voxels that may be NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """The voxels of a scan that are not numbers.
+
+    Attributes:
+        count: How many.
+        smallest: The smallest number of the scan, which takes their place.
+    """
+
+    count: int
+    smallest: float
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to tell of them."""
+        if self.count == 0:
+            return ()
+        return (f"{self.count} voxels are NaN or infinite and were set to the smallest value",)
+
+    def fill(self, frame: np.ndarray) -> np.ndarray:
+        """Fill those of a frame."""
+        if self.count == 0:
+            return frame
+        return np.where(np.isfinite(frame), frame, frame.dtype.type(self.smallest))
+
+
+def find_gaps(frames: Iterable[np.ndarray], dtype: np.dtype, path: Path) -> Gaps:
+    """Count voxels that are not numbers, slice by slice.
+
+    Args:
+        frames: The slices; not looked at where `dtype` is of whole numbers.
+        dtype: Of a voxel.
+        path: Their file, for errors.
+
+    Raises:
+        InputError: If more than one in a thousand is not a number.
+    """
+    if dtype.kind != "f":
+        return Gaps(0, 0.0)
+    count, total, smallest = 0, 0, np.inf
+    for frame in frames:
+        finite = np.isfinite(frame)
+        count += frame.size - int(finite.sum())
+        total += frame.size
+        smallest = min(smallest, float(np.min(frame, where=finite, initial=np.inf)))
+    if count > MAX_FRACTION * total:
+        raise InputError(f"{path}: {count} of {total} voxels are NaN or infinite. Repair it.")
+    return Gaps(count, smallest)

@@ -1,0 +1,127 @@
+"""What a scan will take in memory, told before it is read."""
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from bedside.errors import MemoryLimitError
+from bedside.pipeline.postprocess.scans import SCAN_APPLIERS
+from bedside.pipeline.volumes import VolumePlacement
+from bedside.spec import DeploymentSpec, ScalePercentile
+from bedside.volume import Cine
+
+_FLOAT, _HALF = 4, 2
+# Modules and buffers that come after the first look: pictures, reports, the writer.
+_LATER_BYTES = 40 * 2**20
+# Slabs in which components are found: voxels, and bytes for each where labels are like noise.
+_COMPONENT_BYTES = 2**22 * 24
+# The same for each voxel of a scan, where a repair is not made slab by slab.
+_WHOLE_BYTES = 10
+# Copies of one slice of the source at full size: decoded, as float, interpolated, drawn.
+_SLICE_COPIES = 10
+# What is promised is this much above what is expected.
+_MARGIN = 1.05
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How a scan is to be held.
+
+    Attributes:
+        half: Whether it is kept in 16 bits on its way through the network.
+        peak_bytes: Largest resident memory of the process that is expected.
+    """
+
+    half: bool
+    peak_bytes: int
+
+
+def plan_volume(
+    cine: Cine,
+    placement: VolumePlacement,
+    spec: DeploymentSpec,
+    *,
+    base_bytes: int,
+    max_bytes: int | None = None,
+) -> MemoryPlan:
+    """Choose how a scan is held so that the process stays under a ceiling.
+
+    Args:
+        cine: The scan, not read.
+        placement: How it will lie in the network's tensor.
+        spec: The deployment.
+        base_bytes: Resident memory of the process, runtime and network ready.
+        max_bytes: The ceiling; None for none.
+
+    Raises:
+        MemoryLimitError: If no way stays under it; the smallest ceiling that would do is named.
+    """
+    plans = [
+        MemoryPlan(half, base_bytes + _count(cine, placement, spec, half=half))
+        for half in (False, True)
+    ]
+    return _choose(plans, max_bytes)
+
+
+def plan_frames(cine: Cine, *, base_bytes: int, max_bytes: int | None = None) -> MemoryPlan:
+    """Tell what a cine takes whose frames are segmented one by one.
+
+    Raises:
+        MemoryLimitError: If that is more than the ceiling.
+    """
+    frames, channels, height, width = cine.shape
+    labels = frames * height * width
+    peak = base_bytes + _LATER_BYTES + labels + _SLICE_COPIES * _FLOAT * channels * height * width
+    return _choose([MemoryPlan(False, peak)], max_bytes)
+
+
+def resident_bytes() -> int:
+    """Tell the resident memory of this process; 0 where the system does not say."""
+    try:
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    except OSError:
+        return 0
+    return 1024 * int(found[1]) if found else 0
+
+
+def _choose(plans: list[MemoryPlan], max_bytes: int | None) -> MemoryPlan:
+    """Take the first plan that keeps its promise."""
+    if max_bytes is None:
+        return plans[0]
+    for plan in plans:
+        if plan.peak_bytes * _MARGIN <= max_bytes:
+            return plan
+    smallest = math.ceil(plans[-1].peak_bytes * _MARGIN / 2**20)
+    raise MemoryLimitError(
+        f"this would take {smallest} MiB, more than the {max_bytes / 2**20:.0f} MiB allowed. "
+        f"Allow it with --max-ram {smallest}MB, or crop the scan."
+    )
+
+
+def _count(cine: Cine, placement: VolumePlacement, spec: DeploymentSpec, *, half: bool) -> int:
+    """Count what is held at the same time, in the phase that holds most."""
+    frames, channels, height, width = cine.shape
+    grid = channels * math.prod(placement.grid)
+    source = frames * height * width
+    stride, classes = spec.model.logit_stride, spec.model.num_classes
+    kept = grid * (_HALF if half else _FLOAT)
+    slices = _SLICE_COPIES * _FLOAT * channels * height * width
+    reading = grid * _FLOAT + (kept if half else 0) + slices
+    if any(isinstance(step, ScalePercentile) for step in spec.preprocess):
+        # Values that count are copied to be sorted.
+        reading = max(reading, grid * _FLOAT + 2 * _FLOAT * math.prod(placement.grid))
+    depth, rows, columns = (size // stride for size in placement.tensor_shape)
+    side = spec.input.size_px[0] // stride
+    window = math.prod(spec.input.size_px)
+    whole = (depth, rows, columns) == tuple(size // stride for size in spec.input.size_px)
+    held = 0 if whole else _FLOAT * (classes + 1) * side * rows * columns
+    per_window = _FLOAT * (channels * window + 2 * classes * window // stride**3)
+    finest = placement.orientation.reorder((frames, height, width))
+    placing = _FLOAT * (classes + 1) * (finest[1] * finest[2] * 2 + rows * columns)
+    network = kept + source + held + per_window + placing
+    repairing = source + _COMPONENT_BYTES + slices
+    if spec.priors or any(type(step) not in SCAN_APPLIERS for step in spec.postprocess):
+        # Masks and numbered parts of the whole scan.
+        repairing += _WHOLE_BYTES * source
+    return _LATER_BYTES + max(reading, network, repairing)

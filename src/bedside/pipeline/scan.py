@@ -1,0 +1,113 @@
+"""A scan read slice by slice: whole, or resampled on the way so that it is never held whole."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy import sparse
+
+from bedside.errors import FormatError
+from bedside.pipeline.preprocess import MAX_BROKEN_SHARE
+from bedside.pipeline.resize import resize_weights
+from bedside.volume import Cine
+
+
+def read_scan(cine: Cine) -> np.ndarray:
+    """Decode all frames of a cine as the slices of a scan.
+
+    Returns:
+        (C, D, H, W), in the stored dtype.
+
+    Raises:
+        FormatError: If more than one in a thousand of its values is NaN or infinite.
+    """
+    array: np.ndarray | None = None
+    for index, slice_ in enumerate(_finite_slices(cine)):
+        if array is None:
+            array = np.empty((cine.shape[1], len(cine), *cine.shape[2:]), slice_.dtype)
+        array[:, index] = slice_
+    assert array is not None  # a cine has a frame at least
+    return array
+
+
+def resample_scan(cine: Cine, shape: Sequence[int]) -> np.ndarray:
+    """Resize a scan as `resize_linear` does, one slice in memory at a time.
+
+    Args:
+        cine: Its slices.
+        shape: New (D, H, W), in the stored order of axes.
+
+    Returns:
+        (C, *shape) float32.
+
+    Raises:
+        FormatError: As `read_scan`.
+    """
+    frames, channels, height, width = cine.shape
+    depth_weights, row_weights, column_weights = (
+        resize_weights(old, new) if old != new else None
+        for old, new in zip((frames, height, width), shape, strict=True)
+    )
+    # Column after column, since what is wanted is where each stored slice goes.
+    shares = None if depth_weights is None else sparse.csc_array(depth_weights)
+    array = np.zeros((channels, *shape), np.float32)
+    for index, slice_ in enumerate(_finite_slices(cine)):
+        for channel, plane in enumerate(slice_):
+            small = _resize_plane(plane, row_weights, column_weights)
+            if shares is None:
+                array[channel, index] = small
+                continue
+            entries = slice(shares.indptr[index], shares.indptr[index + 1])
+            for place, share in zip(shares.indices[entries], shares.data[entries], strict=True):
+                array[channel, place] += share * small
+    return array
+
+
+def crop_scan(cine: Cine, box: Sequence[slice]) -> Cine:
+    """Cut a box out of a scan, decoding nothing. Its geometry keeps its axes, and not its origin.
+
+    Args:
+        cine: Its slices.
+        box: Along (D, H, W) as stored.
+    """
+    along, *plane = box
+    shape = tuple(side.stop - side.start for side in box)
+    return replace(
+        cine,
+        shape=(shape[0], cine.shape[1], *shape[1:]),
+        decode=lambda index: cine.decode(index + along.start)[:, *plane],
+        geometry=cine.geometry and replace(cine.geometry, shape=shape),
+    )
+
+
+def _resize_plane(
+    plane: np.ndarray, rows: sparse.csr_array | None, columns: sparse.csr_array | None
+) -> np.ndarray:
+    """Resize (H, W) by its two sets of weights; None leaves an axis as it is."""
+    small = np.ascontiguousarray(plane, np.float32)
+    if rows is not None:
+        small = rows @ small
+    if columns is not None:
+        small = (columns @ np.ascontiguousarray(small.T)).T
+    return small
+
+
+def _finite_slices(cine: Cine) -> Iterator[np.ndarray]:
+    """Decode slice by slice; set the few values that are no numbers to their slice's smallest.
+
+    Raises:
+        FormatError: At the end, if there were many.
+    """
+    broken, size = 0, 0
+    for slice_ in cine:
+        size += slice_.size
+        finite = np.isfinite(slice_) if slice_.dtype.kind == "f" else None
+        if finite is None or finite.all():
+            yield slice_
+            continue
+        broken += slice_.size - int(finite.sum())
+        yield np.where(finite, slice_, slice_[finite].min() if finite.any() else 0)
+    if broken > MAX_BROKEN_SHARE * size:
+        raise FormatError(
+            f"{100 * broken / size:.1f} % of the values of the scan are NaN or infinite."
+        )
