@@ -105,7 +105,7 @@ def test_workers_that_never_start_end_the_batch(plan, tmp_path):
             worker._process.kill()
             return worker
 
-    with pytest.raises(WorkerError, match="3 workers in a row"):
+    with pytest.raises(WorkerError, match="5 workers in a row"):
         run_batch(plan("a"), Stillborn(), size=2)
 
 
