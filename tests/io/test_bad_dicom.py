@@ -96,10 +96,10 @@ def test_a_truncated_slice_at_the_end_is_warned_of(tmp_path):
 @pytest.mark.parametrize("tags", [{"Rows": 65535, "Columns": 65535}])
 def test_a_huge_scan_is_refused_before_decoding(tmp_path, tags):
     paths = _series(tmp_path, _all(**tags))
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(FormatError, match="GiB"):
         open_series(paths, path=tmp_path)
-    assert time.perf_counter() - begin < REFUSAL_SECONDS
+    assert time.process_time() - begin < REFUSAL_SECONDS
 
 
 @pytest.mark.parametrize("keyword", ["Rows", "BitsAllocated", "PixelRepresentation", "BitsStored"])
@@ -153,10 +153,10 @@ def test_deep_nesting_is_refused(tmp_path, depth):
     content = path.read_bytes()
     pixels = content.rindex(b"\xe0\x7f\x10\x00")
     path.write_bytes(content[:pixels] + _nest(depth) + content[pixels:])
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(FormatError, match=r"deep\.dcm nests its sequences more than 64 deep"):
         open_dicom(path)
-    assert time.perf_counter() - begin < REFUSAL_SECONDS
+    assert time.process_time() - begin < REFUSAL_SECONDS
 
 
 def test_nesting_to_the_limit_is_read(tmp_path):
@@ -182,11 +182,11 @@ def test_a_deflated_bomb_is_refused_in_little_memory(tmp_path, meta_padding):
     body = b"".join(deflate.compress(b"\0" * 2**24) for _ in range(9)) + deflate.flush()
     path.write_bytes(head[:start] + body)
     assert len(body) < 2**20
-    begin = time.perf_counter()
+    begin = time.process_time()
     for opened in (open_dicom, open_source):
         with pytest.raises(FormatError, match="inflates to more than 128 MiB"):
             opened(path)
-    assert time.perf_counter() - begin < 2 * REFUSAL_SECONDS
+    assert time.process_time() - begin < 2 * REFUSAL_SECONDS
 
 
 # --- values -----------------------------------------------------------------------------
