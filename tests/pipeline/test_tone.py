@@ -31,7 +31,7 @@ from bedside.spec import (
     WindowPreset,
     ZScore,
 )
-from bedside.volume import Box, stack_volume
+from bedside.volume import Box
 from makers import LABELS, make_fan
 from volume_makers import make_geometry, make_scan
 
@@ -67,8 +67,7 @@ def scan_spec(*steps):
 
 
 def prepare(array, *steps, geometry=None):
-    volume = stack_volume(make_scan(array, geometry, (2.0, 1.0, 1.0)))
-    return prepare_volume(volume, scan_spec(*steps))
+    return prepare_volume(make_scan(array, geometry, (2.0, 1.0, 1.0)), scan_spec(*steps))
 
 
 @pytest.mark.parametrize("step", TONES, ids=by_name)
