@@ -40,8 +40,8 @@ class Cost:
     Attributes:
         total_s: From the start of the process to its end.
         network_s: Of that, in the network.
-        peak_mb: Largest resident memory of the process tree, in MiB.
-        predicted_mb: What was predicted of it; None if nothing was.
+        peak_mb: Largest resident memory of the process tree, in MB.
+        predicted_mb: What was predicted of it, in MB; None if nothing was.
     """
 
     total_s: float
@@ -61,7 +61,7 @@ def run_bedside(scan: Path, bundle: Path, *, max_ram: str, precision: str) -> Co
         output, total_s, peak_mb = run_watched(command)
     report: dict[str, Any] = json.loads(output)
     network_s = report["latency_ms"]["network"]["p50"] / 1e3
-    return Cost(total_s, network_s, peak_mb, report["predicted_memory_mb"])
+    return Cost(total_s, network_s, peak_mb, report["predicted_memory_mb"] * 2**20 / 1e6)
 
 
 def run_monai(scan: Path) -> Cost:
@@ -78,7 +78,7 @@ def run_monai(scan: Path) -> Cost:
 
 
 def run_watched(command: list[str]) -> tuple[str, float, float]:
-    """Run a command; give what it printed, its seconds, and the peak of its tree in MiB."""
+    """Run a command; give what it printed, its seconds, and the peak of its tree in MB."""
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     peak = 0
@@ -97,7 +97,7 @@ def run_watched(command: list[str]) -> tuple[str, float, float]:
     watcher.join()
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{errors}")
-    return output, total_s, peak / 1024
+    return output, total_s, peak * 1024 / 1e6
 
 
 def _resident_kb(pid: int) -> int:
@@ -124,7 +124,7 @@ def make_bundle(folder: Path) -> Path:
 def measure_prediction(bundle: Path, folder: Path) -> list[str]:
     """Compare the predicted and the measured peak over ten shapes."""
     lines = [
-        "| slices x rows x columns | predicted, MiB | measured, MiB | predicted / measured |",
+        "| slices x rows x columns | predicted, MB | measured, MB | predicted / measured |",
         "|---|---|---|---|",
     ]
     for shape in TEN_SHAPES:
@@ -151,7 +151,7 @@ def measure_cost(bundle: Path, folder: Path, *, rounds: int, precision: str) -> 
         runs["MONAI"].append(run_monai(scan))
         print(runs["MONAI"][-1], flush=True)
     lines = [
-        "| | seconds, cold process | of which outside the network | peak, MiB |",
+        "| | seconds, cold process | of which outside the network | peak, MB |",
         "|---|---|---|---|",
     ]
     for name, costs in runs.items():
@@ -173,7 +173,7 @@ def measure_large(bundle: Path, folder: Path, *, precision: str) -> list[str]:
     cost = run_bedside(scan, bundle, max_ram="2GB", precision=precision)
     print(cost, flush=True)
     return [
-        f"{' x '.join(map(str, LARGE_SHAPE))}, with `--max-ram 2GB`: {cost.peak_mb:.0f} MiB "
+        f"{' x '.join(map(str, LARGE_SHAPE))}, with `--max-ram 2GB`: {cost.peak_mb:.0f} MB "
         f"(predicted {cost.predicted_mb:.0f}), {cost.total_s:.0f} s."
     ]
 

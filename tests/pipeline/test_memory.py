@@ -14,8 +14,8 @@ from bedside.spec import Opening, Orient, Resample, ScalePercentile, WindowLevel
 from bedside.volume import Cine
 from volume_makers import make_geometry, make_scan
 
-MIB = 2**20
-BASE = 200 * MIB
+MB = 10**6
+BASE = 200 * MB
 
 
 def refuse(index):
@@ -66,9 +66,9 @@ def test_a_ceiling_that_cannot_be_kept_is_refused_with_one_that_can():
     with pytest.raises(MemoryLimitError, match=r"--max-ram (\d+)MB") as caught:
         peak(shape, max_bytes=BASE)
     smallest = int(str(caught.value).partition("--max-ram ")[2].partition("MB")[0])
-    assert peak(shape, max_bytes=smallest * MIB).half
+    assert peak(shape, max_bytes=smallest * MB).half
     with pytest.raises(MemoryLimitError):
-        peak(shape, max_bytes=(smallest - 1) * MIB)
+        peak(shape, max_bytes=(smallest - 1) * MB)
 
 
 def test_repairs_of_the_whole_scan_are_counted():

@@ -93,9 +93,9 @@ def _choose(plans: list[MemoryPlan], max_bytes: int | None) -> MemoryPlan:
     for plan in plans:
         if plan.peak_bytes * _MARGIN <= max_bytes:
             return plan
-    smallest = math.ceil(plans[-1].peak_bytes * _MARGIN / 2**20)
+    smallest = math.ceil(plans[-1].peak_bytes * _MARGIN / 1e6)
     raise MemoryLimitError(
-        f"this would take {smallest} MiB, more than the {max_bytes / 2**20:.0f} MiB allowed. "
+        f"this would take {smallest} MB, more than the {max_bytes / 1e6:.0f} MB allowed. "
         f"Allow it with --max-ram {smallest}MB, or crop the scan."
     )
 
