@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bedside.batch.process import peak_memory_mb, startup_ms
 from bedside.batch.results import written_together
 from bedside.errors import InputError, UsageError
+from bedside.io.dicom_options import DicomOptions
 
 if TYPE_CHECKING:
     from bedside.bundle import Bundle
@@ -34,6 +35,7 @@ class Choices:
         with_cost: Whether the reports tell time and memory, which differ from run to run.
         moment: When, as a DICOM SEG is to say it; see `bedside.io.source.Algorithm`.
         max_bytes: Resident memory that the process must not exceed; None for no ceiling.
+        dicom: How the source was, or is to be, opened where DICOM headers leave something open.
     """
 
     labels_format: str = "auto"
@@ -42,6 +44,7 @@ class Choices:
     with_cost: bool = True
     moment: Moment = "now"
     max_bytes: int | None = None
+    dicom: DicomOptions = field(default_factory=DicomOptions)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,8 @@ class Job:
         Raises:
             FormatError: If the source or a channel is not there.
         """
-        return self._basis(tuple(map(look_at, (self.case.source, *self.case.channels))))
+        source = look_at(self.case.source, self.case.files)
+        return self._basis((source, *map(look_at, self.case.channels)))
 
     def finish(
         self,
@@ -116,6 +117,8 @@ class Job:
                 "force": str(choices.force).lower(),
                 "report": str(choices.with_report).lower(),
                 "max_bytes": str(choices.max_bytes),
+                "gaps": choices.dicom.gaps,
+                "values_are_hu": str(choices.dicom.values_are_hu).lower(),
                 "moment": moment if isinstance(moment, str) else moment.isoformat(),
                 "backend": self.runtime.backend,
                 "precision": self.runtime.precision,
@@ -230,8 +233,10 @@ def _segment(job: Job, loaded: Loaded, folder: Path) -> _Done:
     from bedside.io.report_json import COST_KEYS, report_mapping
     from bedside.io.source import open_source
 
-    paths = (job.case.source, *job.case.channels)
-    source = join_channels([open_source(path) for path in paths])
+    case, dicom = job.case, job.choices.dicom
+    first = open_source(case.source, files=case.files, dicom=dicom)
+    others = [open_source(path, dicom=dicom) for path in case.channels]
+    source = join_channels([first, *others])
     finished = segment_case(loaded, source, folder, choices=job.choices)
     told = report_mapping(finished.report)
     # The start was that of the worker, not of this case.

@@ -108,7 +108,7 @@ def _segment_file(settings: Settings, file: Path) -> int:
     for path in (file, *settings.channels):
         check_apart(path, settings.output)
     sources = [
-        open_source(path, dicom=_dicom_options(settings)) for path in (file, *settings.channels)
+        open_source(path, dicom=dicom_options(settings)) for path in (file, *settings.channels)
     ]
     source = join_channels(sources)
     with results_folder(settings.output) as output:
@@ -180,7 +180,7 @@ def _segment_folder(settings: Settings, root: Path) -> int:
         for path, folder in zip(paths, _case_folders(paths, root, output), strict=True):
             try:
                 source = open_source(
-                    path, files=found.files.get(path, ()), dicom=_dicom_options(settings)
+                    path, files=found.files.get(path, ()), dicom=dicom_options(settings)
                 )
                 finished.append(_segment(settings, loaded, source, folder))
             except (BackendError, OutputError):
@@ -209,7 +209,7 @@ def _segment(settings: Settings, loaded: Loaded, source: "Source", folder: Path)
         return segment_case(loaded, source, folder, choices=choices, on_frame=on_frame)
 
 
-def _dicom_options(settings: Settings) -> DicomOptions:
+def dicom_options(settings: Settings) -> DicomOptions:
     """Gather what the command line says of open DICOM headers."""
     gaps: Any = settings.gaps
     return DicomOptions(gaps=gaps, values_are_hu=settings.values_are_hu)
