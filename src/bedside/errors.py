@@ -45,6 +45,10 @@ class FormatError(InputError):
     """A file that is not what its name, header or place says it is."""
 
 
+class LimitError(FormatError):
+    """A file that takes more memory or time to decode than it was allowed."""
+
+
 class GeometryError(InputError):
     """An image whose place or scale cannot be trusted."""
 

@@ -247,3 +247,20 @@ def test_channels_are_for_one_scan_and_a_bundle_that_takes_them(bundle, tmp_path
     command[1] = str(tmp_path)
     assert main([*command, "--channels", second]) == 2
     assert "one scan" in capsys.readouterr().err
+
+
+def test_a_ceiling_is_kept_or_refused_with_one_that_would_do(bundle, cine, tmp_path, capsys):
+    arguments = ["segment", str(cine), "-m", str(bundle), "-o"]
+    assert main([*arguments, str(tmp_path / "a"), "--max-ram", "16GB"]) == 0
+    report = json.loads((tmp_path / "a" / "report.json").read_text())
+    assert 0 < report["predicted_memory_mb"] < 16 * 1024
+    assert main([*arguments, str(tmp_path / "b"), "--max-ram", "1MB"]) == 3
+    assert "--max-ram" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists() or not list((tmp_path / "b").iterdir())
+
+
+@pytest.mark.parametrize("amount", ["much", "-1GB", "0", "1.5.2GB", "3 XB"])
+def test_an_amount_of_memory_that_is_none_is_refused(bundle, cine, tmp_path, amount, capsys):
+    arguments = ["segment", str(cine), "-m", str(bundle), "-o", str(tmp_path / "a")]
+    assert main([*arguments, f"--max-ram={amount}"]) == 2
+    assert "no amount of memory" in capsys.readouterr().err

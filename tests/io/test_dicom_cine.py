@@ -8,7 +8,7 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 from pydicom.pixels import get_decoder
-from pydicom.uid import JPEG2000Lossless, RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 from bedside.errors import FormatError
 from bedside.io.dicom_cine import open_dicom
@@ -233,3 +233,13 @@ def test_a_deflated_bomb_is_refused_while_it_inflates(tmp_path):
     assert path.stat().st_size < 10_000
     with pytest.raises(FormatError, match="inflates to more"):
         open_dicom(path, max_bytes=500_000)
+
+
+def test_a_byte_behind_a_deflated_stream_does_not_hang(tmp_path):
+    """A stream of odd length is filled up with a zero, which an inflater never consumes."""
+    for size in (10, 11, 12, 13):
+        dataset = make_dicom(make_fan(1))
+        dataset.add_new(0x00091010, "OB", bytes(range(size)) + bytes(2_000_000))
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        path = write_dicom(dataset, tmp_path / "x.dcm")
+        assert open_dicom(path)[0].shape == (1, 1, 48, 64)

@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 
 from bedside.io.source import Algorithm, open_source, write_labels
 from bedside.volume import Geometry, LabelMap
@@ -166,3 +167,38 @@ def test_a_tilted_series_is_sheared_and_says_so(tmp_path, lean):
     np.testing.assert_allclose(cine.geometry.affine, affine, atol=1e-5)
     assert cine.slice_spacing_mm == pytest.approx(SPACING[0])
     assert any("tilted by 2" in text for text in cine.warnings)
+
+
+def _itk_affine(image):
+    """The LPS affine for (D, H, W) of an image that ITK has read."""
+    affine = np.eye(4)
+    directions = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    affine[:3, :3] = directions[:, ::-1]
+    affine[:3, 3] = image.GetOrigin()
+    return affine
+
+
+@pytest.mark.parametrize("name", [name for name in AFFINES if "tilted" not in name])
+def test_itk_reads_the_same_scan_and_the_same_mask(tmp_path, name):
+    """Not of tilted scans: ITK takes their slices for upright ones, or refuses the affine."""
+    affine = AFFINES[name]
+    labels, geometry = _draw(affine)
+    source = _open(tmp_path, "series", affine, labels)
+    values = np.stack(list(source.cine))[:, 0]
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / "scan")))
+    image = reader.Execute()
+    theirs, ours = _itk_affine(image), source.cine.geometry.affine
+    np.testing.assert_allclose(theirs, ours, atol=1e-4)
+    assert np.array_equal(SimpleITK.GetArrayFromImage(image), values)
+    found = np.rint((values + 1024) / 500).astype(np.uint8)
+    path = write_labels(
+        LabelMap(found), source, tmp_path / "mask.nii.gz", labels_spec=LABELS,
+        algorithm=Algorithm("a", "1", "0"), format="nifti",
+    )  # fmt: skip
+    mask = SimpleITK.ReadImage(str(path))
+    np.testing.assert_allclose(_itk_affine(mask), ours, atol=1e-4)
+    array = SimpleITK.GetArrayFromImage(mask)
+    for value in (1, 2):
+        places = np.argwhere(array == value) @ _itk_affine(mask)[:3, :3].T
+        _check(places + _itk_affine(mask)[:3, 3], geometry, labels, value)

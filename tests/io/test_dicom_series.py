@@ -141,9 +141,9 @@ def test_echoes_at_the_same_places_are_split(tmp_path):
 
 def test_a_thousand_headers_are_read_quickly(tmp_path):
     write_series(make_slices(make_stored((1000, 4, 4))), tmp_path / "series")
-    begin = time.perf_counter()
+    begin = time.process_time()
     found = find_sources(tmp_path / "series")
-    assert time.perf_counter() - begin < HEADERS_SECONDS
+    assert time.process_time() - begin < HEADERS_SECONDS
     assert len(found.files[tmp_path / "series"]) == 1000
 
 

@@ -272,7 +272,7 @@ def test_bytes_and_lines_in_front_of_the_voxels_are_skipped(tmp_path, encoding):
 @pytest.mark.parametrize("sizes", ["4 3 1", "4 3 3"])
 def test_a_stream_of_another_length_is_refused(tmp_path, sizes):
     path = write_nrrd(tmp_path / "a.nrrd", fields={"encoding": "gzip", "sizes": sizes})
-    with pytest.raises(FormatError, match=r"inflate to|inflated|holds 48 bytes"):
+    with pytest.raises(FormatError, match=r"inflate to|holds 48 bytes"):
         open_nrrd(path)
 
 
@@ -280,7 +280,7 @@ def test_a_damaged_stream_and_a_bomb_are_refused(tmp_path):
     path = write_nrrd(tmp_path / "a.nrrd", fields={"encoding": "gzip"})
     whole = path.read_bytes()
     path.write_bytes(whole[:-10])
-    with pytest.raises(FormatError, match=r"inflate to|inflated|holds 48 bytes"):
+    with pytest.raises(FormatError, match=r"inflate to|holds 48 bytes"):
         open_nrrd(path)
     path.write_bytes(whole.replace(b"\x1f\x8b", b"\x00\x00"))
     with pytest.raises(FormatError, match="damaged"):

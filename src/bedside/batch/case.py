@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bedside.batch.process import peak_memory_mb, startup_ms
 from bedside.batch.results import written_together
 from bedside.errors import InputError, UsageError
-from bedside.io.dicom_options import DicomOptions
+from bedside.io.reading import Reading
 
 if TYPE_CHECKING:
     from bedside.bundle import Bundle
@@ -30,21 +30,21 @@ class Choices:
 
     Attributes:
         labels_format: Format of the mask; "auto" for the source's own kind.
+        reading: How files are opened.
         force: Go on where the image is of another kind than the bundle's.
         with_report: Whether report.json and report.html are written too.
         with_cost: Whether the reports tell time and memory, which differ from run to run.
         moment: When, as a DICOM SEG is to say it; see `bedside.io.source.Algorithm`.
         max_bytes: Resident memory that the process must not exceed; None for no ceiling.
-        dicom: How the source was, or is to be, opened where DICOM headers leave something open.
     """
 
     labels_format: str = "auto"
+    reading: Reading = field(default_factory=Reading)
     force: bool = False
     with_report: bool = True
     with_cost: bool = True
     moment: Moment = "now"
     max_bytes: int | None = None
-    dicom: DicomOptions = field(default_factory=DicomOptions)
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ def segment_case(
         InputError: If the image is refused.
         OutputError: If a result cannot be written.
     """
+    from bedside.io.sides import check_sides
     from bedside.io.source import DICOM_FORMATS, default_format
 
     labels_format = choices.labels_format
@@ -111,8 +112,9 @@ def segment_case(
     if labels_format in DICOM_FORMATS and source.kind != "dicom":
         raise UsageError(
             f"{source.path} is not DICOM, so its mask cannot be a DICOM SEG. "
-            "Choose --format nifti or png."
+            "Choose --format nifti, seg-nrrd or png."
         )
+    check_sides(source, loaded.bundle.spec.labels, force=choices.force)
     started_ms = startup_ms()
     begin = time.perf_counter()
     try:

@@ -114,11 +114,12 @@ class Job:
             bundle_sha256=self.bundle_sha256,
             settings={
                 "format": choices.labels_format,
+                "select": " ".join(f"{axis}={place}" for axis, place in choices.reading.select),
+                "gaps": choices.reading.dicom.gaps,
+                "values_are_hu": str(choices.reading.dicom.values_are_hu).lower(),
                 "force": str(choices.force).lower(),
                 "report": str(choices.with_report).lower(),
                 "max_bytes": str(choices.max_bytes),
-                "gaps": choices.dicom.gaps,
-                "values_are_hu": str(choices.dicom.values_are_hu).lower(),
                 "moment": moment if isinstance(moment, str) else moment.isoformat(),
                 "backend": self.runtime.backend,
                 "precision": self.runtime.precision,
@@ -231,12 +232,10 @@ def _segment(job: Job, loaded: Loaded, folder: Path) -> _Done:
     """Segment the case into a folder where nobody looks yet."""
     from bedside.io.channels import join_channels
     from bedside.io.report_json import COST_KEYS, report_mapping
-    from bedside.io.source import open_source
 
-    case, dicom = job.case, job.choices.dicom
-    first = open_source(case.source, files=case.files, dicom=dicom)
-    others = [open_source(path, dicom=dicom) for path in case.channels]
-    source = join_channels([first, *others])
+    case, reading = job.case, job.choices.reading
+    first = reading.open(case.source, files=case.files)
+    source = join_channels([first, *map(reading.open, case.channels)])
     finished = segment_case(loaded, source, folder, choices=job.choices)
     told = report_mapping(finished.report)
     # The start was that of the worker, not of this case.

@@ -12,6 +12,7 @@ from bedside.errors import OutputError, UsageError
 
 RESULT_NAMES = frozenset({
     "segmentation", "segmentation.dcm", "segmentation.nii.gz", "segmentation.png",
+    "segmentation.seg.nrrd", "measurements.dcm",
     "overlay.gif", "overlay.png", "contact_sheet.png", "report.json", "report.html",
 })  # fmt: skip
 """Names that a case's results may have; "segmentation" is a folder of PNG files."""

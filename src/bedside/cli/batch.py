@@ -44,7 +44,7 @@ def segment_batch(settings: "Settings") -> int:
         BackendError: If the runtime, or Ray, is not installed.
         WorkerError: If no worker gets as far as its first case.
     """
-    from bedside.cli.segment import dicom_options
+    from bedside.cli.segment import read_reading
 
     _check_options(settings)
     shard = None if settings.shard is None else read_shard(settings.shard)
@@ -59,12 +59,12 @@ def segment_batch(settings: "Settings") -> int:
             model=_default_model(settings, cases),
             choices=Choices(
                 settings.format,
-                settings.force,
+                read_reading(settings),
+                force=settings.force,
                 with_report=not settings.no_report,
                 with_cost=False,
                 moment=read_epoch(),
                 max_bytes=_ceiling(settings),
-                dicom=dicom_options(settings),
             ),
             runtime=Runtime(settings.backend, settings.precision, _threads(settings)),
             resume=settings.resume,

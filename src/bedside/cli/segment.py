@@ -12,9 +12,9 @@ from bedside.cli.arguments import option, positional
 from bedside.cli.batch import is_batch, segment_batch
 from bedside.cli.console import frame_progress, say, summary, table
 from bedside.errors import BackendError, BedsideError, FormatError, OutputError, UsageError
-from bedside.io.dicom_options import DicomOptions
 
 if TYPE_CHECKING:
+    from bedside.io.reading import Reading
     from bedside.io.source import Source
 
 _BAD_INPUT = 3
@@ -29,7 +29,8 @@ class Settings:
     """
 
     source: Path | None = positional(
-        help="a DICOM, NIfTI, PNG or JPEG file, or a folder of them", default=None
+        help="a DICOM, NIfTI, NRRD, MetaImage, PNG or JPEG file, or a folder of them",
+        default=None,
     )
     output: Path = option(help="folder to write to", short="-o")
     channels: tuple[Path, ...] = option(
@@ -43,8 +44,18 @@ class Settings:
     format: str = option(
         help="how the mask is written; auto keeps the kind of the source",
         default="auto",
-        choices=("auto", "dicom-seg", "dicom-labelmap", "nifti", "png"),
+        choices=("auto", "dicom-seg", "dicom-labelmap", "nifti", "seg-nrrd", "png"),
     )
+    select: tuple[str, ...] = option(
+        help="which image of a file with several times or channels: time=N or channel=N, from 1",
+        default=(),
+    )
+    untrusted: bool = option(
+        help="decode files in a process of their own, with a cap on memory and a deadline",
+        default=False,
+    )
+    untrusted_mb: int = option(help="memory for decoding an untrusted file, in MiB", default=2048)
+    untrusted_s: float = option(help="seconds for decoding an untrusted file", default=60.0)
     backend: str = option(help="runtime", default="auto")
     precision: str = option(help="graph and arithmetic", default="auto")
     threads: int | None = option(
@@ -103,14 +114,11 @@ def run(settings: Settings) -> int:
 def _segment_file(settings: Settings, file: Path) -> int:
     """Segment one image."""
     from bedside.io.channels import join_channels
-    from bedside.io.source import open_source
 
+    reading = read_reading(settings)
     for path in (file, *settings.channels):
         check_apart(path, settings.output)
-    sources = [
-        open_source(path, dicom=dicom_options(settings)) for path in (file, *settings.channels)
-    ]
-    source = join_channels(sources)
+    source = join_channels([reading.open(path) for path in (file, *settings.channels)])
     with results_folder(settings.output) as output:
         finished = _segment(settings, _load(settings), source, output)
     if settings.json:
@@ -141,6 +149,27 @@ def choose_model(name_or_path: str | None) -> Path:
     return shipped[0]
 
 
+def read_reading(settings: Settings) -> "Reading":
+    """Read how files are to be opened.
+
+    Raises:
+        UsageError: If a selection or a limit cannot be meant.
+    """
+    from bedside.io.dicom_options import DicomOptions
+    from bedside.io.reading import Limits, Reading
+    from bedside.io.select import parse_selection
+
+    if settings.untrusted_mb < 1 or not 0 < settings.untrusted_s < 1e9:
+        raise UsageError(
+            f"--untrusted-mb is {settings.untrusted_mb} and --untrusted-s is "
+            f"{settings.untrusted_s:g}; expected numbers above 0."
+        )
+    limits = Limits(settings.untrusted_mb, settings.untrusted_s) if settings.untrusted else None
+    gaps: Any = settings.gaps
+    dicom = DicomOptions(gaps=gaps, values_are_hu=settings.values_are_hu)
+    return Reading(tuple(parse_selection(settings.select).items()), limits, dicom)
+
+
 def _load(settings: Settings) -> Loaded:
     """Load the bundle and its runtime."""
     from bedside.bundle import read_bundle
@@ -162,7 +191,9 @@ def _segment_folder(settings: Settings, root: Path) -> int:
     Raises:
         UsageError: If channels are named, which belong to one scan.
     """
-    from bedside.io.source import find_sources, open_source
+    from bedside.io.source import find_sources
+
+    reading = read_reading(settings)
 
     if settings.channels:
         raise UsageError("--channels goes with one scan, not with a folder; name its first file.")
@@ -179,9 +210,7 @@ def _segment_folder(settings: Settings, root: Path) -> int:
         loaded = _load(settings)
         for path, folder in zip(paths, _case_folders(paths, root, output), strict=True):
             try:
-                source = open_source(
-                    path, files=found.files.get(path, ()), dicom=dicom_options(settings)
-                )
+                source = reading.open(path, files=found.files.get(path, ()))
                 finished.append(_segment(settings, loaded, source, folder))
             except (BackendError, OutputError):
                 raise
@@ -201,18 +230,13 @@ def _segment(settings: Settings, loaded: Loaded, source: "Source", folder: Path)
     """Segment one image, with a bar."""
     choices = Choices(
         settings.format,
-        settings.force,
-        not settings.no_report,
+        read_reading(settings),
+        force=settings.force,
+        with_report=not settings.no_report,
         max_bytes=None if settings.max_ram is None else parse_bytes(settings.max_ram),
     )
     with frame_progress(source.path.name, len(source.cine)) as on_frame:
         return segment_case(loaded, source, folder, choices=choices, on_frame=on_frame)
-
-
-def dicom_options(settings: Settings) -> DicomOptions:
-    """Gather what the command line says of open DICOM headers."""
-    gaps: Any = settings.gaps
-    return DicomOptions(gaps=gaps, values_are_hu=settings.values_are_hu)
 
 
 def _case_folders(paths: list[Path], root: Path, output: Path) -> list[Path]:

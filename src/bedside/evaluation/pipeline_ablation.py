@@ -19,6 +19,11 @@ from bedside.io.datasets.case import Case, read_case
 from bedside.spec.card import Interval
 from bedside.spec.deployment import DeploymentSpec
 
+SMALLEST_DICE = 0.0005
+"""Difference of Dice below which none is called better or worse, however certain."""
+SMALLEST_MM = 0.02
+"""The same of HD95."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -59,10 +64,12 @@ class VariantResult:
 
     @property
     def verdict(self) -> str:
-        """Say what it means for the bundle, going by intervals that leave 0 out."""
-        differences = [self.overall, *self.structures.values()]
-        better = any(_clear(each.dice, 1) or _clear(each.hd95_mm, -1) for each in differences)
-        worse = any(_clear(each.dice, -1) or _clear(each.hd95_mm, 1) for each in differences)
+        """Say what it means for the bundle: differences that are certain, and not tiny."""
+        each = [self.overall, *self.structures.values()]
+        dice = [difference.dice for difference in each]
+        hd95 = [difference.hd95_mm for difference in each]
+        better = _any_clear(dice, 1, SMALLEST_DICE) or _any_clear(hd95, -1, SMALLEST_MM)
+        worse = _any_clear(dice, -1, SMALLEST_DICE) or _any_clear(hd95, 1, SMALLEST_MM)
         if self.variant.kind == "as it is":
             return ""
         if better and worse:
@@ -171,8 +178,11 @@ def _difference(mine: list[CaseResult], plain: list[CaseResult], names: list[str
     return Difference(dice=differ("dice"), hd95_mm=differ("hd95_mm"))
 
 
-def _clear(interval: Interval, sign: int) -> bool:
-    """Tell whether a difference is certainly of one sign."""
-    if interval.low is None or interval.high is None:
-        return False
-    return (interval.low if sign > 0 else -interval.high) > 0
+def _any_clear(intervals: list[Interval], sign: int, smallest: float) -> bool:
+    """Tell whether a difference is certainly of one sign, and large enough to matter."""
+    for each in intervals:
+        if each.mean is None or each.low is None or each.high is None:
+            continue
+        if (each.low if sign > 0 else -each.high) > 0 and sign * each.mean >= smallest:
+            return True
+    return False

@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from bedside.atomic import write_text
-from bedside.evaluation.pipeline_ablation import PipelineAblation, VariantResult
+from bedside.evaluation.pipeline_ablation import (
+    SMALLEST_DICE,
+    SMALLEST_MM,
+    PipelineAblation,
+    VariantResult,
+)
 from bedside.evaluation.report import finite, markdown_table
 from bedside.spec.card import DISCLAIMER, Interval
 from bedside.spec.reading import to_mapping
@@ -81,7 +86,8 @@ def ablation_markdown(ablation: PipelineAblation, *, title: str, about: Mapping[
         "turn on every case. Differences are to the pipeline as it is, case by case, with a "
         "95 % interval by a bootstrap over patients. Times are medians, and the 95th percentile "
         "of pre- and postprocessing together, measured while they were scored: their differences "
-        "count, not their size. "
+        "count, not their size. A verdict needs an interval without 0, over all structures or of "
+        f"one, and a difference of at least {SMALLEST_DICE:g} in Dice or {SMALLEST_MM:g} mm. "
         f"The network takes {plain.network_ms:.2f} ms.",
         "",
         *markdown_table(list(HEADINGS), short_rows(ablation)),

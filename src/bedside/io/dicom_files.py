@@ -17,8 +17,8 @@ from bedside.errors import FormatError, InputError
 MAX_BYTES = 2**31
 """Largest file, and largest decoded image, that is read: 2 GiB."""
 
-MAX_INFLATED = 2**28
-"""Largest deflated file that is read, inflated: 256 MiB; pydicom holds it twice."""
+MAX_INFLATED = 2**27
+"""Largest deflated file that is read, inflated: 128 MiB; pydicom holds it twice."""
 
 MAX_DEPTH = 64
 """Deepest nesting of sequences that is read."""
@@ -196,7 +196,8 @@ def _check_inflated_size(path: Path, max_bytes: int) -> None:
     start = 144 + int.from_bytes(content[140:144], "little")
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     total, pending = 0, content[start:]
-    while pending:
+    # What follows the end of the stream, such as a byte to make it even, is never consumed.
+    while pending and not inflater.eof:
         total += len(inflater.decompress(pending, 2**20))
         if total > max_bytes:
             raise FormatError(

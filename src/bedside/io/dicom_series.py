@@ -83,7 +83,14 @@ def open_series(
         FormatError: If a file is damaged, or they are not of one series.
         GeometryError: If they are no even stack.
     """
-    options = options or DicomOptions()
+    with refused_as_ours(path):
+        return _open(files, path, max_bytes, options or DicomOptions())
+
+
+def _open(
+    files: Sequence[Path], path: Path, max_bytes: int, options: DicomOptions
+) -> tuple[Cine, DicomInstances]:
+    """Read, check and sort the files of a series."""
     slices, notes = _read_slices(files, path, max_bytes)
     first = slices[0].header
     _check_shared(slices)

@@ -141,6 +141,7 @@ def _areas(report: Report) -> str:
     else:
         head = ["Structure", f"Largest, {unit}", "in frame", f"Smallest, {unit}", "in frame",
                 "Fractional change"]  # fmt: skip
+    head.append("Largest diameter, mm")
     rows = [_area_row(structure) for structure in report.structures]
     return f"<section><h2>Areas</h2>{_table(head, rows)}</section>"
 
@@ -153,10 +154,15 @@ def _volumes(report: Report) -> str:
             "unknown" if structure.volume_ml is None else f"{structure.volume_ml:.2f}",
             f"{sum(structure.area_px):,}",
             str(sum(area > 0 for area in structure.area_px)),
+            _diameter(structure),
+            "unknown"
+            if structure.box_mm is None
+            else " x ".join(f"{length:.1f}" for length in structure.box_mm),
         ]
         for structure in report.structures
     ]
-    table = _table(["Structure", "Volume, ml", "Voxels", "Slices"], rows)
+    head = ["Structure", "Volume, ml", "Voxels", "Slices", "Largest diameter, mm", "Box, mm"]
+    table = _table(head, rows)
     return f"<section><h2>Volumes</h2>{table}</section>"
 
 
@@ -180,11 +186,19 @@ def _area_row(structure: StructureAreas) -> list[str]:
     areas: Sequence[float] = structure.area_cm2 or structure.area_px
     change = structure.fractional_area_change
     if change is None:
-        return [name, _number(areas[0]), f"{100 * structure.area_fraction[0]:.1f} %"]
+        part = f"{100 * structure.area_fraction[0]:.1f} %"
+        return [name, _number(areas[0]), part, _diameter(structure)]
     fraction = "-" if change.fraction is None else f"{100 * change.fraction:.1f} %"
     largest, smallest = change.largest_frame, change.smallest_frame
     return [name, _number(areas[largest - 1]), str(largest), _number(areas[smallest - 1]),
-            str(smallest), fraction]  # fmt: skip
+            str(smallest), fraction, _diameter(structure)]  # fmt: skip
+
+
+def _diameter(structure: StructureAreas) -> str:
+    """Write the largest diameter of a structure in the plane of a frame."""
+    if structure.diameter_mm is None:
+        return "unknown"
+    return "-" if structure.largest_diameter is None else f"{structure.largest_diameter.mm:.1f}"
 
 
 def _latency(report: Report) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from bedside import __version__
 from bedside.atomic import write_text
+from bedside.io.extent import Extent, measure_extents
 from bedside.spec import DISCLAIMER, Label, to_mapping
 from bedside.volume import Box, Change, Cine, LabelMap
 
@@ -45,6 +46,19 @@ class AreaChange:
 
 
 @dataclass(frozen=True)
+class LargestDiameter:
+    """A structure where it is longest.
+
+    Attributes:
+        mm: Largest diameter in the plane of a frame.
+        frame: That frame, counted from 1.
+    """
+
+    mm: float
+    frame: int
+
+
+@dataclass(frozen=True)
 class StructureAreas:
     """The area of one structure in every frame.
 
@@ -57,6 +71,11 @@ class StructureAreas:
         fractional_area_change: None for a single frame, and for the slices of a scan.
         volume_ml: Of the slices of a scan together; None for frames over time, and where
             the scale is not to be trusted.
+        diameter_mm: Largest diameter in the plane, per frame, 0 where it is not; None where
+            the scale is not to be trusted.
+        largest_diameter: The largest of these; None where it is in no frame, likewise.
+        box_mm: Edges of the box around a structure in a scan, along the axes of the scan:
+            (slice, row, column); None for frames over time, likewise.
     """
 
     name: str
@@ -66,6 +85,9 @@ class StructureAreas:
     area_fraction: tuple[float, ...]
     fractional_area_change: AreaChange | None
     volume_ml: float | None = None
+    diameter_mm: tuple[float, ...] | None = None
+    largest_diameter: LargestDiameter | None = None
+    box_mm: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -241,7 +263,7 @@ def measure_areas(
     region: Box,
     slice_mm: float | None = None,
 ) -> tuple[StructureAreas, ...]:
-    """Count the pixels of every structure in every frame.
+    """Count the pixels of every structure in every frame, and measure how long it is.
 
     Args:
         labels: The labels, with the spacing of their pixels if that can be trusted.
@@ -256,6 +278,15 @@ def measure_areas(
     spacing = labels.spacing_mm
     pixel_cm2 = None if spacing is None else spacing[0] * spacing[1] / 100
     region_px = max(1, region.height * region.width)
+    extents: dict[int, Extent] = {}
+    if spacing is not None:
+        extents = measure_extents(
+            labels.array,
+            [structure.value for structure in structures],
+            spacing_mm=spacing,
+            slice_mm=slice_mm,
+            counts=counts,
+        )
     return tuple(
         StructureAreas(
             name=structure.name,
@@ -269,9 +300,12 @@ def measure_areas(
                 if slice_mm and pixel_cm2
                 else None
             ),
+            diameter_mm=None if extent is None else extent.diameter_mm,
+            largest_diameter=None if extent is None else _find_largest(extent.diameter_mm),
+            box_mm=None if extent is None else extent.box_mm,
         )
         for structure in structures
-        for area in [counts[:, structure.value]]
+        for area, extent in [(counts[:, structure.value], extents.get(structure.value))]
     )
 
 
@@ -317,6 +351,12 @@ def _indented(value: Any, indent: str) -> str:
         rows = [inner + _indented(item, inner) for item in value]
         return "[\n" + ",\n".join(rows) + "\n" + indent + "]"
     return json.dumps(value, allow_nan=False)
+
+
+def _find_largest(diameter_mm: Sequence[float]) -> LargestDiameter | None:
+    """Find the frame in which a structure is longest."""
+    place = int(np.argmax(diameter_mm))
+    return LargestDiameter(diameter_mm[place], place + 1) if diameter_mm[place] else None
 
 
 def _area_change(area: np.ndarray) -> AreaChange | None:

@@ -296,7 +296,8 @@ def _find_series(
         alone = holding.count(folder) == 1 and {file.parent for file in scan} == {folder}
         # The folder searched stands for all that is in it, unless that is one series.
         name = folder if alone and (folder != root or cases == 1) else scan[0]
-        series[name] = scan
+        # "." has no name to call a case by.
+        series[name if name.name else name.resolve()] = scan
     paths += [*lone, *series]
     return series
 
@@ -321,6 +322,15 @@ def _only_series(folder: Path) -> tuple[Path, ...]:
 def _describe(path: Path, found: Found) -> str:
     """Name a case, and how many files it has."""
     return f"{path} ({len(found.files[path])} slices)" if path in found.files else str(path)
+
+
+def tell_kind(path: Path) -> Kind:
+    """Tell the kind of a file by its first bytes.
+
+    Raises:
+        FormatError: If it cannot be read, is empty, or is of no kind that is understood.
+    """
+    return _sniff(path)
 
 
 def _sniff(path: Path) -> Kind:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-_SLAB_VOXELS = 2**22
+SLAB_VOXELS = 2**22
+"""Voxels that are labelled at a time; at least one slice."""
+
 # Bits of one of two numbers that are sorted as one.
 _HALF = 31
 # Offsets along the axes of a plane under which voxels of two neighbouring planes touch.
@@ -77,7 +79,7 @@ def find_components(
         found: np.ndarray = label(read(slab), connectivity=connectivity)
         return found
 
-    thickness = max(1, _SLAB_VOXELS // max(1, shape[1] * shape[2]))
+    thickness = max(1, SLAB_VOXELS // max(1, shape[1] * shape[2]))
     slabs = [slice(low, min(low + thickness, shape[0])) for low in range(0, shape[0], thickness)]
     firsts = [0]
     sizes: list[np.ndarray] = []

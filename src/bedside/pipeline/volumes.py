@@ -8,7 +8,7 @@ import numpy as np
 
 from bedside.errors import FormatError, GeometryError
 from bedside.pipeline.body import find_body_of_scan
-from bedside.pipeline.logits import most_likely
+from bedside.pipeline.logits import find_place, most_likely
 from bedside.pipeline.resize import nearest_indices, resize_linear
 from bedside.pipeline.scan import crop_scan, read_scan, resample_scan
 from bedside.pipeline.volume_steps import TONE_STEPS, window
@@ -107,30 +107,31 @@ class VolumePlacement:
         # A view, so that slices written in the patient's order end up in the stored one.
         seen = labels if self.body is None else labels[self.body]
         turned = self.orientation.apply(seen)
-        depths, rows, columns = (
-            self._logit_positions(axis, size, stride) for axis, size in enumerate(turned.shape)
+        first, *begin = (low / stride for low in self.offset)
+        count, *size = (side / stride for side in self.grid)
+        place = find_place(
+            (turned.shape[1], turned.shape[2]),
+            begin=(begin[0], begin[1]),
+            size=(size[0], size[1]),
         )
-        begin, done = 0, 0
+        # Edge to edge, as the scan was resized; what pads the grid has no say.
+        depths = (np.arange(len(turned)) + 0.5) * (count / len(turned)) - 0.5
+        depths = first + np.clip(depths, 0, max(count - 1, 0))
+        known, done = 0, 0
         before: np.ndarray | None = None
         for slab in slabs:
-            end = begin + slab.shape[1]
+            end = known + slab.shape[1]
             while done < len(depths) and np.ceil(depths[done]) < end:
                 low = int(depths[done])
                 share = np.float32(depths[done] - low)
-                near = slab[:, low - begin] if low >= begin else before
+                near = slab[:, low - known] if low >= known else before
                 assert near is not None  # what lies before a slab was the end of the last
                 if share:
-                    near = near + share * (slab[:, low + 1 - begin] - near)
-                turned[done] = most_likely(near, rows, columns)
+                    near = near + share * (slab[:, low + 1 - known] - near)
+                turned[done] = most_likely(near, place)
                 done += 1
-            before, begin = slab[:, -1].copy(), end
+            before, known = slab[:, -1].copy(), end
         return labels
-
-    def _logit_positions(self, axis: int, size: int, stride: int) -> np.ndarray:
-        """Find where the voxels of the turned scan lie among the logits, as fractions."""
-        centres = (np.arange(size) + 0.5) * (self.grid[axis] / size)
-        positions = (centres + self.offset[axis]) / stride - 0.5
-        return np.clip(positions, 0, self.tensor_shape[axis] // stride - 1)
 
     @property
     def _inside(self) -> tuple[slice, ...]:
@@ -167,17 +168,20 @@ class Draft:
 
     Args:
         cine: The scan as stored.
+        multiple: Voxels that sizes are to be a multiple of where they are chosen.
         foreseen: Follow its shape only, and never read it.
 
     Attributes:
         cine: As given.
+        multiple: As given.
         orientation: How its axes were turned.
         spacing_mm: Of the array, along (D, H, W); None if unknown.
         warnings: Sentences for a person.
     """
 
-    def __init__(self, cine: Cine, *, foreseen: bool = False) -> None:
+    def __init__(self, cine: Cine, *, multiple: int = 1, foreseen: bool = False) -> None:
         self.cine = cine
+        self.multiple = multiple
         self._foreseen = foreseen
         self.orientation = Orientation()
         self.spacing_mm = cine.voxel_mm
@@ -252,7 +256,7 @@ def prepare_volume(cine: Cine, spec: DeploymentSpec, *, half: bool = False) -> P
         )
     first = spec.preprocess[0] if spec.preprocess else None
     body = find_body_of_scan(cine, first) if isinstance(first, CropBody) else None
-    draft = Draft(cine if body is None else crop_scan(cine, body))
+    draft = Draft(cine if body is None else crop_scan(cine, body), multiple=spec.model.logit_stride)
     if isinstance(first, CropBody) and body is None:
         draft.warnings.append("no body was found; the whole scan was segmented.")
     for step in spec.preprocess:
@@ -272,7 +276,7 @@ def foresee_placement(cine: Cine, spec: DeploymentSpec) -> VolumePlacement:
     Raises:
         GeometryError: As `prepare_volume`.
     """
-    draft = Draft(cine, foreseen=True)
+    draft = Draft(cine, multiple=spec.model.logit_stride, foreseen=True)
     for step in spec.preprocess:
         if isinstance(step, Orient | Resample):
             STEPS[type(step)](step, draft)
@@ -286,7 +290,7 @@ def place_volume(draft: Draft, spec: DeploymentSpec) -> VolumePlacement:
     for size, side in zip(draft.shape, spec.input.size_px, strict=True):
         whole = max(side, -(-size // stride) * stride)
         sizes.append(whole)
-        offsets.append((whole - size) // 2)
+        offsets.append((whole - size) // (2 * stride) * stride)
     frames, _, height, width = draft.cine.shape
     return VolumePlacement(
         source_shape=(frames, height, width),
@@ -320,8 +324,10 @@ def _resample(step: Resample, draft: Draft) -> None:
             "the distance between the scan's voxels is not known, and this bundle needs it. "
             "Repair the header."
         )
+    # Whole logits, so that their edges are those of the scan.
+    whole = draft.multiple
     depth, height, width = (
-        max(1, round(size * old / new))
+        whole * max(1, round(size * old / new / whole))
         for size, old, new in zip(draft.shape, draft.spacing_mm, step.spacing_mm, strict=True)
     )
     draft.resize((depth, height, width))

@@ -8,6 +8,9 @@ from bedside.spec import LocalCrf
 _DOWN = np.array([-1, -1, -1, 0, 0, 1, 1, 1], np.int32)[:, None]
 _ACROSS = np.array([-1, 0, 1, -1, 1, -1, 0, 1], np.int32)[:, None]
 
+_LEAST = 1e-6
+"""Affinity that every neighbour has at least."""
+
 
 def refine_local(logits: np.ndarray, guide: np.ndarray, step: LocalCrf, stride: int) -> np.ndarray:
     """Add to the logits of undecided pixels the votes of their neighbours, round after round.
@@ -42,7 +45,8 @@ def refine_local(logits: np.ndarray, guide: np.ndarray, step: LocalCrf, stride: 
     total = own
     for distance in step.dilations:
         neighbours, votes = _affinities(guide, undecided, distance, step.sigma)
-        votes *= np.float32(step.weight) / votes.sum(axis=0)
+        # Where no neighbour lies within the image, none votes.
+        votes *= np.float32(step.weight) / np.maximum(votes.sum(axis=0), np.float32(_LEAST))
         total = own + np.stack(
             [np.einsum("jn,jn->n", plane.take(neighbours), votes) for plane in chances]
         )
@@ -96,6 +100,6 @@ def _affinities(
     alike *= np.float32(-0.5 / sigma**2)
     np.exp(alike, out=alike)
     # So little that it counts only where no neighbour is alike at all.
-    alike += np.float32(1e-6)
+    alike += np.float32(_LEAST)
     alike *= inside
     return neighbours, alike

@@ -1,0 +1,104 @@
+"""How long structures are: their largest diameter in each frame, and the box around them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How long one structure is.
+
+    Attributes:
+        diameter_mm: Its largest diameter in the plane of each frame; 0 where it is not.
+        box_mm: Edges of the smallest box around it that lies along the axes of the array,
+            (slice, row, column); 0 where it is in no frame. None without a slice distance.
+    """
+
+    diameter_mm: tuple[float, ...]
+    box_mm: tuple[float, float, float] | None
+
+
+def measure_extents(
+    array: np.ndarray,
+    values: Sequence[int],
+    *,
+    spacing_mm: tuple[float, float],
+    slice_mm: float | None = None,
+    counts: np.ndarray | None = None,
+) -> dict[int, Extent]:
+    """Measure structures frame by frame.
+
+    Args:
+        array: (frames, height, width) uint8.
+        values: The labels to measure.
+        spacing_mm: (row, column) distance.
+        slice_mm: Distance from frame to frame, if they are the slices of a scan.
+        counts: (frames, 256) pixels of each label, if they have been counted.
+
+    Returns:
+        By label.
+
+    Example:
+        >>> square = np.zeros((1, 5, 5), np.uint8)
+        >>> square[0, 1:4, 1:4] = 1
+        >>> measure_extents(square, [1], spacing_mm=(1.0, 2.0), slice_mm=3.0)[1].box_mm
+        (3.0, 3.0, 6.0)
+    """
+    diameters = {value: [0.0] * len(array) for value in values}
+    # First and one past the last index along (slice, row, column).
+    first = {value: np.array(array.shape) for value in values}
+    last = {value: np.zeros(3, int) for value in values}
+    for index, frame in enumerate(array):
+        own = np.bincount(frame.ravel(), minlength=256) if counts is None else counts[index]
+        for value in set(values).intersection(np.flatnonzero(own).tolist()):
+            mask = frame == value
+            rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+            corner = np.array([index, rows[0], columns[0]])
+            end = np.array([index, rows[-1], columns[-1]]) + 1
+            first[value] = np.minimum(first[value], corner)
+            last[value] = np.maximum(last[value], end)
+            part = mask[corner[1] : end[1], corner[2] : end[2]]
+            diameters[value][index] = round(measure_diameter_mm(part, spacing_mm), 2)
+    extents = {}
+    for value in values:
+        box_mm = None
+        if slice_mm is not None:
+            size = np.maximum(last[value] - first[value], 0) * (slice_mm, *spacing_mm)
+            box_mm = tuple(round(float(length), 2) for length in size)
+        extents[value] = Extent(tuple(diameters[value]), box_mm)  # type: ignore[arg-type]
+    return extents
+
+
+def measure_diameter_mm(mask: np.ndarray, spacing_mm: tuple[float, float]) -> float:
+    """Measure the largest diameter of a mask: between its two farthest points.
+
+    Points are the middles of the edges of its pixels, where a contour drawn at half height
+    would run. A row of n pixels is so n pixels long, and a disc as long as it is wide.
+
+    Args:
+        mask: (height, width), of at least one pixel.
+        spacing_mm: (row, column) distance.
+
+    Example:
+        >>> measure_diameter_mm(np.ones((1, 4), bool), (0.5, 2.0))
+        8.0
+    """
+    import cv2
+
+    rows = np.flatnonzero(mask.any(axis=1))
+    lines = mask[rows]
+    left = lines.argmax(axis=1)
+    right = mask.shape[1] - 1 - lines[:, ::-1].argmax(axis=1)
+    points = np.concatenate(
+        [
+            np.stack([rows + down, ends + across], axis=1)
+            for ends, outward in ((left, -0.5), (right, 0.5))
+            for down, across in ((-0.5, 0), (0.5, 0), (0, outward))
+        ]
+    )
+    scaled = (points * spacing_mm).astype(np.float32)
+    hull = cv2.convexHull(scaled)[:, 0].astype(np.float64)
+    apart = hull[:, None] - hull[None]
+    return float(np.sqrt((apart**2).sum(axis=2).max()))

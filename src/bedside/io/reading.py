@@ -1,0 +1,67 @@
+"""How files are opened: which of several images in one, and whether they are trusted.
+
+Light on purpose: the command line imports it, and reads no image to answer `--help`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bedside.io.dicom_options import DicomOptions
+
+if TYPE_CHECKING:
+    from bedside.io.source import Source
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What decoding one file may take.
+
+    Attributes:
+        memory_mb: Memory in MiB, beside that of the libraries, and the most that the decoded
+            frames may be.
+        deadline_s: Seconds.
+    """
+
+    memory_mb: int = 2048
+    deadline_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How every file of a run is opened.
+
+    Attributes:
+        select: Which time or channel of a file that has several, counted from 1, such as
+            (("time", 3),).
+        untrusted: What a file from outside the machine may take to decode, in a process of
+            its own; None to decode in this one.
+        dicom: What to do where DICOM headers leave something open.
+    """
+
+    select: tuple[tuple[str, int], ...] = ()
+    untrusted: Limits | None = None
+    dicom: DicomOptions = field(default_factory=DicomOptions)
+
+    def open(self, path: Path, *, files: Sequence[Path] = ()) -> "Source":
+        """Open one file, or one DICOM series.
+
+        Args:
+            path: The file, or what stands for the series.
+            files: Those of the series, as `bedside.io.source.find_sources` lists them.
+
+        Raises:
+            FormatError: If it is not a file that can be read, or is damaged.
+            LimitError: If it is not trusted and takes more than it may.
+            BackendError: If it is not trusted and this system cannot limit a process.
+        """
+        if self.untrusted is None:
+            from bedside.io.source import open_source
+
+            return open_source(path, files=files, select=dict(self.select), dicom=self.dicom)
+        from bedside.io.untrusted import open_untrusted
+
+        return open_untrusted(
+            path, files=files, select=dict(self.select), dicom=self.dicom, limits=self.untrusted
+        )

@@ -1,0 +1,174 @@
+"""Opens files from outside the machine: decoded in a child process, with a cap and a deadline.
+
+The child is `bedside.io.untrusted_child`. What comes back from it is plain numbers, texts and
+headers in files (`bedside.io.handover`), checked again here; nothing is unpickled.
+"""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import bedside
+from bedside import errors
+from bedside.errors import BackendError, FormatError, InputError, LimitError
+from bedside.io.dicom_options import DicomOptions
+from bedside.io.reading import Limits
+from bedside.io.source import Source
+
+MODULE = "bedside.io.untrusted_child"
+"""The module that is run as the child."""
+
+_MAX_ANSWER_BYTES = 2**24
+# The child decodes one file; a pool of threads for each library only takes address space.
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",
+}
+
+
+def open_untrusted(
+    path: Path,
+    *,
+    files: Sequence[Path] = (),
+    select: Mapping[str, int] | None = None,
+    dicom: DicomOptions | None = None,
+    limits: Limits | None = None,
+) -> Source:
+    """Open a file as `bedside.io.source.open_source` does, in a process that may die of it.
+
+    All frames are decoded at once, to a file without a name that goes with the last use of
+    the source. Whatever becomes of the child, nothing is left behind.
+
+    Args:
+        path: The file, or what stands for a DICOM series.
+        files: As `open_source`.
+        select: As `open_source`.
+        dicom: As `open_source`.
+        limits: What decoding may take; the defaults of `Limits` if None.
+
+    Raises:
+        FormatError: If it is not a file that can be read, or its decoder died of it.
+        LimitError: If decoding takes more memory or time than it may.
+        InputError: As the reader of its format raises it.
+        BackendError: If this system cannot limit what a process takes.
+    """
+    from bedside.io.handover import take_over
+
+    path = Path(path)
+    limits = limits or Limits()
+    if importlib.util.find_spec("resource") is None:
+        raise BackendError("this system cannot limit a process; --untrusted needs Linux or macOS.")
+    with tempfile.TemporaryDirectory(prefix="bedside-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        absolute = str(path.absolute())
+        request = {
+            "path": absolute,
+            "files": [str(file.absolute()) for file in files],
+            "select": dict(select or {}),
+            "dicom": asdict(dicom or DicomOptions()),
+            "folder": name,
+            "memory_bytes": limits.memory_mb * 2**20,
+            "deadline_s": limits.deadline_s,
+        }
+        _run_child(request, path, folder, limits)
+        answer = _read_answer(folder, path)
+        if "error" in answer:
+            _raise_error(answer["error"], absolute, path)
+        try:
+            return take_over(answer, folder, path)
+        except Exception as error:
+            raise FormatError(
+                f"{path}: its decoder answered what cannot be meant ({error}). Do not trust it."
+            ) from error
+
+
+def _run_child(request: dict[str, Any], path: Path, folder: Path, limits: Limits) -> None:
+    """Run the child until it ends or its time is up.
+
+    Raises:
+        LimitError: If its time is up, or it was killed for memory.
+        FormatError: If it died in another way.
+    """
+    root = str(Path(bedside.__file__).parent.parent)
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {
+        **os.environ,
+        **_ENVIRONMENT,
+        "TMPDIR": str(folder),
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", MODULE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
+    try:
+        child.communicate(json.dumps(request).encode(), timeout=limits.deadline_s)
+    except subprocess.TimeoutExpired:
+        raise _too_long(path, limits) from None
+    finally:
+        child.kill()
+        child.wait()
+    code = child.returncode
+    if code == -signal.SIGALRM:
+        raise _too_long(path, limits)
+    if code == -signal.SIGKILL:
+        raise LimitError(
+            f"{path}: its decoder was killed, as a system does that is short of memory. "
+            "The file may be made to do harm."
+        )
+    if code != 0:
+        how = f"of {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+        raise FormatError(
+            f"{path}: its decoder died {how}. The file is damaged or made to do harm."
+        )
+
+
+def _too_long(path: Path, limits: Limits) -> LimitError:
+    return LimitError(
+        f"{path}: decoding takes more than {limits.deadline_s:g} s. If you trust it, raise "
+        "--untrusted-s, or leave --untrusted out."
+    )
+
+
+def _read_answer(folder: Path, path: Path) -> dict[str, Any]:
+    """Read what the child found.
+
+    Raises:
+        FormatError: If it is missing, too long, or no JSON mapping.
+    """
+    file = folder / "answer.json"
+    try:
+        if file.stat().st_size > _MAX_ANSWER_BYTES:
+            raise ValueError("too long")
+        answer = json.loads(file.read_bytes())
+        if not isinstance(answer, dict):
+            raise ValueError("no mapping")
+    except (OSError, ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: its decoder gave no answer ({error}).") from error
+    return answer
+
+
+def _raise_error(error: Any, absolute: str, path: Path) -> None:
+    """Raise what the child raised, if it is an error about input.
+
+    Raises:
+        InputError: Always; of the kind that the child names.
+    """
+    kind = getattr(errors, str(error.get("type", "")), None)
+    message = str(error.get("message", ""))[:4000].replace(absolute, str(path))
+    if not (isinstance(kind, type) and issubclass(kind, InputError)):
+        kind = FormatError
+    raise kind(message)
