@@ -42,8 +42,9 @@ def run_harassed(
     """
     chance = random.Random(seed)
     batches = [start(manifest, bundle, output, "--shard", f"{number}/2") for number in (1, 2)]
-    killed = harass(batches, chance, kills=kills, pause_s=pause_s)
+    killed = harass(batches, chance, kills=kills // 4, pause_s=pause_s)
     batches[0].kill()
+    killed += harass(batches, chance, kills=kills - killed, pause_s=pause_s)
     for batch in batches:
         batch.communicate()
     before = len([path for path in output.iterdir() if path.is_dir() and path.name[0] != "."])

@@ -13,6 +13,8 @@ from bedside.batch.record import append_line, read_record
 from bedside.batch.run import run_batch
 from bedside.errors import BackendError, BundleError, UsageError, WorkerError
 
+pytest_plugins = ["batch_fixtures"]
+
 
 class Killing(Processes):
     """A crew in which whoever is given a case of this name is killed, so many times."""

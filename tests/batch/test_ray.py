@@ -11,6 +11,8 @@ import makers
 from batches_for_tests import hash_tree, read_lines
 from bedside.cli.main import main
 
+pytest_plugins = ["batch_fixtures"]
+
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None,
     reason='RAY IS NOT INSTALLED, SO ITS ADAPTER IS NOT TESTED: pip install "bedside[ray]"',

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 
@@ -22,6 +23,7 @@ from batches_for_tests import (
 )
 from bedside.cli.main import main
 from bedside.io.report_json import COST_KEYS
+from dicom_makers import make_slices, write_series
 
 COUNT = 12
 
@@ -251,3 +253,38 @@ def test_a_terminal_sees_a_bar_of_cases(cases, bundle, tmp_path):
     assert batch.wait(60) == 0
     assert b"cases" in seen
     assert b"2/2" in seen
+
+
+def test_two_series_of_one_folder_are_two_cases_and_a_changed_slice_is_done_again(bundle, tmp_path):
+    data, out = tmp_path / "data", tmp_path / "out"
+    files = {}
+    for seed, name in enumerate(("one", "two")):
+        array = np.random.default_rng(seed).integers(0, 99, (3, 24, 24)).astype(np.int16)
+        slices = make_slices(array, series=name)
+        files[name] = write_series(slices, data / name)
+        for path in files[name]:
+            path.rename(data / f"{name}-{path.name}")
+        (data / name).rmdir()
+    command = ["segment", str(data), "-m", str(bundle), "-o", str(out), "--force"]
+    command += ["--max-ram", "4GB"]
+    assert main(command) == 0
+    plain = hash_tree(out)
+    command[5] = str(tmp_path / "batch")
+    assert main([*command, "--jobs", "2"]) == 0
+    batch = hash_tree(tmp_path / "batch")
+    assert set(batch) == set(plain)
+    assert len({name.split("/")[0] for name in batch}) == 2
+    read = [
+        {name: pydicom.dcmread(place / name) for name in plain if name.endswith(".dcm")}
+        for place in (out, tmp_path / "batch")
+    ]
+    for name, seg in read[0].items():
+        report = json.loads((tmp_path / "batch" / name).with_name("report.json").read_text())
+        assert report["frames"] == 3
+        assert seg.PixelData == read[1][name].PixelData
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "batch").glob("*/*.dcm")}
+    os.utime(data / "one-IM0001", ns=(1, 2**61))
+    assert main([*command, "--jobs", "2", "--resume"]) == 0
+    after = {path: path.stat().st_mtime_ns for path in before}
+    assert [path.parent.name[:3] for path in before if before[path] != after[path]] == ["one"]
+    assert hash_tree(tmp_path / "batch") == batch

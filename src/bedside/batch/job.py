@@ -73,7 +73,8 @@ class Job:
         Raises:
             FormatError: If the source or a channel is not there.
         """
-        return self._basis(tuple(map(look_at, (self.case.source, *self.case.channels))))
+        source = look_at(self.case.source, self.case.files)
+        return self._basis((source, *map(look_at, self.case.channels)))
 
     def finish(
         self,
@@ -232,8 +233,9 @@ def _segment(job: Job, loaded: Loaded, folder: Path) -> _Done:
     from bedside.io.channels import join_channels
     from bedside.io.report_json import COST_KEYS, report_mapping
 
-    paths = (job.case.source, *job.case.channels)
-    source = join_channels([job.choices.reading.open(path) for path in paths])
+    case, reading = job.case, job.choices.reading
+    first = reading.open(case.source, files=case.files)
+    source = join_channels([first, *map(reading.open, case.channels)])
     finished = segment_case(loaded, source, folder, choices=job.choices)
     told = report_mapping(finished.report)
     # The start was that of the worker, not of this case.

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -29,15 +29,18 @@ class Case:
 
     Attributes:
         id: Its name, and its folder below the output.
-        source: Its file.
+        source: Its file, or the folder of a DICOM series.
         channels: Further files of the same scan, one a channel.
         model: Path or name of its bundle; None for that of all.
+        files: Those of the DICOM series that the source stands for; empty if it is one file,
+            or a folder with nothing but one series.
     """
 
     id: str
     source: Path
     channels: tuple[Path, ...] = ()
     model: str | None = None
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,18 @@ def read_manifest(path: Path) -> tuple[Case, ...]:
     return tuple(cases.values())
 
 
-def name_cases(paths: Sequence[Path], root: Path) -> tuple[Case, ...]:
-    """Name each file of a folder after itself, as a path without suffix below that folder.
+def name_cases(
+    paths: Sequence[Path], root: Path, *, files: Mapping[Path, tuple[Path, ...]] | None = None
+) -> tuple[Case, ...]:
+    """Name each image of a folder after itself, as a path without suffix below that folder.
 
     A file keeps its suffix where two would share a name, or where its results would hold the
     results of another.
+
+    Args:
+        paths: The images: files, and folders of a series.
+        root: The folder.
+        files: The files of each path that is a series.
 
     Example:
         >>> [case.id for case in name_cases([Path("d/a.png"), Path("d/b.png")], Path("d"))]
@@ -104,7 +114,11 @@ def name_cases(paths: Sequence[Path], root: Path) -> tuple[Case, ...]:
         name if short.count(name) == 1 and name not in above else full
         for name, full in zip(short, whole, strict=True)
     ]
-    return tuple(Case(name.as_posix(), path) for name, path in zip(names, paths, strict=True))
+    series = files or {}
+    return tuple(
+        Case(name.as_posix(), path, files=series.get(path, ()))
+        for name, path in zip(names, paths, strict=True)
+    )
 
 
 def read_shard(text: str) -> tuple[int, int]:

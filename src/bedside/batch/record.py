@@ -202,15 +202,19 @@ def list_files(folder: Path) -> tuple[FileFact, ...]:
     )
 
 
-def look_at(path: Path) -> InputFact:
+def look_at(path: Path, files: Sequence[Path] = ()) -> InputFact:
     """Tell which file this is, without reading it; of a folder, which files.
+
+    Args:
+        path: A file or a folder.
+        files: Those that `path` stands for, if it is neither.
 
     Raises:
         FormatError: If it is not there.
     """
     try:
-        files = [path]
-        if path.is_dir():
+        files = files or [path]
+        if list(files) == [path] and path.is_dir():
             files = [file for file in path.rglob("*") if file.is_file()]
         facts = [file.stat() for file in files]
     except OSError as error:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from bedside.cli.segment import Settings
 
 _BAD_INPUT = 3
+# What the leading process takes, with numpy and the names of many cases.
+_LEADER_BYTES = 100 * 2**20
 
 
 def is_batch(settings: "Settings") -> bool:
@@ -81,12 +83,13 @@ def segment_batch(settings: "Settings") -> int:
 
 
 def _ceiling(settings: "Settings") -> int | None:
-    """Give each worker its part of the memory; the process that leads them holds no voxels."""
+    """Give each worker its part of the memory; the process that leads them holds no voxels.
+
+    The same ceiling gives the same parts in every run: results depend on them.
+    """
     if settings.max_ram is None:
         return None
-    from bedside.pipeline.memory import resident_bytes
-
-    return (parse_bytes(settings.max_ram) - resident_bytes()) // settings.jobs
+    return max(0, parse_bytes(settings.max_ram) - _LEADER_BYTES) // settings.jobs
 
 
 def read_epoch() -> Moment:
@@ -138,7 +141,7 @@ def _list_cases(settings: "Settings") -> tuple[tuple[Case, ...], tuple[str, ...]
     paths = [path for path in found.paths if not path.is_relative_to(place)]
     if not paths:
         raise FormatError(f"{source} holds no image that can be read, but for results.")
-    return name_cases(paths, root), found.skipped
+    return name_cases(paths, root, files=found.files), found.skipped
 
 
 def _default_model(settings: "Settings", cases: Sequence[Case]) -> Path | None:

@@ -1,4 +1,7 @@
-"""A bundle whose network is one convolution, and cases for it: whatever is not black is label 1."""
+"""Fixtures that tests of batches share; a module asks for them with `pytest_plugins`.
+
+A bundle whose network is one convolution (whatever is not black is label 1), and cases for it.
+"""
 
 from dataclasses import replace
 
