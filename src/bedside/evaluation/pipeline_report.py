@@ -86,7 +86,8 @@ def ablation_markdown(ablation: PipelineAblation, *, title: str, about: Mapping[
         "turn on every case. Differences are to the pipeline as it is, case by case, with a "
         "95 % interval by a bootstrap over patients. Times are medians, measured while the cases "
         "were scored: their differences count, not their size. A verdict needs an interval "
-        f"without 0, over all structures or of one, and a difference of at least {SMALLEST_DICE:g} in Dice or {SMALLEST_MM:g} mm. "
+        f"without 0, over all structures or of one, and a difference of at "
+        f"least {SMALLEST_DICE:g} in Dice or {SMALLEST_MM:g} mm. "
         f"The network takes {plain.network_ms:.2f} ms.",
         "",
         *markdown_table(list(HEADINGS), short_rows(ablation)),
