@@ -39,6 +39,7 @@ check: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/network_latency.py
 	$(BIN)/python benchmarks/cine.py
+	$(BIN)/python benchmarks/pipeline_steps.py
 
 # The classics beside ours: an environment of its own, see benchmarks/peers/README.md.
 peers: $(PEERS)/.installed

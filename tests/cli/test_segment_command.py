@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import re
@@ -9,7 +10,9 @@ import pytest
 from PIL import Image
 
 import makers
+from bedside.bundle import read_bundle, write_bundle
 from bedside.cli.main import main
+from bedside.spec import DropSmall, FillHoles, KeepLargest, Size
 
 CINE_FILES = {"segmentation.dcm", "overlay.gif", "contact_sheet.png", "report.json", "report.html"}
 
@@ -264,3 +267,43 @@ def test_an_amount_of_memory_that_is_none_is_refused(bundle, cine, tmp_path, amo
     arguments = ["segment", str(cine), "-m", str(bundle), "-o", str(tmp_path / "a")]
     assert main([*arguments, f"--max-ram={amount}"]) == 2
     assert "no amount of memory" in capsys.readouterr().err
+
+
+def write_variant(bundle, path, **changes):
+    """The same bundle with another spec."""
+    read = read_bundle(bundle)
+    graphs = {"f32": read.read_graph("f32")}
+    spec = dataclasses.replace(read.spec, **changes)
+    write_bundle(path, spec=spec, card=read.card, graphs=graphs, split=read.split)
+    return path
+
+
+def test_what_is_repaired_is_told_in_the_summary_the_report_and_the_page(bundle, tmp_path, capsys):
+    repaired = write_variant(
+        bundle, tmp_path / "repaired.bedside",
+        postprocess=(KeepLargest(), FillHoles(), DropSmall(min_mm2=1)),
+        priors=(Size(label=1, unit="px", most=100),),
+    )  # fmt: skip
+    picture = np.zeros((64, 64), np.uint8)
+    picture[20:40, 10:30] = 150
+    picture[30, 20] = 0
+    picture[5, 5] = picture[50:53, 50] = 150
+    source, out = makers.write_picture(picture, tmp_path / "still.png"), tmp_path / "out"
+    assert main(["segment", str(source), "-m", str(repaired), "-o", str(out)]) == 0
+    expected = [
+        "2 islands of LV cavity removed, 4 px",
+        "1 hole of LV cavity filled, 1 px",
+        "drop_small of LV cavity was left out: the scale of the image is not known",
+        "LV cavity: 400 px, at most 100 expected",
+    ]
+    report = json.loads((out / "report.json").read_text())
+    assert [change["text"] for change in report["changes"]] == expected
+    assert report["changes"][0] == {
+        "step": "keep_largest", "label": "LV cavity", "action": "removed", "parts": 2,
+        "size_px": 4, "size_mm2": None, "size_ml": None, "frames": 1, "of_frames": 1,
+        "text": expected[0],
+    }  # fmt: skip
+    told, page = capsys.readouterr().out, (out / "report.html").read_text()
+    assert all(text in told and text in page for text in expected)
+    mask = np.asarray(Image.open(out / "segmentation.png"))
+    assert np.count_nonzero(mask) == 400

@@ -9,8 +9,19 @@ from bedside.pipeline.refine import refine_logits
 from bedside.pipeline.refine.apply import guide_of
 from bedside.pipeline.refine.dense import refine_dense
 from bedside.pipeline.refine.local import refine_local
-from bedside.spec import DenseCrf, LocalCrf
+from bedside.segment import Segmenter
+from bedside.spec import (
+    DenseCrf,
+    DeploymentSpec,
+    InputSpec,
+    LevelSpec,
+    LocalCrf,
+    ModelSpec,
+    ScaleRange,
+)
+from makers import LABELS
 from tolerances import CRF_CHANCE_ATOL, FLOAT32_CHANCE_ATOL
+from volume_makers import make_scan
 
 STEPS = [LocalCrf(), DenseCrf()]
 
@@ -153,3 +164,30 @@ def test_the_image_is_seen_on_the_grid_of_the_logits_and_its_range_does_not_matt
     expected = tensor[0, 1].reshape(4, 2, 6, 2).mean(axis=(1, 3))
     expected = (expected - expected.min()) / np.ptp(expected)
     np.testing.assert_allclose(guide, expected, atol=1e-5)
+
+
+class Brightness:
+    """A network that calls bright what is above one half."""
+
+    backend, precision, threads = "test", "f32", 1
+
+    def predict(self, tensor):
+        return np.concatenate([np.full_like(tensor, 0.5), tensor], axis=1)
+
+
+@pytest.mark.parametrize("step", [LocalCrf(weight=20), DenseCrf(smooth_weight=20)])
+def test_a_field_works_on_logits_before_labels_are_made_of_them(step):
+    image = np.zeros((64, 64), np.uint8)
+    image[10:40, 10:50] = image[55, 55] = 150
+    model = ModelSpec("hybrid", 1, 2, levels=(LevelSpec("conv", 1, 1),), logit_stride=1)
+    found = []
+    for refine in ((), (step,)):
+        spec = DeploymentSpec(
+            "bright", "1", "bright", InputSpec("US", 1, (64, 64)), LABELS[:1], (ScaleRange(),),
+            model, refine=refine,
+        )  # fmt: skip
+        result = Segmenter(spec, Brightness()).segment_cine(make_scan(image[None]))
+        found.append(result.labels.array[0])
+    np.testing.assert_array_equal(found[0], image > 0)
+    assert found[1][55, 55] == 0
+    assert found[1][15:35, 15:45].all()

@@ -6,7 +6,7 @@ from safetensors.numpy import load_file
 from torch import nn
 
 from bedside.errors import SpecError, SplitError
-from bedside.spec import TrainingSpec
+from bedside.spec import ScaleRange, TrainingSpec, ZScore
 from bedside.training.run import train
 from runs_for_tests import StoppedError, stop_after_first
 
@@ -44,6 +44,17 @@ def test_another_recipe_does_not_overwrite_a_run(recipe, tmp_path):
     train(short, tmp_path, threads=1)
     with pytest.raises(SpecError, match="another recipe"):
         train(recipe, tmp_path, threads=1)
+
+
+@pytest.mark.parametrize("step", [ZScore(), ScaleRange(low=-1)])
+def test_a_range_that_variations_would_cut_is_refused(recipe, tmp_path, step):
+    deployment = dataclasses.replace(
+        recipe.deployment, preprocess=(*recipe.deployment.preprocess, step)
+    )
+    changed = dataclasses.replace(recipe, deployment=deployment)
+    with pytest.raises(SpecError, match=f"{step.step} leaves values outside"):
+        train(changed, tmp_path / "run", threads=1)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_recorded_split_that_leaks_is_refused(recipe, tmp_path):

@@ -18,7 +18,7 @@ from bedside.spec.reading import to_mapping
 
 NAMES = ("pipeline_steps.json", "pipeline_steps.md")
 """Files that are written."""
-HEADINGS = ("Pipeline", "Dice", "HD95 mm", "pre ms", "post ms", "p95 ms", "Verdict")
+HEADINGS = ("Pipeline", "Dice", "HD95 mm", "pre ms", "post ms", "Verdict")
 """Columns of the short table: means over structures, and differences beside them."""
 
 
@@ -84,10 +84,10 @@ def ablation_markdown(ablation: PipelineAblation, *, title: str, about: Mapping[
         f"{len(cases)} cases of {patients} patients ({ran}, {about.get('threads', '?')} threads). "
         "Each variant drops or adds one step; all share the network's weights, and are run in "
         "turn on every case. Differences are to the pipeline as it is, case by case, with a "
-        "95 % interval by a bootstrap over patients. Times are medians, and the 95th percentile "
-        "of pre- and postprocessing together, measured while they were scored: their differences "
-        "count, not their size. A verdict needs an interval without 0, over all structures or of "
-        f"one, and a difference of at least {SMALLEST_DICE:g} in Dice or {SMALLEST_MM:g} mm. "
+        "95 % interval by a bootstrap over patients. Times are medians, measured while the cases "
+        "were scored: their differences count, not their size. A verdict needs an interval "
+        f"without 0, over all structures or of one, and a difference of at "
+        f"least {SMALLEST_DICE:g} in Dice or {SMALLEST_MM:g} mm. "
         f"The network takes {plain.network_ms:.2f} ms.",
         "",
         *markdown_table(list(HEADINGS), short_rows(ablation)),
@@ -105,9 +105,10 @@ def ablation_markdown(ablation: PipelineAblation, *, title: str, about: Mapping[
     for result in ablation.results:
         if result.variant.note:
             notes.setdefault(result.variant.note, []).append(result.variant.name)
-    if notes:
+    if notes or plain.evaluation.warnings:
         lines += ["## To keep in mind", ""]
         lines += [f"- {', '.join(names)}: {note}." for note, names in notes.items()]
+        lines += [f"- As it is: {text}" for text in plain.evaluation.warnings]
         lines.append("")
     return "\n".join([*lines, f"_{DISCLAIMER}_", ""])
 
@@ -121,7 +122,6 @@ def short_rows(ablation: PipelineAblation) -> list[list[str]]:
             _with_change(_mean(result, "hd95_mm"), result.overall.hd95_mm, places=2),
             f"{result.preprocess_ms:.2f}",
             f"{result.postprocess_ms:.2f}",
-            f"{result.p95_ms:.2f}",
             result.verdict,
         ]
         for result in ablation.results

@@ -150,6 +150,7 @@ class Clahe:
 
     Source:
         Zuiderveld 1994, Graphics Gems IV, "Contrast limited adaptive histogram equalization".
+        Frames are equalised by OpenCV, scans by our own code.
     """
 
     AXES: ClassVar[tuple[int, ...]] = (2, 3)

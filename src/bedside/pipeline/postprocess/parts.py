@@ -69,8 +69,11 @@ def components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         component in pixels, the first one's first.
     """
     if mask.ndim == 2:
-        _, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-        return parts, stats[1:, cv2.CC_STAT_AREA]
+        # Statistics from OpenCV take six times as long as the components themselves.
+        count, parts = cv2.connectedComponents(mask, connectivity=8)
+        if count <= 2:
+            return parts, np.array([cv2.countNonZero(mask)] * (count - 1))
+        return parts, np.bincount(parts.ravel(), minlength=count)[1:]
     import cc3d
 
     # Its option for binary images fails on boxes that are one voxel thin (seen in 4.1.1).
