@@ -115,6 +115,7 @@ class Job:
                 "format": choices.labels_format,
                 "select": " ".join(f"{axis}={place}" for axis, place in choices.reading.select),
                 "force": str(choices.force).lower(),
+                "sr": str(choices.with_sr).lower(),
                 "report": str(choices.with_report).lower(),
                 "moment": moment if isinstance(moment, str) else moment.isoformat(),
                 "backend": self.runtime.backend,
