@@ -22,19 +22,21 @@ from makers import LABELS, make_dicom, make_fan, make_labels, make_region, write
 
 KILLS = int(os.environ.get("BEDSIDE_KILLS", "20"))
 ALGORITHM = Algorithm("a", "1", "0", "source")
-FRAMES = 24
+FRAMES = {"sr": 2}
+SPAN_S = {"sr": 0.4, "dicom-seg": 0.2}
 
 
-def _labels(turn):
+def _labels(format_, turn):
     """Labels that differ from one writing to the next."""
-    array = make_labels(FRAMES)
-    array[turn % FRAMES] = 0
+    array = make_labels(FRAMES.get(format_, 24))
+    array[turn][:10] = 0
+    array[turn][array[turn] == 1] = 2
     return LabelMap(array, (0.5, 0.5))
 
 
 def _write(format_, source, folder, turn):
     """Write one file of a format; each turn another content."""
-    labels = _labels(turn)
+    labels = _labels(format_, turn)
     if format_ in SUFFIXES:
         write_labels(
             labels, source, folder / f"segmentation{SUFFIXES[format_]}", labels_spec=LABELS,
@@ -92,10 +94,12 @@ def crew():
 @pytest.mark.parametrize("format_", [*SUFFIXES, "sr", "json", "html"])
 def test_a_killed_writer_leaves_the_old_or_the_new_file(tmp_path, crew, format_):
     region = make_region((0, 0, 63, 47))
-    path = write_dicom(make_dicom(make_fan(FRAMES), regions=[region]), tmp_path / "source.dcm")
+    path = write_dicom(
+        make_dicom(make_fan(FRAMES.get(format_, 24)), regions=[region]), tmp_path / "source.dcm"
+    )
     source = open_source(path)
     write_labels(
-        _labels(0), source, tmp_path / "segmentation.dcm", labels_spec=LABELS,
+        _labels(format_, 0), source, tmp_path / "segmentation.dcm", labels_spec=LABELS,
         algorithm=ALGORITHM, format="dicom-seg",
     )  # fmt: skip
     whole = []
@@ -114,10 +118,10 @@ def test_a_killed_writer_leaves_the_old_or_the_new_file(tmp_path, crew, format_)
         child.start()
         assert started.wait(60)
         # Every other kill waits for a file to be begun, as writing is a small part of the time.
-        until = time.monotonic() + 5
+        until = time.monotonic() + 10
         while turn % 2 and not any(folder.rglob(".part-*")) and time.monotonic() < until:
             time.sleep(0.0002)
-        time.sleep(rng.uniform(0, 0.003 if turn % 2 else 0.1))
+        time.sleep(rng.uniform(0, 0.003 if turn % 2 else SPAN_S.get(format_, 0.1)))
         os.kill(child.pid, signal.SIGKILL)
         child.join()
         assert child.exitcode == -signal.SIGKILL
