@@ -307,3 +307,71 @@ def test_what_is_repaired_is_told_in_the_summary_the_report_and_the_page(bundle,
     assert all(text in told and text in page for text in expected)
     mask = np.asarray(Image.open(out / "segmentation.png"))
     assert np.count_nonzero(mask) == 400
+
+
+def test_an_untrusted_cine_gives_the_same_files(cine, bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    plain, far = tmp_path / "plain", tmp_path / "far"
+    command = ["segment", str(cine), "-m", str(bundle)]
+    assert main([*command, "-o", str(plain)]) == 0
+    assert main([*command, "-o", str(far), "--untrusted", "--untrusted-s", "120"]) == 0
+    assert names(plain) == names(far) == CINE_FILES
+    own, theirs = (pydicom.dcmread(out / "segmentation.dcm") for out in (plain, far))
+    assert own.SOPInstanceUID == theirs.SOPInstanceUID
+    assert own.PixelData == theirs.PixelData
+    for name in ("overlay.gif", "contact_sheet.png"):
+        assert (plain / name).read_bytes() == (far / name).read_bytes()
+    reports = [json.loads((out / "report.json").read_text()) for out in (plain, far)]
+    assert reports[0]["structures"] == reports[1]["structures"]
+
+
+def test_an_untrusted_file_that_takes_too_much_is_bad_input(bundle, tmp_path, capsys):
+    noise = np.random.default_rng(0).integers(0, 255, (6000, 6000), np.uint8)
+    source, out = makers.write_picture(noise, tmp_path / "large.png"), tmp_path / "out"
+    command = ["segment", str(source), "-m", str(bundle), "-o", str(out), "--untrusted"]
+    assert main([*command, "--untrusted-mb", "20", "--untrusted-s", "120"]) == 3
+    assert "--untrusted-mb" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*command, "--untrusted-mb", "0"]) == 2
+
+
+def test_measurements_are_written_as_sr_when_asked_for(cine, bundle, tmp_path):
+    out = tmp_path / "out"
+    assert main(["segment", str(cine), "-m", str(bundle), "-o", str(out), "--sr"]) == 0
+    assert names(out) == CINE_FILES | {"measurements.dcm"}
+    report = json.loads((out / "report.json").read_text())
+    assert "measurements.dcm" in report["files"]
+    sr, seg = (pydicom.dcmread(out / f"{name}.dcm") for name in ("measurements", "segmentation"))
+    assert sr.Modality == "SR"
+    assert str(seg.SOPInstanceUID) in str(sr)
+    assert main(["segment", str(cine), "-m", str(bundle), "-o", str(out)]) == 0
+    assert names(out) == CINE_FILES
+
+
+def test_an_sr_needs_a_seg_and_a_scale(bundle, tmp_path, capsys):
+    path = makers.write_dicom(makers.make_dicom(makers.make_fan(2)), tmp_path / "x.dcm")
+    out = tmp_path / "out"
+    command = ["segment", str(path), "-m", str(bundle), "-o", str(out), "--sr"]
+    assert main([*command, "--format", "nifti"]) == 2
+    assert "--sr" in capsys.readouterr().err
+    assert main(command) == 0
+    assert "measurements.dcm" not in names(out)
+    warnings = json.loads((out / "report.json").read_text())["warnings"]
+    assert any("scale of the image is not known" in text for text in warnings)
+
+
+def test_one_time_of_several_is_selected_and_a_mask_for_slicer_written(bundle, tmp_path, capsys):
+    array = np.zeros((64, 64, 2, 3), np.uint8)
+    array[10:30, 20:40, :, 1] = 150
+    path, out = makers.write_nifti(array, tmp_path / "x.nii.gz"), tmp_path / "out"
+    command = ["segment", str(path), "-m", str(bundle), "-o", str(out), "--format", "seg-nrrd"]
+    assert main(command) == 3
+    assert "--select" in capsys.readouterr().err
+    assert main([*command, "--select", "time=2"]) == 0
+    assert "segmentation.seg.nrrd" in names(out)
+    found = json.loads((out / "report.json").read_text())["structures"][0]
+    assert found["area_px"] == [400, 400]
+    # 0.5 x 0.8 x 1 mm a voxel.
+    assert found["volume_ml"] == pytest.approx(800 * 0.4 / 1000)
+    assert found["box_mm"] == pytest.approx([2, 16, 10], abs=0.01)
+    assert main([*command, "--select", "day=2"]) == 2

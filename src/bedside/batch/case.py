@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,6 +32,7 @@ class Choices:
         labels_format: Format of the mask; "auto" for the source's own kind.
         reading: How files are opened.
         force: Go on where the image is of another kind than the bundle's.
+        with_sr: Whether measurements are written as a DICOM SR beside a DICOM SEG.
         with_report: Whether report.json and report.html are written too.
         with_cost: Whether the reports tell time and memory, which differ from run to run.
         moment: When, as a DICOM SEG is to say it; see `bedside.io.source.Algorithm`.
@@ -41,6 +42,7 @@ class Choices:
     labels_format: str = "auto"
     reading: Reading = field(default_factory=Reading)
     force: bool = False
+    with_sr: bool = False
     with_report: bool = True
     with_cost: bool = True
     moment: Moment = "now"
@@ -114,6 +116,11 @@ def segment_case(
             f"{source.path} is not DICOM, so its mask cannot be a DICOM SEG. "
             "Choose --format nifti, seg-nrrd or png."
         )
+    if choices.with_sr and labels_format != "dicom-seg":
+        raise UsageError(
+            f"--sr refers to a DICOM SEG, but the mask of {source.path} is written as "
+            f"{labels_format}. Leave --sr out, or choose --format dicom-seg."
+        )
     check_sides(source, loaded.bundle.spec.labels, force=choices.force)
     started_ms = startup_ms()
     begin = time.perf_counter()
@@ -134,6 +141,8 @@ def segment_case(
             moment=choices.moment,
         )  # fmt: skip
         report = _make_report(source, found, loaded, wall_s=wall_s, started_ms=started_ms)
+        if choices.with_sr:
+            report = _write_sr(report, source, loaded.bundle, staging, moment=choices.moment)
         if choices.with_report:
             _write_reports(report, staging, picture=picture, with_cost=choices.with_cost)
         files = tuple(sorted(path.name for path in staging.iterdir()))
@@ -155,6 +164,31 @@ def _write_mask(
         algorithm=Algorithm(bundle.spec.name, bundle.spec.version, bundle.sha256, moment),
         format=labels_format,
     )
+
+
+def _write_sr(
+    report: "Report", source: "Source", bundle: "Bundle", folder: Path, *, moment: Moment
+) -> "Report":
+    """Write the measurements of a report as a DICOM SR; without a scale, say that there are none.
+
+    Returns:
+        The report, with that warning.
+    """
+    from bedside.io.dicom_sr import NO_SCALE, write_sr
+    from bedside.io.source import Algorithm
+
+    if report.spacing_mm is None:
+        return replace(report, warnings=(*report.warnings, NO_SCALE))
+    write_sr(
+        report.structures,
+        source,
+        folder / "segmentation.dcm",
+        folder / "measurements.dcm",
+        labels_spec=bundle.spec.labels,
+        algorithm=Algorithm(bundle.spec.name, bundle.spec.version, bundle.sha256, moment),
+        slices=report.slices,
+    )
+    return report
 
 
 def _write_pictures(

@@ -118,6 +118,7 @@ class Job:
                 "gaps": choices.reading.dicom.gaps,
                 "values_are_hu": str(choices.reading.dicom.values_are_hu).lower(),
                 "force": str(choices.force).lower(),
+                "sr": str(choices.with_sr).lower(),
                 "report": str(choices.with_report).lower(),
                 "max_bytes": str(choices.max_bytes),
                 "moment": moment if isinstance(moment, str) else moment.isoformat(),

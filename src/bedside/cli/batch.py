@@ -61,6 +61,7 @@ def segment_batch(settings: "Settings") -> int:
                 settings.format,
                 read_reading(settings),
                 force=settings.force,
+                with_sr=settings.sr,
                 with_report=not settings.no_report,
                 with_cost=False,
                 moment=read_epoch(),

