@@ -1,6 +1,9 @@
 """A CT scan that is made, for measuring what a scan of some size costs: no patient's image."""
 
+import contextlib
+import gzip
 from pathlib import Path
+from typing import IO
 
 import nibabel
 import numpy as np
@@ -35,8 +38,10 @@ def write_scan(path: Path, shape: tuple[int, int, int], *, seed: int = 0) -> Non
     rows, columns = rows / height, columns / width
     body = ((rows - 0.5) / 0.33) ** 2 + ((columns - 0.5) / 0.42) ** 2 < 1
     noise = rng.normal(0, 15, (height + 64, width + 64)).astype(np.float32)
-    opened = nibabel.openers.ImageOpener(path, "wb", compresslevel=1)
-    with opened as file:
+    with contextlib.ExitStack() as stack:
+        file: IO[bytes] = stack.enter_context(path.open("wb"))
+        if path.suffix == ".gz":
+            file = stack.enter_context(gzip.GzipFile("", "wb", 1, fileobj=file))
         header.write_to(file)
         for index in range(depth):
             plane = np.where(body, np.float32(40), np.float32(-1000))

@@ -34,3 +34,16 @@ SEG_SECONDS = 2.0
 # The card's accuracy was computed by the same graph; another processor rounds sums otherwise,
 # which moves a few border pixels of each mask.
 CARD_DICE = 1e-3
+
+# 1000 headers take 0.6 s on one core here; a loaded machine may take ten times that.
+HEADERS_SECONDS = 6.0
+
+# Every bad image is refused within 2 s, on a loaded machine of two cores too.
+REFUSAL_SECONDS = 2.0
+
+# A bilateral grid of two cells for a standard deviation stands for a Gaussian over all pairs;
+# measured 0.008 on chances, after five rounds.
+CRF_CHANCE_ATOL = 0.02
+
+# Chances computed in float32 beside float64: 6e-8 each, over rounds and sums of hundreds.
+FLOAT32_CHANCE_ATOL = 1e-4

@@ -34,8 +34,6 @@ class BackendError(BedsideError, RuntimeError):
 class WorkerError(BedsideError, RuntimeError):
     """A worker of a batch that died, or was stopped for taking too long."""
 
-    exit_code = 3
-
 
 class InputError(BedsideError, ValueError):
     """Input that is refused; the base of everything below."""

@@ -1,6 +1,7 @@
 """THE DATA WAY in one screen: a bundle and the frames of an image in, labels in their place out.
 
-open_session -> plan_preprocess -> for every frame: decode, apply, predict, restore, repair
+open_session -> plan_preprocess
+-> for every frame: decode, apply, predict, refine, restore, repair
 
 A network of three axes takes all frames at once, as the slices of a scan:
 open_session -> prepare_volume -> slab by slab: predict, restore -> repair
@@ -15,14 +16,16 @@ import numpy as np
 from bedside.bundle import Bundle
 from bedside.errors import ModalityError
 from bedside.pipeline.memory import MemoryPlan, plan_frames, plan_volume, resident_bytes
-from bedside.pipeline.postprocess import apply_postprocess
+from bedside.pipeline.postprocess import LabelGrid, Repair, Tally, apply_postprocess, grid_of
 from bedside.pipeline.preprocess import Plan, plan_cine, see_neighbours
+from bedside.pipeline.refine import refine_logits
 from bedside.pipeline.stopwatch import Stopwatch
+from bedside.pipeline.tilt import straighten
 from bedside.pipeline.volumes import foresee_placement, prepare_volume
 from bedside.pipeline.windows import scan_slabs
 from bedside.runtime import Session, open_session
 from bedside.spec import DeploymentSpec
-from bedside.volume import Box, Cine, LabelMap
+from bedside.volume import Box, Change, Cine, LabelMap
 
 STAGES = ("decode", "preprocess", "network", "postprocess", "total")
 
@@ -39,6 +42,8 @@ class Segmentation:
         spacing_mm: (row, column) distance in mm, or (slice, row, column) of a scan that was
             taken whole; None if it cannot be trusted.
         warnings: What was fixed, doubted or not found, in sentences for a person.
+        changes: What repairs changed in the labels, and what priors found odd about them.
+        memory: What was predicted of it, if there was a ceiling.
     """
 
     labels: LabelMap
@@ -46,6 +51,8 @@ class Segmentation:
     region: Box
     spacing_mm: tuple[float, ...] | None
     warnings: tuple[str, ...]
+    changes: tuple[Change, ...] = ()
+    memory: MemoryPlan | None = None
 
 
 def open_segmenter(
@@ -87,16 +94,19 @@ class Segmenter:
         self._check_modality(cine, force=force)
         return plan_cine(cine, self.spec, force=force)
 
-    def segment_frame(self, frame: np.ndarray, plan: Plan) -> tuple[np.ndarray, list[float]]:
+    def segment_frame(
+        self, frame: np.ndarray, plan: Plan, *, grid: LabelGrid | None = None
+    ) -> tuple[np.ndarray, list[float], list[Repair]]:
         """Segment one decoded frame.
 
         Args:
             frame: (C, H, W).
             plan: Made by `plan` for the sequence that the frame belongs to.
+            grid: Scale and direction of the frame; None if nothing is known of them.
 
         Returns:
-            (H, W) uint8 labels, and the moments at which preprocessing began, the network
-            began, postprocessing began, and all was done, in seconds.
+            (H, W) uint8 labels; the moments at which preprocessing began, the network
+            began, postprocessing began, and all was done, in seconds; and what was repaired.
         """
         spec = self.spec
         moments = [time.perf_counter()]
@@ -104,11 +114,12 @@ class Segmenter:
         moments.append(time.perf_counter())
         logits = self.session.predict(tensor)[0]
         moments.append(time.perf_counter())
+        if spec.refine:
+            logits = refine_logits(logits, tensor, spec.refine, stride=spec.model.logit_stride)
         labels = plan.placement.restore(logits, stride=spec.model.logit_stride)
-        values = [label.value for label in spec.labels]
-        labels = apply_postprocess(labels, spec.postprocess, label_values=values)
+        labels, repairs = self._repair(labels, grid)
         moments.append(time.perf_counter())
-        return labels, moments
+        return labels, moments, repairs
 
     def segment_cine(
         self,
@@ -140,21 +151,29 @@ class Segmenter:
         frames, _, height, width = cine.shape
         labels = np.zeros((frames, height, width), np.uint8)
         stage_ms = {stage: np.zeros(frames) for stage in STAGES}
+        grid = grid_of(cine, axes=2, spacing_mm=cine.spacing_mm)
+        tally = Tally(self.spec.labels, of_frames=frames)
         for index in range(frames):
             begin = time.perf_counter()
             frame = cine.decode(index)
-            labels[index], moments = self.segment_frame(frame, plan)
+            labels[index], moments, repairs = self.segment_frame(frame, plan, grid=grid)
+            tally.add(repairs)
             spans = np.diff([begin, *moments])
             for stage, span in zip(STAGES, [*spans, spans.sum()], strict=True):
                 stage_ms[stage][index] = 1e3 * span
             if on_frame:
                 on_frame(index + 1)
+        labels[list(cine.unknown)] = 0
         return Segmentation(
             labels=LabelMap(labels, cine.spacing_mm),
             stage_ms=stage_ms,
             region=plan.placement.box,
             spacing_mm=cine.spacing_mm,
             warnings=(*cine.warnings, *plan.warnings, *self._missing(labels)),
+            changes=tally.changes(
+                spacing_mm=cine.spacing_mm, slice_mm=cine.slice_spacing_mm if frames > 1 else None
+            ),
+            memory=memory,
         )
 
     def plan_memory(self, cine: Cine, *, max_bytes: int | None = None) -> MemoryPlan | None:
@@ -175,6 +194,7 @@ class Segmenter:
         base_bytes = resident_bytes()
         if spec.model.axes == 2:
             return plan_frames(cine, base_bytes=base_bytes, max_bytes=max_bytes)
+        cine, _ = straighten(cine)
         placement = foresee_placement(cine, spec)
         return plan_volume(cine, placement, spec, base_bytes=base_bytes, max_bytes=max_bytes)
 
@@ -188,10 +208,13 @@ class Segmenter:
         """Segment all frames together, as the slices of a scan."""
         spec = self.spec
         watch = Stopwatch(STAGES[:-1])
+        straight, straightening = straighten(cine)
         with watch.running("preprocess"):
             # Slices are decoded and forgotten on the way to the network's grid.
             prepared = prepare_volume(
-                watch.time_frames(cine, "decode"), spec, half=memory is not None and memory.half
+                watch.time_frames(straight, "decode"),
+                spec,
+                half=memory is not None and memory.half,
             )
         slabs = scan_slabs(
             watch.time_calls(self.session.predict, "network"),
@@ -204,8 +227,13 @@ class Segmenter:
             labels = prepared.placement.restore(slabs, stride=spec.model.logit_stride)
             notes = prepared.warnings
             del prepared, slabs  # the scan need not be held beside what repairs take
-            values = [label.value for label in spec.labels]
-            labels = apply_postprocess(labels, spec.postprocess, label_values=values)
+            grid = grid_of(straight, axes=3, spacing_mm=straight.voxel_mm)
+            labels, repairs = self._repair(labels, grid)
+            tally = Tally(spec.labels, of_frames=1)
+            tally.add(repairs)
+            if straightening is not None:
+                labels = straightening.undo(labels)
+            labels[list(cine.unknown)] = 0
         spent = watch.spent_ms
         stage_ms = {**spent, "total": sum(spent.values())}
         return Segmentation(
@@ -214,6 +242,21 @@ class Segmenter:
             region=Box(0, 0, labels.shape[1], labels.shape[2]),
             spacing_mm=cine.voxel_mm,
             warnings=(*cine.warnings, *notes, *self._missing(labels)),
+            changes=tally.changes(spacing_mm=cine.voxel_mm),
+            memory=memory,
+        )
+
+    def _repair(
+        self, labels: np.ndarray, grid: LabelGrid | None
+    ) -> tuple[np.ndarray, list[Repair]]:
+        """Repair labels and check priors, as the spec says."""
+        return apply_postprocess(
+            labels,
+            self.spec.postprocess,
+            label_values=[label.value for label in self.spec.labels],
+            priors=self.spec.priors,
+            grid=grid,
+            in_place=True,
         )
 
     def _check_modality(self, cine: Cine, *, force: bool) -> None:

@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from bedside.bundle import read_bundle
 from bedside.cli.main import main
 
 
@@ -83,3 +84,19 @@ def test_a_teacher_of_the_command_line_teaches(recipe, tmp_path, capsys):
     command = ["train", str(recipe), "-o", str(student), "--threads", "1"]
     assert main(command) == 3
     assert "another recipe" in capsys.readouterr().err
+
+
+def test_a_recipe_gives_a_bundle_with_random_weights_that_says_so(recipe, tmp_path, capsys):
+    bundle = tmp_path / "a.bedside"
+    assert main(["build", str(recipe), "--untrained", "-o", str(bundle)]) == 0
+    assert "RANDOM WEIGHTS" in capsys.readouterr().out
+    assert read_bundle(bundle).card.untrained
+    assert main(["inspect", str(bundle)]) == 0
+    assert "UNTRAINED" in capsys.readouterr().out
+
+
+def test_an_untrained_bundle_has_nothing_to_be_measured_on(recipe, tmp_path, capsys):
+    command = ["build", str(recipe), "--untrained", "-o", str(tmp_path / "a.bedside")]
+    assert main([*command, "--no-int8"]) == 2
+    assert "--untrained" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

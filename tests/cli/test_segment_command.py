@@ -117,8 +117,8 @@ def test_a_folder_gives_each_image_its_own_and_names_the_bad_one(bundle, tmp_pat
     write_still(data / "a.jpg")
     write_still(data / "deep" / "b.png")
     (data / "notes.txt").write_text("no image")
-    dataset = makers.make_dicom(makers.make_fan(2), tags={"Modality": "CT"})
-    makers.write_dicom(dataset, data / "ct.dcm")
+    dataset = makers.make_dicom(makers.make_fan(2), tags={"Modality": "MR"})
+    makers.write_dicom(dataset, data / "mr.dcm")
     command = ["segment", str(data), "-m", str(bundle), "-o", str(out), "--json"]
     assert main(command) == 3
     found = json.loads(capsys.readouterr().out)
@@ -129,7 +129,7 @@ def test_a_folder_gives_each_image_its_own_and_names_the_bad_one(bundle, tmp_pat
         "b.png": str(out / "deep" / "b"),
     }
     assert [entry["type"] for entry in found["refused"]] == ["ModalityError"]
-    assert "ct.dcm" in found["refused"][0]["source"]
+    assert "mr.dcm" in found["refused"][0]["source"]
     assert len(found["skipped"]) == 1
     assert names(out) == {"a.png", "a.jpg", "deep"}
     assert "overlay.png" in names(out / "deep" / "b")
@@ -315,3 +315,20 @@ def test_one_time_of_several_is_selected_and_a_mask_for_slicer_written(bundle, t
     assert found["volume_ml"] == pytest.approx(800 * 0.4 / 1000)
     assert found["box_mm"] == pytest.approx([2, 16, 10], abs=0.01)
     assert main([*command, "--select", "day=2"]) == 2
+
+
+def test_a_ceiling_is_kept_or_refused_with_one_that_would_do(bundle, cine, tmp_path, capsys):
+    arguments = ["segment", str(cine), "-m", str(bundle), "-o"]
+    assert main([*arguments, str(tmp_path / "a"), "--max-ram", "16GB"]) == 0
+    report = json.loads((tmp_path / "a" / "report.json").read_text())
+    assert 0 < report["predicted_memory_mb"] < 16 * 1024
+    assert main([*arguments, str(tmp_path / "b"), "--max-ram", "1MB"]) == 3
+    assert "--max-ram" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists() or not list((tmp_path / "b").iterdir())
+
+
+@pytest.mark.parametrize("amount", ["much", "-1GB", "0", "1.5.2GB", "3 XB"])
+def test_an_amount_of_memory_that_is_none_is_refused(bundle, cine, tmp_path, amount, capsys):
+    arguments = ["segment", str(cine), "-m", str(bundle), "-o", str(tmp_path / "a")]
+    assert main([*arguments, f"--max-ram={amount}"]) == 2
+    assert "no amount of memory" in capsys.readouterr().err

@@ -37,7 +37,7 @@ def make_facts(*, source="cine.dcm", license_text="CC0"):
     bundle = BundleFacts("tiny", "1.0", "ab" * 32, 12345, license_text)
     return RunFacts(
         source=source, backend="openvino", precision="f32", threads=2, wall_s=0.5,
-        startup_ms=812.34, peak_memory_mb=123.4, bundle=bundle,
+        startup_ms=812.34, peak_memory_mb=123.4, predicted_memory_mb=None, bundle=bundle,
     )  # fmt: skip
 
 

@@ -63,10 +63,13 @@ def test_what_is_no_image_is_refused_by_name(tmp_path, name, content):
             refuse(tmp_path / name)
 
 
-def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+def test_a_missing_file_and_a_folder_without_a_series_are_refused(tmp_path):
     with pytest.raises(FormatError, match=r"gone\.dcm"):
         open_source(tmp_path / "gone.dcm")
-    with pytest.raises(FormatError, match="folder"):
+    with pytest.raises(FormatError, match="holds no image"):
+        open_source(tmp_path)
+    write_picture(make_fan(1)[0], tmp_path / "still.png")
+    with pytest.raises(FormatError, match=r"not of one DICOM series: .*still\.png"):
         open_source(tmp_path)
 
 

@@ -13,7 +13,7 @@ STRUCTURES = {6: ndimage.generate_binary_structure(3, 1), 26: np.ones((3, 3, 3),
 @pytest.mark.parametrize("thickness", [1, 2, 5, 100])
 def test_components_are_those_of_the_map_as_a_whole(monkeypatch, connectivity, share, thickness):
     shape = (9, 11, 13)
-    monkeypatch.setattr(components, "_SLAB_VOXELS", thickness * 11 * 13)
+    monkeypatch.setattr(components, "SLAB_VOXELS", thickness * 11 * 13)
     rng = np.random.default_rng(int(10 * share))
     labels = ((rng.random(shape) < share) * rng.integers(1, 4, shape)).astype(np.uint8)
     found = find_components(lambda slab: labels[slab], shape, connectivity=connectivity)
@@ -28,7 +28,8 @@ def test_components_are_those_of_the_map_as_a_whole(monkeypatch, connectivity, s
     for index in range(len(found.sizes)):
         mask = np.zeros(shape, bool)
         for slab, part in found.select(np.arange(len(found.sizes)) == index):
-            mask[slab] = part
+            mask[slab] = part >= 0
+            assert set(np.unique(part)) <= {-1, index}
         seen.append(
             (
                 int(found.values[index]),

@@ -221,8 +221,9 @@ def test_labels_slab_by_slab_are_those_of_all_logits_at_once(order_signs):
     turned = placement.orientation.apply(np.empty(geometry.shape)).shape
     placed = logits
     for axis in range(3):
-        at = (np.arange(turned[axis]) + 0.5) * placement.grid[axis] / turned[axis]
-        placed = sample_axis(placed, (at + placement.offset[axis]) / 2 - 0.5, axis=1 + axis)
+        begin, size = placement.offset[axis] // 2, placement.grid[axis] // 2
+        at = (np.arange(turned[axis]) + 0.5) * size / turned[axis] - 0.5
+        placed = sample_axis(placed, begin + np.clip(at, 0, size - 1), axis=1 + axis)
     expected = placement.orientation.undo(placed.argmax(0))
     found = placement.restore(slabs, stride=2)
     # Sums in another order round another way, where two classes are as good as equal.

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from bedside import spec
 from bedside.errors import SpecError
 from bedside.spec import DeploymentSpec, Recipe, from_mapping, read_recipe, to_mapping
 
 RECIPE = "recipes/camus.toml"
+PRE, POST = ("deployment", "preprocess"), ("deployment", "postprocess")
+REFINE, PRIORS = ("deployment", "refine"), ("deployment", "priors")
 
 
 def change(mapping, path, value):
@@ -48,6 +51,39 @@ def test_settings_survive_json():
         (("deployment", "labels", 0, "value"), 2, "label values must be 1, 2, 3"),
         (("deployment", "input", "size_px"), [256], "size_px is (256,); model.axes is 2"),
         (("schema_version",), 7, "schema_version is 7"),
+        (PRE, [{"step": "window_preset", "preset": "lungs"}], "choose one of 'abdomen'"),
+        (PRE, [{"step": "fit"}, {"step": "window_level", "level": 40, "width": 400}], "first step"),
+        (PRE, [{"step": "z_score"}, {"step": "scale_percentile"}], "in front of z_score"),
+        (PRE, [{"step": "scale_range"}, {"step": "clahe"}], "in front of scale_range"),
+        (PRE, [{"step": "scale_range", "low": -2}], "low is -2; choose one of -1, 0"),
+        (PRE, [{"step": "clahe", "clip": 0.5}], "clip is 0.5"),
+        (PRE, [{"step": "non_local_means", "patch_px": 4}], "patch_px is 4; expected an odd"),
+        (PRE, [{"step": "fan_gain", "target": 1.0}], "0 < target < 1"),
+        (PRE, [{"step": "crop_body", "margin": -0.1}], "margin is -0.1"),
+        (PRE, [{"step": "orient"}], "not for a network of 2 axes"),
+        (POST, [{"step": "opening"}], "just one of radius_px, radius_mm, not 0"),
+        (POST, [{"step": "closing", "radius_px": 1, "radius_mm": 1}], "not 2"),
+        (POST, [{"step": "opening", "radius_mm": 0}], "radius_mm is 0"),
+        (POST, [{"step": "drop_small", "min_ml": 1}], "min_ml has no meaning in 2 axes"),
+        (POST, [{"step": "keep_largest", "labels": [4]}], "of labels [4]; expected some of"),
+        (REFINE, [{"step": "local_crf", "dilations": []}], "dilations is []"),
+        (REFINE, [{"step": "local_crf", "sigma": 0}], "sigma is 0"),
+        (REFINE, [{"step": "dense_crf", "weight": 0, "smooth_weight": 0}], "one of them above"),
+        (PRIORS, [{"step": "components", "label": 4}], "of labels [4]; expected different"),
+        (PRIORS, [{"step": "apart", "first": 1, "second": 1}], "of labels [1, 1]"),
+        (PRIORS, [{"step": "components", "label": 1, "action": "mend"}], "choose one of 'repair'"),
+        (PRIORS, [{"step": "size", "label": 1, "unit": "ml"}], "ml has no meaning in 2 axes"),
+        (
+            PRIORS,
+            [{"step": "size", "label": 1, "unit": "px", "least": 2, "most": 1}],
+            "below least",
+        ),
+        (
+            PRIORS,
+            [{"step": "eccentricity", "label": 1, "most": 0.9, "action": "repair"}],
+            "there is no repair",
+        ),
+        (PRIORS, [{"step": "encloses", "outer": 2, "inner": 1, "most_open": 2}], "0 to 1"),
     ],
 )
 def test_a_setting_that_means_nothing_is_named(path, value, message):
@@ -132,3 +168,41 @@ def test_a_recipe_that_extends_itself_is_refused(tmp_path):
     path.write_text('extends = "circle.toml"\n')
     with pytest.raises(SpecError, match="extends itself"):
         read_recipe(path)
+
+
+def test_every_kind_of_step_survives_json():
+    deployment = dataclasses.replace(
+        read_recipe(RECIPE).deployment,
+        preprocess=(
+            spec.WindowPreset(preset="lung"), spec.CropBody(threshold=0.1), spec.Fit(),
+            spec.Clahe(), spec.NonLocalMeans(), spec.ScaleRange(low=-1), spec.ZScore(),
+        ),
+        postprocess=(
+            spec.DropSmall(min_mm2=2.5), spec.Opening(radius_px=1), spec.Closing(radius_mm=2),
+        ),
+        refine=(spec.LocalCrf(), spec.DenseCrf(rounds=2)),
+        priors=(
+            spec.Components(label=1), spec.Encloses(outer=2, inner=1, open_to=(3,)),
+            spec.Apart(first=1, second=3), spec.Size(label=1, unit="mm2", most=9),
+            spec.Eccentricity(label=1, most=0.9), spec.LeftRight(left=1, right=2),
+        ),
+    )  # fmt: skip
+    text = json.dumps(to_mapping(deployment))
+    assert from_mapping(DeploymentSpec, json.loads(text)) == deployment
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"refine": (spec.LocalCrf(),)}, '"local_crf" is not for a network of 3 axes'),
+        ({"refine": (spec.DenseCrf(),)}, '"dense_crf" is not for a network of 3 axes'),
+        ({"preprocess": (spec.FanGain(),)}, '"fan_gain" is not for a network of 3 axes'),
+        ({"preprocess": (spec.Orient(), spec.CropBody())}, "make it the first step"),
+        ({"postprocess": (spec.DropSmall(min_mm2=1),)}, "min_mm2 has no meaning in 3 axes"),
+        ({"priors": (spec.Size(label=1, unit="mm2"),)}, "mm2 has no meaning in 3 axes"),
+    ],
+)
+def test_what_makes_no_sense_for_scans_is_refused(change, message):
+    deployment = read_recipe("recipes/hippocampus.toml").deployment
+    with pytest.raises(SpecError, match=message):
+        dataclasses.replace(deployment, **change)

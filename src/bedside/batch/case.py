@@ -36,6 +36,7 @@ class Choices:
         with_report: Whether report.json and report.html are written too.
         with_cost: Whether the reports tell time and memory, which differ from run to run.
         moment: When, as a DICOM SEG is to say it; see `bedside.io.source.Algorithm`.
+        max_bytes: Resident memory that the process must not exceed; None for no ceiling.
     """
 
     labels_format: str = "auto"
@@ -45,6 +46,7 @@ class Choices:
     with_report: bool = True
     with_cost: bool = True
     moment: Moment = "now"
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -104,26 +106,29 @@ def segment_case(
         OutputError: If a result cannot be written.
     """
     from bedside.io.sides import check_sides
-    from bedside.io.source import default_format
+    from bedside.io.source import DICOM_FORMATS, default_format
 
     labels_format = choices.labels_format
     if labels_format == "auto":
         labels_format = default_format(source)
-    if labels_format == "dicom-seg" and source.kind != "dicom":
+    if labels_format in DICOM_FORMATS and source.kind != "dicom":
         raise UsageError(
             f"{source.path} is not DICOM, so its mask cannot be a DICOM SEG. "
             "Choose --format nifti, seg-nrrd or png."
         )
+    # What an SR may say of a label map is not settled: dciodvfy finds fault with its segments.
     if choices.with_sr and labels_format != "dicom-seg":
         raise UsageError(
-            f"--sr refers to a DICOM SEG, but the mask of {source.path} is written as "
+            f"--sr refers to a binary DICOM SEG, but the mask of {source.path} is written as "
             f"{labels_format}. Leave --sr out, or choose --format dicom-seg."
         )
     check_sides(source, loaded.bundle.spec.labels, force=choices.force)
     started_ms = startup_ms()
     begin = time.perf_counter()
     try:
-        found = loaded.segmenter.segment_cine(source.cine, on_frame=on_frame, force=choices.force)
+        found = loaded.segmenter.segment_cine(
+            source.cine, on_frame=on_frame, force=choices.force, max_bytes=choices.max_bytes
+        )
     except InputError as error:
         if source.path.name in str(error):
             raise
@@ -218,6 +223,7 @@ def _make_report(
         wall_s=wall_s,
         startup_ms=started_ms,
         peak_memory_mb=peak_memory_mb(),
+        predicted_memory_mb=round(found.memory.peak_bytes / 2**20, 1) if found.memory else None,
         bundle=BundleFacts(
             name=bundle.spec.name,
             version=bundle.spec.version,
@@ -234,6 +240,7 @@ def _make_report(
         stage_ms=found.stage_ms,
         warnings=(*_UNTRAINED, *found.warnings) if bundle.card.untrained else found.warnings,
         facts=facts,
+        changes=found.changes,
     )
 
 

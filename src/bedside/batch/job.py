@@ -114,9 +114,12 @@ class Job:
             settings={
                 "format": choices.labels_format,
                 "select": " ".join(f"{axis}={place}" for axis, place in choices.reading.select),
+                "gaps": choices.reading.dicom.gaps,
+                "values_are_hu": str(choices.reading.dicom.values_are_hu).lower(),
                 "force": str(choices.force).lower(),
                 "sr": str(choices.with_sr).lower(),
                 "report": str(choices.with_report).lower(),
+                "max_bytes": str(choices.max_bytes),
                 "moment": moment if isinstance(moment, str) else moment.isoformat(),
                 "backend": self.runtime.backend,
                 "precision": self.runtime.precision,
@@ -234,5 +237,6 @@ def _segment(job: Job, loaded: Loaded, folder: Path) -> _Done:
     source = join_channels([job.choices.reading.open(path) for path in paths])
     finished = segment_case(loaded, source, folder, choices=job.choices)
     told = report_mapping(finished.report)
-    keys = ("frames", "backend", "precision", *COST_KEYS)
-    return _Done(finished, {key: told[key] for key in keys})
+    # The start was that of the worker, not of this case.
+    keys = {"frames", "backend", "precision", *COST_KEYS} - {"startup_ms"}
+    return _Done(finished, {key: told[key] for key in told if key in keys})

@@ -94,7 +94,11 @@ def name_cases(paths: Sequence[Path], root: Path) -> tuple[Case, ...]:
         ['a.png', 'a/b']
     """
     whole = [path.relative_to(root) for path in paths]
-    short = [path.with_name(path.name.split(".")[0] or path.name) for path in whole]
+    # A folder's name, that of a series, may be a UID with dots: it has no suffix.
+    short = [
+        name if path.is_dir() else name.with_name(name.name.split(".")[0] or name.name)
+        for name, path in zip(whole, paths, strict=True)
+    ]
     above = {folder for path in short for folder in path.parents}
     names = [
         name if short.count(name) == 1 and name not in above else full

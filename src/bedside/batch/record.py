@@ -134,12 +134,11 @@ def settle(record: Record, output: Path, results: Path | None = None) -> None:
         OutputError: If something cannot be written or moved.
     """
     folder = output / record.id
+    part = begin_part(output, record.id)
     try:
         if folder.exists():
-            with_old = begin_part(output, record.id)
-            folder.rename(with_old / "old")
-            shutil.rmtree(with_old, ignore_errors=True)
-        write_text(_record_path(output, record.id), _to_line(record) + "\n")
+            folder.rename(part / "old")
+        _put(_to_line(record) + "\n", _record_path(output, record.id), part=part)
         if results is not None:
             folder.parent.mkdir(parents=True, exist_ok=True)
             results.rename(folder)
@@ -147,6 +146,8 @@ def settle(record: Record, output: Path, results: Path | None = None) -> None:
         if isinstance(error, OutputError):
             raise
         raise OutputError(f"cannot write {folder}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def read_record(output: Path, case_id: str) -> Record | None:
@@ -184,7 +185,7 @@ def begin_part(output: Path, case_id: str) -> Path:
 
 
 def clear_parts(output: Path, case_ids: Sequence[str]) -> None:
-    """Remove what was left of work on these cases by processes that are gone."""
+    """Remove what was left of work on these cases, or lists, by processes that are gone."""
     parts = output / _STATE / "parts"
     prefixes = {_part_prefix(case_id) for case_id in case_ids}
     for part in parts.iterdir() if parts.is_dir() else ():
@@ -243,7 +244,21 @@ def write_lines(records: Sequence[Record], target: Path) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    write_text(target, "".join(_to_line(record) + "\n" for record in records))
+    part = begin_part(target.parent, target.name)
+    try:
+        _put("".join(_to_line(record) + "\n" for record in records), target, part=part)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _put(text: str, target: Path, *, part: Path) -> None:
+    """Write a file whole or not at all; what is left by a kill is left where it is cleared."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_text(part / "text", text)
+        (part / "text").replace(target)
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}.") from error
 
 
 def _to_line(record: Record) -> str:

@@ -102,16 +102,15 @@ def run_batch(
         append_line(record, plan.listing)
         on_record(record)
 
-    if plan.jobs:
-        clear_parts(plan.jobs[0].output, order)
-    write_lines(list(plan.kept), plan.listing)
+    output = plan.listing.parent
+    clear_parts(output, [*order, plan.listing.name])
+    write_lines(plan.kept, plan.listing)
     try:
         Supervisor(waiting, crew, size=size, deadline_s=deadline_s, on_record=take).run()
     finally:
         settled = tuple(records[case_id] for case_id in order if case_id in records)
         write_lines(settled, plan.listing)
-        if plan.jobs:
-            clear_parts(plan.jobs[0].output, order)
+        clear_parts(output, order)
     return settled
 
 

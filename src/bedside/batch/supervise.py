@@ -15,7 +15,7 @@ from bedside.errors import BedsideError, WorkerError
 MOST_ATTEMPTS = 2
 """Workers that a case may kill before it is given up."""
 
-_MOST_FAILED_STARTS = 3
+_MOST_FAILED_STARTS = 5
 
 
 @dataclass

@@ -13,6 +13,7 @@ from bedside.batch.manifest import Case, name_cases, read_manifest, read_shard, 
 from bedside.batch.record import STATUSES, Record
 from bedside.batch.results import check_apart, results_folder
 from bedside.batch.run import plan_batch, run_batch
+from bedside.cli.amounts import parse_bytes
 from bedside.cli.console import case_progress, say, table
 from bedside.errors import FormatError, UsageError
 
@@ -62,6 +63,7 @@ def segment_batch(settings: "Settings") -> int:
                 with_report=not settings.no_report,
                 with_cost=False,
                 moment=read_epoch(),
+                max_bytes=_ceiling(settings),
             ),
             runtime=Runtime(settings.backend, settings.precision, _threads(settings)),
             resume=settings.resume,
@@ -77,6 +79,15 @@ def segment_batch(settings: "Settings") -> int:
     else:
         _say_records(records, plan.listing, skipped, kept=len(plan.kept))
     return 0 if all(record.status == "done" for record in records) else _BAD_INPUT
+
+
+def _ceiling(settings: "Settings") -> int | None:
+    """Give each worker its part of the memory; the process that leads them holds no voxels."""
+    if settings.max_ram is None:
+        return None
+    from bedside.pipeline.memory import resident_bytes
+
+    return (parse_bytes(settings.max_ram) - resident_bytes()) // settings.jobs
 
 
 def read_epoch() -> Moment:

@@ -96,6 +96,7 @@ def summary(report: "Report") -> list[str]:
         *(f"  {areas.name:<{width}}  {_range(areas)}" for areas in report.structures),
         f"  {report.fps:.0f} {unit}s a second, {_pace(report)}; "
         f"{report.backend}, {report.precision}, {report.threads} threads",
+        *(f"  {change.text}" for change in report.changes),
         *(f"  Warning: {warning}" for warning in report.warnings),
     ]
 

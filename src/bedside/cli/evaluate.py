@@ -1,6 +1,7 @@
 """`bedside evaluate`: how well a bundle does on a folder of images with expert labels."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bedside.bundle import Bundle
-    from bedside.evaluation.cases import CaseResult, Evaluation
+    from bedside.evaluation.cases import Evaluation
     from bedside.io.datasets import Case
     from bedside.runtime import Session
     from bedside.segment import Segmenter
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 class Settings:
     """Score a bundle on images with expert labels, at their own resolution.
 
-    Writes evaluation.json, evaluation.csv, evaluation.md and worst_cases.png.
+    Writes evaluation.json, evaluation.csv, evaluation.md and worst_cases.png, or what an
+    ablation of the pipeline says.
     """
 
     bundle: str = positional(help="a bundle's file, or the name of a shipped one")
@@ -49,6 +51,11 @@ class Settings:
         help="average over mirrors of the image along these axes, counted from 0 (default: none); "
         "not what a bundle does elsewhere, and slower",
         default=(),
+    )
+    ablate_pipeline: bool = option(
+        help="score the pipeline with and without each of its steps, and with steps it might "
+        "have, instead; writes pipeline_steps.md and .json",
+        default=False,
     )
     json: bool = option(help="print the report as JSON, and nothing else", default=False)
 
@@ -84,11 +91,13 @@ def run(settings: Settings) -> int:
         bundle, backend=settings.backend, precision=settings.precision, threads=settings.threads
     )
     segmenter = mirrored(segmenter, settings.mirror)
+    about = _about(settings, bundle, session=segmenter.session, layout=layout)
+    title = f"{bundle.spec.name} on {settings.data.resolve().name}"
+    if settings.ablate_pipeline:
+        return _ablate(settings, segmenter, cases, about=about, title=title)
     evaluation = _evaluate(segmenter, cases, Console(stderr=True))
     evaluation = replace(evaluation, warnings=(*seen_before(cases, bundle), *evaluation.warnings))
-    about = _about(settings, bundle, session=segmenter.session, layout=layout)
     write_worst_cases(settings.output / PICTURE, evaluation, segmenter=segmenter, cases=cases)
-    title = f"{bundle.spec.name} on {settings.data.resolve().name}"
     files = write_report(settings.output, evaluation, about=about, title=title)
     console = Console()
     if settings.json:
@@ -176,7 +185,36 @@ def seen_before(cases: "Sequence[Case]", bundle: "Bundle") -> list[str]:
 
 
 def _evaluate(segmenter: "Segmenter", cases: "Sequence[Case]", console: "Console") -> "Evaluation":
-    """Run the loop under a progress bar on stderr, shown only to a terminal."""
+    """Run the loop under a progress bar."""
+    from bedside.evaluation.cases import evaluate_cases
+
+    with _progress(len(cases), console) as advance:
+        return evaluate_cases(segmenter, cases, on_case=lambda result: advance(result.case_id))
+
+
+def _ablate(
+    settings: Settings,
+    segmenter: "Segmenter",
+    cases: "Sequence[Case]",
+    *,
+    about: dict[str, Any],
+    title: str,
+) -> int:
+    """Run the ablation under a progress bar."""
+    from rich.console import Console
+
+    from bedside.cli.ablation import run_ablation
+
+    with _progress(len(cases), Console(stderr=True)) as advance:
+        return run_ablation(
+            segmenter, cases, output=settings.output, about=about, title=title,
+            as_json=settings.json, on_case=advance,
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _progress(total: int, console: "Console") -> "Iterator[Callable[[str], None]]":
+    """Show a bar on stderr, only to a terminal; give a function that takes the case done."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -185,8 +223,6 @@ def _evaluate(segmenter: "Segmenter", cases: "Sequence[Case]", console: "Console
         TimeRemainingColumn,
     )
 
-    from bedside.evaluation.cases import evaluate_cases
-
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -194,12 +230,8 @@ def _evaluate(segmenter: "Segmenter", cases: "Sequence[Case]", console: "Console
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("Evaluating", total=len(cases))
-
-        def advance(result: "CaseResult") -> None:
-            progress.update(task, advance=1, description=f"Evaluating {result.case_id}")
-
-        return evaluate_cases(segmenter, cases, on_case=advance)
+        task = progress.add_task("Evaluating", total=total)
+        yield lambda name: progress.update(task, advance=1, description=f"Evaluating {name}")
 
 
 def _about(

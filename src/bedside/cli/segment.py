@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bedside.batch.case import Choices, Finished, Loaded, segment_case
 from bedside.batch.manifest import name_cases
 from bedside.batch.results import check_apart, results_folder
+from bedside.cli.amounts import parse_bytes
 from bedside.cli.arguments import option, positional
 from bedside.cli.batch import is_batch, segment_batch
 from bedside.cli.console import frame_progress, say, summary, table
@@ -21,9 +22,10 @@ _BAD_INPUT = 3
 
 @dataclass(frozen=True)
 class Settings:
-    """Segment an image, a cine, or many of them: masks, pictures and a report.
+    """Segment an image, a cine, a scan, or many of them: masks, pictures and a report.
 
-    Of a folder with several images each gets a folder of its own.
+    Of a folder with several images each gets a folder of its own. The slices of a DICOM
+    series are one image.
     """
 
     source: Path | None = positional(
@@ -42,7 +44,7 @@ class Settings:
     format: str = option(
         help="how the mask is written; auto keeps the kind of the source",
         default="auto",
-        choices=("auto", "dicom-seg", "nifti", "seg-nrrd", "png"),
+        choices=("auto", "dicom-seg", "dicom-labelmap", "nifti", "seg-nrrd", "png"),
     )
     sr: bool = option(
         help="beside a DICOM SEG, write the measurements as a DICOM SR (TID 1500)", default=False
@@ -74,8 +76,19 @@ class Settings:
     ray: str | None = option(
         help='workers on a Ray cluster: its address, "auto", or "local"', default=None
     )
+    max_ram: str | None = option(
+        help="memory that the process must not exceed, such as 1GB; shared by --jobs", default=None
+    )
     force: bool = option(
         help="go on where the image is of another kind than the bundle's", default=False
+    )
+    gaps: str = option(
+        help="a DICOM series with missing or uneven slices is refused, or interpolated",
+        default="refuse",
+        choices=("refuse", "interpolate"),
+    )
+    values_are_hu: bool = option(
+        help="take CT values as HU where the file does not say how to rescale them", default=False
     )
     no_report: bool = option(help="leave out report.json and report.html", default=False)
     json: bool = option(help="print the report as JSON, and nothing else", default=False)
@@ -145,6 +158,7 @@ def read_reading(settings: Settings) -> "Reading":
     Raises:
         UsageError: If a selection or a limit cannot be meant.
     """
+    from bedside.io.dicom_options import DicomOptions
     from bedside.io.reading import Limits, Reading
     from bedside.io.select import parse_selection
 
@@ -154,7 +168,9 @@ def read_reading(settings: Settings) -> "Reading":
             f"{settings.untrusted_s:g}; expected numbers above 0."
         )
     limits = Limits(settings.untrusted_mb, settings.untrusted_s) if settings.untrusted else None
-    return Reading(tuple(parse_selection(settings.select).items()), limits)
+    gaps: Any = settings.gaps
+    dicom = DicomOptions(gaps=gaps, values_are_hu=settings.values_are_hu)
+    return Reading(tuple(parse_selection(settings.select).items()), limits, dicom)
 
 
 def _load(settings: Settings) -> Loaded:
@@ -197,7 +213,8 @@ def _segment_folder(settings: Settings, root: Path) -> int:
         loaded = _load(settings)
         for path, folder in zip(paths, _case_folders(paths, root, output), strict=True):
             try:
-                finished.append(_segment(settings, loaded, reading.open(path), folder))
+                source = reading.open(path, files=found.files.get(path, ()))
+                finished.append(_segment(settings, loaded, source, folder))
             except (BackendError, OutputError):
                 raise
             except BedsideError as error:
@@ -220,6 +237,7 @@ def _segment(settings: Settings, loaded: Loaded, source: "Source", folder: Path)
         force=settings.force,
         with_sr=settings.sr,
         with_report=not settings.no_report,
+        max_bytes=None if settings.max_ram is None else parse_bytes(settings.max_ram),
     )
     with frame_progress(source.path.name, len(source.cine)) as on_frame:
         return segment_case(loaded, source, folder, choices=choices, on_frame=on_frame)

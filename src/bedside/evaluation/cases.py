@@ -139,7 +139,7 @@ def evaluate_cases(
     results, noticed = [], Counter[str]()
     for case in cases:
         source, truth = read_case(case, tuple(label.value for label in labels))
-        segmentation = _segment(segmenter, source.cine, case)
+        segmentation = segment_named(segmenter, source.cine, case)
         noticed.update(segmentation.warnings)
         prediction = segmentation.labels.array
         spacing_mm = segmentation.spacing_mm
@@ -236,8 +236,12 @@ def summarise(
     return Evaluation(tuple(structures), tuple(results), tuple(said), measurements)
 
 
-def _segment(segmenter: Segmenter, cine: "Cine", case: Case) -> "Segmentation":
-    """Segment one case, naming it and its file in whatever error comes of it."""
+def segment_named(segmenter: Segmenter, cine: "Cine", case: Case) -> "Segmentation":
+    """Segment one case, naming it and its file in whatever error comes of it.
+
+    Raises:
+        InputError: If the image is refused.
+    """
     try:
         return segmenter.segment_cine(cine)
     except InputError as error:

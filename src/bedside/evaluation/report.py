@@ -55,7 +55,7 @@ def to_json(evaluation: Evaluation, *, about: Mapping[str, Any]) -> str:
         "warnings": list(evaluation.warnings),
         "disclaimer": DISCLAIMER,
     }
-    return json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
+    return json.dumps(finite(content), indent=2, allow_nan=False) + "\n"
 
 
 def to_csv(evaluation: Evaluation) -> str:
@@ -89,12 +89,12 @@ def to_markdown(evaluation: Evaluation, *, title: str, picture: str | None) -> s
         f"{len(evaluation.cases)} cases of {patients} patients, each scored on its own pixel "
         "grid. Mean (95 % interval, bootstrap over patients).",
         "",
-        *_table(["Structure", *HEADINGS.values()], structure_rows(evaluation)),
+        *markdown_table(["Structure", *HEADINGS.values()], structure_rows(evaluation)),
         "",
         *_measurement_lines(evaluation),
         "## Worst cases",
         "",
-        *_table(["Case", "Mean Dice", *_names(evaluation)], _worst_rows(evaluation)),
+        *markdown_table(["Case", "Mean Dice", *_names(evaluation)], _worst_rows(evaluation)),
         "",
     ]
     if picture:
@@ -160,7 +160,7 @@ def _measurement_lines(evaluation: Evaluation) -> list[str]:
     return [
         "## Measurements",
         "",
-        *_table(list(MEASUREMENT_HEADINGS), measurement_rows(evaluation)),
+        *markdown_table(list(MEASUREMENT_HEADINGS), measurement_rows(evaluation)),
         "",
         "Beside what experts measured on the image. The error on the experts' own masks, "
         "measured in the same way, is what the way of measuring costs.",
@@ -190,7 +190,7 @@ def _show(metric: str, interval: Interval) -> str:
     return f"{interval.mean:.{places}f} ({interval.low:.{places}f}-{interval.high:.{places}f})"
 
 
-def _table(headings: list[str], rows: list[list[str]]) -> list[str]:
+def markdown_table(headings: list[str], rows: list[list[str]]) -> list[str]:
     """Lay out a Markdown table with its columns aligned in plain text too."""
     cells = [headings, *rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
@@ -212,12 +212,12 @@ def _case_mapping(case: CaseResult) -> dict[str, Any]:
     }
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Replace every NaN and infinity with None, which JSON can hold."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value

@@ -13,6 +13,7 @@ class DicomInstances:
         instances: Their headers, pydicom datasets without pixel data.
         frames: For every frame of the cine the index of its instance, and its number there,
             counted from 1; 0 where the instance is a single image, which DICOM does not number.
+            The instance is -1 for a frame that was interpolated and is in no file.
     """
 
     instances: tuple[Dataset, ...] = field(repr=False)

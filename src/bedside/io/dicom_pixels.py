@@ -34,13 +34,18 @@ class FrameDecoder:
     choose the colour space by different rules.
     """
 
-    def __init__(self, dataset: Any, path: Path, frames: int) -> None:
+    def __init__(
+        self, dataset: Any, path: Path, frames: int, *, probe: bool = True, invert: bool = True
+    ) -> None:
         """Take the pixels out of `dataset`, which is left without PixelData.
 
         Args:
             dataset: A pydicom dataset whose image attributes have been checked.
             path: Its file, for errors.
             frames: Number of frames it declares.
+            probe: Whether the first frame is decoded at once, so that a damaged file is
+                refused when it is opened.
+            invert: Whether MONOCHROME1 is turned, so that more is brighter.
 
         Raises:
             FormatError: If frames are missing or cut short, the transfer syntax cannot be
@@ -65,8 +70,9 @@ class FrameDecoder:
             self._options["number_of_frames"] = frames
             _check_length(dataset, path, frames)
         del dataset.PixelData
-        first = self(0)
-        if syntax == JPEGBaseline8Bit:
+        self._invert = invert and dataset.PhotometricInterpretation == "MONOCHROME1"
+        first = self(0) if probe else None
+        if first is not None and syntax == JPEGBaseline8Bit:
             quick = self._decode_by_opencv(0)
             difference = np.abs(first.astype(np.int16) - quick).mean() if quick is not None else 255
             self._by_opencv = difference <= _JPEG_MEAN_DIFFERENCE
@@ -88,6 +94,22 @@ class FrameDecoder:
                 "The file is damaged; export it again."
             )
         return image
+
+    def has_stray_bits(self, index: int) -> bool:
+        """Tell whether an uncompressed frame has bits above those stored, which decoding drops."""
+        stored, allocated = self._options["bits_stored"], self._options["bits_allocated"]
+        if self._frames is not None or stored == allocated or self._palette is not None:
+            return False
+        syntax = self._decoder.UID
+        kind = np.dtype(f"{'<' if syntax.is_little_endian else '>'}u{allocated // 8}")
+        size = self._options["rows"] * self._options["columns"] * self._options["samples_per_pixel"]
+        words = np.frombuffer(self._buffer, kind, size, index * size * kind.itemsize)
+        above = words >> stored
+        if self._options["pixel_representation"] == 0:
+            return bool(above.any())
+        # A negative number has every bit above its sign set, a positive one none.
+        signs = (words >> (stored - 1)) & 1
+        return bool((above != signs * ((1 << (allocated - stored)) - 1)).any())
 
     def _decode_by_opencv(self, index: int) -> np.ndarray | None:
         """Decode a JPEG baseline frame; None if it is damaged."""
@@ -126,11 +148,18 @@ class FrameDecoder:
             image = self._palette[np.minimum(image, len(self._palette) - 1)]
         elif colour_space.startswith("YBR_FULL"):
             image = cv2.cvtColor(np.ascontiguousarray(image[..., [0, 2, 1]]), cv2.COLOR_YCrCb2RGB)
-        if self._options["photometric_interpretation"] == "MONOCHROME1":
+        if self._invert:
             image = _invert(image, self._options["bits_stored"])
         channels_first = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
         # A view: whoever needs the channels last again, as OpenCV does, has them for nothing.
         return channels_first.astype(image.dtype.newbyteorder("="), copy=False)
+
+
+def say_stray_bits(decoder: FrameDecoder) -> list[str]:
+    """Tell of bits above those stored, which older machines keep overlays in."""
+    if not decoder.has_stray_bits(0):
+        return []
+    return ["bits above those stored were set in the pixels, and were ignored"]
 
 
 def _find_decoder(syntax: UID, path: Path) -> Any:

@@ -1,13 +1,16 @@
 """The functional groups of a DICOM SEG: which structure and which source frame each frame is."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 from pydicom.valuerep import format_number_as_ds
 
 from bedside.io.dicom_header import DicomInstances
+from bedside.volume import Geometry
 
 _PLACE = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
 
@@ -26,57 +29,77 @@ def build_reference(header: DicomInstances) -> Dataset:
     return series
 
 
+@dataclass(frozen=True)
+class Scale:
+    """The scale that a source was found to have, whatever its header claims.
+
+    Attributes:
+        pixel_mm: (row, column) distance, or None if not to be trusted.
+        slice_mm: From slice to slice; None where frames are not slices.
+    """
+
+    pixel_mm: tuple[float, float] | None
+    slice_mm: float | None
+
+
 def build_frames(
     seg: Any,
     header: DicomInstances,
     *,
-    segments: int,
-    spacing_mm: tuple[float, float] | None,
+    shown: Sequence[tuple[int | None, int]],
+    scale: Scale,
+    geometry: Geometry | None,
 ) -> None:
-    """Add the dimensions and the groups of segments x frames to a SEG.
+    """Add the dimensions and the groups of the frames to a SEG.
 
-    Frames are indexed by structure, then by place where every source frame has one in the
-    patient, else by time.
+    Frames are indexed by structure, if each shows one, then by place where every source frame
+    has one in the patient, else by time.
 
     Args:
         seg: The dataset to add to; it has its SOPInstanceUID.
         header: The source's instances.
-        segments: Number of structures.
-        spacing_mm: (row, column) distance, or None if not to be trusted.
+        shown: For each frame the structure it shows, None for all of them, and the source
+            frame, counted from 0.
+        scale: Of the source.
+        geometry: Where the source frames lie, if they are the slices of a scan.
     """
-    frames = len(header.frames)
-    scale = _build_scale(header.first, spacing_mm)
-    places = [
-        _find_place(header.instances[instance], max(number - 1, 0), scale)
-        for instance, number in header.frames
-    ]
+    measures = _build_scale(header.first, scale)
+    places = {
+        frame: _find_place(header, frame, measures, geometry)
+        for frame in dict.fromkeys(frame for _, frame in shown)
+    }
     placed = bool(header.first.get("FrameOfReferenceUID"))
-    placed = placed and all(len(place) == 3 for place in places)
-    seg.NumberOfFrames = segments * frames
-    _add_dimensions(seg, placed=placed)
+    placed = placed and all(len(place) == 3 for place in places.values())
+    by_structure = shown[0][0] is not None
+    seg.NumberOfFrames = len(shown)
+    _add_dimensions(seg, placed=placed, by_structure=by_structure)
     shared = Dataset()
     if placed:
-        shared.PixelMeasuresSequence = places[0]["PixelMeasuresSequence"]
-        shared.PlaneOrientationSequence = places[0]["PlaneOrientationSequence"]
-    elif scale:
-        shared.PixelMeasuresSequence = [scale]
+        first = places[shown[0][1]]
+        shared.PixelMeasuresSequence = first["PixelMeasuresSequence"]
+        shared.PlaneOrientationSequence = first["PlaneOrientationSequence"]
+    elif measures:
+        shared.PixelMeasuresSequence = [measures]
     seg.SharedFunctionalGroupsSequence = [shared]
     groups = []
-    for segment in range(1, segments + 1):
-        for frame, (instance, number) in enumerate(header.frames, start=1):
-            group = Dataset()
-            group.FrameContentSequence = [_build_content(segment, frame, placed=placed)]
-            group.DerivationImageSequence = [_build_derivation(header.instances[instance], number)]
+    for structure, frame in shown:
+        instance, number = header.frames[frame]
+        group = Dataset()
+        group.FrameContentSequence = [_build_content(structure, frame + 1, placed=placed)]
+        if instance >= 0:
+            derivation = _build_derivation(header.instances[instance], number)
+            group.DerivationImageSequence = [derivation]
+        if structure is not None:
             group.SegmentIdentificationSequence = [Dataset()]
-            group.SegmentIdentificationSequence[0].ReferencedSegmentNumber = segment
-            if placed:
-                group.PlanePositionSequence = places[frame - 1]["PlanePositionSequence"]
-            groups.append(group)
+            group.SegmentIdentificationSequence[0].ReferencedSegmentNumber = structure
+        if placed:
+            group.PlanePositionSequence = places[frame]["PlanePositionSequence"]
+        groups.append(group)
     seg.PerFrameFunctionalGroupsSequence = groups
 
 
-def _add_dimensions(seg: Any, *, placed: bool) -> None:
-    """Declare the two axes that frames are indexed by."""
+def _add_dimensions(seg: Any, *, placed: bool, by_structure: bool) -> None:
+    """Declare the axes that frames are indexed by."""
     uid = generate_uid(entropy_srcs=[seg.SOPInstanceUID, "dimensions"])
     organization = Dataset()
     organization.DimensionOrganizationUID = uid
@@ -87,7 +110,8 @@ def _add_dimensions(seg: Any, *, placed: bool) -> None:
         else ("TemporalPositionIndex", "FrameContentSequence")
     )
     indices = []
-    for keyword, group in (("ReferencedSegmentNumber", "SegmentIdentificationSequence"), second):
+    structure = ("ReferencedSegmentNumber", "SegmentIdentificationSequence")
+    for keyword, group in (structure, second) if by_structure else (second,):
         index = Dataset()
         index.DimensionOrganizationUID = uid
         index.DimensionIndexPointer = keyword
@@ -97,10 +121,10 @@ def _add_dimensions(seg: Any, *, placed: bool) -> None:
     seg.DimensionIndexSequence = indices
 
 
-def _build_content(segment: int, frame: int, *, placed: bool) -> Dataset:
-    """Give a frame's place along the two axes."""
+def _build_content(structure: int | None, frame: int, *, placed: bool) -> Dataset:
+    """Give a frame's place along the axes."""
     content = Dataset()
-    content.DimensionIndexValues = [segment, frame]
+    content.DimensionIndexValues = [frame] if structure is None else [structure, frame]
     if not placed:
         content.TemporalPositionIndex = frame
     return content
@@ -132,12 +156,40 @@ def _code(value: str, meaning: str) -> Dataset:
     return item
 
 
-def _find_place(header: Any, index: int, scale: Dataset | None) -> dict[str, Sequence[Any]]:
-    """Find where a source frame lies in the patient, of a single or an enhanced image.
+def _find_place(
+    header: DicomInstances, frame: int, measures: Dataset | None, geometry: Geometry | None
+) -> dict[str, Sequence[Any]]:
+    """Find where a source frame lies in the patient.
 
     Returns:
         The functional groups of position, orientation and pixel size that there are.
     """
+    instance, number = header.frames[frame]
+    place: dict[str, Sequence[Any]] = {}
+    if instance < 0 and geometry is not None:
+        place = _compute_place(geometry, frame)
+    elif instance >= 0:
+        place = _copy_place(header.instances[instance], max(number - 1, 0))
+    if measures and (geometry is not None or "PixelMeasuresSequence" not in place):
+        place["PixelMeasuresSequence"] = [measures]
+    return place
+
+
+def _compute_place(geometry: Geometry, frame: int) -> dict[str, Sequence[Any]]:
+    """Place a frame that was interpolated, and so is in no file."""
+    position, orientation = Dataset(), Dataset()
+    place = geometry.affine @ [frame, 0, 0, 1]
+    _, down, across = geometry.affine[:3, :3].T
+    directions = [*(across / np.linalg.norm(across)), *(down / np.linalg.norm(down))]
+    position.ImagePositionPatient = [format_number_as_ds(float(value)) for value in place[:3]]
+    orientation.ImageOrientationPatient = [
+        format_number_as_ds(float(value)) for value in directions
+    ]
+    return {"PlanePositionSequence": [position], "PlaneOrientationSequence": [orientation]}
+
+
+def _copy_place(header: Any, index: int) -> dict[str, Sequence[Any]]:
+    """Copy the place that a single image, or a frame of an enhanced one, says it has."""
     if "PerFrameFunctionalGroupsSequence" in header:
         frames = header.PerFrameFunctionalGroupsSequence
         own = frames[index] if index < len(frames) else Dataset()
@@ -154,17 +206,18 @@ def _find_place(header: Any, index: int, scale: Dataset | None) -> dict[str, Seq
             item = Dataset()
             setattr(item, name, header[name].value)
             place[keyword] = [item]
-    if scale:
-        place["PixelMeasuresSequence"] = [scale]
     return place
 
 
-def _build_scale(header: Any, spacing_mm: tuple[float, float] | None) -> Dataset | None:
-    """Write the scale that the source was found to have, whatever its header claims."""
-    if spacing_mm is None:
+def _build_scale(header: Any, scale: Scale) -> Dataset | None:
+    """Write a scale, or nothing where there is none to be trusted."""
+    if scale.pixel_mm is None:
         return None
-    scale = Dataset()
-    scale.PixelSpacing = [format_number_as_ds(value) for value in spacing_mm]
-    if header.get("SliceThickness"):
-        scale.SliceThickness = header.SliceThickness
-    return scale
+    measures = Dataset()
+    measures.PixelSpacing = [format_number_as_ds(value) for value in scale.pixel_mm]
+    if scale.slice_mm is not None:
+        measures.SpacingBetweenSlices = format_number_as_ds(scale.slice_mm)
+    thickness = header.get("SliceThickness") or scale.slice_mm
+    if thickness:
+        measures.SliceThickness = format_number_as_ds(float(thickness))
+    return measures

@@ -52,6 +52,7 @@ def hand_over(source: Source, folder: Path) -> dict[str, Any]:
         "warnings": cine.warnings,
         "geometry": geometry and geometry.affine.tolist(),
         "slice_spacing_mm": cine.slice_spacing_mm,
+        "unknown": cine.unknown,
         "header": _hand_over_header(source, folder),
     }
 
@@ -80,6 +81,7 @@ def take_over(answer: dict[str, Any], folder: Path, path: Path) -> Source:
         warnings=tuple(str(text) for text in answer["warnings"]),
         frame_time_ms=_number(answer["frame_time_ms"]),
         slice_spacing_mm=_number(answer["slice_spacing_mm"]),
+        unknown=tuple(int(index) for index in answer["unknown"] if 0 <= index < frames),
     )
     if answer["spacing_mm"] is not None:
         row_mm, column_mm = (float(value) for value in answer["spacing_mm"])

@@ -98,22 +98,31 @@ def open_nifti(
     return cine, NiftiGrid(shape, affine, header)
 
 
-def write_nifti(labels: LabelMap, target: Path, *, grid: NiftiGrid | None) -> None:
+def write_nifti(
+    labels: LabelMap, target: Path, *, grid: NiftiGrid | None, geometry: Geometry | None = None
+) -> None:
     """Write labels as uint8 in the shape, axis order and affine of their source.
 
-    Without a grid (a source of another format, which has no place in the patient) the file
-    is (x, y, frame), both form codes are 0, and pixdim is the spacing in mm if it is known,
-    else 1 with unit "unknown".
+    Without a grid (a source of another format) the file is (x, y, frame). Where the source
+    has a place in the patient, the sform says it, which bears a tilted scan as well; where it
+    has none, both form codes are 0, and pixdim is the spacing in mm if it is known, else 1
+    with unit "unknown".
 
     Args:
         labels: (frames, height, width).
         target: The file to write; compressed if its name ends in .gz.
-        grid: The grid of the source.
+        grid: The grid of the source, if it was NIfTI.
+        geometry: Where the source lies, if it was not and is a scan.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    header = _place_free(labels) if grid is None else _place_on(labels, grid)
+    if grid is not None:
+        header = _place_on(labels, grid)
+    elif geometry is not None:
+        header = _place_at(labels, geometry)
+    else:
+        header = _place_free(labels)
     with written_atomically(target) as temporary, temporary.open("wb") as file:
         if target.suffix != ".gz":
             _write(file, header, labels.array)
@@ -153,6 +162,17 @@ def _place_on(labels: LabelMap, grid: NiftiGrid) -> Any:
     if header.get_data_shape() != grid.shape:
         header.set_data_shape(grid.shape)
     return _label_header(header)
+
+
+def _place_at(labels: LabelMap, geometry: Geometry) -> Any:
+    """Make a header for labels that lie as our LPS affine for (z, y, x) says."""
+    frames, height, width = labels.array.shape
+    kind: Any = nibabel.Nifti1Image
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ geometry.affine[:, [2, 1, 0, 3]]
+    # An image of this shape without its memory, for nibabel to write the affine's codes.
+    image = kind(np.broadcast_to(np.uint8(0), (width, height, frames)), affine)
+    image.header.set_xyzt_units("mm")
+    return _label_header(image.header)
 
 
 def _label_header(header: Any) -> Any:

@@ -3,9 +3,12 @@
 Light on purpose: the command line imports it, and reads no image to answer `--help`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from bedside.io.dicom_options import DicomOptions
 
 if TYPE_CHECKING:
     from bedside.io.source import Source
@@ -34,13 +37,19 @@ class Reading:
             (("time", 3),).
         untrusted: What a file from outside the machine may take to decode, in a process of
             its own; None to decode in this one.
+        dicom: What to do where DICOM headers leave something open.
     """
 
     select: tuple[tuple[str, int], ...] = ()
     untrusted: Limits | None = None
+    dicom: DicomOptions = field(default_factory=DicomOptions)
 
-    def open(self, path: Path) -> "Source":
-        """Open one file.
+    def open(self, path: Path, *, files: Sequence[Path] = ()) -> "Source":
+        """Open one file, or one DICOM series.
+
+        Args:
+            path: The file, or what stands for the series.
+            files: Those of the series, as `bedside.io.source.find_sources` lists them.
 
         Raises:
             FormatError: If it is not a file that can be read, or is damaged.
@@ -50,7 +59,9 @@ class Reading:
         if self.untrusted is None:
             from bedside.io.source import open_source
 
-            return open_source(path, select=dict(self.select))
+            return open_source(path, files=files, select=dict(self.select), dicom=self.dicom)
         from bedside.io.untrusted import open_untrusted
 
-        return open_untrusted(path, select=dict(self.select), limits=self.untrusted)
+        return open_untrusted(
+            path, files=files, select=dict(self.select), dicom=self.dicom, limits=self.untrusted
+        )

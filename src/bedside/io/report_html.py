@@ -71,6 +71,7 @@ def to_html(report: Report, *, picture: bytes, with_cost: bool = True) -> str:
         f'<img alt="Contours over the frames" src="{_embedded(picture)}">',
         _curves(report),
         _areas(report),
+        _changes(report),
         f'<div class="columns">{_latency(report) if with_cost else ""}'
         f"{_provenance(report, with_cost=with_cost)}</div>",
         f'<footer><p class="notice">{escape(report.disclaimer)}</p><p class="quiet">'
@@ -163,6 +164,14 @@ def _volumes(report: Report) -> str:
     head = ["Structure", "Volume, ml", "Voxels", "Slices", "Largest diameter, mm", "Box, mm"]
     table = _table(head, rows)
     return f"<section><h2>Volumes</h2>{table}</section>"
+
+
+def _changes(report: Report) -> str:
+    """List what was changed in the network's labels, and what is odd about them."""
+    if not report.changes:
+        return ""
+    items = "".join(f"<li>{escape(change.text)}</li>" for change in report.changes)
+    return f"<section><h2>Changed after the network</h2><ul>{items}</ul></section>"
 
 
 def _named(structure: StructureAreas) -> str:

@@ -12,9 +12,17 @@ from bedside import __version__
 from bedside.atomic import write_text
 from bedside.io.extent import Extent, measure_extents
 from bedside.spec import DISCLAIMER, Label, to_mapping
-from bedside.volume import Box, Cine, LabelMap
+from bedside.volume import Box, Change, Cine, LabelMap
 
-COST_KEYS = ("fps", "wall_s", "latency_ms", "startup_ms", "peak_memory_mb", "threads")
+COST_KEYS = (
+    "fps",
+    "wall_s",
+    "latency_ms",
+    "startup_ms",
+    "peak_memory_mb",
+    "predicted_memory_mb",
+    "threads",
+)
 """Keys of a report that tell what a run cost; all others are the same in every run."""
 
 
@@ -128,6 +136,8 @@ class RunFacts:
         wall_s: Time for the whole sequence, with the look at it that precedes the first frame.
         startup_ms: From the start of the process until the first frame could be decoded.
         peak_memory_mb: Largest resident memory of the process, in MiB; None if unknown.
+        predicted_memory_mb: What was predicted of it before the image was read; None without
+            a ceiling.
         bundle: Which bundle.
     """
 
@@ -138,6 +148,7 @@ class RunFacts:
     wall_s: float
     startup_ms: float
     peak_memory_mb: float | None
+    predicted_memory_mb: float | None
     bundle: BundleFacts
 
 
@@ -158,11 +169,14 @@ class Report:
         latency_ms: Per stage, and in total.
         startup_ms: From the start of the process until the first frame could be decoded.
         peak_memory_mb: Largest resident memory of the process, in MiB; None if unknown.
+        predicted_memory_mb: What was predicted of it before the image was read; None without
+            a ceiling.
         backend: Runtime.
         precision: Precision of the graph.
         threads: Threads of the runtime.
         bundle: Which bundle.
         warnings: What was fixed, doubted or not found.
+        changes: What repairs changed in the labels, and what was found odd about them.
         bedside_version: Version of this program.
         disclaimer: What the result is not for.
     """
@@ -179,11 +193,13 @@ class Report:
     latency_ms: Mapping[str, Percentiles]
     startup_ms: float
     peak_memory_mb: float | None
+    predicted_memory_mb: float | None
     backend: str
     precision: str
     threads: int
     bundle: BundleFacts
     warnings: tuple[str, ...]
+    changes: tuple[Change, ...] = ()
     bedside_version: str = __version__
     disclaimer: str = DISCLAIMER
 
@@ -197,6 +213,7 @@ def make_report(
     stage_ms: Mapping[str, np.ndarray],
     warnings: Sequence[str],
     facts: RunFacts,
+    changes: Sequence[Change] = (),
 ) -> Report:
     """Sum up a run.
 
@@ -209,6 +226,7 @@ def make_report(
             ms; of a scan that was taken whole, (1,).
         warnings: What was fixed, doubted or not found.
         facts: What the run was and cost.
+        changes: What repairs changed in the labels, and what was found odd about them.
     """
     slices = cine.slice_spacing_mm is not None and len(cine) > 1
     areas = measure_areas(
@@ -228,11 +246,13 @@ def make_report(
         latency_ms={stage: _percentiles(times) for stage, times in stage_ms.items()},
         startup_ms=round(facts.startup_ms, 1),
         peak_memory_mb=facts.peak_memory_mb,
+        predicted_memory_mb=facts.predicted_memory_mb,
         backend=facts.backend,
         precision=facts.precision,
         threads=facts.threads,
         bundle=facts.bundle,
         warnings=(*warnings, *([] if slices else _sometimes_missing(areas))),
+        changes=tuple(changes),
     )
 
 

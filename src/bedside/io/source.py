@@ -3,13 +3,14 @@
 import os
 import re
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from bedside.errors import FormatError, UsageError
+from bedside.io.dicom_options import DicomOptions
 from bedside.io.metaimage import is_metaimage
 from bedside.io.nrrd_header import is_nrrd
 from bedside.io.select import choose_place
@@ -27,8 +28,17 @@ FORMATS = {
 }
 """The format that labels are written in by default, for each kind of source."""
 
-SUFFIXES = {"dicom-seg": ".dcm", "nifti": ".nii.gz", "png": ".png", "seg-nrrd": ".seg.nrrd"}
+SUFFIXES = {
+    "dicom-seg": ".dcm",
+    "dicom-labelmap": ".dcm",
+    "nifti": ".nii.gz",
+    "seg-nrrd": ".seg.nrrd",
+    "png": ".png",
+}
 """The suffix of a file in each format of labels."""
+
+DICOM_FORMATS = ("dicom-seg", "dicom-labelmap")
+"""Formats that refer to their source image, which must be DICOM."""
 
 _ON_NIFTI_GRID = ("nifti", "metaimage", "nrrd")
 _EXPECTED = "expected DICOM (a file with DICM at byte 128), NIfTI, MetaImage, NRRD, PNG or JPEG"
@@ -45,7 +55,7 @@ class Source:
     """An image on disk, opened.
 
     Attributes:
-        path: Its file.
+        path: Its file; of a DICOM series its folder, or its first file.
         kind: "dicom", "nifti", "picture", "metaimage" or "nrrd".
         cine: Its frames.
         header: What a result in the same format needs to know: for DICOM a `DicomInstances`,
@@ -64,12 +74,15 @@ class Found:
     """What a folder holds.
 
     Attributes:
-        paths: Files that can be opened, sorted.
+        paths: What can be opened, one a case, sorted: files, and for a DICOM series its
+            folder, or its first file where it shares the folder.
         skipped: Files that cannot, each "name: why".
+        files: The files of each path that is a DICOM series, for `open_source`.
     """
 
     paths: tuple[Path, ...]
     skipped: tuple[str, ...]
+    files: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,28 +103,42 @@ class Algorithm:
     moment: datetime | Literal["now", "source"] = "now"
 
 
-def open_source(path: Path, *, select: Mapping[str, int] | None = None) -> Source:
-    """Open one file, whatever its name.
+def open_source(
+    path: Path,
+    *,
+    files: Sequence[Path] = (),
+    dicom: DicomOptions | None = None,
+    select: Mapping[str, int] | None = None,
+) -> Source:
+    """Open one file, whatever its name, or one DICOM series.
 
     Args:
-        path: The file.
+        path: A file; or the folder of a single DICOM series.
+        files: The files of a series, as `find_sources` lists them for `path`.
+        dicom: What to do where DICOM headers leave something open.
         select: Which time or channel of a file that has several, counted from 1:
             {"time": 3}.
 
     Raises:
         FormatError: If it is not a file that can be read, or is damaged, or has several times
-            or channels of which none is selected.
+            or channels of which none is selected; or if it is a folder that holds several
+            images, which are listed.
+        GeometryError: If it is a series whose slices do not lie evenly.
     """
     path = Path(path)
-    if path.is_dir():
-        raise FormatError(f"{path} is a folder; name a file in it.")
-    kind = _sniff(path)
+    if path.is_dir() and not files:
+        files = _only_series(path)
     try:
+        if files:
+            from bedside.io.dicom_series import open_series
+
+            return Source(path, "dicom", *open_series(files, path=path, options=dicom))
+        kind = _sniff(path)
         if kind == "dicom":
             choose_place(select, {}, path)
             from bedside.io.dicom_cine import open_dicom
 
-            return Source(path, kind, *open_dicom(path))
+            return Source(path, kind, *open_dicom(path, options=dicom))
         if kind == "nifti":
             from bedside.io.nifti import open_nifti
 
@@ -133,10 +160,11 @@ def open_source(path: Path, *, select: Mapping[str, int] | None = None) -> Sourc
 
 
 def find_sources(path: Path) -> Found:
-    """List the files to segment: the file itself, or every one in a folder and below it.
+    """List what there is to segment: the file itself, or every image in a folder and below it.
 
     Files are told by their first bytes. Hidden ones are passed over; others that are no
-    image are skipped and listed.
+    image are skipped and listed. Single DICOM images that lie in a stack are one case; an
+    image that only shows where a scan lies is skipped, where there is anything else.
 
     Raises:
         FormatError: If `path` is not there, or is a folder without an image.
@@ -146,6 +174,7 @@ def find_sources(path: Path) -> Found:
         _sniff(path)
         return Found((path,), ())
     paths: list[Path] = []
+    dicom: list[Path] = []
     skipped: list[str] = []
     for folder, folders, names in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -154,18 +183,19 @@ def find_sources(path: Path) -> Found:
                 continue
             file = Path(folder, name)
             try:
-                _sniff(file)
+                kind = _sniff(file)
             except FormatError as error:
                 skipped.append(str(error))
                 continue
             if _holds_no_image(file):
                 skipped.append(f"{file} holds no image (an index, a report or a mask).")
             else:
-                paths.append(file)
+                (dicom if kind == "dicom" else paths).append(file)
+    files = _find_series(path, dicom, paths, skipped) if dicom else {}
     if not paths:
         seen = f"{len(skipped)} other files" if skipped else "no files"
         raise FormatError(f"{path} holds no image that can be read, and {seen}; {_EXPECTED}.")
-    return Found(tuple(sorted(paths)), tuple(sorted(skipped)))
+    return Found(tuple(sorted(paths)), tuple(sorted(skipped)), files)
 
 
 def default_format(source: Source) -> str:
@@ -191,17 +221,17 @@ def write_labels(
             this name without its suffix, one file a frame.
         labels_spec: Names, colours and codes of the labels.
         algorithm: Who drew them.
-        format: "dicom-seg", "nifti", "seg-nrrd" or "png".
+        format: "dicom-seg", "dicom-labelmap", "nifti", "seg-nrrd" or "png".
 
     Returns:
         The file or folder written.
 
     Raises:
-        UsageError: If the format is unknown, or is "dicom-seg" and the source is not DICOM.
+        UsageError: If the format is unknown, or is of DICOM and the source is not.
         OutputError: If it cannot be written.
     """
     target = Path(target)
-    if format == "dicom-seg":
+    if format in DICOM_FORMATS:
         if source.kind != "dicom":
             raise UsageError(
                 f"{source.path} is not DICOM, so its labels cannot be a DICOM SEG. "
@@ -209,12 +239,20 @@ def write_labels(
             )
         from bedside.io.dicom_seg import write_seg
 
-        write_seg(labels, source, target, labels_spec=labels_spec, algorithm=algorithm)
+        write_seg(
+            labels,
+            source,
+            target,
+            labels_spec=labels_spec,
+            algorithm=algorithm,
+            as_labelmap=format == "dicom-labelmap",
+        )
         return target
     if format == "nifti":
         from bedside.io.nifti import write_nifti
 
-        write_nifti(labels, target, grid=source.header if source.kind in _ON_NIFTI_GRID else None)
+        grid = source.header if source.kind in _ON_NIFTI_GRID else None
+        write_nifti(labels, target, grid=grid, geometry=source.cine.geometry)
         return target
     if format == "seg-nrrd":
         from bedside.io.seg_nrrd import write_seg_nrrd
@@ -229,6 +267,61 @@ def write_labels(
 
         return write_pngs(labels, target, labels_spec=labels_spec)
     raise UsageError(f'format is "{format}"; choose one of {", ".join(SUFFIXES)}.')
+
+
+def _find_series(
+    root: Path, dicom: Sequence[Path], paths: list[Path], skipped: list[str]
+) -> dict[Path, tuple[Path, ...]]:
+    """Sort DICOM files into series and single images, and add each to `paths` once.
+
+    Returns:
+        The files of each series.
+    """
+    from bedside.io.dicom_groups import group_files
+
+    groups = group_files(dicom)
+    lone = [*groups.singles]
+    if groups.scans or lone or paths:
+        skipped += [
+            f"{file} is a localizer: it shows where a scan lies." for file in groups.localizers
+        ]
+    else:
+        lone += groups.localizers
+    cases = len(paths) + len(lone) + len(groups.scans)
+    holding = [file.parent for file in lone]
+    holding += [folder for scan in groups.scans for folder in {file.parent for file in scan}]
+    series: dict[Path, tuple[Path, ...]] = {}
+    for scan in groups.scans:
+        folder = scan[0].parent
+        alone = holding.count(folder) == 1 and {file.parent for file in scan} == {folder}
+        # The folder searched stands for all that is in it, unless that is one series.
+        name = folder if alone and (folder != root or cases == 1) else scan[0]
+        # "." has no name to call a case by.
+        series[name if name.name else name.resolve()] = scan
+    paths += [*lone, *series]
+    return series
+
+
+def _only_series(folder: Path) -> tuple[Path, ...]:
+    """Find the files of the only DICOM series of a folder.
+
+    Raises:
+        FormatError: If it holds something else, or several; they are listed.
+    """
+    found = find_sources(folder)
+    if len(found.paths) == 1 and found.files:
+        return found.files[found.paths[0]]
+    listed = "; ".join(_describe(path, found) for path in found.paths[:8])
+    more = f"; and {len(found.paths) - 8} more" if found.paths[8:] else ""
+    raise FormatError(
+        f"{folder} is a folder of {len(found.paths)} images and not of one DICOM series: "
+        f"{listed}{more}. Name one of them, or give each series a folder."
+    )
+
+
+def _describe(path: Path, found: Found) -> str:
+    """Name a case, and how many files it has."""
+    return f"{path} ({len(found.files[path])} slices)" if path in found.files else str(path)
 
 
 def tell_kind(path: Path) -> Kind:

@@ -11,13 +11,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import bedside
 from bedside import errors
 from bedside.errors import BackendError, FormatError, InputError, LimitError
+from bedside.io.dicom_options import DicomOptions
 from bedside.io.reading import Limits
 from bedside.io.source import Source
 
@@ -35,7 +37,12 @@ _ENVIRONMENT = {
 
 
 def open_untrusted(
-    path: Path, *, select: Mapping[str, int] | None = None, limits: Limits | None = None
+    path: Path,
+    *,
+    files: Sequence[Path] = (),
+    select: Mapping[str, int] | None = None,
+    dicom: DicomOptions | None = None,
+    limits: Limits | None = None,
 ) -> Source:
     """Open a file as `bedside.io.source.open_source` does, in a process that may die of it.
 
@@ -43,8 +50,10 @@ def open_untrusted(
     the source. Whatever becomes of the child, nothing is left behind.
 
     Args:
-        path: The file.
+        path: The file, or what stands for a DICOM series.
+        files: As `open_source`.
         select: As `open_source`.
+        dicom: As `open_source`.
         limits: What decoding may take; the defaults of `Limits` if None.
 
     Raises:
@@ -64,7 +73,9 @@ def open_untrusted(
         absolute = str(path.absolute())
         request = {
             "path": absolute,
+            "files": [str(file.absolute()) for file in files],
             "select": dict(select or {}),
+            "dicom": asdict(dicom or DicomOptions()),
             "folder": name,
             "memory_bytes": limits.memory_mb * 2**20,
             "deadline_s": limits.deadline_s,

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from bedside.errors import BedsideError
+from bedside.io.dicom_options import DicomOptions
 from bedside.io.handover import hand_over
 from bedside.io.source import open_source, tell_kind
 
 # Loaded before memory is capped, so that the cap is what decoding takes.
 _LIBRARIES = {
-    "dicom": ("bedside.io.dicom_cine", "bedside.io.dicom_handover"),
+    "dicom": ("bedside.io.dicom_cine", "bedside.io.dicom_series", "bedside.io.dicom_handover"),
     "nifti": ("bedside.io.nifti",),
     "metaimage": ("bedside.io.metaimage", "bedside.io.nifti"),
     "nrrd": ("bedside.io.nrrd", "bedside.io.nifti"),
@@ -43,10 +44,15 @@ def main() -> int:
     _end_with_parent(float(request["deadline_s"]))
     memory_bytes = int(request["memory_bytes"])
     try:
-        for name in _LIBRARIES[tell_kind(path)]:
+        files = [Path(file) for file in request["files"]]
+        kind = "dicom" if files or path.is_dir() else tell_kind(path)
+        for name in _LIBRARIES[kind]:
             importlib.import_module(name)
         _cap_memory(memory_bytes)
-        answer = hand_over(open_source(path, select=request["select"]), folder)
+        source = open_source(
+            path, files=files, select=request["select"], dicom=DicomOptions(**request["dicom"])
+        )
+        answer = hand_over(source, folder)
     except Exception as error:  # noqa: BLE001 - the parent has nothing but this answer
         answer = {"error": _describe(error, path, memory_bytes)}
     (folder / "answer.json").write_text(json.dumps(answer), "utf-8")

@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-_SLAB_VOXELS = 2**22
+SLAB_VOXELS = 2**22
+"""Voxels that are labelled at a time; at least one slice."""
+
 # Bits of one of two numbers that are sorted as one.
 _HALF = 31
 # Offsets along the axes of a plane under which voxels of two neighbouring planes touch.
-_ACROSS = {6: [(0, 0)], 26: list(itertools.product((-1, 0, 1), repeat=2))}
+_ACROSS: dict[int, list[tuple[int, int]]] = {
+    6: [(0, 0)],
+    26: [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)],
+}
 
 
 @dataclass(frozen=True)
@@ -36,19 +41,22 @@ class Components:
     names: tuple[np.ndarray, ...] = field(repr=False)
 
     def select(self, chosen: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-        """Mark the voxels of some components, slab by slab, where there are any.
+        """Number the voxels of some components, slab by slab, where there are any.
+
+        A slab is read again when it is asked for; those before it may have been changed.
 
         Args:
             chosen: Which, (N,) bool.
 
         Yields:
-            Part of the first axis, and (n, H, W) bool.
+            Part of the first axis, and the component of each of its voxels, (n, H, W) int32;
+            -1 outside those chosen.
         """
         padded = np.append(chosen, False)  # the last is asked for by -1
         for slab, names in zip(self.slabs, self.names, strict=True):
             wanted = padded[names]
             if wanted.any():
-                yield slab, wanted[self.find(slab)]
+                yield slab, np.where(wanted, names, -1).astype(np.int32)[self.find(slab)]
 
 
 def find_components(
@@ -71,7 +79,7 @@ def find_components(
         found: np.ndarray = label(read(slab), connectivity=connectivity)
         return found
 
-    thickness = max(1, _SLAB_VOXELS // max(1, shape[1] * shape[2]))
+    thickness = max(1, SLAB_VOXELS // max(1, shape[1] * shape[2]))
     slabs = [slice(low, min(low + thickness, shape[0])) for low in range(0, shape[0], thickness)]
     firsts = [0]
     sizes: list[np.ndarray] = []

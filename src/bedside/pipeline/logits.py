@@ -1,55 +1,68 @@
 """From the logits of one slice to labels on a finer grid."""
 
+from collections.abc import Callable
+
+import cv2
 import numpy as np
 
-from bedside.pipeline.resize import sample_weights
+Place = Callable[[np.ndarray], np.ndarray]
 
 
-def most_likely(logits: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Interpolate logits linearly and take the class of the largest; of equals the first.
+def find_place(
+    shape: tuple[int, int], *, begin: tuple[float, float], size: tuple[float, float]
+) -> Place:
+    """Make the function that interpolates a part of a plane linearly, edge to edge.
 
-    Only where a class exceeds the background at one of the logits around a pixel can it exceed
-    it in between, so that the rest of the slice is background and is not computed.
+    Args:
+        shape: (H, W) that it is interpolated to.
+        begin: Edge of the part, (rows, columns) of the plane from its own edge.
+        size: Rows and columns of the part.
+
+    Returns:
+        From (h, w) float32 to (H, W) float32; beyond the outermost centres the nearest holds.
+
+    Example:
+        >>> place = find_place((1, 4), begin=(0, 1), size=(1, 2))
+        >>> place(np.float32([[9, 0, 2, 9]])).tolist()
+        [[0.0, 0.5, 1.5, 2.0]]
+    """
+    height, width = shape
+    if all(float(value).is_integer() for value in (*begin, *size)):
+        top, left, rows, columns = (int(value) for value in (*begin, *size))
+        inside = slice(top, top + rows), slice(left, left + columns)
+        return lambda plane: cv2.resize(plane[inside], (width, height))
+    scale = size[1] / width, size[0] / height
+    moved = [0.5 * step + low - 0.5 for step, low in zip(scale, begin[::-1], strict=True)]
+    matrix = np.array([[scale[0], 0, moved[0]], [0, scale[1], moved[1]]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return lambda plane: cv2.warpAffine(
+        plane, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def most_likely(logits: np.ndarray, place: Place) -> np.ndarray:
+    """Interpolate logits and take the class of the largest; of equals the first.
+
+    A class that nowhere exceeds the background cannot do so in between, and is left out.
 
     Args:
         logits: (K, h, w) float32; class 0 is the background.
-        rows: (H,) positions among the h logits, rising, from 0 to h - 1.
-        columns: (W,) positions among the w logits, likewise.
+        place: From (h, w) to (H, W); see `find_place`.
 
     Returns:
         (H, W) uint8.
 
     Example:
         >>> logits = np.float32([[[0, 0]], [[-1, 3]]])
-        >>> most_likely(logits, np.array([0.0]), np.array([0, 0.25, 0.5, 1])).tolist()
-        [[0, 0, 1, 1]]
+        >>> most_likely(logits, find_place((1, 8), begin=(0, 0), size=(1, 2))).tolist()
+        [[0, 0, 0, 1, 1, 1, 1, 1]]
     """
-    labels = np.zeros((len(rows), len(columns)), np.uint8)
-    above = logits[1:] > logits[0]
-    values = 1 + np.flatnonzero(above.any(axis=(1, 2)))
-    if not values.size:
-        return labels
-    anywhere = above.any(axis=0)
-    row_part, row_weights = _cut(np.flatnonzero(anywhere.any(axis=1)), rows, logits.shape[1])
-    column_part, column_weights = _cut(
-        np.flatnonzero(anywhere.any(axis=0)), columns, logits.shape[2]
-    )
-    # (h, K * w) -> (H, K, w) -> (w, K * H) -> (W, K, H): two products for all classes.
-    picked = logits[[0, *values]].transpose(1, 0, 2)
-    tall = (row_weights @ picked.reshape(len(picked), -1)).reshape(-1, *picked.shape[1:])
-    sides = np.ascontiguousarray(tall.transpose(2, 1, 0))
-    placed = (column_weights @ sides.reshape(len(sides), -1)).reshape(-1, *sides.shape[1:])
-    best = placed[:, 0]
-    part = np.zeros(best.shape, np.uint8)
-    for index, value in enumerate(values.tolist(), 1):
-        np.copyto(part, value, where=placed[:, index] > best)
-        np.maximum(best, placed[:, index], out=best)
-    labels[row_part, column_part] = part.T
+    best = place(logits[0])
+    labels = np.zeros(best.shape, np.uint8)
+    above = (logits[1:] > logits[0]).any(axis=(1, 2))
+    for value in (1 + np.flatnonzero(above)).tolist():
+        placed = place(logits[value])
+        higher = cv2.compare(placed, best, cv2.CMP_GT)
+        cv2.copyTo(np.full_like(labels, value), higher, labels)
+        best = cv2.max(placed, best)
     return labels
-
-
-def _cut(nodes: np.ndarray, positions: np.ndarray, size: int) -> tuple[slice, object]:
-    """Find the positions that lie next to a span of nodes, and their weights."""
-    begin = int(np.searchsorted(positions, nodes[0] - 1, side="right"))
-    end = int(np.searchsorted(positions, nodes[-1] + 1, side="left"))
-    return slice(begin, end), sample_weights(positions[begin:end], size)

@@ -5,17 +5,20 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from bedside.errors import MemoryLimitError, UsageError
+from bedside.errors import MemoryLimitError
+from bedside.pipeline.components import SLAB_VOXELS
+from bedside.pipeline.postprocess.scans import SCAN_APPLIERS
 from bedside.pipeline.volumes import VolumePlacement
 from bedside.spec import DeploymentSpec, ScalePercentile
 from bedside.volume import Cine
 
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _FLOAT, _HALF = 4, 2
 # Modules and buffers that come after the first look: pictures, reports, the writer.
-_LATER_BYTES = 40 * 2**20
-# Slabs in which components are found: voxels, and bytes for each where labels are like noise.
-_COMPONENT_BYTES = 2**22 * 24
+_LATER_BYTES = 15 * 2**20
+# Bytes for each voxel of a slab in which components are found, measured on labels like noise.
+_COMPONENT_BYTES = 15
+# The same for each voxel of a scan, where a repair is not made slab by slab.
+_WHOLE_BYTES = 10
 # Copies of one slice of the source at full size: decoded, as float, interpolated, drawn.
 _SLICE_COPIES = 10
 # What is promised is this much above what is expected.
@@ -83,23 +86,6 @@ def resident_bytes() -> int:
     return 1024 * int(found[1]) if found else 0
 
 
-def parse_bytes(text: str) -> int:
-    """Read an amount of memory.
-
-    Raises:
-        UsageError: If it is none.
-
-    Example:
-        >>> parse_bytes("1.5GB"), parse_bytes("800 MiB"), parse_bytes("4096")
-        (1610612736, 838860800, 4096)
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
-    amount = int(float(found[1]) * _UNITS[found[2].upper()]) if found else 0
-    if amount <= 0:
-        raise UsageError(f'"{text}" is no amount of memory; write one like 800MB or 1.5GB.')
-    return amount
-
-
 def _choose(plans: list[MemoryPlan], max_bytes: int | None) -> MemoryPlan:
     """Take the first plan that keeps its promise."""
     if max_bytes is None:
@@ -133,7 +119,10 @@ def _count(cine: Cine, placement: VolumePlacement, spec: DeploymentSpec, *, half
     held = 0 if whole else _FLOAT * (classes + 1) * side * rows * columns
     per_window = _FLOAT * (channels * window + 2 * classes * window // stride**3)
     finest = placement.orientation.reorder((frames, height, width))
-    placing = _FLOAT * (classes + 1) * (finest[1] * finest[2] * 2 + rows * columns)
+    placing = int(_FLOAT * (classes + 1) * (1.5 * finest[1] * finest[2] + rows * columns))
     network = kept + source + held + per_window + placing
-    repairing = source + _COMPONENT_BYTES + slices
+    repairing = source + _COMPONENT_BYTES * min(source, SLAB_VOXELS) + slices
+    if spec.priors or any(type(step) not in SCAN_APPLIERS for step in spec.postprocess):
+        # Masks and numbered parts of the whole scan.
+        repairing += _WHOLE_BYTES * source
     return _LATER_BYTES + max(reading, network, repairing)

@@ -8,9 +8,12 @@ import cv2
 import numpy as np
 
 from bedside.errors import FormatError, ModalityError, SpecError
+from bedside.pipeline.body import find_body
 from bedside.pipeline.fan import bounding_box, find_fan
+from bedside.pipeline.frame_steps import BLACK, TONE_PLANNERS, check_numbers, open_window
 from bedside.pipeline.placement import ALIGNMENT, Placement
 from bedside.spec import (
+    CropBody,
     CropCentre,
     CropFan,
     DeploymentSpec,
@@ -20,6 +23,8 @@ from bedside.spec import (
     PreprocessStep,
     Rgb,
     ScalePercentile,
+    WindowLevel,
+    WindowPreset,
 )
 from bedside.volume import Box, Cine
 
@@ -64,12 +69,14 @@ class Plan:
         placement: Where the tensor lies on the source frame.
         input: What the network takes.
         warnings: What could not be trusted.
+        open: From a frame as decoded to the image that the first stage takes.
     """
 
     stages: tuple[Stage, ...]
     placement: Placement
     input: InputSpec
     warnings: tuple[str, ...]
+    open: Stage = field(default_factory=lambda: to_image)
 
     def apply(self, frame: np.ndarray) -> np.ndarray:
         """Turn one frame into the network's input.
@@ -80,7 +87,7 @@ class Plan:
         Returns:
             (1, channels, height, width) float32.
         """
-        image = to_image(frame)
+        image = self.open(frame)
         for stage in self.stages:
             image = stage(image)
         planes = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
@@ -157,7 +164,8 @@ def plan_preprocess(
         raise FormatError(
             f"frames have {channels} channels; this bundle takes grey or colour frames, of 1 or 3."
         )
-    images = [to_image(frame) for frame in sample]
+    opener = _choose_opener(steps)
+    images = [opener(frame) for frame in sample]
     height, width = images[0].shape[:2]
     whole = Box(0, 0, height, width)
     placement = Placement((height, width), box=whole, inner=whole)
@@ -167,7 +175,21 @@ def plan_preprocess(
         stage = PLANNERS[type(step)](step, draft)
         draft.sample = [stage(image) for image in draft.sample]
         stages.append(stage)
-    return Plan(tuple(stages), draft.placement, input_spec, tuple(draft.warnings))
+    return Plan(tuple(stages), draft.placement, input_spec, tuple(draft.warnings), opener)
+
+
+def _choose_opener(steps: Sequence[PreprocessStep]) -> Stage:
+    """Read frames through a window if that comes first, which 8 bits would cut; else in 8 bits."""
+    first = steps[0] if steps else None
+    if not isinstance(first, WindowLevel | WindowPreset):
+        return to_image
+    window = open_window(first)
+
+    def opened(frame: np.ndarray) -> Image:
+        check_numbers(frame, most=MAX_BROKEN_SHARE)
+        return window(frame)
+
+    return opened
 
 
 def to_image(frame: np.ndarray) -> Image:
@@ -272,6 +294,22 @@ def _plan_crop_centre(step: CropCentre, draft: Draft) -> Stage:
     return lambda image: image[kept.slices]
 
 
+def _plan_crop_body(step: CropBody, draft: Draft) -> Stage:
+    seen = draft.placement.box
+    _check_unscaled("crop_body", draft)
+    grey = [image if image.ndim == 2 else image.max(axis=-1) for image in draft.sample]
+    found = find_body(np.max(grey, axis=0), step)
+    if found is None:
+        draft.warnings.append("no body was found; the whole frame was segmented.")
+        return lambda image: image
+    rows, columns = found
+    kept = Box(rows.start, columns.start, rows.stop, columns.stop)
+    box = Box(seen.top + kept.top, seen.left + kept.left, seen.top + kept.bottom,
+              seen.left + kept.right)  # fmt: skip
+    draft.placement = _cropped(draft.placement, box)
+    return lambda image: image[kept.slices]
+
+
 def _check_unscaled(step: str, draft: Draft) -> None:
     """Refuse to cut what no longer has the source's own pixels.
 
@@ -318,7 +356,7 @@ def _plan_scale_percentile(step: ScalePercentile, draft: Draft) -> Stage:
     counts = [np.bincount(image.ravel(), minlength=256) for image in draft.sample]
     cumulative = np.cumsum(np.sum(counts, axis=0)[1:])
     if cumulative[-1] == 0:
-        draft.warnings.append("the frames looked at are black.")
+        draft.warnings.append(BLACK)
         return lambda image: image.astype(np.float32) / 255
     low = 1 + int(np.searchsorted(cumulative, step.low / 100 * cumulative[-1])) if step.low else 0
     high = 1 + int(np.searchsorted(cumulative, step.high / 100 * cumulative[-1]))
@@ -332,6 +370,8 @@ PLANNERS: Mapping[type, Callable[[Any, Draft], Stage]] = {
     Rgb: _plan_rgb,
     CropFan: _plan_crop_fan,
     CropCentre: _plan_crop_centre,
+    CropBody: _plan_crop_body,
     Fit: _plan_fit,
     ScalePercentile: _plan_scale_percentile,
+    **TONE_PLANNERS,
 }

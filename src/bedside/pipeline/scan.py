@@ -1,6 +1,7 @@
 """A scan read slice by slice: whole, or resampled on the way so that it is never held whole."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy import sparse
@@ -60,6 +61,23 @@ def resample_scan(cine: Cine, shape: Sequence[int]) -> np.ndarray:
             for place, share in zip(shares.indices[entries], shares.data[entries], strict=True):
                 array[channel, place] += share * small
     return array
+
+
+def crop_scan(cine: Cine, box: Sequence[slice]) -> Cine:
+    """Cut a box out of a scan, decoding nothing. Its geometry keeps its axes, and not its origin.
+
+    Args:
+        cine: Its slices.
+        box: Along (D, H, W) as stored.
+    """
+    along, *plane = box
+    shape = tuple(side.stop - side.start for side in box)
+    return replace(
+        cine,
+        shape=(shape[0], cine.shape[1], *shape[1:]),
+        decode=lambda index: cine.decode(index + along.start)[:, *plane],
+        geometry=cine.geometry and replace(cine.geometry, shape=shape),
+    )
 
 
 def _resize_plane(

@@ -1,16 +1,19 @@
 """From a scan to the network's tensor, and from its logits back to labels on the scan's grid."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from bedside.errors import FormatError, GeometryError
-from bedside.pipeline.logits import most_likely
+from bedside.pipeline.body import find_body_of_scan
+from bedside.pipeline.logits import find_place, most_likely
 from bedside.pipeline.resize import nearest_indices, resize_linear
-from bedside.pipeline.scan import read_scan, resample_scan
+from bedside.pipeline.scan import crop_scan, read_scan, resample_scan
+from bedside.pipeline.volume_steps import TONE_STEPS, window
 from bedside.spec import (
+    CropBody,
     DeploymentSpec,
     Orient,
     PreprocessStep,
@@ -33,6 +36,8 @@ class VolumePlacement:
         grid: (D, H, W) after turning and resampling.
         offset: Where the grid begins in the tensor, which is padded to at least a window.
         tensor_shape: (D, H, W) of the tensor.
+        body: Part of the stored scan that is looked at; None for all of it. What is said of
+            the source above is then said of this part, but for `source_shape`.
     """
 
     source_shape: Shape3
@@ -40,6 +45,7 @@ class VolumePlacement:
     grid: Shape3
     offset: Shape3
     tensor_shape: Shape3
+    body: tuple[slice, ...] | None = None
 
     def project(self, labels: np.ndarray) -> np.ndarray:
         """Carry labels from the source grid to the tensor's, by nearest neighbour.
@@ -50,7 +56,7 @@ class VolumePlacement:
         Returns:
             `tensor_shape` uint8; 0 in the padding.
         """
-        turned = self.orientation.apply(labels)
+        turned = self.orientation.apply(labels if self.body is None else labels[self.body])
         picks = [
             nearest_indices(old, new) for old, new in zip(turned.shape, self.grid, strict=True)
         ]
@@ -99,31 +105,33 @@ class VolumePlacement:
         """
         labels = np.zeros(self.source_shape, np.uint8)
         # A view, so that slices written in the patient's order end up in the stored one.
-        turned = self.orientation.apply(labels)
-        depths, rows, columns = (
-            self._logit_positions(axis, size, stride) for axis, size in enumerate(turned.shape)
+        seen = labels if self.body is None else labels[self.body]
+        turned = self.orientation.apply(seen)
+        first, *begin = (low / stride for low in self.offset)
+        count, *size = (side / stride for side in self.grid)
+        place = find_place(
+            (turned.shape[1], turned.shape[2]),
+            begin=(begin[0], begin[1]),
+            size=(size[0], size[1]),
         )
-        begin, done = 0, 0
+        # Edge to edge, as the scan was resized; what pads the grid has no say.
+        depths = (np.arange(len(turned)) + 0.5) * (count / len(turned)) - 0.5
+        depths = first + np.clip(depths, 0, max(count - 1, 0))
+        known, done = 0, 0
         before: np.ndarray | None = None
         for slab in slabs:
-            end = begin + slab.shape[1]
+            end = known + slab.shape[1]
             while done < len(depths) and np.ceil(depths[done]) < end:
                 low = int(depths[done])
                 share = np.float32(depths[done] - low)
-                near = slab[:, low - begin] if low >= begin else before
+                near = slab[:, low - known] if low >= known else before
                 assert near is not None  # what lies before a slab was the end of the last
                 if share:
-                    near = near + share * (slab[:, low + 1 - begin] - near)
-                turned[done] = most_likely(near, rows, columns)
+                    near = near + share * (slab[:, low + 1 - known] - near)
+                turned[done] = most_likely(near, place)
                 done += 1
-            before, begin = slab[:, -1].copy(), end
+            before, known = slab[:, -1].copy(), end
         return labels
-
-    def _logit_positions(self, axis: int, size: int, stride: int) -> np.ndarray:
-        """Find where the voxels of the turned scan lie among the logits, as fractions."""
-        centres = (np.arange(size) + 0.5) * (self.grid[axis] / size)
-        positions = (centres + self.offset[axis]) / stride - 0.5
-        return np.clip(positions, 0, self.tensor_shape[axis] // stride - 1)
 
     @property
     def _inside(self) -> tuple[slice, ...]:
@@ -160,17 +168,20 @@ class Draft:
 
     Args:
         cine: The scan as stored.
+        multiple: Voxels that sizes are to be a multiple of where they are chosen.
         foreseen: Follow its shape only, and never read it.
 
     Attributes:
         cine: As given.
+        multiple: As given.
         orientation: How its axes were turned.
         spacing_mm: Of the array, along (D, H, W); None if unknown.
         warnings: Sentences for a person.
     """
 
-    def __init__(self, cine: Cine, *, foreseen: bool = False) -> None:
+    def __init__(self, cine: Cine, *, multiple: int = 1, foreseen: bool = False) -> None:
         self.cine = cine
+        self.multiple = multiple
         self._foreseen = foreseen
         self.orientation = Orientation()
         self.spacing_mm = cine.voxel_mm
@@ -243,13 +254,20 @@ def prepare_volume(cine: Cine, spec: DeploymentSpec, *, half: bool = False) -> P
             f'the scan has {cine.shape[1]} channels, bundle "{spec.name}" takes '
             f"{spec.input.channels}. Give one file a channel, in the bundle's order."
         )
-    draft = Draft(cine)
+    first = spec.preprocess[0] if spec.preprocess else None
+    body = find_body_of_scan(cine, first) if isinstance(first, CropBody) else None
+    draft = Draft(cine if body is None else crop_scan(cine, body), multiple=spec.model.logit_stride)
+    if isinstance(first, CropBody) and body is None:
+        draft.warnings.append("no body was found; the whole scan was segmented.")
     for step in spec.preprocess:
         STEPS[type(step)](step, draft)
     array = draft.array
     if half or array.dtype != np.float32:
         array = array.astype(np.float16 if half else np.float32)
-    return PreparedVolume(array, place_volume(draft, spec), tuple(draft.warnings))
+    placement = place_volume(draft, spec)
+    if body is not None:
+        placement = replace(placement, source_shape=(len(cine), *cine.shape[2:]), body=body)
+    return PreparedVolume(array, placement, tuple(draft.warnings))
 
 
 def foresee_placement(cine: Cine, spec: DeploymentSpec) -> VolumePlacement:
@@ -258,7 +276,7 @@ def foresee_placement(cine: Cine, spec: DeploymentSpec) -> VolumePlacement:
     Raises:
         GeometryError: As `prepare_volume`.
     """
-    draft = Draft(cine, foreseen=True)
+    draft = Draft(cine, multiple=spec.model.logit_stride, foreseen=True)
     for step in spec.preprocess:
         if isinstance(step, Orient | Resample):
             STEPS[type(step)](step, draft)
@@ -272,7 +290,7 @@ def place_volume(draft: Draft, spec: DeploymentSpec) -> VolumePlacement:
     for size, side in zip(draft.shape, spec.input.size_px, strict=True):
         whole = max(side, -(-size // stride) * stride)
         sizes.append(whole)
-        offsets.append((whole - size) // 2)
+        offsets.append((whole - size) // (2 * stride) * stride)
     frames, _, height, width = draft.cine.shape
     return VolumePlacement(
         source_shape=(frames, height, width),
@@ -296,14 +314,20 @@ def _orient(step: Orient, draft: Draft) -> None:
         draft.spacing_mm = draft.orientation.reorder(draft.spacing_mm)
 
 
+def _crop_body(step: CropBody, draft: Draft) -> None:
+    """Do nothing more: it was cut out when the scan was opened, before its axes were turned."""
+
+
 def _resample(step: Resample, draft: Draft) -> None:
     if draft.spacing_mm is None:
         raise GeometryError(
             "the distance between the scan's voxels is not known, and this bundle needs it. "
             "Repair the header."
         )
+    # Whole logits, so that their edges are those of the scan.
+    whole = draft.multiple
     depth, height, width = (
-        max(1, round(size * old / new))
+        whole * max(1, round(size * old / new / whole))
         for size, old, new in zip(draft.shape, draft.spacing_mm, step.spacing_mm, strict=True)
     )
     draft.resize((depth, height, width))
@@ -311,10 +335,7 @@ def _resample(step: Resample, draft: Draft) -> None:
 
 
 def _window_level(step: WindowLevel, draft: Draft) -> None:
-    array = draft.own()
-    array -= np.float32(step.level - step.width / 2)
-    array /= np.float32(step.width)
-    draft.array = np.clip(array, 0, 1, out=array)
+    window(draft, level=step.level, width=step.width)
 
 
 def _scale_percentile(step: ScalePercentile, draft: Draft) -> None:
@@ -339,4 +360,6 @@ STEPS: Mapping[type[PreprocessStep], Callable[[Any, Draft], None]] = {
     Resample: _resample,
     ScalePercentile: _scale_percentile,
     WindowLevel: _window_level,
+    CropBody: _crop_body,
+    **TONE_STEPS,
 }

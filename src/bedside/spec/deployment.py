@@ -5,7 +5,9 @@ from typing import Literal
 
 from bedside.errors import SpecError
 from bedside.spec.model import ModelSpec
-from bedside.spec.steps import PostprocessStep, PreprocessStep
+from bedside.spec.priors import Prior, check_prior
+from bedside.spec.repairs import PostprocessStep, RefineStep, check_units
+from bedside.spec.steps import PreprocessStep, check_order
 
 SCHEMA_VERSION = 1
 
@@ -108,6 +110,8 @@ class DeploymentSpec:
         postprocess: Steps from label map to label map on the source grid, in order.
         windows: How the network moves over scans; without meaning in 2D.
         regions: Unions of labels that evaluation scores too.
+        refine: Steps on logits, with the image before them, before labels are made of them.
+        priors: What is known of the anatomy, checked after `postprocess`, in order.
     """
 
     name: str
@@ -120,6 +124,8 @@ class DeploymentSpec:
     postprocess: tuple[PostprocessStep, ...] = ()
     windows: WindowSpec = field(default_factory=WindowSpec)
     regions: tuple[Region, ...] = ()
+    refine: tuple[RefineStep, ...] = ()
+    priors: tuple[Prior, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse parts that do not fit together.
@@ -127,7 +133,8 @@ class DeploymentSpec:
         Raises:
             SpecError: If label values are not 1, 2, ..., names repeat, a region is of labels
                 that are not there, the network's channels are not those of input and
-                labels, or input, network and steps have different numbers of axes.
+                labels, input, network and steps have different numbers of axes, steps are
+                in an order in which one cannot work, or speak of labels that are not there.
         """
         values = [label.value for label in self.labels]
         if values != list(range(1, len(values) + 1)):
@@ -152,6 +159,7 @@ class DeploymentSpec:
                 f"input.channels is {self.input.channels}; they must be equal."
             )
         self._check_axes()
+        self._check_repairs(values)
 
     def _check_axes(self) -> None:
         axes, size_px = self.model.axes, self.input.size_px
@@ -168,6 +176,18 @@ class DeploymentSpec:
                 f"{self.input.channels} and model.axes {axes}; a frame with one neighbour on "
                 "each side has 3 channels, in a network of 2 axes."
             )
-        for step in (*self.preprocess, *self.postprocess):
+        for step in (*self.preprocess, *self.postprocess, *self.refine, *self.priors):
             if axes not in step.AXES:
                 raise SpecError(f'step "{step.step}" is not for a network of {axes} axes.')
+        check_order(self.preprocess, axes)
+
+    def _check_repairs(self, values: list[int]) -> None:
+        for step in self.postprocess:
+            check_units(step, self.model.axes)
+            if set(step.labels) - set(values):
+                raise SpecError(
+                    f'step "{step.step}" is of labels {list(step.labels)}; expected some of '
+                    f"{values}."
+                )
+        for prior in self.priors:
+            check_prior(prior, axes=self.model.axes, values=values)

@@ -1,9 +1,19 @@
-"""The steps of the pipeline as data: what is done, in which order, with which numbers."""
+"""The steps before the network as data: what is done, in which order, with which numbers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from bedside.errors import SpecError
+from bedside.spec.tone import (
+    Clahe,
+    FanGain,
+    NonLocalMeans,
+    ScalePercentile,
+    ToneStep,
+    WindowLevel,
+    WindowPreset,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,36 +92,6 @@ class Fit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScalePercentile:
-    """Map intensities linearly so that the given percentiles become 0 and 1, and clip.
-
-    Only pixels above zero count, so that the black around the image has no say. In a scan
-    each channel is mapped by itself.
-
-    Attributes:
-        low: Percentile that becomes 0, in [0, 100).
-        high: Percentile that becomes 1, in (low, 100].
-        max_gain: Largest factor that intensities in [0, 1] are multiplied with; without
-            meaning for scans, whose values have no range of their own.
-    """
-
-    AXES: ClassVar[tuple[int, ...]] = (2, 3)
-    step: Literal["scale_percentile"] = "scale_percentile"
-    low: float = 0.0
-    high: float = 99.5
-    max_gain: float = 8.0
-
-    def __post_init__(self) -> None:
-        """Refuse percentiles that are out of order.
-
-        Raises:
-            SpecError: Unless 0 <= low < high <= 100.
-        """
-        if not 0 <= self.low < self.high <= 100:
-            raise SpecError(f"low {self.low} and high {self.high}: need 0 <= low < high <= 100.")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Orient:
     """Turn a scan's axes so that they run to the head, to the back and to the left."""
 
@@ -142,58 +122,61 @@ class Resample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WindowLevel:
-    """Map a window of intensities to [0, 1] and clip, as a display does.
+class CropBody:
+    """Cut out the box around the largest bright thing: the patient, without table and air.
+
+    Of a scan it must be the first step. Labels outside the box are background.
 
     Attributes:
-        level: Its middle, in HU for CT.
-        width: Its width, above 0.
+        threshold: Value that the body passes, in HU for CT, in [0, 255] for frames of 8 bits;
+            by default it is found from the image (Otsu).
+        margin: Border kept around the body, as a fraction of its larger side, at least 0.
+
+    Source:
+        The threshold is Otsu's, 1979, doi:10.1109/TSMC.1979.4310076.
     """
 
-    AXES: ClassVar[tuple[int, ...]] = (3,)
-    step: Literal["window_level"] = "window_level"
-    level: float
-    width: float
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
+    step: Literal["crop_body"] = "crop_body"
+    threshold: float | None = None
+    margin: float = 0.02
 
     def __post_init__(self) -> None:
-        """Refuse a window without width.
+        """Refuse to cut into the body.
 
         Raises:
-            SpecError: Unless it is above 0.
+            SpecError: If the margin is below 0.
         """
-        if self.width <= 0:
-            raise SpecError(f"width is {self.width}; expected above 0.")
+        if self.margin < 0:
+            raise SpecError(f"margin is {self.margin}; expected at least 0.")
 
 
-PreprocessStep = (
-    Grey | Rgb | CropFan | CropCentre | Fit | ScalePercentile | Orient | Resample | WindowLevel
-)
+PreprocessStep = Grey | Rgb | CropFan | CropCentre | CropBody | Fit | Orient | Resample | ToneStep
 
 
-@dataclass(frozen=True, kw_only=True)
-class KeepLargest:
-    """Keep the largest connected component of each label named; corners connect.
+def check_order(steps: Sequence[PreprocessStep], axes: int) -> None:
+    """Refuse steps in an order in which one cannot do its work.
 
-    Attributes:
-        labels: Label values; every label if empty.
+    Frames begin as 8 bits. Some steps need just that, and some leave the range [0, 1].
+
+    Args:
+        steps: In their order.
+        axes: Of the network.
+
+    Raises:
+        SpecError: If a step must be the first, or needs 8 bits or [0, 1] and comes too late.
     """
-
-    AXES: ClassVar[tuple[int, ...]] = (2, 3)
-    step: Literal["keep_largest"] = "keep_largest"
-    labels: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class FillHoles:
-    """Fill background enclosed by one label with that label.
-
-    Attributes:
-        labels: Label values; every label if empty.
-    """
-
-    AXES: ClassVar[tuple[int, ...]] = (2, 3)
-    step: Literal["fill_holes"] = "fill_holes"
-    labels: tuple[int, ...] = ()
-
-
-PostprocessStep = KeepLargest | FillHoles
+    firsts = {2: (WindowLevel, WindowPreset), 3: (CropBody,)}[axes]
+    for step in steps[1:]:
+        if isinstance(step, firsts):
+            raise SpecError(f"{step.step} reads values as they are stored; make it the first step.")
+    if axes == 3:
+        return
+    left = ""
+    for step in steps:
+        if isinstance(step, CropFan | ScalePercentile | FanGain) and left:
+            raise SpecError(f"{step.step} needs frames of 8 bits; move it in front of {left}.")
+        if isinstance(step, Clahe | NonLocalMeans) and left in ("z_score", "scale_range"):
+            raise SpecError(f"{step.step} needs values in [0, 1]; move it in front of {left}.")
+        if isinstance(step, ToneStep) and not isinstance(step, Clahe | NonLocalMeans):
+            left = step.step

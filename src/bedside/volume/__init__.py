@@ -1,11 +1,13 @@
 """Images and label maps together with their place: numpy only."""
 
+from bedside.volume.change import Change
 from bedside.volume.cine import Box, Cine, LabelMap
 from bedside.volume.geometry import Geometry
 from bedside.volume.orientation import Orientation, find_orientation
 
 __all__ = [
     "Box",
+    "Change",
     "Cine",
     "Geometry",
     "LabelMap",

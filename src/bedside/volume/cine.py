@@ -58,6 +58,7 @@ class Cine:
             the slices of a scan; None for frames over time, or where the file does not say.
         slice_spacing_mm: Distance from slice to slice in mm; None if there is none, or it
             is not to be trusted.
+        unknown: Frames that stand for slices that are missing, and can hold no labels.
     """
 
     shape: tuple[int, int, int, int]
@@ -69,6 +70,7 @@ class Cine:
     warnings: tuple[str, ...] = ()
     geometry: Geometry | None = None
     slice_spacing_mm: float | None = None
+    unknown: tuple[int, ...] = ()
 
     @property
     def voxel_mm(self) -> tuple[float, float, float] | None:

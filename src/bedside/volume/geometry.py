@@ -37,3 +37,29 @@ class Geometry:
         """Distance between neighbours along each array axis, in mm, array order."""
         lengths = np.linalg.norm(self.affine[:3, :3], axis=0)
         return tuple(float(value) for value in lengths[: len(self.shape)])
+
+
+def find_lean(geometry: Geometry) -> np.ndarray:
+    """Find how far slices move sideways from one to the next, as with a tilted gantry.
+
+    Args:
+        geometry: Of an array (D, H, W) whose planes (H, W) have axes at a right angle.
+
+    Returns:
+        (row, column) part of the way from slice to slice, for each mm along the normal; zeros
+        where the slices move less than half a pixel over the whole scan.
+
+    Example:
+        >>> affine = np.array([[0, 0, 1, 0], [0.5, 1, 0, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]])
+        >>> find_lean(Geometry((9, 4, 4), affine))
+        array([0.25, 0.  ])
+    """
+    step, down, across = geometry.affine[:3, :3].T
+    down_mm, across_mm = np.linalg.norm(down), np.linalg.norm(across)
+    normal = np.cross(down, across)
+    normal /= np.linalg.norm(normal)
+    sideways = np.array([step @ down / down_mm, step @ across / across_mm])
+    moved_px = np.abs(sideways) * (geometry.shape[0] - 1) / np.array([down_mm, across_mm])
+    if (moved_px < 0.5).all():
+        return np.zeros(2)
+    return np.asarray(sideways / abs(step @ normal))

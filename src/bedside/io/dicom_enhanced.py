@@ -1,0 +1,144 @@
+"""Enhanced CT, MR and PET: one file whose frames are slices, each placed by its own groups."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.uid import (
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    EnhancedPETImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    LegacyConvertedEnhancedPETImageStorage,
+)
+
+from bedside.errors import FormatError, GeometryError
+from bedside.io.dicom_header import DicomInstances
+from bedside.io.dicom_options import DicomOptions
+from bedside.io.dicom_pixels import FrameDecoder, say_stray_bits
+from bedside.io.dicom_slices import make_scan
+from bedside.io.dicom_stack import Plane, check_alike, find_duplicates, read_plane
+from bedside.io.dicom_values import ValueRule, read_rule
+from bedside.volume import Cine
+
+_ENHANCED = frozenset(
+    {
+        EnhancedCTImageStorage,
+        EnhancedMRImageStorage,
+        EnhancedPETImageStorage,
+        LegacyConvertedEnhancedCTImageStorage,
+        LegacyConvertedEnhancedMRImageStorage,
+        LegacyConvertedEnhancedPETImageStorage,
+    }
+)
+
+
+def is_enhanced(dataset: Any) -> bool:
+    """Tell a file whose frames have a place each by definition."""
+    return str(dataset.get("SOPClassUID")) in _ENHANCED
+
+
+def place_frames(
+    dataset: Any, decoder: FrameDecoder, *, path: Path, options: DicomOptions
+) -> tuple[Cine, DicomInstances]:
+    """Order the frames of an enhanced image by their place in the patient.
+
+    Args:
+        dataset: Its header.
+        decoder: Of its frames, not inverted.
+        path: Its file, for errors.
+        options: What to do with gaps.
+
+    Returns:
+        A cine with a geometry, and its header.
+
+    Raises:
+        FormatError: If the functional groups are missing.
+        GeometryError: If the frames are no single, even stack.
+
+    Source:
+        DICOM PS3.3 C.7.6.16, Multi-frame Functional Groups.
+    """
+    frames = int(dataset.NumberOfFrames)
+    own = dataset.get("PerFrameFunctionalGroupsSequence") or ()
+    if len(own) != frames:
+        raise FormatError(
+            f"{path} has {frames} frames and functional groups for {len(own)}, so where they lie "
+            "is not known. Export it again, or as a classic series."
+        )
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    planes, rules = [], []
+    modality = str(dataset.get("Modality") or "") or None
+    for number, groups in enumerate(own, start=1):
+        name = f"{path}: frame {number}"
+        planes.append(_read_plane(groups, shared, name))
+        transformation = _group(groups, shared, "PixelValueTransformationSequence")
+        rules.append(_read_rule(dataset, transformation, path, modality, options))
+    _check_one_stack(planes, path)
+    cine, frames_of = make_scan(planes, rules, decoder, dataset=dataset, options=options, path=path)
+    numbered = tuple((0, index + 1) if index >= 0 else (-1, 0) for index in frames_of)
+    notes = say_stray_bits(decoder)
+    return replace(cine, warnings=(*cine.warnings, *notes)), DicomInstances((dataset,), numbered)
+
+
+def _group(own: Any, shared: Any, keyword: str) -> Any:
+    """Find a functional group of a frame, or of all frames; None if there is neither."""
+    found = own.get(keyword) or shared.get(keyword)
+    return found[0] if found else None
+
+
+def _read_plane(own: Any, shared: Any, name: str) -> Plane:
+    """Read where a frame lies.
+
+    Raises:
+        FormatError: If a functional group is missing; it is named.
+    """
+    found = {}
+    for keyword in ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"):
+        found[keyword] = _group(own, shared, keyword)
+        if found[keyword] is None:
+            raise FormatError(
+                f"{name} lacks {keyword}, so where it lies is not known. Export it again, or as "
+                "a classic series."
+            )
+    return read_plane(
+        found["PlanePositionSequence"].get("ImagePositionPatient"),
+        found["PlaneOrientationSequence"].get("ImageOrientationPatient"),
+        found["PixelMeasuresSequence"].get("PixelSpacing"),
+        name=name,
+    )
+
+
+def _read_rule(
+    dataset: Any, transformation: Any, path: Path, modality: str | None, options: DicomOptions
+) -> ValueRule:
+    where = Dataset() if transformation is None else transformation
+    return read_rule(dataset, path, modality=modality, options=options, transformation=where)
+
+
+def _check_one_stack(planes: list[Plane], path: Path) -> None:
+    """Refuse several stacks or points in time, which are several scans.
+
+    Raises:
+        GeometryError: If there are.
+    """
+    way_out = "Save each as a series of its own."
+    directions = {tuple(np.round(plane.orientation, 2)) for plane in planes}
+    try:
+        check_alike(planes)
+    except GeometryError as error:
+        raise GeometryError(
+            f"{path} holds {len(directions)} stacks of slices, or more: {error} {way_out}"
+        ) from error
+    again = find_duplicates(planes)
+    if again:
+        first, second = again[0]
+        places = len(planes) - len(again)
+        raise GeometryError(
+            f"{path} holds {len(planes)} frames at {places} place{'s' if places > 1 else ''} "
+            f"(frames {first + 1} and {second + 1} lie together): several points in time, "
+            f"echoes or stacks. {way_out}"
+        )

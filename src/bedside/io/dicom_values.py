@@ -1,0 +1,226 @@
+"""From stored pixels to values: stray bits, padding, inversion, rescale; each slice by its own."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bedside.errors import FormatError
+from bedside.io.dicom_files import read_decimals
+from bedside.io.dicom_options import DicomOptions
+
+VALUE_TAGS = (
+    "RescaleSlope",
+    "RescaleIntercept",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+)
+"""What is read of a header besides the attributes of its pixels."""
+
+_AIR_HU = -1024.0
+_SIGN_BIT = 2**15
+# Denser than any metal in a scanner of 16 bits: a whole HU above this has lost its sign.
+_DENSEST_HU = 30000
+
+
+@dataclass(frozen=True)
+class ValueRule:
+    """How the stored pixels of one image become values.
+
+    Attributes:
+        slope: Value of one stored step.
+        intercept: Value of a stored 0.
+        inverted: Sum of the smallest and the largest stored value, where white is stored as
+            the smaller one and has to be turned; None where not.
+        padding: (low, high), stored values that stand for "outside the image"; None if none.
+        fill: The value that padding gets.
+        resigned: Whether stored values from 2**15 on are negative ones whose sign was lost.
+        dtype: Of the values.
+    """
+
+    slope: float
+    intercept: float
+    inverted: int | None
+    padding: tuple[int, int] | None
+    fill: float
+    resigned: bool
+    dtype: np.dtype[Any]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether values are as stored."""
+        same = self.slope == 1 and self.intercept == 0 and self.inverted is None
+        return same and self.padding is None and not self.resigned
+
+    def apply(self, frame: np.ndarray) -> np.ndarray:
+        """Turn a decoded frame, not yet inverted, into values of `dtype`, same shape."""
+        if self.is_plain:
+            return frame.astype(self.dtype, copy=False)
+        stored = frame
+        outside = None
+        if self.padding is not None:
+            low, high = self.padding
+            outside = (stored >= low) & (stored <= high)
+        if self.resigned:
+            stored = stored.view(np.int16) if stored.dtype == np.uint16 else stored
+        kind: Any = np.float32 if self.dtype.kind == "f" else np.int32
+        values: np.ndarray = stored.astype(kind)
+        if self.inverted is not None:
+            values = kind(self.inverted) - values
+        if self.slope != 1:
+            values *= kind(self.slope)
+        if self.intercept:
+            values += kind(self.intercept)
+        if outside is not None:
+            values[outside] = kind(self.fill)
+        return values.astype(self.dtype, copy=False)
+
+
+def read_rule(
+    dataset: Any, path: Path, *, modality: str | None, options: DicomOptions,
+    transformation: Any = None,
+) -> ValueRule:  # fmt: skip
+    """Read how an image's stored pixels become values.
+
+    Args:
+        dataset: Its header.
+        path: Its file, for errors.
+        modality: DICOM's word for the kind of image.
+        options: What to do where CT does not say.
+        transformation: Where slope and intercept stand, if not in the header itself: the item
+            of PixelValueTransformationSequence of a frame.
+
+    Raises:
+        FormatError: If slope or intercept are no numbers, or CT has none.
+
+    Source:
+        DICOM PS3.3 C.11.1 (rescale), C.7.5.1.1.2 (padding).
+    """
+    where = dataset if transformation is None else transformation
+    slope = _read_decimal(where, "RescaleSlope", path)
+    intercept = _read_decimal(where, "RescaleIntercept", path)
+    if modality == "CT" and None in (slope, intercept) and not options.values_are_hu:
+        lacking = "RescaleSlope" if slope is None else "RescaleIntercept"
+        raise FormatError(
+            f"{path} is CT without {lacking}, so its Hounsfield units are not known. Pass "
+            "--values-are-hu if the stored values are HU, or export it again."
+        )
+    slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
+    if slope == 0:
+        raise FormatError(
+            f"{path}: RescaleSlope is 0, which makes every value the same. Export it again."
+        )
+    bits, signed = int(dataset.BitsStored), dataset.PixelRepresentation == 1
+    inverted = None
+    # HU and activity are what the rescale says, however a viewer is to show them; only
+    # values without a unit are turned, so that more is brighter.
+    if dataset.PhotometricInterpretation == "MONOCHROME1" and modality not in ("CT", "PT"):
+        inverted = -1 if signed else 2**bits - 1
+    rule = ValueRule(
+        slope=slope,
+        intercept=intercept,
+        inverted=inverted,
+        padding=_read_padding(dataset, bits=bits, signed=signed),
+        fill=0.0,
+        resigned=modality == "CT"
+        and not signed
+        and (bits, slope) == (16, 1)
+        and _SIGN_BIT + intercept > _DENSEST_HU,
+        dtype=np.dtype(np.float32),
+    )
+    rule = replace(rule, dtype=_find_dtype(dataset, rule))
+    return replace(rule, fill=_find_fill(dataset, rule, modality))
+
+
+def with_one_dtype(rules: Sequence[ValueRule]) -> list[ValueRule]:
+    """Give all slices of a scan the dtype that holds the values of each."""
+    dtype = np.result_type(*{rule.dtype for rule in rules})
+    dtype = np.dtype(np.float32) if dtype.kind == "f" else dtype
+    return [replace(rule, dtype=dtype) for rule in rules]
+
+
+def say_rule(
+    rule: ValueRule, probe: np.ndarray, *, modality: str | None, photometric: str
+) -> list[str]:
+    """Tell a person what is done to the values.
+
+    Args:
+        rule: Of the image.
+        probe: A frame as stored.
+        modality: DICOM's word for the kind of image.
+        photometric: PhotometricInterpretation.
+    """
+    notes = []
+    if rule.resigned and probe.dtype == np.uint16 and (probe >= _SIGN_BIT).any():
+        notes.append(
+            "stored values from 32768 on were taken as negative: the header calls them "
+            "unsigned, which no HU can be"
+        )
+    if photometric == "MONOCHROME1" and rule.inverted is None:
+        notes.append("the image is to be shown inverted; its values were taken as they are")
+    if rule.padding is not None:
+        low, high = rule.padding
+        if ((probe >= low) & (probe <= high)).any():
+            notes.append(f"padding around the image was set to {rule.fill:g}")
+    return notes
+
+
+def _read_decimal(dataset: Any, keyword: str, path: Path) -> float | None:
+    """Read a decimal string strictly; None only where the attribute is not there at all.
+
+    Raises:
+        FormatError: If it is there and is not one finite number.
+    """
+    if keyword not in dataset:
+        return None
+    try:
+        (number,) = read_decimals(dataset, keyword)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raw = dataset.get_item(keyword).value
+        raise FormatError(
+            f"{path}: {keyword} is {raw!r}; expected one number with a decimal point. "
+            "The header is damaged; export it again."
+        )
+    return number
+
+
+def _read_padding(dataset: Any, *, bits: int, signed: bool) -> tuple[int, int] | None:
+    """Read the stored values that are no image, mending a sign that the header lost."""
+    ends = [dataset.get(keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    numbers = []
+    for end in ends:
+        if isinstance(end, bytes):
+            end = int.from_bytes(end[:2], "little")
+        if isinstance(end, int):
+            # A value of the other signedness: the same 16 bits, read as the pixels are.
+            wrapped = end & 0xFFFF
+            numbers.append(wrapped - 2**16 if signed and wrapped >= _SIGN_BIT else wrapped)
+    return (min(numbers), max(numbers)) if numbers and isinstance(ends[0], int | bytes) else None
+
+
+def _find_dtype(dataset: Any, rule: ValueRule) -> np.dtype[Any]:
+    """Find the smallest dtype for whole numbers, f32 for others."""
+    bits, signed = int(dataset.BitsStored), dataset.PixelRepresentation == 1
+    if rule.slope != 1 or rule.intercept != int(rule.intercept):
+        return np.dtype(np.float32)
+    width = int(dataset.BitsAllocated)
+    if rule.intercept == 0 and not rule.resigned:
+        return np.dtype(f"{'i' if signed else 'u'}{width // 8}")
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    if rule.resigned:
+        low, high = -_SIGN_BIT, _SIGN_BIT - 1
+    low, high = low + int(rule.intercept), high + int(rule.intercept)
+    fits = low >= -(2**15) and high < 2**15
+    return np.dtype(np.int16 if fits else np.int32)
+
+
+def _find_fill(dataset: Any, rule: ValueRule, modality: str | None) -> float:
+    """Find the value of nothing: air in CT, else what a stored 0, or the blackest, becomes."""
+    if modality == "CT":
+        return _AIR_HU if rule.dtype.kind in "if" else 0.0
+    return rule.intercept

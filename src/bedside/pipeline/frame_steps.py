@@ -1,0 +1,186 @@
+"""Steps on the tone of frames, planned once for a sequence so that nothing flickers."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from bedside.errors import FormatError
+from bedside.spec import (
+    Clahe,
+    FanGain,
+    NonLocalMeans,
+    ScaleRange,
+    WindowLevel,
+    WindowPreset,
+    ZScore,
+)
+
+if TYPE_CHECKING:
+    from bedside.pipeline.preprocess import Draft, Image, Stage
+
+BLACK = "the frames looked at are black."
+_BISECTIONS = 40
+
+
+def open_window(step: WindowLevel | WindowPreset) -> "Callable[[np.ndarray], Image]":
+    """Give a function from a frame as it is stored, (C, H, W), to an image in [0, 1].
+
+    Values that are no numbers become the window's lower end.
+    """
+    low, width = step.level - step.width / 2, step.width
+
+    def window(frame: np.ndarray) -> "Image":
+        image = frame[0] if len(frame) == 1 else np.moveaxis(frame, 0, -1)
+        values = image.astype(np.float32)
+        values -= np.float32(low)
+        values *= np.float32(1 / width)
+        if image.dtype.kind == "f":
+            np.nan_to_num(values, copy=False, nan=0.0)
+        return np.clip(values, 0, 1, out=values)
+
+    return window
+
+
+def _plan_window(step: WindowLevel | WindowPreset, draft: "Draft") -> "Stage":
+    # The values were read through the window when the frame was opened.
+    return lambda image: image
+
+
+def _plan_scale_range(step: ScaleRange, draft: "Draft") -> "Stage":
+    if step.source == "nominal":
+        low, high = 0.0, 255.0 if draft.sample[0].dtype == np.uint8 else 1.0
+    else:
+        low = min(float(image.min()) for image in draft.sample)
+        high = max(float(image.max()) for image in draft.sample)
+    if high <= low:
+        draft.warnings.append("the frames looked at are all of one brightness.")
+        high = low + 1
+    span = (1 - step.low) / (high - low)
+    return _linear(span, step.low - low * span, limits=(step.low, 1.0))
+
+
+def _plan_z_score(step: ZScore, draft: "Draft") -> "Stage":
+    values = np.concatenate([image.ravel() for image in draft.sample]).astype(np.float64)
+    if step.nonzero:
+        values = values[values != 0]
+    spread = float(values.std()) if values.size else 0.0
+    if not spread:
+        draft.warnings.append("the frames looked at are all of one brightness.")
+        return lambda image: np.zeros(image.shape, np.float32)
+    scaled = _linear(1 / spread, -float(values.mean()) / spread)
+    if not step.nonzero:
+        return scaled
+    return lambda image: scaled(image) * (image != 0)
+
+
+def _linear(factor: float, offset: float, limits: tuple[float, float] | None = None) -> "Stage":
+    """Give a function to factor * image + offset, float32, by a table where there are 8 bits."""
+    table = np.arange(256, dtype=np.float64) * factor + offset
+    table = (table if limits is None else np.clip(table, *limits)).astype(np.float32)
+
+    def scale(image: "Image") -> "Image":
+        if image.dtype == np.uint8:
+            return cv2.LUT(image, table)
+        scaled: Image = image * np.float32(factor) + np.float32(offset)
+        return scaled if limits is None else np.clip(scaled, *limits)
+
+    return scale
+
+
+def _plan_clahe(step: Clahe, draft: "Draft") -> "Stage":
+    equaliser = cv2.createCLAHE(clipLimit=step.clip, tileGridSize=(step.tiles, step.tiles))
+
+    def equalise(image: "Image") -> "Image":
+        if image.ndim == 3:
+            # Colour keeps its hue: only the lightness is equalised.
+            lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+            lab[..., 0] = equaliser.apply(np.ascontiguousarray(lab[..., 0]))
+            return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
+        return equaliser.apply(image)
+
+    return _in_bytes(equalise)
+
+
+def _plan_non_local_means(step: NonLocalMeans, draft: "Draft") -> "Stage":
+    strength = 255 * step.strength
+
+    def smooth(image: "Image") -> "Image":
+        if image.ndim == 3:
+            return cv2.fastNlMeansDenoisingColored(
+                image, None, strength, strength, step.patch_px, step.search_px
+            )
+        return cv2.fastNlMeansDenoising(image, None, strength, step.patch_px, step.search_px)
+
+    return _in_bytes(smooth)
+
+
+def _in_bytes(work: "Stage") -> "Stage":
+    """Let a function of 8 bits work on an image in [0, 1] too."""
+
+    def stage(image: "Image") -> "Image":
+        if image.dtype == np.uint8:
+            return work(image)
+        in_bytes = cv2.convertScaleAbs(image, alpha=255.0)
+        scaled: Image = work(in_bytes).astype(np.float32) * np.float32(1 / 255)
+        return scaled
+
+    return stage
+
+
+def _plan_fan_gain(step: FanGain, draft: "Draft") -> "Stage":
+    """Find the curve y = g x / (1 + (g - 1) x) whose robust mean is the target."""
+    grey = [image if image.ndim == 2 else image.max(axis=-1) for image in draft.sample]
+    lit = np.max(grey, axis=0) > step.floor
+    counts = np.sum([np.bincount(image[lit], minlength=256) for image in grey], axis=0)
+    kept = _trimmed(counts, step.trim)
+    if not kept.any():
+        draft.warnings.append(BLACK)
+        return lambda image: image.astype(np.float32) / 255
+    levels = np.arange(256) / 255
+
+    def curve(log_gain: float) -> np.ndarray:
+        gain = np.exp(log_gain)
+        shown: np.ndarray = gain * levels / (1 + (gain - 1) * levels)
+        return shown
+
+    low, high = -np.log(step.max_gain), np.log(step.max_gain)
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        too_dark = np.average(curve(middle), weights=kept) < step.target
+        low, high = (middle, high) if too_dark else (low, middle)
+    table = curve((low + high) / 2).astype(np.float32)
+    return lambda image: cv2.LUT(image, table)
+
+
+def _trimmed(counts: np.ndarray, trim: float) -> np.ndarray:
+    """Take a part of what a histogram counts away at either end."""
+    total = counts.sum()
+    upto = np.clip(np.cumsum(counts), trim * total, (1 - trim) * total)
+    kept: np.ndarray = np.diff(upto, prepend=trim * total)
+    return kept
+
+
+def check_numbers(image: np.ndarray, *, most: float) -> None:
+    """Refuse a frame of which more than a part is no numbers.
+
+    Raises:
+        FormatError: If so.
+    """
+    if image.dtype.kind != "f":
+        return
+    broken = 1.0 - float(np.isfinite(image).mean())
+    if broken > most:
+        raise FormatError(f"{100 * broken:.1f} % of the values of a frame are NaN or infinite.")
+
+
+TONE_PLANNERS: Mapping[type, "Callable[[Any, Draft], Stage]"] = {
+    WindowLevel: _plan_window,
+    WindowPreset: _plan_window,
+    ScaleRange: _plan_scale_range,
+    ZScore: _plan_z_score,
+    Clahe: _plan_clahe,
+    NonLocalMeans: _plan_non_local_means,
+    FanGain: _plan_fan_gain,
+}

@@ -1,0 +1,57 @@
+"""How labels lie in the patient, as far as repairs need to know."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from bedside.spec import DropSmall
+from bedside.volume import Cine
+
+NO_SCALE = "the scale of the image is not known"
+"""Why a repair that needs mm was skipped."""
+
+_STEEPEST = 0.5
+"""Cosine below which an image's axes say nothing of left and right: 60 degrees away from it."""
+
+
+@dataclass(frozen=True)
+class LabelGrid:
+    """Scale and direction of a label map.
+
+    Attributes:
+        spacing_mm: Along its axes, (H, W) or (D, H, W); None if unknown.
+        left: How far one element along each axis leads to the patient's left, in mm; None if
+            unknown, or if the image is cut so that it shows no left.
+    """
+
+    spacing_mm: tuple[float, ...] | None = None
+    left: tuple[float, ...] | None = None
+
+
+def grid_of(cine: Cine, *, axes: int, spacing_mm: tuple[float, ...] | None) -> LabelGrid:
+    """Read off a cine what repairs need to know of its labels.
+
+    Args:
+        cine: What was segmented.
+        axes: 2 for labels of a frame, 3 for those of the whole scan.
+        spacing_mm: Along the labels' axes; None if it cannot be trusted.
+    """
+    if cine.geometry is None:
+        return LabelGrid(spacing_mm)
+    steps = cine.geometry.affine[0, 3 - axes : 3]
+    lengths = np.linalg.norm(cine.geometry.affine[:3, 3 - axes : 3], axis=0)
+    if np.abs(steps / lengths).max() < _STEEPEST:
+        return LabelGrid(spacing_mm)
+    return LabelGrid(spacing_mm, tuple(float(step) for step in steps))
+
+
+def smallest_px(step: DropSmall, grid: LabelGrid) -> float | None:
+    """Turn the size that stays into pixels, if that can be done."""
+    if step.min_px is not None:
+        return step.min_px
+    if grid.spacing_mm is None:
+        return None
+    size = step.min_mm2 if step.min_mm2 is not None else 1e3 * (step.min_ml or 0.0)
+    # Less a rounding of the division: what has just the size stays.
+    return size / math.prod(grid.spacing_mm) * (1 - 1e-9)

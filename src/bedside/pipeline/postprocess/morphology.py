@@ -1,0 +1,67 @@
+"""Opening and closing by a ball, of one label, within the image."""
+
+import math
+
+import cv2
+import numpy as np
+from scipy import ndimage
+
+
+def reach(radius: tuple[float, ...]) -> tuple[int, ...]:
+    """Give whole pixels that a ball reaches along each axis.
+
+    Example:
+        >>> reach((1.5, 3.0))
+        (1, 3)
+    """
+    return tuple(math.floor(length) for length in radius)
+
+
+def opened(mask: np.ndarray, radius: tuple[float, ...]) -> np.ndarray:
+    """Keep what balls cover that lie wholly inside the mask; the image's edge cuts no ball.
+
+    Args:
+        mask: (H, W) or (D, H, W) uint8, 255 inside.
+        radius: Of the ball along each axis, in pixels.
+
+    Returns:
+        The same shape and values.
+    """
+    if mask.ndim == 2:
+        return cv2.morphologyEx(mask, cv2.MORPH_OPEN, _disc(radius))
+    return _dilated(~_dilated(~mask, radius), radius)
+
+
+def closed(mask: np.ndarray, radius: tuple[float, ...]) -> np.ndarray:
+    """Add what no ball reaches that lies wholly outside; the way round of `opened`."""
+    if mask.ndim == 2:
+        return cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _disc(radius))
+    return ~_dilated(~_dilated(mask, radius), radius)
+
+
+def touching(mask: np.ndarray) -> np.ndarray:
+    """Grow a mask by its neighbours, corners too."""
+    if mask.ndim == 2:
+        touched: np.ndarray = cv2.dilate(mask, np.ones((3, 3), np.uint8))
+        return touched
+    grown: np.ndarray = ndimage.maximum_filter(mask, size=3, mode="constant")
+    return grown
+
+
+def _disc(radius: tuple[float, ...]) -> np.ndarray:
+    """Mark the pixels within an ellipse about the middle one."""
+    down, across = reach(radius)
+    rows, columns = np.mgrid[-down : down + 1, -across : across + 1]
+    inside = (rows / radius[0]) ** 2 + (columns / radius[1]) ** 2 <= 1 + 1e-9
+    disc: np.ndarray = inside.astype(np.uint8)
+    return disc
+
+
+def _dilated(mask: np.ndarray, radius: tuple[float, ...]) -> np.ndarray:
+    """Mark what lies within a ball about any voxel of the mask, by distances."""
+    if not mask.any():
+        return mask
+    sampling = [1 / length for length in radius]
+    distance = ndimage.distance_transform_edt(mask == 0, sampling=sampling)
+    grown: np.ndarray = np.where(distance <= 1 + 1e-9, 255, 0).astype(np.uint8)
+    return grown

@@ -1,0 +1,98 @@
+"""Repairs of a whole scan whose components are found slab by slab, for all labels at once."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bedside.pipeline.components import Components, find_components
+from bedside.pipeline.postprocess.changes import Repair
+from bedside.pipeline.postprocess.grid import NO_SCALE, LabelGrid, smallest_px
+from bedside.pipeline.postprocess.parts import cut_out
+from bedside.spec import DropSmall, FillHoles, KeepLargest
+
+
+def _keep_largest(
+    labels: np.ndarray, step: KeepLargest, values: Sequence[int], grid: LabelGrid
+) -> list[Repair]:
+    found = _find(labels, values)
+    dropped = np.zeros(len(found.sizes), bool)
+    for value in values:
+        own = np.flatnonzero(found.values == value)
+        dropped[own] = True
+        if own.size:
+            dropped[own[found.sizes[own].argmax()]] = False
+    return _remove(labels, found, dropped, step.step, values)
+
+
+def _drop_small(
+    labels: np.ndarray, step: DropSmall, values: Sequence[int], grid: LabelGrid
+) -> list[Repair]:
+    smallest = smallest_px(step, grid)
+    found = _find(labels, values)
+    if smallest is None:
+        present = set(found.values.tolist())
+        return [
+            Repair(step.step, (value,), "skipped", expected=NO_SCALE)
+            for value in values
+            if value in present
+        ]
+    return _remove(labels, found, found.sizes < smallest, step.step, values)
+
+
+def _fill_holes(
+    labels: np.ndarray, step: FillHoles, values: Sequence[int], grid: LabelGrid
+) -> list[Repair]:
+    repairs = []
+    for value in values:
+        window = cut_out(labels, value)
+        if window is None:
+            continue
+        inside = labels[window]
+        depth, height, width = inside.shape
+        others = functools.partial(_others, inside, value)
+        around = find_components(others, (depth, height, width), connectivity=6)
+        filled, holes = 0, set()
+        for slab, numbers in around.select(~around.on_border):
+            empty = (numbers >= 0) & (inside[slab] == 0)
+            holes.update(np.unique(numbers[empty]).tolist())
+            filled += int(np.count_nonzero(empty))
+            inside[slab][empty] = value
+        if filled:
+            repairs.append(Repair(step.step, (value,), "added", len(holes), filled))
+    return repairs
+
+
+def _others(labels: np.ndarray, value: int, slab: slice) -> np.ndarray:
+    """Mark what is not of a label in a part of a map, uint8."""
+    mask: np.ndarray = labels[slab] != value
+    return mask.view(np.uint8)
+
+
+def _find(labels: np.ndarray, values: Sequence[int]) -> Components:
+    """Find the components of some labels."""
+    kept = np.zeros(256, np.uint8)
+    kept[list(values)] = list(values)
+    depth, height, width = labels.shape
+    return find_components(lambda slab: kept[labels[slab]], (depth, height, width))
+
+
+def _remove(
+    labels: np.ndarray, found: Components, dropped: np.ndarray, step: str, values: Sequence[int]
+) -> list[Repair]:
+    """Turn components into background, and tell of it label by label."""
+    for slab, numbers in found.select(dropped):
+        labels[slab][numbers >= 0] = 0
+    repairs = []
+    for value in values:
+        gone = dropped & (found.values == value)
+        if gone.any():
+            count, size = int(np.count_nonzero(gone)), int(found.sizes[gone].sum())
+            repairs.append(Repair(step, (value,), "removed", count, size))
+    return repairs
+
+
+SCAN_APPLIERS: Mapping[
+    type, Callable[[np.ndarray, Any, Sequence[int], LabelGrid], list[Repair]]
+] = {KeepLargest: _keep_largest, DropSmall: _drop_small, FillHoles: _fill_holes}

@@ -1,0 +1,74 @@
+"""Straightens a scan whose slices lean, as a tilted gantry leaves them, and leans labels again."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bedside.volume import Cine, Geometry
+from bedside.volume.geometry import find_lean
+
+
+@dataclass(frozen=True)
+class Straightening:
+    """How far each slice was moved within its plane, by whole pixels.
+
+    Whole pixels, because labels then come back exactly where the network drew them; what it
+    sees is off by half a pixel at most, less than a resampled border would be on its way back.
+
+    Attributes:
+        offsets: (D, 2), row and column of each slice's corner on the larger, straight grid.
+        plane: (height, width) of a slice as stored.
+        canvas: (height, width) of the straight grid.
+    """
+
+    offsets: np.ndarray
+    plane: tuple[int, int]
+    canvas: tuple[int, int]
+
+    def apply(self, slice_: np.ndarray, index: int) -> np.ndarray:
+        """Move one slice, (C, H, W), onto the straight grid; around it is its smallest value."""
+        straight = np.full((len(slice_), *self.canvas), slice_.min(), slice_.dtype)
+        straight[:, *self._place(index)] = slice_
+        return straight
+
+    def undo(self, labels: np.ndarray) -> np.ndarray:
+        """Cut the slices of (D, H, W) out of the straight grid."""
+        return np.stack([plane[self._place(index)] for index, plane in enumerate(labels)])
+
+    def _place(self, index: int) -> tuple[slice, slice]:
+        row, column = (int(offset) for offset in self.offsets[index])
+        height, width = self.plane
+        return slice(row, row + height), slice(column, column + width)
+
+
+def straighten(cine: Cine) -> tuple[Cine, Straightening | None]:
+    """Move the slices of a leaning scan so that they stand above each other.
+
+    Args:
+        cine: As stored; one that does not lean is given back as it is.
+
+    Returns:
+        The scan on a straight grid, and the way back; None if there is nothing to undo.
+    """
+    geometry = cine.geometry
+    if geometry is None or not find_lean(geometry).any():
+        return cine, None
+    depth, channels, height, width = cine.shape
+    step, down, across = geometry.affine[:3, :3].T
+    axes = np.stack([down / (down @ down), across / (across @ across)])
+    moved = np.rint(np.arange(depth)[:, None] * (axes @ step)).astype(int)
+    low, high = moved.min(axis=0), moved.max(axis=0)
+    canvas = height + int(high[0] - low[0]), width + int(high[1] - low[1])
+    straightening = Straightening(moved - low, (height, width), canvas)
+    normal = np.cross(down, across)
+    normal /= np.linalg.norm(normal)
+    affine = geometry.affine.copy()
+    affine[:3, 0] = normal * (step @ normal)
+    affine[:3, 3] += low[0] * down + low[1] * across
+    straight = replace(
+        cine,
+        shape=(depth, channels, *canvas),
+        decode=lambda index: straightening.apply(cine.decode(index), index),
+        geometry=Geometry((depth, *canvas), affine),
+    )
+    return straight, straightening

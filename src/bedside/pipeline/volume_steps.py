@@ -1,0 +1,165 @@
+"""Steps on the tone of scans: each works on the array of a draft, (C, D, H, W)."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from bedside.spec import Clahe, NonLocalMeans, ScaleRange, WindowPreset, ZScore
+
+if TYPE_CHECKING:
+    from bedside.pipeline.volumes import Draft
+
+_BINS = 256
+
+
+def _window_preset(step: WindowPreset, draft: "Draft") -> None:
+    window(draft, level=step.level, width=step.width)
+
+
+def _scale_range(step: ScaleRange, draft: "Draft") -> None:
+    for channel in _in_float(draft):
+        low, high = (0.0, 1.0) if step.source == "nominal" else _span(channel, draft)
+        channel -= np.float32(low)
+        channel *= np.float32((1 - step.low) / (high - low))
+        channel += np.float32(step.low)
+        np.clip(channel, step.low, 1, out=channel)
+
+
+def _z_score(step: ZScore, draft: "Draft") -> None:
+    for channel in _in_float(draft):
+        counted = channel[channel != 0] if step.nonzero else channel
+        spread = float(counted.std(dtype=np.float64)) if counted.size else 0.0
+        if not spread:
+            draft.warnings.append("a channel of the scan is all of one value.")
+            channel.fill(0)
+            continue
+        outside = channel == 0 if step.nonzero else None
+        channel -= np.float32(counted.mean(dtype=np.float64))
+        channel *= np.float32(1 / spread)
+        if outside is not None:
+            channel[outside] = 0
+
+
+def _clahe(step: Clahe, draft: "Draft") -> None:
+    for channel in _in_float(draft):
+        low, high = _span(channel, draft)
+        channel -= np.float32(low)
+        channel *= np.float32(1 / (high - low))
+        channel[...] = equalise_adaptively(channel, clip=step.clip, tiles=step.tiles)
+
+
+def _non_local_means(step: NonLocalMeans, draft: "Draft") -> None:
+    for channel in _in_float(draft):
+        low, high = _span(channel, draft)
+        levels = np.clip((channel - low) * np.float32(255 / (high - low)) + 0.5, 0, 255)
+        reach = step.slices // 2
+        padded = list(
+            np.pad(levels.astype(np.uint8), ((reach, reach), (0, 0), (0, 0)), "symmetric")
+        )
+        for index, plane in enumerate(channel):
+            smooth = cv2.fastNlMeansDenoisingMulti(
+                padded, index + reach, step.slices, None, 255 * step.strength,
+                step.patch_px, step.search_px,
+            )  # fmt: skip
+            plane[...] = smooth
+        channel *= np.float32((high - low) / 255)
+        channel += np.float32(low)
+
+
+def window(draft: "Draft", *, level: float, width: float) -> None:
+    """Map a window of intensities to [0, 1] and clip, in place."""
+    array = _in_float(draft)
+    array -= np.float32(level - width / 2)
+    array /= np.float32(width)
+    np.clip(array, 0, 1, out=array)
+
+
+def _in_float(draft: "Draft") -> np.ndarray:
+    """Make a draft's array one of its own in float32, to be worked on in place."""
+    draft.array = draft.own()
+    return draft.array
+
+
+def _span(channel: np.ndarray, draft: "Draft") -> tuple[float, float]:
+    """Find the smallest and the largest value, which differ."""
+    low, high = float(channel.min()), float(channel.max())
+    if low == high:
+        draft.warnings.append("a channel of the scan is all of one value.")
+        return low, low + 1
+    return low, high
+
+
+def equalise_adaptively(volume: np.ndarray, *, clip: float, tiles: int) -> np.ndarray:
+    """Equalise the histogram of each part of a volume, between whose centres is interpolated.
+
+    Args:
+        volume: (D, H, W) float32 in [0, 1].
+        clip: See `bedside.spec.Clahe`.
+        tiles: Parts along each axis; fewer along an axis that has fewer than two voxels for
+            each.
+
+    Returns:
+        (D, H, W) float32 in [0, 1].
+
+    Source:
+        Zuiderveld 1994; here in three axes.
+    """
+    levels = (volume * np.float32(_BINS - 1) + np.float32(0.5)).astype(np.uint8)
+    counts = [max(1, min(tiles, size // 2)) for size in volume.shape]
+    edges = [
+        np.linspace(0, size, count + 1).round().astype(int)
+        for size, count in zip(volume.shape, counts, strict=True)
+    ]
+    curves = np.empty((*counts, _BINS), np.float32)
+    for tile in itertools.product(*map(range, counts)):
+        part = tuple(slice(edge[i], edge[i + 1]) for edge, i in zip(edges, tile, strict=True))
+        curves[tile] = _curve(levels[part], clip)
+    below, share = zip(
+        *(_between(edge, size) for edge, size in zip(edges, volume.shape, strict=True)),
+        strict=True,
+    )
+    above = [np.minimum(low + 1, count - 1) for low, count in zip(below, counts, strict=True)]
+    equalised = np.empty(volume.shape, np.float32)
+    flat = curves.reshape(counts[0], -1)
+    for index, plane in enumerate(levels):
+        # First along the slices, for all tiles of a slice at once; then within it.
+        low, high, part = below[0][index], above[0][index], share[0][index]
+        both = ((1 - part) * flat[low] + part * flat[high]).astype(np.float32)
+        total = np.zeros(plane.shape, np.float32)
+        for row, column in itertools.product((0, 1), (0, 1)):
+            rows = (below[1], above[1])[row][:, None]
+            columns = (below[2], above[2])[column]
+            weight = (1 - share[1], share[1])[row][:, None] * (1 - share[2], share[2])[column]
+            total += weight * both.take((rows * counts[2] + columns) * _BINS + plane)
+        equalised[index] = total
+    return equalised
+
+
+def _curve(levels: np.ndarray, clip: float) -> np.ndarray:
+    """Make the curve of one tile: the sum of its histogram, which is cut and evened out."""
+    counts = np.bincount(levels.ravel(), minlength=_BINS).astype(np.float64)
+    limit = max(1.0, clip * levels.size / _BINS)
+    excess = np.maximum(counts - limit, 0).sum()
+    summed = np.cumsum(np.minimum(counts, limit) + excess / _BINS)
+    curve: np.ndarray = (summed / levels.size).astype(np.float32)
+    return curve
+
+
+def _between(edges: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find, for each voxel of an axis, the tile whose centre is before it, and how far it is."""
+    centres = (edges[:-1] + edges[1:] - 1) / 2
+    places = np.interp(np.arange(size), centres, np.arange(len(centres)))
+    below = np.minimum(places.astype(int), len(centres) - 1)
+    return below, (places - below).astype(np.float32)
+
+
+TONE_STEPS: Mapping[type, "Callable[[Any, Draft], None]"] = {
+    WindowPreset: _window_preset,
+    ScaleRange: _scale_range,
+    ZScore: _z_score,
+    Clahe: _clahe,
+    NonLocalMeans: _non_local_means,
+}

@@ -1,0 +1,238 @@
+"""What is known of anatomy before any image is seen, as data: checked, and repaired if asked."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from bedside.errors import SpecError
+
+Action = Literal["repair", "report"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Components:
+    """A structure has at most so many connected components; corners connect.
+
+    To repair is to keep the largest ones.
+
+    Attributes:
+        label: The structure.
+        most: How many it has at most, at least 1.
+        action: What is done about more.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
+    step: Literal["components"] = "components"
+    label: int
+    most: int = 1
+    action: Action = "report"
+
+    def __post_init__(self) -> None:
+        """Refuse to keep nothing.
+
+        Raises:
+            SpecError: If `most` is below 1.
+        """
+        if self.most < 1:
+            raise SpecError(f"components: most is {self.most}; expected at least 1.")
+
+    @property
+    def named(self) -> tuple[int, ...]:
+        """The labels that are spoken of."""
+        return (self.label,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encloses:
+    """One structure lies around another, as the myocardium does around the cavity.
+
+    To repair is to drop components of the inner one that do not touch the outer one at
+    all. That the outline is open elsewhere is reported in any case: nobody knows how to
+    close it.
+
+    Attributes:
+        outer: The structure around.
+        inner: The structure within.
+        open_to: Labels that the inner one may touch too, such as the atrium behind a valve.
+        most_open: Part of the inner one's outline that may touch something else, in [0, 1].
+        action: What is done about components apart.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
+    step: Literal["encloses"] = "encloses"
+    outer: int
+    inner: int
+    open_to: tuple[int, ...] = ()
+    most_open: float = 0.0
+    action: Action = "report"
+
+    def __post_init__(self) -> None:
+        """Refuse a part that is none.
+
+        Raises:
+            SpecError: Unless `most_open` is in [0, 1].
+        """
+        if not 0 <= self.most_open <= 1:
+            raise SpecError(f"encloses: most_open is {self.most_open}; expected 0 to 1.")
+
+    @property
+    def named(self) -> tuple[int, ...]:
+        """The labels that are spoken of."""
+        return (self.inner, self.outer, *self.open_to)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Apart:
+    """Two structures never touch, not even at a corner.
+
+    To repair is to take from `second` what touches `first`.
+
+    Attributes:
+        first: The structure that is believed.
+        second: The structure that gives way.
+        action: What is done about touching.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
+    step: Literal["apart"] = "apart"
+    first: int
+    second: int
+    action: Action = "report"
+
+    @property
+    def named(self) -> tuple[int, ...]:
+        """The labels that are spoken of."""
+        return (self.second, self.first)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """A structure that is seen has a plausible size. There is nothing to repair.
+
+    Attributes:
+        label: The structure.
+        unit: "px" for pixels or voxels, "mm2" for networks of two axes, "ml" of three.
+        least: Smallest plausible size.
+        most: Largest plausible size; None for any.
+        action: "report".
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
+    step: Literal["size"] = "size"
+    label: int
+    unit: Literal["px", "mm2", "ml"]
+    least: float = 0.0
+    most: float | None = None
+    action: Action = "report"
+
+    def __post_init__(self) -> None:
+        """Refuse an empty range, and a repair.
+
+        Raises:
+            SpecError: If `most` is below `least`, or `action` is "repair".
+        """
+        _refuse_repair(self.step, self.action)
+        if self.most is not None and self.most < self.least:
+            raise SpecError(f"size: most is {self.most}, below least, {self.least}.")
+
+    @property
+    def named(self) -> tuple[int, ...]:
+        """The labels that are spoken of."""
+        return (self.label,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eccentricity:
+    """A structure is not more elongated than this. There is nothing to repair.
+
+    Of the ellipse or ellipsoid with the structure's second moments, a and c being its
+    longest and shortest half axis, it is sqrt(1 - (c / a)^2): 0 for a circle.
+
+    Attributes:
+        label: The structure.
+        most: Largest plausible value, in [0, 1).
+        least: Smallest plausible value, in [0, most].
+        action: "report".
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
+    step: Literal["eccentricity"] = "eccentricity"
+    label: int
+    most: float
+    least: float = 0.0
+    action: Action = "report"
+
+    def __post_init__(self) -> None:
+        """Refuse an empty range, and a repair.
+
+        Raises:
+            SpecError: Unless 0 <= least <= most < 1, or if `action` is "repair".
+        """
+        _refuse_repair(self.step, self.action)
+        if not 0 <= self.least <= self.most < 1:
+            raise SpecError(
+                f"eccentricity: least is {self.least} and most {self.most}; expected "
+                "0 <= least <= most < 1."
+            )
+
+    @property
+    def named(self) -> tuple[int, ...]:
+        """The labels that are spoken of."""
+        return (self.label,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftRight:
+    """One structure lies to the left of another, by their centres.
+
+    To repair is to exchange the two labels.
+
+    Attributes:
+        left: The structure on the left.
+        right: The structure on the right.
+        of: Whose left: "patient" by the geometry of the file, which must say it; "picture"
+            for smaller columns.
+        action: What is done where they lie the other way.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
+    step: Literal["left_right"] = "left_right"
+    left: int
+    right: int
+    of: Literal["patient", "picture"] = "patient"
+    action: Action = "report"
+
+    @property
+    def named(self) -> tuple[int, ...]:
+        """The labels that are spoken of."""
+        return (self.left, self.right)
+
+
+Prior = Components | Encloses | Apart | Size | Eccentricity | LeftRight
+
+
+def check_prior(prior: Prior, *, axes: int, values: list[int]) -> None:
+    """Refuse a prior that speaks of labels that are not there, or of one twice.
+
+    Args:
+        prior: What is checked.
+        axes: Of the network.
+        values: Label values of the deployment.
+
+    Raises:
+        SpecError: If a label is unknown or named twice, or a size is in a unit without
+            meaning for the axes.
+    """
+    named = prior.named
+    if set(named) - set(values) or len(set(named)) != len(named):
+        raise SpecError(
+            f'prior "{prior.step}" is of labels {list(named)}; expected different ones of {values}.'
+        )
+    wrong = {2: "ml", 3: "mm2"}[axes]
+    if isinstance(prior, Size) and prior.unit == wrong:
+        right = {2: "mm2", 3: "ml"}[axes]
+        raise SpecError(f"size: {wrong} has no meaning in {axes} axes; use {right}.")
+
+
+def _refuse_repair(step: str, action: str) -> None:
+    if action == "repair":
+        raise SpecError(f'{step}: there is no repair for it; use action = "report".')

@@ -1,0 +1,224 @@
+"""What is done to logits and to labels after the network, as data."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from bedside.errors import SpecError
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepLargest:
+    """Keep the largest connected component of each label named; corners connect.
+
+    Attributes:
+        labels: Label values; every label if empty.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
+    step: Literal["keep_largest"] = "keep_largest"
+    labels: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FillHoles:
+    """Fill background enclosed by one label with that label.
+
+    Attributes:
+        labels: Label values; every label if empty.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
+    step: Literal["fill_holes"] = "fill_holes"
+    labels: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropSmall:
+    """Drop connected components below a size; corners connect. Just one size is named.
+
+    Attributes:
+        min_px: Smallest size that stays, in pixels or voxels.
+        min_mm2: The same in mm2, for networks of two axes.
+        min_ml: The same in ml, for networks of three axes.
+        labels: Label values; every label if empty.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
+    step: Literal["drop_small"] = "drop_small"
+    min_px: int | None = None
+    min_mm2: float | None = None
+    min_ml: float | None = None
+    labels: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse no size, or several.
+
+        Raises:
+            SpecError: Unless just one is given, above 0.
+        """
+        sizes = {"min_px": self.min_px, "min_mm2": self.min_mm2, "min_ml": self.min_ml}
+        _check_one(self.step, sizes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """Take away what a ball of this radius does not fit into: bridges, spikes, specks.
+
+    Attributes:
+        radius_px: Radius in pixels or voxels; this or `radius_mm`.
+        radius_mm: Radius in mm, along each axis by its own spacing.
+        labels: Label values; every label if empty.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
+    step: Literal["opening"] = "opening"
+    radius_px: float | None = None
+    radius_mm: float | None = None
+    labels: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse no radius, or two.
+
+        Raises:
+            SpecError: Unless just one is given, above 0.
+        """
+        _check_one(self.step, {"radius_px": self.radius_px, "radius_mm": self.radius_mm})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Closing:
+    """Fill background that a ball of this radius does not fit into: clefts, gaps, pits.
+
+    No pixel of another label is taken.
+
+    Attributes:
+        radius_px: Radius in pixels or voxels; this or `radius_mm`.
+        radius_mm: Radius in mm, along each axis by its own spacing.
+        labels: Label values; every label if empty.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
+    step: Literal["closing"] = "closing"
+    radius_px: float | None = None
+    radius_mm: float | None = None
+    labels: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse no radius, or two.
+
+        Raises:
+            SpecError: Unless just one is given, above 0.
+        """
+        _check_one(self.step, {"radius_px": self.radius_px, "radius_mm": self.radius_mm})
+
+
+PostprocessStep = KeepLargest | FillHoles | DropSmall | Opening | Closing
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalCrf:
+    """Let each pixel's neighbours vote for its class, those that look alike the more.
+
+    Acts on logits, at their grid. Few rounds over the 3 x 3 neighbours at growing distances:
+    made for 30 frames a second.
+
+    Attributes:
+        dilations: Distance to the neighbours in logits, one round each.
+        sigma: Difference of intensity that counts as alike, as a part of the image's range.
+        weight: Strength of the vote, in logits.
+
+    Source:
+        Affinities and growing distances are PAMR's, Araslanov and Roth 2020,
+        doi:10.1109/CVPR42600.2020.00431; the network's own logits keep a say as in a CRF.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2,)
+    step: Literal["local_crf"] = "local_crf"
+    dilations: tuple[int, ...] = (1, 2, 4)
+    sigma: float = 0.1
+    weight: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range.
+
+        Raises:
+            SpecError: Unless there are dilations, all at least 1, and sigma and weight are
+                above 0.
+        """
+        if not self.dilations or min(self.dilations) < 1:
+            raise SpecError(f"dilations is {list(self.dilations)}; expected some, at least 1 each.")
+        _check_positive(self.step, {"sigma": self.sigma, "weight": self.weight})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseCrf:
+    """Let every pixel vote for every other's class, the near and the similar the more.
+
+    Acts on logits, at their grid, by mean-field rounds with Gaussian messages.
+
+    Attributes:
+        rounds: Number of rounds, at least 1.
+        smooth_px: Standard deviation of the kernel that knows place only, in pixels of the
+            network's input.
+        smooth_weight: Its strength, in logits; 0 leaves it out.
+        reach_px: Standard deviation in place of the kernel that knows intensity too.
+        sigma: Its standard deviation in intensity, as a part of the image's range.
+        weight: Its strength, in logits; 0 leaves it out.
+
+    Source:
+        Krähenbühl and Koltun 2011, arXiv:1210.5644; kernels are normalised symmetrically.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2,)
+    step: Literal["dense_crf"] = "dense_crf"
+    rounds: int = 5
+    smooth_px: float = 3.0
+    smooth_weight: float = 1.0
+    reach_px: float = 20.0
+    sigma: float = 0.1
+    weight: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range.
+
+        Raises:
+            SpecError: If a width or the number of rounds is not above 0, a weight is below 0,
+                or both are 0.
+        """
+        widths = {"smooth_px": self.smooth_px, "reach_px": self.reach_px, "sigma": self.sigma}
+        _check_positive(self.step, {**widths, "rounds": self.rounds})
+        if min(self.smooth_weight, self.weight) < 0 or self.smooth_weight + self.weight == 0:
+            raise SpecError(
+                f"smooth_weight is {self.smooth_weight} and weight {self.weight}; expected at "
+                "least 0, and one of them above."
+            )
+
+
+RefineStep = LocalCrf | DenseCrf
+
+
+def check_units(step: PostprocessStep, axes: int) -> None:
+    """Refuse a size that has no meaning for a network's axes.
+
+    Raises:
+        SpecError: If it is a volume for two axes, or an area for three.
+    """
+    if isinstance(step, DropSmall):
+        wrong = {2: "min_ml", 3: "min_mm2"}[axes]
+        if getattr(step, wrong) is not None:
+            right = {2: "min_mm2", 3: "min_ml"}[axes]
+            raise SpecError(f"drop_small: {wrong} has no meaning in {axes} axes; use {right}.")
+
+
+def _check_one(step: str, choices: dict[str, float | None]) -> None:
+    """Refuse anything but one number above 0."""
+    given = {name: value for name, value in choices.items() if value is not None}
+    if len(given) != 1:
+        raise SpecError(f"{step}: give just one of {', '.join(choices)}, not {len(given)}.")
+    _check_positive(step, given)
+
+
+def _check_positive(step: str, values: dict[str, float]) -> None:
+    for name, value in values.items():
+        if value <= 0:
+            raise SpecError(f"{step}: {name} is {value}; expected above 0.")

@@ -1,0 +1,255 @@
+"""Steps that change how bright an image is, as data; none of them moves a pixel."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar, Literal
+
+from bedside.errors import SpecError
+
+CT_WINDOWS: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "abdomen": (40.0, 400.0),
+        "angiography": (300.0, 600.0),
+        "bone": (400.0, 1800.0),
+        "brain": (40.0, 80.0),
+        "liver": (60.0, 160.0),
+        "lung": (-600.0, 1500.0),
+        "mediastinum": (50.0, 350.0),
+        "soft_tissue": (50.0, 400.0),
+        "spine": (50.0, 250.0),
+        "stroke": (35.0, 35.0),
+        "subdural": (75.0, 215.0),
+    }
+)
+"""(level, width) in HU of the windows that radiologists read CT in; houses differ by some 10 HU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalePercentile:
+    """Map intensities linearly so that the given percentiles become 0 and 1, and clip.
+
+    Only pixels above zero count, so that the black around the image has no say. In a scan
+    each channel is mapped by itself.
+
+    Attributes:
+        low: Percentile that becomes 0, in [0, 100).
+        high: Percentile that becomes 1, in (low, 100].
+        max_gain: Largest factor that intensities in [0, 1] are multiplied with; without
+            meaning for scans, whose values have no range of their own.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
+    step: Literal["scale_percentile"] = "scale_percentile"
+    low: float = 0.0
+    high: float = 99.5
+    max_gain: float = 8.0
+
+    def __post_init__(self) -> None:
+        """Refuse percentiles that are out of order.
+
+        Raises:
+            SpecError: Unless 0 <= low < high <= 100.
+        """
+        if not 0 <= self.low < self.high <= 100:
+            raise SpecError(f"low {self.low} and high {self.high}: need 0 <= low < high <= 100.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowLevel:
+    """Map a window of intensities to [0, 1] and clip, as a display does.
+
+    Of frames it reads the values as they are stored, so it must be their first step.
+
+    Attributes:
+        level: Its middle, in HU for CT.
+        width: Its width, above 0.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
+    step: Literal["window_level"] = "window_level"
+    level: float
+    width: float
+
+    def __post_init__(self) -> None:
+        """Refuse a window without width.
+
+        Raises:
+            SpecError: Unless it is above 0.
+        """
+        if self.width <= 0:
+            raise SpecError(f"width is {self.width}; expected above 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowPreset:
+    """Map one of the usual windows of CT to [0, 1] and clip; otherwise as `WindowLevel`.
+
+    Attributes:
+        preset: Name of the window; `CT_WINDOWS` says its numbers.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
+    step: Literal["window_preset"] = "window_preset"
+    preset: Literal[
+        "abdomen", "angiography", "bone", "brain", "liver", "lung", "mediastinum", "soft_tissue",
+        "spine", "stroke", "subdural",
+    ]  # fmt: skip
+
+    @property
+    def level(self) -> float:
+        """Its middle in HU."""
+        return CT_WINDOWS[self.preset][0]
+
+    @property
+    def width(self) -> float:
+        """Its width in HU."""
+        return CT_WINDOWS[self.preset][1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleRange:
+    """Map intensities linearly to [0, 1] or to [-1, 1].
+
+    Attributes:
+        low: What the smallest value becomes: 0 or -1.
+        source: What counts as smallest and largest: "observed" for what is in the frames
+            looked at, or in each channel of a scan; "nominal" for 0 and 255 in frames of 8
+            bits, and 0 and 1 after a step that gives [0, 1].
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
+    step: Literal["scale_range"] = "scale_range"
+    low: Literal[-1, 0] = 0
+    source: Literal["observed", "nominal"] = "observed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZScore:
+    """Subtract the mean and divide by the standard deviation; of a scan, channel by channel.
+
+    Attributes:
+        nonzero: Whether only values other than 0 count; what is 0 then stays 0.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
+    step: Literal["z_score"] = "z_score"
+    nonzero: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clahe:
+    """Equalise the histogram of each part of an image, its steepness limited.
+
+    Frames stay in the range that they have. A scan, or each channel of it, comes out in [0, 1].
+
+    Attributes:
+        clip: Most that a bin of a histogram may hold, in multiples of what it would hold if
+            all were equal; at least 1.
+        tiles: Parts along each axis, at least 1.
+
+    Source:
+        Zuiderveld 1994, Graphics Gems IV, "Contrast limited adaptive histogram equalization".
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
+    step: Literal["clahe"] = "clahe"
+    clip: float = 2.0
+    tiles: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuse a limit or a number of tiles without meaning.
+
+        Raises:
+            SpecError: If one is below 1.
+        """
+        if self.clip < 1 or self.tiles < 1:
+            raise SpecError(f"clip is {self.clip} and tiles {self.tiles}; expected at least 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NonLocalMeans:
+    """Average each pixel with those whose surroundings look alike.
+
+    Slow: some 10 ms for a frame of 256 x 256. Of a scan, what is looked for in the slices
+    beside is a patch of one slice.
+
+    Attributes:
+        strength: Difference of patches that is taken for noise, as a part of the image's
+            range, in (0, 1].
+        patch_px: Side of a patch; odd.
+        search_px: Side of the area that is searched; odd.
+        slices: Slices of a scan that are searched, odd; without meaning for frames.
+
+    Source:
+        Buades, Coll and Morel 2005, doi:10.1109/CVPR.2005.38.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2, 3)
+    step: Literal["non_local_means"] = "non_local_means"
+    strength: float = 0.03
+    patch_px: int = 5
+    search_px: int = 15
+    slices: int = 3
+
+    def __post_init__(self) -> None:
+        """Refuse sizes without a middle.
+
+        Raises:
+            SpecError: Unless strength is in (0, 1] and the sizes are odd and above 0.
+        """
+        if not 0 < self.strength <= 1:
+            raise SpecError(f"strength is {self.strength}; expected above 0 and at most 1.")
+        for name in ("patch_px", "search_px", "slices"):
+            value = getattr(self, name)
+            if value < 1 or value % 2 == 0:
+                raise SpecError(f"{name} is {value}; expected an odd number above 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FanGain:
+    """Bring the ultrasound sector to one brightness, however much black surrounds it.
+
+    The robust mean over what is ever lit becomes `target`, along a smooth curve that keeps
+    0 at 0 and white at 1, so that nothing saturates. Comes after `crop_fan`.
+
+    Attributes:
+        target: The mean to reach, in (0, 1).
+        trim: Part of the pixels at either end that the mean leaves out, in [0, 0.5).
+        floor: Luminance in [0, 255] that a pixel must pass once to count as lit.
+        max_gain: Largest slope of the curve at 0, and the inverse of the smallest.
+
+    Source:
+        Ours.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2,)
+    step: Literal["fan_gain"] = "fan_gain"
+    target: float = 0.25
+    trim: float = 0.1
+    floor: float = 4.0
+    max_gain: float = 8.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range.
+
+        Raises:
+            SpecError: Unless they are where the attributes say.
+        """
+        if not 0 < self.target < 1 or not 0 <= self.trim < 0.5 or self.max_gain < 1:
+            raise SpecError(
+                f"target {self.target}, trim {self.trim}, max_gain {self.max_gain}: need "
+                "0 < target < 1, 0 <= trim < 0.5, and max_gain of at least 1."
+            )
+
+
+ToneStep = (
+    ScalePercentile
+    | WindowLevel
+    | WindowPreset
+    | ScaleRange
+    | ZScore
+    | Clahe
+    | NonLocalMeans
+    | FanGain
+)
