@@ -3,22 +3,21 @@
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import highdicom
 import numpy as np
 import pydicom
 import pytest
-from pydicom.data import get_testdata_file
 from pydicom.sr.codedict import codes
 
 from bedside.errors import FormatError
-from bedside.io.dicom_header import DicomInstances
+from bedside.io.dicom_options import DicomOptions
 from bedside.io.dicom_sr import write_sr
 from bedside.io.report_json import measure_areas
-from bedside.io.source import Algorithm, Source, open_source, write_labels
+from bedside.io.source import Algorithm, open_source, write_labels
 from bedside.volume import Box, LabelMap
+from dicom_makers import make_slices, write_series
 from makers import LABELS, make_dicom, make_fan, make_labels, make_region, write_dicom
 
 ALGORITHM = Algorithm("camus", "1.2", "ab" * 32, "source")
@@ -100,43 +99,38 @@ def test_a_cine_has_area_and_diameter_of_each_structure_in_each_frame(tmp_path, 
     assert len(seen) == len(groups)
 
 
-def _make_series(folder):
-    """Two slices of a CT, as the reader of series hands them over."""
-    headers = []
-    for index in range(2):
-        dataset = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
-        dataset.SOPInstanceUID = f"1.2.3.{index + 1}"
-        dataset.ImagePositionPatient = [0, 0, 2 * index]
-        del dataset.PixelData
-        headers.append(dataset)
-    still = open_source(Path(get_testdata_file("CT_small.dcm")))
-    cine = replace(
-        still.cine, shape=(2, *still.cine.shape[1:]), spacing_mm=(0.5, 0.5), slice_spacing_mm=2.0
-    )
-    header = DicomInstances(tuple(headers), ((0, 0), (1, 0)))
-    return Source(still.path, "dicom", cine, header)
+def _make_series(folder, *, missing=None):
+    """A CT of slices of 0.5 x 0.5 mm, 2 mm apart."""
+    array = np.zeros((6, 40, 50), np.uint16)
+    affine = np.diag([0.5, 0.5, 2.0, 1.0])[:, [2, 1, 0, 3]]
+    datasets = [
+        each for index, each in enumerate(make_slices(array, affine)) if index != missing
+    ]  # fmt: skip
+    files = write_series(datasets, folder / "ct")
+    return open_source(folder / "ct", files=files, dicom=DicomOptions(gaps="interpolate"))
 
 
 def test_a_scan_has_the_volume_of_each_structure_it_holds(tmp_path):
     source = _make_series(tmp_path)
-    array = np.zeros((2, 128, 128), np.uint8)
-    array[:, 10:20, 10:30] = 1
-    array[1, 50:60, 50:60] = 2
+    array = np.zeros((6, 40, 50), np.uint8)
+    array[1:3, 10:20, 10:30] = 1
+    array[4, 20:30, 20:30] = 2
     seg_path, sr_path, _ = _write(source, array, tmp_path, slices=True)
+    uids = [str(header.SOPInstanceUID) for header in source.header.instances]
     assert _find_errors(sr_path) == []
     report = highdicom.sr.srread(sr_path)
     groups = report.content.get_volumetric_roi_measurement_groups()
     assert len(groups) == 2
     seg = pydicom.dcmread(seg_path)
     volumes = []
-    for group, segment in zip(groups, (1, 2), strict=True):
+    for group, segment, shown in zip(groups, (1, 2), ((1, 2), (4,)), strict=True):
         reference = group.referenced_segment
         assert reference.referenced_sop_instance_uid == seg.SOPInstanceUID
         assert list(reference.referenced_segment_numbers) == [segment]
         images = [
             each.referenced_sop_instance_uid for each in reference.source_images_for_segmentation
         ]
-        assert images == ["1.2.3.1", "1.2.3.2"][segment - 1 :]
+        assert images == [uids[source.header.frames[frame][0]] for frame in shown]
         volumes.append(_values(group, codes.SCT.Volume, "ml"))
         assert group.tracking_identifier == LABELS[segment - 1].name
     # 400 and 100 voxels of 0.5 x 0.5 x 2 mm.
@@ -147,7 +141,20 @@ def test_a_scan_has_the_volume_of_each_structure_it_holds(tmp_path):
         for series in evidence
         for item in series.ReferencedSOPSequence
     }
-    assert named == {str(seg.SOPInstanceUID), "1.2.3.1", "1.2.3.2"}
+    assert named == {str(seg.SOPInstanceUID), *uids}
+
+
+def test_a_structure_in_an_interpolated_slice_alone_refers_to_the_series(tmp_path):
+    source = _make_series(tmp_path, missing=3)
+    assert source.cine.unknown == (3,)
+    array = np.zeros((6, 40, 50), np.uint8)
+    array[3, 10:20, 10:30] = 1
+    array[2:5, 25:30, 25:30] = 2
+    _, sr_path, _ = _write(source, array, tmp_path, slices=True)
+    assert _find_errors(sr_path) == []
+    groups = highdicom.sr.srread(sr_path).content.get_volumetric_roi_measurement_groups()
+    assert not groups[0].referenced_segment.has_source_images()
+    assert len(groups[1].referenced_segment.source_images_for_segmentation) == 2
 
 
 def test_it_says_whose_it_is_and_who_measured(tmp_path):

@@ -116,9 +116,10 @@ def segment_case(
             f"{source.path} is not DICOM, so its mask cannot be a DICOM SEG. "
             "Choose --format nifti, seg-nrrd or png."
         )
+    # What an SR may say of a label map is not settled: dciodvfy finds fault with its segments.
     if choices.with_sr and labels_format != "dicom-seg":
         raise UsageError(
-            f"--sr refers to a DICOM SEG, but the mask of {source.path} is written as "
+            f"--sr refers to a binary DICOM SEG, but the mask of {source.path} is written as "
             f"{labels_format}. Leave --sr out, or choose --format dicom-seg."
         )
     check_sides(source, loaded.bundle.spec.labels, force=choices.force)

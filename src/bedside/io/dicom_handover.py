@@ -62,8 +62,9 @@ def read_headers(header: Any, folder: Path) -> DicomInstances:
             dataset.file_meta.TransferSyntaxUID = UID(str(syntax))
             instances.append(dataset)
     frames = tuple((int(instance), int(number)) for instance, number in header["frames"])
-    if any(not 0 <= instance < len(instances) for instance, _ in frames):
-        raise FormatError("a frame is of no instance.")
+    # A frame between slices is of no file, which is written as -1.
+    if not instances or any(not -1 <= instance < len(instances) for instance, _ in frames):
+        raise FormatError("a frame is of an instance that is not there.")
     return DicomInstances(tuple(instances), frames)
 
 

@@ -52,7 +52,7 @@ def write_sr(
     Args:
         structures: What was measured, in mm; in the order of `labels_spec`.
         source: The DICOM image.
-        seg_path: The SEG with its structures, as it was written.
+        seg_path: The SEG with its structures, as it was written; a binary one.
         target: The file to write.
         labels_spec: Names and codes of the structures.
         algorithm: Who drew them.
@@ -102,43 +102,46 @@ class _Drawn:
             for frame, (instance, number) in enumerate(source.header.frames)
         }
         self.frames: tuple[tuple[int, int], ...] = source.header.frames
-        # By structure (None where one frame shows all), the SEG's frame of each source frame.
-        self._numbers: dict[int | None, dict[int, int]] = defaultdict(dict)
+        # By structure, the SEG's frame of each source frame.
+        self._numbers: dict[int, dict[int, int]] = defaultdict(dict)
         for number, group in enumerate(seg.PerFrameFunctionalGroupsSequence, 1):
+            if "DerivationImageSequence" not in group:
+                continue  # It lies between the slices of the source.
             image = group.DerivationImageSequence[0].SourceImageSequence[0]
             place = (
                 str(image.ReferencedSOPInstanceUID),
                 int(image.get("ReferencedFrameNumber") or 0),
             )
-            identification = group.get("SegmentIdentificationSequence")
-            segment = int(identification[0].ReferencedSegmentNumber) if identification else None
+            segment = int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
             self._numbers[segment][places[place]] = number
 
     def frame_of(self, segment: int, frame: int) -> Any:
         """Name the SEG's frame of a structure on a frame of the source, and that frame."""
         from highdicom.sr import ReferencedSegmentationFrame
 
-        alone = segment in self._numbers
         reference = ReferencedSegmentationFrame(
             self.seg.SOPClassUID,
             self.seg.SOPInstanceUID,
-            self._numbers[segment if alone else None][frame],
+            self._numbers[segment][frame],
             segment,
             self.image_of([frame])[0],
         )
-        if alone:
-            # A frame of one structure tells which; DICOM wants the one number or the other.
-            del reference[0].ReferencedSOPSequence[0].ReferencedSegmentNumber
+        # A frame is of one structure; DICOM wants the one number or the other.
+        del reference[0].ReferencedSOPSequence[0].ReferencedSegmentNumber
         return reference
 
     def image_of(self, frames: Sequence[int]) -> list[Any]:
-        """Name the source images of frames of the cine: each instance, with its frames."""
+        """Name the source images of frames of the cine: each instance, with its frames.
+
+        Frames that lie between slices have none.
+        """
         from highdicom.sr import SourceImageForSegmentation
 
         numbers: dict[int, list[int]] = defaultdict(list)
         for frame in frames:
             instance, number = self.frames[frame]
-            numbers[instance] += [number] if number else []
+            if instance >= 0:
+                numbers[instance] += [number] if number else []
         return [
             SourceImageForSegmentation(
                 self.instances[instance].SOPClassUID,
@@ -179,7 +182,11 @@ def _scan_groups(
     structures: Sequence[StructureAreas], labels: Sequence[Label], about: _About
 ) -> Iterator[Any]:
     """Measure each structure of a scan as a whole."""
-    from highdicom.sr import ReferencedSegment, VolumetricROIMeasurementsAndQualitativeEvaluations
+    from highdicom.sr import (
+        ReferencedSegment,
+        SourceSeriesForSegmentation,
+        VolumetricROIMeasurementsAndQualitativeEvaluations,
+    )
 
     drawn = about.drawn
     for found, label in zip(structures, labels, strict=True):
@@ -191,12 +198,15 @@ def _scan_groups(
             measurements.append(_diameter(found.largest_diameter.mm))
         if not shown or not measurements:
             continue
+        images = drawn.image_of(shown)
+        series = SourceSeriesForSegmentation(drawn.instances[0].SeriesInstanceUID)
         yield VolumetricROIMeasurementsAndQualitativeEvaluations(
             referenced_segment=ReferencedSegment(
                 drawn.seg.SOPClassUID,
                 drawn.seg.SOPInstanceUID,
                 label.value,
-                source_images=drawn.image_of(shown),
+                source_images=images or None,
+                source_series=None if images else series,
             ),
             measurements=measurements,
             **about.describe(label, label.name),
