@@ -80,4 +80,5 @@ def otsu(values: np.ndarray) -> float:
         return high
     levels = ((values - low) * (255 / (high - low))).astype(np.uint8).reshape(-1, 1)
     level, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-    return low + (level + 0.5) * (high - low) / 255
+    # Level by level it is what lies above it, and each level is a step wide.
+    return low + (level + 1) * (high - low) / 255
