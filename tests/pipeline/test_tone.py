@@ -282,7 +282,7 @@ def test_a_body_is_cut_out_of_a_scan_and_its_labels_go_back_to_their_place(thres
     seen = prepared.placement.project(labels)
     assert prepared.tensor[0][seen == 1].mean() > 0.8
     logits = np.stack([np.full(seen.shape, 0.5), seen]).astype(np.float32)
-    assert (prepared.placement.restore(logits, stride=1) == labels).all()
+    assert (prepared.placement.restore([logits], stride=1) == labels).all()
 
 
 def test_a_scan_without_a_body_is_taken_whole_and_that_is_said():

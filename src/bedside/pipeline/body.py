@@ -72,7 +72,7 @@ def otsu(values: np.ndarray) -> float:
         Otsu 1979, doi:10.1109/TSMC.1979.4310076.
 
     Example:
-        >>> 1 < otsu(np.float32([0, 0, 1, 9, 9, 10])) < 9
+        >>> 0.5 < otsu(np.float32([0, 0, 1, 9, 9, 10])) < 9
         True
     """
     low, high = float(values.min()), float(values.max())
