@@ -18,6 +18,8 @@ from bedside.volume import Box, Cine, LabelMap
 _LEAST_HEIGHT_PX = 480
 _DEFAULT_DELAY_MS = 80.0
 _MOST_FILM_FRAMES = 150
+# A walk through a scan; every fifth slice of 300 shows what there is, in a second less of work.
+_MOST_FILM_SLICES = 60
 _TILE_WIDTH_PX = 640
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 _NEIGHBOURS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32)
@@ -240,8 +242,11 @@ def write_overlay(overlay: Overlay, folder: Path) -> Path:
     count = len(overlay.cine)
     if count == 1:
         return _write_png(captioned(0), folder / "overlay.png")
-    step = math.ceil(count / _MOST_FILM_FRAMES)
-    delay_ms = (overlay.cine.frame_time_ms or _DEFAULT_DELAY_MS) * step
+    if overlay.cine.slice_spacing_mm is None:
+        step = math.ceil(count / _MOST_FILM_FRAMES)
+        delay_ms = (overlay.cine.frame_time_ms or _DEFAULT_DELAY_MS) * step
+    else:
+        step, delay_ms = math.ceil(count / _MOST_FILM_SLICES), _DEFAULT_DELAY_MS
     colors = [structure.color for structure in overlay.structures]
     target = folder / "overlay.gif"
     with written_atomically(target) as temporary, temporary.open("wb") as file:
