@@ -226,7 +226,7 @@ def write_overlay(overlay: Overlay, folder: Path) -> Path:
     """Write `overlay.gif` (a film, for several frames) or `overlay.png` (for one).
 
     The film plays at the speed of the recording where that is known. One of more than
-    150 frames leaves frames out evenly; each shows its own number.
+    150 frames, or of more than 60 slices, leaves some out evenly; each shows its own number.
 
     Args:
         overlay: What to draw, and how.
