@@ -269,7 +269,8 @@ class Segmenter:
 
     def _missing(self, labels: np.ndarray) -> list[str]:
         """Name the structures that were found in no frame."""
-        present = set(np.unique(labels).tolist())
+        # Frame by frame: what is sought in all at once is copied.
+        present = {value for frame in labels for value in np.unique(frame).tolist()}
         return [
             f"{label.name} was found in no frame."
             for label in self.spec.labels

@@ -30,7 +30,7 @@ class Components:
         on_border: Whether each reaches the border of the map, (N,).
         slabs: Parts of the first axis that are looked at one by one.
         find: Labels the components within one slab, from 1.
-        names: For each slab, from a number within it to the component's; -1 for 0.
+        names: For each slab, the component of each number within it, from 1 on.
     """
 
     sizes: np.ndarray
@@ -52,11 +52,11 @@ class Components:
             Part of the first axis, and the component of each of its voxels, (n, H, W) int32;
             -1 outside those chosen.
         """
-        padded = np.append(chosen, False)  # the last is asked for by -1
         for slab, names in zip(self.slabs, self.names, strict=True):
-            wanted = padded[names]
+            wanted = chosen[names]
             if wanted.any():
-                yield slab, np.where(wanted, names, -1).astype(np.int32)[self.find(slab)]
+                table = np.append(np.int32(-1), np.where(wanted, names, np.int32(-1)))
+                yield slab, table[self.find(slab)]
 
 
 def find_components(
@@ -81,24 +81,100 @@ def find_components(
 
     thickness = max(1, SLAB_VOXELS // max(1, shape[1] * shape[2]))
     slabs = [slice(low, min(low + thickness, shape[0])) for low in range(0, shape[0], thickness)]
-    firsts = [0]
     sizes: list[np.ndarray] = []
     values: list[np.ndarray] = []
     on_border: list[np.ndarray] = []
-    links = [np.zeros((0, 2), np.int64)]
+    forest, firsts = _Forest(), []
     before: tuple[np.ndarray, np.ndarray] | None = None
     for slab in slabs:
         array, parts = read(slab), find(slab)
         count = int(parts.max(initial=0))
-        sizes.append(np.bincount(parts.ravel(), minlength=count + 1)[1:])
+        sizes.append(np.bincount(parts.ravel(), minlength=count + 1)[1:].astype(np.uint32))
         values.append(_values(array, parts, count))
         on_border.append(_reach_border(parts, count, first=slab.start == 0, last=slab is slabs[-1]))
+        firsts.append(forest.grow(count))
         if before is not None:
-            links.append(_link(before, (array[0], parts[0]), firsts[-2:], connectivity))
+            forest.join(_link(before, (array[0], parts[0]), firsts[-2:], connectivity))
         # Only a plane is kept; a view would keep the slab.
         before = array[-1].copy(), parts[-1].copy()
-        firsts.append(firsts[-1] + count)
-    return _join(firsts, sizes, values, on_border, np.concatenate(links), slabs, find)
+    names, count = forest.name_trees()
+    edges = [*firsts, len(names)]
+    return Components(
+        sizes=_gather(sizes, names, np.int64, count),
+        values=_gather(values, names, np.uint8, count),
+        on_border=_gather(on_border, names, np.bool_, count),
+        slabs=tuple(slabs),
+        find=find,
+        names=tuple(names[low:high] for low, high in itertools.pairwise(edges)),
+    )
+
+
+class _Forest:
+    """Numbers of slabs that are one component point at the first of them, directly or not."""
+
+    def __init__(self) -> None:
+        self._above = np.zeros(0, np.int32)
+        self._size = 0
+
+    def grow(self, count: int) -> int:
+        """Add numbers, each alone; give the first."""
+        first, self._size = self._size, self._size + count
+        if self._size > len(self._above):
+            larger = np.empty(max(self._size, 3 * len(self._above) // 2), np.int32)
+            larger[:first] = self._above[:first]
+            self._above = larger
+        self._above[first : self._size] = np.arange(first, self._size, dtype=np.int32)
+        return first
+
+    def join(self, pairs: np.ndarray) -> None:
+        """Make the numbers of each pair one component, (P, 2)."""
+        if not len(pairs):
+            return
+        roots = self._find_roots(pairs)
+        nodes, places = np.unique(roots, return_inverse=True)
+        ends = places.reshape(roots.shape).T
+        graph = sparse.coo_array((np.ones(len(pairs), bool), tuple(ends)), shape=(len(nodes),) * 2)
+        _, groups = sparse.csgraph.connected_components(graph, directed=False)
+        # Nodes are sorted, so that the first of a group is the smallest.
+        _, first = np.unique(groups, return_index=True)
+        self._above[nodes] = nodes[first][groups]
+
+    def name_trees(self) -> tuple[np.ndarray, int]:
+        """Number the components themselves; give that of each number, and how many there are."""
+        above = self._above[: self._size]
+        while True:
+            further = above[above]
+            if np.array_equal(further, above):
+                break
+            above = further
+        is_root = above == np.arange(len(above), dtype=np.int32)
+        index = np.cumsum(is_root, dtype=np.int32)
+        index -= 1
+        return index[above], int(is_root.sum())
+
+    def _find_roots(self, numbers: np.ndarray) -> np.ndarray:
+        roots: np.ndarray = self._above[numbers]
+        while True:
+            further: np.ndarray = self._above[roots]
+            if np.array_equal(further, roots):
+                return roots
+            roots = further
+
+
+def _gather(
+    parts: list[np.ndarray], names: np.ndarray, dtype: type[np.generic], count: int
+) -> np.ndarray:
+    """Add up, or combine, what slabs know of components' parts, (count,)."""
+    found = np.zeros(count, dtype)
+    begin = 0
+    for part in parts:
+        own = names[begin : begin + len(part)]
+        begin += len(part)
+        if dtype is np.int64:
+            np.add.at(found, own, part.astype(np.int64))
+        else:
+            np.maximum.at(found, own, part)
+    return found
 
 
 def _values(array: np.ndarray, parts: np.ndarray, count: int) -> np.ndarray:
@@ -149,34 +225,3 @@ def _reach_border(parts: np.ndarray, count: int, *, first: bool, last: bool) -> 
     if last:
         reach[np.unique(parts[-1])] = True
     return reach[1:]
-
-
-def _join(
-    firsts: list[int],
-    sizes: list[np.ndarray],
-    values: list[np.ndarray],
-    on_border: list[np.ndarray],
-    links: np.ndarray,
-    slabs: list[slice],
-    find: Callable[[slice], np.ndarray],
-) -> Components:
-    """Give numbers of slabs that are linked one name."""
-    total = firsts[-1]
-    graph = sparse.coo_array((np.ones(len(links), bool), tuple(links.T)), shape=(total, total))
-    count, names = sparse.csgraph.connected_components(graph, directed=False)
-    value = np.zeros(count, np.uint8)
-    reach = np.zeros(count, bool)
-    if total:
-        value[names] = np.concatenate(values)
-        reach[names[np.concatenate(on_border)]] = True
-    all_sizes = np.concatenate(sizes) if sizes else np.zeros(0, np.int64)
-    return Components(
-        sizes=np.bincount(names, weights=all_sizes, minlength=count).astype(np.int64),
-        values=value,
-        on_border=reach,
-        slabs=tuple(slabs),
-        find=find,
-        names=tuple(
-            np.concatenate([[-1], names[low:high]]) for low, high in itertools.pairwise(firsts)
-        ),
-    )
