@@ -17,7 +17,9 @@ _FLOAT, _HALF = 4, 2
 _LATER_BYTES = 15 * 2**20
 # Bytes for each voxel of a slab in which components are found, measured on labels like noise.
 _COMPONENT_BYTES = 15
-# The same for each voxel of a scan, where a repair is not made slab by slab.
+# Numbers of all components, for each voxel of such a scan; next to nothing of a sound one.
+_NUMBERS_BYTES = 0.5
+# Bytes for each voxel of a scan, where a repair is not made slab by slab.
 _WHOLE_BYTES = 10
 # Copies of one slice of the source at full size: decoded, as float, interpolated, drawn.
 _SLICE_COPIES = 10
@@ -122,6 +124,7 @@ def _count(cine: Cine, placement: VolumePlacement, spec: DeploymentSpec, *, half
     placing = int(_FLOAT * (classes + 1) * (1.5 * finest[1] * finest[2] + rows * columns))
     network = kept + source + held + per_window + placing
     repairing = source + _COMPONENT_BYTES * min(source, SLAB_VOXELS) + slices
+    repairing += int(_NUMBERS_BYTES * source)
     if spec.priors or any(type(step) not in SCAN_APPLIERS for step in spec.postprocess):
         # Masks and numbered parts of the whole scan.
         repairing += _WHOLE_BYTES * source
