@@ -1,4 +1,5 @@
 import dataclasses
+import importlib.util
 import json
 import os
 import re
@@ -375,3 +376,14 @@ def test_one_time_of_several_is_selected_and_a_mask_for_slicer_written(bundle, t
     assert found["volume_ml"] == pytest.approx(800 * 0.4 / 1000)
     assert found["box_mm"] == pytest.approx([2, 16, 10], abs=0.01)
     assert main([*command, "--select", "day=2"]) == 2
+
+
+def test_without_highdicom_an_sr_names_what_to_install(cine, bundle, tmp_path, monkeypatch, capsys):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "highdicom" else found(name)
+    )
+    out = tmp_path / "out"
+    assert main(["segment", str(cine), "-m", str(bundle), "-o", str(out), "--sr"]) == 4
+    assert "bedside[sr]" in capsys.readouterr().err
+    assert not out.exists()

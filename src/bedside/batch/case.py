@@ -1,5 +1,6 @@
 """One image, segmented into a folder: mask, pictures, report; all of them or none."""
 
+import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bedside.batch.process import peak_memory_mb, startup_ms
 from bedside.batch.results import written_together
-from bedside.errors import InputError, UsageError
+from bedside.errors import BackendError, InputError, UsageError
 from bedside.io.reading import Reading
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def segment_case(
 
     Raises:
         UsageError: If the mask of this image cannot be in that format.
+        BackendError: If an SR is asked for, and what writes it is not installed.
         InputError: If the image is refused.
         OutputError: If a result cannot be written.
     """
@@ -121,6 +123,11 @@ def segment_case(
         raise UsageError(
             f"--sr refers to a binary DICOM SEG, but the mask of {source.path} is written as "
             f"{labels_format}. Leave --sr out, or choose --format dicom-seg."
+        )
+    if choices.with_sr and importlib.util.find_spec("highdicom") is None:
+        raise BackendError(
+            "--sr needs highdicom, which is not installed. Install it with: "
+            'pip install "bedside[sr]".'
         )
     check_sides(source, loaded.bundle.spec.labels, force=choices.force)
     started_ms = startup_ms()
