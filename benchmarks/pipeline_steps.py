@@ -20,7 +20,7 @@ from bedside.pipeline.preprocess import plan_preprocess
 from bedside.pipeline.refine import refine_logits
 from bedside.pipeline.volume_steps import TONE_STEPS
 from bedside.pipeline.volumes import Draft
-from bedside.volume import Geometry, Orientation, Volume
+from bedside.volume import Cine
 from machine import describe_processor, read_load
 
 SIDE = 256
@@ -143,18 +143,25 @@ def list_scan_work() -> dict[str, Callable[[], object]]:
     labels[10:50, 20:100, 20:100] = 1
     labels[20:40, 40:80, 40:80] = 2
     labels[rng.random(SCAN) < 0.002] = 3
-    volume = Volume(array, Geometry(SCAN, np.eye(4)), (1.0, 1.0, 1.0))
     size = " x ".join(map(str, SCAN))
     work: dict[str, Callable[[], object]] = {}
     for tone in (spec.ScaleRange(), spec.ZScore(), spec.Clahe(), spec.NonLocalMeans()):
         work[f"{tone.step}, scan {size}"] = lambda tone=tone: TONE_STEPS[type(tone)](
-            tone, Draft(array, volume, Orientation(), (1.0, 1.0, 1.0), [])
+            tone, _draft(array)
         )
     for step in POSTPROCESS:
         work[f"{step.step}, scan {size}"] = lambda step=step: apply_postprocess(
             labels, [step], label_values=VALUES, grid=LabelGrid((1.0, 1.0, 1.0))
         )
     return work
+
+
+def _draft(array: np.ndarray) -> Draft:
+    """Make a draft of a scan, which a step may write to."""
+    cine = Cine((len(array[0]), 1, *SCAN[1:]), lambda index: array[:, index])
+    draft = Draft(cine)
+    draft.array = array.copy()
+    return draft
 
 
 def main() -> None:
