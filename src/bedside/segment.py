@@ -147,7 +147,7 @@ class Segmenter:
         if self.spec.model.axes == 3:
             return self._segment_volume(cine, memory, on_frame=on_frame)
         cine = see_neighbours(cine, self.spec.input.neighbours)
-        plan = self.plan(cine, force=force)
+        plan = plan_cine(cine, self.spec, force=force)
         frames, _, height, width = cine.shape
         labels = np.zeros((frames, height, width), np.uint8)
         stage_ms = {stage: np.zeros(frames) for stage in STAGES}

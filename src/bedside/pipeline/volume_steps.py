@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from bedside.spec import Clahe, NonLocalMeans, ScaleRange, WindowPreset, ZScore
+from bedside.spec import Clahe, NonLocalMeans, ScaleRange, WindowLevel, WindowPreset, ZScore
 
 if TYPE_CHECKING:
     from bedside.pipeline.volumes import Draft
 
 _BINS = 256
-
-
-def _window_preset(step: WindowPreset, draft: "Draft") -> None:
-    window(draft, level=step.level, width=step.width)
 
 
 def _scale_range(step: ScaleRange, draft: "Draft") -> None:
@@ -69,11 +65,11 @@ def _non_local_means(step: NonLocalMeans, draft: "Draft") -> None:
         channel += np.float32(low)
 
 
-def window(draft: "Draft", *, level: float, width: float) -> None:
+def _window(step: WindowLevel | WindowPreset, draft: "Draft") -> None:
     """Map a window of intensities to [0, 1] and clip, in place."""
     array = _in_float(draft)
-    array -= np.float32(level - width / 2)
-    array /= np.float32(width)
+    array -= np.float32(step.level - step.width / 2)
+    array /= np.float32(step.width)
     np.clip(array, 0, 1, out=array)
 
 
@@ -157,7 +153,8 @@ def _between(edges: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 TONE_STEPS: Mapping[type, "Callable[[Any, Draft], None]"] = {
-    WindowPreset: _window_preset,
+    WindowLevel: _window,
+    WindowPreset: _window,
     ScaleRange: _scale_range,
     ZScore: _z_score,
     Clahe: _clahe,

@@ -11,7 +11,7 @@ from bedside.pipeline.body import find_body_of_scan
 from bedside.pipeline.logits import find_place, most_likely
 from bedside.pipeline.resize import nearest_indices, resize_linear
 from bedside.pipeline.scan import crop_scan, read_scan, resample_scan
-from bedside.pipeline.volume_steps import TONE_STEPS, window
+from bedside.pipeline.volume_steps import TONE_STEPS
 from bedside.spec import (
     CropBody,
     DeploymentSpec,
@@ -19,7 +19,6 @@ from bedside.spec import (
     PreprocessStep,
     Resample,
     ScalePercentile,
-    WindowLevel,
 )
 from bedside.volume import Cine, Orientation, find_orientation
 
@@ -334,10 +333,6 @@ def _resample(step: Resample, draft: Draft) -> None:
     draft.spacing_mm = step.spacing_mm
 
 
-def _window_level(step: WindowLevel, draft: Draft) -> None:
-    window(draft, level=step.level, width=step.width)
-
-
 def _scale_percentile(step: ScalePercentile, draft: Draft) -> None:
     array = draft.own()
     for channel in array:
@@ -359,7 +354,6 @@ STEPS: Mapping[type[PreprocessStep], Callable[[Any, Draft], None]] = {
     Orient: _orient,
     Resample: _resample,
     ScalePercentile: _scale_percentile,
-    WindowLevel: _window_level,
     CropBody: _crop_body,
     **TONE_STEPS,
 }

@@ -184,10 +184,14 @@ def predict_scan(
     Returns:
         (K, D / stride, H / stride, W / stride) float32.
     """
-    slabs = scan_slabs(
-        predict, lambda inside: tensor[(slice(None), *inside)], tensor.shape[1:], spec
+    return predict_windows(
+        predict,
+        tensor,
+        spec.input.size_px,
+        stride=spec.model.logit_stride,
+        overlap=spec.windows.overlap,
+        blend=spec.windows.blend,
     )
-    return np.concatenate([slab.copy() for slab in slabs], axis=1)
 
 
 def scan_slabs(
