@@ -22,10 +22,10 @@ from bedside.atomic import write_text
 from bedside.export.onnx import trace_onnx
 from bedside.models import count_parameters, create
 from bedside.runtime import open_graph
+from bedside.runtime.machine import describe_processor
 from bedside.spec import ModelSpec, Recipe, read_recipe
 from bedside.training.checkpoint import read_json
 from bedside.training.run import Progress, train
-from machine import describe_processor
 from network_latency import Candidate, measure
 from scoring import score_run
 

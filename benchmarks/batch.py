@@ -17,7 +17,7 @@ from pathlib import Path
 
 from batches_for_tests import harass, hash_tree, read_lines, start, write_cases
 from bedside.atomic import write_text
-from machine import describe_processor, read_load
+from bedside.runtime.machine import describe_processor, read_load
 
 FINISHED = (0, 3)
 

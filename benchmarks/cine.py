@@ -17,7 +17,7 @@ import numpy as np
 
 from bedside.atomic import write_text
 from bedside.cli.demo import find_cine
-from machine import describe_processor
+from bedside.runtime.machine import describe_processor
 
 STAGES = ("decode", "preprocess", "network", "postprocess", "total")
 

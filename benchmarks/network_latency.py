@@ -29,8 +29,8 @@ from bedside.bundle import Bundle, find_bundle, read_bundle
 from bedside.export.parity import make_inputs
 from bedside.quiet import quiet
 from bedside.runtime import BACKENDS, installed_backends, open_graph
+from bedside.runtime.machine import describe_processor, read_load
 from bedside.runtime.openvino import open_model
-from machine import describe_processor, read_load
 
 PACKAGES = ("openvino", "onnxruntime", "monai", "torch", "nncf", "numpy")
 CALLS_A_TURN = 5

@@ -20,8 +20,8 @@ from bedside.pipeline.preprocess import plan_preprocess
 from bedside.pipeline.refine import refine_logits
 from bedside.pipeline.volume_steps import TONE_STEPS
 from bedside.pipeline.volumes import Draft
+from bedside.runtime.machine import describe_processor, read_load
 from bedside.volume import Cine
-from machine import describe_processor, read_load
 
 SIDE = 256
 SCAN = (64, 128, 128)

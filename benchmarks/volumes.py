@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bedside.atomic import write_text
-from machine import describe_processor
+from bedside.runtime.machine import describe_processor
 from made_scan import write_scan
 
 HERE = Path(__file__).parent

@@ -1,7 +1,9 @@
-"""What a measurement ran on, in a line."""
+"""What a measurement ran on: in a line for people, and as a key for what is remembered."""
 
+import hashlib
 import os
 import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
@@ -29,3 +31,28 @@ def describe_processor() -> str:
 def read_load() -> float:
     """Read the load of the last minute, 0 where it is not known."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def fingerprint(*, packages: tuple[str, ...] = ("openvino", "onnxruntime")) -> str:
+    """Name this machine and its runtimes, so that times are only used where they were taken.
+
+    Args:
+        packages: Whose versions count; one that is not installed counts as none.
+
+    Returns:
+        16 hexadecimal digits: the same as long as processor, cores and versions are.
+
+    Example:
+        >>> len(fingerprint()), fingerprint() == fingerprint()
+        (16, True)
+    """
+    parts = [describe_processor(), platform.system(), platform.machine()]
+    parts += [f"{package} {_version(package)}" for package in packages]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
