@@ -164,12 +164,13 @@ class Segmenter:
             if on_frame:
                 on_frame(index + 1)
         labels[list(cine.unknown)] = 0
+        labelled = LabelMap(labels, cine.spacing_mm)
         return Segmentation(
-            labels=LabelMap(labels, cine.spacing_mm),
+            labels=labelled,
             stage_ms=stage_ms,
             region=plan.placement.box,
             spacing_mm=cine.spacing_mm,
-            warnings=(*cine.warnings, *plan.warnings, *self._missing(labels)),
+            warnings=(*cine.warnings, *plan.warnings, *self._missing(labelled)),
             changes=tally.changes(
                 spacing_mm=cine.spacing_mm, slice_mm=cine.slice_spacing_mm if frames > 1 else None
             ),
@@ -234,14 +235,16 @@ class Segmenter:
             if straightening is not None:
                 labels = straightening.undo(labels)
             labels[list(cine.unknown)] = 0
+            labelled = LabelMap(labels, cine.spacing_mm)
+            missing = self._missing(labelled)
         spent = watch.spent_ms
         stage_ms = {**spent, "total": sum(spent.values())}
         return Segmentation(
-            labels=LabelMap(labels, cine.spacing_mm),
+            labels=labelled,
             stage_ms={stage: np.array([span]) for stage, span in stage_ms.items()},
             region=Box(0, 0, labels.shape[1], labels.shape[2]),
             spacing_mm=cine.voxel_mm,
-            warnings=(*cine.warnings, *notes, *self._missing(labels)),
+            warnings=(*cine.warnings, *notes, *missing),
             changes=tally.changes(spacing_mm=cine.voxel_mm),
             memory=memory,
         )
@@ -267,12 +270,11 @@ class Segmenter:
                 "Choose another bundle, or pass --force."
             )
 
-    def _missing(self, labels: np.ndarray) -> list[str]:
+    def _missing(self, labels: LabelMap) -> list[str]:
         """Name the structures that were found in no frame."""
-        # Frame by frame: what is sought in all at once is copied.
-        present = {value for frame in labels for value in np.unique(frame).tolist()}
+        counts = labels.counts.sum(axis=0)
         return [
             f"{label.name} was found in no frame."
             for label in self.spec.labels
-            if label.value not in present
+            if not counts[label.value]
         ]

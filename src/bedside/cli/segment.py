@@ -117,13 +117,16 @@ def run(settings: Settings) -> int:
 def _segment_file(settings: Settings, file: Path) -> int:
     """Segment one image."""
     from bedside.io.channels import join_channels
+    from bedside.workers import beside
 
     reading = read_reading(settings)
     for path in (file, *settings.channels):
         check_apart(path, settings.output)
-    source = join_channels([reading.open(path) for path in (file, *settings.channels)])
-    with results_folder(settings.output) as output:
-        finished = _segment(settings, _load(settings), source, output)
+    # A file is inflated while the runtime is loaded.
+    with beside(lambda: _load(settings)) as loaded:
+        source = join_channels([reading.open(path) for path in (file, *settings.channels)])
+        with results_folder(settings.output) as output:
+            finished = _segment(settings, loaded(), source, output)
     if settings.json:
         _say_json(finished.to_mapping())
         return 0
@@ -175,9 +178,14 @@ def read_reading(settings: Settings) -> "Reading":
 
 def _load(settings: Settings) -> Loaded:
     """Load the bundle and its runtime."""
+    import cv2
+
     from bedside.bundle import read_bundle
     from bedside.segment import open_segmenter
 
+    if settings.threads is not None:
+        # The work around the network is spread by OpenCV's number, as OpenCV's own is.
+        cv2.setNumThreads(settings.threads)
     bundle = read_bundle(choose_model(settings.model))
     segmenter = open_segmenter(
         bundle,
