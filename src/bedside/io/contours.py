@@ -63,7 +63,8 @@ def find_corners(lines: np.ndarray, values: Sequence[int]) -> tuple[np.ndarray, 
     other = np.where((down == left) | (down == right), down, np.where(left == right, left, 0))
     order = np.zeros(256, np.uint8)
     order[list(values)] = np.arange(1, len(values) + 1)
-    drawn = np.sort([order[one], np.where(one == other, 0, order[other])], axis=0)
+    pair = order[one], np.where(one == other, np.uint8(0), order[other])
+    drawn = np.stack([np.minimum(*pair), np.maximum(*pair)])
     drawn *= drawn > order[lines.ravel()[places]]
     return places, np.append(np.uint8(0), np.asarray(values, np.uint8))[drawn]
 

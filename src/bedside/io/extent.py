@@ -6,6 +6,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+# Middles of edges from that of a pixel, (left or right, edge, row or column).
+_EDGES = np.array(
+    [
+        [[-0.5, 0.0], [0.5, 0.0], [0.0, -0.5]],
+        [[-0.5, 0.0], [0.5, 0.0], [0.0, 0.5]],
+    ]
+)
+
 
 @dataclass(frozen=True)
 class Extent:
@@ -88,14 +96,11 @@ def measure_diameter_mm(mask: np.ndarray, spacing_mm: tuple[float, float]) -> fl
     lines = mask[rows]
     left = lines.argmax(axis=1)
     right = mask.shape[1] - 1 - lines[:, ::-1].argmax(axis=1)
-    points = np.concatenate(
-        [
-            np.stack([rows + down, ends + across], axis=1)
-            for ends, outward in ((left, -0.5), (right, 0.5))
-            for down, across in ((-0.5, 0), (0.5, 0), (0, outward))
-        ]
-    )
-    scaled = (points * spacing_mm).astype(np.float32)
+    # Of the outermost pixels of each row the edge above, the one below, and the one outwards.
+    points = np.empty((2, 3, len(rows), 2))
+    points[..., 0] = rows + _EDGES[:, :, None, 0]
+    points[..., 1] = np.stack([left, right])[:, None] + _EDGES[:, :, None, 1]
+    scaled = (points.reshape(-1, 2) * spacing_mm).astype(np.float32)
     hull = cv2.convexHull(scaled)[:, 0].astype(np.float64)
     apart = hull[:, None] - hull[None]
     return float(np.sqrt((apart**2).sum(axis=2).max()))

@@ -31,7 +31,7 @@ _NIFTI2_LENGTHS = (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
 _MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}
 _MAX_NAN_FRACTION = 0.001
 # Labels are long runs of one value: higher levels take longer and save next to nothing.
-_GZIP_LEVEL = 3
+_GZIP_LEVEL = 2
 
 
 @dataclass(frozen=True)

@@ -132,12 +132,18 @@ def to_display(frame: np.ndarray, window: tuple[float, float]) -> np.ndarray:
     Returns:
         (H, W, 3) uint8, RGB.
     """
-    channels = frame if frame.shape[0] == 3 else np.repeat(frame[:1], 3, axis=0)
-    picture = np.ascontiguousarray(np.moveaxis(channels, 0, -1))
-    if picture.dtype == np.uint8:
-        return picture
+    planes = [_to_bytes(plane, window) for plane in (frame if frame.shape[0] == 3 else frame[:1])]
+    return cv2.merge(planes if len(planes) == 3 else planes * 3)
+
+
+def _to_bytes(plane: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    """Show a window of intensities as bytes; bytes are shown as they are."""
+    if plane.dtype == np.uint8:
+        return plane
     low, high = window
-    values = np.nan_to_num(picture.astype(np.float32), nan=low, posinf=high, neginf=low)
+    values = plane.astype(np.float32)
+    if plane.dtype.kind == "f":
+        values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
     scaled = (np.clip(values, low, high) - low) * (255.0 / (high - low))
     return np.asarray(scaled.round().astype(np.uint8))
 
