@@ -1,4 +1,4 @@
-"""The bytes of a file, inflated if it is gzip, read piece by piece and never held whole."""
+"""The bytes of a file, inflated if compressed, read piece by piece and never held whole."""
 
 import tempfile
 import threading
@@ -12,6 +12,8 @@ from bedside.errors import FormatError
 
 _CHUNK = 2**20
 _GZIP = b"\x1f\x8b"
+# Window bits that tell zlib to take streams with a header of gzip's or of its own.
+_EITHER = 47
 # What inflates to less is kept in memory; more goes to a file without a name.
 _IN_MEMORY = 2**24
 
@@ -20,16 +22,16 @@ class Inflated:
     """A file to read from anywhere in, several threads at a time.
 
     Args:
-        path: The file; gzip is told by its first bytes.
+        path: The file.
         max_bytes: A file that is larger, or inflates to more, is refused.
         start: Where in the file what is read begins, in bytes.
-        compressed: Whether that is gzip; None to tell by its first bytes.
+        compressed: Whether that is a gzip or zlib stream; None to tell gzip by its first bytes.
 
     Attributes:
         size: Bytes from `start` on, after inflating.
 
     Raises:
-        FormatError: If it is larger, truncated, or not gzip after all.
+        FormatError: If it is larger, truncated, or no such stream after all.
     """
 
     def __init__(
@@ -84,14 +86,14 @@ def _inflate_pieces(file: IO[bytes], path: Path) -> Iterator[bytes]:
     Raises:
         FormatError: If it is damaged or has no end.
     """
-    inflater = zlib.decompressobj(31)
+    inflater = zlib.decompressobj(_EITHER)
     try:
         while chunk := inflater.unconsumed_tail or file.read(_CHUNK):
             yield inflater.decompress(chunk, _CHUNK)
     except zlib.error as error:
-        raise FormatError(f"{path}: the gzip stream is damaged ({error}).") from error
+        raise FormatError(f"{path}: the compressed stream is damaged ({error}).") from error
     if not inflater.eof:
-        raise FormatError(f"{path}: the gzip stream has no end. The file is truncated; copy again.")
+        raise FormatError(f"{path}: the stream has no end. The file is truncated; copy it again.")
 
 
 def _too_large(path: Path, max_bytes: int) -> FormatError:
