@@ -15,7 +15,7 @@ import numpy as np
 
 from bedside.bundle import Bundle
 from bedside.errors import ModalityError
-from bedside.pipeline.memory import MemoryPlan, plan_frames, plan_volume, resident_bytes
+from bedside.pipeline.memory import MemoryPlan, plan_frames, plan_volume
 from bedside.pipeline.postprocess import LabelGrid, Repair, Tally, apply_postprocess, grid_of
 from bedside.pipeline.preprocess import Plan, plan_cine, see_neighbours
 from bedside.pipeline.refine import refine_logits
@@ -23,6 +23,7 @@ from bedside.pipeline.stopwatch import Stopwatch
 from bedside.pipeline.tilt import straighten
 from bedside.pipeline.volumes import foresee_placement, prepare_volume
 from bedside.pipeline.windows import scan_slabs
+from bedside.resident import give_back, resident_bytes
 from bedside.runtime import Session, open_session
 from bedside.spec import DeploymentSpec
 from bedside.volume import Box, Change, Cine, LabelMap
@@ -228,6 +229,7 @@ class Segmenter:
             labels = prepared.placement.restore(slabs, stride=spec.model.logit_stride)
             notes = prepared.warnings
             del prepared, slabs  # the scan need not be held beside what repairs take
+            give_back()
             grid = grid_of(straight, axes=3, spacing_mm=straight.voxel_mm)
             labels, repairs = self._repair(labels, grid)
             tally = Tally(spec.labels, of_frames=1)

@@ -13,6 +13,7 @@ from bedside.batch.process import peak_memory_mb, startup_ms
 from bedside.batch.results import written_together
 from bedside.errors import BackendError, InputError, UsageError
 from bedside.io.reading import Reading
+from bedside.resident import give_back
 
 if TYPE_CHECKING:
     from bedside.bundle import Bundle
@@ -143,6 +144,7 @@ def segment_case(
         # The segmenter knows frames, not files.
         raise type(error)(f"{source.path}: {error}") from error
     wall_s = time.perf_counter() - begin
+    give_back()
     with written_together(folder) as staging:
         report = _write_results(
             source, found, loaded, staging, choices=choices, labels_format=labels_format,
