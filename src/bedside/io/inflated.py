@@ -25,6 +25,8 @@ class Inflated:
         path: The file.
         max_bytes: A file that is larger, or inflates to more, is refused.
         start: Where in the file what is read begins, in bytes.
+        expected: Bytes that a compressed file is to inflate to at most, by what its header
+            says; None for `max_bytes`.
         compressed: Whether that is a gzip or zlib stream; None to tell gzip by its first bytes.
 
     Attributes:
@@ -35,7 +37,13 @@ class Inflated:
     """
 
     def __init__(
-        self, path: Path, *, max_bytes: int, start: int = 0, compressed: bool | None = None
+        self,
+        path: Path,
+        *,
+        max_bytes: int,
+        start: int = 0,
+        expected: int | None = None,
+        compressed: bool | None = None,
     ) -> None:
         self._path = path
         self._lock = threading.Lock()
@@ -46,7 +54,7 @@ class Inflated:
             file.seek(start)
         if compressed:
             with file:
-                file = self._inflate(file, max_bytes)
+                file = self._inflate(file, max_bytes if expected is None else expected)
             start = 0
         weakref.finalize(self, file.close)
         self._file, self._start = file, start
@@ -80,7 +88,30 @@ class Inflated:
         return spool
 
 
-def _inflate_pieces(file: IO[bytes], path: Path) -> Iterator[bytes]:
+def read_beginning(path: Path, size: int) -> bytes:
+    """Read the first bytes of a file, inflated if it is gzip, and no more of it than that takes.
+
+    Args:
+        path: The file.
+        size: How many; fewer come where there are fewer.
+
+    Raises:
+        FormatError: If it is gzip, and damaged or cut off before.
+    """
+    content = bytearray()
+    with path.open("rb") as file:
+        compressed = file.read(2) == _GZIP
+        file.seek(0)
+        if not compressed:
+            return file.read(size)
+        for piece in _inflate_pieces(file, path, step=min(size, _CHUNK)):
+            content += piece
+            if len(content) >= size:
+                break
+    return bytes(content[:size])
+
+
+def _inflate_pieces(file: IO[bytes], path: Path, *, step: int = _CHUNK) -> Iterator[bytes]:
     """Inflate a stream, never more than a chunk at a time.
 
     Raises:
@@ -88,8 +119,8 @@ def _inflate_pieces(file: IO[bytes], path: Path) -> Iterator[bytes]:
     """
     inflater = zlib.decompressobj(_EITHER)
     try:
-        while chunk := inflater.unconsumed_tail or file.read(_CHUNK):
-            yield inflater.decompress(chunk, _CHUNK)
+        while chunk := inflater.unconsumed_tail or file.read(step):
+            yield inflater.decompress(chunk, step)
     except zlib.error as error:
         raise FormatError(f"{path}: the compressed stream is damaged ({error}).") from error
     if not inflater.eof:
@@ -97,6 +128,8 @@ def _inflate_pieces(file: IO[bytes], path: Path) -> Iterator[bytes]:
 
 
 def _too_large(path: Path, max_bytes: int) -> FormatError:
-    return FormatError(
-        f"{path} holds more than {max_bytes / 2**30:g} GiB and is refused. Crop or split it."
-    )
+    if max_bytes >= 2**30:
+        most, way_out = f"{max_bytes / 2**30:g} GiB", "Crop or split it."
+    else:
+        most, way_out = f"{max_bytes} bytes", "It is damaged, or made to do harm."
+    return FormatError(f"{path} holds more than {most} and is refused. {way_out}")
