@@ -50,7 +50,7 @@ class Settings:
         help="beside a DICOM SEG, write the measurements as a DICOM SR (TID 1500)", default=False
     )
     select: tuple[str, ...] = option(
-        help="which image of a file with several times or channels: time=N or channel=N, from 1",
+        help="which image of a file with several: time=N, channel=N or stack=N, from 1",
         default=(),
     )
     untrusted: bool = option(
