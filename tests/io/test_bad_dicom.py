@@ -22,6 +22,9 @@ from dicom_makers import make_affine, make_enhanced, make_slices, write_series
 from makers import make_dicom, make_fan, write_dicom
 from tolerances import REFUSAL_SECONDS
 
+pytest_plugins = ["memory_fixtures"]
+pytestmark = pytest.mark.usefixtures("in_little_memory")
+
 SHAPE = (6, 8, 9)
 
 

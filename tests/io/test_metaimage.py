@@ -10,6 +10,9 @@ from bedside.io.source import Algorithm, open_source, write_labels
 from bedside.volume import LabelMap
 from layout_makers import write_metaimage
 
+pytest_plugins = ["memory_fixtures"]
+pytestmark = pytest.mark.usefixtures("in_little_memory")
+
 SCAN = np.arange(24, dtype=np.int16).reshape(2, 3, 4) - 1000
 
 

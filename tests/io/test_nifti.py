@@ -13,6 +13,9 @@ from bedside.volume import LabelMap
 from makers import LABELS, make_dicom, make_fan, make_labels, write_dicom, write_nifti
 from tolerances import SPACING_RELATIVE
 
+pytest_plugins = ["memory_fixtures"]
+pytestmark = pytest.mark.usefixtures("in_little_memory")
+
 OBLIQUE = np.array([[-0.5, 0.1, 0, 7], [0.2, 0.6, 0, -3], [0, 0.1, 1.5, 2], [0, 0, 0, 1]])
 
 

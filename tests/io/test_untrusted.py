@@ -45,6 +45,9 @@ from makers import (
     write_picture,
 )
 
+pytest_plugins = ["memory_fixtures"]
+pytestmark = pytest.mark.usefixtures("in_little_memory")
+
 # A child decodes one small file in 2 s, imports included; a loaded machine takes longer.
 PATIENT = Limits(deadline_s=120)
 SCAN = np.arange(24, dtype=np.int16).reshape(2, 3, 4)

@@ -259,15 +259,19 @@ def draw_contact_sheet(
     region = region or Box(0, 0, *overlay.cine.shape[2:])
     indices = spread(len(overlay.cine), tiles)
     tile = functools.partial(_draw_tile, overlay, region=region, tile_px=tile_px)
-    drawn = list(_draw_frames(overlay, indices, tile))
-    columns = min(4, len(drawn))
-    height, width = (size + GAP_PX // 2 for size in drawn[0].shape[:2])
-    rows = math.ceil(len(drawn) / columns)
-    sheet = np.full((rows * height, columns * width, 3), DARK, np.uint8)
-    for place, picture in enumerate(drawn):
+    columns = min(4, len(indices))
+    rows = math.ceil(len(indices) / columns)
+    sheet = np.empty((0, 0, 3), np.uint8)
+    for place, picture in enumerate(_draw_frames(overlay, indices, tile)):
+        height, width = (size + GAP_PX // 2 for size in picture.shape[:2])
+        if not place:
+            # The sheet is made once and filled, as it is the largest picture of all.
+            legend = draw_legend(overlay.structures, columns * width)
+            sheet = np.full((rows * height + len(legend), columns * width, 3), DARK, np.uint8)
+            sheet[rows * height :] = legend
         top, left = place // columns * height, place % columns * width
         sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
-    return np.concatenate([sheet, draw_legend(overlay.structures, sheet.shape[1])])
+    return sheet
 
 
 def encode_jpeg(picture: np.ndarray, *, quality: int = 88) -> bytes:

@@ -1,4 +1,4 @@
-"""Every image of these tests, sound or bad, is opened or refused in little memory."""
+"""A test whose images, sound or bad, must be opened or refused in little memory."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from bedside.resident import peak_bytes, resident_bytes
 from tolerances import IMAGE_BYTES
 
 
-@pytest.fixture(autouse=True)
-def _in_little_memory():
+@pytest.fixture
+def in_little_memory():
     """Hold the memory that a test takes at its peak against what a bad image may take."""
     try:
         # Linux then begins anew to look for the peak of this process.
