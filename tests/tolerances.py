@@ -41,6 +41,9 @@ HEADERS_SECONDS = 6.0
 # Every bad image is refused within 2 s, on a loaded machine of two cores too.
 REFUSAL_SECONDS = 2.0
 
+# It takes at most 1 GB, of which the process that opens it has 150 MB without any image.
+IMAGE_BYTES = 850e6
+
 # A bilateral grid of two cells for a standard deviation stands for a Gaussian over all pairs;
 # measured 0.008 on chances, after five rounds.
 CRF_CHANCE_ATOL = 0.02

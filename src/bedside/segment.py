@@ -15,7 +15,7 @@ import numpy as np
 
 from bedside.bundle import Bundle
 from bedside.errors import ModalityError
-from bedside.pipeline.memory import MemoryPlan, plan_frames, plan_volume, resident_bytes
+from bedside.pipeline.memory import MemoryPlan, plan_frames, plan_volume
 from bedside.pipeline.postprocess import LabelGrid, Repair, Tally, apply_postprocess, grid_of
 from bedside.pipeline.preprocess import Plan, plan_cine, see_neighbours
 from bedside.pipeline.refine import refine_logits
@@ -23,6 +23,7 @@ from bedside.pipeline.stopwatch import Stopwatch
 from bedside.pipeline.tilt import straighten
 from bedside.pipeline.volumes import foresee_placement, prepare_volume
 from bedside.pipeline.windows import scan_slabs
+from bedside.resident import give_back, resident_bytes
 from bedside.runtime import Session, open_session
 from bedside.spec import DeploymentSpec
 from bedside.volume import Box, Change, Cine, LabelMap
@@ -164,12 +165,13 @@ class Segmenter:
             if on_frame:
                 on_frame(index + 1)
         labels[list(cine.unknown)] = 0
+        labelled = LabelMap(labels, cine.spacing_mm)
         return Segmentation(
-            labels=LabelMap(labels, cine.spacing_mm),
+            labels=labelled,
             stage_ms=stage_ms,
             region=plan.placement.box,
             spacing_mm=cine.spacing_mm,
-            warnings=(*cine.warnings, *plan.warnings, *self._missing(labels)),
+            warnings=(*cine.warnings, *plan.warnings, *self._missing(labelled)),
             changes=tally.changes(
                 spacing_mm=cine.spacing_mm, slice_mm=cine.slice_spacing_mm if frames > 1 else None
             ),
@@ -227,6 +229,7 @@ class Segmenter:
             labels = prepared.placement.restore(slabs, stride=spec.model.logit_stride)
             notes = prepared.warnings
             del prepared, slabs  # the scan need not be held beside what repairs take
+            give_back()
             grid = grid_of(straight, axes=3, spacing_mm=straight.voxel_mm)
             labels, repairs = self._repair(labels, grid)
             tally = Tally(spec.labels, of_frames=1)
@@ -234,14 +237,16 @@ class Segmenter:
             if straightening is not None:
                 labels = straightening.undo(labels)
             labels[list(cine.unknown)] = 0
+            labelled = LabelMap(labels, cine.spacing_mm)
+            missing = self._missing(labelled)
         spent = watch.spent_ms
         stage_ms = {**spent, "total": sum(spent.values())}
         return Segmentation(
-            labels=LabelMap(labels, cine.spacing_mm),
+            labels=labelled,
             stage_ms={stage: np.array([span]) for stage, span in stage_ms.items()},
             region=Box(0, 0, labels.shape[1], labels.shape[2]),
             spacing_mm=cine.voxel_mm,
-            warnings=(*cine.warnings, *notes, *self._missing(labels)),
+            warnings=(*cine.warnings, *notes, *missing),
             changes=tally.changes(spacing_mm=cine.voxel_mm),
             memory=memory,
         )
@@ -267,12 +272,11 @@ class Segmenter:
                 "Choose another bundle, or pass --force."
             )
 
-    def _missing(self, labels: np.ndarray) -> list[str]:
+    def _missing(self, labels: LabelMap) -> list[str]:
         """Name the structures that were found in no frame."""
-        # Frame by frame: what is sought in all at once is copied.
-        present = {value for frame in labels for value in np.unique(frame).tolist()}
+        counts = labels.counts.sum(axis=0)
         return [
             f"{label.name} was found in no frame."
             for label in self.spec.labels
-            if label.value not in present
+            if not counts[label.value]
         ]

@@ -22,6 +22,9 @@ from dicom_makers import make_affine, make_enhanced, make_slices, write_series
 from makers import make_dicom, make_fan, write_dicom
 from tolerances import REFUSAL_SECONDS
 
+pytest_plugins = ["memory_fixtures"]
+pytestmark = pytest.mark.usefixtures("in_little_memory")
+
 SHAPE = (6, 8, 9)
 
 
@@ -460,17 +463,54 @@ def test_an_enhanced_image_needs_groups_for_every_frame(tmp_path, kept):
         open_dicom(write_dicom(dataset, tmp_path / "e.dcm"))
 
 
-def test_several_points_in_time_or_stacks_are_refused_with_the_way_out(tmp_path):
+def test_frames_at_one_place_that_nothing_tells_apart_are_refused(tmp_path):
     dataset = make_enhanced(_stored(), order=[0, 1, 2, 0, 1, 2])
     with pytest.raises(GeometryError, match=r"6 frames at 3 places.*series of its own"):
         open_dicom(write_dicom(dataset, tmp_path / "t.dcm"))
-    dataset = make_enhanced(_stored())
+
+
+def _say_content(groups, **values):
+    content = Dataset()
+    for keyword, value in values.items():
+        setattr(content, keyword, value)
+    groups.FrameContentSequence = [content]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_stacks_are_listed_and_one_is_opened_by_its_number(tmp_path, named):
+    stored = _stored()
+    dataset = make_enhanced(stored)
     turned = Dataset()
     turned.ImageOrientationPatient = ["0", "1", "0", "0", "0", "1"]
-    for groups in dataset.PerFrameFunctionalGroupsSequence[3:]:
-        groups.PlaneOrientationSequence = [turned]
-    with pytest.raises(GeometryError, match=r"2 stacks.*series of its own"):
-        open_dicom(write_dicom(dataset, tmp_path / "s.dcm"))
+    for index, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        if index % 2:
+            groups.PlaneOrientationSequence = [turned]
+            groups.PlanePositionSequence[0].ImagePositionPatient = [str(2 * index), "0", "0"]
+        if named:
+            _say_content(groups, StackID="sag" if index % 2 else "ax")
+    path = write_dicom(dataset, tmp_path / "s.dcm")
+    name = 'StackID "sag", ' if named else ""
+    with pytest.raises(FormatError, match=rf"2 of stack.*stack=2 \({name}3 frames\)"):
+        open_source(path)
+    for number, first in ((1, 0), (2, 1)):
+        source = open_source(path, select={"stack": number})
+        assert [frame for _, frame in source.header.frames] == [first + 1, first + 3, first + 5]
+        assert (_read(source) == stored[first::2] - 1024.0).all()
+    with pytest.raises(FormatError, match="has 2 of stack"):
+        open_source(path, select={"stack": 3})
+
+
+def test_points_in_time_are_listed_and_one_is_opened_by_its_number(tmp_path):
+    stored = _stored()
+    dataset = make_enhanced(stored, order=[0, 1, 2, 0, 1, 2])
+    for index, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        _say_content(groups, StackID="1", TemporalPositionIndex=2 - index // 3)
+    path = write_dicom(dataset, tmp_path / "t.dcm")
+    with pytest.raises(FormatError, match=r"2 of time.*time=1 .*3 frames.*time=2"):
+        open_source(path)
+    # The later frames are the earlier point in time.
+    frames = open_source(path, select={"time": 1}).header.frames
+    assert [frame for _, frame in frames] == [4, 5, 6]
 
 
 def test_an_enhanced_image_with_a_gap_is_refused_and_said_where(tmp_path):

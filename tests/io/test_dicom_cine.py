@@ -16,6 +16,9 @@ from bedside.volume import Box
 from makers import compress_jpeg, make_dicom, make_fan, make_region, write_dicom
 from tolerances import JPEG_LEVELS
 
+pytest_plugins = ["memory_fixtures"]
+pytestmark = pytest.mark.usefixtures("in_little_memory")
+
 SONOSITE = Path(get_testdata_file("examples_ybr_color.dcm"))
 
 

@@ -15,6 +15,9 @@ from dicom_makers import make_affine, make_enhanced, make_slices, write_series
 from makers import make_dicom, make_fan, write_dicom, write_picture
 from tolerances import HEADERS_SECONDS
 
+pytest_plugins = ["memory_fixtures"]
+pytestmark = pytest.mark.usefixtures("in_little_memory")
+
 SHAPE = (7, 10, 12)
 
 

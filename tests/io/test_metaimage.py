@@ -5,12 +5,21 @@ import numpy as np
 import pytest
 
 from bedside.errors import FormatError, GeometryError, InputError
-from bedside.io.metaimage import read_metaimage
+from bedside.io.metaimage import open_metaimage
 from bedside.io.source import Algorithm, open_source, write_labels
 from bedside.volume import LabelMap
 from layout_makers import write_metaimage
 
+pytest_plugins = ["memory_fixtures"]
+pytestmark = pytest.mark.usefixtures("in_little_memory")
+
 SCAN = np.arange(24, dtype=np.int16).reshape(2, 3, 4) - 1000
+
+
+def read_array(path):
+    return np.concatenate(list(open_metaimage(path)[0]))
+
+
 TURNED = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, -1.0], [-1.0, 0.0, 0.0]])
 
 
@@ -19,9 +28,9 @@ TURNED = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, -1.0], [-1.0, 0.0, 0.0]])
 @pytest.mark.parametrize("kind", ["<i2", ">i2", "u1", "<f4", "<u2", "<f8", "<i4"])
 def test_voxels_come_out_as_they_went_in(tmp_path, name, compressed, kind):
     array = (SCAN + 1000 if kind.endswith(("u1", "u2")) else SCAN).astype(kind)
-    scan = read_metaimage(write_metaimage(tmp_path / name, array, compressed=compressed))
-    assert scan.array.dtype == np.dtype(kind).newbyteorder("=")
-    assert (scan.array == array).all()
+    scan = read_array(write_metaimage(tmp_path / name, array, compressed=compressed))
+    assert scan.dtype == np.dtype(kind).newbyteorder("=")
+    assert (scan == array).all()
 
 
 def test_the_affine_maps_slice_row_and_column_to_the_patient(tmp_path):
@@ -32,7 +41,7 @@ def test_the_affine_maps_slice_row_and_column_to_the_patient(tmp_path):
         offset=(10.0, -20.0, 30.0),
         matrix=TURNED,
     )
-    geometry = read_metaimage(path).geometry
+    geometry = open_metaimage(path)[0].geometry
     assert geometry.spacing_mm == (2.0, 0.75, 0.5)
     # Slices run along -x, rows along -z, columns along y: the rows of TransformMatrix.
     placed = geometry.affine @ (1, 2, 3, 1)
@@ -67,7 +76,7 @@ def test_labels_of_a_scan_lie_where_it_lies(tmp_path):
     written = nibabel.load(target)
     ((x, y, z),) = np.argwhere(np.asarray(written.dataobj))
     ras = written.affine @ (x, y, z, 1)
-    lps = read_metaimage(path).geometry.affine @ (1, 2, 3, 1)
+    lps = open_metaimage(path)[0].geometry.affine @ (1, 2, 3, 1)
     assert np.allclose(ras, lps * (-1, -1, 1, 1))
 
 
@@ -90,16 +99,16 @@ def test_labels_of_a_scan_lie_where_it_lies(tmp_path):
         ({"ElementSpacing": "1 1 inf"}, "ElementSpacing is 1 1 inf"),
         ({"Offset": "1 2"}, "Offset is 1 2"),
         ({"CompressedData": "yes"}, "CompressedData is 'yes'"),
-        ({"CompressedData": "True"}, "zlib stream is damaged"),
+        ({"CompressedData": "True"}, "stream is damaged"),
         ({"ElementDataFile": "b.raw"}, r"b\.raw, are missing"),
-        ({"ElementDataFile": "../a.raw"}, "a file beside it"),
-        ({"ElementDataFile": "LIST"}, "LIST, are missing"),
+        ({"ElementDataFile": "../a.raw"}, "one file beside it"),
+        ({"ElementDataFile": "LIST"}, "one file beside it"),
         ({"HeaderSize": "-2"}, "truncated or belongs"),
     ],
 )
 def test_a_header_that_cannot_be_meant_is_refused(tmp_path, fields, says):
     with pytest.raises(FormatError, match=says):
-        read_metaimage(write_metaimage(tmp_path / "a.mhd", SCAN, fields=fields))
+        open_metaimage(write_metaimage(tmp_path / "a.mhd", SCAN, fields=fields))
 
 
 @pytest.mark.parametrize(
@@ -114,14 +123,25 @@ def test_a_header_that_cannot_be_meant_is_refused(tmp_path, fields, says):
 )
 def test_a_place_that_is_none_is_refused(tmp_path, fields):
     with pytest.raises(GeometryError):
-        read_metaimage(write_metaimage(tmp_path / "a.mhd", SCAN, fields=fields))
+        open_metaimage(write_metaimage(tmp_path / "a.mhd", SCAN, fields=fields))
 
 
 @pytest.mark.parametrize("declared", ["4 3 1", "4 3 3"])
 def test_a_stream_of_another_length_is_refused(tmp_path, declared):
     path = write_metaimage(tmp_path / "a.mhd", SCAN, compressed=True, fields={"DimSize": declared})
-    with pytest.raises(FormatError, match="inflates to"):
-        read_metaimage(path)
+    with pytest.raises(
+        FormatError, match=r"declares .* does not inflate to|holds 48 bytes of voxels"
+    ):
+        open_metaimage(path)
+
+
+def test_slices_are_read_when_they_are_asked_for(tmp_path):
+    path = write_metaimage(tmp_path / "a.mhd", SCAN)
+    cine, _ = open_metaimage(path)
+    later = SCAN + 500
+    with path.with_suffix(".raw").open("r+b") as file:
+        file.write(later.tobytes())
+    assert (cine.decode(1)[0] == later[1]).all()
 
 
 @pytest.mark.parametrize(
@@ -136,21 +156,21 @@ def test_a_stream_of_another_length_is_refused(tmp_path, declared):
 def test_what_is_no_header_is_refused(tmp_path, header, says):
     (tmp_path / "a.mhd").write_bytes(header)
     with pytest.raises(FormatError, match=says):
-        read_metaimage(tmp_path / "a.mhd")
+        open_metaimage(tmp_path / "a.mhd")
 
 
 def test_bytes_in_front_of_the_voxels_are_skipped(tmp_path):
     path = write_metaimage(tmp_path / "a.mhd", SCAN, fields={"HeaderSize": "5"})
     raw = path.with_suffix(".raw")
     raw.write_bytes(b"12345" + raw.read_bytes())
-    assert (read_metaimage(path).array == SCAN).all()
+    assert (read_array(path) == SCAN).all()
     write_metaimage(path, SCAN, fields={"HeaderSize": "-1"})
     raw.write_bytes(b"any length" + raw.read_bytes())
-    assert (read_metaimage(path).array == SCAN).all()
+    assert (read_array(path) == SCAN).all()
 
 
 def test_voxels_that_are_no_numbers_are_refused(tmp_path):
     scan = SCAN.astype(np.float32)
     scan[0, 0, 0] = np.nan
     with pytest.raises(InputError, match="NaN"):
-        read_metaimage(write_metaimage(tmp_path / "a.mhd", scan))
+        open_metaimage(write_metaimage(tmp_path / "a.mhd", scan))

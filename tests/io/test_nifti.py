@@ -13,6 +13,9 @@ from bedside.volume import LabelMap
 from makers import LABELS, make_dicom, make_fan, make_labels, write_dicom, write_nifti
 from tolerances import SPACING_RELATIVE
 
+pytest_plugins = ["memory_fixtures"]
+pytestmark = pytest.mark.usefixtures("in_little_memory")
+
 OBLIQUE = np.array([[-0.5, 0.1, 0, 7], [0.2, 0.6, 0, -3], [0, 0.1, 1.5, 2], [0, 0, 0, 1]])
 
 
@@ -171,8 +174,27 @@ def test_a_gzip_bomb_is_refused_while_it_inflates(tmp_path):
     head = write_nifti(np.zeros((4, 4), np.uint8), tmp_path / "x.nii").read_bytes()
     path.write_bytes(gzip.compress(head + bytes(5_000_000)))
     assert path.stat().st_size < 10_000
-    with pytest.raises(FormatError, match="GiB"):
-        open_nifti(path, max_bytes=1_000_000)
+    with pytest.raises(FormatError, match=r"more than .* bytes and is refused"):
+        open_nifti(path)
+
+
+def test_a_scan_larger_than_is_read_is_refused_before_it_is_inflated(tmp_path):
+    array = np.random.default_rng(0).integers(0, 4000, (40, 30, 50)).astype(np.int16)
+    path = write_nifti(array, tmp_path / "large.nii.gz")
+    # What lies behind the header is not looked at.
+    packed = bytearray(path.read_bytes())
+    packed[len(packed) // 2 :] = bytes(len(packed) - len(packed) // 2)
+    path.write_bytes(packed)
+    with pytest.raises(FormatError, match=r"declares \(40, 30, 50\).* are read"):
+        open_nifti(path, max_bytes=100_000)
+
+
+def test_bytes_behind_the_voxels_of_a_compressed_scan_are_passed_over(tmp_path):
+    array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    plain = write_nifti(array, tmp_path / "a.nii").read_bytes()
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(plain + b"rest"))
+    cine, _ = open_nifti(tmp_path / "a.nii.gz")
+    assert (np.concatenate(list(cine)) == array.T).all()
 
 
 def _write_places(path, qform, sform, *, shape=(4, 5, 6)):

@@ -14,6 +14,9 @@ from makers import LABELS, make_fan, make_labels, write_picture
 from tolerances import FLOAT64_ATOL
 from volume_makers import ORIENTATIONS, centroid_mm, draw_phantom, make_geometry
 
+pytest_plugins = ["memory_fixtures"]
+pytestmark = pytest.mark.usefixtures("in_little_memory")
+
 SCAN = np.arange(24, dtype=np.int16).reshape(2, 3, 4) - 1000
 TYPES = {"i1": "int8", "u1": "uchar", "i2": "short", "u2": "unsigned short", "i4": "int",
          "u4": "uint32", "i8": "long long", "f4": "float", "f8": "double"}  # fmt: skip

@@ -6,7 +6,7 @@ from PIL import Image
 
 import makers
 from bedside.errors import GeometryError, OutputError
-from bedside.io import captions, gif, overlay
+from bedside.io import captions, contours, gif, overlay
 from bedside.volume import Box, Cine, LabelMap
 
 RED, GREEN, BLUE = (label.color for label in makers.LABELS)
@@ -36,9 +36,10 @@ def square_labels(value=1):
 
 def traced(labels, value, scale, **line):
     """Opacity of an outline on the whole screen."""
-    place, opacity = overlay.trace_outline(labels, value, scale, **line)
-    screen = np.zeros((labels.shape[0] * scale[0], labels.shape[1] * scale[1]))
-    screen[place] = opacity
+    lines = contours.trace_lines(labels, scale, **line)
+    places, owners = contours.find_corners(lines, [value])
+    screen = (lines == value).astype(float)
+    screen.ravel()[places[(owners == value).any(axis=0)]] = 0.5
     return screen
 
 
@@ -90,7 +91,7 @@ def test_a_shared_border_is_drawn_once_for_the_lower_label():
 
 def test_a_label_that_is_nowhere_draws_nothing():
     picture = np.full((120, 100, 3), 7, np.uint8)
-    overlay.draw_contours(picture, np.zeros((60, 50), np.uint8), makers.LABELS, (2, 2))
+    contours.draw_contours(picture, np.zeros((60, 50), np.uint8), makers.LABELS, (2, 2))
     assert (picture == 7).all()
 
 

@@ -10,6 +10,9 @@ from bedside.io.source import open_source
 from bedside.volume import LabelMap
 from makers import LABELS, make_fan, make_labels, write_picture
 
+pytest_plugins = ["memory_fixtures"]
+pytestmark = pytest.mark.usefixtures("in_little_memory")
+
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_a_grey_png_comes_back_exactly(tmp_path, dtype):

@@ -30,6 +30,9 @@ from makers import (
     write_picture,
 )
 
+pytest_plugins = ["memory_fixtures"]
+pytestmark = pytest.mark.usefixtures("in_little_memory")
+
 ALGORITHM = Algorithm("a", "1", "0")
 
 

@@ -1,7 +1,9 @@
 """Files that are not trusted: the same as others if sound, and a typed error however they kill."""
 
 import gzip
+import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,12 +18,19 @@ from pydicom.data import get_testdata_file
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from bedside.errors import FormatError, GeometryError, LimitError
+from bedside.errors import FormatError, GeometryError, LimitError, MemoryLimitError
 from bedside.io import untrusted
 from bedside.io.dicom_options import DicomOptions
-from bedside.io.reading import Limits
-from bedside.io.source import Algorithm, default_format, open_source, write_labels
-from bedside.io.untrusted import open_untrusted
+from bedside.io.reading import Limits, Reading
+from bedside.io.source import (
+    Algorithm,
+    default_format,
+    find_sources,
+    open_source,
+    write_labels,
+)
+from bedside.io.untrusted import find_untrusted, open_untrusted
+from bedside.resident import resident_bytes
 from bedside.volume import Cine, LabelMap
 from dicom_makers import make_slices, write_series
 from layout_makers import write_metaimage
@@ -35,6 +44,9 @@ from makers import (
     write_nifti,
     write_picture,
 )
+
+pytest_plugins = ["memory_fixtures"]
+pytestmark = pytest.mark.usefixtures("in_little_memory")
 
 # A child decodes one small file in 2 s, imports included; a loaded machine takes longer.
 PATIENT = Limits(deadline_s=120)
@@ -126,6 +138,46 @@ def test_a_time_is_selected_there_too(tmp_path):
     assert (cine.decode(1)[0] == array[:, :, 1, 1].T).all()
 
 
+def test_a_folder_is_looked_through_there_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    array = np.arange(8 * 5 * 6, dtype=np.uint16).reshape(8, 5, 6)
+    write_series(make_slices(array), tmp_path / "scans" / "ct")
+    write_nifti(SCAN, tmp_path / "scans" / "x.nii.gz")
+    (tmp_path / "scans" / "words.txt").write_text("Dear colleague")
+    found = find_sources(Path("scans"))
+    assert len(found.paths) == 2
+    assert len(found.skipped) == 1
+    assert find_untrusted(Path("scans"), limits=PATIENT) == found
+    with pytest.raises(FormatError, match="cannot read gone"):
+        find_untrusted(Path("gone"), limits=PATIENT)
+
+
+def test_no_header_of_a_folder_that_is_not_trusted_is_read_in_this_process(tmp_path, monkeypatch):
+    write_series(make_slices(np.zeros((4, 5, 6), np.uint16)), tmp_path / "ct")
+
+    def read(*_args, **_options):
+        raise AssertionError("a header was read here")
+
+    monkeypatch.setattr("bedside.io.dicom_groups.read_header", read)
+    monkeypatch.setattr("bedside.io.source._sniff", read)
+    found = Reading(untrusted=PATIENT).find(tmp_path)
+    assert found.paths == (tmp_path / "ct",)
+    assert len(found.files[tmp_path / "ct"]) == 4
+
+
+def test_a_list_of_what_lies_elsewhere_is_not_believed(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+
+    def lie(_request, _path, folder, _limits):
+        outside = str(tmp_path / "a" / ".." / "secret.dcm")
+        answer = {"paths": [outside], "skipped": [], "files": {}}
+        (folder / "answer.json").write_text(json.dumps(answer))
+
+    monkeypatch.setattr(untrusted, "_run_child", lie)
+    with pytest.raises(FormatError, match="cannot be meant"):
+        find_untrusted(tmp_path / "a", limits=PATIENT)
+
+
 def test_errors_come_back_as_what_they_were(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = write_nifti(np.zeros((4, 4, 3), np.uint8), tmp_path / "x.nii")
@@ -160,6 +212,16 @@ def test_a_gzip_bomb_is_refused_at_its_cap(tmp_path):
     assert path.stat().st_size < 2**20
     with pytest.raises(LimitError, match=r"bomb\.nii\.gz takes more than 128 MiB"):
         open_untrusted(path, limits=replace(PATIENT, memory_mb=128))
+
+
+def test_a_child_takes_what_its_parent_leaves_of_the_ceiling(tmp_path):
+    path = _make_bomb(tmp_path / "bomb.nii.gz", megabytes=300)
+    ceiling = resident_bytes() + 250 * 10**6
+    with pytest.raises(LimitError, match=r"takes more than (\d+) MiB") as refused:
+        open_untrusted(path, limits=replace(PATIENT, ceiling_bytes=ceiling))
+    assert 100 < int(re.search(r"than (\d+) MiB", str(refused.value))[1]) < 165
+    with pytest.raises(MemoryLimitError, match="--max-ram"):
+        open_untrusted(path, limits=replace(PATIENT, ceiling_bytes=resident_bytes() + 10**8))
 
 
 def test_a_deflated_dicom_bomb_is_refused_at_its_cap(tmp_path):

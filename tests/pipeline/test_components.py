@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+import bedside.workers
 from bedside.pipeline import components
 from bedside.pipeline.components import find_components
 
@@ -10,10 +11,16 @@ STRUCTURES = {6: ndimage.generate_binary_structure(3, 1), 26: np.ones((3, 3, 3),
 
 @pytest.mark.parametrize("connectivity", [6, 26])
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.6, 1.0])
-@pytest.mark.parametrize("thickness", [1, 2, 5, 100])
-def test_components_are_those_of_the_map_as_a_whole(monkeypatch, connectivity, share, thickness):
+@pytest.mark.parametrize(("thickness", "workers"), [(1, 1), (2, 2), (5, 3), (100, 1)])
+def test_components_are_those_of_the_map_as_a_whole(
+    monkeypatch, connectivity, share, thickness, workers
+):
     shape = (9, 11, 13)
-    monkeypatch.setattr(components, "SLAB_VOXELS", thickness * 11 * 13)
+    monkeypatch.setattr(components, "SLAB_VOXELS", workers * thickness * 11 * 13)
+    # Runs are looked for in a part of a slab.
+    monkeypatch.setattr(components, "_RUN_VOXELS", 2 * 11 * 13)
+    for module in (components, bedside.workers):
+        monkeypatch.setattr(module, "count_workers", lambda: workers)
     rng = np.random.default_rng(int(10 * share))
     labels = ((rng.random(shape) < share) * rng.integers(1, 4, shape)).astype(np.uint8)
     found = find_components(lambda slab: labels[slab], shape, connectivity=connectivity)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.ndimage  # noqa: F401 - loaded before anything is timed
 
 from bedside.errors import SpecError
 from bedside.pipeline.postprocess import LabelGrid, Tally, apply_postprocess, grid_of

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.ndimage  # noqa: F401 - loaded before anything is timed
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays

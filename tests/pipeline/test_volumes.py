@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+import bedside.workers
 from bedside.errors import FormatError, GeometryError, SpecError
 from bedside.pipeline.resize import resize_linear, sample_axis
 from bedside.pipeline.volumes import prepare_volume
@@ -210,7 +211,7 @@ def test_resampling_slice_by_slice_is_resampling_the_whole(order_signs, new_mm):
 
 
 @pytest.mark.parametrize("order_signs", ORIENTATIONS[::5])
-def test_labels_slab_by_slab_are_those_of_all_logits_at_once(order_signs):
+def test_labels_slab_by_slab_are_those_of_all_logits_at_once(monkeypatch, order_signs):
     geometry = make_geometry((9, 14, 11), SPACING, *order_signs)
     spec = make_spec(Orient(), Resample(spacing_mm=(1.5, 1.5, 1.5)), stride=2, size=(8, 8, 8))
     scan = make_scan(np.zeros(geometry.shape, np.int16), geometry)
@@ -226,5 +227,8 @@ def test_labels_slab_by_slab_are_those_of_all_logits_at_once(order_signs):
         placed = sample_axis(placed, begin + np.clip(at, 0, size - 1), axis=1 + axis)
     expected = placement.orientation.undo(placed.argmax(0))
     found = placement.restore(slabs, stride=2)
+    for workers in (1, 3):
+        monkeypatch.setattr(bedside.workers, "count_workers", lambda count=workers: count)
+        assert (placement.restore(slabs, stride=2) == found).all()
     # Sums in another order round another way, where two classes are as good as equal.
     assert (found != expected).mean() < 1e-3

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from bedside.errors import SpecError
-from bedside.spec import AugmentSpec
+from bedside.spec import AugmentSpec, ScaleRange, ZScore
 from bedside.training.augment import Example, augment
 from bedside.training.chance import BENDS, smooth_basis
+from bedside.training.values import find_values
 
 STILL = AugmentSpec(
     rotate_deg=0,
@@ -91,6 +92,45 @@ def test_the_same_draw_is_the_same_image_and_the_example_is_left_alone(axes, cha
         assert one.image.shape == example.image.shape
         assert one.image.min() >= 0
         assert one.image.max() <= 1
+
+
+@pytest.mark.parametrize("steps", [(ScaleRange(low=-1),), (ZScore(),), (ZScore(nonzero=True),)])
+@pytest.mark.parametrize("axes", [2, 3])
+def test_an_image_of_other_values_is_varied_as_one_in_0_and_1_is(axes, steps):
+    """An affine map before and its inverse after leave the same picture."""
+    truth = make_example(axes).truth
+    unit = np.random.default_rng(0).uniform(0, 1, (2, *truth.shape)).astype(np.float32)
+    unit.reshape(2, -1)[:, :2] = 0, 1
+    spec = dataclasses.replace(STILL, gamma_log2=(0.3, 0.6), gain=(0.8, 1.2), noise=0.1)
+    slope, shift = (2.0, -1.0) if isinstance(steps[0], ScaleRange) else (3.0, -1.5)
+    values = find_values(steps, axes=axes)
+    for seed in range(4):
+        plain = augment(Example(unit, truth), spec, np.random.default_rng(seed)).image
+        example = Example(slope * unit + shift, truth)
+        varied = augment(example, spec, np.random.default_rng(seed), values=values).image
+        np.testing.assert_allclose((varied - shift) / slope, plain, atol=1e-5)
+        assert (plain != unit).any()
+
+
+@pytest.mark.parametrize(
+    ("steps", "axes", "outside"),
+    [
+        ((ScaleRange(low=-1),), 2, -1.0),
+        ((ScaleRange(low=-1),), 3, 0.0),
+        ((ZScore(nonzero=True),), 2, 0.0),
+        ((ZScore(),), 3, 0.0),
+        ((ZScore(),), 2, -1.0),
+    ],
+)
+def test_what_is_moved_in_is_what_lies_beyond_an_image_in_use(steps, axes, outside):
+    truth = make_example(axes).truth
+    example = Example(np.where(truth, 1, -1)[None].astype(np.float32), truth)
+    spec = dataclasses.replace(STILL, log2_scale=(-1, -1), gain=(0.9, 0.9))
+    values = find_values(steps, axes=axes)
+    varied = augment(example, spec, np.random.default_rng(0), values=values).image
+    corner = varied[(0,) * varied.ndim]
+    assert corner == outside
+    assert -1 - 1e-6 < varied.min() < 0 < varied.max() < 1
 
 
 @pytest.mark.parametrize("axes", [2, 3])

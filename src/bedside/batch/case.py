@@ -1,5 +1,6 @@
 """One image, segmented into a folder: mask, pictures, report; all of them or none."""
 
+import functools
 import importlib.util
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from bedside.batch.process import peak_memory_mb, startup_ms
 from bedside.batch.results import written_together
 from bedside.errors import BackendError, InputError, UsageError
 from bedside.io.reading import Reading
+from bedside.resident import give_back
 
 if TYPE_CHECKING:
     from bedside.bundle import Bundle
@@ -142,19 +144,48 @@ def segment_case(
         # The segmenter knows frames, not files.
         raise type(error)(f"{source.path}: {error}") from error
     wall_s = time.perf_counter() - begin
+    give_back()
     with written_together(folder) as staging:
-        picture = _write_pictures(source, found, loaded.bundle, staging)
-        _write_mask(
-            source, found, loaded.bundle, staging, labels_format=labels_format,
-            moment=choices.moment,
+        report = _write_results(
+            source, found, loaded, staging, choices=choices, labels_format=labels_format,
+            cost=_Cost(wall_s, started_ms),
         )  # fmt: skip
-        report = _make_report(source, found, loaded, wall_s=wall_s, started_ms=started_ms)
-        if choices.with_sr:
-            report = _write_sr(report, source, loaded.bundle, staging, moment=choices.moment)
-        if choices.with_report:
-            _write_reports(report, staging, picture=picture, with_cost=choices.with_cost)
         files = tuple(sorted(path.name for path in staging.iterdir()))
     return Finished(folder, files, report)
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What a report tells of time: of the whole sequence, and until it could begin."""
+
+    wall_s: float
+    started_ms: float
+
+
+def _write_results(
+    source: "Source", found: "Segmentation", loaded: Loaded, folder: Path, *,
+    choices: Choices, labels_format: str, cost: _Cost,
+) -> "Report":  # fmt: skip
+    """Write everything; pictures are drawn while the rest is done."""
+    from bedside.workers import beside
+
+    mask = functools.partial(
+        _write_mask, source, found, loaded.bundle, folder, labels_format=labels_format,
+        moment=choices.moment,
+    )  # fmt: skip
+    if source.kind == "dicom":
+        # pydicom's settings are one for all threads: frames are not decoded meanwhile.
+        mask()
+    with beside(lambda: _write_pictures(source, found, loaded.bundle, folder)) as pictures:
+        if source.kind != "dicom":
+            mask()
+        report = _make_report(source, found, loaded, wall_s=cost.wall_s, started_ms=cost.started_ms)
+        picture = pictures()
+    if choices.with_sr:
+        report = _write_sr(report, source, loaded.bundle, folder, moment=choices.moment)
+    if choices.with_report:
+        _write_reports(report, folder, picture=picture, with_cost=choices.with_cost)
+    return report
 
 
 def _write_mask(
@@ -219,7 +250,6 @@ def _make_report(
 ) -> "Report":  # fmt: skip
     """Gather what was found and what it cost."""
     from bedside.io.report_json import BundleFacts, RunFacts, make_report
-    from bedside.volume import LabelMap
 
     bundle, session = loaded.bundle, loaded.segmenter.session
     facts = RunFacts(
@@ -239,8 +269,9 @@ def _make_report(
             license=bundle.card.license,
         ),
     )
+    labels = found.labels if found.spacing_mm else replace(found.labels, spacing_mm=None)
     return make_report(
-        LabelMap(found.labels.array, source.cine.spacing_mm if found.spacing_mm else None),
+        labels,
         bundle.spec.labels,
         region=found.region,
         cine=source.cine,

@@ -1,10 +1,10 @@
 """What this process has cost so far: time since it started, and memory."""
 
 import os
-import re
-import sys
 import time
 from pathlib import Path
+
+from bedside.resident import peak_bytes
 
 _IMPORTED = time.perf_counter()
 # A process that has run for longer before bedside was imported is not a cold start of ours.
@@ -26,20 +26,6 @@ def startup_ms() -> float:
 
 
 def peak_memory_mb() -> float | None:
-    """Tell the largest resident memory so far, in MiB; None where the system does not say.
-
-    Linux tells it per program in VmHWM. Its `ru_maxrss` begins with the size of whoever
-    started the process, and is asked only where there is nothing better.
-    """
-    try:
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    except OSError:
-        found = None
-    if found:
-        return round(int(found[1]) / 1024, 1)
-    try:
-        import resource
-    except ImportError:
-        return None
-    unit = 1024**2 if sys.platform == "darwin" else 1024
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+    """Tell the largest resident memory so far, in MiB; None where the system does not say."""
+    found = peak_bytes()
+    return None if found is None else round(found / 2**20, 1)

@@ -59,7 +59,7 @@ def segment_batch(settings: "Settings") -> int:
             model=_default_model(settings, cases),
             choices=Choices(
                 settings.format,
-                read_reading(settings),
+                read_reading(settings, max_bytes=_ceiling(settings)),
                 force=settings.force,
                 with_sr=settings.sr,
                 with_report=not settings.no_report,
@@ -133,11 +133,11 @@ def _list_cases(settings: "Settings") -> tuple[tuple[Case, ...], tuple[str, ...]
         raise UsageError(
             "--jobs, --shard, --resume, --deadline and --ray go with a folder or a --manifest."
         )
-    from bedside.io.source import find_sources
+    from bedside.cli.segment import read_reading
 
     root, place = source.resolve(), settings.output.resolve()
     check_apart(root, place)
-    found = find_sources(root)
+    found = read_reading(settings).find(root)
     # Results of an earlier run below the source folder are no images to segment.
     paths = [path for path in found.paths if not path.is_relative_to(place)]
     if not paths:

@@ -50,7 +50,7 @@ class Settings:
         help="beside a DICOM SEG, write the measurements as a DICOM SR (TID 1500)", default=False
     )
     select: tuple[str, ...] = option(
-        help="which image of a file with several times or channels: time=N or channel=N, from 1",
+        help="which image of a file with several: time=N, channel=N or stack=N, from 1",
         default=(),
     )
     untrusted: bool = option(
@@ -117,13 +117,19 @@ def run(settings: Settings) -> int:
 def _segment_file(settings: Settings, file: Path) -> int:
     """Segment one image."""
     from bedside.io.channels import join_channels
+    from bedside.workers import beside
 
-    reading = read_reading(settings)
+    reading = read_reading(settings, max_bytes=_read_ceiling(settings))
     for path in (file, *settings.channels):
         check_apart(path, settings.output)
-    source = join_channels([reading.open(path) for path in (file, *settings.channels)])
-    with results_folder(settings.output) as output:
-        finished = _segment(settings, _load(settings), source, output)
+    # A file is inflated while the runtime is loaded.
+    with beside(lambda: _load(settings)) as loaded:
+        if reading.untrusted is not None and reading.untrusted.ceiling_bytes is not None:
+            # What is left for the child is known only after.
+            loaded()
+        source = join_channels([reading.open(path) for path in (file, *settings.channels)])
+        with results_folder(settings.output) as output:
+            finished = _segment(settings, loaded(), source, output)
     if settings.json:
         _say_json(finished.to_mapping())
         return 0
@@ -152,8 +158,13 @@ def choose_model(name_or_path: str | None) -> Path:
     return shipped[0]
 
 
-def read_reading(settings: Settings) -> "Reading":
+def read_reading(settings: Settings, *, max_bytes: int | None = None) -> "Reading":
     """Read how files are to be opened.
+
+    Args:
+        settings: Of this command.
+        max_bytes: Resident memory that opening must not exceed, a child's included; None for
+            no ceiling.
 
     Raises:
         UsageError: If a selection or a limit cannot be meant.
@@ -167,7 +178,9 @@ def read_reading(settings: Settings) -> "Reading":
             f"--untrusted-mb is {settings.untrusted_mb} and --untrusted-s is "
             f"{settings.untrusted_s:g}; expected numbers above 0."
         )
-    limits = Limits(settings.untrusted_mb, settings.untrusted_s) if settings.untrusted else None
+    limits = None
+    if settings.untrusted:
+        limits = Limits(settings.untrusted_mb, settings.untrusted_s, max_bytes)
     gaps: Any = settings.gaps
     dicom = DicomOptions(gaps=gaps, values_are_hu=settings.values_are_hu)
     return Reading(tuple(parse_selection(settings.select).items()), limits, dicom)
@@ -175,9 +188,14 @@ def read_reading(settings: Settings) -> "Reading":
 
 def _load(settings: Settings) -> Loaded:
     """Load the bundle and its runtime."""
+    import cv2
+
     from bedside.bundle import read_bundle
     from bedside.segment import open_segmenter
 
+    if settings.threads is not None:
+        # The work around the network is spread by OpenCV's number, as OpenCV's own is.
+        cv2.setNumThreads(settings.threads)
     bundle = read_bundle(choose_model(settings.model))
     segmenter = open_segmenter(
         bundle,
@@ -188,20 +206,22 @@ def _load(settings: Settings) -> Loaded:
     return Loaded(bundle, segmenter)
 
 
+def _read_ceiling(settings: Settings) -> int | None:
+    """Read the memory that the process must not exceed, in bytes."""
+    return None if settings.max_ram is None else parse_bytes(settings.max_ram)
+
+
 def _segment_folder(settings: Settings, root: Path) -> int:
     """Segment every image of a folder; a refused one does not stop the others.
 
     Raises:
         UsageError: If channels are named, which belong to one scan.
     """
-    from bedside.io.source import find_sources
-
-    reading = read_reading(settings)
-
+    reading = read_reading(settings, max_bytes=_read_ceiling(settings))
     if settings.channels:
         raise UsageError("--channels goes with one scan, not with a folder; name its first file.")
     check_apart(root, settings.output)
-    found = find_sources(root)
+    found = reading.find(root)
     # Results of an earlier run below the source folder are no images to segment.
     place = settings.output.resolve()
     paths = [path for path in found.paths if not path.resolve().is_relative_to(place)]
@@ -237,7 +257,7 @@ def _segment(settings: Settings, loaded: Loaded, source: "Source", folder: Path)
         force=settings.force,
         with_sr=settings.sr,
         with_report=not settings.no_report,
-        max_bytes=None if settings.max_ram is None else parse_bytes(settings.max_ram),
+        max_bytes=_read_ceiling(settings),
     )
     with frame_progress(source.path.name, len(source.cine)) as on_frame:
         return segment_case(loaded, source, folder, choices=choices, on_frame=on_frame)

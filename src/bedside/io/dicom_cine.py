@@ -1,6 +1,6 @@
 """Opens a DICOM cine or a single frame, after making sure that all of it is there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,16 @@ from bedside.io.dicom_header import DicomInstances, of_one_file
 from bedside.io.dicom_options import DicomOptions
 from bedside.io.dicom_pixels import FrameDecoder, say_stray_bits
 from bedside.io.dicom_values import read_rule, say_rule
+from bedside.io.select import choose_place
 from bedside.volume import Cine
 
 
 def open_dicom(
-    path: Path, *, max_bytes: int = MAX_BYTES, options: DicomOptions | None = None
+    path: Path,
+    *,
+    max_bytes: int = MAX_BYTES,
+    options: DicomOptions | None = None,
+    select: Mapping[str, int] | None = None,
 ) -> tuple[Cine, DicomInstances]:
     """Open a DICOM file as a cine; its frames are decoded when asked for.
 
@@ -29,6 +34,7 @@ def open_dicom(
         path: The file.
         max_bytes: Larger files, and larger decoded cines, are refused before decoding.
         options: What to do where the header leaves something open.
+        select: Which stack or point in time of an enhanced image that has several.
 
     Returns:
         The cine, and its header.
@@ -39,7 +45,7 @@ def open_dicom(
         GeometryError: If it is a scan whose slices do not lie evenly.
     """
     with refused_as_ours(path) as caught:
-        cine, header = _open(path, max_bytes, caught, options or DicomOptions())
+        cine, header = _open(path, max_bytes, caught, options or DicomOptions(), select)
     notes = dict.fromkeys(f"DICOM: {warning.message}" for warning in caught)
     return replace(cine, warnings=(*cine.warnings, *notes)), header
 
@@ -56,7 +62,11 @@ def say_loss(dataset: Any) -> list[str]:
 
 
 def _open(
-    path: Path, max_bytes: int, caught: list[Any], options: DicomOptions
+    path: Path,
+    max_bytes: int,
+    caught: list[Any],
+    options: DicomOptions,
+    select: Mapping[str, int] | None,
 ) -> tuple[Cine, DicomInstances]:
     """Read and check a file; `caught` collects what pydicom warns of on the way."""
     dataset = read_whole(path, max_bytes, caught)
@@ -65,7 +75,8 @@ def _open(
     channels = check_grid(dataset, path, frames=frames, max_bytes=max_bytes)
     if frames > 1 and is_enhanced(dataset):
         decoder = FrameDecoder(dataset, path, frames, invert=False)
-        return place_frames(dataset, decoder, path=path, options=options)
+        return place_frames(dataset, decoder, path=path, options=options, select=select)
+    choose_place(select, {}, path)
     decode, notes = _decode_values(dataset, path, frames=frames, options=options)
     calibration = read_calibration(dataset)
     cine = Cine(

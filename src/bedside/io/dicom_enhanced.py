@@ -1,5 +1,6 @@
 """Enhanced CT, MR and PET: one file whose frames are slices, each placed by its own groups."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from bedside.io.dicom_header import DicomInstances
 from bedside.io.dicom_options import DicomOptions
 from bedside.io.dicom_pixels import FrameDecoder, say_stray_bits
 from bedside.io.dicom_slices import make_scan
+from bedside.io.dicom_split import choose_frames
 from bedside.io.dicom_stack import Plane, check_alike, find_duplicates, read_plane
 from bedside.io.dicom_values import ValueRule, read_rule
 from bedside.volume import Cine
@@ -42,8 +44,9 @@ def is_enhanced(dataset: Any) -> bool:
 
 
 def place_frames(
-    dataset: Any, decoder: FrameDecoder, *, path: Path, options: DicomOptions
-) -> tuple[Cine, DicomInstances]:
+    dataset: Any, decoder: FrameDecoder, *, path: Path, options: DicomOptions,
+    select: Mapping[str, int] | None = None,
+) -> tuple[Cine, DicomInstances]:  # fmt: skip
     """Order the frames of an enhanced image by their place in the patient.
 
     Args:
@@ -51,12 +54,14 @@ def place_frames(
         decoder: Of its frames, not inverted.
         path: Its file, for errors.
         options: What to do with gaps.
+        select: Which of several stacks or points in time, counted from 1: {"stack": 2}.
 
     Returns:
         A cine with a geometry, and its header.
 
     Raises:
-        FormatError: If the functional groups are missing.
+        FormatError: If the functional groups are missing, or there are several scans and none
+            is chosen; they are listed.
         GeometryError: If the frames are no single, even stack.
 
     Source:
@@ -77,9 +82,14 @@ def place_frames(
         planes.append(_read_plane(groups, shared, name))
         transformation = _group(groups, shared, "PixelValueTransformationSequence")
         rules.append(_read_rule(dataset, transformation, path, modality, options))
+    kept = choose_frames(own, planes, select, path)
+    planes, rules = [planes[index] for index in kept], [rules[index] for index in kept]
     _check_one_stack(planes, path)
-    cine, frames_of = make_scan(planes, rules, decoder, dataset=dataset, options=options, path=path)
-    numbered = tuple((0, index + 1) if index >= 0 else (-1, 0) for index in frames_of)
+    cine, frames_of = make_scan(
+        planes, rules, lambda index: decoder(kept[index]),
+        dataset=dataset, options=options, path=path,
+    )  # fmt: skip
+    numbered = tuple((0, kept[index] + 1) if index >= 0 else (-1, 0) for index in frames_of)
     notes = say_stray_bits(decoder)
     return replace(cine, warnings=(*cine.warnings, *notes)), DicomInstances((dataset,), numbered)
 
@@ -120,7 +130,7 @@ def _read_rule(
 
 
 def _check_one_stack(planes: list[Plane], path: Path) -> None:
-    """Refuse several stacks or points in time, which are several scans.
+    """Refuse what are several scans, which nothing in their frames tells apart.
 
     Raises:
         GeometryError: If there are.

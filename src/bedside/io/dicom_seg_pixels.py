@@ -17,8 +17,7 @@ def find_present(labels: LabelMap, values: Sequence[int]) -> np.ndarray:
     Returns:
         (structures, frames) bool.
     """
-    counts = [np.bincount(frame.ravel(), minlength=256)[list(values)] for frame in labels.array]
-    return np.array(counts).T > 0
+    return labels.counts[:, list(values)].T > 0
 
 
 def pack_bits(labels: LabelMap, wanted: Iterable[tuple[int, int]]) -> bytes:

@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+
+# Middles of edges from that of a pixel, (left or right, edge, row or column).
+_EDGES = np.array(
+    [
+        [[-0.5, 0.0], [0.5, 0.0], [0.0, -0.5]],
+        [[-0.5, 0.0], [0.5, 0.0], [0.0, 0.5]],
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -53,13 +62,11 @@ def measure_extents(
     for index, frame in enumerate(array):
         own = np.bincount(frame.ravel(), minlength=256) if counts is None else counts[index]
         for value in set(values).intersection(np.flatnonzero(own).tolist()):
-            mask = frame == value
-            rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-            corner = np.array([index, rows[0], columns[0]])
-            end = np.array([index, rows[-1], columns[-1]]) + 1
-            first[value] = np.minimum(first[value], corner)
-            last[value] = np.maximum(last[value], end)
-            part = mask[corner[1] : end[1], corner[2] : end[2]]
+            mask = cv2.inRange(frame, value, value)
+            left, top, across, down = cv2.boundingRect(mask)
+            first[value] = np.minimum(first[value], (index, top, left))
+            last[value] = np.maximum(last[value], (index + 1, top + down, left + across))
+            part = mask[top : top + down, left : left + across] > 0
             diameters[value][index] = round(measure_diameter_mm(part, spacing_mm), 2)
     extents = {}
     for value in values:
@@ -85,20 +92,15 @@ def measure_diameter_mm(mask: np.ndarray, spacing_mm: tuple[float, float]) -> fl
         >>> measure_diameter_mm(np.ones((1, 4), bool), (0.5, 2.0))
         8.0
     """
-    import cv2
-
     rows = np.flatnonzero(mask.any(axis=1))
     lines = mask[rows]
     left = lines.argmax(axis=1)
     right = mask.shape[1] - 1 - lines[:, ::-1].argmax(axis=1)
-    points = np.concatenate(
-        [
-            np.stack([rows + down, ends + across], axis=1)
-            for ends, outward in ((left, -0.5), (right, 0.5))
-            for down, across in ((-0.5, 0), (0.5, 0), (0, outward))
-        ]
-    )
-    scaled = (points * spacing_mm).astype(np.float32)
+    # Of the outermost pixels of each row the edge above, the one below, and the one outwards.
+    points = np.empty((2, 3, len(rows), 2))
+    points[..., 0] = rows + _EDGES[:, :, None, 0]
+    points[..., 1] = np.stack([left, right])[:, None] + _EDGES[:, :, None, 1]
+    scaled = (points.reshape(-1, 2) * spacing_mm).astype(np.float32)
     hull = cv2.convexHull(scaled)[:, 0].astype(np.float64)
     apart = hull[:, None] - hull[None]
     return float(np.sqrt((apart**2).sum(axis=2).max()))

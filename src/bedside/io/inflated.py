@@ -1,4 +1,4 @@
-"""The bytes of a file, inflated if it is gzip, read piece by piece and never held whole."""
+"""The bytes of a file, inflated if compressed, read piece by piece and never held whole."""
 
 import tempfile
 import threading
@@ -12,6 +12,8 @@ from bedside.errors import FormatError
 
 _CHUNK = 2**20
 _GZIP = b"\x1f\x8b"
+# Window bits that tell zlib to take streams with a header of gzip's or of its own.
+_EITHER = 47
 # What inflates to less is kept in memory; more goes to a file without a name.
 _IN_MEMORY = 2**24
 
@@ -20,20 +22,28 @@ class Inflated:
     """A file to read from anywhere in, several threads at a time.
 
     Args:
-        path: The file; gzip is told by its first bytes.
+        path: The file.
         max_bytes: A file that is larger, or inflates to more, is refused.
         start: Where in the file what is read begins, in bytes.
-        compressed: Whether that is gzip; None to tell by its first bytes.
+        expected: Bytes that a compressed file is to inflate to at most, by what its header
+            says; None for `max_bytes`.
+        compressed: Whether that is a gzip or zlib stream; None to tell gzip by its first bytes.
 
     Attributes:
         size: Bytes from `start` on, after inflating.
 
     Raises:
-        FormatError: If it is larger, truncated, or not gzip after all.
+        FormatError: If it is larger, truncated, or no such stream after all.
     """
 
     def __init__(
-        self, path: Path, *, max_bytes: int, start: int = 0, compressed: bool | None = None
+        self,
+        path: Path,
+        *,
+        max_bytes: int,
+        start: int = 0,
+        expected: int | None = None,
+        compressed: bool | None = None,
     ) -> None:
         self._path = path
         self._lock = threading.Lock()
@@ -44,7 +54,7 @@ class Inflated:
             file.seek(start)
         if compressed:
             with file:
-                file = self._inflate(file, max_bytes)
+                file = self._inflate(file, max_bytes if expected is None else expected)
             start = 0
         weakref.finalize(self, file.close)
         self._file, self._start = file, start
@@ -78,23 +88,48 @@ class Inflated:
         return spool
 
 
-def _inflate_pieces(file: IO[bytes], path: Path) -> Iterator[bytes]:
+def read_beginning(path: Path, size: int) -> bytes:
+    """Read the first bytes of a file, inflated if it is gzip, and no more of it than that takes.
+
+    Args:
+        path: The file.
+        size: How many; fewer come where there are fewer.
+
+    Raises:
+        FormatError: If it is gzip, and damaged or cut off before.
+    """
+    content = bytearray()
+    with path.open("rb") as file:
+        compressed = file.read(2) == _GZIP
+        file.seek(0)
+        if not compressed:
+            return file.read(size)
+        for piece in _inflate_pieces(file, path, step=min(size, _CHUNK)):
+            content += piece
+            if len(content) >= size:
+                break
+    return bytes(content[:size])
+
+
+def _inflate_pieces(file: IO[bytes], path: Path, *, step: int = _CHUNK) -> Iterator[bytes]:
     """Inflate a stream, never more than a chunk at a time.
 
     Raises:
         FormatError: If it is damaged or has no end.
     """
-    inflater = zlib.decompressobj(31)
+    inflater = zlib.decompressobj(_EITHER)
     try:
-        while chunk := inflater.unconsumed_tail or file.read(_CHUNK):
-            yield inflater.decompress(chunk, _CHUNK)
+        while chunk := inflater.unconsumed_tail or file.read(step):
+            yield inflater.decompress(chunk, step)
     except zlib.error as error:
-        raise FormatError(f"{path}: the gzip stream is damaged ({error}).") from error
+        raise FormatError(f"{path}: the compressed stream is damaged ({error}).") from error
     if not inflater.eof:
-        raise FormatError(f"{path}: the gzip stream has no end. The file is truncated; copy again.")
+        raise FormatError(f"{path}: the stream has no end. The file is truncated; copy it again.")
 
 
 def _too_large(path: Path, max_bytes: int) -> FormatError:
-    return FormatError(
-        f"{path} holds more than {max_bytes / 2**30:g} GiB and is refused. Crop or split it."
-    )
+    if max_bytes >= 2**30:
+        most, way_out = f"{max_bytes / 2**30:g} GiB", "Crop or split it."
+    else:
+        most, way_out = f"{max_bytes} bytes", "It is damaged, or made to do harm."
+    return FormatError(f"{path} holds more than {most} and is refused. {way_out}")

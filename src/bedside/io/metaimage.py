@@ -3,7 +3,6 @@
 Source: the format as ITK writes it, https://docs.itk.org, "MetaIO"; its world is LPS in mm.
 """
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bedside.errors import FormatError, GeometryError
+from bedside.io.voxel_file import VoxelFile, check_declared, find_beside, open_voxels
 from bedside.io.voxels import find_gaps
 from bedside.volume import Cine, Geometry
 
@@ -42,21 +42,6 @@ _BIG_ENDIAN = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
 
 
 @dataclass(frozen=True)
-class MetaImage:
-    """A scan.
-
-    Attributes:
-        array: (D, H, W), numbers as stored; HU in CT.
-        geometry: Where its voxels lie in the patient.
-        warnings: What was fixed, in sentences for a person.
-    """
-
-    array: np.ndarray
-    geometry: Geometry
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class _Header:
     """What a header says, checked.
 
@@ -78,14 +63,6 @@ class _Header:
     compressed: bool
     length: int
 
-    @property
-    def size(self) -> int:
-        """Bytes that the voxels take, decompressed."""
-        count = 1
-        for length in self.shape:
-            count *= length
-        return count * self.dtype.itemsize
-
 
 def is_metaimage(head: bytes) -> bool:
     """Tell a header by its first line, which the format fixes."""
@@ -94,29 +71,42 @@ def is_metaimage(head: bytes) -> bool:
     return (key.strip(), value.strip()) in ((b"ObjectType", b"Image"), (b"NDims", b"3"))
 
 
-def open_metaimage(path: Path) -> tuple[Cine, "NiftiGrid"]:
-    """Open a scan as a cine whose frames are its slices.
+def open_metaimage(path: Path, *, max_bytes: int = MAX_BYTES) -> tuple[Cine, "NiftiGrid"]:
+    """Open a scan of three axes and one channel as a cine whose frames are its slices.
+
+    Slices are read when they are asked for. Sizes are held against `max_bytes` before anything
+    is read and against the file's length after, and voxels are only looked for beside the
+    header.
+
+    Args:
+        path: The .mhd or .mha file.
+        max_bytes: A scan whose voxels take more is refused.
 
     Returns:
         The cine, and the grid for labels.
 
     Raises:
-        FormatError: As `read_metaimage`.
-        GeometryError: As `read_metaimage`.
-        InputError: As `read_metaimage`.
+        FormatError: If the header lacks a key or has one that cannot be meant, or the voxels
+            are missing, too few, too many, too large, or not compressed as said.
+        GeometryError: If the axes are not perpendicular unit vectors, or spacings not above 0.
+        InputError: If too many voxels are not numbers.
     """
-    scan = read_metaimage(path)
-    depth, height, width = scan.array.shape
-    slice_mm, row_mm, column_mm = scan.geometry.spacing_mm
+    path = Path(path)
+    header = _read_header(path)
+    voxels = _open_voxels(path, header, max_bytes=max_bytes)
+    depth, *plane = header.shape
+    gaps = find_gaps((voxels.read(index, plane) for index in range(depth)), header.dtype, path)
+    geometry = Geometry(header.shape, header.affine)
+    slice_mm, row_mm, column_mm = geometry.spacing_mm
     cine = Cine(
-        shape=(depth, 1, height, width),
-        decode=lambda index: scan.array[index][None].copy(),
+        shape=(depth, 1, plane[0], plane[1]),
+        decode=lambda index: gaps.fill(voxels.read(index, plane))[None],
         spacing_mm=(row_mm, column_mm),
-        warnings=scan.warnings,
-        geometry=scan.geometry,
+        warnings=gaps.warnings,
+        geometry=geometry,
         slice_spacing_mm=slice_mm,
     )
-    return cine, to_nifti_grid(scan.geometry)
+    return cine, to_nifti_grid(geometry)
 
 
 def to_nifti_grid(geometry: Geometry) -> "NiftiGrid":
@@ -137,37 +127,6 @@ def to_nifti_grid(geometry: Geometry) -> "NiftiGrid":
     header.set_sform(affine, code="scanner")
     header.set_xyzt_units("mm")
     return NiftiGrid(geometry.shape[::-1], affine, header)
-
-
-def read_metaimage(path: Path, *, max_bytes: int = MAX_BYTES) -> MetaImage:
-    """Read a scan of three axes and one channel.
-
-    The header decides nothing unchecked: sizes are held against `max_bytes` before anything
-    is allocated and against the file's length after, and voxels are only looked for beside
-    the header.
-
-    Args:
-        path: The .mhd or .mha file.
-        max_bytes: A scan whose voxels take more is refused.
-
-    Raises:
-        FormatError: If the header lacks a key or has one that cannot be meant, or the voxels
-            are missing, too few, too many, too large, or not compressed as said.
-        GeometryError: If the axes are not perpendicular unit vectors, or spacings not above 0.
-        InputError: If too many voxels are not numbers.
-    """
-    path = Path(path)
-    header = _read_header(path)
-    if header.size > max_bytes:
-        raise FormatError(
-            f"{path} declares {header.shape} voxels, {header.size / 2**30:.1f} GiB; at most "
-            f"{max_bytes / 2**30:g} GiB are read. Crop it."
-        )
-    content = _read_voxels(path, header)
-    array = np.frombuffer(content, header.dtype).reshape(header.shape)
-    native = array.astype(header.dtype.newbyteorder("="))
-    gaps = find_gaps(native, native.dtype, path)
-    return MetaImage(gaps.fill(native), Geometry(header.shape, header.affine), gaps.warnings)
 
 
 def _read_header(path: Path) -> _Header:
@@ -257,52 +216,22 @@ def _read_affine(fields: Mapping[str, str], path: Path) -> np.ndarray:
     return affine
 
 
-def _read_voxels(path: Path, header: _Header) -> bytes:
-    """Read the voxels from the file that the header names.
+def _open_voxels(path: Path, header: _Header, *, max_bytes: int) -> VoxelFile:
+    """Open the voxels in the file that the header names.
 
     Raises:
         FormatError: If they are missing, lie elsewhere, or are not as many as declared.
     """
-    source = path if header.data == _LOCAL else path.parent / header.data
-    if header.data != Path(header.data).name:
-        raise FormatError(
-            f"{path} names the voxels {header.data!r}; expected the name of a file beside it."
-        )
-    if not source.is_file():
-        raise FormatError(f"{path}: its voxels, {source}, are missing. Put them beside it.")
-    before = header.length if header.data == _LOCAL else 0
-    available = source.stat().st_size - before
+    size = check_declared(path, header.shape, header.dtype, max_bytes=max_bytes)
+    local = header.data == _LOCAL
+    source = path if local else find_beside(path, header.data)
+    start, skip = header.length if local else 0, header.skip
     if header.compressed:
-        return _inflate(source, header, before=before + max(header.skip, 0))
-    skip = available - header.size if header.skip == -1 else header.skip
-    if skip < 0 or available - skip != header.size:
-        raise FormatError(
-            f"{source} holds {available} bytes of voxels; {path.name} declares {header.size} "
-            f"after {max(header.skip, 0)}. It is truncated or belongs to another header."
-        )
-    with source.open("rb") as file:
-        file.seek(before + skip)
-        return file.read(header.size)
-
-
-def _inflate(source: Path, header: _Header, *, before: int) -> bytes:
-    """Decompress exactly as many bytes as the header declares.
-
-    Raises:
-        FormatError: If there are more or fewer, or the stream is damaged.
-    """
-    inflater = zlib.decompressobj()
-    try:
-        with source.open("rb") as file:
-            file.seek(before)
-            # One byte more than declared tells a stream that is too long.
-            content = inflater.decompress(file.read(), header.size + 1)
-    except zlib.error as error:
-        raise FormatError(f"{source}: the zlib stream is damaged ({error}).") from error
-    if len(content) != header.size or not inflater.eof:
-        seen = "more" if len(content) > header.size else str(len(content))
-        raise FormatError(f"{source} inflates to {seen} bytes; its header says {header.size}.")
-    return content
+        # What is skipped lies in front of the stream, and not in it.
+        start, skip = start + max(skip, 0), 0
+    return open_voxels(
+        source, header.dtype, size, start=start, skip=skip, compressed=header.compressed
+    )
 
 
 def _numbers(

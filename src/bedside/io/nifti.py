@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from nibabel.volumeutils import apply_read_scaling
 
 from bedside.atomic import written_atomically
 from bedside.errors import FormatError, GeometryError, InputError, UsageError
-from bedside.io.inflated import Inflated
+from bedside.io.inflated import Inflated, read_beginning
 from bedside.io.nifti_header import (
     check_place,
     check_raw_header,
@@ -25,13 +26,16 @@ from bedside.volume import Cine, Geometry, LabelMap
 MAX_BYTES = 2**31
 """Largest file, after decompression, that is read: 2 GiB."""
 
-# Bytes that a header may have with its extensions.
-_MAX_HEADER = 2**24
+# Bytes of the longer header, and those that one may have with its extensions.
+_LONGEST_HEADER = 544
+_MAX_EXTENDED = 2**24
+# Bytes that may lie behind the voxels of a compressed file.
+_MAX_REST = 2**20
 _NIFTI2_LENGTHS = (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
 _MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}
 _MAX_NAN_FRACTION = 0.001
 # Labels are long runs of one value: higher levels take longer and save next to nothing.
-_GZIP_LEVEL = 3
+_GZIP_LEVEL = 2
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,21 @@ def open_nifti(
             qform and sform are mirror images of each other.
         InputError: If too many voxels are not numbers.
     """
-    file = Inflated(path, max_bytes=max_bytes)
-    header = _parse(file, path)
+    header = _parse(path)
     shape = tuple(int(size) for size in header.get_data_shape())
-    _check_array(header, shape, path=path, size=file.size)
+    needed = _count_bytes(header, shape, path)
+    if needed > max_bytes:
+        raise FormatError(
+            f"{path} declares {shape} voxels, {needed / 2**30:.1f} GiB; at most "
+            f"{max_bytes / 2**30:g} GiB are read. Crop or split it."
+        )
+    # No more is inflated than the header needs.
+    file = Inflated(path, max_bytes=max_bytes, expected=needed + _MAX_REST)
+    if file.size < needed:
+        raise FormatError(
+            f"{path} has {file.size} bytes, its header needs {needed}. The file is truncated; "
+            "copy it again."
+        )
     volume = choose_volume(shape, select, path)
     affine = np.asarray(header.get_best_affine(), np.float64)
     _check_affine(affine, shape, path)
@@ -188,14 +203,14 @@ def _label_header(header: Any) -> Any:
     return copy
 
 
-def _parse(file: Inflated, path: Path) -> Any:
+def _parse(path: Path) -> Any:
     """Parse a header, turning nibabel's errors into one.
 
     Raises:
         FormatError: If it is not a whole NIfTI-1 or NIfTI-2 file, or its scaling no number.
         GeometryError: If its spacing is zero or not a number.
     """
-    content = file.read(0, min(file.size, _MAX_HEADER))
+    content = read_beginning(path, _LONGEST_HEADER)
     second = content[:4] in _NIFTI2_LENGTHS
     magic = content[4:8] if second else content[344:348]
     if magic not in (b"n+1\0", b"n+2\0"):
@@ -208,6 +223,8 @@ def _parse(file: Inflated, path: Path) -> Any:
         # nibabel repairs a zero spacing, and would say so on stderr.
         raw = kind.header_class(content[: kind.header_class.sizeof_hdr], check=False)
         check_raw_header(raw, path)
+        if len(content) < raw["vox_offset"] <= _MAX_EXTENDED:
+            content = read_beginning(path, int(raw["vox_offset"]))
         nibabel.imageglobals.logger.disabled = True
         return kind.header_class.from_fileobj(io.BytesIO(content))
     except InputError:
@@ -218,19 +235,18 @@ def _parse(file: Inflated, path: Path) -> Any:
         nibabel.imageglobals.logger.disabled = False
 
 
-def _check_array(header: Any, shape: tuple[int, ...], *, path: Path, size: int) -> None:
-    """Refuse an array that is not a stack of grey frames, or is not all there."""
+def _count_bytes(header: Any, shape: tuple[int, ...], path: Path) -> int:
+    """Count the bytes of a file up to the end of its voxels.
+
+    Raises:
+        FormatError: If they are no stack of grey frames.
+    """
     if len(shape) < 2 or min(shape) < 1:
         raise FormatError(f"{path} has shape {shape}; expected (x, y) or (x, y, z).")
     dtype = header.get_data_dtype()
     if dtype.kind not in "uif":
         raise FormatError(f"{path} holds {dtype} numbers; expected grey values. Convert it.")
-    needed = int(header["vox_offset"]) + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    if size < needed:
-        raise FormatError(
-            f"{path} has {size} bytes, its header needs {needed}. The file is truncated; "
-            "copy it again."
-        )
+    return int(header["vox_offset"]) + math.prod(shape) * int(dtype.itemsize)
 
 
 def _read_spacing_mm(header: Any) -> tuple[float, float, float]:

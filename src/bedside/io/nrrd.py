@@ -3,7 +3,6 @@
 Source: the format's definition, https://teem.sourceforge.net/nrrd/format.html.
 """
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bedside.errors import FormatError
-from bedside.io.inflated import Inflated
 from bedside.io.metaimage import to_nifti_grid
 from bedside.io.nrrd_header import NrrdHeader, read_nrrd_header
+from bedside.io.voxel_file import check_declared, find_beside, open_voxels
 from bedside.io.voxels import find_gaps
 from bedside.volume import Cine
 
@@ -52,11 +51,7 @@ def open_nrrd(
     """
     path = Path(path)
     header = read_nrrd_header(path)
-    if header.size > max_bytes:
-        raise FormatError(
-            f"{path} declares {header.shape} voxels, {header.size / 2**30:.1f} GiB; at most "
-            f"{max_bytes / 2**30:g} GiB are read. Crop it."
-        )
+    check_declared(path, header.shape, header.dtype, max_bytes=max_bytes)
     place = header.choose(select, path)
     slices = _Slices(path, header, place)
     depth, height, width = header.grid
@@ -86,9 +81,12 @@ class _Slices:
     """
 
     def __init__(self, path: Path, header: NrrdHeader, place: int) -> None:
-        source = path if header.data is None else _find_beside(path, header.data)
+        source = path if header.data is None else find_beside(path, header.data)
         self._header, self._place = header, place
-        self._file, self._skip = _open_voxels(source, header)
+        self._voxels = open_voxels(
+            source, header.dtype, header.size, start=_skip_lines(source, header),
+            skip=header.byte_skip, compressed=header.compressed,
+        )  # fmt: skip
 
     def read(self, index: int) -> np.ndarray:
         """Read slice `index`, (H, W), in the machine's byte order."""
@@ -101,58 +99,10 @@ class _Slices:
         # What is read at once: a plane, with all the values at its places where it has several.
         planes = len(axes) - (1 if header.extra else 0) == 3
         block = axes[1:] if planes else axes
-        size = math.prod(block) * header.dtype.itemsize
-        content = self._file.read(self._skip + index * size, size)
-        array = np.frombuffer(content, header.dtype).reshape(block)
+        array = self._voxels.read(index, block)
         if header.extra:
             array = np.take(array, self._place, axis=header.extra - len(axes) + len(block))
-        return array.astype(header.dtype.newbyteorder("="))
-
-
-def _find_beside(path: Path, name: str) -> Path:
-    """Find the file that a header names.
-
-    Raises:
-        FormatError: If it lies elsewhere, is no single file, or is missing.
-    """
-    source = path.parent / name
-    if name != Path(name).name or name == "LIST":
-        raise FormatError(
-            f"{path} names the voxels {name[:80]!r}; expected the name of one file beside it. "
-            "Save it as one file."
-        )
-    if not source.is_file():
-        raise FormatError(f"{path}: its voxels, {source}, are missing. Put them beside it.")
-    return source
-
-
-def _open_voxels(source: Path, header: NrrdHeader) -> tuple[Inflated, int]:
-    """Open the voxels, and tell how many bytes to skip in front of them.
-
-    Raises:
-        FormatError: If they are not as many as declared, or the stream is damaged.
-    """
-    start = _skip_lines(source, header)
-    skip = max(header.byte_skip, 0)
-    if header.compressed:
-        try:
-            # No more is inflated than is declared.
-            file = Inflated(source, max_bytes=skip + header.size, start=start, compressed=True)
-        except FormatError as error:
-            raise FormatError(
-                f"{source}: its header declares {header.size} bytes after {skip}, which it does "
-                f"not inflate to: {error}"
-            ) from error
-    else:
-        length = source.stat().st_size
-        file = Inflated(source, max_bytes=length, start=start, compressed=False)
-        skip = file.size - header.size if header.byte_skip == -1 else skip
-    if skip < 0 or file.size - skip != header.size:
-        raise FormatError(
-            f"{source} holds {file.size} bytes of voxels; its header declares {header.size} "
-            f"after {max(header.byte_skip, 0)}. It is truncated or belongs to another header."
-        )
-    return file, skip
+        return array
 
 
 def _skip_lines(source: Path, header: NrrdHeader) -> int:

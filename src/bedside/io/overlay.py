@@ -1,7 +1,8 @@
 """Pictures of a result for a person: thin contours over the frames, a legend, a contact sheet."""
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import numpy as np
 from bedside.atomic import write_bytes, written_atomically
 from bedside.errors import GeometryError
 from bedside.io.captions import DARK, GAP_PX, draw_bar, draw_legend
+from bedside.io.contours import draw_contours
 from bedside.io.gif import FilmWriter
 from bedside.spec.deployment import Label
 from bedside.volume import Box, Cine, LabelMap
+from bedside.workers import map_in_turn
 
 _LEAST_HEIGHT_PX = 480
 _DEFAULT_DELAY_MS = 80.0
@@ -21,8 +24,6 @@ _MOST_FILM_FRAMES = 150
 # A walk through a scan; every fifth slice of 300 shows what there is, in a second less of work.
 _MOST_FILM_SLICES = 60
 _TILE_WIDTH_PX = 640
-_CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
-_NEIGHBOURS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32)
 
 
 @dataclass(frozen=True)
@@ -131,72 +132,20 @@ def to_display(frame: np.ndarray, window: tuple[float, float]) -> np.ndarray:
     Returns:
         (H, W, 3) uint8, RGB.
     """
-    channels = frame if frame.shape[0] == 3 else np.repeat(frame[:1], 3, axis=0)
-    picture = np.ascontiguousarray(np.moveaxis(channels, 0, -1))
-    if picture.dtype == np.uint8:
-        return picture
+    planes = [_to_bytes(plane, window) for plane in (frame if frame.shape[0] == 3 else frame[:1])]
+    return cv2.merge(planes if len(planes) == 3 else planes * 3)
+
+
+def _to_bytes(plane: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    """Show a window of intensities as bytes; bytes are shown as they are."""
+    if plane.dtype == np.uint8:
+        return plane
     low, high = window
-    values = np.nan_to_num(picture.astype(np.float32), nan=low, posinf=high, neginf=low)
+    values = plane.astype(np.float32)
+    if plane.dtype.kind == "f":
+        values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
     scaled = (np.clip(values, low, high) - low) * (255.0 / (high - low))
     return np.asarray(scaled.round().astype(np.uint8))
-
-
-def trace_outline(
-    labels: np.ndarray, value: int, scale: tuple[int, int], *, line_px: int = 1
-) -> tuple[tuple[slice, slice], np.ndarray]:
-    """Trace the border of one label on the screen, just inside its true edge.
-
-    The label map is enlarged first, pixel for pixel, so that the line runs along the
-    borders of source pixels and not through their middles. A border shared by two
-    structures is traced once, for the lower label.
-
-    Args:
-        labels: (H, W) label values.
-        value: The label to trace.
-        scale: Screen pixels per source pixel, (rows, columns).
-        line_px: Width of the line on the screen, grown inwards.
-
-    Returns:
-        Where on the screen, (rows x H, columns x W), the label lies, and there the
-        opacity of its line: 1 on it, 0.5 in the inner corners of its steps, 0 elsewhere.
-    """
-    rows, columns = scale
-    left, top, across, down = cv2.boundingRect((labels == value).astype(np.uint8))
-    # One source pixel more on every side, background where the frame ends.
-    cut = np.pad(labels, 1)[top : top + down + 2, left : left + across + 2]
-    size = (cut.shape[1] * columns, cut.shape[0] * rows)
-    large = cv2.resize(cut, size, interpolation=cv2.INTER_NEAREST)
-    beyond = ((large == 0) | (large > value)).astype(np.uint8)
-    line = cv2.dilate(beyond, _CROSS, iterations=line_px) * (large == value)
-    corners = cv2.filter2D(line, -1, _NEIGHBOURS) >= 2
-    opacity = np.where(line > 0, np.float32(1), np.where(corners, np.float32(0.5), np.float32(0)))
-    place = (
-        slice(top * rows, (top + down) * rows),
-        slice(left * columns, (left + across) * columns),
-    )
-    return place, opacity[rows:-rows, columns:-columns]
-
-
-def draw_contours(
-    picture: np.ndarray, labels: np.ndarray, structures: Sequence[Label], scale: tuple[int, int],
-    *, line_px: int = 1,
-) -> None:  # fmt: skip
-    """Draw the outline of every structure into a picture, in place.
-
-    Args:
-        picture: (rows x H, columns x W, 3) uint8, RGB.
-        labels: (H, W) label values.
-        structures: What the values mean, and their colours.
-        scale: (rows, columns) that the picture is larger by.
-        line_px: Width of the line.
-    """
-    for structure in structures:
-        place, opacity = trace_outline(labels, structure.value, scale, line_px=line_px)
-        touched = np.nonzero(opacity > 0)
-        weight = opacity[touched][:, None]
-        part = picture[place]
-        mixed = part[touched] * (1 - weight) + np.asarray(structure.color, np.float32) * weight
-        part[touched] = mixed.round().astype(np.uint8)
 
 
 def draw_frame(overlay: Overlay, index: int, *, line_px: int | None = None) -> np.ndarray:
@@ -210,8 +159,16 @@ def draw_frame(overlay: Overlay, index: int, *, line_px: int | None = None) -> n
     Returns:
         (rows x H, columns x W, 3) uint8, RGB.
     """
+    return _draw_decoded(overlay, (index, overlay.cine.decode(index)), line_px=line_px)
+
+
+def _draw_decoded(
+    overlay: Overlay, frame: tuple[int, np.ndarray], *, line_px: int | None = None
+) -> np.ndarray:
+    """Draw a frame, given with its index, as `draw_frame` does."""
     rows, columns = overlay.scale
-    picture = to_display(overlay.cine.decode(index), overlay.window)
+    index, decoded = frame
+    picture = to_display(decoded, overlay.window)
     height, width = picture.shape[:2]
     # OpenCV aligns the outer edges, as the enlarged mask does: no half-pixel shift.
     picture = cv2.resize(picture, (width * columns, height * rows), interpolation=cv2.INTER_LINEAR)
@@ -220,6 +177,13 @@ def draw_frame(overlay: Overlay, index: int, *, line_px: int | None = None) -> n
         picture, labels, overlay.structures, overlay.scale, line_px=line_px or overlay.line_px
     )
     return np.asarray(picture)
+
+
+def _draw_frames(
+    overlay: Overlay, indices: Iterable[int], draw: Callable[[tuple[int, np.ndarray]], np.ndarray]
+) -> Iterator[np.ndarray]:
+    """Draw several frames side by side, in their order; they are decoded one after another."""
+    return map_in_turn(draw, ((index, overlay.cine.decode(index)) for index in indices))
 
 
 def write_overlay(overlay: Overlay, folder: Path) -> Path:
@@ -241,7 +205,7 @@ def write_overlay(overlay: Overlay, folder: Path) -> Path:
     captioned = _captioner(overlay)
     count = len(overlay.cine)
     if count == 1:
-        return _write_png(captioned(0), folder / "overlay.png")
+        return _write_png(next(_draw_frames(overlay, [0], captioned)), folder / "overlay.png")
     if overlay.cine.slice_spacing_mm is None:
         step = math.ceil(count / _MOST_FILM_FRAMES)
         delay_ms = (overlay.cine.frame_time_ms or _DEFAULT_DELAY_MS) * step
@@ -251,8 +215,8 @@ def write_overlay(overlay: Overlay, folder: Path) -> Path:
     target = folder / "overlay.gif"
     with written_atomically(target) as temporary, temporary.open("wb") as file:
         film = FilmWriter(file, colors, delay_ms=delay_ms)
-        for index in range(0, count, step):
-            film.add(captioned(index))
+        for picture in _draw_frames(overlay, range(0, count, step), captioned):
+            film.add(picture)
         film.close()
     return target
 
@@ -294,15 +258,20 @@ def draw_contact_sheet(
     """
     region = region or Box(0, 0, *overlay.cine.shape[2:])
     indices = spread(len(overlay.cine), tiles)
-    drawn = [_draw_tile(overlay, index, region, tile_px=tile_px) for index in indices]
-    columns = min(4, len(drawn))
-    height, width = (size + GAP_PX // 2 for size in drawn[0].shape[:2])
-    rows = math.ceil(len(drawn) / columns)
-    sheet = np.full((rows * height, columns * width, 3), DARK, np.uint8)
-    for place, tile in enumerate(drawn):
+    tile = functools.partial(_draw_tile, overlay, region=region, tile_px=tile_px)
+    columns = min(4, len(indices))
+    rows = math.ceil(len(indices) / columns)
+    sheet = np.empty((0, 0, 3), np.uint8)
+    for place, picture in enumerate(_draw_frames(overlay, indices, tile)):
+        height, width = (size + GAP_PX // 2 for size in picture.shape[:2])
+        if not place:
+            # The sheet is made once and filled, as it is the largest picture of all.
+            legend = draw_legend(overlay.structures, columns * width)
+            sheet = np.full((rows * height + len(legend), columns * width, 3), DARK, np.uint8)
+            sheet[rows * height :] = legend
         top, left = place // columns * height, place % columns * width
-        sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
-    return np.concatenate([sheet, draw_legend(overlay.structures, sheet.shape[1])])
+        sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return sheet
 
 
 def encode_jpeg(picture: np.ndarray, *, quality: int = 88) -> bytes:
@@ -312,26 +281,29 @@ def encode_jpeg(picture: np.ndarray, *, quality: int = 88) -> bytes:
     return encoded.tobytes()
 
 
-def _captioner(overlay: Overlay) -> Callable[[int], np.ndarray]:
-    """Give a function that draws a frame between its bar (number, time) and the legend."""
+def _captioner(overlay: Overlay) -> Callable[[tuple[int, np.ndarray]], np.ndarray]:
+    """Give a function that draws a frame, given with its index, between its bar and the legend."""
     width = max(overlay.cine.shape[3] * overlay.scale[1], 320)
     legend = draw_legend(overlay.structures, width)
 
-    def captioned(index: int) -> np.ndarray:
-        picture = draw_frame(overlay, index)
+    def captioned(frame: tuple[int, np.ndarray]) -> np.ndarray:
+        picture = _draw_decoded(overlay, frame)
         spare = width - picture.shape[1]
         if spare:
             picture = np.pad(picture, ((0, 0), (spare // 2, spare - spare // 2), (0, 0)))
-        return np.concatenate([draw_bar(index, overlay.cine, width=width), picture, legend])
+        return np.concatenate([draw_bar(frame[0], overlay.cine, width=width), picture, legend])
 
     return captioned
 
 
-def _draw_tile(overlay: Overlay, index: int, region: Box, *, tile_px: int) -> np.ndarray:
+def _draw_tile(
+    overlay: Overlay, frame: tuple[int, np.ndarray], *, region: Box, tile_px: int
+) -> np.ndarray:
     """Draw one tile of the contact sheet: the region of a frame under a bar."""
     rows, columns = overlay.scale
     shrink = min(1.0, tile_px / (region.width * columns))
-    picture = draw_frame(overlay, index, line_px=max(overlay.line_px, math.ceil(1 / shrink)))
+    line_px = max(overlay.line_px, math.ceil(1 / shrink))
+    picture = _draw_decoded(overlay, frame, line_px=line_px)
     picture = picture[
         region.top * rows : region.bottom * rows, region.left * columns : region.right * columns
     ]
@@ -340,7 +312,7 @@ def _draw_tile(overlay: Overlay, index: int, region: Box, *, tile_px: int) -> np
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     spare = max(0, 160 - picture.shape[1])
     picture = np.pad(picture, ((0, 0), (0, spare), (0, 0)))
-    return np.concatenate([draw_bar(index, overlay.cine, width=picture.shape[1]), picture])
+    return np.concatenate([draw_bar(frame[0], overlay.cine, width=picture.shape[1]), picture])
 
 
 def _write_png(picture: np.ndarray, target: Path) -> Path:

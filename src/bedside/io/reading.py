@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bedside.io.dicom_options import DicomOptions
 
 if TYPE_CHECKING:
-    from bedside.io.source import Source
+    from bedside.io.source import Found, Source
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,13 @@ class Limits:
         memory_mb: Memory in MiB, beside that of the libraries, and the most that the decoded
             frames may be.
         deadline_s: Seconds.
+        ceiling_bytes: Resident memory that this process and the one that decodes must not
+            exceed together; None for no ceiling.
     """
 
     memory_mb: int = 2048
     deadline_s: float = 60.0
+    ceiling_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,3 +68,19 @@ class Reading:
         return open_untrusted(
             path, files=files, select=dict(self.select), dicom=self.dicom, limits=self.untrusted
         )
+
+    def find(self, path: Path) -> "Found":
+        """List what there is to segment at a path, as `bedside.io.source.find_sources` does.
+
+        Raises:
+            FormatError: If it is not there, or is a folder without an image.
+            LimitError: If it is not trusted and takes more than it may.
+            BackendError: If it is not trusted and this system cannot limit a process.
+        """
+        if self.untrusted is None:
+            from bedside.io.source import find_sources
+
+            return find_sources(path)
+        from bedside.io.untrusted import find_untrusted
+
+        return find_untrusted(path, limits=self.untrusted)

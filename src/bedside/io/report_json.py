@@ -274,7 +274,7 @@ def measure_areas(
     Returns:
         One for each structure, in their order.
     """
-    counts = np.stack([np.bincount(frame.ravel(), minlength=256) for frame in labels.array])
+    counts = labels.counts
     spacing = labels.spacing_mm
     pixel_cm2 = None if spacing is None else spacing[0] * spacing[1] / 100
     region_px = max(1, region.height * region.width)

@@ -1,11 +1,11 @@
-"""Which time or channel of a file that has several: `time=3`, counted from 1."""
+"""Which time, channel or stack of a file that has several: `time=3`, counted from 1."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bedside.errors import FormatError, UsageError
 
-AXES = ("time", "channel")
+AXES = ("time", "channel", "stack")
 """What an axis beyond those in space can be called."""
 
 
@@ -27,7 +27,7 @@ def parse_selection(words: Sequence[str]) -> dict[str, int]:
         axis, _, place = word.partition("=")
         if axis not in AXES or not place.isdecimal() or int(place) < 1 or axis in selection:
             raise UsageError(
-                f'--select has "{word}"; expected time=N or channel=N, each once, N from 1.'
+                f'--select has "{word}"; expected time=N, channel=N or stack=N, each once, from 1.'
             )
         selection[axis] = int(place)
     return selection

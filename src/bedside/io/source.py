@@ -116,7 +116,7 @@ def open_source(
         path: A file; or the folder of a single DICOM series.
         files: The files of a series, as `find_sources` lists them for `path`.
         dicom: What to do where DICOM headers leave something open.
-        select: Which time or channel of a file that has several, counted from 1:
+        select: Which time, channel or stack of a file that has several, counted from 1:
             {"time": 3}.
 
     Raises:
@@ -135,10 +135,9 @@ def open_source(
             return Source(path, "dicom", *open_series(files, path=path, options=dicom))
         kind = _sniff(path)
         if kind == "dicom":
-            choose_place(select, {}, path)
             from bedside.io.dicom_cine import open_dicom
 
-            return Source(path, kind, *open_dicom(path, options=dicom))
+            return Source(path, kind, *open_dicom(path, options=dicom, select=select))
         if kind == "nifti":
             from bedside.io.nifti import open_nifti
 

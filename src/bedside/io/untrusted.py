@@ -4,29 +4,42 @@ The child is `bedside.io.untrusted_child`. What comes back from it is plain numb
 headers in files (`bedside.io.handover`), checked again here; nothing is unpickled.
 """
 
+import contextlib
 import importlib.util
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import bedside
 from bedside import errors
-from bedside.errors import BackendError, FormatError, InputError, LimitError
+from bedside.errors import (
+    BackendError,
+    FormatError,
+    InputError,
+    LimitError,
+    MemoryLimitError,
+)
 from bedside.io.dicom_options import DicomOptions
 from bedside.io.reading import Limits
-from bedside.io.source import Source
+from bedside.io.source import Found, Source
+from bedside.resident import resident_bytes
 
 MODULE = "bedside.io.untrusted_child"
 """The module that is run as the child."""
 
-_MAX_ANSWER_BYTES = 2**24
+# Room for the names of half a million files.
+_MAX_ANSWER_BYTES = 2**26
+# What a child takes before it decodes anything, measured 73 MB; and what it then needs at least.
+_CHILD_BYTES = 85 * 10**6
+_LEAST_BYTES = 16 * 10**6
 # The child decodes one file; a pool of threads for each library only takes address space.
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -65,31 +78,94 @@ def open_untrusted(
     from bedside.io.handover import take_over
 
     path = Path(path)
-    limits = limits or Limits()
+    request = {
+        "files": [str(file.absolute()) for file in files],
+        "select": dict(select or {}),
+        "dicom": asdict(dicom or DicomOptions()),
+    }
+    with _asked(request, path, limits or Limits()) as (answer, folder):
+        return take_over(answer, folder, path)
+
+
+def find_untrusted(path: Path, *, limits: Limits | None = None) -> Found:
+    """List what there is to segment as `bedside.io.source.find_sources` does, in such a process.
+
+    Raises:
+        FormatError: As `find_sources`, or if a file in the folder makes its reader die.
+        LimitError: If looking through the folder takes more memory or time than it may.
+        BackendError: If this system cannot limit what a process takes.
+    """
+    path = Path(path)
+    with _asked({"find": True}, path, limits or Limits()) as (answer, _):
+        root = path.absolute()
+
+        def place(text: Any) -> Path:
+            below = Path(str(text)).relative_to(root)
+            if ".." in below.parts:
+                raise ValueError(f"{below} is not below it")
+            return path / below
+
+        return Found(
+            tuple(place(each) for each in answer["paths"]),
+            tuple(str(text).replace(str(root), str(path)) for text in answer["skipped"]),
+            {place(key): tuple(map(place, files)) for key, files in answer["files"].items()},
+        )
+
+
+@contextlib.contextmanager
+def _asked(
+    request: Mapping[str, Any], path: Path, limits: Limits
+) -> Iterator[tuple[dict[str, Any], Path]]:
+    """Ask a child about a path; give its answer, and the folder with what belongs to it.
+
+    What the block raises is held to come of the answer.
+
+    Raises:
+        FormatError: If the path cannot be read, or the child died or answered what cannot be
+            meant.
+        LimitError: If it took more than it may.
+        BackendError: If this system cannot limit what a process takes.
+    """
     if importlib.util.find_spec("resource") is None:
         raise BackendError("this system cannot limit a process; --untrusted needs Linux or macOS.")
     with tempfile.TemporaryDirectory(prefix="bedside-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         absolute = str(path.absolute())
-        request = {
+        limited = {
             "path": absolute,
-            "files": [str(file.absolute()) for file in files],
-            "select": dict(select or {}),
-            "dicom": asdict(dicom or DicomOptions()),
             "folder": name,
-            "memory_bytes": limits.memory_mb * 2**20,
+            "memory_bytes": _allow_memory(path, limits),
             "deadline_s": limits.deadline_s,
         }
-        _run_child(request, path, folder, limits)
+        _run_child({**request, **limited}, path, folder, limits)
         answer = _read_answer(folder, path)
         if "error" in answer:
             _raise_error(answer["error"], absolute, path)
         try:
-            return take_over(answer, folder, path)
+            yield answer, folder
         except Exception as error:
             raise FormatError(
                 f"{path}: its decoder answered what cannot be meant ({error}). Do not trust it."
             ) from error
+
+
+def _allow_memory(path: Path, limits: Limits) -> int:
+    """Tell how many bytes decoding may take.
+
+    Raises:
+        MemoryLimitError: If the ceiling leaves none for it.
+    """
+    allowed = limits.memory_mb * 2**20
+    if limits.ceiling_bytes is None:
+        return allowed
+    taken = resident_bytes() + _CHILD_BYTES
+    if limits.ceiling_bytes < taken + _LEAST_BYTES:
+        smallest = math.ceil((taken + _LEAST_BYTES) / 1e6)
+        raise MemoryLimitError(
+            f"{path}: to decode it in a process of its own takes {smallest} MB at least, more than "
+            f"the {limits.ceiling_bytes / 1e6:.0f} MB allowed. Allow more with --max-ram."
+        )
+    return min(allowed, limits.ceiling_bytes - taken)
 
 
 def _run_child(request: dict[str, Any], path: Path, folder: Path, limits: Limits) -> None:

@@ -1,4 +1,4 @@
-"""The child of `bedside.io.untrusted`: decodes one file under limits, and hands it over.
+"""The child of `bedside.io.untrusted`: reads a file or a folder under limits, and tells of it.
 
 It reads a request as JSON from stdin, writes to the folder named there, and ends. It knows
 nothing that its parent does not check.
@@ -13,13 +13,14 @@ import math
 import resource
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bedside.errors import BedsideError
 from bedside.io.dicom_options import DicomOptions
 from bedside.io.handover import hand_over
-from bedside.io.source import open_source, tell_kind
+from bedside.io.source import find_sources, open_source, tell_kind
 
 # Loaded before memory is capped, so that the cap is what decoding takes.
 _LIBRARIES = {
@@ -44,19 +45,37 @@ def main() -> int:
     _end_with_parent(float(request["deadline_s"]))
     memory_bytes = int(request["memory_bytes"])
     try:
-        files = [Path(file) for file in request["files"]]
-        kind = "dicom" if files or path.is_dir() else tell_kind(path)
-        for name in _LIBRARIES[kind]:
-            importlib.import_module(name)
-        _cap_memory(memory_bytes)
-        source = open_source(
-            path, files=files, select=request["select"], dicom=DicomOptions(**request["dicom"])
-        )
-        answer = hand_over(source, folder)
+        answer = _find(path, memory_bytes) if "find" in request else _open(request, folder)
     except Exception as error:  # noqa: BLE001 - the parent has nothing but this answer
         answer = {"error": _describe(error, path, memory_bytes)}
     (folder / "answer.json").write_text(json.dumps(answer), "utf-8")
     return 0
+
+
+def _open(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Decode a file or a series, and hand it over."""
+    path, files = Path(request["path"]), [Path(file) for file in request["files"]]
+    kind = "dicom" if files or path.is_dir() else tell_kind(path)
+    for name in _LIBRARIES[kind]:
+        importlib.import_module(name)
+    _cap_memory(int(request["memory_bytes"]))
+    source = open_source(
+        path, files=files, select=request["select"], dicom=DicomOptions(**request["dicom"])
+    )
+    return hand_over(source, folder)
+
+
+def _find(path: Path, memory_bytes: int) -> dict[str, Any]:
+    """List what a folder holds."""
+    for name in _LIBRARIES["dicom"]:
+        importlib.import_module(name)
+    _cap_memory(memory_bytes)
+    found = find_sources(path)
+    return {
+        "paths": [str(each) for each in found.paths],
+        "skipped": found.skipped,
+        "files": {str(key): [str(each) for each in own] for key, own in found.files.items()},
+    }
 
 
 def _end_with_parent(deadline_s: float) -> None:
@@ -89,7 +108,7 @@ def _describe(error: Exception, path: Path, memory_bytes: int) -> dict[str, Any]
         limit = math.ceil(memory_bytes / 2**20)
         message = (
             f"{path} takes more than {limit} MiB to decode. If you trust it, raise "
-            "--untrusted-mb, or leave --untrusted out."
+            "--untrusted-mb and --max-ram, or leave --untrusted out."
         )
         return {"type": "LimitError", "message": message}
     if isinstance(error, BedsideError):

@@ -1,9 +1,7 @@
 """What a scan will take in memory, told before it is read."""
 
 import math
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from bedside.errors import MemoryLimitError
 from bedside.pipeline.components import SLAB_VOXELS
@@ -13,8 +11,9 @@ from bedside.spec import DeploymentSpec, ScalePercentile
 from bedside.volume import Cine
 
 _FLOAT, _HALF = 4, 2
-# Modules and buffers that come after the first look: pictures, reports, the writer.
-_LATER_BYTES = 15 * 2**20
+# Modules and buffers that come after the first look: pictures drawn side by side, reports, the
+# writer.
+_LATER_BYTES = 22 * 2**20
 # Bytes for each voxel of a slab in which components are found, measured on labels like noise.
 _COMPONENT_BYTES = 15
 # Numbers of all components, for each voxel of such a scan; next to nothing of a sound one.
@@ -77,15 +76,6 @@ def plan_frames(cine: Cine, *, base_bytes: int, max_bytes: int | None = None) ->
     labels = frames * height * width
     peak = base_bytes + _LATER_BYTES + labels + _SLICE_COPIES * _FLOAT * channels * height * width
     return _choose([MemoryPlan(False, peak)], max_bytes)
-
-
-def resident_bytes() -> int:
-    """Tell the resident memory of this process; 0 where the system does not say."""
-    try:
-        found = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    except OSError:
-        return 0
-    return 1024 * int(found[1]) if found else 0
 
 
 def _choose(plans: list[MemoryPlan], max_bytes: int | None) -> MemoryPlan:

@@ -10,6 +10,7 @@ from bedside.errors import FormatError
 from bedside.pipeline.preprocess import MAX_BROKEN_SHARE
 from bedside.pipeline.resize import resize_weights
 from bedside.volume import Cine
+from bedside.workers import map_in_turn
 
 
 def read_scan(cine: Cine) -> np.ndarray:
@@ -51,9 +52,12 @@ def resample_scan(cine: Cine, shape: Sequence[int]) -> np.ndarray:
     # Column after column, since what is wanted is where each stored slice goes.
     shares = None if depth_weights is None else sparse.csc_array(depth_weights)
     array = np.zeros((channels, *shape), np.float32)
-    for index, slice_ in enumerate(_finite_slices(cine)):
-        for channel, plane in enumerate(slice_):
-            small = _resize_plane(plane, row_weights, column_weights)
+
+    def shrink(slice_: np.ndarray) -> list[np.ndarray]:
+        return [_resize_plane(plane, row_weights, column_weights) for plane in slice_]
+
+    for index, smaller in enumerate(map_in_turn(shrink, _finite_slices(cine))):
+        for channel, small in enumerate(smaller):
             if shares is None:
                 array[channel, index] = small
                 continue

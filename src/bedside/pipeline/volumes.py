@@ -1,5 +1,7 @@
 """From a scan to the network's tensor, and from its logits back to labels on the scan's grid."""
 
+import functools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,7 +10,7 @@ import numpy as np
 
 from bedside.errors import FormatError, GeometryError
 from bedside.pipeline.body import find_body_of_scan
-from bedside.pipeline.logits import find_place, most_likely
+from bedside.pipeline.logits import Place, find_place, most_likely
 from bedside.pipeline.resize import nearest_indices, resize_linear
 from bedside.pipeline.scan import crop_scan, read_scan, resample_scan
 from bedside.pipeline.volume_steps import TONE_STEPS
@@ -21,6 +23,7 @@ from bedside.spec import (
     ScalePercentile,
 )
 from bedside.volume import Cine, Orientation, find_orientation
+from bedside.workers import map_in_turn
 
 Shape3 = tuple[int, int, int]
 
@@ -120,14 +123,10 @@ class VolumePlacement:
         before: np.ndarray | None = None
         for slab in slabs:
             end = known + slab.shape[1]
-            while done < len(depths) and np.ceil(depths[done]) < end:
-                low = int(depths[done])
-                share = np.float32(depths[done] - low)
-                near = slab[:, low - known] if low >= known else before
-                assert near is not None  # what lies before a slab was the end of the last
-                if share:
-                    near = near + share * (slab[:, low + 1 - known] - near)
-                turned[done] = most_likely(near, place)
+            ready = int(np.searchsorted(np.ceil(depths), end))
+            draw = functools.partial(_draw_slice, slab, before=before, place=place)
+            for labelled in map_in_turn(draw, depths[done:ready] - known):
+                turned[done] = labelled
                 done += 1
             before, known = slab[:, -1].copy(), end
         return labels
@@ -136,6 +135,29 @@ class VolumePlacement:
     def _inside(self) -> tuple[slice, ...]:
         pairs = zip(self.offset, self.grid, strict=True)
         return tuple(slice(low, low + size) for low, size in pairs)
+
+
+def _draw_slice(
+    slab: np.ndarray, depth: float, *, before: np.ndarray | None, place: Place
+) -> np.ndarray:
+    """Interpolate between the slices of a slab and label what lies there.
+
+    Args:
+        slab: (K, n, h, w) logits.
+        depth: In slices of the slab; from -1, which is `before`, to n - 1.
+        before: The slice before the slab, (K, h, w).
+        place: See `find_place`.
+
+    Returns:
+        (H, W) uint8.
+    """
+    low = math.floor(depth)
+    share = np.float32(depth - low)
+    near = slab[:, low] if low >= 0 else before
+    assert near is not None  # what lies before a slab was the end of the last
+    if share:
+        near = near + share * (slab[:, low + 1] - near)
+    return most_likely(near, place)
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,8 @@ class DropSmall:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opening:
-    """Take away what a ball of this radius does not fit into: bridges, spikes, specks.
+class _Ball:
+    """A step with a ball of some size.
 
     Attributes:
         radius_px: Radius in pixels or voxels; this or `radius_mm`.
@@ -71,7 +71,7 @@ class Opening:
     """
 
     AXES: ClassVar[tuple[int, ...]] = (2, 3)
-    step: Literal["opening"] = "opening"
+    step: str
     radius_px: float | None = None
     radius_mm: float | None = None
     labels: tuple[int, ...] = ()
@@ -86,30 +86,20 @@ class Opening:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Closing:
+class Opening(_Ball):
+    """Take away what a ball of this radius does not fit into: bridges, spikes, specks."""
+
+    step: Literal["opening"] = "opening"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Closing(_Ball):
     """Fill background that a ball of this radius does not fit into: clefts, gaps, pits.
 
     No pixel of another label is taken.
-
-    Attributes:
-        radius_px: Radius in pixels or voxels; this or `radius_mm`.
-        radius_mm: Radius in mm, along each axis by its own spacing.
-        labels: Label values; every label if empty.
     """
 
-    AXES: ClassVar[tuple[int, ...]] = (2, 3)
     step: Literal["closing"] = "closing"
-    radius_px: float | None = None
-    radius_mm: float | None = None
-    labels: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Refuse no radius, or two.
-
-        Raises:
-            SpecError: Unless just one is given, above 0.
-        """
-        _check_one(self.step, {"radius_px": self.radius_px, "radius_mm": self.radius_mm})
 
 
 PostprocessStep = KeepLargest | FillHoles | DropSmall | Opening | Closing

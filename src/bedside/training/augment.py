@@ -6,6 +6,7 @@ from bedside.spec import AugmentSpec
 from bedside.training.augment_image import vary_image
 from bedside.training.augment_volume import vary_volume
 from bedside.training.example import Example
+from bedside.training.values import UNIT, Values
 
 __all__ = ["Example", "augment"]
 
@@ -18,6 +19,7 @@ def augment(
     rng: np.random.Generator,
     *,
     size: tuple[int, ...] | None = None,
+    values: Values = UNIT,
 ) -> Example:
     """Draw one variation of an example; the example itself is not changed.
 
@@ -26,5 +28,7 @@ def augment(
         spec: What may vary, and how far.
         rng: Where all chance comes from.
         size: What is cut out of the middle; the whole if None.
+        values: What values the image has, by its preprocessing.
     """
-    return _BY_AXES[example.truth.ndim](example, spec, rng, size or example.truth.shape)
+    vary = _BY_AXES[example.truth.ndim]
+    return vary(example, spec, rng, size or example.truth.shape, values)

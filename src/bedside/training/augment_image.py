@@ -11,23 +11,31 @@ from bedside.spec import AugmentSpec
 from bedside.training.chance import BENDS, draw_mirrors, raise_to, smooth_basis
 from bedside.training.example import Example
 from bedside.training.patches import cut_middle
+from bedside.training.values import Values, vary_values
 
 
 def vary_image(
-    example: Example, spec: AugmentSpec, rng: np.random.Generator, size: tuple[int, ...]
+    example: Example,
+    spec: AugmentSpec,
+    rng: np.random.Generator,
+    size: tuple[int, ...],
+    values: Values,
 ) -> Example:
-    """Draw one variation of an image in [0, 1] with two axes, and of its labels.
+    """Draw one variation of an image with two axes, and of its labels.
 
     Returns:
         The middle of it, of the given size.
     """
     whole = Example(np.asarray(example.image, np.float32), np.asarray(example.truth))
     image, truth = (cut_middle(array, size) for array in _move(whole, spec, rng))
+    return Example(vary_values(image, values, lambda seen: _show(seen, spec, rng)), truth)
+
+
+def _show(image: np.ndarray, spec: AugmentSpec, rng: np.random.Generator) -> np.ndarray:
+    """Show an image as another machine would."""
     if rng.random() < spec.fan_cut:
         image = _shade_sides(image, rng)
-    image = _change_tone(image, spec, rng)
-    image = _degrade(image, spec, rng)
-    return Example(np.clip(image, 0, 1), truth)
+    return _degrade(_change_tone(image, spec, rng), spec, rng)
 
 
 def _move(

@@ -12,14 +12,15 @@ from torch.nn import functional
 from bedside.spec import AugmentSpec
 from bedside.training.chance import BENDS, draw_angles, draw_mirrors, raise_to, smooth_basis
 from bedside.training.example import Example
+from bedside.training.values import Values, vary_values
 
 Shape = tuple[int, ...]
 
 
 def vary_volume(
-    example: Example, spec: AugmentSpec, rng: np.random.Generator, size: Shape
+    example: Example, spec: AugmentSpec, rng: np.random.Generator, size: Shape, values: Values
 ) -> Example:
-    """Draw one variation of a volume in [0, 1] with three axes, and of its labels.
+    """Draw one variation of a volume with three axes, and of its labels.
 
     Returns:
         The middle of it, of the given size.
@@ -27,8 +28,11 @@ def vary_volume(
     reads = _draw_reads(example.truth.shape, size, spec, rng)
     image = _read(example.image, reads, mode="bilinear")
     truth = _read(example.truth[None], reads, mode="nearest")[0].astype(np.uint8)
-    image = _degrade(_change_tone(image, spec, rng), spec, rng)
-    return Example(np.clip(image, 0, 1), truth)
+
+    def show(seen: np.ndarray) -> np.ndarray:
+        return _degrade(_change_tone(seen, spec, rng), spec, rng)
+
+    return Example(vary_values(image, values, show), truth)
 
 
 def _draw_reads(

@@ -14,6 +14,7 @@ from bedside.spec import AugmentSpec
 from bedside.training.augment import augment
 from bedside.training.example import Example
 from bedside.training.patches import PatchSampler
+from bedside.training.values import UNIT, Values
 
 _AHEAD = 2
 """Batches that workers prepare while one is trained on."""
@@ -34,6 +35,7 @@ class Batches:
         foreground: Part of the patches that have a structure in their middle.
         repeats: Patches of each example in an epoch.
         workers: Threads that prepare batches ahead; 0 prepares each when it is asked for.
+        values: What values the examples have.
         rank: Which share of every batch is given, where several processes train together.
         ranks: Number of shares.
 
@@ -49,6 +51,7 @@ class Batches:
     foreground: float = 0.5
     repeats: int = 1
     workers: int = 0
+    values: Values = UNIT
     rank: int = 0
     ranks: int = 1
 
@@ -99,8 +102,9 @@ class Batches:
         rng = np.random.default_rng((self.seed, epoch, draw))
         index = draw % len(self.examples)
         if self._patches is None:
-            return augment(self.examples[index], self.augment, rng)
-        return augment(self._patches.draw(index, rng), self.augment, rng, size=self.patch)
+            return augment(self.examples[index], self.augment, rng, values=self.values)
+        patch = self._patches.draw(index, rng)
+        return augment(patch, self.augment, rng, size=self.patch, values=self.values)
 
     @functools.cached_property
     def _patches(self) -> PatchSampler | None:

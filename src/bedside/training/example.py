@@ -10,7 +10,8 @@ class Example:
     """One training image, in two or three axes.
 
     Attributes:
-        image: (C, *S) in [0, 1]; float32, or float16 where it comes from a cache.
+        image: (C, *S), in [0, 1] unless its preprocessing leaves other values; float32, or float16
+            where it comes from a cache.
         truth: (*S) uint8 labels.
     """
 

@@ -16,13 +16,12 @@ import torch
 from torch import nn
 
 from bedside.atomic import check_writable, write_text
-from bedside.errors import SpecError
 from bedside.evaluation.cases import evaluate_cases
 from bedside.evaluation.report import write_report
 from bedside.io.datasets import Case, list_recipe_cases
 from bedside.models import count_parameters, create
 from bedside.segment import Segmenter
-from bedside.spec import ModelSpec, Recipe, ScaleRange, ZScore
+from bedside.spec import ModelSpec, Recipe
 from bedside.training.batches import Batches
 from bedside.training.checkpoint import (
     load_tensors,
@@ -53,6 +52,7 @@ from bedside.training.session import TorchSession
 from bedside.training.tasks import Task
 from bedside.training.teacher import Teacher, create_task, open_teacher
 from bedside.training.validate import validate
+from bedside.training.values import find_values
 
 __all__ = ["RUN", "WEIGHTS", "Progress", "select_cases", "train"]
 
@@ -126,12 +126,10 @@ def train(
         The path of the final weights.
 
     Raises:
-        SpecError: If the folder holds a run of another recipe, network or teacher, or the
-            preprocessing leaves the range in which images are varied.
+        SpecError: If the folder holds a run of another recipe, network or teacher.
         DataError: If the data set is faulty or its split leaks.
         OutputError: If the folder cannot be written.
     """
-    _check_range(recipe)
     device = choose_device()
     settle(threads, device)
     with together(device):
@@ -156,20 +154,6 @@ def train(
     return output / WEIGHTS
 
 
-def _check_range(recipe: Recipe) -> None:
-    """Refuse images that variations would cut, as they are made for [0, 1].
-
-    Raises:
-        SpecError: If a step leaves values below 0 or above 1.
-    """
-    for step in recipe.deployment.preprocess:
-        if isinstance(step, ZScore) or (isinstance(step, ScaleRange) and step.low < 0):
-            raise SpecError(
-                f"{step.step} leaves values outside [0, 1], in which images are varied for "
-                "training. Use scale_range with low = 0, or scale_percentile."
-            )
-
-
 def _open_teachers(recipe: Recipe, split: Split, device: torch.device) -> list[Teacher]:
     names = recipe.distill.teachers if recipe.distill else ()
     return [open_teacher(Path(name), recipe, split, device) for name in names]
@@ -188,6 +172,7 @@ def _train(run: Run, model: nn.Module, *, task: Task, device: torch.device) -> N
         foreground=recipe.training.foreground,
         repeats=recipe.training.patches,
         workers=run.workers,
+        values=find_values(recipe.deployment.preprocess, axes=recipe.deployment.model.axes),
         rank=rank(),
         ranks=world_size(),
     )

@@ -1,5 +1,6 @@
 """Frames in time order, decoded when asked for, and the labels drawn on them."""
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -99,3 +100,14 @@ class LabelMap:
 
     array: np.ndarray
     spacing_mm: tuple[float, float] | None = None
+
+    @functools.cached_property
+    def counts(self) -> np.ndarray:
+        """Pixels of each value in each frame, (frames, 256); counted when first asked for.
+
+        Example:
+            >>> LabelMap(np.uint8([[[0, 2], [2, 2]]])).counts[0, :3].tolist()
+            [1, 0, 3]
+        """
+        # Frame by frame: what is counted is widened on the way.
+        return np.stack([np.bincount(frame.ravel(), minlength=256) for frame in self.array])

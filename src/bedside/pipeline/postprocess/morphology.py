@@ -4,7 +4,6 @@ import math
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
 
 def reach(radius: tuple[float, ...]) -> tuple[int, ...]:
@@ -44,6 +43,9 @@ def touching(mask: np.ndarray) -> np.ndarray:
     if mask.ndim == 2:
         touched: np.ndarray = cv2.dilate(mask, np.ones((3, 3), np.uint8))
         return touched
+    # It is imported where a scan needs it, since it takes 0.2 s.
+    from scipy import ndimage
+
     grown: np.ndarray = ndimage.maximum_filter(mask, size=3, mode="constant")
     return grown
 
@@ -61,6 +63,8 @@ def _dilated(mask: np.ndarray, radius: tuple[float, ...]) -> np.ndarray:
     """Mark what lies within a ball about any voxel of the mask, by distances."""
     if not mask.any():
         return mask
+    from scipy import ndimage
+
     sampling = [1 / length for length in radius]
     distance = ndimage.distance_transform_edt(mask == 0, sampling=sampling)
     grown: np.ndarray = np.where(distance <= 1 + 1e-9, 255, 0).astype(np.uint8)
