@@ -103,7 +103,8 @@ class Certificate:
         attempts: Every conversion that was tried, the last being the one that was kept.
         files: Size in bytes and sha256 of each file, by its name.
         latency_ms: Median time of "exported" and of "float" (the bundle's f32 graph in the
-            default runtime), taken in turns, on this machine.
+            default runtime), taken in turns, on this machine; "exported_best" and
+            "float_best" are the shortest.
         processor: The machine that it was run on.
         seconds: What converting took.
     """
@@ -145,16 +146,15 @@ class Certificate:
         ]
         said.append(
             f"worst logit off by {self.comparison.worst_logit:.3g} "
-            f"({self.comparison.worst_logit_part:.2g} of the largest); "
-            f"{self.comparison.cases} images: {self.data}"
+            f"({self.comparison.worst_logit_part:.2g} of the largest), on {self.data}"
         )
         if self.layers_in_f32:
             said.append(f"left in f32: {', '.join(self.layers_in_f32)}")
         if self.latency_ms:
-            exported, plain = self.latency_ms["exported"], self.latency_ms["float"]
+            exported, plain = self.latency_ms["exported_best"], self.latency_ms["float_best"]
             said.append(
-                f"{exported:.2f} ms in {self.ran_in}, {plain:.2f} ms in the bundle's f32: "
-                f"{exported / plain:.2f} of it"
+                f"{exported:.2f} ms in {self.ran_in}, {plain:.2f} ms in the bundle's f32 "
+                f"({exported / plain:.2f} times; shortest of calls in turns)"
             )
         return said
 
