@@ -141,7 +141,8 @@ class TorchProgram:
 
     def cut(self, layer: str) -> "TorchProgram":
         """Give the same program, ending with what one layer gives."""
-        module = copy.deepcopy(self.exported.module(check_guards=False))
+        with quiet():
+            module = copy.deepcopy(self.exported.module(check_guards=False))
         nodes = {node.name: node for node in module.graph.nodes}
         output = next(node for node in module.graph.nodes if node.op == "output")
         output.replace_input_with(output.all_input_nodes[0], nodes[self.layers[layer]])
