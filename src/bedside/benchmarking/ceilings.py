@@ -33,8 +33,13 @@ class Ceilings:
     gflops: dict[str, float]
     memory_gbs: float
 
+    def raised_to(self, other: "Ceilings") -> "Ceilings":
+        """Take the higher of two measurements of each."""
+        gflops = {name: max(value, other.gflops[name]) for name, value in self.gflops.items()}
+        return Ceilings(self.threads, gflops, max(self.memory_gbs, other.memory_gbs))
+
     def shortest_ms(self, flops: int, elements: int, precision: str) -> float:
-        """Tell how long an operation takes at least.
+        """Tell how long it takes at least to compute, and to move numbers from and to memory.
 
         Example:
             >>> Ceilings(1, {"f32": 100.0}, 10.0).shortest_ms(2 * 10**8, 10**6, "f32")

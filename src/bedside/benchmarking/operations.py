@@ -25,12 +25,14 @@ class Operation:
         kind: Such as "Convolution", "depthwise", "MatMul", "Softmax".
         flops: Additions and multiplications; a product and its sum are two.
         elements: Numbers read and written, weights included.
+        weights: Numbers among them that are the network's own.
     """
 
     name: str
     kind: str
     flops: int
     elements: int
+    weights: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ def count_operations(graph: bytes) -> tuple[Operation, ...]:
         if kind in _FREE or not op.outputs():
             continue
         sources = [_size(value.get_source_output()) for value in op.inputs()]
+        weights = sources[1] if "Convolution" in kind else 0
         written = sum(_size(value) for value in op.outputs())
         if kind in _PRODUCTS:
             flops = 2 * _size(op.output(0)) * _depth(op, kind)
@@ -72,9 +75,9 @@ def count_operations(graph: bytes) -> tuple[Operation, ...]:
             flops = written
             # Shapes and other small numbers beside the data are not read again and again.
             sources = [size for size in sources if size > 16]
-        counted.append(
-            Operation(op.get_friendly_name(), _kind(op, kind), flops, written + sum(sources))
-        )
+        elements = written + sum(sources)
+        name = op.get_friendly_name()
+        counted.append(Operation(name, _kind(op, kind), flops, elements, weights))
     return tuple(counted)
 
 
