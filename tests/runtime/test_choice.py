@@ -112,6 +112,27 @@ def test_a_way_that_does_not_open_is_left_out(bundle, monkeypatch):
     assert choose(bundle, Clock(openvino_f32=3.0)) == "openvino"
 
 
+def test_a_choice_that_was_cut_short_is_made_again_but_not_for_ever(bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    verdict = make_verdict("bf16", passed=True)
+    wide = make_bundle(tmp_path, verdict)
+    ways = (PLAIN, ("openvino", "bf16"), OTHER)
+    opened = choice.open_graph
+
+    def slow(graph, *, backend, precision, threads):
+        session = opened(graph, backend=backend, precision=precision, threads=threads)
+        if precision == "bf16":
+            time.sleep(choice.BUDGET_S / 2)
+        return session
+
+    monkeypatch.setattr(choice, "open_graph", slow)
+    monkeypatch.setattr(choice, "BUDGET_S", 0.02)
+    clock = Clock(openvino_f32=3.0, openvino_bf16=2.0)
+    for _ in range(5):
+        choose(wide, clock, variants=ways)
+    assert clock.asked == 3
+
+
 def test_only_what_the_card_vouches_for_may_be_chosen(tmp_path):
     verdicts = (make_verdict("bf16", passed=False), make_verdict("int8", passed=False))
     bundle = make_bundle(tmp_path, *verdicts, int8=True)
