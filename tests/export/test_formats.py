@@ -5,10 +5,12 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import torch
 from export_fixtures import make_bundle, noise
 
 from bedside.cli.main import main
 from bedside.errors import BackendError, ExportError, UsageError
+from bedside.export.departure import find_departure
 from bedside.export.formats import FORMATS, Options, find_format
 from bedside.export.formats.litert import PYTHON_VARIABLE
 from bedside.export.formats.table import Format
@@ -93,6 +95,27 @@ def test_a_torch_program_is_cut_behind_any_layer():
     assert list(program.layers)[:2] == ["stem.0.0", "stem.1.0"]
 
 
+def test_a_fault_in_a_torch_program_is_named():
+    module = to_inference(make_model())
+    meant = TorchProgram.trace(module, make_tensor())
+    layer = "levels.1.0.expand.0"
+
+    def run(program, tensor):
+        """Run what a converter gives that gets the weights of one layer wrong."""
+        spoiled = program.exported.module()
+        held = dict(spoiled.named_parameters()).get(f"{layer}.weight")
+        with torch.no_grad():
+            if held is not None:
+                held.mul_(2)
+            result = spoiled(torch.from_numpy(tensor)).numpy()
+            if held is not None:
+                held.div_(2)
+        return result
+
+    found = find_departure(meant, meant, run, noise(), precision="f32")
+    assert found.layer == layer
+
+
 def test_bf16_keeps_layers_in_f32_and_their_names():
     module = to_inference(make_model())
     wanted = run_torch(noise())
@@ -106,8 +129,6 @@ def test_bf16_keeps_layers_in_f32_and_their_names():
 
 
 def test_what_torch_cannot_export_is_an_export_error():
-    import torch
-
     class Undecided(torch.nn.Module):
         def forward(self, x):
             return x * 2 if x.sum() > 0 else x
@@ -117,8 +138,6 @@ def test_what_torch_cannot_export_is_an_export_error():
 
 
 def make_tensor():
-    import torch
-
     return torch.from_numpy(noise())
 
 

@@ -48,10 +48,13 @@ class Departure:
 
     Attributes:
         layer: The layer whose result is off.
-        error: How far: the norm of the difference over the norm of what is right.
+        error: How far: the norm of the difference over the norm of what is right. If
+            `restored`, of the logits, with all layers before this one in f32.
         before: The layer before it, whose result is still sound; None if it is the first.
-        error_before: How far that one is off.
-        runs: How many cut-off networks were converted and run to find it.
+        error_before: How far that one is off. If `restored`, how far the logits are with this
+            layer in f32 as well.
+        runs: How many networks were converted and run to find it.
+        restored: Whether it was found by putting layers back into f32 and not by cutting off.
     """
 
     layer: str
@@ -59,9 +62,15 @@ class Departure:
     before: str | None
     error_before: float
     runs: int
+    restored: bool = False
 
     def __str__(self) -> str:
         """Say it in words."""
+        if self.restored:
+            return (
+                f'it departs at "{self.layer}": with all before it in f32 the logits are off by '
+                f"{self.error:.2g}, with it as well by {self.error_before:.2g}"
+            )
         sound = (
             f'"{self.before}" before it is off by {self.error_before:.2g}'
             if self.before

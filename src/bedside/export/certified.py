@@ -19,7 +19,7 @@ from bedside.bundle import Bundle
 from bedside.errors import BedsideError, ExportError
 from bedside.evaluation.comparison import Comparison, Sample, compare_sessions
 from bedside.export.certificate import Attempt, Bound, Certificate, Departure
-from bedside.export.departure import find_departure
+from bedside.export.departure import find_culprit, find_departure
 from bedside.export.folder import describe_export, written_folder
 from bedside.export.formats import Converter, Format
 from bedside.export.programs import Program, ProgramMaker
@@ -136,8 +136,12 @@ def _try(
     if fault:
         on_stage(f"it {fault}; looking for the layer")
         run = _make_runner(converter)
-        departure = find_departure(
-            material.meant, program, run, seen.tensor, precision=material.precision
+        departure = (
+            find_culprit(material.meant, material.make, run, seen.tensor, kept=kept)
+            if material.repairable
+            else find_departure(
+                material.meant, program, run, seen.tensor, precision=material.precision
+            )
         )
         return _Trial(Attempt(kept, fault, departure), comparison, {}, seconds)
     return _Trial(Attempt(kept, ""), comparison, _time(session, plain, seen.tensor), seconds)

@@ -5,10 +5,12 @@ from collections.abc import Callable
 import numpy as np
 
 from bedside.export.certificate import Departure
-from bedside.export.programs import Program
+from bedside.export.programs import Program, ProgramMaker
 
 # What rounding alone leaves of a layer in each precision, as norm over norm.
 _ORDINARY = {"f32": 1e-5, "bf16": 4e-3, "int8": 2e-2}
+# Logits that are off by less, with every layer in f32, are right.
+_NOTHING = 1e-9
 
 Runner = Callable[[Program, np.ndarray], np.ndarray]
 
@@ -59,6 +61,49 @@ def find_departure(
             off = middle
     before = layers[sound] if sound >= 0 else None
     return Departure(layers[off], errors[off], before, errors[sound], len(errors))
+
+
+def find_culprit(
+    meant: Program, make: ProgramMaker, run: Runner, tensor: np.ndarray, *, kept: tuple[str, ...]
+) -> Departure | None:
+    """Name the layer that an export in few bits suffers from most, by putting layers back.
+
+    In few bits every layer is off by a little more than the one before, so that looking at
+    layers does not tell a bad one from the sum of many. Instead the first layers are put into
+    f32, and halving finds the one with which half of the error at the end, squared, is gone.
+    A layer that causes more than all others together is found for certain.
+
+    Args:
+        meant: The network as it is meant.
+        make: Makes it in few bits, with some layers in f32.
+        run: Converts a program and runs it on a tensor.
+        tensor: An input on which the export is wrong, (1, C, *S) float32.
+        kept: Layers that are in f32 already.
+
+    Returns:
+        The layer; None if layers do not matter.
+    """
+    layers = [layer for layer in meant.layers if layer not in kept]
+    wanted = meant.predict(tensor)
+    errors: dict[int, float] = {}
+
+    def error_with(count: int) -> float:
+        if count not in errors:
+            errors[count] = _relative(run(make((*kept, *layers[:count])), tensor), wanted)
+        return errors[count]
+
+    off, mended = 0, len(layers)
+    if not layers or error_with(off) ** 2 - error_with(mended) ** 2 <= _NOTHING:
+        return None
+    threshold = (error_with(off) ** 2 + error_with(mended) ** 2) / 2
+    while mended - off > 1:
+        middle = (off + mended) // 2
+        if error_with(middle) ** 2 > threshold:
+            off = middle
+        else:
+            mended = middle
+    before = layers[off - 1] if off else None
+    return Departure(layers[off], errors[off], before, errors[mended], len(errors), restored=True)
 
 
 def _relative(seen: np.ndarray, wanted: np.ndarray) -> float:
