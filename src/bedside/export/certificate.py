@@ -150,7 +150,11 @@ class Certificate:
             return [f"NOT RUN: {self.not_run}. Nothing is known of what it computes."]
         said = [
             f"{structure.name}: {_loss(structure.dice_reference, structure.loss)}, "
-            f"{structure.agreement:.4f} with the bundle's own masks"
+            + (
+                "drawn in none of the images"
+                if structure.size_change is None
+                else f"{structure.agreement:.4f} with the bundle's own masks"
+            )
             for structure in self.comparison.structures
         ]
         said.append(
