@@ -69,7 +69,8 @@ def _convert(program: TorchProgram, folder: Path) -> None:
 
 
 def _open(folder: Path, *, options: Options) -> ExecutorchSession:
-    from executorch.runtime import Runtime
+    with quiet():
+        from executorch.runtime import Runtime
 
-    program = Runtime.get().load_program(folder / "model.pte")
-    return ExecutorchSession(program.load_method("forward"), options)
+        program = Runtime.get().load_program(folder / "model.pte")
+        return ExecutorchSession(program.load_method("forward"), options)
