@@ -100,6 +100,7 @@ def test_every_way_to_run_a_bundle_is_measured(path, monkeypatch, capsys, tmp_pa
         assert cost["certified"] is (cost["precision"] == "f32")
         assert cost["p99_ms"] >= cost["p50_ms"] >= cost["best_ms"] > 0
         assert cost["of_ceiling"] == pytest.approx(cost["shortest_ms"] / cost["best_ms"], abs=0.06)
+        assert 0 < cost["of_ceiling"] <= 1.01
     groups = report["where"]["tiny, f32"]
     assert groups[0]["milliseconds"] >= groups[-1]["milliseconds"]
     assert "<svg" in (tmp_path / "out" / "bench.svg").read_text()
