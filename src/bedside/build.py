@@ -8,8 +8,9 @@ import datetime
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,16 +20,16 @@ from bedside.bundle import read_bundle, write_bundle
 from bedside.compression.quantize import quantize_int8
 from bedside.errors import DataError
 from bedside.evaluation.cases import Evaluation, evaluate_cases
+from bedside.evaluation.comparison import compare_sessions, read_samples
 from bedside.export.onnx import export_onnx
 from bedside.io.datasets import Case, list_recipe_cases
 from bedside.models import count_parameters, create
+from bedside.runtime import open_session
 from bedside.segment import open_segmenter
 from bedside.spec import Card, PrecisionResult, Recipe, from_mapping
+from bedside.training.calibration import draw_calibration
 from bedside.training.checkpoint import load_tensors, read_json
-from bedside.training.dataset import load_cases
 from bedside.training.run import RUN, WEIGHTS, select_cases
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -159,26 +160,10 @@ def _write(path: Path, finished: FinishedRun, card: Card, graphs: dict[str, byte
 
 def _calibration(finished: FinishedRun) -> list[np.ndarray]:
     """Draw training images, evenly over cases and their frames, as the network sees them."""
-    spec, wanted = finished.recipe.deployment, finished.recipe.build.calibration_images
-    examples = load_cases(_spread(finished.part("train"), wanted), spec)
-    return [
-        _middle(example.image, spec.input.size_px)[None] for example in _spread(examples, wanted)
-    ]
-
-
-def _spread(items: Sequence[Item], count: int) -> list[Item]:
-    """Take at most `count` items, evenly."""
-    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
-    return [items[place] for place in places]
-
-
-def _middle(image: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Cut the middle out of (C, *S), where a scan is larger than the network's window."""
-    inside = [
-        slice((old - new) // 2, (old - new) // 2 + new)
-        for old, new in zip(image.shape[1:], size, strict=True)
-    ]
-    return np.ascontiguousarray(image[(slice(None), *inside)])
+    recipe = finished.recipe
+    return draw_calibration(
+        finished.part("train"), recipe.deployment, count=recipe.build.calibration_images
+    )
 
 
 def _evaluate(bundle: Path, cases: list[Case], precision: str) -> Evaluation:
@@ -190,19 +175,33 @@ def _certify(
     draft: Path, finished: FinishedRun, precisions: Sequence[str]
 ) -> tuple[PrecisionResult, ...]:
     """Measure what each precision loses against f32, structure by structure."""
-    cases, count = finished.part("val"), len(finished.recipe.deployment.labels)
-    # Labels come first; regions are made of them.
-    dice = {name: _mean_dice(_evaluate(draft, cases, name))[:count] for name in precisions}
+    bundle = read_bundle(draft)
+    sessions = {
+        name: open_session(bundle, backend="openvino", precision=name) for name in precisions
+    }
+    samples = read_samples(finished.part("val"), bundle.spec)
+    compared = compare_sessions(bundle.spec, sessions["f32"], sessions, samples)
+    ran_in = f"openvino {version('openvino')}"
     results = []
-    for name in precisions:
-        drop = max(a - b for a, b in zip(dice["f32"], dice[name], strict=True))
-        passed = drop <= finished.recipe.build.max_dice_drop
-        results.append(PrecisionResult(name, tuple(dice[name]), round(drop, 5), passed))
+    for name, comparison in compared.items():
+        dice = tuple(round(each.dice or 0.0, 5) for each in comparison.structures)
+        results.append(
+            PrecisionResult(
+                precision=name,
+                dice=dice,
+                max_drop=round(comparison.loss, 5),
+                passed=comparison.loss <= finished.recipe.build.max_dice_drop,
+                agreement=tuple(round(each.agreement, 5) for each in comparison.structures),
+                size_change=tuple(
+                    None if each.size_change is None else round(each.size_change, 5)
+                    for each in comparison.structures
+                ),
+                worst_logit_part=round(comparison.worst_logit_part, 6),
+                cases=comparison.cases,
+                ran_in=ran_in,
+            )
+        )
     return tuple(results)
-
-
-def _mean_dice(evaluation: Evaluation) -> list[float]:
-    return [round(structure.dice.mean or 0.0, 5) for structure in evaluation.structures]
 
 
 def _blank_card(finished: FinishedRun, model: Any, shape: tuple[int, ...]) -> Card:

@@ -57,20 +57,29 @@ class Segmentation:
 
 
 def open_segmenter(
-    bundle: Bundle, *, backend: str = "auto", precision: str = "auto", threads: int | None = None
+    bundle: Bundle,
+    *,
+    backend: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    on_choice: Callable[[str], None] = lambda text: None,
 ) -> "Segmenter":
     """Load a bundle.
 
     Args:
         bundle: What to run.
         backend: Name of a runtime, or "auto".
-        precision: "f32", "bf16", "int8", or "auto".
+        precision: "f32", "bf16", "int8", "auto" for what is the fastest here, or "rule" for
+            what is the fastest as a rule, without timing anything.
         threads: Threads of the runtime; None for every core this process may use.
+        on_choice: Called with a sentence if ways to run it were timed, and one was chosen.
 
     Raises:
         BackendError: If the runtime is not installed.
     """
-    session = open_session(bundle, backend=backend, precision=precision, threads=threads)
+    session = open_session(
+        bundle, backend=backend, precision=precision, threads=threads, on_choice=on_choice
+    )
     return Segmenter(bundle.spec, session)
 
 

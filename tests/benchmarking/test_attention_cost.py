@@ -127,5 +127,3 @@ def test_the_command_prints_exponents_and_draws_them(few_mechanisms, tmp_path, c
 def test_what_cannot_be_measured_is_refused_in_one_line(capsys):
     assert main(["bench", "attention", "--threads", "0"]) == 2
     assert "threads is 0" in capsys.readouterr().err
-    assert main(["bench", "bricks"]) == 2
-    assert "attention" in capsys.readouterr().err

@@ -19,6 +19,7 @@ from bedside.runtime import (
     open_session,
     session,
     table,
+    variants,
 )
 from bedside.spec import PrecisionResult
 from models_for_tests import (
@@ -163,7 +164,7 @@ def test_what_cannot_mean_anything_is_a_usage_error(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path)
     with pytest.raises(UsageError, match='no backend "tpu"; choose one of auto, openvino'):
         open_session(bundle, backend="tpu")
-    with pytest.raises(UsageError, match='no precision "f64"; choose one of auto, f32'):
+    with pytest.raises(UsageError, match='no precision "f64"; choose one of auto, rule, f32'):
         open_session(bundle, precision="f64")
     with pytest.raises(UsageError, match="threads is 0"):
         open_session(bundle, threads=0)
@@ -263,10 +264,10 @@ def test_threads_come_from_the_affinity_up_to_a_cap(monkeypatch: pytest.MonkeyPa
 def test_byte_products_are_read_from_the_processors_flags(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, text: str, known: bool
 ) -> None:
-    monkeypatch.setattr(session.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(variants.platform, "system", lambda: "Linux")
     (tmp_path / "cpuinfo").write_text(text)
-    assert session.has_int8_products(tmp_path / "cpuinfo") is known
-    assert not session.has_int8_products(tmp_path / "none")
+    assert variants.has_int8_products(tmp_path / "cpuinfo") is known
+    assert not variants.has_int8_products(tmp_path / "none")
 
 
 def test_opening_a_session_leaves_torch_and_onnx_out(tmp_path: Path) -> None:
@@ -274,7 +275,7 @@ def test_opening_a_session_leaves_torch_and_onnx_out(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from bedside.bundle import read_bundle; "
         "from bedside.runtime import open_session; "
-        f"open_session(read_bundle(Path({str(path)!r}))); "
+        f"open_session(read_bundle(Path({str(path)!r})), precision='rule'); "
         "print(sorted({'torch', 'onnx', 'onnxruntime', 'nncf'} & set(sys.modules)))"
     )
     done = subprocess.run(

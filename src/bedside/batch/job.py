@@ -185,7 +185,8 @@ class Loader:
             segmenter = open_segmenter(
                 bundle,
                 backend=runtime.backend,
-                precision=runtime.precision,
+                # Workers must not differ in what they find the fastest, or results would.
+                precision="rule" if runtime.precision == "auto" else runtime.precision,
                 threads=runtime.threads,
             )
             while len(self._loaded) >= self._MOST:

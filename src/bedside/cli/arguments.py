@@ -154,7 +154,7 @@ def _add_argument(
     kind = _plain_type(field.name, typing.get_args(hint)[0] if several else hint)
     text = _help(described["help"], default)
     if described["positional"]:
-        count = None if required else "?"
+        count = ("+" if required else "*") if several else None if required else "?"
         parser.add_argument(
             field.name, metavar=field.name.upper(), type=kind, nargs=count, default=default,
             help=text, choices=described["choices"],

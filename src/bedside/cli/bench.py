@@ -1,4 +1,4 @@
-"""`bedside bench`: what parts of the networks cost on this machine, shown."""
+"""`bedside bench`: what bundles, or mechanisms of attention, cost on this machine."""
 
 import dataclasses
 import json
@@ -32,29 +32,42 @@ COLORS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Measure time and memory of every mechanism of attention over the number of tokens."""
+    """Measure what bundles cost on this machine, or what attention costs over the tokens.
 
-    what: str = positional(help="what to measure", choices=("attention",))
-    json: bool = option(help="print exponents and points as JSON, and nothing else", default=False)
+    Of bundles: latency, throughput, memory, cold start, in every runtime and precision, beside
+    what the machine can do at most. Of "attention": every mechanism's time and memory.
+    """
+
+    what: tuple[str, ...] = positional(
+        help='bundles (files, or names of shipped ones), or "attention"'
+    )
+    json: bool = option(help="print the figures as JSON, and nothing else", default=False)
     output: Path | None = option(
-        help="folder for attention.json and attention.svg", short="-o", default=None
+        help="folder for bench.json and bench.svg, or attention.json and attention.svg",
+        short="-o",
+        default=None,
     )
     threads: tuple[int, ...] = option(help="numbers of threads to measure with", default=(1, 2))
-    backend: str = option(help="runtime that the time is taken in", default="auto")
-    quick: bool = option(help="fewer and smaller sizes, shorter turns", default=False)
+    seconds: float = option(help="time for the turns of all ways to run bundles", default=10.0)
+    backend: str = option(help="runtime that attention is timed in", default="auto")
+    quick: bool = option(help="of attention: fewer sizes, shorter turns", default=False)
 
 
 def run(settings: Settings) -> int:
     """Measure, telling of each point on stderr.
 
     Raises:
-        BackendError: If torch or the backend is not installed.
+        BackendError: If a runtime, or for attention torch, is not installed.
         UsageError: If a number of threads is below 1.
         OutputError: If the folder cannot be written to.
     """
-    check_torch("bench")
     if min(settings.threads) < 1:
         raise UsageError(f"threads is {min(settings.threads)}; expected at least 1.")
+    if settings.what != ("attention",):
+        from bedside.cli.bench_bundles import run_bundles
+
+        return run_bundles(settings)
+    check_torch("bench attention")
     from bedside.atomic import check_writable, write_text
     from bedside.benchmarking.attention import (
         QUICK_CAPS,

@@ -43,7 +43,9 @@ class Settings:
         default=None,
     )
     backend: str = option(help="runtime", default="auto")
-    precision: str = option(help="graph and arithmetic", default="auto")
+    precision: str = option(
+        help="graph and arithmetic; rule takes what is the fastest as a rule", default="rule"
+    )
     threads: int | None = option(
         help="threads of the runtime (default: every core allowed)", default=None
     )

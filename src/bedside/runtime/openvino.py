@@ -88,14 +88,19 @@ def open_model(model: Any, *, precision: str, threads: int) -> OpenvinoSession:
         precision: As in `open_graph`.
         threads: Threads for one call.
     """
-    settings = {
+    settings = compile_settings(precision=precision, threads=threads)
+    compiled = _core().compile_model(model, "CPU", settings)
+    return OpenvinoSession(compiled, precision=precision, threads=threads)
+
+
+def compile_settings(*, precision: str, threads: int) -> dict[str, Any]:
+    """Tell OpenVINO to compile for lowest latency, one call at a time."""
+    return {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
     }
-    compiled = _core().compile_model(model, "CPU", settings)
-    return OpenvinoSession(compiled, precision=precision, threads=threads)
 
 
 def native_precisions() -> tuple[str, ...]:

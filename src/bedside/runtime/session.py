@@ -1,69 +1,84 @@
 """From a bundle to a session: which backend, which precision, how many threads."""
 
 import os
-import platform
-from pathlib import Path
+from collections.abc import Callable
 
 from bedside.bundle import Bundle
 from bedside.errors import UsageError
+from bedside.runtime.choice import open_fastest
 from bedside.runtime.table import Session, find_backend, open_graph
+from bedside.runtime.variants import GRAPH_OF, certified_variants, has_int8_products
 
 __all__ = [
     "Session",
     "choose_precision",
     "count_cores",
     "default_threads",
-    "has_int8_products",
     "open_session",
 ]
 
 # Bedside networks take milliseconds; more threads spend more on waiting for each other.
 MAX_DEFAULT_THREADS = 4
 PRECISIONS = ("f32", "bf16", "int8")
-# How /proc/cpuinfo calls instructions that sum products of bytes without saturating.
-_INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"})
-# Graph that a precision computes: bf16 is the f32 graph, rounded as it runs.
-_GRAPH_OF = {"f32": "f32", "bf16": "f32", "int8": "int8"}
 
 
 def open_session(
-    bundle: Bundle, *, backend: str = "auto", precision: str = "auto", threads: int | None = None
+    bundle: Bundle,
+    *,
+    backend: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    on_choice: Callable[[str], None] = lambda text: None,
 ) -> Session:
     """Open the graph of a bundle, ready to run.
 
+    With "auto" the runtimes and precisions that the card vouches for are timed at the first
+    use on a machine, within about a second, and the fastest is remembered. With "rule"
+    nothing is timed, and the same processor always takes the same one.
+
     Args:
         bundle: A bundle that has been read.
-        backend: "auto" for the first installed one, or a name in the table.
-        precision: "auto" for the fastest that the card vouches for, or one of f32, bf16
-            and int8.
+        backend: "auto", or a name in the table. "auto" is any that is installed where they
+            are timed, and else the first one.
+        precision: "auto" for the fastest that the card vouches for, "rule" for the one that
+            is the fastest as a rule, or one of f32, bf16 and int8.
         threads: Threads for one call; None for `default_threads()`.
+        on_choice: Called with a sentence that says what was chosen, if something was timed.
 
     Raises:
         UsageError: If backend, precision or threads cannot mean anything, or the bundle
             has no such graph.
         BackendError: If the backend is not installed, or cannot compute so here.
     """
-    if precision not in ("auto", *PRECISIONS):
+    if precision not in ("auto", "rule", *PRECISIONS):
         raise UsageError(
-            f'no precision "{precision}"; choose one of auto, {", ".join(PRECISIONS)}.'
+            f'no precision "{precision}"; choose one of auto, rule, {", ".join(PRECISIONS)}.'
         )
     if threads is not None and threads < 1:
         raise UsageError(f"threads is {threads}; expected at least 1.")
+    threads = threads or default_threads()
     chosen = find_backend(backend)
-    if precision == "auto":
+    if precision in ("auto", "rule"):
+        timed = precision == "auto"
         native = chosen.load().native_precisions()
         faster = tuple(name for name in chosen.faster_than_f32 if name in native)
         precision = choose_precision(bundle, faster=faster, int8_products=has_int8_products())
-    if _GRAPH_OF[precision] not in bundle.precisions:
+        variants = certified_variants(bundle, backend=backend) if timed else ()
+        if len(variants) > 1:
+            expected = (chosen.name, precision)
+            return open_fastest(
+                bundle, variants, expected=expected, threads=threads, on_choice=on_choice
+            )
+    if GRAPH_OF[precision] not in bundle.precisions:
         raise UsageError(
             f'{bundle.path} has no graph in "{precision}"; '
             f"it has {', '.join(bundle.precisions)}. Leave the choice to auto."
         )
     return open_graph(
-        bundle.read_graph(_GRAPH_OF[precision]),
+        bundle.read_graph(GRAPH_OF[precision]),
         backend=chosen.name,
         precision=precision,
-        threads=threads or default_threads(),
+        threads=threads,
     )
 
 
@@ -99,22 +114,3 @@ def count_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def has_int8_products(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Tell whether the processor sums products of bytes without saturating.
-
-    Known on Linux, and on Apple's processors, which all do; elsewhere the answer is no.
-
-    Args:
-        cpuinfo: Where Linux describes its processors.
-    """
-    if platform.system() == "Darwin":
-        return platform.machine() == "arm64"
-    try:
-        lines = cpuinfo.read_text(errors="replace").splitlines()
-    except OSError:
-        return False
-    flags = (line.partition(":") for line in lines)
-    listed = (value for name, _, value in flags if name.strip().lower() in ("flags", "features"))
-    return not _INT8_FLAGS.isdisjoint(next(listed, "").split())

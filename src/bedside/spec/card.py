@@ -44,19 +44,33 @@ class StructureResult:
 
 @dataclass(frozen=True)
 class PrecisionResult:
-    """What a graph in one precision keeps of the accuracy of f32.
+    """What a graph in one precision keeps of the accuracy of f32: its certificate.
+
+    What bundles without a certificate of their own do not say is left empty.
 
     Attributes:
         precision: "f32", "bf16" or "int8".
         dice: Mean validation Dice of each structure, in the order of the labels.
         max_drop: Largest loss of any structure against f32; negative is a gain.
         passed: Whether `max_drop` is within the recipe's bound.
+        agreement: Dice of its masks with those of f32, structure by structure, pixels of all
+            cases together.
+        size_change: Mean over cases of what areas or volumes grow by, as a part; None for a
+            structure that f32 never finds.
+        worst_logit_part: Largest difference of a logit, as a part of the largest.
+        cases: Number of validation images.
+        ran_in: Runtime that all of it was measured in, with its version.
     """
 
     precision: str
     dice: tuple[float, ...]
     max_drop: float
     passed: bool
+    agreement: tuple[float, ...] = ()
+    size_change: tuple[float | None, ...] = ()
+    worst_logit_part: float | None = None
+    cases: int = 0
+    ran_in: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,88 @@
+"""The first mask of a fresh process: how long it takes to come, and the memory it takes."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bedside.errors import BackendError
+
+_RUNS = 5
+_DEADLINE_S = 300
+
+
+@dataclass(frozen=True)
+class ColdStart:
+    """What a fresh process needs.
+
+    Attributes:
+        first_logits_ms: From its start to the first logits, imports and compiling included.
+        peak_mb: Most memory that it held, 2**20 bytes each.
+    """
+
+    first_logits_ms: float
+    peak_mb: float
+
+
+def measure_cold_start(bundle: Path, *, backend: str, precision: str, threads: int) -> ColdStart:
+    """Start a process that opens a bundle and runs its network.
+
+    Raises:
+        BackendError: If it ends without logits.
+    """
+    command = [sys.executable, "-m", __name__, str(bundle), backend, precision, str(threads)]
+    begin = time.perf_counter()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        first = process.stdout.readline() if process.stdout else ""
+        spent = time.perf_counter() - begin
+        try:
+            rest, said = process.communicate(timeout=_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise BackendError(f"{backend} gave no logits in {_DEADLINE_S} s.") from None
+    if not first.strip() or process.returncode:
+        lines = said.strip().splitlines() or ["it ended"]
+        raise BackendError(f"{backend} does not start in {precision}: {lines[-1]}")
+    return ColdStart(round(1e3 * spent, 1), json.loads(rest)["peak_mb"])
+
+
+def main(bundle: str, backend: str, precision: str, threads: str) -> None:
+    """Open, run once, say so; run some more, and tell the memory it took."""
+    import numpy as np
+
+    from bedside.bundle import read_bundle
+    from bedside.runtime import open_session
+
+    opened = read_bundle(Path(bundle))
+    session = open_session(opened, backend=backend, precision=precision, threads=int(threads))
+    tensor = np.zeros((1, opened.spec.input.channels, *opened.spec.input.size_px), np.float32)
+    session.predict(tensor)
+    sys.stdout.write("logits\n")
+    sys.stdout.flush()
+    for _ in range(_RUNS):
+        session.predict(tensor)
+    sys.stdout.write(json.dumps({"peak_mb": round(_peak_bytes() / 2**20, 1)}) + "\n")
+
+
+def _peak_bytes() -> int:
+    """Read the most memory that this process has held.
+
+    What Linux calls ru_maxrss counts the parent's, whose memory a child has before it starts.
+    """
+    import resource
+
+    status = Path("/proc/self/status")
+    if status.is_file():
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+        if "VmHWM" in fields:
+            return int(fields["VmHWM"].split()[0]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:5])

@@ -1,0 +1,150 @@
+"""Every format x one small network: exported, run in its own runtime, certified."""
+
+import os
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+from export_fixtures import make_bundle, noise
+
+from bedside.cli.main import main
+from bedside.errors import BackendError, ExportError, UsageError
+from bedside.export.departure import find_departure
+from bedside.export.formats import FORMATS, Options, find_format
+from bedside.export.formats.litert import PYTHON_VARIABLE
+from bedside.export.formats.table import Format
+from bedside.export.programs import TorchProgram, in_bf16, to_inference
+from bedside.exporting import Judges, export_bundle
+from models_for_tests import make_model, run_torch
+from tolerances import BF16_RTOL, STORED_WEIGHTS_RTOL
+
+
+def skip_unless_here(name):
+    package = find_format(name).package
+    here = os.environ.get(PYTHON_VARIABLE) if package is None else find_spec(package)
+    if not here:
+        pytest.skip(f"NOT TESTED: {name} is not installed: {find_format(name).install}")
+
+
+@pytest.mark.parametrize("name", [each.name for each in FORMATS])
+def test_every_format_does_in_its_own_runtime_what_the_bundle_does(tmp_path, name):
+    skip_unless_here(name)
+    certificate = export_bundle(
+        make_bundle(), tmp_path / "out", to=name, options=Options(), judges=Judges()
+    )
+    assert certificate.format == name
+    if certificate.ran_in:
+        assert certificate.passed
+        assert certificate.comparison.worst_logit_part < STORED_WEIGHTS_RTOL
+        session = find_format(name).make_converter(Options()).open(tmp_path / "out")
+        wanted = run_torch(noise())
+        allowed = STORED_WEIGHTS_RTOL * np.abs(wanted).max()
+        np.testing.assert_allclose(session.predict(noise()), wanted, rtol=0, atol=allowed)
+    else:
+        assert certificate.passed is None
+        assert certificate.lines()[0].startswith("NOT RUN")
+
+
+@pytest.mark.parametrize("name", ["litert", "executorch", "coreml"])
+def test_three_axes_are_refused_before_anything_is_converted(name):
+    with pytest.raises(UsageError, match=r"cannot hold a network of 3 axes: .* Export it to"):
+        find_format(name).check(axes=3, precision="f32")
+
+
+def test_a_precision_that_a_format_does_not_have_is_refused():
+    with pytest.raises(
+        UsageError, match=r'onnx is not exported in "bf16"; choose one of f32, int8'
+    ):
+        find_format("onnx").check(axes=2, precision="bf16")
+    with pytest.raises(UsageError, match='no format "tflite"; choose one of openvino'):
+        find_format("tflite")
+
+
+def test_a_missing_converter_says_how_to_install_it():
+    missing = Format("x", "torch", "no_such_package", "pip install x", "nowhere")
+    with pytest.raises(BackendError, match=r"not installed. Install it with: pip install x"):
+        missing.check(axes=2, precision="f32")
+
+
+def test_litert_says_which_environment_it_needs(tmp_path, monkeypatch):
+    monkeypatch.delenv(PYTHON_VARIABLE, raising=False)
+    litert = find_format("litert")
+    with pytest.raises(BackendError, match=r"none was named.*litert-torch.*--litert-python"):
+        litert.make_converter(Options())
+    with pytest.raises(BackendError, match="there is no Python at"):
+        litert.make_converter(Options(litert_python=tmp_path / "python"))
+    barren = tmp_path / "python"
+    barren.write_text("#!/bin/sh\necho 'No package metadata was found' >&2\nexit 1\n")
+    barren.chmod(0o755)
+    with pytest.raises(BackendError, match="has no converter to litert"):
+        litert.make_converter(Options(litert_python=barren))
+
+
+def test_a_torch_program_is_cut_behind_any_layer():
+    module = to_inference(make_model())
+    program = TorchProgram.trace(module, make_tensor())
+    layer = "levels.1.0.expand.0"
+    seen = []
+    handle = module.get_submodule(layer).register_forward_hook(lambda m, a, out: seen.append(out))
+    module(make_tensor())
+    handle.remove()
+    np.testing.assert_allclose(
+        program.cut(layer).predict(noise()), seen[0].detach().numpy(), rtol=0, atol=1e-5
+    )
+    assert list(program.layers)[:2] == ["stem.0.0", "stem.1.0"]
+
+
+def test_a_fault_in_a_torch_program_is_named():
+    module = to_inference(make_model())
+    meant = TorchProgram.trace(module, make_tensor())
+    layer = "levels.1.0.expand.0"
+
+    def run(program, tensor):
+        """Run what a converter gives that gets the weights of one layer wrong."""
+        spoiled = program.exported.module()
+        held = dict(spoiled.named_parameters()).get(f"{layer}.weight")
+        with torch.no_grad():
+            if held is not None:
+                held.mul_(2)
+            result = spoiled(torch.from_numpy(tensor)).numpy()
+            if held is not None:
+                held.div_(2)
+        return result
+
+    found = find_departure(meant, meant, run, noise(), precision="f32")
+    assert found.layer == layer
+
+
+def test_bf16_keeps_layers_in_f32_and_their_names():
+    module = to_inference(make_model())
+    wanted = run_torch(noise())
+    plain = TorchProgram.trace(module, make_tensor())
+    half = TorchProgram.trace(in_bf16(module, kept=("stem.0.0",)), make_tensor())
+    assert list(half.layers) == list(plain.layers)
+    allowed = BF16_RTOL * np.abs(wanted).max()
+    found = half.predict(noise())
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=allowed)
+    assert (found != plain.predict(noise())).any()
+
+
+def test_what_torch_cannot_export_is_an_export_error():
+    class Undecided(torch.nn.Module):
+        def forward(self, x):
+            return x * 2 if x.sum() > 0 else x
+
+    with pytest.raises(ExportError, match="torch cannot export the network"):
+        TorchProgram.trace(Undecided(), make_tensor())
+
+
+def make_tensor():
+    return torch.from_numpy(noise())
+
+
+def test_the_verb_refuses_what_cannot_be_meant(tmp_path, capsys):
+    assert main(["export", "camus-4ch", "--to", "onnx", "--cases", "0"]) == 2
+    assert main(["export", "hippocampus", "--to", "executorch", "-o", str(tmp_path / "x")]) == 2
+    assert "cannot hold a network of 3 axes" in capsys.readouterr().err
+    assert main(["export", "camus-4ch", "--to", "onnx", "--precision", "int8"]) == 2
+    assert "name the data set with --data" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
