@@ -54,7 +54,7 @@ def measure_importance(
     batches: Batches,
     task: Task,
     *,
-    method: Method = "taylor",
+    method: Method = "fisher",
     seed: int = 0,
 ) -> Importance:
     """Score every unit of every group by what its loss would do to the task.
