@@ -6,11 +6,15 @@ import torch
 from bedside.compression.gates import GateGradients
 from bedside.compression.groups import find_group, list_groups
 from bedside.compression.importance import measure_importance
+from bedside.compression.moments import measure_inputs
+from bedside.compression.reconstruction import score_reconstruction
+from bedside.compression.spectra import scale_of_norm
+from bedside.compression.surgery import multiply_out
 from bedside.errors import UsageError
 from bedside.models import TrainedNetwork
 from compressed_networks import clear, make_batches, make_network, make_spec, task
 
-METHODS = ("taylor", "fisher", "magnitude", "random")
+METHODS = ("reconstruction", "taylor", "fisher", "magnitude", "random")
 
 
 @pytest.mark.parametrize("axes", [2, 3])
@@ -27,7 +31,7 @@ def test_every_unit_of_every_group_gets_a_score(method, axes):
         assert scores.max() > 0, name
 
 
-@pytest.mark.parametrize("method", ["taylor", "fisher", "magnitude"])
+@pytest.mark.parametrize("method", METHODS[:-1])
 @pytest.mark.parametrize("shared", ["nothing", "both"])
 def test_units_that_do_nothing_matter_least(method, shared):
     whole = make_network(make_spec("window", shared=shared))
@@ -43,6 +47,32 @@ def test_units_that_do_nothing_matter_least(method, shared):
         else:
             assert scores[silent].max() == 0, name
             assert scores[1::2].max() > 0, name
+
+
+@pytest.mark.parametrize("name", ["hidden.levels.1.0", "heads.levels.1.0", "channels.levels.1"])
+def test_reconstruction_scores_are_the_losses_of_the_readers_fitted_to_what_is_left(name):
+    """The first unit to go, by brute force: fit every reader without each of them."""
+    network = make_network(make_spec("window"))
+    group = find_group(network, name)
+    inputs = measure_inputs(network, make_batches(network.spec))
+    losses = torch.zeros(group.units, dtype=torch.float64)
+    for path in group.ins:
+        whole = multiply_out(network.weights, path).double().flatten(2)
+        whole = whole * scale_of_norm(network.weights, path)[:, None, None]
+        covariance = inputs[path].covariance
+        covariance = covariance + 1e-3 * covariance.diagonal().mean() * torch.eye(len(covariance))
+        for unit in range(group.units):
+            gone = group.channels(torch.tensor([unit]))
+            kept = torch.tensor([c for c in range(len(covariance)) if c not in gone.tolist()])
+            cross = covariance[kept][:, gone]
+            missed = covariance[gone][:, gone] - cross.T @ torch.linalg.solve(
+                covariance[kept][:, kept], cross
+            )
+            losses[unit] += torch.einsum("ogt,gh,oht->", whole[:, gone], missed, whole[:, gone])
+    scores = score_reconstruction(network.weights, group, inputs)
+    first = int(scores.argmin())
+    assert first == int(losses.argmin())
+    assert scores[first] == pytest.approx(float(losses.min()), rel=1e-5)
 
 
 def test_a_gates_gradient_is_the_slope_of_the_loss_as_a_unit_is_turned_down():
@@ -95,6 +125,6 @@ def test_measuring_needs_batches_and_changes_nothing():
     before = {name: tensor.clone() for name, tensor in network.weights.items()}
     measure_importance(network, make_batches(network.spec), task)
     assert all(torch.equal(before[name], tensor) for name, tensor in network.weights.items())
-    for method in ("taylor", "fisher"):
+    for method in METHODS[:3]:
         with pytest.raises(UsageError, match="no batches"):
             measure_importance(network, [], task, method=method)

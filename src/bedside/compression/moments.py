@@ -123,10 +123,11 @@ def _add_to(sums: dict[str, torch.Tensor], path: str) -> Callable[[nn.Module, An
     """Make a hook that adds the products of a module's channels in."""
 
     def watch(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-        x = args[0].detach().transpose(0, 1).flatten(1)
+        # In float64: what varies little about a large mean would be lost in the difference.
+        x = args[0].detach().double().transpose(0, 1).flatten(1)
         # With a row of ones, one product gives the count and both moments.
         x = torch.cat([x, x.new_ones(1, x.shape[1])])
-        sums[path] = sums.get(path, 0.0) + (x @ x.T).double()
+        sums[path] = sums.get(path, 0.0) + x @ x.T
 
     return watch
 

@@ -131,9 +131,11 @@ def shrink(
     ratio: float | None = None,
     width: int | None = None,
     round_to: int = 8,
-    inputs: Inputs | None = None,
 ) -> TrainedNetwork:
     """Take away what is least important of one part, down to a width that kernels like.
+
+    What reads the part makes up for what goes by what stays, if the importance knows the
+    inputs; nothing of it is left to be done at inference.
 
     Args:
         network: The network that the importance was measured on, but for other parts that
@@ -144,7 +146,6 @@ def shrink(
         ratio: Share of the units that goes, in [0, 1); of each group.
         width: Units that stay, in place of `ratio`, as they are.
         round_to: What widths by `ratio` are multiples of; heads and blocks go one by one.
-        inputs: As in `keep_hidden`, measured on this very network.
 
     Raises:
         UsageError: If there is no such part, it has not been measured, or the ratio or the
@@ -163,7 +164,7 @@ def shrink(
         if group.blocks:
             network = _keep_blocks(network, group, kept)
         else:
-            network = _keep(network, group, kept, inputs)
+            network = _keep(network, group, kept, importance.inputs)
     return network
 
 
