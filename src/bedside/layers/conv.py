@@ -37,17 +37,17 @@ class Borrowed(nn.Module):
     It is no submodule: its weights are named, counted and saved once, where it belongs.
 
     Args:
-        lender: The convolution.
+        lender: The convolution with its norm, of which only the convolution is used.
     """
 
-    def __init__(self, lender: nn.Module) -> None:
+    def __init__(self, lender: "ConvNorm") -> None:
         super().__init__()
         self._lender = (lender,)
 
     @property
     def lender(self) -> nn.Module:
         """The convolution, where it belongs."""
-        return self._lender[0]
+        return self._lender[0][0]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Do what the lender does."""
@@ -106,7 +106,7 @@ class ConvNorm(nn.Sequential):
 
         One norm for both would average two statistics that fit neither.
         """
-        self[0] = Borrowed(lender[0])
+        self[0] = Borrowed(lender)
 
 
 class BranchedConvNorm(nn.Module):
@@ -216,6 +216,7 @@ class InvertedResidual(nn.Module):
     Args:
         channels: Channels in and out.
         mlp_ratio: Inner width over `channels`.
+        hidden: Inner width itself, if it is not to be that.
         branched: Whether the depthwise convolution is trained as parallel branches.
         axes: Spatial axes, 2 or 3.
 
@@ -224,10 +225,16 @@ class InvertedResidual(nn.Module):
     """
 
     def __init__(
-        self, channels: int, *, mlp_ratio: int = 2, branched: bool = False, axes: int = 2
+        self,
+        channels: int,
+        *,
+        mlp_ratio: int = 2,
+        hidden: int | None = None,
+        branched: bool = False,
+        axes: int = 2,
     ) -> None:
         super().__init__()
-        hidden = channels * mlp_ratio
+        hidden = hidden or channels * mlp_ratio
         self.expand = ConvNorm(channels, hidden, axes=axes)
         self.spatial: nn.Module = (
             BranchedConvNorm(hidden, axes=axes)

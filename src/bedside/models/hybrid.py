@@ -4,7 +4,8 @@ One code for two and three dimensions, any size of input, any number of channels
 """
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -12,9 +13,10 @@ from torch.nn import functional
 
 from bedside.layers.attention import Level, WindowExchange
 from bedside.layers.conv import MEMORY_FORMATS, ConvNorm, InvertedResidual, choose_convolution
+from bedside.layers.factored import factor_convolutions
 from bedside.layers.shuffle import shuffle
-from bedside.spec import LevelSpec, ModelSpec
-from bedside.spec.model import CONV_BLOCKS
+from bedside.spec import ModelSpec
+from bedside.spec.model import CONV_BLOCKS, FUSION_RATIO
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,9 @@ class Hybrid(nn.Module):
 
     Args:
         spec: Widths, depths and kinds of block.
+
+    Raises:
+        SpecError: If ranks are those of no convolution here, or not below its size.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -67,7 +72,7 @@ class Hybrid(nn.Module):
             ConvNorm(spec.in_channels, spec.stem_channels, kernel=3, stride=strides[0], axes=axes),
             ConvNorm(spec.stem_channels, channels[0], kernel=3, stride=strides[1], axes=axes),
         )
-        self.levels = nn.ModuleList(create_level(level, axes=axes) for level in spec.levels)
+        self.levels = nn.ModuleList(create_level(spec, number) for number in range(len(channels)))
         self.downs = nn.ModuleList(
             ConvNorm(fine, coarse, kernel=3, stride=2, axes=axes)
             for fine, coarse in itertools.pairwise(channels)
@@ -75,7 +80,12 @@ class Hybrid(nn.Module):
         self.laterals = nn.ModuleList(
             ConvNorm(c, width, activation=False, axes=axes) for c in channels
         )
-        self.fusions = nn.ModuleList(InvertedResidual(width, axes=axes) for _ in channels[1:])
+        self.fusions = nn.ModuleList(
+            InvertedResidual(
+                width, mlp_ratio=FUSION_RATIO, hidden=spec.hidden.get(f"fusions.{n}"), axes=axes
+            )
+            for n in range(len(channels) - 1)
+        )
         self.shuffle = spec.stem_stride // spec.logit_stride
         cells = self.shuffle**axes
         convolution = choose_convolution(axes)
@@ -84,6 +94,7 @@ class Hybrid(nn.Module):
             convolution(width, spec.num_classes, 1) for _ in channels[1:] if spec.deep_supervision
         )
         self.boundary = convolution(width, cells, 1) if spec.boundary else None
+        factor_convolutions(self, spec.ranks)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Turn images into logits.
@@ -139,22 +150,41 @@ class Hybrid(nn.Module):
         return crop(logits, [-(-size // self.logit_stride) for size in x.shape[2:]])
 
 
-def create_level(level: LevelSpec, *, axes: int) -> nn.Sequential:
-    """Build the blocks of one level."""
+def create_level(spec: ModelSpec, number: int) -> nn.Sequential:
+    """Build the blocks of one level of a network."""
+    level, axes = spec.levels[number], spec.axes
+    hidden, heads = (_of_level(table, number) for table in (spec.hidden, spec.heads))
     if level.block not in CONV_BLOCKS:
-        return Level(level, axes=axes)
+        return Level(level, hidden=hidden, heads=heads, axes=axes)
     blocks: list[nn.Module] = [
         InvertedResidual(
             level.channels,
             mlp_ratio=level.mlp_ratio,
+            hidden=hidden.get(block),
             branched=level.block == "reparam",
             axes=axes,
         )
-        for _ in range(level.depth)
+        for block in range(level.depth)
     ]
     if level.exchange_window:
-        blocks.append(WindowExchange(level, axes=axes))
+        own = replace(level, num_heads=heads.get(level.depth, level.num_heads))
+        blocks.append(WindowExchange(own, axes=axes))
     return nn.Sequential(*blocks)
+
+
+def _of_level(table: Mapping[str, int], number: int) -> dict[int, int]:
+    """Take what is said of a level's blocks, by their number.
+
+    Example:
+        >>> _of_level({"levels.1.0": 24, "levels.10.0": 32, "fusions.1": 16}, 1)
+        {0: 24}
+    """
+    parts = {tuple(path.split(".")): value for path, value in table.items()}
+    return {
+        int(block): value
+        for (kind, *where, block), value in parts.items()
+        if kind == "levels" and where == [str(number)]
+    }
 
 
 def crop(x: torch.Tensor, sizes: torch.Size | list[int]) -> torch.Tensor:

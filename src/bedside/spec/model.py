@@ -1,12 +1,17 @@
 """A network as data: what each of its levels is made of, in two or three dimensions."""
 
-from dataclasses import dataclass
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bedside.errors import SpecError
+from bedside.spec.reading import UNLESS_EMPTY
 
 CONV_BLOCKS = ("conv", "reparam")
 WINDOWED_BLOCKS = ("window", "overlap", "routed")
+FUSION_RATIO = 2
+"""Inner width of the decoder's blocks over its own."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,7 @@ class LevelSpec:
             keys), "routed" (regions that choose the regions they attend to), "pooled"
             (a grid of pooled keys), "linear" (linear attention), "dense" (all to all).
         channels: Width of the level.
-        depth: Number of blocks.
+        depth: Number of blocks; 0 leaves the convolution that leads to the level.
         num_heads: Query heads.
         head_dim: Channels of a head.
         window: Side of a window in tokens; several share the query heads evenly among
@@ -59,17 +64,17 @@ class LevelSpec:
         """Refuse numbers that no block can be built from.
 
         Raises:
-            SpecError: If a size is below 1, heads cannot be shared out evenly, a halo
-                reaches beyond the neighbouring window, or an exchange has two kinds of
-                windows.
+            SpecError: If a size is below 1, or the depth below 0, heads cannot be shared
+                out evenly, a halo reaches beyond the neighbouring window, or an exchange
+                has two kinds of windows.
         """
-        sizes = ("channels", "depth", "num_heads", "head_dim", "mlp_ratio")
+        sizes = ("channels", "num_heads", "head_dim", "mlp_ratio")
         for name in (*sizes, "region", "top_k", "grid", "kv_heads"):
             if getattr(self, name) < 1:
                 raise SpecError(f"{name} is {getattr(self, name)}; expected at least 1.")
         if not self.windows or min(self.windows) < 1:
             raise SpecError(f"window is {self.window}; expected sizes of at least 1.")
-        for name in ("halo", "exchange_window"):
+        for name in ("depth", "halo", "exchange_window"):
             if getattr(self, name) < 0:
                 raise SpecError(f"{name} is {getattr(self, name)}; expected at least 0.")
         if self.exchange_window and self.block in WINDOWED_BLOCKS:
@@ -97,6 +102,10 @@ class LevelSpec:
         """The sizes of window, one or several."""
         return (self.window,) if isinstance(self.window, int) else self.window
 
+    def owners(self, part: Literal["attention", "mlp"]) -> range:
+        """Number the blocks whose convolutions of a part are their own, not the first one's."""
+        return range(min(self.depth, 1) if self.shared in (part, "both") else self.depth)
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -116,6 +125,16 @@ class ModelSpec:
         deep_supervision: Whether coarser levels of the decoder have logits of their own
             in training.
         boundary: Whether a branch draws the outlines of structures in training.
+        hidden: Inner widths that are not `mlp_ratio` times the level's, by block:
+            "levels.1.0" is the first block of the second level, "fusions.0" the finest of
+            the decoder. Where a level shares its MLP, the first block stands for all.
+        heads: Query heads that are not the level's `num_heads`, by block; a level's
+            exchange comes behind its blocks. Where a level shares its attention, the first
+            block stands for all.
+        ranks: Convolutions that are a product of smaller ones, by the path of the
+            convolution with its norm, such as "levels.2.0.expand". One rank makes two 1x1
+            of a 1x1; two ranks (of channels in and out) put two 1x1 around a convolution
+            of more than one tap.
     """
 
     architecture: str
@@ -129,12 +148,16 @@ class ModelSpec:
     stem_stride: Literal[1, 2, 4] = 4
     deep_supervision: bool = False
     boundary: bool = False
+    hidden: Mapping[str, int] = field(default_factory=dict, metadata=UNLESS_EMPTY)
+    heads: Mapping[str, int] = field(default_factory=dict, metadata=UNLESS_EMPTY)
+    ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict, metadata=UNLESS_EMPTY)
 
     def __post_init__(self) -> None:
         """Refuse numbers that no network can be built from.
 
         Raises:
-            SpecError: If a width is below 1, or logits are coarser than the first level.
+            SpecError: If a width is below 1, logits are coarser than the first level, a
+                block is named that is not there, or heads cannot be shared out evenly.
         """
         for name in ("in_channels", "num_classes", "stem_channels", "decoder_channels"):
             if getattr(self, name) < 1:
@@ -144,3 +167,71 @@ class ModelSpec:
                 f"logit_stride is {self.logit_stride}; expected at most stem_stride, "
                 f"{self.stem_stride}."
             )
+        self._check_blocks()
+
+    @property
+    def plain_hidden(self) -> dict[str, int]:
+        """Inner width of each block where `hidden` does not say another, by path.
+
+        Example:
+            >>> ModelSpec("hybrid", 1, 2, (LevelSpec("conv", channels=8, depth=2),)).plain_hidden
+            {'levels.0.0': 16, 'levels.0.1': 16}
+        """
+        found = {
+            f"levels.{number}.{block}": level.channels * level.mlp_ratio
+            for number, level in enumerate(self.levels)
+            for block in level.owners("mlp")
+        }
+        for number in range(len(self.levels) - 1):
+            found[f"fusions.{number}"] = self.decoder_channels * FUSION_RATIO
+        return found
+
+    @property
+    def plain_heads(self) -> dict[str, int]:
+        """Query heads of each attention where `heads` does not say another, by path."""
+        found = {}
+        for number, level in enumerate(self.levels):
+            blocks = list(level.owners("attention")) if level.block not in CONV_BLOCKS else []
+            if level.block in CONV_BLOCKS and level.exchange_window:
+                blocks.append(level.depth)
+            found.update({f"levels.{number}.{block}": level.num_heads for block in blocks})
+        return found
+
+    def _check_blocks(self) -> None:
+        """Refuse widths, heads and ranks of what is not there, or that are none."""
+        for name in ("hidden", "heads", "ranks"):
+            for path, value in getattr(self, name).items():
+                least = min(value, default=0) if isinstance(value, tuple) else value
+                if least < 1:
+                    raise SpecError(f"{name} has {path} = {value}; expected at least 1.")
+        check_paths("hidden", self.hidden, self.plain_hidden)
+        check_paths("heads", self.heads, self.plain_heads)
+        for path, heads in self.heads.items():
+            try:
+                replace(self.levels[int(path.split(".")[1])], num_heads=heads)
+            except SpecError as error:
+                raise SpecError(f"heads of {path}: {error}") from error
+        for path, ranks in self.ranks.items():
+            if len(ranks) not in (1, 2):
+                raise SpecError(
+                    f"ranks has {path} = {ranks}; expected one rank for a 1x1 convolution, two "
+                    "for one of more taps."
+                )
+
+
+def check_paths(name: str, paths: Mapping[str, object], known: Mapping[str, object]) -> None:
+    """Make sure that a table names nothing but what is there.
+
+    Args:
+        name: Name of the table, for the error.
+        paths: What it names.
+        known: What it may name.
+
+    Raises:
+        SpecError: If it names something else; the nearest is named.
+    """
+    for path in paths:
+        if path not in known:
+            near = difflib.get_close_matches(path, known, n=1, cutoff=0.0)
+            hint = f'Did you mean "{near[0]}"?' if near else "This network has none."
+            raise SpecError(f'{name} names "{path}", which this network does not have. {hint}')

@@ -4,7 +4,8 @@ Positions come from the depthwise convolution of each block, so no bias table is
 any number of windows works.
 """
 
-from typing import cast
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -57,6 +58,7 @@ class TransformerBlock(nn.Module):
 
     Args:
         level: Mechanism, widths and heads.
+        hidden: Inner width of the MLP; None for the level's ratio.
         axes: Spatial axes, 2 or 3.
 
     Example:
@@ -65,9 +67,9 @@ class TransformerBlock(nn.Module):
         torch.Size([1, 8, 9, 12])
     """
 
-    def __init__(self, level: LevelSpec, *, axes: int = 2) -> None:
+    def __init__(self, level: LevelSpec, *, hidden: int | None = None, axes: int = 2) -> None:
         super().__init__()
-        channels, hidden = level.channels, level.channels * level.mlp_ratio
+        channels, hidden = level.channels, hidden or level.channels * level.mlp_ratio
         self.attention = Attention(level, axes=axes)
         self.spatial = ConvNorm(
             channels, channels, kernel=3, groups=channels, activation=False, axes=axes
@@ -142,11 +144,27 @@ class Level(nn.Sequential):
 
     Args:
         level: Depth, and what each block is made of.
+        hidden: Inner widths that are not the level's, by number of the block.
+        heads: Query heads that are not the level's, by number of the block.
         axes: Spatial axes, 2 or 3.
     """
 
-    def __init__(self, level: LevelSpec, *, axes: int = 2) -> None:
-        super().__init__(*(TransformerBlock(level, axes=axes) for _ in range(level.depth)))
-        first, *others = self
-        for block in others:
-            cast(TransformerBlock, block).borrow(cast(TransformerBlock, first), level.shared)
+    def __init__(
+        self,
+        level: LevelSpec,
+        *,
+        hidden: Mapping[int, int] | None = None,
+        heads: Mapping[int, int] | None = None,
+        axes: int = 2,
+    ) -> None:
+        hidden, heads = hidden or {}, heads or {}
+        blocks = []
+        for number in range(level.depth):
+            # A block that borrows has the size of what it borrows.
+            of_mlp = number if number in level.owners("mlp") else 0
+            of_attention = number if number in level.owners("attention") else 0
+            own = replace(level, num_heads=heads.get(of_attention, level.num_heads))
+            blocks.append(TransformerBlock(own, hidden=hidden.get(of_mlp), axes=axes))
+        super().__init__(*blocks)
+        for block in blocks[1:]:
+            block.borrow(blocks[0], level.shared)
