@@ -1,0 +1,68 @@
+"""What a graph computes from its own weights alone, such as a cast or a scale, worked out."""
+
+from collections.abc import Collection
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+
+def fold_constants(graph: bytes, names: Collection[str]) -> dict[str, np.ndarray]:
+    """Work out values of a graph that do not depend on its input.
+
+    Args:
+        graph: Serialized ONNX.
+        names: Values that are wanted.
+
+    Returns:
+        Each of them that only depends on weights, by name.
+    """
+    model = onnx.load_from_string(graph)
+    stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    makers = {name: node for node in model.graph.node for name in node.output}
+    needed: set[str] = set()
+    wanted = [n for n in names if n not in stored and _is_constant(n, stored, makers, needed)]
+    values = {name: stored[name] for name in names if name in stored}
+    if wanted:
+        nodes = [node for node in model.graph.node if node.output[0] in needed]
+        values |= _evaluate(model, nodes, stored, wanted)
+    return values
+
+
+def _is_constant(
+    name: str,
+    stored: dict[str, np.ndarray],
+    makers: dict[str, onnx.NodeProto],
+    needed: set[str],
+) -> bool:
+    """Tell whether a value rests on weights alone, and collect the nodes that make it."""
+    if not name or name in stored:
+        return True
+    node = makers.get(name)
+    if node is None:
+        return False
+    found = {node.output[0]}
+    if not all(_is_constant(source, stored, makers, found) for source in node.input):
+        return False
+    needed.update(found)
+    return True
+
+
+def _evaluate(
+    model: onnx.ModelProto,
+    nodes: list[onnx.NodeProto],
+    stored: dict[str, np.ndarray],
+    wanted: list[str],
+) -> dict[str, np.ndarray]:
+    """Run some nodes that take no input, by ONNX's own reference."""
+    used = {name for node in nodes for name in node.input}
+    tensors = [numpy_helper.from_array(stored[name], name) for name in stored if name in used]
+    outputs = [helper.make_empty_tensor_value_info(name) for name in wanted]
+    part = helper.make_model(
+        helper.make_graph(nodes, "constants", [], outputs, tensors),
+        ir_version=model.ir_version,
+        opset_imports=model.opset_import,
+    )
+    results = ReferenceEvaluator(part).run(None, {})
+    return dict(zip(wanted, results, strict=True))
