@@ -45,9 +45,14 @@ class Borrowed(nn.Module):
         self._lender = (lender,)
 
     @property
+    def owner(self) -> "ConvNorm":
+        """Where it belongs."""
+        return self._lender[0]
+
+    @property
     def lender(self) -> nn.Module:
-        """The convolution, where it belongs."""
-        return self._lender[0][0]
+        """The convolution itself."""
+        return self.owner[0]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Do what the lender does."""
