@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,11 +24,9 @@ from bedside.io.datasets import Case, list_recipe_cases
 from bedside.models import count_parameters, create
 from bedside.segment import open_segmenter
 from bedside.spec import Card, PrecisionResult, Recipe, from_mapping
+from bedside.training.calibration import draw_calibration
 from bedside.training.checkpoint import load_tensors, read_json
-from bedside.training.dataset import load_cases
 from bedside.training.run import RUN, WEIGHTS, select_cases
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -159,26 +157,10 @@ def _write(path: Path, finished: FinishedRun, card: Card, graphs: dict[str, byte
 
 def _calibration(finished: FinishedRun) -> list[np.ndarray]:
     """Draw training images, evenly over cases and their frames, as the network sees them."""
-    spec, wanted = finished.recipe.deployment, finished.recipe.build.calibration_images
-    examples = load_cases(_spread(finished.part("train"), wanted), spec)
-    return [
-        _middle(example.image, spec.input.size_px)[None] for example in _spread(examples, wanted)
-    ]
-
-
-def _spread(items: Sequence[Item], count: int) -> list[Item]:
-    """Take at most `count` items, evenly."""
-    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
-    return [items[place] for place in places]
-
-
-def _middle(image: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Cut the middle out of (C, *S), where a scan is larger than the network's window."""
-    inside = [
-        slice((old - new) // 2, (old - new) // 2 + new)
-        for old, new in zip(image.shape[1:], size, strict=True)
-    ]
-    return np.ascontiguousarray(image[(slice(None), *inside)])
+    recipe = finished.recipe
+    return draw_calibration(
+        finished.part("train"), recipe.deployment, count=recipe.build.calibration_images
+    )
 
 
 def _evaluate(bundle: Path, cases: list[Case], precision: str) -> Evaluation:

@@ -1,5 +1,6 @@
 """What a graph computes from its own weights alone, such as a cast or a scale, worked out."""
 
+import copy
 from collections.abc import Collection
 
 import numpy as np
@@ -66,3 +67,28 @@ def _evaluate(
     )
     results = ReferenceEvaluator(part).run(None, {})
     return dict(zip(wanted, results, strict=True))
+
+
+def widen_weights(graph: bytes) -> bytes:
+    """Store weights as what they are computed in: a cast of a weight becomes a weight.
+
+    Scales of quantized weights stay, since they say how to compute.
+
+    Args:
+        graph: Serialized ONNX.
+    """
+    model = onnx.load_from_string(graph)
+    stored = {tensor.name for tensor in model.graph.initializer}
+    casts = [n for n in model.graph.node if n.op_type == "Cast" and n.input[0] in stored]
+    values = fold_constants(graph, [node.output[0] for node in casts])
+    made = {node.output[0] for node in casts}
+    nodes = [node for node in model.graph.node if node.output[0] not in made]
+    used = {name for node in nodes for name in node.input}
+    tensors = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    tensors += [numpy_helper.from_array(value, name) for name, value in values.items()]
+    for field, items in ((model.graph.node, nodes), (model.graph.initializer, tensors)):
+        kept = [copy.deepcopy(item) for item in items]
+        del field[:]
+        field.extend(kept)
+    content: bytes = model.SerializeToString()
+    return content

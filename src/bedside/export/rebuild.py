@@ -121,13 +121,13 @@ def restore_statistics(network: TrainedNetwork, inputs: Iterable[np.ndarray]) ->
         ExportError: If there are no inputs.
     """
     model = network.create()
-    norms = [cast(Norm, module) for module in model.modules() if isinstance(module, _NORMS)]
-    sums: dict[nn.Module, list[torch.Tensor]] = {}
+    norms = [module for module in model.modules() if isinstance(module, _NORMS)]
+    sums: dict[nn.Module, torch.Tensor] = {}
 
     def add(norm: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
         x = arguments[0].double().transpose(0, 1).flatten(1)
-        seen = [torch.tensor(float(x.shape[1])), x.sum(1), x.square().sum(1)]
-        sums[norm] = [a + b for a, b in zip(sums.get(norm, [0.0] * 3), seen, strict=True)]  # type: ignore[misc]
+        seen = torch.stack([torch.full_like(x[:, 0], x.shape[1]), x.sum(1), x.square().sum(1)])
+        sums[norm] = sums[norm] + seen if norm in sums else seen
 
     handles = [norm.register_forward_pre_hook(add) for norm in norms]
     for tensor in inputs:

@@ -1,0 +1,95 @@
+"""`bedside export`: a bundle in another runtime's format, with a certificate."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from bedside.cli.arguments import option, positional
+from bedside.cli.console import say
+from bedside.cli.train import check_torch
+from bedside.errors import UsageError
+
+_FORMATS = ("openvino", "onnx", "torch", "litert", "executorch", "coreml")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Export a bundle to another runtime's format, run it there, and certify what it does.
+
+    An export that loses more than it may is not written; the layer at fault is named.
+    """
+
+    bundle: str = positional(help="a bundle's file, or the name of a shipped one")
+    to: str = option(help="the format", choices=_FORMATS)
+    output: Path | None = option(
+        help="folder to write (default: NAME-FORMAT-PRECISION)", short="-o", default=None
+    )
+    data: Path | None = option(
+        help="folder of the data set, to judge the export on its patients (default: on generated "
+        "images)",
+        default=None,
+    )
+    split: str = option(
+        help="patients of the bundle's split that it is judged on",
+        default="val",
+        choices=("val", "test"),
+    )
+    cases: int = option(help="images of the data set to take, at most", default=40)
+    precision: str = option(
+        help="how the export computes", default="f32", choices=("f32", "bf16", "int8")
+    )
+    max_drop: float = option(
+        help="Dice that an export in int8 may lose in any structure; others may lose 0.002",
+        default=0.005,
+    )
+    threads: int = option(help="threads that it is run and timed with", default=1)
+    litert_python: Path | None = option(
+        help="Python of the environment that LiteRT's converter lives in (default: the variable "
+        "BEDSIDE_LITERT_PYTHON)",
+        default=None,
+    )
+    json: bool = option(help="print the certificate, and nothing else", default=False)
+
+
+def run(settings: Settings) -> int:
+    """Export, telling on stderr what is being done.
+
+    Raises:
+        UsageError: If an option has no meaning, or the format cannot hold the network.
+        BackendError: If a converter or torch is not installed.
+        ExportError: If the export is out of bounds; nothing is written then.
+        InputError: If the bundle or a case of the data is refused.
+    """
+    if settings.cases < 1 or settings.threads < 1 or not 0 <= settings.max_drop < 1:
+        raise UsageError(
+            f"--cases is {settings.cases}, --threads {settings.threads} and --max-drop "
+            f"{settings.max_drop:g}; expected 1 or more, 1 or more, and a part of 1."
+        )
+    check_torch("export")
+    from bedside.bundle import find_bundle, read_bundle
+    from bedside.export.formats import Options
+    from bedside.exporting import Judges, export_bundle
+
+    bundle = read_bundle(find_bundle(settings.bundle))
+    name = f"{bundle.spec.name}-{settings.to}-{settings.precision}"
+    output = settings.output or Path(name)
+    certificate = export_bundle(
+        bundle,
+        output,
+        to=settings.to,
+        options=Options(settings.precision, settings.threads, settings.litert_python),
+        judges=Judges(settings.data, settings.split, settings.cases, settings.max_drop),
+        on_stage=lambda stage: _tell(f"{stage} ..."),
+    )
+    if settings.json:
+        say(certificate.to_json())
+        return 0
+    size = sum(int(file["bytes"]) for file in certificate.files.values())
+    say(f"{output}: {certificate.format}, {certificate.precision}, {size:,} bytes")
+    for line in certificate.lines():
+        say(f"  {line}")
+    return 0
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(text + "\n")

@@ -1,0 +1,177 @@
+"""What an exported network was shown to do: the certificate that lies beside it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bedside.evaluation.comparison import Comparison
+from bedside.spec import to_mapping
+from bedside.spec.card import DISCLAIMER
+
+SCHEMA_VERSION = 1
+FLOAT_BOUND = 0.002
+"""Dice that an export in f32 or bf16 may lose in any structure."""
+LOGIT_BOUND = 0.01
+"""Part of the largest logit that logits in f32 may differ by: some roundings of the weights."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What an export may change.
+
+    Attributes:
+        dice: Dice that any structure may lose.
+        logit_part: Part of the largest logit that any logit may differ by; None where
+            rounding moves logits and only masks count.
+    """
+
+    dice: float
+    logit_part: float | None = None
+
+    def find_fault(self, comparison: Comparison) -> str:
+        """Say in a few words what is out of bounds; nothing if all is well."""
+        worst = max(comparison.structures, key=lambda structure: structure.loss)
+        if worst.loss > self.dice:
+            what = "Dice" if comparison.with_truth else "Dice with the masks of the bundle"
+            return f'loses {worst.loss:.4f} {what} of "{worst.name}" (at most {self.dice:g})'
+        if self.logit_part is not None and comparison.worst_logit_part > self.logit_part:
+            return (
+                f"moves a logit by {comparison.worst_logit_part:.2g} of the largest "
+                f"(at most {self.logit_part:g})"
+            )
+        return ""
+
+
+@dataclass(frozen=True)
+class Departure:
+    """Where an export stops doing what the network does.
+
+    Attributes:
+        layer: The layer whose result is off.
+        error: How far: the norm of the difference over the norm of what is right.
+        before: The layer before it, whose result is still sound; None if it is the first.
+        error_before: How far that one is off.
+        runs: How many cut-off networks were converted and run to find it.
+    """
+
+    layer: str
+    error: float
+    before: str | None
+    error_before: float
+    runs: int
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        sound = (
+            f'"{self.before}" before it is off by {self.error_before:.2g}'
+            if self.before
+            else "nothing lies before it but the input"
+        )
+        return f'it departs at "{self.layer}", which is off by {self.error:.2g}; {sound}'
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One conversion and what came of it.
+
+    Attributes:
+        layers_in_f32: Layers that were left in f32 beside those in fewer bits.
+        fault: What was out of bounds; empty if nothing was.
+        departure: Where it departs; None if nothing was out of bounds, or it cannot be told.
+    """
+
+    layers_in_f32: tuple[str, ...]
+    fault: str
+    departure: Departure | None = None
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is known of an exported network.
+
+    Attributes:
+        bundle: Name, version and sha256 of the bundle that it was made from.
+        format: Such as "openvino".
+        precision: "f32", "bf16" or "int8".
+        made_with: Version of each package that converted.
+        ran_in: Runtime that it was run in, with its version; empty if it was not run.
+        not_run: Why it was not run; empty if it was.
+        data: What it was run on, in words: patients, or generated images.
+        bound: What it may change.
+        passed: Whether it stays within; None if it was not run.
+        comparison: How it differs from the bundle's f32 graph; None if it was not run.
+        attempts: Every conversion that was tried, the last being the one that was kept.
+        files: Size in bytes and sha256 of each file, by its name.
+        latency_ms: Median time of "exported" and of "float" (the bundle's f32 graph in the
+            default runtime), taken in turns, on this machine.
+        processor: The machine that it was run on.
+        seconds: What converting took.
+    """
+
+    bundle: Mapping[str, str]
+    format: str
+    precision: str
+    made_with: Mapping[str, str]
+    ran_in: str
+    not_run: str
+    data: str
+    bound: Bound
+    passed: bool | None
+    comparison: Comparison | None
+    attempts: tuple[Attempt, ...]
+    files: Mapping[str, Mapping[str, int | str]]
+    latency_ms: Mapping[str, float] = field(default_factory=dict)
+    processor: str = ""
+    seconds: float = 0.0
+
+    @property
+    def layers_in_f32(self) -> tuple[str, ...]:
+        """Layers that were left in f32 so that the rest stays within the bound."""
+        return self.attempts[-1].layers_in_f32
+
+    def to_json(self) -> str:
+        """Write it down."""
+        mapping = {"schema_version": SCHEMA_VERSION, **to_mapping(self), "disclaimer": DISCLAIMER}
+        return json.dumps(mapping, indent=1, allow_nan=False) + "\n"
+
+    def lines(self) -> list[str]:
+        """Sum it up for a person."""
+        if self.comparison is None:
+            return [f"NOT RUN: {self.not_run}. Nothing is known of what it computes."]
+        said = [
+            f"{structure.name}: {_loss(structure.dice_reference, structure.loss)}, "
+            f"{structure.agreement:.4f} with the bundle's own masks"
+            for structure in self.comparison.structures
+        ]
+        said.append(
+            f"worst logit off by {self.comparison.worst_logit:.3g} "
+            f"({self.comparison.worst_logit_part:.2g} of the largest); "
+            f"{self.comparison.cases} images: {self.data}"
+        )
+        if self.layers_in_f32:
+            said.append(f"left in f32: {', '.join(self.layers_in_f32)}")
+        if self.latency_ms:
+            exported, plain = self.latency_ms["exported"], self.latency_ms["float"]
+            said.append(
+                f"{exported:.2f} ms in {self.ran_in}, {plain:.2f} ms in the bundle's f32: "
+                f"{exported / plain:.2f} of it"
+            )
+        return said
+
+
+def bound_of(precision: str, *, max_drop: float) -> Bound:
+    """Tell what an export in a precision may change.
+
+    Example:
+        >>> bound_of("int8", max_drop=0.005), bound_of("bf16", max_drop=0.005).dice
+        (Bound(dice=0.005, logit_part=None), 0.002)
+    """
+    if precision == "int8":
+        return Bound(max_drop)
+    return Bound(FLOAT_BOUND, LOGIT_BOUND if precision == "f32" else None)
+
+
+def _loss(reference: float | None, loss: float) -> str:
+    if reference is None:
+        return "no truth to compare with"
+    return f"Dice {reference:.4f} -> {reference - loss:.4f}"

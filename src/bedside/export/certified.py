@@ -1,0 +1,277 @@
+"""Export in one screen: convert, run on real images, certify; repair or refuse; write.
+
+program -> converter -> compared with the bundle's f32 graph -> within the bound: written
+                             `-> not: the layer is named, left in f32, and it begins again
+"""
+
+import hashlib
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from bedside.bundle import Bundle
+from bedside.errors import BedsideError, ExportError
+from bedside.evaluation.comparison import Comparison, Sample, compare_sessions
+from bedside.export.certificate import Attempt, Bound, Certificate, Departure
+from bedside.export.departure import find_departure
+from bedside.export.folder import describe_export, written_folder
+from bedside.export.formats import Converter, Format
+from bedside.export.programs import Program, ProgramMaker
+from bedside.runtime import Session, open_graph
+from bedside.runtime.machine import describe_processor
+from bedside.runtime.turns import time_in_turns
+
+MAX_REPAIRS = 4
+_TIMING_S = 1.0
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is exported, and how its exports are judged.
+
+    Attributes:
+        bundle: Where it comes from.
+        precision: "f32", "bf16" or "int8".
+        meant: The network in f32.
+        make: Makes what is converted, with some layers left in f32.
+        repairable: Whether leaving layers in f32 can change anything.
+        bound: What an export may change.
+        samples: Gives the images that it is run on, anew each time.
+        data: What these images are, in words.
+        threads: Threads for one call.
+    """
+
+    bundle: Bundle
+    precision: str
+    meant: Program
+    make: ProgramMaker
+    repairable: bool
+    bound: Bound
+    samples: Callable[[], Iterable[Sample]]
+    data: str
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A conversion that has been run."""
+
+    attempt: Attempt
+    comparison: Comparison | None
+    latency_ms: dict[str, float]
+    seconds: float
+
+
+def export_certified(
+    material: Material,
+    target: Format,
+    converter: Converter,
+    output: Path,
+    *,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> Certificate:
+    """Convert a network, show that it still does what it did, and write it.
+
+    Args:
+        material: What is exported.
+        target: The format.
+        converter: What converts to it.
+        output: Folder for the files; it appears whole, or not at all.
+        on_stage: Called with what is being done.
+
+    Returns:
+        The certificate, which lies in the folder as well.
+
+    Raises:
+        ExportError: If it is out of bounds and cannot be repaired. Nothing is written then.
+        OutputError: If the folder cannot be written.
+    """
+    attempts: list[Attempt] = []
+    with written_folder(output) as folder:
+        while True:
+            _empty(folder)
+            kept = attempts[-1].layers_in_f32 if attempts else ()
+            if attempts:
+                kept = (*kept, cast(Departure, attempts[-1].departure).layer)
+            trial = _try(material, converter, folder, kept, on_stage=on_stage)
+            attempts.append(trial.attempt)
+            if not trial.attempt.fault:
+                break
+            _check_worth_repairing(material, target, attempts)
+            on_stage(f"{trial.attempt.departure}; leaving it in f32")
+        certificate = _certify(material, target, converter, tuple(attempts), trial, folder)
+        describe_export(folder, material.bundle, certificate, hints=converter.hints)
+    return certificate
+
+
+def _try(
+    material: Material,
+    converter: Converter,
+    folder: Path,
+    kept: tuple[str, ...],
+    *,
+    on_stage: Callable[[str], None],
+) -> _Trial:
+    """Convert and run once, and find where it departs if it does."""
+    on_stage("converting" if not kept else f"converting, {len(kept)} layers in f32")
+    program = material.make(kept)
+    begin = time.perf_counter()
+    converter.convert(program, folder)
+    seconds = round(time.perf_counter() - begin, 3)
+    if converter.open is None:
+        return _Trial(Attempt(kept, ""), None, {}, seconds)
+    on_stage(f"running it in {converter.runs_in} on {material.data}")
+    session, plain = converter.open(folder), _open_plain(material)
+    seen = _Worst(session)
+    comparison = compare_sessions(
+        material.bundle.spec, plain, {"exported": seen}, material.samples()
+    )["exported"]
+    fault = material.bound.find_fault(comparison)
+    if fault:
+        on_stage(f"it {fault}; looking for the layer")
+        run = _make_runner(converter)
+        departure = find_departure(
+            material.meant, program, run, seen.tensor, precision=material.precision
+        )
+        return _Trial(Attempt(kept, fault, departure), comparison, {}, seconds)
+    return _Trial(Attempt(kept, ""), comparison, _time(session, plain, seen.tensor), seconds)
+
+
+class _Worst:
+    """A session that keeps an input on which it can be asked again."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.backend, self.precision = session.backend, session.precision
+        self.threads = session.threads
+        self.tensor = np.zeros(0, np.float32)
+        self._spread = -1.0
+
+    def predict(self, tensor: np.ndarray) -> np.ndarray:
+        # The image with most to see tells most about layers.
+        spread = float(tensor[0].std())
+        if spread > self._spread:
+            self._spread, self.tensor = spread, tensor[:1].copy()
+        return self._session.predict(tensor)
+
+
+def _open_plain(material: Material) -> Session:
+    return open_graph(material.bundle.read_graph("f32"), threads=material.threads)
+
+
+def _make_runner(converter: Converter) -> Callable[[Program, np.ndarray], np.ndarray]:
+    """Give what converts a program that was cut off, and runs it once."""
+
+    def run(program: Program, tensor: np.ndarray) -> np.ndarray:
+        with tempfile.TemporaryDirectory() as scratch:
+            converter.convert(program, Path(scratch))
+            opener = cast(Callable[[Path], Session], converter.open)
+            try:
+                return opener(Path(scratch)).predict(tensor)
+            except BedsideError:
+                # A cut-off network that does not even run is off by all it can be.
+                return np.zeros(0, np.float32)
+
+    return run
+
+
+def _check_worth_repairing(material: Material, target: Format, attempts: Sequence[Attempt]) -> None:
+    """Refuse an export that no layer in f32 would help.
+
+    Raises:
+        ExportError: It says what is wrong, where, and what was tried.
+    """
+    last = attempts[-1]
+    departure = last.departure
+    helpless = (
+        not material.repairable
+        or departure is None
+        or departure.layer in last.layers_in_f32
+        or departure.layer not in material.meant.layers
+        or len(attempts) > MAX_REPAIRS
+    )
+    if not helpless:
+        return
+    name = material.bundle.spec.name
+    where = f" In it, {departure}." if departure else ""
+    tried = (
+        f" Leaving {', '.join(last.layers_in_f32)} in f32 did not mend it."
+        if last.layers_in_f32
+        else ""
+    )
+    if not material.repairable:
+        tried = " No layer of it can be left in a higher precision."
+    raise ExportError(
+        f"the export of {name} to {target.name} in {material.precision} {last.fault}, on "
+        f"{material.data}, and is not written.{where}{tried}"
+    )
+
+
+def _time(session: Session, plain: Session, tensor: np.ndarray) -> dict[str, float]:
+    """Time both in turns."""
+    calls = {
+        "exported": lambda: session.predict(tensor),
+        "float": lambda: plain.predict(tensor),
+    }
+    times = time_in_turns(calls, total_s=_TIMING_S)
+    return {name: round(latency.p50_ms, 4) for name, latency in times.items()}
+
+
+def _certify(
+    material: Material,
+    target: Format,
+    converter: Converter,
+    attempts: tuple[Attempt, ...],
+    trial: _Trial,
+    folder: Path,
+) -> Certificate:
+    bundle = material.bundle
+    ran = trial.comparison is not None
+    return Certificate(
+        bundle={
+            "name": bundle.spec.name,
+            "version": bundle.spec.version,
+            "sha256": bundle.sha256,
+        },
+        format=target.name,
+        precision=material.precision,
+        made_with=converter.made_with,
+        ran_in=converter.runs_in if ran else "",
+        not_run=converter.not_here,
+        data=material.data if ran else "",
+        bound=material.bound,
+        passed=True if ran else None,
+        comparison=trial.comparison,
+        attempts=attempts,
+        files=_describe_files(folder),
+        latency_ms=trial.latency_ms,
+        processor=describe_processor(),
+        seconds=trial.seconds,
+    )
+
+
+def _empty(folder: Path) -> None:
+    """Remove what an earlier attempt has left."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _describe_files(folder: Path) -> dict[str, dict[str, int | str]]:
+    """Size and hash of each file below a folder, by its path in it."""
+    return {
+        str(path.relative_to(folder)): {
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

@@ -1,0 +1,96 @@
+"""The folder of an export: files of the format, spec, certificate and terms, all or nothing."""
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from bedside.bundle import Bundle
+from bedside.errors import OutputError, UsageError
+from bedside.export.certificate import Certificate
+from bedside.spec import to_mapping
+
+CERTIFICATE, SPEC, CARD, LICENSE = "certificate.json", "spec.json", "card.json", "LICENSE.txt"
+
+
+@contextlib.contextmanager
+def written_folder(output: Path) -> Iterator[Path]:
+    """Give a hidden folder to write to, and put it in its place when all is well.
+
+    Args:
+        output: Where it is to be. An earlier export there is replaced.
+
+    Yields:
+        An empty folder beside it.
+
+    Raises:
+        UsageError: If something else than an export is there.
+        OutputError: If it cannot be written.
+    """
+    if output.exists() and not (output / CERTIFICATE).is_file() and not _is_empty(output):
+        raise UsageError(f"{output} is there and is no export; choose another place with -o.")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".part-", dir=output.parent))
+    except OSError as error:
+        raise OutputError(f"cannot write {output}: {error.strerror or error}.") from error
+    try:
+        staging = scratch / "new"
+        staging.mkdir()
+        yield staging
+        if output.exists():
+            output.rename(scratch / "old")
+        staging.rename(output)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(f"cannot write {output}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def describe_export(
+    folder: Path, bundle: Bundle, certificate: Certificate, *, hints: Mapping[str, str]
+) -> None:
+    """Write beside a format's files what is needed to use them, and under which terms.
+
+    Args:
+        folder: Where the files are.
+        bundle: What they were made from.
+        certificate: What they were shown to do.
+        hints: What whoever runs them must set.
+    """
+    spec = bundle.spec
+    takes = [1, spec.input.channels, *spec.input.size_px]
+    gives = [size // spec.model.logit_stride for size in spec.input.size_px]
+    about = {
+        "input": {"name": "image", "shape": takes, "type": "float32"},
+        "output": {
+            "name": "logits",
+            "shape": [1, spec.model.num_classes, *gives],
+            "type": "float32",
+        },
+        "runtime_hints": dict(hints),
+        "deployment": to_mapping(spec),
+    }
+    card = bundle.card
+    terms = [
+        f"{spec.name} {spec.version}, exported to {certificate.format}.",
+        f"Data and weights: {card.license}",
+        f"Source of the data: {card.source}",
+        card.disclaimer,
+    ]
+    texts = {
+        SPEC: json.dumps(about, indent=1, allow_nan=False),
+        CARD: json.dumps(to_mapping(card), indent=1, allow_nan=False),
+        CERTIFICATE: certificate.to_json(),
+        LICENSE: "\n".join(terms),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text.rstrip() + "\n", "utf-8")
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())

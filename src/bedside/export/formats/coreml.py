@@ -1,0 +1,75 @@
+"""Core ML, `model.mlpackage`: for Apple's devices. It converts anywhere and runs only there."""
+
+import platform
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bedside.errors import ExportError
+from bedside.export.formats.table import Converter, Options
+from bedside.export.programs import TorchProgram
+from bedside.quiet import quiet
+from bedside.runtime.checks import check_logits
+
+
+class CoremlSession:
+    """A package in Core ML; on macOS only.
+
+    Args:
+        model: What coremltools loaded.
+        options: Precision and threads.
+    """
+
+    backend = "coreml"
+
+    def __init__(self, model: Any, options: Options) -> None:
+        self._model = model
+        self.precision, self.threads = options.precision, options.threads
+
+    def predict(self, tensor: np.ndarray) -> np.ndarray:
+        """Turn (B, C, H, W) float32 into (B, K, h, w) float32 logits that the caller owns."""
+        rows = [
+            np.asarray(self._model.predict({"image": row[None]})["logits"], np.float32)
+            for row in tensor
+        ]
+        return check_logits(np.concatenate(rows))
+
+
+def make_converter(options: Options) -> Converter:
+    """Give what converts to Core ML, and runs it where that is possible."""
+    apple = platform.system() == "Darwin"
+    return Converter(
+        convert=_convert,
+        open=partial(_open, options=options) if apple else None,
+        made_with={"coremltools": version("coremltools")},
+        runs_in=f"Core ML, macOS {platform.mac_ver()[0]}" if apple else "",
+        not_here="" if apple else f"Core ML runs on macOS, this is {platform.system()}",
+    )
+
+
+def _convert(program: TorchProgram, folder: Path) -> None:
+    try:
+        with quiet():
+            import coremltools as ct
+
+            package = ct.convert(
+                program.exported.run_decompositions({}),
+                convert_to="mlprogram",
+                inputs=[ct.TensorType(name="image", shape=tuple(program.example.shape))],
+                outputs=[ct.TensorType(name="logits")],
+                compute_precision=ct.precision.FLOAT32,
+                skip_model_load=True,
+            )
+            package.save(str(folder / "model.mlpackage"))
+    except Exception as error:  # its errors share no base
+        lines = str(error).strip().splitlines() or [repr(error)]
+        raise ExportError(f"coremltools cannot convert the network: {lines[-1]}") from error
+
+
+def _open(folder: Path, *, options: Options) -> CoremlSession:
+    import coremltools as ct
+
+    return CoremlSession(ct.models.MLModel(str(folder / "model.mlpackage")), options)

@@ -1,0 +1,75 @@
+"""ExecuTorch, `model.pte`: for phones and small boards, its operations done by XNNPACK."""
+
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bedside.errors import ExportError
+from bedside.export.formats.table import Converter, Options
+from bedside.export.programs import TorchProgram
+from bedside.quiet import quiet
+from bedside.runtime.checks import check_logits, make_backend_error
+
+
+class ExecutorchSession:
+    """A program in ExecuTorch's own runtime.
+
+    Args:
+        method: The loaded method.
+        options: Precision and threads.
+    """
+
+    backend = "executorch"
+
+    def __init__(self, method: Any, options: Options) -> None:
+        self._method = method
+        self.precision, self.threads = options.precision, options.threads
+
+    def predict(self, tensor: np.ndarray) -> np.ndarray:
+        """Turn (B, C, H, W) float32 into (B, K, h, w) float32 logits that the caller owns."""
+        rows = []
+        for row in np.require(tensor, np.float32, ["C", "W"]):
+            try:
+                logits = self._method.execute([torch.from_numpy(row[None])])[0]
+            except RuntimeError as error:
+                raise make_backend_error(self.backend, error) from error
+            # The output's memory is the method's own.
+            rows.append(logits.numpy().copy())
+        return check_logits(np.concatenate(rows))
+
+
+def make_converter(options: Options) -> Converter:
+    """Give what lowers to XNNPACK and runs it in ExecuTorch's runtime."""
+    return Converter(
+        convert=_convert,
+        open=partial(_open, options=options),
+        made_with={"executorch": version("executorch"), "torch": version("torch")},
+        runs_in=f"executorch {version('executorch')}",
+    )
+
+
+def _convert(program: TorchProgram, folder: Path) -> None:
+    try:
+        with quiet():
+            from executorch.backends.xnnpack.partition.xnnpack_partitioner import (
+                XnnpackPartitioner,
+            )
+            from executorch.exir import to_edge_transform_and_lower
+
+            edge = to_edge_transform_and_lower(program.exported, partitioner=[XnnpackPartitioner()])
+            content = edge.to_executorch().buffer
+    except Exception as error:  # its errors share no base
+        lines = str(error).strip().splitlines() or [repr(error)]
+        raise ExportError(f"executorch cannot convert the network: {lines[-1]}") from error
+    (folder / "model.pte").write_bytes(content)
+
+
+def _open(folder: Path, *, options: Options) -> ExecutorchSession:
+    from executorch.runtime import Runtime
+
+    program = Runtime.get().load_program(folder / "model.pte")
+    return ExecutorchSession(program.load_method("forward"), options)

@@ -1,0 +1,169 @@
+"""LiteRT, `model.tflite`: once TensorFlow Lite. It lives in an environment of its own.
+
+Its converter and torch's other tools do not install together, so a Python elsewhere converts
+and runs; `litert_child.py` is what it is given to do.
+"""
+
+import contextlib
+import json
+import os
+import struct
+import subprocess
+import tempfile
+import weakref
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from bedside.errors import BackendError, ExportError
+from bedside.export.formats.table import Converter, Options, find_format
+from bedside.export.formats.torch import save_program
+from bedside.export.programs import TorchProgram
+from bedside.runtime.checks import check_logits, check_tensor
+
+PYTHON_VARIABLE = "BEDSIDE_LITERT_PYTHON"
+_CHILD = Path(__file__).with_name("litert_child.py")
+_DEADLINE_S = 1800
+
+
+class LitertSession:
+    """A model in LiteRT's interpreter, which runs in a process of the other environment.
+
+    Tensors go through pipes as raw numbers.
+
+    Args:
+        python: Python of that environment.
+        model: The `.tflite` file.
+        options: Precision and threads.
+    """
+
+    backend = "litert"
+
+    def __init__(self, python: Path, model: Path, options: Options) -> None:
+        self.precision, self.threads = options.precision, options.threads
+        command = [str(python), "-I", str(_CHILD), "run", str(model), str(options.threads)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        weakref.finalize(self, _end, self._process)
+        shapes = json.loads(self._read_block() or b"{}")
+        self._taken, self._given = tuple(shapes["takes"]), tuple(shapes["gives"])
+        self.invoke_ms = 0.0
+        """Time of the last call inside the interpreter, without the pipes."""
+
+    def predict(self, tensor: np.ndarray) -> np.ndarray:
+        """Turn (B, C, H, W) float32 into (B, K, h, w) float32 logits that the caller owns."""
+        tensor = check_tensor(tensor, self._taken[1:])
+        return check_logits(np.concatenate([self._run(row[None]) for row in tensor]))
+
+    def _run(self, image: np.ndarray) -> np.ndarray:
+        stdin = cast(Any, self._process.stdin)
+        try:
+            stdin.write(image.tobytes())
+            stdin.flush()
+        except OSError:
+            self._fail()
+        block = self._read_block()
+        self.invoke_ms = struct.unpack("<d", block[:8])[0]
+        return np.frombuffer(block[8:], np.float32).reshape(self._given).copy()
+
+    def _read_block(self) -> bytes:
+        stdout = cast(Any, self._process.stdout)
+        size = stdout.read(8)
+        if len(size) < 8:
+            self._fail()
+        block: bytes = stdout.read(struct.unpack("<q", size)[0])
+        return block
+
+    def _fail(self) -> None:
+        """Raise what the other process said last.
+
+        Raises:
+            BackendError: Always.
+        """
+        _, said = self._process.communicate()
+        lines = said.decode(errors="replace").strip().splitlines() or ["it ended"]
+        raise BackendError(f"litert cannot run this model: {lines[-1]}")
+
+
+def make_converter(options: Options) -> Converter:
+    """Give what converts to LiteRT and runs it, in the environment that was told.
+
+    Raises:
+        BackendError: If none was told, or it does not have what it takes.
+    """
+    python = _find_python(options)
+    versions = _ask(python)
+    return Converter(
+        convert=partial(_convert, python=python),
+        open=partial(_open, python=python, options=options),
+        made_with=versions,
+        runs_in=f"ai-edge-litert {versions['ai-edge-litert']}",
+    )
+
+
+def _find_python(options: Options) -> Path:
+    told = options.litert_python or os.environ.get(PYTHON_VARIABLE)
+    install = find_format("litert").install
+    if not told:
+        raise BackendError(
+            "the converter to litert lives in an environment of its own, and none was named. "
+            f"Make one with: {install}. Then name its Python with --litert-python, or in "
+            f"{PYTHON_VARIABLE}."
+        )
+    if not Path(told).is_file():
+        raise BackendError(f"there is no Python at {told}. Make one with: {install}.")
+    return Path(told)
+
+
+def _ask(python: Path) -> dict[str, str]:
+    """Ask the other environment for the versions of its packages."""
+    try:
+        versions: dict[str, str] = json.loads(_call(python, "versions"))
+    except (ExportError, ValueError) as error:
+        raise BackendError(
+            f"{python} has no converter to litert ({error}). Make an environment with: "
+            f"{find_format('litert').install}."
+        ) from error
+    return versions
+
+
+def _convert(program: TorchProgram, folder: Path, *, python: Path) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch) / "program.pt2"
+        save_program(program, source)
+        _call(python, "convert", str(source), str(folder / "model.tflite"))
+
+
+def _open(folder: Path, *, python: Path, options: Options) -> LitertSession:
+    return LitertSession(python, folder / "model.tflite", options)
+
+
+def _call(python: Path, *arguments: str) -> str:
+    """Let the other environment do something, and give what it printed last."""
+    try:
+        done = subprocess.run(
+            [str(python), "-I", str(_CHILD), *arguments],
+            capture_output=True,
+            timeout=_DEADLINE_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ExportError(f"litert's Python did not answer: {error}") from error
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["it ended"]
+        raise ExportError(f"litert cannot convert the network: {lines[-1]}")
+    printed = done.stdout.decode(errors="replace").strip().splitlines()
+    return printed[-1] if printed else ""
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End the other process, and close its pipes."""
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+    process.terminate()
+    process.wait()

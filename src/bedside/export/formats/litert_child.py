@@ -1,0 +1,67 @@
+"""What LiteRT's own environment is given to do; run there as a script, without this package.
+
+versions              tell what is installed, as JSON
+convert FROM TO       turn a program of torch.export into a model
+run MODEL THREADS     read tensors from stdin and write logits to stdout, until stdin ends
+"""
+
+import json
+import os
+import struct
+import sys
+import time
+from importlib.metadata import version
+from typing import Any
+
+
+def tell_versions() -> None:
+    """Print the versions of what converts and runs."""
+    names = ("litert-torch", "ai-edge-litert", "torch")
+    sys.stdout.write(json.dumps({name: version(name) for name in names}) + "\n")
+
+
+def convert(source: str, target: str) -> None:
+    """Turn a program into a model."""
+    import litert_torch
+    import torch
+
+    program = torch.export.load(source)
+    users = set(program.graph_signature.user_inputs)
+    shape = next(tuple(n.meta["val"].shape) for n in program.graph.nodes if n.name in users)
+    litert_torch.convert(program.module(), (torch.zeros(shape),)).export(target)
+
+
+def serve(model: str, threads: str) -> None:
+    """Run a model on whatever comes in, a block of bytes each."""
+    pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    # What libraries print goes to stderr, so that it does not end up among the numbers.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    import numpy as np
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter: Any = Interpreter(model_path=model, num_threads=int(threads))
+    interpreter.allocate_tensors()
+    taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    shapes = {key: [int(n) for n in each["shape"]] for key, each in
+              (("takes", taken), ("gives", given))}  # fmt: skip
+    _write(pipe, json.dumps(shapes).encode())
+    size = 4 * int(np.prod(shapes["takes"]))
+    while len(content := sys.stdin.buffer.read(size)) == size:
+        interpreter.set_tensor(
+            taken["index"], np.frombuffer(content, np.float32).reshape(shapes["takes"])
+        )
+        begin = time.perf_counter()
+        interpreter.invoke()
+        spent = struct.pack("<d", 1e3 * (time.perf_counter() - begin))
+        logits = np.ascontiguousarray(interpreter.get_tensor(given["index"]), np.float32)
+        _write(pipe, spent + logits.tobytes())
+
+
+def _write(pipe: Any, block: bytes) -> None:
+    pipe.write(struct.pack("<q", len(block)) + block)
+    pipe.flush()
+
+
+if __name__ == "__main__":
+    doers: dict[str, Any] = {"versions": tell_versions, "convert": convert, "run": serve}
+    doers[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,52 @@
+"""Images that show a quantizer which values a network sees."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from bedside.io.datasets import Case
+from bedside.spec import DeploymentSpec
+from bedside.training.dataset import load_cases
+
+Item = TypeVar("Item")
+
+
+def draw_calibration(
+    cases: Sequence[Case], spec: DeploymentSpec, *, count: int
+) -> list[np.ndarray]:
+    """Draw images evenly over cases and their frames, as the network sees them.
+
+    Args:
+        cases: Cases that training has seen.
+        spec: The deployment, for its preprocessing and the size of its input.
+        count: Images at most.
+
+    Returns:
+        Tensors (1, C, *S) float32.
+    """
+    examples = load_cases(spread_evenly(cases, count), spec)
+    return [
+        _middle(example.image, spec.input.size_px)[None]
+        for example in spread_evenly(examples, count)
+    ]
+
+
+def spread_evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """Take at most `count` items, evenly.
+
+    Example:
+        >>> spread_evenly("abcdefg", 3)
+        ['a', 'd', 'g']
+    """
+    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[place] for place in places]
+
+
+def _middle(image: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Cut the middle out of (C, *S), where a scan is larger than the network's window."""
+    inside = [
+        slice((old - new) // 2, (old - new) // 2 + new)
+        for old, new in zip(image.shape[1:], size, strict=True)
+    ]
+    return np.ascontiguousarray(image[(slice(None), *inside)])
