@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from bedside.atomic import write_text
-from bedside.autopilot.parts import Empty, Part, list_parts, trace_quickly
+from bedside.autopilot.parts import Part, list_parts, trace_quickly
 from bedside.autopilot.timing import Setting, Timed, time_graphs
 from bedside.compression.quantize import quantize_int8
 from bedside.errors import UsageError
@@ -253,13 +253,6 @@ def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
             return float(offset), float(slope)
     shares = totals / times
     return 0.0, float(shares.sum() / (shares**2).sum())
-
-
-def time_empty(spec: ModelSpec, size_px: tuple[int, ...], setting: Setting) -> float:
-    """Time a graph that has a network's input and logits and does nothing, in ms."""
-    shape = (1, spec.in_channels, *size_px)
-    graph = trace_quickly(Empty(spec).eval(), shape)
-    return time_graphs({"empty": Timed(graph, shape, setting)}, 0.5)["empty"]
 
 
 def cache_folder() -> Path:

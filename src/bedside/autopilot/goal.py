@@ -1,7 +1,6 @@
 """What is asked for, how much may be spent on it, and which budgets nothing can meet."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from bedside.errors import BudgetError, UsageError
 
@@ -26,7 +25,7 @@ class Goal:
     max_size_bytes: int | None = None
     max_drop: float = 0.005
     threads: int = 1
-    backend: Literal["openvino", "onnxruntime"] = "openvino"
+    backend: str = "openvino"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be asked for."""

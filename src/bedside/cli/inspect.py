@@ -70,6 +70,8 @@ def _print(bundle: "Bundle", console: "Console") -> None:
         console.print(_accuracy(card))
     if card.precisions:
         console.print(_precisions(card, [label.name for label in bundle.spec.labels]))
+    for step in card.compression:
+        console.print(f"Compressed: {step}")
     for limit in card.limits:
         console.print(f"Limit: {limit}", style="yellow")
     console.print(card.disclaimer, style="bold")
