@@ -1,4 +1,4 @@
-"""A small trained network with enough patients to be compressed, shared by tests of the autopilot."""
+"""A small trained network with enough patients to be compressed, for tests of the autopilot."""
 
 import dataclasses
 

@@ -18,8 +18,8 @@ from torch import nn
 
 from bedside.atomic import write_text
 from bedside.autopilot.parts import Part, list_parts, trace_quickly
-from bedside.autopilot.timing import Setting, Timed, time_graphs
-from bedside.compression.quantize import quantize_int8
+from bedside.autopilot.rough_int8 import quantize_roughly
+from bedside.autopilot.timing import Clock, Setting, Timed, time_graphs
 from bedside.errors import UsageError
 from bedside.runtime.machine import fingerprint
 from bedside.spec import ModelSpec, named_spec
@@ -59,13 +59,13 @@ class DeviceTable:
     Args:
         setting: Runtime, precision and threads.
         folder: Where tables are kept; None for the user's cache folder.
-
-    Raises:
-        UsageError: If the table is that of another layout, which only a newer bedside writes.
+        clock: How graphs are timed.
     """
 
-    def __init__(self, setting: Setting, *, folder: Path | None = None) -> None:
-        self.setting = setting
+    def __init__(
+        self, setting: Setting, *, folder: Path | None = None, clock: Clock = time_graphs
+    ) -> None:
+        self.setting, self._clock = setting, clock
         machine = fingerprint()
         self.path = (folder or cache_folder()) / f"blocks-{machine}.json"
         self._content = _read(self.path, machine)
@@ -110,7 +110,7 @@ class DeviceTable:
         graphs |= {f"frame {shape}": timed for shape, timed in frames.items()}
         name, graph, shape = _yardstick()
         graphs[name] = self._timed(graph, shape)
-        times = time_graphs(graphs, _SECONDS_A_BLOCK * len(graphs))
+        times = self._clock(graphs, _SECONDS_A_BLOCK * len(graphs))
         now = times[_YARDSTICK]
         known = self._own["yardstick_ms"] = self._own["yardstick_ms"] or now
         for part in parts:
@@ -118,9 +118,9 @@ class DeviceTable:
             self._own["blocks"][part.key] = {"ms": round(alone, 6), "about": part.about}
 
     def _timed(self, graph: bytes, shape: tuple[int, ...]) -> Timed:
-        """Say how a graph of the table is to be run; 8 bits are made of noise here."""
+        """Say how a graph of the table is to be run."""
         if self.setting.precision == "int8":
-            graph = quantize_int8(graph, [make_noise(shape)])
+            graph = quantize_roughly(graph)
         return Timed(graph, shape, self.setting)
 
     def add_network(self, name: str, spec: ModelSpec, size_px: tuple[int, ...], ms: float) -> None:
@@ -179,7 +179,7 @@ class DeviceTable:
             graphs[name] = self._timed(trace_quickly(create(spec).eval(), shape), shape)
         name, graph, shape = _yardstick()
         graphs[name] = self._timed(graph, shape)
-        times = time_graphs(graphs, 3.0)
+        times = dict(self._clock(graphs, 3.0))
         now = times.pop(_YARDSTICK)
         known = self._own["yardstick_ms"] = self._own["yardstick_ms"] or now
         return {name: ms * known / now for name, ms in times.items()}
@@ -259,11 +259,6 @@ def cache_folder() -> Path:
     """Give the user's cache folder for bedside, as the XDG base directories say."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "bedside"
-
-
-def make_noise(shape: tuple[int, ...]) -> np.ndarray:
-    """Make an input that no runtime can foresee, float32 in [0, 1]."""
-    return np.random.default_rng(0).random(shape, dtype=np.float32)
 
 
 def _read(path: Path, machine: str) -> dict[str, Any]:

@@ -20,13 +20,15 @@ class Place:
 
     Attributes:
         current: The network, and how it is computed.
+        ms: Its measured time.
         cost: Which budget is missed: "ms" or "bytes".
-        stride: Part of the source's cost that the step should take away.
-        missing: Part of the source's cost that is still too much; no step need take more.
+        stride: Part of its cost that the step should take away.
+        missing: Part of its cost that is still too much; no step need take more.
         tried: What was tried from here and undone, in words.
     """
 
     current: Candidate
+    ms: float
     cost: Cost
     stride: float
     missing: float
@@ -34,7 +36,7 @@ class Place:
 
     @property
     def share(self) -> float:
-        """Part of the source's cost to take away: the stride, or all that is missing."""
+        """Part of the cost to take away: the stride, or all that is missing and a little."""
         return min(self.stride, 1.02 * self.missing + 0.005)
 
 
@@ -107,7 +109,7 @@ def propose_cut(shop: Workshop, place: Place) -> Proposal | None:
     if found is None or found.about in place.tried:
         return None
     candidate = Candidate(found.network, place.current.precision)
-    return Proposal(found.about, candidate, found.predicted_ms)
+    return Proposal(found.about, candidate, _predict(shop, place, candidate))
 
 
 def propose_factors(shop: Workshop, place: Place) -> Proposal | None:
@@ -118,7 +120,14 @@ def propose_factors(shop: Workshop, place: Place) -> Proposal | None:
     if found is None or found.about in place.tried:
         return None
     candidate = Candidate(found.network, place.current.precision)
-    return Proposal(found.about, candidate, found.predicted_ms)
+    return Proposal(found.about, candidate, _predict(shop, place, candidate))
+
+
+def _predict(shop: Workshop, place: Place, candidate: Candidate) -> float:
+    """Predict a time: what was measured of the network now, by the ratio of both predictions."""
+    specs = [place.current.network.spec, candidate.network.spec]
+    now, then = shop.predict(specs, candidate.precision)
+    return place.ms * then / now
 
 
 MOVES: dict[str, Move] = {

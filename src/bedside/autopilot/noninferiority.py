@@ -145,6 +145,19 @@ def count_needed(spread: float, *, max_drop: float) -> int:
     return max(MIN_PATIENTS, math.floor((_Z95 * spread / max_drop) ** 2) + 1)
 
 
+def check_count(patients: int) -> None:
+    """Refuse so few patients that nothing can be shown, whatever the differences are.
+
+    Raises:
+        PatientsError: If there are fewer than `MIN_PATIENTS`.
+    """
+    if patients < MIN_PATIENTS:
+        raise PatientsError(
+            f"there are {patients} validation patients; at least {MIN_PATIENTS} are needed to "
+            "put a bound on a loss. Give validation a larger share of the split, or add patients."
+        )
+
+
 def check_patients(verdicts: Sequence[Verdict], *, max_drop: float) -> None:
     """Refuse to go on where even a candidate without loss could not be shown to have none.
 

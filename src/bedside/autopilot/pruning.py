@@ -36,12 +36,10 @@ class Pruned:
     Attributes:
         about: Which groups become how wide.
         network: The network after it, not yet healed.
-        predicted_ms: Its time by the table of blocks.
     """
 
     about: str
     network: TrainedNetwork
-    predicted_ms: float
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def propose_pruning(
         network: What to prune.
         precision: How it is computed.
         cost: Whether time or size is to be gained.
-        share: How much of the source's cost.
+        share: How much of the network's cost.
 
     Returns:
         The network without them; None if nothing that may go gains anything.
@@ -79,9 +77,8 @@ def propose_pruning(
     price = Price(shop, precision, cost)
     groups, importance = list_groups(network), shop.importance(network)
     lots = list_lots(groups, importance, price.of_units(network, importance, groups))
-    whole, source = price(network.spec), price(shop.source.network.spec)
-    wanted = asked = share * source / whole
-    lots = [lot for lot in lots if lot.gain <= _LARGEST_LOT * wanted]
+    lots = [lot for lot in lots if lot.gain <= _LARGEST_LOT * share]
+    whole, asked = price(network.spec), share
     pruned = None
     for _ in range(_ROUNDS):
         chosen = choose_lots(lots, asked)
@@ -90,13 +87,12 @@ def propose_pruning(
         pruned = take_away(network, importance, groups, chosen)
         gained = 1 - price(pruned.spec) / whole
         # What groups have in common is gained only once: take more until the sum is right.
-        if gained >= 0.9 * wanted or len(chosen) == len(lots):
+        if gained >= 0.9 * share or len(chosen) == len(lots):
             break
-        asked *= wanted / max(gained, wanted / 2)
+        asked *= share / max(gained, share / 2)
     if pruned is None:
         return None
-    [predicted] = shop.predict([pruned.spec], precision)
-    return Pruned(describe(network, pruned), pruned, predicted)
+    return Pruned(describe(network, pruned), pruned)
 
 
 class Price:

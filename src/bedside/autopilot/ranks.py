@@ -18,12 +18,10 @@ class Factored:
     Attributes:
         about: Which convolutions, and their ranks.
         network: The network after it, not yet healed.
-        predicted_ms: Its time by the table of blocks.
     """
 
     about: str
     network: TrainedNetwork
-    predicted_ms: float
 
 
 def propose_ranks(
@@ -55,6 +53,5 @@ def propose_ranks(
     if not ranks:
         return None
     factored = factorize(network, ranks, inputs)
-    [predicted] = shop.predict([factored.spec], precision)
     about = ", ".join(f"{path} rank {' and '.join(map(str, rank))}" for path, rank in ranks.items())
-    return Factored(f"products of lower rank: {about}", factored, predicted)
+    return Factored(f"products of lower rank: {about}", factored)

@@ -152,7 +152,7 @@ class WalkState:
         score: The source's validation scores, that all candidates are compared with.
         empty_ms: Time of an empty graph.
         figures: Figures of the network where the walk is.
-        stride: Part of the source's cost that the next step tries to take away.
+        stride: Part of the network's cost that the next step tries to take away.
         precision: How it is computed.
         network: Number of the step it comes from; 0 is the source.
         stage: Number of the stage that the walk is in.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from bedside.autopilot.goal import check_reachable
 from bedside.autopilot.heal import heal
 from bedside.autopilot.moves import MOVES, SEQUENCE, Place, Proposal
-from bedside.autopilot.noninferiority import Verdict, check_patients, explain, judge
+from bedside.autopilot.noninferiority import Verdict, check_count, check_patients, explain, judge
 from bedside.autopilot.scoring import Score
 from bedside.autopilot.state import (
     Accuracy,
@@ -107,6 +107,7 @@ class Walk:
         name, begin = SEQUENCE[self.state.stage], time.monotonic()
         place = Place(
             current=self.current,
+            ms=self.state.figures.ms,
             cost=cost,
             stride=self.state.stride,
             missing=self._missing(cost),
@@ -133,11 +134,11 @@ class Walk:
         return pending
 
     def _missing(self, cost: Cost) -> float:
-        """Say which part of the source's cost is still too much."""
-        figures, reference, goal = self.state.figures, self.state.reference, self.state.goal
+        """Say which part of the network's cost is still too much."""
+        figures, goal = self.state.figures, self.state.goal
         if cost == "ms":
-            return (figures.ms - (goal.target_ms or 0)) / reference.ms
-        return (figures.size_bytes - (goal.max_size_bytes or 0)) / reference.size_bytes
+            return 1 - (goal.target_ms or 0) / figures.ms
+        return 1 - (goal.max_size_bytes or 0) / figures.size_bytes
 
     def _decide(self, pending: Pending, cost: Cost) -> None:
         """Measure a step that was begun, and keep or undo it."""
@@ -202,8 +203,8 @@ class Walk:
         )
         step = replace(step, figures=figures, verdicts=verdicts, before_ms=times["before"])
         reason = self._find_fault(figures, times["before"], verdicts)
-        if not self.state.steps:
-            # The first step is the gentlest there is: what it cannot show, none can.
+        if not MOVES[step.move].strides:
+            # Nothing is gentler than another precision: what it cannot show, no step can.
             check_patients(verdicts, max_drop=goal.max_drop)
         if reason:
             return replace(step, reason=reason)
@@ -270,8 +271,10 @@ def begin_walk(shop: Workshop, folder: Folder, *, tell: Tell) -> WalkState:
 
     Raises:
         BudgetError: If the target is below what an empty graph takes here.
+        PatientsError: If there are too few validation patients for any bound.
         DataError: If a structure is in none of the validation cases.
     """
+    check_count(len({case.patient_id for case in shop.source.finished.part("val")}))
     source = Candidate(shop.source.network)
     empty_ms = shop.time_empty()
     check_reachable(shop.goal, empty_ms=empty_ms)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bedside.autopilot.device import DeviceTable, Fit, make_noise
+from bedside.autopilot.device import DeviceTable, Fit
 from bedside.autopilot.goal import Effort, Goal
 from bedside.autopilot.heal import Lesson
 from bedside.autopilot.parts import Empty, trace_quickly
+from bedside.autopilot.rough_int8 import quantize_roughly
 from bedside.autopilot.scoring import Score, score_network
 from bedside.autopilot.source import Source
 from bedside.autopilot.timing import Clock, Setting, Timed, time_graphs
@@ -125,7 +126,7 @@ class Workshop:
         else:
             graph = trace_quickly(candidate.network.create(), self.shape)
             if candidate.precision == "int8":
-                graph = quantize_int8(graph, [make_noise(self.shape)])
+                graph = quantize_roughly(graph)
         return Timed(graph, self.shape, self.setting(candidate.precision))
 
     def graphs(self, candidate: Candidate) -> dict[str, bytes]:
@@ -180,7 +181,9 @@ class Workshop:
     def table(self, precision: str) -> DeviceTable:
         """Give the table of block times for a precision."""
         if precision not in self._known:
-            self._known[precision] = DeviceTable(self.setting(precision), folder=self._tables)
+            self._known[precision] = DeviceTable(
+                self.setting(precision), folder=self._tables, clock=self._clock
+            )
         return self._known[precision]
 
     def fit(self, precision: str) -> Fit:
