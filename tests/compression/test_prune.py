@@ -7,6 +7,7 @@ import torch
 
 from bedside.compression.groups import find_group, list_groups
 from bedside.compression.importance import Importance, measure_importance
+from bedside.compression.moments import measure_inputs
 from bedside.compression.prune import (
     drop_block,
     keep_decoder,
@@ -17,11 +18,12 @@ from bedside.compression.prune import (
     shrink,
 )
 from bedside.errors import UsageError
-from bedside.models import create
+from bedside.models import TrainedNetwork, create
 from compressed_networks import (
     BLOCKS,
     SIZES,
     clear,
+    make_batches,
     make_images,
     make_network,
     make_spec,
@@ -187,6 +189,65 @@ def test_what_cannot_be_pruned_is_said():
     for kept in ([], [0, 0], [32], [-1]):
         with pytest.raises(UsageError, match="expected at least one of 0 to 31, each once"):
             keep_hidden(network, {"levels.1.0": kept})
+
+
+@pytest.mark.parametrize("axes", SIZES)
+@pytest.mark.parametrize("shared", ["nothing", "both"])
+def test_channels_that_follow_from_others_are_made_up_for(shared, axes):
+    """Every second unit is a linear image of the others: with inputs, nothing is lost."""
+    network = make_network(make_spec("window", axes, shared=shared))
+    x = make_images(network.spec)
+    for name in ("hidden.levels.1.0", "stem", "hidden.fusions.0", "heads.levels.1.0"):
+        group = find_group(network, name)
+        kept, gone = torch.arange(0, group.units, 2), torch.arange(1, group.units, 2)
+        twins = dict(network.weights)
+        # What makes a unit makes its twin as well; heads read with the same queries.
+        for path in group.outs:
+            for tensor in [n for n in twins if n.startswith(f"{path}.") and "tracked" not in n]:
+                twins[tensor] = twins[tensor].clone()
+                twins[tensor][group.channels(gone)] = twins[tensor][group.channels(kept)]
+        twin = TrainedNetwork(network.spec, twins)
+        inputs = measure_inputs(twin, make_batches(network.spec))
+        expected = run(twin, x)
+        errors = [
+            float((run(shrink_to(twin, name, kept, known), x) - expected).abs().max())
+            for known in (None, inputs)
+        ]
+        assert errors[1] < 1e-2 * errors[0], name
+
+
+def shrink_to(network, name, kept, inputs):
+    kind, _, path = name.partition(".")
+    if kind == "stem":
+        return keep_stem(network, kept, inputs)
+    return {"hidden": keep_hidden, "heads": keep_heads}[kind](network, {path: kept}, inputs)
+
+
+@pytest.mark.parametrize("axes", SIZES)
+@pytest.mark.parametrize("ranks", [{}, {"downs.0": (6, 12), "laterals.1": (5,)}])
+def test_knowing_the_inputs_makes_every_part_lose_less(ranks, axes):
+    network = make_network(dataclasses.replace(make_spec("reparam", axes), ranks=ranks))
+    batches = make_batches(network.spec, 1)
+    inputs, x = measure_inputs(network, batches), batches[0][0]
+    importance = measure_importance(network, (), None, method="random")
+    expected = run(network, x)
+    for part in ("hidden", "channels", "decoder", "stem"):
+        errors = [
+            float((run(smaller, x) - expected).square().mean())
+            for smaller in (
+                shrink(network, known, part=part, ratio=0.3, round_to=2)
+                for known in (importance, dataclasses.replace(importance, inputs=inputs))
+            )
+        ]
+        assert errors[1] < errors[0], part
+
+
+def test_inputs_of_another_network_are_refused():
+    network = make_network(make_spec())
+    inputs = measure_inputs(network, make_batches(network.spec))
+    smaller = keep_hidden(network, {"levels.1.0": range(8)}, inputs)
+    with pytest.raises(UsageError, match=r"reads 8 channels, .* when there were 32"):
+        keep_hidden(smaller, {"levels.1.0": range(4)}, inputs)
 
 
 def test_pruning_leaves_the_network_that_it_was_given():

@@ -1,7 +1,7 @@
 """How much each unit of a network matters to its task, measured on real batches."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -9,15 +9,17 @@ from torch import nn
 
 from bedside.compression.gates import GateGradients
 from bedside.compression.groups import Group, list_groups
+from bedside.compression.moments import Inputs, measure_inputs
+from bedside.compression.reconstruction import score_reconstruction
 from bedside.compression.surgery import NORM, weight_that_makes, weight_that_reads
 from bedside.errors import UsageError
 from bedside.models import TrainedNetwork
 
-Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
+Batches = Sequence[tuple[torch.Tensor, torch.Tensor]]
 """Images (B, C, *S) float32 and truths (B, *S), as training gives them."""
 Task = Callable[[nn.Module, torch.Tensor, torch.Tensor], tuple[torch.Tensor, Any]]
 """From a network and a batch to the loss, and what it is made of."""
-Method = Literal["taylor", "fisher", "magnitude", "random"]
+Method = Literal["reconstruction", "fisher", "taylor", "magnitude", "random"]
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,13 @@ class Importance:
         method: How they were measured.
         scores: By name of the group, (units,); a larger one matters more. Scores of one
             kind of group compare with each other.
+        inputs: What each convolution was given on the same batches, for pruning to make up
+            for what goes; None where no batches were looked at.
     """
 
     method: str
     scores: Mapping[str, torch.Tensor]
+    inputs: Inputs | None = field(default=None, repr=False)
 
     def of(self, group: Group) -> torch.Tensor:
         """Give the scores of one group.
@@ -54,21 +59,23 @@ def measure_importance(
     batches: Batches,
     task: Task,
     *,
-    method: Method = "taylor",
+    method: Method = "reconstruction",
     seed: int = 0,
 ) -> Importance:
-    """Score every unit of every group by what its loss would do to the task.
+    """Score every unit of every group by what its loss would do.
 
-    "taylor" sums |weight * gradient| over all weights of a unit: the change of the loss to
-    first order if each weight were taken away. "fisher" puts a gate of 1 before all that
-    reads a unit, and averages the square of the gate's gradient over examples. "magnitude"
-    and "random" look at no data; they are there to compare with.
+    "reconstruction" asks which units can be made up for by the others, and scores blocks
+    like "fisher", which puts a gate of 1 before all that reads a unit, and averages the
+    square of the gate's gradient over examples. "taylor" sums |weight * gradient| over all
+    weights of a unit: the change of the loss to first order if each were taken away.
+    "magnitude" and "random" look at no data; they are there to compare with.
 
     The network stays in evaluation mode, so that examples do not see each other.
 
     Args:
         network: What to score.
-        batches: A few hundred examples are enough; not looked at by "magnitude", "random".
+        batches: A hundred examples are enough; may be none for "magnitude" and "random",
+            and then pruning has no inputs to make up with.
         task: What the network was trained for.
         method: How to score.
         seed: Seed of "random".
@@ -78,53 +85,60 @@ def measure_importance(
 
     Source:
         Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019;
-        Liu et al., Group Fisher Pruning, ICML 2021.
+        Liu et al., Group Fisher Pruning, ICML 2021; of "reconstruction" see there.
     """
     groups = list_groups(network)
-    if method == "random":
-        generator = torch.Generator().manual_seed(seed)
-        scores = {n: torch.rand(group.units, generator=generator) for n, group in groups.items()}
-        return Importance(method, scores)
-    if method == "magnitude":
-        squares = {name: tensor.square() for name, tensor in network.weights.items()}
-        return Importance(method, {n: _sum_up(g, squares).sqrt() for n, g in groups.items()})
-    model = network.create()
-    if method == "fisher":
-        return Importance(method, _fisher(model, network, groups, batches, task))
-    return Importance(method, _taylor(model, groups, batches, task))
+    if method in ("magnitude", "random"):
+        scores = _by_weights(network, groups) if method == "magnitude" else _draw(groups, seed)
+        return Importance(method, scores, measure_inputs(network, batches) if batches else None)
+    _check_batches(batches)
+    inputs = measure_inputs(network, batches)
+    if method == "taylor":
+        return Importance(method, _taylor(network.create(), groups, batches, task), inputs)
+    by_gates = groups if method == "fisher" else {n: g for n, g in groups.items() if g.blocks}
+    scores = _fisher(network, by_gates, batches, task)
+    for name, group in groups.items():
+        if name not in scores:
+            scores[name] = score_reconstruction(network.weights, group, inputs)
+    return Importance(method, scores, inputs)
+
+
+def _by_weights(network: TrainedNetwork, groups: Mapping[str, Group]) -> dict[str, torch.Tensor]:
+    squares = {name: tensor.square() for name, tensor in network.weights.items()}
+    return {name: _sum_up(group, squares).sqrt() for name, group in groups.items()}
+
+
+def _draw(groups: Mapping[str, Group], seed: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {n: torch.rand(group.units, generator=generator) for n, group in groups.items()}
 
 
 def _taylor(
-    model: nn.Module, groups: Mapping[str, Group], batches: Batches, task: Task
-) -> dict[str, torch.Tensor]:
-    """Average |weight * gradient| over batches, and sum it up over the weights of units."""
-    parameters = dict(model.named_parameters())
-    products = {name: torch.zeros_like(weight) for name, weight in parameters.items()}
-    count = 0
-    for images, truths in batches:
-        model.zero_grad()
-        task(model, images, truths.long())[0].backward()  # type: ignore[no-untyped-call]
-        count += 1
-        for name, weight in parameters.items():
-            if weight.grad is not None:
-                products[name] += (weight.detach() * weight.grad).abs()
-    _check_count(count)
-    with torch.no_grad():
-        means = {name: product / count for name, product in products.items()}
-        return {name: _sum_up(group, means) for name, group in groups.items()}
-
-
-def _fisher(
     model: nn.Module,
-    network: TrainedNetwork,
     groups: Mapping[str, Group],
     batches: Batches,
     task: Task,
 ) -> dict[str, torch.Tensor]:
+    """Average |weight * gradient| over batches, and sum it up over the weights of units."""
+    parameters = dict(model.named_parameters())
+    products = {name: torch.zeros_like(weight) for name, weight in parameters.items()}
+    for images, truths in batches:
+        model.zero_grad()
+        task(model, images, truths.long())[0].backward()  # type: ignore[no-untyped-call]
+        for name, weight in parameters.items():
+            if weight.grad is not None:
+                products[name] += (weight.detach() * weight.grad).abs()
+    with torch.no_grad():
+        means = {name: product / len(batches) for name, product in products.items()}
+        return {name: _sum_up(group, means) for name, group in groups.items()}
+
+
+def _fisher(
+    network: TrainedNetwork, groups: Mapping[str, Group], batches: Batches, task: Task
+) -> dict[str, torch.Tensor]:
     """Average the squared gradients of the units' gates over examples."""
-    model.requires_grad_(requires_grad=False)
+    model = network.create().requires_grad_(requires_grad=False)
     totals = {name: torch.zeros(group.units) for name, group in groups.items()}
-    count = 0
     with GateGradients(model, network.spec, groups.values()) as gates:
         for images, truths in batches:
             # Weights need no gradient; the image's own starts the way back to all gates.
@@ -133,13 +147,12 @@ def _fisher(
             # A mean over the batch made each example's gradient as much smaller.
             for name, gradients in gates.take().items():
                 totals[name] += (gradients * len(images)).square().sum(dim=0)
-            count += len(images)
-    _check_count(count)
+    count = sum(len(images) for images, _ in batches)
     return {name: total / count for name, total in totals.items()}
 
 
-def _check_count(count: int) -> None:
-    if not count:
+def _check_batches(batches: Batches) -> None:
+    if not len(batches):
         raise UsageError("no batches; importance is measured on at least one.")
 
 

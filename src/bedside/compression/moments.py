@@ -3,19 +3,23 @@
 A weight matters as far as its input does; all that approximates weights asks here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from bedside.errors import UsageError
 from bedside.layers.conv import Borrowed, ConvNorm
-from bedside.layers.factored import FactoredConv, list_factorable
+from bedside.layers.factored import FactoredConv
 from bedside.models import TrainedNetwork
 
 # Directions in which the input varies less than this share of the largest count as this.
 _FLOOR = 1e-6
+# Channels are taken to vary by this share of their mean variance on their own: a guess that
+# needs more precision than that would not hold on other images.
+_RIDGE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,21 @@ class Moments:
         values = values.clamp(min=float(values[-1]) * _FLOOR + 1e-30).sqrt()
         return vectors * values @ vectors.T, vectors / values @ vectors.T
 
+    def guess(self, kept: torch.Tensor, gone: torch.Tensor) -> torch.Tensor:
+        """Give the best linear guess of some channels from others: (gone, kept).
+
+        Example:
+            >>> covariance = torch.tensor([[4.0, 2.0], [2.0, 4.0]])
+            >>> moments = Moments(torch.zeros(2), covariance)
+            >>> round(float(moments.guess(torch.tensor([0]), torch.tensor([1]))), 3)
+            0.5
+        """
+        known = self.covariance[kept][:, kept]
+        ridge = float(known.diagonal().mean()) * _RIDGE + 1e-30
+        known = known + ridge * torch.eye(len(known), dtype=known.dtype)
+        solved: torch.Tensor = torch.linalg.solve(known, self.covariance[kept][:, gone])
+        return solved.T
+
 
 Inputs = Mapping[str, Moments]
 """Moments by path of a convolution with its norm."""
@@ -57,7 +76,7 @@ def white(channels: int) -> Moments:
 def measure_inputs(
     network: TrainedNetwork, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]
 ) -> dict[str, Moments]:
-    """Measure what every convolution that could be factored reads.
+    """Measure what every convolution reads that mixes channels, heads included.
 
     What blocks that borrow a convolution read counts for the one that lends it.
 
@@ -69,31 +88,48 @@ def measure_inputs(
         UsageError: If there are no batches.
     """
     model = network.create()
-    modules = dict(list_factorable(model))
-    modules.update({path: m for path, m in model.named_modules()
-                    if isinstance(m, ConvNorm) and isinstance(m[0], FactoredConv)})  # fmt: skip
-    owners = {id(module): path for path, module in modules.items()}
     sums: dict[str, torch.Tensor] = {}
-
-    def watch(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-        convolution = module[0]  # type: ignore[index]
-        owner = convolution.owner if isinstance(convolution, Borrowed) else module
-        path = owners.get(id(owner))
-        if path is not None:
-            x = args[0].detach().transpose(0, 1).flatten(1)
-            # With a row of ones, one product gives the count and both moments.
-            x = torch.cat([x, x.new_ones(1, x.shape[1])])
-            sums[path] = sums.get(path, 0.0) + (x @ x.T).double()
-
-    for module in model.modules():
-        if isinstance(module, ConvNorm):
-            module.register_forward_pre_hook(watch)
+    for path, modules in _find_readers(model).items():
+        for module in modules:
+            module.register_forward_pre_hook(_add_to(sums, path))
+    # Heads of training are not in `forward`.
+    run = getattr(model, "supervise", model)
     with torch.no_grad():
         for images, _ in batches:
-            model(images)
+            run(images)
     if not sums:
         raise UsageError("no batches; the inputs of convolutions are measured on at least one.")
     return {path: _to_moments(total) for path, total in sums.items()}
+
+
+def _find_readers(model: nn.Module) -> dict[str, list[nn.Module]]:
+    """Find, by path, what mixes channels, each with those that borrow it."""
+    found: dict[str, list[nn.Module]] = {}
+    paths = {id(module): path for path, module in model.named_modules()}
+    for path, module in model.named_modules():
+        inner = module[0] if isinstance(module, ConvNorm) else None
+        if isinstance(inner, Borrowed):
+            found.setdefault(paths[id(inner.owner)], []).append(module)
+        elif isinstance(inner, FactoredConv) or (
+            isinstance(inner, nn.Conv2d | nn.Conv3d) and inner.groups == 1
+        ):
+            found.setdefault(path, []).append(module)
+        elif isinstance(module, nn.Conv2d | nn.Conv3d) and module.bias is not None:
+            found[path] = [module]
+    return found
+
+
+def _add_to(sums: dict[str, torch.Tensor], path: str) -> Callable[[nn.Module, Any], None]:
+    """Make a hook that adds the products of a module's channels in."""
+
+    def watch(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        # In float64: what varies little about a large mean would be lost in the difference.
+        x = args[0].detach().double().transpose(0, 1).flatten(1)
+        # With a row of ones, one product gives the count and both moments.
+        x = torch.cat([x, x.new_ones(1, x.shape[1])])
+        sums[path] = sums.get(path, 0.0) + x @ x.T
+
+    return watch
 
 
 def _to_moments(total: torch.Tensor) -> Moments:

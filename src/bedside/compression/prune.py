@@ -15,6 +15,7 @@ from bedside.compression.groups import (
     query_heads,
 )
 from bedside.compression.importance import Importance
+from bedside.compression.moments import Inputs
 from bedside.compression.surgery import cut, drop_full_ranks
 from bedside.errors import UsageError
 from bedside.models import TrainedNetwork
@@ -23,13 +24,17 @@ from bedside.spec import LevelSpec, ModelSpec
 Kept = Sequence[int] | torch.Tensor
 
 
-def keep_hidden(network: TrainedNetwork, kept: Mapping[str, Kept]) -> TrainedNetwork:
+def keep_hidden(
+    network: TrainedNetwork, kept: Mapping[str, Kept], inputs: Inputs | None = None
+) -> TrainedNetwork:
     """Keep some inner channels of blocks' MLPs and inverted residuals.
 
     Args:
         network: What to prune.
         kept: Numbers of the channels that stay, by path of the block. Where a level shares
             its MLP, the first block stands for all.
+        inputs: From `measure_inputs`; with them, what reads the channels makes up for those
+            that go by those that stay, as well as a linear map can. It costs nothing later.
 
     Raises:
         UsageError: If there is no such block or channel, or none would be left.
@@ -41,37 +46,44 @@ def keep_hidden(network: TrainedNetwork, kept: Mapping[str, Kept]) -> TrainedNet
         >>> keep_hidden(network, {"levels.0.0": range(16)}).spec.hidden
         {'levels.0.0': 16}
     """
-    return _keep_all(network, {f"hidden.{path}": units for path, units in kept.items()})
+    return _keep_all(network, {f"hidden.{path}": units for path, units in kept.items()}, inputs)
 
 
-def keep_heads(network: TrainedNetwork, kept: Mapping[str, Kept]) -> TrainedNetwork:
+def keep_heads(
+    network: TrainedNetwork, kept: Mapping[str, Kept], inputs: Inputs | None = None
+) -> TrainedNetwork:
     """Keep some query heads of blocks; keys and values stay.
 
     Args:
         network: What to prune.
         kept: Numbers of the heads that stay, by path of the block, or of a level's
             exchange, which comes behind its blocks.
+        inputs: As in `keep_hidden`.
 
     Raises:
         UsageError: If there is no such block or head, or other numbers of heads would be
             left to one window, or to one head of keys, than to the others.
     """
-    return _keep_all(network, {f"heads.{path}": units for path, units in kept.items()})
+    return _keep_all(network, {f"heads.{path}": units for path, units in kept.items()}, inputs)
 
 
-def keep_level_channels(network: TrainedNetwork, level: int, kept: Kept) -> TrainedNetwork:
+def keep_level_channels(
+    network: TrainedNetwork, level: int, kept: Kept, inputs: Inputs | None = None
+) -> TrainedNetwork:
     """Keep some channels of a level: in its blocks, in what leads to it, and in what reads it."""
-    return _keep_all(network, {f"channels.levels.{level}": kept})
+    return _keep_all(network, {f"channels.levels.{level}": kept}, inputs)
 
 
-def keep_stem(network: TrainedNetwork, kept: Kept) -> TrainedNetwork:
+def keep_stem(network: TrainedNetwork, kept: Kept, inputs: Inputs | None = None) -> TrainedNetwork:
     """Keep some channels between the two convolutions of the stem."""
-    return _keep_all(network, {"stem": kept})
+    return _keep_all(network, {"stem": kept}, inputs)
 
 
-def keep_decoder(network: TrainedNetwork, kept: Kept) -> TrainedNetwork:
+def keep_decoder(
+    network: TrainedNetwork, kept: Kept, inputs: Inputs | None = None
+) -> TrainedNetwork:
     """Keep some channels of the decoder, and of the heads that read it."""
-    return _keep_all(network, {"decoder": kept})
+    return _keep_all(network, {"decoder": kept}, inputs)
 
 
 def drop_block(network: TrainedNetwork, level: int, index: int) -> TrainedNetwork:
@@ -122,6 +134,9 @@ def shrink(
 ) -> TrainedNetwork:
     """Take away what is least important of one part, down to a width that kernels like.
 
+    What reads the part makes up for what goes by what stays, if the importance knows the
+    inputs; nothing of it is left to be done at inference.
+
     Args:
         network: The network that the importance was measured on, but for other parts that
             have been shrunk since; blocks are dropped last, because it numbers them anew.
@@ -146,9 +161,10 @@ def shrink(
         scores = importance.of(group)
         target = choose_width(group, ratio, round_to=round_to) if width is None else width
         kept = choose_units(scores, target, lots=group.lots)
-        network = (
-            _keep_blocks(network, group, kept) if group.blocks else _keep(network, group, kept)
-        )
+        if group.blocks:
+            network = _keep_blocks(network, group, kept)
+        else:
+            network = _keep(network, group, kept, importance.inputs)
     return network
 
 
@@ -186,17 +202,22 @@ def choose_units(scores: torch.Tensor, width: int, *, lots: int = 1) -> torch.Te
     return (best[:, : width // lots] + first).flatten().sort().values
 
 
-def _keep_all(network: TrainedNetwork, kept: Mapping[str, Kept]) -> TrainedNetwork:
+def _keep_all(
+    network: TrainedNetwork, kept: Mapping[str, Kept], inputs: Inputs | None
+) -> TrainedNetwork:
     for name, units in kept.items():
-        network = _keep(network, find_group(network, name), torch.as_tensor(units))
+        network = _keep(network, find_group(network, name), torch.as_tensor(units), inputs)
     return network
 
 
-def _keep(network: TrainedNetwork, group: Group, kept: torch.Tensor) -> TrainedNetwork:
+def _keep(
+    network: TrainedNetwork, group: Group, kept: torch.Tensor, inputs: Inputs | None
+) -> TrainedNetwork:
     """Keep some units of one group, in the weights and in the spec."""
     kept = kept.long().sort().values
     _check_kept(group, kept)
-    weights = cut(network.weights, group, kept)
+    _check_inputs(group, inputs)
+    weights = cut(network.weights, group, kept, inputs)
     spec, weights = drop_full_ranks(_narrow(network.spec, group.name, len(kept)), weights)
     return TrainedNetwork(spec, weights)
 
@@ -214,6 +235,15 @@ def _check_kept(group: Group, kept: torch.Tensor) -> None:
             f"{group.name} keeps {lots} of its {group.lots} runs of heads that share a window or "
             "a head of keys; expected equally many of each."
         )
+
+
+def _check_inputs(group: Group, inputs: Inputs | None) -> None:
+    for path in group.ins if inputs else ():
+        if inputs and path in inputs and len(inputs[path].mean) != group.units * group.width:
+            raise UsageError(
+                f"{path} reads {group.units * group.width} channels, and its inputs were measured "
+                f"when there were {len(inputs[path].mean)}: measure them on this network."
+            )
 
 
 def _narrow(spec: ModelSpec, name: str, units: int) -> ModelSpec:

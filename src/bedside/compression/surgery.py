@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 
 from bedside.compression.groups import Group
+from bedside.compression.moments import Inputs, Moments
 from bedside.spec import ModelSpec
 
 Weights = dict[str, torch.Tensor]
@@ -35,32 +36,64 @@ def _first_of(weights: Mapping[str, torch.Tensor], path: str, names: tuple[str, 
     return None
 
 
-def cut(weights: Mapping[str, torch.Tensor], group: Group, kept: torch.Tensor) -> Weights:
+def cut(
+    weights: Mapping[str, torch.Tensor],
+    group: Group,
+    kept: torch.Tensor,
+    inputs: Inputs | None = None,
+) -> Weights:
     """Keep some units of a group, and with them all weights that belong to them.
 
     Args:
         weights: State of the network.
         group: What the units are.
-        kept: Numbers of the units that stay, ascending.
+        kept: Numbers of the units that stay, in the order that they are to have.
+        inputs: From `measure_inputs`; with them, whatever reads the group makes up for
+            what it loses by what stays, as well as a linear map can.
 
     Returns:
         The new state.
     """
     result = dict(weights)
     channels = group.channels(kept)
+    for path in group.ins:
+        name = weight_that_reads(weights, path)
+        if name is not None and inputs is not None and path in inputs:
+            _make_up(result, path, channels, inputs[path])
+        elif name is not None:
+            result[name] = weights[name][:, channels]
     for path in group.outs:
         rows = torch.cat([channels, _beyond(weights, group, path)])
         name = weight_that_makes(weights, path)
         if name is not None:
-            result[name] = weights[name][rows]
+            result[name] = result[name][rows]
         _cut_norm(result, f"{path}.1", rows)
     for path in group.norms:
         _cut_norm(result, path, channels)
-    for path in group.ins:
-        name = weight_that_reads(weights, path)
-        if name is not None:
-            result[name] = weights[name][:, channels]
     return result
+
+
+def _make_up(weights: Weights, path: str, kept: torch.Tensor, inputs: Moments) -> None:
+    """Let a convolution read some channels only, and guess the others from them.
+
+    The guess is the best linear one on the inputs that were measured; what it misses of
+    their mean goes to the norm, or to the bias.
+    """
+    gone = torch.ones(len(inputs.mean), dtype=torch.bool)
+    gone[kept] = False
+    guess = inputs.guess(kept, gone)
+    name = str(weight_that_reads(weights, path))
+    reader = weights[name].double()
+    whole = multiply_out(weights, path).double().flatten(2).sum(dim=2)
+    made_up = torch.einsum("og...,gk->ok...", reader[:, gone], guess)
+    weights[name] = (reader[:, kept] + made_up).to(weights[name])
+    lost = whole[:, gone] @ (inputs.mean[gone] - guess @ inputs.mean[kept])
+    if f"{path}.bias" in weights:
+        weights[f"{path}.bias"] = weights[f"{path}.bias"] + lost.to(weights[f"{path}.bias"])
+        return
+    for norm in norms_behind(weights, path):
+        mean = weights[f"{norm}.running_mean"]
+        weights[f"{norm}.running_mean"] = mean - lost.to(mean)
 
 
 def _beyond(weights: Mapping[str, torch.Tensor], group: Group, path: str) -> torch.Tensor:
@@ -75,9 +108,9 @@ def _cut_norm(weights: Weights, path: str, rows: torch.Tensor) -> None:
 
 def multiply_out(weights: Mapping[str, torch.Tensor], path: str) -> torch.Tensor:
     """Give the weight of a convolution as a whole, (out, in, *taps), whatever it is made of."""
-    plain = f"{path}.0.weight"
-    if plain in weights:
-        return weights[plain]
+    for plain in (f"{path}.0.weight", f"{path}.weight"):
+        if plain in weights:
+            return weights[plain]
     factors = [weights.get(f"{path}.0.{part}.weight") for part in ("narrow", "core", "widen")]
     narrow, core, widen = factors
     if core is None:

@@ -1,0 +1,103 @@
+"""Several heads of keys and values into one, with queries and the way back fitted to it.
+
+A query sees only its product with a key, and the block only the product of a value with the
+projection back: so all heads may be read in one basis. The one head is the part of all heads
+that explains most of these products on the inputs that there are; each query, and each
+column of the projection back, is turned into its basis.
+"""
+
+from dataclasses import replace
+
+import torch
+
+from bedside.compression.affine import Affine, concatenate, read_affine, write_affine
+from bedside.compression.groups import attention_path, level_of, query_heads
+from bedside.compression.moments import Moments
+from bedside.compression.spectra import scale_of_norm
+from bedside.compression.surgery import make_whole
+from bedside.models import TrainedNetwork
+
+# Directions that weigh less than this share of the heaviest count as this.
+_FLOOR = 1e-6
+
+
+def merge_block(network: TrainedNetwork, block: str, inputs: Moments) -> TrainedNetwork:
+    """Merge the heads of keys and values of one block.
+
+    Args:
+        network: Its level says more than one of `kv_heads` still.
+        block: Path of the block, or of a level's exchange.
+        inputs: Moments of what the block's projection is given.
+
+    Returns:
+        The network with the block's weights for one head; the level's spec is as it was.
+    """
+    spec, path = network.spec, attention_path(network.spec, block)
+    level, heads = spec.levels[level_of(block)], query_heads(spec)[block]
+    spec, weights = make_whole(spec, network.weights, f"{path}.project_in")
+    spec, weights = make_whole(spec, weights, f"{path}.project_out")
+    d, count = level.head_dim, level.kv_heads
+    every = read_affine(weights, f"{path}.project_in")
+    cuts = [0, heads * d, (heads + count) * d, (heads + 2 * count) * d]
+    queries, keys, values = (every.rows(*cuts[n : n + 2]) for n in range(3))
+    back = weights[f"{path}.project_out.0.weight"]
+    columns = back.double().flatten(1).reshape(len(back), heads, d)
+    group = torch.arange(heads) // (heads // count)
+    if level.block == "linear":
+        # Keys and queries are cut off at zero there, which no other basis survives.
+        keys = keys.then(torch.eye(d, dtype=torch.float64).repeat(1, count) / count)
+    else:
+        weigh_keys = [_weight_of_queries(queries, group == g, d, inputs) for g in range(count)]
+        keys, turn = _merge(keys, keys.covariance(inputs), weigh_keys)
+        queries = concatenate(
+            [queries.rows(h * d, (h + 1) * d).then(turn[g].T) for h, g in enumerate(group.tolist())]
+        )
+    scaled = columns * scale_of_norm(weights, f"{path}.project_out")[:, None, None]
+    weigh_values = [
+        torch.einsum("chi,chj->ij", scaled[:, group == g], scaled[:, group == g])
+        for g in range(count)
+    ]
+    values, turn = _merge(values, values.second_moment(inputs), weigh_values)
+    turned = torch.einsum("chi,hij->chj", columns, turn[group])
+    weights[f"{path}.project_out.0.weight"] = turned.reshape(back.shape).to(back)
+    merged = concatenate([queries, keys, values])
+    weights = write_affine(weights, f"{path}.project_in", merged, inputs)
+    return replace(network, spec=spec, weights=weights)
+
+
+def _weight_of_queries(
+    queries: Affine, chosen: torch.Tensor, d: int, inputs: Moments
+) -> torch.Tensor:
+    """Sum the second moments of the queries that read one head of keys: (d, d)."""
+    moment = queries.second_moment(inputs)
+    apart = moment.reshape(len(chosen), d, len(chosen), d)
+    return sum(apart[h, :, h] for h in chosen.nonzero().flatten().tolist())  # type: ignore[return-value]
+
+
+def _merge(
+    heads: Affine, moment: torch.Tensor, weights: list[torch.Tensor]
+) -> tuple[Affine, torch.Tensor]:
+    """Find the one head from which all can best be had back.
+
+    Args:
+        heads: All heads behind each other, (count * d, C).
+        moment: Of their channels, (count * d, count * d).
+        weights: How much each head's directions count, (d, d) each.
+
+    Returns:
+        The one head, and (count, d, d): what gives each of the old ones from it.
+    """
+    roots, inverses = zip(*(_root(weight) for weight in weights), strict=True)
+    size = len(weights[0])
+    stretch = torch.block_diag(*roots)  # type: ignore[no-untyped-call]
+    # Eigenvectors come in ascending order.
+    basis = torch.linalg.eigh(stretch @ moment @ stretch.T)[1][:, -size:]
+    turn = torch.stack(
+        [inverse @ basis[n * size : (n + 1) * size] for n, inverse in enumerate(inverses)]
+    )
+    return heads.then(basis.T @ stretch), turn
+
+
+def _root(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Square root of a moment and its inverse."""
+    return Moments(torch.zeros(len(weight)), weight).root()
