@@ -1,12 +1,15 @@
 """A network as data: what each of its levels is made of, in two or three dimensions."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from bedside.errors import SpecError
+from bedside.spec.reading import UNLESS_EMPTY
 
 CONV_BLOCKS = ("conv", "reparam")
 WINDOWED_BLOCKS = ("window", "overlap", "routed")
+BITS = (8, 4, 2, 1)
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,9 @@ class ModelSpec:
         deep_supervision: Whether coarser levels of the decoder have logits of their own
             in training.
         boundary: Whether a branch draws the outlines of structures in training.
+        bits: Bits of the weights of some convolutions, by the path of the `ConvNorm` or the
+            head, such as {"levels.2.0.expand": 4}: one of 8, 4, 2 and 1. All others are
+            stored in 16 bits.
     """
 
     architecture: str
@@ -129,12 +135,15 @@ class ModelSpec:
     stem_stride: Literal[1, 2, 4] = 4
     deep_supervision: bool = False
     boundary: bool = False
+    bits: Mapping[str, int] = field(default_factory=dict, metadata=UNLESS_EMPTY)
 
     def __post_init__(self) -> None:
         """Refuse numbers that no network can be built from.
 
         Raises:
-            SpecError: If a width is below 1, or logits are coarser than the first level.
+            SpecError: If a width is below 1, logits are coarser than the first level, or
+                weights are of a number of bits that has no grid. Whether the paths of `bits`
+                are there is found when the network is built.
         """
         for name in ("in_channels", "num_classes", "stem_channels", "decoder_channels"):
             if getattr(self, name) < 1:
@@ -144,3 +153,8 @@ class ModelSpec:
                 f"logit_stride is {self.logit_stride}; expected at most stem_stride, "
                 f"{self.stem_stride}."
             )
+        for path, bits in self.bits.items():
+            if bits not in BITS:
+                raise SpecError(
+                    f'bits of "{path}" is {bits}; expected one of {", ".join(map(str, BITS))}.'
+                )

@@ -13,6 +13,10 @@ from bedside.errors import SpecError
 
 Settings = TypeVar("Settings")
 
+UNLESS_EMPTY = types.MappingProxyType({"unless_empty": True})
+"""Metadata of a field that is only written if it holds something: files from before it had a
+name stay what they were, to the byte."""
+
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file as a mapping.
@@ -75,6 +79,7 @@ def to_mapping(settings: Any) -> Any:
         return {
             field.name: to_mapping(getattr(settings, field.name))
             for field in dataclasses.fields(settings)
+            if getattr(settings, field.name) or not field.metadata.get("unless_empty")
         }
     if isinstance(settings, tuple | list):
         return [to_mapping(item) for item in settings]
