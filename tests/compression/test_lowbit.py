@@ -22,7 +22,7 @@ from bedside.spec import LevelSpec, ModelSpec, from_mapping, to_mapping
 from bedside.spec.model import BITS
 from tolerances import STORED_WEIGHTS_RTOL
 
-LEVELS = {8: 255, 4: 15, 2: 3, 1: 2}
+LEVELS = {8: 255, 4: 15, 2: 4, 1: 2}
 SIZES = {2: (32, 32), 3: (16, 16, 16)}
 
 

@@ -11,7 +11,7 @@ from bedside.models import create
 from bedside.spec import LevelSpec, ModelSpec
 from bedside.spec.model import BITS
 
-LEVELS = {8: 255, 4: 15, 2: 3, 1: 2}
+LEVELS = {8: 255, 4: 15, 2: 4, 1: 2}
 
 
 def make_spec(block="window", **changes) -> ModelSpec:
@@ -24,7 +24,7 @@ def test_each_channel_has_no_more_levels_than_its_bits_say(bits):
     torch.manual_seed(0)
     rounded = round_weights(torch.randn(6, 20, 3, 3) * torch.rand(6, 1, 1, 1), bits)
     for channel in rounded.flatten(1):
-        scale = channel.abs().max() / {8: 127, 4: 7, 2: 1, 1: 1}[bits]
+        scale = channel.abs().max() / {8: 127, 4: 7, 2: 3, 1: 1}[bits]
         integers = (channel / scale).round()
         assert torch.equal(integers * scale, channel)
         assert len(integers.unique()) <= LEVELS[bits]

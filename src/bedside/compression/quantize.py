@@ -38,6 +38,17 @@ def quantize_int8(graph: bytes, calibration: Sequence[np.ndarray]) -> bytes:
         Jacob et al., CVPR 2018, in Intel's NNCF.
     """
     model, weights = prepare(graph)
+    quantized = quantize_model(model, calibration)
+    restore_grids(quantized, weights)
+    return tidy(quantized)
+
+
+def quantize_model(model: onnx.ModelProto, calibration: Sequence[np.ndarray]) -> onnx.ModelProto:
+    """Quantize what `prepare` gives; nodes keep their names.
+
+    Raises:
+        UsageError: If there are no calibration images, or one does not fit the graph.
+    """
     entry = model.graph.input[0]
     shape = tuple(size.dim_value for size in entry.type.tensor_type.shape.dim)
     if not calibration:
@@ -56,8 +67,7 @@ def quantize_int8(graph: bytes, calibration: Sequence[np.ndarray]) -> bytes:
             fast_bias_correction=True,
             ignored_scope=nncf.IgnoredScope(types=list(_KEPT_IN_F32), validate=False),
         )
-    restore_grids(quantized, weights)
-    return tidy(quantized)
+    return quantized
 
 
 def prepare(graph: bytes) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:

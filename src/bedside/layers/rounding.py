@@ -15,8 +15,12 @@ from bedside.layers.conv import BranchedConvNorm, Conv, ConvNorm
 
 # Largest integer of each number of bits, and how far beyond the range that it may cover the
 # scale is searched: few levels pay for the tails of a distribution more dearly.
-_LARGEST = {8: 127, 4: 7, 2: 1}
-_REACH = {8: (1.0,), 4: (1.0, 1.15, 1.3, 1.45, 1.6, 1.8, 2.0), 2: (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)}
+_LARGEST = {8: 127, 4: 7, 2: 3}
+_REACH = {
+    8: (1.0,),
+    4: (1.0, 1.15, 1.3, 1.45, 1.6, 1.8, 2.0),
+    2: (1.0, 1.2, 1.4, 1.6, 1.8, 2.1, 2.4, 2.7),
+}
 # Bits of f32's mantissa that a scale does without, so that integer times scale is exact, and
 # rounding what was rounded changes nothing.
 _DROPPED_BITS = 8
@@ -26,8 +30,9 @@ _DROPPED_BITS = 8
 def round_weights(weight: torch.Tensor, bits: int) -> torch.Tensor:
     """Give the nearest weights that are integers times a scale per output channel.
 
-    In 8 and 4 bits integers reach to +-127 and +-7, in 2 bits they are -1, 0 and 1, in 1 bit
-    the two signs. The scale is searched for the least squared error.
+    In 8 and 4 bits integers reach to +-127 and +-7, in 2 bits they are -3, -1, 1 and 3, in 1
+    bit the two signs. The scale is searched for the least squared error. Ternary weights took
+    a fifth less room than 4 levels, and trained worse (`benchmarks/lowbit.md`).
 
     Args:
         weight: (out_channels, ...) float32.
@@ -37,31 +42,34 @@ def round_weights(weight: torch.Tensor, bits: int) -> torch.Tensor:
         Like `weight`. Rounded again, they stay as they are.
 
     Source:
-        One bit: XNOR-Net's weights, Rastegari et al., ECCV 2016. Two: ternary weights, Li et
-        al. 2016, arXiv:1605.04711, at the best scale instead of their estimate.
+        One bit: XNOR-Net's weights, Rastegari et al., ECCV 2016.
 
     Example:
         >>> round_weights(torch.tensor([[0.5, -1.0, 0.25, 0.75]]), 1).tolist()
         [[0.625, -0.625, 0.625, 0.625]]
-        >>> round_weights(torch.tensor([[0.5, -1.0, 0.0, 1.0]]), 2).tolist()
-        [[0.8333282470703125, -0.8333282470703125, 0.0, 0.8333282470703125]]
+        >>> round_weights(torch.tensor([[0.2, -0.75, 0.3, 0.75]]), 2).tolist()
+        [[0.25, -0.75, 0.25, 0.75]]
     """
     rows = weight.reshape(len(weight), -1).float()
     if bits == 1:
         rounded = _trim(rows.abs().mean(1, keepdim=True)) * torch.where(rows < 0, -1.0, 1.0)
     else:
-        rounded = _search(rows, largest=_LARGEST[bits], reach=_REACH[bits])
+        rounded = _search(rows, largest=_LARGEST[bits], reach=_REACH[bits], odd=bits == 2)
     return rounded.reshape(weight.shape).to(weight)
 
 
-def _search(rows: torch.Tensor, *, largest: int, reach: tuple[float, ...]) -> torch.Tensor:
-    """Round each row to the multiples of the scale that fit it best."""
+def _search(
+    rows: torch.Tensor, *, largest: int, reach: tuple[float, ...], odd: bool
+) -> torch.Tensor:
+    """Round each row to the multiples, or the odd multiples, of the scale that fit it best."""
     best = torch.zeros_like(rows)
     least = torch.full_like(rows[:, :1], torch.inf)
     highest = rows.abs().amax(1, keepdim=True)
     for factor in reach:
         scale = _trim(highest / (largest * factor))
-        integers = (rows / scale.clamp_min(1e-30)).round().clamp(-largest, largest)
+        steps = rows / scale.clamp_min(1e-30)
+        integers = 2 * (steps / 2).floor() + 1 if odd else steps.round()
+        integers = integers.clamp(-largest, largest)
         products = (rows * integers).sum(1, keepdim=True)
         # The scale that fits these integers best.
         fitted = _trim(products / integers.square().sum(1, keepdim=True).clamp_min(1.0)) * integers
