@@ -41,12 +41,14 @@ class FinishedRun:
         split: Patients of each part.
         commit: Revision of the code that trained it.
         cases: The data set's cases.
+        compression: What was done to the network after its training, in sentences.
     """
 
     recipe: Recipe
     split: dict[str, tuple[str, ...]]
     commit: str
     cases: list[Case]
+    compression: tuple[str, ...] = ()
 
     def part(self, name: str) -> list[Case]:
         """List the cases of one part.
@@ -86,7 +88,7 @@ def build_bundle(
         FormatError: If the run is not finished.
         ExportError: If a graph does not do what the model does.
     """
-    finished = _open(run, data)
+    finished = open_finished(run, data)
     recipe = finished.recipe
     model = create(recipe.deployment.model)
     model.load_state_dict(load_tensors(run / WEIGHTS)[0], strict=True)
@@ -96,7 +98,7 @@ def build_bundle(
     graphs = {"f32": export_onnx(model, input_shape=shape)}
     if recipe.build.int8 if int8 is None else int8:
         on_stage("quantizing to 8 bits")
-        graphs["int8"] = quantize_int8(graphs["f32"], _calibration(finished))
+        graphs["int8"] = quantize_int8(graphs["f32"], read_calibration(finished))
     card = _blank_card(finished, model, shape)
     with tempfile.TemporaryDirectory() as scratch:
         draft = Path(scratch) / "draft.bedside"
@@ -145,12 +147,39 @@ def build_untrained(recipe: Recipe, output: Path) -> Path:
     return output
 
 
-def _open(run: Path, data: Path | None) -> FinishedRun:
+def open_finished(run: Path, data: Path | None = None) -> FinishedRun:
+    """Read what a run's folder says of it, and list the cases of its data set.
+
+    Args:
+        run: Folder that `bedside train` or `bedside compress` made.
+        data: Folder of the data set, if not the recipe's.
+
+    Raises:
+        FormatError: If it is no such folder.
+        DataError: If the data set is not there, or is laid out otherwise.
+    """
     record = read_json(run / RUN)
     recipe = from_mapping(Recipe, record["recipe"])
     cases = list_recipe_cases(recipe, data)
     split = {part: tuple(patients) for part, patients in record["split"].items()}
-    return FinishedRun(recipe, split, record["commit"], cases)
+    steps = tuple(record.get("compression", ()))
+    return FinishedRun(recipe, split, record["commit"], cases, compression=steps)
+
+
+def write_draft(
+    path: Path, finished: FinishedRun, model: torch.nn.Module, graphs: dict[str, bytes]
+) -> None:
+    """Write a bundle whose card has no accuracy yet: for its size, or to measure with.
+
+    Args:
+        path: Where to write it.
+        finished: The run, with the recipe of this network.
+        model: The network.
+        graphs: Its graphs by precision.
+    """
+    recipe = finished.recipe
+    shape = (1, recipe.deployment.input.channels, *recipe.deployment.input.size_px)
+    _write(path, finished, _blank_card(finished, model, shape), graphs)
 
 
 def _write(path: Path, finished: FinishedRun, card: Card, graphs: dict[str, bytes]) -> None:
@@ -158,7 +187,7 @@ def _write(path: Path, finished: FinishedRun, card: Card, graphs: dict[str, byte
     write_bundle(path, spec=spec, card=card, graphs=graphs, split=split)
 
 
-def _calibration(finished: FinishedRun) -> list[np.ndarray]:
+def read_calibration(finished: FinishedRun) -> list[np.ndarray]:
     """Draw training images, evenly over cases and their frames, as the network sees them."""
     recipe = finished.recipe
     return draw_calibration(
@@ -224,6 +253,7 @@ def _blank_card(finished: FinishedRun, model: Any, shape: tuple[int, ...]) -> Ca
         gmac=round(counter.get_total_flops() / 2e9, 4),
         seed=recipe.training.seed,
         epochs=recipe.training.epochs,
+        compression=finished.compression,
         commit=finished.commit,
         created=datetime.datetime.now(datetime.UTC).date().isoformat(),
     )

@@ -25,6 +25,10 @@ class OutputError(UsageError, OSError):
     """A result that cannot be written where it was asked for."""
 
 
+class BudgetError(UsageError):
+    """A budget of time or size that no network can meet, or that this one did not."""
+
+
 class BackendError(BedsideError, RuntimeError):
     """A runtime or an optional package that is needed and is not here."""
 
@@ -75,6 +79,10 @@ class DataError(InputError):
 
 class SplitError(DataError):
     """A split in which one patient stands on both sides."""
+
+
+class PatientsError(DataError):
+    """Too few patients to show what is asked to be shown."""
 
 
 class ExportError(BedsideError, RuntimeError):

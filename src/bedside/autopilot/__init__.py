@@ -1,1 +1,1 @@
-"""Compression to the clock: a budget in milliseconds in, a model shown not to be worse out."""
+"""Compression to the clock: a budget of milliseconds in, a network shown not to be worse out."""

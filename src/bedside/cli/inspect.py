@@ -9,6 +9,8 @@ from bedside.cli.console import say
 from bedside.cli.models import describe
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
     from rich.table import Table
 
@@ -70,6 +72,8 @@ def _print(bundle: "Bundle", console: "Console") -> None:
         console.print(_accuracy(card))
     if card.precisions:
         console.print(_precisions(card, [label.name for label in bundle.spec.labels]))
+    for step in card.compression:
+        console.print(f"Compressed: {step}")
     for limit in card.limits:
         console.print(f"Limit: {limit}", style="yellow")
     console.print(card.disclaimer, style="bold")
@@ -92,6 +96,7 @@ def _facts(bundle: "Bundle") -> "Table":
         "View": spec.input.view or "any",
         "Labels": ", ".join(f"{label.value} {label.name}" for label in spec.labels),
         "Network": f"{card.parameters:,} parameters, {card.gmac:g} GMAC",
+        "Weights": _describe_bits(spec.model.bits),
         "Data": card.data,
         "Source": card.source,
         "Licence": card.license,
@@ -105,6 +110,25 @@ def _facts(bundle: "Bundle") -> "Table":
     for name, text in rows.items():
         table.add_row(name, text)
     return table
+
+
+def _describe_bits(bits: "Mapping[str, int]") -> str:
+    """Say in how many bits weights are stored.
+
+    Example:
+        >>> _describe_bits({"stem.0": 8, "head": 8, "downs.0": 4})
+        '4 bits in 1 convolution, 8 bits in 2 convolutions, 16 bits in all others'
+        >>> _describe_bits({})
+        '16 bits'
+    """
+    if not bits:
+        return "16 bits"
+    counts = {number: list(bits.values()).count(number) for number in sorted(set(bits.values()))}
+    parts = [
+        f"{number} bit{'s' * (number > 1)} in {count} convolution{'s' * (count > 1)}"
+        for number, count in counts.items()
+    ]
+    return ", ".join([*parts, "16 bits in all others"])
 
 
 def _accuracy(card: "Card") -> "Table":

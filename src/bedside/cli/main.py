@@ -22,6 +22,7 @@ VERBS = {
     "recipe": "bedside.cli.recipe",
     "train": "bedside.cli.train",
     "build": "bedside.cli.build",
+    "compress": "bedside.cli.compress",
     "export": "bedside.cli.export",
     "bench": "bedside.cli.bench",
 }

@@ -1,12 +1,14 @@
 """Eight-bit graphs by post-training quantization, for both runtimes: QDQ ONNX through NNCF."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from bedside.errors import UsageError
+from bedside.graphs.edit import drop_notes, drop_unused, shorten_names, widen
+from bedside.graphs.grid import find_grid
 from bedside.quiet import quiet
 
 _KEPT_IN_F32 = ("MatMul", "ReduceMean")
@@ -16,7 +18,8 @@ def quantize_int8(graph: bytes, calibration: Sequence[np.ndarray]) -> bytes:
     """Turn an f32 graph into one that computes in 8 bits, with 8-bit weights in the file.
 
     Weights have one scale a channel, activations one a tensor, read from the calibration
-    images; biases are corrected for the rounding of weights. Attention's own products and
+    images; biases are corrected for the rounding of weights. Weights that lie on a grid of
+    fewer levels already keep it. Attention's own products and
     means stay in f32: in 8 bits they were not measurably faster, and softmax has a long
     tail near 0 that 255 levels lose. What the accuracy becomes must be measured
     afterwards: nothing here looks at it.
@@ -34,7 +37,18 @@ def quantize_int8(graph: bytes, calibration: Sequence[np.ndarray]) -> bytes:
     Source:
         Jacob et al., CVPR 2018, in Intel's NNCF.
     """
-    model = _widen(onnx.load_from_string(graph))
+    model, weights = prepare(graph)
+    quantized = quantize_model(model, calibration)
+    restore_grids(quantized, weights)
+    return tidy(quantized)
+
+
+def quantize_model(model: onnx.ModelProto, calibration: Sequence[np.ndarray]) -> onnx.ModelProto:
+    """Quantize what `prepare` gives; nodes keep their names.
+
+    Raises:
+        UsageError: If there are no calibration images, or one does not fit the graph.
+    """
     entry = model.graph.input[0]
     shape = tuple(size.dim_value for size in entry.type.tensor_type.shape.dim)
     if not calibration:
@@ -53,36 +67,57 @@ def quantize_int8(graph: bytes, calibration: Sequence[np.ndarray]) -> bytes:
             fast_bias_correction=True,
             ignored_scope=nncf.IgnoredScope(types=list(_KEPT_IN_F32), validate=False),
         )
-    content: bytes = _tidy(quantized).SerializeToString()
-    return content
+    return quantized
 
 
-def _widen(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Turn weights that are stored in f16 behind a cast into f32 weights, as NNCF needs them."""
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    kept = []
+def prepare(graph: bytes) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """Make a graph's weights f32 and name its nodes, as quantizers need them.
+
+    Returns:
+        The graph, and the weights of its convolutions by the name of the node.
+    """
+    model = onnx.load_from_string(graph)
+    widen(model)
     for node in model.graph.node:
-        if node.op_type == "Cast" and node.input[0] in stored:
-            half = stored.pop(node.input[0])
-            weights = numpy_helper.to_array(half).astype(np.float32)
-            stored[node.output[0]] = numpy_helper.from_array(weights, node.output[0])
-        else:
-            kept.append(node)
-    for field, values in ((model.graph.initializer, stored.values()), (model.graph.node, kept)):
-        values = list(values)
-        del field[:]
-        field.extend(values)
-    return model
+        node.name = node.output[0]
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    weights = {
+        node.name: numpy_helper.to_array(tensors[node.input[1]])
+        for node in model.graph.node
+        if node.op_type == "Conv" and node.input[1] in tensors
+    }
+    return model, weights
 
 
-def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Drop what no runtime reads: initializers that nothing uses, notes, shapes in between."""
-    used = {name for node in model.graph.node for name in node.input}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-    for message in (model, model.graph, *model.graph.node, *model.graph.initializer):
-        message.doc_string = ""
-        del message.metadata_props[:]
-    del model.graph.value_info[:]
-    return model
+def restore_grids(quantized: onnx.ModelProto, weights: Mapping[str, np.ndarray]) -> None:
+    """Give weights that lie on a grid of few levels their own integers and scales, in place.
+
+    The quantizer knows nothing of the grid: it has rounded such weights once more, to the
+    nearest of 255 levels.
+
+    Args:
+        quantized: Graph whose convolutions read int8 weights through a DequantizeLinear.
+        weights: Weights of each convolution before, by the name of its node.
+    """
+    tensors = {tensor.name: tensor for tensor in quantized.graph.initializer}
+    makers = {node.output[0]: node for node in quantized.graph.node}
+    for node in quantized.graph.node:
+        if node.op_type != "Conv" or node.name not in weights:
+            continue
+        rescaled = makers.get(node.input[1])
+        grid = find_grid(weights[node.name])
+        if grid is None or rescaled is None or rescaled.op_type != "DequantizeLinear":
+            continue
+        name, scale = rescaled.input[:2]
+        if tuple(tensors[scale].dims) == grid.scale.shape:
+            tensors[name].CopyFrom(numpy_helper.from_array(grid.integers, name))
+            tensors[scale].CopyFrom(numpy_helper.from_array(grid.scale, scale))
+
+
+def tidy(model: onnx.ModelProto) -> bytes:
+    """Drop what no runtime reads, and make names short."""
+    drop_unused(model)
+    drop_notes(model)
+    shorten_names(model)
+    content: bytes = model.SerializeToString()
+    return content

@@ -10,7 +10,11 @@ from torch import nn
 
 from bedside.errors import ExportError
 from bedside.export.parity import check_parity, make_inputs
+from bedside.graphs.columns import join_columns, round_to_half
+from bedside.graphs.edit import drop_notes, set_nodes, shorten_names
+from bedside.graphs.integers import store_integers
 from bedside.layers.conv import fold_branches
+from bedside.layers.rounding import settle_bits
 from bedside.quiet import quiet
 
 OPSET = 20
@@ -24,7 +28,7 @@ STORED_TOLERANCE = 1e-2
 # Bits of f16's mantissa that are rounded away. What is left, 9 significant bits, is still
 # one more than bf16 has, and the file deflates by a tenth more. A network that amplifies
 # these roundings too much keeps all bits of f16, or stays in f32.
-_DROPPED_BITS = (2, 0)
+_DROPPED_BITS = (2, 0, None)
 # Smaller tensors, such as biases, stay in f32: nothing is gained.
 _SMALLEST_STORED = 256
 _LARGEST_STORED = 2.0**15
@@ -51,16 +55,19 @@ def export_onnx(model: nn.Module, *, input_shape: tuple[int, ...]) -> bytes:
     frozen = copy.deepcopy(model).cpu().float().eval()
     inputs = make_inputs(input_shape)
     exported = trace_onnx(frozen, torch.from_numpy(inputs[-1]))
+    shorten_names(exported)
     check_parity(exported.SerializeToString(), frozen, inputs=inputs, tolerance=EXACT_TOLERANCE)
     exact: bytes = exported.SerializeToString()
     for dropped_bits in _DROPPED_BITS:
-        graph = _store_in_half(exact, dropped_bits=dropped_bits)
+        graph = _store(exact, dropped_bits=dropped_bits)
         try:
             check_parity(graph, frozen, inputs=inputs, tolerance=STORED_TOLERANCE)
         except ExportError:
-            continue
-        return graph
-    return exact
+            if dropped_bits is None:
+                raise
+        else:
+            break
+    return graph
 
 
 def trace_onnx(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
@@ -73,7 +80,7 @@ def trace_onnx(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
     Raises:
         ExportError: If the model cannot be exported.
     """
-    return _strip(_export(fold_branches(copy.deepcopy(model)), example))
+    return _strip(_export(fold_branches(settle_bits(copy.deepcopy(model))), example))
 
 
 def _export(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
@@ -104,47 +111,43 @@ def _export(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
 
 
 def _strip(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Drop what only debuggers read: stack traces, paths, and shapes in between."""
     model.ir_version = IR_VERSION
-    for message in (model, model.graph, *model.graph.node, *model.graph.initializer):
-        message.doc_string = ""
-        del message.metadata_props[:]
-    for value in (*model.graph.input, *model.graph.output):
-        value.doc_string = ""
-        del value.metadata_props[:]
-    del model.graph.value_info[:]
+    drop_notes(model)
     return model
 
 
-def _store_in_half(graph: bytes, *, dropped_bits: int) -> bytes:
-    """Store large f32 weights in f16, each behind a cast to f32; those beyond its range stay."""
+def _store(graph: bytes, *, dropped_bits: int | None) -> bytes:
+    """Store weights that lie on a grid as integers, and others in half precision.
+
+    Args:
+        graph: All of it in f32.
+        dropped_bits: Bits of f16's mantissa to round away; None to leave in f32 what lies on
+            no grid.
+    """
     model = onnx.load_from_string(graph)
+    integers = store_integers(model)
+    if dropped_bits is not None:
+        if integers:
+            # Beside integers of few bits, biases and scales are a good part of the file.
+            join_columns(model, dropped_bits=dropped_bits)
+        _store_in_half(model, dropped_bits=dropped_bits)
+    if integers:
+        shorten_names(model)
+    stored: bytes = model.SerializeToString()
+    return stored
+
+
+def _store_in_half(model: onnx.ModelProto, *, dropped_bits: int) -> None:
+    """Store large f32 weights in f16, each behind a cast to f32; those beyond its range stay."""
     casts = []
     for index, tensor in enumerate(model.graph.initializer):
         if tensor.data_type != onnx.TensorProto.FLOAT:
             continue
-        weights = numpy_helper.to_array(tensor)
-        if weights.size < _SMALLEST_STORED or np.abs(weights).max() > _LARGEST_STORED:
+        values = numpy_helper.to_array(tensor)
+        if values.size < _SMALLEST_STORED or np.abs(values).max() > _LARGEST_STORED:
             continue
         stored = f"{tensor.name}_f16"
         casts.append(helper.make_node("Cast", [stored], [tensor.name], to=onnx.TensorProto.FLOAT))
-        half = numpy_helper.from_array(_round_to_half(weights, dropped_bits), stored)
+        half = numpy_helper.from_array(round_to_half(values, dropped_bits), stored)
         model.graph.initializer[index].CopyFrom(half)
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    stored_graph: bytes = model.SerializeToString()
-    return stored_graph
-
-
-def _round_to_half(weights: np.ndarray, dropped_bits: int) -> np.ndarray:
-    """Round to the nearest f16 whose last bits are zero.
-
-    Example:
-        >>> _round_to_half(np.float32([0.0, 1.0, -1.001, 0.3333]), 2).tolist()
-        [0.0, 1.0, -1.0, 0.3330078125]
-    """
-    bits = weights.astype(np.float16).view(np.uint16)
-    half_step = np.uint16((1 << dropped_bits) >> 1)
-    rounded: np.ndarray = (bits + half_step) >> dropped_bits << dropped_bits
-    return rounded.view(np.float16)
+    set_nodes(model, [*casts, *model.graph.node])

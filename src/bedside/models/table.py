@@ -7,6 +7,7 @@ from torch import nn
 
 from bedside.errors import SpecError
 from bedside.layers.conv import MEMORY_FORMATS
+from bedside.layers.rounding import attach_bits
 from bedside.spec import ModelSpec
 
 ARCHITECTURES = {"hybrid": "bedside.models.hybrid:Hybrid"}
@@ -15,8 +16,11 @@ ARCHITECTURES = {"hybrid": "bedside.models.hybrid:Hybrid"}
 def create(spec: ModelSpec) -> nn.Module:
     """Build the network that `spec` describes, with fresh weights.
 
+    Where the spec gives bits, it computes with rounded weights.
+
     Raises:
-        SpecError: If the architecture is not in the table.
+        SpecError: If the architecture is not in the table, or bits are given for something
+            that is no convolution of it.
     """
     if spec.architecture not in ARCHITECTURES:
         raise SpecError(
@@ -24,7 +28,8 @@ def create(spec: ModelSpec) -> nn.Module:
         )
     module, name = ARCHITECTURES[spec.architecture].split(":")
     architecture: Callable[[ModelSpec], nn.Module] = getattr(import_module(module), name)
-    return architecture(spec).to(memory_format=MEMORY_FORMATS[spec.axes])  # type: ignore[call-overload, no-any-return]
+    model = attach_bits(architecture(spec), spec.bits)
+    return model.to(memory_format=MEMORY_FORMATS[spec.axes])  # type: ignore[call-overload, no-any-return]
 
 
 def count_parameters(model: nn.Module) -> int:

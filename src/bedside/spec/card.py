@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bedside.spec.reading import UNLESS_EMPTY
+
 DISCLAIMER = "Research use only. Not a medical device. Not for diagnosis or treatment."
 
 
@@ -95,6 +97,8 @@ class Card:
         limits: What is known to go wrong, in sentences.
         relabel: Label for each value that the data's masks hold in place of one.
         disclaimer: What it is not for.
+        compression: What was done to the network after its training, in sentences: what it
+            was made from, and every step that was kept.
     """
 
     data: str
@@ -114,3 +118,4 @@ class Card:
     limits: tuple[str, ...] = ()
     relabel: Mapping[str, int] = field(default_factory=dict)
     disclaimer: str = DISCLAIMER
+    compression: tuple[str, ...] = field(default=(), metadata=UNLESS_EMPTY)

@@ -12,6 +12,7 @@ CONV_BLOCKS = ("conv", "reparam")
 WINDOWED_BLOCKS = ("window", "overlap", "routed")
 FUSION_RATIO = 2
 """Inner width of the decoder's blocks over its own."""
+BITS = (8, 4, 2, 1)
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,9 @@ class ModelSpec:
             convolution with its norm, such as "levels.2.0.expand". One rank makes two 1x1
             of a 1x1; two ranks (of channels in and out) put two 1x1 around a convolution
             of more than one tap.
+        bits: Bits of the weights of some convolutions, by the path of the `ConvNorm` or the
+            head, such as {"levels.2.0.expand": 4}: one of 8, 4, 2 and 1. All others are
+            stored in 16 bits.
     """
 
     architecture: str
@@ -151,13 +155,16 @@ class ModelSpec:
     hidden: Mapping[str, int] = field(default_factory=dict, metadata=UNLESS_EMPTY)
     heads: Mapping[str, int] = field(default_factory=dict, metadata=UNLESS_EMPTY)
     ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict, metadata=UNLESS_EMPTY)
+    bits: Mapping[str, int] = field(default_factory=dict, metadata=UNLESS_EMPTY)
 
     def __post_init__(self) -> None:
         """Refuse numbers that no network can be built from.
 
         Raises:
             SpecError: If a width is below 1, logits are coarser than the first level, a
-                block is named that is not there, or heads cannot be shared out evenly.
+                block is named that is not there, heads cannot be shared out evenly, or
+                weights are of a number of bits that has no grid. Whether the paths of `bits`
+                are there is found when the network is built.
         """
         for name in ("in_channels", "num_classes", "stem_channels", "decoder_channels"):
             if getattr(self, name) < 1:
@@ -216,6 +223,11 @@ class ModelSpec:
                 raise SpecError(
                     f"ranks has {path} = {ranks}; expected one rank for a 1x1 convolution, two "
                     "for one of more taps."
+                )
+        for path, bits in self.bits.items():
+            if bits not in BITS:
+                raise SpecError(
+                    f'bits of "{path}" is {bits}; expected one of {", ".join(map(str, BITS))}.'
                 )
 
 

@@ -1,0 +1,205 @@
+"""Is a candidate shown not to be worse? Structure by structure, patient by patient.
+
+Both networks segment the same patients, so each patient is compared with itself. What is
+asked is one-sided: may the mean difference be as bad as `-max_drop`? Only if its lower 95 %
+bound lies above that is a candidate let through. A candidate that is as good on average but
+whose bound is wide is not: too few patients, or differences that scatter too much.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bedside.errors import PatientsError
+
+MIN_PATIENTS = 8
+"""Patients below which a bootstrap has too few different draws to put a bound on anything."""
+
+_RESAMPLES = 10_000
+_Z95 = 1.6449
+"""95th percentile of the normal distribution."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of one structure.
+
+    Attributes:
+        structure: Its name.
+        difference: Mean over patients of candidate minus reference, in Dice.
+        bound: One-sided lower 95 % bound of it.
+        spread: Standard deviation of the differences between patients.
+        patients: How many there are.
+        needed: How many would do for a candidate that is no worse and scatters as much.
+        passed: Whether the bound lies above `-max_drop`.
+    """
+
+    structure: str
+    difference: float
+    bound: float
+    spread: float
+    patients: int
+    needed: int
+    passed: bool
+
+
+def judge(
+    reference: Mapping[str, Mapping[str, float]],
+    candidate: Mapping[str, Mapping[str, float]],
+    *,
+    max_drop: float,
+    seed: int = 0,
+) -> tuple[Verdict, ...]:
+    """Compare two networks on the same patients.
+
+    Every structure has to pass by itself, so that no correction for several of them is due.
+
+    Args:
+        reference: Patient -> structure -> Dice, a mean over the patient's images.
+        candidate: The same patients and structures.
+        max_drop: Largest loss that is let through.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        A verdict a structure, in their order.
+
+    Raises:
+        PatientsError: If there are no two patients.
+
+    Source:
+        Piaggio et al. 2012, Reporting of noninferiority trials, doi:10.1001/jama.2012.87802.
+
+    Example:
+        >>> before = {str(n): {"a": 0.9} for n in range(20)}
+        >>> after = {str(n): {"a": 0.899} for n in range(20)}
+        >>> [verdict.passed for verdict in judge(before, after, max_drop=0.005)]
+        [True]
+    """
+    patients = sorted(reference)
+    if len(patients) < 2:
+        raise PatientsError(
+            f"there is {len(patients)} patient to compare on; expected at least {MIN_PATIENTS}."
+        )
+    verdicts = []
+    for structure in reference[patients[0]]:
+        differences = [candidate[p][structure] - reference[p][structure] for p in patients]
+        bound = lower_bound(differences, seed=seed)
+        spread = float(np.std(differences, ddof=1))
+        verdicts.append(
+            Verdict(
+                structure=structure,
+                difference=float(np.mean(differences)),
+                bound=bound,
+                spread=spread,
+                patients=len(patients),
+                needed=count_needed(spread, max_drop=max_drop),
+                passed=bound > -max_drop,
+            )
+        )
+    return tuple(verdicts)
+
+
+def lower_bound(differences: Sequence[float], *, seed: int = 0) -> float:
+    """Bound the mean of differences from below, one-sided with 95 %, by a bootstrap.
+
+    Patients are drawn with replacement; the bound is the 5th percentile of the means, its
+    distance from the mean widened by sqrt(n / (n - 1)), because the spread of a sample is that
+    much too small.
+
+    Args:
+        differences: One value a patient, at least two.
+        seed: Seed of the draws.
+
+    Example:
+        >>> lower_bound([0.01] * 10)
+        0.01
+        >>> values = [0.0, 0.02] * 50
+        >>> abs(lower_bound(values) - (0.01 - 1.645 * 0.01005 / 10)) < 2e-4
+        True
+    """
+    values = np.asarray(differences, dtype=float)
+    count = len(values)
+    draws = np.random.default_rng(seed).multinomial(
+        count, np.full(count, 1 / count), size=_RESAMPLES
+    )
+    mean = values.mean()
+    low = np.percentile((draws @ (values - mean)) / count, 5)
+    return float(mean + low * math.sqrt(count / (count - 1)))
+
+
+def count_needed(spread: float, *, max_drop: float) -> int:
+    """Say how many patients show that a candidate without any loss on average is not worse.
+
+    Args:
+        spread: Standard deviation of the differences between patients.
+        max_drop: Largest loss that is let through.
+
+    Example:
+        >>> count_needed(0.02, max_drop=0.005)
+        44
+        >>> count_needed(0.0, max_drop=0.005)
+        8
+    """
+    return max(MIN_PATIENTS, math.floor((_Z95 * spread / max_drop) ** 2) + 1)
+
+
+def check_count(patients: int) -> None:
+    """Refuse so few patients that nothing can be shown, whatever the differences are.
+
+    Raises:
+        PatientsError: If there are fewer than `MIN_PATIENTS`.
+    """
+    if patients < MIN_PATIENTS:
+        raise PatientsError(
+            f"there are {patients} validation patients; at least {MIN_PATIENTS} are needed to "
+            "put a bound on a loss. Give validation a larger share of the split, or add patients."
+        )
+
+
+def check_patients(verdicts: Sequence[Verdict], *, max_drop: float) -> None:
+    """Refuse to go on where even a candidate without loss could not be shown to have none.
+
+    Args:
+        verdicts: Of a candidate that differs as little as a useful one can.
+        max_drop: Largest loss that is let through.
+
+    Raises:
+        PatientsError: If there are too few; it says how many would do.
+    """
+    worst = max(verdicts, key=lambda verdict: verdict.needed)
+    if worst.patients < worst.needed:
+        raise PatientsError(
+            f"{worst.patients} patients are too few to show that less than {max_drop:g} Dice is "
+            f"lost: in {worst.structure} differences between patients already scatter by "
+            f"{worst.spread:.4f}. {worst.needed} would do; or allow a larger --max-drop."
+        )
+
+
+def explain(verdicts: Sequence[Verdict], *, max_drop: float) -> str:
+    """Say why a candidate is not let through; empty if it is.
+
+    Example:
+        >>> verdict = Verdict("liver", -0.001, -0.007, 0.02, 30, 44, False)
+        >>> explain([verdict], max_drop=0.005)
+        'liver loses 0.0010, and 0.0070 cannot be excluded with 30 patients (44 might do)'
+    """
+    reasons = []
+    for verdict in verdicts:
+        if verdict.passed:
+            continue
+        change = f"{verdict.structure} " + (
+            f"loses {-verdict.difference:.4f}"
+            if verdict.difference < 0
+            else f"gains {verdict.difference:.4f}"
+        )
+        if verdict.difference <= -max_drop:
+            reasons.append(change)
+            continue
+        more = f" ({verdict.needed} might do)" if verdict.needed > verdict.patients else ""
+        reasons.append(
+            f"{change}, and {-verdict.bound:.4f} cannot be excluded with "
+            f"{verdict.patients} patients{more}"
+        )
+    return "; ".join(reasons)

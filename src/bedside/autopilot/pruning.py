@@ -1,0 +1,224 @@
+"""Which units to take away: those that gain most of the clock for the importance they lose.
+
+Units hang together in groups (`compression.groups`): inner channels of a block, channels of a
+level, heads, whole blocks. What a group's units cost is asked of the table of block times, by
+taking a quarter of them away; what they matter, of their importance. Then lots of units are
+taken from all groups, best bargain first, until the gain is what was asked for.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from bedside.autopilot.state import Cost
+from bedside.autopilot.workshop import Workshop
+from bedside.compression.groups import Group, list_groups
+from bedside.compression.importance import Importance
+from bedside.compression.prune import shrink
+from bedside.models import TrainedNetwork, count_parameters, create
+from bedside.spec import ModelSpec
+
+# Channels go by so many: kernels work on vectors of 8 or 16.
+_CHANNELS = 8
+# No group loses more than this part of its units in one step.
+_MOST = 0.5
+# A lot that gains more than this, over what is wanted, is for another step.
+_LARGEST_LOT = 1.5
+# A gain below this part of the whole is not above what timing leaves open.
+_LEAST_GAIN = 0.001
+# How often more is taken where what was chosen gains less together than one by one.
+_ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What pruning proposes.
+
+    Attributes:
+        about: Which groups become how wide.
+        network: The network after it, not yet healed.
+    """
+
+    about: str
+    network: TrainedNetwork
+
+
+@dataclass(frozen=True)
+class Lot:
+    """Some units of a group that go together.
+
+    Attributes:
+        group: Name of the group.
+        units: How many.
+        gain: Part of the whole network's cost that goes with them.
+        loss: Importance that is lost.
+    """
+
+    group: str
+    units: int
+    gain: float
+    loss: float
+
+
+def propose_pruning(
+    shop: Workshop, network: TrainedNetwork, *, precision: str, cost: Cost, share: float
+) -> Pruned | None:
+    """Choose units to take away.
+
+    Args:
+        shop: Knows times of blocks, and training images.
+        network: What to prune.
+        precision: How it is computed.
+        cost: Whether time or size is to be gained.
+        share: How much of the network's cost.
+
+    Returns:
+        The network without them; None if nothing that may go gains anything.
+    """
+    price = Price(shop, precision, cost)
+    groups, importance = list_groups(network), shop.importance(network)
+    lots = list_lots(groups, importance, price.of_units(network, importance, groups))
+    lots = [lot for lot in lots if lot.gain <= _LARGEST_LOT * share]
+    whole, asked = price(network.spec), share
+    pruned = None
+    for _ in range(_ROUNDS):
+        chosen = choose_lots(lots, asked)
+        if not chosen:
+            return None
+        pruned = take_away(network, importance, groups, chosen)
+        gained = 1 - price(pruned.spec) / whole
+        # What groups have in common is gained only once: take more until the sum is right.
+        if gained >= 0.9 * share or len(chosen) == len(lots):
+            break
+        asked *= share / max(gained, share / 2)
+    if pruned is None:
+        return None
+    return Pruned(describe(network, pruned), pruned)
+
+
+class Price:
+    """What a network costs: its time by the table of blocks, or the number of its weights.
+
+    Args:
+        shop: Knows times of blocks.
+        precision: How networks are computed.
+        cost: Which of the two.
+    """
+
+    def __init__(self, shop: Workshop, precision: str, cost: Cost) -> None:
+        self.shop, self.precision, self.cost = shop, precision, cost
+
+    def __call__(self, spec: ModelSpec) -> float:
+        """Give the price of the network of a spec."""
+        if self.cost == "ms":
+            return self.shop.predict([spec], self.precision)[0]
+        # What only trains is not in a bundle.
+        bare = replace(spec, deep_supervision=False, boundary=False)
+        return float(count_parameters(create(bare)))
+
+    def of_units(
+        self, network: TrainedNetwork, importance: Importance, groups: Mapping[str, Group]
+    ) -> dict[str, float]:
+        """Give what a unit of each group costs, as a part of the whole: a quarter is taken."""
+        specs, going = {}, {}
+        for name, group in groups.items():
+            step = _step(group)
+            units = max(step, round(group.units / 4 / step) * step)
+            if units < group.units or group.blocks:
+                width = group.units - units
+                specs[name] = shrink(network, importance, part=name, width=width).spec
+                going[name] = units
+        if self.cost == "ms":
+            self.shop.predict(list(specs.values()), self.precision)
+        whole = self(network.spec)
+        prices = {name: (1 - self(spec) / whole) / going[name] for name, spec in specs.items()}
+        return {name: prices.get(name, 0.0) for name in groups}
+
+
+def list_lots(
+    groups: Mapping[str, Group], importance: Importance, gains: Mapping[str, float]
+) -> list[Lot]:
+    """Cut groups into lots, best bargain first; within a group the least important go first.
+
+    Args:
+        groups: All groups by name.
+        importance: Of their units.
+        gains: What a unit of each gains, as a part of the whole.
+    """
+    lots = []
+    for name, group in groups.items():
+        size = _step(group)
+        if gains[name] * size < _LEAST_GAIN:
+            continue
+        scores = importance.of(group).sort().values.tolist()
+        most = group.units if group.blocks else int(group.units * _MOST)
+        for begin in range(0, most - size + 1, size):
+            if begin + size >= group.units and not group.blocks:
+                break
+            loss = sum(scores[begin : begin + size])
+            lots.append(Lot(name, size, gains[name] * size, loss))
+    return sorted(lots, key=lambda lot: lot.loss / lot.gain)
+
+
+def choose_lots(lots: list[Lot], wanted: float) -> list[Lot]:
+    """Take the best bargains until they gain `wanted`, a part of the whole.
+
+    Example:
+        >>> lots = [Lot("a", 8, 0.1, 1.0), Lot("b", 8, 0.1, 2.0), Lot("a", 8, 0.1, 3.0)]
+        >>> [lot.group for lot in choose_lots(lots, 0.15)]
+        ['a', 'b']
+    """
+    chosen, gained = [], 0.0
+    for lot in lots:
+        if gained >= wanted:
+            break
+        chosen.append(lot)
+        gained += lot.gain
+    return chosen
+
+
+def take_away(
+    network: TrainedNetwork,
+    importance: Importance,
+    groups: Mapping[str, Group],
+    lots: list[Lot],
+) -> TrainedNetwork:
+    """Shrink every group by its lots; blocks come last, because they number what is behind."""
+    going: dict[str, int] = {}
+    for lot in lots:
+        going[lot.group] = going.get(lot.group, 0) + lot.units
+    gone = {name for name in going if groups[name].blocks}
+    for name in sorted(going, key=lambda name: (name in gone, name)):
+        width = groups[name].units - going[name]
+        network = shrink(network, importance, part=name, width=width)
+    return network
+
+
+def describe(before: TrainedNetwork, after: TrainedNetwork) -> str:
+    """Say which groups became how wide.
+
+    Example:
+        >>> from bedside.models import create, named_spec
+        >>> from bedside.compression.prune import keep_stem
+        >>> spec = named_spec("nano")
+        >>> network = TrainedNetwork.of(create(spec), spec)
+        >>> describe(network, keep_stem(network, range(8)))
+        'stem 16 to 8'
+    """
+    old = {name: group.units for name, group in list_groups(before).items()}
+    new = {name: group.units for name, group in list_groups(after).items()}
+    blocks = [name for name in old if name.startswith("blocks.") and new.get(name, 0) < old[name]]
+    changed = [f"{name} {old[name]} to {new.get(name, 0)}" for name in blocks]
+    levels = {name.split(".", 1)[1] for name in blocks}
+    for name, units in old.items():
+        # Of a level that lost blocks, the numbers of blocks do not name the same ones.
+        renumbered = any(f".{level}." in name for level in levels)
+        if name not in blocks and not renumbered and new.get(name, units) < units:
+            changed.append(f"{name} {units} to {new[name]}")
+    return ", ".join(changed)
+
+
+def _step(group: Group) -> int:
+    """Say how many units of a group go together."""
+    if group.blocks:
+        return 1
+    return group.lots if group.width > 1 or group.lots > 1 else _CHANNELS

@@ -1,0 +1,307 @@
+"""What came of a walk, for machines and for a reviewer: JSON, Markdown, HTML and a plot."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from bedside.atomic import write_text
+from bedside.autopilot.fresh import Promise
+from bedside.autopilot.noninferiority import Verdict
+from bedside.autopilot.plot import Dot, Kind, draw_path
+from bedside.autopilot.state import Figures, Step, TestLook, WalkState
+from bedside.autopilot.walk import say_size
+from bedside.evaluation.report import finite, markdown_table
+from bedside.runtime.machine import describe_processor, fingerprint
+from bedside.spec import to_mapping
+from bedside.spec.card import DISCLAIMER
+
+JSON, MARKDOWN, HTML, PLOT = (f"compression.{kind}" for kind in ("json", "md", "html", "svg"))
+
+_STYLE = (
+    "body{font:13px/1.4 system-ui,sans-serif;max-width:1000px;margin:0 auto;padding:12px;"
+    "color:#1b1f24}table{border-collapse:collapse;width:100%;font-size:12px}th,td{text-align:left;"
+    "padding:3px 8px;border-bottom:1px solid #d8dee4;vertical-align:top}svg{width:100%;height:auto}"
+    "h1{font-size:20px}h2{font-size:15px}.kept{color:#146eb4}.undone{color:#c85a28}"
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a walk.
+
+    Attributes:
+        state: Where it ended, with all steps and the look at the test patients.
+        promise: Its time as measured by the walk and in a fresh process.
+        bundle: The bundle.
+        size_bytes: Its size.
+        warnings: What was promised and does not hold.
+    """
+
+    state: WalkState
+    promise: Promise
+    bundle: Path
+    size_bytes: int
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def unmet(self) -> str:
+        """Say which budget was missed; empty if none was."""
+        state, goal = self.state, self.state.goal
+        missed = []
+        if goal.target_ms is not None and state.figures.ms > goal.target_ms:
+            missed.append(f"{state.figures.ms:.3f} ms are more than {goal.target_ms:g} ms")
+        if goal.max_size_bytes is not None and self.size_bytes > goal.max_size_bytes:
+            missed.append(
+                f"{self.size_bytes / 1000:.1f} kB are more than {goal.max_size_bytes / 1000:g} kB"
+            )
+        return "; ".join(missed)
+
+
+def write_reports(folder: Path, outcome: Outcome) -> list[Path]:
+    """Write all four files.
+
+    Raises:
+        OutputError: If one cannot be written.
+    """
+    plot = draw_walk(outcome.state)
+    contents = {
+        folder / JSON: to_json(outcome),
+        folder / MARKDOWN: to_markdown(outcome),
+        folder / HTML: to_html(outcome, plot),
+        folder / PLOT: plot,
+    }
+    for path, content in contents.items():
+        write_text(path, content)
+    return list(contents)
+
+
+def draw_walk(state: WalkState) -> str:
+    """Draw every candidate that was judged, by mean validation Dice over time."""
+    reference = state.reference
+    dots = [Dot("source, f32", reference.ms, reference.accuracy.mean_dice, "source")]
+    for step in state.steps:
+        if step.figures is not None:
+            kind: Kind = "kept" if step.kept else "undone"
+            name = f"{step.number} {step.move}"
+            dots.append(Dot(name, step.figures.ms, step.figures.accuracy.mean_dice, kind))
+    return draw_path(
+        dots,
+        target_ms=state.goal.target_ms,
+        x_title=f"ms, {state.goal.backend}, {state.goal.threads} thread(s)",
+        y_title="mean validation Dice",
+    )
+
+
+def to_json(outcome: Outcome) -> str:
+    """Write it as strict JSON; a number that does not exist is null."""
+    state = outcome.state
+    content: dict[str, Any] = {
+        "source": state.source,
+        "goal": to_mapping(state.goal),
+        "effort": to_mapping(state.effort),
+        "machine": {"processor": describe_processor(), "fingerprint": fingerprint()},
+        "met": not outcome.unmet,
+        "unmet": outcome.unmet,
+        "empty_ms": state.empty_ms,
+        "reference": to_mapping(state.reference),
+        "result": {
+            **to_mapping(state.figures),
+            "precision": state.precision,
+            "bundle": outcome.bundle.name,
+            "bundle_bytes": outcome.size_bytes,
+            "times_as_fast": state.reference.ms / state.figures.ms,
+            "smaller": 1 - outcome.size_bytes / state.reference.size_bytes,
+        },
+        "promise": {**to_mapping(outcome.promise), "error": outcome.promise.error},
+        "prediction_errors": predict_errors(state),
+        "test": to_mapping(state.test),
+        "steps": to_mapping(state.steps),
+        "warnings": list(outcome.warnings),
+        "disclaimer": DISCLAIMER,
+    }
+    return json.dumps(finite(content), indent=1, allow_nan=False) + "\n"
+
+
+def predict_errors(state: WalkState) -> list[float]:
+    """Tell how far the table of blocks was off, as a part of each measured time."""
+    return [
+        step.predicted_ms / step.figures.ms - 1
+        for step in state.steps
+        if step.predicted_ms is not None and step.figures is not None
+    ]
+
+
+def to_markdown(outcome: Outcome) -> str:
+    """Write the page that a reviewer follows."""
+    lines = [f"# {_title(outcome)}", "", *_summary(outcome), ""]
+    lines += [f"![Dice over milliseconds]({PLOT})", ""]
+    lines += ["## Steps", "", *markdown_table(*_steps(outcome.state)), ""]
+    lines += ["## What each step lost", "", *markdown_table(*_losses(outcome.state)), ""]
+    if outcome.state.test is not None:
+        lines += ["## Test patients", "", _explain_test(outcome.state.test), ""]
+        lines += [*markdown_table(*_test(outcome.state.test)), ""]
+    return "\n".join([*lines, f"_{DISCLAIMER}_", ""])
+
+
+def to_html(outcome: Outcome, plot: str) -> str:
+    """Write the same page for a browser, with the plot inside it."""
+    parts = [f"<h1>{escape(_title(outcome))}</h1>"]
+    parts += [f"<p>{escape(line)}</p>" for line in _summary(outcome)]
+    parts += [plot, "<h2>Steps</h2>", _table(*_steps(outcome.state))]
+    parts += ["<h2>What each step lost</h2>", _table(*_losses(outcome.state))]
+    if outcome.state.test is not None:
+        parts += ["<h2>Test patients</h2>", f"<p>{escape(_explain_test(outcome.state.test))}</p>"]
+        parts.append(_table(*_test(outcome.state.test)))
+    parts.append(f"<footer><p><b>{escape(DISCLAIMER)}</b></p></footer>")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>{escape(_title(outcome))}</title><style>{_STYLE}</style></head>\n<body>\n"
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
+
+
+def _title(outcome: Outcome) -> str:
+    return f"{outcome.bundle.name}: compressed to {outcome.state.goal.describe()}"
+
+
+def _summary(outcome: Outcome) -> list[str]:
+    """Say in a few sentences what came of it."""
+    state, promise = outcome.state, outcome.promise
+    before, after = state.reference, state.figures
+    met = f"The budget was not met: {outcome.unmet}." if outcome.unmet else "The budget is met."
+    kept = sum(step.kept for step in state.steps)
+    errors = predict_errors(state)
+    lines = [
+        f"From {state.source}. {met}",
+        f"Time {before.ms:.3f} to {after.ms:.3f} ms ({before.ms / after.ms:.2f} times as fast, "
+        f"computed in {state.precision}); bundle {before.size_bytes / 1000:.1f} to "
+        f"{outcome.size_bytes / 1000:.1f} kB "
+        f"({say_size(before.size_bytes, outcome.size_bytes)}); weights "
+        f"{before.parameters:,} to {after.parameters:,}.",
+        f"In a fresh process the bundle takes {promise.fresh_ms:.3f} ms and the source, in turns "
+        f"with it, {promise.fresh_reference_ms:.3f} ms: the promise is off by "
+        f"{100 * promise.error:+.1f} %.",
+        f"{kept} of {len(state.steps)} steps were kept. Every step was compared with the source "
+        f"on the validation patients; a bound is the one-sided lower 95 % bound of the mean "
+        f"difference between patients (bootstrap), and has to lie above -{state.goal.max_drop:g} "
+        "in every structure.",
+        f"Measured on: {describe_processor()}.",
+    ]
+    if errors:
+        worst = max(errors, key=abs)
+        lines.append(
+            f"The table of block times was off by {100 * worst:+.1f} % at most over "
+            f"{len(errors)} steps."
+        )
+    return lines + [f"Warning: {text}" for text in outcome.warnings]
+
+
+def _steps(state: WalkState) -> tuple[list[str], list[list[str]]]:
+    """Give the table of what each step bought."""
+    head = ["Step", "What", "ms before", "ms after", "predicted", "kB", "Weights", "Decision"]
+    rows = [["0", "source, f32", "", *_costs(state.reference, None), "reference"]]
+    for step in state.steps:
+        costs = ["-", _ms(step.predicted_ms), "-", "-"]
+        if step.figures is not None:
+            costs = _costs(step.figures, step.predicted_ms)
+        decision = f"{'kept' if step.kept else 'undone'}: {step.reason}"
+        what = f"{step.move}: {step.about}"
+        rows.append([str(step.number), what, _ms(step.before_ms), *costs, decision])
+    return head, rows
+
+
+def _costs(figures: Figures, predicted_ms: float | None) -> list[str]:
+    size = f"{figures.size_bytes / 1000:.1f}"
+    return [_ms(figures.ms), _ms(predicted_ms), size, f"{figures.parameters:,}"]
+
+
+def _losses(state: WalkState) -> tuple[list[str], list[list[str]]]:
+    """Give the table of Dice, distances and small parts, a row a step and structure."""
+    head = ["Step", "Structure", "Dice", "Difference", "Bound", "HD95 mm", "Smallest recall", ""]
+    rows = [
+        ["0", name, f"{dice:.4f}", "", "", *_others(state.reference, name), ""]
+        for name, dice in state.reference.accuracy.dice.items()
+    ]
+    for step in state.steps:
+        if step.figures is not None:
+            rows += [_loss(step, step.figures, verdict) for verdict in step.verdicts]
+    return head, rows
+
+
+def _loss(step: Step, figures: Figures, verdict: Verdict) -> list[str]:
+    name = verdict.structure
+    return [
+        str(step.number),
+        name,
+        f"{figures.accuracy.dice[name]:.4f}",
+        f"{verdict.difference:+.4f}",
+        f"{verdict.bound:+.4f}",
+        *_others(figures, name),
+        "" if verdict.passed else "not shown",
+    ]
+
+
+def _others(figures: Figures, name: str) -> list[str]:
+    accuracy = figures.accuracy
+    return [_number(accuracy.hd95_mm[name], 2), _number(accuracy.smallest_recall[name], 3)]
+
+
+def _explain_test(test: TestLook) -> str:
+    shown = all(verdict.passed for verdict in test.verdicts)
+    return f"{test.patients} patients that no step was decided by, looked at once. " + (
+        "No structure is worse, within the bound." if shown else "Not every structure passes."
+    )
+
+
+def _test(test: TestLook) -> tuple[list[str], list[list[str]]]:
+    """Give the table of the test patients."""
+    head = [
+        "Structure",
+        "Source",
+        "Result",
+        "Difference",
+        "Bound",
+        "HD95 mm",
+        "Smallest recall",
+        "",
+    ]
+    rows = []
+    for verdict in test.verdicts:
+        name = verdict.structure
+        pairs = [
+            f"{_number(test.source.hd95_mm[name], 2)} to {_number(test.result.hd95_mm[name], 2)}",
+            f"{_number(test.source.smallest_recall[name], 3)} to "
+            f"{_number(test.result.smallest_recall[name], 3)}",
+        ]
+        rows.append(
+            [
+                name,
+                f"{test.source.dice[name]:.4f}",
+                f"{test.result.dice[name]:.4f}",
+                f"{verdict.difference:+.4f}",
+                f"{verdict.bound:+.4f}",
+                *pairs,
+                "passed" if verdict.passed else "not shown",
+            ]
+        )
+    return head, rows
+
+
+def _ms(value: float | None) -> str:
+    return _number(value, 3)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    header = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><tr>{header}</tr>{body}</table>"

@@ -1,0 +1,212 @@
+"""How well a network segments patients: Dice and HD95 a case, and what becomes of small parts.
+
+Cases go through the data way's own pipeline and are compared on their own grid, as in
+`bedside.evaluation`. Small parts get a look of their own, because a mean of Dice hardly sees
+them: a network that is made smaller loses the smallest structures first.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from bedside.errors import DataError
+from bedside.evaluation.cases import Segmenter, score_case, segment_named
+from bedside.io.datasets.case import Case, read_case
+from bedside.spec import Label
+
+SMALLEST = 0.25
+"""Part of the experts' connected parts of a structure that counts as the smallest."""
+
+
+@dataclass(frozen=True)
+class StructureScore:
+    """One structure in one case.
+
+    Attributes:
+        dice: Dice over all frames together.
+        hd95_mm: 95th percentile of the Hausdorff distance; None where it is not known.
+        sizes: Pixels or voxels of each connected part that the experts drew.
+        recalls: Which fraction of each was given the right label.
+    """
+
+    dice: float
+    hd95_mm: float | None
+    sizes: tuple[int, ...] = ()
+    recalls: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class CaseScore:
+    """One case.
+
+    Attributes:
+        case_id: Its name.
+        patient_id: Its patient.
+        structures: Scores by name, in the order of the labels.
+    """
+
+    case_id: str
+    patient_id: str
+    structures: Mapping[str, StructureScore]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a network does on some patients.
+
+    Attributes:
+        cases: Case by case.
+    """
+
+    cases: tuple[CaseScore, ...]
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """Names of the structures."""
+        return tuple(self.cases[0].structures)
+
+    def by_patient(self) -> dict[str, dict[str, float]]:
+        """Average the Dice of a patient's cases: patient -> structure -> Dice."""
+        rows: dict[str, list[CaseScore]] = defaultdict(list)
+        for case in self.cases:
+            rows[case.patient_id].append(case)
+        return {
+            patient: {
+                name: float(np.mean([case.structures[name].dice for case in cases]))
+                for name in self.structures
+            }
+            for patient, cases in rows.items()
+        }
+
+    def mean_dice(self) -> dict[str, float]:
+        """Average over cases: structure -> Dice."""
+        return {
+            name: float(np.mean([case.structures[name].dice for case in self.cases]))
+            for name in self.structures
+        }
+
+    def mean_hd95_mm(self) -> dict[str, float | None]:
+        """Average over the cases with a distance: structure -> HD95 in mm, or None."""
+        means: dict[str, float | None] = {}
+        for name in self.structures:
+            known = [
+                value
+                for case in self.cases
+                if (value := case.structures[name].hd95_mm) is not None and np.isfinite(value)
+            ]
+            means[name] = float(np.mean(known)) if known else None
+        return means
+
+    def smallest_recall(self) -> dict[str, float | None]:
+        """Tell how much of the experts' smallest parts is found: structure -> mean recall.
+
+        The smallest parts of a structure are those up to the first quartile of the sizes of
+        all its parts here; each counts alike, however small. A part is what hangs together
+        (by faces) in a frame, or in a scan that was segmented whole.
+        """
+        recalls: dict[str, float | None] = {}
+        for name in self.structures:
+            scores = [case.structures[name] for case in self.cases]
+            sizes = np.array([size for score in scores for size in score.sizes])
+            found = np.array([recall for score in scores for recall in score.recalls])
+            if not len(sizes):
+                recalls[name] = None
+                continue
+            small = sizes <= np.quantile(sizes, SMALLEST)
+            recalls[name] = float(found[small].mean())
+        return recalls
+
+
+def score_network(
+    segmenter: Segmenter,
+    cases: Sequence[Case],
+    *,
+    on_case: Callable[[int], None] | None = None,
+) -> Score:
+    """Segment every case, and compare it with the experts' labels.
+
+    Args:
+        segmenter: Labels the frames of an image.
+        cases: What to score, at least one.
+        on_case: Called with the number of cases done.
+
+    Raises:
+        DataError: If labels do not fit an image or the network's labels, or a structure is in
+            none of the cases, so that nothing can be said of it.
+        InputError: If an image cannot be read or segmented.
+    """
+    labels = segmenter.spec.labels
+    results = []
+    for count, case in enumerate(cases, 1):
+        source, truth = read_case(case, tuple(label.value for label in labels))
+        segmentation = segment_named(segmenter, source.cine, case)
+        prediction, spacing_mm = segmentation.labels.array, segmentation.spacing_mm
+        if spacing_mm is not None and len(spacing_mm) == 3:
+            truth, prediction = truth[None], prediction[None]
+        scored = score_case(case, truth, prediction, spacing_mm=spacing_mm, labels=labels)
+        parts = {label.name: measure_parts(truth, prediction, label) for label in labels}
+        results.append(
+            CaseScore(
+                case.case_id,
+                case.patient_id,
+                {
+                    name: StructureScore(each.dice, each.hd95_mm, *parts[name])
+                    for name, each in scored.structures.items()
+                },
+            )
+        )
+        if on_case:
+            on_case(count)
+    score = Score(tuple(results))
+    _check_present(score)
+    return score
+
+
+def measure_parts(
+    truth: np.ndarray, prediction: np.ndarray, label: Label
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Find the connected parts of a structure, and how much of each is found.
+
+    Args:
+        truth: (frames, *S) labels; parts do not reach from one frame into the next.
+        prediction: The same.
+        label: The structure.
+
+    Returns:
+        Size of each part, and the fraction of it that has the label in `prediction`.
+
+    Example:
+        >>> from bedside.spec import Code
+        >>> code = Code("1", "SCT", "Thing")
+        >>> label = Label(1, "thing", (255, 0, 0), code, code)
+        >>> truth = np.array([[[1, 1, 0, 1]]])
+        >>> measure_parts(truth, np.array([[[1, 0, 0, 0]]]), label)
+        ((2, 1), (0.5, 0.0))
+    """
+    sizes: list[int] = []
+    recalls: list[float] = []
+    for frame, drawn in zip(truth, prediction, strict=True):
+        parts, count = ndimage.label(frame == label.value)
+        found = drawn == label.value
+        whole = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+        hit = np.bincount(parts[found].ravel(), minlength=count + 1)[1:]
+        sizes.extend(whole.tolist())
+        recalls.extend((hit / whole).tolist())
+    return tuple(sizes), tuple(recalls)
+
+
+def _check_present(score: Score) -> None:
+    """Refuse data in which a structure never is: a loss of it could not be seen.
+
+    Raises:
+        DataError: If there is one.
+    """
+    for name in score.structures:
+        if not any(case.structures[name].sizes for case in score.cases):
+            raise DataError(
+                f'the structure "{name}" is in none of the {len(score.cases)} cases that '
+                "networks are compared on. Use data with the labels that the network draws."
+            )

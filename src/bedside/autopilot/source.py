@@ -1,0 +1,128 @@
+"""What is compressed: a finished run or a bundle, with its data, its split and its weights."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from bedside.build import FinishedRun, open_finished
+from bedside.bundle import SUFFIX, read_bundle
+from bedside.errors import FormatError, SpecError
+from bedside.export.rebuild import rebuild_network
+from bedside.io.datasets import list_recipe_cases
+from bedside.io.datasets.table import detect_layout
+from bedside.models import TrainedNetwork
+from bedside.spec import SCHEMA_VERSION, DataSpec, Recipe, TrainingSpec
+from bedside.training.checkpoint import load_tensors, read_json
+from bedside.training.folder import RUN, WEIGHTS, hash_file
+
+# How a network is trained on whose bundle does not say how it was trained.
+_TRAINING = TrainingSpec(batch_size=8, learning_rate=2e-3)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A trained network, and all that is needed to train it on and to judge it.
+
+    Attributes:
+        path: Where it was read from.
+        sha256: Hash of its weights, or of the bundle.
+        finished: Its recipe, split and cases.
+        network: The network.
+        from_bundle: Whether it was taken out of a bundle; its norms then know no statistics.
+    """
+
+    path: Path
+    sha256: str
+    finished: FinishedRun
+    network: TrainedNetwork
+    from_bundle: bool
+
+    @property
+    def about(self) -> str:
+        """Say in words what was compressed.
+
+        Example:
+            >>> from unittest.mock import sentinel
+            >>> Source(Path("runs/a"), "0123456789abcdef", sentinel, sentinel, True).about
+            'the bundle a, sha256 0123456789ab'
+        """
+        kind = "bundle" if self.from_bundle else "run"
+        return f"the {kind} {self.path.name}, sha256 {self.sha256[:12]}"
+
+    def with_network(self, network: TrainedNetwork) -> FinishedRun:
+        """Give the run as if it had trained another network."""
+        return describe(self.finished, network)
+
+
+def describe(finished: FinishedRun, network: TrainedNetwork) -> FinishedRun:
+    """Put a network's spec in the place of a run's own."""
+    deployment = dataclasses.replace(finished.recipe.deployment, model=network.spec)
+    recipe = dataclasses.replace(finished.recipe, deployment=deployment)
+    return dataclasses.replace(finished, recipe=recipe)
+
+
+def open_source(path: Path, data: Path | None = None) -> Source:
+    """Open what is to be compressed.
+
+    Args:
+        path: Folder of a finished run, or a bundle.
+        data: Folder of the data set; a run's recipe names one itself.
+
+    Raises:
+        FormatError: If it is neither, or the run is not finished.
+        BundleError: If the bundle is damaged.
+        SpecError: If the run is of a network that cannot be rebuilt, or a bundle comes without
+            its data.
+        DataError: If the data set is not there, or has none of the patients of a part.
+    """
+    source = _open_bundle(path, data) if path.suffix == SUFFIX else _open_run(path, data)
+    for part in ("train", "val", "test"):
+        source.finished.part(part)
+    return source
+
+
+def _open_run(path: Path, data: Path | None) -> Source:
+    if not (path / RUN).exists():
+        raise FormatError(
+            f"{path} is no run: it has no {RUN}. Give a folder that `bedside train` made, or a "
+            f"bundle, NAME{SUFFIX}."
+        )
+    if not (path / WEIGHTS).exists():
+        raise FormatError(f"the run {path} is not finished. Train it to its end first.")
+    record, finished = read_json(path / RUN), open_finished(path, data)
+    spec = finished.recipe.deployment.model
+    name = record.get("network", spec.architecture)
+    if name != spec.architecture:
+        raise SpecError(f"the run {path} is of a {name}, which no spec can rebuild.")
+    network = TrainedNetwork(spec, load_tensors(path / WEIGHTS)[0])
+    return Source(path, hash_file(path / WEIGHTS), finished, network, from_bundle=False)
+
+
+def _open_bundle(path: Path, data: Path | None) -> Source:
+    bundle = read_bundle(path)
+    card = bundle.card
+    if data is None:
+        raise SpecError(f"{path} is a bundle, which does not hold its data. Name them with --data.")
+    if card.untrained:
+        raise SpecError(f"{path} holds random weights; there is nothing in it to be kept.")
+    recipe = Recipe(
+        schema_version=SCHEMA_VERSION,
+        deployment=bundle.spec,
+        data=DataSpec(
+            name=card.data,
+            layout=detect_layout(data),
+            path=str(data),
+            source=card.source,
+            license=card.license,
+            relabel=card.relabel,
+        ),
+        training=dataclasses.replace(_TRAINING, epochs=max(1, card.epochs), seed=card.seed),
+    )
+    finished = FinishedRun(
+        recipe,
+        {part: tuple(patients) for part, patients in bundle.split.items()},
+        card.commit,
+        list_recipe_cases(recipe, data),
+        compression=card.compression,
+    )
+    return Source(path, bundle.sha256, finished, rebuild_network(bundle), from_bundle=True)

@@ -1,0 +1,282 @@
+"""The walk on disk: what was measured, what was decided, and where it stands.
+
+`state.json` alone says how far a walk is; networks lie beside it as safetensors with their
+spec. It is written after every measurement and every decision, whole or not at all, so that a
+walk that was stopped goes on from the last of them, and decides no step twice.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from bedside.atomic import write_text
+from bedside.autopilot.goal import Effort, Goal
+from bedside.autopilot.noninferiority import Verdict
+from bedside.autopilot.scoring import Score
+from bedside.errors import FormatError, UsageError
+from bedside.models import TrainedNetwork
+from bedside.spec import ModelSpec, from_mapping, to_mapping
+from bedside.training.checkpoint import load_tensors, read_json, save_tensors
+
+STATE, NETWORKS, HEALING = "state.json", "networks", "healing.safetensors"
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How well a network does on some patients, structure by structure.
+
+    Attributes:
+        dice: Mean Dice.
+        hd95_mm: Mean HD95 in mm; None where it is not known.
+        smallest_recall: How much of the smallest parts is found; None without any.
+    """
+
+    dice: Mapping[str, float]
+    hd95_mm: Mapping[str, float | None]
+    smallest_recall: Mapping[str, float | None]
+
+    @classmethod
+    def of(cls, score: Score) -> "Accuracy":
+        """Sum a score up."""
+        return cls(score.mean_dice(), score.mean_hd95_mm(), score.smallest_recall())
+
+    @property
+    def mean_dice(self) -> float:
+        """Mean Dice over structures."""
+        return sum(self.dice.values()) / len(self.dice)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a network was measured at.
+
+    Attributes:
+        ms: Time of a call, by the source's clock: measured beside the source, and scaled to
+            what the source took at the beginning.
+        size_bytes: Size of the bundle it would make.
+        parameters: Number of weights.
+        accuracy: On the validation patients.
+    """
+
+    ms: float
+    size_bytes: int
+    parameters: int
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True)
+class TestLook:
+    """The one look at the test patients.
+
+    Attributes:
+        source: Accuracy of the source, in f32.
+        result: Accuracy of the result, as it is computed.
+        verdicts: What is known of the loss of each structure.
+        patients: How many there are.
+    """
+
+    __test__ = False
+
+    source: Accuracy
+    result: Accuracy
+    verdicts: tuple[Verdict, ...]
+    patients: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step, kept or undone.
+
+    Attributes:
+        number: From 1.
+        move: Its kind; a key of the table of moves.
+        about: What it does, in words.
+        precision: How the network is computed after it.
+        predicted_ms: Its time by the table of blocks; None where the table says nothing.
+        figures: What was measured; None where it was undone before it was healed.
+        before_ms: Time of the network before it, in the same run.
+        raw_ms: Its own time in that run, before it was healed.
+        verdicts: What is known of the loss of each structure.
+        kept: Whether the walk goes on from it.
+        reason: Why it was undone, or what it gains.
+        seconds: What it took.
+    """
+
+    number: int
+    move: str
+    about: str
+    precision: str
+    predicted_ms: float | None
+    before_ms: float
+    raw_ms: float
+    kept: bool
+    reason: str
+    seconds: float
+    figures: Figures | None = None
+    verdicts: tuple[Verdict, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A step that has been chosen and not been decided on.
+
+    Attributes:
+        move: Its kind.
+        about: What it does.
+        precision: How the network is computed after it.
+        predicted_ms: Its time by the table of blocks.
+        heals: Whether it is healed before it is judged.
+        seconds: What it has taken until it was last written down.
+    """
+
+    move: str
+    about: str
+    precision: str
+    predicted_ms: float | None
+    heals: bool
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class WalkState:
+    """All that a walk has to remember, beside its networks.
+
+    Attributes:
+        source: What is compressed, in words with its hash.
+        goal: The budget.
+        effort: What may be spent.
+        reference: The source's figures in f32.
+        score: The source's validation scores, that all candidates are compared with.
+        empty_ms: Time of an empty graph.
+        figures: Figures of the network where the walk is.
+        stride: Part of the network's cost that the next step tries to take away.
+        precision: How it is computed.
+        network: Number of the step it comes from; 0 is the source.
+        stage: Number of the stage that the walk is in.
+        steps: All that was decided.
+        pending: What was begun.
+        done: Whether the walk is at its end.
+        test: The look at the test patients; None before it.
+    """
+
+    source: str
+    goal: Goal
+    effort: Effort
+    reference: Figures
+    score: Score
+    empty_ms: float
+    figures: Figures
+    stride: float
+    precision: str = "f32"
+    network: int = 0
+    stage: int = 0
+    steps: tuple[Step, ...] = ()
+    pending: Pending | None = None
+    done: bool = False
+    test: TestLook | None = None
+    schema: int = field(default=_SCHEMA)
+
+    def tried(self) -> set[str]:
+        """Name the steps that were tried from where the walk is, and undone."""
+        return {step.about for step in self.steps if step.number > self.network and not step.kept}
+
+
+class Folder:
+    """The folder of a walk.
+
+    Args:
+        path: Where it is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load(self, source: str, goal: Goal, effort: Effort) -> WalkState | None:
+        """Read the state, if a walk was begun here.
+
+        Args:
+            source: What is to be compressed, in words with its hash.
+            goal: The budget.
+            effort: What may be spent.
+
+        Raises:
+            UsageError: If the folder holds a walk from another source or to another goal.
+            FormatError: If the state is damaged.
+        """
+        if not (self.path / STATE).exists():
+            return None
+        content = read_json(self.path / STATE)
+        try:
+            state = from_mapping(WalkState, content)
+        except (ValueError, TypeError) as error:
+            raise FormatError(f"{self.path / STATE} is damaged: {error}") from error
+        for name, wanted in (("source", source), ("goal", goal), ("effort", effort)):
+            if (seen := getattr(state, name)) != wanted:
+                raise UsageError(
+                    f"{self.path} holds a walk with another {name}: {seen}, not {wanted}. "
+                    "Choose another folder with -o, or remove it."
+                )
+        return state
+
+    def save(self, state: WalkState) -> None:
+        """Write the state, whole or not at all."""
+        write_text(self.path / STATE, json.dumps(to_mapping(state), indent=1))
+
+    def keep_network(self, name: str, network: TrainedNetwork) -> None:
+        """Write a network with its spec."""
+        write_network(self._file(name), network)
+
+    def read_network(self, name: str) -> TrainedNetwork:
+        """Read a network that was kept here."""
+        return read_network(self._file(name))
+
+    def has_network(self, name: str) -> bool:
+        """Tell whether a network was kept here."""
+        return self._file(name).exists()
+
+    def drop_network(self, name: str) -> None:
+        """Remove a network that is no longer needed."""
+        self._file(name).unlink(missing_ok=True)
+
+    @property
+    def healing(self) -> Path:
+        """The checkpoint of a healing."""
+        return self.path / HEALING
+
+    def _file(self, name: str) -> Path:
+        return self.path / NETWORKS / f"{name}.safetensors"
+
+
+def write_network(path: Path, network: TrainedNetwork) -> None:
+    """Write weights and spec into one file of safetensors."""
+    save_tensors(path, network.weights, note=json.dumps(to_mapping(network.spec)))
+
+
+def read_network(path: Path) -> TrainedNetwork:
+    """Read what `write_network` wrote.
+
+    Raises:
+        FormatError: If it is missing or damaged.
+    """
+    tensors, note = load_tensors(path)
+    try:
+        spec = from_mapping(ModelSpec, json.loads(note))
+    except ValueError as error:
+        raise FormatError(f"{path} does not say which network it is: {error}") from error
+    return TrainedNetwork(spec, tensors)
+
+
+Cost = Literal["ms", "bytes"]
+
+
+def open_cost(state: WalkState) -> Cost | None:
+    """Say which budget is still missed where the walk is, time before size; None if none is."""
+    figures, goal = state.figures, state.goal
+    if goal.target_ms is not None and figures.ms > goal.target_ms:
+        return "ms"
+    if goal.max_size_bytes is not None and figures.size_bytes > goal.max_size_bytes:
+        return "bytes"
+    return None

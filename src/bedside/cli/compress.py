@@ -1,0 +1,148 @@
+"""`bedside compress`: a trained network and a budget in, a smaller bundle out."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bedside.cli.amounts import parse_bytes
+from bedside.cli.arguments import option, positional
+from bedside.cli.console import say
+from bedside.cli.train import check_torch
+from bedside.errors import BudgetError
+
+if TYPE_CHECKING:
+    from bedside.autopilot.goal import Effort, Goal
+    from bedside.autopilot.report import Outcome
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Make a trained network smaller until it meets a budget, and show that nothing is lost.
+
+    Each step is timed on this machine, and kept only if it is faster here and no structure is
+    worse on the validation patients. It can be stopped, and goes on where it was.
+    """
+
+    source: Path = positional(help="folder of a finished run, or a bundle")
+    output: Path = option(help="folder for the bundle, the page and all that is kept", short="-o")
+    data: Path | None = option(
+        help="folder of the data set (default: the run's; a bundle needs it)", default=None
+    )
+    target_ms: float | None = option(
+        help="median time of the network for one input, in ms", default=None
+    )
+    threads: int = option(help="threads of the runtime", default=1)
+    max_size: str | None = option(help="size of the bundle, such as 300kB", default=None)
+    max_drop: float = option(help="largest loss of Dice of any structure", default=0.005)
+    backend: str = option(
+        help="runtime whose time counts", default="openvino", choices=("openvino", "onnxruntime")
+    )
+    epochs: int = option(help="epochs of training after each step", default=3)
+    stride: float = option(
+        help="part of a network's time that a step tries to take away", default=0.2
+    )
+    teacher: tuple[Path, ...] = option(
+        help="run folders that teach beside the source itself", default=()
+    )
+    cache: Path | None = option(
+        help="folder to keep preprocessed cases in (default: none)", default=None
+    )
+    torch_threads: int | None = option(
+        help="threads of the training (default: torch's choice)", default=None
+    )
+
+
+def run(settings: Settings) -> int:
+    """Walk to the budget, telling on stderr what is measured and decided.
+
+    Raises:
+        BudgetError: If the budget means nothing, or could not be met; what was reached is
+            written in that case.
+        PatientsError: If there are too few patients to show that nothing is lost.
+        BackendError: If torch is not installed.
+        InputError: If source or data cannot be used.
+    """
+    check_torch("compress")
+    goal, effort = read_goal(settings), read_effort(settings)
+    from bedside.autopilot.compress import Means, compress
+
+    outcome = compress(
+        settings.source,
+        settings.output,
+        goal=goal,
+        data=settings.data,
+        effort=effort,
+        means=Means(
+            cache=settings.cache, teachers=settings.teacher, threads=settings.torch_threads
+        ),
+        tell=tell,
+        on_case=show_reading(),
+    )
+    for line in describe(outcome):
+        say(line)
+    if outcome.unmet:
+        raise BudgetError(
+            f"the budget was not met: {outcome.unmet}. What was reached is in "
+            f"{settings.output}; allow a larger --max-drop or more --epochs, or start from a "
+            "smaller network."
+        )
+    return 0
+
+
+def read_goal(settings: Settings) -> "Goal":
+    """Turn the command line into a budget.
+
+    Raises:
+        BudgetError: If it means nothing.
+        UsageError: If a size or a number cannot be read.
+    """
+    from bedside.autopilot.goal import Goal
+
+    size = None if settings.max_size is None else parse_bytes(settings.max_size)
+    return Goal(settings.target_ms, size, settings.max_drop, settings.threads, settings.backend)
+
+
+def read_effort(settings: Settings) -> "Effort":
+    """Turn the command line into what may be spent.
+
+    Raises:
+        UsageError: If a number cannot mean anything.
+    """
+    from bedside.autopilot.goal import Effort
+
+    least = min(Effort.least_stride, settings.stride)
+    return Effort(epochs=settings.epochs, stride=settings.stride, least_stride=least)
+
+
+def describe(outcome: "Outcome") -> list[str]:
+    """Sum a walk up for the terminal."""
+    state, promise = outcome.state, outcome.promise
+    before, after = state.reference, state.figures
+    kept = sum(step.kept for step in state.steps)
+    return [
+        f"Compressed: {outcome.bundle}, {outcome.size_bytes:,} bytes (from {before.size_bytes:,})",
+        f"Time: {after.ms:.3f} ms in {state.precision}, {before.ms / after.ms:.2f} times as fast; "
+        f"{promise.fresh_ms:.3f} ms in a fresh process",
+        f"Steps: {kept} of {len(state.steps)} kept",
+        *(f"Warning: {text}" for text in outcome.warnings),
+        f"See {outcome.bundle.parent / 'compression.html'}",
+    ]
+
+
+def tell(line: str) -> None:
+    """Write a line to stderr, at once."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def show_reading() -> Callable[[int, int], None]:
+    """Make a function that shows how many images are read, on a terminal."""
+
+    def show(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\rreading {done} of {total}" + ("\n" if done == total else ""))
+            sys.stderr.flush()
+
+    return show

@@ -1,0 +1,111 @@
+"""Weights in 8, 4, 2 and 1 bits: which, trained how, and settled on their grid."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+
+from bedside.errors import UsageError
+from bedside.layers.conv import Conv
+from bedside.layers.rounding import attach_bits, list_convolutions, settle_bits
+from bedside.models import TrainedNetwork, create
+from bedside.spec import ModelSpec
+
+Part = Literal["first", "stem", "depthwise", "downs", "attention", "mlp", "decoder", "head"]
+KEPT: tuple[Part, ...] = ("first", "depthwise", "head")
+
+
+def choose_bits(
+    spec: ModelSpec, *, bits: int, keep: Collection[Part] = KEPT, kept_bits: int = 8
+) -> dict[str, int]:
+    """Say how many bits the weights of each convolution get.
+
+    Args:
+        spec: The network.
+        bits: Bits of most of the weights: 8, 4, 2 or 1.
+        keep: Parts that have too few weights to be worth the loss: "first" (the convolution
+            that sees the image), "stem" (all of the stem), "depthwise", "downs" (those that
+            halve the size), "attention", "mlp" (and all of inverted residuals that is not
+            depthwise), "decoder", "head".
+        kept_bits: Bits of these.
+
+    Returns:
+        Bits by path, for `ModelSpec.bits`. Parallel branches are left out.
+
+    Raises:
+        UsageError: If a part is not one of these.
+
+    Example:
+        >>> from bedside.spec import named_spec
+        >>> chosen = choose_bits(named_spec("nano"), bits=4)
+        >>> chosen["head"], chosen["levels.3.0.expand"], chosen["levels.3.0.spatial"]
+        (8, 4, 8)
+    """
+    if unknown := set(keep) - set(get_args(Part)):
+        raise UsageError(f"keep names {sorted(unknown)}; expected {', '.join(get_args(Part))}.")
+    with torch.device("meta"):
+        model = create(replace(spec, bits={}))
+    chosen = {}
+    for path, convolutions in list_convolutions(model):
+        if path.split(".")[0] not in ("auxiliary", "boundary"):
+            kept = _parts_of(path, convolutions) & set(keep)
+            chosen[path] = max(bits, kept_bits) if kept else bits
+    return chosen
+
+
+def _parts_of(path: str, convolutions: list[Conv]) -> set[Part]:
+    """Name the parts of a network that a convolution belongs to."""
+    first, *_ = path.split(".")
+    if first == "stem":
+        return {"stem", "first"} if path == "stem.0" else {"stem"}
+    if first == "downs":
+        return {"downs"}
+    if first == "head":
+        return {"head"}
+    parts: set[Part] = {"decoder"} if first in ("laterals", "fusions") else set()
+    if any(convolution.groups > 1 for convolution in convolutions):
+        return parts | {"depthwise"}
+    if first == "levels":
+        parts |= {"attention"} if "attention" in path else {"mlp"}
+    return parts
+
+
+def attach(model: nn.Module, bits: Mapping[str, int]) -> nn.Module:
+    """Make a network compute with rounded weights, in place, to be trained so.
+
+    Gradients go through as if nothing were rounded; names of weights do not change, so that
+    averages and checkpoints know nothing of it. `models.create` does this for a spec that
+    has `bits`.
+
+    Args:
+        model: The network.
+        bits: As in `ModelSpec.bits`.
+
+    Returns:
+        The model.
+
+    Raises:
+        SpecError: If a path is not that of a convolution which can have few bits.
+    """
+    return attach_bits(model, bits)
+
+
+def settle(network: TrainedNetwork, bits: Mapping[str, int] | None = None) -> TrainedNetwork:
+    """Round the weights of a network for good, and write the bits into its spec.
+
+    Args:
+        network: Trained with rounded weights, or not.
+        bits: As in `ModelSpec.bits`; None for those that the spec has.
+
+    Returns:
+        The network whose weights are integers times a scale per output channel. Settled
+        once more, it stays as it is.
+
+    Raises:
+        SpecError: If a path is not that of a convolution which can have few bits.
+    """
+    spec = network.spec if bits is None else replace(network.spec, bits=dict(bits))
+    model = TrainedNetwork(spec, network.weights).create()
+    return TrainedNetwork.of(settle_bits(model), spec)

@@ -1,0 +1,1 @@
+"""What is stored in an ONNX graph and how: integers with a scale, halves, short names."""

@@ -1,0 +1,162 @@
+"""Every named network x bits: attached, learned, settled, exported, stored, rebuilt."""
+
+import dataclasses
+import functools
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from bedside.bundle import check_graph
+from bedside.compression.lowbit import attach, choose_bits, settle
+from bedside.compression.quantize import quantize_int8
+from bedside.errors import SpecError, UsageError
+from bedside.export import check_parity, export_onnx
+from bedside.export.parity import make_inputs
+from bedside.graphs.edit import widen
+from bedside.graphs.grid import find_grid
+from bedside.models import NAMES, TrainedNetwork, create, named_spec
+from bedside.spec import LevelSpec, ModelSpec, from_mapping, to_mapping
+from bedside.spec.model import BITS
+from tolerances import STORED_WEIGHTS_RTOL
+
+LEVELS = {8: 255, 4: 15, 2: 4, 1: 2}
+SIZES = {2: (32, 32), 3: (16, 16, 16)}
+
+
+def make_network(spec: ModelSpec, size) -> TrainedNetwork:
+    """A network whose batch norms have seen data, some with a negative factor."""
+    torch.manual_seed(0)
+    model = create(spec).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm3d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            module.weight.data[::5] *= -1
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.rand(2, spec.in_channels, *size))
+    return TrainedNetwork.of(model, spec)
+
+
+def make_small(axes) -> ModelSpec:
+    level = LevelSpec("window", 24, 1, num_heads=2, head_dim=8, window=4)
+    return ModelSpec(
+        "hybrid", 1, 3, (level,), stem_channels=16, decoder_channels=16, axes=axes, stem_stride=2
+    )
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("bits", BITS)
+def test_bits_are_chosen_for_all_of_every_named_network(name, axes, bits):
+    spec = named_spec(name, axes=axes, num_classes=3)
+    chosen = choose_bits(spec, bits=bits)
+    with torch.device("meta"):
+        model = create(dataclasses.replace(spec, bits=chosen))
+    convolutions = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Conv3d)]
+    assert len(chosen) == len(convolutions)
+    assert chosen["stem.0"] == chosen["head"] == 8
+    assert chosen["stem.1"] == chosen["downs.0"] == bits
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("name", ["nano", "tiny"])
+@pytest.mark.parametrize("bits", BITS)
+def test_a_named_network_learns_with_few_bits_and_settles(name, axes, bits):
+    size = SIZES[axes]
+    network = make_network(named_spec(name, axes=axes, num_classes=3), size)
+    chosen = choose_bits(network.spec, bits=bits, keep=())
+    model = attach(network.create(), chosen).train()
+    model(torch.rand(2, 1, *size)).square().mean().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+    model.eval()
+    settled = settle(TrainedNetwork.of(model, network.spec), chosen)
+    assert settled.spec.bits == chosen
+    with torch.no_grad():
+        x = torch.rand(1, 1, *size)
+        assert torch.equal(settled.create()(x), model(x))
+    for path in ("levels.1.0.expand.0.weight", "head.weight"):
+        for channel in settled.weights[path]:
+            assert len(channel.unique()) <= LEVELS[bits]
+    again = settle(settled)
+    assert again.spec == settled.spec
+    assert all(torch.equal(again.weights[n], settled.weights[n]) for n in settled.weights)
+
+
+@functools.cache
+def make_trained(axes) -> TrainedNetwork:
+    return make_network(make_small(axes), SIZES[axes])
+
+
+@functools.cache
+def measure_plain(axes) -> int:
+    return len(export_onnx(make_trained(axes).create(), input_shape=(1, 1, *SIZES[axes])))
+
+
+@pytest.mark.parametrize(("bits", "axes"), [(8, 2), (4, 2), (2, 2), (1, 2), (4, 3), (1, 3)])
+def test_folding_keeps_the_grid_and_the_file_holds_integers(bits, axes):
+    network, shape = make_trained(axes), (1, 1, *SIZES[axes])
+    model = settle(network, choose_bits(network.spec, bits=bits, keep=())).create()
+    graph = export_onnx(model, input_shape=shape)
+    check_graph(graph, where="the graph")
+    check_parity(
+        graph, model, inputs=make_inputs(shape, count=2, seed=3), tolerance=STORED_WEIGHTS_RTOL
+    )
+    stored = onnx.load_from_string(graph)
+    onnx.checker.check_model(stored, full_check=True)
+    kinds = {t.name: t.data_type for t in stored.graph.initializer if t.name.endswith(".q")}
+    expected = onnx.TensorProto.INT8 if bits == 8 else onnx.TensorProto.UINT8
+    assert set(kinds.values()) == {expected}
+    widen(stored)
+    tensors = {t.name: numpy_helper.to_array(t) for t in stored.graph.initializer}
+    for node in stored.graph.node:
+        if node.op_type == "Conv" and f"{node.input[1]}.q" in kinds:
+            grid = find_grid(tensors[node.input[1]])
+            assert grid is not None
+            assert len(np.unique(grid.integers)) <= LEVELS[bits]
+    if bits < 8:
+        assert len(graph) < 0.6 * measure_plain(axes)
+
+
+def test_a_graph_in_8_bits_keeps_the_grid_of_4() -> None:
+    network, shape = make_trained(2), (1, 1, *SIZES[2])
+    settled = settle(network, choose_bits(network.spec, bits=4, keep=()))
+    graph = export_onnx(settled.create(), input_shape=shape)
+    quantized = onnx.load_from_string(quantize_int8(graph, make_inputs(shape, count=4)))
+    tensors = {t.name: numpy_helper.to_array(t) for t in quantized.graph.initializer}
+    integers = [value for value in tensors.values() if value.dtype == np.int8 and value.ndim == 4]
+    assert len(integers) == 9
+    assert all(np.abs(value).max() <= 7 for value in integers)
+
+
+def test_the_spec_says_the_bits_and_an_old_one_says_nothing() -> None:
+    spec = make_small(2)
+    assert "bits" not in to_mapping(spec)
+    chosen = choose_bits(spec, bits=2)
+    with_bits = dataclasses.replace(spec, bits=chosen)
+    assert from_mapping(ModelSpec, to_mapping(with_bits)) == with_bits
+    assert from_mapping(ModelSpec, to_mapping(spec)) == spec
+
+
+def test_a_network_of_few_bits_is_rebuilt_from_spec_and_weights() -> None:
+    network = make_trained(2)
+    settled = settle(network, choose_bits(network.spec, bits=1))
+    x = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        logits = settled.create()(x)
+        again = TrainedNetwork(
+            settled.spec, TrainedNetwork.of(settled.create(), settled.spec).weights
+        )
+        assert torch.equal(again.create()(x), logits)
+
+
+def test_what_cannot_be_is_refused() -> None:
+    spec = make_small(2)
+    with pytest.raises(SpecError, match='bits of "head" is 3; expected one of 8, 4, 2, 1'):
+        dataclasses.replace(spec, bits={"head": 3})
+    with pytest.raises(UsageError, match="keep names"):
+        choose_bits(spec, bits=4, keep=("haed",))
+    with pytest.raises(SpecError, match="no convolution that can have few"):
+        settle(make_trained(2), {"levels.9": 4})
