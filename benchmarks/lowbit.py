@@ -112,7 +112,7 @@ def load_images(recipe: Recipe, patients: list[str], cache: Path | None) -> list
     """Read a calibration image of each of some training patients, as the network sees it."""
     cases = select_cases(list_recipe_cases(recipe, None), tuple(patients[:: len(patients) // 64]))
     return [
-        example.image[None]
+        example.image[None].astype(np.float32)
         for example in load_cases(cases, recipe.deployment, cache=cache)
         if example.image.shape[1:] == recipe.deployment.input.size_px
     ]

@@ -106,3 +106,17 @@ def test_parallel_branches_are_left_alone():
     paths = dict(list_convolutions(model))
     assert "levels.0.0.expand" in paths
     assert not [path for path in paths if "spatial" in path and path.startswith("levels")]
+
+
+def test_weights_that_change_are_rounded_anew():
+    model = attach_bits(create(make_spec()), {"head": 4}).eval()
+    x = torch.rand(1, 1, 16, 16)
+    with torch.no_grad():
+        before = model(x)
+        assert torch.equal(model(x), before)
+        model.load_state_dict({n: t * 1.5 for n, t in model.state_dict().items()})
+        assert torch.equal(model.head.weight, round_weights(model.state_dict()["head.weight"], 4))
+        model.head._parameters["weight"].add_(torch.randn(model.head.weight.shape))
+        assert torch.equal(model.head.weight, round_weights(model.state_dict()["head.weight"], 4))
+        attach_bits(model, {"head": 1})
+        assert len(model.head.weight[0].unique()) == 2

@@ -95,12 +95,19 @@ class Rounded:
     bits: int
     PLAIN: type[nn.Module]
     _parameters: Mapping[str, nn.Parameter]
+    _seen: tuple[Any, torch.Tensor] | None = None
 
     @property
     def weight(self) -> torch.Tensor:
         """The rounded weights; their gradient goes to the parameter as it is."""
         parameter = self._parameters["weight"]
-        return parameter + (round_weights(parameter, self.bits) - parameter).detach()
+        if torch.is_grad_enabled():
+            return parameter + (round_weights(parameter, self.bits) - parameter).detach()
+        # Where nothing is learned, the same weights are asked for again and again.
+        state = (self.bits, parameter.data_ptr(), parameter._version)
+        if self._seen is None or self._seen[0] != state:
+            self._seen = (state, round_weights(parameter, self.bits))
+        return self._seen[1]
 
 
 _CLASSES: dict[type[nn.Module], Any] = {}
