@@ -73,6 +73,8 @@ class Effort:
         stride: Part of the time (or size) that a step tries to take away at first.
         least_stride: The smallest part worth a healing; a step that fails is tried again
             at half its stride until that is below this.
+        hopeless: Loss of a structure's Dice from which on a step is not healed, but tried again
+            at half its stride, as long as there is one.
         calibration_images: Training images that ranges of 8 bits and importance are read from.
         timing_s: Seconds that a comparison of times goes on for.
         seed: Seed of the healing's batches and of the bootstrap.
@@ -83,8 +85,9 @@ class Effort:
 
     epochs: int = 3
     rate: float = 0.5
-    stride: float = 0.2
-    least_stride: float = 0.04
+    stride: float = 0.12
+    least_stride: float = 0.03
+    hopeless: float = 0.1
     calibration_images: int = 64
     timing_s: float = 3.0
     seed: int = 0

@@ -12,6 +12,10 @@ from bedside.autopilot.pruning import propose_pruning
 from bedside.autopilot.ranks import propose_ranks
 from bedside.autopilot.state import Cost
 from bedside.autopilot.workshop import Candidate, Workshop
+from bedside.compression.lowbit import choose_bits, settle
+from bedside.compression.moments import measure_inputs
+from bedside.compression.share import merge_kv_heads
+from bedside.spec.model import BITS
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,14 @@ def propose_precision(shop: Workshop, place: Place) -> Proposal | None:
         for name in shop.precisions()
         if name != now and _say_precision(name) not in place.tried
     }
-    if place.cost != "ms" or not candidates:
+    if place.cost == "bytes":
+        # A graph in 8 bits lies beside the one that every runtime can run.
+        candidates = {name: each for name, each in candidates.items() if now == "int8"}
+    if not candidates:
         return None
     times = shop.time({"now": place.current, **candidates})
     best = min(candidates, key=lambda name: times[name])
-    if times[best] > (1 - _LEAST_GAIN) * times["now"]:
+    if place.cost == "ms" and times[best] > (1 - _LEAST_GAIN) * times["now"]:
         return None
     return Proposal(_say_precision(best), candidates[best], heals=False)
 
@@ -123,6 +130,31 @@ def propose_factors(shop: Workshop, place: Place) -> Proposal | None:
     return Proposal(found.about, candidate, _predict(shop, place, candidate))
 
 
+def propose_sharing(shop: Workshop, place: Place) -> Proposal | None:
+    """Merge heads of keys and values into one, where there are several."""
+    network, about = place.current.network, "one head of keys and values for all queries"
+    if about in place.tried or all(level.kv_heads == 1 for level in network.spec.levels):
+        return None
+    batches = list(shop.lesson.some_batches(shop.effort.calibration_images))
+    merged = merge_kv_heads(network, measure_inputs(network, batches))
+    candidate = Candidate(merged, place.current.precision)
+    return Proposal(about, candidate, _predict(shop, place, candidate))
+
+
+def propose_bits(shop: Workshop, place: Place) -> Proposal | None:
+    """Store weights in fewer bits, where size is what is missing: 8, 4, 2, 1, one by one."""
+    network = place.current.network
+    now = min(network.spec.bits.values(), default=16)
+    for bits in BITS:
+        about = f"weights of {bits} bit{'s' if bits > 1 else ''}"
+        if place.cost != "bytes" or bits >= now or about in place.tried:
+            continue
+        chosen = choose_bits(network.spec, bits=bits)
+        rounded = settle(network, chosen)
+        return Proposal(about, Candidate(rounded, place.current.precision))
+    return None
+
+
 def _predict(shop: Workshop, place: Place, candidate: Candidate) -> float:
     """Predict a time: what was measured of the network now, by the ratio of both predictions."""
     specs = [place.current.network.spec, candidate.network.spec]
@@ -134,9 +166,12 @@ MOVES: dict[str, Move] = {
     "precision": Move(propose_precision, strides=False),
     "prune": Move(propose_cut, strides=True),
     "low rank": Move(propose_factors, strides=True),
+    "share": Move(propose_sharing, strides=False),
+    "bits": Move(propose_bits, strides=False),
 }
 
-SEQUENCE = ("precision", "prune", "low rank", "precision")
+SEQUENCE = ("precision", "bits", "share", "prune", "low rank", "precision")
 """The moves of a walk, in order. Precision comes first because it costs no training, and the
 times that count from then on are those of the precision that will be used; it is asked for
-again at the end, where another may be faster for what the network has become."""
+again at the end, where another may be faster for what the network has become. Fewer bits are
+only asked for where size is missing, and then before anything is taken away, which costs more."""

@@ -6,7 +6,7 @@ taking a quarter of them away; what they matter, of their importance. Then lots 
 taken from all groups, best bargain first, until the gain is what was asked for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from bedside.autopilot.state import Cost
@@ -25,8 +25,6 @@ _MOST = 0.5
 _LARGEST_LOT = 1.5
 # A gain below this part of the whole is not above what timing leaves open.
 _LEAST_GAIN = 0.001
-# How often more is taken where what was chosen gains less together than one by one.
-_ROUNDS = 4
 
 
 @dataclass(frozen=True)
@@ -75,23 +73,16 @@ def propose_pruning(
         The network without them; None if nothing that may go gains anything.
     """
     price = Price(shop, precision, cost)
-    groups, importance = list_groups(network), shop.importance(network)
-    lots = list_lots(groups, importance, price.of_units(network, importance, groups))
+    groups = list_groups(network)
+    # Between groups, units compare by what their gates' gradients say of the loss; which of a
+    # group's units go is known better by how well the others make up for them.
+    between, within = (shop.importance(network, method) for method in ("fisher", "reconstruction"))
+    lots = list_lots(groups, between, price.of_units(network, within, groups))
     lots = [lot for lot in lots if lot.gain <= _LARGEST_LOT * share]
-    whole, asked = price(network.spec), share
-    pruned = None
-    for _ in range(_ROUNDS):
-        chosen = choose_lots(lots, asked)
-        if not chosen:
-            return None
-        pruned = take_away(network, importance, groups, chosen)
-        gained = 1 - price(pruned.spec) / whole
-        # What groups have in common is gained only once: take more until the sum is right.
-        if gained >= 0.9 * share or len(chosen) == len(lots):
-            break
-        asked *= share / max(gained, share / 2)
-    if pruned is None:
+    chosen = choose_lots(lots, lambda some: price.of_lots(network, within, groups, some), share)
+    if not chosen:
         return None
+    pruned = take_away(network, within, groups, chosen)
     return Pruned(describe(network, pruned), pruned)
 
 
@@ -120,18 +111,32 @@ class Price:
     ) -> dict[str, float]:
         """Give what a unit of each group costs, as a part of the whole: a quarter is taken."""
         specs, going = {}, {}
+        bare = replace(importance, inputs=None)
         for name, group in groups.items():
             step = _step(group)
             units = max(step, round(group.units / 4 / step) * step)
             if units < group.units or group.blocks:
                 width = group.units - units
-                specs[name] = shrink(network, importance, part=name, width=width).spec
+                specs[name] = shrink(network, bare, part=name, width=width).spec
                 going[name] = units
         if self.cost == "ms":
             self.shop.predict(list(specs.values()), self.precision)
         whole = self(network.spec)
         prices = {name: (1 - self(spec) / whole) / going[name] for name, spec in specs.items()}
         return {name: prices.get(name, 0.0) for name in groups}
+
+    def of_lots(
+        self,
+        network: TrainedNetwork,
+        importance: Importance,
+        groups: Mapping[str, Group],
+        lots: list[Lot],
+    ) -> float:
+        """Give what some lots cost together, as a part of the whole."""
+        # Nothing is made up for where only widths are asked for.
+        bare = replace(importance, inputs=None)
+        spec = take_away(network, bare, groups, lots).spec
+        return 1 - self(spec) / self(network.spec)
 
 
 def list_lots(
@@ -159,21 +164,32 @@ def list_lots(
     return sorted(lots, key=lambda lot: lot.loss / lot.gain)
 
 
-def choose_lots(lots: list[Lot], wanted: float) -> list[Lot]:
-    """Take the best bargains until they gain `wanted`, a part of the whole.
+def choose_lots(lots: list[Lot], gain_of: Callable[[list[Lot]], float], wanted: float) -> list[Lot]:
+    """Take as many of the best bargains as gain what is wanted.
+
+    What lots gain together is not the sum of what they gain one by one, so it is asked for.
+
+    Args:
+        lots: Best bargain first.
+        gain_of: Gives what some lots gain together, as a part of the whole.
+        wanted: What they should gain.
+
+    Returns:
+        The fewest that gain it; all of them if that is not enough.
 
     Example:
-        >>> lots = [Lot("a", 8, 0.1, 1.0), Lot("b", 8, 0.1, 2.0), Lot("a", 8, 0.1, 3.0)]
-        >>> [lot.group for lot in choose_lots(lots, 0.15)]
-        ['a', 'b']
+        >>> lots = [Lot(name, 8, 0.1, 1.0) for name in "abcd"]
+        >>> len(choose_lots(lots, lambda some: 0.08 * len(some), 0.15))
+        2
     """
-    chosen, gained = [], 0.0
-    for lot in lots:
-        if gained >= wanted:
-            break
-        chosen.append(lot)
-        gained += lot.gain
-    return chosen
+    low, high = 0, len(lots)
+    while low < high:
+        middle = (low + high) // 2
+        if gain_of(lots[:middle]) >= wanted:
+            high = middle
+        else:
+            low = middle + 1
+    return lots[:low]
 
 
 def take_away(

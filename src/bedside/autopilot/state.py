@@ -96,13 +96,14 @@ class Step:
         about: What it does, in words.
         precision: How the network is computed after it.
         predicted_ms: Its time by the table of blocks; None where the table says nothing.
-        figures: What was measured; None where it was undone before it was healed.
+        figures: What was measured; None where it was undone before it was judged.
         before_ms: Time of the network before it, in the same run.
         raw_ms: Its own time in that run, before it was healed.
         verdicts: What is known of the loss of each structure.
         kept: Whether the walk goes on from it.
         reason: Why it was undone, or what it gains.
         seconds: What it took.
+        healed: Whether it was trained on before it was judged for good.
     """
 
     number: int
@@ -117,6 +118,7 @@ class Step:
     seconds: float
     figures: Figures | None = None
     verdicts: tuple[Verdict, ...] = ()
+    healed: bool = False
 
 
 @dataclass(frozen=True)

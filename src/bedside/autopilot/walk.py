@@ -162,9 +162,26 @@ class Walk:
             reason = f"not faster here: {times['after']:.3f} against {times['before']:.3f} ms"
             self._finish(pending, replace(step, reason=reason), begin)
             return
-        if pending.heals:
-            candidate = self._heal(candidate)
-        self._finish(pending, self._judge(step, before, candidate), begin)
+        judge_it = self._heal_and_judge if pending.heals else self._judge
+        self._finish(pending, judge_it(step, before, candidate), begin)
+
+    def _heal_and_judge(self, step: Step, before: Candidate, candidate: Candidate) -> Step:
+        """Judge a candidate as it is, and if it has lost too much, once more when it is healed."""
+        if not self.folder.healing.exists() and not self.folder.has_network(_HEALED):
+            step = self._judge(step, before, candidate)
+            if step.kept or self._is_beyond_healing(step):
+                return step
+            self.tell(f"to be healed: {step.reason}")
+        return self._judge(replace(step, healed=True), before, self._heal(candidate))
+
+    def _is_beyond_healing(self, step: Step) -> bool:
+        """Tell whether a healing would be wasted: nothing gained, or so much lost at once."""
+        if all(verdict.passed for verdict in step.verdicts):
+            return True
+        effort = self.state.effort
+        worst = min(verdict.difference for verdict in step.verdicts)
+        smaller = MOVES[step.move].strides and self.state.stride / 2 >= effort.least_stride
+        return smaller and worst < -effort.hopeless
 
     def _time(
         self, before: Candidate, after: Candidate, *, exact: bool = False
@@ -190,7 +207,7 @@ class Walk:
         return Candidate(self.folder.read_network(_HEALED), candidate.precision)
 
     def _judge(self, step: Step, before: Candidate, candidate: Candidate) -> Step:
-        """Compare a healed candidate with the source, and with what it would replace."""
+        """Compare a candidate with the source, and with what it would replace."""
         goal, reference = self.state.goal, self.state.score
         score = self.shop.score(candidate)
         times = self._time(before, candidate, exact=True)
@@ -203,7 +220,7 @@ class Walk:
         )
         step = replace(step, figures=figures, verdicts=verdicts, before_ms=times["before"])
         reason = self._find_fault(figures, times["before"], verdicts)
-        if not MOVES[step.move].strides:
+        if step.move == "precision":
             # Nothing is gentler than another precision: what it cannot show, no step can.
             check_patients(verdicts, max_drop=goal.max_drop)
         if reason:
@@ -250,7 +267,9 @@ def _say(figures: Figures) -> str:
 def _say_gain(step: Step, after: Figures, before: Figures) -> str:
     """Say what a step bought."""
     faster = step.before_ms / after.ms
-    return f"{faster:.2f} times as fast, {say_size(before.size_bytes, after.size_bytes)}"
+    healed = "" if step.healed or step.move == "precision" else ", without healing"
+    size = say_size(before.size_bytes, after.size_bytes)
+    return f"{faster:.2f} times as fast, {size}{healed}"
 
 
 def say_size(before: int, after: int) -> str:

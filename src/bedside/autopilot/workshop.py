@@ -18,7 +18,7 @@ from bedside.autopilot.scoring import Score, score_network
 from bedside.autopilot.source import Source
 from bedside.autopilot.timing import Clock, Setting, Timed, time_graphs
 from bedside.build import read_calibration, write_draft
-from bedside.compression.importance import Importance, measure_importance
+from bedside.compression.importance import Importance, Method, measure_importance
 from bedside.compression.quantize import quantize_int8
 from bedside.export.onnx import export_onnx
 from bedside.models import TrainedNetwork
@@ -72,7 +72,7 @@ class Workshop:
         self.source, self.goal, self.effort, self.lesson = source, goal, effort, lesson
         self._clock, self._tables = clock, tables
         self._known: dict[str, DeviceTable] = {}
-        self._scored: tuple[TrainedNetwork, Importance] | None = None
+        self._scored: tuple[TrainedNetwork, dict[str, Importance]] | None = None
         self._exported: list[tuple[TrainedNetwork, dict[str, bytes]]] = []
 
     @property
@@ -196,13 +196,19 @@ class Workshop:
         table.measure(specs, self.size_px)
         return [fit.predict(table.add_up(spec, self.size_px)) for spec in specs]
 
-    def importance(self, network: TrainedNetwork) -> Importance:
-        """Measure how much each unit of a network matters, on training images; kept for one."""
-        if self._scored is not None and self._scored[0] is network:
-            return self._scored[1]
-        recipe = self.lesson.recipe
-        task = Supervised(recipe.training, num_classes=network.spec.num_classes)
-        batches = self.lesson.some_batches(self.effort.calibration_images)
-        importance = measure_importance(network, batches, task)
-        self._scored = (network, importance)
-        return importance
+    def importance(self, network: TrainedNetwork, method: Method) -> Importance:
+        """Measure how much each unit of a network matters, on training images; kept for one.
+
+        Args:
+            network: The network.
+            method: As in `compression.importance`.
+        """
+        if self._scored is None or self._scored[0] is not network:
+            self._scored = (network, {})
+        known = self._scored[1]
+        if method not in known:
+            recipe = self.lesson.recipe
+            task = Supervised(recipe.training, num_classes=network.spec.num_classes)
+            batches = list(self.lesson.some_batches(self.effort.calibration_images))
+            known[method] = measure_importance(network, batches, task, method=method)
+        return known[method]

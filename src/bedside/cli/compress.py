@@ -41,7 +41,7 @@ class Settings:
     )
     epochs: int = option(help="epochs of training after each step", default=3)
     stride: float = option(
-        help="part of a network's time that a step tries to take away", default=0.2
+        help="part of a network's time that a step tries to take away", default=0.12
     )
     teacher: tuple[Path, ...] = option(
         help="run folders that teach beside the source itself", default=()
