@@ -91,8 +91,8 @@ def write_page(run: Path, bundle: str, output: Path) -> None:
         "# Sparsity",
         "",
         "Zeros among the weights, by magnitude within each layer, and what they are worth: "
-        f"`{bundle}`, {count / 1e6:.2f} M parameters, {' x '.join(map(str, shape[2:]))}, one thread. "
-        "Written by `benchmarks/sparsity.py`.",
+        f"`{bundle}`, {count / 1e6:.2f} M parameters, {' x '.join(map(str, shape[2:]))}, one "
+        "thread. Written by `benchmarks/sparsity.py`.",
         "",
         f"- Processor: {describe_processor()}",
         f"- Load of the machine before and after, 1 minute: {before:.1f}, {read_load():.1f}",
