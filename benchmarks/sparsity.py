@@ -19,7 +19,7 @@ from bedside.compression.quantize import quantize_int8
 from bedside.compression.sparsity import apply_masks, find_masks
 from bedside.export.onnx import export_onnx
 from bedside.export.parity import make_inputs
-from bedside.models import TrainedNetwork
+from bedside.models import TrainedNetwork, count_parameters
 from bedside.runtime import installed_backends, open_graph
 from bedside.runtime.machine import describe_processor, read_load
 from bedside.runtime.turns import Latency, time_in_turns
@@ -86,13 +86,13 @@ def write_page(run: Path, bundle: str, output: Path) -> None:
     before = read_load()
     times = time_graphs(graphs, shape)
     kinds = list(times)
-    count = sum(weight.numel() for weight in network.weights.values())
+    count = count_parameters(network.create())
     lines = [
         "# Sparsity",
         "",
         "Zeros among the weights, by magnitude within each layer, and what they are worth: "
-        f"`{bundle}`, {count / 1e6:.2f} M numbers, {' x '.join(map(str, shape[2:]))}, one thread. "
-        "Written by `benchmarks/sparsity.py`.",
+        f"`{bundle}`, {count / 1e6:.2f} M parameters, {' x '.join(map(str, shape[2:]))}, one "
+        "thread. Written by `benchmarks/sparsity.py`.",
         "",
         f"- Processor: {describe_processor()}",
         f"- Load of the machine before and after, 1 minute: {before:.1f}, {read_load():.1f}",

@@ -1,6 +1,6 @@
 """How much each unit of a network matters to its task, measured on real batches."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from bedside.compression.surgery import NORM, weight_that_makes, weight_that_rea
 from bedside.errors import UsageError
 from bedside.models import TrainedNetwork
 
-Batches = Sequence[tuple[torch.Tensor, torch.Tensor]]
+Batch = tuple[torch.Tensor, torch.Tensor]
 """Images (B, C, *S) float32 and truths (B, *S), as training gives them."""
 Task = Callable[[nn.Module, torch.Tensor, torch.Tensor], tuple[torch.Tensor, Any]]
 """From a network and a batch to the loss, and what it is made of."""
@@ -56,7 +56,7 @@ class Importance:
 
 def measure_importance(
     network: TrainedNetwork,
-    batches: Batches,
+    batches: Iterable[Batch],
     task: Task,
     *,
     method: Method = "reconstruction",
@@ -87,11 +87,12 @@ def measure_importance(
         Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019;
         Liu et al., Group Fisher Pruning, ICML 2021; of "reconstruction" see there.
     """
-    groups = list_groups(network)
+    groups, batches = list_groups(network), list(batches)
     if method in ("magnitude", "random"):
         scores = _by_weights(network, groups) if method == "magnitude" else _draw(groups, seed)
         return Importance(method, scores, measure_inputs(network, batches) if batches else None)
-    _check_batches(batches)
+    if not batches:
+        raise UsageError("no batches; importance is measured on at least one.")
     inputs = measure_inputs(network, batches)
     if method == "taylor":
         return Importance(method, _taylor(network.create(), groups, batches, task), inputs)
@@ -116,7 +117,7 @@ def _draw(groups: Mapping[str, Group], seed: int) -> dict[str, torch.Tensor]:
 def _taylor(
     model: nn.Module,
     groups: Mapping[str, Group],
-    batches: Batches,
+    batches: Sequence[Batch],
     task: Task,
 ) -> dict[str, torch.Tensor]:
     """Average |weight * gradient| over batches, and sum it up over the weights of units."""
@@ -134,7 +135,7 @@ def _taylor(
 
 
 def _fisher(
-    network: TrainedNetwork, groups: Mapping[str, Group], batches: Batches, task: Task
+    network: TrainedNetwork, groups: Mapping[str, Group], batches: Sequence[Batch], task: Task
 ) -> dict[str, torch.Tensor]:
     """Average the squared gradients of the units' gates over examples."""
     model = network.create().requires_grad_(requires_grad=False)
@@ -149,11 +150,6 @@ def _fisher(
                 totals[name] += (gradients * len(images)).square().sum(dim=0)
     count = sum(len(images) for images, _ in batches)
     return {name: total / count for name, total in totals.items()}
-
-
-def _check_batches(batches: Batches) -> None:
-    if not len(batches):
-        raise UsageError("no batches; importance is measured on at least one.")
 
 
 def _sum_up(group: Group, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
