@@ -23,8 +23,8 @@ from bedside.compression.quantize import quantize_int8
 from bedside.export.onnx import export_onnx
 from bedside.models import TrainedNetwork
 from bedside.runtime import open_graph
-from bedside.runtime.session import has_int8_products
 from bedside.runtime.table import find_backend
+from bedside.runtime.variants import has_int8_products
 from bedside.segment import Segmenter
 from bedside.spec import ModelSpec
 from bedside.training.tasks import Supervised
