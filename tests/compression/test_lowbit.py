@@ -11,10 +11,12 @@ from onnx import numpy_helper
 
 from bedside.bundle import check_graph
 from bedside.compression.lowbit import attach, choose_bits, settle
+from bedside.compression.lowrank import factorize
 from bedside.compression.quantize import quantize_int8
 from bedside.errors import SpecError, UsageError
 from bedside.export import check_parity, export_onnx
 from bedside.export.parity import make_inputs
+from bedside.export.rebuild import rebuild_from_graph
 from bedside.graphs.edit import widen
 from bedside.graphs.grid import find_grid
 from bedside.models import NAMES, TrainedNetwork, create, named_spec
@@ -150,6 +152,34 @@ def test_a_network_of_few_bits_is_rebuilt_from_spec_and_weights() -> None:
             settled.spec, TrainedNetwork.of(settled.create(), settled.spec).weights
         )
         assert torch.equal(again.create()(x), logits)
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2, 1])
+def test_a_network_comes_back_out_of_its_graph_with_its_grid(bits) -> None:
+    network, shape = make_trained(2), (1, 1, *SIZES[2])
+    settled = settle(network, choose_bits(network.spec, bits=bits, keep=()))
+    graph = export_onnx(settled.create(), input_shape=shape)
+    rebuilt = rebuild_from_graph(graph, settled.spec, input_shape=shape)
+    assert rebuilt.spec == settled.spec
+    # Rounding what comes out of a graph changes nothing: it is on its grid already.
+    again = settle(rebuilt)
+    assert all(torch.equal(again.weights[n], rebuilt.weights[n]) for n in again.weights)
+    x = torch.rand(shape)
+    with torch.no_grad():
+        difference = (rebuilt.create()(x) - settled.create()(x)).abs().max()
+        assert difference < STORED_WEIGHTS_RTOL * settled.create()(x).abs().max()
+
+
+def test_factors_of_a_convolution_are_rounded_each_for_itself() -> None:
+    network = make_trained(2)
+    factored = factorize(network, {"levels.0.0.expand": (8,)})
+    settled = settle(factored, {"levels.0.0.expand": 2})
+    names = [n for n in settled.weights if n.startswith("levels.0.0.expand.0.") and "weight" in n]
+    assert len(names) == 2
+    assert all(len(row.unique()) <= 4 for name in names for row in settled.weights[name])
+    shape = (1, 1, *SIZES[2])
+    stored = onnx.load_from_string(export_onnx(settled.create(), input_shape=shape))
+    assert sum(tensor.name.endswith(".q") for tensor in stored.graph.initializer) == 2
 
 
 def test_what_cannot_be_is_refused() -> None:

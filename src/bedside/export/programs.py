@@ -18,6 +18,7 @@ from torch import nn
 
 from bedside.errors import ExportError
 from bedside.layers.conv import fold_branches
+from bedside.layers.rounding import settle_bits
 from bedside.quiet import quiet
 from bedside.runtime import open_graph
 
@@ -162,7 +163,7 @@ def to_inference(model: nn.Module) -> nn.Module:
 
     Weights are laid out as converters expect them, and nothing is computed in place.
     """
-    module = fold_branches(copy.deepcopy(model).cpu().float().eval())
+    module = fold_branches(settle_bits(copy.deepcopy(model)).cpu().float().eval())
     _fuse(module)
     for parameter in module.parameters():
         parameter.data = parameter.data.contiguous()

@@ -6,7 +6,7 @@ comes back computes the same, so it can be converted, compressed and trained on.
 
 import copy
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -90,7 +90,8 @@ def rebuild_from_graph(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = create(spec).eval()
+        # Plain convolutions, whose weights can be filled in: those of the graph are rounded.
+        model = create(replace(spec, bits={})).eval()
     inputs = make_inputs(input_shape, count=2)
     places = _find_places(model, torch.from_numpy(inputs[-1]))
     pairs = _match(places, _read_convolutions(graph))
