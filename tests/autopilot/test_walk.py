@@ -15,8 +15,10 @@ from runs_for_tests import StoppedError
 pytest_plugins = ["autopilot_fixtures"]
 
 # The made-up network has so few weights that any step hurts: what is tested is the walking.
-GOAL = Goal(target_ms=0.38, max_drop=0.3)
-EFFORT = Effort(epochs=2, stride=0.15, least_stride=0.1, calibration_images=8, timing_s=0.1)
+GOAL = Goal(target_ms=0.25, max_drop=0.04)
+EFFORT = Effort(epochs=2, stride=0.4, least_stride=0.2, calibration_images=8, timing_s=0.1)
+# What the network is small enough for without much ado.
+NEAR = replace(GOAL, target_ms=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -31,21 +33,36 @@ def walk(trained, output, tables, *, goal=GOAL, effort=EFFORT, clock=None, tell=
 
 @pytest.fixture(scope="module")
 def walked(trained, tables, tmp_path_factory):
-    """A walk that met its budget, and all that it told."""
+    """A walk with steps that are kept, healed and undone, and all that it told."""
     output, told = tmp_path_factory.mktemp("walk") / "out", []
     return walk(trained, output, tables, tell=told.append), told
 
 
-def test_a_walk_ends_where_its_budget_is_met(walked):
-    outcome, told = walked
+def test_a_walk_ends_where_its_budget_is_met(trained, tables, tmp_path):
+    outcome = walk(trained, tmp_path, tables, goal=NEAR)
     state = outcome.state
-    assert state.reference.ms > GOAL.target_ms >= state.figures.ms
+    assert state.reference.ms > NEAR.target_ms >= state.figures.ms
     assert not outcome.unmet
-    kept = [step for step in state.steps if step.kept]
-    assert kept
-    assert all(step.move == "prune" for step in kept)
-    assert all(verdict.passed for step in kept for verdict in step.verdicts)
-    assert any(line.startswith("kept: ") for line in told)
+    assert state.steps[-1].kept
+
+
+def test_steps_are_kept_only_if_no_structure_is_worse(walked):
+    state = walked[0].state
+    judged = [step for step in state.steps if step.figures]
+    assert {step.kept for step in judged} == {True, False}
+    for step in judged:
+        assert step.kept == all(verdict.passed for verdict in step.verdicts)
+        assert all(v.bound > -GOAL.max_drop for v in step.verdicts) == step.kept
+
+
+def test_only_what_needs_it_is_healed(walked):
+    outcome, told = walked
+    judged = [step for step in outcome.state.steps if step.figures]
+    assert {step.healed for step in judged} == {True, False}
+    healings = sum(line.startswith("to be healed") for line in told)
+    assert healings == sum(step.healed for step in judged)
+    # A step that is beyond healing is tried again at half its stride.
+    assert any(not step.kept and not step.healed for step in judged)
 
 
 def test_each_kept_step_is_faster_than_the_one_before(walked):
@@ -71,9 +88,9 @@ def test_the_card_tells_what_was_compressed_and_how(walked, trained):
     source = open_source(trained)
     first, *steps = read_bundle(outcome.bundle).card.compression
     assert source.sha256[:12] in first
-    assert "0.38 ms" in first
+    assert "0.25 ms" in first
     assert len(steps) == sum(step.kept for step in outcome.state.steps)
-    assert all(step.startswith("prune: ") for step in steps)
+    assert all(step.startswith(("prune: ", "low rank: ")) for step in steps)
 
 
 def test_the_size_that_steps_are_judged_by_is_that_of_the_bundle(walked):
@@ -95,7 +112,7 @@ def test_pages_follow_the_steps(walked):
     outcome = walked[0]
     folder = outcome.bundle.parent
     told = json.loads((folder / "compression.json").read_text())
-    assert told["met"] is True
+    assert told["met"] is not bool(outcome.unmet)
     assert len(told["steps"]) == len(outcome.state.steps)
     assert told["result"]["times_as_fast"] > 1
     assert told["promise"]["promised_ms"] == outcome.state.figures.ms
@@ -104,22 +121,22 @@ def test_pages_follow_the_steps(walked):
         assert step.about in page
         assert step.reason in page
     html, plot = ((folder / f"compression.{kind}").read_text() for kind in ("html", "svg"))
-    assert "budget 0.38 ms" in plot
+    assert "budget 0.25 ms" in plot
     assert plot.strip() in html
     judged = [step for step in outcome.state.steps if step.figures]
     assert all(f"{step.number} {step.move}" in plot for step in judged)
 
 
 def test_a_stopped_and_continued_walk_decides_as_an_unbroken_one(walked, trained, tables, tmp_path):
-    stops = iter(["healing: epoch 1", "healing: epoch 2", "kept: ", "scoring the test"])
+    stops = iter(["undone: ", "kept: ", "healing: epoch 1", "healing: epoch 2", "scoring the test"])
 
     def stop(line):
-        if line.startswith(nonlocal_stop[0]):
-            nonlocal_stop[0] = next(stops, "never")
+        if line.startswith(waiting[0]):
+            waiting[0] = next(stops, "never")
             raise StoppedError
 
-    nonlocal_stop = [next(stops)]
-    for _ in range(4):
+    waiting = [next(stops)]
+    for _ in range(5):
         with pytest.raises(StoppedError):
             walk(trained, tmp_path, tables, tell=stop)
     state, unbroken = walk(trained, tmp_path, tables).state, walked[0].state
@@ -133,7 +150,7 @@ def test_a_stopped_and_continued_walk_decides_as_an_unbroken_one(walked, trained
 def test_a_folder_of_another_walk_is_left_alone(walked, trained, tables):
     folder = walked[0].bundle.parent
     with pytest.raises(UsageError, match="another goal"):
-        walk(trained, folder, tables, goal=replace(GOAL, target_ms=0.3))
+        walk(trained, folder, tables, goal=replace(GOAL, target_ms=0.2))
     with pytest.raises(UsageError, match="another effort"):
         walk(trained, folder, tables, effort=replace(EFFORT, epochs=3))
 
@@ -144,16 +161,17 @@ def test_a_run_is_not_overwritten(trained, tables):
 
 
 def test_what_loses_too_much_is_undone_with_its_reason(trained, tables, tmp_path):
-    effort = replace(EFFORT, epochs=0)
-    outcome = walk(trained, tmp_path, tables, goal=replace(GOAL, max_drop=0.02), effort=effort)
+    effort = replace(EFFORT, epochs=0, hopeless=0.001)
+    goal = replace(NEAR, max_drop=0.001)
+    outcome = walk(trained, tmp_path, tables, goal=goal, effort=effort)
     state = outcome.state
     judged = [step for step in state.steps if step.figures]
     assert judged
     assert not any(step.kept for step in state.steps)
-    assert all("loses" in step.reason for step in judged)
+    assert all("loses" in step.reason or "cannot be excluded" in step.reason for step in judged)
     assert state.network == 0
     assert state.figures == state.reference
-    assert "more than 0.38 ms" in outcome.unmet
+    assert "more than 0.3 ms" in outcome.unmet
     assert read_bundle(outcome.bundle).spec.model == open_source(trained).network.spec
 
 
@@ -175,14 +193,23 @@ def test_what_is_not_faster_here_is_not_even_healed(trained, tables, tmp_path):
 def test_too_few_patients_for_so_small_a_loss_are_refused(trained, tables, tmp_path):
     clock = Counting(int8=0.5)
     with pytest.raises(PatientsError, match=r"9 patients are too few .* would do"):
-        walk(trained, tmp_path, tables, goal=Goal(target_ms=0.3, max_drop=1e-5), clock=clock)
+        walk(trained, tmp_path, tables, goal=replace(NEAR, max_drop=1e-5), clock=clock)
 
 
 def test_a_faster_precision_is_the_gentlest_step(trained, tables, tmp_path):
     outcome = walk(
-        trained, tmp_path, tables, goal=Goal(target_ms=0.4, max_drop=0.1), clock=Counting(bf16=0.5)
+        trained, tmp_path, tables, goal=replace(NEAR, max_drop=0.1), clock=Counting(bf16=0.5)
     )
     [step] = outcome.state.steps
     assert step.about == "compute in bfloat16"
     assert outcome.state.precision == "bf16"
     assert outcome.state.figures.parameters == outcome.state.reference.parameters
+
+
+def test_fewer_bits_make_a_bundle_smaller_where_size_is_missing(trained, tables, tmp_path):
+    goal = Goal(max_size_bytes=24_000, max_drop=0.1)
+    outcome = walk(trained, tmp_path, tables, goal=goal)
+    kept = [step for step in outcome.state.steps if step.kept]
+    assert [step.move for step in kept] == ["bits"]
+    assert outcome.size_bytes <= 24_000 < outcome.state.reference.size_bytes
+    assert set(read_bundle(outcome.bundle).spec.model.bits.values()) <= {8, 4}

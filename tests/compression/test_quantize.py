@@ -44,6 +44,15 @@ def test_weights_have_one_scale_a_channel(quantized: bytes) -> None:
     assert all(scales == (channels,) for channels, scales in rescaled)
 
 
+def test_convolutions_give_the_values_that_they_give_in_the_float_graph(quantized: bytes) -> None:
+    plain, rounded = (onnx.load_from_string(graph) for graph in (make_graph(), quantized))
+    values = [
+        [node.output[0] for node in model.graph.node if node.op_type == "Conv"]
+        for model in (plain, rounded)
+    ]
+    assert values[0] == values[1]
+
+
 def test_attention_reads_nothing_in_bytes(quantized: bytes) -> None:
     model = onnx.load_from_string(quantized)
     makers = {name: node for node in model.graph.node for name in node.output}

@@ -61,7 +61,7 @@ def test_the_report_says_at_least_what_it_must(report, bundle):
     assert report["bundle"]["sha256"] == bundle.sha256
     assert report["bundle"]["bytes"] == bundle.path.stat().st_size
     assert "NC" in report["bundle"]["license"]
-    assert report["backend"] == "openvino"
+    assert report["backend"] in ("openvino", "onnxruntime")  # as the clock chose
     assert {"precision", "threads", "warnings"} <= set(report)
 
 

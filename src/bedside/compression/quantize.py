@@ -115,9 +115,13 @@ def restore_grids(quantized: onnx.ModelProto, weights: Mapping[str, np.ndarray])
 
 
 def tidy(model: onnx.ModelProto) -> bytes:
-    """Drop what no runtime reads, and make names short."""
+    """Drop what no runtime reads, and make names short.
+
+    Values of the float graph keep the names that they have there, so that layers are found.
+    """
     drop_unused(model)
     drop_notes(model)
-    shorten_names(model)
+    # `prepare` names nodes after their values; those that the quantizer added are not.
+    shorten_names(model, keep={n.name for n in model.graph.node if n.name in n.output})
     content: bytes = model.SerializeToString()
     return content

@@ -1,7 +1,7 @@
 """Small edits of a graph, in place: its parts exchanged, notes dropped, names made short."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -74,15 +74,19 @@ def widen(model: onnx.ModelProto) -> None:
     drop_unused(model)
 
 
-def shorten_names(model: onnx.ModelProto) -> None:
-    """Number the values that nobody looks for, and say each constant of sizes once.
+def shorten_names(model: onnx.ModelProto, *, keep: Collection[str] = ()) -> None:
+    """Number the values that nobody looks for, and say each constant of sizes once, in place.
 
     Weights, biases, input and output keep their names. Nodes lose theirs, which ONNX does
     not ask for: a layer is known by its weights.
+
+    Args:
+        model: The graph.
+        keep: Values that somebody looks for.
     """
     graph = model.graph
     renamed = _share_sizes(model)
-    kept = {value.name for value in (*graph.input, *graph.output)}
+    kept = {*keep, *(value.name for value in (*graph.input, *graph.output))}
     kept.update(tensor.name for tensor in graph.initializer)
     for node in graph.node:
         kept.update(node.input[1:] if node.op_type == "Conv" else ())
