@@ -89,3 +89,14 @@ class ExportError(BedsideError, RuntimeError):
     """An exported graph that does not do what the model did, and is not written."""
 
     exit_code = 3
+
+
+def last_line(said: object, *, otherwise: str = "it ended") -> str:
+    r"""Give the last line of what a library or another process said, often over many lines.
+
+    Example:
+        >>> last_line("Traceback\n  ValueError: no\n\n"), last_line("")
+        ('ValueError: no', 'it ended')
+    """
+    lines = str(said).strip().splitlines() or [otherwise]
+    return lines[-1].strip()

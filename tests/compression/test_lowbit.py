@@ -17,7 +17,7 @@ from bedside.errors import SpecError, UsageError
 from bedside.export import check_parity, export_onnx
 from bedside.export.parity import make_inputs
 from bedside.export.rebuild import rebuild_from_graph
-from bedside.graphs.edit import widen
+from bedside.graphs.constants import widen
 from bedside.graphs.grid import find_grid
 from bedside.models import NAMES, TrainedNetwork, create, named_spec
 from bedside.spec import LevelSpec, ModelSpec, from_mapping, to_mapping

@@ -10,11 +10,11 @@ from onnx import numpy_helper
 from bedside.errors import ExportError, UsageError
 from bedside.export.certificate import Bound, bound_of
 from bedside.export.certified import export_certified
-from bedside.export.constants import fold_constants
 from bedside.export.departure import find_departure
 from bedside.export.formats import Options, find_format
 from bedside.export.mixed import leave_in_f32
 from bedside.export.programs import GraphProgram
+from bedside.graphs.constants import fold_constants
 from bedside.runtime import open_graph
 from models_for_tests import make_graph
 

@@ -95,11 +95,46 @@ def compress(
         UsageError: If the folder holds a walk from another source or to another goal.
         OutputError: If the folder cannot be written to.
     """
-    effort, means = effort or Effort(), means or Means()
+    walk = open_walk(
+        path,
+        output,
+        goal=goal,
+        data=data,
+        effort=effort or Effort(),
+        means=means or Means(),
+        tell=tell,
+        on_case=on_case,
+    )
+    walk.run()
+    return _conclude(walk, data=data)
+
+
+def open_walk(
+    path: Path,
+    output: Path,
+    *,
+    goal: Goal,
+    data: Path | None,
+    effort: Effort,
+    means: Means,
+    tell: Tell = lambda line: None,
+    on_case: Callable[[int, int], None] = lambda done, total: None,
+) -> Walk:
+    """Read source, data and what was done before, and measure the source if that is nothing.
+
+    Args:
+        path: As in `compress`, and so are all others.
+        output: Folder of the walk.
+        goal: The budget.
+        data: Folder of the data set.
+        effort: What may be spent.
+        means: Caches, teachers, threads.
+        tell: Called with a line for every measurement and decision.
+        on_case: Called while images are read.
+    """
     device = choose_device()
     settle(means.threads, device)
-    source = open_source(path, data)
-    folder = Folder(output)
+    source, folder = open_source(path, data), Folder(output)
     check_writable(output)
     state = folder.load(source.about, goal, effort)
     if state is None:
@@ -114,10 +149,7 @@ def compress(
     source = _with_statistics(source, examples)
     lesson = _plan_lesson(source, examples, effort, means, device)
     shop = Workshop(source, goal, effort, lesson=lesson, clock=means.clock, tables=means.tables)
-    if state is None:
-        state = begin_walk(shop, folder, tell=tell)
-    state = Walk(shop, folder, state, tell).run()
-    return _conclude(shop, folder, state, data=data, tell=tell)
+    return Walk(shop, folder, state or begin_walk(shop, folder, tell=tell), tell)
 
 
 def _check_free(output: Path, source: Source) -> None:
@@ -168,10 +200,9 @@ def _plan_lesson(
     )
 
 
-def _conclude(
-    shop: Workshop, folder: Folder, state: WalkState, *, data: Path | None, tell: Tell
-) -> Outcome:
+def _conclude(walk: Walk, *, data: Path | None) -> Outcome:
     """Score source and result on the test patients, once, and write all that stays."""
+    shop, folder, state, tell = walk.shop, walk.folder, walk.state, walk.tell
     result = Candidate(folder.read_network(f"{state.network:03d}"), state.precision)
     if state.test is None:
         state = replace(state, test=_look_at_test(shop, state, result, tell))
@@ -189,6 +220,7 @@ def _conclude(
         setting=shop.setting(state.precision),
         promised_ms=state.figures.ms,
         reference_ms=state.reference.ms,
+        total_s=2 * state.effort.timing_s,
     )
     outcome = Outcome(state, promise, bundle, bundle.stat().st_size, _find_broken(state, bundle))
     write_reports(folder.path, outcome)

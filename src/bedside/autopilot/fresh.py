@@ -15,7 +15,6 @@ from bedside.autopilot.timing import Setting, Timed, time_graphs
 from bedside.bundle import read_bundle
 from bedside.errors import BackendError
 
-_SECONDS = 6.0
 _PATIENCE_S = 600
 
 
@@ -47,7 +46,13 @@ class Promise:
 
 
 def time_afresh(
-    bundle: Path, source: bytes, *, setting: Setting, promised_ms: float, reference_ms: float
+    bundle: Path,
+    source: bytes,
+    *,
+    setting: Setting,
+    promised_ms: float,
+    reference_ms: float,
+    total_s: float = 6.0,
 ) -> Promise:
     """Time a bundle and the source's graph in turns, in a process that does nothing else.
 
@@ -57,6 +62,7 @@ def time_afresh(
         setting: How the bundle runs; the source runs so in f32.
         promised_ms: What the walk says of the bundle.
         reference_ms: What it says of the source.
+        total_s: Seconds that it is timed for.
 
     Raises:
         BackendError: If the process fails.
@@ -65,7 +71,12 @@ def time_afresh(
         graph = Path(scratch) / "source.onnx"
         graph.write_bytes(source)
         asked = json.dumps(
-            {"bundle": str(bundle), "source": str(graph), "setting": asdict(setting)}
+            {
+                "bundle": str(bundle),
+                "source": str(graph),
+                "setting": asdict(setting),
+                "total_s": total_s,
+            }
         )
         command = [sys.executable, "-m", "bedside.autopilot.fresh"]
         try:
@@ -94,7 +105,7 @@ def _main() -> None:
         "bundle": Timed(graph, shape, setting),
         "source": Timed(Path(asked["source"]).read_bytes(), shape, plain),
     }
-    json.dump(time_graphs(graphs, _SECONDS), sys.stdout)
+    json.dump(time_graphs(graphs, asked["total_s"]), sys.stdout)
 
 
 if __name__ == "__main__":

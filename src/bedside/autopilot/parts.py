@@ -5,7 +5,6 @@ same for all parts that take the same time: made from the shapes of its weights 
 attention does with tokens, so that whatever a compression does to a block, the key knows.
 """
 
-import copy
 import hashlib
 import io
 import json
@@ -18,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from bedside.export.onnx import OPSET
-from bedside.layers.conv import fold_branches
+from bedside.layers.rounding import to_plain
 from bedside.models import create
 from bedside.models.hybrid import Hybrid, crop
 from bedside.quiet import quiet
@@ -211,5 +210,5 @@ def trace_quickly(module: nn.Module, shape: tuple[int, ...]) -> bytes:
 
 
 def _fold(module: nn.Module) -> nn.Module:
-    """Fold branches of a copy, also where the module itself is one."""
-    return fold_branches(nn.Sequential(copy.deepcopy(module))).eval()
+    """Make a plain copy, also where the module itself has branches."""
+    return to_plain(nn.Sequential(module)).eval()

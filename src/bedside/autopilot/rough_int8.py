@@ -7,6 +7,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from bedside.graphs.edit import set_nodes
+
 # What is computed in 8 bits by post-training quantization; see `compression.quantize`.
 _QUANTIZED = ("Conv", "Add")
 # What keeps values at or above 0, so that they are stored without a sign.
@@ -37,8 +39,7 @@ def quantize_roughly(graph: bytes) -> bytes:
                     known[name] = new[-1].output[0]
                 node.input[place] = known[name]
         nodes.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    set_nodes(model, nodes)
     content: bytes = model.SerializeToString()
     return content
 

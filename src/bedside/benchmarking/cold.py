@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bedside.errors import BackendError
+from bedside.errors import BackendError, last_line
 
 _RUNS = 5
 _DEADLINE_S = 300
@@ -45,8 +45,7 @@ def measure_cold_start(bundle: Path, *, backend: str, precision: str, threads: i
             process.kill()
             raise BackendError(f"{backend} gave no logits in {_DEADLINE_S} s.") from None
     if not first.strip() or process.returncode:
-        lines = said.strip().splitlines() or ["it ended"]
-        raise BackendError(f"{backend} does not start in {precision}: {lines[-1]}")
+        raise BackendError(f"{backend} does not start in {precision}: {last_line(said)}")
     return ColdStart(round(1e3 * spent, 1), json.loads(rest)["peak_mb"])
 
 

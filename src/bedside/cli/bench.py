@@ -3,13 +3,12 @@
 import dataclasses
 import json
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import say, table
+from bedside.cli.console import say, table, tell
 from bedside.cli.train import check_torch
 from bedside.errors import UsageError
 
@@ -84,7 +83,7 @@ def run(settings: Settings) -> int:
         threads=tuple(dict.fromkeys(settings.threads)),
         caps=QUICK_CAPS if settings.quick else Caps(),
         backend=settings.backend,
-        on_point=_tell,
+        on_point=tell,
     )
     report = describe(costs)
     if settings.output is not None:
@@ -182,7 +181,3 @@ def _lines(report: dict[str, Any]) -> list[str]:
         for row in report["skipped"]
     ]
     return [*table(rows), *left_out]
-
-
-def _tell(line: str) -> None:
-    sys.stderr.write(line + "\n")

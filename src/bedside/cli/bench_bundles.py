@@ -2,10 +2,9 @@
 
 import dataclasses
 import json
-import sys
 from typing import TYPE_CHECKING
 
-from bedside.cli.console import say, table
+from bedside.cli.console import say, table, tell
 
 if TYPE_CHECKING:
     from bedside.benchmarking.bundles import BundleCosts, Placed
@@ -35,7 +34,10 @@ def run_bundles(settings: "Settings") -> int:
     if settings.output is not None:
         check_writable(settings.output)
     costs = measure_bundles(
-        bundles, threads=settings.threads, seconds=settings.seconds, on_stage=_tell
+        bundles,
+        threads=settings.threads,
+        seconds=settings.seconds,
+        on_stage=lambda stage: tell(f"{stage} ..."),
     )
     content = json.dumps(dataclasses.asdict(costs), indent=1)
     if settings.output is not None:
@@ -114,7 +116,3 @@ def draw(costs: "BundleCosts") -> str:
             )
         )
     return stack_plots(plots)
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"{text} ...\n")

@@ -1,11 +1,10 @@
 """`bedside build`: a finished run in, one deployable bundle out."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import say
+from bedside.cli.console import say, tell
 from bedside.cli.train import check_torch
 from bedside.errors import UsageError
 
@@ -59,7 +58,7 @@ def run(settings: Settings) -> int:
         data=settings.data,
         limits=limits,
         int8=False if settings.no_int8 else None,
-        on_stage=lambda stage: _tell(f"{stage} ..."),
+        on_stage=lambda stage: tell(f"{stage} ..."),
     )
     say(f"Built: {path}, {path.stat().st_size:,} bytes")
     say(f"Next: bedside inspect {path}")
@@ -78,7 +77,7 @@ def _build_untrained(settings: Settings) -> int:
     from bedside.spec import read_recipe
 
     recipe = read_recipe(settings.run)
-    _tell("exporting and checking the f32 graph ...")
+    tell("exporting and checking the f32 graph ...")
     path = build_untrained(recipe, settings.output)
     say(f"Built: {path}, {path.stat().st_size:,} bytes, RANDOM WEIGHTS: to measure cost only")
     return 0
@@ -97,7 +96,3 @@ def _read_limits(path: Path | None) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {path}: {error}.") from error
     return [line.strip() for line in lines if line.strip()]
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(text + "\n")

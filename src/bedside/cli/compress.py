@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bedside.cli.amounts import parse_bytes
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import say
+from bedside.cli.console import say, tell
 from bedside.cli.train import check_torch
 from bedside.errors import BudgetError
 
@@ -129,12 +129,6 @@ def describe(outcome: "Outcome") -> list[str]:
         *(f"Warning: {text}" for text in outcome.warnings),
         f"See {outcome.bundle.parent / 'compression.html'}",
     ]
-
-
-def tell(line: str) -> None:
-    """Write a line to stderr, at once."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
 
 
 def show_reading() -> Callable[[int, int], None]:

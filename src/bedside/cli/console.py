@@ -14,6 +14,11 @@ def say(text: str = "") -> None:
     sys.stdout.write(text + "\n")
 
 
+def tell(text: str) -> None:
+    """Write a line to stderr: what is being done, beside the results."""
+    sys.stderr.write(text + "\n")
+
+
 @contextlib.contextmanager
 def frame_progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar on stderr while the frames of an image are segmented.

@@ -1,11 +1,10 @@
 """`bedside export`: a bundle in another runtime's format, with a certificate."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import say
+from bedside.cli.console import say, tell
 from bedside.cli.train import check_torch
 from bedside.errors import UsageError
 
@@ -79,7 +78,7 @@ def run(settings: Settings) -> int:
         to=settings.to,
         options=Options(settings.precision, settings.threads, settings.litert_python),
         judges=Judges(settings.data, settings.split, settings.cases, settings.max_drop),
-        on_stage=lambda stage: _tell(f"{stage} ..."),
+        on_stage=lambda stage: tell(f"{stage} ..."),
     )
     if settings.json:
         say(certificate.to_json())
@@ -89,7 +88,3 @@ def run(settings: Settings) -> int:
     for line in certificate.lines():
         say(f"  {line}")
     return 0
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(text + "\n")

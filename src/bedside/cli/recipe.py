@@ -1,12 +1,11 @@
 """`bedside recipe`: a data set in, a recipe to start with out."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import say
+from bedside.cli.console import say, tell
 from bedside.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def run(settings: Settings) -> int:
     from bedside.spec import read_recipe
 
     check_writable(settings.output.parent)
-    sys.stderr.write(f"looking at {settings.data} ...\n")
+    tell(f"looking at {settings.data} ...")
     survey = survey_data(settings.data, layout=settings.layout, axes=settings.axes)
     modality = settings.modality and settings.modality.upper()
     plan = choose_recipe(survey, Wishes(settings.name, settings.model, modality))

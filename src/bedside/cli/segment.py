@@ -1,6 +1,5 @@
 """`bedside segment`: images on disk in, masks, pictures and reports in a folder out."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from bedside.batch.results import check_apart, results_folder
 from bedside.cli.amounts import parse_bytes
 from bedside.cli.arguments import option, positional
 from bedside.cli.batch import is_batch, segment_batch
-from bedside.cli.console import frame_progress, say, summary, table
+from bedside.cli.console import frame_progress, say, summary, table, tell
 from bedside.errors import BackendError, BedsideError, FormatError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -207,7 +206,7 @@ def _load(settings: Settings) -> Loaded:
         backend=settings.backend,
         precision=settings.precision,
         threads=settings.threads,
-        on_choice=_tell,
+        on_choice=tell,
     )
     return Loaded(bundle, segmenter)
 
@@ -316,10 +315,6 @@ def _say_folder(
         say(f"Skipped: {text}")
     say(f"{len(finished)} segmented, {len(refused)} refused, {len(skipped)} skipped: {output}")
     say(finished[0].report.disclaimer)
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(text + "\n")
 
 
 def _say_json(mapping: dict[str, Any]) -> None:

@@ -7,7 +7,8 @@ import onnx
 from onnx import numpy_helper
 
 from bedside.errors import UsageError
-from bedside.graphs.edit import drop_notes, drop_unused, shorten_names, widen
+from bedside.graphs.constants import widen
+from bedside.graphs.edit import drop_notes, drop_unused, shorten_names
 from bedside.graphs.grid import find_grid
 from bedside.quiet import quiet
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import onnx
 
-from bedside.export.constants import fold_constants
 from bedside.export.programs import GraphProgram
+from bedside.graphs.constants import fold_constants
+from bedside.graphs.edit import drop_unused
 
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
 
@@ -35,24 +36,9 @@ def leave_in_f32(quantized: bytes, plain: GraphProgram, layers: Sequence[str]) -
             _skip_pair(model, makers, node.input[0])
             added |= _restore_weights(node, before[node.output[0]], plain)
     model.graph.initializer.extend(added.values())
-    content: bytes = drop_unused(model).SerializeToString()
+    drop_unused(model)
+    content: bytes = model.SerializeToString()
     return content
-
-
-def drop_unused(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Drop nodes and weights that no output rests on."""
-    needed, nodes = {value.name for value in model.graph.output}, []
-    for node in reversed(model.graph.node):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            nodes.append(node)
-    tensors = [tensor for tensor in model.graph.initializer if tensor.name in needed]
-    nodes, tensors = nodes[::-1], list(tensors)
-    for field, items in ((model.graph.node, nodes), (model.graph.initializer, tensors)):
-        kept = [type(item).FromString(item.SerializeToString()) for item in items]
-        del field[:]
-        field.extend(kept)
-    return model
 
 
 def _skip_pair(model: onnx.ModelProto, makers: dict[str, onnx.NodeProto], value: str) -> None:

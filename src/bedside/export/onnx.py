@@ -13,8 +13,7 @@ from bedside.export.parity import check_parity, make_inputs
 from bedside.graphs.columns import join_columns, round_to_half
 from bedside.graphs.edit import drop_notes, set_nodes, shorten_names
 from bedside.graphs.integers import store_integers
-from bedside.layers.conv import fold_branches
-from bedside.layers.rounding import settle_bits
+from bedside.layers.rounding import to_plain
 from bedside.quiet import quiet
 
 OPSET = 20
@@ -80,7 +79,7 @@ def trace_onnx(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
     Raises:
         ExportError: If the model cannot be exported.
     """
-    return _strip(_export(fold_branches(settle_bits(copy.deepcopy(model))), example))
+    return _strip(_export(to_plain(model), example))
 
 
 def _export(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:

@@ -17,8 +17,7 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from bedside.errors import ExportError
-from bedside.layers.conv import fold_branches
-from bedside.layers.rounding import settle_bits
+from bedside.layers.rounding import to_plain
 from bedside.quiet import quiet
 from bedside.runtime import open_graph
 
@@ -163,7 +162,7 @@ def to_inference(model: nn.Module) -> nn.Module:
 
     Weights are laid out as converters expect them, and nothing is computed in place.
     """
-    module = fold_branches(settle_bits(copy.deepcopy(model)).cpu().float().eval())
+    module = to_plain(model).cpu().float().eval()
     _fuse(module)
     for parameter in module.parameters():
         parameter.data = parameter.data.contiguous()

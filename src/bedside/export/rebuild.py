@@ -17,9 +17,9 @@ from torch import nn
 
 from bedside.bundle import Bundle
 from bedside.errors import ExportError
-from bedside.export.constants import fold_constants
 from bedside.export.onnx import EXACT_TOLERANCE, STORED_TOLERANCE
 from bedside.export.parity import check_parity, make_inputs
+from bedside.graphs.constants import fold_constants
 from bedside.layers.conv import BranchedConvNorm, ConvNorm, Norm, fold_branches
 from bedside.models import TrainedNetwork, create
 from bedside.spec import ModelSpec

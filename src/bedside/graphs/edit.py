@@ -4,8 +4,7 @@ import itertools
 from collections.abc import Collection, Iterable
 
 import onnx
-from onnx import TensorProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
+from onnx import TensorProto, numpy_helper
 
 
 def set_nodes(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> None:
@@ -41,37 +40,6 @@ def drop_notes(model: onnx.ModelProto) -> None:
         message.doc_string = ""
         del message.metadata_props[:]
     del graph.value_info[:]
-
-
-def widen(model: onnx.ModelProto) -> None:
-    """Work out what rests on initializers alone: weights become f32 tensors under their names.
-
-    Undoes whatever way of storing them the export has chosen.
-    """
-    known = {tensor.name for tensor in model.graph.initializer}
-    stored: list[onnx.NodeProto] = []
-    running: list[onnx.NodeProto] = []
-    for node in model.graph.node:
-        constant = bool(node.input) and all(name in known for name in node.input)
-        (stored if constant else running).append(node)
-        known.update(node.output if constant else ())
-    if not stored:
-        return
-    wanted = sorted(
-        {name for node in stored for name in node.output}
-        & {name for node in running for name in node.input}
-    )
-    outputs = [helper.make_empty_tensor_value_info(name) for name in wanted]
-    part = helper.make_model(
-        helper.make_graph(stored, "constants", [], outputs, list(model.graph.initializer)),
-        ir_version=model.ir_version,
-        opset_imports=model.opset_import,
-    )
-    values = ReferenceEvaluator(part).run(None, {})
-    found = [numpy_helper.from_array(v, n) for n, v in zip(wanted, values, strict=True)]
-    set_nodes(model, running)
-    set_tensors(model, [*model.graph.initializer, *found])
-    drop_unused(model)
 
 
 def shorten_names(model: onnx.ModelProto, *, keep: Collection[str] = ()) -> None:

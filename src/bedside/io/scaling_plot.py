@@ -4,11 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from bedside.io.log_axes import HEIGHT, WIDTH, LogAxes
+
 Color = tuple[int, int, int]
 Series = Mapping[str, tuple[Color, Sequence[tuple[float, float]]]]
 
-WIDTH, HEIGHT = 560, 330
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 130, 26, 40
+_RIGHT = 130
 
 
 def draw_scaling(series: Series, *, x_title: str, y_title: str) -> str:
@@ -23,35 +24,9 @@ def draw_scaling(series: Series, *, x_title: str, y_title: str) -> str:
         An `<svg>` element that needs nothing beside it.
     """
     points = [point for _, own in series.values() for point in own]
-    x_low, x_high = _decades([x for x, _ in points])
-    y_low, y_high = _decades([y for _, y in points])
-    bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
-
-    def x(value: float) -> float:
-        return _LEFT + (math.log10(value) - x_low) / (x_high - x_low) * (right - _LEFT)
-
-    def y(value: float) -> float:
-        return bottom - (math.log10(value) - y_low) / (y_high - y_low) * (bottom - _TOP)
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'width="{WIDTH}" height="{HEIGHT}" role="img" font-family="sans-serif" font-size="11" '
-        f'fill="#59636e"><rect width="100%" height="100%" fill="white"/>'
-    ]
-    for power in range(y_low, y_high + 1):
-        place = y(10.0**power)
-        parts.append(
-            f'<path d="M{_LEFT} {place:.1f}H{right}" stroke="#e3e8ed"/>'
-            f'<text x="{_LEFT - 6}" y="{place + 4:.1f}" text-anchor="end">{10.0**power:,g}</text>'
-        )
-    for power in range(x_low, x_high + 1):
-        place = x(10.0**power)
-        parts.append(
-            f'<path d="M{place:.1f} {_TOP}V{bottom}" stroke="#e3e8ed"/>'
-            f'<text x="{place:.1f}" y="{bottom + 16}" text-anchor="middle">{10**power:,}</text>'
-        )
-    parts.append(f'<text x="{right}" y="{HEIGHT - 6}" text-anchor="end">{escape(x_title)}</text>')
-    parts.append(f'<text x="4" y="14">{escape(y_title)}</text>')
+    axes = LogAxes.around([x for x, _ in points], [y for _, y in points], margin=_RIGHT)
+    x, y, right = axes.x, axes.y, axes.right
+    parts: list[str] = []
     ends = {name: y(own[-1][1]) for name, (_, own) in series.items()}
     labels = _spread(ends)
     for name, (color, own) in series.items():
@@ -69,7 +44,7 @@ def draw_scaling(series: Series, *, x_title: str, y_title: str) -> str:
             f'<text x="{right + 10}" y="{labels[name] + 4:.1f}" fill="rgb{color}">'
             f"{escape(name)}</text>"
         )
-    return "".join([*parts, "</svg>"])
+    return axes.draw(parts, x_title=x_title, y_title=y_title)
 
 
 def stack_plots(plots: Sequence[str]) -> str:
@@ -81,17 +56,6 @@ def stack_plots(plots: Sequence[str]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT * len(plots)}">'
         f"{inner}</svg>\n"
     )
-
-
-def _decades(values: Sequence[float]) -> tuple[int, int]:
-    """Powers of ten around positive values, at least one decade apart.
-
-    Example:
-        >>> _decades([3.0, 250.0])
-        (0, 3)
-    """
-    low = math.floor(math.log10(min(values)))
-    return low, max(low + 1, math.ceil(math.log10(max(values))))
 
 
 def _spread(places: Mapping[str, float], apart: float = 14.0) -> dict[str, float]:

@@ -4,6 +4,7 @@ A rounded weight is an integer times one scale per output channel. A batch norm 
 into the convolution at export changes the scale and not the integers.
 """
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from bedside.errors import SpecError
-from bedside.layers.conv import BranchedConvNorm, Conv, ConvNorm
+from bedside.layers.conv import BranchedConvNorm, Conv, ConvNorm, fold_branches
 
 # Largest integer of each number of bits, and how far beyond the range that it may cover the
 # scale is searched: few levels pay for the tails of a distribution more dearly.
@@ -161,6 +162,11 @@ def settle_bits(model: nn.Module) -> nn.Module:
             module.__class__ = module.PLAIN
             module.weight.copy_(rounded)
     return model
+
+
+def to_plain(model: nn.Module) -> nn.Module:
+    """Copy a network into what it computes: no rounding as it runs, and no parallel branches."""
+    return fold_branches(settle_bits(copy.deepcopy(model)))
 
 
 def find_convolutions(model: nn.Module, path: str) -> list[Conv]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from bedside.errors import SpecError
+from bedside.errors import SpecError, last_line
 from bedside.models.table import create
 from bedside.spec import ModelSpec
 
@@ -47,6 +47,6 @@ class TrainedNetwork:
         try:
             model.load_state_dict(dict(self.weights), strict=True)
         except RuntimeError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise SpecError(f"the weights do not fit the network's spec: {lines[-1]}") from error
+            said = last_line(error)
+            raise SpecError(f"the weights do not fit the network's spec: {said}") from error
         return model.eval()

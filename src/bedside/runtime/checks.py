@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bedside.errors import BackendError, InputError
+from bedside.errors import BackendError, InputError, last_line
 
 
 def check_tensor(tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -41,8 +41,8 @@ def check_logits(logits: np.ndarray) -> np.ndarray:
 
 def make_backend_error(backend: str, error: Exception) -> BackendError:
     """Put what a runtime says, often over many lines, into one line of ours."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return BackendError(f"{backend} cannot run this graph: {lines[-1] if lines else error!r}")
+    last = last_line(error, otherwise=repr(error))
+    return BackendError(f"{backend} cannot run this graph: {last}")
 
 
 def _check_finite(values: np.ndarray, name: str) -> None:

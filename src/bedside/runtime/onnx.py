@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from bedside.runtime.checks import check_logits, check_tensor, make_backend_error
 
@@ -58,6 +57,9 @@ def open_graph(graph: bytes, *, precision: str, threads: int) -> OnnxSession:
     Raises:
         BackendError: If ONNX Runtime cannot run the graph.
     """
+    # Here, so that asking what it could do does not load it.
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -8,6 +8,7 @@ import numpy as np
 from bedside.io.datasets import Case
 from bedside.spec import DeploymentSpec
 from bedside.training.dataset import load_cases
+from bedside.training.patches import cut_middle
 
 Item = TypeVar("Item")
 
@@ -27,7 +28,7 @@ def draw_calibration(
     """
     examples = load_cases(spread_evenly(cases, count), spec)
     return [
-        _middle(example.image, spec.input.size_px)[None]
+        np.ascontiguousarray(cut_middle(example.image, spec.input.size_px))[None]
         for example in spread_evenly(examples, count)
     ]
 
@@ -41,12 +42,3 @@ def spread_evenly(items: Sequence[Item], count: int) -> list[Item]:
     """
     places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
     return [items[place] for place in places]
-
-
-def _middle(image: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Cut the middle out of (C, *S), where a scan is larger than the network's window."""
-    inside = [
-        slice((old - new) // 2, (old - new) // 2 + new)
-        for old, new in zip(image.shape[1:], size, strict=True)
-    ]
-    return np.ascontiguousarray(image[(slice(None), *inside)])

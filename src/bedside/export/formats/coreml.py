@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bedside.errors import ExportError
+from bedside.errors import ExportError, last_line
 from bedside.export.formats.table import Converter, Options
 from bedside.export.programs import TorchProgram
 from bedside.quiet import quiet
@@ -65,8 +65,8 @@ def _convert(program: TorchProgram, folder: Path) -> None:
             )
             package.save(str(folder / "model.mlpackage"))
     except Exception as error:  # its errors share no base
-        lines = str(error).strip().splitlines() or [repr(error)]
-        raise ExportError(f"coremltools cannot convert the network: {lines[-1]}") from error
+        said = last_line(error, otherwise=repr(error))
+        raise ExportError(f"coremltools cannot convert the network: {said}") from error
 
 
 def _open(folder: Path, *, options: Options) -> CoremlSession:

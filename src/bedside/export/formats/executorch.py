@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bedside.errors import ExportError
+from bedside.errors import ExportError, last_line
 from bedside.export.formats.table import Converter, Options
 from bedside.export.programs import TorchProgram
 from bedside.quiet import quiet
@@ -63,8 +63,8 @@ def _convert(program: TorchProgram, folder: Path) -> None:
             edge = to_edge_transform_and_lower(program.exported, partitioner=[XnnpackPartitioner()])
             content = edge.to_executorch().buffer
     except Exception as error:  # its errors share no base
-        lines = str(error).strip().splitlines() or [repr(error)]
-        raise ExportError(f"executorch cannot convert the network: {lines[-1]}") from error
+        said = last_line(error, otherwise=repr(error))
+        raise ExportError(f"executorch cannot convert the network: {said}") from error
     (folder / "model.pte").write_bytes(content)
 
 

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from bedside.errors import BackendError, ExportError
+from bedside.errors import BackendError, ExportError, last_line
 from bedside.export.formats.table import Converter, Options, find_format
 from bedside.export.formats.torch import save_program
 from bedside.export.programs import TorchProgram
@@ -84,8 +84,8 @@ class LitertSession:
             BackendError: Always.
         """
         _, said = self._process.communicate()
-        lines = said.decode(errors="replace").strip().splitlines() or ["it ended"]
-        raise BackendError(f"litert cannot run this model: {lines[-1]}")
+        last = last_line(said.decode(errors="replace"))
+        raise BackendError(f"litert cannot run this model: {last}")
 
 
 def make_converter(options: Options) -> Converter:
@@ -153,10 +153,9 @@ def _call(python: Path, *arguments: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ExportError(f"litert's Python did not answer: {error}") from error
     if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["it ended"]
-        raise ExportError(f"litert cannot convert the network: {lines[-1]}")
-    printed = done.stdout.decode(errors="replace").strip().splitlines()
-    return printed[-1] if printed else ""
+        last = last_line(done.stderr.decode(errors="replace"))
+        raise ExportError(f"litert cannot convert the network: {last}")
+    return last_line(done.stdout.decode(errors="replace"), otherwise="")
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

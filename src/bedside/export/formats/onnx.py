@@ -4,9 +4,9 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from bedside.export.constants import widen_weights
 from bedside.export.formats.table import Converter, Options
 from bedside.export.programs import GraphProgram
+from bedside.graphs.constants import widen_weights
 from bedside.runtime import Session, open_graph
 
 

@@ -1,12 +1,13 @@
 """What a graph computes from its own weights alone, such as a cast or a scale, worked out."""
 
-import copy
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+
+from bedside.graphs.edit import drop_unused, set_nodes, set_tensors
 
 
 def fold_constants(graph: bytes, names: Collection[str]) -> dict[str, np.ndarray]:
@@ -27,7 +28,7 @@ def fold_constants(graph: bytes, names: Collection[str]) -> dict[str, np.ndarray
     values = {name: stored[name] for name in names if name in stored}
     if wanted:
         nodes = [node for node in model.graph.node if node.output[0] in needed]
-        values |= _evaluate(model, nodes, stored, wanted)
+        values |= _evaluate(model, nodes, wanted)
     return values
 
 
@@ -51,14 +52,11 @@ def _is_constant(
 
 
 def _evaluate(
-    model: onnx.ModelProto,
-    nodes: list[onnx.NodeProto],
-    stored: dict[str, np.ndarray],
-    wanted: list[str],
+    model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], wanted: Collection[str]
 ) -> dict[str, np.ndarray]:
     """Run some nodes that take no input, by ONNX's own reference."""
     used = {name for node in nodes for name in node.input}
-    tensors = [numpy_helper.from_array(stored[name], name) for name in stored if name in used]
+    tensors = [tensor for tensor in model.graph.initializer if tensor.name in used]
     outputs = [helper.make_empty_tensor_value_info(name) for name in wanted]
     part = helper.make_model(
         helper.make_graph(nodes, "constants", [], outputs, tensors),
@@ -67,6 +65,37 @@ def _evaluate(
     )
     results = ReferenceEvaluator(part).run(None, {})
     return dict(zip(wanted, results, strict=True))
+
+
+def _store(
+    model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto], values: dict[str, np.ndarray]
+) -> None:
+    """Leave a graph with some of its nodes, and what the others gave as weights, in place."""
+    found = [numpy_helper.from_array(value, name) for name, value in values.items()]
+    set_nodes(model, nodes)
+    set_tensors(model, [*model.graph.initializer, *found])
+    drop_unused(model)
+
+
+def widen(model: onnx.ModelProto) -> None:
+    """Work out what rests on initializers alone: weights become f32 tensors under their names.
+
+    Undoes whatever way of storing them the export has chosen.
+    """
+    known = {tensor.name for tensor in model.graph.initializer}
+    stored: list[onnx.NodeProto] = []
+    running: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        constant = bool(node.input) and all(name in known for name in node.input)
+        (stored if constant else running).append(node)
+        known.update(node.output if constant else ())
+    if not stored:
+        return
+    wanted = sorted(
+        {name for node in stored for name in node.output}
+        & {name for node in running for name in node.input}
+    )
+    _store(model, running, _evaluate(model, stored, wanted))
 
 
 def widen_weights(graph: bytes) -> bytes:
@@ -82,13 +111,6 @@ def widen_weights(graph: bytes) -> bytes:
     casts = [n for n in model.graph.node if n.op_type == "Cast" and n.input[0] in stored]
     values = fold_constants(graph, [node.output[0] for node in casts])
     made = {node.output[0] for node in casts}
-    nodes = [node for node in model.graph.node if node.output[0] not in made]
-    used = {name for node in nodes for name in node.input}
-    tensors = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    tensors += [numpy_helper.from_array(value, name) for name, value in values.items()]
-    for field, items in ((model.graph.node, nodes), (model.graph.initializer, tensors)):
-        kept = [copy.deepcopy(item) for item in items]
-        del field[:]
-        field.extend(kept)
+    _store(model, [node for node in model.graph.node if node.output[0] not in made], values)
     content: bytes = model.SerializeToString()
     return content

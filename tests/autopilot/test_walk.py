@@ -1,0 +1,236 @@
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from bedside.autopilot.compress import Means, compress, open_walk
+from bedside.autopilot.goal import Effort, Goal
+from bedside.autopilot.source import open_source
+from bedside.autopilot.state import Folder
+from bedside.bundle import read_bundle
+from bedside.errors import BudgetError, OutputError, PatientsError, UsageError
+from clocks_for_tests import Counting
+from runs_for_tests import StoppedError
+
+pytest_plugins = ["autopilot_fixtures"]
+
+# The made-up network has so few weights that any step hurts: what is tested is the walking.
+GOAL = Goal(target_ms=0.25, max_drop=0.04)
+EFFORT = Effort(epochs=2, stride=0.4, least_stride=0.2, calibration_images=8, timing_s=0.1)
+# What the network is small enough for without much ado.
+NEAR = replace(GOAL, target_ms=0.3)
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    return tmp_path_factory.mktemp("tables")
+
+
+def walk(trained, output, tables, *, goal=GOAL, effort=EFFORT, clock=None, tell=lambda line: None):
+    means = Means(tables=tables, threads=1, clock=clock or Counting())
+    return compress(trained, output, goal=goal, effort=effort, means=means, tell=tell)
+
+
+def only_walk(trained, output, tables, *, goal, effort=EFFORT, clock=None, tell=lambda line: None):
+    """Walk without what follows: the test patients, the bundle, the pages."""
+    means = Means(tables=tables, threads=1, clock=clock or Counting())
+    how = {"goal": goal, "effort": effort, "means": means, "data": None, "tell": tell}
+    return open_walk(trained, output, **how).run()
+
+
+@pytest.fixture(scope="module")
+def walked(trained, tables, tmp_path_factory):
+    """A walk with steps that are kept, healed and undone, and all that it told."""
+    output, told = tmp_path_factory.mktemp("walk") / "out", []
+    return walk(trained, output, tables, tell=told.append), told
+
+
+def test_a_walk_ends_where_its_budget_is_met(trained, tables, tmp_path):
+    state = only_walk(trained, tmp_path, tables, goal=NEAR)
+    assert state.reference.ms > NEAR.target_ms >= state.figures.ms
+    assert state.steps[-1].kept
+
+
+def test_steps_are_kept_only_if_no_structure_is_worse(walked):
+    state = walked[0].state
+    judged = [step for step in state.steps if step.figures]
+    assert {step.kept for step in judged} == {True, False}
+    for step in judged:
+        assert step.kept == all(verdict.passed for verdict in step.verdicts)
+        assert all(v.bound > -GOAL.max_drop for v in step.verdicts) == step.kept
+
+
+def test_only_what_needs_it_is_healed(walked):
+    outcome, told = walked
+    judged = [step for step in outcome.state.steps if step.figures]
+    assert {step.healed for step in judged} == {True, False}
+    healings = sum(line.startswith("to be healed") for line in told)
+    assert healings == sum(step.healed for step in judged)
+    # A step that is beyond healing is tried again at half its stride.
+    assert any(not step.kept and not step.healed for step in judged)
+
+
+def test_each_kept_step_is_faster_than_the_one_before(walked):
+    state = walked[0].state
+    times = [state.reference.ms, *(step.figures.ms for step in state.steps if step.kept)]
+    assert times == sorted(times, reverse=True)
+
+
+def test_the_result_is_a_run_and_a_bundle_of_the_same_network(walked, trained):
+    outcome = walked[0]
+    folder = outcome.bundle.parent
+    bundle, source = read_bundle(outcome.bundle), open_source(folder)
+    last = Folder(folder).read_network(f"{outcome.state.network:03d}")
+    assert bundle.spec.model == source.network.spec == last.spec
+    assert bundle.spec.model != open_source(trained).network.spec
+    assert (folder / "weights.safetensors").exists()
+    assert bundle.card.parameters == outcome.state.figures.parameters
+    assert outcome.size_bytes == outcome.bundle.stat().st_size
+
+
+def test_the_card_tells_what_was_compressed_and_how(walked, trained):
+    outcome = walked[0]
+    source = open_source(trained)
+    first, *steps = read_bundle(outcome.bundle).card.compression
+    assert source.sha256[:12] in first
+    assert "0.25 ms" in first
+    assert len(steps) == sum(step.kept for step in outcome.state.steps)
+    assert all(step.startswith(("prune: ", "low rank: ")) for step in steps)
+
+
+def test_the_size_that_steps_are_judged_by_is_that_of_the_bundle(walked):
+    outcome = walked[0]
+    assert outcome.size_bytes == pytest.approx(outcome.state.figures.size_bytes, rel=0.06)
+
+
+def test_test_patients_are_looked_at_once(walked, trained, tables):
+    outcome = walked[0]
+    patients = set(open_source(trained).finished.split["test"])
+    assert outcome.state.test.patients == len(patients)
+    told = []
+    again = walk(trained, outcome.bundle.parent, tables, tell=told.append)
+    assert again.state == outcome.state
+    assert not any("test patients" in line for line in told)
+
+
+def test_pages_follow_the_steps(walked):
+    outcome = walked[0]
+    folder = outcome.bundle.parent
+    told = json.loads((folder / "compression.json").read_text())
+    assert told["met"] is not bool(outcome.unmet)
+    assert len(told["steps"]) == len(outcome.state.steps)
+    assert told["result"]["times_as_fast"] > 1
+    assert told["promise"]["promised_ms"] == outcome.state.figures.ms
+    page = (folder / "compression.md").read_text()
+    for step in outcome.state.steps:
+        assert step.about in page
+        assert step.reason in page
+    html, plot = ((folder / f"compression.{kind}").read_text() for kind in ("html", "svg"))
+    assert "budget 0.25 ms" in plot
+    assert plot.strip() in html
+    judged = [step for step in outcome.state.steps if step.figures]
+    assert all(f"{step.number} {step.move}" in plot for step in judged)
+
+
+def test_a_stopped_and_continued_walk_decides_as_an_unbroken_one(walked, trained, tables, tmp_path):
+    stops = iter(["undone: ", "kept: ", "healing: epoch 1", "healing: epoch 2", "scoring the test"])
+
+    def stop(line):
+        if line.startswith(waiting[0]):
+            waiting[0] = next(stops, "never")
+            raise StoppedError
+
+    waiting = [next(stops)]
+    for _ in range(5):
+        with pytest.raises(StoppedError):
+            walk(trained, tmp_path, tables, tell=stop)
+    state, unbroken = walk(trained, tmp_path, tables).state, walked[0].state
+    assert [replace(step, seconds=0) for step in state.steps] == [
+        replace(step, seconds=0) for step in unbroken.steps
+    ]
+    assert state.figures == unbroken.figures
+    assert state.test == unbroken.test
+
+
+def test_a_folder_of_another_walk_is_left_alone(walked, trained, tables):
+    folder = walked[0].bundle.parent
+    with pytest.raises(UsageError, match="another goal"):
+        walk(trained, folder, tables, goal=replace(GOAL, target_ms=0.2))
+    with pytest.raises(UsageError, match="another effort"):
+        walk(trained, folder, tables, effort=replace(EFFORT, epochs=3))
+
+
+def test_a_run_is_not_overwritten(trained, tables):
+    with pytest.raises(OutputError, match=r"run\.json is there already"):
+        walk(trained, trained, tables)
+
+
+def test_what_loses_too_much_is_undone_with_its_reason(trained, tables, tmp_path):
+    effort = replace(EFFORT, epochs=0, hopeless=0.001)
+    outcome = walk(trained, tmp_path, tables, goal=replace(NEAR, max_drop=0.001), effort=effort)
+    state = outcome.state
+    kept = [step for step in state.steps if step.kept]
+    undone = [step for step in state.steps if step.figures and not step.kept]
+    assert undone
+    assert all("loses" in step.reason or "cannot be excluded" in step.reason for step in undone)
+    # It stands where it stood before them: at what loses nothing, or at the source.
+    assert state.network == (kept[-1].number if kept else 0)
+    assert state.figures == (kept[-1].figures if kept else state.reference)
+    assert "more than 0.3 ms" in outcome.unmet
+    last = Folder(tmp_path).read_network(f"{state.network:03d}")
+    assert read_bundle(outcome.bundle).spec.model == last.spec
+
+
+def test_what_is_not_faster_here_is_not_even_judged(trained, tables, tmp_path):
+    class Grudging(Counting):
+        """Whatever is in a network's place takes as long."""
+
+        def __call__(self, graphs, total_s):
+            times = super().__call__(graphs, total_s)
+            return times | ({"after": times["before"]} if "after" in times else {})
+
+    told = []
+    state = only_walk(trained, tmp_path, tables, goal=NEAR, clock=Grudging(), tell=told.append)
+    assert state.steps
+    assert all(step.reason.startswith("not faster here") for step in state.steps)
+    assert not any(step.figures for step in state.steps)
+
+
+def test_too_few_patients_for_so_small_a_loss_are_refused(trained, tables, tmp_path):
+    goal = replace(NEAR, max_drop=1e-5)
+    with pytest.raises(PatientsError, match=r"9 patients are too few .* would do"):
+        only_walk(trained, tmp_path, tables, goal=goal, clock=Counting(int8=0.5))
+
+
+def test_too_few_patients_for_any_bound_are_refused(trained, tables, tmp_path):
+    run = tmp_path / "few"
+    shutil.copytree(trained, run)
+    record = json.loads((run / "run.json").read_text())
+    del record["split"]["val"][5:]
+    (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(PatientsError, match="5 validation patients; at least 8"):
+        only_walk(run, tmp_path / "out", tables, goal=NEAR)
+
+
+def test_a_target_below_an_empty_graph_is_refused(trained, tables, tmp_path):
+    with pytest.raises(BudgetError, match="an empty graph takes"):
+        only_walk(trained, tmp_path, tables, goal=replace(NEAR, target_ms=0.001))
+
+
+def test_a_faster_precision_is_the_gentlest_step(trained, tables, tmp_path):
+    goal = replace(NEAR, max_drop=0.1)
+    state = only_walk(trained, tmp_path, tables, goal=goal, clock=Counting(bf16=0.5))
+    [step] = state.steps
+    assert step.about == "compute in bfloat16"
+    assert state.precision == "bf16"
+    assert state.figures.parameters == state.reference.parameters
+
+
+def test_fewer_bits_make_a_bundle_smaller_where_size_is_missing(trained, tables, tmp_path):
+    goal = Goal(max_size_bytes=24_000, max_drop=0.1)
+    outcome = walk(trained, tmp_path, tables, goal=goal)
+    kept = [step for step in outcome.state.steps if step.kept]
+    assert [step.move for step in kept] == ["bits"]
+    assert outcome.size_bytes <= 24_000 < outcome.state.reference.size_bytes
+    assert set(read_bundle(outcome.bundle).spec.model.bits.values()) <= {8, 4}
