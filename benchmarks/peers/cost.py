@@ -15,20 +15,22 @@ from peers.networks import PEERS, find_network
 
 
 def make_step(
-    model: nn.Module, *, batch_size: int, size_px: tuple[int, int], num_classes: int
+    model: nn.Module, *, batch_size: int, size_px: tuple[int, ...], num_classes: int
 ) -> Callable[[], None]:
     """Give a function that takes one step of training in bf16, as `Trainer` does, on noise."""
-    model = model.to(memory_format=torch.channels_last).train()
-    images = torch.rand(batch_size, 1, *size_px).contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if len(size_px) == 2 else torch.channels_last_3d
+    model = model.to(memory_format=layout).train()
+    images = torch.rand(batch_size, 1, *size_px).contiguous(memory_format=layout)
     truths = torch.randint(0, num_classes, (batch_size, *size_px))
     targets = functional.one_hot(truths, num_classes).movedim(-1, 1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    mode, over = ("bilinear", "trilinear")[len(size_px) - 2], (0, *range(2, targets.ndim))
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(images)
-        logits = functional.interpolate(logits.float(), size_px, mode="bilinear")
-        overlap = (logits.softmax(1) * targets).sum((0, 2, 3)) / targets.sum((0, 2, 3))
+        logits = functional.interpolate(logits.float(), size_px, mode=mode)
+        overlap = (logits.softmax(1) * targets).sum(over) / targets.sum(over)
         loss = functional.cross_entropy(logits, truths) - overlap.mean()
         optimizer.zero_grad()
         loss.backward()
@@ -44,14 +46,14 @@ def main() -> None:
     ours = [f"{OURS}{name}" for name in ("nano", "tiny", "small", "base")]
     parser.add_argument("names", nargs="*", default=[*ours, *PEERS])
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--size", type=int, nargs="+", default=[256, 256], help="2 or 3 numbers")
     parser.add_argument("--steps", type=int, default=3, help="the fastest of these counts")
     parser.add_argument("--images", type=int, default=628, help="images of an epoch")
     parser.add_argument("--epochs", type=int, default=25)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    size_px = (arguments.size, arguments.size)
-    base = named_spec("tiny", num_classes=4)
+    size_px = tuple(arguments.size)
+    base = named_spec("tiny", axes=len(size_px), num_classes=4)
     epochs = f"min for {arguments.epochs} epochs of {arguments.images}"
     print(f"{'network':24} {'M params':>8} {'ms/image':>9} {epochs:>30}")
     for name in arguments.names:

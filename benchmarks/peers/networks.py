@@ -1,15 +1,18 @@
 """The table of networks that are compared: the classics from their libraries, and ours.
 
 All start from random weights, ours as theirs: nothing is downloaded. Each gives logits at
-full size, but for ours, whose spec says at which stride.
+full size, but for ours, whose spec says at which stride. Those of segmentation-models-pytorch
+are of two axes only; MONAI's are of two or three, as the input is.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import segmentation_models_pytorch as smp
+import torch
 from monai.networks.nets import UNETR, BasicUNet, SegResNet, SwinUNETR, UNet
 from torch import nn
+from torch.nn import functional
 
 from bedside.errors import UsageError
 from bedside.models import NAMES, create
@@ -18,7 +21,9 @@ from peers.names import OURS, RECIPES_OWN
 from peers.shufflenet import ShuffleUNet
 from peers.transunet import TransUNet
 
-Factory = Callable[[int, int, tuple[int, int]], nn.Module]
+Factory = Callable[[int, int, tuple[int, ...]], nn.Module]
+# What all of them can halve as often as they do.
+_MULTIPLE = 32
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,14 @@ class Peer:
         source: The library that has it, and how it is set there.
         create: (num_classes, in_channels, size_px) -> network with random weights.
         transformer: Whether 8-bit quantization is to treat it as a Transformer.
+        axes: Numbers of spatial axes that there is one for.
     """
 
     title: str
     source: str
     create: Factory
     transformer: bool = False
+    axes: tuple[int, ...] = (2,)
 
 
 @dataclass(frozen=True)
@@ -64,10 +71,33 @@ class Network:
         return self.name.startswith(OURS)
 
 
+class Padded(nn.Module):
+    """A network that wants multiples of a size, for any one size.
+
+    Args:
+        network: What it is, made for `larger`.
+        size_px: Size of the input.
+        larger: What it is padded to, with zeros at its ends.
+    """
+
+    def __init__(
+        self, network: nn.Module, size_px: tuple[int, ...], larger: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.network, self.size_px = network, size_px
+        pairs = zip(reversed(size_px), reversed(larger), strict=True)
+        self.padding = [pad for size, wanted in pairs for pad in (0, wanted - size)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Turn (B, C, *S) into logits of the same size."""
+        logits: torch.Tensor = self.network(functional.pad(x, self.padding))
+        return logits[(..., *(slice(size) for size in self.size_px))]
+
+
 def _monai_unet(channels: tuple[int, ...], *, residual_units: int) -> Factory:
     """MONAI's UNet with batch norm, as in its spleen tutorial: unlike the default, it folds."""
     return lambda num_classes, in_channels, size_px: UNet(
-        spatial_dims=2,
+        spatial_dims=len(size_px),
         in_channels=in_channels,
         out_channels=num_classes,
         channels=channels,
@@ -80,7 +110,7 @@ def _monai_unet(channels: tuple[int, ...], *, residual_units: int) -> Factory:
 def _basic_unet(features: tuple[int, ...]) -> Factory:
     """MONAI's U-Net of pooling and two convolutions a level, the first level at full size."""
     return lambda num_classes, in_channels, size_px: BasicUNet(
-        2, in_channels, num_classes, features=features, norm="batch"
+        len(size_px), in_channels, num_classes, features=features, norm="batch"
     )
 
 
@@ -95,33 +125,39 @@ PEERS = {
         "U-Net",
         "MONAI UNet, 16 to 256 channels, strided, batch norm",
         _monai_unet((16, 32, 64, 128, 256), residual_units=0),
+        axes=(2, 3),
     ),
     "basic-unet": Peer(
         "U-Net at full size",
         "MONAI BasicUNet, 32 to 256 channels, batch norm",
         _basic_unet((32, 32, 64, 128, 256, 32)),
+        axes=(2, 3),
     ),
     "basic-unet-narrow": Peer(
         "U-Net at full size, half as wide",
         "MONAI BasicUNet, 16 to 128 channels, batch norm",
         _basic_unet((16, 16, 32, 64, 128, 16)),
+        axes=(2, 3),
     ),
     "residual-unet": Peer(
         "Residual U-Net",
         "MONAI UNet, 16 to 256 channels, 2 residual units, batch norm",
         _monai_unet((16, 32, 64, 128, 256), residual_units=2),
+        axes=(2, 3),
     ),
     "residual-unet-narrow": Peer(
         "Residual U-Net, half as wide",
         "MONAI UNet, 8 to 128 channels, 2 residual units, batch norm",
         _monai_unet((8, 16, 32, 64, 128), residual_units=2),
+        axes=(2, 3),
     ),
     "segresnet": Peer(
         "SegResNet",
         "MONAI, 16 filters",
         lambda num_classes, in_channels, size_px: SegResNet(
-            2, init_filters=16, in_channels=in_channels, out_channels=num_classes
+            len(size_px), init_filters=16, in_channels=in_channels, out_channels=num_classes
         ),
+        axes=(2, 3),
     ),
     "mobilenetv3-unet": Peer(
         "MobileNetV3-small U-Net",
@@ -148,17 +184,19 @@ PEERS = {
         "UNETR",
         "MONAI, ViT-B, defaults",
         lambda num_classes, in_channels, size_px: UNETR(
-            in_channels, num_classes, size_px, spatial_dims=2
+            in_channels, num_classes, size_px, spatial_dims=len(size_px)
         ),
         transformer=True,
+        axes=(2, 3),
     ),
     "swinunetr": Peer(
         "SwinUNETR-24",
         "MONAI, feature size 24",
         lambda num_classes, in_channels, size_px: SwinUNETR(
-            in_channels, num_classes, feature_size=24, spatial_dims=2
+            in_channels, num_classes, feature_size=24, spatial_dims=len(size_px)
         ),
         transformer=True,
+        axes=(2, 3),
     ),
     "transunet": Peer(
         "TransUNet R50-ViT-B/16",
@@ -170,17 +208,17 @@ PEERS = {
 """The classics, by the name on the command line."""
 
 
-def find_network(name: str, base: ModelSpec, size_px: tuple[int, int]) -> Network:
+def find_network(name: str, base: ModelSpec, size_px: tuple[int, ...]) -> Network:
     """Find a network of the table, or one of ours.
 
     Args:
         name: A key of `PEERS`, "ours:" and the name of a spec, or "ours:recipe" for the
             network that `base` describes.
         base: A recipe's own network: says how many channels and classes are wanted.
-        size_px: (height, width) of its input.
+        size_px: Size of its input.
 
     Raises:
-        UsageError: If there is none of that name.
+        UsageError: If there is none of that name, or not for so many axes.
     """
     if name.startswith(OURS):
         return _find_ours(name, base)
@@ -188,14 +226,23 @@ def find_network(name: str, base: ModelSpec, size_px: tuple[int, int]) -> Networ
         known = ", ".join([*PEERS, *(f"{OURS}{own}" for own in (*NAMES, "recipe"))])
         raise UsageError(f'no network "{name}"; choose one of {known}.')
     peer = PEERS[name]
+    if len(size_px) not in peer.axes:
+        raise UsageError(f'"{name}" takes no input of {len(size_px)} axes.')
     return Network(
         name=name,
         title=peer.title,
         source=peer.source,
         model=replace(base, logit_stride=1),
-        create=lambda: peer.create(base.num_classes, base.in_channels, size_px),
+        create=lambda: _create(peer, base, size_px),
         transformer=peer.transformer,
     )
+
+
+def _create(peer: Peer, base: ModelSpec, size_px: tuple[int, ...]) -> nn.Module:
+    """Build a classic network for an input of any size."""
+    larger = tuple(-(-size // _MULTIPLE) * _MULTIPLE for size in size_px)
+    network = peer.create(base.num_classes, base.in_channels, larger)
+    return network if larger == size_px else Padded(network, size_px, larger)
 
 
 def _find_ours(name: str, base: ModelSpec) -> Network:

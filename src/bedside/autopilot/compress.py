@@ -216,7 +216,7 @@ def _conclude(walk: Walk, *, data: Path | None) -> Outcome:
     tell("timing the bundle in a fresh process")
     promise = time_afresh(
         bundle,
-        shop.graphs(Candidate(shop.source.network))["f32"],
+        shop.graphs(Candidate(shop.source.network), final=True)["f32"],
         setting=shop.setting(state.precision),
         promised_ms=state.figures.ms,
         reference_ms=state.reference.ms,
@@ -230,8 +230,8 @@ def _conclude(walk: Walk, *, data: Path | None) -> Outcome:
 def _look_at_test(shop: Workshop, state: WalkState, result: Candidate, tell: Tell) -> TestLook:
     """Compare source and result on patients that nothing was decided by."""
     tell("scoring the test patients, once")
-    source = shop.score(Candidate(shop.source.network), part="test")
-    score = shop.score(result, part="test")
+    source = shop.score(Candidate(shop.source.network), part="test", final=True)
+    score = shop.score(result, part="test", final=True)
     verdicts = judge(
         source.by_patient(),
         score.by_patient(),

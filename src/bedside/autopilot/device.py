@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from bedside.atomic import write_text
-from bedside.autopilot.parts import Part, list_parts, trace_quickly
+from bedside.autopilot.parts import Part, list_parts, trace_part
 from bedside.autopilot.rough_int8 import quantize_roughly
 from bedside.autopilot.timing import Clock, Setting, Timed, time_graphs
 from bedside.errors import UsageError
@@ -176,7 +176,7 @@ class DeviceTable:
         graphs = {}
         for name, spec in specs.items():
             shape = (1, spec.in_channels, *size_px)
-            graphs[name] = self._timed(trace_quickly(create(spec).eval(), shape), shape)
+            graphs[name] = self._timed(trace_part(create(spec).eval(), shape), shape)
         name, graph, shape = _yardstick()
         graphs[name] = self._timed(graph, shape)
         times = dict(self._clock(graphs, 3.0))
@@ -277,4 +277,4 @@ def _yardstick() -> tuple[str, bytes, tuple[int, ...]]:
     """A convolution that all times are measured by."""
     torch.manual_seed(0)
     module, shape = nn.Conv2d(32, 32, 3, padding=1).eval(), (1, 32, 48, 48)
-    return _YARDSTICK, trace_quickly(module, shape), shape
+    return _YARDSTICK, trace_part(module, shape), shape

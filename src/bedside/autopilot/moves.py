@@ -174,4 +174,5 @@ SEQUENCE = ("precision", "bits", "share", "prune", "low rank", "precision")
 """The moves of a walk, in order. Precision comes first because it costs no training, and the
 times that count from then on are those of the precision that will be used; it is asked for
 again at the end, where another may be faster for what the network has become. Fewer bits are
-only asked for where size is missing, and then before anything is taken away, which costs more."""
+only asked for where size is missing, and then before anything is taken away, which costs more.
+Where both are missed, time is met first, and then all are asked again for the size."""

@@ -6,7 +6,6 @@ attention does with tokens, so that whatever a compression does to a block, the 
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,11 +15,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from bedside.export.onnx import OPSET
-from bedside.layers.rounding import to_plain
+from bedside.export.onnx import trace_quickly
 from bedside.models import create
 from bedside.models.hybrid import Hybrid, crop
-from bedside.quiet import quiet
 from bedside.spec import LevelSpec, ModelSpec, to_mapping
 
 # What weights' shapes tell already, or what says nothing about a single block.
@@ -52,11 +49,11 @@ class Part:
 
     def trace(self) -> bytes:
         """Turn it into a graph of its own; see `Probe`."""
-        return trace_quickly(Probe(self.module, self.shape[2:]), self.probe_shape)
+        return trace_part(Probe(self.module, self.shape[2:]), self.probe_shape)
 
     def trace_frame(self) -> bytes:
         """Turn what its graph has around it into a graph: what is to be subtracted."""
-        return trace_quickly(Probe(nn.Identity(), self.shape[2:]), self.probe_shape)
+        return trace_part(Probe(nn.Identity(), self.shape[2:]), self.probe_shape)
 
 
 class Probe(nn.Module):
@@ -185,30 +182,12 @@ def _describe(
     return Part(name, key, words, module.eval(), shape)
 
 
-def trace_quickly(module: nn.Module, shape: tuple[int, ...]) -> bytes:
-    """Turn a module into a graph to be timed, and only that.
-
-    torch's older exporter takes a fiftieth of the time of the one that bundles are made with,
-    and runtimes make the same of both graphs; what it computes is not looked at.
+def trace_part(module: nn.Module, shape: tuple[int, ...]) -> bytes:
+    """Turn a module into a graph to be timed, and only that: what it computes is not looked at.
 
     Args:
         module: From one tensor to one, in evaluation mode; it is left as it was.
         shape: (1, C, *S).
     """
-    file = io.BytesIO()
-    with quiet(), torch.no_grad():
-        torch.onnx.export(
-            _fold(module),
-            (torch.zeros(shape),),
-            file,  # type: ignore[arg-type]
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=["image"],
-            output_names=["logits"],
-        )
-    return file.getvalue()
-
-
-def _fold(module: nn.Module) -> nn.Module:
-    """Make a plain copy, also where the module itself has branches."""
-    return to_plain(nn.Sequential(module)).eval()
+    graph: bytes = trace_quickly(module, torch.zeros(shape)).SerializeToString()
+    return graph

@@ -253,10 +253,21 @@ class Walk:
                 "precision": step.precision,
                 "figures": step.figures,
             }
+            if self._turns_to_size(step):
+                changes |= {"stage": 0, "stride": self.state.effort.stride}
         elif MOVES[step.move].strides:
             changes |= self._lessen(strides=True)
         self._update(**changes)
         self.folder.healing.unlink(missing_ok=True)
+
+    def _turns_to_size(self, step: Step) -> bool:
+        """Tell whether a step has met the time, while the size is still to be met.
+
+        All moves are then asked again, fewer bits before anything else is taken away.
+        """
+        assert step.figures is not None
+        after = replace(self.state, figures=step.figures)
+        return open_cost(self.state) == "ms" and open_cost(after) == "bytes"
 
 
 def _say(figures: Figures) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from bedside.autopilot.device import DeviceTable, Fit
 from bedside.autopilot.goal import Effort, Goal
 from bedside.autopilot.heal import Lesson
-from bedside.autopilot.parts import Empty, trace_quickly
+from bedside.autopilot.parts import Empty, trace_part
 from bedside.autopilot.rough_int8 import quantize_roughly
 from bedside.autopilot.scoring import Score, score_network
 from bedside.autopilot.source import Source
@@ -73,7 +73,7 @@ class Workshop:
         self._clock, self._tables = clock, tables
         self._known: dict[str, DeviceTable] = {}
         self._scored: tuple[TrainedNetwork, dict[str, Importance]] | None = None
-        self._exported: list[tuple[TrainedNetwork, dict[str, bytes]]] = []
+        self._exported: list[tuple[TrainedNetwork, bool, dict[str, bytes]]] = []
 
     @property
     def size_px(self) -> tuple[int, ...]:
@@ -103,7 +103,7 @@ class Workshop:
 
         Args:
             candidates: By name; the source is added as `REFERENCE`, in f32.
-            exact: Whether the very graphs of a bundle are timed, which takes longer to make.
+            exact: Whether graphs as a bundle holds them are timed, which takes longer to make.
 
         Returns:
             The time of each, the source's included.
@@ -115,7 +115,7 @@ class Workshop:
 
     def time_empty(self) -> float:
         """Time a graph without work, in f32."""
-        graph = trace_quickly(Empty(self.source.network.spec).eval(), self.shape)
+        graph = trace_part(Empty(self.source.network.spec).eval(), self.shape)
         timed = Timed(graph, self.shape, self.setting("f32"))
         return self._clock({"empty": timed}, self.effort.timing_s / 4)["empty"]
 
@@ -124,20 +124,27 @@ class Workshop:
             graphs = self.graphs(candidate)
             graph = graphs.get(candidate.precision, graphs["f32"])
         else:
-            graph = trace_quickly(candidate.network.create(), self.shape)
+            graph = trace_part(candidate.network.create(), self.shape)
             if candidate.precision == "int8":
                 graph = quantize_roughly(graph)
         return Timed(graph, self.shape, self.setting(candidate.precision))
 
-    def graphs(self, candidate: Candidate) -> dict[str, bytes]:
-        """Make the graphs of a candidate's bundle, checked against torch; the last are kept."""
-        known = [each for each in self._exported if each[0] is candidate.network]
+    def graphs(self, candidate: Candidate, *, final: bool = False) -> dict[str, bytes]:
+        """Make the graphs of a candidate's bundle, checked against torch; the last are kept.
+
+        Args:
+            candidate: The network, and whether it is wanted in 8 bits.
+            final: Whether they are made as `build_bundle` makes them, by an exporter that takes
+                ten times as long; else as closely as another comes to that.
+        """
+        network = candidate.network
+        known = [each for each in self._exported if each[0] is network and each[1] == final]
         if not known:
-            graph = export_onnx(candidate.network.create(), input_shape=self.shape)
-            known = [(candidate.network, {"f32": graph})]
-        others = [each for each in self._exported if each[0] is not candidate.network]
+            graph = export_onnx(network.create(), input_shape=self.shape, quickly=not final)
+            known = [(network, final, {"f32": graph})]
+        others = [each for each in self._exported if each is not known[0]]
         self._exported[:] = [*others[1 - _KEPT :], known[0]]
-        graphs = known[0][1]
+        graphs = known[0][2]
         if candidate.precision != "int8":
             return {"f32": graphs["f32"]}
         if "int8" not in graphs:
@@ -162,10 +169,11 @@ class Workshop:
         candidate: Candidate,
         *,
         part: str = "val",
+        final: bool = False,
         on_case: Callable[[int], None] | None = None,
     ) -> Score:
-        """Segment the patients of a part with the graph that the bundle would hold."""
-        graphs = self.graphs(candidate)
+        """Segment the patients of a part; see `graphs` for what `final` says."""
+        graphs = self.graphs(candidate, final=final)
         session = open_graph(
             graphs.get(candidate.precision, graphs["f32"]),
             backend=self.goal.backend,
