@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from bedside.autopilot.source import open_source
 from bedside.build import build_bundle, build_untrained, open_finished
 from bedside.errors import BundleError, DataError, FormatError, SpecError
 from bedside.training.dataset import load_cases
+from runs_for_tests import to_toml
 
 pytest_plugins = ["autopilot_fixtures"]
 
@@ -93,3 +95,23 @@ def test_data_of_other_patients_are_refused(trained, tmp_path):
         file.rename(file.with_name(file.name.replace("0001", "9999")))
     with pytest.raises(DataError, match='none of the "train" patients'):
         open_source(trained, folder)
+
+
+def test_a_recipe_says_how_a_bundle_is_trained_on(bundle, trained, tmp_path):
+    recipe = replace(open_source(trained).finished.recipe, distill=None)
+    path = tmp_path / "recipe.toml"
+    path.write_text(to_toml(recipe))
+    assert open_source(bundle, recipe=path).finished.recipe == recipe
+    with pytest.raises(SpecError, match="knows its own recipe"):
+        open_source(trained, recipe=path)
+
+
+def test_a_recipe_of_another_task_is_refused(bundle, trained, tmp_path):
+    recipe = open_source(trained).finished.recipe
+    other = replace(recipe.deployment.labels[0], name="something else")
+    labels = (other, *recipe.deployment.labels[1:])
+    recipe = replace(recipe, deployment=replace(recipe.deployment, labels=labels))
+    path = tmp_path / "recipe.toml"
+    path.write_text(to_toml(recipe))
+    with pytest.raises(SpecError, match="other labels"):
+        open_source(bundle, recipe=path)

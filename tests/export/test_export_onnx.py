@@ -14,6 +14,8 @@ from bedside.errors import ExportError
 from bedside.export import check_parity, export_onnx
 from bedside.export.onnx import EXACT_TOLERANCE
 from bedside.export.parity import make_inputs
+from bedside.models import create
+from bedside.spec import named_spec
 from models_for_tests import INPUT_SHAPE, make_graph, make_model, make_noise
 from tolerances import STORED_WEIGHTS_RTOL
 
@@ -137,3 +139,9 @@ def test_parity_inputs_reach_the_corners_of_the_range() -> None:
         assert 0.95 < tensor.max() <= 1
     repeated = make_inputs(INPUT_SHAPE, count=4)
     assert all(np.array_equal(a, b) for a, b in zip(inputs, repeated, strict=True))
+
+
+@pytest.mark.parametrize("size", [(60, 100), (22, 26, 18)])
+def test_a_graph_made_quickly_computes_the_same_at_odd_sizes(size):
+    model = create(named_spec("nano", axes=len(size))).eval()
+    export_onnx(model, input_shape=(1, 1, *size), quickly=True)

@@ -49,6 +49,7 @@ class Means:
         cache: Folder of preprocessed cases; None for none.
         tables: Folder of the tables of block times; None for the user's cache.
         teachers: Runs that teach beside the source.
+        recipe: How a bundle is trained on; a run knows its own.
         threads: Threads of torch; None leaves its choice.
         clock: How graphs are timed.
     """
@@ -56,6 +57,7 @@ class Means:
     cache: Path | None = None
     tables: Path | None = None
     teachers: Sequence[Path] = ()
+    recipe: Path | None = None
     threads: int | None = None
     clock: Clock = time_graphs
 
@@ -134,7 +136,7 @@ def open_walk(
     """
     device = choose_device()
     settle(means.threads, device)
-    source, folder = open_source(path, data), Folder(output)
+    source, folder = open_source(path, data, means.recipe), Folder(output)
     check_writable(output)
     state = folder.load(source.about, goal, effort)
     if state is None:

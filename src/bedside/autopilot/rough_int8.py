@@ -3,6 +3,8 @@
 Calibration takes seconds for the smallest graph, and a table of block times needs hundreds.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -27,10 +29,11 @@ def quantize_roughly(graph: bytes) -> bytes:
     model = onnx.load_from_string(graph)
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    features = _list_features(model, makers)
     nodes: list[onnx.NodeProto] = []
     known: dict[str, str] = {}
     for node in model.graph.node:
-        if node.op_type in _QUANTIZED and not _has_constant(node, weights):
+        if node.op_type == "Conv" or (node.op_type in _QUANTIZED and set(node.input) <= features):
             for place, name in enumerate(node.input[:2]):
                 if name not in known:
                     unsigned = makers.get(name, "Relu") in _UNSIGNED
@@ -44,9 +47,15 @@ def quantize_roughly(graph: bytes) -> bytes:
     return content
 
 
-def _has_constant(node: onnx.NodeProto, weights: dict[str, TensorProto]) -> bool:
-    """Tell whether a sum has a constant in it, which no quantizer is put before."""
-    return node.op_type == "Add" and any(name in weights for name in node.input)
+def _list_features(model: onnx.ModelProto, makers: Mapping[str, str]) -> set[str]:
+    """Name what a graph computes of its input in f32: no weights, no sizes and indices."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    return {
+        value.name
+        for value in inferred.value_info
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT
+        and makers.get(value.name, "Constant") != "Constant"
+    }
 
 
 def _quantize(

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedside.build import FinishedRun, open_finished
-from bedside.bundle import SUFFIX, read_bundle
+from bedside.bundle import SUFFIX, Bundle, read_bundle
 from bedside.errors import FormatError, SpecError
 from bedside.export.rebuild import rebuild_network
 from bedside.io.datasets import list_recipe_cases
 from bedside.io.datasets.table import detect_layout
 from bedside.models import TrainedNetwork
-from bedside.spec import SCHEMA_VERSION, DataSpec, Recipe, TrainingSpec
+from bedside.spec import SCHEMA_VERSION, DataSpec, Recipe, TrainingSpec, read_recipe
 from bedside.training.checkpoint import load_tensors, read_json
 from bedside.training.folder import RUN, WEIGHTS, hash_file
 
@@ -61,21 +61,27 @@ def describe(finished: FinishedRun, network: TrainedNetwork) -> FinishedRun:
     return dataclasses.replace(finished, recipe=recipe)
 
 
-def open_source(path: Path, data: Path | None = None) -> Source:
+def open_source(path: Path, data: Path | None = None, recipe: Path | None = None) -> Source:
     """Open what is to be compressed.
 
     Args:
         path: Folder of a finished run, or a bundle.
-        data: Folder of the data set; a run's recipe names one itself.
+        data: Folder of the data set; a recipe names one itself.
+        recipe: How a bundle is trained on, for which it does not say; a run knows its own.
 
     Raises:
         FormatError: If it is neither, or the run is not finished.
         BundleError: If the bundle is damaged.
-        SpecError: If the run is of a network that cannot be rebuilt, or a bundle comes without
-            its data.
+        SpecError: If the run is of a network that cannot be rebuilt, a bundle comes without
+            its data, or the recipe is faulty or not for a bundle's labels and input.
         DataError: If the data set is not there, or has none of the patients of a part.
     """
-    source = _open_bundle(path, data) if path.suffix == SUFFIX else _open_run(path, data)
+    if path.suffix == SUFFIX:
+        source = _open_bundle(path, data, None if recipe is None else read_recipe(recipe))
+    elif recipe is None:
+        source = _open_run(path, data)
+    else:
+        raise SpecError(f"{path} is a run, which knows its own recipe. Leave --recipe out.")
     for part in ("train", "val", "test"):
         source.finished.part(part)
     return source
@@ -98,14 +104,36 @@ def _open_run(path: Path, data: Path | None) -> Source:
     return Source(path, hash_file(path / WEIGHTS), finished, network, from_bundle=False)
 
 
-def _open_bundle(path: Path, data: Path | None) -> Source:
+def _open_bundle(path: Path, data: Path | None, recipe: Recipe | None) -> Source:
     bundle = read_bundle(path)
     card = bundle.card
-    if data is None:
-        raise SpecError(f"{path} is a bundle, which does not hold its data. Name them with --data.")
     if card.untrained:
         raise SpecError(f"{path} holds random weights; there is nothing in it to be kept.")
-    recipe = Recipe(
+    if recipe is None:
+        recipe = _guess_recipe(bundle, data)
+    else:
+        _check_fits(recipe, bundle)
+        # What teaches is the bundle itself; see `compress`.
+        recipe = dataclasses.replace(recipe, deployment=bundle.spec, distill=None)
+    finished = FinishedRun(
+        recipe,
+        {part: tuple(patients) for part, patients in bundle.split.items()},
+        card.commit,
+        list_recipe_cases(recipe, data),
+        compression=card.compression,
+    )
+    return Source(path, bundle.sha256, finished, rebuild_network(bundle), from_bundle=True)
+
+
+def _guess_recipe(bundle: Bundle, data: Path | None) -> Recipe:
+    """Say how a network is trained on of which only the bundle is there."""
+    if data is None:
+        raise SpecError(
+            f"{bundle.path} is a bundle, which does not hold its data. Name them with --data, or "
+            "the recipe that it was trained by with --recipe."
+        )
+    card = bundle.card
+    return Recipe(
         schema_version=SCHEMA_VERSION,
         deployment=bundle.spec,
         data=DataSpec(
@@ -118,11 +146,17 @@ def _open_bundle(path: Path, data: Path | None) -> Source:
         ),
         training=dataclasses.replace(_TRAINING, epochs=max(1, card.epochs), seed=card.seed),
     )
-    finished = FinishedRun(
-        recipe,
-        {part: tuple(patients) for part, patients in bundle.split.items()},
-        card.commit,
-        list_recipe_cases(recipe, data),
-        compression=card.compression,
-    )
-    return Source(path, bundle.sha256, finished, rebuild_network(bundle), from_bundle=True)
+
+
+def _check_fits(recipe: Recipe, bundle: Bundle) -> None:
+    """Refuse a recipe of another task.
+
+    Raises:
+        SpecError: If labels or channels differ.
+    """
+    theirs, ours = recipe.deployment, bundle.spec
+    if theirs.labels != ours.labels or theirs.input.channels != ours.input.channels:
+        raise SpecError(
+            f"the recipe of {theirs.name} has other labels or channels than {bundle.path}; give "
+            "the one that it was trained by."
+        )

@@ -25,10 +25,13 @@ class Settings:
     worse on the validation patients. It can be stopped, and goes on where it was.
     """
 
-    source: Path = positional(help="folder of a finished run, or a bundle")
+    source: Path = positional(help="folder of a finished run, or a bundle: path or name")
     output: Path = option(help="folder for the bundle, the page and all that is kept", short="-o")
     data: Path | None = option(
         help="folder of the data set (default: the run's; a bundle needs it)", default=None
+    )
+    recipe: Path | None = option(
+        help="recipe that a bundle was trained by (default: plain augmentation)", default=None
     )
     target_ms: float | None = option(
         help="median time of the network for one input, in ms", default=None
@@ -69,13 +72,16 @@ def run(settings: Settings) -> int:
     from bedside.autopilot.compress import Means, compress
 
     outcome = compress(
-        settings.source,
+        find_source(settings.source),
         settings.output,
         goal=goal,
         data=settings.data,
         effort=effort,
         means=Means(
-            cache=settings.cache, teachers=settings.teacher, threads=settings.torch_threads
+            cache=settings.cache,
+            teachers=settings.teacher,
+            recipe=settings.recipe,
+            threads=settings.torch_threads,
         ),
         tell=tell,
         on_case=show_reading(),
@@ -89,6 +95,13 @@ def run(settings: Settings) -> int:
             "smaller network."
         )
     return 0
+
+
+def find_source(path: Path) -> Path:
+    """Take the name of a shipped bundle for its file; anything else is as it was given."""
+    from bedside.bundle import find_bundle
+
+    return path if path.exists() or path.suffix else find_bundle(str(path))
 
 
 def read_goal(settings: Settings) -> "Goal":

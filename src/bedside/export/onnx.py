@@ -8,6 +8,7 @@ import onnx
 import torch
 from onnx import helper, numpy_helper
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from bedside.errors import ExportError
 from bedside.export.parity import check_parity, make_inputs
@@ -15,6 +16,7 @@ from bedside.graphs.columns import join_columns, round_to_half
 from bedside.graphs.edit import drop_notes, set_nodes, shorten_names
 from bedside.graphs.integers import store_integers
 from bedside.layers.rounding import to_plain
+from bedside.layers.tracing import exporting
 from bedside.quiet import quiet
 
 OPSET = 20
@@ -34,9 +36,7 @@ _SMALLEST_STORED = 256
 _LARGEST_STORED = 2.0**15
 
 
-def export_onnx(
-    model: nn.Module, *, input_shape: tuple[int, ...], quickly: bool = False
-) -> bytes:
+def export_onnx(model: nn.Module, *, input_shape: tuple[int, ...], quickly: bool = False) -> bytes:
     """Turn a model into a serialized ONNX graph that is half its size and computes in f32.
 
     The graph has one input "image" and one output "logits", both of fixed size. Large
@@ -97,9 +97,12 @@ def trace_quickly(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
     """
     file = io.BytesIO()
     plain = to_plain(nn.Sequential(model)).eval()
-    with quiet(), torch.no_grad():
+    with quiet(), exporting(), torch.no_grad():
+        # A network's own arithmetic with sizes would end up in the graph, and partly wrong:
+        # that exporter takes them for tensors. So operations are noted first, sizes worked out.
+        noted = make_fx(plain, pre_dispatch=True)(example)
         torch.onnx.export(
-            plain,
+            noted,
             (example,),
             file,  # type: ignore[arg-type]
             dynamo=False,

@@ -11,6 +11,8 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from bedside.layers.tracing import is_exporting
+
 _LAYOUT = torch.channels_last_3d
 
 
@@ -25,7 +27,7 @@ class PointwiseConv3d(nn.Conv3d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Transform (B, C, D, H, W); an exported graph holds the convolution itself."""
-        if torch.compiler.is_exporting():
+        if is_exporting():
             return super().forward(x)
         rows = functional.linear(x.permute(0, 2, 3, 4, 1), self.weight.flatten(1), self.bias)
         return rows.permute(0, 4, 1, 2, 3)

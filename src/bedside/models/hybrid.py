@@ -15,6 +15,7 @@ from bedside.layers.attention import Level, WindowExchange
 from bedside.layers.conv import MEMORY_FORMATS, ConvNorm, InvertedResidual, choose_convolution
 from bedside.layers.factored import factor_convolutions
 from bedside.layers.shuffle import shuffle
+from bedside.layers.tracing import is_exporting
 from bedside.spec import ModelSpec
 from bedside.spec.model import CONV_BLOCKS, FUSION_RATIO
 
@@ -127,7 +128,9 @@ class Hybrid(nn.Module):
 
     def _encode(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Give the features of each level, from fine to coarse."""
-        x = self.stem(x.contiguous(memory_format=MEMORY_FORMATS[self.axes]))
+        if not is_exporting():
+            x = x.contiguous(memory_format=MEMORY_FORMATS[self.axes])
+        x = self.stem(x)
         features = []
         for index, level in enumerate(self.levels):
             x = level(x if index == 0 else self.downs[index - 1](x))

@@ -1,0 +1,27 @@
+"""Whether a network runs, or is only looked at to be turned into a graph."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+
+_EXPORTING = ContextVar("exporting", default=False)
+
+
+def is_exporting() -> bool:
+    """Tell whether a network is looked at now, by torch's exporter or inside `exporting`.
+
+    What only makes torch itself faster, such as a layout of memory, stays out of a graph.
+    """
+    return torch.compiler.is_exporting() or _EXPORTING.get()
+
+
+@contextmanager
+def exporting() -> Iterator[None]:
+    """Have networks run as they are exported, for tracers that do not say so themselves."""
+    token = _EXPORTING.set(True)
+    try:
+        yield
+    finally:
+        _EXPORTING.reset(token)
