@@ -44,7 +44,7 @@ class CaseScore:
 
     Attributes:
         case_id: Its name.
-        patient_id: Its patient.
+        patient_id: Its patient, or the person if patients are blocks of them.
         structures: Scores by name, in the order of the labels.
     """
 
@@ -151,7 +151,7 @@ def score_network(
         results.append(
             CaseScore(
                 case.case_id,
-                case.patient_id,
+                case.person,
                 {
                     name: StructureScore(each.dice, each.hd95_mm, *parts[name])
                     for name, each in scored.structures.items()

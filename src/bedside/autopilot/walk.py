@@ -304,7 +304,7 @@ def begin_walk(shop: Workshop, folder: Folder, *, tell: Tell) -> WalkState:
         PatientsError: If there are too few validation patients for any bound.
         DataError: If a structure is in none of the validation cases.
     """
-    check_count(len({case.patient_id for case in shop.source.finished.part("val")}))
+    check_count(len({case.person for case in shop.source.finished.part("val")}))
     source = Candidate(shop.source.network)
     empty_ms = shop.time_empty()
     check_reachable(shop.goal, empty_ms=empty_ms)

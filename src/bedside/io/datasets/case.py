@@ -22,6 +22,8 @@ class Case:
     Attributes:
         case_id: Name of the case, unique in its data set.
         patient_id: The patient, so that no split and no interval counts one twice.
+        person_id: Who it is most likely of, where a split can only be by blocks of people and
+            `patient_id` names a block; None where that is the patient.
         images: Files of the image, one a channel; most images are one file.
         truth: File of the labels, on the image's grid.
         truth_values: Label for each value that the labels' file may hold, 0 included; None
@@ -46,6 +48,12 @@ class Case:
     outlined: bool = False
     spheres: tuple[Sphere, ...] | None = None
     reference: Mapping[str, float] = field(default_factory=dict)
+    person_id: str | None = None
+
+    @property
+    def person(self) -> str:
+        """Whom networks are compared on."""
+        return self.person_id or self.patient_id
 
     @property
     def image(self) -> Path:

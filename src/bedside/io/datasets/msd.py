@@ -32,7 +32,7 @@ def list_cases(path: Path) -> list[Case]:
 
     Names hold no patient, so that each case counts as one of its own; of the hippocampus
     both sides of a person are there as neighbouring numbers, and blocks of neighbours count
-    as one patient.
+    as one patient. Networks are compared on pairs of neighbours.
 
     Args:
         path: Folder that holds `dataset.json`.
@@ -70,6 +70,7 @@ def _case(path: Path, entry: Any, *, block: int) -> Case:
     return Case(
         case_id=name,
         patient_id=_patient(name, block),
+        person_id=_person(name) if block else None,
         images=(find_file(image.with_name(name), "image", case=name),),
         truth=find_file(label.with_name(_stem(label)), "labels", case=name),
     )
@@ -82,6 +83,20 @@ def _patient(name: str, block: int) -> str:
         return name
     first = int(number[1]) // block * block
     return f"{first:03d}-{first + block - 1:03d}"
+
+
+def _person(name: str) -> str | None:
+    """Name a pair of neighbouring numbers, which most likely are the two sides of a person.
+
+    Example:
+        >>> _person("hippocampus_003"), _person("hippocampus_004")
+        ('003-004', '003-004')
+    """
+    number = _NUMBER.search(name)
+    if not number:
+        return None
+    first = int(number[1]) - 1 + int(number[1]) % 2
+    return f"{first:03d}-{first + 1:03d}"
 
 
 def _inside(path: Path, name: str) -> Path:
