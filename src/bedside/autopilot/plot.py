@@ -9,7 +9,7 @@ from bedside.io.curves import nice_ticks
 
 Kind = Literal["source", "kept", "undone"]
 _WIDTH, _HEIGHT = 760, 420
-_LEFT, RIGHT, _TOP, _BOTTOM = 62, _WIDTH - 24, 30, _HEIGHT - 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, _WIDTH - 24, 30, _HEIGHT - 44
 COLORS: Mapping[str, str] = {
     "source": "rgb(90,98,108)",
     "kept": "rgb(20,110,180)",
@@ -62,7 +62,7 @@ class Frame:
 
     def x(self, ms: float) -> float:
         """Give the place of a time."""
-        return _LEFT + ms / self.x_ticks[-1] * (RIGHT - _LEFT)
+        return _LEFT + ms / self.x_ticks[-1] * (_RIGHT - _LEFT)
 
     def y(self, dice: float) -> float:
         """Give the place of a Dice."""
@@ -86,7 +86,7 @@ class Frame:
             f'font-size="11" fill="#59636e"><rect width="100%" height="100%" fill="white"/>'
         ]
         parts += [
-            f'<path d="M{_LEFT} {self.y(tick):.1f}H{RIGHT}" stroke="#e3e8ed"/>'
+            f'<path d="M{_LEFT} {self.y(tick):.1f}H{_RIGHT}" stroke="#e3e8ed"/>'
             f'<text x="{_LEFT - 6}" y="{self.y(tick) + 4:.1f}" text-anchor="end">{tick:.4g}</text>'
             for tick in (self._low, *self.y_ticks)
         ]
@@ -96,9 +96,9 @@ class Frame:
             for tick in self.x_ticks
         ]
         parts.append(
-            f'<text x="{RIGHT}" y="{_HEIGHT - 8}" text-anchor="end">{escape(x_title)}</text>'
+            f'<text x="{_RIGHT}" y="{_HEIGHT - 8}" text-anchor="end">{escape(x_title)}</text>'
             f'<text x="4" y="14">{escape(y_title)}</text>'
-            f'<text x="{RIGHT}" y="14" text-anchor="end">{key}</text>'
+            f'<text x="{_RIGHT}" y="14" text-anchor="end">{key}</text>'
         )
         if target_ms is not None:
             place = self.x(target_ms)
@@ -136,7 +136,7 @@ def draw_frontier(dots: Sequence[Dot], frame: Frame) -> str:
     """Draw the stairs of the candidates than which none is both faster and better."""
     corners = [(frame.x(dot.ms), frame.y(dot.dice)) for dot in find_frontier(dots)]
     stairs = f"M{corners[0][0]:.1f} {corners[0][1]:.1f}"
-    stairs += "".join(f"H{a:.1f}V{b:.1f}" for a, b in corners[1:]) + f"H{RIGHT}"
+    stairs += "".join(f"H{a:.1f}V{b:.1f}" for a, b in corners[1:]) + f"H{_RIGHT}"
     return f'<path d="{stairs}" fill="none" stroke="#8a949e" stroke-dasharray="5 3"/>'
 
 

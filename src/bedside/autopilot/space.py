@@ -104,6 +104,9 @@ SPACES: Mapping[int, Space] = {
 _FEWEST = 3
 """Levels that a drawn network has at least."""
 
+# How far widths and depths scatter around the size of their network, which is from 0 to 1.
+_SCATTER = 0.2
+
 NAMED = ("nano", "tiny", "small")
 
 
@@ -143,6 +146,9 @@ def draw_specs(
 ) -> Iterator[ModelSpec]:
     """Draw networks from the space, always the same ones for the same seed.
 
+    First a size is drawn evenly between the corners of the space, and then all widths and
+    depths around it: so small and large networks are drawn as often as those between.
+
     Args:
         like: The recipe's network, whose input, classes and strides all have.
         size_px: Size of the input.
@@ -160,11 +166,11 @@ def draw_specs(
     chance = np.random.default_rng(seed)
     seen = set()
     for _ in range(count):
-        levels: list[LevelSpec] = []
-        for stage in space.stages[: _pick(chance, counts)]:
+        pick, levels = _Sized(chance), list[LevelSpec]()
+        for stage in space.stages[: pick.any(counts)]:
             least = levels[-1].channels if levels else 0
-            levels.append(_draw_level(chance, stage, space.settings, least=least))
-        stem, decoder = _pick(chance, space.stems), _pick(chance, space.decoders)
+            levels.append(_draw_level(pick, stage, space.settings, least=least))
+        stem, decoder = pick.near(space.stems), pick.near(space.decoders)
         spec = _build(levels, like, stem=stem, decoder=decoder)
         if (key := spec_key(spec)) not in seen:
             seen.add(key)
@@ -253,22 +259,35 @@ def _corner(space: Space, like: ModelSpec, *, levels: int, end: int) -> ModelSpe
     return _build(chosen, like, stem=space.stems[end], decoder=space.decoders[end])
 
 
+class _Sized:
+    """Draws for one network, around one size."""
+
+    def __init__(self, chance: np.random.Generator) -> None:
+        self._chance, self._size = chance, chance.random()
+
+    def any(self, choices: Sequence[Any]) -> Any:
+        """Draw evenly."""
+        return choices[int(self._chance.integers(len(choices)))]
+
+    def near(self, choices: Sequence[Any]) -> Any:
+        """Draw from choices in order of size."""
+        place = self._size + _SCATTER * self._chance.standard_normal()
+        return choices[min(len(choices) - 1, max(0, int(place * len(choices))))]
+
+
 def _draw_level(
-    chance: np.random.Generator, stage: Stage, settings: Mapping[str, Settings], *, least: int
+    pick: _Sized, stage: Stage, settings: Mapping[str, Settings], *, least: int
 ) -> LevelSpec:
+    block = pick.any(stage.blocks)
+    # No bottleneck: a level that would be narrower is as wide as the one before it.
     wide = [channels for channels in stage.channels if channels >= least]
-    block = _pick(chance, stage.blocks)
     return _level(
         block,
-        _pick(chance, wide),
-        _pick(chance, stage.depths),
-        {name: _pick(chance, row) for name, row in settings[block].items()},
+        max(wide[0], pick.near(stage.channels)),
+        pick.near(stage.depths),
+        {name: pick.any(row) for name, row in settings[block].items()},
     )
 
 
 def _level(block: str, channels: int, depth: int, settings: Mapping[str, Any]) -> LevelSpec:
     return LevelSpec(block, channels, depth, **settings)  # type: ignore[arg-type]
-
-
-def _pick(chance: np.random.Generator, choices: Sequence[Any]) -> Any:
-    return choices[int(chance.integers(len(choices)))]

@@ -8,6 +8,8 @@ from typing import Any
 
 from bedside.spec.recipe import Recipe
 
+# Tables that stand on one line, and lists of tables of which each does, as in recipes by hand.
+_ON_A_LINE, _A_LINE_EACH = ("relabel",), ("levels",)
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -71,9 +73,9 @@ def _table(name: str, mapping: Mapping[str, Any]) -> list[str]:
     tables: list[str] = []
     for key, value in mapping.items():
         path = f"{name}.{_key(key)}" if name else _key(key)
-        if isinstance(value, Mapping) and not _is_leaf(value):
+        if isinstance(value, Mapping) and key not in _ON_A_LINE:
             tables += ["", f"[{path}]", *_table(path, value)]
-        elif key != "levels" and _is_list_of_tables(value):
+        elif _is_list_of_tables(value) and key not in _A_LINE_EACH:
             for item in value:
                 tables += ["", f"[[{path}]]", *_inline(item)]
         elif _is_list_of_tables(value):
@@ -85,11 +87,6 @@ def _table(name: str, mapping: Mapping[str, Any]) -> list[str]:
 
 def _inline(mapping: Mapping[str, Any]) -> list[str]:
     return [f"{_key(key)} = {to_value(value)}" for key, value in mapping.items()]
-
-
-def _is_leaf(value: Mapping[str, Any]) -> bool:
-    """Tell whether a table is a short list of numbers by name, which goes onto one line."""
-    return bool(value) and all(isinstance(item, int) for item in value.values())
 
 
 def _is_list_of_tables(value: Any) -> bool:
