@@ -3,14 +3,17 @@
 import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bedside.autopilot.device import DeviceTable
+from bedside.autopilot.parts import trace_quickly
 from bedside.autopilot.space import SPACES, count_levels, draw_specs, guess_work, list_anchors
 from bedside.autopilot.timing import Setting
 from bedside.models import create
+from bedside.runtime import open_graph
 from bedside.spec import named_spec
 from clocks_for_tests import Counting
 
@@ -86,3 +89,19 @@ def test_draws_keep_the_strides_and_the_supervision_of_the_recipe():
     assert [getattr(spec, name) for name in kept] == [getattr(like, name) for name in kept]
     assert spec.hidden == {}
     assert list_anchors(like, (64, 64))["recipe"] == like
+
+
+@pytest.mark.parametrize(
+    ("axes", "stride", "block"),
+    [(2, 4, "window"), (2, 2, "overlap"), (3, 4, "window"), (3, 2, "window"), (3, 2, "routed")],
+)
+def test_the_graphs_that_are_timed_compute_what_the_network_does(axes, stride, block):
+    spec, size = named_spec("nano", axes=axes), SIZES[axes]
+    last = replace(spec.levels[-1], block=block, window=6)
+    # At a stride of 2 maps are no whole windows, so that what fills them up must be hidden.
+    spec = replace(spec, stem_stride=stride, levels=(*spec.levels[:-1], last))
+    model, image = create(spec).eval(), torch.rand(1, 1, *size)
+    graph = trace_quickly(model, tuple(image.shape))
+    found = open_graph(graph, backend="openvino", precision="f32", threads=1).predict(image.numpy())
+    with torch.no_grad():
+        assert np.allclose(found, model(image).numpy(), atol=1e-4)

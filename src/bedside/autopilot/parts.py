@@ -8,13 +8,14 @@ attention does with tokens, so that whatever a compression does to a block, the 
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from bedside.export.onnx import OPSET
 from bedside.layers.rounding import to_plain
@@ -196,7 +197,7 @@ def trace_quickly(module: nn.Module, shape: tuple[int, ...]) -> bytes:
         shape: (1, C, *S).
     """
     file = io.BytesIO()
-    with quiet(), torch.no_grad():
+    with quiet(), torch.no_grad(), _PlainSizes():
         torch.onnx.export(
             _fold(module),
             (torch.zeros(shape),),
@@ -207,6 +208,27 @@ def trace_quickly(module: nn.Module, shape: tuple[int, ...]) -> bytes:
             output_names=["logits"],
         )
     return file.getvalue()
+
+
+class _PlainSizes(TorchFunctionMode):
+    """Gives sizes as numbers while torch's older exporter traces, and leaves layouts alone.
+
+    It would otherwise put what is computed of sizes into the graph, where a division of whole
+    numbers rounds towards zero, and it knows no layout of three axes.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of torch."""
+        if func is torch.Tensor.contiguous:
+            return func(args[0])
+        result = func(*args, **(kwargs or {}))
+        return torch.Size(map(int, result)) if isinstance(result, torch.Size) else result
 
 
 def _fold(module: nn.Module) -> nn.Module:

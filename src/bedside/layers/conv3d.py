@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
+from torch.jit import is_tracing  # type: ignore[attr-defined]
 from torch.nn import functional
 
 _LAYOUT = torch.channels_last_3d
@@ -25,7 +26,7 @@ class PointwiseConv3d(nn.Conv3d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Transform (B, C, D, H, W); an exported graph holds the convolution itself."""
-        if torch.compiler.is_exporting():
+        if torch.compiler.is_exporting() or is_tracing():  # type: ignore[no-untyped-call]
             return super().forward(x)
         rows = functional.linear(x.permute(0, 2, 3, 4, 1), self.weight.flatten(1), self.bias)
         return rows.permute(0, 4, 1, 2, 3)
