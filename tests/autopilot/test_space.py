@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bedside.autopilot.device import DeviceTable
 from bedside.autopilot.parts import trace_quickly
+from bedside.autopilot.rough_int8 import quantize_roughly
 from bedside.autopilot.space import SPACES, count_levels, draw_specs, guess_work, list_anchors
 from bedside.autopilot.timing import Setting
 from bedside.models import create
@@ -93,7 +94,14 @@ def test_draws_keep_the_strides_and_the_supervision_of_the_recipe():
 
 @pytest.mark.parametrize(
     ("axes", "stride", "block"),
-    [(2, 4, "window"), (2, 2, "overlap"), (3, 4, "window"), (3, 2, "window"), (3, 2, "routed")],
+    [
+        (2, 4, "window"),
+        (2, 2, "overlap"),
+        (3, 4, "window"),
+        (3, 2, "window"),
+        (3, 2, "routed"),
+        (2, 4, "linear"),
+    ],
 )
 def test_the_graphs_that_are_timed_compute_what_the_network_does(axes, stride, block):
     spec, size = named_spec("nano", axes=axes), SIZES[axes]
@@ -105,3 +113,5 @@ def test_the_graphs_that_are_timed_compute_what_the_network_does(axes, stride, b
     found = open_graph(graph, backend="openvino", precision="f32", threads=1).predict(image.numpy())
     with torch.no_grad():
         assert np.allclose(found, model(image).numpy(), atol=1e-4)
+    rough = open_graph(quantize_roughly(graph), backend="openvino", precision="int8", threads=1)
+    assert rough.predict(image.numpy()).shape == found.shape

@@ -27,10 +27,11 @@ def quantize_roughly(graph: bytes) -> bytes:
     model = onnx.load_from_string(graph)
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    constants = {*weights, *(name for name, maker in makers.items() if maker == "Constant")}
     nodes: list[onnx.NodeProto] = []
     known: dict[str, str] = {}
     for node in model.graph.node:
-        if node.op_type in _QUANTIZED and not _has_constant(node, weights):
+        if node.op_type in _QUANTIZED and not _has_constant(node, constants):
             for place, name in enumerate(node.input[:2]):
                 if name not in known:
                     unsigned = makers.get(name, "Relu") in _UNSIGNED
@@ -44,9 +45,9 @@ def quantize_roughly(graph: bytes) -> bytes:
     return content
 
 
-def _has_constant(node: onnx.NodeProto, weights: dict[str, TensorProto]) -> bool:
+def _has_constant(node: onnx.NodeProto, constants: set[str]) -> bool:
     """Tell whether a sum has a constant in it, which no quantizer is put before."""
-    return node.op_type == "Add" and any(name in weights for name in node.input)
+    return node.op_type == "Add" and any(name in constants for name in node.input)
 
 
 def _quantize(

@@ -31,8 +31,8 @@ _TOLERANCE = 2.0
 _LOT = 8
 # What a number that would do is above what was measured, so that the next run agrees.
 _MARGIN = 1.1
-# Part of the time of f32 below which a precision is worth its rounding.
-_WORTH = 0.97
+# Part of the time of a finer precision below which a coarser one is worth its rounding.
+_WORTH = 0.9
 # The fewest bytes that a weight takes in a bundle without `bits`.
 _BYTES_A_WEIGHT = 2
 # Networks that are predicted whatever their multiplications tell.
@@ -89,9 +89,10 @@ def find_pace(shop: Workshop, *, empty_ms: float, tell: Tell) -> Pace:
     ]
     times = shop.time({name: Candidate(shop.source.network, name) for name in names[1:]})
     f32 = times[REFERENCE]
-    fastest = min(times, key=lambda name: times[name])
-    precision = fastest if times[fastest] < _WORTH * f32 else "f32"
-    ms = times.get(precision, f32)
+    precision, ms = "f32", f32
+    for name in names[1:]:
+        if times[name] < _WORTH * ms:
+            precision, ms = name, times[name]
     said = ", ".join(f"{times.get(name, f32):.3f} ms in {name}" for name in names)
     tell(f"the recipe's own network takes {said}; candidates are computed in {precision}")
     return Pace(precision, empty_ms, f32, ms)
