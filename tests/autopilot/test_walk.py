@@ -168,8 +168,8 @@ def test_a_run_is_not_overwritten(trained, tables):
 
 def test_what_loses_too_much_is_undone_with_its_reason(trained, tables, tmp_path):
     effort = replace(EFFORT, epochs=0, hopeless=0.001)
-    outcome = walk(trained, tmp_path, tables, goal=replace(NEAR, max_drop=0.001), effort=effort)
-    state = outcome.state
+    goal = replace(NEAR, max_drop=0.001)
+    state = only_walk(trained, tmp_path, tables, goal=goal, effort=effort)
     kept = [step for step in state.steps if step.kept]
     undone = [step for step in state.steps if step.figures and not step.kept]
     assert undone
@@ -177,9 +177,7 @@ def test_what_loses_too_much_is_undone_with_its_reason(trained, tables, tmp_path
     # It stands where it stood before them: at what loses nothing, or at the source.
     assert state.network == (kept[-1].number if kept else 0)
     assert state.figures == (kept[-1].figures if kept else state.reference)
-    assert "more than 0.3 ms" in outcome.unmet
-    last = Folder(tmp_path).read_network(f"{state.network:03d}")
-    assert read_bundle(outcome.bundle).spec.model == last.spec
+    assert state.figures.ms > goal.target_ms
 
 
 def test_what_is_not_faster_here_is_not_even_judged(trained, tables, tmp_path):

@@ -26,6 +26,7 @@ from bedside.training.distill import Distill
 from bedside.training.example import Example
 from bedside.training.loop import Trainer
 from bedside.training.tasks import Supervised, Task
+from bedside.training.values import find_values
 
 # Batches that norms are measured on before a healing.
 _NORM_BATCHES = 16
@@ -68,6 +69,7 @@ class Lesson:
             foreground=recipe.training.foreground,
             repeats=recipe.training.patches,
             workers=self.workers,
+            values=find_values(recipe.deployment.preprocess, axes=recipe.deployment.model.axes),
         )
 
     def some_batches(self, images: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -133,16 +135,32 @@ def heal(
     trainer = Trainer(model, spec, batches=lesson.batches, task=lesson.task(), device=lesson.device)
     if after_step is not None:
         trainer.optimizer.register_step_post_hook(lambda *_: after_step(trainer.model))
-    for epoch in range(_resume(checkpoint, trainer), lesson.epochs):
+    run_epochs(trainer, checkpoint=checkpoint, on_epoch=on_epoch)
+    averaged = trainer.averaged()
+    if after_step is not None:
+        after_step(averaged)
+    return TrainedNetwork.of(averaged, network.spec)
+
+
+def run_epochs(
+    trainer: Trainer,
+    *,
+    checkpoint: Path,
+    on_epoch: Callable[[int, dict[str, float]], None] = lambda done, means: None,
+) -> None:
+    """Train to the end of the schedule, from where a stopped training left off.
+
+    Args:
+        trainer: At its beginning.
+        checkpoint: File that is read if it is there, and written after every epoch.
+        on_epoch: Called after every epoch with how many are done, and the mean losses.
+    """
+    for epoch in range(_resume(checkpoint, trainer), trainer.spec.epochs):
         means = trainer.run_epoch(epoch)
         state = trainer.tensors() | optimizer_tensors(trainer.optimizer)
         note = json.dumps({"epochs": epoch + 1, "step": trainer.step})
         save_tensors(checkpoint, state, note=note)
         on_epoch(epoch + 1, means)
-    averaged = trainer.averaged()
-    if after_step is not None:
-        after_step(averaged)
-    return TrainedNetwork.of(averaged, network.spec)
 
 
 def _few(lesson: Lesson) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -155,7 +173,7 @@ def _count_norm_batches(lesson: Lesson) -> int:
 
 
 def _resume(checkpoint: Path, trainer: Trainer) -> int:
-    """Take up a healing that was stopped; gives the number of its epochs."""
+    """Take up a training that was stopped; gives the number of its epochs."""
     if not checkpoint.exists():
         return 0
     tensors, note = load_tensors(checkpoint)

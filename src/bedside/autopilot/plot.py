@@ -1,6 +1,6 @@
 """Dice over milliseconds, drawn by hand as SVG: every candidate, the path, and the budget."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Literal
@@ -9,8 +9,12 @@ from bedside.io.curves import nice_ticks
 
 Kind = Literal["source", "kept", "undone"]
 _WIDTH, _HEIGHT = 760, 420
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 24, 30, 44
-_COLORS = {"source": "rgb(90,98,108)", "kept": "rgb(20,110,180)", "undone": "rgb(200,90,40)"}
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, _WIDTH - 24, 30, _HEIGHT - 44
+COLORS: Mapping[str, str] = {
+    "source": "rgb(90,98,108)",
+    "kept": "rgb(20,110,180)",
+    "undone": "rgb(200,90,40)",
+}
 _BUDGET = "rgb(180,30,60)"
 
 
@@ -31,6 +35,81 @@ class Dot:
     kind: Kind
 
 
+@dataclass(frozen=True)
+class Frame:
+    """Axes of Dice over milliseconds: where values lie in the picture.
+
+    Attributes:
+        x_ticks: Marks along x in ms, from 0.
+        y_ticks: Marks along y in Dice; the axis begins one step below the first.
+    """
+
+    x_ticks: Sequence[float]
+    y_ticks: Sequence[float]
+
+    @classmethod
+    def around(cls, points: Sequence[tuple[float, float]], target_ms: float | None) -> "Frame":
+        """Choose axes that hold some points (ms, Dice), and the budget."""
+        values = [dice for _, dice in points]
+        return cls(
+            nice_ticks(0, 1.08 * max([ms for ms, _ in points] + [target_ms or 0.0]), 8),
+            nice_ticks(min(values) - 0.002, max(values) + 0.002),
+        )
+
+    @property
+    def _low(self) -> float:
+        return self.y_ticks[0] - (self.y_ticks[1] - self.y_ticks[0])
+
+    def x(self, ms: float) -> float:
+        """Give the place of a time."""
+        return _LEFT + ms / self.x_ticks[-1] * (_RIGHT - _LEFT)
+
+    def y(self, dice: float) -> float:
+        """Give the place of a Dice."""
+        return _BOTTOM - (dice - self._low) / (self.y_ticks[-1] - self._low) * (_BOTTOM - _TOP)
+
+    def draw(self, *, target_ms: float | None, x_title: str, y_title: str, key: str) -> list[str]:
+        """Draw the axes and the budget, and open the picture: the caller closes it.
+
+        Args:
+            target_ms: Where the budget's line stands; None for none.
+            x_title: What x is, with its unit.
+            y_title: What y is.
+            key: Text that stands in the upper right corner.
+
+        Returns:
+            Pieces of SVG, of which the first opens `<svg>`.
+        """
+        parts = [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+            f'width="{_WIDTH}" height="{_HEIGHT}" role="img" font-family="sans-serif" '
+            f'font-size="11" fill="#59636e"><rect width="100%" height="100%" fill="white"/>'
+        ]
+        parts += [
+            f'<path d="M{_LEFT} {self.y(tick):.1f}H{_RIGHT}" stroke="#e3e8ed"/>'
+            f'<text x="{_LEFT - 6}" y="{self.y(tick) + 4:.1f}" text-anchor="end">{tick:.4g}</text>'
+            for tick in (self._low, *self.y_ticks)
+        ]
+        parts += [
+            f'<path d="M{self.x(tick):.1f} {_TOP}V{_BOTTOM}" stroke="#e3e8ed"/>'
+            f'<text x="{self.x(tick):.1f}" y="{_BOTTOM + 16}" text-anchor="middle">{tick:g}</text>'
+            for tick in self.x_ticks
+        ]
+        parts.append(
+            f'<text x="{_RIGHT}" y="{_HEIGHT - 8}" text-anchor="end">{escape(x_title)}</text>'
+            f'<text x="4" y="14">{escape(y_title)}</text>'
+            f'<text x="{_RIGHT}" y="14" text-anchor="end">{key}</text>'
+        )
+        if target_ms is not None:
+            place = self.x(target_ms)
+            parts.append(
+                f'<path d="M{place:.1f} {_TOP}V{_BOTTOM}" stroke="{_BUDGET}" stroke-width="1.5"/>'
+                f'<text x="{place + 4:.1f}" y="{_BOTTOM - 6}" fill="{_BUDGET}">'
+                f"budget {target_ms:g} ms</text>"
+            )
+        return parts
+
+
 def draw_path(dots: Sequence[Dot], *, target_ms: float | None, x_title: str, y_title: str) -> str:
     """Draw candidates as points, the path through those kept, the frontier, and the budget.
 
@@ -43,50 +122,22 @@ def draw_path(dots: Sequence[Dot], *, target_ms: float | None, x_title: str, y_t
     Returns:
         An `<svg>` element that needs nothing beside it.
     """
-    x_ticks = nice_ticks(0, 1.08 * max([dot.ms for dot in dots] + [target_ms or 0.0]), 8)
-    values = [dot.dice for dot in dots]
-    y_ticks = nice_ticks(min(values) - 0.002, max(values) + 0.002)
-    low, high = y_ticks[0] - (y_ticks[1] - y_ticks[0]), y_ticks[-1]
-    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
-
-    def x(value: float) -> float:
-        return _LEFT + value / x_ticks[-1] * (right - _LEFT)
-
-    def y(value: float) -> float:
-        return bottom - (value - low) / (high - low) * (bottom - _TOP)
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-        f'width="{_WIDTH}" height="{_HEIGHT}" role="img" font-family="sans-serif" '
-        f'font-size="11" fill="#59636e"><rect width="100%" height="100%" fill="white"/>'
-    ]
-    parts += [
-        f'<path d="M{_LEFT} {y(tick):.1f}H{right}" stroke="#e3e8ed"/>'
-        f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:.4g}</text>'
-        for tick in (low, *y_ticks)
-    ]
-    parts += [
-        f'<path d="M{x(tick):.1f} {_TOP}V{bottom}" stroke="#e3e8ed"/>'
-        f'<text x="{x(tick):.1f}" y="{bottom + 16}" text-anchor="middle">{tick:g}</text>'
-        for tick in x_ticks
-    ]
-    parts.append(f'<text x="{right}" y="{_HEIGHT - 8}" text-anchor="end">{escape(x_title)}</text>')
-    parts.append(f'<text x="4" y="14">{escape(y_title)}</text>{_key(right)}')
-    if target_ms is not None:
-        parts.append(
-            f'<path d="M{x(target_ms):.1f} {_TOP}V{bottom}" stroke="{_BUDGET}" stroke-width="1.5"/>'
-            f'<text x="{x(target_ms) + 4:.1f}" y="{bottom - 6}" fill="{_BUDGET}">'
-            f"budget {target_ms:g} ms</text>"
-        )
-    places = [(dot, x(dot.ms), y(dot.dice)) for dot in dots]
-    corners = [(x(dot.ms), y(dot.dice)) for dot in find_frontier(dots)]
-    stairs = f"M{corners[0][0]:.1f} {corners[0][1]:.1f}"
-    stairs += "".join(f"H{a:.1f}V{b:.1f}" for a, b in corners[1:]) + f"H{right}"
-    parts.append(f'<path d="{stairs}" fill="none" stroke="#8a949e" stroke-dasharray="5 3"/>')
-    path = " ".join(f"{a:.1f},{b:.1f}" for dot, a, b in places if dot.kind != "undone")
-    parts.append(f'<polyline points="{path}" fill="none" stroke="{_COLORS["kept"]}"/>')
-    parts += [_draw(dot, a, b) for dot, a, b in places]
+    frame = Frame.around([(dot.ms, dot.dice) for dot in dots], target_ms)
+    parts = frame.draw(target_ms=target_ms, x_title=x_title, y_title=y_title, key=_KEY)
+    parts.append(draw_frontier(dots, frame))
+    kept = [dot for dot in dots if dot.kind != "undone"]
+    path = " ".join(f"{frame.x(dot.ms):.1f},{frame.y(dot.dice):.1f}" for dot in kept)
+    parts.append(f'<polyline points="{path}" fill="none" stroke="{COLORS["kept"]}"/>')
+    parts += [draw_dot(dot, frame) for dot in dots]
     return "".join([*parts, "</svg>"]) + "\n"
+
+
+def draw_frontier(dots: Sequence[Dot], frame: Frame) -> str:
+    """Draw the stairs of the candidates than which none is both faster and better."""
+    corners = [(frame.x(dot.ms), frame.y(dot.dice)) for dot in find_frontier(dots)]
+    stairs = f"M{corners[0][0]:.1f} {corners[0][1]:.1f}"
+    stairs += "".join(f"H{a:.1f}V{b:.1f}" for a, b in corners[1:]) + f"H{_RIGHT}"
+    return f'<path d="{stairs}" fill="none" stroke="#8a949e" stroke-dasharray="5 3"/>'
 
 
 def find_frontier(dots: Sequence[Dot]) -> list[Dot]:
@@ -104,8 +155,9 @@ def find_frontier(dots: Sequence[Dot]) -> list[Dot]:
     return frontier
 
 
-def _draw(dot: Dot, a: float, b: float) -> str:
-    color = _COLORS[dot.kind]
+def draw_dot(dot: Dot, frame: Frame) -> str:
+    """Draw one candidate with its name."""
+    color, a, b = COLORS[dot.kind], frame.x(dot.ms), frame.y(dot.dice)
     if dot.kind == "undone":
         shape = (
             f'<path d="M{a - 4:.1f} {b - 4:.1f}l8 8m0 -8l-8 8" stroke="{color}" stroke-width="2"/>'
@@ -115,9 +167,8 @@ def _draw(dot: Dot, a: float, b: float) -> str:
     return f'{shape}<text x="{a + 8:.1f}" y="{b - 6:.1f}" fill="{color}">{escape(dot.name)}</text>'
 
 
-def _key(right: float) -> str:
-    return (
-        f'<text x="{right}" y="14" text-anchor="end"><tspan fill="{_COLORS["kept"]}">'
-        f'\u25cf kept</tspan><tspan dx="12" fill="{_COLORS["undone"]}">\u00d7 undone</tspan>'
-        '<tspan dx="12">- - frontier</tspan></text>'
-    )
+_KEY = (
+    f'<tspan fill="{COLORS["kept"]}">\u25cf kept</tspan>'
+    f'<tspan dx="12" fill="{COLORS["undone"]}">\u00d7 undone</tspan>'
+    '<tspan dx="12">- - frontier</tspan>'
+)

@@ -23,6 +23,7 @@ VERBS = {
     "train": "bedside.cli.train",
     "build": "bedside.cli.build",
     "compress": "bedside.cli.compress",
+    "search": "bedside.cli.search",
     "export": "bedside.cli.export",
     "bench": "bedside.cli.bench",
 }

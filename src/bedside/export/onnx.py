@@ -2,13 +2,15 @@
 
 import copy
 import io
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from onnx import helper, numpy_helper
 from torch import nn
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
 
 from bedside.errors import ExportError
 from bedside.export.parity import check_parity, make_inputs
@@ -97,12 +99,9 @@ def trace_quickly(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
     """
     file = io.BytesIO()
     plain = to_plain(nn.Sequential(model)).eval()
-    with quiet(), exporting(), torch.no_grad():
-        # A network's own arithmetic with sizes would end up in the graph, and partly wrong:
-        # that exporter takes them for tensors. So operations are noted first, sizes worked out.
-        noted = make_fx(plain, pre_dispatch=True)(example)
+    with quiet(), exporting(), torch.no_grad(), _PlainSizes():
         torch.onnx.export(
-            noted,
+            plain,
             (example,),
             file,  # type: ignore[arg-type]
             dynamo=False,
@@ -111,6 +110,25 @@ def trace_quickly(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
             output_names=["logits"],
         )
     return _strip(onnx.load_from_string(file.getvalue()))
+
+
+class _PlainSizes(TorchFunctionMode):
+    """Gives sizes as numbers while torch's older exporter traces.
+
+    It would otherwise put what is computed of sizes into the graph, where a division of whole
+    numbers rounds towards zero.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of torch."""
+        result = func(*args, **(kwargs or {}))
+        return torch.Size(map(int, result)) if isinstance(result, torch.Size) else result
 
 
 def _export(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:

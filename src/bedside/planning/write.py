@@ -7,6 +7,7 @@ from typing import Any
 from bedside.planning.choose import UNKNOWN, Plan
 from bedside.planning.survey import Survey
 from bedside.spec import to_mapping
+from bedside.spec.writing import to_value
 
 _HEAD = """\
 # A recipe to start with, made by looking at {images} of the {cases} cases in
@@ -143,17 +144,5 @@ def _table(
         comment = _COMMENTS.get(key, "").format(**facts)
         if value == UNKNOWN:
             comment = "TO FILL IN"
-        lines.append(f"{key} = {_value(value)}" + (f"  # {comment}" if comment else ""))
+        lines.append(f"{key} = {to_value(value)}" + (f"  # {comment}" if comment else ""))
     return lines
-
-
-def _value(value: Any) -> str:
-    """Write a value; JSON's strings, numbers, booleans and lists are TOML's too.
-
-    Example:
-        >>> _value({"255": 1}), _value([0.7, 1.0]), _value(True)
-        ('{ 255 = 1 }', '[0.7, 1.0]', 'true')
-    """
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
-    return json.dumps(value, ensure_ascii=False)

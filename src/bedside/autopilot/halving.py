@@ -1,0 +1,166 @@
+"""Successive halving: train all for a little, let the better half go on for twice as long.
+
+Each round's training is a short schedule of its own from fresh weights, and not the last one
+continued: a schedule ends at a rate of zero, and what is compared are networks at their ends.
+All start from the same seed and see the same batches.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from bedside.autopilot.contest import Entrant, SearchFolder, SearchState, average_dice
+from bedside.autopilot.heal import Lesson, run_epochs
+from bedside.autopilot.scoring import Score, score_network
+from bedside.autopilot.selection import Tell
+from bedside.autopilot.workshop import Candidate, Workshop
+from bedside.models import TrainedNetwork, create
+from bedside.segment import Segmenter
+from bedside.spec import ModelSpec
+from bedside.training.loop import Trainer
+from bedside.training.session import TorchSession
+
+
+@dataclass
+class Contest:
+    """A search whose candidates are known and measured.
+
+    Attributes:
+        shop: Scores networks, and knows the training images.
+        folder: Where the search is kept.
+        state: Where it stands.
+        tell: Called with a line for every training and decision.
+    """
+
+    shop: Workshop
+    folder: SearchFolder
+    state: SearchState
+    tell: Tell = lambda line: None
+
+    def run(self) -> SearchState:
+        """Go on until one is left, or the rounds are.
+
+        Returns:
+            The state at the end, with a winner.
+        """
+        while not self.state.winner:
+            for entrant in self.state.remaining:
+                if len(entrant.dice) <= self.state.rounds:
+                    self._try(entrant)
+            self._close_round()
+        return self.state
+
+    def _try(self, entrant: Entrant) -> None:
+        """Train an entrant for a round, and score it as it would run."""
+        rounds, lesson = self.state.rounds, plan_lesson(self.shop.lesson, self.state)
+        name = f"{entrant.number:03d}-{rounds + 1}"
+        about = f"round {rounds + 1}, {entrant.number} {entrant.name}"
+        checkpoint = self.folder.checkpoint(name)
+        network = train_fresh(
+            entrant.spec, lesson, checkpoint=checkpoint, tell=self.tell, about=about
+        )
+        self.folder.keep_network(name, network)
+        score = self._score(network)
+        patients = list(score.by_patient().values())
+        dice = {
+            structure: sum(each[structure] for each in patients) / len(patients)
+            for structure in score.structures
+        }
+        self._replace(replace(entrant, dice=(*entrant.dice, dice)))
+        checkpoint.unlink(missing_ok=True)
+        self.folder.drop_network(f"{entrant.number:03d}-{rounds}")
+        self.tell(f"{about}: Dice {average_dice(dice):.4f} at {entrant.time_ms:.3f} ms")
+
+    def _score(self, network: TrainedNetwork) -> Score:
+        """Segment the validation patients in the precision that the search counts on.
+
+        In f32 that is done in torch: a graph of f32 computes the same, and takes long to make.
+        """
+        if self.state.precision != "f32":
+            return self.shop.score(Candidate(network, self.state.precision))
+        finished = self.shop.source.finished
+        spec = replace(finished.recipe.deployment, model=network.spec)
+        session = TorchSession(network.create(), self.shop.lesson.device)
+        return score_network(Segmenter(spec, session), finished.part("val"))
+
+    def _replace(self, *changed: Entrant, **changes: object) -> None:
+        """Put entrants in the place of what they were, on disk too."""
+        by_number = {each.number: each for each in (*self.state.entrants, *changed)}
+        entrants = tuple(by_number[each.number] for each in self.state.entrants)
+        self.state = replace(self.state, entrants=entrants, **changes)  # type: ignore[arg-type]
+        self.folder.save_search(self.state)
+
+    def _close_round(self) -> None:
+        """Let the better half go on, or only the best where the rounds are over."""
+        ranked, done = rank(self.state.remaining), self.state.rounds + 1
+        keep = 1 if done >= self.state.effort.rounds else (len(ranked) + 1) // 2
+        out = [
+            replace(
+                each,
+                left=f"round {done}: Dice {each.mean_dice:.4f}, place {place} of {len(ranked)}",
+            )
+            for place, each in enumerate(ranked[keep:], keep + 1)
+        ]
+        winner = ranked[0].number if keep == 1 else 0
+        epochs = (*self.state.epochs, plan_lesson(self.shop.lesson, self.state).epochs)
+        self._replace(*out, rounds=done, epochs=epochs, winner=winner)
+        names = ", ".join(f"{each.number} {each.name}" for each in ranked[:keep])
+        self.tell(f"round {done}: {keep} of {len(ranked)} are left: {names}")
+
+
+def rank(entrants: tuple[Entrant, ...]) -> list[Entrant]:
+    """Order trained networks: the best Dice first, of equals the faster one."""
+    return sorted(entrants, key=lambda each: (-(each.mean_dice or 0.0), each.time_ms))
+
+
+def count_epochs(state: SearchState, *, most: int) -> int:
+    """Say how many epochs the trainings of the present round take.
+
+    Args:
+        state: With the rounds that are done.
+        most: Epochs of the recipe.
+    """
+    return min(most, state.effort.epochs << state.rounds)
+
+
+def plan_lesson(lesson: Lesson, state: SearchState) -> Lesson:
+    """Say how networks are trained in the present round."""
+    return replace(lesson, epochs=count_epochs(state, most=lesson.recipe.training.epochs))
+
+
+def train_fresh(
+    spec: ModelSpec, lesson: Lesson, *, checkpoint: Path, tell: Tell, about: str
+) -> TrainedNetwork:
+    """Train a network from fresh weights, or go on where a stopped training of it left off.
+
+    Args:
+        spec: The network.
+        lesson: What it learns from, how long, and the seed of its weights.
+        checkpoint: File that is kept while it lasts; the caller removes it.
+        tell: Called with a line after every epoch.
+        about: What that line begins with.
+
+    Returns:
+        The network with averaged weights.
+    """
+    torch.manual_seed(lesson.seed)
+    recipe = lesson.recipe.training
+    training = replace(
+        recipe,
+        epochs=lesson.epochs,
+        learning_rate=lesson.rate * recipe.learning_rate,
+        batch_size=lesson.batches.size,
+        seed=lesson.seed,
+    )
+    trainer = Trainer(
+        create(spec), training, batches=lesson.batches, task=lesson.task(), device=lesson.device
+    )
+    run_epochs(
+        trainer,
+        checkpoint=checkpoint,
+        on_epoch=lambda done, means: tell(
+            f"{about}: epoch {done} of {lesson.epochs}, loss {means['loss']:.4f}"
+        ),
+    )
+    return TrainedNetwork.of(trainer.averaged(), spec)

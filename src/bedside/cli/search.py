@@ -1,0 +1,111 @@
+"""`bedside search`: a recipe and a budget in, the recipe with the network for it out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bedside.cli.amounts import parse_bytes
+from bedside.cli.arguments import option, positional
+from bedside.cli.compress import show_reading
+from bedside.cli.console import say, tell
+from bedside.cli.train import check_torch
+
+if TYPE_CHECKING:
+    from bedside.autopilot.goal import Goal
+    from bedside.autopilot.search_report import SearchOutcome
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Find the network to train for a budget of milliseconds on this machine.
+
+    Networks that use the budget are timed here and trained for a little; the better half goes
+    on for twice as long, until one is left. It can be stopped, and goes on where it was.
+    """
+
+    recipe: Path = positional(help="the recipe, a TOML file; its network is one candidate")
+    output: Path = option(help="folder for the recipe that is found, and the page", short="-o")
+    target_ms: float = option(help="median time of the network for one input, in ms")
+    data: Path | None = option(help="folder of the data set (default: the recipe's)", default=None)
+    threads: int = option(help="threads of the runtime", default=1)
+    backend: str = option(
+        help="runtime whose time counts", default="openvino", choices=("openvino", "onnxruntime")
+    )
+    max_size: str | None = option(help="size of the bundle, such as 800kB", default=None)
+    candidates: int = option(help="networks that are trained in the first round", default=16)
+    rounds: int = option(help="rounds of training, at most", default=4)
+    epochs: int = option(
+        help="epochs of the first round; twice as many in each further one", default=4
+    )
+    seed: int = option(help="seed of draws and trainings", default=0)
+    cache: Path | None = option(
+        help="folder to keep preprocessed cases in (default: none)", default=None
+    )
+    torch_threads: int | None = option(
+        help="threads of the training (default: torch's choice)", default=None
+    )
+
+
+def run(settings: Settings) -> int:
+    """Search, telling on stderr what is measured, trained and decided.
+
+    Raises:
+        BudgetError: If the budget means nothing, or no network fits it.
+        PatientsError: If there are too few validation patients.
+        BackendError: If torch is not installed.
+        InputError: If recipe or data cannot be used.
+    """
+    check_torch("search")
+    goal = read_goal(settings)
+    from bedside.autopilot.contest import SearchEffort
+    from bedside.autopilot.search import SearchMeans, search
+
+    outcome = search(
+        settings.recipe,
+        settings.output,
+        goal=goal,
+        data=settings.data,
+        effort=SearchEffort(
+            candidates=settings.candidates,
+            rounds=settings.rounds,
+            epochs=settings.epochs,
+            seed=settings.seed,
+        ),
+        means=SearchMeans(cache=settings.cache, threads=settings.torch_threads),
+        tell=tell,
+        on_case=show_reading(),
+    )
+    for line in describe(outcome):
+        say(line)
+    return 0
+
+
+def read_goal(settings: Settings) -> "Goal":
+    """Turn the command line into a budget.
+
+    Raises:
+        BudgetError: If it means nothing.
+        UsageError: If a size or a number cannot be read.
+    """
+    from bedside.autopilot.goal import Goal
+
+    size = None if settings.max_size is None else parse_bytes(settings.max_size)
+    return Goal(settings.target_ms, size, threads=settings.threads, backend=settings.backend)
+
+
+def describe(outcome: "SearchOutcome") -> list[str]:
+    """Sum a search up for the terminal."""
+    from bedside.autopilot.search_report import MARKDOWN, describe_spec
+
+    state, best = outcome.state, outcome.state.best
+    trained = sum(bool(each.dice) for each in state.entrants)
+    return [
+        f"Found: {best.number} {best.name}, {describe_spec(best.spec)}",
+        f"Time: {best.time_ms:.3f} ms in {state.precision} of {state.goal.target_ms:g} ms "
+        f"(predicted {best.predicted_ms:.3f}); {best.parameters:,} weights",
+        f"Dice: {best.mean_dice or 0.0:.4f} on the validation patients, after short trainings; "
+        f"best of {trained} in {state.rounds} rounds",
+        *(f"Warning: {text}" for text in outcome.warnings),
+        f"See {outcome.recipe.parent / MARKDOWN}",
+        f"Next: bedside train {outcome.recipe} -o runs/{outcome.name}",
+    ]
