@@ -145,7 +145,7 @@ def open_shop(
     cases = list_recipe_cases(recipe)
     split = split_cases([case.patient_id for case in cases], recipe.data)
     finished = FinishedRun(recipe, split, find_commit(), cases)
-    check_patients(len(split["val"]))
+    check_patients(len({case.person for case in finished.part("val")}))
     source = Source(
         path,
         hash_recipe(recipe),
