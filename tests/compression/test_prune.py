@@ -7,6 +7,7 @@ import torch
 
 from bedside.compression.groups import find_group, list_groups
 from bedside.compression.importance import Importance, measure_importance
+from bedside.compression.lowbit import choose_bits, settle
 from bedside.compression.moments import measure_inputs
 from bedside.compression.prune import (
     drop_block,
@@ -255,3 +256,13 @@ def test_pruning_leaves_the_network_that_it_was_given():
     before = {name: tensor.clone() for name, tensor in network.weights.items()}
     keep_level_channels(drop_block(network, 1, 0), 1, [0, 3])
     assert all(torch.equal(before[name], tensor) for name, tensor in network.weights.items())
+
+
+@pytest.mark.parametrize("shared", ["nothing", "both"])
+def test_bits_go_with_the_blocks_that_they_are_of(shared):
+    spec = make_spec("window", shared=shared)
+    bits = choose_bits(spec, bits=4)
+    network = settle(make_network(spec), bits)
+    dropped = drop_block(network, 1, 0)
+    assert dropped.spec.bits == choose_bits(dropped.spec, bits=4)
+    dropped.create()

@@ -119,6 +119,7 @@ def drop_block(network: TrainedNetwork, level: int, index: int) -> TrainedNetwor
         hidden=move(spec.hidden, "hidden"),
         heads=move(spec.heads, "heads"),
         ranks=move(spec.ranks, "ranks"),
+        bits=move(spec.bits, "bits"),
     )
     return TrainedNetwork(new_spec, move(network.weights, "weights"))
 
@@ -287,7 +288,7 @@ def _lent(level: LevelSpec, block: str) -> dict[str, tuple[str, ...]]:
     convolutions += ["expand", "project"] if mlp else []
     return {
         "weights": tuple(f"{block}.{name}.0." for name in convolutions),
-        "ranks": tuple(f"{block}.{name}." for name in convolutions),
+        **dict.fromkeys(("ranks", "bits"), tuple(f"{block}.{name}." for name in convolutions)),
         "hidden": (f"{block}.",) if mlp else (),
         "heads": (f"{block}.",) if attention else (),
     }
