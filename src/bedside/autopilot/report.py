@@ -115,7 +115,11 @@ def to_json(outcome: Outcome) -> str:
             "times_as_fast": state.reference.ms / state.figures.ms,
             "smaller": 1 - outcome.size_bytes / state.reference.size_bytes,
         },
-        "promise": {**to_mapping(outcome.promise), "error": outcome.promise.error},
+        "promise": {
+            **to_mapping(outcome.promise),
+            "error": outcome.promise.error,
+            "relative_error": outcome.promise.relative_error,
+        },
         "prediction_errors": predict_errors(state),
         "test": to_mapping(state.test),
         "steps": to_mapping(state.steps),
@@ -184,7 +188,8 @@ def _summary(outcome: Outcome) -> list[str]:
         f"{before.parameters:,} to {after.parameters:,}.",
         f"In a fresh process the bundle takes {promise.fresh_ms:.3f} ms and the source, in turns "
         f"with it, {promise.fresh_reference_ms:.3f} ms: the promise is off by "
-        f"{100 * promise.error:+.1f} %.",
+        f"{100 * promise.error:+.1f} %, and as a part of the source's time by "
+        f"{100 * promise.relative_error:+.1f} %.",
         f"{kept} of {len(state.steps)} steps were kept. Every step was compared with the source "
         f"on the validation patients; a bound is the one-sided lower 95 % bound of the mean "
         f"difference between patients (bootstrap), and has to lie above -{state.goal.max_drop:g} "
