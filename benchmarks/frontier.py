@@ -59,8 +59,9 @@ def open_network(
     shape = (1, input_spec.channels, *input_spec.size_px)
     torch.manual_seed(0)
     model = network.create()
+    size = "x".join(map(str, input_spec.size_px))
     files = write_graphs(
-        runs.parent / "frontier" / to_folder(name),
+        runs.parent / "frontier" / f"{to_folder(name)}-{size}",
         network,
         model,
         shape=shape,

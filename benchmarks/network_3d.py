@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=3, default=[96, 96, 96])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--runs", type=Path, default=Path("runs/peers-3d"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/peers"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
