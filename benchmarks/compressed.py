@@ -18,7 +18,7 @@ from bedside.autopilot.scoring import Score, score_network
 from bedside.autopilot.source import open_source
 from bedside.autopilot.timing import Setting, Timed, time_graphs
 from bedside.build import build_bundle
-from bedside.bundle import Bundle, find_bundle, read_bundle
+from bedside.bundle import Bundle, find_bundle, read_bundle, shipped_bundles
 from bedside.errors import SpecError
 from bedside.io.datasets import Case
 from bedside.runtime import open_graph
@@ -49,6 +49,12 @@ class Row:
     times_ms: dict[int, float]
     score: Score
     verdicts: Sequence[Verdict]
+
+
+def name_bundle(bundle: Bundle) -> str:
+    """Name a shipped bundle as it is called, and another by its folder too."""
+    path = bundle.path
+    return path.stem if path in shipped_bundles() else f"{path.parent.name}/{path.stem}"
 
 
 def list_precisions(bundle: Bundle) -> list[str]:
@@ -100,7 +106,7 @@ def compare(
         reference = rows[0].score if rows else score
         rows.append(
             Row(
-                name=bundle.path.stem,
+                name=name_bundle(bundle),
                 parameters=bundle.card.parameters,
                 size_bytes=bundle.size_bytes,
                 precision=best,
