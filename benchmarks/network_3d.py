@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from bedside.atomic import write_text
+from bedside.bundle import find_bundle, read_bundle
 from bedside.export.parity import make_inputs
-from bedside.spec import Recipe, read_recipe
+from bedside.spec import Recipe, read_recipe, to_mapping
 from frontier import About, open_network, read_results
 from network_latency import Candidate, describe_machine, measure
 from peers.names import OURS, RECIPES_OWN
@@ -55,6 +56,13 @@ def time_networks(
     return [(about, times[about["network"]]) for about, _ in opened]
 
 
+def read_shipped(name: str) -> dict[str, Any]:
+    """Read from a shipped bundle's card what a result file says of a training."""
+    card = read_bundle(find_bundle(name)).card
+    structures = {each.name: {"dice": to_mapping(each.dice)} for each in card.structures}
+    return {"epochs": card.epochs, "structures": structures}
+
+
 def format_page(
     rows: Sequence[tuple[About, Mapping[str, np.ndarray]]],
     results: Sequence[Mapping[str, Any]],
@@ -63,7 +71,8 @@ def format_page(
     threads: int,
 ) -> str:
     """Write the table; the ratio is between each network's own fastest precision."""
-    trained = {result["network"]: result for result in results}
+    trained = {RECIPES_OWN: read_shipped(recipe.deployment.name)}
+    trained |= {result["network"]: result for result in results}
     medians = {
         about["network"]: {name: float(np.median(each)) for name, each in times.items()}
         for about, times in rows
@@ -76,7 +85,8 @@ def format_page(
         f"One volume of {size}, from tensor to logits, in OpenVINO, {threads} threads, all in "
         "turns. Ratios are between medians of each network's fastest precision. Dice is that of "
         f"the test patients of {recipe.data.name}, trained and scored at its own size; a network "
-        "that was not trained has none. Written by `benchmarks/network_3d.py`.",
+        "that was not trained has none, the recipe's own is that of its shipped bundle. Written "
+        "by `benchmarks/network_3d.py`.",
         "",
         *describe_machine(),
         "",
