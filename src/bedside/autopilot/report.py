@@ -27,6 +27,9 @@ _STYLE = (
     "h1{font-size:20px}h2{font-size:15px}.kept{color:#146eb4}.undone{color:#c85a28}"
 )
 
+# Losses that a plot shows, over the largest that is let through.
+_DEPTH = 5
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -79,14 +82,22 @@ def write_reports(folder: Path, outcome: Outcome) -> list[Path]:
 
 
 def draw_walk(state: WalkState) -> str:
-    """Draw every candidate that was judged, by mean validation Dice over time."""
+    """Draw every candidate that was judged, by mean validation Dice over time.
+
+    What was ruined is drawn at the lower edge, one below the other, its Dice in words: on an
+    axis down to 0 the differences that decide could not be seen.
+    """
     reference = state.reference
+    lowest = reference.accuracy.mean_dice - _DEPTH * state.goal.max_drop
     dots = [Dot("source, f32", reference.ms, reference.accuracy.mean_dice, "source")]
     for step in state.steps:
         if step.figures is not None:
             kind: Kind = "kept" if step.kept else "undone"
-            name = f"{step.number} {step.move}"
-            dots.append(Dot(name, step.figures.ms, step.figures.accuracy.mean_dice, kind))
+            name, dice = f"{step.number} {step.move}", step.figures.accuracy.mean_dice
+            if dice < lowest:
+                name, dice = f"{name} (Dice {dice:.2f})", lowest
+                lowest -= state.goal.max_drop
+            dots.append(Dot(name, step.figures.ms, dice, kind))
     return draw_path(
         dots,
         target_ms=state.goal.target_ms,
