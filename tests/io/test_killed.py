@@ -21,6 +21,8 @@ from bedside.volume import Box, LabelMap
 from makers import LABELS, make_dicom, make_fan, make_labels, make_region, write_dicom
 
 KILLS = int(os.environ.get("BEDSIDE_KILLS", "20"))
+# Where writing is fast and the machine busy, more kills are needed until one falls into it.
+MOST = 10
 ALGORITHM = Algorithm("a", "1", "0", "source")
 FRAMES = {"sr": 2}
 SPAN_S = {"sr": 0.4, "dicom-seg": 0.2}
@@ -112,7 +114,9 @@ def test_a_killed_writer_leaves_the_old_or_the_new_file(tmp_path, crew, format_)
     folder = tmp_path / "out"
     folder.mkdir()
     parts = 0
-    for turn in range(KILLS):
+    for turn in range(MOST * KILLS):
+        if turn >= KILLS and parts:
+            break
         started = crew.Event()
         child = crew.Process(target=_write_on, args=(format_, path, folder, started))
         child.start()
@@ -121,7 +125,9 @@ def test_a_killed_writer_leaves_the_old_or_the_new_file(tmp_path, crew, format_)
         until = time.monotonic() + 10
         while turn % 2 and not any(folder.rglob(".part-*")) and time.monotonic() < until:
             time.sleep(0.0002)
-        time.sleep(rng.uniform(0, 0.003 if turn % 2 else SPAN_S.get(format_, 0.1)))
+        # Of these, every other comes at once: small files are whole within a millisecond.
+        longest = (0.003 if turn % 4 == 1 else 0) if turn % 2 else SPAN_S.get(format_, 0.1)
+        time.sleep(rng.uniform(0, longest))
         os.kill(child.pid, signal.SIGKILL)
         child.join()
         assert child.exitcode == -signal.SIGKILL
@@ -133,8 +139,7 @@ def test_a_killed_writer_leaves_the_old_or_the_new_file(tmp_path, crew, format_)
         for place in hidden:
             _remove(place)
     # Some kills must have fallen into the writing, or the test tells nothing.
-    if not parts:
-        pytest.skip("NO KILL FELL INTO THE WRITING: this machine is too busy or too fast")
+    assert parts > 0
 
 
 def _remove(place):
