@@ -23,6 +23,7 @@ from bedside.errors import SpecError
 from bedside.io.datasets import Case
 from bedside.runtime import open_graph
 from bedside.runtime.machine import describe_processor, read_load
+from bedside.runtime.variants import GRAPH_OF, certified_variants
 from bedside.segment import Segmenter
 
 BACKEND = "openvino"
@@ -58,9 +59,8 @@ def name_bundle(bundle: Bundle) -> str:
 
 
 def list_precisions(bundle: Bundle) -> list[str]:
-    """Name what a bundle may be run in: f32, and what its certificates let through."""
-    passed = [each.precision for each in bundle.card.precisions if each.passed]
-    return list(dict.fromkeys(["f32", *passed]))
+    """Name what a bundle may be run in here."""
+    return [precision for _, precision in certified_variants(bundle, backend=BACKEND)]
 
 
 def time_bundles(bundles: Sequence[Bundle], *, threads: int, total_s: float) -> dict[str, float]:
@@ -73,7 +73,7 @@ def time_bundles(bundles: Sequence[Bundle], *, threads: int, total_s: float) -> 
     for number, bundle in enumerate(bundles):
         shape = (1, bundle.spec.input.channels, *bundle.spec.input.size_px)
         for precision in list_precisions(bundle):
-            graph = bundle.read_graph("int8" if precision == "int8" else "f32")
+            graph = bundle.read_graph(GRAPH_OF[precision])
             setting = Setting(BACKEND, precision, threads)
             graphs[f"{number} {precision}"] = Timed(graph, shape, setting)
     return time_graphs(graphs, total_s)
@@ -81,7 +81,7 @@ def time_bundles(bundles: Sequence[Bundle], *, threads: int, total_s: float) -> 
 
 def score_bundle(bundle: Bundle, precision: str, cases: Sequence[Case]) -> Score:
     """Segment the test patients in one precision."""
-    graph = bundle.read_graph("int8" if precision == "int8" else "f32")
+    graph = bundle.read_graph(GRAPH_OF[precision])
     session = open_graph(graph, backend=BACKEND, precision=precision, threads=2)
     return score_network(Segmenter(bundle.spec, session), cases)
 

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from bedside.atomic import write_text
 from bedside.autopilot.goal import Goal
-from bedside.autopilot.state import Folder
-from bedside.errors import FormatError, OutputError, UsageError
-from bedside.spec import ModelSpec, from_mapping, to_mapping
-from bedside.training.checkpoint import read_json
+from bedside.autopilot.state import Folder, read_state
+from bedside.errors import OutputError, UsageError
+from bedside.spec import ModelSpec, to_mapping
 
 STATE, RECIPE = "search-state.json", "search.toml"
 _SCHEMA = 1
@@ -174,17 +173,7 @@ class SearchFolder(Folder):
                     f"{self.path / RECIPE} is there already. Choose another folder with -o."
                 )
             return None
-        try:
-            state = from_mapping(SearchState, read_json(path))
-        except (ValueError, TypeError) as error:
-            raise FormatError(f"{path} is damaged: {error}") from error
-        for name, wanted in (("recipe", recipe), ("goal", goal), ("effort", effort)):
-            if (seen := getattr(state, name)) != wanted:
-                raise UsageError(
-                    f"{self.path} holds a search with another {name}: {seen}, not {wanted}. "
-                    "Choose another folder with -o, or remove it."
-                )
-        return state
+        return read_state(path, SearchState, "search", recipe=recipe, goal=goal, effort=effort)
 
     def save_search(self, state: SearchState) -> None:
         """Write the state, whole or not at all."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from bedside.autopilot.timing import Setting, Timed, time_graphs
 from bedside.bundle import read_bundle
 from bedside.errors import BackendError
+from bedside.runtime.variants import GRAPH_OF
 
 _PATIENCE_S = 600
 
@@ -110,7 +111,7 @@ def _main() -> None:
     asked = json.load(sys.stdin)
     bundle, setting = read_bundle(Path(asked["bundle"])), Setting(**asked["setting"])
     shape = (1, bundle.spec.input.channels, *bundle.spec.input.size_px)
-    graph = bundle.read_graph("int8" if setting.precision == "int8" else "f32")
+    graph = bundle.read_graph(GRAPH_OF[setting.precision])
     plain = Setting(setting.backend, "f32", setting.threads)
     graphs = {
         "bundle": Timed(graph, shape, setting),

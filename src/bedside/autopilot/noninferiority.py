@@ -145,8 +145,12 @@ def count_needed(spread: float, *, max_drop: float) -> int:
     return max(MIN_PATIENTS, math.floor((_Z95 * spread / max_drop) ** 2) + 1)
 
 
-def check_count(patients: int) -> None:
+def check_count(patients: int, *, wanted_to: str = "put a bound on a loss") -> None:
     """Refuse so few patients that nothing can be shown, whatever the differences are.
+
+    Args:
+        patients: How many there are.
+        wanted_to: What they are needed for, in words.
 
     Raises:
         PatientsError: If there are fewer than `MIN_PATIENTS`.
@@ -154,7 +158,7 @@ def check_count(patients: int) -> None:
     if patients < MIN_PATIENTS:
         raise PatientsError(
             f"there are {patients} validation patients; at least {MIN_PATIENTS} are needed to "
-            "put a bound on a loss. Give validation a larger share of the split, or add patients."
+            f"{wanted_to}. Give validation a larger share of the split, or add patients."
         )
 
 

@@ -11,8 +11,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bedside.graphs.edit import set_nodes
 
-# What is computed in 8 bits by post-training quantization; see `compression.quantize`.
-_QUANTIZED = ("Conv", "Add")
 # What keeps values at or above 0, so that they are stored without a sign.
 _UNSIGNED = ("Relu",)
 
@@ -29,11 +27,12 @@ def quantize_roughly(graph: bytes) -> bytes:
     model = onnx.load_from_string(graph)
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    # Convolutions, and sums of features, are computed in 8 bits; see `compression.quantize`.
     features = _list_features(model, makers)
     nodes: list[onnx.NodeProto] = []
     known: dict[str, str] = {}
     for node in model.graph.node:
-        if node.op_type == "Conv" or (node.op_type in _QUANTIZED and set(node.input) <= features):
+        if node.op_type == "Conv" or (node.op_type == "Add" and features.issuperset(node.input)):
             for place, name in enumerate(node.input[:2]):
                 if name not in known:
                     unsigned = makers.get(name, "Relu") in _UNSIGNED

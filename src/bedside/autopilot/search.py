@@ -15,14 +15,14 @@ from bedside.autopilot.contest import RECIPE, SearchEffort, SearchFolder, Search
 from bedside.autopilot.goal import Effort, Goal, check_reachable
 from bedside.autopilot.halving import Contest
 from bedside.autopilot.heal import Lesson
-from bedside.autopilot.noninferiority import MIN_PATIENTS
+from bedside.autopilot.noninferiority import check_count
 from bedside.autopilot.search_report import SearchOutcome, say_found, write_search_reports
 from bedside.autopilot.selection import Tell, find_pace, make_fresh, measure, select
 from bedside.autopilot.source import Source
 from bedside.autopilot.timing import Clock, time_graphs
 from bedside.autopilot.workshop import Workshop
 from bedside.build import FinishedRun
-from bedside.errors import BudgetError, PatientsError, SpecError
+from bedside.errors import BudgetError, SpecError
 from bedside.io.datasets import list_recipe_cases
 from bedside.spec import Recipe, read_recipe, to_mapping
 from bedside.spec.writing import to_toml
@@ -145,7 +145,8 @@ def open_shop(
     cases = list_recipe_cases(recipe)
     split = split_cases([case.patient_id for case in cases], recipe.data)
     finished = FinishedRun(recipe, split, find_commit(), cases)
-    check_patients(len({case.person for case in finished.part("val")}))
+    people = {case.person for case in finished.part("val")}
+    check_count(len(people), wanted_to="compare networks on")
     source = Source(
         path,
         hash_recipe(recipe),
@@ -174,19 +175,6 @@ def open_shop(
         calibration_images=effort.calibration_images, timing_s=effort.timing_s, seed=effort.seed
     )
     return Workshop(source, goal, spent, lesson=lesson, clock=means.clock, tables=means.tables)
-
-
-def check_patients(patients: int) -> None:
-    """Refuse so few validation patients that the better half would be a matter of chance.
-
-    Raises:
-        PatientsError: If there are fewer than `MIN_PATIENTS`.
-    """
-    if patients < MIN_PATIENTS:
-        raise PatientsError(
-            f"there are {patients} validation patients; at least {MIN_PATIENTS} are needed to "
-            "compare networks on. Give validation a larger share of the split, or add patients."
-        )
 
 
 def write_recipe(outcome: SearchOutcome, recipe: Recipe) -> None:

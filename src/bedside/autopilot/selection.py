@@ -206,12 +206,11 @@ def _guess_ms(spec: ModelSpec, shop: Workshop, pace: Pace) -> float:
 
 def _weigh(shop: Workshop, pace: Pace, entrant: Entrant) -> Entrant:
     """Count the weights of a network, and the bytes of its bundle if that is asked for."""
-    network = make_fresh(entrant.spec, seed=0)
-    parameters, size = count_parameters(network.create()), None
+    parameters, size = count_parameters(create(entrant.spec)), None
     if shop.goal.max_size_bytes is not None:
         size = _BYTES_A_WEIGHT * parameters
         if entrant.spec.bits or size <= shop.goal.max_size_bytes:
-            size = shop.size(Candidate(network, pace.precision))
+            size = shop.size(Candidate(make_fresh(entrant.spec, seed=0), pace.precision))
     return replace(entrant, parameters=parameters, size_bytes=size)
 
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from bedside.atomic import write_text
 from bedside.autopilot.goal import Effort, Goal
@@ -22,6 +22,8 @@ from bedside.training.checkpoint import load_tensors, read_json, save_tensors
 
 STATE, NETWORKS, HEALING = "state.json", "networks", "healing.safetensors"
 _SCHEMA = 1
+
+_State = TypeVar("_State")
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,32 @@ class WalkState:
         return {step.about for step in self.steps if step.number > self.network and not step.kept}
 
 
+def read_state(path: Path, kind: type[_State], about: str, **wanted: object) -> _State:
+    """Read where a walk or a search stands, if it is the one that is wanted.
+
+    Args:
+        path: File that it was written to.
+        kind: Class of the state.
+        about: What it is of, in words.
+        wanted: Fields that must be as given.
+
+    Raises:
+        UsageError: If one is not.
+        FormatError: If the file is damaged.
+    """
+    try:
+        state = from_mapping(kind, read_json(path))
+    except (ValueError, TypeError) as error:
+        raise FormatError(f"{path} is damaged: {error}") from error
+    for name, value in wanted.items():
+        if (seen := getattr(state, name)) != value:
+            raise UsageError(
+                f"{path.parent} holds a {about} with another {name}: {seen}, not {value}. "
+                "Choose another folder with -o, or remove it."
+            )
+    return state
+
+
 class Folder:
     """The folder of a walk.
 
@@ -210,18 +238,9 @@ class Folder:
         """
         if not (self.path / STATE).exists():
             return None
-        content = read_json(self.path / STATE)
-        try:
-            state = from_mapping(WalkState, content)
-        except (ValueError, TypeError) as error:
-            raise FormatError(f"{self.path / STATE} is damaged: {error}") from error
-        for name, wanted in (("source", source), ("goal", goal), ("effort", effort)):
-            if (seen := getattr(state, name)) != wanted:
-                raise UsageError(
-                    f"{self.path} holds a walk with another {name}: {seen}, not {wanted}. "
-                    "Choose another folder with -o, or remove it."
-                )
-        return state
+        return read_state(
+            self.path / STATE, WalkState, "walk", source=source, goal=goal, effort=effort
+        )
 
     def save(self, state: WalkState) -> None:
         """Write the state, whole or not at all."""

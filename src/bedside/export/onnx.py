@@ -98,6 +98,7 @@ def trace_quickly(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
         example: An input of the size that the graph is made for.
     """
     file = io.BytesIO()
+    # Branches are folded where they are children, and a part of a network may be one itself.
     plain = to_plain(nn.Sequential(model)).eval()
     with quiet(), exporting(), torch.no_grad(), _PlainSizes():
         torch.onnx.export(
