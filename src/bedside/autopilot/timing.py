@@ -2,7 +2,8 @@
 
 Where others keep the cores busy, the clock says how long a call waits for a core, in steps of
 the scheduler. So a call of one thread is measured by the processor time that it takes, which on
-a quiet machine is its time on the clock, and elsewhere what that would be. Work that several
+a quiet machine is its time on the clock. It leaves the waiting out, and not what neighbours take
+from caches and shared cores, so only ratios hold on a busy one. Work that several
 threads share has no such measure: there it is the median on the clock, or the shortest call
 where the two are far apart.
 """

@@ -28,7 +28,7 @@ class Settings:
     source: Path = positional(help="folder of a finished run, or a bundle: path or name")
     output: Path = option(help="folder for the bundle, the page and all that is kept", short="-o")
     data: Path | None = option(
-        help="folder of the data set (default: the run's; a bundle needs it)", default=None
+        help="folder of the data set (default: the run's, or the recipe's)", default=None
     )
     recipe: Path | None = option(
         help="recipe that a bundle was trained by (default: plain augmentation)", default=None
