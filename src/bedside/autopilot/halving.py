@@ -12,14 +12,11 @@ import torch
 
 from bedside.autopilot.contest import Entrant, SearchFolder, SearchState, average_dice
 from bedside.autopilot.heal import Lesson, run_epochs
-from bedside.autopilot.scoring import Score, score_network
 from bedside.autopilot.selection import Tell
 from bedside.autopilot.workshop import Candidate, Workshop
 from bedside.models import TrainedNetwork, create
-from bedside.segment import Segmenter
 from bedside.spec import ModelSpec
 from bedside.training.loop import Trainer
-from bedside.training.session import TorchSession
 
 
 @dataclass
@@ -61,7 +58,7 @@ class Contest:
             entrant.spec, lesson, checkpoint=checkpoint, tell=self.tell, about=about
         )
         self.folder.keep_network(name, network)
-        score = self._score(network)
+        score = self.shop.score(Candidate(network, self.state.precision))
         patients = list(score.by_patient().values())
         dice = {
             structure: sum(each[structure] for each in patients) / len(patients)
@@ -71,18 +68,6 @@ class Contest:
         checkpoint.unlink(missing_ok=True)
         self.folder.drop_network(f"{entrant.number:03d}-{rounds}")
         self.tell(f"{about}: Dice {average_dice(dice):.4f} at {entrant.time_ms:.3f} ms")
-
-    def _score(self, network: TrainedNetwork) -> Score:
-        """Segment the validation patients in the precision that the search counts on.
-
-        In f32 that is done in torch: a graph of f32 computes the same, and takes long to make.
-        """
-        if self.state.precision != "f32":
-            return self.shop.score(Candidate(network, self.state.precision))
-        finished = self.shop.source.finished
-        spec = replace(finished.recipe.deployment, model=network.spec)
-        session = TorchSession(network.create(), self.shop.lesson.device)
-        return score_network(Segmenter(spec, session), finished.part("val"))
 
     def _replace(self, *changed: Entrant, **changes: object) -> None:
         """Put entrants in the place of what they were, on disk too."""
