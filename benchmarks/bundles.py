@@ -1,26 +1,31 @@
 """What every shipped bundle reaches on the patients kept back, from its card; teachers beside them.
 
-Nothing is measured here: a card's figures were taken once, when the bundle was built, and a
-teacher's when it was scored with `--teacher RUN`, which leaves a small file under `results/`.
+Nothing is measured here: a card's figures were taken once, when the bundle was built, and those
+of a teacher or of another seed when it was scored with `--teacher RUN` or `--seed RUN`, which
+leave a small file each under `results/`.
 """
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from bedside.atomic import write_text
 from bedside.bundle import read_bundle, shipped_bundles
 from bedside.evaluation.cases import METRICS
 from bedside.evaluation.report import HEADINGS
-from bedside.spec import StructureResult, from_mapping, to_mapping
+from bedside.spec import Card, StructureResult, from_mapping, to_mapping
 from scoring import score_run
 
 HERE = Path(__file__).parent
-TEACHERS = HERE / "results" / "teachers"
+TEACHERS, SEEDS, LARGER = (
+    HERE / "results" / name for name in ("teachers", "seeds", "camus-larger")
+)
 
 
-def score_teacher(run: Path, data: Path | None) -> dict[str, Any]:
+def score(run: Path, data: Path | None) -> dict[str, Any]:
     """Score a finished run, which is not shipped, on its test patients, in torch."""
     evaluation, recipe, record = score_run(run, data)
     return {
@@ -31,7 +36,39 @@ def score_teacher(run: Path, data: Path | None) -> dict[str, Any]:
         "commit": record["commit"],
         "test_cases": len(evaluation.cases),
         "structures": to_mapping(evaluation.structures),
+        "measurements": to_mapping(evaluation.measurements),
     }
+
+
+def name_result(result: Mapping[str, Any]) -> str:
+    """Name the file of a result; the seed is said unless it is 0.
+
+    Example:
+        >>> name_result({"name": "hc18-head", "seed": 1})
+        'hc18-head.seed1'
+    """
+    return result["name"] + (f".seed{result['seed']}" if result["seed"] else "")
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """Read what earlier runs of this script scored."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+
+
+def format_seeds(card: Card, others: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Write a row a structure: its Dice by seed, the bundle's own first, and their mean."""
+    seeds = [card.seed, *(result["seed"] for result in others)]
+    lines = [
+        f"| Dice by seed | {' | '.join(map(str, seeds))} | mean |",
+        f"|---|{'---|' * (len(seeds) + 1)}",
+    ]
+    for number, structure in enumerate(card.structures):
+        dice = [structure.dice.mean]
+        dice += [result["structures"][number]["dice"]["mean"] for result in others]
+        known = [value for value in dice if value is not None]
+        cells = ["?" if value is None else f"{value:.4f}" for value in dice]
+        lines.append(f"| {structure.name} | {' | '.join(cells)} | {mean(known):.4f} |")
+    return lines
 
 
 def format_rows(structures: tuple[StructureResult, ...]) -> list[str]:
@@ -58,8 +95,10 @@ def format_page() -> str:
         "# What the bundles reach",
         "",
         "Test patients, each image on its own grid, f32. Mean (95 % interval, bootstrap over "
-        "patients); one training each. From the cards, by `benchmarks/bundles.py`.",
+        "patients) of the training that is shipped, from its card; beside it what the same recipe "
+        "reaches with other seeds, on the same patients. By `benchmarks/bundles.py`.",
     ]
+    seeds = read_results(SEEDS)
     for path in shipped_bundles():
         bundle = read_bundle(path)
         card = bundle.card
@@ -74,8 +113,10 @@ def format_page() -> str:
             "",
             *format_rows(card.structures),
         ]
-    for path in sorted(TEACHERS.glob("*.json")):
-        result = json.loads(path.read_text(encoding="utf-8"))
+        others = [result for result in seeds if result["name"] == bundle.spec.name]
+        if others:
+            lines += ["", *format_seeds(card, others)]
+    for result in read_results(TEACHERS):
         structures = tuple(from_mapping(StructureResult, row) for row in result["structures"])
         lines += [
             "",
@@ -86,18 +127,42 @@ def format_page() -> str:
             "",
             *format_rows(structures),
         ]
+    larger = read_results(LARGER)
+    if larger:
+        lines += format_larger(larger)
     return "\n".join(lines) + "\n"
+
+
+def format_larger(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Write a row for each network that is larger than the shipped one, on the same patients."""
+    names = list(results[0]["structures"])
+    lines = [
+        "",
+        "## camus-4ch: what larger networks reach on the same test patients",
+        "",
+        f"| network | parameters | epochs, batch | seed | trained on | {' | '.join(names)} |",
+        f"|---|{'---|' * (4 + len(names))}",
+    ]
+    for result in results:
+        dice = " | ".join(f"{result['structures'][name]['dice']['mean']:.4f}" for name in names)
+        lines.append(
+            f"| {result['title']} | {result['parameters'] / 1e6:.2f} M | {result['epochs']}, "
+            f"{result['batch_size']} | {result['seed']} | {result['trained_on']} | {dice} |"
+        )
+    return lines
 
 
 def main() -> None:
     """Score teachers that are named, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--teacher", type=Path, nargs="*", default=[], help="finished run folders")
+    parser.add_argument("--seed", type=Path, nargs="*", default=[], help="run folders likewise")
     parser.add_argument("--data", type=Path, help="folder of their data set, if not the recipe's")
     arguments = parser.parse_args()
-    for run in arguments.teacher:
-        result = score_teacher(run, arguments.data)
-        write_text(TEACHERS / f"{result['name']}.json", json.dumps(result, indent=1) + "\n")
+    for folder, runs in ((TEACHERS, arguments.teacher), (SEEDS, arguments.seed)):
+        for run in runs:
+            result = score(run, arguments.data)
+            write_text(folder / f"{name_result(result)}.json", json.dumps(result, indent=1) + "\n")
     page = format_page()
     write_text(HERE / "bundles.md", page)
     print(page)

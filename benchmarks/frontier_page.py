@@ -40,10 +40,10 @@ class Row:
 
     @property
     def precision(self) -> str:
-        """The fastest precision that may be used; of all, where none has been checked."""
-        allowed = self.result.admissible if self.result else tuple(self.times_ms)
+        """The fastest precision that may be used; one that was not checked may be."""
+        barred = self.result.barred if self.result else ()
         return min(
-            (precision for precision in self.times_ms if precision in allowed),
+            (precision for precision in self.times_ms if precision not in barred),
             key=lambda precision: self.times_ms[precision][0],
         )
 
@@ -89,9 +89,25 @@ def format_row(row: Row, frontier: set[str]) -> str:
     cells += [row.precision, *(f"{value:.2f}" for value in chosen)]
     for precision in PRECISIONS:
         seen = row.times_ms.get(precision)
-        barred = row.result is not None and precision not in row.result.admissible
-        cells.append("" if seen is None else f"{seen[0]:.2f}" + (" *" if barred else ""))
+        cells.append("" if seen is None else f"{seen[0]:.2f}{_mark(row.result, precision)}")
     return f"| {' | '.join(cells)} |"
+
+
+def _mark(result: Merged | None, precision: str) -> str:
+    """Mark a precision that lost too much, and one of which that is not known."""
+    if result is None or precision in result.admissible:
+        return ""
+    return " *" if precision in result.barred else " ?"
+
+
+def _tell_devices(rows: list[Row]) -> list[str]:
+    """Say which networks were trained elsewhere than on the processor named above."""
+    named = [
+        f"{row.title} on {' and '.join(row.result.trained_on)}"
+        for row in rows
+        if row.result is not None and row.result.trained_on
+    ]
+    return [f"Trained and scored elsewhere: {', '.join(named)}.", ""] if named else []
 
 
 def judge(points: list[Point]) -> list[str]:
@@ -132,7 +148,8 @@ def format_page(latency: Mapping[str, Any], rows: list[Row], *, plot: str) -> st
             "|" + "---|" * 13,
             *(format_row(row, frontier) for row in rows),
             "",
-            "\\* loses more than 0.005 of mean validation Dice against f32, and does not count.",
+            "\\* loses more than 0.005 of mean validation Dice against f32, and does not count. "
+            "? was not compared with f32, and counts all the same.",
             "",
             "All were trained from random weights on the same patients of CAMUS, with the same "
             "augmentation, loss and schedule, and scored on the same test patients at their "
@@ -144,6 +161,7 @@ def format_page(latency: Mapping[str, Any], rows: list[Row], *, plot: str) -> st
             "",
             *latency["machine"],
             "",
+            *_tell_devices(rows),
             "Where each is from:",
             "",
             *(f"- {row.title}: {row.source}" for row in rows if not row.ours),

@@ -37,6 +37,8 @@ class Merged:
         mean_dice: Means over seeds of mean, low and high end of the mean Dice.
         structures: The mean Dice of each structure, over seeds.
         admissible: Precisions that kept the accuracy with every seed.
+        barred: Precisions that lost too much of it with one.
+        trained_on: Processors or GPUs, where the results name them.
         parameters: Number of weights.
     """
 
@@ -46,6 +48,8 @@ class Merged:
     mean_dice: tuple[float, float, float]
     structures: Mapping[str, float]
     admissible: tuple[str, ...]
+    barred: tuple[str, ...]
+    trained_on: tuple[str, ...]
     parameters: int
 
 
@@ -123,10 +127,13 @@ def _merge(network: str, group: list[Mapping[str, Any]]) -> Merged:
     means = [[result["mean_dice"][end] for end in ("mean", "low", "high")] for result in group]
     mean, low, high = np.mean(means, axis=0).tolist()
     names = list(group[0]["structures"])
-    kept = [
-        {check["precision"] for check in result["precisions"] if check["admissible"]}
-        for result in group
-    ]
+    kept, lost = (
+        [
+            {check["precision"] for check in result["precisions"] if check["admissible"] is wanted}
+            for result in group
+        ]
+        for wanted in (True, False)
+    )
     return Merged(
         network=network,
         seeds=tuple(seeds),
@@ -137,5 +144,7 @@ def _merge(network: str, group: list[Mapping[str, Any]]) -> Merged:
             for name in names
         },
         admissible=tuple(sorted(set.intersection(*kept))),
+        barred=tuple(sorted(set.union(*lost))),
+        trained_on=tuple(sorted({result.get("trained_on", "") for result in group} - {""})),
         parameters=group[0]["parameters"],
     )

@@ -44,6 +44,7 @@ def write_result(
         "ours": network.ours,
         "status": "trained",
         "parameters": run["parameters"],
+        "trained_on": run.get("device", ""),
         "data": recipe.data.name,
         "input_px": recipe.deployment.input.size_px,
         "epochs": recipe.training.epochs,

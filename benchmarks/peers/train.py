@@ -10,16 +10,15 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from bedside.evaluation.cases import evaluate_cases
-from bedside.io.datasets import Case, list_cases
+from bedside.io.datasets import list_recipe_cases
 from bedside.models import create
 from bedside.segment import Segmenter
 from bedside.spec import Recipe, read_recipe
+from bedside.training.calibration import draw_calibration
 from bedside.training.checkpoint import load_tensors, read_json
-from bedside.training.dataset import load_cases
 from bedside.training.run import RUN, Progress, select_cases, train
 from bedside.training.session import TorchSession
 from peers.graphs import check_precisions, open_precisions, write_graphs
@@ -55,9 +54,9 @@ def train_network(
     model = network.create()
     model.load_state_dict(load_tensors(weights)[0], strict=True)
     record = read_json(run / RUN)
+    cases = list_recipe_cases(recipe, data)
     parts = {
-        part: select_cases(list_cases(data, recipe.data.layout), tuple(patients))
-        for part, patients in record["split"].items()
+        part: select_cases(cases, tuple(patients)) for part, patients in record["split"].items()
     }
     print(f"{network.name}: scoring the test patients", flush=True)
     session = TorchSession(model, torch.device("cpu"))
@@ -68,7 +67,9 @@ def train_network(
         network,
         model,
         shape=(1, recipe.deployment.input.channels, *recipe.deployment.input.size_px),
-        read_calibration=lambda: _calibration(recipe, parts["train"]),
+        read_calibration=lambda: draw_calibration(
+            parts["train"], recipe.deployment, count=recipe.build.calibration_images
+        ),
     )
     sessions = open_precisions(files, threads=threads)
     checks = check_precisions(sessions, recipe.deployment, parts["val"])
@@ -98,13 +99,6 @@ def to_folder(name: str, seed: int = 0) -> str:
         'ours-nano.seed1'
     """
     return name.replace(":", "-") + (f".seed{seed}" if seed else "")
-
-
-def _calibration(recipe: Recipe, cases: list[Case]) -> list[np.ndarray]:
-    """Draw training images, evenly over the cases, as the network sees them."""
-    count = min(recipe.build.calibration_images, len(cases))
-    chosen = [cases[index] for index in np.linspace(0, len(cases) - 1, count).round().astype(int)]
-    return [example.image[None] for example in load_cases(chosen, recipe.deployment)]
 
 
 def _say(progress: Progress) -> None:

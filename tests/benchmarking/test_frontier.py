@@ -86,6 +86,7 @@ def test_seeds_of_a_network_are_averaged_and_a_precision_must_hold_in_each():
     assert unet.mean_dice == pytest.approx((0.91, 0.89, 0.93))
     assert unet.structures == pytest.approx({"LV": 0.91, "LA": 0.81})
     assert unet.admissible == ("f32",)
+    assert unet.barred == ("int8",)
     assert merged["ours:nano"].admissible == ("f32", "int8")
 
 
@@ -104,6 +105,17 @@ def test_the_fastest_precision_counts_only_if_it_keeps_the_accuracy():
     assert {row.network: row.precision for row in rows} == {"a": "f32", "b": "int8", "c": "int8"}
     assert [row.network for row in rows] == ["b", "a", "c"]
     assert [row.point.ms for row in rows if row.point] == [3.0, 4.0]
+
+
+def test_a_precision_that_was_not_checked_counts_and_is_marked():
+    unchecked = make_result("a") | {"trained_on": "a GPU"}
+    unchecked["precisions"] = unchecked["precisions"][:1]
+    latency = make_latency(a=(4.0, 1.0))
+    rows = make_rows(latency, merge_seeds([unchecked]))
+    assert rows[0].precision == "int8"
+    page = format_page(latency, rows, plot="plot.svg")
+    assert "1.00 ? |" in page
+    assert "elsewhere: A on a GPU." in page
 
 
 def test_an_untrained_network_is_shown_by_its_cost_alone():
@@ -140,5 +152,7 @@ def test_a_merged_result_says_what_it_stands_on():
         mean_dice=pytest.approx((0.9, 0.88, 0.92)),
         structures=pytest.approx({"LV": 0.9, "LA": 0.8}),
         admissible=("f32", "int8"),
+        barred=(),
+        trained_on=(),
         parameters=1000,
     )

@@ -16,6 +16,7 @@ from bedside.errors import SpecError
 from bedside.io.datasets import Case
 from bedside.spec import Recipe, from_mapping, to_mapping
 from bedside.training.checkpoint import read_json
+from bedside.training.machine import describe_device
 from bedside.training.split import check_split, split_cases
 
 RUN, LOG, CURVES, VALIDATION = "run.json", "log.jsonl", "curves.svg", "validation"
@@ -85,6 +86,7 @@ def open_run(
         "commit": find_commit(),
         "bedside": __version__,
         "torch": torch.__version__,
+        "device": describe_device(),
     }
     write_text(path, json.dumps(run, indent=1))
 

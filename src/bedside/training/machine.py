@@ -6,6 +6,8 @@ import os
 import cv2
 import torch
 
+from bedside.runtime.machine import describe_processor
+
 # glibc's numbers for mallopt, and what they are set to: blocks as large as an activation are
 # kept and used again, instead of being fetched from the kernel, and zeroed, in every step.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -20,6 +22,13 @@ def choose_device() -> torch.device:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(device)
     return device
+
+
+def describe_device() -> str:
+    """Name what is trained on: the GPU, or the processor."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return describe_processor()
 
 
 def choose_workers(threads: int | None, device: torch.device) -> int:
