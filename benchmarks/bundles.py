@@ -68,6 +68,11 @@ def format_seeds(card: Card, others: Sequence[Mapping[str, Any]]) -> list[str]:
         known = [value for value in dice if value is not None]
         cells = ["?" if value is None else f"{value:.4f}" for value in dice]
         lines.append(f"| {structure.name} | {' | '.join(cells)} | {mean(known):.4f} |")
+    for number, measurement in enumerate(others[0]["measurements"]):
+        errors = [result["measurements"][number]["absolute_error"]["mean"] for result in others]
+        cells = ["", *(f"{error:.2f}" for error in errors)]
+        title = f"{measurement['title']}, mean absolute error in mm"
+        lines.append(f"| {title} | {' | '.join(cells)} | {mean(errors):.2f} |")
     return lines
 
 

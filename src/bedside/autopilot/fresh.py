@@ -1,15 +1,23 @@
 """Does a bundle keep its promise? Its time in a process of its own, beside the source's.
 
-A walk times graphs in a process that has done much else. What was promised is therefore
-measured again where nothing is warm, and where nothing can be shared by accident.
+A walk times graphs in a process that has done much else. What it promises at its end is
+therefore measured again where nothing is warm, and where nothing can be shared by accident.
+Both are taken in turns: what a walk measured in its first hour says little of a machine whose
+speed its neighbours have changed since.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
 
 from bedside.autopilot.timing import Setting, Timed, time_graphs
 from bedside.bundle import read_bundle
@@ -24,9 +32,9 @@ class Promise:
     """What was promised, and what was measured.
 
     Attributes:
-        promised_ms: Time of the result as the walk measured it.
+        promised_ms: Time of the result as the walk measured it at its end.
         fresh_ms: The same in a fresh process.
-        reference_ms: Time of the source as the walk measured it.
+        reference_ms: Time of the source, in turns with the result at the walk's end.
         fresh_reference_ms: The same, in turns with the result in the fresh process.
     """
 
@@ -62,19 +70,23 @@ def time_afresh(
     source: bytes,
     *,
     setting: Setting,
-    promised_ms: float,
-    reference_ms: float,
-    total_s: float = 6.0,
+    time_here: Callable[[], tuple[float, float]],
+    rounds: int = 12,
+    total_s: float = 12.0,
 ) -> Promise:
-    """Time a bundle and the source's graph in turns, in a process that does nothing else.
+    """Time a bundle and the source's graph in a process that does nothing else.
+
+    That process and this one take turns, so that a machine whose speed changes meanwhile
+    changes it for both.
 
     Args:
         bundle: The bundle.
         source: The source's f32 graph.
         setting: How the bundle runs; the source runs so in f32.
-        promised_ms: What the walk says of the bundle.
-        reference_ms: What it says of the source.
-        total_s: Seconds that it is timed for.
+        time_here: Times both in this process: milliseconds of the result and of the source.
+        rounds: How often each process has its turn. The mean over them counts: beside a
+            neighbour who comes and goes a median jumps between two times.
+        total_s: Seconds that the fresh process times for, all rounds together.
 
     Raises:
         BackendError: If the process fails.
@@ -82,33 +94,79 @@ def time_afresh(
     with tempfile.TemporaryDirectory() as scratch:
         graph = Path(scratch) / "source.onnx"
         graph.write_bytes(source)
-        asked = json.dumps(
-            {
-                "bundle": str(bundle),
-                "source": str(graph),
-                "setting": asdict(setting),
-                "total_s": total_s,
-            }
+        asked = {
+            "bundle": str(bundle),
+            "source": str(graph),
+            "setting": asdict(setting),
+            "seconds": total_s / rounds,
+        }
+        seen = []
+        with _Fresh(asked) as fresh:
+            for _ in range(rounds):
+                times = fresh.time()
+                seen.append((time_here(), (times["bundle"], times["source"])))
+    (promised, reference), (measured, measured_reference) = np.mean(seen, axis=0).tolist()
+    return Promise(promised, measured, reference, measured_reference)
+
+
+class _Fresh:
+    """A process that times a bundle whenever it is asked to."""
+
+    def __init__(self, asked: Mapping[str, Any]) -> None:
+        self._asked = asked
+
+    def __enter__(self) -> Self:
+        # A file, since a pipe that nobody reads would stop a process that says much.
+        self._told = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bedside.autopilot.fresh"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._told,
+            text=True,
         )
-        command = [sys.executable, "-m", "bedside.autopilot.fresh"]
-        try:
-            done = subprocess.run(
-                command,
-                input=asked,
-                capture_output=True,
-                text=True,
-                timeout=_PATIENCE_S,
-                check=True,
+        self._patience = threading.Timer(_PATIENCE_S, self._process.kill)
+        self._patience.start()
+        self._say(json.dumps(self._asked))
+        return self
+
+    def time(self) -> dict[str, float]:
+        """Let it time both graphs once.
+
+        Raises:
+            BackendError: If it has ended.
+        """
+        assert self._process.stdout is not None
+        self._say("go")
+        answer = self._process.stdout.readline()
+        if not answer:
+            self._process.wait()
+            self._told.seek(0)
+            bundle, reason = self._asked["bundle"], self._told.read().strip()
+            raise BackendError(
+                f"timing {bundle} in a fresh process failed (exit code "
+                f"{self._process.returncode}): {reason}"
             )
-        except subprocess.SubprocessError as error:
-            reason = getattr(error, "stderr", "") or str(error)
-            raise BackendError(f"timing {bundle} in a fresh process failed: {reason}") from error
-    times = json.loads(done.stdout)
-    return Promise(promised_ms, times["bundle"], reference_ms, times["source"])
+        times: dict[str, float] = json.loads(answer)
+        return times
+
+    def _say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        # One that has ended is told of when its answer is missing.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+
+    def __exit__(self, *_: object) -> None:
+        self._patience.cancel()
+        self._process.kill()
+        self._process.communicate()
+        self._told.close()
 
 
 def _main() -> None:
-    asked = json.load(sys.stdin)
+    """Read what to time, and time it once for every further line."""
+    asked = json.loads(sys.stdin.readline())
     bundle, setting = read_bundle(Path(asked["bundle"])), Setting(**asked["setting"])
     shape = (1, bundle.spec.input.channels, *bundle.spec.input.size_px)
     graph = bundle.read_graph(GRAPH_OF[setting.precision])
@@ -117,7 +175,9 @@ def _main() -> None:
         "bundle": Timed(graph, shape, setting),
         "source": Timed(Path(asked["source"]).read_bytes(), shape, plain),
     }
-    json.dump(time_graphs(graphs, asked["total_s"]), sys.stdout)
+    for _ in sys.stdin:
+        sys.stdout.write(json.dumps(time_graphs(graphs, asked["seconds"])) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -98,12 +98,19 @@ class Workshop:
             faster = [name for name in faster if name != "int8"]
         return ("f32", *faster)
 
-    def time(self, candidates: Mapping[str, Candidate], *, exact: bool = False) -> dict[str, float]:
+    def time(
+        self,
+        candidates: Mapping[str, Candidate],
+        *,
+        exact: bool = False,
+        total_s: float | None = None,
+    ) -> dict[str, float]:
         """Time candidates and the source beside each other, in ms.
 
         Args:
             candidates: By name; the source is added as `REFERENCE`, in f32.
             exact: Whether graphs as a bundle holds them are timed, which takes longer to make.
+            total_s: Seconds for all of them together, if not what the effort allows.
 
         Returns:
             The time of each, the source's included.
@@ -111,7 +118,8 @@ class Workshop:
         graphs = {REFERENCE: self._timed(Candidate(self.source.network), exact=exact)}
         for name, candidate in candidates.items():
             graphs[name] = self._timed(candidate, exact=exact)
-        return dict(self._clock(graphs, self.effort.timing_s * len(graphs) / 2))
+        allowed_s = self.effort.timing_s * len(graphs) / 2
+        return dict(self._clock(graphs, allowed_s if total_s is None else total_s))
 
     def time_empty(self) -> float:
         """Time a graph without work, in f32."""
