@@ -17,6 +17,7 @@ from bedside.bundle import read_bundle, shipped_bundles
 from bedside.evaluation.cases import METRICS
 from bedside.evaluation.report import HEADINGS
 from bedside.spec import Card, StructureResult, from_mapping, to_mapping
+from pareto import read_results
 from scoring import score_run
 
 HERE = Path(__file__).parent
@@ -48,11 +49,6 @@ def name_result(result: Mapping[str, Any]) -> str:
         'hc18-head.seed1'
     """
     return result["name"] + (f".seed{result['seed']}" if result["seed"] else "")
-
-
-def read_results(folder: Path) -> list[dict[str, Any]]:
-    """Read what earlier runs of this script scored."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
 def format_seeds(card: Card, others: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -28,7 +28,7 @@ from bedside.spec import Recipe, read_recipe
 from frontier_page import format_page, make_rows
 from frontier_plot import draw_frontier
 from network_latency import Candidate, describe_machine, enlarge, measure
-from pareto import merge_seeds
+from pareto import merge_seeds, read_results
 from peers.graphs import open_precisions, write_graphs
 from peers.names import OURS
 from peers.networks import PEERS, find_network
@@ -37,11 +37,6 @@ from peers.train import RESULTS, RUNS, to_folder
 LATENCY = RESULTS.parent / "camus-frontier-latency.json"
 About = dict[str, Any]
 OWN = ("nano", "tiny", "small", "base")
-
-
-def read_results(folder: Path) -> list[dict[str, Any]]:
-    """Read all result files."""
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
 def open_network(

@@ -1,6 +1,6 @@
 """The page of the frontier: accuracy and time brought together, the verdict, the table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,14 +100,17 @@ def _mark(result: Merged | None, precision: str) -> str:
     return " *" if precision in result.barred else " ?"
 
 
-def _tell_devices(rows: list[Row]) -> list[str]:
-    """Say which networks were trained elsewhere than on the processor named above."""
+def _tell_devices(rows: list[Row], machine: Sequence[str]) -> list[str]:
+    """Say which networks were trained elsewhere than on the machine that times were taken on."""
+    here = "\n".join(machine)
     named = [
-        f"{row.title} on {' and '.join(row.result.trained_on)}"
+        f"{row.title} on {device}"
         for row in rows
-        if row.result is not None and row.result.trained_on
+        if row.result is not None
+        for device in row.result.trained_on
+        if device not in here
     ]
-    return [f"Trained and scored elsewhere: {', '.join(named)}.", ""] if named else []
+    return [f"Trained elsewhere: {', '.join(named)}.", ""] if named else []
 
 
 def judge(points: list[Point]) -> list[str]:
@@ -161,7 +164,7 @@ def format_page(latency: Mapping[str, Any], rows: list[Row], *, plot: str) -> st
             "",
             *latency["machine"],
             "",
-            *_tell_devices(rows),
+            *_tell_devices(rows, latency["machine"]),
             "Where each is from:",
             "",
             *(f"- {row.title}: {row.source}" for row in rows if not row.ours),

@@ -18,8 +18,9 @@ from bedside.atomic import write_text
 from bedside.bundle import find_bundle, read_bundle
 from bedside.export.parity import make_inputs
 from bedside.spec import Recipe, read_recipe, to_mapping
-from frontier import About, open_network, read_results
+from frontier import About, open_network
 from network_latency import Candidate, describe_machine, measure
+from pareto import read_results
 from peers.names import OURS, RECIPES_OWN
 
 REPOSITORY = Path(__file__).parents[1]

@@ -1,7 +1,9 @@
 """Which networks nothing beats, and what several trainings of one network come to together."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,6 +94,11 @@ def find_defeats(
         for peer in points
         if not peer.ours and peer.ms < own.ms and peer.dice >= own.dice
     ]
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """Read all result files of a folder, in order of their names; none if it is not there."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
 def merge_seeds(results: Iterable[Mapping[str, Any]]) -> dict[str, Merged]:
