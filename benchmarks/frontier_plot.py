@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 
 from bedside.io.curves import nice_ticks
@@ -10,6 +11,9 @@ from pareto import Point, find_frontier
 _WIDTH, _HEIGHT = 760, 440
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 24, 30, 44
 _OURS, _PEERS = "rgb(20,110,180)", "rgb(200,90,40)"
+# How far below the best there is room; what lies deeper stands at the edge with its Dice, or it
+# would press all the others together.
+_DEEPEST = 0.04
 _CHARACTER, _LINE = 6.2, 12.0
 # Where a label may stand beside its point: (dx, dy, anchor), the first that is free.
 _PLACES = (
@@ -42,6 +46,7 @@ def draw_frontier(points: Sequence[Point], *, x_title: str, y_title: str) -> str
     Returns:
         An `<svg>` element that needs nothing beside it.
     """
+    points = _raise_deep(points)
     x_ticks = _surround([point.ms for point in points])
     values = [point.dice for point in points]
     y_ticks = nice_ticks(min(values) - 0.003, max(values) + 0.003)
@@ -77,6 +82,17 @@ def draw_frontier(points: Sequence[Point], *, x_title: str, y_title: str) -> str
     parts.append(_line([(x(point.ms), y(point.dice)) for point in find_frontier(points)], right))
     places = [(point, x(point.ms), y(point.dice)) for point in points]
     return "".join([*parts, *_draw_points(places), "</svg>"]) + "\n"
+
+
+def _raise_deep(points: Sequence[Point]) -> list[Point]:
+    """Bring points that are far below the best to the edge, and say their Dice in the name."""
+    edge = max(point.dice for point in points) - _DEEPEST
+    return [
+        replace(point, name=f"{point.name}: {point.dice:.3f}", dice=edge)
+        if point.dice < edge
+        else point
+        for point in points
+    ]
 
 
 def _line(corners: list[tuple[float, float]], right: float) -> str:
