@@ -2,7 +2,8 @@
 
 Nothing is measured here: a card's figures were taken once, when the bundle was built, and those
 of a teacher or of another seed when it was scored with `--teacher RUN` or `--seed RUN`, which
-leave a small file each under `results/`.
+leave a small file each under `results/`. What a card does not hold, such as the error of a head
+circumference, comes from what `bedside evaluate` printed, with `--report FILE`.
 """
 
 import argparse
@@ -41,6 +42,21 @@ def score(run: Path, data: Path | None) -> dict[str, Any]:
     }
 
 
+def read_report(path: Path) -> dict[str, Any]:
+    """Read what `bedside evaluate BUNDLE DATA --split test --json` printed of a shipped bundle."""
+    report = json.loads(path.read_text())
+    shipped = {bundle.stem: read_bundle(bundle) for bundle in shipped_bundles()}
+    card = shipped[report["bundle"]["name"]].card
+    return {
+        "name": report["bundle"]["name"],
+        "seed": card.seed,
+        "commit": card.commit,
+        "sha256": report["bundle"]["sha256"],
+        "structures": report["structures"],
+        "measurements": report["measurements"],
+    }
+
+
 def name_result(result: Mapping[str, Any]) -> str:
     """Name the file of a result; the seed is said unless it is 0.
 
@@ -51,7 +67,9 @@ def name_result(result: Mapping[str, Any]) -> str:
     return result["name"] + (f".seed{result['seed']}" if result["seed"] else "")
 
 
-def format_seeds(card: Card, others: Sequence[Mapping[str, Any]]) -> list[str]:
+def format_seeds(
+    card: Card, others: Sequence[Mapping[str, Any]], own: Mapping[str, Any] | None
+) -> list[str]:
     """Write a row a structure: its Dice by seed, the bundle's own first, and their mean."""
     seeds = [card.seed, *(result["seed"] for result in others)]
     lines = [
@@ -64,11 +82,15 @@ def format_seeds(card: Card, others: Sequence[Mapping[str, Any]]) -> list[str]:
         known = [value for value in dice if value is not None]
         cells = ["?" if value is None else f"{value:.4f}" for value in dice]
         lines.append(f"| {structure.name} | {' | '.join(cells)} | {mean(known):.4f} |")
+    measured = [own, *others]
     for number, measurement in enumerate(others[0]["measurements"]):
-        errors = [result["measurements"][number]["absolute_error"]["mean"] for result in others]
-        cells = ["", *(f"{error:.2f}" for error in errors)]
+        errors = [
+            each and each["measurements"][number]["absolute_error"]["mean"] for each in measured
+        ]
+        cells = ["?" if error is None else f"{error:.2f}" for error in errors]
         title = f"{measurement['title']}, mean absolute error in mm"
-        lines.append(f"| {title} | {' | '.join(cells)} | {mean(errors):.2f} |")
+        known = [error for error in errors if error is not None]
+        lines.append(f"| {title} | {' | '.join(cells)} | {mean(known):.2f} |")
     return lines
 
 
@@ -114,9 +136,10 @@ def format_page() -> str:
             "",
             *format_rows(card.structures),
         ]
-        others = [result for result in seeds if result["name"] == bundle.spec.name]
-        if others:
-            lines += ["", *format_seeds(card, others)]
+        found = {result["seed"]: result for result in seeds if result["name"] == bundle.spec.name}
+        own = found.pop(card.seed, None)
+        if found:
+            lines += ["", *format_seeds(card, list(found.values()), own)]
     for result in read_results(TEACHERS):
         structures = tuple(from_mapping(StructureResult, row) for row in result["structures"])
         lines += [
@@ -158,12 +181,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--teacher", type=Path, nargs="*", default=[], help="finished run folders")
     parser.add_argument("--seed", type=Path, nargs="*", default=[], help="run folders likewise")
+    parser.add_argument(
+        "--report", type=Path, nargs="*", default=[], help="files of `bedside evaluate --json`"
+    )
     parser.add_argument("--data", type=Path, help="folder of their data set, if not the recipe's")
     arguments = parser.parse_args()
-    for folder, runs in ((TEACHERS, arguments.teacher), (SEEDS, arguments.seed)):
-        for run in runs:
-            result = score(run, arguments.data)
-            write_text(folder / f"{name_result(result)}.json", json.dumps(result, indent=1) + "\n")
+    scored = [(TEACHERS, score(run, arguments.data)) for run in arguments.teacher]
+    scored += [(SEEDS, score(run, arguments.data)) for run in arguments.seed]
+    scored += [(SEEDS, read_report(report)) for report in arguments.report]
+    for folder, result in scored:
+        write_text(folder / f"{name_result(result)}.json", json.dumps(result, indent=1) + "\n")
     page = format_page()
     write_text(HERE / "bundles.md", page)
     print(page)
