@@ -34,7 +34,7 @@ GOOD = '{"id": "a", "source": "a.png"}'
 BAD = {
     "{": "JSON",
     "[]": "table",
-    '{"id": "b"}': '"the line.source"',
+    '{"id": "b"}': 'missing key "source"',
     '{"id": 3, "source": "x"}': "id is 3",
     '{"id": "b", "sauce": "x"}': 'Did you mean "source"',
     '{"id": "b", "id": "c", "source": "x"}': "twice",

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from bedside.benchmarking.growth import fit_slope, time_in_turns
+from bedside.benchmarking.growth import fit_slope, shortest_in_turns
 from bedside.benchmarking.memory import peak_memory_mb
 from bedside.export.onnx import trace_onnx
 from bedside.layers.attention import Attention, Heads
@@ -284,8 +284,8 @@ def _measure(
         tensor = torch.rand(1, *[graph.side] * graph.axes, CHANNELS).numpy()
         calls.append(partial(session.predict, tensor))
         opened.append(graph)
-        first += time_in_turns(calls[-1:], turn_ms=0.0, total_ms=0.0, rounds=1)
-    times = time_in_turns(calls, turn_ms=caps.turn_ms, total_ms=total, clock=clock)
+        first += shortest_in_turns(calls[-1:], turn_ms=0.0, total_ms=0.0, rounds=1)
+    times = shortest_in_turns(calls, turn_ms=caps.turn_ms, total_ms=total, clock=clock)
     points = [
         Point(g.mechanism, g.axes, g.side, g.tokens, threads, shortest, g.memory_mb)
         for g, shortest in zip(opened, times, strict=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 
-def time_in_turns(
+def shortest_in_turns(
     calls: Sequence[Callable[[], object]],
     *,
     turn_ms: float = 30.0,
@@ -32,7 +32,7 @@ def time_in_turns(
         Milliseconds of each call.
 
     Example:
-        >>> [round(t / 5) for t in time_in_turns([lambda: time.sleep(0.005)], total_ms=20)]
+        >>> [round(t / 5) for t in shortest_in_turns([lambda: time.sleep(0.005)], total_ms=20)]
         [1]
     """
     for call in calls:
