@@ -24,7 +24,7 @@ from bedside.errors import UsageError
 from bedside.runtime.machine import fingerprint
 from bedside.spec import ModelSpec, named_spec
 
-_SCHEMA = 1
+_SCHEMA = 2
 _YARDSTICK = "yardstick"
 # Seconds that a block is timed for, when many are timed in turns.
 _SECONDS_A_BLOCK = 0.15

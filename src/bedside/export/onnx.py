@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from bedside.errors import ExportError
 from bedside.export.parity import check_parity, make_inputs
+from bedside.graphs.cells import read_by_cells
 from bedside.graphs.columns import join_columns, round_to_half
 from bedside.graphs.edit import drop_notes, set_nodes, shorten_names
 from bedside.graphs.integers import store_integers
@@ -87,7 +88,7 @@ def trace_onnx(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
     Raises:
         ExportError: If the model cannot be exported.
     """
-    return _strip(_export(to_plain(model), example))
+    return _finish(_export(to_plain(model), example))
 
 
 def trace_quickly(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
@@ -110,7 +111,7 @@ def trace_quickly(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
             input_names=["image"],
             output_names=["logits"],
         )
-    return _strip(onnx.load_from_string(file.getvalue()))
+    return _finish(onnx.load_from_string(file.getvalue()))
 
 
 class _PlainSizes(TorchFunctionMode):
@@ -159,8 +160,9 @@ def _export(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
     return exported
 
 
-def _strip(model: onnx.ModelProto) -> onnx.ModelProto:
+def _finish(model: onnx.ModelProto) -> onnx.ModelProto:
     model.ir_version = IR_VERSION
+    read_by_cells(model)
     drop_notes(model)
     return model
 

@@ -19,6 +19,7 @@ from bedside.bundle import Bundle
 from bedside.errors import ExportError
 from bedside.export.onnx import EXACT_TOLERANCE, STORED_TOLERANCE
 from bedside.export.parity import check_parity, make_inputs
+from bedside.graphs.cells import from_cells
 from bedside.graphs.constants import fold_constants
 from bedside.layers.conv import BranchedConvNorm, ConvNorm, Norm, fold_branches
 from bedside.models import TrainedNetwork, create
@@ -235,15 +236,26 @@ def _match(places: list[_Place], found: list[_Folded]) -> list[tuple[_Place, _Fo
     by_name = {folded.name: folded for folded in found}
     names = [f"{place.path}.weight" for place in places]
     ordered = [by_name[name] for name in names] if set(names) <= set(by_name) else found
-    pairs = list(zip(places, ordered, strict=True))
-    for place, folded in pairs:
-        seen, wanted = tuple(folded.weight.shape), _weight_shape(place.module)
+    pairs = []
+    for place, found_there in zip(places, ordered, strict=True):
+        wanted = _weight_shape(place.module)
+        folded = _to_voxels(found_there, wanted)
+        seen = tuple(folded.weight.shape)
+        pairs.append((place, folded))
         if seen != wanted:
             raise ExportError(
                 f'the graph\'s convolution "{folded.name}" has weights of shape {seen}; '
                 f'"{place.path}" of the spec takes {wanted}.'
             )
     return pairs
+
+
+def _to_voxels(folded: _Folded, wanted: tuple[int, ...]) -> _Folded:
+    """Give a convolution over voxels for one that `read_by_cells` has rewritten; else itself."""
+    outputs, channels, *kernel = wanted
+    if kernel != [3, 3, 3] or folded.weight.shape != (outputs, channels * 8, 2, 2, 2):
+        return folded
+    return replace(folded, weight=torch.from_numpy(from_cells(folded.weight.numpy())))
 
 
 def _weight_shape(module: nn.Module) -> tuple[int, ...]:
