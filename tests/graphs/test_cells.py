@@ -58,13 +58,10 @@ def make_graph(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
 
 
-@pytest.mark.parametrize(
-    ("channels", "size", "batch"),
-    [(1, (4, 6, 8), 1), (4, (2, 4, 6), 1), (2, (6, 2, 4), 3)],
-)
-def test_the_sums_are_those_over_voxels(channels, size, batch):
-    model = make_graph(channels=channels, size=size, batch=batch)
-    image = np.random.default_rng(1).normal(size=(batch, channels, *size)).astype(np.float32)
+@pytest.mark.parametrize(("size", "batch"), [((4, 6, 8), 1), ((2, 4, 6), 1), ((6, 2, 4), 3)])
+def test_the_sums_are_those_over_voxels(size, batch):
+    model = make_graph(size=size, batch=batch)
+    image = np.random.default_rng(1).normal(size=(batch, 1, *size)).astype(np.float32)
     (wanted,) = ReferenceEvaluator(model).run(None, {"image": image})
     read_by_cells(model)
     onnx.checker.check_model(model, full_check=True)
@@ -82,13 +79,13 @@ def test_the_sums_are_those_over_voxels(channels, size, batch):
 @pytest.mark.parametrize(
     "change",
     [
-        {"channels": 8},
+        {"channels": 2},
         {"size": (4, 5, 8)},
         {"size": (4, "height", 8)},
         {"size": (8, 8)},
         {"stride": 1},
         {"kernel": 5},
-        {"channels": 4, "group": 4},
+        {"channels": 2, "group": 2},
         {"readers": 2},
     ],
     ids=str,
@@ -104,14 +101,14 @@ def spec_of(channels: int) -> ModelSpec:
     return dataclasses.replace(named_spec("nano", axes=3), in_channels=channels, num_classes=3)
 
 
-@pytest.mark.parametrize(("channels", "size"), [(1, 32), (4, 32), (1, 33)])
+@pytest.mark.parametrize(("channels", "size"), [(1, 32), (2, 32), (1, 33)])
 def test_a_network_comes_back_from_its_graph(channels, size):
     torch.manual_seed(0)
     spec = spec_of(channels)
     model = create(spec).eval()
     graph = export_onnx(model, input_shape=(1, channels, size, size, size))
     kernels = {tuple(t.dims[2:]) for t in onnx.load_from_string(graph).graph.initializer}
-    assert ((2, 2, 2) in kernels) == (size % 2 == 0)
+    assert ((2, 2, 2) in kernels) == (channels == 1 and size % 2 == 0)
     rebuilt = rebuild_from_graph(graph, spec, input_shape=(1, channels, size, size, size))
     image = torch.rand(1, channels, size, size, size)
     with torch.no_grad():

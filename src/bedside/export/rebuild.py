@@ -252,8 +252,8 @@ def _match(places: list[_Place], found: list[_Folded]) -> list[tuple[_Place, _Fo
 
 def _to_voxels(folded: _Folded, wanted: tuple[int, ...]) -> _Folded:
     """Give a convolution over voxels for one that `read_by_cells` has rewritten; else itself."""
-    outputs, channels, *kernel = wanted
-    if kernel != [3, 3, 3] or folded.weight.shape != (outputs, channels * 8, 2, 2, 2):
+    outputs, *rest = wanted
+    if rest != [1, 3, 3, 3] or folded.weight.shape != (outputs, 8, 2, 2, 2):
         return folded
     return replace(folded, weight=torch.from_numpy(from_cells(folded.weight.numpy())))
 

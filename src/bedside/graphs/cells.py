@@ -3,9 +3,9 @@
 A 3x3x3 convolution of stride 2 over one channel is what runtimes are worst at: each of its 27
 taps is a matrix product of depth 1, which kernels of 8 and 16 bits fill up with zeros to a depth
 of 16 to 64. With the 2x2x2 voxels of a cell as channels it is a 2x2x2 convolution of stride 1
-over the cells: 8 taps of depth 8. With one thread of a processor with AMX the convolution takes
-0.3 instead of 0.9 ms in bf16, for 40 x 56 x 40 voxels, and the same in f32. Over two axes, where
-the image is smaller and its kernels are better, nothing was gained.
+over the cells: 8 taps of depth 8. With one thread of a processor with AMX it takes 0.3 instead of
+0.9 ms in bf16 for 40 x 56 x 40 voxels, and the same in f32. With two channels nothing is gained,
+with four a tenth is lost; over two axes, where kernels are better, nothing is gained either.
 """
 
 import itertools
@@ -16,8 +16,6 @@ from onnx import helper, numpy_helper, shape_inference
 
 from bedside.graphs.edit import drop_unused, set_nodes
 
-# With more channels taps are deep enough as they are, and sums of zeros are not free.
-_MOST_CHANNELS = 4
 _AXES = 3
 # Along an axis, a cell is voxels 2i and 2i + 1, and cells i - 1 and i are read: of each of the
 # kernel's three taps, which cell and which voxel of it.
@@ -25,7 +23,7 @@ _TAPS = ((0, 1), (1, 0), (1, 1))
 
 
 def read_by_cells(model: onnx.ModelProto) -> None:
-    """Let 3x3x3 convolutions of stride 2 over few channels read cells of 2x2x2 voxels, in place.
+    """Let 3x3x3 convolutions of stride 2 over one channel read cells of 2x2x2 voxels, in place.
 
     Only where sizes are fixed and even. Names of weights and values stay.
 
@@ -66,39 +64,35 @@ def to_cells(weight: np.ndarray) -> np.ndarray:
     """Give the weights over cells of weights over voxels.
 
     Args:
-        weight: (O, C, 3, 3, 3), for stride 2 and a padding of 1.
+        weight: (O, 1, 3, 3, 3), for stride 2 and a padding of 1.
 
     Returns:
-        (O, C * 8, 2, 2, 2), for stride 1 and a padding of 1 in front.
+        (O, 8, 2, 2, 2), for stride 1 and a padding of 1 in front.
 
     Example:
         >>> to_cells(np.ones((4, 1, 3, 3, 3), np.float32)).shape
         (4, 8, 2, 2, 2)
     """
-    outputs, channels = weight.shape[:2]
-    by_tap = np.moveaxis(weight, (0, 1), (-2, -1))
-    cells = np.zeros((*[2] * (2 * _AXES), outputs, channels), weight.dtype)
+    by_tap = np.moveaxis(weight[:, 0], 0, -1)
+    cells = np.zeros((*[2] * (2 * _AXES), len(weight)), weight.dtype)
     for taps, place in _places():
         cells[place] = by_tap[taps]
-    by_channel = np.moveaxis(cells, (-2, -1), (0, 1))
-    return by_channel.reshape(outputs, channels * 2**_AXES, *[2] * _AXES)
+    return np.moveaxis(cells, -1, 0).reshape(len(weight), 2**_AXES, *[2] * _AXES)
 
 
 def from_cells(weight: np.ndarray) -> np.ndarray:
     """Undo `to_cells`.
 
     Example:
-        >>> weight = np.random.default_rng(0).random((4, 2, 3, 3, 3))
+        >>> weight = np.random.default_rng(0).random((4, 1, 3, 3, 3))
         >>> bool((from_cells(to_cells(weight)) == weight).all())
         True
     """
-    outputs, channels = len(weight), weight.shape[1] // 2**_AXES
-    cells = weight.reshape(outputs, channels, *[2] * (2 * _AXES))
-    by_place = np.moveaxis(cells, (0, 1), (-2, -1))
-    by_tap = np.zeros((*[3] * _AXES, outputs, channels), weight.dtype)
+    by_place = np.moveaxis(weight.reshape(-1, *[2] * (2 * _AXES)), 0, -1)
+    by_tap = np.zeros((*[3] * _AXES, len(weight)), weight.dtype)
     for taps, place in _places():
         by_tap[taps] = by_place[place]
-    return np.ascontiguousarray(np.moveaxis(by_tap, (-2, -1), (0, 1)))
+    return np.ascontiguousarray(np.moveaxis(by_tap, -1, 0)[:, None])
 
 
 def _places() -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -126,8 +120,7 @@ def _is_candidate(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
         rewritable
         and len(weights) == len(readers) == 1
         and weights[0].data_type == onnx.TensorProto.FLOAT
-        and weights[0].dims[1] <= _MOST_CHANNELS
-        and list(weights[0].dims[2:]) == [3] * _AXES
+        and list(weights[0].dims[1:]) == [1, *[3] * _AXES]
     )
 
 
@@ -143,11 +136,11 @@ def _infer_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
 def _cut_cells(
     model: onnx.ModelProto, source: str, target: str, shape: tuple[int, ...]
 ) -> list[onnx.NodeProto]:
-    """Turn (B, C, *S) into (B, C * 8, *S / 2): axes are split, and their halves exchanged."""
-    batch, channels, *sizes = shape
+    """Turn (B, 1, *S) into (B, 8, *S / 2): axes are split, and their halves exchanged."""
+    batch, _, *sizes = shape
     halves = [size // 2 for size in sizes]
-    split = [batch * channels, *itertools.chain(*((half, 2) for half in halves))]
-    joined = [batch, channels * 2**_AXES, *halves]
+    split = [batch, *itertools.chain(*((half, 2) for half in halves))]
+    joined = [batch, 2**_AXES, *halves]
     order = [0, *range(2, 2 * _AXES + 1, 2), *range(1, 2 * _AXES, 2)]
     names = [_name(target, what) for what in ("split", "turned", "cells")]
     for what, sizes_of in (("split_sizes", split), ("joined_sizes", joined)):
