@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper, shape_inference
 
-from bedside.graphs.edit import drop_unused, set_nodes
+from bedside.graphs.edit import set_nodes
 
 _AXES = 3
 # Along an axis, a cell is voxels 2i and 2i + 1, and cells i - 1 and i are read: of each of the
@@ -57,7 +57,6 @@ def read_by_cells(model: onnx.ModelProto) -> None:
         )
         nodes.append(convolution)
     set_nodes(model, nodes)
-    drop_unused(model)
 
 
 def to_cells(weight: np.ndarray) -> np.ndarray:
