@@ -6,7 +6,7 @@ import pytest
 
 from bedside.benchmarking import bundles as measured
 from bedside.benchmarking.ceilings import Ceilings, measure_ceilings
-from bedside.benchmarking.cold import ColdStart, measure_cold_start
+from bedside.benchmarking.cold import ColdStart, measure_cold_start, time_first_line
 from bedside.benchmarking.operations import count_operations, profile
 from bedside.bundle import write_bundle
 from bedside.cli.main import main
@@ -78,6 +78,18 @@ def test_a_fresh_process_tells_its_start_and_memory(path):
     assert 30 < cold.peak_mb < 2000
     with pytest.raises(BackendError, match="does not start in int8"):
         measure_cold_start(path, backend="openvino", precision="int8", threads=1)
+
+
+def test_lines_that_come_at_once_are_all_read():
+    both = [sys.executable, "-c", r"print('logits\n{}', flush=True)"]
+    seconds, rest = time_first_line(both)
+    assert seconds > 0
+    assert rest.strip() == "{}"
+
+
+def test_a_program_that_says_nothing_is_told_with_its_last_words():
+    with pytest.raises(BackendError, match="no such network"):
+        time_first_line([sys.executable, "-c", "raise SystemExit('no such network')"])
 
 
 def test_every_way_to_run_a_bundle_is_measured(path, monkeypatch, capsys, tmp_path):

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,20 +34,42 @@ def measure_cold_start(bundle: Path, *, backend: str, precision: str, threads: i
         BackendError: If it ends without logits.
     """
     command = [sys.executable, "-m", __name__, str(bundle), backend, precision, str(threads)]
+    try:
+        spent, rest = time_first_line(command)
+    except BackendError as error:
+        raise BackendError(f"{backend} does not start in {precision}: {error}") from None
+    return ColdStart(round(1e3 * spent, 1), json.loads(rest)["peak_mb"])
+
+
+def time_first_line(command: Sequence[str]) -> tuple[float, str]:
+    """Run a program, and time it until its first line.
+
+    Returns:
+        Seconds until the first line, and all that it writes after it.
+
+    Raises:
+        BackendError: If it fails, writes no line, or takes too long; it is ended then.
+
+    Example:
+        >>> time_first_line([sys.executable, "-c", "print('ready'); print('done')"])[1].strip()
+        'done'
+    """
     begin = time.perf_counter()
+    # Without a buffer here: lines that come at once would stay in it, where `communicate` does
+    # not look.
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
     ) as process:
-        first = process.stdout.readline() if process.stdout else ""
+        first = process.stdout.readline() if process.stdout else b""
         spent = time.perf_counter() - begin
         try:
             rest, said = process.communicate(timeout=_DEADLINE_S)
         except subprocess.TimeoutExpired:
             process.kill()
-            raise BackendError(f"{backend} gave no logits in {_DEADLINE_S} s.") from None
+            raise BackendError(f"not done in {_DEADLINE_S} s.") from None
     if not first.strip() or process.returncode:
-        raise BackendError(f"{backend} does not start in {precision}: {last_line(said)}")
-    return ColdStart(round(1e3 * spent, 1), json.loads(rest)["peak_mb"])
+        raise BackendError(last_line(said.decode(errors="replace")))
+    return spent, rest.decode()
 
 
 def main(bundle: str, backend: str, precision: str, threads: str) -> None:
