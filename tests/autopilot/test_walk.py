@@ -184,14 +184,15 @@ def test_what_loses_too_much_is_undone_with_its_reason(trained, tables, tmp_path
     assert state.figures.ms > goal.target_ms
 
 
+class Grudging(Counting):
+    """Whatever is in a network's place takes as long."""
+
+    def __call__(self, graphs, total_s):
+        times = super().__call__(graphs, total_s)
+        return times | ({"after": times["before"]} if "after" in times else {})
+
+
 def test_what_is_not_faster_here_is_not_even_judged(trained, tables, tmp_path):
-    class Grudging(Counting):
-        """Whatever is in a network's place takes as long."""
-
-        def __call__(self, graphs, total_s):
-            times = super().__call__(graphs, total_s)
-            return times | ({"after": times["before"]} if "after" in times else {})
-
     told = []
     state = only_walk(trained, tmp_path, tables, goal=NEAR, clock=Grudging(), tell=told.append)
     assert state.steps
@@ -236,3 +237,14 @@ def test_fewer_bits_make_a_bundle_smaller_where_size_is_missing(trained, tables,
     assert [step.move for step in kept] == ["bits"]
     assert outcome.size_bytes <= 24_000 < outcome.state.reference.size_bytes
     assert set(read_bundle(outcome.bundle).spec.model.bits.values()) <= {8, 4}
+
+
+def test_where_nothing_meets_the_time_the_size_is_met_all_the_same(trained, tables, tmp_path):
+    goal, told = replace(NEAR, max_size_bytes=24_000, max_drop=0.1), []
+    state = only_walk(trained, tmp_path, tables, goal=goal, clock=Grudging(), tell=told.append)
+    assert "no move meets the time; going on with the size" in told
+    kept = [step for step in state.steps if step.kept]
+    assert {step.move for step in kept} == {"bits"}
+    assert not any(step.kept for step in state.steps if step.number < kept[0].number)
+    assert state.figures.size_bytes <= goal.max_size_bytes < state.reference.size_bytes
+    assert state.figures.ms > goal.target_ms

@@ -175,4 +175,5 @@ SEQUENCE = ("precision", "bits", "share", "prune", "low rank", "precision")
 times that count from then on are those of the precision that will be used; it is asked for
 again at the end, where another may be faster for what the network has become. Fewer bits are
 only asked for where size is missing, and then before anything is taken away, which costs more.
-Where both are missed, time is met first, and then all are asked again for the size."""
+Where both are missed, time comes first; when it is met, or no move has more to offer for it, all
+are asked again for the size."""

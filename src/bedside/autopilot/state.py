@@ -162,6 +162,7 @@ class WalkState:
         stage: Number of the stage that the walk is in.
         steps: All that was decided.
         pending: What was begun.
+        slow: Whether no move meets the time, and only the size is worked at any more.
         done: Whether the walk is at its end.
         test: The look at the test patients; None before it.
     """
@@ -179,13 +180,18 @@ class WalkState:
     stage: int = 0
     steps: tuple[Step, ...] = ()
     pending: Pending | None = None
+    slow: bool = False
     done: bool = False
     test: TestLook | None = None
     schema: int = field(default=_SCHEMA)
 
     def tried(self) -> set[str]:
-        """Name the steps that were tried from where the walk is, and undone."""
-        return {step.about for step in self.steps if step.number > self.network and not step.kept}
+        """Name the steps that were tried from where the walk is, and undone.
+
+        What was only not faster may still be smaller.
+        """
+        undone = (step for step in self.steps if step.number > self.network and not step.kept)
+        return {step.about for step in undone if step.verdicts or not self.slow}
 
 
 def read_state(path: Path, kind: type[_State], about: str, **wanted: object) -> _State:
@@ -294,9 +300,9 @@ Cost = Literal["ms", "bytes"]
 
 
 def open_cost(state: WalkState) -> Cost | None:
-    """Say which budget is still missed where the walk is, time before size; None if none is."""
+    """Say which budget is still to be met where the walk is, time before size; None if none is."""
     figures, goal = state.figures, state.goal
-    if goal.target_ms is not None and figures.ms > goal.target_ms:
+    if goal.target_ms is not None and figures.ms > goal.target_ms and not state.slow:
         return "ms"
     if goal.max_size_bytes is not None and figures.size_bytes > goal.max_size_bytes:
         return "bytes"

@@ -56,6 +56,8 @@ class Walk:
     def run(self) -> WalkState:
         """Go on until the budget is met or no move has more to offer.
 
+        Where no move meets the time, the size is worked at all the same.
+
         Returns:
             The state at the end.
 
@@ -83,7 +85,11 @@ class Walk:
         """Take a step, or go on to the next stage."""
         cost = open_cost(self.state)
         if cost is None or self.state.stage >= len(SEQUENCE):
-            self._update(done=True, pending=None)
+            if cost == "ms" and open_cost(replace(self.state, slow=True)) == "bytes":
+                self.tell("no move meets the time; going on with the size")
+                self._update(slow=True, stage=0, stride=self.state.effort.stride)
+            else:
+                self._update(done=True, pending=None)
             return
         pending = self.state.pending or self._propose(cost)
         if pending is not None:
@@ -237,7 +243,12 @@ class Walk:
         elif figures.size_bytes > (1 - _LEAST_GAIN) * now.size_bytes:
             return f"not smaller: {figures.size_bytes:,} against {now.size_bytes:,} bytes"
         elif goal.target_ms is not None and figures.ms > goal.target_ms:
-            return f"smaller, but {figures.ms:.3f} ms is above the target of {goal.target_ms:g} ms"
+            if not self.state.slow:
+                return (
+                    f"smaller, but {figures.ms:.3f} ms is above the target of {goal.target_ms:g} ms"
+                )
+            if figures.ms > (1 + _LEAST_GAIN) * before_ms:
+                return f"smaller, but slower: {figures.ms:.3f} against {before_ms:.3f} ms"
         return explain(verdicts, max_drop=goal.max_drop)
 
     def _finish(self, pending: Pending, step: Step, begin: float) -> None:
