@@ -92,6 +92,14 @@ def test_a_program_that_says_nothing_is_told_with_its_last_words():
         time_first_line([sys.executable, "-c", "raise SystemExit('no such network')"])
 
 
+@pytest.mark.parametrize("first", ["", "print('logits', flush=True); "])
+def test_a_program_that_hangs_is_ended(first):
+    with pytest.raises(BackendError, match=r"not done in 0\.5 s"):
+        time_first_line(
+            [sys.executable, "-c", f"{first}import time; time.sleep(600)"], deadline_s=0.5
+        )
+
+
 def test_every_way_to_run_a_bundle_is_measured(path, monkeypatch, capsys, tmp_path):
     quick = Ceilings(1, {"f32": 100.0, "bf16": 200.0, "int8": 400.0}, 20.0)
     monkeypatch.setattr(measured, "measure_ceilings", lambda precisions, *, threads: quick)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 
 from bedside.errors import BackendError, last_line
 
@@ -41,14 +42,20 @@ def measure_cold_start(bundle: Path, *, backend: str, precision: str, threads: i
     return ColdStart(round(1e3 * spent, 1), json.loads(rest)["peak_mb"])
 
 
-def time_first_line(command: Sequence[str]) -> tuple[float, str]:
+def time_first_line(
+    command: Sequence[str], *, deadline_s: float = _DEADLINE_S
+) -> tuple[float, str]:
     """Run a program, and time it until its first line.
+
+    Args:
+        command: The program and its arguments.
+        deadline_s: When it is ended if it is not done.
 
     Returns:
         Seconds until the first line, and all that it writes after it.
 
     Raises:
-        BackendError: If it fails, writes no line, or takes too long; it is ended then.
+        BackendError: If it fails, writes no line, or is not done in time.
 
     Example:
         >>> time_first_line([sys.executable, "-c", "print('ready'); print('done')"])[1].strip()
@@ -60,13 +67,14 @@ def time_first_line(command: Sequence[str]) -> tuple[float, str]:
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
     ) as process:
+        watch = Timer(deadline_s, process.kill)
+        watch.start()
         first = process.stdout.readline() if process.stdout else b""
         spent = time.perf_counter() - begin
-        try:
-            rest, said = process.communicate(timeout=_DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise BackendError(f"not done in {_DEADLINE_S} s.") from None
+        rest, said = process.communicate()
+        watch.cancel()
+    if time.perf_counter() - begin >= deadline_s:
+        raise BackendError(f"not done in {deadline_s:g} s.")
     if not first.strip() or process.returncode:
         raise BackendError(last_line(said.decode(errors="replace")))
     return spent, rest.decode()
