@@ -107,7 +107,9 @@ def format_rows(structures: tuple[StructureResult, ...]) -> list[str]:
             places = 2 if metric.endswith("_mm") else 3
             values = [interval.mean, interval.low, interval.high]
             shown = ["?" if value is None else f"{value:.{places}f}" for value in values]
-            cells.append("unknown" if shown[0] == "?" else f"{shown[0]} ({shown[1]}-{shown[2]})")
+            # Of one patient there is no interval.
+            interval_shown = "" if "?" in shown[1:] else f" ({shown[1]}-{shown[2]})"
+            cells.append("unknown" if shown[0] == "?" else f"{shown[0]}{interval_shown}")
         lines.append(f"| {structure.name} | {' | '.join(cells)} |")
     return lines
 
