@@ -1,5 +1,7 @@
 import json
+import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -98,6 +100,17 @@ def test_a_program_that_hangs_is_ended(first):
         time_first_line(
             [sys.executable, "-c", f"{first}import time; time.sleep(600)"], deadline_s=0.5
         )
+
+
+def test_an_interrupted_wait_leaves_no_timer_that_python_would_wait_for(monkeypatch):
+    def interrupt(process):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        time_first_line([sys.executable, "-c", "print('logits')"])
+    timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    assert all(timer.finished.is_set() for timer in timers)
 
 
 def test_every_way_to_run_a_bundle_is_measured(path, monkeypatch, capsys, tmp_path):

@@ -69,10 +69,13 @@ def time_first_line(
     ) as process:
         watch = Timer(deadline_s, process.kill)
         watch.start()
-        first = process.stdout.readline() if process.stdout else b""
-        spent = time.perf_counter() - begin
-        rest, said = process.communicate()
-        watch.cancel()
+        try:
+            first = process.stdout.readline() if process.stdout else b""
+            spent = time.perf_counter() - begin
+            rest, said = process.communicate()
+        finally:
+            # Python waits for it at its end, so it must not outlive an interruption.
+            watch.cancel()
     if time.perf_counter() - begin >= deadline_s:
         raise BackendError(f"not done in {deadline_s:g} s.")
     if not first.strip() or process.returncode:
