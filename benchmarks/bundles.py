@@ -14,7 +14,7 @@ from statistics import mean
 from typing import Any
 
 from bedside.atomic import write_text
-from bedside.bundle import read_bundle, shipped_bundles
+from bedside.bundle import find_bundle, read_bundle, shipped_bundles
 from bedside.evaluation.cases import METRICS
 from bedside.evaluation.report import HEADINGS
 from bedside.spec import Card, StructureResult, from_mapping, to_mapping
@@ -45,8 +45,7 @@ def score(run: Path, data: Path | None) -> dict[str, Any]:
 def read_report(path: Path) -> dict[str, Any]:
     """Read what `bedside evaluate BUNDLE DATA --split test --json` printed of a shipped bundle."""
     report = json.loads(path.read_text())
-    shipped = {bundle.stem: read_bundle(bundle) for bundle in shipped_bundles()}
-    card = shipped[report["bundle"]["name"]].card
+    card = read_bundle(find_bundle(report["bundle"]["name"])).card
     return {
         "name": report["bundle"]["name"],
         "seed": card.seed,

@@ -13,7 +13,6 @@ from bedside.export.onnx import export_onnx
 from bedside.export.rebuild import rebuild_from_graph
 from bedside.graphs.cells import read_by_cells
 from bedside.models import create, named_spec
-from bedside.spec import ModelSpec
 
 
 def make_graph(
@@ -97,14 +96,10 @@ def test_other_convolutions_stay_as_they_are(change):
     assert model.SerializeToString() == before
 
 
-def spec_of(channels: int) -> ModelSpec:
-    return dataclasses.replace(named_spec("nano", axes=3), in_channels=channels, num_classes=3)
-
-
 @pytest.mark.parametrize(("channels", "size"), [(1, 32), (2, 32), (1, 33)])
 def test_a_network_comes_back_from_its_graph(channels, size):
     torch.manual_seed(0)
-    spec = spec_of(channels)
+    spec = dataclasses.replace(named_spec("nano", axes=3), in_channels=channels)
     model = create(spec).eval()
     graph = export_onnx(model, input_shape=(1, channels, size, size, size))
     kernels = {tuple(t.dims[2:]) for t in onnx.load_from_string(graph).graph.initializer}

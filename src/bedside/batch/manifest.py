@@ -164,8 +164,6 @@ def _read_line(content: bytes, folder: Path, *, where: str) -> Case:
         mapping = json.loads(
             content.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_refuse
         )
-        if not isinstance(mapping, dict):
-            raise SpecError(f"the line must be a table (a JSON object), not {mapping!r}.")
         line = from_mapping(_Line, mapping)
     except (ValueError, RecursionError) as error:
         text = str(error) if isinstance(error, SpecError) else f"no JSON: {error}."

@@ -236,12 +236,12 @@ def _match(places: list[_Place], found: list[_Folded]) -> list[tuple[_Place, _Fo
     by_name = {folded.name: folded for folded in found}
     names = [f"{place.path}.weight" for place in places]
     ordered = [by_name[name] for name in names] if set(names) <= set(by_name) else found
-    pairs = []
-    for place, found_there in zip(places, ordered, strict=True):
-        wanted = _weight_shape(place.module)
-        folded = _to_voxels(found_there, wanted)
-        seen = tuple(folded.weight.shape)
-        pairs.append((place, folded))
+    pairs = [
+        (place, _to_voxels(folded, _weight_shape(place.module)))
+        for place, folded in zip(places, ordered, strict=True)
+    ]
+    for place, folded in pairs:
+        seen, wanted = tuple(folded.weight.shape), _weight_shape(place.module)
         if seen != wanted:
             raise ExportError(
                 f'the graph\'s convolution "{folded.name}" has weights of shape {seen}; '

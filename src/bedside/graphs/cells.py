@@ -17,7 +17,6 @@ from onnx import helper, numpy_helper, shape_inference
 
 from bedside.graphs.edit import set_nodes
 
-_AXES = 3
 # Along an axis, a cell is voxels 2i and 2i + 1, and cells i - 1 and i are read: of each of the
 # kernel's three taps, which cell and which voxel of it.
 _TAPS = ((0, 1), (1, 0), (1, 1))
@@ -54,7 +53,7 @@ def read_by_cells(model: onnx.ModelProto) -> None:
             [_name(node.output[0], "cells"), *node.input[1:]],
             node.output,
             name=node.name,
-            pads=[1] * _AXES + [0] * _AXES,
+            pads=[1, 1, 1, 0, 0, 0],
         )
         nodes.append(convolution)
     set_nodes(model, nodes)
@@ -74,10 +73,10 @@ def to_cells(weight: np.ndarray) -> np.ndarray:
         (4, 8, 2, 2, 2)
     """
     by_tap = np.moveaxis(weight[:, 0], 0, -1)
-    cells = np.zeros((*[2] * (2 * _AXES), len(weight)), weight.dtype)
+    cells = np.zeros((2, 2, 2, 2, 2, 2, len(weight)), weight.dtype)
     for taps, place in _places():
         cells[place] = by_tap[taps]
-    return np.moveaxis(cells, -1, 0).reshape(len(weight), 2**_AXES, *[2] * _AXES)
+    return np.moveaxis(cells, -1, 0).reshape(len(weight), 8, 2, 2, 2)
 
 
 def from_cells(weight: np.ndarray) -> np.ndarray:
@@ -88,8 +87,8 @@ def from_cells(weight: np.ndarray) -> np.ndarray:
         >>> bool((from_cells(to_cells(weight)) == weight).all())
         True
     """
-    by_place = np.moveaxis(weight.reshape(-1, *[2] * (2 * _AXES)), 0, -1)
-    by_tap = np.zeros((*[3] * _AXES, len(weight)), weight.dtype)
+    by_place = np.moveaxis(weight.reshape(-1, 2, 2, 2, 2, 2, 2), 0, -1)
+    by_tap = np.zeros((3, 3, 3, len(weight)), weight.dtype)
     for taps, place in _places():
         by_tap[taps] = by_place[place]
     return np.ascontiguousarray(np.moveaxis(by_tap, -1, 0)[:, None])
@@ -98,7 +97,7 @@ def from_cells(weight: np.ndarray) -> np.ndarray:
 def _places() -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Pair each tap of a kernel with where it lies: the voxel in its cell, then the cell."""
     pairs = []
-    for taps in itertools.product(range(3), repeat=_AXES):
+    for taps in itertools.product(range(3), repeat=3):
         cells, voxels = zip(*(_TAPS[tap] for tap in taps), strict=True)
         pairs.append((taps, (*voxels, *cells)))
     return pairs
@@ -108,19 +107,19 @@ def _is_candidate(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
     if node.op_type != "Conv":
         return False
     given = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
-    rewritable = (
-        list(given.get("strides", ())) == [2] * _AXES
-        and list(given.get("pads", ())) == [1] * (2 * _AXES)
-        and list(given.get("dilations", [1] * _AXES)) == [1] * _AXES
-        and given.get("group", 1) == 1
-    )
+    if (
+        list(given.get("strides", ())) != [2, 2, 2]
+        or list(given.get("pads", ())) != [1, 1, 1, 1, 1, 1]
+        or list(given.get("dilations", [1, 1, 1])) != [1, 1, 1]
+        or given.get("group", 1) != 1
+    ):
+        return False
     weights = [tensor for tensor in model.graph.initializer if tensor.name == node.input[1]]
     readers = [other for other in model.graph.node if node.input[1] in other.input]
     return (
-        rewritable
-        and len(weights) == len(readers) == 1
+        len(weights) == len(readers) == 1
         and weights[0].data_type == onnx.TensorProto.FLOAT
-        and list(weights[0].dims[1:]) == [1, *[3] * _AXES]
+        and list(weights[0].dims[1:]) == [1, 3, 3, 3]
     )
 
 
@@ -137,19 +136,20 @@ def _cut_cells(
     model: onnx.ModelProto, source: str, target: str, shape: tuple[int, ...]
 ) -> list[onnx.NodeProto]:
     """Turn (B, 1, *S) into (B, 8, *S / 2): axes are split, and their halves exchanged."""
-    batch, _, *sizes = shape
-    halves = [size // 2 for size in sizes]
-    split = [batch, *itertools.chain(*((half, 2) for half in halves))]
-    joined = [batch, 2**_AXES, *halves]
-    order = [0, *range(2, 2 * _AXES + 1, 2), *range(1, 2 * _AXES, 2)]
-    names = [_name(target, what) for what in ("split", "turned", "cells")]
-    for what, sizes_of in (("split_sizes", split), ("joined_sizes", joined)):
-        tensor = numpy_helper.from_array(np.array(sizes_of, np.int64), _name(target, what))
-        model.graph.initializer.append(tensor)
+    batch, depth, height, width = shape[0], *(size // 2 for size in shape[2:])
+    sizes = {
+        _name(target, "split_sizes"): [batch, depth, 2, height, 2, width, 2],
+        _name(target, "joined_sizes"): [batch, 8, depth, height, width],
+    }
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.array(value, np.int64), name) for name, value in sizes.items()
+    )
+    split, turned, cells = (_name(target, what) for what in ("split", "turned", "cells"))
+    by_split, by_joined = sizes
     return [
-        helper.make_node("Reshape", [source, _name(target, "split_sizes")], [names[0]]),
-        helper.make_node("Transpose", [names[0]], [names[1]], perm=order),
-        helper.make_node("Reshape", [names[1], _name(target, "joined_sizes")], [names[2]]),
+        helper.make_node("Reshape", [source, by_split], [split]),
+        helper.make_node("Transpose", [split], [turned], perm=[0, 2, 4, 6, 1, 3, 5]),
+        helper.make_node("Reshape", [turned, by_joined], [cells]),
     ]
 
 

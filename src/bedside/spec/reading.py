@@ -54,7 +54,8 @@ def from_mapping(kind: type[Settings], mapping: Any, where: str = "") -> Setting
         bedside.errors.SpecError: unknown key "meening". Did you mean "meaning"?
     """
     if not isinstance(mapping, Mapping):
-        raise SpecError(f"{where or 'the file'} must be a table, not {mapping!r}.")
+        expected = f"{where} must be a table" if where else "expected a table"
+        raise SpecError(f"{expected}, not {mapping!r}.")
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}  # type: ignore[arg-type]
     for key in mapping:
