@@ -159,7 +159,7 @@ def test_no_header_of_a_folder_that_is_not_trusted_is_read_in_this_process(tmp_p
         raise AssertionError("a header was read here")
 
     monkeypatch.setattr("bedside.io.dicom_groups.read_header", read)
-    monkeypatch.setattr("bedside.io.source._sniff", read)
+    monkeypatch.setattr("bedside.io.discovery.detect_format", read)
     found = Reading(untrusted=PATIENT).find(tmp_path)
     assert found.paths == (tmp_path / "ct",)
     assert len(found.files[tmp_path / "ct"]) == 4

@@ -10,7 +10,8 @@ from typing import Any, get_args
 import numpy as np
 
 from bedside.errors import FormatError
-from bedside.io.source import Kind, Source
+from bedside.io.detect import Kind
+from bedside.io.source import Source
 from bedside.volume import Box, Cine, Geometry
 
 _FRAMES = "frames.raw"

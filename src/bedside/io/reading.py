@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from bedside.io.dicom_options import DicomOptions
 
 if TYPE_CHECKING:
-    from bedside.io.source import Found, Source
+    from bedside.io.discovery import Found
+    from bedside.io.source import Source
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Reading:
 
         Args:
             path: The file, or what stands for the series.
-            files: Those of the series, as `bedside.io.source.find_sources` lists them.
+            files: Those of the series, as `bedside.io.discovery.find_sources` lists them.
 
         Raises:
             FormatError: If it is not a file that can be read, or is damaged.
@@ -70,7 +71,7 @@ class Reading:
         )
 
     def find(self, path: Path) -> "Found":
-        """List what there is to segment at a path, as `bedside.io.source.find_sources` does.
+        """List what there is to segment at a path, as `bedside.io.discovery.find_sources` does.
 
         Raises:
             FormatError: If it is not there, or is a folder without an image.
@@ -78,7 +79,7 @@ class Reading:
             BackendError: If it is not trusted and this system cannot limit a process.
         """
         if self.untrusted is None:
-            from bedside.io.source import find_sources
+            from bedside.io.discovery import find_sources
 
             return find_sources(path)
         from bedside.io.untrusted import find_untrusted

@@ -28,8 +28,9 @@ from bedside.errors import (
     MemoryLimitError,
 )
 from bedside.io.dicom_options import DicomOptions
+from bedside.io.discovery import Found
 from bedside.io.reading import Limits
-from bedside.io.source import Found, Source
+from bedside.io.source import Source
 from bedside.resident import resident_bytes
 
 MODULE = "bedside.io.untrusted_child"
@@ -88,7 +89,7 @@ def open_untrusted(
 
 
 def find_untrusted(path: Path, *, limits: Limits | None = None) -> Found:
-    """List what there is to segment as `bedside.io.source.find_sources` does, in such a process.
+    """List what there is to segment as `bedside.io.discovery.find_sources` does, in such a process.
 
     Raises:
         FormatError: As `find_sources`, or if a file in the folder makes its reader die.

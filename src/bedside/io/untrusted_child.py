@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from bedside.errors import BedsideError
+from bedside.io.detect import detect_format
 from bedside.io.dicom_options import DicomOptions
+from bedside.io.discovery import find_sources
 from bedside.io.handover import hand_over
-from bedside.io.source import find_sources, open_source, tell_kind
+from bedside.io.source import open_source
 
 # Loaded before memory is capped, so that the cap is what decoding takes.
 _LIBRARIES = {
@@ -55,7 +57,7 @@ def main() -> int:
 def _open(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Decode a file or a series, and hand it over."""
     path, files = Path(request["path"]), [Path(file) for file in request["files"]]
-    kind = "dicom" if files or path.is_dir() else tell_kind(path)
+    kind = "dicom" if files or path.is_dir() else detect_format(path)
     for name in _LIBRARIES[kind]:
         importlib.import_module(name)
     _cap_memory(int(request["memory_bytes"]))
