@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import UID, JPEGBaseline8Bit
 
 from bedside.errors import FormatError
+from bedside.io.dicom_luts import read_palette
 
 # Two JPEG decoders differ by rounding (mean 0.02 here); a wrong colour space by tens.
 _JPEG_MEAN_DIFFERENCE = 1.0
@@ -58,7 +58,7 @@ class FrameDecoder:
         self._options["planar_configuration"] = dataset.get("PlanarConfiguration") or 0
         self._options["pixel_keyword"] = "PixelData"
         self._options["pixel_vr"] = dataset["PixelData"].VR
-        self._palette = _read_palette(dataset, path)
+        self._palette = read_palette(dataset, path)
         self._frames: list[bytes] | None = None
         self._buffer = b""
         self._by_opencv = False
@@ -96,20 +96,11 @@ class FrameDecoder:
         return image
 
     def has_stray_bits(self, index: int) -> bool:
-        """Tell whether an uncompressed frame has bits above those stored, which decoding drops."""
-        stored, allocated = self._options["bits_stored"], self._options["bits_allocated"]
-        if self._frames is not None or stored == allocated or self._palette is not None:
+        """Tell whether a frame has bits above those stored, which decoding drops."""
+        if self._options["bits_stored"] == self._options["bits_allocated"] or self._by_opencv:
             return False
-        syntax = self._decoder.UID
-        kind = np.dtype(f"{'<' if syntax.is_little_endian else '>'}u{allocated // 8}")
-        size = self._options["rows"] * self._options["columns"] * self._options["samples_per_pixel"]
-        words = np.frombuffer(self._buffer, kind, size, index * size * kind.itemsize)
-        above = words >> stored
-        if self._options["pixel_representation"] == 0:
-            return bool(above.any())
-        # A negative number has every bit above its sign set, a positive one none.
-        signs = (words >> (stored - 1)) & 1
-        return bool((above != signs * ((1 << (allocated - stored)) - 1)).any())
+        raw, _ = self._decode_raw(index)
+        return not np.array_equal(raw, _drop_stray_bits(raw, self._options["bits_stored"]))
 
     def _decode_by_opencv(self, index: int) -> np.ndarray | None:
         """Decode a JPEG baseline frame; None if it is damaged."""
@@ -125,14 +116,20 @@ class FrameDecoder:
 
     def _decode_by_pydicom(self, index: int) -> np.ndarray:
         """Decode a frame of any transfer syntax."""
+        image, colour_space = self._decode_raw(index)
+        return self._finish(_drop_stray_bits(image, self._options["bits_stored"]), colour_space)
+
+    def _decode_raw(self, index: int) -> tuple[np.ndarray, str]:
+        """Decode a frame, bits above those stored included; its pixels and their colour space."""
         source: bytes = self._buffer
+        number = index
         if self._frames is not None:
-            source, index = encapsulate([self._frames[index]], has_bot=False), 0
+            source, number = encapsulate([self._frames[index]], has_bot=False), 0
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 image, properties = self._decoder.as_array(
-                    source, index=index, raw=True, **self._options
+                    source, index=number, raw=True, correct_unused_bits=False, **self._options
                 )
         except Exception as error:
             raise FormatError(
@@ -140,12 +137,12 @@ class FrameDecoder:
                 f"({self._decoder.UID.name}): {_first_line(error)}. "
                 "The file is damaged or its encoding not supported; export it again, uncompressed."
             ) from error
-        return self._finish(image, str(properties["photometric_interpretation"]))
+        return image, str(properties["photometric_interpretation"])
 
     def _finish(self, image: np.ndarray, colour_space: str) -> np.ndarray:
         """Turn (H, W) or (H, W, 3) as stored into (C, H, W), grey or RGB."""
         if self._palette is not None:
-            image = self._palette[np.minimum(image, len(self._palette) - 1)]
+            image = self._palette.look_up(image)
         elif colour_space.startswith("YBR_FULL"):
             image = cv2.cvtColor(np.ascontiguousarray(image[..., [0, 2, 1]]), cv2.COLOR_YCrCb2RGB)
         if self._invert:
@@ -235,18 +232,13 @@ def _check_length(dataset: Any, path: Path, frames: int) -> None:
         )
 
 
-def _read_palette(dataset: Any, path: Path) -> np.ndarray | None:
-    """Read the colour table of a PALETTE COLOR image as (entries, 3) uint8, else None."""
-    if dataset.PhotometricInterpretation != "PALETTE COLOR":
-        return None
-    entries = np.arange(2 ** int(dataset.BitsStored), dtype=np.uint16)
-    try:
-        table: np.ndarray = apply_color_lut(entries[None], dataset)[0]
-    except Exception as error:
-        raise FormatError(
-            f"{path}: the colour palette cannot be read: {_first_line(error)}. Export it as RGB."
-        ) from error
-    return (table >> 8).astype(np.uint8) if table.dtype == np.uint16 else table
+def _drop_stray_bits(image: np.ndarray, bits_stored: int) -> np.ndarray:
+    """Extend stored integers over the bits above them, which overlays may fill."""
+    spare = 8 * image.dtype.itemsize - bits_stored
+    if spare <= 0:
+        return image
+    dropped: np.ndarray = (image << spare) >> spare
+    return dropped
 
 
 def _invert(image: np.ndarray, bits_stored: int) -> np.ndarray:

@@ -10,11 +10,14 @@ import numpy as np
 
 from bedside.errors import FormatError
 from bedside.io.dicom_files import read_decimals
+from bedside.io.dicom_luts import Table, is_big_endian, read_modality_lut
 from bedside.io.dicom_options import DicomOptions
 
 VALUE_TAGS = (
     "RescaleSlope",
     "RescaleIntercept",
+    "RescaleType",
+    "ModalityLUTSequence",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
 )
@@ -24,6 +27,12 @@ _AIR_HU = -1024.0
 _SIGN_BIT = 2**15
 # Denser than any metal in a scanner of 16 bits: a whole HU above this has lost its sign.
 _DENSEST_HU = 30000
+_LOST_SIGN = (
+    "stored values from 32768 on were taken as negative: the header calls them unsigned, which "
+    "no HU can be"
+)
+# What a rescale of CT may call its values and still mean Hounsfield units.
+_HOUNSFIELD = ("", "HU", "US", "HU_MOD")
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,9 @@ class ValueRule:
         fill: The value that padding gets.
         resigned: Whether stored values from 2**15 on are negative ones whose sign was lost.
         dtype: Of the values.
+        table: The lookup table that stored values go through instead of slope and intercept,
+            inverted already where they have to be.
+        notes: What is odd about the rule, in sentences for a person.
     """
 
     slope: float
@@ -48,22 +60,29 @@ class ValueRule:
     fill: float
     resigned: bool
     dtype: np.dtype[Any]
+    table: Table | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def is_plain(self) -> bool:
         """Whether values are as stored."""
         same = self.slope == 1 and self.intercept == 0 and self.inverted is None
-        return same and self.padding is None and not self.resigned
+        return same and self.padding is None and not self.resigned and self.table is None
 
     def apply(self, frame: np.ndarray) -> np.ndarray:
         """Turn a decoded frame, not yet inverted, into values of `dtype`, same shape."""
         if self.is_plain:
             return frame.astype(self.dtype, copy=False)
-        stored = frame
-        outside = None
+        kind: Any = np.float32 if self.dtype.kind == "f" else np.int32
+        values = (self._rescale if self.table is None else self.table.look_up)(frame)
+        values = values.astype(kind, copy=False)
         if self.padding is not None:
             low, high = self.padding
-            outside = (stored >= low) & (stored <= high)
+            values[(frame >= low) & (frame <= high)] = kind(self.fill)
+        return values.astype(self.dtype, copy=False)
+
+    def _rescale(self, stored: np.ndarray) -> np.ndarray:
+        """Invert and rescale stored values."""
         if self.resigned:
             stored = stored.view(np.int16) if stored.dtype == np.uint16 else stored
         kind: Any = np.float32 if self.dtype.kind == "f" else np.int32
@@ -74,9 +93,7 @@ class ValueRule:
             values *= kind(self.slope)
         if self.intercept:
             values += kind(self.intercept)
-        if outside is not None:
-            values[outside] = kind(self.fill)
-        return values.astype(self.dtype, copy=False)
+        return values
 
 
 def read_rule(
@@ -99,6 +116,9 @@ def read_rule(
     Source:
         DICOM PS3.3 C.11.1 (rescale), C.7.5.1.1.2 (padding).
     """
+    lut = _find_lut(dataset, transformation)
+    if lut is not None:
+        return _read_lut_rule(dataset, lut, path, modality=modality, options=options)
     where = dataset if transformation is None else transformation
     slope = _read_decimal(where, "RescaleSlope", path)
     intercept = _read_decimal(where, "RescaleIntercept", path)
@@ -114,25 +134,88 @@ def read_rule(
             f"{path}: RescaleSlope is 0, which makes every value the same. Export it again."
         )
     bits, signed = int(dataset.BitsStored), dataset.PixelRepresentation == 1
-    inverted = None
-    # HU and activity are what the rescale says, however a viewer is to show them; only
-    # values without a unit are turned, so that more is brighter.
-    if dataset.PhotometricInterpretation == "MONOCHROME1" and modality not in ("CT", "PT"):
-        inverted = -1 if signed else 2**bits - 1
     rule = ValueRule(
         slope=slope,
         intercept=intercept,
-        inverted=inverted,
-        padding=_read_padding(dataset, bits=bits, signed=signed),
+        inverted=(-1 if signed else 2**bits - 1) if _is_inverted(dataset, modality) else None,
+        padding=_read_padding(dataset, signed=signed),
         fill=0.0,
         resigned=modality == "CT"
         and not signed
         and (bits, slope) == (16, 1)
         and _SIGN_BIT + intercept > _DENSEST_HU,
         dtype=np.dtype(np.float32),
+        notes=_say_units(where, modality),
     )
     rule = replace(rule, dtype=_find_dtype(dataset, rule))
-    return replace(rule, fill=_find_fill(dataset, rule, modality))
+    if modality != "CT":
+        return replace(rule, fill=rule.intercept)
+    # What is stored unsigned and without an offset holds nothing below 0.
+    return replace(rule, fill=0.0 if rule.dtype.kind == "u" else _AIR_HU)
+
+
+def _find_lut(dataset: Any, transformation: Any) -> Any:
+    """Find the Modality LUT of an image or of one of its frames; None if there is none."""
+    for holder in (transformation, dataset):
+        found = None if holder is None else holder.get("ModalityLUTSequence")
+        if found:
+            return found[0]
+    return None
+
+
+def _read_lut_rule(
+    dataset: Any, lut: Any, path: Path, *, modality: str | None, options: DicomOptions
+) -> ValueRule:
+    """Read the rule of an image whose values stand in a table.
+
+    Raises:
+        FormatError: If the table cannot be read, or is of CT and not in Hounsfield units.
+    """
+    unit = str(lut.get("ModalityLUTType") or "")
+    if modality == "CT" and unit != "HU" and not options.values_are_hu:
+        raise FormatError(
+            f'{path} is CT with a Modality LUT of type "{unit}", so its Hounsfield units are not '
+            "known. Pass --values-are-hu if the LUT's entries are HU."
+        )
+    table = read_modality_lut(lut, dataset, path)
+    notes = []
+    if any(_read_decimal(dataset, f"Rescale{word}", path) not in (None, default)
+           for word, default in (("Slope", 1), ("Intercept", 0))):  # fmt: skip
+        notes.append("the header has both a Modality LUT and a rescale; the LUT was applied")
+    entries = table.entries
+    if modality == "CT" and entries.max() > _DENSEST_HU:
+        # The entries of a table are unsigned, which Hounsfield units are not.
+        entries = entries.astype(np.uint16).view(np.int16)
+        notes.append(_LOST_SIGN)
+    if _is_inverted(dataset, modality):
+        entries = (int(entries.min()) + int(entries.max()) - entries).astype(entries.dtype)
+    return ValueRule(
+        slope=1.0,
+        intercept=0.0,
+        inverted=None,
+        padding=_read_padding(dataset, signed=dataset.PixelRepresentation == 1),
+        fill=_AIR_HU if modality == "CT" else float(entries.min()),
+        resigned=False,
+        dtype=np.dtype(np.int16) if modality == "CT" else entries.dtype,
+        table=replace(table, entries=entries),
+        notes=tuple(notes),
+    )
+
+
+def _is_inverted(dataset: Any, modality: str | None) -> bool:
+    """Whether values have to be turned, so that more is brighter.
+
+    HU and activity are what the rescale says, however a viewer is to show them.
+    """
+    return dataset.PhotometricInterpretation == "MONOCHROME1" and modality not in ("CT", "PT")
+
+
+def _say_units(holder: Any, modality: str | None) -> tuple[str, ...]:
+    """Warn of CT whose values are something else than Hounsfield units."""
+    unit = str(holder.get("RescaleType") or "").strip()
+    if modality != "CT" or unit in _HOUNSFIELD:
+        return ()
+    return (f'the values of this CT are in "{unit}" and not in HU; do not rely on the labels',)
 
 
 def with_one_dtype(rules: Sequence[ValueRule]) -> list[ValueRule]:
@@ -153,13 +236,10 @@ def say_rule(
         modality: DICOM's word for the kind of image.
         photometric: PhotometricInterpretation.
     """
-    notes = []
+    notes = [*rule.notes]
     if rule.resigned and probe.dtype == np.uint16 and (probe >= _SIGN_BIT).any():
-        notes.append(
-            "stored values from 32768 on were taken as negative: the header calls them "
-            "unsigned, which no HU can be"
-        )
-    if photometric == "MONOCHROME1" and rule.inverted is None:
+        notes.append(_LOST_SIGN)
+    if photometric == "MONOCHROME1" and modality in ("CT", "PT"):
         notes.append("the image is to be shown inverted; its values were taken as they are")
     if rule.padding is not None:
         low, high = rule.padding
@@ -189,13 +269,13 @@ def _read_decimal(dataset: Any, keyword: str, path: Path) -> float | None:
     return number
 
 
-def _read_padding(dataset: Any, *, bits: int, signed: bool) -> tuple[int, int] | None:
+def _read_padding(dataset: Any, *, signed: bool) -> tuple[int, int] | None:
     """Read the stored values that are no image, mending a sign that the header lost."""
     ends = [dataset.get(keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     numbers = []
     for end in ends:
         if isinstance(end, bytes):
-            end = int.from_bytes(end[:2], "little")
+            end = int.from_bytes(end[:2], "big" if is_big_endian(dataset) else "little")
         if isinstance(end, int):
             # A value of the other signedness: the same 16 bits, read as the pixels are.
             wrapped = end & 0xFFFF
@@ -217,10 +297,3 @@ def _find_dtype(dataset: Any, rule: ValueRule) -> np.dtype[Any]:
     low, high = low + int(rule.intercept), high + int(rule.intercept)
     fits = low >= -(2**15) and high < 2**15
     return np.dtype(np.int16 if fits else np.int32)
-
-
-def _find_fill(dataset: Any, rule: ValueRule, modality: str | None) -> float:
-    """Find the value of nothing: air in CT, else what a stored 0, or the blackest, becomes."""
-    if modality == "CT":
-        return _AIR_HU if rule.dtype.kind in "if" else 0.0
-    return rule.intercept

@@ -1,0 +1,263 @@
+"""Lookup tables of DICOM headers: palettes and modality LUTs, in every encoding of entries."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bedside.errors import FormatError
+
+_COLOURS = ("Red", "Green", "Blue")
+_SIGN_BIT = 2**15
+_DISCRETE, _LINEAR, _INDIRECT = 0, 1, 2
+_MAX_SEGMENTS = 2**16
+
+
+class _NoTableError(Exception):
+    """Why a table cannot be read."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A lookup table; stored values beyond its ends get the entry at that end.
+
+    Attributes:
+        entries: (entries,) or (entries, 3).
+        first: The stored value that gets the first entry.
+    """
+
+    entries: np.ndarray = field(repr=False)
+    first: int
+
+    def look_up(self, stored: np.ndarray) -> np.ndarray:
+        """Replace stored values, (H, W) or (1, H, W), by their entries.
+
+        Example:
+            >>> Table(np.uint8([10, 20, 30]), first=-1).look_up(np.int16([[-5, 0, 5]])).tolist()
+            [[10, 20, 30]]
+        """
+        place = stored.astype(np.int32) - self.first
+        found: np.ndarray = self.entries[np.clip(place, 0, len(self.entries) - 1)]
+        return found
+
+
+@dataclass(frozen=True)
+class _Descriptor:
+    """What a LUT descriptor says: number of entries, first stored value, bits of an entry."""
+
+    count: int
+    first: int
+    bits: int
+
+
+def read_palette(dataset: Any, path: Path) -> Table | None:
+    """Read the palette of a PALETTE COLOR image.
+
+    Returns:
+        A table of (entries, 3) uint8; None where the image has no palette.
+
+    Raises:
+        FormatError: If there should be one, and it is incomplete or of an unknown form.
+
+    Source:
+        DICOM PS3.3 C.7.6.3.1.5 and 6 (plain), C.7.9 (segmented).
+    """
+    if dataset.PhotometricInterpretation != "PALETTE COLOR":
+        return None
+    try:
+        channels, descriptors = [], []
+        for colour in _COLOURS:
+            descriptor = _read_descriptor(dataset, f"{colour}PaletteColorLookupTableDescriptor")
+            descriptors.append(descriptor)
+            channels.append(_read_channel(dataset, colour, descriptor))
+    except _NoTableError as error:
+        raise FormatError(
+            f"{path}: the colour palette cannot be read: {error}. Convert the image to RGB."
+        ) from None
+    if len({(one.count, one.first) for one in descriptors}) > 1:
+        raise FormatError(
+            f"{path}: its palettes of red, green and blue differ in length or first value. "
+            "Convert the image to RGB."
+        )
+    return Table(_to_8_bits(np.stack(channels, axis=1), descriptors[0].bits), descriptors[0].first)
+
+
+def read_modality_lut(item: Any, header: Any, path: Path) -> Table:
+    """Read an item of ModalityLUTSequence.
+
+    Args:
+        item: The item.
+        header: The header that it stands in.
+        path: The file, for errors.
+
+    Returns:
+        A table of (entries,), in the smallest dtype that holds them.
+
+    Raises:
+        FormatError: If it is incomplete or of an unknown form.
+
+    Source:
+        DICOM PS3.3 C.11.1.1.
+    """
+    try:
+        descriptor = _read_descriptor(item, "LUTDescriptor", header)
+        entries = _read_entries(item, "LUTData", descriptor, header)
+    except _NoTableError as error:
+        raise FormatError(
+            f"{path}: its Modality LUT cannot be read: {error}. Convert the image to one with a "
+            "rescale slope and intercept."
+        ) from None
+    return Table(entries.astype(np.uint8) if entries.max() < 256 else entries, descriptor.first)
+
+
+def _read_descriptor(holder: Any, keyword: str, header: Any = None) -> _Descriptor:
+    """Read a LUT descriptor, whichever VR it has.
+
+    Raises:
+        _NoTableError: If it is missing or no triple.
+    """
+    header = holder if header is None else header
+    value = holder.get(keyword)
+    if isinstance(value, bytes):
+        value = np.frombuffer(value[: len(value) // 2 * 2], _word_type(header)).tolist()
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 3:
+        shown = "missing" if value in (None, "") else value
+        raise _NoTableError(f"its {keyword} is {shown}; three numbers were expected")
+    count, first, bits = (int(number) & 0xFFFF for number in value)
+    if header.get("PixelRepresentation") == 1 and first >= _SIGN_BIT:
+        first -= 2**16
+    if not 8 <= bits <= 16:
+        raise _NoTableError(f"its entries are of {bits} bits; 8 to 16 were expected")
+    return _Descriptor(count or 2**16, first, bits)
+
+
+def _read_channel(dataset: Any, colour: str, descriptor: _Descriptor) -> np.ndarray:
+    """Read the entries of one colour, plain or segmented, (entries,) uint16."""
+    plain = f"{colour}PaletteColorLookupTableData"
+    segmented = f"Segmented{plain}"
+    if plain in dataset or segmented not in dataset:
+        return _read_entries(dataset, plain, descriptor, dataset)
+    return _read_segments(dataset, segmented, descriptor)
+
+
+def _read_entries(holder: Any, keyword: str, descriptor: _Descriptor, header: Any) -> np.ndarray:
+    """Read entries, (entries,) uint16.
+
+    By the standard's note, entries of 8 bits may each fill a word; the length tells.
+
+    Raises:
+        _NoTableError: If there are fewer than the descriptor says.
+    """
+    words, octets = _read_raw(holder, keyword, header)
+    if len(words) >= descriptor.count:
+        return words[: descriptor.count]
+    if descriptor.bits == 8 and len(octets) >= descriptor.count:
+        return octets[: descriptor.count].astype(np.uint16)
+    raise _NoTableError(
+        f"its {keyword} has {len(octets)} bytes, too few for {descriptor.count} entries of "
+        f"{descriptor.bits} bits"
+    )
+
+
+def _read_raw(holder: Any, keyword: str, header: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Read a table's data both ways: as words, and as the bytes that words hold low one first."""
+    if keyword not in holder:
+        raise _NoTableError(f"its {keyword} is missing")
+    element = holder[keyword]
+    value = element.value
+    if not isinstance(value, bytes):
+        numbers = [value] if isinstance(value, int) else list(value or ())
+        words = np.array([int(number) & 0xFFFF for number in numbers], np.uint16)
+        return words, words.astype("<u2").view(np.uint8)
+    whole = value[: len(value) // 2 * 2]
+    words = np.frombuffer(whole, _word_type(header)).astype(np.uint16)
+    if element.VR == "OW":
+        return words, words.astype("<u2").view(np.uint8)
+    return words, np.frombuffer(value, np.uint8)
+
+
+def is_big_endian(dataset: Any) -> bool:
+    """Whether bytes of a header lie in the order of big-endian files."""
+    return dataset.original_encoding[1] is False
+
+
+def _word_type(header: Any) -> str:
+    return ">u2" if is_big_endian(header) else "<u2"
+
+
+def _read_segments(dataset: Any, keyword: str, descriptor: _Descriptor) -> np.ndarray:
+    """Expand a segmented table of either width, (entries,) uint16; the one that fits counts."""
+    words, octets = _read_raw(dataset, keyword, dataset)
+    problem: _NoTableError | None = None
+    for data, in_bytes in ((octets, True), (words, False)) if descriptor.bits == 8 else (
+        (words, False),
+    ):  # fmt: skip
+        try:
+            entries = _expand(data.tolist(), descriptor.count, in_bytes=in_bytes)
+        except (IndexError, _NoTableError) as error:
+            reason = error if isinstance(error, _NoTableError) else "it ends within a segment"
+            problem = problem or _NoTableError(f"{keyword}: {reason}")
+            continue
+        return np.array(entries, np.uint16)
+    raise problem or _NoTableError(f"its {keyword} is empty")
+
+
+def _expand(data: list[int], count: int, *, in_bytes: bool) -> list[int]:
+    """Expand segments until there are `count` entries.
+
+    Raises:
+        IndexError: If the data ends before.
+        _NoTableError: If a segment is of no known kind, or points at no earlier one.
+    """
+    entries: list[int] = []
+    # Places of segments that are still to be read, the next one last, and how many from each.
+    pending = [(0, _MAX_SEGMENTS)]
+    for _ in range(_MAX_SEGMENTS):
+        if len(entries) >= count:
+            return entries[:count]
+        place, left = pending.pop()
+        kind, length = data[place], data[place + 1]
+        size = 2 + {_DISCRETE: length, _LINEAR: 1, _INDIRECT: 4 if in_bytes else 2}.get(kind, 0)
+        if place + size > len(data):
+            raise IndexError
+        if left > 1:
+            pending.append((place + size, left - 1))
+        if kind == _DISCRETE:
+            entries += data[place + 2 : place + size]
+        elif kind == _LINEAR and entries:
+            entries += _ramp(entries[-1], data[place + 2], length)
+        elif kind == _INDIRECT and entries:
+            target = _read_offset(data[place + 2 : place + size], in_bytes=in_bytes)
+            if not target < place:
+                raise _NoTableError("a segment points at none before it")
+            pending.append((target, length))
+        else:
+            raise _NoTableError(f"a segment of kind {kind} is none that is known there")
+    raise _NoTableError("it has too many segments")
+
+
+def _ramp(start: int, end: int, length: int) -> list[int]:
+    """The entries of a linear segment: even steps from `start`, which is not among them."""
+    steps = np.arange(1, length + 1) / max(length, 1)
+    return [int(value) for value in np.rint(start + (end - start) * steps)]
+
+
+def _read_offset(data: list[int], *, in_bytes: bool) -> int:
+    """The place that an indirect segment points at, which is written in bytes."""
+    if in_bytes:
+        return int.from_bytes(bytes(data), "little")
+    return (data[1] << 16 | data[0]) // 2
+
+
+def _to_8_bits(entries: np.ndarray, bits: int) -> np.ndarray:
+    """Bring a palette, (entries, 3), to 8 bits.
+
+    Entries of 16 bits that none passes 255 are of 8, as entries of 8 that pass it are of 16:
+    writers take the descriptor for either.
+    """
+    if entries.max() < 256:
+        return entries.astype(np.uint8)
+    shift = bits - 8 if bits > 8 else 8
+    return (entries >> shift).clip(0, 255).astype(np.uint8)
