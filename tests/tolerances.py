@@ -13,6 +13,9 @@ CIELAB_WORDS = 257
 # The same sums of a few hundred products in another order, in float64: 1e-16 each.
 FLOAT64_ATOL = 1e-10
 
+# NIfTI keeps its affine in float32: places of tens of mm, off by 1e-7 of themselves.
+NIFTI_PLACE_MM = 1e-5
+
 # Two runtimes add the same f32 products in different orders: some roundings of 6e-8 each,
 # grown through the layers; measured 2e-7 on logits of size 1.
 F32_LOGIT_ATOL = 1e-5

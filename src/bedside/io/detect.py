@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from bedside.errors import FormatError
+from bedside.io.inflated import read_beginning
+from bedside.io.known_forms import name_form
 from bedside.io.metaimage import is_metaimage
+from bedside.io.nifti_pair import find_header
 from bedside.io.nrrd_header import is_nrrd
 
 Kind = Literal["dicom", "nifti", "picture", "metaimage", "nrrd"]
@@ -39,26 +42,55 @@ def detect_format(path: Path) -> Kind:
         return "dicom"
     if head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
         return "picture"
-    if _is_nifti(_inflate_head(head) if head.startswith(b"\x1f\x8b") else head):
+    inflated = _inflate_head(path, head)
+    if is_nifti(inflated):
         return "nifti"
     if is_metaimage(head):
         return "metaimage"
     if is_nrrd(head):
         return "nrrd"
-    raise FormatError(f"{path} is no image: it begins with {head[:12]!r}; {EXPECTED}.")
+    raise FormatError(_name_stranger(path, head, inflated))
 
 
-def _inflate_head(head: bytes) -> bytes:
-    """Inflate the first bytes of a gzip file, as far as they go."""
+def _inflate_head(path: Path, head: bytes) -> bytes:
+    """The first bytes of what a gzip file holds, as far as they go; others as they are.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    if not head.startswith(b"\x1f\x8b"):
+        return head
     try:
+        return read_beginning(path, 1024)
+    except FormatError:
+        pass
+    try:
+        # Cut off within the first bytes: what there is tells the kind all the same.
         return zlib.decompressobj(31).decompress(head, 1024)
     except zlib.error:
         return b""
 
 
-def _is_nifti(head: bytes) -> bool:
-    """Tell a NIfTI-1 or NIfTI-2 header, in either byte order, by its declared length."""
+def is_nifti(head: bytes) -> bool:
+    """Whether a file begins as a NIfTI-1 or NIfTI-2 header does, in either byte order."""
     return head[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c")
+
+
+def _name_stranger(path: Path, head: bytes, inflated: bytes) -> str:
+    """The message about a file of no kind that is read: its form, if that is known."""
+    if inflated is not head:
+        if is_metaimage(inflated) or is_nrrd(inflated):
+            return f"{path} is compressed as a whole, which only NIfTI is read from. Unpack it."
+        form = name_form(inflated)
+        within = f"what it holds {form}" if form else f"it holds no NIfTI; {EXPECTED}."
+        return f"{path} is a gzip file, and {within}"
+    header = find_header(path)
+    if header is not None:
+        return f"{path} holds the voxels of {header.name} beside it. Name that file instead."
+    form = name_form(head)
+    if form:
+        return f"{path} {form}"
+    return f"{path} is no image: it begins with {head[:12]!r}; {EXPECTED}."
 
 
 def holds_no_image(path: Path) -> bool:

@@ -5,7 +5,7 @@ import os
 import weakref
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -54,6 +54,8 @@ def hand_over(source: Source, folder: Path) -> dict[str, Any]:
         "geometry": geometry and geometry.affine.tolist(),
         "slice_spacing_mm": cine.slice_spacing_mm,
         "unknown": cine.unknown,
+        "third_axis": cine.third_axis,
+        "default_grid": cine.default_grid,
         "header": _hand_over_header(source, folder),
     }
 
@@ -83,6 +85,8 @@ def take_over(answer: dict[str, Any], folder: Path, path: Path) -> Source:
         frame_time_ms=_number(answer["frame_time_ms"]),
         slice_spacing_mm=_number(answer["slice_spacing_mm"]),
         unknown=tuple(int(index) for index in answer["unknown"] if 0 <= index < frames),
+        third_axis=_third_axis(answer["third_axis"]),
+        default_grid=bool(answer["default_grid"]),
     )
     if answer["spacing_mm"] is not None:
         row_mm, column_mm = (float(value) for value in answer["spacing_mm"])
@@ -160,6 +164,18 @@ def _take_over_header(header: Any, folder: Path, kind: Kind) -> Any:
         np.array(header["affine"], np.float64).reshape(4, 4),
         made_of(binary, endianness="<" if header["endianness"] == "<" else ">", check=False),
     )
+
+
+def _third_axis(value: Any) -> Literal["time", "space"] | None:
+    """Take "time", "space" or None.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if value not in ("time", "space", None):
+        raise ValueError(f"third axis {value!r}")
+    axis: Literal["time", "space"] | None = value
+    return axis
 
 
 def _number(value: Any) -> float | None:

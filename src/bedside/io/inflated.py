@@ -12,8 +12,10 @@ from bedside.errors import FormatError
 
 _CHUNK = 2**20
 _GZIP = b"\x1f\x8b"
-# Window bits that tell zlib to take streams with a header of gzip's or of its own.
-_EITHER = 47
+# Window bits that tell zlib to take streams with a header of gzip's or of its own, or of gzip's.
+_EITHER, _GZIP_ONLY = 47, 31
+# Compressed bytes taken at a time: what follows the end of a member is copied once a member.
+_FED = 2**14
 # What inflates to less is kept in memory; more goes to a file without a name.
 _IN_MEMORY = 2**24
 
@@ -114,17 +116,37 @@ def read_beginning(path: Path, size: int) -> bytes:
 def _inflate_pieces(file: IO[bytes], path: Path, *, step: int = _CHUNK) -> Iterator[bytes]:
     """Inflate a stream, never more than a chunk at a time.
 
+    A gzip file may have several members, one behind another (bgzip, mgzip, pigz, cat); they
+    are inflated one after another, as gzip does. Zeros after a member, and what is no member
+    of gzip, are passed over.
+
     Raises:
         FormatError: If it is damaged or has no end.
     """
     inflater = zlib.decompressobj(_EITHER)
+    rest = file.read(_FED)
+    is_gzip = rest.startswith(_GZIP)
     try:
-        while chunk := inflater.unconsumed_tail or file.read(step):
-            yield inflater.decompress(chunk, step)
+        while chunk := rest or file.read(_FED):
+            if piece := inflater.decompress(chunk, step):
+                yield piece
+            rest = inflater.unconsumed_tail
+            if inflater.eof:
+                rest = _find_member(inflater.unused_data, file) if is_gzip else b""
+                if not rest:
+                    return
+                inflater = zlib.decompressobj(_GZIP_ONLY)
     except zlib.error as error:
         raise FormatError(f"{path}: the compressed stream is damaged ({error}).") from error
-    if not inflater.eof:
-        raise FormatError(f"{path}: the stream has no end. The file is truncated; copy it again.")
+    raise FormatError(f"{path}: the stream has no end. The file is truncated; copy it again.")
+
+
+def _find_member(rest: bytes, file: IO[bytes]) -> bytes:
+    """Find the next member of a gzip file behind the end of one; empty if there is none."""
+    rest = rest.lstrip(b"\0")
+    while len(rest) < len(_GZIP) and (more := file.read(_FED)):
+        rest = (rest + more).lstrip(b"\0")
+    return rest if rest.startswith(_GZIP) else b""
 
 
 def _too_large(path: Path, max_bytes: int) -> FormatError:

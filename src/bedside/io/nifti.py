@@ -1,39 +1,39 @@
 """Reads NIfTI slices and stacks as frames (H = y, W = x), and writes labels on the same grid."""
 
 import gzip
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel
 import numpy as np
 from nibabel.volumeutils import apply_read_scaling
 
 from bedside.atomic import written_atomically
-from bedside.errors import FormatError, GeometryError, InputError, UsageError
-from bedside.io.inflated import Inflated, read_beginning
+from bedside.errors import FormatError, GeometryError, UsageError
+from bedside.io.inflated import Inflated
+from bedside.io.nifti_form import NiftiForm, read_form
 from bedside.io.nifti_header import (
     check_place,
-    check_raw_header,
     choose_volume,
+    is_default_grid,
     reconcile_spacing,
 )
+from bedside.io.voxels import find_gaps
 from bedside.volume import Cine, Geometry, LabelMap
 
 MAX_BYTES = 2**31
 """Largest file, after decompression, that is read: 2 GiB."""
 
-# Bytes of the longer header, and those that one may have with its extensions.
-_LONGEST_HEADER = 544
-_MAX_EXTENDED = 2**24
 # Bytes that may lie behind the voxels of a compressed file.
 _MAX_REST = 2**20
-_NIFTI2_LENGTHS = (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
 _MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}
-_MAX_NAN_FRACTION = 0.001
+# Bits of xyzt_units that hold the unit of time, or of frequency.
+_TIME_UNITS = 0x38
+_MS_PER_UNIT = {8: 1000.0, 16: 1.0, 24: 0.001}
+_INTENT_TIME_SERIES = 2001
 # Labels are long runs of one value: higher levels take longer and save next to nothing.
 _GZIP_LEVEL = 2
 
@@ -56,40 +56,35 @@ class NiftiGrid:
 def open_nifti(
     path: Path, *, select: Mapping[str, int] | None = None, max_bytes: int = MAX_BYTES
 ) -> tuple[Cine, NiftiGrid]:
-    """Open a NIfTI image; its third axis becomes frames.
+    """Open a NIfTI image; its third axis becomes frames, as does time where there is one slice.
 
     Args:
-        path: A .nii or .nii.gz file.
+        path: A .nii or .nii.gz file, or the .hdr of a pair.
         select: Which time or channel of a file that has several, counted from 1.
         max_bytes: A file that is larger, or inflates to more, is refused.
 
     Returns:
-        The cine, whose frames are (1, y, x), and the grid for labels.
+        The cine, whose frames are (1, y, x), or (3, y, x) in colour, and the grid for labels.
 
     Raises:
         FormatError: If it is not NIfTI, truncated, too large, has several times or channels
-            of which none is selected, holds complex or compound numbers, or scales its voxels
-            by what is no number.
+            of which none is selected, is of a form that is not read, or scales its voxels by
+            what is no number.
         GeometryError: If its affine or its spacing is not finite or is degenerate, or its
             qform and sform are mirror images of each other.
         InputError: If too many voxels are not numbers.
     """
-    header = _parse(path)
-    shape = tuple(int(size) for size in header.get_data_shape())
-    needed = _count_bytes(header, shape, path)
+    form = read_form(path)
+    header, shape, needed = form.header, form.shape, form.needed
     if needed > max_bytes:
         raise FormatError(
             f"{path} declares {shape} voxels, {needed / 2**30:.1f} GiB; at most "
             f"{max_bytes / 2**30:g} GiB are read. Crop or split it."
         )
-    # No more is inflated than the header needs.
-    file = Inflated(path, max_bytes=max_bytes, expected=needed + _MAX_REST)
-    if file.size < needed:
-        raise FormatError(
-            f"{path} has {file.size} bytes, its header needs {needed}. The file is truncated; "
-            "copy it again."
-        )
-    volume = choose_volume(shape, select, path)
+    file = _open_voxels(path, form, max_bytes=max_bytes)
+    film = _is_film(form) and not select
+    volume = 0 if film else choose_volume(shape, select, path)
+    depth = shape[3] if film else (*shape, 1)[2]
     affine = np.asarray(header.get_best_affine(), np.float64)
     _check_affine(affine, shape, path)
     warnings = check_place(header, shape, path)
@@ -97,20 +92,74 @@ def open_nifti(
     spacing_mm = reconcile_spacing(
         _read_spacing_mm(header), affine * _mm_per_unit(header), placed=placed, warnings=warnings
     )
-    slices = _Slices(file, header, shape, path, volume=volume)
-    warnings += slices.mend()
+    slices = _Slices(file, form, first=volume * depth)
+    gaps = find_gaps((slices.read(index) for index in range(depth)), form.dtype, path)
+    warnings += gaps.warnings
+    if form.channels == 4:
+        warnings.append("the image's transparency is dropped")
+    in_space = placed and not film
     cine = Cine(
-        shape=(slices.count, 1, shape[1], shape[0]),
-        decode=slices.read,
+        shape=(depth, min(form.channels, 3), shape[1], shape[0]),
+        decode=lambda index: gaps.fill(slices.read(index)),
         spacing_mm=spacing_mm[1:],
+        frame_time_ms=_read_frame_time_ms(header) if film else None,
         warnings=tuple(warnings),
-        geometry=_place_in_patient(affine, header, (*shape[:2], slices.count)) if placed else None,
-        slice_spacing_mm=spacing_mm[0] or None,
+        geometry=_place_in_patient(affine, header, (*shape[:2], depth)) if in_space else None,
+        slice_spacing_mm=None if film else spacing_mm[0] or None,
+        third_axis=_find_third_axis(header, film=film),
+        default_grid=is_default_grid(header, affine, spacing_mm, placed=placed),
     )
-    if any(length != 1 for length in shape[3:]):
+    if not film and any(length != 1 for length in shape[3:]):
         shape, header = shape[:3], header.copy()
         header.set_data_shape(shape)
     return cine, NiftiGrid(shape, affine, header)
+
+
+def _open_voxels(path: Path, form: NiftiForm, *, max_bytes: int) -> Inflated:
+    """Open the file that holds the voxels, inflated no further than its header needs.
+
+    Raises:
+        FormatError: If there are fewer, or as many as axes behind dim[0] would have.
+    """
+    needed, declared = form.needed, form.count_bytes(form.declared)
+    expected = max(needed, min(declared, max_bytes)) + _MAX_REST
+    file = Inflated(form.voxels, max_bytes=max_bytes, expected=expected)
+    if file.size < needed:
+        raise FormatError(
+            f"{form.voxels} has {file.size} bytes, its header needs {needed}. The file is "
+            "truncated; copy it again."
+        )
+    if file.size == declared > needed:
+        sizes = [int(size) for size in form.header["dim"][1:]]
+        raise FormatError(
+            f"{path}: dim[0] says {len(form.shape)} axes, and the file holds the voxels of all "
+            f"of {sizes}. Set dim[0] to the number of axes that are meant."
+        )
+    return file
+
+
+def _is_film(form: NiftiForm) -> bool:
+    """Whether an image is of one slice at several times, (x, y, 1, t)."""
+    _, _, depth, times, *rest = (*form.shape, 1, 1, 1)
+    seconds = int(form.header["xyzt_units"]) & _TIME_UNITS
+    return depth == 1 < times and max(rest) == 1 and seconds in (0, *_MS_PER_UNIT)
+
+
+def _find_third_axis(header: Any, *, film: bool) -> Literal["time", "space"] | None:
+    """Whether the header says that frames follow in time, or are slices."""
+    if film or int(header["intent_code"]) == _INTENT_TIME_SERIES:
+        return "time"
+    # Which axis a scanner took its slices along, and how.
+    slice_axis = int(header["dim_info"]) >> 4 & 3
+    taken = int(header["slice_code"]) or float(header["slice_duration"]) > 0
+    return "space" if slice_axis == 3 or taken else None
+
+
+def _read_frame_time_ms(header: Any) -> float | None:
+    """Read the time from frame to frame of a film; None where its unit is not given."""
+    step = abs(float(header["pixdim"][4]))
+    unit = _MS_PER_UNIT.get(int(header["xyzt_units"]) & _TIME_UNITS)
+    return step * unit if unit and 0 < step < np.inf else None
 
 
 def write_nifti(
@@ -203,52 +252,6 @@ def _label_header(header: Any) -> Any:
     return copy
 
 
-def _parse(path: Path) -> Any:
-    """Parse a header, turning nibabel's errors into one.
-
-    Raises:
-        FormatError: If it is not a whole NIfTI-1 or NIfTI-2 file, or its scaling no number.
-        GeometryError: If its spacing is zero or not a number.
-    """
-    content = read_beginning(path, _LONGEST_HEADER)
-    second = content[:4] in _NIFTI2_LENGTHS
-    magic = content[4:8] if second else content[344:348]
-    if magic not in (b"n+1\0", b"n+2\0"):
-        raise FormatError(
-            f"{path} is not a NIfTI file: its magic is {magic!r}, expected b'n+1' or b'n+2' "
-            "in one file. Convert it with a NIfTI tool."
-        )
-    kind: Any = nibabel.Nifti2Image if second else nibabel.Nifti1Image
-    try:
-        # nibabel repairs a zero spacing, and would say so on stderr.
-        raw = kind.header_class(content[: kind.header_class.sizeof_hdr], check=False)
-        check_raw_header(raw, path)
-        if len(content) < raw["vox_offset"] <= _MAX_EXTENDED:
-            content = read_beginning(path, int(raw["vox_offset"]))
-        nibabel.imageglobals.logger.disabled = True
-        return kind.header_class.from_fileobj(io.BytesIO(content))
-    except InputError:
-        raise
-    except Exception as error:
-        raise FormatError(f"{path} cannot be read as NIfTI: {error}.") from error
-    finally:
-        nibabel.imageglobals.logger.disabled = False
-
-
-def _count_bytes(header: Any, shape: tuple[int, ...], path: Path) -> int:
-    """Count the bytes of a file up to the end of its voxels.
-
-    Raises:
-        FormatError: If they are no stack of grey frames.
-    """
-    if len(shape) < 2 or min(shape) < 1:
-        raise FormatError(f"{path} has shape {shape}; expected (x, y) or (x, y, z).")
-    dtype = header.get_data_dtype()
-    if dtype.kind not in "uif":
-        raise FormatError(f"{path} holds {dtype} numbers; expected grey values. Convert it.")
-    return int(header["vox_offset"]) + math.prod(shape) * int(dtype.itemsize)
-
-
 def _read_spacing_mm(header: Any) -> tuple[float, float, float]:
     """Read the (slice, row, column) = (z, y, x) spacing; z is 0 if there is no such axis."""
     x, y, z = (abs(float(zoom)) * _mm_per_unit(header) for zoom in (*header.get_zooms(), 0.0)[:3])
@@ -287,61 +290,27 @@ class _Slices:
 
     Args:
         file: The open file.
-        header: Its header, checked.
-        shape: (x, y), (x, y, z), or more.
-        path: For errors.
-        volume: Which of several volumes, one behind another, is read.
+        form: What its header says.
+        first: Which of its slices, one behind another, is the first.
     """
 
-    def __init__(
-        self, file: Inflated, header: Any, shape: tuple[int, ...], path: Path, *, volume: int
-    ) -> None:
-        self.count = shape[2] if len(shape) > 2 else 1
-        self._file, self._path = file, path
-        self._shape = (1, shape[1], shape[0])
-        self._dtype = header.get_data_dtype()
-        size = self.count * shape[0] * shape[1] * self._dtype.itemsize
-        self._offset = int(header["vox_offset"]) + volume * size
-        self._slope, self._intercept = header.get_slope_inter()
-        self._smallest: float | None = None
+    def __init__(self, file: Inflated, form: NiftiForm, *, first: int) -> None:
+        self._file, self._form, self._first = file, form, first
+        self._shape = (form.shape[1], form.shape[0], form.channels)
+        self._slope, self._intercept = form.header.get_slope_inter()
 
     def read(self, index: int) -> np.ndarray:
-        """Read one slice, (1, y, x), scaled if the header says so, in the machine's byte order."""
-        slice_ = self._read_stored(index)
-        if self._smallest is not None:
-            slice_ = np.where(np.isfinite(slice_), slice_, slice_.dtype.type(self._smallest))
-        return slice_
-
-    def mend(self) -> list[str]:
-        """Find the few values that are no numbers, to read them as the smallest; refuse many.
-
-        Raises:
-            InputError: If more than one in a thousand is not a number.
-        """
-        if self._dtype.kind != "f":
-            return []
-        bad, smallest = 0, np.inf
-        for index in range(self.count):
-            slice_ = self._read_stored(index)
-            finite = np.isfinite(slice_)
-            bad += slice_.size - int(finite.sum())
-            smallest = min(smallest, float(slice_.min(where=finite, initial=np.inf)))
-        if not bad:
-            return []
-        size = self.count * int(np.prod(self._shape))
-        if bad > _MAX_NAN_FRACTION * size:
-            raise InputError(
-                f"{self._path}: {bad} of {size} voxels are NaN or infinite. Repair it."
-            )
-        self._smallest = smallest
-        return [f"{bad} voxels are NaN or infinite and were set to the smallest value"]
-
-    def _read_stored(self, index: int) -> np.ndarray:
-        size = int(np.prod(self._shape)) * self._dtype.itemsize
-        content = self._file.read(self._offset + index * size, size)
-        stored = np.frombuffer(content, self._dtype).reshape(self._shape)
-        native = stored.astype(self._dtype.newbyteorder("="), copy=False)
+        """Read one slice, (C, y, x), scaled if the header says so, in the machine's byte order."""
+        dtype = self._form.dtype
+        size = math.prod(self._shape) * dtype.itemsize
+        content = self._file.read(self._form.offset + (self._first + index) * size, size)
+        stored = np.frombuffer(content, dtype).reshape(self._shape)
+        native = stored.astype(dtype.newbyteorder("="), copy=False)
+        if self._form.channels > 1:
+            # Colours lie together at each voxel; what is behind the third is transparency.
+            return np.ascontiguousarray(np.moveaxis(native[..., :3], -1, 0))
+        grey = native[None, ..., 0]
         if self._slope is None:
-            return native
-        scaled: np.ndarray = apply_read_scaling(native, self._slope, self._intercept)
+            return grey
+        scaled: np.ndarray = apply_read_scaling(grey, self._slope, self._intercept)
         return scaled

@@ -26,11 +26,13 @@ def check_raw_header(raw: Any, path: Path) -> None:
         FormatError: If voxels are scaled by what is no number.
         GeometryError: If a spacing is zero or not a number; a sign is ignored.
     """
-    scaling = [float(raw["scl_slope"]), float(raw["scl_inter"])]
-    if not np.isfinite(scaling).all():
+    slope, intercept = float(raw["scl_slope"]), float(raw["scl_inter"])
+    # A slope of 0 or NaN means that voxels are not scaled; the intercept then means nothing.
+    scaled = slope != 0 and not np.isnan(slope)
+    if np.isinf([slope, intercept]).any() or (scaled and np.isnan(intercept)):
         raise FormatError(
-            f"{path}: scl_slope and scl_inter are {scaling}; expected numbers to scale the voxels "
-            "by. Repair the header."
+            f"{path}: scl_slope and scl_inter are [{slope:g}, {intercept:g}]; expected numbers to "
+            "scale the voxels by, or a slope of 0 or NaN for none. Set them to what is meant."
         )
     dim, pixdim = raw["dim"], np.asarray(raw["pixdim"][1:4], float)
     axes = 3 if int(dim[0]) > 2 and int(dim[3]) > 1 else 2
@@ -136,3 +138,26 @@ def choose_volume(shape: tuple[int, ...], select: Mapping[str, int] | None, path
     if min(times, channels) == 1:
         names = {"time or channel": times * channels}
     return choose_place(select, names, path)
+
+
+def is_default_grid(
+    header: Any, affine: np.ndarray, spacing_mm: tuple[float, float, float], *, placed: bool
+) -> bool:
+    """Whether spacing and place are those that programs write when they know none.
+
+    That is 1 mm along every axis and the first voxel at the origin, with no qform (nibabel, for
+    an array and the unit matrix) or with axes that are LPS's own (ITK). Who sets a qform whose
+    axes are RAS's has meant it.
+
+    Args:
+        header: The nibabel header.
+        affine: Its affine, (x, y, z, 1) to RAS.
+        spacing_mm: (z, y, x), z 0 if there is no such axis.
+        placed: Whether the header places the image.
+    """
+    if any(spacing != 1 for spacing in spacing_mm if spacing):
+        return False
+    if not placed:
+        return True
+    untold = int(header["qform_code"]) == 0 and bool((np.abs(affine) == np.eye(4)).all())
+    return untold or bool((affine == np.diag([-1.0, -1.0, 1.0, 1.0])).all())

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -60,6 +61,10 @@ class Cine:
         slice_spacing_mm: Distance from slice to slice in mm; None if there is none, or it
             is not to be trusted.
         unknown: Frames that stand for slices that are missing, and can hold no labels.
+        third_axis: Whether frames follow each other in time or in space; None where the file
+            does not say which.
+        default_grid: Whether spacing and place are those that programs write when they know
+            none: 1 mm along every axis, the first voxel at the origin, nothing turned.
     """
 
     shape: tuple[int, int, int, int]
@@ -72,6 +77,15 @@ class Cine:
     geometry: Geometry | None = None
     slice_spacing_mm: float | None = None
     unknown: tuple[int, ...] = ()
+    third_axis: Literal["time", "space"] | None = None
+    default_grid: bool = False
+
+    @property
+    def has_slices(self) -> bool:
+        """Whether the frames are the slices of a scan, as far as is known."""
+        if len(self) < 2 or self.third_axis == "time":
+            return False
+        return self.third_axis == "space" or self.slice_spacing_mm is not None
 
     @property
     def voxel_mm(self) -> tuple[float, float, float] | None:
