@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,38 +35,40 @@ def square_labels(value=1):
     return labels
 
 
-def traced(labels, value, scale, **line):
+def traced(labels, value, size, **line):
     """Opacity of an outline on the whole screen."""
-    lines = contours.trace_lines(labels, scale, **line)
-    places, owners = contours.find_corners(lines, [value])
+    lines = contours.trace_lines(contours.resize_labels(labels, size), [2, 1, 3], **line)
+    places, owners = contours.find_corners(lines)
     screen = (lines == value).astype(float)
-    screen.ravel()[places[(owners == value).any(axis=0)]] = 0.5
+    screen.ravel()[places[owners == value]] = 0.5
     return screen
 
 
-@pytest.mark.parametrize("scale", [(1, 1), (2, 2), (3, 2), (4, 4)])
+@pytest.mark.parametrize("scale", [(1, 1), (2, 2), (3, 2), (4, 4), (1, 2.5), (3.7, 1.3)])
 def test_a_square_s_line_lies_within_half_a_source_pixel_of_its_true_edge(scale):
-    rows, columns = np.nonzero(traced(square_labels(), 1, scale) == 1)
+    size = round(60 * scale[0]), round(50 * scale[1])
+    rows, columns = np.nonzero(traced(square_labels(), 1, size) == 1)
     # Middles of screen pixels, in source pixels, where the square reaches from 10 to 30, 15 to 40.
-    rows, columns = (rows + 0.5) / scale[0], (columns + 0.5) / scale[1]
+    rows, columns = (rows + 0.5) * 60 / size[0], (columns + 0.5) * 50 / size[1]
     for found, edge in (
         (rows.min(), 10), (rows.max(), 30), (columns.min(), 15), (columns.max(), 40),
     ):  # fmt: skip
         assert abs(found - edge) <= 0.5
     distance = np.minimum.reduce([rows - 10, 30 - rows, columns - 15, 40 - columns])
-    assert distance.min() > 0
+    # A middle may lie on the edge itself.
+    assert distance.min() >= 0
     assert distance.max() <= 0.5
 
 
 def test_the_line_is_closed_and_one_pixel_wide():
-    line = traced(square_labels(), 1, (2, 2)) == 1
+    line = traced(square_labels(), 1, (120, 100)) == 1
     height, width = 40, 50
     assert line.sum() == 2 * (height + width) - 4
     assert (line.sum(axis=0)[32:78] == 2).all()
 
 
 def test_a_wider_line_grows_inwards_only():
-    thin, wide = (traced(square_labels(), 1, (2, 2), line_px=width) > 0 for width in (1, 3))
+    thin, wide = (traced(square_labels(), 1, (120, 100), line_px=width) > 0 for width in (1, 3))
     assert (wide & thin).sum() == thin.sum()
     inside = np.kron(square_labels(), np.ones((2, 2))) > 0
     assert not (wide & ~inside).any()
@@ -76,32 +79,45 @@ def test_a_wider_line_grows_inwards_only():
 def test_a_structure_at_the_frame_s_border_is_closed_there():
     labels = np.zeros((20, 20), np.uint8)
     labels[:5, :5] = 1
-    line = traced(labels, 1, (2, 2)) == 1
+    line = traced(labels, 1, (40, 40)) == 1
     assert line[0, :10].all()
     assert line[:10, 0].all()
 
 
-def test_a_shared_border_is_drawn_once_for_the_lower_label():
-    labels = square_labels(2)
-    labels[15:25, 20:35] = 1
-    inner, outer = (traced(labels, value, (2, 2)) > 0 for value in (1, 2))
-    assert inner.any()
-    assert not outer[28:52, 38:72].any()
+@pytest.mark.parametrize(("inner", "outer"), [(1, 2), (2, 1), (255, 7)])
+def test_a_shared_border_is_drawn_once_for_the_inner_structure(inner, outer):
+    labels = square_labels(outer)
+    labels[12:28, 17:38] = inner
+    structures = [replace(makers.LABELS[0], value=value) for value in (inner, outer)]
+    inwards = [structure.value for structure in contours.sort_inwards(structures, labels[None])]
+    assert inwards == [outer, inner]
+    lines = contours.trace_lines(contours.resize_labels(labels, (120, 100)), inwards)
+    assert (lines[24, 34:76] == inner).all()
+    assert (lines[20, 30:80] == outer).all()
+    assert (lines[21:24, 31:79] == 0).all()
+
+
+def test_a_structure_that_shares_all_its_border_is_drawn_beside_the_others():
+    labels = square_labels(1)
+    labels[15:25, 20:35] = 2
+    # As in a cine in whose other frames 2 surrounds 1.
+    lines = contours.trace_lines(contours.resize_labels(labels, (120, 100)), [2, 1])
+    assert (lines[30, 40:70] == 2).all()
+    assert (lines[29, 40:70] == 1).all()
+    assert (lines[31:49, 41:69] == 0).all()
 
 
 def test_a_label_that_is_nowhere_draws_nothing():
     picture = np.full((120, 100, 3), 7, np.uint8)
-    contours.draw_contours(picture, np.zeros((60, 50), np.uint8), makers.LABELS, (2, 2))
+    contours.draw_contours(picture, np.zeros((120, 100), np.uint8), makers.LABELS)
     assert (picture == 7).all()
 
 
 def test_a_drawn_frame_is_the_frame_but_for_its_lines():
     plan = make_overlay()
     drawn = overlay.draw_frame(plan, 1)
-    rows, columns = plan.scale
-    assert drawn.shape == (48 * rows, 64 * columns, 3)
-    assert drawn.shape[0] >= 480
-    lines = [traced(plan.labels.array[1], value, plan.scale) for value in (1, 2, 3)]
+    assert drawn.shape == (480, 640, 3)
+    lines = [traced(plan.labels.array[1], value, plan.size) for value in (1, 2, 3)]
     for line, color in zip(lines, (RED, GREEN, BLUE), strict=True):
         assert (drawn[line == 1] == color).all()
         assert (line == 1).any()
@@ -116,7 +132,7 @@ def test_the_enlarged_frame_is_not_shifted():
     plan = overlay.plan_overlay(make_cine(frames), LabelMap(labels), makers.LABELS)
     drawn = overlay.draw_frame(plan, 0)[..., 0].astype(float)
     middle = (drawn.sum(axis=0) * (np.arange(drawn.shape[1]) + 0.5)).sum() / drawn.sum()
-    assert middle / plan.scale[1] == pytest.approx(15, abs=0.01)
+    assert middle / plan.size[1] * 40 == pytest.approx(15, abs=0.01)
 
 
 def test_labels_of_another_size_are_refused():
@@ -126,18 +142,25 @@ def test_labels_of_another_size_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("height", "spacing_mm", "expected"),
+    ("shape", "spacing_mm", "expected"),
     [
-        (240, None, (2, 2)),
-        (480, None, (1, 1)),
-        (100, (1.0, 1.0), (5, 5)),
-        (600, (0.3, 0.15), (2, 1)),
-        (600, (0.15, 0.3), (1, 2)),
-        (100, (0.3, 0.2), (6, 4)),
+        ((240, 320), None, (480, 640)),
+        ((480, 500), None, (480, 500)),
+        ((100, 100), (1.0, 1.0), (500, 500)),
+        ((600, 400), (0.3, 0.15), (1200, 400)),
+        ((600, 400), (0.15, 0.3), (600, 800)),
+        ((512, 512), (1.0, 1.3), (512, 666)),
+        ((100, 60), (0.5, 1.5), (500, 900)),
+        ((24, 512), (10.0, 0.5), (480, 512)),
+        # Neither large nor thin ones pass the limit.
+        ((4000, 3000), None, (2048, 1536)),
+        ((20, 3000), None, (14, 2048)),
+        ((20, 1000), None, (40, 2000)),
+        ((64, 64), (0.01, 30.0), (1, 2048)),
     ],
 )
-def test_frames_are_enlarged_by_whole_factors_that_keep_the_aspect(height, spacing_mm, expected):
-    assert overlay.screen_scale(height, spacing_mm) == expected
+def test_frames_are_shown_in_true_proportions_and_in_bounds(shape, spacing_mm, expected):
+    assert overlay.screen_size(shape, spacing_mm, longest_px=2048) == expected
 
 
 def test_sixteen_bits_are_shown_between_their_percentiles_in_every_frame():
@@ -205,7 +228,7 @@ def test_the_film_s_colours_are_those_of_the_structures(tmp_path):
     drawn = overlay.draw_frame(plan, 1).astype(int)
     top = 28
     shown = shown[top : top + drawn.shape[0], : drawn.shape[1]]
-    line = traced(plan.labels.array[1], 1, plan.scale) == 1
+    line = traced(plan.labels.array[1], 1, plan.size) == 1
     assert (shown[line] == RED).all()
     grey = np.ptp(drawn, axis=-1) == 0
     # Half a step between 96 greys, and one for rounding.
@@ -247,7 +270,7 @@ def test_the_sheet_shows_frames_spread_over_the_cine(frames, tiles, grid, tmp_pa
     plan = make_overlay(frames)
     region = Box(4, 8, 44, 56)
     path = overlay.write_contact_sheet(plan, tmp_path, region=region)
-    rows, columns = plan.scale
+    rows, columns = plan.size[0] // 48, plan.size[1] // 64
     tile = (40 * rows + 28 + 5, 48 * columns + 5)
     with Image.open(path) as sheet:
         shown = np.asarray(sheet)
@@ -286,7 +309,7 @@ def test_the_palette_holds_black_white_and_the_colours_asked_for(count):
     assert palette.dtype == np.uint8
     entries = {tuple(entry) for entry in palette.tolist()}
     assert {(0, 0, 0), (255, 255, 255)} <= entries
-    assert set(colors[:80]) <= entries
+    assert set(colors[:160]) <= entries
 
 
 def test_nothing_half_written_is_left(tmp_path, monkeypatch):

@@ -152,13 +152,6 @@ def test_names_and_terms_come_from_an_index(tmp_path):
     assert [label.name for label in recipe.deployment.labels] == ["inner", "outer"]
 
 
-def test_every_label_has_a_colour_of_its_own():
-    from bedside.planning.choose import _colour
-
-    colours = [_colour(index) for index in range(60)]
-    assert len(set(colours)) == 60
-
-
 @pytest.mark.parametrize(
     ("value", "message"),
     [

@@ -19,7 +19,7 @@ _NOTICE = "Research use only"
 
 
 def draw_bar(index: int, cine: Cine, *, width: int) -> np.ndarray:
-    """Draw the bar above a frame: its number, counted from 1 as DICOM does, and its time.
+    """Draw the bar above a frame or slice: its number, counted from 1, and its time.
 
     Args:
         index: Which frame, from 0.
@@ -30,7 +30,7 @@ def draw_bar(index: int, cine: Cine, *, width: int) -> np.ndarray:
         (BAR_PX, width, 3) uint8, RGB.
     """
     bar = np.full((BAR_PX, width, 3), DARK, np.uint8)
-    _put_text(bar, f"frame {index + 1} / {len(cine)}", GAP_PX)
+    _put_text(bar, f"{cine.unit} {index + 1} / {len(cine)}", GAP_PX)
     if cine.frame_time_ms is not None:
         time = f"{index * cine.frame_time_ms:.0f} ms"
         _put_text(bar, time, width - GAP_PX - _text(time).shape[1])
@@ -39,6 +39,8 @@ def draw_bar(index: int, cine: Cine, *, width: int) -> np.ndarray:
 
 def draw_legend(structures: Sequence[Label], width: int) -> np.ndarray:
     """Draw the strip below a picture: a patch of colour and a name for each structure.
+
+    "Research use only" stands at its end.
 
     Args:
         structures: What is drawn, and in which colours.
@@ -50,16 +52,18 @@ def draw_legend(structures: Sequence[Label], width: int) -> np.ndarray:
     lines = [np.full((BAR_PX, width, 3), DARK, np.uint8)]
     left = GAP_PX
     for structure in structures:
-        needed = 20 + _text(structure.name).shape[1]
+        name = _shorten(structure.name, width - 2 * GAP_PX - 20)
+        needed = 20 + _text(name).shape[1]
         if left + needed > width and left > GAP_PX:
             lines.append(np.full_like(lines[0], DARK))
             left = GAP_PX
         lines[-1][8:20, left : left + 12] = structure.color
-        _put_text(lines[-1], structure.name, left + 20)
+        _put_text(lines[-1], name, left + 20)
         left += needed + 2 * GAP_PX
     notice = width - GAP_PX - _text(_NOTICE).shape[1]
-    if notice > left:
-        _put_text(lines[-1], _NOTICE, notice, brightness=0.6)
+    if notice < left:
+        lines.append(np.full_like(lines[0], DARK))
+    _put_text(lines[-1], _NOTICE, max(0, notice), brightness=0.6)
     return np.concatenate(lines)
 
 
@@ -69,6 +73,15 @@ def _put_text(bar: np.ndarray, text: str, left: int, *, brightness: float = 0.95
     top = (bar.shape[0] - drawn.shape[0]) // 2
     place = bar[top : top + drawn.shape[0], left : left + drawn.shape[1]]
     place[:] = np.maximum(place, (drawn * brightness).astype(np.uint8)[..., None])
+
+
+def _shorten(text: str, width: int) -> str:
+    """Cut a text that is wider than `width`, and end it with dots."""
+    if _text(text).shape[1] <= width:
+        return text
+    while text and _text(f"{text}...").shape[1] > width:
+        text = text[:-1]
+    return f"{text}..."
 
 
 @functools.lru_cache(maxsize=512)

@@ -17,7 +17,8 @@ Color = tuple[int, int, int]
 
 _GREYS = 96
 _CUBE = (4, 5, 4)
-_COLORS = 256 - _GREYS - _CUBE[0] * _CUBE[1] * _CUBE[2]
+_CUBE_SIZE = _CUBE[0] * _CUBE[1] * _CUBE[2]
+_COLORS = 256 - _GREYS
 # A difference between channels up to which JPEG's rounding, not colour, is seen.
 _GREY_CHROMA = 16
 _LEAST_DELAY_CS = 2
@@ -38,7 +39,7 @@ class FilmWriter:
         """
         self._file = file
         self._palette = fixed_palette(tuple(colors))
-        self._lookup = _nearest_lookup(self._palette.tobytes())
+        self._lookup = _nearest_lookup(self._palette.tobytes(), tuple(colors[:_COLORS]))
         self._delay_ms = delay_ms
         self._count = 0
         self._size: tuple[int, int] | None = None
@@ -83,10 +84,11 @@ class FilmWriter:
 def fixed_palette(colors: tuple[Color, ...]) -> np.ndarray:
     """Choose 256 colours: 96 greys, a coarse cube, and the given ones with their shades.
 
-    The shades are mixtures with greys, for lines drawn smoothly over a grey picture.
+    The shades are mixtures with greys, for lines drawn smoothly over a grey picture. More than
+    80 colours take the place of the cube, which is for frames in colour.
 
     Args:
-        colors: At most 80 are kept true.
+        colors: At most 160 are kept true.
 
     Returns:
         (256, 3) uint8; the greys come first, evenly from black to white.
@@ -94,9 +96,11 @@ def fixed_palette(colors: tuple[Color, ...]) -> np.ndarray:
     greys = np.linspace(0, 255, _GREYS).round()[:, None].repeat(3, axis=1)
     axes = [np.linspace(0, 255, steps).round() for steps in _CUBE]
     cube = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    chosen = np.zeros((_COLORS, 3))
     wanted = np.asarray(colors[:_COLORS], dtype=float).reshape(-1, 3)
-    each = _COLORS // max(1, len(wanted))
+    if len(wanted) > _COLORS - _CUBE_SIZE:
+        cube = cube[:0]
+    chosen = np.zeros((_COLORS - len(cube), 3))
+    each = len(chosen) // max(1, len(wanted))
     mixtures = np.concatenate([_shades(color, each) for color in wanted] or [chosen])
     chosen[: len(mixtures)] = mixtures
     return np.concatenate([greys, cube, chosen]).round().astype(np.uint8)
@@ -126,11 +130,18 @@ def _shades(color: np.ndarray, count: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=4)
-def _nearest_lookup(palette: bytes) -> np.ndarray:
-    """Find the nearest palette entry of every colour of 5 bits a channel, (32768,) uint8."""
+def _nearest_lookup(palette: bytes, colors: tuple[Color, ...]) -> np.ndarray:
+    """Find the nearest palette entry of every colour of 5 bits a channel, (32768,) uint8.
+
+    Where one of `colors` lies it is that one, even if a shade lies nearer to the middle.
+    """
     entries = np.frombuffer(palette, np.uint8).reshape(256, 3).astype(np.int32)
     levels = np.arange(32, dtype=np.int32) * 8 + 4
     red, green, blue = ((levels[:, None] - entries[:, axis]) ** 2 for axis in range(3))
     # Plain sums: a matrix product would first wake the threads of the BLAS.
     rest = (green[:, None] + blue[None]).reshape(-1, 256)
-    return np.concatenate([(rest + level).argmin(axis=1) for level in red]).astype(np.uint8)
+    lookup = np.concatenate([(rest + level).argmin(axis=1) for level in red]).astype(np.uint8)
+    for color in colors:
+        place = (color[0] >> 3) << 10 | (color[1] >> 3) << 5 | color[2] >> 3
+        lookup[place] = ((entries - color) ** 2).sum(axis=1).argmin()
+    return lookup

@@ -12,18 +12,21 @@ import numpy as np
 from bedside.atomic import write_bytes, written_atomically
 from bedside.errors import GeometryError
 from bedside.io.captions import DARK, GAP_PX, draw_bar, draw_legend
-from bedside.io.contours import draw_contours
+from bedside.io.contours import draw_contours, resize_labels, resize_picture, sort_inwards
 from bedside.io.gif import FilmWriter
 from bedside.spec.deployment import Label
 from bedside.volume import Box, Cine, LabelMap
 from bedside.workers import map_in_turn
 
 _LEAST_HEIGHT_PX = 480
+_LONGEST_PX, _LONGEST_FILM_PX = 2048, 1280
 _DEFAULT_DELAY_MS = 80.0
 _MOST_FILM_FRAMES = 150
 # A walk through a scan; every fifth slice of 300 shows what there is, in a second less of work.
 _MOST_FILM_SLICES = 60
 _TILE_WIDTH_PX = 640
+# As many frames say which structure lies within which.
+_MOST_SORTED = 16
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Overlay:
         cine: The frames.
         labels: The labels, on the same grid.
         structures: What the labels mean, and their colours.
-        scale: Whole number of screen pixels per source pixel, (rows, columns).
+        inwards: The same, those within others last.
+        size: (height, width) of a frame on the screen, in true proportions.
         window: Intensities that become black and white.
         line_px: Width of a contour on the screen.
     """
@@ -42,13 +46,14 @@ class Overlay:
     cine: Cine
     labels: LabelMap
     structures: tuple[Label, ...]
-    scale: tuple[int, int]
+    inwards: tuple[Label, ...]
+    size: tuple[int, int]
     window: tuple[float, float]
     line_px: int
 
 
 def plan_overlay(cine: Cine, labels: LabelMap, structures: Sequence[Label]) -> Overlay:
-    """Decide how a cine is shown: at least 480 rows high, one intensity window for all frames.
+    """Decide how a cine is shown: in true proportions, one intensity window for all frames.
 
     Args:
         cine: The frames.
@@ -64,34 +69,43 @@ def plan_overlay(cine: Cine, labels: LabelMap, structures: Sequence[Label]) -> O
             f"labels of shape {labels.array.shape} do not fit frames of shape "
             f"{(frames, height, width)}; draw them on the grid that they were made on."
         )
-    scale = screen_scale(height, labels.spacing_mm or cine.spacing_mm)
-    line_px = max(1, round(height * scale[0] / 900))
-    return Overlay(cine, labels, tuple(structures), scale, display_window(cine), line_px)
+    longest_px = _LONGEST_PX if frames == 1 else _LONGEST_FILM_PX
+    size = screen_size((height, width), labels.spacing_mm or cine.spacing_mm, longest_px=longest_px)
+    line_px = max(1, round(size[0] / 900))
+    inwards = sort_inwards(structures, labels.array[spread(frames, _MOST_SORTED)])
+    return Overlay(cine, labels, tuple(structures), inwards, size, display_window(cine), line_px)
 
 
-def screen_scale(height: int, spacing_mm: tuple[float, float] | None) -> tuple[int, int]:
-    """Choose whole factors that make a frame at least 480 rows high and keep its aspect.
+def screen_size(
+    shape: tuple[int, int], spacing_mm: tuple[float, float] | None, *, longest_px: int
+) -> tuple[int, int]:
+    """Choose the size of a frame on the screen, in the proportions that it has in mm.
+
+    A frame is at least 480 rows high, enlarged by whole numbers along the finer axis, unless
+    its longer side would pass the limit.
 
     Args:
-        height: Rows of the frame.
+        shape: (height, width) of the frame in pixels.
         spacing_mm: (row, column) spacing; square pixels if None.
+        longest_px: Most pixels along the longer side.
 
     Returns:
-        Screen pixels per source pixel, (rows, columns).
+        (height, width) on the screen.
 
     Example:
-        >>> screen_scale(240, None)
-        (2, 2)
-        >>> screen_scale(600, (0.3, 0.15))
-        (2, 1)
+        >>> screen_size((240, 320), None, longest_px=2048)
+        (480, 640)
+        >>> screen_size((512, 40), (0.5, 5.0), longest_px=2048)
+        (512, 400)
+        >>> screen_size((4000, 3000), None, longest_px=2048)
+        (2048, 1536)
     """
-    row, column = spacing_mm or (1.0, 1.0)
-    aspect = min(max(row / column, 1 / 8), 8.0)
-    low = max(1, math.ceil(_LEAST_HEIGHT_PX / (height * max(aspect, 1.0))))
-    if aspect >= 1:
-        return max(1, round(low * aspect)), low
-    rows = max(1, math.ceil(_LEAST_HEIGHT_PX / height))
-    return rows, max(1, round(rows / aspect))
+    row_mm, column_mm = spacing_mm or (1.0, 1.0)
+    finer_mm = min(row_mm, column_mm)
+    height, width = shape[0] * row_mm / finer_mm, shape[1] * column_mm / finer_mm
+    fit = longest_px / max(height, width)
+    scale = min(math.ceil(_LEAST_HEIGHT_PX / height), math.floor(fit) if fit >= 1 else fit)
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def display_window(cine: Cine) -> tuple[float, float]:
@@ -148,35 +162,29 @@ def _to_bytes(plane: np.ndarray, window: tuple[float, float]) -> np.ndarray:
     return np.asarray(scaled.round().astype(np.uint8))
 
 
-def draw_frame(overlay: Overlay, index: int, *, line_px: int | None = None) -> np.ndarray:
-    """Draw one frame, enlarged, with its contours and without any text.
+def draw_frame(overlay: Overlay, index: int, *, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Draw one frame with its contours and without any text.
 
     Args:
         overlay: What to draw, and how.
         index: Which frame, from 0.
-        line_px: Width of the contours, where it is not the overlay's own.
+        size: (height, width) on the screen, where it is not the overlay's own.
 
     Returns:
-        (rows x H, columns x W, 3) uint8, RGB.
+        (height, width, 3) uint8, RGB.
     """
-    return _draw_decoded(overlay, (index, overlay.cine.decode(index)), line_px=line_px)
+    return _draw_decoded(overlay, (index, overlay.cine.decode(index)), size=size or overlay.size)
 
 
 def _draw_decoded(
-    overlay: Overlay, frame: tuple[int, np.ndarray], *, line_px: int | None = None
+    overlay: Overlay, frame: tuple[int, np.ndarray], *, size: tuple[int, int]
 ) -> np.ndarray:
     """Draw a frame, given with its index, as `draw_frame` does."""
-    rows, columns = overlay.scale
     index, decoded = frame
-    picture = to_display(decoded, overlay.window)
-    height, width = picture.shape[:2]
-    # OpenCV aligns the outer edges, as the enlarged mask does: no half-pixel shift.
-    picture = cv2.resize(picture, (width * columns, height * rows), interpolation=cv2.INTER_LINEAR)
-    labels = overlay.labels.array[index]
-    draw_contours(
-        picture, labels, overlay.structures, overlay.scale, line_px=line_px or overlay.line_px
-    )
-    return np.asarray(picture)
+    picture = resize_picture(to_display(decoded, overlay.window), size)
+    labels = resize_labels(overlay.labels.array[index], size)
+    draw_contours(picture, labels, overlay.inwards, line_px=overlay.line_px)
+    return picture
 
 
 def _draw_frames(
@@ -206,7 +214,7 @@ def write_overlay(overlay: Overlay, folder: Path) -> Path:
     count = len(overlay.cine)
     if count == 1:
         return _write_png(next(_draw_frames(overlay, [0], captioned)), folder / "overlay.png")
-    if overlay.cine.slice_spacing_mm is None:
+    if not overlay.cine.is_scan:
         step = math.ceil(count / _MOST_FILM_FRAMES)
         delay_ms = (overlay.cine.frame_time_ms or _DEFAULT_DELAY_MS) * step
     else:
@@ -251,13 +259,14 @@ def draw_contact_sheet(
         overlay: What to draw, and how.
         region: What is shown of each frame; all of it if None.
         tiles: How many frames; all if there are fewer.
-        tile_px: Largest width of a tile on the screen.
+        tile_px: Longest side of a tile on the screen.
 
     Returns:
         (height, width, 3) uint8, RGB.
     """
-    region = region or Box(0, 0, *overlay.cine.shape[2:])
     indices = spread(len(overlay.cine), tiles)
+    whole = Box(0, 0, *overlay.cine.shape[2:])
+    region = whole if region is None else _surround(region, overlay.labels.array[indices])
     tile = functools.partial(_draw_tile, overlay, region=region, tile_px=tile_px)
     columns = min(4, len(indices))
     rows = math.ceil(len(indices) / columns)
@@ -275,19 +284,23 @@ def draw_contact_sheet(
 
 
 def encode_jpeg(picture: np.ndarray, *, quality: int = 88) -> bytes:
-    """Encode an RGB picture as JPEG, for a page that carries its pictures within."""
+    """Encode an RGB picture as JPEG, for a page that carries its pictures within.
+
+    Colour is kept as fine as brightness, or thin lines would lose theirs.
+    """
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    fine = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality, *fine])
     return encoded.tobytes()
 
 
 def _captioner(overlay: Overlay) -> Callable[[tuple[int, np.ndarray]], np.ndarray]:
     """Give a function that draws a frame, given with its index, between its bar and the legend."""
-    width = max(overlay.cine.shape[3] * overlay.scale[1], 320)
+    width = max(overlay.size[1], 320)
     legend = draw_legend(overlay.structures, width)
 
     def captioned(frame: tuple[int, np.ndarray]) -> np.ndarray:
-        picture = _draw_decoded(overlay, frame)
+        picture = _draw_decoded(overlay, frame, size=overlay.size)
         spare = width - picture.shape[1]
         if spare:
             picture = np.pad(picture, ((0, 0), (spare // 2, spare - spare // 2), (0, 0)))
@@ -296,20 +309,29 @@ def _captioner(overlay: Overlay) -> Callable[[tuple[int, np.ndarray]], np.ndarra
     return captioned
 
 
+def _surround(region: Box, labels: np.ndarray) -> Box:
+    """Widen a region until it holds every label, (frames, height, width)."""
+    held = np.asarray(labels.any(axis=0))
+    held[region.slices] = True
+    rows, columns = (np.flatnonzero(np.any(held, axis=axis)) for axis in (1, 0))
+    return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+
+
 def _draw_tile(
     overlay: Overlay, frame: tuple[int, np.ndarray], *, region: Box, tile_px: int
 ) -> np.ndarray:
     """Draw one tile of the contact sheet: the region of a frame under a bar."""
-    rows, columns = overlay.scale
-    shrink = min(1.0, tile_px / (region.width * columns))
-    line_px = max(overlay.line_px, math.ceil(1 / shrink))
-    picture = _draw_decoded(overlay, frame, line_px=line_px)
+    shape = overlay.cine.shape[2:]
+    rows, columns = (size / source for size, source in zip(overlay.size, shape, strict=True))
+    shrink = min(1.0, tile_px / max(region.height * rows, region.width * columns))
+    # Drawn at the size of the tile: a line that is made smaller later is a faint one.
+    rows, columns = rows * shrink, columns * shrink
+    size = max(1, round(shape[0] * rows)), max(1, round(shape[1] * columns))
+    picture = _draw_decoded(overlay, frame, size=size)
     picture = picture[
-        region.top * rows : region.bottom * rows, region.left * columns : region.right * columns
+        round(region.top * rows) : round(region.bottom * rows),
+        round(region.left * columns) : round(region.right * columns),
     ]
-    if shrink < 1:
-        size = (tile_px, max(1, round(picture.shape[0] * shrink)))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     spare = max(0, 160 - picture.shape[1])
     picture = np.pad(picture, ((0, 0), (0, spare), (0, 0)))
     return np.concatenate([draw_bar(frame[0], overlay.cine, width=picture.shape[1]), picture])

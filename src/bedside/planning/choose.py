@@ -1,6 +1,5 @@
 """From what a data set is like to a recipe to start with; each choice can be told in a line."""
 
-import colorsys
 import math
 import re
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from bedside.errors import DataError, UsageError
+from bedside.planning.colors import choose_color
 from bedside.planning.schedule import choose_augment, choose_split, choose_training
 from bedside.planning.survey import Structure, Survey
 from bedside.spec import (
@@ -49,13 +49,6 @@ MOST_VOXELS = 2**19
 
 _ANATOMY = Code("91723000", "SCT", "Anatomical Structure")
 _TISSUE = Code("85756007", "SCT", "Tissue")
-
-# Far apart in hue, and light enough to be seen on black.
-_COLOURS = (
-    (230, 60, 60), (70, 200, 90), (80, 150, 255), (240, 190, 60), (220, 80, 220), (60, 220, 220),
-    (240, 120, 50), (160, 110, 250), (170, 210, 60), (250, 140, 180), (60, 170, 150),
-    (190, 150, 110),
-)  # fmt: skip
 
 # The layouts whose data are all of one modality, and words for it in a dataset.json.
 _LAYOUTS: Mapping[str, str] = {
@@ -267,20 +260,10 @@ def _label(structure: Structure) -> Label:
     return Label(
         value=structure.value,
         name=structure.name or f"label {structure.value}",
-        color=_colour(structure.value - 1),
+        color=choose_color(structure.value - 1),
         category=_ANATOMY,
         type=_TISSUE,
     )
-
-
-def _colour(index: int) -> tuple[int, int, int]:
-    """Give a colour: of the table, and after its end around the circle of hues."""
-    if index < len(_COLOURS):
-        return _COLOURS[index]
-    hue = (index * 0.618034) % 1.0
-    parts = colorsys.hsv_to_rgb(hue, 0.5 + 0.1 * (index % 4), 0.95 - 0.1 * (index % 3))
-    red, green, blue = (round(255 * part) for part in parts)
-    return red, green, blue
 
 
 def _slug(path: Path) -> str:
