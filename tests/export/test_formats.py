@@ -1,6 +1,7 @@
 """Every format x one small network: exported, run in its own runtime, certified."""
 
 import os
+import re
 from importlib.util import find_spec
 
 import numpy as np
@@ -9,14 +10,15 @@ import torch
 from export_fixtures import make_bundle, noise
 
 from bedside.cli.main import main
-from bedside.errors import BackendError, ExportError, UsageError
+from bedside.errors import BackendError, ExportError, InputError, UsageError
 from bedside.export.departure import find_departure
 from bedside.export.formats import FORMATS, Options, find_format
 from bedside.export.formats.litert import PYTHON_VARIABLE
 from bedside.export.formats.table import Format
-from bedside.export.programs import TorchProgram, in_bf16, to_inference
+from bedside.export.programs import GraphProgram, TorchProgram, in_bf16, to_inference
 from bedside.exporting import Judges, export_bundle
-from models_for_tests import make_model, run_torch
+from models_for_tests import INPUT_SHAPE, make_graph, make_model, make_noise, run_torch
+from threads_for_tests import count_foreign
 from tolerances import BF16_RTOL, STORED_WEIGHTS_RTOL
 
 
@@ -44,6 +46,39 @@ def test_every_format_does_in_its_own_runtime_what_the_bundle_does(tmp_path, nam
     else:
         assert certificate.passed is None
         assert certificate.lines()[0].startswith("NOT RUN")
+
+
+def open_exported(name, folder):
+    """The small network in a format's own runtime, not compared with anything."""
+    skip_unless_here(name)
+    found = find_format(name)
+    converter = found.make_converter(Options())
+    if converter.open is None:
+        pytest.skip(f"NOT TESTED: {converter.not_here}")
+    program = (
+        GraphProgram(make_graph())
+        if found.kind == "graph"
+        else TorchProgram.trace(to_inference(make_model()), make_tensor())
+    )
+    converter.convert(program, folder)
+    return converter.open(folder)
+
+
+@pytest.mark.parametrize("name", [each.name for each in FORMATS])
+def test_every_format_keeps_the_contract_of_sessions(tmp_path, name):
+    session = open_exported(name, tmp_path)
+    images = [make_noise(seed=seed) for seed in range(8)]
+    assert count_foreign(session.predict, images, rounds=1) == 0
+    odd = np.asfortranarray(images[0].astype(np.float64))
+    odd.flags.writeable = False
+    assert np.array_equal(session.predict(odd), session.predict(images[0]))
+    shape = (1, 1, 32, INPUT_SHAPE[-1])
+    with pytest.raises(InputError, match=re.escape(f"the tensor has shape {shape}")):
+        session.predict(np.zeros(shape, np.float32))
+    with pytest.raises(InputError, match="the tensor has 4096 of 4096 values that are NaN"):
+        session.predict(np.full(INPUT_SHAPE, np.nan, np.float32))
+    with pytest.raises(InputError, match="of complex64; the network takes an array of real"):
+        session.predict(np.zeros(INPUT_SHAPE, np.complex64))
 
 
 @pytest.mark.parametrize("name", ["litert", "executorch", "coreml"])

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,6 +108,32 @@ def test_another_shape_is_refused_with_both_shapes(opened: Session, shape: tuple
         opened.predict(np.zeros(shape, np.float32))
     assert str(shape) in str(caught.value)
     assert "('B', 1, 64, 64)" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "kind"),
+    [
+        (np.zeros(INPUT_SHAPE, np.complex64), "complex64"),
+        (np.zeros(INPUT_SHAPE, object), "object"),
+        (np.zeros(INPUT_SHAPE, "U3"), "<U3"),
+        (np.zeros(INPUT_SHAPE, "datetime64[s]"), "datetime64"),
+        (np.zeros(INPUT_SHAPE).tolist(), "list"),
+        (None, "NoneType"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_holds_no_real_numbers_is_refused(opened: Session, tensor: Any, kind: str) -> None:
+    with pytest.raises(InputError, match=f"the tensor is of {kind}.*an array of real numbers"):
+        opened.predict(tensor)
+
+
+def test_numbers_of_any_kind_and_order_of_bytes_give_the_same(opened: Session) -> None:
+    whole = np.random.default_rng(0).integers(0, 2, INPUT_SHAPE)
+    wanted = opened.predict(whole.astype(np.float32))
+    for kind in ("bool", "u1", "i2", ">i2", ">f4", "f2", "<f8", ">f8", "i8"):
+        assert np.array_equal(opened.predict(whole.astype(kind)), wanted)
+    with pytest.raises(InputError, match="the tensor has 4096 of 4096 values that are NaN or inf"):
+        opened.predict(np.full(INPUT_SHAPE, 1e300))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

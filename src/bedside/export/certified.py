@@ -7,6 +7,7 @@ program -> converter -> compared with the bundle's f32 graph -> within the bound
 import hashlib
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -156,12 +157,14 @@ class _Worst:
         self.threads = session.threads
         self.tensor = np.zeros(0, np.float32)
         self._spread = -1.0
+        self._lock = threading.Lock()
 
     def predict(self, tensor: np.ndarray) -> np.ndarray:
         # The image with most to see tells most about layers.
         spread = float(tensor[0].std())
-        if spread > self._spread:
-            self._spread, self.tensor = spread, tensor[:1].copy()
+        with self._lock:
+            if spread > self._spread:
+                self._spread, self.tensor = spread, tensor[:1].copy()
         return self._session.predict(tensor)
 
 

@@ -90,9 +90,9 @@ def _linear(factor: float, offset: float, limits: tuple[float, float] | None = N
 
 
 def _plan_clahe(step: Clahe, draft: "Draft") -> "Stage":
-    equaliser = cv2.createCLAHE(clipLimit=step.clip, tileGridSize=(step.tiles, step.tiles))
-
     def equalise(image: "Image") -> "Image":
+        # One for each call: it keeps its buffers, and frames may be equalised by several threads.
+        equaliser = cv2.createCLAHE(clipLimit=step.clip, tileGridSize=(step.tiles, step.tiles))
         if image.ndim == 3:
             # Colour keeps its hue: only the lightness is equalised.
             lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)

@@ -17,14 +17,22 @@ def check_tensor(tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         shape: (C, *S) that the graph takes.
 
     Raises:
-        InputError: If the shape differs, or a value is NaN or infinite.
+        InputError: If it holds no real numbers, the shape differs, or a value is NaN or
+            infinite.
     """
+    if not isinstance(tensor, np.ndarray) or tensor.dtype.kind not in "biuf":
+        kind = getattr(tensor, "dtype", type(tensor).__name__)
+        raise InputError(
+            f"the tensor is of {kind}; the network takes an array of real numbers. "
+            "Run the bundle's own preprocessing first."
+        )
     if tensor.ndim != len(shape) + 1 or tensor.shape[1:] != shape or not len(tensor):
         raise InputError(
             f"the tensor has shape {tensor.shape}; the network takes {('B', *shape)}. "
             "Run the bundle's own preprocessing first."
         )
-    tensor = np.require(tensor, np.float32, ["C", "W"])
+    with np.errstate(over="ignore"):  # what is too large is found below
+        tensor = np.require(tensor, np.float32, ["C", "W"])
     _check_finite(tensor, "the tensor")
     return tensor
 

@@ -12,7 +12,8 @@ class MirroredSession:
     """A session that averages logits over every combination of mirrors.
 
     Two runs for each axis, so that three axes take eight times as long. It helps where a
-    mirrored image is as likely as the image, and a network was trained with mirrors.
+    mirrored image is as likely as the image, and a network was trained with mirrors. It keeps
+    nothing between calls, so as many threads may call it as may call the session.
 
     Args:
         session: The network.

@@ -10,7 +10,7 @@ PRECISIONS = ("f32", "int8")
 
 
 class OnnxSession:
-    """A graph in ONNX Runtime.
+    """A graph in ONNX Runtime, which any number of threads may run at once.
 
     Args:
         session: The runtime's session, with one input and one output.
@@ -29,7 +29,7 @@ class OnnxSession:
         self._shape = tuple(session.get_inputs()[0].shape)
 
     def predict(self, tensor: np.ndarray) -> np.ndarray:
-        """Turn (B, C, H, W) float32 into (B, K, h, w) float32 logits that the caller owns.
+        """Turn (B, C, *S) float32 into (B, K, *s) float32 logits that the caller owns.
 
         Raises:
             InputError: If the shape is not the graph's, or a value is not finite.

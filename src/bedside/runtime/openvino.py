@@ -1,6 +1,7 @@
 """OpenVINO on the CPU: the default backend."""
 
 import math
+from collections import deque
 from functools import cache
 from typing import Any
 
@@ -13,12 +14,17 @@ from bedside.runtime.checks import check_logits, check_tensor, make_backend_erro
 # Largest value inside a network, in elements. It is far beyond any network of ours, and
 # stops a graph that enlarges its input without end before memory is asked for.
 _MAX_ELEMENTS = 256 * 2**20
+# Requests that are kept while nobody calls; more threads than that make new ones.
+_MOST_IDLE = 16
 
 PRECISIONS = ("f32", "bf16", "int8")
 
 
 class OpenvinoSession:
-    """A graph compiled for this processor, with one request that is used again and again.
+    """A graph compiled for this processor, for any number of threads.
+
+    An infer request holds the memory of one call, so each call has one to itself. Requests that
+    are done are kept for the next calls.
 
     Args:
         compiled: The compiled model, with one input and one output.
@@ -33,28 +39,34 @@ class OpenvinoSession:
         self.precision = precision
         self.threads = threads
         self._shape = tuple(compiled.input(0).shape)
-        self._request = compiled.create_infer_request()
-        # The output's memory belongs to the request and lives as long as it does.
-        self._logits: np.ndarray = self._request.get_output_tensor(0).data
+        self._logits_shape = tuple(compiled.output(0).shape)
+        self._compiled = compiled
+        # Its append and pop are atomic; beyond its length the oldest request is let go.
+        self._idle: deque[Any] = deque([compiled.create_infer_request()], _MOST_IDLE)
 
     def predict(self, tensor: np.ndarray) -> np.ndarray:
-        """Turn (B, C, H, W) float32 into (B, K, h, w) float32 logits that the caller owns.
+        """Turn (B, C, *S) float32 into (B, K, *s) float32 logits that the caller owns.
 
         Raises:
             InputError: If the shape is not the graph's, or a value is not finite.
         """
         tensor = check_tensor(tensor, self._shape[1:])
-        logits = np.empty((len(tensor), *self._logits.shape[1:]), np.float32)
-        for index in range(len(tensor)):
-            image = ov.Tensor(tensor[index : index + 1], shared_memory=True)
-            self._request.set_input_tensor(0, image)
-            self._infer()
-            logits[index] = self._logits[0]
+        logits = np.empty((len(tensor), *self._logits_shape[1:]), np.float32)
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        for image, row in zip(tensor, logits, strict=True):
+            request.set_input_tensor(0, ov.Tensor(image[None], shared_memory=True))
+            self._infer(request)
+            # A copy: the request's own memory is written again by the next call that has it.
+            row[...] = request.get_output_tensor(0).data[0]
+        self._idle.append(request)
         return check_logits(logits)
 
-    def _infer(self) -> None:
+    def _infer(self, request: Any) -> None:
         try:
-            self._request.infer()
+            request.infer()
         except RuntimeError as error:
             raise make_backend_error(self.backend, error) from error
 

@@ -15,7 +15,10 @@ from bedside.errors import BackendError, UsageError
 
 
 class Session(Protocol):
-    """A graph that is ready to run.
+    """A graph that is ready to run, by any number of threads at once.
+
+    Each call gets the logits of its own tensor, in memory that nothing writes to afterwards.
+    What a runtime needs for one call at a time is made for each call, or locked.
 
     Attributes:
         backend: Name in the table of backends.
@@ -31,10 +34,13 @@ class Session(Protocol):
     def threads(self) -> int: ...  # noqa: D102
 
     def predict(self, tensor: np.ndarray) -> np.ndarray:
-        """Turn (B, C, H, W) float32 into (B, K, h, w) float32 logits that the caller owns.
+        """Turn (B, C, *S) float32 into (B, K, *s) float32 logits that the caller owns.
+
+        Args:
+            tensor: Of any real dtype and memory layout; not changed.
 
         Raises:
-            InputError: If the shape is not the graph's, or a value is not finite.
+            InputError: If the shape is not the graph's, or a value is no finite number.
         """
         ...
 

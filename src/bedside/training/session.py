@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from bedside.runtime.checks import check_tensor
+
 
 class TorchSession:
     """A model in evaluation mode behind `bedside.runtime.Session`.
@@ -22,7 +24,13 @@ class TorchSession:
         self.threads = torch.get_num_threads()
 
     def predict(self, tensor: np.ndarray) -> np.ndarray:
-        """Turn (B, C, H, W) float32 into (B, K, h, w) float32 logits."""
+        """Turn (B, C, *S) float32 into (B, K, *s) float32 logits that the caller owns.
+
+        Raises:
+            InputError: If a value is no finite number.
+        """
+        # A model takes any size; only the bundle's graph has one of its own.
+        tensor = check_tensor(tensor, np.shape(tensor)[1:])
         with torch.inference_mode():
             logits: torch.Tensor = self.model(torch.from_numpy(tensor).to(self.device))
-        return np.asarray(logits.float().cpu().numpy())
+        return np.array(logits.float().cpu().numpy())

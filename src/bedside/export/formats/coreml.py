@@ -1,6 +1,7 @@
 """Core ML, `model.mlpackage`: for Apple's devices. It converts anywhere and runs only there."""
 
 import platform
+import threading
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -12,11 +13,11 @@ from bedside.errors import ExportError, last_line
 from bedside.export.formats.table import Converter, Options
 from bedside.export.programs import TorchProgram
 from bedside.quiet import quiet
-from bedside.runtime.checks import check_logits
+from bedside.runtime.checks import check_logits, check_tensor
 
 
 class CoremlSession:
-    """A package in Core ML; on macOS only.
+    """A package in Core ML, which runs one call after another; on macOS only.
 
     Args:
         model: What coremltools loaded.
@@ -28,13 +29,18 @@ class CoremlSession:
     def __init__(self, model: Any, options: Options) -> None:
         self._model = model
         self.precision, self.threads = options.precision, options.threads
+        taken = model.get_spec().description.input[0].type.multiArrayType
+        self._shape = tuple(int(size) for size in taken.shape)
+        self._lock = threading.Lock()
 
     def predict(self, tensor: np.ndarray) -> np.ndarray:
         """Turn (B, C, H, W) float32 into (B, K, h, w) float32 logits that the caller owns."""
-        rows = [
-            np.asarray(self._model.predict({"image": row[None]})["logits"], np.float32)
-            for row in tensor
-        ]
+        tensor = check_tensor(tensor, self._shape[1:])
+        with self._lock:
+            rows = [
+                np.array(self._model.predict({"image": row[None]})["logits"], np.float32)
+                for row in tensor
+            ]
         return check_logits(np.concatenate(rows))
 
 

@@ -1,5 +1,6 @@
 """ExecuTorch, `model.pte`: for phones and small boards, its operations done by XNNPACK."""
 
+import threading
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -12,11 +13,11 @@ from bedside.errors import ExportError, last_line
 from bedside.export.formats.table import Converter, Options
 from bedside.export.programs import TorchProgram
 from bedside.quiet import quiet
-from bedside.runtime.checks import check_logits, make_backend_error
+from bedside.runtime.checks import check_logits, check_tensor, make_backend_error
 
 
 class ExecutorchSession:
-    """A program in ExecuTorch's own runtime.
+    """A program in ExecuTorch's own runtime, which runs one call after another.
 
     Args:
         method: The loaded method.
@@ -28,18 +29,24 @@ class ExecutorchSession:
     def __init__(self, method: Any, options: Options) -> None:
         self._method = method
         self.precision, self.threads = options.precision, options.threads
+        self._shape = tuple(method.metadata.input_tensor_meta(0).sizes())
+        # A method has one set of memory for all its values.
+        self._lock = threading.Lock()
 
     def predict(self, tensor: np.ndarray) -> np.ndarray:
         """Turn (B, C, H, W) float32 into (B, K, h, w) float32 logits that the caller owns."""
-        rows = []
-        for row in np.require(tensor, np.float32, ["C", "W"]):
-            try:
-                logits = self._method.execute([torch.from_numpy(row[None])])[0]
-            except RuntimeError as error:
-                raise make_backend_error(self.backend, error) from error
-            # The output's memory is the method's own.
-            rows.append(logits.numpy().copy())
+        tensor = check_tensor(tensor, self._shape[1:])
+        with self._lock:
+            rows = [self._run(row[None]) for row in tensor]
         return check_logits(np.concatenate(rows))
+
+    def _run(self, image: np.ndarray) -> np.ndarray:
+        try:
+            logits = self._method.execute([torch.from_numpy(image)])[0]
+        except RuntimeError as error:
+            raise make_backend_error(self.backend, error) from error
+        # The output's memory is the method's own.
+        return np.array(logits.numpy())
 
 
 def make_converter(options: Options) -> Converter:

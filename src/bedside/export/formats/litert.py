@@ -10,6 +10,7 @@ import os
 import struct
 import subprocess
 import tempfile
+import threading
 import weakref
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ _DEADLINE_S = 1800
 class LitertSession:
     """A model in LiteRT's interpreter, which runs in a process of the other environment.
 
-    Tensors go through pipes as raw numbers.
+    Tensors go through pipes as raw numbers, one call after another.
 
     Args:
         python: Python of that environment.
@@ -48,6 +49,7 @@ class LitertSession:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         weakref.finalize(self, _end, self._process)
+        self._lock = threading.Lock()
         shapes = json.loads(self._read_block() or b"{}")
         self._taken, self._given = tuple(shapes["takes"]), tuple(shapes["gives"])
         self.invoke_ms = 0.0
@@ -56,7 +58,9 @@ class LitertSession:
     def predict(self, tensor: np.ndarray) -> np.ndarray:
         """Turn (B, C, H, W) float32 into (B, K, h, w) float32 logits that the caller owns."""
         tensor = check_tensor(tensor, self._taken[1:])
-        return check_logits(np.concatenate([self._run(row[None]) for row in tensor]))
+        with self._lock:
+            rows = [self._run(row[None]) for row in tensor]
+        return check_logits(np.concatenate(rows))
 
     def _run(self, image: np.ndarray) -> np.ndarray:
         stdin = cast(Any, self._process.stdin)

@@ -30,7 +30,7 @@ class TorchSession:
         self.precision, self.threads = options.precision, options.threads
 
     def predict(self, tensor: np.ndarray) -> np.ndarray:
-        """Turn (B, C, H, W) float32 into (B, K, h, w) float32 logits that the caller owns."""
+        """Turn (B, C, *S) float32 into (B, K, *s) float32 logits that the caller owns."""
         tensor = check_tensor(tensor, self._shape)
         with torch.inference_mode():
             rows = [self._module(torch.from_numpy(row[None])).numpy() for row in tensor]

@@ -1,0 +1,171 @@
+"""What the `Session` contract says of threads, over every backend and what stands on it."""
+
+import numpy as np
+import pytest
+import torch
+
+from bedside.errors import InputError
+from bedside.evaluation.comparison import _Checking, _Recording
+from bedside.runtime import BACKENDS, open_graph
+from bedside.runtime.mirrored import MirroredSession
+from bedside.runtime.variants import GRAPH_OF
+from bedside.segment import Segmenter
+from bedside.spec import (
+    Clahe,
+    Closing,
+    DenseCrf,
+    DeploymentSpec,
+    DropSmall,
+    FillHoles,
+    Fit,
+    Grey,
+    InputSpec,
+    KeepLargest,
+    LevelSpec,
+    LocalCrf,
+    ModelSpec,
+    ScalePercentile,
+    ZScore,
+)
+from bedside.training.session import TorchSession
+from makers import LABELS
+from models_for_tests import make_model, make_noise
+from threads_for_tests import (
+    SIZES,
+    call_together,
+    count_foreign,
+    make_clouds,
+    make_network,
+    make_tensors,
+)
+from volume_makers import make_scan
+
+WAYS = [
+    (backend.name, precision)
+    for backend in BACKENDS
+    for precision in backend.load().native_precisions()
+    if GRAPH_OF[precision] == "f32"
+]
+WAYS_2_3 = [
+    pytest.param(axes, backend, precision, id=f"{axes} axes, {backend} {precision}")
+    for axes in SIZES
+    for backend, precision in WAYS
+]
+
+
+def open_network(axes, backend="auto", precision="f32", *, threads=1):
+    return open_graph(make_network(axes), backend=backend, precision=precision, threads=threads)
+
+
+def make_deployment(axes):
+    """Every kind of step that could keep something from one frame to the next."""
+    tone = (Grey(), Clahe(tiles=4), Fit(), ScalePercentile()) if axes == 2 else (ZScore(),)
+    return DeploymentSpec(
+        name="random",
+        version="1",
+        task="whatever the network draws",
+        input=InputSpec("US", 1, SIZES[axes]),
+        labels=LABELS,
+        preprocess=tone,
+        model=ModelSpec(
+            "random", 1, 4, levels=(LevelSpec("conv", 1, 1),), logit_stride=1, axes=axes
+        ),
+        refine=(LocalCrf(), DenseCrf(rounds=1)) if axes == 2 else (),
+        postprocess=(Closing(radius_px=1), DropSmall(min_px=3), KeepLargest(), FillHoles()),
+    )
+
+
+@pytest.mark.parametrize(("axes", "backend", "precision"), WAYS_2_3)
+def test_many_threads_get_the_logits_of_their_own_tensors(axes, backend, precision):
+    session = open_network(axes, backend, precision)
+    assert count_foreign(session.predict, make_tensors(axes)) == 0
+
+
+@pytest.mark.parametrize("backend", [backend.name for backend in BACKENDS])
+def test_batches_and_threads_within_a_call_change_nothing(backend):
+    session = open_network(2, backend, threads=2)
+    tensors = make_tensors(2, count=10)
+    batches = [np.concatenate(tensors[index : index + 3]) for index in range(8)]
+    assert count_foreign(session.predict, batches, rounds=1) == 0
+
+
+@pytest.mark.parametrize("backend", [backend.name for backend in BACKENDS])
+def test_a_call_that_is_refused_leaves_the_others_theirs(backend):
+    session = open_network(2, backend)
+
+    def call(tensor):
+        with pytest.raises(InputError, match="NaN or infinite"):
+            session.predict(tensor * np.float32(np.nan))
+        return session.predict(tensor)
+
+    assert count_foreign(call, make_tensors(2), rounds=1) == 0
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_a_mirrored_session_is_as_good(axes):
+    session = MirroredSession(open_network(axes), range(axes))
+    assert count_foreign(session.predict, make_tensors(axes, count=8), rounds=1) == 0
+
+
+def test_a_model_of_torch_is_as_good():
+    session = TorchSession(make_model(), torch.device("cpu"))
+    images = [make_noise(seed=seed) for seed in range(8)]
+    assert count_foreign(session.predict, images, rounds=1) == 0
+
+
+@pytest.mark.parametrize(("backend", "precision"), WAYS)
+def test_many_threads_get_the_labels_of_their_own_frames(backend, precision):
+    segmenter = Segmenter(make_deployment(2), open_network(2, backend, precision))
+    frames = make_clouds(8, 1, 60, 90)
+    plan = segmenter.plan(make_scan(frames[:, 0]))
+    found = count_foreign(
+        lambda frame: segmenter.segment_frame(frame, plan)[0], list(frames), rounds=1
+    )
+    assert found == 0
+
+
+@pytest.mark.parametrize(("axes", "backend", "precision"), WAYS_2_3)
+def test_many_threads_get_the_labels_of_their_own_images(axes, backend, precision):
+    segmenter = Segmenter(make_deployment(axes), open_network(axes, backend, precision))
+    arrays = make_clouds(8, 2, 40, 50) if axes == 2 else make_clouds(8, 10, 24, 30)
+
+    def segment(array):
+        return segmenter.segment_cine(make_scan(array)).labels.array
+
+    assert count_foreign(segment, list(arrays), rounds=1) == 0
+
+
+def test_what_is_reported_of_an_image_is_of_that_image():
+    segmenter = Segmenter(make_deployment(2), open_network(2))
+    arrays = list(make_clouds(8, 2, 40, 50))
+
+    def report(array):
+        found = segmenter.segment_cine(make_scan(array))
+        return found.changes, found.warnings, found.region
+
+    alone = [report(array) for array in arrays]
+    together = call_together(report, arrays, rounds=1)
+    assert all(found == alone[index] for index, found in together)
+
+
+def test_logits_are_compared_with_those_of_the_same_tensor_in_whatever_order_they_come():
+    session, tensors = open_network(2), make_tensors(2, count=4)
+    recording = _Recording(session)
+    for tensor in tensors:
+        recording.predict(tensor)
+    checking = _Checking(session, recording.logits)
+    call_together(checking.predict, tensors[::-1], rounds=1)
+    assert checking.worst == 0
+    twice = _Checking(_Doubling(session), recording.logits)
+    call_together(twice.predict, tensors, rounds=1)
+    assert twice.worst == max(np.abs(logits).max() for logits in recording.logits.values())
+
+
+class _Doubling:
+    backend, precision, threads = "doubling", "f32", 1
+
+    def __init__(self, session):
+        self._session = session
+
+    def predict(self, tensor):
+        return 2 * self._session.predict(tensor)
