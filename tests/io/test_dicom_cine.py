@@ -143,7 +143,7 @@ def test_of_several_tissue_regions_the_largest_is_taken(tmp_path):
 def test_ultrasound_without_calibration_says_so_and_ignores_pixel_spacing(tmp_path):
     cine = _open(make_dicom(make_fan(), tags={"PixelSpacing": [0.3, 0.3]}), tmp_path)
     assert cine.spacing_mm is None
-    assert "no ultrasound calibration" in cine.warnings[0]
+    assert "no ultrasound regions" in cine.warnings[0]
 
 
 def test_other_modalities_take_pixel_spacing_but_not_the_detectors(tmp_path):

@@ -313,7 +313,7 @@ def test_the_palette_holds_black_white_and_the_colours_asked_for(count):
 
 
 def test_nothing_half_written_is_left(tmp_path, monkeypatch):
-    def fail(self, picture):
+    def fail(self, picture, **options):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(gif.FilmWriter, "add", fail)

@@ -31,8 +31,9 @@ def draw_bar(index: int, cine: Cine, *, width: int) -> np.ndarray:
     """
     bar = np.full((BAR_PX, width, 3), DARK, np.uint8)
     _put_text(bar, f"{cine.unit} {index + 1} / {len(cine)}", GAP_PX)
-    if cine.frame_time_ms is not None:
-        time = f"{index * cine.frame_time_ms:.0f} ms"
+    start_ms = cine.start_ms(index)
+    if start_ms is not None:
+        time = f"{start_ms:.0f} ms"
         _put_text(bar, time, width - GAP_PX - _text(time).shape[1])
     return bar
 

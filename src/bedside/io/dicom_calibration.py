@@ -1,12 +1,14 @@
 """What a DICOM header says of place and scale in a frame, believed only where it fits the frame."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bedside.volume import Box
 
 _TWO_DIMENSIONAL, _TISSUE, _CENTIMETRES = 1, 1, 3
+_CALIBRATED = ("GEOMETRY", "FIDUCIAL")
+_SAME_SCALE = 0.02
 _CORNERS = (
     "RegionLocationMinX0",
     "RegionLocationMinY0",
@@ -33,21 +35,22 @@ class Calibration:
 def read_calibration(dataset: Any) -> Calibration:
     """Read the region and the scale of a frame out of its header.
 
-    Ultrasound tells both in its regions; everything else its scale in PixelSpacing. The
-    spacing at a detector (ImagerPixelSpacing) is not one in the patient, and is not used.
+    Ultrasound tells both in its regions; everything else its scale in PixelSpacing. In
+    ultrasound no module defines PixelSpacing: there it counts only where the header says how
+    it was calibrated, or where the image lies in the patient. The spacing at a detector
+    (ImagerPixelSpacing) is not one in the patient, and is not used.
 
     Args:
         dataset: A pydicom dataset with Rows, Columns and Modality.
 
     Source:
         DICOM PS3.3 C.8.5.5, US Region Calibration; corners are zero-based and inclusive.
+        10.7.1.1, Basic Pixel Spacing Calibration.
     """
-    if "SequenceOfUltrasoundRegions" in dataset:
-        return _from_regions(dataset)
+    if dataset.get("SequenceOfUltrasoundRegions"):
+        return _beside_regions(_from_regions(dataset), _from_pixel_spacing(dataset))
     if dataset.get("Modality") in ("US", "IVUS"):
-        return Calibration(
-            warnings=("the file has no ultrasound calibration; areas are given in pixels",)
-        )
+        return _without_regions(dataset)
     return _from_pixel_spacing(dataset)
 
 
@@ -58,18 +61,6 @@ def read_number(dataset: Any, keyword: str) -> float | None:
     except (AttributeError, TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
-
-
-def read_frame_time_ms(dataset: Any) -> float | None:
-    """Read the time from one frame to the next, or None where the header does not tell."""
-    frame_time = read_number(dataset, "FrameTime")
-    if frame_time is not None and frame_time > 0:
-        return frame_time
-    for keyword in ("CineRate", "RecommendedDisplayFrameRate"):
-        rate = read_number(dataset, keyword)
-        if rate is not None and rate > 0:
-            return 1000.0 / rate
-    return None
 
 
 def _from_pixel_spacing(dataset: Any) -> Calibration:
@@ -86,6 +77,58 @@ def _from_pixel_spacing(dataset: Any) -> Calibration:
             warnings=(f"the pixel spacing {seen} is no scale; areas are given in pixels",)
         )
     return Calibration(spacing_mm=(row_mm, column_mm))
+
+
+def _without_regions(dataset: Any) -> Calibration:
+    """Take the PixelSpacing of ultrasound where something says what it means."""
+    if dataset.get("PixelSpacing") is None:
+        return Calibration(
+            warnings=("the file has no ultrasound calibration; areas are given in pixels",)
+        )
+    found = _from_pixel_spacing(dataset)
+    if found.spacing_mm is None:
+        return found
+    shown = _show_spacing(found.spacing_mm)
+    how = str(dataset.get("PixelSpacingCalibrationType") or "").strip()
+    if how in _CALIBRATED:
+        why = f"its calibration ({how}) is stated"
+    elif dataset.get("ImagePositionPatient") and dataset.get("ImageOrientationPatient"):
+        why = "the image has a place in the patient"
+    else:
+        return Calibration(
+            warnings=(
+                f"the file has no ultrasound regions, and its PixelSpacing of {shown} was not "
+                "used: ultrasound defines none, and nothing says how it was measured (no "
+                "PixelSpacingCalibrationType, no place in the patient); areas are given in pixels",
+            )
+        )
+    note = f"the file has no ultrasound regions; its PixelSpacing of {shown} was used, since {why}"
+    return replace(found, warnings=(note,))
+
+
+def _beside_regions(regions: Calibration, spacing: Calibration) -> Calibration:
+    """Tell of a PixelSpacing beside ultrasound regions that says something else."""
+    if spacing.spacing_mm is None:
+        return regions
+    shown = _show_spacing(spacing.spacing_mm)
+    if regions.spacing_mm is None:
+        note = f"its PixelSpacing of {shown} was not used, since its regions do not confirm it"
+        return replace(regions, warnings=(*regions.warnings, note))
+    apart = [
+        abs(one / other - 1)
+        for one, other in zip(spacing.spacing_mm, regions.spacing_mm, strict=True)
+    ]
+    if max(apart) <= _SAME_SCALE:
+        return regions
+    note = (
+        f"the file's PixelSpacing of {shown} differs from the scale of its ultrasound region, "
+        f"{_show_spacing(regions.spacing_mm)}; the region's was used"
+    )
+    return replace(regions, warnings=(*regions.warnings, note))
+
+
+def _show_spacing(spacing_mm: tuple[float, float]) -> str:
+    return "{:.4g} x {:.4g} mm".format(*spacing_mm)
 
 
 def _from_regions(dataset: Any) -> Calibration:

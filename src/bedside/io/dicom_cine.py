@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from bedside.io.dicom_calibration import read_calibration, read_frame_time_ms
+from bedside.io.dicom_calibration import read_calibration
 from bedside.io.dicom_checks import check_attributes, check_grid, count_frames
 from bedside.io.dicom_enhanced import is_enhanced, place_frames
 from bedside.io.dicom_files import MAX_BYTES, read_whole, refused_as_ours
+from bedside.io.dicom_frame_time import read_frame_times
 from bedside.io.dicom_header import DicomInstances, of_one_file
 from bedside.io.dicom_options import DicomOptions
 from bedside.io.dicom_pixels import FrameDecoder, say_stray_bits
@@ -79,14 +80,16 @@ def _open(
     choose_place(select, {}, path)
     decode, notes = _decode_values(dataset, path, frames=frames, options=options)
     calibration = read_calibration(dataset)
+    times = read_frame_times(dataset, frames)
     cine = Cine(
         shape=(frames, channels, int(dataset.Rows), int(dataset.Columns)),
         decode=decode,
         modality=str(dataset.get("Modality") or "") or None,
         spacing_mm=calibration.spacing_mm,
-        frame_time_ms=read_frame_time_ms(dataset),
+        frame_time_ms=times.step_ms,
+        frame_starts_ms=times.starts_ms,
         region=calibration.region,
-        warnings=(*calibration.warnings, *notes, *say_loss(dataset)),
+        warnings=(*calibration.warnings, *times.warnings, *notes, *say_loss(dataset)),
     )
     return cine, of_one_file(dataset, frames)
 

@@ -41,11 +41,15 @@ class FilmWriter:
         self._palette = fixed_palette(tuple(colors))
         self._lookup = _nearest_lookup(self._palette.tobytes(), tuple(colors[:_COLORS]))
         self._delay_ms = delay_ms
-        self._count = 0
+        self._shown_ms = 0.0
         self._size: tuple[int, int] | None = None
 
-    def add(self, picture: np.ndarray) -> None:
-        """Append a frame, (height, width, 3) uint8 RGB, the same size each time.
+    def add(self, picture: np.ndarray, *, delay_ms: float | None = None) -> None:
+        """Append a frame.
+
+        Args:
+            picture: (height, width, 3) uint8 RGB, the same size each time.
+            delay_ms: Time to the next frame, where it is not that of the film.
 
         Raises:
             ValueError: If its size is not that of the first.
@@ -59,7 +63,7 @@ class FilmWriter:
         indices = to_indices(picture, self._lookup)
         image = Image.frombuffer("P", (width, height), indices.tobytes(), "raw", "P", 0, 1)
         image.putpalette(self._palette.tobytes())
-        for part in GifImagePlugin.getdata(image, duration=self._next_delay_cs() * 10):
+        for part in GifImagePlugin.getdata(image, duration=self._next_delay_cs(delay_ms) * 10):
             self._file.write(part)
 
     def close(self) -> None:
@@ -72,13 +76,11 @@ class FilmWriter:
         self._file.write(self._palette.tobytes())
         self._file.write(b"\x21\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")
 
-    def _next_delay_cs(self) -> int:
+    def _next_delay_cs(self, delay_ms: float | None) -> int:
         """Delay of the next frame in hundredths of a second."""
-        begin, end = (
-            round(count * self._delay_ms / 10) for count in (self._count, self._count + 1)
-        )
-        self._count += 1
-        return max(_LEAST_DELAY_CS, end - begin)
+        begin_ms = self._shown_ms
+        self._shown_ms += self._delay_ms if delay_ms is None else delay_ms
+        return max(_LEAST_DELAY_CS, round(self._shown_ms / 10) - round(begin_ms / 10))
 
 
 def fixed_palette(colors: tuple[Color, ...]) -> np.ndarray:

@@ -49,6 +49,7 @@ def hand_over(source: Source, folder: Path) -> dict[str, Any]:
         "modality": cine.modality,
         "spacing_mm": cine.spacing_mm,
         "frame_time_ms": cine.frame_time_ms,
+        "frame_starts_ms": cine.frame_starts_ms,
         "region": region and [region.top, region.left, region.bottom, region.right],
         "warnings": cine.warnings,
         "geometry": geometry and geometry.affine.tolist(),
@@ -88,6 +89,11 @@ def take_over(answer: dict[str, Any], folder: Path, path: Path) -> Source:
         third_axis=_third_axis(answer["third_axis"]),
         default_grid=bool(answer["default_grid"]),
     )
+    if answer["frame_starts_ms"] is not None:
+        starts_ms = tuple(float(value) for value in answer["frame_starts_ms"])
+        if len(starts_ms) != frames or not all(map(math.isfinite, starts_ms)):
+            raise ValueError(f"{len(starts_ms)} times of {frames} frames")
+        cine = replace(cine, frame_starts_ms=starts_ms)
     if answer["spacing_mm"] is not None:
         row_mm, column_mm = (float(value) for value in answer["spacing_mm"])
         cine = replace(cine, spacing_mm=(row_mm, column_mm))

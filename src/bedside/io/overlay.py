@@ -223,10 +223,18 @@ def write_overlay(overlay: Overlay, folder: Path) -> Path:
     target = folder / "overlay.gif"
     with written_atomically(target) as temporary, temporary.open("wb") as file:
         film = FilmWriter(file, colors, delay_ms=delay_ms)
-        for picture in _draw_frames(overlay, range(0, count, step), captioned):
-            film.add(picture)
+        shown = range(0, count, step)
+        for index, picture in zip(shown, _draw_frames(overlay, shown, captioned), strict=True):
+            film.add(picture, delay_ms=_delay_of(overlay.cine, index, step))
         film.close()
     return target
+
+
+def _delay_of(cine: Cine, index: int, step: int) -> float | None:
+    """How long a frame of a film stays, where that varies."""
+    if cine.frame_starts_ms is None or index + step >= len(cine):
+        return None
+    return cine.frame_starts_ms[index + step] - cine.frame_starts_ms[index]
 
 
 def write_contact_sheet(

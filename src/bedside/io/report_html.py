@@ -90,7 +90,8 @@ def _header(report: Report) -> str:
     unit = "slice" if report.slices else "frame"
     frames = f"{report.frames} {unit}{'s' if report.frames > 1 else ''}"
     if report.frame_time_ms is not None and report.frames > 1:
-        frames += f", {report.frame_time_ms:.1f} ms apart"
+        average = " on average" if report.frame_starts_ms else ""
+        frames += f", {report.frame_time_ms:.1f} ms apart{average}"
     scale = "scale unknown: areas in pixels"
     if report.spacing_mm is not None:
         scale = "{:.3g} x {:.3g} mm a pixel".format(*report.spacing_mm)
@@ -116,6 +117,7 @@ def _curves(report: Report) -> str:
         return ""
     time = report.frame_time_ms
     positions = [index * time if time else index + 1.0 for index in range(report.frames)]
+    positions = list(report.frame_starts_ms or positions)
     unit = _unit(report.structures)
     curves = {
         structure.name: (structure.color, structure.area_cm2 or structure.area_px)

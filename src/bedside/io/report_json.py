@@ -160,7 +160,8 @@ class Report:
         source: Name of the file that was segmented.
         frames: Number of frames.
         slices: Whether the frames are the slices of a scan.
-        frame_time_ms: Time from frame to frame; None if unknown.
+        frame_time_ms: Time from frame to frame, on average where it varies; None if unknown.
+        frame_starts_ms: When each frame begins, from the first, where the time varies.
         spacing_mm: (row, column); None if not to be trusted.
         region: Where the image proper was found on the frame.
         structures: Areas of each structure.
@@ -185,6 +186,7 @@ class Report:
     frames: int
     slices: bool
     frame_time_ms: float | None
+    frame_starts_ms: tuple[float, ...] | None
     spacing_mm: tuple[float, float] | None
     region: Box
     structures: tuple[StructureAreas, ...]
@@ -238,6 +240,7 @@ def make_report(
         frames=len(labels.array),
         slices=slices,
         frame_time_ms=cine.frame_time_ms,
+        frame_starts_ms=cine.frame_starts_ms,
         spacing_mm=labels.spacing_mm,
         region=region,
         structures=areas,

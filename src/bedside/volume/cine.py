@@ -52,7 +52,10 @@ class Cine:
         modality: DICOM's word for the kind of image ("US", "MR", "CT", "XC"), or None
             where the file does not say.
         spacing_mm: (row, column) distance in mm; None if unknown or not to be trusted.
-        frame_time_ms: Time from one frame to the next in ms; None if unknown.
+        frame_time_ms: Time from one frame to the next in ms, on average where it varies; None
+            if unknown.
+        frame_starts_ms: When each frame begins, in ms from the first, where frames do not
+            follow each other evenly; None where they do, or where it is not known.
         region: Where the file says that the image proper lies, already checked to fit
             the frame; None if it does not say or is not to be trusted.
         warnings: What was fixed or cannot be trusted, in sentences for a person.
@@ -72,6 +75,7 @@ class Cine:
     modality: str | None = None
     spacing_mm: tuple[float, float] | None = None
     frame_time_ms: float | None = None
+    frame_starts_ms: tuple[float, ...] | None = field(default=None, repr=False)
     region: Box | None = None
     warnings: tuple[str, ...] = ()
     geometry: Geometry | None = None
@@ -106,6 +110,19 @@ class Cine:
         if len(self) == 1:
             return "image"
         return "slice" if self.is_scan else "frame"
+
+    def start_ms(self, index: int) -> float | None:
+        """When a frame begins, in ms from the first; None if unknown.
+
+        Example:
+            >>> Cine((3, 1, 9, 9), np.zeros, frame_time_ms=40.0).start_ms(2)
+            80.0
+            >>> Cine((3, 1, 9, 9), np.zeros, frame_starts_ms=(0.0, 30.0, 80.0)).start_ms(1)
+            30.0
+        """
+        if self.frame_starts_ms is not None:
+            return self.frame_starts_ms[index]
+        return None if self.frame_time_ms is None else index * self.frame_time_ms
 
     def __len__(self) -> int:
         """Count the frames."""
