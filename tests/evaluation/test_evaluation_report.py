@@ -4,15 +4,12 @@ import csv
 import io
 import json
 
-import numpy as np
 import pytest
-from oracle import LABELS, SPACING_MM, Oracle, square_labels, write_camus
-from PIL import Image
+from oracle import LABELS, SPACING_MM, square_labels
 
-from bedside.evaluation.cases import evaluate_cases, score_case, summarise
-from bedside.evaluation.pictures import tint, write_worst_cases
+from bedside.evaluation.cases import score_case, summarise
 from bedside.evaluation.report import to_csv, to_json, to_markdown, write_report
-from bedside.io.datasets import Case, list_cases
+from bedside.io.datasets import Case
 
 
 @pytest.fixture
@@ -90,21 +87,3 @@ def test_files_are_written_whole_into_a_new_folder(evaluation, tmp_path):
     files = write_report(folder, evaluation, about={}, title="squares")
     assert sorted(file.name for file in folder.iterdir()) == sorted(file.name for file in files)
     assert "worst_cases.png" not in (folder / "evaluation.md").read_text()
-
-
-def test_the_picture_shows_truth_and_prediction_in_their_colours(tmp_path):
-    cases = list_cases(write_camus(tmp_path / "data", {"patient0001": (0, 3)}))
-    oracle = Oracle()
-    path = write_worst_cases(
-        tmp_path / "worst.png",
-        evaluate_cases(oracle, cases),
-        segmenter=oracle,
-        cases=cases,
-        count=1,
-    )
-    picture = np.asarray(Image.open(path))
-    height = picture.shape[0] - 62
-    # The first case is the one that is wrong: both contours of both labels can be told apart.
-    for label in LABELS:
-        for color in (label.color, tint(label.color)):
-            assert (picture[62:height] == color).all(axis=-1).sum() > 100

@@ -10,20 +10,28 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bedside.atomic import written_atomically
 from bedside.evaluation.cases import CaseResult, Evaluation, Segmenter
+from bedside.io.contours import (
+    draw_contours,
+    resize_labels,
+    resize_picture,
+    sort_inwards,
+    trace_lines,
+)
 from bedside.io.datasets.case import Case, read_case
 from bedside.spec.card import DISCLAIMER
 from bedside.spec.deployment import Label
 from bedside.volume import Box
 
 _TILE_PX = 420
-_CAPTION_PX = 50
-_LEGEND_PX = 62
+_TITLE_PX, _LINE_PX = 26, 18
 _GAP_PX = 12
 _COLUMNS = 3
 _MARGIN = 0.25
-_TINT = 0.7
-_OVERSAMPLE = 3
+_EXPERT_PX = 2
+_DASH_PX, _COLORED_PX = 9, 3
 _PAPER, _INK, _FAINT = (18, 20, 24), (236, 238, 240), (150, 156, 164)
+PREDICTED = (255, 255, 255)
+"""Colour of a prediction's dashes; between them its structure's colour shows."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +41,9 @@ class _Tile:
     frame: np.ndarray
     truth: np.ndarray
     prediction: np.ndarray
+    spacing_mm: tuple[float, float] | None
     result: CaseResult
-    index: int
+    place: str
 
 
 def write_worst_cases(
@@ -47,9 +56,9 @@ def write_worst_cases(
 ) -> Path:
     """Draw the cases with the lowest mean Dice, worst first, and write them as one PNG.
 
-    The experts' contour is drawn in the label's colour, the predicted one in a light tint
-    of it. Of a cine, the frame that fits worst is shown. The cases are segmented again, so
-    that a whole data set's predictions need not be kept.
+    The experts' outlines are solid lines in the structures' colours, the predicted ones dashed
+    in white and that colour. Of several frames or slices the one with the most wrong pixels is
+    shown. The cases are segmented again, so that a whole data set's predictions need not be kept.
 
     Args:
         path: The file to write.
@@ -76,94 +85,156 @@ def write_worst_cases(
 
 
 def _look(segmenter: Segmenter, case: Case, result: CaseResult) -> _Tile:
-    """Segment a case again and pick its worst frame."""
+    """Segment a case again and pick the frame with the most wrong pixels."""
     labels = segmenter.spec.labels
     source, truth = read_case(case, tuple(label.value for label in labels))
-    prediction = segmenter.segment_cine(source.cine).labels.array
-    wrong = ((truth != prediction).sum(axis=(1, 2))) / np.maximum(
-        ((truth > 0) | (prediction > 0)).sum(axis=(1, 2)), 1
+    cine = source.cine
+    prediction = segmenter.segment_cine(cine).labels.array
+    wrong = (truth != prediction).sum(axis=(1, 2))
+    shown = ((truth > 0) | (prediction > 0)).sum(axis=(1, 2))
+    # Pixels and not their part: a slice with four of them can be all wrong. Where none is wrong,
+    # the frame that shows most.
+    index = int(np.lexsort((shown, wrong))[-1])
+    place = f"{wrong[index]:,} px differ"
+    if len(cine) > 1:
+        place = f"{cine.unit} {index + 1}: {place}"
+    return _Tile(
+        cine.decode(index), truth[index], prediction[index], cine.spacing_mm, result, place
     )
-    index = int(wrong.argmax())
-    return _Tile(source.cine.decode(index), truth[index], prediction[index], result, index)
 
 
 def _draw(tile: _Tile, labels: Sequence[Label]) -> Image.Image:
-    """Draw one case with its contours, its name and its Dice."""
+    """Draw one case with its outlines, its name and its Dice."""
     box = _box_around((tile.truth > 0) | (tile.prediction > 0))
-    scale = _TILE_PX / max(box.height, box.width)
-    size = (max(1, round(box.width * scale)), max(1, round(box.height * scale)))
-    fine = (size[0] * _OVERSAMPLE, size[1] * _OVERSAMPLE)
-    picture = cv2.resize(_to_rgb(tile.frame)[box.slices], fine, interpolation=cv2.INTER_CUBIC)
-    # Truth below and wider, so that it shows on both sides of a prediction that agrees; first
-    # labels last, so that an inner structure keeps the line that it shares with an outer one.
-    for labelled, lighten, width in ((tile.truth, False, 2), (tile.prediction, True, 1)):
-        for label in reversed(labels):
-            lines = _contours((labelled == label.value)[box.slices], fine)
-            color = tint(label.color) if lighten else label.color
-            cv2.drawContours(picture, lines, -1, color, width * _OVERSAMPLE)
-    picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    canvas = Image.new("RGB", (_TILE_PX, _TILE_PX + _CAPTION_PX), _PAPER)
-    corner = ((_TILE_PX - size[0]) // 2, _CAPTION_PX + (_TILE_PX - size[1]) // 2)
+    row_mm, column_mm = tile.spacing_mm or (1.0, 1.0)
+    scale = _TILE_PX / max(box.height * row_mm, box.width * column_mm)
+    size = (
+        max(1, round(box.height * row_mm * scale)),
+        max(1, round(box.width * column_mm * scale)),
+    )
+    picture = resize_picture(_to_rgb(tile.frame)[box.slices], size)
+    inwards = sort_inwards(labels, np.stack([tile.truth, tile.prediction]))
+    truth = resize_labels(np.ascontiguousarray(tile.truth[box.slices]), size)
+    draw_contours(picture, truth, inwards, line_px=_EXPERT_PX)
+    prediction = resize_labels(np.ascontiguousarray(tile.prediction[box.slices]), size)
+    _draw_dashes(picture, prediction, inwards)
+    top = _TITLE_PX + _LINE_PX * (1 + len(_wrap(_list_scores(tile, labels), _TILE_PX)))
+    canvas = Image.new("RGB", (_TILE_PX, _TILE_PX + top), _PAPER)
+    corner = ((_TILE_PX - size[1]) // 2, top + (_TILE_PX - size[0]) // 2)
     canvas.paste(Image.fromarray(picture), corner)
     _caption(canvas, tile, labels)
     return canvas
 
 
+def _draw_dashes(picture: np.ndarray, labels: np.ndarray, structures: Sequence[Label]) -> None:
+    """Draw the outline of every structure in place, in white dashes with its colour between.
+
+    Args:
+        picture: (height, width, 3) uint8, RGB.
+        labels: (height, width) label values, on the screen.
+        structures: What the values mean, and their colours; inner ones last.
+    """
+    lines = trace_lines(labels, [structure.value for structure in structures])
+    for structure in structures:
+        mask = np.asarray(labels == structure.value, np.uint8)
+        for contour in cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0]:
+            columns, rows = contour[:, 0].T
+            own = lines[rows, columns] == structure.value
+            white = np.arange(len(rows)) % _DASH_PX >= _COLORED_PX
+            picture[rows[own], columns[own]] = structure.color
+            picture[rows[own & white], columns[own & white]] = PREDICTED
+
+
 def _caption(canvas: Image.Image, tile: _Tile, labels: Sequence[Label]) -> None:
-    """Write name and mean Dice in a first line, the structures' Dice in a second."""
+    """Write name and mean Dice in a first line, the place in a second, then every structure's."""
     draw = ImageDraw.Draw(canvas)
-    frame = f", frame {tile.index + 1}" if tile.result.frames > 1 else ""
-    mean = f"mean Dice {tile.result.mean_dice:.3f}"
     large, small = ImageFont.load_default(16), ImageFont.load_default(13)
-    draw.text((2, 4), f"{tile.result.case_id}{frame}", fill=_INK, font=large)
+    draw.text((2, 4), tile.result.case_id, fill=_INK, font=large)
+    mean = f"mean Dice {tile.result.mean_dice:.3f}"
     draw.text((_TILE_PX - 2, 4), mean, fill=_INK, font=large, anchor="ra")
+    draw.text((2, _TITLE_PX), tile.place, fill=_FAINT, font=small)
+    texts = _list_scores(tile, labels)
+    colors = dict(zip(texts, (label.color for label in labels), strict=True))
+    for row, line in enumerate(_wrap(texts, _TILE_PX)):
+        for x, text in line:
+            place = (x, _TITLE_PX + _LINE_PX * (1 + row))
+            draw.text(place, text, fill=colors[text], font=small)
+
+
+def _list_scores(tile: _Tile, labels: Sequence[Label]) -> list[str]:
+    """Write the Dice of every structure behind its name."""
+    structures = tile.result.structures
+    return [f"{label.name} {structures[label.name].dice:.3f}" for label in labels]
+
+
+def _wrap(texts: Sequence[str], width: int, *, before_px: int = 0) -> list[list[tuple[float, str]]]:
+    """Lay texts out in lines of a width.
+
+    Args:
+        texts: In their order.
+        width: Of a line.
+        before_px: Room to the left of each text.
+
+    Returns:
+        For each line its texts, each behind the place where its room begins.
+    """
+    font = ImageFont.load_default(13)
+    lines: list[list[tuple[float, str]]] = [[]]
     x = 2.0
-    for label in labels:
-        text = f"{label.name} {tile.result.structures[label.name].dice:.3f}"
-        draw.text((x, 27), text, fill=tint(label.color), font=small)
-        x += draw.textlength(text, font=small) + 14
+    for text in texts:
+        needed = before_px + font.getlength(text)
+        if lines[-1] and x + needed > width:
+            lines.append([])
+            x = 2.0
+        lines[-1].append((x, text))
+        x += needed + 14
+    return lines
 
 
 def _arrange(tiles: Sequence[Image.Image], labels: Sequence[Label]) -> Image.Image:
     """Put the tiles in rows, and a legend under them."""
     columns = min(_COLUMNS, len(tiles))
     rows = -(-len(tiles) // columns)
-    step = (_TILE_PX + _GAP_PX, _TILE_PX + _CAPTION_PX + _GAP_PX)
-    size = (_GAP_PX + columns * step[0], _GAP_PX + rows * step[1] + _LEGEND_PX)
-    sheet = Image.new("RGB", size, _PAPER)
+    step = (_TILE_PX + _GAP_PX, max(tile.height for tile in tiles) + _GAP_PX)
+    width = _GAP_PX + columns * step[0]
+    legend = _draw_legend(labels, width)
+    sheet = Image.new("RGB", (width, _GAP_PX + rows * step[1] + legend.height), _PAPER)
     for place, tile in enumerate(tiles):
         row, column = divmod(place, columns)
-        sheet.paste(tile, (_GAP_PX + column * step[0], _GAP_PX + row * step[1]))
-    _legend(ImageDraw.Draw(sheet), labels, top=size[1] - _LEGEND_PX)
+        # Captions differ in height: the pictures of a row stand on one line.
+        spare = step[1] - _GAP_PX - tile.height
+        sheet.paste(tile, (_GAP_PX + column * step[0], _GAP_PX + row * step[1] + spare))
+    sheet.paste(legend, (0, sheet.height - legend.height))
     return sheet
 
 
-def _legend(draw: ImageDraw.ImageDraw, labels: Sequence[Label], *, top: int) -> None:
-    """Say what each line is; the colours are those of the contours."""
-    font, small = ImageFont.load_default(14), ImageFont.load_default(12)
-    x = float(_GAP_PX)
-    for label in labels:
-        for shift, color, width in ((0, label.color, 2), (6, tint(label.color), 1)):
-            draw.line((x, top + 8 + shift, x + 24, top + 8 + shift), fill=color, width=width)
-        draw.text((x + 31, top + 2), label.name, fill=_INK, font=font)
-        x += 31 + draw.textlength(label.name, font=font) + 22
-    note = f"Full colour: experts. Thin and light: prediction. {DISCLAIMER}"
-    draw.text((_GAP_PX, top + 30), note, fill=_FAINT, font=small)
-
-
-def tint(color: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Lighten a colour; predictions are drawn so."""
-    red, green, blue = (round(part + (255 - part) * _TINT) for part in color)
-    return red, green, blue
-
-
-def _contours(mask: np.ndarray, size: tuple[int, int]) -> Sequence[np.ndarray]:
-    """Trace a mask after enlarging it smoothly, so that the line is not a staircase."""
-    smooth = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-    found: Sequence[np.ndarray] = cv2.findContours(
-        (smooth >= 0.5).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
-    )[0]
-    return found
+def _draw_legend(labels: Sequence[Label], width: int) -> Image.Image:
+    """Say what each line is; they are drawn as in the pictures."""
+    lines = _wrap([label.name for label in labels], width - 2 * _GAP_PX, before_px=20)
+    notice = _wrap(DISCLAIMER.replace(". ", ".\n").split("\n"), width - 2 * _GAP_PX)
+    height = _LINE_PX * (len(lines) + 1 + len(notice)) + 2 * _GAP_PX
+    legend = Image.new("RGB", (width, height), _PAPER)
+    draw, font = ImageDraw.Draw(legend), ImageFont.load_default(13)
+    colors = {label.name: label.color for label in labels}
+    for row, line in enumerate(lines):
+        for x, name in line:
+            left, top = x + _GAP_PX, row * _LINE_PX
+            draw.rectangle((left, top + 3, left + 11, top + 14), fill=colors[name])
+            draw.text((left + 18, top), name, fill=_INK, font=font)
+    top = len(lines) * _LINE_PX + 6
+    color = labels[0].color
+    draw.line((_GAP_PX, top + 8, _GAP_PX + 40, top + 8), fill=color, width=_EXPERT_PX)
+    draw.text((_GAP_PX + 48, top), "experts", fill=_INK, font=font)
+    left = _GAP_PX + 120
+    draw.line((left, top + 8, left + 40, top + 8), fill=PREDICTED)
+    for start in range(left, left + 40, _DASH_PX):
+        draw.line((start, top + 8, start + _COLORED_PX - 1, top + 8), fill=color)
+    draw.text((_GAP_PX + 168, top), "prediction", fill=_INK, font=font)
+    for row, line in enumerate(notice):
+        for x, sentence in line:
+            place = (x + _GAP_PX - 2, top + _LINE_PX * (1 + row))
+            draw.text(place, sentence, fill=_FAINT, font=font)
+    return legend
 
 
 def _box_around(mask: np.ndarray) -> Box:

@@ -214,7 +214,7 @@ def write_overlay(overlay: Overlay, folder: Path) -> Path:
     count = len(overlay.cine)
     if count == 1:
         return _write_png(next(_draw_frames(overlay, [0], captioned)), folder / "overlay.png")
-    if not overlay.cine.is_scan:
+    if not overlay.cine.has_slices:
         step = math.ceil(count / _MOST_FILM_FRAMES)
         delay_ms = (overlay.cine.frame_time_ms or _DEFAULT_DELAY_MS) * step
     else:

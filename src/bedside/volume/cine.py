@@ -99,17 +99,11 @@ class Cine:
         return (self.slice_spacing_mm, *self.spacing_mm)
 
     @property
-    def is_scan(self) -> bool:
-        """Whether the frames are slices that lie beside each other, and not moments in time."""
-        placed = self.slice_spacing_mm is not None or self.geometry is not None
-        return len(self) > 1 and placed and self.frame_time_ms is None
-
-    @property
     def unit(self) -> str:
         """What people call one of its frames: "image" if it is the only one."""
         if len(self) == 1:
             return "image"
-        return "slice" if self.is_scan else "frame"
+        return "slice" if self.has_slices else "frame"
 
     def start_ms(self, index: int) -> float | None:
         """When a frame begins, in ms from the first; None if unknown.

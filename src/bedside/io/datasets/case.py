@@ -247,7 +247,8 @@ def _with_spacing(case: Case, cine: Cine) -> Cine:
             warnings=tuple(text for text in cine.warnings if text != NO_SCALE),
         )
     if not case.trust_spacing:
-        return replace(cine, spacing_mm=None, slice_spacing_mm=None)
+        axis = "space" if cine.has_slices else cine.third_axis
+        return replace(cine, spacing_mm=None, slice_spacing_mm=None, third_axis=axis)
     return cine
 
 
