@@ -19,7 +19,8 @@ CINE_FILES = {"segmentation.dcm", "overlay.gif", "contact_sheet.png", "report.js
 
 
 def names(folder):
-    return {path.name for path in folder.iterdir()}
+    """What a person sees of a folder; the marker of results is hidden."""
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
 
 
 def write_still(path, *, level=150):

@@ -2,6 +2,8 @@
 
 import json
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +92,9 @@ def name_cases(
     """Name each image of a folder after itself, as a path without suffix below that folder.
 
     A file keeps its suffix where two would share a name, or where its results would hold the
-    results of another.
+    results of another. Where that does not tell them apart, as for the folder of a series with
+    other images below it, a number is added: no two cases share a folder, or hold one another's,
+    whether or not a file system tells capitals from small letters.
 
     Args:
         paths: The images: files, and folders of a series.
@@ -102,6 +106,8 @@ def name_cases(
         ['a', 'b']
         >>> [case.id for case in name_cases([Path("d/a.png"), Path("d/a/b.png")], Path("d"))]
         ['a.png', 'a/b']
+        >>> [case.id for case in name_cases([Path("d/a"), Path("d/a/b.png")], Path("d"))]
+        ['a-2', 'a/b']
     """
     whole = [path.relative_to(root) for path in paths]
     # A folder's name, that of a series, may be a UID with dots: it has no suffix.
@@ -109,16 +115,38 @@ def name_cases(
         name if path.is_dir() else name.with_name(name.name.split(".")[0] or name.name)
         for name, path in zip(whole, paths, strict=True)
     ]
-    above = {folder for path in short for folder in path.parents}
-    names = [
-        name if short.count(name) == 1 and name not in above else full
+    above = {_fold(folder) for path in short for folder in path.parents}
+    counts = Counter(map(_fold, short))
+    wanted = [
+        name if counts[_fold(name)] == 1 and _fold(name) not in above else full
         for name, full in zip(short, whole, strict=True)
     ]
+    names = _set_apart(wanted)
     series = files or {}
     return tuple(
         Case(name.as_posix(), path, files=series.get(path, ()))
         for name, path in zip(names, paths, strict=True)
     )
+
+
+def _set_apart(names: Sequence[Path]) -> list[Path]:
+    """Number names that are taken already, or under which others would lie."""
+    above = {_fold(folder) for name in names for folder in name.parents}
+    taken: set[str] = set()
+    apart = []
+    for name in names:
+        free, number = name, 1
+        while _fold(free) in taken or _fold(free) in above or _TAKEN.fullmatch(free.as_posix()):
+            number += 1
+            free = name.with_name(f"{name.name}-{number}")
+        taken.add(_fold(free))
+        apart.append(free)
+    return apart
+
+
+def _fold(name: Path) -> str:
+    """The name as a file system sees it that does not tell capitals from small letters."""
+    return unicodedata.normalize("NFC", name.as_posix()).casefold()
 
 
 def read_shard(text: str) -> tuple[int, int]:

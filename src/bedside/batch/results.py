@@ -1,7 +1,6 @@
 """Result folders: checked before any work, and all files of one case appear together or not."""
 
 import contextlib
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,13 +8,7 @@ from pathlib import Path
 
 from bedside.atomic import check_writable
 from bedside.errors import OutputError, UsageError
-
-RESULT_NAMES = frozenset({
-    "segmentation", "segmentation.dcm", "segmentation.nii.gz", "segmentation.png",
-    "segmentation.seg.nrrd", "measurements.dcm",
-    "overlay.gif", "overlay.png", "contact_sheet.png", "report.json", "report.html",
-})  # fmt: skip
-"""Names that a case's results may have; "segmentation" is a folder of PNG files."""
+from bedside.io.own_results import RESULT_NAMES, read_marker, write_marker
 
 
 @contextlib.contextmanager
@@ -64,7 +57,9 @@ def written_together(folder: Path) -> Iterator[Path]:
         raise OutputError(f"cannot write into {folder}: {error.strerror or error}.") from error
     try:
         yield staging
-        earlier = _earlier_results(folder)
+        earlier = read_marker(folder)
+        write_marker(staging, (path.name for path in staging.iterdir()))
+        # The marker comes first: whatever else is there is known for a result.
         written = sorted(staging.iterdir())
         for name in earlier - {path.name for path in written}:
             _remove(folder / name)
@@ -92,15 +87,6 @@ def check_apart(source: Path, output: Path) -> None:
         raise UsageError(f"{output} is the source as well; choose another folder with -o.")
     if source.parent == output and source.name in RESULT_NAMES:
         raise UsageError(f"results would overwrite the source {source}; choose another -o.")
-
-
-def _earlier_results(folder: Path) -> set[str]:
-    """Read from a report what an earlier case has left in a folder."""
-    try:
-        report = json.loads((folder / "report.json").read_text("utf-8"))
-        return set(report["files"]) & RESULT_NAMES if "bedside_version" in report else set()
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
 
 
 def _remove(path: Path) -> None:

@@ -15,7 +15,7 @@ from bedside.batch.results import check_apart, results_folder
 from bedside.batch.run import plan_batch, run_batch
 from bedside.cli.amounts import parse_bytes
 from bedside.cli.console import case_progress, say, table
-from bedside.errors import FormatError, UsageError
+from bedside.errors import UsageError
 
 if TYPE_CHECKING:
     from bedside.cli.segment import Settings
@@ -135,14 +135,10 @@ def _list_cases(settings: "Settings") -> tuple[tuple[Case, ...], tuple[str, ...]
         )
     from bedside.cli.segment import read_reading
 
-    root, place = source.resolve(), settings.output.resolve()
-    check_apart(root, place)
-    found = read_reading(settings).find(root)
-    # Results of an earlier run below the source folder are no images to segment.
-    paths = [path for path in found.paths if not path.is_relative_to(place)]
-    if not paths:
-        raise FormatError(f"{source} holds no image that can be read, but for results.")
-    return name_cases(paths, root, files=found.files), found.skipped
+    root = source.resolve()
+    check_apart(root, settings.output.resolve())
+    found = read_reading(settings).find(root).outside(settings.output)
+    return name_cases(found.paths, root, files=found.files), found.skipped
 
 
 def _default_model(settings: "Settings", cases: Sequence[Case]) -> Path | None:

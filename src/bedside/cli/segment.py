@@ -226,17 +226,12 @@ def _segment_folder(settings: Settings, root: Path) -> int:
     if settings.channels:
         raise UsageError("--channels goes with one scan, not with a folder; name its first file.")
     check_apart(root, settings.output)
-    found = reading.find(root)
-    # Results of an earlier run below the source folder are no images to segment.
-    place = settings.output.resolve()
-    paths = [path for path in found.paths if not path.resolve().is_relative_to(place)]
-    if not paths:
-        raise FormatError(f"{root} holds no image that can be read, but for results.")
+    found = reading.find(root).outside(settings.output)
     finished: list[Finished] = []
     refused: dict[str, BedsideError] = {}
     with results_folder(settings.output) as output:
         loaded = _load(settings)
-        for path, folder in zip(paths, _case_folders(paths, root, output), strict=True):
+        for path, folder in zip(found.paths, _case_folders(found.paths, root, output), strict=True):
             try:
                 source = reading.open(path, files=found.files.get(path, ()))
                 finished.append(_segment(settings, loaded, source, folder))
@@ -268,7 +263,7 @@ def _segment(settings: Settings, loaded: Loaded, source: "Source", folder: Path)
         return segment_case(loaded, source, folder, choices=choices, on_frame=on_frame)
 
 
-def _case_folders(paths: list[Path], root: Path, output: Path) -> list[Path]:
+def _case_folders(paths: tuple[Path, ...], root: Path, output: Path) -> list[Path]:
     """Name a folder for each image after it."""
     if len(paths) == 1:
         return [output]

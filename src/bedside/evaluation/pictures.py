@@ -18,6 +18,7 @@ from bedside.io.contours import (
     trace_lines,
 )
 from bedside.io.datasets.case import Case, read_case
+from bedside.io.picture import own_png_info
 from bedside.spec.card import DISCLAIMER
 from bedside.spec.deployment import Label
 from bedside.volume import Box
@@ -80,7 +81,7 @@ def write_worst_cases(
         for result in evaluation.worst(count)
     ]
     with written_atomically(path) as temporary:
-        _arrange(tiles, labels).save(temporary, format="PNG", optimize=True)
+        _arrange(tiles, labels).save(temporary, format="PNG", optimize=True, pnginfo=own_png_info())
     return path
 
 

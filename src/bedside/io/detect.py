@@ -11,18 +11,30 @@ from bedside.io.known_forms import name_form
 from bedside.io.metaimage import is_metaimage
 from bedside.io.nifti_pair import find_header
 from bedside.io.nrrd_header import is_nrrd
+from bedside.io.own_results import is_own_nifti, is_own_png
 
 Kind = Literal["dicom", "nifti", "picture", "metaimage", "nrrd"]
 
 EXPECTED = "expected DICOM (a file with DICM at byte 128), NIfTI, MetaImage, NRRD, PNG or JPEG"
 """The end of the message about a file of none of these kinds."""
 
-# Storage classes without an image to segment: DICOMDIR, segmentations, reports, plans.
-_NO_IMAGE = re.compile(
-    rb"\x02\x00\x02\x00UI..(?:1\.2\.840\.10008\.1\.3\.10|"
-    rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(?:66|88|11|9|104|481\.[3-9])(?:\.|\0|\x02))",
+# Storage classes without an image to segment, by what follows 1.2.840.10008.
+_NO_IMAGE = {
+    b"1.3.10": "a DICOMDIR, an index of files",
+    b"5.1.4.1.1.66": "a DICOM segmentation",
+    b"5.1.4.1.1.88": "a structured report",
+    b"5.1.4.1.1.11": "a presentation state",
+    b"5.1.4.1.1.9": "a waveform",
+    b"5.1.4.1.1.104": "an encapsulated document",
+    b"5.1.4.1.1.481": "a radiotherapy structure set, plan or record",
+}
+# The class as file meta information or the data set itself states it, with or without a VR.
+_CLASS = re.compile(
+    rb"(?:\x02\0\x02\0|\x08\0\x16\0)(?:UI..|..\0\0)1\.2\.840\.10008\."
+    rb"(1\.3\.10|5\.1\.4\.1\.1\.(?:66|88|11|9|104|481(?=\.[3-9])))(?:\.|\0|\x02|\x08|$)",
     re.DOTALL,
 )
+_SEGMENTS = re.compile(rb"\nSegment(?:\d+|ation)_")
 
 
 def detect_format(path: Path) -> Kind:
@@ -93,13 +105,26 @@ def _name_stranger(path: Path, head: bytes, inflated: bytes) -> str:
     return f"{path} is no image: it begins with {head[:12]!r}; {EXPECTED}."
 
 
-def holds_no_image(path: Path) -> bool:
-    """Tell a DICOM file of a class without an image, by its file meta information, or a mask.
+def why_no_image(path: Path, kind: Kind) -> str | None:
+    """What a file is that is no image to segment, although its format could hold one.
 
-    A .seg.nrrd file is told by the first of the keys that name its segments.
+    Args:
+        path: The file.
+        kind: Its format.
+
+    Returns:
+        Such as "is a DICOM segmentation", or None. Masks and pictures that this program has
+        written are known by their headers, wherever they lie.
+
+    Raises:
+        OSError: If it cannot be read.
     """
     with path.open("rb") as file:
         head = file.read(4096)
-    if is_nrrd(head):
-        return b"\nSegment0_" in head
-    return _NO_IMAGE.search(head[132:1024]) is not None
+    if kind == "dicom":
+        found = _CLASS.search(head)
+        return found and f"is {_NO_IMAGE[found[1]]}"
+    if kind == "nrrd":
+        return "is a segmentation (.seg.nrrd)" if _SEGMENTS.search(head) else None
+    own = is_own_nifti(_inflate_head(path, head)) if kind == "nifti" else is_own_png(head)
+    return "is a result of bedside, as its header says" if own else None

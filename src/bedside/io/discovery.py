@@ -1,12 +1,13 @@
 """What there is to segment in a folder."""
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bedside.errors import FormatError
-from bedside.io.detect import EXPECTED, detect_format, holds_no_image
+from bedside.io.detect import EXPECTED, Kind, detect_format, why_no_image
+from bedside.io.folder_tree import list_files
+from bedside.io.label_maps import file_holds_labels, is_named_like_labels
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,31 @@ class Found:
     skipped: tuple[str, ...]
     files: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
 
+    def outside(self, output: Path) -> "Found":
+        """What does not lie in the folder that results go to; what lies in it is skipped.
+
+        Raises:
+            FormatError: If nothing is left.
+        """
+        place = output.resolve()
+        kept = tuple(path for path in self.paths if not path.resolve().is_relative_to(place))
+        inside = set(self.paths) - set(kept)
+        if not kept:
+            raise FormatError(
+                f"all {len(inside)} images found lie in the output folder {output}: "
+                "choose another folder with -o."
+            )
+        said = (f"{path} lies in the output folder." for path in inside)
+        return replace(self, paths=kept, skipped=tuple(sorted((*self.skipped, *said))))
+
 
 def find_sources(path: Path) -> Found:
     """List what there is to segment: the file itself, or every image in a folder and below it.
 
-    Files are told by their first bytes. Hidden ones are passed over; others that are no
-    image are skipped and listed. Single DICOM images that lie in a stack are one case; an
+    Files are told by their first bytes. Links are followed, each real file taken once. Left out
+    are files that are no image, results of this program, and label maps: files that both have
+    the name of one and hold one. All of these are listed, but for hidden files and what
+    operating systems leave behind. Single DICOM images that lie in a stack are one case; an
     image that only shows where a scan lies is skipped, where there is anything else.
 
     Raises:
@@ -39,29 +59,40 @@ def find_sources(path: Path) -> Found:
     if not path.is_dir():
         detect_format(path)
         return Found((path,), ())
+    listed = list_files(path)
     paths: list[Path] = []
     dicom: list[Path] = []
-    skipped: list[str] = []
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            if name.startswith("."):
-                continue
-            file = Path(folder, name)
-            try:
-                kind = detect_format(file)
-            except FormatError as error:
-                skipped.append(str(error))
-                continue
-            if holds_no_image(file):
-                skipped.append(f"{file} holds no image (an index, a report or a mask).")
-            else:
-                (dicom if kind == "dicom" else paths).append(file)
+    skipped = listed.skipped
+    for file in listed.files:
+        kind, why = _look_at(file, path)
+        if why is not None:
+            skipped.append(why)
+        else:
+            (dicom if kind == "dicom" else paths).append(file)
     files = _find_series(path, dicom, paths, skipped) if dicom else {}
     if not paths:
-        seen = f"{len(skipped)} other files" if skipped else "no files"
-        raise FormatError(f"{path} holds no image that can be read, and {seen}; {EXPECTED}.")
+        seen = f"nothing else; {EXPECTED}."
+        if skipped:
+            seen = f"{len(skipped)} other things, such as: {min(skipped)}"
+        raise FormatError(f"{path} holds no image that can be read, and {seen}")
     return Found(tuple(sorted(paths)), tuple(sorted(skipped)), files)
+
+
+def _look_at(file: Path, root: Path) -> tuple[Kind | None, str | None]:
+    """Find the format of a file, and why it is none to segment, if it is none."""
+    try:
+        kind = detect_format(file)
+        why = why_no_image(file, kind)
+        if why is not None:
+            return kind, f"{file} holds no image: it {why}."
+    except FormatError as error:
+        return None, str(error)
+    except OSError as error:
+        return None, f"cannot read {file}: {error.strerror or error}."
+    if is_named_like_labels(file.relative_to(root)) and file_holds_labels(file, kind):
+        why = "is a label map, by its name and its values; name it by itself to segment it"
+        return kind, f"{file} {why}."
+    return kind, None
 
 
 def _find_series(

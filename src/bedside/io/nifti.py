@@ -21,6 +21,7 @@ from bedside.io.nifti_header import (
     is_default_grid,
     reconcile_spacing,
 )
+from bedside.io.own_results import NIFTI_DESCRIPTION
 from bedside.io.voxels import find_gaps
 from bedside.volume import Cine, Geometry, LabelMap
 
@@ -244,7 +245,7 @@ def _label_header(header: Any) -> Any:
     copy = header.copy()
     copy.set_data_dtype(np.uint8)
     copy["cal_min"] = copy["cal_max"] = 0
-    copy["descrip"] = b"labels"
+    copy["descrip"] = NIFTI_DESCRIPTION
     copy["scl_slope"], copy["scl_inter"] = 1, 0
     copy.extensions.clear()
     copy["vox_offset"] = 0  # to be set as the header is written

@@ -14,6 +14,7 @@ from bedside.errors import GeometryError
 from bedside.io.captions import DARK, GAP_PX, draw_bar, draw_legend
 from bedside.io.contours import draw_contours, resize_labels, resize_picture, sort_inwards
 from bedside.io.gif import FilmWriter
+from bedside.io.own_results import mark_png
 from bedside.spec.deployment import Label
 from bedside.volume import Box, Cine, LabelMap
 from bedside.workers import map_in_turn
@@ -349,5 +350,5 @@ def _write_png(picture: np.ndarray, target: Path) -> Path:
     """Write an RGB picture."""
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     _, encoded = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 3])
-    write_bytes(target, encoded.tobytes())
+    write_bytes(target, mark_png(encoded.tobytes()))
     return target

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from bedside.atomic import written_atomically
 from bedside.errors import FormatError, OutputError
+from bedside.io.own_results import PNG_KEY, PNG_TEXT
 from bedside.spec import Label
 from bedside.volume import Cine, LabelMap
 
@@ -103,11 +105,18 @@ def write_pngs(labels: LabelMap, target: Path, *, labels_spec: tuple[Label, ...]
     return folder
 
 
+def own_png_info() -> PngInfo:
+    """The text that makes a PNG known as a result of this program."""
+    info = PngInfo()
+    info.add_text(PNG_KEY, PNG_TEXT)
+    return info
+
+
 def _write_png(frame: np.ndarray, palette: np.ndarray, path: Path) -> None:
     """Write one frame in palette mode."""
     image = Image.fromarray(np.ascontiguousarray(frame, np.uint8))
     image.putpalette(palette.tobytes())
-    image.save(path, format="PNG")
+    image.save(path, format="PNG", pnginfo=own_png_info())
 
 
 def _check_size(image: Any, path: Path, max_bytes: int) -> None:

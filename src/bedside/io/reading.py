@@ -49,7 +49,7 @@ class Reading:
     dicom: DicomOptions = field(default_factory=DicomOptions)
 
     def open(self, path: Path, *, files: Sequence[Path] = ()) -> "Source":
-        """Open one file, or one DICOM series.
+        """Open one file, or one DICOM series; one that looks like a label map gets a warning.
 
         Args:
             path: The file, or what stands for the series.
@@ -61,9 +61,12 @@ class Reading:
             BackendError: If it is not trusted and this system cannot limit a process.
         """
         if self.untrusted is None:
+            from bedside.io.label_maps import doubt_labels
             from bedside.io.source import open_source
 
-            return open_source(path, files=files, select=dict(self.select), dicom=self.dicom)
+            return doubt_labels(
+                open_source(path, files=files, select=dict(self.select), dicom=self.dicom)
+            )
         from bedside.io.untrusted import open_untrusted
 
         return open_untrusted(

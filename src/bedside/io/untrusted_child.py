@@ -22,6 +22,7 @@ from bedside.io.detect import detect_format
 from bedside.io.dicom_options import DicomOptions
 from bedside.io.discovery import find_sources
 from bedside.io.handover import hand_over
+from bedside.io.label_maps import doubt_labels
 from bedside.io.source import open_source
 
 # Loaded before memory is capped, so that the cap is what decoding takes.
@@ -64,13 +65,14 @@ def _open(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     source = open_source(
         path, files=files, select=request["select"], dicom=DicomOptions(**request["dicom"])
     )
-    return hand_over(source, folder)
+    return hand_over(doubt_labels(source), folder)
 
 
 def _find(path: Path, memory_bytes: int) -> dict[str, Any]:
     """List what a folder holds."""
-    for name in _LIBRARIES["dicom"]:
-        importlib.import_module(name)
+    for names in _LIBRARIES.values():
+        for name in names:
+            importlib.import_module(name)
     _cap_memory(memory_bytes)
     found = find_sources(path)
     return {

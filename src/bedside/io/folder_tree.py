@@ -1,0 +1,133 @@
+"""The files of a folder and of all folders below it, links included, and what is left out."""
+
+import os
+import stat
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bedside.io.own_results import read_marker
+
+# What operating systems and storage leave in folders; of no interest to anybody.
+_JUNK = frozenset({
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
+    "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found",
+})  # fmt: skip
+_SPECIAL = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+@dataclass
+class FileList:
+    """The files of a folder.
+
+    Attributes:
+        files: Regular files, each once, under the folder as it was named.
+        skipped: What is there and is left out, each "name: why", but for hidden files and
+            what operating systems leave behind.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+def list_files(root: Path) -> FileList:
+    """List the regular files in a folder and below it.
+
+    Links are followed, after everything that is there in itself; each real folder and each
+    real file is taken once, so that no link leads around in circles. Results of this program
+    are left out where the marker of their folder lists them. Nothing is opened but markers.
+
+    Args:
+        root: The folder.
+    """
+    search = _Search(root)
+    search.run()
+    search.found.files.sort()
+    return search.found
+
+
+class _Search:
+    """One search through a folder.
+
+    Args:
+        root: The folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.found = FileList()
+        real = os.path.realpath(root)
+        self._above = {str(folder) for folder in Path(real).parents}
+        # Folders to look into, each with its real path; and links, looked at when none is left.
+        self._folders = deque([(root, real)])
+        self._links: deque[Path] = deque()
+        # Real paths of folders and files.
+        self._seen = {real}
+
+    def run(self) -> None:
+        """Look into every folder, then follow one link after another."""
+        while self._folders or self._links:
+            if self._folders:
+                self._look_into(*self._folders.popleft())
+            else:
+                self._follow(self._links.popleft())
+
+    def _skip(self, path: Path, why: str) -> None:
+        self.found.skipped.append(f"{path} {why}.")
+
+    def _look_into(self, folder: Path, real: str) -> None:
+        """Take the files of one folder."""
+        try:
+            with os.scandir(folder) as entries:
+                names = sorted(entry.name for entry in entries)
+        except OSError as error:
+            self._skip(folder, f"cannot be looked into: {error.strerror or error}")
+            return
+        results = read_marker(folder).intersection(names)
+        if results:
+            self._skip(folder, f"holds results of bedside: {', '.join(sorted(results))}")
+        for name in names:
+            if name not in results and not name.startswith(".") and name.lower() not in _JUNK:
+                self._take(folder / name, os.path.join(real, name))
+
+    def _take(self, path: Path, real: str) -> None:
+        """Take what stands under one name."""
+        try:
+            mode = path.lstat().st_mode
+        except OSError as error:
+            self._skip(path, f"cannot be looked at: {error.strerror or error}")
+            return
+        if stat.S_ISLNK(mode):
+            self._links.append(path)
+        else:
+            self._sort(path, real, mode)
+
+    def _sort(self, path: Path, real: str, mode: int) -> None:
+        """Put a folder or a file where it belongs."""
+        if stat.S_ISDIR(mode):
+            self._seen.add(real)
+            self._folders.append((path, real))
+        elif stat.S_ISREG(mode):
+            self._seen.add(real)
+            self.found.files.append(path)
+        else:
+            kind = _SPECIAL.get(stat.S_IFMT(mode), "no regular file")
+            self._skip(path, f"is {kind} and was not opened")
+
+    def _follow(self, link: Path) -> None:
+        """Take what a link leads to, unless that is taken already or holds the link itself."""
+        try:
+            real, mode = os.path.realpath(link), link.stat().st_mode
+        except OSError as error:
+            self._skip(link, f"is a link that leads nowhere: {error.strerror or error}")
+            return
+        if real in self._above:
+            self._skip(link, f"is a link to {real}, which holds the folder itself; not followed")
+        elif real in self._seen:
+            self._skip(link, f"is a link to {real}, which is taken once")
+        else:
+            self._sort(link, real, mode)

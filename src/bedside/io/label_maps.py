@@ -1,0 +1,168 @@
+"""Tells label maps from images: by the names that people give them, and by what they hold."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bedside.errors import BedsideError
+from bedside.io.detect import why_no_image
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bedside.io.detect import Kind
+    from bedside.io.source import Source
+    from bedside.volume import Cine
+
+_WORDS = frozenset({
+    "gt", "truth", "groundtruth", "manual", "seg", "segs", "segmentation", "segmentations",
+    "mask", "masks", "labelmap", "labelmaps", "annot", "annotation", "annotations", "contour",
+    "contours", "roi", "rois", "parcellation", "aseg",
+})  # fmt: skip
+# Runs of letters, cut at capitals: labelsTr01 is labels, Tr.
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+
+# So few different values has no image that is more than a drawing.
+_FEW_VALUES = 16
+_MOST_VALUES = 256
+_LARGEST_VALUE = 65535
+# Part of neighbouring pixels, the background's aside, that are equal where labels are many.
+_EQUAL_NEIGHBOURS = 0.8
+_MOST_FRAMES = 24
+# Pixels of one row or column in this many are looked at to find that an image is one.
+_STEP_PX = 4
+
+
+def is_named_like_labels(path: Path) -> bool:
+    """Whether a file, or a folder above it, has a name that people give to label maps.
+
+    Args:
+        path: The file, relative to the folder that is searched.
+
+    Example:
+        >>> names = "p1_gt.nii.gz", "labelsTr/a.nii", "Masks/1.png", "1_HC_Annotation.png"
+        >>> [is_named_like_labels(Path(name)) for name in (*names, "unmasked.png", "p1.nii.gz")]
+        [True, True, True, True, False, False]
+    """
+    parts = (*path.parts[:-1], path.name.split(".")[0])
+    words = {word.lower() for part in parts for word in _WORD.findall(part)}
+    return any(word in _WORDS or word.startswith("label") for word in words)
+
+
+def holds_labels(cine: "Cine", *, many: bool = False) -> bool:
+    """Whether the frames hold what a label map holds: few different whole numbers.
+
+    Looks at frames spread over the sequence, and at no more of them than it takes to find
+    an image.
+
+    Args:
+        cine: The frames; three channels are taken for one colour a pixel.
+        many: Whether up to 256 labels count too, if neighbours are mostly equal.
+
+    Raises:
+        InputError: If a frame cannot be decoded.
+    """
+    return _are_labels(map(cine.decode, _spread(len(cine))), many=many)
+
+
+def file_holds_labels(path: Path, kind: "Kind") -> bool:
+    """Whether a file, named like a label map, holds one.
+
+    Returns:
+        False for DICOM, where a segmentation has a class of its own, and for a file that cannot
+        be read: what is wrong with it is said when it is opened.
+    """
+    try:
+        cine = _open(path, kind)
+        return cine is not None and holds_labels(cine, many=True)
+    except (BedsideError, OSError, MemoryError):
+        return False
+
+
+def doubt_labels(source: "Source") -> "Source":
+    """A source with a warning, if it is a label map or a result of this program by all looks.
+
+    Raises:
+        InputError: If a frame cannot be decoded.
+    """
+    if source.kind == "dicom":
+        return source
+    why = why_no_image(source.path, source.kind)
+    named = is_named_like_labels(Path(source.path.name))
+    if why is None and holds_labels(source.cine, many=named):
+        why = "holds few different whole numbers, as a label map does"
+    if why is None:
+        return source
+    warning = f"{source.path.name} {why}: make sure that it is the image, and not a mask of it"
+    cine = replace(source.cine, warnings=(*source.cine.warnings, warning))
+    return replace(source, cine=cine)
+
+
+def _open(path: Path, kind: "Kind") -> "Cine | None":
+    """Open a file of one image by itself."""
+    if kind == "nifti":
+        from bedside.io.nifti import open_nifti
+
+        return open_nifti(path)[0]
+    if kind == "nrrd":
+        from bedside.io.nrrd import open_nrrd
+
+        return open_nrrd(path)[0]
+    if kind == "metaimage":
+        from bedside.io.metaimage import open_metaimage
+
+        return open_metaimage(path)[0]
+    if kind == "picture":
+        from bedside.io.picture import open_picture
+
+        return open_picture(path)
+    return None
+
+
+def _spread(count: int) -> list[int]:
+    """Frames to look at, the middle one first: labels are seldom at the ends."""
+    wanted = min(count, _MOST_FRAMES)
+    places = {index * count // wanted for index in range(wanted)}
+    return sorted(places, key=lambda place: abs(place - count // 2))
+
+
+def _are_labels(frames: "Iterable[np.ndarray]", *, many: bool) -> bool:
+    """Whether frames, (C, H, W) each, hold labels."""
+    import numpy as np
+
+    most = _MOST_VALUES if many else _FEW_VALUES
+    values: set[int] = set()
+    pairs, equal = 0, [0, 0]
+    for frame in frames:
+        # An image is found by a few of its pixels.
+        few = _flatten(frame[:, ::_STEP_PX, ::_STEP_PX])
+        if few is None or len(np.unique(few)) > most:
+            return False
+        plane = _flatten(frame)
+        if plane is None:
+            return False
+        values.update(np.unique(plane).tolist())
+        if len(values) > most:
+            return False
+        inner = plane[1:, 1:]
+        drawn = inner != 0
+        pairs += int(drawn.sum())
+        equal[0] += int((drawn & (inner == plane[:-1, 1:])).sum())
+        equal[1] += int((drawn & (inner == plane[1:, :-1])).sum())
+    return len(values) <= _FEW_VALUES or min(equal) >= _EQUAL_NEIGHBOURS * pairs
+
+
+def _flatten(frame: "np.ndarray") -> "np.ndarray | None":
+    """A whole number a pixel, (H, W); None where there are others."""
+    import numpy as np
+
+    if frame.dtype.kind == "f" and not (np.isfinite(frame).all() and (frame % 1 == 0).all()):
+        return None
+    if frame.min(initial=0) < -1 or frame.max(initial=0) > _LARGEST_VALUE:
+        return None
+    plane = np.zeros(frame.shape[1:], np.int64)
+    for channel in frame:
+        plane = (plane << 16) + channel.astype(np.int64)
+    return plane
