@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bedside.bundle import read_bundle, write_bundle
 from bedside.compression.quantize import quantize_int8
 from bedside.errors import DataError
+from bedside.evaluation.accuracy import state_accuracy
 from bedside.evaluation.cases import Evaluation, evaluate_cases
 from bedside.evaluation.comparison import compare_sessions, read_samples
 from bedside.export.onnx import export_onnx
@@ -108,14 +109,10 @@ def build_bundle(
         passed = {result.precision for result in precisions if result.passed}
         graphs = {name: graph for name, graph in graphs.items() if name in passed}
         on_stage("measuring accuracy on the test patients")
-        test = _evaluate(draft, finished.part("test"), "f32")
-    card = replace(
-        card,
-        precisions=precisions,
-        structures=test.structures,
-        test_cases=len(test.cases),
-        limits=tuple(limits),
-    )
+        cases = finished.part("test")
+        test = _evaluate(draft, cases, "f32")
+    card = state_accuracy(card, test, split_unit=cases[0].split_unit)
+    card = replace(card, precisions=precisions, limits=tuple(limits))
     _write(output, finished, card, graphs)
     return output
 

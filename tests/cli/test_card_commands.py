@@ -1,7 +1,8 @@
 import hashlib
 import json
+from dataclasses import replace
 
-from bedside.bundle import shipped_bundles
+from bedside.bundle import read_bundle, shipped_bundles, write_bundle
 from bedside.cli.main import main
 from bedside.cli.models import _lines, describe
 
@@ -38,6 +39,27 @@ def test_inspect_says_loudly_that_weights_are_random(untrained, capsys):
     assert "UNTRAINED" in capsys.readouterr().out
 
 
+def test_what_figures_were_taken_over_is_named(bundle, tmp_path, capsys):
+    sound = read_bundle(bundle)
+    structures = (
+        replace(sound.card.structures[0], cases=1, absent=3, false_alarms=2),
+        *sound.card.structures[1:],
+    )
+    card = replace(
+        sound.card, structures=structures, test_cases=4, unit="exams", units=3, split_unit="exams"
+    )
+    path = tmp_path / "rare.bedside"
+    graphs = {name: sound.read_graph(name) for name in sound.precisions}
+    write_bundle(path, spec=sound.spec, card=card, graphs=graphs, split=sound.split)
+    assert read_bundle(path).card == card
+    assert main(["inspect", str(path)]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "LV cavity: in 1 of 4 images; drawn in 2 of the 3 without it" in text
+    tested = f"4 test images of {card.patients[2]} exam"
+    assert f"Accuracy on {tested}" in text
+    assert tested in "\n".join(_lines(read_bundle(path)))
+
+
 def test_models_lists_what_is_shipped(capsys):
     assert main(["models", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["models"]
@@ -49,8 +71,6 @@ def test_models_lists_what_is_shipped(capsys):
 
 
 def test_a_model_s_lines_tell_task_size_accuracy_and_licence(bundle, untrained):
-    from bedside.bundle import read_bundle
-
     text = "\n".join(_lines(read_bundle(bundle)))
     for told in ("Whatever is not black", "US", "8 parameters", "LV cavity 0.912", "CC0 <test>"):
         assert told in text

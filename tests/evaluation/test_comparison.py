@@ -76,6 +76,23 @@ def test_without_a_truth_the_reference_is_what_counts():
     assert (compared.cases, compared.with_truth) == (2, False)
 
 
+def test_a_structure_that_is_not_there_counts_by_its_false_alarms():
+    truth = paint(32, 0)[None].astype(np.uint8)
+    drawing = Painter(paint(32, 8))
+    samples = [make_sample(truth)] * 4
+    one, two = compare_sessions(
+        SPEC, Painter(paint(32, 0)), {"other": drawing}, samples
+    )["other"].structures  # fmt: skip
+    assert (one.dice, one.loss) == (1.0, 0.0)
+    assert (two.dice_reference, two.dice, two.loss) == (None, None, 1.0)
+    two = compare_sessions(SPEC, drawing, {"other": drawing}, samples)["other"].structures[1]
+    assert two.loss == 0.0
+    there = [make_sample(paint(32, 32)[None].astype(np.uint8)), *samples[:3]]
+    found = compare_sessions(SPEC, Painter(paint(32, 32)), {"other": Painter(paint(32, 0))}, there)
+    # Lost where it was, and no longer drawn where it was not.
+    assert found["other"].structures[1].loss == 1.0
+
+
 def test_no_samples_and_half_a_truth_are_refused():
     painter = Painter(paint(8, 8))
     with pytest.raises(ValueError, match="at least one sample"):

@@ -4,6 +4,8 @@ A square of 10 x 10 moved by s columns: Dice (10 - s) / 10, IoU (10 - s) / (10 +
 (columns are 2 mm apart), and every structure moves alike.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from oracle import LABELS, SPACING_MM, Oracle, square_labels, write_camus
@@ -21,13 +23,14 @@ def score(truth, prediction, spacing_mm=SPACING_MM):
 
 
 def test_every_case_is_scored_at_its_own_resolution(tmp_path):
-    shifts = {"patient0001": (0, 2), "patient0002": (5, 1)}
+    shifts = {f"patient000{number}": pair for number, pair in enumerate([(0, 2), (5, 1)] * 4, 1)}
     cases = list_cases(write_camus(tmp_path, shifts))
     seen = []
     found = evaluate_cases(Oracle(), cases, on_case=lambda case: seen.append(case.case_id))
     assert seen == [case.case_id for case in cases]
-    assert [case.patient_id for case in found.cases] == ["patient0001"] * 2 + ["patient0002"] * 2
-    for case, shift in zip(found.cases, (0, 2, 5, 1), strict=True):
+    assert [case.patient_id for case in found.cases[:3]] == ["patient0001"] * 2 + ["patient0002"]
+    assert found.units == "8 patients"
+    for case, shift in zip(found.cases, (0, 2, 5, 1) * 4, strict=True):
         for scores in case.structures.values():
             assert scores.dice == pytest.approx((10 - shift) / 10)
             assert scores.iou == pytest.approx((10 - shift) / (10 + shift))
@@ -35,11 +38,12 @@ def test_every_case_is_scored_at_its_own_resolution(tmp_path):
     assert [structure.name for structure in found.structures] == ["inner", "outer"]
     assert found.structures[0].dice.mean == pytest.approx(0.8)
     assert found.structures[0].hd_mm.mean == pytest.approx(4.0)
-    assert found.structures[0].dice.low == pytest.approx(0.7)
-    assert found.structures[0].dice.high == pytest.approx(0.9)
+    # Half of the patients have 0.9 and half 0.7: a standard error of 0.1 / sqrt(8).
+    assert found.structures[0].dice.low == pytest.approx(0.8 - 1.96 * 0.035, abs=0.012)
+    assert found.structures[0].dice.high == pytest.approx(0.8 + 1.96 * 0.035, abs=0.012)
     assert found.warnings == ()
-    assert [case.case_id for case in found.worst(2)] == [
-        "patient0002_4CH_ED",
+    assert [case.case_id for case in found.worst(5)] == [
+        *(f"patient000{number}_4CH_ED" for number in (2, 4, 6, 8)),
         "patient0001_4CH_ES",
     ]
 
@@ -55,9 +59,10 @@ def test_without_a_spacing_there_are_no_millimetres(tmp_path):
 
 
 def test_warnings_of_many_cases_become_one_line_with_a_count(tmp_path):
-    cases = list_cases(write_camus(tmp_path, {"patient0001": (0, 0), "patient0002": (0, 0)}))
+    names = [f"patient000{number}" for number in range(1, 9)]
+    cases = list_cases(write_camus(tmp_path, dict.fromkeys(names, (0, 0))))
     found = evaluate_cases(Oracle(warnings=("no sector found",)), cases)
-    assert found.warnings == ("no sector found (4 of 4 cases)",)
+    assert found.warnings == ("no sector found (16 of 16 cases)",)
 
 
 def test_an_error_in_one_case_names_it(tmp_path):
@@ -104,14 +109,75 @@ def test_a_missed_structure_scores_zero_and_is_counted_in_a_warning():
     assert found.cases[0].structures["outer"].hd_mm is None
     assert found.structures[1].dice.mean == pytest.approx(0.5)
     assert found.structures[1].hd_mm.mean == 0.0
-    assert len(found.warnings) == 1
-    assert "outer: in 1 frames of 1 cases" in found.warnings[0]
+    assert "outer: in 1 frames of 1 cases" in found.warnings[-1]
 
 
-def test_a_structure_absent_from_both_agrees():
+def test_a_structure_absent_from_both_has_no_dice():
     nothing = np.zeros_like(square_labels())
-    scores = score(nothing, nothing).structures["inner"]
-    assert (scores.dice, scores.iou, scores.hd_mm) == (1.0, 1.0, None)
+    result = score(nothing, nothing)
+    scores = result.structures["inner"]
+    assert (scores.dice, scores.iou, scores.hd_mm, scores.false_alarm) == (None, None, None, False)
+    assert result.mean_dice is None
+
+
+def test_a_rare_structure_is_averaged_over_the_cases_that_have_it():
+    there = square_labels()
+    absent = square_labels()
+    absent[absent == 2] = 0
+    shifted = square_labels(shift=4)
+    # Once there and found to 0.6; absent in three, and drawn in one of them.
+    found = summarise(
+        [score(there, shifted), score(absent, absent), score(absent, absent), score(absent, there)]
+    )
+    inner, outer = found.structures
+    assert (inner.cases, inner.absent, inner.false_alarms) == (4, 0, 0)
+    assert outer.dice.mean == pytest.approx(0.6)
+    assert outer.iou.mean == pytest.approx(6 / 14)
+    assert (outer.cases, outer.absent, outer.false_alarms) == (1, 3, 1)
+    assert any(
+        "outer: 3 of 4 cases do not have it" in text and "drawn in 1" in text
+        for text in found.warnings
+    )
+    assert found.cases[1].mean_dice == pytest.approx(1.0)
+
+
+def test_a_structure_that_no_case_has_has_no_figure():
+    absent = square_labels()
+    absent[absent == 2] = 0
+    found = summarise([score(absent, absent), score(absent, square_labels())])
+    assert found.structures[1].dice.mean is None
+    assert found.structures[1].false_alarms == 1
+    assert any("there is no Dice" in text for text in found.warnings)
+
+
+def test_cases_without_any_structure_are_the_worst_last():
+    nothing, squares = np.zeros_like(square_labels()), square_labels()
+    results = [
+        replace(score(truth, drawn), case_id=name)
+        for name, truth, drawn in [
+            ("empty", nothing, nothing),
+            ("alarm", nothing, squares),
+            ("good", squares, squares),
+        ]
+    ]
+    assert [case.case_id for case in summarise(results).worst(3)] == ["good", "alarm", "empty"]
+
+
+def test_pairs_of_neighbours_are_the_units_where_patients_are_blocks():
+    unit = "pairs of neighbouring volumes"
+    cases = [
+        Case(str(n), "000-029", ("",), "", person_id=f"{n // 2}", unit=unit) for n in range(16)
+    ]
+    squares = square_labels()
+    results = [
+        score_case(case, squares, squares, spacing_mm=SPACING_MM, labels=LABELS) for case in cases
+    ]
+    found = summarise(results)
+    assert found.units == f"8 {unit}"
+    assert found.structures[0].dice.low == 1.0
+    fewer = summarise(results[:14])
+    assert fewer.structures[0].dice.low is None
+    assert f"an interval needs at least 8 {unit}" in fewer.warnings[0]
 
 
 def test_predictions_on_another_grid_are_refused():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bedside.evaluation.intervals import mean_interval
+from bedside.evaluation.intervals import MIN_UNITS, mean_interval
 from bedside.spec import Interval
 
 
@@ -16,12 +16,22 @@ def test_nothing_known_gives_nothing():
     assert mean_interval([None, np.nan], ["a", "b"]) == Interval(None, None, None)
 
 
-def test_one_patient_gives_a_mean_and_no_interval():
-    assert mean_interval([0.2, 0.4], ["a", "a"]) == Interval(pytest.approx(0.3), None, None)
+@pytest.mark.parametrize("count", range(1, MIN_UNITS))
+def test_fewer_than_eight_units_give_a_mean_and_no_interval(count):
+    values = np.linspace(0.2, 0.4, 2 * count).tolist()
+    patients = [f"p{index // 2}" for index in range(2 * count)]
+    assert mean_interval(values, patients) == Interval(pytest.approx(0.3), None, None)
+    more = mean_interval([*values, *np.linspace(0.5, 0.7, 8)], [*patients, *"abcdefgh"])
+    assert more.low < more.mean < more.high
+
+
+def test_units_without_a_value_do_not_count():
+    values = [0.5] * 7 + [None] * 5
+    assert mean_interval(values, [f"p{index}" for index in range(12)]).low is None
 
 
 def test_equal_values_have_an_interval_without_width():
-    found = mean_interval([0.9] * 6, list("aabbcc"))
+    found = mean_interval([0.9] * 16, list("aabbccddeeffgghh"))
     assert (found.low, found.mean, found.high) == pytest.approx((0.9, 0.9, 0.9))
 
 
@@ -33,7 +43,8 @@ def test_the_same_seed_gives_the_same_interval_and_another_one_does_not():
 
 
 def test_the_order_of_cases_does_not_matter():
-    values, patients = [0.1, 0.5, 0.9, 0.7], ["a", "b", "c", "b"]
+    values = np.random.default_rng(3).random(12).tolist()
+    patients = list("abcbdefghijk")
     there = mean_interval(values, patients)
     back = mean_interval(values[::-1], patients[::-1])
     assert (there.low, there.mean, there.high) == pytest.approx((back.low, back.mean, back.high))

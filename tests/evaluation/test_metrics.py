@@ -76,9 +76,9 @@ def test_three_dimensions_use_all_three_spacings():
     assert result.hd_mm == pytest.approx(np.sqrt(3.0**2 + 4.0**2 + 12.0**2))
 
 
-def test_both_empty_agree_and_have_no_distance():
+def test_both_empty_have_neither_overlap_nor_distance():
     empty = np.zeros((5, 6), dtype=bool)
-    assert (dice(empty, empty), iou(empty, empty)) == (1.0, 1.0)
+    assert np.isnan([dice(empty, empty), iou(empty, empty)]).all()
     result = surface_distances(empty, empty, spacing_mm=(1.0, 1.0))
     assert np.isnan([result.asd_mm, result.hd95_mm, result.hd_mm]).all()
 

@@ -7,6 +7,7 @@ All start from the same seed and see the same batches.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean
 
 import torch
 
@@ -59,9 +60,9 @@ class Contest:
         )
         self.folder.keep_network(name, network)
         score = self.shop.score(Candidate(network, self.state.precision))
-        patients = list(score.by_patient().values())
+        patients = score.by_patient().values()
         dice = {
-            structure: sum(each[structure] for each in patients) / len(patients)
+            structure: mean(each[structure] for each in patients if structure in each)
             for structure in score.structures
         }
         self._replace(replace(entrant, dice=(*entrant.dice, dice)))

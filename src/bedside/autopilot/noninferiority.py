@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bedside.errors import PatientsError
+from bedside.evaluation.intervals import MIN_UNITS
 
-MIN_PATIENTS = 8
+MIN_PATIENTS = MIN_UNITS
 """Patients below which a bootstrap has too few different draws to put a bound on anything."""
 
 _RESAMPLES = 10_000
@@ -31,9 +32,11 @@ class Verdict:
         difference: Mean over patients of candidate minus reference, in Dice.
         bound: One-sided lower 95 % bound of it.
         spread: Standard deviation of the differences between patients.
-        patients: How many there are.
+        patients: How many have the structure.
         needed: How many would do for a candidate that is no worse and scatters as much.
-        passed: Whether the bound lies above `-max_drop`.
+        passed: Whether the bound lies above `-max_drop`, from enough patients, and the structure
+            is not drawn in more cases that do not have it.
+        new_alarms: By how much the part of cases grows in which it is drawn without being there.
     """
 
     structure: str
@@ -43,6 +46,7 @@ class Verdict:
     patients: int
     needed: int
     passed: bool
+    new_alarms: float = 0.0
 
 
 def judge(
@@ -50,6 +54,7 @@ def judge(
     candidate: Mapping[str, Mapping[str, float]],
     *,
     max_drop: float,
+    new_alarms: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> tuple[Verdict, ...]:
     """Compare two networks on the same patients.
@@ -57,16 +62,18 @@ def judge(
     Every structure has to pass by itself, so that no correction for several of them is due.
 
     Args:
-        reference: Patient -> structure -> Dice, a mean over the patient's images.
+        reference: Patient -> structure -> Dice, a mean over the patient's images; structures
+            that a patient does not have are left out.
         candidate: The same patients and structures.
         max_drop: Largest loss that is let through.
+        new_alarms: See `Verdict`; none if left out.
         seed: Seed of the bootstrap.
 
     Returns:
         A verdict a structure, in their order.
 
     Raises:
-        PatientsError: If there are no two patients.
+        PatientsError: If no two patients have a structure.
 
     Source:
         Piaggio et al. 2012, Reporting of noninferiority trials, doi:10.1001/jama.2012.87802.
@@ -77,14 +84,17 @@ def judge(
         >>> [verdict.passed for verdict in judge(before, after, max_drop=0.005)]
         [True]
     """
-    patients = sorted(reference)
-    if len(patients) < 2:
-        raise PatientsError(
-            f"there is {len(patients)} patient to compare on; expected at least {MIN_PATIENTS}."
-        )
+    structures = dict.fromkeys(name for scores in reference.values() for name in scores)
     verdicts = []
-    for structure in reference[patients[0]]:
+    for structure in structures:
+        patients = sorted(patient for patient in reference if structure in reference[patient])
+        if len(patients) < 2:
+            raise PatientsError(
+                f"{structure}: there is {len(patients)} patient to compare on; "
+                f"expected at least {MIN_PATIENTS}."
+            )
         differences = [candidate[p][structure] - reference[p][structure] for p in patients]
+        alarms = (new_alarms or {}).get(structure, 0.0)
         bound = lower_bound(differences, seed=seed)
         spread = float(np.std(differences, ddof=1))
         verdicts.append(
@@ -95,7 +105,8 @@ def judge(
                 spread=spread,
                 patients=len(patients),
                 needed=count_needed(spread, max_drop=max_drop),
-                passed=bound > -max_drop,
+                passed=bound > -max_drop and len(patients) >= MIN_PATIENTS and alarms <= max_drop,
+                new_alarms=alarms,
             )
         )
     return tuple(verdicts)
@@ -172,8 +183,9 @@ def check_patients(verdicts: Sequence[Verdict], *, max_drop: float) -> None:
     Raises:
         PatientsError: If there are too few; it says how many would do.
     """
-    worst = max(verdicts, key=lambda verdict: verdict.needed)
-    if worst.patients < worst.needed:
+    short = [verdict for verdict in verdicts if verdict.patients < verdict.needed]
+    if short:
+        worst = max(short, key=lambda verdict: verdict.needed)
         raise PatientsError(
             f"{worst.patients} patients are too few to show that less than {max_drop:g} Dice is "
             f"lost: in {worst.structure} differences between patients already scatter by "
@@ -192,6 +204,12 @@ def explain(verdicts: Sequence[Verdict], *, max_drop: float) -> str:
     reasons = []
     for verdict in verdicts:
         if verdict.passed:
+            continue
+        if verdict.new_alarms > max_drop:
+            reasons.append(
+                f"{verdict.structure} is drawn in {100 * verdict.new_alarms:.2g} % more of the "
+                "cases, where it is not"
+            )
             continue
         change = f"{verdict.structure} " + (
             f"loses {-verdict.difference:.4f}"

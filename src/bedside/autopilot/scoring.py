@@ -26,16 +26,18 @@ class StructureScore:
     """One structure in one case.
 
     Attributes:
-        dice: Dice over all frames together.
+        dice: Dice over all frames together; None where the experts did not draw it.
         hd95_mm: 95th percentile of the Hausdorff distance; None where it is not known.
         sizes: Pixels or voxels of each connected part that the experts drew.
         recalls: Which fraction of each was given the right label.
+        false_alarm: Whether it was drawn although the experts drew it nowhere in the case.
     """
 
-    dice: float
+    dice: float | None
     hd95_mm: float | None
     sizes: tuple[int, ...] = ()
     recalls: tuple[float, ...] = ()
+    false_alarm: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,24 +71,38 @@ class Score:
         return tuple(self.cases[0].structures)
 
     def by_patient(self) -> dict[str, dict[str, float]]:
-        """Average the Dice of a patient's cases: patient -> structure -> Dice."""
+        """Average the Dice of a patient's cases: patient -> structure -> Dice.
+
+        A structure that no case of a patient has is left out there.
+        """
         rows: dict[str, list[CaseScore]] = defaultdict(list)
         for case in self.cases:
             rows[case.patient_id].append(case)
-        return {
-            patient: {
-                name: float(np.mean([case.structures[name].dice for case in cases]))
-                for name in self.structures
-            }
-            for patient, cases in rows.items()
-        }
+        return {patient: self._average(cases) for patient, cases in rows.items()}
 
     def mean_dice(self) -> dict[str, float]:
-        """Average over cases: structure -> Dice."""
+        """Average over the cases that have a structure: structure -> Dice."""
+        return self._average(self.cases)
+
+    def false_alarms(self) -> dict[str, int]:
+        """Count the cases in which a structure was drawn that the experts drew nowhere."""
         return {
-            name: float(np.mean([case.structures[name].dice for case in self.cases]))
+            name: sum(case.structures[name].false_alarm for case in self.cases)
             for name in self.structures
         }
+
+    def new_alarms(self, reference: "Score") -> dict[str, float]:
+        """Return by how much the part of cases with a false alarm grows beside a reference."""
+        before, after = reference.false_alarms(), self.false_alarms()
+        return {name: (after[name] - before[name]) / len(self.cases) for name in after}
+
+    def _average(self, cases: Sequence[CaseScore]) -> dict[str, float]:
+        """Average over the cases that have a structure; one that none has is left out."""
+        known = {
+            name: [d for case in cases if (d := case.structures[name].dice) is not None]
+            for name in self.structures
+        }
+        return {name: float(np.mean(values)) for name, values in known.items() if values}
 
     def mean_hd95_mm(self) -> dict[str, float | None]:
         """Average over the cases with a distance: structure -> HD95 in mm, or None."""
@@ -153,7 +169,9 @@ def score_network(
                 case.case_id,
                 case.person,
                 {
-                    name: StructureScore(each.dice, each.hd95_mm, *parts[name])
+                    name: StructureScore(
+                        each.dice, each.hd95_mm, *parts[name], false_alarm=each.false_alarm
+                    )
                     for name, each in scored.structures.items()
                 },
             )

@@ -222,6 +222,7 @@ class Walk:
             reference.by_patient(),
             score.by_patient(),
             max_drop=goal.max_drop,
+            new_alarms=score.new_alarms(reference),
             seed=self.state.effort.seed,
         )
         step = replace(step, figures=figures, verdicts=verdicts, before_ms=times["before"])

@@ -262,23 +262,25 @@ def _print(console: "Console", evaluation: "Evaluation", *, title: str) -> None:
     from rich.table import Table
 
     from bedside.evaluation.report import (
-        HEADINGS,
         MEASUREMENT_HEADINGS,
+        describe_means,
         measurement_rows,
+        show_dice,
+        structure_headings,
         structure_rows,
     )
     from bedside.spec.card import DISCLAIMER
 
-    patients = len({case.patient_id for case in evaluation.cases})
     table = Table(
-        title=f"{title}: {len(evaluation.cases)} cases, {patients} patients",
-        caption="Mean over cases, and below it the 95 % interval, by a bootstrap over patients",
+        title=f"{title}: {len(evaluation.cases)} cases, {evaluation.units}",
+        caption=describe_means(evaluation),
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         title_style="bold",
     )
-    table.add_column("Structure")
-    for heading in HEADINGS.values():
+    name, *headings = structure_headings(evaluation)
+    table.add_column(name)
+    for heading in headings:
         table.add_column(heading, justify="right")
     for row in structure_rows(evaluation):
         # The interval on a line of its own, so that all columns fit into 80 characters.
@@ -288,7 +290,7 @@ def _print(console: "Console", evaluation: "Evaluation", *, title: str) -> None:
         pairs = zip(MEASUREMENT_HEADINGS[1:], cells, strict=True)
         text = ", ".join(f"{heading.lower()} {cell}" for heading, cell in pairs)
         console.print(f"{name}: {text}", highlight=False)
-    worst = ", ".join(f"{case.case_id} {case.mean_dice:.3f}" for case in evaluation.worst(3))
+    worst = ", ".join(f"{case.case_id} {show_dice(case.mean_dice)}" for case in evaluation.worst(3))
     console.print(f"Lowest mean Dice: {worst}", highlight=False)
     for text in evaluation.warnings:
         console.print(f"Warning: {text}", style="yellow", markup=False, highlight=False)

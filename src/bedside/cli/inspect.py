@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bedside.cli.arguments import option, positional
 from bedside.cli.console import say
 from bedside.cli.models import describe
+from bedside.spec.card import describe_test
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,7 +101,8 @@ def _facts(bundle: "Bundle") -> "Table":
         "Data": card.data,
         "Source": card.source,
         "Licence": card.license,
-        "Patients": f"{training} training, {validation} validation, {test} test",
+        "Split": f"{training} training, {validation} validation, {test} test "
+        + (card.split_unit or "patients"),
         "Training": f"{card.epochs} epochs, seed {card.seed}, commit {card.commit}",
         "Built": card.created,
     }
@@ -136,7 +138,8 @@ def _accuracy(card: "Card") -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    title = f"Accuracy on {card.test_cases} test images: mean, 95 % interval"
+    intervals = any(structure.dice.low is not None for structure in card.structures)
+    title = f"Accuracy on {describe_test(card)}: mean" + (", 95 % interval" if intervals else "")
     table = Table(title=title, box=SIMPLE_HEAD)
     table.add_column("Structure")
     for heading in _MEASURES.values():
@@ -144,6 +147,13 @@ def _accuracy(card: "Card") -> "Table":
     for structure in card.structures:
         cells = [_interval(name, getattr(structure, name)) for name in _MEASURES]
         table.add_row(structure.name, *cells)
+    rare = [
+        f"{structure.name}: in {structure.cases} of {card.test_cases} images; drawn in "
+        f"{structure.false_alarms} of the {structure.absent} without it"
+        for structure in card.structures
+        if structure.absent
+    ]
+    table.caption = "\n".join(rare) or None
     return table
 
 

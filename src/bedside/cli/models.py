@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedside.cli.arguments import option
 from bedside.cli.console import say
-from bedside.spec.card import DISCLAIMER
+from bedside.spec.card import DISCLAIMER, describe_test
 
 if TYPE_CHECKING:
     from bedside.bundle import Bundle
@@ -73,7 +73,7 @@ def _lines(bundle: "Bundle") -> list[str]:
         for structure in card.structures
         if structure.dice.mean is not None
     )
-    accuracy = f"{dice} (mean Dice of {card.test_cases} test images)" if dice else "not measured"
+    accuracy = f"{dice} (mean Dice of {describe_test(card)})" if dice else "not measured"
     return [
         f"{spec.name} {spec.version}"
         + ("  UNTRAINED, to measure cost only" if card.untrained else ""),

@@ -1,5 +1,6 @@
 """The loop over cases: segment each at its own resolution, score every structure, summarise."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from bedside.errors import InputError
-from bedside.evaluation.intervals import mean_interval
+from bedside.evaluation.intervals import MIN_UNITS, mean_interval
 from bedside.evaluation.measurements import (
     Measured,
     MeasurementResult,
@@ -17,7 +18,7 @@ from bedside.evaluation.measurements import (
 )
 from bedside.evaluation.metrics import dice, iou, surface_distances
 from bedside.io.datasets.case import Case, read_case
-from bedside.spec.card import StructureResult
+from bedside.spec.card import StructureResult, count_units
 from bedside.spec.deployment import DeploymentSpec, Label, Region
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Scores:
     """How well one structure is segmented in one case.
 
     Attributes:
-        dice: Dice over all frames together; 1 where neither has the structure.
+        dice: Dice over all frames together; None where the experts did not draw the structure.
         iou: Intersection over union, likewise.
         asd_mm: Average symmetric surface distance, a mean over the frames in which truth
             and prediction both have the structure; None without one, or without a spacing.
@@ -54,14 +55,16 @@ class Scores:
         hd_mm: Hausdorff distance, likewise.
         one_sided: Frames in which only one of truth and prediction has the structure; no
             distance can tell of them.
+        false_alarm: Whether it was drawn although the experts drew it nowhere in the case.
     """
 
-    dice: float
-    iou: float
+    dice: float | None
+    iou: float | None
     asd_mm: float | None
     hd95_mm: float | None
     hd_mm: float | None
     one_sided: int = 0
+    false_alarm: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,13 @@ class CaseResult:
 
     Attributes:
         case_id: Name of the case.
-        patient_id: Its patient.
+        patient_id: Its patient, or the independent unit that stands for one.
         structures: Scores by name, labels in their order and then regions.
         frames: Number of frames.
         spacing_mm: (row, column) distance in mm that was used, or (slice, row, column)
             where a scan was measured as a whole; or None.
         measured: What was measured beside what experts had measured, by name.
+        unit: What `patient_id` names, in the plural.
     """
 
     case_id: str
@@ -84,11 +88,13 @@ class CaseResult:
     frames: int
     spacing_mm: tuple[float, ...] | None
     measured: Mapping[str, Measured] = field(default_factory=dict)
+    unit: str = "patients"
 
     @property
-    def mean_dice(self) -> float:
-        """Mean over structures; what cases are ranked by."""
-        return float(np.mean([scores.dice for scores in self.structures.values()]))
+    def mean_dice(self) -> float | None:
+        """Mean over the structures that the case has; None if it has none."""
+        known = [score.dice for score in self.structures.values() if score.dice is not None]
+        return float(np.mean(known)) if known else None
 
 
 @dataclass(frozen=True)
@@ -107,9 +113,25 @@ class Evaluation:
     warnings: tuple[str, ...] = ()
     measurements: tuple[MeasurementResult, ...] = ()
 
+    @property
+    def units(self) -> str:
+        """How many independent units the cases come from, in words: "16 patients"."""
+        return count_units(
+            len({case.patient_id for case in self.cases}),
+            self.cases[0].unit if self.cases else "patients",
+        )
+
     def worst(self, count: int) -> list[CaseResult]:
-        """Return the cases with the lowest mean Dice, lowest first."""
-        return sorted(self.cases, key=lambda case: case.mean_dice)[:count]
+        """Return the cases with the lowest mean Dice, lowest first.
+
+        Cases without any structure come last, those with the most false alarms first.
+        """
+
+        def rank(case: CaseResult) -> tuple[float, int]:
+            alarms = sum(score.false_alarm for score in case.structures.values())
+            return (math.inf if case.mean_dice is None else case.mean_dice, -alarms)
+
+        return sorted(self.cases, key=rank)[:count]
 
 
 def evaluate_cases(
@@ -194,13 +216,18 @@ def score_case(
         for each in structures
     }
     measured = measure_case(case, truth, prediction, spacing_mm=spacing_mm)
-    return CaseResult(case.case_id, case.patient_id, scores, len(truth), spacing_mm, measured)
+    return CaseResult(
+        case.case_id, case.person, scores, len(truth), spacing_mm, measured, unit=case.unit
+    )
 
 
 def summarise(
     results: Sequence[CaseResult], *, warnings: Iterable[str] = (), seed: int = 0
 ) -> Evaluation:
-    """Average over cases, with intervals by patient, and say what no mean can tell.
+    """Average over cases, with intervals by independent unit, and say what no mean can tell.
+
+    Overlap is averaged over the cases that have the structure: a case without it has no Dice, and
+    counting it as 1 would flatter rare structures.
 
     Args:
         results: At least one case.
@@ -211,7 +238,7 @@ def summarise(
         The results with their means. A distance that no case has is all None.
     """
     patients = [case.patient_id for case in results]
-    structures, said = [], list(warnings)
+    structures, said = [], [*warnings, *_too_few_units(results)]
     unscaled = sum(case.spacing_mm is None for case in results)
     if unscaled:
         said.append(
@@ -224,7 +251,18 @@ def summarise(
             metric: mean_interval([getattr(score, metric) for score in scores], patients, seed=seed)
             for metric in METRICS
         }
-        structures.append(StructureResult(name=name, **intervals))
+        absent = [score for score in scores if score.dice is None]
+        alarms = sum(score.false_alarm for score in absent)
+        structures.append(
+            StructureResult(
+                name=name,
+                **intervals,
+                cases=len(scores) - len(absent),
+                absent=len(absent),
+                false_alarms=alarms,
+            )
+        )
+        said.extend(_absent(name, len(absent), alarms, of_cases=len(scores)))
         said.extend(_one_sided(name, results))
     measurements = summarise_measurements([case.measured for case in results], patients, seed=seed)
     said += [
@@ -259,23 +297,47 @@ def _score(
     truth: np.ndarray, prediction: np.ndarray, spacing_mm: tuple[float, ...] | None
 ) -> Scores:
     """Score one structure over the frames of a case."""
-    overlap = {"dice": dice(truth, prediction), "iou": iou(truth, prediction)}
     within = tuple(range(1, truth.ndim))
     in_truth, in_prediction = truth.any(axis=within), prediction.any(axis=within)
     one_sided = int(np.count_nonzero(in_truth != in_prediction))
+    if not in_truth.any():
+        return Scores(None, None, None, None, None, one_sided, bool(in_prediction.any()))
+    overlap = dice(truth, prediction), iou(truth, prediction)
     both = np.flatnonzero(in_truth & in_prediction)
     if spacing_mm is None or not len(both):
-        return Scores(**overlap, asd_mm=None, hd95_mm=None, hd_mm=None, one_sided=one_sided)
+        return Scores(*overlap, None, None, None, one_sided)
     frames = [
         surface_distances(truth[index], prediction[index], spacing_mm=spacing_mm) for index in both
     ]
     return Scores(
-        **overlap,
+        *overlap,
         asd_mm=float(np.mean([frame.asd_mm for frame in frames])),
         hd95_mm=float(np.mean([frame.hd95_mm for frame in frames])),
         hd_mm=float(np.mean([frame.hd_mm for frame in frames])),
         one_sided=one_sided,
     )
+
+
+def _too_few_units(results: Sequence[CaseResult]) -> list[str]:
+    """Say why there is no interval, if there is none."""
+    count, unit = len({case.patient_id for case in results}), results[0].unit
+    if count >= MIN_UNITS:
+        return []
+    return [
+        f"{len(results)} cases of {count_units(count, unit)}: an interval needs at least "
+        f"{MIN_UNITS} {unit}, so none is given."
+    ]
+
+
+def _absent(name: str, absent: int, alarms: int, *, of_cases: int) -> list[str]:
+    """Say how many cases do not have a structure, and how many of them were given it."""
+    if not absent:
+        return []
+    mean = "there is no Dice" if absent == of_cases else "Dice leaves them out"
+    return [
+        f"{name}: {absent} of {of_cases} cases do not have it; {mean}. It was drawn in {alarms} "
+        "of them all the same."
+    ]
 
 
 def _one_sided(name: str, results: Sequence[CaseResult]) -> list[str]:

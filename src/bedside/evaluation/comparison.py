@@ -39,9 +39,12 @@ class StructureChange:
 
     Attributes:
         name: The label's name.
-        dice_reference: Mean Dice of the reference's masks with the truth; None without one.
-        dice: Mean Dice of the other's masks with the truth; None without one.
-        loss: How much Dice is lost; without a truth, what is missing in `agreement`.
+        dice_reference: Mean Dice of the reference's masks with the truth, over the cases that
+            have the structure; None without one.
+        dice: Mean Dice of the other's masks with the truth, likewise.
+        loss: How much Dice is lost, or by how much the part of cases grows in which the structure
+            is drawn without being there, whichever is more; without a truth, what is missing in
+            `agreement`.
         agreement: Dice of the other's masks with the reference's, pixels of all cases together.
         size_change: Mean over cases of what its area or volume grows by, as a part of the
             reference's; None where the reference never finds it.
@@ -183,6 +186,7 @@ class _Tally:
         self._cases, self._truths = 0, 0
         self._worst, self._worst_part = 0.0, 0.0
         self._dice: list[list[tuple[float, float]]] = [[] for _ in spec.labels]
+        self._false_alarms = [0 for _ in spec.labels]  # the other's less the reference's
         self._growth: list[list[float]] = [[] for _ in spec.labels]
         # Pixels of both, of the reference, of the other.
         self._pixels = np.zeros((len(spec.labels), 3), np.int64)
@@ -196,9 +200,13 @@ class _Tally:
             self._pixels[index] += counts
             if counts[1]:
                 self._growth[index].append(counts[2] / counts[1] - 1)
-            if sample.truth is not None:
-                mask = sample.truth == label.value
+            if sample.truth is None:
+                continue
+            mask = sample.truth == label.value
+            if mask.any():
                 self._dice[index].append((dice(mask, before), dice(mask, after)))
+            else:
+                self._false_alarms[index] += int(after.any()) - int(before.any())
 
     def add_logits(self, checking: _Checking) -> None:
         self._worst = max(self._worst, checking.worst)
@@ -225,8 +233,15 @@ class _Tally:
             name=self._labels[index].name,
             dice_reference=reference,
             dice=other,
-            loss=1 - agreement if reference is None or other is None else reference - other,
+            loss=self._loss(index, reference, other) if self._truths else 1 - agreement,
             agreement=agreement,
             size_change=float(np.mean(growth)) if growth else None,
             largest_size_change=max(map(abs, growth)) if growth else None,
         )
+
+    def _loss(self, index: int, reference: float | None, other: float | None) -> float:
+        """Return what is lost beside the truth: Dice, or in false alarms."""
+        alarms = self._false_alarms[index] / self._cases
+        if reference is None or other is None:
+            return alarms
+        return max(reference - other, alarms) if alarms > 0 else reference - other

@@ -1,4 +1,4 @@
-"""Means with an interval that knows that images of one patient resemble each other."""
+"""Means over cases, with intervals over what is independent: patients, not their images."""
 
 import functools
 from collections.abc import Sequence
@@ -7,28 +7,33 @@ import numpy as np
 
 from bedside.spec.card import Interval
 
+MIN_UNITS = 8
+"""Independent units below which a bootstrap has too few different draws for an interval."""
+
 
 def mean_interval(
     values: Sequence[float | None],
-    patients: Sequence[str],
+    units: Sequence[str],
     *,
     seed: int = 0,
     resamples: int = 4000,
 ) -> Interval:
-    """Average over cases, with a 95 % percentile interval by a bootstrap over patients.
+    """Average over cases, with a 95 % percentile interval by a bootstrap over units.
 
-    Patients are drawn with replacement, each with all its cases; a case's neighbours would
-    otherwise be counted as evidence of their own, and the interval come out too narrow.
+    Units, such as patients, are drawn with replacement, each with all its cases; a case's
+    neighbours would otherwise be counted as evidence of their own, and the interval come out too
+    narrow.
 
     Args:
         values: One value a case. None, NaN and infinity are left out.
-        patients: The patient of each case.
+        units: The patient of each case, or what else is independent.
         seed: Seed of the draws; the same seed gives the same interval.
         resamples: Number of draws.
 
     Returns:
         Mean over the cases with a value, and the 2.5th and 97.5th percentile of the means of
-        the draws. The ends are None with fewer than two patients, and the mean too with none.
+        the draws. The ends are None if fewer than `MIN_UNITS` units have a value, and the mean
+        too with none.
 
     Source:
         Field and Welsh 2007, Bootstrapping clustered data, doi:10.1111/j.1467-9868.2007.00593.x.
@@ -41,12 +46,12 @@ def mean_interval(
     known = np.isfinite(numbers)
     if not known.any():
         return Interval(None, None, None)
-    _, owner = np.unique(np.asarray(patients)[known], return_inverse=True)
+    _, owner = np.unique(np.asarray(units)[known], return_inverse=True)
     sums = np.bincount(owner, weights=numbers[known])
     counts = np.bincount(owner).astype(float)
     mean = float(sums.sum() / counts.sum())
     size = len(sums)
-    if size < 2:
+    if size < MIN_UNITS:
         return Interval(mean, None, None)
     draws = _draws(size, seed=seed, resamples=resamples)
     means = (draws @ sums) / (draws @ counts)
@@ -56,7 +61,7 @@ def mean_interval(
 
 @functools.lru_cache(maxsize=2)
 def _draws(size: int, *, seed: int, resamples: int) -> np.ndarray:
-    """Count how often each patient is drawn, one row a resample; all metrics share them."""
+    """Count how often each unit is drawn, one row a resample; all metrics share them."""
     generator = np.random.default_rng(seed)
     counts = generator.multinomial(size, np.full(size, 1 / size), size=resamples).astype(float)
     counts.flags.writeable = False

@@ -6,7 +6,7 @@ Conventions, the same for 2D and 3D, chosen to be those of MONAI so that figures
   lies outside the image is background. Distances run between centres of surface voxels.
 - ASD averages over the surface voxels of both masks together. HD95 is the larger of the two
   directed 95th percentiles (linear between ranks), HD the larger of the two maxima.
-- Both masks empty: overlap is 1, a distance has no meaning and is NaN.
+- Both masks empty: neither overlap nor distance is defined; both are NaN.
 - One of them empty: overlap is 0, every distance is infinite.
 - Unknown spacing: distances are None. Pixels are never passed off as millimetres.
 
@@ -14,6 +14,7 @@ Means are taken over finite values only, and say how many cases they leave out
 (`bedside.evaluation.cases`).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +46,7 @@ def dice(truth: np.ndarray, prediction: np.ndarray) -> float:
         prediction: Boolean mask on the same grid.
 
     Returns:
-        Dice coefficient in [0, 1]; 1 if both masks are empty.
+        Dice coefficient in [0, 1]; NaN if both masks are empty.
 
     Raises:
         GeometryError: If the grids differ.
@@ -59,7 +60,7 @@ def dice(truth: np.ndarray, prediction: np.ndarray) -> float:
     """
     _check_same_grid(truth, prediction)
     total = np.count_nonzero(truth) + np.count_nonzero(prediction)
-    return float(2 * np.count_nonzero(truth & prediction) / total) if total else 1.0
+    return float(2 * np.count_nonzero(truth & prediction) / total) if total else math.nan
 
 
 def iou(truth: np.ndarray, prediction: np.ndarray) -> float:
@@ -70,7 +71,7 @@ def iou(truth: np.ndarray, prediction: np.ndarray) -> float:
         prediction: Boolean mask on the same grid.
 
     Returns:
-        Jaccard index in [0, 1]; 1 if both masks are empty.
+        Jaccard index in [0, 1]; NaN if both masks are empty.
 
     Raises:
         GeometryError: If the grids differ.
@@ -81,7 +82,7 @@ def iou(truth: np.ndarray, prediction: np.ndarray) -> float:
     """
     _check_same_grid(truth, prediction)
     union = np.count_nonzero(truth | prediction)
-    return float(np.count_nonzero(truth & prediction) / union) if union else 1.0
+    return float(np.count_nonzero(truth & prediction) / union) if union else math.nan
 
 
 def surface_distances(

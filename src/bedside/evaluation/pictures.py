@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bedside.atomic import written_atomically
 from bedside.evaluation.cases import CaseResult, Evaluation, Segmenter
+from bedside.evaluation.report import show_dice
 from bedside.io.contours import (
     draw_contours,
     resize_labels,
@@ -151,7 +152,7 @@ def _caption(canvas: Image.Image, tile: _Tile, labels: Sequence[Label]) -> None:
     draw = ImageDraw.Draw(canvas)
     large, small = ImageFont.load_default(16), ImageFont.load_default(13)
     draw.text((2, 4), tile.result.case_id, fill=_INK, font=large)
-    mean = f"mean Dice {tile.result.mean_dice:.3f}"
+    mean = f"mean Dice {show_dice(tile.result.mean_dice)}"
     draw.text((_TILE_PX - 2, 4), mean, fill=_INK, font=large, anchor="ra")
     draw.text((2, _TITLE_PX), tile.place, fill=_FAINT, font=small)
     texts = _list_scores(tile, labels)
@@ -165,7 +166,7 @@ def _caption(canvas: Image.Image, tile: _Tile, labels: Sequence[Label]) -> None:
 def _list_scores(tile: _Tile, labels: Sequence[Label]) -> list[str]:
     """Write the Dice of every structure behind its name."""
     structures = tile.result.structures
-    return [f"{label.name} {structures[label.name].dice:.3f}" for label in labels]
+    return [f"{label.name} {show_dice(structures[label.name].dice)}" for label in labels]
 
 
 def _wrap(texts: Sequence[str], width: int, *, before_px: int = 0) -> list[list[tuple[float, str]]]:

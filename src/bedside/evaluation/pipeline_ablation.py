@@ -72,6 +72,8 @@ class VariantResult:
         worse = _any_clear(dice, -1, SMALLEST_DICE) or _any_clear(hd95, 1, SMALLEST_MM)
         if self.variant.kind == "as it is":
             return ""
+        if self.overall.dice.low is None:
+            return f"too few {self.evaluation.cases[0].unit}"
         if better and worse:
             return "mixed"
         if self.variant.kind == "without":

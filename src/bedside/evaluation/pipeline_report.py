@@ -76,17 +76,17 @@ def ablation_markdown(ablation: PipelineAblation, *, title: str, about: Mapping[
     """Write the page that a person reads."""
     plain = ablation.results[0]
     cases = plain.evaluation.cases
-    patients = len({case.patient_id for case in cases})
     ran = ", ".join(f"{about[key]}" for key in ("backend", "precision") if key in about)
     lines = [
         f"# {title}: the pipeline, step by step",
         "",
-        f"{len(cases)} cases of {patients} patients ({ran}, {about.get('threads', '?')} threads). "
+        f"{len(cases)} cases of {plain.evaluation.units} ({ran}, {about.get('threads', '?')} "
+        "threads). "
         "Each variant drops or adds one step; all share the network's weights, and are run in "
         "turn on every case. Differences are to the pipeline as it is, case by case, with a "
-        "95 % interval by a bootstrap over patients. Times are medians, measured while the cases "
-        "were scored: their differences count, not their size. A verdict needs an interval "
-        f"without 0, over all structures or of one, and a difference of at "
+        f"95 % interval by a bootstrap over {cases[0].unit}. Times are medians, measured while "
+        "the cases were scored: their differences count, not their size. A verdict needs an "
+        "interval without 0, over all structures or of one, and a difference of at "
         f"least {SMALLEST_DICE:g} in Dice or {SMALLEST_MM:g} mm. "
         f"The network takes {plain.network_ms:.2f} ms.",
         "",

@@ -30,6 +30,8 @@ MEASUREMENT_HEADINGS = (
 )
 """Columns of the table of measurements."""
 
+_COUNTS = ("Cases with it", "False alarms in cases without")
+
 PICTURE = "worst_cases.png"
 """Name of the picture beside the report."""
 
@@ -44,11 +46,14 @@ def to_json(evaluation: Evaluation, *, about: Mapping[str, Any]) -> str:
         about: What stands in front: the bundle, the data.
 
     Returns:
-        JSON with the keys of `about`, and "structures", "measurements", "cases", "warnings",
-        "disclaimer".
+        JSON with the keys of `about`, and "unit" (what counts as independent, such as
+        "patients"), "units" (how many there are), "structures", "measurements", "cases",
+        "warnings", "disclaimer".
     """
     content = {
         **about,
+        "unit": evaluation.cases[0].unit,
+        "units": len({case.patient_id for case in evaluation.cases}),
         "structures": to_mapping(evaluation.structures),
         "measurements": to_mapping(evaluation.measurements),
         "cases": [_case_mapping(case) for case in evaluation.cases],
@@ -59,15 +64,19 @@ def to_json(evaluation: Evaluation, *, about: Mapping[str, Any]) -> str:
 
 
 def to_csv(evaluation: Evaluation) -> str:
-    """Write one line a case and structure; a number that does not exist is left empty."""
+    """Write one line a case and structure; a number that does not exist is left empty.
+
+    `false_alarm` is 0 or 1 where the case does not have the structure, and else empty.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "patient", "structure", *METRICS])
+    writer.writerow(["case", "patient", "structure", *METRICS, "false_alarm"])
     for case in evaluation.cases:
         for name, scores in case.structures.items():
             values = [getattr(scores, metric) for metric in METRICS]
             row = ["" if value is None else f"{value:.6g}" for value in values]
-            writer.writerow([case.case_id, case.patient_id, name, *row])
+            alarm = int(scores.false_alarm) if scores.dice is None else ""
+            writer.writerow([case.case_id, case.patient_id, name, *row, alarm])
     return text.getvalue()
 
 
@@ -82,14 +91,13 @@ def to_markdown(evaluation: Evaluation, *, title: str, picture: str | None) -> s
     Returns:
         A page of Markdown.
     """
-    patients = len({case.patient_id for case in evaluation.cases})
     lines = [
         f"# {title}",
         "",
-        f"{len(evaluation.cases)} cases of {patients} patients, each scored on its own pixel "
-        "grid. Mean (95 % interval, bootstrap over patients).",
+        f"{len(evaluation.cases)} cases of {evaluation.units}, each scored on its own pixel grid. "
+        f"{describe_means(evaluation)}",
         "",
-        *markdown_table(["Structure", *HEADINGS.values()], structure_rows(evaluation)),
+        *markdown_table(structure_headings(evaluation), structure_rows(evaluation)),
         "",
         *_measurement_lines(evaluation),
         "## Worst cases",
@@ -134,12 +142,38 @@ def write_report(
     return list(contents)
 
 
+def describe_means(evaluation: Evaluation) -> str:
+    """Return the sentence that says what the figures of a table are."""
+    unit = evaluation.cases[0].unit
+    if all(structure.dice.low is None for structure in evaluation.structures):
+        return f"Means over cases; too few {unit} for intervals."
+    return f"Mean over cases (95 % interval, bootstrap over {unit})."
+
+
+def structure_headings(evaluation: Evaluation) -> list[str]:
+    """Return the headings of a table of structures; counts only where a structure is rare."""
+    return ["Structure", *HEADINGS.values(), *(_COUNTS if _is_rare(evaluation) else ())]
+
+
 def structure_rows(evaluation: Evaluation) -> list[list[str]]:
-    """Give a table's cells: a row a structure, its name and then every metric."""
-    return [
-        [structure.name, *(_show(metric, getattr(structure, metric)) for metric in METRICS)]
-        for structure in evaluation.structures
-    ]
+    """Return a table's cells: a row a structure, under `structure_headings`."""
+    rows = []
+    for structure in evaluation.structures:
+        row = [structure.name, *(_show(metric, getattr(structure, metric)) for metric in METRICS)]
+        if _is_rare(evaluation):
+            row += [str(structure.cases), f"{structure.false_alarms} of {structure.absent}"]
+        rows.append(row)
+    return rows
+
+
+def show_dice(dice: float | None) -> str:
+    """Write the Dice of one case; a case without the structure has none.
+
+    Example:
+        >>> show_dice(0.9), show_dice(None)
+        ('0.900', 'absent')
+    """
+    return "absent" if dice is None else f"{dice:.3f}"
 
 
 def measurement_rows(evaluation: Evaluation) -> list[list[str]]:
@@ -170,10 +204,18 @@ def _measurement_lines(evaluation: Evaluation) -> list[str]:
 
 def _worst_rows(evaluation: Evaluation) -> list[list[str]]:
     return [
-        [case.case_id, f"{case.mean_dice:.3f}"]
-        + [f"{scores.dice:.3f}" for scores in case.structures.values()]
+        [case.case_id, show_dice(case.mean_dice)]
+        + [
+            "false alarm" if scores.false_alarm else show_dice(scores.dice)
+            for scores in case.structures.values()
+        ]
         for case in evaluation.worst(_WORST)
     ]
+
+
+def _is_rare(evaluation: Evaluation) -> bool:
+    """Whether some case lacks some structure."""
+    return any(structure.absent for structure in evaluation.structures)
 
 
 def _names(evaluation: Evaluation) -> list[str]:
@@ -184,7 +226,7 @@ def _show(metric: str, interval: Interval) -> str:
     """Write a mean and its interval: overlap to three places, millimetres to two."""
     places = 2 if metric.endswith("_mm") else 3
     if interval.mean is None:
-        return "unknown"
+        return "unknown" if metric.endswith("_mm") else "none"
     if interval.low is None or interval.high is None:
         return f"{interval.mean:.{places}f}"
     return f"{interval.mean:.{places}f} ({interval.low:.{places}f}-{interval.high:.{places}f})"

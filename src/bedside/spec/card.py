@@ -14,8 +14,8 @@ class Interval:
 
     Attributes:
         mean: Mean over cases.
-        low: Lower end.
-        high: Upper end.
+        low: Lower end; None with too few independent units for an interval.
+        high: Upper end, likewise.
     """
 
     mean: float | None
@@ -27,6 +27,9 @@ class Interval:
 class StructureResult:
     """How well one structure is segmented.
 
+    Overlap is averaged over the cases in which the experts drew the structure. What is drawn in
+    the others is counted as a false alarm.
+
     Attributes:
         name: The label's name.
         dice: Dice coefficient.
@@ -34,6 +37,9 @@ class StructureResult:
         asd_mm: Average symmetric surface distance in mm.
         hd95_mm: 95th percentile of the Hausdorff distance in mm.
         hd_mm: Hausdorff distance in mm.
+        cases: Number of cases that have the structure; 0 on cards that do not say.
+        absent: Number of cases that do not have it.
+        false_alarms: How many of these it was drawn in.
     """
 
     name: str
@@ -42,6 +48,9 @@ class StructureResult:
     asd_mm: Interval
     hd95_mm: Interval
     hd_mm: Interval
+    cases: int = field(default=0, metadata=UNLESS_EMPTY)
+    absent: int = field(default=0, metadata=UNLESS_EMPTY)
+    false_alarms: int = field(default=0, metadata=UNLESS_EMPTY)
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,7 @@ class Card:
         data: Name of the data set.
         source: Its citation.
         license: Terms that data and weights come under.
-        patients: Number of patients for (training, validation, test).
+        patients: Number of patients for (training, validation, test), or of `split_unit`.
         test_cases: Number of images that `structures` is taken over.
         structures: Accuracy on the test patients, at the input's own resolution.
         precisions: What each precision keeps, on the validation patients.
@@ -99,6 +108,10 @@ class Card:
         disclaimer: What it is not for.
         compression: What was done to the network after its training, in sentences: what it
             was made from, and every step that was kept.
+        unit: What the intervals of `structures` count as independent, in the plural; "" on cards
+            that do not say.
+        units: How many of them the test part has.
+        split_unit: What the data were split by, in the plural, likewise.
     """
 
     data: str
@@ -119,3 +132,34 @@ class Card:
     relabel: Mapping[str, int] = field(default_factory=dict)
     disclaimer: str = DISCLAIMER
     compression: tuple[str, ...] = field(default=(), metadata=UNLESS_EMPTY)
+    unit: str = field(default="", metadata=UNLESS_EMPTY)
+    units: int = field(default=0, metadata=UNLESS_EMPTY)
+    split_unit: str = field(default="", metadata=UNLESS_EMPTY)
+
+
+def count_units(count: int, unit: str) -> str:
+    """Write a number of units, given in the plural.
+
+    Example:
+        >>> count_units(1, "pairs of neighbouring volumes"), count_units(2, "exams")
+        ('1 pair of neighbouring volumes', '2 exams')
+    """
+    first, *rest = unit.split(" ", 1)
+    return " ".join([str(count), first.removesuffix("s") if count == 1 else first, *rest])
+
+
+def describe_test(card: Card) -> str:
+    """Return in words what a card's figures were taken over.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> describe_test(SimpleNamespace(
+        ...     test_cases=41, patients=(7, 1, 2), unit="pairs of neighbouring volumes", units=27,
+        ...     split_unit="blocks of 30 volumes"))
+        '41 test images of 2 blocks of 30 volumes, 27 pairs of neighbouring volumes'
+    """
+    split = card.split_unit or "patients"
+    words = f"{card.test_cases} test images of {count_units(card.patients[2], split)}"
+    if not card.unit or card.unit == split:
+        return words
+    return f"{words}, {count_units(card.units, card.unit)}"

@@ -36,6 +36,8 @@ class Case:
         spheres: Findings that are the truth, label 1; None where it is a file of labels.
         reference: What experts measured on the image, by the name of the measurement; its
             unit is the name's ending.
+        unit: What `person` names, in the plural: what figures count as independent.
+        split_unit: What `patient_id` names, in the plural, if that is something else.
     """
 
     case_id: str
@@ -49,10 +51,12 @@ class Case:
     spheres: tuple[Sphere, ...] | None = None
     reference: Mapping[str, float] = field(default_factory=dict)
     person_id: str | None = None
+    unit: str = "patients"
+    split_unit: str | None = None
 
     @property
     def person(self) -> str:
-        """Whom networks are compared on."""
+        """The independent unit that figures are taken over, such as a patient."""
         return self.person_id or self.patient_id
 
     @property

@@ -111,6 +111,7 @@ def _case(stem: str, path: Path, variant: _Variant, table: dict[str, tuple[float
     return Case(
         case_id=stem,
         patient_id=stem.partition("_")[0],
+        unit="exams",
         images=(find_file(path / variant.images / stem, "image", case=stem, endings=_PNG),),
         truth=find_file(labels, "labels", case=stem, endings=_PNG),
         truth_values={0: 0, 255: _HEAD} if variant.outlined else None,

@@ -71,6 +71,8 @@ def _case(path: Path, entry: Any, *, block: int) -> Case:
         case_id=name,
         patient_id=_patient(name, block),
         person_id=_person(name) if block else None,
+        unit="pairs of neighbouring volumes" if block else "cases",
+        split_unit=f"blocks of {block} volumes" if block else None,
         images=(find_file(image.with_name(name), "image", case=name),),
         truth=find_file(label.with_name(_stem(label)), "labels", case=name),
     )

@@ -48,6 +48,7 @@ def list_cases(path: Path) -> list[Case]:
             images / patient / sequence / frame,
             masks / patient / sequence / frame,
             patient_id=patient if len(patients) > 1 else f"{patient}/{sequence}",
+            unit="patients" if len(patients) > 1 else "sequences",
         )
         for patient in patients
         for sequence in _names(images / patient, masks / patient)
@@ -55,7 +56,7 @@ def list_cases(path: Path) -> list[Case]:
     ]
 
 
-def _case(image: Path, mask: Path, *, patient_id: str) -> Case:
+def _case(image: Path, mask: Path, *, patient_id: str, unit: str) -> Case:
     """Pair a frame's image and mask, given without ending.
 
     Raises:
@@ -65,6 +66,7 @@ def _case(image: Path, mask: Path, *, patient_id: str) -> Case:
     return Case(
         case_id=name,
         patient_id=patient_id,
+        unit=unit,
         images=(find_file(image, "image", case=name, endings=_IMAGE),),
         truth=find_file(mask, "labels", case=name, endings=_TRUTH),
     )

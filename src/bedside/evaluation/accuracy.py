@@ -1,0 +1,26 @@
+"""What an evaluation puts on a model card."""
+
+from dataclasses import replace
+
+from bedside.evaluation.cases import Evaluation
+from bedside.spec.card import Card
+
+
+def state_accuracy(card: Card, evaluation: Evaluation, *, split_unit: str | None = None) -> Card:
+    """Return a card with the figures of an evaluation on its test part.
+
+    Args:
+        card: The card as it is.
+        evaluation: Of the test part of the card's split.
+        split_unit: What the data set was split by, in the plural, if that is something else than
+            the unit of the evaluation; see `bedside.io.datasets.case.Case`.
+    """
+    unit = evaluation.cases[0].unit
+    return replace(
+        card,
+        structures=evaluation.structures,
+        test_cases=len(evaluation.cases),
+        unit=unit,
+        units=len({case.patient_id for case in evaluation.cases}),
+        split_unit=split_unit or unit,
+    )
