@@ -3,7 +3,8 @@
 Nothing is measured here: a card's figures were taken once, when the bundle was built, and those
 of a teacher or of another seed when it was scored with `--teacher RUN` or `--seed RUN`, which
 leave a small file each under `results/`. What a card does not hold, such as the error of a head
-circumference, comes from what `bedside evaluate` printed, with `--report FILE`.
+circumference, comes from what `bedside evaluate` printed, with `--report FILE`. `--restate BUNDLE`
+scores a bundle's test part anew, where the way of scoring has changed, and puts it on its card.
 """
 
 import argparse
@@ -14,10 +15,15 @@ from statistics import mean
 from typing import Any
 
 from bedside.atomic import write_text
-from bedside.bundle import find_bundle, read_bundle, shipped_bundles
-from bedside.evaluation.cases import METRICS
+from bedside.bundle import find_bundle, read_bundle, shipped_bundles, write_bundle
+from bedside.cli.evaluate import choose_cases
+from bedside.evaluation.accuracy import state_accuracy
+from bedside.evaluation.cases import METRICS, evaluate_cases
 from bedside.evaluation.report import HEADINGS
+from bedside.io.datasets import list_cases, relabel_cases
+from bedside.segment import open_segmenter
 from bedside.spec import Card, StructureResult, from_mapping, to_mapping
+from bedside.spec.card import count_units, describe_test
 from pareto import read_results
 from scoring import score_run
 
@@ -56,6 +62,20 @@ def read_report(path: Path) -> dict[str, Any]:
     }
 
 
+def restate(name: str, data: Path) -> None:
+    """Score a shipped bundle on its test part, in f32, and write the figures onto its card."""
+    bundle = read_bundle(find_bundle(name))
+    cases = choose_cases(list_cases(data), bundle, "test", where=data)
+    labels = [label.value for label in bundle.spec.labels]
+    cases = relabel_cases(cases, bundle.card.relabel, labels=labels)
+    segmenter = open_segmenter(bundle, backend="openvino", precision="f32")
+    card = state_accuracy(
+        bundle.card, evaluate_cases(segmenter, cases), split_unit=cases[0].split_unit
+    )
+    graphs = {precision: bundle.read_graph(precision) for precision in bundle.precisions}
+    write_bundle(bundle.path, spec=bundle.spec, card=card, graphs=graphs, split=bundle.split)
+
+
 def name_result(result: Mapping[str, Any]) -> str:
     """Name the file of a result; the seed is said unless it is 0.
 
@@ -76,11 +96,19 @@ def format_seeds(
         f"|---|{'---|' * (len(seeds) + 1)}",
     ]
     for number, structure in enumerate(card.structures):
+        if structure.absent:
+            continue
         dice = [structure.dice.mean]
         dice += [result["structures"][number]["dice"]["mean"] for result in others]
         known = [value for value in dice if value is not None]
         cells = ["?" if value is None else f"{value:.4f}" for value in dice]
         lines.append(f"| {structure.name} | {' | '.join(cells)} | {mean(known):.4f} |")
+    if any(structure.absent for structure in card.structures):
+        lines += [
+            "",
+            "Structures that some images lack are left out: the other seeds were scored when such "
+            "an image counted as 1, and their weights are gone.",
+        ]
     measured = [own, *others]
     for number, measurement in enumerate(others[0]["measurements"]):
         errors = [
@@ -95,10 +123,9 @@ def format_seeds(
 
 def format_rows(structures: tuple[StructureResult, ...]) -> list[str]:
     """Write a row a structure: mean and interval of every metric."""
-    lines = [
-        f"| structure | {' | '.join(HEADINGS.values())} |",
-        f"|---|{'---|' * len(HEADINGS)}",
-    ]
+    rare = any(structure.absent for structure in structures)
+    headings = [*HEADINGS.values(), *(["images with it", "false alarms"] if rare else [])]
+    lines = [f"| structure | {' | '.join(headings)} |", f"|---|{'---|' * len(headings)}"]
     for structure in structures:
         cells = []
         for metric in METRICS:
@@ -106,9 +133,12 @@ def format_rows(structures: tuple[StructureResult, ...]) -> list[str]:
             places = 2 if metric.endswith("_mm") else 3
             values = [interval.mean, interval.low, interval.high]
             shown = ["?" if value is None else f"{value:.{places}f}" for value in values]
-            # Of one patient there is no interval.
+            # From few patients there is no interval.
             interval_shown = "" if "?" in shown[1:] else f" ({shown[1]}-{shown[2]})"
-            cells.append("unknown" if shown[0] == "?" else f"{shown[0]}{interval_shown}")
+            missing = "unknown" if metric.endswith("_mm") else "none"
+            cells.append(missing if shown[0] == "?" else f"{shown[0]}{interval_shown}")
+        if rare:
+            cells += [str(structure.cases), f"{structure.false_alarms} of {structure.absent}"]
         lines.append(f"| {structure.name} | {' | '.join(cells)} |")
     return lines
 
@@ -118,9 +148,11 @@ def format_page() -> str:
     lines = [
         "# What the bundles reach",
         "",
-        "Test patients, each image on its own grid, f32. Mean (95 % interval, bootstrap over "
-        "patients) of the training that is shipped, from its card; beside it what the same recipe "
-        "reaches with other seeds, on the same patients. By `benchmarks/bundles.py`.",
+        "Test part of each split, each image on its own grid, f32. Mean (95 % interval, bootstrap "
+        "over the units named, where there are at least 8) of the training that is shipped, from "
+        "its card; beside it what the same recipe reaches with other seeds, on the same images. "
+        "Overlap is a mean over the images that have the structure; false alarms are images "
+        "without it in which it was drawn. By `benchmarks/bundles.py`.",
     ]
     seeds = read_results(SEEDS)
     for path in shipped_bundles():
@@ -132,8 +164,8 @@ def format_page() -> str:
             "",
             f"{card.data}; {card.parameters / 1e6:.3f} M parameters, {card.gmac:.2f} GMAC, "
             f"{bundle.size_bytes / 1e3:.0f} kB; {card.patients[0]} / {card.patients[1]} / "
-            f"{card.patients[2]} patients; {card.epochs} epochs, seed {card.seed}, commit "
-            f"{card.commit}.",
+            f"{count_units(card.patients[2], card.split_unit or 'patients')}; {card.epochs} "
+            f"epochs, seed {card.seed}, commit {card.commit}. {describe_test(card)}.",
             "",
             *format_rows(card.structures),
         ]
@@ -185,6 +217,7 @@ def main() -> None:
     parser.add_argument(
         "--report", type=Path, nargs="*", default=[], help="files of `bedside evaluate --json`"
     )
+    parser.add_argument("--restate", nargs="*", default=[], help="names of bundles; needs --data")
     parser.add_argument("--data", type=Path, help="folder of their data set, if not the recipe's")
     arguments = parser.parse_args()
     scored = [(TEACHERS, score(run, arguments.data)) for run in arguments.teacher]
@@ -192,6 +225,8 @@ def main() -> None:
     scored += [(SEEDS, read_report(report)) for report in arguments.report]
     for folder, result in scored:
         write_text(folder / f"{name_result(result)}.json", json.dumps(result, indent=1) + "\n")
+    for name in arguments.restate:
+        restate(name, arguments.data)
     page = format_page()
     write_text(HERE / "bundles.md", page)
     print(page)

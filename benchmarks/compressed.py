@@ -112,7 +112,12 @@ def compare(
                 precision=best,
                 times_ms={count: times[count][f"{number} {best}"] for count in threads},
                 score=score,
-                verdicts=judge(reference.by_patient(), score.by_patient(), max_drop=max_drop),
+                verdicts=judge(
+                    reference.by_patient(),
+                    score.by_patient(),
+                    max_drop=max_drop,
+                    new_alarms=score.new_alarms(reference),
+                ),
             )
         )
     return rows

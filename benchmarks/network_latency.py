@@ -104,7 +104,7 @@ def list_candidates(
             session = open_graph(graph, backend=backend.name, precision=precision, threads=threads)
             call, name = session.predict, network.name
             if full_size is not None:
-                call, name = enlarge(session.predict, full_size), f"{name}, logits at full size"
+                call, name = enlarge(session.predict, full_size), f"{name}, {FULL_SIZE}"
             candidates.append(
                 Candidate(name, backend.name, precision, threads, network.parameters, call)
             )
@@ -164,6 +164,7 @@ def describe_machine() -> list[str]:
 
 
 LOAD_BEFORE = read_load()
+FULL_SIZE = "logits at full size"
 
 
 def fastest(rows: list[tuple[Candidate, np.ndarray]], names: list[str], threads: int) -> float:
@@ -212,8 +213,9 @@ def run(bundle: Bundle, *, rounds: int, threads: list[int]) -> str:
         ]
         rows += list(zip(candidates, measure(candidates, tensor, rounds=rounds), strict=True))
     baseline = [network.name for network in theirs]
+    full_size = f"{ours.name}, {FULL_SIZE}"
     ratios = [
-        f"{fastest(rows, baseline, count) / fastest(rows, [ours.name], count):.2f} times at "
+        f"{fastest(rows, baseline, count) / fastest(rows, [full_size], count):.2f} times at "
         f"{count} thread{'s' if count > 1 else ''}"
         for count in threads
     ]
@@ -229,7 +231,8 @@ def run(bundle: Bundle, *, rounds: int, threads: list[int]) -> str:
         f"{'random' if bundle.card.untrained else 'trained'}",
         "- MONAI UNet: channels 16, 32, 64, 128, 256, two residual units, random weights",
         "",
-        f"Our fastest precision is faster than MONAI's fastest: {', '.join(ratios)} (medians).",
+        "MONAI's logits have full size. With ours brought to full size too, our fastest precision "
+        f"is faster than MONAI's fastest: {', '.join(ratios)} (medians).",
         "",
         *format_table(rows, baseline),
     ]

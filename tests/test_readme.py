@@ -8,6 +8,7 @@ import pytest
 
 from bedside.bundle import read_bundle, shipped_bundles
 from bedside.cli.main import VERBS, _parser
+from bedside.spec.card import count_units
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
@@ -48,7 +49,8 @@ def test_the_readme_s_figures_of_a_bundle_are_those_of_its_card(path):
     card = bundle.card
     text = README.read_text(encoding="utf-8")
     (row,) = [line for line in text.splitlines() if line.startswith(f"| `{bundle.spec.name}` |")]
-    assert " / ".join(f"{structure.dice.mean:.3f}" for structure in card.structures) in row
+    means = [structure.dice.mean for structure in card.structures]
+    assert " / ".join("none" if mean is None else f"{mean:.3f}" for mean in means) in row
     assert f"{card.parameters / 1e6:.2f} M, {bundle.size_bytes / 1e3:.0f} kB" in row
-    assert f"{card.test_cases} of {card.patients[2]}" in row
+    assert f"| {card.test_cases} of {count_units(card.patients[2], card.split_unit)} |" in row
     assert card.license.split(",")[0] in row

@@ -1,15 +1,22 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from bedside.autopilot.already_met import AlreadyMet, find_already_met
 from bedside.autopilot.compress import Means, compress, open_walk
 from bedside.autopilot.goal import Effort, Goal
 from bedside.autopilot.source import open_source
 from bedside.autopilot.state import Folder
-from bedside.bundle import read_bundle
+from bedside.autopilot.timing import Setting, Timed
+from bedside.bundle import read_bundle, write_bundle
+from bedside.cli.main import main
 from bedside.errors import BudgetError, OutputError, PatientsError, UsageError
+from bedside.runtime.table import find_backend
+from bedside.training.checkpoint import read_json
+from bedside.training.folder import RUN
 from clocks_for_tests import Counting
 from runs_for_tests import StoppedError
 
@@ -219,6 +226,52 @@ def test_too_few_patients_for_any_bound_are_refused(trained, tables, tmp_path):
 def test_a_target_below_an_empty_graph_is_refused(trained, tables, tmp_path):
     with pytest.raises(BudgetError, match="an empty graph takes"):
         only_walk(trained, tmp_path, tables, goal=replace(NEAR, target_ms=0.001))
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [Goal(target_ms=1e6), Goal(max_size_bytes=10**9), Goal(target_ms=1e6, max_size_bytes=10**9)],
+)
+def test_a_source_that_meets_its_budget_is_left_alone(trained, tables, tmp_path, monkeypatch, goal):
+    read = []
+    monkeypatch.setattr("bedside.autopilot.scoring.read_case", lambda *case: read.append(case))
+    met = walk(trained, tmp_path / "out", tables, goal=goal)
+    assert isinstance(met, AlreadyMet)
+    assert (met.ms is None) == (goal.target_ms is None)
+    assert read == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_meets_its_budget_in_a_certified_precision_only(walked, tables, tmp_path, capsys):
+    bundle = walked[0].bundle
+    data = read_json(bundle.parent / RUN)["recipe"]["data"]["path"]
+    f32 = Timed(read_bundle(bundle).read_graph("f32"), (), Setting())
+    f32_ms = Counting()({"f32": f32}, 0)["f32"]
+    goal = Goal(target_ms=0.9 * f32_ms)
+    source = open_source(bundle, Path(data))
+    halved = {"clock": Counting(bf16=0.5), "timing_s": 0.1}
+    met = find_already_met(source, goal, **halved)
+    native = find_backend("openvino").load().native_precisions()
+    assert (met is not None and met.precision == "bf16") == ("bf16" in native)
+    assert find_already_met(source, goal, clock=Counting(), timing_s=0.1) is None
+    sound = read_bundle(bundle)
+    card = replace(
+        sound.card,
+        precisions=tuple(replace(each, passed=False) for each in sound.card.precisions),
+    )
+    refused = tmp_path / bundle.name
+    write_bundle(
+        refused, spec=sound.spec, card=card, graphs={"f32": sound.read_graph("f32")},
+        split=sound.split,
+    )  # fmt: skip
+    assert find_already_met(open_source(refused, Path(data)), goal, **halved) is None
+
+
+def test_the_command_says_that_a_budget_is_already_met(trained, tmp_path, capsys):
+    assert main(["compress", str(trained), "-o", str(tmp_path / "out"), "--max-size", "1GB"]) == 0
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith("Already met: the run run")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_faster_precision_is_the_gentlest_step(trained, tables, tmp_path):

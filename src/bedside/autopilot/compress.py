@@ -14,6 +14,7 @@ from torch import nn
 
 from bedside import __version__
 from bedside.atomic import check_writable, write_text
+from bedside.autopilot.already_met import AlreadyMet, find_already_met
 from bedside.autopilot.fresh import Promise, time_afresh
 from bedside.autopilot.goal import Effort, Goal
 from bedside.autopilot.heal import Lesson
@@ -74,8 +75,11 @@ def compress(
     means: Means | None = None,
     tell: Tell = lambda line: None,
     on_case: Callable[[int, int], None] = lambda done, total: None,
-) -> Outcome:
+) -> Outcome | AlreadyMet:
     """Make a trained network smaller until it meets a budget, or go on where it was stopped.
+
+    A source that meets the budget as it is is left alone: nothing is trained or written, and no
+    patient is looked at.
 
     Args:
         path: Folder of a finished run, or a bundle.
@@ -90,7 +94,7 @@ def compress(
         on_case: Called while images are read, with how many and of how many.
 
     Returns:
-        What came of it.
+        What came of it; or how the source meets the budget already.
 
     Raises:
         BudgetError: If the target is below what an empty graph takes here.
@@ -99,13 +103,19 @@ def compress(
         UsageError: If the folder holds a walk from another source or to another goal.
         OutputError: If the folder cannot be written to.
     """
+    effort, means = effort or Effort(), means or Means()
+    source = open_source(path, data, means.recipe)
+    if Folder(output).load(source.about, goal, effort) is None:
+        met = find_already_met(source, goal, clock=means.clock, timing_s=effort.timing_s)
+        if met is not None:
+            return met
     walk = open_walk(
         path,
         output,
         goal=goal,
         data=data,
-        effort=effort or Effort(),
-        means=means or Means(),
+        effort=effort,
+        means=means,
         tell=tell,
         on_case=on_case,
     )
@@ -245,6 +255,7 @@ def _look_at_test(shop: Workshop, state: WalkState, result: Candidate, tell: Tel
         source.by_patient(),
         score.by_patient(),
         max_drop=state.goal.max_drop,
+        new_alarms=score.new_alarms(source),
         seed=state.effort.seed,
     )
     patients = len(source.by_patient())

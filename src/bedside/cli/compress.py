@@ -13,6 +13,7 @@ from bedside.cli.train import check_torch
 from bedside.errors import BudgetError
 
 if TYPE_CHECKING:
+    from bedside.autopilot.already_met import AlreadyMet
     from bedside.autopilot.goal import Effort, Goal
     from bedside.autopilot.report import Outcome
 
@@ -69,6 +70,7 @@ def run(settings: Settings) -> int:
     """
     check_torch("compress")
     goal, effort = read_goal(settings), read_effort(settings)
+    from bedside.autopilot.already_met import AlreadyMet
     from bedside.autopilot.compress import Means, compress
 
     outcome = compress(
@@ -86,6 +88,9 @@ def run(settings: Settings) -> int:
         tell=tell,
         on_case=show_reading(),
     )
+    if isinstance(outcome, AlreadyMet):
+        say(describe_already_met(outcome))
+        return 0
     for line in describe(outcome):
         say(line)
     if outcome.unmet:
@@ -127,6 +132,15 @@ def read_effort(settings: Settings) -> "Effort":
 
     least = min(Effort.least_stride, settings.stride)
     return Effort(epochs=settings.epochs, stride=settings.stride, least_stride=least)
+
+
+def describe_already_met(met: "AlreadyMet") -> str:
+    """Say in a line that there is nothing to compress."""
+    time = "" if met.ms is None else f"{met.ms:.3f} ms in {met.precision}, "
+    return (
+        f"Already met: {met.source}, takes {time}{met.size_bytes:,} bytes; asked for was "
+        f"{met.goal.describe()}. Nothing was written."
+    )
 
 
 def describe(outcome: "Outcome") -> list[str]:
