@@ -163,11 +163,12 @@ class Segmenter:
         stage_ms = {stage: np.zeros(frames) for stage in STAGES}
         grid = grid_of(cine, axes=2, spacing_mm=cine.spacing_mm)
         tally = Tally(self.spec.labels, of_frames=frames)
+        shares = grid_of(cine, axes=3, spacing_mm=cine.voxel_mm).shares
         for index in range(frames):
             begin = time.perf_counter()
             frame = cine.decode(index)
             labels[index], moments, repairs = self.segment_frame(frame, plan, grid=grid)
-            tally.add(repairs)
+            tally.add(repairs, share=1.0 if shares is None else float(shares[index]))
             spans = np.diff([begin, *moments])
             for stage, span in zip(STAGES, [*spans, spans.sum()], strict=True):
                 stage_ms[stage][index] = 1e3 * span

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import MRImageStorage
 
 from bedside.cli.main import main
 from dicom_makers import make_slices, write_series
 from makers import write_picture
+from uneven_makers import BALL_ML, HEAD_CT, TILT, write_uneven
 
 SHAPE = (6, 64, 64)
 
@@ -77,3 +79,59 @@ def test_the_folder_one_stands_in_can_be_named_by_a_dot(bundle, tmp_path, capsys
     monkeypatch.chdir(tmp_path / "scan")
     assert segment(".", bundle, tmp_path / "out", "--json") == 0
     assert json.loads(capsys.readouterr().out)["cases"][0]["source"] == "scan"
+
+
+@pytest.mark.parametrize("format_", ["auto", "dicom-labelmap", "nifti", "seg-nrrd"])
+@pytest.mark.parametrize("more", [(), ("--untrusted",)])
+def test_a_head_ct_of_two_thicknesses_is_segmented_slice_by_slice(
+    bundle, tmp_path, capsys, format_, more
+):
+    path, _ = write_uneven(tmp_path, HEAD_CT, lean=TILT, edit=as_mr)
+    out = tmp_path / "out"
+    assert segment(path, bundle, out, "--json", "--format", format_, *more) == 0
+    case = json.loads(capsys.readouterr().out)["cases"][0]
+    assert case["frames"] == 28
+    said = " ".join(case["warnings"])
+    assert "slices 1-14 are 4.002 mm apart, 14 and 15 1.08 mm, 15-28 6.999 mm" in said
+    assert ("holds even slices only" in said) == (format_ in ("nifti", "seg-nrrd"))
+    assert [block["spacing_mm"] for block in case["slice_blocks"]] == [4.002, 1.08, 6.999]
+    # A threshold that takes what is only in part a ball is too large by half a slice and pixel.
+    assert case["structures"][0]["volume_ml"] == pytest.approx(BALL_ML, rel=0.25)
+
+
+def as_mr(dataset, index):
+    """Make it fit a bundle that takes whatever is above 0."""
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = MRImageStorage
+    dataset.Modality = "MR"
+    del dataset.RescaleSlope, dataset.RescaleIntercept
+    stored = dataset.pixel_array.copy()
+    stored[stored < 1000] = 0
+    dataset.PixelData = stored.tobytes()
+
+
+def test_a_gap_in_a_head_ct_is_refused_or_marked(bundle, tmp_path, capsys):
+    path, _ = write_uneven(tmp_path, HEAD_CT, kept=[*range(17), *range(18, 28)], edit=as_mr)
+    out = tmp_path / "out"
+    assert segment(path, bundle, out) == 3
+    assert "1 slice is missing" in capsys.readouterr().err
+    assert segment(path, bundle, out, "--gaps", "interpolate") == 0
+    report = json.loads((out / "report.json").read_text())
+    areas = report["structures"][0]["area_px"]
+    assert len(areas) == 28
+    assert areas[17] == 0 < min(areas[16], areas[18])
+
+
+def test_measurements_and_batch_know_uneven_slices(bundle, tmp_path):
+    path, _ = write_uneven(tmp_path, HEAD_CT, edit=as_mr)
+    single, many = tmp_path / "one", tmp_path / "many"
+    assert segment(path, bundle, single, "--sr") == 0
+    report = json.loads((single / "report.json").read_text())
+    volume_ml = report["structures"][0]["volume_ml"]
+    told = pydicom.dcmread(single / "measurements.dcm")
+    assert f"{volume_ml}" in str(told)
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text(json.dumps({"id": "head", "source": str(path)}) + "\n")
+    command = ["segment", "--manifest", str(manifest), "-m", str(bundle), "-o", str(many)]
+    assert main([*command, "--force"]) == 0
+    (found,) = many.rglob("report.json")
+    assert json.loads(found.read_text())["structures"][0]["volume_ml"] == volume_ml

@@ -316,6 +316,8 @@ def test_spacing_may_differ_by_a_thousandth(tmp_path, share, even):
     def edit(dataset, index):
         height = 2.0 * index + (2.0 * share if index >= 3 else 0)
         dataset.ImagePositionPatient = ["0", "0", f"{height:.6f}"]
+        # Its thickness would say that nothing is missing.
+        del dataset.SliceThickness
 
     _series(tmp_path, edit)
     with contextlib.nullcontext() if even else pytest.raises(GeometryError, match="slices 3 and 4"):

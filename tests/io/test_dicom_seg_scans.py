@@ -130,7 +130,7 @@ def test_a_scan_without_a_finding_is_a_valid_file(tmp_path, format_):
 
 
 def test_a_frame_that_was_interpolated_has_a_place_and_no_source(tmp_path):
-    heights = [0.0, 2.0, 4.0, 5.0, 8.0, 10.0]
+    heights = [0.0, 2.0, 4.0, 8.0, 9.5, 11.5]
 
     def edit(dataset, index):
         dataset.ImagePositionPatient = ["0", "0", str(heights[index])]
@@ -139,7 +139,7 @@ def test_a_frame_that_was_interpolated_has_a_place_and_no_source(tmp_path):
     write_series(make_slices(labels.astype(np.uint16), edit=edit), tmp_path / "series")
     source = open_source(tmp_path / "series", dicom=DicomOptions(gaps="interpolate"))
     assert (3, -1) in [(frame, i) for frame, (i, _) in enumerate(source.header.frames)]
-    labels[3] = 1
+    labels = np.insert(labels, 3, 1, axis=0)
     path = _write(labels, source, tmp_path / "seg.dcm", "dicom-seg")
     groups = pydicom.dcmread(path).PerFrameFunctionalGroupsSequence
     made_up = [group for group in groups if not group.get("DerivationImageSequence")]

@@ -8,7 +8,7 @@ import pytest
 from pydicom.pixels import compress
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
-from bedside.errors import FormatError, GeometryError
+from bedside.errors import FormatError
 from bedside.io.dicom_options import DicomOptions
 from bedside.io.source import find_sources, open_source
 from dicom_makers import make_affine, make_enhanced, make_slices, write_series
@@ -161,7 +161,8 @@ def test_missing_slices_are_interpolated_on_demand_and_marked(tmp_path):
     assert [index for index, _ in source.header.frames] == [0, 1, 2, -1, -1, 3, 4, 5]
 
 
-def test_uneven_slices_are_interpolated_onto_an_even_grid(tmp_path):
+@pytest.mark.parametrize("gaps", ["refuse", "interpolate"])
+def test_slices_that_touch_are_taken_where_they_lie(tmp_path, gaps):
     heights = np.array([0, 2, 4, 5.5, 8, 10, 12.0])
 
     def edit(dataset, index):
@@ -169,13 +170,10 @@ def test_uneven_slices_are_interpolated_onto_an_even_grid(tmp_path):
 
     ramp = np.broadcast_to((heights * 100).astype(np.uint16)[:, None, None], (7, 3, 4))
     write_series(make_slices(ramp, edit=edit), tmp_path / "series")
-    with pytest.raises(GeometryError, match=r"1\.5 mm apart, the others 2 mm"):
-        open_source(tmp_path / "series")
-    source = open_source(tmp_path / "series", dicom=DicomOptions(gaps="interpolate"))
+    source = open_source(tmp_path / "series", dicom=DicomOptions(gaps=gaps))
     assert source.cine.unknown == ()
-    expected = 200 * np.arange(7) - 1024
-    assert np.array_equal(read(source)[:, 0, 0], expected)
-    assert any("even grid of 2 mm" in text for text in source.cine.warnings)
+    assert np.array_equal(read(source)[:, 0, 0], 100 * heights - 1024)
+    assert source.cine.uneven.heights_mm == pytest.approx(heights)
 
 
 def test_ultrasound_stills_at_one_place_are_a_cine_by_number(tmp_path):

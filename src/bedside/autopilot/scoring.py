@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from bedside.errors import DataError
-from bedside.evaluation.cases import Segmenter, score_case, segment_named
+from bedside.evaluation.cases import Segmenter, lay_out, score_case, segment_named
 from bedside.io.datasets.case import Case, read_case
 from bedside.spec import Label
 
@@ -159,9 +159,7 @@ def score_network(
     for count, case in enumerate(cases, 1):
         source, truth = read_case(case, tuple(label.value for label in labels))
         segmentation = segment_named(segmenter, source.cine, case)
-        prediction, spacing_mm = segmentation.labels.array, segmentation.spacing_mm
-        if spacing_mm is not None and len(spacing_mm) == 3:
-            truth, prediction = truth[None], prediction[None]
+        truth, prediction, spacing_mm = lay_out(source.cine, truth, segmentation)
         scored = score_case(case, truth, prediction, spacing_mm=spacing_mm, labels=labels)
         parts = {label.name: measure_parts(truth, prediction, label) for label in labels}
         results.append(

@@ -167,6 +167,7 @@ def _write_results(
     choices: Choices, labels_format: str, cost: _Cost,
 ) -> "Report":  # fmt: skip
     """Write everything; pictures are drawn while the rest is done."""
+    from bedside.io.even_grid import say_even_grid
     from bedside.workers import beside
 
     mask = functools.partial(
@@ -181,6 +182,8 @@ def _write_results(
             mask()
         report = _make_report(source, found, loaded, wall_s=cost.wall_s, started_ms=cost.started_ms)
         picture = pictures()
+    notes = say_even_grid(source.cine, labels_format)
+    report = replace(report, warnings=(*report.warnings, *notes))
     if choices.with_sr:
         report = _write_sr(report, source, loaded.bundle, folder, moment=choices.moment)
     if choices.with_report:

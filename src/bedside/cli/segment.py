@@ -87,7 +87,8 @@ class Settings:
         help="go on where the image is of another kind than the bundle's", default=False
     )
     gaps: str = option(
-        help="a DICOM series with missing or uneven slices is refused, or interpolated",
+        help="a DICOM series with missing slices, or uneven ones of unknown thickness, is "
+        "refused, or read with missing slices marked",
         default="refuse",
         choices=("refuse", "interpolate"),
     )

@@ -18,8 +18,10 @@ from bedside.evaluation.measurements import (
 )
 from bedside.evaluation.metrics import dice, iou, surface_distances
 from bedside.io.datasets.case import Case, read_case
+from bedside.io.even_grid import lay_evenly
 from bedside.spec.card import StructureResult, count_units
 from bedside.spec.deployment import DeploymentSpec, Label, Region
+from bedside.volume import LabelMap
 
 if TYPE_CHECKING:
     from bedside.segment import Segmentation
@@ -163,11 +165,7 @@ def evaluate_cases(
         source, truth = read_case(case, tuple(label.value for label in labels))
         segmentation = segment_named(segmenter, source.cine, case)
         noticed.update(segmentation.warnings)
-        prediction = segmentation.labels.array
-        spacing_mm = segmentation.spacing_mm
-        if spacing_mm is not None and len(spacing_mm) == 3:
-            # A scan is one thing to measure: its frames are slices, with a distance.
-            truth, prediction = truth[None], prediction[None]
+        truth, prediction, spacing_mm = lay_out(source.cine, truth, segmentation)
         result = score_case(
             case, truth, prediction, spacing_mm=spacing_mm, labels=labels, regions=regions
         )
@@ -272,6 +270,30 @@ def summarise(
         if each.missing
     ]
     return Evaluation(tuple(structures), tuple(results), tuple(said), measurements)
+
+
+def lay_out(
+    cine: "Cine", truth: np.ndarray, segmentation: "Segmentation"
+) -> tuple[np.ndarray, np.ndarray, tuple[float, ...] | None]:
+    """Lay expert labels and a result out as `score_case` takes them.
+
+    A scan that was segmented whole is one thing to measure: its frames are slices, with a
+    distance. Uneven slices are repeated on an even grid, so that each counts for what it covers.
+
+    Args:
+        cine: What was segmented.
+        truth: (frames, height, width) label values on its grid.
+        segmentation: The result.
+
+    Returns:
+        Truth, prediction, and distances in mm along the axes after the first.
+    """
+    prediction, spacing_mm = segmentation.labels, segmentation.spacing_mm
+    if spacing_mm is None or len(spacing_mm) != 3:
+        return truth, prediction.array, spacing_mm
+    prediction, even = lay_evenly(prediction, cine)
+    expected, _ = lay_evenly(LabelMap(truth), cine)
+    return expected.array[None], prediction.array[None], even.voxel_mm or spacing_mm
 
 
 def segment_named(segmenter: Segmenter, cine: "Cine", case: Case) -> "Segmentation":

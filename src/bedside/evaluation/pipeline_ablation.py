@@ -9,6 +9,7 @@ from bedside.evaluation.cases import (
     CaseResult,
     Evaluation,
     Segmenter,
+    lay_out,
     score_case,
     segment_named,
     summarise,
@@ -124,12 +125,10 @@ def ablate_pipeline(
             # Another one goes first each time: the first finds the caches cold.
             index = (turn + number) % len(variants)
             found = segment_named(segmenters[index], source.cine, case)
-            prediction, expected = found.labels.array, truth
-            if found.spacing_mm is not None and len(found.spacing_mm) == 3:
-                prediction, expected = prediction[None], truth[None]
+            expected, prediction, spacing_mm = lay_out(source.cine, truth, found)
             scored[index].append(
                 score_case(
-                    case, expected, prediction, spacing_mm=found.spacing_mm,
+                    case, expected, prediction, spacing_mm=spacing_mm,
                     labels=spec.labels, regions=spec.regions,
                 )
             )  # fmt: skip

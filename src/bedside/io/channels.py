@@ -71,11 +71,24 @@ def _lies_elsewhere(image: Source, other: Source) -> bool:
     """Tell whether two files say that they lie at different places in the patient."""
     if image.kind == other.kind == "nifti":
         return not _same_place(image.header, other.header)
+    if _lie_unevenly(image, other):
+        return True
     first, second = image.cine.geometry, other.cine.geometry
     if first is None or second is None:
         return False
     apart_mm = _corners_apart(first.affine, second.affine, np.array(first.shape))
     return bool((apart_mm > _GRID_TOLERANCE_VOX * min(first.spacing_mm)).any())
+
+
+def _lie_unevenly(image: Source, other: Source) -> bool:
+    """Tell whether the slices of one lie at other heights than those of the other."""
+    first, second = image.cine.uneven, other.cine.uneven
+    if first is None or second is None:
+        # Pictures and labels without a place cannot contradict one that has it.
+        placed = image.cine.geometry is not None and other.cine.geometry is not None
+        return placed and (first is None) != (second is None)
+    apart = np.abs(np.array(first.heights_mm) - second.heights_mm).max()
+    return bool(apart > _GRID_TOLERANCE_VOX * min(first.covered_mm[first.covered_mm > 0]))
 
 
 def _same_place(image: "NiftiGrid", truth: "NiftiGrid") -> bool:

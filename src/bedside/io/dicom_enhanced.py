@@ -22,7 +22,7 @@ from bedside.io.dicom_options import DicomOptions
 from bedside.io.dicom_pixels import FrameDecoder, say_stray_bits
 from bedside.io.dicom_slices import make_scan
 from bedside.io.dicom_split import choose_frames
-from bedside.io.dicom_stack import Plane, check_alike, find_duplicates, read_plane
+from bedside.io.dicom_stack import Plane, check_alike, find_duplicates, is_seam, read_plane
 from bedside.io.dicom_values import ValueRule, read_rule
 from bedside.volume import Cine
 
@@ -114,11 +114,15 @@ def _read_plane(own: Any, shared: Any, name: str) -> Plane:
                 f"{name} lacks {keyword}, so where it lies is not known. Export it again, or as "
                 "a classic series."
             )
+    measures, content = found["PixelMeasuresSequence"], own.get("FrameContentSequence")
     return read_plane(
         found["PlanePositionSequence"].get("ImagePositionPatient"),
         found["PlaneOrientationSequence"].get("ImageOrientationPatient"),
-        found["PixelMeasuresSequence"].get("PixelSpacing"),
+        measures.get("PixelSpacing"),
         name=name,
+        thickness=measures.get("SliceThickness"),
+        between=measures.get("SpacingBetweenSlices"),
+        acquisition=content[0].get("FrameAcquisitionNumber") if content else None,
     )
 
 
@@ -143,7 +147,7 @@ def _check_one_stack(planes: list[Plane], path: Path) -> None:
         raise GeometryError(
             f"{path} holds {len(directions)} stacks of slices, or more: {error} {way_out}"
         ) from error
-    again = find_duplicates(planes)
+    again = [pair for pair in find_duplicates(planes) if not is_seam(planes, *pair)]
     if again:
         first, second = again[0]
         places = len(planes) - len(again)

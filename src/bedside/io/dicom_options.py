@@ -9,8 +9,9 @@ class DicomOptions:
     """How to read what a header leaves open; by default such files are refused.
 
     Attributes:
-        gaps: "refuse" a scan with missing or uneven slices, or "interpolate" them: the scan
-            comes on an even grid, and what lies in a gap is marked as unknown.
+        gaps: "refuse" a scan with missing slices, or with uneven ones of which it is not known
+            whether they are complete; or "interpolate": what is missing is marked as unknown,
+            and uneven slices are taken for complete.
         values_are_hu: Take the stored values of CT as Hounsfield units where the header
             does not say how to rescale them.
     """

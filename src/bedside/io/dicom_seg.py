@@ -131,7 +131,7 @@ def _build(
         seg,
         source.header,
         shown=shown,
-        scale=Scale(cine.spacing_mm, cine.slice_spacing_mm),
+        scale=Scale(cine.spacing_mm, cine.slice_spacing_mm, cine.uneven),
         geometry=cine.geometry,
     )
     seg["PixelData"].VR = "OB"

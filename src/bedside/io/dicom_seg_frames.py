@@ -10,7 +10,7 @@ from pydicom.uid import generate_uid
 from pydicom.valuerep import format_number_as_ds
 
 from bedside.io.dicom_header import DicomInstances
-from bedside.volume import Geometry
+from bedside.volume import Geometry, UnevenSlices
 
 _PLACE = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
 
@@ -35,11 +35,14 @@ class Scale:
 
     Attributes:
         pixel_mm: (row, column) distance, or None if not to be trusted.
-        slice_mm: From slice to slice; None where frames are not slices.
+        slice_mm: From slice to slice, of uneven ones their mean; None where frames are not
+            slices.
+        uneven: Where slices lie that are not evenly spaced.
     """
 
     pixel_mm: tuple[float, float] | None
     slice_mm: float | None
+    uneven: UnevenSlices | None = None
 
 
 def build_frames(
@@ -63,11 +66,11 @@ def build_frames(
         scale: Of the source.
         geometry: Where the source frames lie, if they are the slices of a scan.
     """
-    measures = _build_scale(header.first, scale)
-    places = {
-        frame: _find_place(header, frame, measures, geometry)
-        for frame in dict.fromkeys(frame for _, frame in shown)
-    }
+    frames = list(dict.fromkeys(frame for _, frame in shown))
+    scales = {frame: _build_scale(header, frame, scale) for frame in frames}
+    measures = scales[frames[0]]
+    alike = all(each == measures for each in scales.values())
+    places = {frame: _find_place(header, frame, scales[frame], geometry, scale) for frame in frames}
     placed = bool(header.first.get("FrameOfReferenceUID"))
     placed = placed and all(len(place) == 3 for place in places.values())
     by_structure = shown[0][0] is not None
@@ -76,7 +79,8 @@ def build_frames(
     shared = Dataset()
     if placed:
         first = places[shown[0][1]]
-        shared.PixelMeasuresSequence = first["PixelMeasuresSequence"]
+        if alike:
+            shared.PixelMeasuresSequence = first["PixelMeasuresSequence"]
         shared.PlaneOrientationSequence = first["PlaneOrientationSequence"]
     elif measures:
         shared.PixelMeasuresSequence = [measures]
@@ -94,6 +98,8 @@ def build_frames(
             group.SegmentIdentificationSequence[0].ReferencedSegmentNumber = structure
         if placed:
             group.PlanePositionSequence = places[frame]["PlanePositionSequence"]
+            if not alike:
+                group.PixelMeasuresSequence = places[frame]["PixelMeasuresSequence"]
         groups.append(group)
     seg.PerFrameFunctionalGroupsSequence = groups
 
@@ -157,8 +163,9 @@ def _code(value: str, meaning: str) -> Dataset:
 
 
 def _find_place(
-    header: DicomInstances, frame: int, measures: Dataset | None, geometry: Geometry | None
-) -> dict[str, Sequence[Any]]:
+    header: DicomInstances, frame: int, measures: Dataset | None, geometry: Geometry | None,
+    scale: Scale,
+) -> dict[str, Sequence[Any]]:  # fmt: skip
     """Find where a source frame lies in the patient.
 
     Returns:
@@ -167,7 +174,10 @@ def _find_place(
     instance, number = header.frames[frame]
     place: dict[str, Sequence[Any]] = {}
     if instance < 0 and geometry is not None:
-        place = _compute_place(geometry, frame)
+        index = float(frame)
+        if scale.uneven is not None:
+            index = scale.uneven.heights_mm[frame] / scale.uneven.mean_mm
+        place = _compute_place(geometry, index)
     elif instance >= 0:
         place = _copy_place(header.instances[instance], max(number - 1, 0))
     if measures and (geometry is not None or "PixelMeasuresSequence" not in place):
@@ -175,7 +185,7 @@ def _find_place(
     return place
 
 
-def _compute_place(geometry: Geometry, frame: int) -> dict[str, Sequence[Any]]:
+def _compute_place(geometry: Geometry, frame: float) -> dict[str, Sequence[Any]]:
     """Place a frame that was interpolated, and so is in no file."""
     position, orientation = Dataset(), Dataset()
     place = geometry.affine @ [frame, 0, 0, 1]
@@ -209,15 +219,30 @@ def _copy_place(header: Any, index: int) -> dict[str, Sequence[Any]]:
     return place
 
 
-def _build_scale(header: Any, scale: Scale) -> Dataset | None:
-    """Write a scale, or nothing where there is none to be trusted."""
+def _build_scale(header: DicomInstances, frame: int, scale: Scale) -> Dataset | None:
+    """Write the scale of a frame, or nothing where there is none to be trusted."""
     if scale.pixel_mm is None:
         return None
     measures = Dataset()
     measures.PixelSpacing = [format_number_as_ds(value) for value in scale.pixel_mm]
-    if scale.slice_mm is not None:
+    if scale.slice_mm is not None and scale.uneven is None:
         measures.SpacingBetweenSlices = format_number_as_ds(scale.slice_mm)
-    thickness = header.get("SliceThickness") or scale.slice_mm
+    thickness = _find_thickness(header, frame, scale)
     if thickness:
         measures.SliceThickness = format_number_as_ds(float(thickness))
     return measures
+
+
+def _find_thickness(header: DicomInstances, frame: int, scale: Scale) -> float | None:
+    """Find how thick a slice is: as its own header says, else as far as to the next one."""
+    instance, number = header.frames[frame]
+    if instance < 0 and scale.uneven is not None:
+        return float(scale.uneven.covered_mm[frame])
+    source: Any = header.instances[max(instance, 0)]
+    thickness = source.get("SliceThickness")
+    if not thickness:
+        groups = _copy_place(source, max(number - 1, 0)).get("PixelMeasuresSequence")
+        thickness = groups[0].get("SliceThickness") if groups else None
+    if thickness:
+        return float(thickness)
+    return scale.slice_mm if scale.uneven is None else float(scale.uneven.covered_mm[frame])

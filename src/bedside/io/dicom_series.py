@@ -21,7 +21,7 @@ from bedside.io.dicom_header import DicomInstances
 from bedside.io.dicom_options import DicomOptions
 from bedside.io.dicom_pixels import FrameDecoder, say_stray_bits
 from bedside.io.dicom_slices import make_scan
-from bedside.io.dicom_stack import Plane, check_alike, find_duplicates, read_plane
+from bedside.io.dicom_stack import Plane, check_alike, find_duplicates, is_seam, read_plane
 from bedside.io.dicom_values import VALUE_TAGS, ValueRule, read_rule
 from bedside.volume import Cine
 
@@ -46,6 +46,8 @@ _TAGS = (
     "NumberOfFrames",
     "InstanceNumber",
     "SliceThickness",
+    "SpacingBetweenSlices",
+    "AcquisitionNumber",
     "LossyImageCompression",
     "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
@@ -81,7 +83,7 @@ def open_series(
 
     Raises:
         FormatError: If a file is damaged, or they are not of one series.
-        GeometryError: If they are no even stack.
+        GeometryError: If slices are missing, or may be.
     """
     with refused_as_ours(path):
         return _open(files, path, max_bytes, options or DicomOptions())
@@ -99,10 +101,7 @@ def _open(
         raise FormatError(f"{path} is a series in colour, which is no scan. Name one file.")
     if str(first.get("Modality")) in _IN_TIME and _lie_together(slices):
         return _open_in_time(slices, notes, max_bytes, options)
-    planes = [
-        read_plane(*(_read_decimals(one, keyword) for keyword in _PLACE), name=one.path.name)
-        for one in slices
-    ]
+    planes = [_read_plane(one) for one in slices]
     check_alike(planes)
     slices, planes, doubled = _drop_doubles(slices, planes, path, max_bytes)
     rules = _read_rules(slices, options)
@@ -209,10 +208,21 @@ def _open_in_time(
     return cine, _order_headers(ordered, range(len(ordered)), max_bytes)
 
 
+def _read_plane(one: _Slice) -> Plane:
+    """Read where a slice lies, and what its header says of its thickness."""
+    return read_plane(
+        *(_read_decimals(one, keyword) for keyword in _PLACE),
+        name=one.path.name,
+        thickness=_read_decimals(one, "SliceThickness"),
+        between=_read_decimals(one, "SpacingBetweenSlices"),
+        acquisition=one.header.get("AcquisitionNumber"),
+    )
+
+
 def _drop_doubles(
     slices: list[_Slice], planes: list[Plane], path: Path, max_bytes: int
 ) -> tuple[list[_Slice], list[Plane], list[str]]:
-    """Drop slices that are there twice; refuse different ones at one place.
+    """Drop slices that are there twice; refuse different ones at one place within a block.
 
     Raises:
         GeometryError: If all lie at one place, or two at one place show different things.
@@ -222,6 +232,7 @@ def _drop_doubles(
         raise GeometryError(
             f"{path}: all {len(slices)} images lie at one place, and are no scan. Name one file."
         )
+    pairs = [pair for pair in pairs if not is_seam(planes, *pair)]
     for kept, dropped in pairs:
         one, other = (_make_decoder(slices[index].path, max_bytes)(0) for index in (kept, dropped))
         if not np.array_equal(one, other):

@@ -1,4 +1,4 @@
-"""Slices with a place each, of one file or of many, as one cine on an even grid."""
+"""Slices with a place each, of one file or of many, as one cine."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,10 +20,10 @@ def make_scan(
     planes: Sequence[Plane], rules: Sequence[ValueRule], decode: Decode, *, dataset: Any,
     options: DicomOptions, path: Path,
 ) -> tuple[Cine, tuple[int, ...]]:  # fmt: skip
-    """Lay slices on an even grid, each decoded when asked for, by its own rescale.
+    """Put slices in their order, each decoded when asked for, by its own rescale.
 
     Args:
-        planes: Where each slice lies; no two at one place.
+        planes: Where each slice lies; two at one place only where blocks meet.
         rules: How each becomes values.
         decode: Gives slice `index` as stored, (1, H, W).
         dataset: Header of one, for what all share.
@@ -31,11 +31,11 @@ def make_scan(
         path: For errors.
 
     Returns:
-        A cine with a geometry, and for each of its frames the slice it is, -1 where it was
-        interpolated.
+        A cine with a geometry, and for each of its frames the slice it is, -1 where one is
+        missing and was interpolated.
 
     Raises:
-        GeometryError: If the slices are no even stack.
+        GeometryError: If slices are missing, or may be.
         FormatError: If the first slice cannot be decoded.
     """
     if len(planes) < 2:
@@ -60,6 +60,7 @@ def make_scan(
         geometry=stack.geometry,
         slice_spacing_mm=stack.slice_spacing_mm,
         unknown=stack.unknown,
+        uneven=stack.uneven,
     )
     return cine, tuple(low if low == high else -1 for low, high, _ in stack.picks)
 

@@ -1,4 +1,4 @@
-"""Where the slices of a scan lie: sorted along their normal, checked to be even, one affine."""
+"""Where the slices of a scan lie: sorted along their normal, checked for gaps, one affine."""
 
 import math
 from collections.abc import Sequence
@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 
 from bedside.errors import GeometryError
-from bedside.volume import Geometry
-
-EVEN = 1e-3
-"""Part of a step by which two steps may differ and still be called even."""
+from bedside.io.dicom_spacing import EVEN, Spacing, are_even, judge_spacing, lower_median
+from bedside.volume import Geometry, UnevenSlices
 
 _UNIT = 1e-3
 _SIDEWAYS_PX = 0.05
 # Two slices nearer than this part of a step lie at one place.
 _SAME_PLACE = 1e-2
-_WIDEST_STEP = 1.5
 _MAX_INTERPOLATED = 4.0
+# Blocks that a warning lists.
+_MOST_BLOCKS = 8
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,18 @@ class Plane:
         position: Its first pixel's middle in LPS mm, (3,).
         orientation: Directions along a row and along a column, (6,).
         spacing_mm: (row, column) distance.
+        thickness_mm: Of the slice; None where the header does not say, or says what is no length.
+        between_mm: From slice to slice, likewise.
+        acquisition: Which of several acquisitions it is of, if the header says.
     """
 
     name: str
     position: np.ndarray = field(repr=False)
     orientation: np.ndarray = field(repr=False)
     spacing_mm: tuple[float, float]
+    thickness_mm: float | None = None
+    between_mm: float | None = None
+    acquisition: str = ""
 
     @property
     def normal(self) -> np.ndarray:
@@ -47,17 +52,23 @@ class Plane:
         """Place along the normal."""
         return float(self.position @ self.normal)
 
+    @property
+    def block(self) -> tuple[float | None, str]:
+        """What slices that were taken together have in common."""
+        return self.thickness_mm, self.acquisition
+
 
 @dataclass(frozen=True)
 class Stack:
-    """An even grid through the slices of a scan.
+    """The slices of a scan in their order, with frames for those that are missing.
 
     Attributes:
-        picks: For each frame of the grid the two slices it lies between, by index into the
-            planes, and its share of the way from the first to the second; 0 on a slice.
+        picks: For each frame the two slices it lies between, by index into the planes, and its
+            share of the way from the first to the second; 0 on a slice.
         unknown: Frames that lie where slices are missing.
-        geometry: Of the grid.
-        slice_spacing_mm: Distance from slice to slice along the normal.
+        geometry: Of the frames; see `bedside.volume.Cine`.
+        slice_spacing_mm: Distance from slice to slice along the normal; their mean if uneven.
+        uneven: Where each lies, if they are not evenly spaced.
         warnings: What was mended, in sentences for a person.
     """
 
@@ -65,10 +76,14 @@ class Stack:
     unknown: tuple[int, ...]
     geometry: Geometry
     slice_spacing_mm: float
+    uneven: UnevenSlices | None = None
     warnings: tuple[str, ...] = ()
 
 
-def read_plane(position: Any, orientation: Any, spacing: Any, *, name: str) -> Plane:
+def read_plane(
+    position: Any, orientation: Any, spacing: Any, *, name: str, thickness: Any = None,
+    between: Any = None, acquisition: Any = None,
+) -> Plane:  # fmt: skip
     """Check and gather what a header says of a slice's place.
 
     Args:
@@ -76,6 +91,9 @@ def read_plane(position: Any, orientation: Any, spacing: Any, *, name: str) -> P
         orientation: ImageOrientationPatient.
         spacing: PixelSpacing, (row, column).
         name: Of the file or frame, for errors.
+        thickness: SliceThickness.
+        between: SpacingBetweenSlices.
+        acquisition: AcquisitionNumber.
 
     Raises:
         GeometryError: If something is missing, is no number, or is no pair of directions at
@@ -112,7 +130,25 @@ def read_plane(position: Any, orientation: Any, spacing: Any, *, name: str) -> P
     row_mm, column_mm = numbers["PixelSpacing"]
     directions = np.concatenate([rows / lengths[0], columns / lengths[1]])
     place = numbers["ImagePositionPatient"]
-    return Plane(name, place, directions, (float(row_mm), float(column_mm)))
+    return Plane(
+        name,
+        place,
+        directions,
+        (float(row_mm), float(column_mm)),
+        thickness_mm=_read_length(thickness),
+        between_mm=_read_length(between),
+        acquisition="" if acquisition is None else str(acquisition),
+    )
+
+
+def _read_length(value: Any) -> float | None:
+    """Read a length in mm; None where it is none. SpacingBetweenSlices may have a sign."""
+    values = value if isinstance(value, list | tuple) else [value]
+    try:
+        length = abs(float(values[0]))
+    except (IndexError, TypeError, ValueError):
+        return None
+    return length if 0 < length < math.inf else None
 
 
 def find_duplicates(planes: Sequence[Plane]) -> list[tuple[int, int]]:
@@ -126,9 +162,7 @@ def find_duplicates(planes: Sequence[Plane]) -> list[tuple[int, int]]:
     """
     heights = np.array([plane.height_mm for plane in planes])
     order = np.argsort(heights, kind="stable")
-    steps = np.diff(heights[order])
-    apart = steps[steps > 1e-4]
-    nearest = _SAME_PLACE * float(np.median(apart)) if apart.size else math.inf
+    nearest = _SAME_PLACE * _find_step(planes)
     pairs, first = [], int(order[0])
     for index in order[1:]:
         if heights[index] - heights[first] <= nearest:
@@ -136,6 +170,38 @@ def find_duplicates(planes: Sequence[Plane]) -> list[tuple[int, int]]:
         else:
             first = int(index)
     return pairs
+
+
+def _find_step(planes: Sequence[Plane]) -> float:
+    """Find the middle distance of slices that do not lie together, in mm; infinite if all do."""
+    steps = np.diff(np.sort([plane.height_mm for plane in planes]))
+    apart = steps[steps > 1e-4]
+    return float(np.median(apart)) if apart.size else math.inf
+
+
+def is_seam(planes: Sequence[Plane], first: int, second: int) -> bool:
+    """Whether two slices at one place are the last of one block and the first of the next.
+
+    They differ in thickness or acquisition; the slice below is of the one's block, the slice
+    above of the other's, and there is no third one at their place.
+
+    Args:
+        planes: Of one orientation.
+        first: Index of the one.
+        second: Index of the other.
+    """
+    blocks = planes[first].block, planes[second].block
+    if blocks[0] == blocks[1]:
+        return False
+    heights = np.array([plane.height_mm for plane in planes])
+    order = np.argsort(heights, kind="stable").tolist()
+    low, high = sorted((order.index(first), order.index(second)))
+    if high != low + 1 or low == 0 or high == len(order) - 1:
+        return False
+    below, above = planes[order[low - 1]], planes[order[high + 1]]
+    near = max(abs(heights[first] - heights[second]), 1e-4)
+    apart = min(heights[order[low]] - below.height_mm, above.height_mm - heights[order[high]])
+    return bool(apart > near) and (below.block, above.block) in (blocks, blocks[::-1])
 
 
 def check_alike(planes: Sequence[Plane]) -> None:
@@ -159,38 +225,44 @@ def check_alike(planes: Sequence[Plane]) -> None:
 
 
 def stack_planes(planes: Sequence[Plane], shape: tuple[int, int], *, fill_gaps: bool) -> Stack:
-    """Sort slices by their place and lay an even grid through them.
+    """Sort slices by their place, and find whether any are missing.
 
     Args:
-        planes: At least two, alike, no two at one place.
+        planes: At least two, alike; two at one place only where blocks meet.
         shape: (height, width) of a slice.
-        fill_gaps: Whether missing and uneven slices are interpolated instead of refused.
+        fill_gaps: Whether missing slices are interpolated and marked, and slices are taken for
+            complete of which it is not known, instead of refused.
 
     Returns:
-        The grid; its first frame is the slice that lies lowest along the normal.
+        The slices and what is between them; the first is the one lowest along the normal.
 
     Raises:
-        GeometryError: If slices are missing, uneven, or shifted sideways; it is said where.
+        GeometryError: If slices are missing, or may be, or are shifted sideways; it is said where.
     """
     normal = planes[0].normal
     places = np.array([plane.position for plane in planes])
-    order = np.argsort(places @ normal, kind="stable")
+    order = _sort(planes)
     heights = (places @ normal)[order]
-    steps = np.diff(heights)
-    # The lower of two middle ones: of a single gap and a single step the step counts.
-    step = float(np.sort(steps)[(len(steps) - 1) // 2])
-    names = [planes[index].name for index in order]
-    uneven = np.abs(steps - step) > EVEN * step + 1e-6
-    if uneven.any() and not fill_gaps:
-        raise _say_uneven(steps, step, int(np.argmax(uneven)), names)
+    sorted_planes = [planes[index] for index in order]
+    names = [plane.name for plane in sorted_planes]
+    spacing = judge_spacing(
+        np.maximum.accumulate(heights),
+        [plane.thickness_mm for plane in sorted_planes],
+        [plane.between_mm for plane in sorted_planes],
+    )
+    if not (spacing.is_even or fill_gaps):
+        _check_complete(spacing, sorted_planes)
     lean = _find_lean(places[order], heights, normal, planes[0].spacing_mm, names)
-    warnings: list[str] = []
-    unknown: tuple[int, ...] = ()
-    if uneven.any():
-        picks, unknown, warnings = _fill(heights, step, order)
-    else:
-        step = float(heights[-1] - heights[0]) / (len(planes) - 1)
-        picks = [(int(index), int(index), 0.0) for index in order]
+    heights = np.maximum.accumulate(heights)
+    picks, unknown, grid = _fill(heights, spacing, order)
+    uneven, step = None, float(heights[-1] - heights[0]) / (len(planes) - 1)
+    warnings = _say_unknown(unknown)
+    if not spacing.is_even:
+        step = lower_median(np.diff(grid[0]))
+        if not are_even(np.diff(grid[0])):
+            uneven = UnevenSlices(tuple((grid[0] - heights[0]).tolist()), _share(*grid))
+            step = uneven.mean_mm
+            warnings += _say_blocks(uneven, spacing)
     row_mm, column_mm = planes[0].spacing_mm
     affine = np.eye(4)
     affine[:3, 0] = step * (normal + lean)
@@ -198,7 +270,20 @@ def stack_planes(planes: Sequence[Plane], shape: tuple[int, int], *, fill_gaps: 
     affine[:3, 2] = planes[0].orientation[:3] * column_mm
     affine[:3, 3] = places[order[0]]
     geometry = Geometry((len(picks), *shape), affine)
-    return Stack(tuple(picks), unknown, geometry, step, tuple(warnings))
+    return Stack(tuple(picks), unknown, geometry, step, uneven, tuple(warnings))
+
+
+def _sort(planes: Sequence[Plane]) -> np.ndarray:
+    """Sort slices by height; of two at one place first the one whose block lies below."""
+    order = np.argsort([plane.height_mm for plane in planes], kind="stable")
+    nearest = _SAME_PLACE * _find_step(planes)
+    for index in range(1, len(order) - 1):
+        below, here, there = (planes[order[index + by]] for by in (-1, 0, 1))
+        if there.height_mm - here.height_mm > nearest or here.block == below.block:
+            continue
+        if there.block == below.block:
+            order[index], order[index + 1] = order[index + 1], order[index]
+    return order
 
 
 def _find_lean(
@@ -226,68 +311,145 @@ def _find_lean(
     return lean
 
 
-def _say_uneven(steps: np.ndarray, step: float, where: int, names: Sequence[str]) -> GeometryError:
-    """Name the first place where a scan is not even."""
-    wide = steps > _WIDEST_STEP * step
-    if wide.any():
-        where = int(np.argmax(wide))
-        missing = max(1, round(steps[where] / step) - 1)
-        what = f"{missing} slice{'s are' if missing > 1 else ' is'} missing between them"
+def _check_complete(spacing: Spacing, planes: Sequence[Plane]) -> None:
+    """Refuse slices of which some are missing, or may be.
+
+    Raises:
+        GeometryError: If there are; the first place is named.
+    """
+    gaps, doubts = np.flatnonzero(spacing.missing), np.flatnonzero(spacing.doubtful)
+    if gaps.size:
+        where = int(gaps[0])
+        count = int(spacing.missing[where])
+        what = (
+            f"{count} slice{'s are' if count > 1 else ' is'} missing between them. Find the "
+            "missing files, or pass --gaps interpolate to mark them as unknown."
+        )
+    elif doubts.size:
+        others = np.abs(spacing.steps - lower_median(spacing.steps)) > EVEN * spacing.steps
+        where = int(doubts[np.argmax(others[doubts])])
+        what = (
+            f"the spacing is uneven, and {_say_thickness(planes, where)} whether the scan is "
+            "complete is not known. If it is, pass --gaps interpolate: each slice is then taken "
+            "where it lies."
+        )
     else:
-        what = "a scan needs even spacing"
-    return GeometryError(
-        f"slices {where + 1} and {where + 2} ({names[where]}, {names[where + 1]}) are "
-        f"{steps[where]:.4g} mm apart, the others {step:.4g} mm: {what}. Find the missing files, "
-        "or pass --gaps interpolate."
+        return
+    lower, upper = planes[where], planes[where + 1]
+    raise GeometryError(
+        f"slices {where + 1} and {where + 2} ({lower.name}, {upper.name}) are "
+        f"{spacing.steps[where]:.4g} mm apart, {_say_others(spacing, planes, where)}: {what}"
     )
 
 
+def _say_others(spacing: Spacing, planes: Sequence[Plane], where: int) -> str:
+    """Say what a step is to be compared with."""
+    others = np.delete(spacing.steps, np.flatnonzero(spacing.missing))
+    step = lower_median(others) if others.size else 0.0
+    if others.size and are_even(others):
+        return f"the others {step:.4g} mm"
+    own = sorted(
+        {f"{plane.thickness_mm:.4g}" for plane in planes[where : where + 2] if plane.thickness_mm}
+    )
+    if spacing.thickness_mm is not None:
+        return f"and {' and '.join(own)} mm thick"
+    return f"others {spacing.steps.min():.4g} to {spacing.steps.max():.4g} mm"
+
+
+def _say_thickness(planes: Sequence[Plane], where: int) -> str:
+    """Say why thickness does not settle whether slices are missing."""
+    here = [plane.thickness_mm for plane in planes[where : where + 2]]
+    if any(plane.thickness_mm is None for plane in planes):
+        return "without a SliceThickness in every header"
+    shown = " and ".join(dict.fromkeys(f"{each:.4g}" for each in here))
+    return f"with a SliceThickness of {shown} mm"
+
+
 def _fill(
-    heights: np.ndarray, step: float, order: np.ndarray
-) -> tuple[list[tuple[int, int, float]], tuple[int, ...], list[str]]:
-    """Lay an even grid through uneven slices.
+    heights: np.ndarray, spacing: Spacing, order: np.ndarray
+) -> tuple[list[tuple[int, int, float]], tuple[int, ...], tuple[np.ndarray, np.ndarray | None]]:
+    """Put frames where slices are missing, evenly between those beside them.
+
+    Returns:
+        What each frame is made of; which are unknown; and their heights and thickness in mm,
+        None where that is not known.
 
     Raises:
         GeometryError: If most of it would be made up.
     """
-    count = round((heights[-1] - heights[0]) / step) + 1
-    if count > _MAX_INTERPOLATED * len(heights):
+    made_up = int(spacing.missing.sum())
+    if made_up + len(heights) > _MAX_INTERPOLATED * len(heights):
         raise GeometryError(
             f"{len(heights)} slices over {heights[-1] - heights[0]:.4g} mm, most of them "
-            f"{step:.4g} mm apart, leave more unknown than known. Find the missing files."
+            f"{lower_median(spacing.steps):.4g} mm apart, leave more unknown than known. Find the "
+            "missing files."
         )
-    grid = heights[0] + step * np.arange(count)
-    last = len(heights) - 1
-    picks, unknown, moved = [], [], 0
-    for frame, height in enumerate(grid):
-        upper = int(np.clip(np.searchsorted(heights, height), 1, last))
-        lower = upper - 1
-        gap = heights[upper] - heights[lower]
-        share = float(np.clip((height - heights[lower]) / gap, 0, 1))
-        near = EVEN * step / gap
-        if share <= near or share >= 1 - near:
-            index = int(order[lower if share <= near else upper])
-            picks.append((index, index, 0.0))
-            continue
-        picks.append((int(order[lower]), int(order[upper]), share))
-        if gap > _WIDEST_STEP * step:
-            unknown.append(frame)
-        else:
-            moved += 1
-    warnings = []
-    if unknown:
-        numbers = ", ".join(str(frame + 1) for frame in unknown[:8])
-        more = f" and {len(unknown) - 8} more" if unknown[8:] else ""
-        warnings.append(
-            f"{len(unknown)} slices are missing (numbers {numbers}{more}): they are unknown, and "
-            "hold no labels"
-        )
-    if moved:
-        warnings.append(
-            f"the slices are not evenly spaced: {moved} were interpolated onto an even grid of "
-            f"{step:.4g} mm"
-        )
-    return picks, tuple(unknown), warnings
+    thickness = spacing.thickness_mm
+    picks, unknown, grid, thick = [], [], [], []
+    for index, height in enumerate(heights):
+        picks.append((int(order[index]), int(order[index]), 0.0))
+        grid.append(float(height))
+        thick.append(0.0 if thickness is None else float(thickness[index]))
+        count = int(spacing.missing[index]) if index < len(spacing.missing) else 0
+        for number in range(1, count + 1):
+            share = number / (count + 1)
+            unknown.append(len(picks))
+            picks.append((int(order[index]), int(order[index + 1]), share))
+            grid.append(float(height + share * spacing.steps[index]))
+            if thickness is not None:
+                left = spacing.steps[index] - (thickness[index] + thickness[index + 1]) / 2
+                thick.append(max(float(left) / count, 0.0))
+    known = None if thickness is None else np.array(thick)
+    return picks, tuple(unknown), (np.array(grid), known)
+
+
+def _share(heights: np.ndarray, thickness: np.ndarray | None) -> tuple[float, ...]:
+    """Divide what lies between slices among them, by their thickness if it is known, else halved.
+
+    The outermost reach as far beyond the scan as into it.
+
+    Returns:
+        Edges in mm from the first slice, (slices + 1,).
+    """
+    thick = np.ones(len(heights)) if thickness is None else np.maximum(thickness, 1e-6)
+    steps = np.diff(heights)
+    lower = steps * thick[:-1] / (thick[:-1] + thick[1:])
+    inner = heights[:-1] + lower
+    upper = heights[1:] - inner
+    edges = np.concatenate([[heights[0] - lower[0]], inner, [heights[-1] + upper[-1]]])
+    return tuple((edges - heights[0]).tolist())
+
+
+def _say_unknown(unknown: Sequence[int]) -> list[str]:
+    """Tell of the slices that are missing."""
+    if not unknown:
+        return []
+    if len(unknown) == 1:
+        return [f"1 slice is missing (number {unknown[0] + 1}): it is unknown, and holds no labels"]
+    numbers = ", ".join(str(frame + 1) for frame in unknown[:8])
+    more = f" and {len(unknown) - 8} more" if unknown[8:] else ""
+    return [
+        f"{len(unknown)} slices are missing (numbers {numbers}{more}): they are unknown, and "
+        "hold no labels"
+    ]
+
+
+def _say_blocks(uneven: UnevenSlices, spacing: Spacing) -> list[str]:
+    """Name the blocks of a scan that is not evenly spaced."""
+    blocks = uneven.list_blocks()
+    words = [
+        f"{each.first}{' and ' if each.last == each.first + 1 else '-'}{each.last} "
+        f"{'are ' if not index else ''}{each.spacing_mm:.4g} mm{' apart' if not index else ''}"
+        for index, each in enumerate(blocks)
+    ]
+    listed = f"slices {', '.join(words)}"
+    if len(blocks) > _MOST_BLOCKS:
+        lengths = [each.spacing_mm for each in blocks]
+        listed = f"neighbours are {min(lengths):.4g} to {max(lengths):.4g} mm apart"
+    said = f"the slices are not evenly spaced: {listed}. Each is labelled where it lies"
+    if spacing.doubtful.any():
+        said += "; whether any is missing is not known"
+    return [said]
 
 
 def _show(value: Any) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from bedside.volume import UnevenSlices
+
 # Middles of edges from that of a pixel, (left or right, edge, row or column).
 _EDGES = np.array(
     [
@@ -36,6 +38,7 @@ def measure_extents(
     spacing_mm: tuple[float, float],
     slice_mm: float | None = None,
     counts: np.ndarray | None = None,
+    uneven: UnevenSlices | None = None,
 ) -> dict[int, Extent]:
     """Measure structures frame by frame.
 
@@ -45,6 +48,7 @@ def measure_extents(
         spacing_mm: (row, column) distance.
         slice_mm: Distance from frame to frame, if they are the slices of a scan.
         counts: (frames, 256) pixels of each label, if they have been counted.
+        uneven: Where the slices lie, if they are not evenly spaced.
 
     Returns:
         By label.
@@ -73,6 +77,8 @@ def measure_extents(
         box_mm = None
         if slice_mm is not None:
             size = np.maximum(last[value] - first[value], 0) * (slice_mm, *spacing_mm)
+            if uneven is not None and size.any():
+                size[0] = uneven.edges_mm[last[value][0]] - uneven.edges_mm[first[value][0]]
             box_mm = tuple(round(float(length), 2) for length in size)
         extents[value] = Extent(tuple(diameters[value]), box_mm)  # type: ignore[arg-type]
     return extents

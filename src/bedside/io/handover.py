@@ -12,7 +12,7 @@ import numpy as np
 from bedside.errors import FormatError
 from bedside.io.detect import Kind
 from bedside.io.source import Source
-from bedside.volume import Box, Cine, Geometry
+from bedside.volume import Box, Cine, Geometry, UnevenSlices
 
 _FRAMES = "frames.raw"
 _DTYPES = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")
@@ -57,6 +57,7 @@ def hand_over(source: Source, folder: Path) -> dict[str, Any]:
         "unknown": cine.unknown,
         "third_axis": cine.third_axis,
         "default_grid": cine.default_grid,
+        "uneven": cine.uneven and [cine.uneven.heights_mm, cine.uneven.edges_mm],
         "header": _hand_over_header(source, folder),
     }
 
@@ -103,6 +104,11 @@ def take_over(answer: dict[str, Any], folder: Path, path: Path) -> Source:
     if answer["geometry"] is not None:
         affine = np.array(answer["geometry"], np.float64)
         cine = replace(cine, geometry=Geometry((frames, height, width), affine))
+    if answer["uneven"] is not None:
+        heights, edges = (tuple(map(float, each)) for each in answer["uneven"])
+        if len(heights) != frames:
+            raise ValueError(f"{len(heights)} heights of {frames} slices")
+        cine = replace(cine, uneven=UnevenSlices(heights, edges))
     return Source(path, kind, cine, _take_over_header(answer["header"], folder, kind))
 
 

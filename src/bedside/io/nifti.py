@@ -13,6 +13,7 @@ from nibabel.volumeutils import apply_read_scaling
 
 from bedside.atomic import written_atomically
 from bedside.errors import FormatError, GeometryError, UsageError
+from bedside.io.even_grid import EvenGrid
 from bedside.io.inflated import Inflated
 from bedside.io.nifti_form import NiftiForm, read_form
 from bedside.io.nifti_header import (
@@ -164,8 +165,9 @@ def _read_frame_time_ms(header: Any) -> float | None:
 
 
 def write_nifti(
-    labels: LabelMap, target: Path, *, grid: NiftiGrid | None, geometry: Geometry | None = None
-) -> None:
+    labels: LabelMap, target: Path, *, grid: NiftiGrid | None, geometry: Geometry | None = None,
+    even: EvenGrid | None = None,
+) -> None:  # fmt: skip
     """Write labels as uint8 in the shape, axis order and affine of their source.
 
     Without a grid (a source of another format) the file is (x, y, frame). Where the source
@@ -178,6 +180,7 @@ def write_nifti(
         target: The file to write; compressed if its name ends in .gz.
         grid: The grid of the source, if it was NIfTI.
         geometry: Where the source lies, if it was not and is a scan.
+        even: The grid to repeat labels on, if the slices of that scan are uneven.
 
     Raises:
         OutputError: If it cannot be written.
@@ -185,21 +188,21 @@ def write_nifti(
     if grid is not None:
         header = _place_on(labels, grid)
     elif geometry is not None:
-        header = _place_at(labels, geometry)
+        header = _place_at(geometry if even is None else even.geometry)
     else:
         header = _place_free(labels)
     with written_atomically(target) as temporary, temporary.open("wb") as file:
         if target.suffix != ".gz":
-            _write(file, header, labels.array)
+            _write(file, header, labels.array, even)
             return
         with gzip.GzipFile("", "wb", compresslevel=_GZIP_LEVEL, fileobj=file, mtime=0) as packed:
-            _write(packed, header, labels.array)
+            _write(packed, header, labels.array, even)
 
 
-def _write(file: Any, header: Any, array: np.ndarray) -> None:
+def _write(file: Any, header: Any, array: np.ndarray, even: EvenGrid | None) -> None:
     """Write header and voxels, slice by slice: x runs fastest in a file, as columns do here."""
     header.write_to(file)
-    for frame in array:
+    for frame in array if even is None else even.repeat(array):
         file.write(np.ascontiguousarray(frame, np.uint8))
 
 
@@ -229,9 +232,9 @@ def _place_on(labels: LabelMap, grid: NiftiGrid) -> Any:
     return _label_header(header)
 
 
-def _place_at(labels: LabelMap, geometry: Geometry) -> Any:
+def _place_at(geometry: Geometry) -> Any:
     """Make a header for labels that lie as our LPS affine for (z, y, x) says."""
-    frames, height, width = labels.array.shape
+    frames, height, width = geometry.shape
     kind: Any = nibabel.Nifti1Image
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ geometry.affine[:, [2, 1, 0, 3]]
     # An image of this shape without its memory, for nibabel to write the affine's codes.

@@ -12,7 +12,7 @@ from bedside import __version__
 from bedside.atomic import write_text
 from bedside.io.extent import Extent, measure_extents
 from bedside.spec import DISCLAIMER, Label, to_mapping
-from bedside.volume import Box, Change, Cine, LabelMap
+from bedside.volume import Box, Change, Cine, LabelMap, SliceBlock, UnevenSlices
 
 COST_KEYS = (
     "fps",
@@ -163,6 +163,8 @@ class Report:
         frame_time_ms: Time from frame to frame, on average where it varies; None if unknown.
         frame_starts_ms: When each frame begins, from the first, where the time varies.
         spacing_mm: (row, column); None if not to be trusted.
+        slice_blocks: Which slices of a scan are how far apart, if they are not evenly spaced;
+            None otherwise.
         region: Where the image proper was found on the frame.
         structures: Areas of each structure.
         fps: Frames per second of processing, decoding to labels, one after another.
@@ -202,6 +204,7 @@ class Report:
     bundle: BundleFacts
     warnings: tuple[str, ...]
     changes: tuple[Change, ...] = ()
+    slice_blocks: tuple[SliceBlock, ...] | None = None
     bedside_version: str = __version__
     disclaimer: str = DISCLAIMER
 
@@ -232,7 +235,11 @@ def make_report(
     """
     slices = cine.slice_spacing_mm is not None and len(cine) > 1
     areas = measure_areas(
-        labels, structures, region=region, slice_mm=cine.slice_spacing_mm if slices else None
+        labels,
+        structures,
+        region=region,
+        slice_mm=cine.slice_spacing_mm if slices else None,
+        uneven=cine.uneven,
     )
     total_s = max(float(stage_ms["total"].sum()) / 1e3, 1e-9)
     return Report(
@@ -256,6 +263,7 @@ def make_report(
         bundle=facts.bundle,
         warnings=(*warnings, *([] if slices else _sometimes_missing(areas))),
         changes=tuple(changes),
+        slice_blocks=None if cine.uneven is None else cine.uneven.list_blocks(),
     )
 
 
@@ -265,6 +273,7 @@ def measure_areas(
     *,
     region: Box,
     slice_mm: float | None = None,
+    uneven: UnevenSlices | None = None,
 ) -> tuple[StructureAreas, ...]:
     """Count the pixels of every structure in every frame, and measure how long it is.
 
@@ -273,6 +282,7 @@ def measure_areas(
         structures: What the label values mean.
         region: The part of the frame that `area_fraction` refers to.
         slice_mm: Distance from frame to frame, if they are the slices of a scan.
+        uneven: Where the slices lie, if they are not evenly spaced.
 
     Returns:
         One for each structure, in their order.
@@ -280,6 +290,7 @@ def measure_areas(
     counts = labels.counts
     spacing = labels.spacing_mm
     pixel_cm2 = None if spacing is None else spacing[0] * spacing[1] / 100
+    shares = np.ones(len(counts), int) if uneven is None else uneven.covered_mm / uneven.mean_mm
     region_px = max(1, region.height * region.width)
     extents: dict[int, Extent] = {}
     if spacing is not None:
@@ -289,6 +300,7 @@ def measure_areas(
             spacing_mm=spacing,
             slice_mm=slice_mm,
             counts=counts,
+            uneven=uneven,
         )
     return tuple(
         StructureAreas(
@@ -299,7 +311,7 @@ def measure_areas(
             area_fraction=tuple((area / region_px).round(6).tolist()),
             fractional_area_change=None if slice_mm else _area_change(area),
             volume_ml=(
-                round(float(area.sum()) * pixel_cm2 * slice_mm / 10, 4)
+                round(float(area @ shares) * pixel_cm2 * slice_mm / 10, 4)
                 if slice_mm and pixel_cm2
                 else None
             ),

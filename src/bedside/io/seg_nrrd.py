@@ -6,11 +6,14 @@ https://slicer.readthedocs.io/en/latest/developer_guide/modules/segmentations.ht
 
 import re
 import zlib
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from bedside.atomic import written_atomically
+from bedside.io.even_grid import EvenGrid, find_even_grid
 from bedside.spec import Code, Label
 from bedside.volume import Cine, LabelMap
 
@@ -25,6 +28,8 @@ def write_seg_nrrd(
 ) -> None:
     """Write labels on the grid of their source, slice by slice, compressed.
 
+    Of uneven slices they are repeated on an even grid.
+
     Where the source has no place in the patient the file has none either, only the spacing
     that is known.
 
@@ -38,29 +43,31 @@ def write_seg_nrrd(
     Raises:
         OutputError: If it cannot be written.
     """
-    header = _build_header(labels.array, cine, labels_spec, made_by)
+    even = find_even_grid(cine)
+    header = _build_header(labels.array, cine, labels_spec, made_by, even)
     # gzip without a name and a time: the same labels give the same bytes.
     deflater = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 31)
     with written_atomically(target) as temporary, temporary.open("wb") as file:
         file.write(header)
-        for frame in labels.array:
+        for frame in labels.array if even is None else even.repeat(labels.array):
             file.write(deflater.compress(np.ascontiguousarray(frame, np.uint8).tobytes()))
         file.write(deflater.flush())
 
 
 def _build_header(
-    array: np.ndarray, cine: Cine, labels_spec: tuple[Label, ...], made_by: str
-) -> bytes:
+    array: np.ndarray, cine: Cine, labels_spec: tuple[Label, ...], made_by: str,
+    even: EvenGrid | None,
+) -> bytes:  # fmt: skip
     """Write the lines in front of the voxels."""
-    depth, height, width = array.shape
-    extents = _find_extents(array)
+    depth, height, width = array.shape if even is None else even.geometry.shape
+    extents = _find_extents(array if even is None else even.repeat(array))
     lines = [
         "NRRD0004",
         "type: unsigned char",
         "dimension: 3",
         *(["space: left-posterior-superior"] if cine.geometry else []),
         f"sizes: {width} {height} {depth}",
-        *_place(cine),
+        *_place(cine if even is None else replace(cine, geometry=even.geometry)),
         "kinds: domain domain domain",
         "encoding: gzip",
     ]
@@ -92,10 +99,10 @@ def _vector(numbers: np.ndarray) -> str:
     return "(" + ",".join(repr(float(number)) for number in numbers) + ")"
 
 
-def _find_extents(array: np.ndarray) -> dict[int, str]:
+def _find_extents(frames: Iterable[np.ndarray]) -> dict[int, str]:
     """Find the first and last voxel of every label along x, y and z."""
     found: dict[int, list[int]] = {}
-    for z, frame in enumerate(array):
+    for z, frame in enumerate(frames):
         for value in np.flatnonzero(np.bincount(frame.ravel(), minlength=256)[1:]) + 1:
             mask = frame == value
             columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))

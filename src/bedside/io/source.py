@@ -10,6 +10,7 @@ from bedside.errors import FormatError, UsageError
 from bedside.io.detect import Kind, detect_format
 from bedside.io.dicom_options import DicomOptions
 from bedside.io.discovery import Found, find_sources
+from bedside.io.even_grid import find_even_grid
 from bedside.io.select import choose_place
 from bedside.spec import Label
 from bedside.volume import Cine, LabelMap
@@ -184,7 +185,8 @@ def write_labels(
         from bedside.io.nifti import write_nifti
 
         grid = source.header if source.kind in _ON_NIFTI_GRID else None
-        write_nifti(labels, target, grid=grid, geometry=source.cine.geometry)
+        even = find_even_grid(source.cine)
+        write_nifti(labels, target, grid=grid, geometry=source.cine.geometry, even=even)
         return target
     if format == "seg-nrrd":
         from bedside.io.seg_nrrd import write_seg_nrrd

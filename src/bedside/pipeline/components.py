@@ -30,6 +30,7 @@ class Components:
 
     Attributes:
         sizes: Voxels of each, (N,).
+        amounts: The same weighed by what each slice stands for, (N,).
         values: Label of each, (N,).
         on_border: Whether each reaches the border of the map, (N,).
         slabs: Parts of the first axis that are looked at one by one.
@@ -38,6 +39,7 @@ class Components:
     """
 
     sizes: np.ndarray
+    amounts: np.ndarray
     values: np.ndarray
     on_border: np.ndarray
     slabs: tuple[slice, ...]
@@ -67,8 +69,9 @@ class Components:
 
 
 def find_components(
-    read: Callable[[slice], np.ndarray], shape: tuple[int, int, int], *, connectivity: int = 26
-) -> Components:
+    read: Callable[[slice], np.ndarray], shape: tuple[int, int, int], *, connectivity: int = 26,
+    shares: np.ndarray | None = None,
+) -> Components:  # fmt: skip
     """Find the connected components of every label of a map.
 
     Each slab is labelled by itself, and components that touch across two slabs are joined.
@@ -78,6 +81,7 @@ def find_components(
         read: Gives a part of the map along its first axis, (n, H, W) uint8; 0 is outside.
         shape: (D, H, W) of the map.
         connectivity: 6 for faces, 26 for corners too.
+        shares: What each slice stands for, in parts of the mean, (D,); None if all are alike.
     """
     import cc3d
 
@@ -92,7 +96,8 @@ def find_components(
     def look(slab: slice) -> _Part:
         array = read(slab)
         first, last = slab.start == 0, slab.stop == shape[0]
-        return _describe(array, find(array), first=first, last=last)
+        own = None if shares is None else shares[slab]
+        return _describe(array, find(array), own, first=first, last=last)
 
     forest, firsts = _Forest(), []
     parts: list[_Part] = []
@@ -104,8 +109,13 @@ def find_components(
         parts.append(part)
     names, count = forest.name_trees()
     edges = [*firsts, len(names)]
+    sizes = _gather([part.sizes for part in parts], names, np.int64, count)
+    amounts = sizes
+    if shares is not None:
+        amounts = _gather([part.amounts for part in parts], names, np.float64, count)
     return Components(
-        sizes=_gather([part.sizes for part in parts], names, np.int64, count),
+        sizes=sizes,
+        amounts=amounts,
         values=_gather([part.values for part in parts], names, np.uint8, count),
         on_border=_gather([part.on_border for part in parts], names, np.bool_, count),
         slabs=tuple(slabs),
@@ -119,6 +129,7 @@ class _Part(NamedTuple):
 
     Attributes:
         sizes: Voxels of each.
+        amounts: The same weighed by slices; none where they are not.
         values: Label of each.
         on_border: Whether each reaches the border of the map.
         begin: Labels and numbers of its first plane.
@@ -126,6 +137,7 @@ class _Part(NamedTuple):
     """
 
     sizes: np.ndarray
+    amounts: np.ndarray
     values: np.ndarray
     on_border: np.ndarray
     begin: tuple[np.ndarray, np.ndarray]
@@ -196,19 +208,22 @@ def _gather(
     for part in parts:
         own = names[begin : begin + len(part)]
         begin += len(part)
-        if dtype is np.int64:
-            np.add.at(found, own, part.astype(np.int64))
+        if dtype in (np.int64, np.float64):
+            np.add.at(found, own, part.astype(dtype))
         else:
             np.maximum.at(found, own, part)
     return found
 
 
-def _describe(array: np.ndarray, parts: np.ndarray, *, first: bool, last: bool) -> _Part:
+def _describe(
+    array: np.ndarray, parts: np.ndarray, shares: np.ndarray | None, *, first: bool, last: bool
+) -> _Part:
     """Gather what is known of the components of a slab.
 
     Args:
         array: Its labels, (n, H, W).
         parts: Its components, numbered from 1.
+        shares: What each of its slices stands for, (n,); None if all are alike.
         first: Whether it is the first of the map.
         last: Whether it is the last.
     """
@@ -223,12 +238,20 @@ def _describe(array: np.ndarray, parts: np.ndarray, *, first: bool, last: bool) 
         values[numbers] = array[low : low + step].ravel()[starts]
     return _Part(
         sizes=sizes[1:].astype(np.uint32),
+        amounts=_NOTHING[0] if shares is None else _weigh(parts, count, shares),
         values=values[1:],
         on_border=_reach_border(parts, count, first=first, last=last),
         # Only planes are kept; a view would keep the slab.
         begin=(array[0].copy(), parts[0].copy()),
         end=(array[-1].copy(), parts[-1].copy()),
     )
+
+
+def _weigh(parts: np.ndarray, count: int, shares: np.ndarray) -> np.ndarray:
+    """Add up voxels weighed by slices, (count,)."""
+    planes = zip(parts, shares, strict=True)
+    counts = (np.bincount(plane.ravel(), minlength=count + 1) * share for plane, share in planes)
+    return np.asarray(sum(counts))[1:]
 
 
 def _find_runs(parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from bedside.pipeline.resize import sample_weights
+
 Place = Callable[[np.ndarray], np.ndarray]
 
 
@@ -38,6 +40,21 @@ def find_place(
     return lambda plane: cv2.warpAffine(
         plane, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
     )
+
+
+def find_place_at(rows: np.ndarray, columns: np.ndarray, plane: tuple[int, int]) -> Place:
+    """Make the function that reads a plane linearly at rows and columns of its own.
+
+    Args:
+        rows: (H,) in rows of the plane, 0 at the middle of the first.
+        columns: (W,) likewise.
+        plane: (h, w) of what it will be given.
+
+    Returns:
+        From (h, w) float32 to (H, W) float32; see `find_place`.
+    """
+    down, across = sample_weights(rows, plane[0]), sample_weights(columns, plane[1])
+    return lambda values: np.ascontiguousarray((across @ (down @ values).T).T, np.float32)
 
 
 def most_likely(logits: np.ndarray, place: Place) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from bedside.errors import MemoryLimitError
 from bedside.pipeline.components import SLAB_VOXELS
 from bedside.pipeline.postprocess.scans import SCAN_APPLIERS
-from bedside.pipeline.volumes import VolumePlacement
+from bedside.pipeline.volume_placement import VolumePlacement
 from bedside.spec import DeploymentSpec, ScalePercentile
 from bedside.volume import Cine
 

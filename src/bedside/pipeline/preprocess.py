@@ -101,6 +101,8 @@ SAMPLE_FRAMES = 8
 def see_neighbours(cine: Cine, count: int) -> Cine:
     """Give every frame those before and after it as channels; the ends are repeated.
 
+    Of uneven slices they are the next ones that do not lie at the same place.
+
     Args:
         cine: Of grey frames, (1, H, W) each.
         count: Frames on each side; 0 leaves the cine as it is.
@@ -114,9 +116,14 @@ def see_neighbours(cine: Cine, count: int) -> Cine:
     if channels != 1:
         raise FormatError(f"frames have {channels} channels; this bundle takes grey frames.")
 
+    def in_order(index: int, by: int) -> int:
+        return min(max(index + by, 0), frames - 1)
+
+    find_neighbour = in_order if cine.uneven is None else cine.uneven.find_neighbour
+
     def decode(index: int) -> np.ndarray:
-        around = range(index - count, index + count + 1)
-        return np.concatenate([cine.decode(min(max(i, 0), frames - 1)) for i in around])
+        around = range(-count, count + 1)
+        return np.concatenate([cine.decode(find_neighbour(index, by)) for by in around])
 
     return replace(cine, shape=(frames, 2 * count + 1, height, width), decode=decode)
 

@@ -1,5 +1,6 @@
 """A scan read slice by slice: whole, or resampled on the way so that it is never held whole."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from scipy import sparse
 from bedside.errors import FormatError
 from bedside.pipeline.preprocess import MAX_BROKEN_SHARE
 from bedside.pipeline.resize import resize_weights
-from bedside.volume import Cine
+from bedside.volume import Cine, Geometry
 from bedside.workers import map_in_turn
 
 
@@ -65,6 +66,49 @@ def resample_scan(cine: Cine, shape: Sequence[int]) -> np.ndarray:
             for place, share in zip(shares.indices[entries], shares.data[entries], strict=True):
                 array[channel, place] += share * small
     return array
+
+
+def even_out(cine: Cine) -> Cine:
+    """Interpolate uneven slices onto an even grid, from the first one's edge to the last one's.
+
+    Each frame lies between the slices beside its place, which are weighed linearly; a slice is
+    decoded once, as frames are read in their order.
+
+    Args:
+        cine: A scan whose slices are uneven.
+    """
+    assert cine.uneven is not None  # callers look
+    heights = cine.uneven.lay_grid()
+    blends = [cine.uneven.blend(height) for height in heights]
+    step = float(heights[1] - heights[0])
+    read = functools.lru_cache(max(map(len, blends)))(cine.decode)
+
+    def decode(index: int) -> np.ndarray:
+        (first, share), *others = blends[index]
+        if not others:
+            return read(first)
+        whole: np.ndarray = read(first) * np.float32(share)
+        for other, weight in others:
+            whole += read(other) * np.float32(weight)
+        dtype = read(first).dtype
+        return whole.astype(dtype) if dtype.kind == "f" else np.rint(whole).astype(dtype)
+
+    geometry = cine.geometry
+    if geometry is not None:
+        affine = geometry.affine.copy()
+        along = affine[:3, 0] / cine.uneven.mean_mm
+        affine[:3, 0] = along * step
+        affine[:3, 3] += along * heights[0]
+        geometry = Geometry((len(heights), *geometry.shape[1:]), affine)
+    return replace(
+        cine,
+        shape=(len(heights), *cine.shape[1:]),
+        decode=decode,
+        geometry=geometry,
+        slice_spacing_mm=step if cine.slice_spacing_mm is not None else None,
+        unknown=(),
+        uneven=None,
+    )
 
 
 def crop_scan(cine: Cine, box: Sequence[slice]) -> Cine:

@@ -42,7 +42,7 @@ class Straightening:
 
 
 def straighten(cine: Cine) -> tuple[Cine, Straightening | None]:
-    """Move the slices of a leaning scan so that they stand above each other.
+    """Move the slices of a leaning scan so that they stand above each other, wherever they lie.
 
     Args:
         cine: As stored; one that does not lean is given back as it is.
@@ -56,7 +56,10 @@ def straighten(cine: Cine) -> tuple[Cine, Straightening | None]:
     depth, channels, height, width = cine.shape
     step, down, across = geometry.affine[:3, :3].T
     axes = np.stack([down / (down @ down), across / (across @ across)])
-    moved = np.rint(np.arange(depth)[:, None] * (axes @ step)).astype(int)
+    steps = np.arange(depth, dtype=np.float64)
+    if cine.uneven is not None:
+        steps = np.array(cine.uneven.heights_mm) / cine.uneven.mean_mm
+    moved = np.rint(steps[:, None] * (axes @ step)).astype(int)
     low, high = moved.min(axis=0), moved.max(axis=0)
     canvas = height + int(high[0] - low[0]), width + int(high[1] - low[1])
     straightening = Straightening(moved - low, (height, width), canvas)

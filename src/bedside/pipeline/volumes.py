@@ -1,8 +1,6 @@
 """From a scan to the network's tensor, and from its logits back to labels on the scan's grid."""
 
-import functools
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,9 +8,9 @@ import numpy as np
 
 from bedside.errors import FormatError, GeometryError
 from bedside.pipeline.body import find_body_of_scan
-from bedside.pipeline.logits import Place, find_place, most_likely
-from bedside.pipeline.resize import nearest_indices, resize_linear
-from bedside.pipeline.scan import crop_scan, read_scan, resample_scan
+from bedside.pipeline.resize import resize_linear
+from bedside.pipeline.scan import crop_scan, even_out, read_scan, resample_scan
+from bedside.pipeline.volume_placement import Shape3, VolumePlacement
 from bedside.pipeline.volume_steps import TONE_STEPS
 from bedside.spec import (
     CropBody,
@@ -23,141 +21,6 @@ from bedside.spec import (
     ScalePercentile,
 )
 from bedside.volume import Cine, Orientation, find_orientation
-from bedside.workers import map_in_turn
-
-Shape3 = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class VolumePlacement:
-    """How the tensor lies on the scan: axes turned, resized edge to edge, and padded.
-
-    Attributes:
-        source_shape: (D, H, W) as stored.
-        orientation: How the stored axes were turned.
-        grid: (D, H, W) after turning and resampling.
-        offset: Where the grid begins in the tensor, which is padded to at least a window.
-        tensor_shape: (D, H, W) of the tensor.
-        body: Part of the stored scan that is looked at; None for all of it. What is said of
-            the source above is then said of this part, but for `source_shape`.
-    """
-
-    source_shape: Shape3
-    orientation: Orientation
-    grid: Shape3
-    offset: Shape3
-    tensor_shape: Shape3
-    body: tuple[slice, ...] | None = None
-
-    def project(self, labels: np.ndarray) -> np.ndarray:
-        """Carry labels from the source grid to the tensor's, by nearest neighbour.
-
-        Args:
-            labels: (D, H, W) uint8 on the source grid.
-
-        Returns:
-            `tensor_shape` uint8; 0 in the padding.
-        """
-        turned = self.orientation.apply(labels if self.body is None else labels[self.body])
-        picks = [
-            nearest_indices(old, new) for old, new in zip(turned.shape, self.grid, strict=True)
-        ]
-        tensor = np.zeros(self.tensor_shape, np.uint8)
-        tensor[self._inside] = turned[np.ix_(*picks)]
-        return tensor
-
-    def pad(self, array: np.ndarray) -> np.ndarray:
-        """Put (C, *grid) into the tensor, zeros around it; float32."""
-        whole = tuple(slice(0, size) for size in self.tensor_shape)
-        return self.cut(array, whole)
-
-    def cut(self, array: np.ndarray, inside: tuple[slice, ...]) -> np.ndarray:
-        """Cut a part of the tensor out of (C, *grid) without building the tensor.
-
-        Args:
-            array: The scan on the grid, any real dtype.
-            inside: Slices of the tensor's axes, with both ends.
-
-        Returns:
-            (C, *sizes of the slices) float32; 0 outside the grid.
-        """
-        places, sources = [], []
-        for part, low, size in zip(inside, self.offset, self.grid, strict=True):
-            begin = min(max(part.start - low, 0), size)
-            end = min(max(part.stop - low, begin), size)
-            sources.append(slice(begin, end))
-            places.append(slice(begin + low - part.start, end + low - part.start))
-        cut = np.zeros((len(array), *(part.stop - part.start for part in inside)), np.float32)
-        cut[(slice(None), *places)] = array[(slice(None), *sources)]
-        return cut
-
-    def restore(self, slabs: Iterable[np.ndarray], *, stride: int) -> np.ndarray:
-        """Carry logits back to the source grid and take the most likely class there.
-
-        Logits are interpolated slice by slice and only then compared, so that no more of them
-        are held on the source grid than one slice.
-
-        Args:
-            slabs: (K, n, H, W) float32 logits, slab after slab along the tensor's first axis;
-                a slab is not used any more once the next is asked for.
-            stride: Tensor voxels for one logit.
-
-        Returns:
-            (D, H, W) uint8 on the source grid.
-        """
-        labels = np.zeros(self.source_shape, np.uint8)
-        # A view, so that slices written in the patient's order end up in the stored one.
-        seen = labels if self.body is None else labels[self.body]
-        turned = self.orientation.apply(seen)
-        first, *begin = (low / stride for low in self.offset)
-        count, *size = (side / stride for side in self.grid)
-        place = find_place(
-            (turned.shape[1], turned.shape[2]),
-            begin=(begin[0], begin[1]),
-            size=(size[0], size[1]),
-        )
-        # Edge to edge, as the scan was resized; what pads the grid has no say.
-        depths = (np.arange(len(turned)) + 0.5) * (count / len(turned)) - 0.5
-        depths = first + np.clip(depths, 0, max(count - 1, 0))
-        known, done = 0, 0
-        before: np.ndarray | None = None
-        for slab in slabs:
-            end = known + slab.shape[1]
-            ready = int(np.searchsorted(np.ceil(depths), end))
-            draw = functools.partial(_draw_slice, slab, before=before, place=place)
-            for labelled in map_in_turn(draw, depths[done:ready] - known):
-                turned[done] = labelled
-                done += 1
-            before, known = slab[:, -1].copy(), end
-        return labels
-
-    @property
-    def _inside(self) -> tuple[slice, ...]:
-        pairs = zip(self.offset, self.grid, strict=True)
-        return tuple(slice(low, low + size) for low, size in pairs)
-
-
-def _draw_slice(
-    slab: np.ndarray, depth: float, *, before: np.ndarray | None, place: Place
-) -> np.ndarray:
-    """Interpolate between the slices of a slab and label what lies there.
-
-    Args:
-        slab: (K, n, h, w) logits.
-        depth: In slices of the slab; from -1, which is `before`, to n - 1.
-        before: The slice before the slab, (K, h, w).
-        place: See `find_place`.
-
-    Returns:
-        (H, W) uint8.
-    """
-    low = math.floor(depth)
-    share = np.float32(depth - low)
-    near = slab[:, low] if low >= 0 else before
-    assert near is not None  # what lies before a slab was the end of the last
-    if share:
-        near = near + share * (slab[:, low + 1] - near)
-    return most_likely(near, place)
 
 
 @dataclass(frozen=True)
@@ -275,6 +138,7 @@ def prepare_volume(cine: Cine, spec: DeploymentSpec, *, half: bool = False) -> P
             f'the scan has {cine.shape[1]} channels, bundle "{spec.name}" takes '
             f"{spec.input.channels}. Give one file a channel, in the bundle's order."
         )
+    stored, cine = cine, cine if cine.uneven is None else even_out(cine)
     first = spec.preprocess[0] if spec.preprocess else None
     body = find_body_of_scan(cine, first) if isinstance(first, CropBody) else None
     draft = Draft(cine if body is None else crop_scan(cine, body), multiple=spec.model.logit_stride)
@@ -285,9 +149,8 @@ def prepare_volume(cine: Cine, spec: DeploymentSpec, *, half: bool = False) -> P
     array = draft.array
     if half or array.dtype != np.float32:
         array = array.astype(np.float16 if half else np.float32)
-    placement = place_volume(draft, spec)
-    if body is not None:
-        placement = replace(placement, source_shape=(len(cine), *cine.shape[2:]), body=body)
+    placement = replace(place_volume(draft, spec), body=body)
+    placement = _place_stored(placement, stored)
     return PreparedVolume(array, placement, tuple(draft.warnings))
 
 
@@ -297,11 +160,18 @@ def foresee_placement(cine: Cine, spec: DeploymentSpec) -> VolumePlacement:
     Raises:
         GeometryError: As `prepare_volume`.
     """
+    stored, cine = cine, cine if cine.uneven is None else even_out(cine)
     draft = Draft(cine, multiple=spec.model.logit_stride, foreseen=True)
     for step in spec.preprocess:
         if isinstance(step, Orient | Resample):
             STEPS[type(step)](step, draft)
-    return place_volume(draft, spec)
+    return _place_stored(place_volume(draft, spec), stored)
+
+
+def _place_stored(placement: VolumePlacement, stored: Cine) -> VolumePlacement:
+    """Say of a placement which scan labels come back to: the one stored, whole."""
+    shape = (len(stored), *stored.shape[2:])
+    return replace(placement, source_shape=shape, uneven=stored.uneven)
 
 
 def place_volume(draft: Draft, spec: DeploymentSpec) -> VolumePlacement:

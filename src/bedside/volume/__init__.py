@@ -4,6 +4,7 @@ from bedside.volume.change import Change
 from bedside.volume.cine import Box, Cine, LabelMap
 from bedside.volume.geometry import Geometry
 from bedside.volume.orientation import Orientation, find_orientation
+from bedside.volume.uneven import SliceBlock, UnevenSlices
 
 __all__ = [
     "Box",
@@ -12,5 +13,7 @@ __all__ = [
     "Geometry",
     "LabelMap",
     "Orientation",
+    "SliceBlock",
+    "UnevenSlices",
     "find_orientation",
 ]

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from bedside.volume.geometry import Geometry
+from bedside.volume.uneven import UnevenSlices
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,16 @@ class Cine:
             the frame; None if it does not say or is not to be trusted.
         warnings: What was fixed or cannot be trusted, in sentences for a person.
         geometry: Where the frames lie in the patient, (frames, height, width), if they are
-            the slices of a scan; None for frames over time, or where the file does not say.
-        slice_spacing_mm: Distance from slice to slice in mm; None if there is none, or it
-            is not to be trusted.
+            the slices of a scan; None for frames over time, or where the file does not say. Of
+            uneven slices its first axis says where the first one lies and which way they go.
+        slice_spacing_mm: Distance from slice to slice in mm, of uneven slices their mean; None
+            if there is none, or it is not to be trusted.
         unknown: Frames that stand for slices that are missing, and can hold no labels.
         third_axis: Whether frames follow each other in time or in space; None where the file
             does not say which.
         default_grid: Whether spacing and place are those that programs write when they know
             none: 1 mm along every axis, the first voxel at the origin, nothing turned.
+        uneven: Where slices lie that are not evenly spaced; None where they are.
     """
 
     shape: tuple[int, int, int, int]
@@ -83,6 +86,7 @@ class Cine:
     unknown: tuple[int, ...] = ()
     third_axis: Literal["time", "space"] | None = None
     default_grid: bool = False
+    uneven: UnevenSlices | None = None
 
     @property
     def has_slices(self) -> bool:
@@ -93,7 +97,10 @@ class Cine:
 
     @property
     def voxel_mm(self) -> tuple[float, float, float] | None:
-        """Distance between the neighbours of a scan along (D, H, W); None if one is unknown."""
+        """Distance between the neighbours of a scan along (D, H, W); None if one is unknown.
+
+        Of uneven slices it is the mean.
+        """
         if self.spacing_mm is None or self.slice_spacing_mm is None:
             return None
         return (self.slice_spacing_mm, *self.spacing_mm)

@@ -191,6 +191,11 @@ def _draw(case: Case, image: Source, spheres: Sequence[Sphere]) -> np.ndarray:
             f"case {case.case_id}: {image.path} does not say where it lies in the patient, so "
             "that findings in mm cannot be drawn on it."
         )
+    if image.cine.uneven is not None:
+        raise DataError(
+            f"case {case.case_id}: the slices of {image.path} are not evenly spaced; findings in "
+            "mm are drawn on even ones only. Resample the scan."
+        )
     try:
         return draw_spheres(spheres, geometry).astype(np.uint8)
     except DataError as error:

@@ -1,5 +1,6 @@
 """Run the repairs of a spec, then check its priors, in their order."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,15 @@ import numpy as np
 from bedside.pipeline.postprocess.changes import Repair
 from bedside.pipeline.postprocess.grid import NO_SCALE, LabelGrid, smallest_px
 from bedside.pipeline.postprocess.morphology import closed, opened, reach
-from bedside.pipeline.postprocess.parts import components, cut_out, mask_of, remove_parts
+from bedside.pipeline.postprocess.parts import (
+    Window,
+    components,
+    count_by_slice,
+    cut_out,
+    mask_of,
+    remove_parts,
+    weigh_change,
+)
 from bedside.pipeline.postprocess.priors import check_priors
 from bedside.pipeline.postprocess.scans import SCAN_APPLIERS
 from bedside.spec import (
@@ -49,18 +58,45 @@ def apply_postprocess(
     grid = grid or LabelGrid()
     repairs = []
     for step in steps:
-        values = step.labels or label_values
-        if labels.ndim == 3 and type(step) in SCAN_APPLIERS:
-            repairs += SCAN_APPLIERS[type(step)](labels, step, values, grid)
-            continue
-        applier = APPLIERS[type(step)]
-        for value in values:
-            repair = applier(labels, step, value, grid)
-            if repair is not None:
-                repairs.append(repair)
-    if priors:
-        repairs += check_priors(labels, priors, grid=grid)
+        run = functools.partial(_run_step, labels, step, step.labels or label_values, grid)
+        repairs += _weighed(run, labels, grid)
+    for prior in priors:
+        run = functools.partial(check_priors, labels, [prior], grid=grid)
+        repairs += _weighed(run, labels, grid)
     return labels, repairs
+
+
+def _run_step(
+    labels: np.ndarray, step: PostprocessStep, values: Sequence[int], grid: LabelGrid
+) -> list[Repair]:
+    """Run one repair on every label that it is for."""
+    if labels.ndim == 3 and type(step) in SCAN_APPLIERS:
+        return SCAN_APPLIERS[type(step)](labels, step, values, grid)
+    applier = APPLIERS[type(step)]
+    found = (applier(labels, step, value, grid) for value in values)
+    return [repair for repair in found if repair is not None]
+
+
+def _weighed(run: Callable[[], list[Repair]], labels: np.ndarray, grid: LabelGrid) -> list[Repair]:
+    """Do something to labels, and weigh what it changed by what uneven slices stand for."""
+    if grid.shares is None:
+        return run()
+    before = count_by_slice(labels)
+    repairs = run()
+    # No step takes from a label and gives to it at once, but for two that change places.
+    changed = weigh_change(before, labels, grid.shares)
+    both = grid.shares @ before
+    amounts = {
+        "removed": lambda repair: changed[repair.labels[0]],
+        "added": lambda repair: changed[repair.labels[0]],
+        "exchanged": lambda repair: both[list(repair.labels)].sum(),
+    }
+    return [
+        repair._replace(amount=float(amounts[repair.action](repair)))
+        if repair.action in amounts
+        else repair
+        for repair in repairs
+    ]
 
 
 def _keep_largest(
@@ -114,12 +150,12 @@ def _open(labels: np.ndarray, step: Opening, value: int, grid: LabelGrid) -> Rep
     radius = _radius_px(step, labels.ndim, grid)
     if radius is None:
         return Repair(step.step, (value,), "skipped", expected=NO_SCALE)
-    window = cut_out(labels, value, margin=tuple(side + 1 for side in reach(radius)))
+    window = _cut_out_along(labels, step, value, grid, margin=[side + 1 for side in reach(radius)])
     if window is None:
         return None
     inside = labels[window]
     mask = mask_of(inside, value)
-    gone = mask & ~opened(mask, radius)
+    gone = mask & ~_change_shape(mask, step, grid, opened)
     count = int(np.count_nonzero(gone))
     if not count:
         return None
@@ -131,16 +167,51 @@ def _close(labels: np.ndarray, step: Closing, value: int, grid: LabelGrid) -> Re
     radius = _radius_px(step, labels.ndim, grid)
     if radius is None:
         return Repair(step.step, (value,), "skipped", expected=NO_SCALE)
-    window = cut_out(labels, value, margin=tuple(2 * side + 1 for side in reach(radius)))
+    margin = [2 * side + 1 for side in reach(radius)]
+    window = _cut_out_along(labels, step, value, grid, margin=margin)
     if window is None:
         return None
     inside = labels[window]
-    added = closed(mask_of(inside, value), radius) & mask_of(inside, 0)
+    added = _change_shape(mask_of(inside, value), step, grid, closed) & mask_of(inside, 0)
     count = int(np.count_nonzero(added))
     if not count:
         return None
     inside[added > 0] = value
     return Repair(step.step, (value,), "added", 0, count)
+
+
+def _cut_out_along(
+    labels: np.ndarray, step: Opening | Closing, value: int, grid: LabelGrid, *,
+    margin: Sequence[int],
+) -> Window | None:  # fmt: skip
+    """Cut out a label with a margin; of uneven slices all, since each has a place of its own."""
+    window = cut_out(labels, value, margin=tuple(margin))
+    if window is None or grid.uneven is None or step.radius_mm is None:
+        return window
+    return slice(0, len(labels)), *window[1:]
+
+
+def _change_shape(
+    mask: np.ndarray,
+    step: Opening | Closing,
+    grid: LabelGrid,
+    change: Callable[[np.ndarray, tuple[float, ...]], np.ndarray],
+) -> np.ndarray:
+    """Open or close a mask by its ball; a ball in mm among uneven slices on an even grid."""
+    if grid.uneven is None or step.radius_mm is None or grid.spacing_mm is None:
+        radius = _radius_px(step, mask.ndim, grid)
+        assert radius is not None  # callers look
+        return change(mask, radius)
+    heights = grid.uneven.lay_grid()
+    step_mm = float(heights[1] - heights[0])
+    lengths = (step_mm, *grid.spacing_mm[1:])
+    changed = change(
+        mask[grid.uneven.find_owners(heights)],
+        tuple(step.radius_mm / length for length in lengths),
+    )
+    places = np.rint((np.array(grid.uneven.heights_mm) - heights[0]) / step_mm).astype(int)
+    back: np.ndarray = changed[np.clip(places, 0, len(heights) - 1)]
+    return back
 
 
 def _radius_px(step: Opening | Closing, axes: int, grid: LabelGrid) -> tuple[float, ...] | None:

@@ -21,6 +21,8 @@ class Repair(NamedTuple):
         pixels: Pixels or voxels that changed their label.
         value: What was measured, of a report.
         expected: What was expected of it, in words; why, of a step that was skipped.
+        amount: `pixels` weighed by what each slice of an uneven scan stands for, in voxels of
+            a slice of mean length; None where all are alike.
     """
 
     step: str
@@ -30,12 +32,14 @@ class Repair(NamedTuple):
     pixels: int = 0
     value: float | None = None
     expected: str = ""
+    amount: float | None = None
 
 
 @dataclass
 class _Sum:
     parts: int = 0
     pixels: int = 0
+    amount: float = 0.0
     frames: int = 0
     values: list[float] = field(default_factory=list)
 
@@ -53,14 +57,20 @@ class Tally:
         self._of_frames = of_frames
         self._sums: dict[tuple[str, tuple[int, ...], Action, str], _Sum] = {}
 
-    def add(self, repairs: Iterable[Repair]) -> None:
-        """Count the repairs of one frame."""
+    def add(self, repairs: Iterable[Repair], *, share: float = 1.0) -> None:
+        """Count the repairs of one frame.
+
+        Args:
+            repairs: What was done.
+            share: What the frame stands for, in parts of the mean, if it is an uneven slice.
+        """
         counted = set()
         for repair in repairs:
             key = (repair.step, repair.labels, repair.action, repair.expected)
             total = self._sums.setdefault(key, _Sum())
             total.parts += repair.parts
             total.pixels += repair.pixels
+            total.amount += share * (repair.pixels if repair.amount is None else repair.amount)
             total.frames += key not in counted
             counted.add(key)
             if repair.value is not None:
@@ -89,7 +99,7 @@ class Tally:
         slice_mm: float | None,
     ) -> Change:
         step, labels, action, expected = key
-        mm2, ml = _measure(total.pixels, spacing_mm, slice_mm)
+        mm2, ml = _measure(total.amount, spacing_mm, slice_mm)
         names = [self._names.get(value, str(value)) for value in labels]
         size = _show_size(total.pixels, mm2, ml)
         text = _words(step, names, action, total, size=size, expected=expected)
@@ -111,7 +121,7 @@ class Tally:
 
 
 def _measure(
-    pixels: int, spacing_mm: tuple[float, ...] | None, slice_mm: float | None
+    pixels: float, spacing_mm: tuple[float, ...] | None, slice_mm: float | None
 ) -> tuple[float | None, float | None]:
     """Turn a number of pixels into mm2, or into ml where they have a depth."""
     if spacing_mm is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bedside.spec import DropSmall
-from bedside.volume import Cine
+from bedside.volume import Cine, UnevenSlices
 
 NO_SCALE = "the scale of the image is not known"
 """Why a repair that needs mm was skipped."""
@@ -23,10 +23,25 @@ class LabelGrid:
         spacing_mm: Along its axes, (H, W) or (D, H, W); None if unknown.
         left: How far one element along each axis leads to the patient's left, in mm; None if
             unknown, or if the image is cut so that it shows no left.
+        uneven: Where the slices of (D, H, W) lie, if they are uneven; the first spacing is then
+            what one stands for on average.
     """
 
     spacing_mm: tuple[float, ...] | None = None
     left: tuple[float, ...] | None = None
+    uneven: UnevenSlices | None = None
+
+    @property
+    def shares(self) -> np.ndarray | None:
+        """What each slice stands for, in parts of the mean, (D,); None where all are alike."""
+        return None if self.uneven is None else self.uneven.covered_mm / self.uneven.mean_mm
+
+    @property
+    def places(self) -> np.ndarray | None:
+        """Where each slice lies, in mean slices from the first, (D,); None where all are alike."""
+        if self.uneven is None:
+            return None
+        return np.array(self.uneven.heights_mm) / self.uneven.mean_mm
 
 
 def grid_of(cine: Cine, *, axes: int, spacing_mm: tuple[float, ...] | None) -> LabelGrid:
@@ -37,13 +52,14 @@ def grid_of(cine: Cine, *, axes: int, spacing_mm: tuple[float, ...] | None) -> L
         axes: 2 for labels of a frame, 3 for those of the whole scan.
         spacing_mm: Along the labels' axes; None if it cannot be trusted.
     """
+    uneven = cine.uneven if axes == 3 else None
     if cine.geometry is None:
-        return LabelGrid(spacing_mm)
+        return LabelGrid(spacing_mm, uneven=uneven)
     steps = cine.geometry.affine[0, 3 - axes : 3]
     lengths = np.linalg.norm(cine.geometry.affine[:3, 3 - axes : 3], axis=0)
     if np.abs(steps / lengths).max() < _STEEPEST:
-        return LabelGrid(spacing_mm)
-    return LabelGrid(spacing_mm, tuple(float(step) for step in steps))
+        return LabelGrid(spacing_mm, uneven=uneven)
+    return LabelGrid(spacing_mm, tuple(float(step) for step in steps), uneven)
 
 
 def smallest_px(step: DropSmall, grid: LabelGrid) -> float | None:

@@ -81,6 +81,42 @@ def components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return parts, np.bincount(parts.ravel(), minlength=count + 1)[1:]
 
 
+def weigh_parts(parts: np.ndarray, sizes: np.ndarray, shares: np.ndarray | None) -> np.ndarray:
+    """Weigh components by what each slice stands for.
+
+    Args:
+        parts: As from `components`.
+        sizes: As from `components`.
+        shares: Of each slice of `parts`, in parts of the mean; None where all are alike.
+
+    Returns:
+        Size of each component, in voxels of a slice of mean length.
+    """
+    if shares is None:
+        return sizes
+    weights = np.repeat(shares, parts[0].size)
+    return np.bincount(parts.ravel(), weights=weights, minlength=len(sizes) + 1)[1:]
+
+
+def weigh_change(before: np.ndarray, labels: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Measure how far each label has grown or shrunk, weighed by what each slice stands for.
+
+    Args:
+        before: From `count_by_slice`.
+        labels: (D, H, W) uint8, changed since.
+        shares: Of each slice, in parts of the mean.
+
+    Returns:
+        (256,) in voxels of a slice of mean length.
+    """
+    return np.asarray(shares @ np.abs(count_by_slice(labels) - before))
+
+
+def count_by_slice(labels: np.ndarray) -> np.ndarray:
+    """Count each value in each slice, (D, 256)."""
+    return np.stack([np.bincount(plane.ravel(), minlength=256) for plane in labels])
+
+
 def remove_parts(
     labels: np.ndarray, parts: np.ndarray, sizes: np.ndarray, dropped: np.ndarray
 ) -> tuple[int, int]:

@@ -10,7 +10,13 @@ import numpy as np
 from bedside.pipeline.postprocess.changes import Repair
 from bedside.pipeline.postprocess.grid import LabelGrid
 from bedside.pipeline.postprocess.morphology import touching
-from bedside.pipeline.postprocess.parts import components, cut_out, mask_of, remove_parts
+from bedside.pipeline.postprocess.parts import (
+    components,
+    cut_out,
+    mask_of,
+    remove_parts,
+    weigh_parts,
+)
 from bedside.spec import Apart, Components, Eccentricity, Encloses, LeftRight, Prior, Size
 
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
@@ -42,7 +48,9 @@ def _components(labels: np.ndarray, prior: Components, grid: LabelGrid) -> Itera
         )
         return
     dropped = np.ones(len(sizes), bool)
-    dropped[np.argsort(-sizes, kind="stable")[: prior.most]] = False
+    shares = None if grid.shares is None else grid.shares[window[0]]
+    amounts = weigh_parts(parts, sizes, shares)
+    dropped[np.argsort(-amounts, kind="stable")[: prior.most]] = False
     yield Repair(prior.step, prior.named, "removed", *remove_parts(inside, parts, sizes, dropped))
 
 
@@ -109,7 +117,10 @@ def _size(labels: np.ndarray, prior: Size, grid: LabelGrid) -> Iterator[Repair]:
         yield Repair(prior.step, prior.named, "skipped", expected=reason)
         return
     else:
-        size = pixels * math.prod(grid.spacing_mm) / (1e3 if prior.unit == "ml" else 1)
+        size = float(pixels)
+        if grid.shares is not None:
+            size = float(grid.shares @ np.count_nonzero(labels == prior.label, axis=(1, 2)))
+        size *= math.prod(grid.spacing_mm) / (1e3 if prior.unit == "ml" else 1)
     if size < prior.least or (prior.most is not None and size > prior.most):
         limits = [f"at least {prior.least:g}"] if prior.least else []
         limits += [f"at most {prior.most:g}"] if prior.most is not None else []
@@ -118,18 +129,21 @@ def _size(labels: np.ndarray, prior: Size, grid: LabelGrid) -> Iterator[Repair]:
 
 
 def _eccentricity(labels: np.ndarray, prior: Eccentricity, grid: LabelGrid) -> Iterator[Repair]:
-    value = measure_eccentricity(labels == prior.label, grid.spacing_mm)
+    value = measure_eccentricity(labels == prior.label, grid.spacing_mm, places=grid.places)
     if value is not None and not prior.least <= value <= prior.most:
         expected = f"eccentricity {{value}}, {prior.least:g} to {prior.most:g} expected"
         yield Repair(prior.step, prior.named, "reported", value=value, expected=expected)
 
 
-def measure_eccentricity(mask: np.ndarray, spacing_mm: tuple[float, ...] | None) -> float | None:
+def measure_eccentricity(
+    mask: np.ndarray, spacing_mm: tuple[float, ...] | None, *, places: np.ndarray | None = None
+) -> float | None:
     """Measure how elongated a mask is; see `bedside.spec.Eccentricity`.
 
     Args:
         mask: Boolean, (H, W) or (D, H, W).
         spacing_mm: Along its axes; None to measure in pixels.
+        places: Where uneven slices lie, in mean slices, (D,); None where all are alike.
 
     Returns:
         In [0, 1); None of a mask that is empty.
@@ -138,12 +152,15 @@ def measure_eccentricity(mask: np.ndarray, spacing_mm: tuple[float, ...] | None)
         >>> round(measure_eccentricity(np.ones((10, 20), bool), None), 3)
         0.866
     """
-    places = np.argwhere(mask).astype(np.float64)
-    if not len(places):
+    index = np.argwhere(mask)
+    if not len(index):
         return None
+    at = index.astype(np.float64)
+    if places is not None:
+        at[:, 0] = places[index[:, 0]]
     lengths = np.asarray(spacing_mm or (1.0,) * mask.ndim)
     # A pixel is no point: its own second moment is a twelfth of its side's square.
-    moments = np.cov(places * lengths, rowvar=False, bias=True) + np.diag(lengths**2) / 12
+    moments = np.cov(at * lengths, rowvar=False, bias=True) + np.diag(lengths**2) / 12
     shortest, *_, longest = np.linalg.eigvalsh(moments)
     return math.sqrt(max(0.0, 1 - shortest / longest))
 
@@ -159,7 +176,7 @@ def _left_right(labels: np.ndarray, prior: LeftRight, grid: LabelGrid) -> Iterat
         reason = "the file does not say where the patient's left is"
         yield Repair(prior.step, prior.named, "skipped", expected=reason)
         return
-    left, right = (float(np.dot(_centre(mask), leftward)) for mask in masks)
+    left, right = (float(np.dot(_centre(mask, grid.places), leftward)) for mask in masks)
     if left >= right:
         return
     if prior.action == "repair":
@@ -185,14 +202,17 @@ def _eroded(mask: np.ndarray, *, beyond: bool) -> np.ndarray:
     return np.asarray(ndimage.binary_erosion(mask, border_value=int(beyond)))
 
 
-def _centre(mask: np.ndarray) -> np.ndarray:
-    """Give the centre of a mask that is not empty, in elements."""
+def _centre(mask: np.ndarray, places: np.ndarray | None) -> np.ndarray:
+    """Find the centre of a mask that is not empty, in elements; uneven slices at their places."""
     if mask.ndim == 2:
         moments = cv2.moments(mask.view(np.uint8), binaryImage=True)
         return np.array([moments["m01"], moments["m10"]]) / moments["m00"]
     from scipy import ndimage
 
-    return np.array(ndimage.center_of_mass(mask))
+    centre = np.array(ndimage.center_of_mass(mask))
+    if places is not None:
+        centre[0] = np.average(places, weights=np.count_nonzero(mask, axis=(1, 2)))
+    return centre
 
 
 CHECKERS: Mapping[type, Callable[[np.ndarray, Any, LabelGrid], Iterator[Repair]]] = {

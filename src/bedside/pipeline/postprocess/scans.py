@@ -17,13 +17,13 @@ from bedside.spec import DropSmall, FillHoles, KeepLargest
 def _keep_largest(
     labels: np.ndarray, step: KeepLargest, values: Sequence[int], grid: LabelGrid
 ) -> list[Repair]:
-    found = _find(labels, values)
+    found = _find(labels, values, grid)
     dropped = np.zeros(len(found.sizes), bool)
     for value in values:
         own = np.flatnonzero(found.values == value)
         dropped[own] = True
         if own.size:
-            dropped[own[found.sizes[own].argmax()]] = False
+            dropped[own[found.amounts[own].argmax()]] = False
     return _remove(labels, found, dropped, step.step, values)
 
 
@@ -31,7 +31,7 @@ def _drop_small(
     labels: np.ndarray, step: DropSmall, values: Sequence[int], grid: LabelGrid
 ) -> list[Repair]:
     smallest = smallest_px(step, grid)
-    found = _find(labels, values)
+    found = _find(labels, values, grid)
     if smallest is None:
         present = set(found.values.tolist())
         return [
@@ -39,7 +39,7 @@ def _drop_small(
             for value in values
             if value in present
         ]
-    return _remove(labels, found, found.sizes < smallest, step.step, values)
+    return _remove(labels, found, found.amounts < smallest, step.step, values)
 
 
 def _fill_holes(
@@ -71,7 +71,7 @@ def _others(labels: np.ndarray, value: int, slab: slice) -> np.ndarray:
     return mask.view(np.uint8)
 
 
-def _find(labels: np.ndarray, values: Sequence[int]) -> Components:
+def _find(labels: np.ndarray, values: Sequence[int], grid: LabelGrid) -> Components:
     """Find the components of some labels."""
     kept = np.zeros(256, np.uint8)
     kept[list(values)] = list(values)
@@ -81,7 +81,7 @@ def _find(labels: np.ndarray, values: Sequence[int]) -> Components:
         rows = np.ascontiguousarray(labels[slab]).reshape(-1, width)
         return cv2.LUT(rows, kept).reshape(-1, height, width)
 
-    return find_components(read, (depth, height, width))
+    return find_components(read, (depth, height, width), shares=grid.shares)
 
 
 def _remove(

@@ -1,0 +1,184 @@
+"""Which slices of a scan are missing, and which are only unevenly spaced.
+
+What a slice is thick says it: slices that touch or overlap leave nothing out, however far apart
+their middles are. Where thickness is missing or cannot be meant, nothing is taken for granted.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+EVEN = 1e-3
+"""Part of a step by which two steps may differ and still be called even."""
+
+# Part of the thinner slice that may lie between two slices that are said to touch: a header
+# rounds thickness, and a shifted slice is no missing one.
+_SLACK = 0.25
+# Gap between slices, as a part of their thickness, that protocols of MR leave everywhere.
+_WIDEST_RATIO = 1.5
+# How far SpacingBetweenSlices may be off the distances that it describes.
+_AGREES = 0.1
+# A step that is nearer than this to a whole number of those beside it leaves slices out.
+_WHOLE = 0.1
+_WIDE_STEP = 1.5
+# Part of the thinner slice that a missing one leaves at least.
+_ROOM = 0.75
+# So many equal steps on end are how a block was taken, and no accident.
+_A_BLOCK = 3
+_ALIKE = 2e-2
+_ROUNDING_MM = 1e-6
+
+
+@dataclass(frozen=True)
+class Spacing:
+    """The steps between sorted slices.
+
+    Attributes:
+        steps: Distance from each slice to the next in mm, (slices - 1,).
+        missing: How many slices are missing in each, likewise.
+        doubtful: Whether some might be missing and nothing says so, likewise.
+        thickness_mm: Length that each slice stands for, gaps between slices included, (slices,);
+            None where thickness is not known or not to be trusted.
+    """
+
+    steps: np.ndarray
+    missing: np.ndarray
+    doubtful: np.ndarray
+    thickness_mm: np.ndarray | None
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all steps are the same to a thousandth."""
+        return are_even(self.steps)
+
+
+def judge_spacing(
+    heights: np.ndarray,
+    thickness: Sequence[float | None],
+    between: Sequence[float | None],
+) -> Spacing:
+    """Find where slices are missing.
+
+    A step is sound where its slices touch or overlap, as their thickness or their
+    SpacingBetweenSlices has it. Even then a single step of a whole number of those beside it,
+    between slices of one thickness, leaves slices out: those of a scan whose slices overlap.
+
+    Args:
+        heights: Along the normal in mm, (slices,), at least two, rising.
+        thickness: SliceThickness of each, in mm; None where it is missing or no length.
+        between: SpacingBetweenSlices, likewise.
+    """
+    steps = np.diff(heights)
+    if are_even(steps):
+        nothing = np.zeros(len(steps), int)
+        return Spacing(steps, nothing, nothing > 0, None)
+    usual = _find_usual(steps, thickness)
+    widths, scale, trusted = _read_widths(steps, thickness)
+    sound, agrees = _by_spacing(steps, between)
+    alone = _find_run_lengths(steps) < _A_BLOCK
+    sound |= _small_alone(steps, alone)
+    if widths is not None:
+        thinner = np.minimum(widths[:-1], widths[1:])
+        touching = scale * (widths[:-1] + widths[1:]) / 2
+        sound |= steps <= touching + scale * _SLACK * thinner + _ROUNDING_MM
+    times = steps / usual
+    whole = (np.rint(times) >= 2) & (np.abs(times - np.rint(times)) <= _WHOLE)
+    missing = np.where(alone & whole & ~agrees, np.rint(times) - 1, 0)
+    left = ~sound & (missing == 0)
+    if widths is not None and trusted:
+        # Room for a slice, and not only for one that was shifted.
+        uncovered = steps - touching
+        lacking = left & (uncovered > _ROOM * scale * thinner)
+        missing = np.where(lacking, np.maximum(1, np.rint(uncovered / touching)), missing)
+    else:
+        lacking = left & alone & (times > _WIDE_STEP)
+        missing = np.where(lacking, np.maximum(1, np.rint(times) - 1), missing)
+    return Spacing(
+        steps=steps,
+        missing=missing.astype(int),
+        doubtful=left & ~lacking,
+        thickness_mm=scale * widths if widths is not None and trusted else None,
+    )
+
+
+def are_even(steps: np.ndarray) -> bool:
+    """Whether steps are the same to a thousandth."""
+    step = lower_median(steps)
+    return bool((np.abs(steps - step) <= EVEN * step + _ROUNDING_MM).all())
+
+
+def lower_median(values: np.ndarray) -> float:
+    """The median; the lower of two middle ones: of a single gap and a single step the step."""
+    return float(np.sort(values)[(len(values) - 1) // 2])
+
+
+def _read_widths(
+    steps: np.ndarray, thickness: Sequence[float | None]
+) -> tuple[np.ndarray | None, float, bool]:
+    """Read what thickness says of steps.
+
+    Returns:
+        Thickness of each slice, None where one has none; by how much a step is larger than two
+        half slices as a rule; and whether a larger step proves that something lies between.
+    """
+    if any(each is None for each in thickness):
+        return None, 1.0, False
+    widths = np.array(thickness, np.float64)
+    ratios = steps / ((widths[:-1] + widths[1:]) / 2)
+    if (ratios * (1 + _AGREES) < 1).all():
+        # Every slice overlaps the next: so the same share of each has to, or it is no thickness.
+        return widths, float(np.quantile(ratios, 0.1, method="lower")), False
+    scale = float(np.quantile(ratios, 0.25, method="lower"))
+    if scale > _WIDEST_RATIO:
+        return None, 1.0, False
+    return widths, max(1.0, scale), True
+
+
+def _by_spacing(
+    steps: np.ndarray, between: Sequence[float | None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each step is no larger than SpacingBetweenSlices says, and whether it is that."""
+    nothing = np.zeros(len(steps), bool)
+    if any(each is None for each in between):
+        return nothing.copy(), nothing
+    own = np.array(between, np.float64)
+    said = (own[:-1] + own[1:]) / 2
+    if abs(lower_median(steps / said) - 1) > _AGREES:
+        return nothing.copy(), nothing
+    return steps <= said * (1 + _AGREES), np.abs(steps / said - 1) <= _AGREES
+
+
+def _small_alone(steps: np.ndarray, alone: np.ndarray) -> np.ndarray:
+    """Where every step is the same but for single smaller ones nothing can be missing."""
+    step = lower_median(steps)
+    small = alone & (steps < step)
+    return np.full(len(steps), are_even(steps[~small]))
+
+
+def _find_usual(steps: np.ndarray, thickness: Sequence[float | None]) -> np.ndarray:
+    """Find the step that reigns among the neighbouring slices of one thickness."""
+    kinds = [-1.0 if each is None else each for each in thickness]
+    same = [abs(a - b) <= _ALIKE * abs(a) for a, b in itertools.pairwise(kinds)]
+    usual = steps.astype(np.float64)
+    first = 0
+    for index in range(1, len(steps) + 1):
+        if index < len(steps) and same[index] == same[first]:
+            continue
+        if same[first]:
+            usual[first:index] = lower_median(steps[first:index])
+        first = index
+    return np.maximum(usual, _ROUNDING_MM)
+
+
+def _find_run_lengths(steps: np.ndarray) -> np.ndarray:
+    """Count, for each step, those on end that are the same, itself among them."""
+    lengths = np.ones(len(steps), int)
+    first = 0
+    for index in range(1, len(steps) + 1):
+        if index < len(steps) and abs(steps[index] - steps[first]) <= _ALIKE * steps[first]:
+            continue
+        lengths[first:index] = index - first
+        first = index
+    return lengths

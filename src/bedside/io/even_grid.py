@@ -1,0 +1,94 @@
+"""Labels of uneven slices on an even grid, for what knows no other: NIfTI, NRRD, distances in mm.
+
+Nothing is interpolated: the labels of a slice are repeated over the part of the patient that it
+stands for. The grid reaches from the first slice's edge to the last one's, and is so fine that
+the edges between slices fall nearly between its frames; volumes counted on it are right.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bedside.volume import Cine, Geometry, LabelMap
+
+_FORMATS = {"nifti": "NIfTI", "seg-nrrd": "NRRD"}
+# How many frames the thinnest slices may get, and how far off an edge may be, in such slices.
+_FINENESS = (1, 2, 3, 4)
+_NEAR = 0.1
+
+
+@dataclass(frozen=True)
+class EvenGrid:
+    """An even grid under uneven slices.
+
+    Attributes:
+        geometry: Of the grid.
+        owners: For each of its frames the slice that it belongs to.
+        step_mm: From frame to frame along the normal.
+    """
+
+    geometry: Geometry
+    owners: np.ndarray
+    step_mm: float
+
+    def repeat(self, array: np.ndarray) -> Iterator[np.ndarray]:
+        """Give the slices of (D, H, W) frame by frame, without a copy of all."""
+        return (array[index] for index in self.owners)
+
+
+def find_even_grid(cine: Cine) -> EvenGrid | None:
+    """Lay an even grid under the slices of a scan; None where they are even themselves."""
+    uneven, geometry = cine.uneven, cine.geometry
+    if uneven is None or geometry is None:
+        return None
+    thin = float(np.quantile(uneven.covered_mm, 0.1, method="lower"))
+    for fineness in _FINENESS:
+        heights = uneven.lay_grid(fineness=fineness)
+        step = float(heights[1] - heights[0])
+        edges = (np.array(uneven.edges_mm) - uneven.edges_mm[0]) / step
+        if np.abs(edges - np.rint(edges)).max() * step <= _NEAR * thin:
+            break
+    affine = geometry.affine.copy()
+    along = affine[:3, 0] / uneven.mean_mm
+    affine[:3, 0] = along * step
+    affine[:3, 3] += along * heights[0]
+    placed = Geometry((len(heights), *geometry.shape[1:]), affine)
+    return EvenGrid(placed, uneven.find_owners(heights), step)
+
+
+def lay_evenly(labels: LabelMap, cine: Cine) -> tuple[LabelMap, Cine]:
+    """Repeat the labels of uneven slices on an even grid.
+
+    Args:
+        labels: (frames, height, width), on the grid of the source.
+        cine: The source.
+
+    Returns:
+        The labels, and a cine that says where they lie; as given where slices are even.
+    """
+    grid = find_even_grid(cine)
+    if grid is None:
+        return labels, cine
+    even = replace(
+        cine,
+        shape=(len(grid.owners), *cine.shape[1:]),
+        geometry=grid.geometry,
+        slice_spacing_mm=grid.step_mm,
+        unknown=(),
+        uneven=None,
+    )
+    array: np.ndarray = labels.array[grid.owners]
+    return replace(labels, array=array), even
+
+
+def say_even_grid(cine: Cine, format_: str) -> list[str]:
+    """Tell that a mask does not lie on the slices of its source, if it does not."""
+    grid = find_even_grid(cine) if format_ in _FORMATS else None
+    if grid is None:
+        return []
+    return [
+        f"{_FORMATS[format_]} holds even slices only: the mask has {len(grid.owners)} of "
+        f"{grid.step_mm:.4g} mm, on which the labels of each of the scan's {len(cine)} are "
+        "repeated. Choose dicom-seg for a mask on the slices themselves"
+    ]
