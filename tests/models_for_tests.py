@@ -1,6 +1,7 @@
 """Small networks, graphs, specs and cards that tests of bundles, runtimes and exports share."""
 
 import functools
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -8,6 +9,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from bedside.bundle import Bundle, read_bundle, write_bundle
 from bedside.export import export_onnx
 from bedside.models import create
 from bedside.spec import (
@@ -54,7 +56,7 @@ def make_spec() -> DeploymentSpec:
     )
 
 
-def make_card(*precisions: PrecisionResult) -> Card:
+def make_card(*precisions: PrecisionResult, untrained: bool = True) -> Card:
     """A card that says little, with the given results of precisions."""
     known, unknown = Interval(0.9, 0.8, 1.0), Interval(None, None, None)
     return Card(
@@ -71,7 +73,7 @@ def make_card(*precisions: PrecisionResult) -> Card:
         epochs=0,
         commit="0000000",
         created="2026-01-01",
-        untrained=True,
+        untrained=untrained,
     )
 
 
@@ -79,8 +81,26 @@ def make_split() -> dict[str, tuple[str, ...]]:
     return {"train": ("p1", "p2"), "val": ("p3",), "test": ("p4",)}
 
 
-def make_verdict(precision: str, *, passed: bool) -> PrecisionResult:
-    return PrecisionResult(precision, (0.9, 0.9), 0.0 if passed else 0.1, passed)
+def make_verdict(
+    precision: str, *, passed: bool = True, backend: str = "openvino"
+) -> PrecisionResult:
+    loss = 0.0 if passed else 0.1
+    return PrecisionResult(precision, (0.9, 0.9), loss, passed, backend=backend)
+
+
+def make_bundle(
+    folder: Path, *verdicts: PrecisionResult, int8: bool = False, untrained: bool = True
+) -> Bundle:
+    """A bundle on disk; its int8 graph is the f32 one, which is enough to see which is chosen."""
+    path = folder / "tiny.bedside"
+    write_bundle(
+        path,
+        spec=make_spec(),
+        card=make_card(*verdicts, untrained=untrained),
+        graphs={"f32": make_graph()} | ({"int8": make_graph()} if int8 else {}),
+        split=make_split(),
+    )
+    return read_bundle(path)
 
 
 @functools.cache

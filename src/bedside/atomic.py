@@ -68,6 +68,36 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode("utf-8"))
 
 
+def write_text_once(path: Path, content: str) -> bool:
+    """Write `content` to `path` as UTF-8, whole, unless a file is there already.
+
+    Of several processes that write at once, one succeeds.
+
+    Returns:
+        Whether it was written.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=path.parent) as folder:
+            part = Path(folder) / path.name
+            part.write_text(content, "utf-8")
+            try:
+                os.link(part, path)  # which, unlike a rename, replaces nothing
+            except FileExistsError:
+                return False
+            except OSError:  # a file system without hard links
+                if path.exists():
+                    return False
+                part.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}.") from error
+    return True
+
+
 def check_writable(folder: Path) -> None:
     """Make sure, before any work is done, that results can be written into `folder`.
 

@@ -1,14 +1,13 @@
 """THE MODEL WAY in one screen: a finished run in, one deployable bundle out.
 
-weights -> f32 graph (checked against torch) -> int8 graph -> each precision measured on
-validation patients -> accuracy measured once on test patients -> bundle
+weights -> f32 graph (checked against torch) -> int8 graph -> each backend and precision measured
+on validation patients -> accuracy measured once on test patients -> bundle
 """
 
 import datetime
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,12 @@ from bedside.compression.quantize import quantize_int8
 from bedside.errors import DataError
 from bedside.evaluation.accuracy import state_accuracy
 from bedside.evaluation.cases import Evaluation, evaluate_cases
-from bedside.evaluation.comparison import compare_sessions, read_samples
+from bedside.evaluation.certification import certify
 from bedside.export.onnx import export_onnx
 from bedside.io.datasets import Case, list_recipe_cases
 from bedside.models import count_parameters, create
-from bedside.runtime import open_session
 from bedside.segment import open_segmenter
-from bedside.spec import Card, PrecisionResult, Recipe, from_mapping
+from bedside.spec import Card, Recipe, from_mapping
 from bedside.training.calibration import draw_calibration
 from bedside.training.checkpoint import load_tensors, read_json
 from bedside.training.run import RUN, WEIGHTS, select_cases
@@ -104,8 +102,10 @@ def build_bundle(
     with tempfile.TemporaryDirectory() as scratch:
         draft = Path(scratch) / "draft.bedside"
         _write(draft, finished, card, graphs)
-        on_stage("measuring every precision on the validation patients")
-        precisions = _certify(draft, finished, [*graphs, "bf16"])
+        on_stage("measuring every backend and precision on the validation patients")
+        precisions = certify(
+            read_bundle(draft), finished.part("val"), max_drop=recipe.build.max_dice_drop
+        )
         passed = {result.precision for result in precisions if result.passed}
         graphs = {name: graph for name, graph in graphs.items() if name in passed}
         on_stage("measuring accuracy on the test patients")
@@ -195,39 +195,6 @@ def read_calibration(finished: FinishedRun) -> list[np.ndarray]:
 def _evaluate(bundle: Path, cases: list[Case], precision: str) -> Evaluation:
     segmenter = open_segmenter(read_bundle(bundle), backend="openvino", precision=precision)
     return evaluate_cases(segmenter, cases)
-
-
-def _certify(
-    draft: Path, finished: FinishedRun, precisions: Sequence[str]
-) -> tuple[PrecisionResult, ...]:
-    """Measure what each precision loses against f32, structure by structure."""
-    bundle = read_bundle(draft)
-    sessions = {
-        name: open_session(bundle, backend="openvino", precision=name) for name in precisions
-    }
-    samples = read_samples(finished.part("val"), bundle.spec)
-    compared = compare_sessions(bundle.spec, sessions["f32"], sessions, samples)
-    ran_in = f"openvino {version('openvino')}"
-    results = []
-    for name, comparison in compared.items():
-        dice = tuple(round(each.dice or 0.0, 5) for each in comparison.structures)
-        results.append(
-            PrecisionResult(
-                precision=name,
-                dice=dice,
-                max_drop=round(comparison.loss, 5),
-                passed=comparison.loss <= finished.recipe.build.max_dice_drop,
-                agreement=tuple(round(each.agreement, 5) for each in comparison.structures),
-                size_change=tuple(
-                    None if each.size_change is None else round(each.size_change, 5)
-                    for each in comparison.structures
-                ),
-                worst_logit_part=round(comparison.worst_logit_part, 6),
-                cases=comparison.cases,
-                ran_in=ran_in,
-            )
-        )
-    return tuple(results)
 
 
 def _blank_card(finished: FinishedRun, model: Any, shape: tuple[int, ...]) -> Card:

@@ -9,7 +9,8 @@ import torch
 
 from bedside.bundle import Bundle
 from bedside.compression.quantize import quantize_int8
-from bedside.errors import DataError, UsageError
+from bedside.errors import UsageError
+from bedside.evaluation.certification import DEFAULT_MAX_DROP, list_part
 from bedside.evaluation.comparison import Sample, read_samples
 from bedside.evaluation.generated import make_samples
 from bedside.export.certificate import Certificate, bound_of
@@ -19,10 +20,8 @@ from bedside.export.mixed import leave_in_f32
 from bedside.export.parity import make_inputs
 from bedside.export.programs import GraphProgram, ProgramMaker, TorchProgram, in_bf16, to_inference
 from bedside.export.rebuild import rebuild_network
-from bedside.io.datasets import Case, list_cases, relabel_cases
 from bedside.training.calibration import draw_calibration, spread_evenly
 
-DEFAULT_MAX_DROP = 0.005
 _CALIBRATION_IMAGES = 100
 
 
@@ -100,24 +99,11 @@ def choose_samples(bundle: Bundle, judges: Judges) -> tuple[Callable[[], Iterabl
     """
     if judges.data is None:
         return partial(make_samples, bundle.spec), "generated images, no data was named"
-    cases = spread_evenly(_part(bundle, judges.data, judges.split), judges.most)
+    cases = spread_evenly(list_part(bundle, judges.data, judges.split), judges.most)
     patients = len({case.patient_id for case in cases})
     said = {"val": "validation", "test": "test", "train": "training"}[judges.split]
     words = f"{len(cases)} images of {patients} {said} patients of {bundle.card.data}"
     return partial(read_samples, cases, bundle.spec), words
-
-
-def _part(bundle: Bundle, data: Path, split: str) -> list[Case]:
-    """List the cases of one part of a bundle's split."""
-    patients = set(bundle.split[split])
-    chosen = [case for case in list_cases(data) if case.patient_id in patients]
-    if not chosen:
-        raise DataError(
-            f"{data} holds none of the {len(patients)} patients in the part "
-            f'"{split}" of {bundle.path.name}\'s split; name the folder of {bundle.card.data}.'
-        )
-    values = [label.value for label in bundle.spec.labels]
-    return relabel_cases(chosen, bundle.card.relabel, labels=values)
 
 
 def _of_graph(
@@ -135,7 +121,7 @@ def _of_graph(
                 f"{bundle.path} has no graph in int8, and to make one takes images that training "
                 "has seen; name the data set with --data."
             )
-        seen = _part(bundle, data, "train")
+        seen = list_part(bundle, data, "train")
         images = draw_calibration(seen, bundle.spec, count=_CALIBRATION_IMAGES)
         quantized = quantize_int8(meant.content, images)
 

@@ -8,7 +8,7 @@ open_session -> prepare_volume -> slab by slab: predict, restore -> repair
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +25,7 @@ from bedside.pipeline.volumes import foresee_placement, prepare_volume
 from bedside.pipeline.windows import scan_slabs
 from bedside.resident import give_back, resident_bytes
 from bedside.runtime import Session, open_session
+from bedside.runtime.variants import certificate_warnings
 from bedside.spec import DeploymentSpec
 from bedside.volume import Box, Change, Cine, LabelMap
 
@@ -80,7 +81,8 @@ def open_segmenter(
     session = open_session(
         bundle, backend=backend, precision=precision, threads=threads, on_choice=on_choice
     )
-    return Segmenter(bundle.spec, session)
+    warnings = certificate_warnings(bundle, session.backend, session.precision)
+    return Segmenter(bundle.spec, session, warnings=warnings)
 
 
 class Segmenter:
@@ -89,11 +91,15 @@ class Segmenter:
     Args:
         spec: The steps around the network, and its labels.
         session: The network, ready to run.
+        warnings: What stands in every result, in sentences for a person.
     """
 
-    def __init__(self, spec: DeploymentSpec, session: Session) -> None:
+    def __init__(
+        self, spec: DeploymentSpec, session: Session, *, warnings: Sequence[str] = ()
+    ) -> None:
         self.spec = spec
         self.session = session
+        self.warnings = tuple(warnings)
 
     def plan(self, cine: Cine, *, force: bool = False) -> Plan:
         """Look at a few frames and fill in the numbers of the preprocessing.
@@ -181,7 +187,7 @@ class Segmenter:
             stage_ms=stage_ms,
             region=plan.placement.box,
             spacing_mm=cine.spacing_mm,
-            warnings=(*cine.warnings, *plan.warnings, *self._missing(labelled)),
+            warnings=(*self.warnings, *cine.warnings, *plan.warnings, *self._missing(labelled)),
             changes=tally.changes(
                 spacing_mm=cine.spacing_mm, slice_mm=cine.slice_spacing_mm if frames > 1 else None
             ),
@@ -256,7 +262,7 @@ class Segmenter:
             stage_ms={stage: np.array([span]) for stage, span in stage_ms.items()},
             region=Box(0, 0, labels.shape[1], labels.shape[2]),
             spacing_mm=cine.voxel_mm,
-            warnings=(*cine.warnings, *notes, *missing),
+            warnings=(*self.warnings, *cine.warnings, *notes, *missing),
             changes=tally.changes(spacing_mm=cine.voxel_mm),
             memory=memory,
         )

@@ -2,9 +2,14 @@ import hashlib
 import json
 from dataclasses import replace
 
+import pytest
+
 from bedside.bundle import read_bundle, shipped_bundles, write_bundle
 from bedside.cli.main import main
 from bedside.cli.models import _lines, describe
+from bedside.runtime import choice, open_session
+from bedside.runtime.fastest import Fastest, Timing
+from models_for_tests import make_bundle, make_verdict
 
 
 def test_inspect_prints_provenance_accuracy_limits_and_disclaimer(bundle, capsys):
@@ -78,3 +83,56 @@ def test_a_model_s_lines_tell_task_size_accuracy_and_licence(bundle, untrained):
     text = "\n".join(_lines(read_bundle(untrained)))
     assert "UNTRAINED" in text
     assert "not measured" in text
+
+
+def test_inspect_and_models_say_which_backends_are_certified(tmp_path, capsys):
+    failed = make_verdict("int8", passed=False, backend="onnxruntime")
+    path = make_bundle(tmp_path, make_verdict("f32"), failed, int8=True).path
+    assert main(["inspect", str(path)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["openvino", "f32", "0.9000", "0.9000", "0.0000", "yes"] in rows
+    assert ["onnxruntime", "int8", "0.9000", "0.9000", "0.1000", "no"] in rows
+    assert main(["models", str(path), "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)["models"]
+    assert entry["certified"] == ["openvino f32"]
+
+
+def test_retune_times_what_is_certified_prints_it_and_remembers(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    timing = Timing(2.5, 2.4, 2.6, 9)
+    monkeypatch.setattr(
+        choice, "find_fastest",
+        lambda calls, *, total_s: Fastest("onnxruntime f32", dict.fromkeys(calls, timing)),
+    )  # fmt: skip
+    verdicts = make_verdict("f32"), make_verdict("f32", backend="onnxruntime")
+    bundle = make_bundle(tmp_path, *verdicts)
+    assert main(["models", str(bundle.path), "--retune", "--threads", "1"]) == 0
+    told = capsys.readouterr().out
+    assert "openvino f32                 2.500    2.400-2.600       9" in told
+    assert "tiny runs in onnxruntime f32 here" in told
+    monkeypatch.setattr(choice, "find_fastest", lambda *args, **kwargs: pytest.fail("timed again"))
+    assert open_session(bundle, threads=1).backend == "onnxruntime"
+
+
+def test_retune_as_json_names_what_is_timed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    bundle = make_bundle(tmp_path, make_verdict("f32"))
+    assert main(["models", str(bundle.path), "--retune", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["models"][0]["precision"] == "f32"
+    assert found["models"][0]["decided"] is True
+    assert found["threads"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--threads", "2"], "go with --retune"),
+        (["--backend", "onnxruntime"], "go with --retune"),
+        (["--retune", "--threads", "0"], "--threads is 0"),
+        (["--retune", "--backend", "tpu"], 'no backend "tpu"'),
+    ],
+)
+def test_options_of_retune_are_checked(bundle, capsys, words, said):
+    assert main(["models", str(bundle), *words]) == 2
+    assert said in capsys.readouterr().err

@@ -26,6 +26,7 @@ from bedside.spec import (
     KeepLargest,
     LevelSpec,
     ModelSpec,
+    PrecisionResult,
     ScalePercentile,
 )
 from layout_makers import write_png
@@ -71,7 +72,8 @@ def bundle(tmp_path_factory):
     )
     card = Card(
         data="squares", source="ours", license="CC0", patients=(1, 1, 1), test_cases=2,
-        structures=(), precisions=(), parameters=6, gmac=0.0, seed=0, epochs=0, commit="none",
+        structures=(), precisions=(PrecisionResult("f32", (1.0, 1.0), 0.0, True),),
+        parameters=6, gmac=0.0, seed=0, epochs=0, commit="none",
         created="2026-01-01",
     )  # fmt: skip
     path = tmp_path_factory.mktemp("bundle") / "squares.bedside"

@@ -9,7 +9,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import tolerances
-from bedside.bundle import Bundle, read_bundle, write_bundle
 from bedside.errors import BackendError, InputError, UsageError
 from bedside.runtime import (
     BACKENDS,
@@ -22,17 +21,13 @@ from bedside.runtime import (
     table,
     variants,
 )
-from bedside.spec import PrecisionResult
 from models_for_tests import (
     INPUT_SHAPE,
     LOGIT_SHAPE,
-    make_card,
+    make_bundle,
     make_graph,
     make_noise,
     make_plain_graph,
-    make_spec,
-    make_split,
-    make_verdict,
     run_torch,
 )
 
@@ -42,16 +37,6 @@ BACKEND_NAMES = [backend.name for backend in BACKENDS]
 @pytest.fixture(params=BACKEND_NAMES)
 def opened(request: pytest.FixtureRequest) -> Session:
     return open_graph(make_graph(), backend=request.param, threads=2)
-
-
-def make_bundle(folder: Path, *verdicts: PrecisionResult, int8: bool = False) -> Bundle:
-    """A bundle; its int8 graph is the f32 one, which is enough to see which is chosen."""
-    path = folder / "tiny.bedside"
-    graphs = {"f32": make_graph()} | ({"int8": make_graph()} if int8 else {})
-    write_bundle(
-        path, spec=make_spec(), card=make_card(*verdicts), graphs=graphs, split=make_split()
-    )
-    return read_bundle(path)
 
 
 def test_every_backend_gives_what_torch_gives(opened: Session) -> None:
@@ -230,45 +215,6 @@ def test_bf16_is_close_native_or_emulated_and_refused_by_a_backend_without_it(
     assert (found != open_session(bundle, precision="f32").predict(make_noise())).any()
     with pytest.raises(BackendError, match='onnxruntime cannot compute in "bf16"'):
         open_session(bundle, backend="onnxruntime", precision="bf16")
-
-
-PASSED, FAILED = make_verdict("int8", passed=True), make_verdict("int8", passed=False)
-BF16_PASSED = make_verdict("bf16", passed=True)
-BF16_FAILED = make_verdict("bf16", passed=False)
-
-
-@pytest.mark.parametrize(
-    ("verdicts", "int8", "faster", "products", "chosen"),
-    [
-        ((), False, ("int8",), True, "f32"),
-        ((), True, ("int8",), True, "f32"),
-        ((PASSED,), True, ("int8",), True, "int8"),
-        ((PASSED,), True, ("int8",), False, "f32"),
-        ((PASSED,), True, (), True, "f32"),
-        ((PASSED,), False, ("int8",), True, "f32"),
-        ((FAILED,), True, ("int8",), True, "f32"),
-        ((), False, ("bf16", "int8"), True, "f32"),
-        ((BF16_PASSED, PASSED), True, ("bf16", "int8"), True, "bf16"),
-        ((PASSED, BF16_FAILED), True, ("bf16", "int8"), True, "int8"),
-        ((BF16_FAILED,), False, ("bf16", "int8"), True, "f32"),
-    ],
-)
-def test_auto_takes_the_fastest_precision_that_the_card_vouches_for(
-    tmp_path: Path,
-    *,
-    verdicts: tuple[PrecisionResult, ...],
-    int8: bool,
-    faster: tuple[str, ...],
-    products: bool,
-    chosen: str,
-) -> None:
-    bundle = make_bundle(tmp_path, *verdicts, int8=int8)
-    assert session.choose_precision(bundle, faster=faster, int8_products=products) == chosen
-
-
-def test_auto_stays_with_f32_where_int8_is_slower(tmp_path: Path) -> None:
-    bundle = make_bundle(tmp_path, PASSED, int8=True)
-    assert open_session(bundle, backend="onnxruntime").precision == "f32"
 
 
 def test_threads_come_from_the_affinity_up_to_a_cap(monkeypatch: pytest.MonkeyPatch) -> None:

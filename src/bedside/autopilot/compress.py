@@ -265,8 +265,7 @@ def _look_at_test(shop: Workshop, state: WalkState, result: Candidate, tell: Tel
 def _find_broken(state: WalkState, bundle: Path) -> tuple[str, ...]:
     """Say what was promised and does not hold, in sentences."""
     card = read_bundle(bundle).card
-    passed = {result.precision for result in card.precisions if result.passed}
-    if state.precision in passed:
+    if card.certifies(state.goal.backend, state.precision):
         return ()
     return (
         f"{state.precision} loses more beside the result's own f32 than the recipe's "

@@ -28,7 +28,7 @@ class Cost:
         backend: Runtime.
         precision: "f32", "bf16" or "int8".
         threads: Threads of one call.
-        certified: Whether the card vouches for this precision.
+        certified: Whether the card certifies this precision in this runtime.
         p50_ms: Median time of a call.
         p95_ms: 95th percentile.
         p99_ms: 99th percentile.
@@ -224,13 +224,12 @@ def _cost(way: _Way, latency: Latency, ceilings: Ceilings) -> Cost:
         sum(each.weights for each in products) + image + logits,
         way.precision,
     )
-    verdicts = {result.precision: result.passed for result in way.bundle.card.precisions}
     return Cost(
         bundle=way.bundle.spec.name,
         backend=way.backend,
         precision=way.precision,
         threads=way.threads,
-        certified=way.precision == "f32" or verdicts.get(way.precision, False),
+        certified=way.bundle.card.certifies(way.backend, way.precision),
         p50_ms=round(latency.p50_ms, 3),
         p95_ms=round(latency.p95_ms, 3),
         p99_ms=round(latency.p99_ms, 3),

@@ -48,7 +48,10 @@ def run_ablation(
     from bedside.spec.card import DISCLAIMER
 
     ablation = ablate_pipeline(
-        lambda spec: Segmenter(spec, segmenter.session), segmenter.spec, cases, on_case=on_case
+        lambda spec: Segmenter(spec, segmenter.session, warnings=segmenter.warnings),
+        segmenter.spec,
+        cases,
+        on_case=on_case,
     )
     write_ablation(output, ablation, about=about, title=title)
     if as_json:

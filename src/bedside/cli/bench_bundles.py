@@ -57,7 +57,7 @@ def lines(costs: "BundleCosts") -> list[str]:
         ("bundle", "runtime", "thr.", "p50 ms", "p95", "p99", "best", "/s", "MB", "cold ms", "roof")
     ]
     for cost in costs.costs:
-        # What the card does not vouch for is measured, but never chosen.
+        # What the card does not certify is measured, but never chosen.
         mark = "" if cost.certified else " (not certified)"
         rows.append((
             cost.bundle, f"{cost.backend} {cost.precision}{mark}", str(cost.threads),

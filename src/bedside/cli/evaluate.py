@@ -147,7 +147,8 @@ def mirrored(segmenter: "Segmenter", axes: tuple[int, ...]) -> "Segmenter":
         )
     if not axes:
         return segmenter
-    return Segmenter(segmenter.spec, MirroredSession(segmenter.session, axes))
+    session = MirroredSession(segmenter.session, axes)
+    return Segmenter(segmenter.spec, session, warnings=segmenter.warnings)
 
 
 def choose_cases(

@@ -158,20 +158,21 @@ def _accuracy(card: "Card") -> "Table":
 
 
 def _precisions(card: "Card", names: list[str]) -> "Table":
-    """Make the table of what each precision keeps."""
+    """Make the table of what each precision keeps in each backend."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title="Validation Dice by precision", box=SIMPLE_HEAD)
+    table = Table(title="Validation Dice by backend and precision", box=SIMPLE_HEAD)
+    table.add_column("Backend")
     table.add_column("Precision")
     for name in names:
         table.add_column(name, justify="right")
     table.add_column("Largest loss", justify="right")
-    table.add_column("Passed", justify="right")
+    table.add_column("Certified", justify="right")
     for result in card.precisions:
-        dice = [f"{value:.4f}" for value in result.dice]
+        dice = ["-" if value is None else f"{value:.4f}" for value in result.dice]
         passed = "yes" if result.passed else "no"
-        table.add_row(result.precision, *dice, f"{result.max_drop:.4f}", passed)
+        table.add_row(result.backend, result.precision, *dice, f"{result.max_drop:.4f}", passed)
     return table
 
 

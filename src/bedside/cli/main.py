@@ -22,6 +22,7 @@ VERBS = {
     "recipe": "bedside.cli.recipe",
     "train": "bedside.cli.train",
     "build": "bedside.cli.build",
+    "certify": "bedside.cli.certify",
     "compress": "bedside.cli.compress",
     "search": "bedside.cli.search",
     "export": "bedside.cli.export",

@@ -4,9 +4,11 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bedside.cli.arguments import option
-from bedside.cli.console import say
+from bedside.cli.arguments import option, positional
+from bedside.cli.console import say, table, tell
+from bedside.errors import UsageError
 from bedside.spec.card import DISCLAIMER, describe_test
+from bedside.spec.reading import to_mapping
 
 if TYPE_CHECKING:
     from bedside.bundle import Bundle
@@ -14,20 +16,49 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """List the shipped bundles: task, modality, size, accuracy, licence of the data."""
+    """List the shipped bundles: task, modality, size, accuracy, licence of the data.
 
+    With --retune, time every backend and precision that their cards certify, and remember the
+    fastest on this machine.
+    """
+
+    bundle: str | None = positional(
+        help="only this bundle: a file, or the name of a shipped one (default: all shipped)",
+        default=None,
+    )
+    retune: bool = option(
+        help="time the certified backends and precisions anew, print the times, and remember the "
+        "fastest for `segment`",
+        default=False,
+    )
+    backend: str = option(help="which backend to time", default="auto")
+    threads: int | None = option(
+        help="threads to time with (default: every core allowed, as `segment` takes)", default=None
+    )
     json: bool = option(help="print the list as JSON, and nothing else", default=False)
 
 
 def run(settings: Settings) -> int:
-    """Print the list.
+    """Print the list, or the times.
 
     Raises:
-        BundleError: If a shipped bundle is damaged.
+        UsageError: If an option has no meaning.
+        BundleError: If a bundle is not there, or is damaged.
+        BackendError: If the backend is not installed.
+        OutputError: If what is the fastest cannot be remembered.
     """
-    from bedside.bundle import read_bundle, shipped_bundles
+    from bedside.bundle import find_bundle, read_bundle, shipped_bundles
 
-    bundles = [read_bundle(path) for path in shipped_bundles()]
+    timed = settings.backend != "auto" or settings.threads is not None
+    if timed and not settings.retune:
+        raise UsageError("--backend and --threads go with --retune.")
+    if settings.threads is not None and settings.threads < 1:
+        raise UsageError(f"--threads is {settings.threads}; expected at least 1.")
+    named = settings.bundle
+    paths = shipped_bundles() if named is None else [find_bundle(named)]
+    bundles = [read_bundle(path) for path in paths]
+    if settings.retune:
+        return _retune(bundles, settings)
     if settings.json:
         say(json.dumps({"models": [describe(bundle) for bundle in bundles]}, indent=2))
         return 0
@@ -39,6 +70,48 @@ def run(settings: Settings) -> int:
             say(line)
     say(DISCLAIMER)
     return 0
+
+
+def _retune(bundles: "list[Bundle]", settings: Settings) -> int:
+    """Time each bundle, and print what it takes."""
+    from bedside.runtime import default_threads
+    from bedside.runtime.choice import describe_choice, retune
+    from bedside.runtime.machine import describe_processor, read_load
+
+    threads = settings.threads or default_threads()
+    found: list[dict[str, Any]] = []
+    for bundle in bundles:
+        tell(f"timing {bundle.spec.name} ...")
+        choice = retune(bundle, backend=settings.backend, threads=threads)
+        times = [
+            {"backend": name.split()[0], "precision": name.split()[1], **to_mapping(timing)}
+            for name, timing in choice.times.items()
+        ]
+        found.append({
+            "name": bundle.spec.name, "decided": choice.decided,
+            "backend": choice.variant[0], "precision": choice.variant[1], "times": times,
+        })  # fmt: skip
+        if not settings.json:
+            for line in _times(found[-1]):
+                say(line)
+            say(describe_choice(bundle, choice))
+    machine = {"machine": describe_processor(), "load": read_load(), "threads": threads}
+    if settings.json:
+        say(json.dumps({**machine, "models": found}, indent=2))
+    else:
+        say(f"{describe_processor()}; threads: {threads}; load {read_load():.1f}")
+    return 0
+
+
+def _times(found: dict[str, Any]) -> list[str]:
+    """Make the table of the times of one bundle."""
+    rows = [(found["name"], "lower quartile ms", "98 % interval", "rounds")]
+    for time in found["times"]:
+        rows.append((
+            f"  {time['backend']} {time['precision']}", f"{time['quartile_ms']:.3f}",
+            f"{time['low_ms']:.3f}-{time['high_ms']:.3f}", str(time["rounds"]),
+        ))  # fmt: skip
+    return table(rows)
 
 
 def describe(bundle: "Bundle") -> dict[str, Any]:
@@ -55,6 +128,7 @@ def describe(bundle: "Bundle") -> dict[str, Any]:
         "sha256": bundle.sha256,
         "parameters": card.parameters,
         "precisions": list(bundle.precisions),
+        "certified": [f"{r.backend} {r.precision}" for r in card.precisions if r.passed],
         "labels": [label.name for label in spec.labels],
         "dice": {structure.name: structure.dice.mean for structure in card.structures},
         "test_cases": card.test_cases,

@@ -1,91 +1,119 @@
 """At first use on a machine, the ways to run a bundle are timed and the fastest is remembered.
 
 What is fastest depends on the processor in ways that no rule knows. Only ways that the card
-vouches for take part. The memory is a small file in the user's cache: without it, or when it
-is damaged, they are timed again.
+certifies take part. Until it is certain which is the fastest, and where nothing can be
+remembered, the default of the table runs: the same machine always gives the same answer.
 """
 
 import contextlib
-import json
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from bedside.atomic import write_text
 from bedside.bundle import Bundle
 from bedside.errors import BackendError, InputError, OutputError
-from bedside.runtime.machine import fingerprint
-from bedside.runtime.table import Session, open_graph
-from bedside.runtime.turns import time_in_turns
-from bedside.runtime.variants import GRAPH_OF, Variant
+from bedside.runtime.fastest import Fastest, Timing, find_fastest
+from bedside.runtime.machine import describe_processor, read_load
+from bedside.runtime.memory import ChoiceFile
+from bedside.runtime.table import Session
+from bedside.runtime.variants import Variant, certified_variants, default_variant, open_variant
 
-BUDGET_S = 1.0
-# Another way must be faster than what the rule expects by so much: less is chance.
-_WORTH = 0.95
-# On a busy machine not every way is opened in time; so often it is tried again.
-_MOST_ATTEMPTS = 3
-_SCHEMA_VERSION = 1
+BUDGET_S = 2.0
 
-Timer = Callable[[Mapping[str, Callable[[], object]], float], dict[str, float]]
+
+@dataclass(frozen=True)
+class Choice:
+    """What was found to be the fastest, when it was looked for.
+
+    Attributes:
+        variant: What runs from now on.
+        decided: Whether the times separated. If not, or if nothing can be remembered,
+            `variant` is what was chosen before, or the default.
+        times: How long each way took, by "backend precision".
+        kept_in: Folder that remembers it; None if it is not remembered.
+    """
+
+    variant: Variant
+    decided: bool
+    times: Mapping[str, Timing]
+    kept_in: Path | None
 
 
 def open_fastest(
     bundle: Bundle,
-    variants: Sequence[Variant],
     *,
-    expected: Variant,
+    backend: str = "auto",
     threads: int,
     on_choice: Callable[[str], None] = lambda text: None,
-    timer: Timer | None = None,
 ) -> Session:
-    """Open the fastest way to run a bundle here, timing them if that is not known yet.
+    """Open the fastest certified way to run a bundle here, timing them if nobody has yet.
 
     Args:
         bundle: What to run.
-        variants: The ways that may be chosen.
-        expected: The one that is the fastest as a rule; kept if no other is clearly faster.
+        backend: The only backend to take, or "auto" for any that is installed.
         threads: Threads for one call.
-        on_choice: Called with a sentence once something has been timed.
-        timer: Gives milliseconds of each call within some seconds; None for the clock.
+        on_choice: Called with a sentence if something has been timed.
 
     Raises:
-        BackendError: If `expected` cannot be opened.
+        UsageError: If no backend has that name.
+        BackendError: If it is not installed, or the default cannot be opened.
     """
-    memory = _memory(bundle, variants, threads)
-    remembered, attempts = _recall(memory, variants)
-    if remembered is not None and attempts >= _MOST_ATTEMPTS:
-        with contextlib.suppress(BackendError):
-            return _open(bundle, remembered, threads)
-    begin = time.perf_counter()
-    sessions = _open_all(bundle, variants, expected, threads)
-    left_s = max(0.0, BUDGET_S - (time.perf_counter() - begin))
-    spec = bundle.spec
-    tensor = np.random.default_rng(0).random(
-        (1, spec.input.channels, *spec.input.size_px), np.float32
-    )
-    calls = {_name(v): partial(session.predict, tensor) for v, session in sessions.items()}
-    times_ms = (timer or time_variants)(calls, left_s) if len(calls) > 1 else {}
-    best = min(times_ms, key=lambda name: times_ms[name], default=_name(expected))
-    if times_ms and times_ms[best] > _WORTH * times_ms[_name(expected)]:
-        best = _name(expected)
-    chosen = next(variant for variant in sessions if _name(variant) == best)
-    complete = len(times_ms) == len(variants)
-    kept = _remember(
-        memory, chosen, times_ms, attempts=_MOST_ATTEMPTS if complete else attempts + 1
-    )
-    if times_ms:
-        on_choice(_say(bundle, chosen, times_ms, memory if kept else None))
-    return sessions[chosen]
+    default = default_variant(bundle, backend=backend)
+    variants = certified_variants(bundle, backend=backend)
+    if len(variants) < 2:
+        return open_variant(bundle, default, threads=threads)
+    file = ChoiceFile(cache_folder() / "choices", bundle, variants, threads=threads)
+    chosen, sessions = file.read(), {}
+    if chosen is None and not file.was_tried():
+        with file.held() as held:
+            # Another process may have found an answer while this one waited.
+            chosen = file.read()
+            if held and chosen is None and not file.was_tried():
+                sessions = _open_all(bundle, variants, default=default, threads=threads)
+                choice = _choose(bundle, sessions, file, total_s=BUDGET_S)
+                on_choice(describe_choice(bundle, choice))
+                chosen = choice.variant
+    if chosen in sessions:
+        return sessions[chosen]
+    if chosen is not None:
+        with contextlib.suppress(BackendError, InputError):
+            return open_variant(bundle, chosen, threads=threads)
+    return open_variant(bundle, default, threads=threads)
 
 
-def time_variants(calls: Mapping[str, Callable[[], object]], total_s: float) -> dict[str, float]:
-    """Time calls in turns: the shortest of each in ms, to which other work only ever adds."""
-    times = time_in_turns(calls, total_s=total_s, calls_a_turn=2, rounds=1, warm_up=1)
-    return {name: latency.best_ms for name, latency in times.items()}
+def retune(
+    bundle: Bundle, *, backend: str = "auto", threads: int, total_s: float = 5 * BUDGET_S
+) -> Choice:
+    """Time the certified ways to run a bundle here, and remember the fastest from now on.
+
+    If the times do not separate, what was remembered before stays.
+
+    Args:
+        bundle: What to time.
+        backend: The only backend to take, or "auto" for any that is installed.
+        threads: Threads for one call.
+        total_s: Time for it, in seconds.
+
+    Raises:
+        UsageError: If no backend has that name.
+        BackendError: If it is not installed, or the default cannot be opened.
+        OutputError: If the answer cannot be remembered.
+    """
+    default = default_variant(bundle, backend=backend)
+    variants = certified_variants(bundle, backend=backend) or (default,)
+    file = ChoiceFile(cache_folder() / "choices", bundle, variants, threads=threads)
+    with file.held() as held:
+        if not held:
+            raise OutputError(
+                f"cannot remember a choice in {file.path.parent}: it cannot be written to, or "
+                "another process is timing there. Name another folder by XDG_CACHE_HOME."
+            )
+        sessions = _open_all(bundle, variants, default=default, threads=threads)
+        return _choose(bundle, sessions, file, total_s=total_s, replace=True)
 
 
 def cache_folder() -> Path:
@@ -94,72 +122,75 @@ def cache_folder() -> Path:
     return Path(base).expanduser() / "bedside"
 
 
+def describe_choice(bundle: Bundle, choice: Choice) -> str:
+    """Say in a sentence what runs from now on, and why."""
+    times = ", ".join(
+        f"{name} {timing.quartile_ms:.2f} ms"
+        for name, timing in sorted(choice.times.items(), key=lambda item: item[1].quartile_ms)
+    )
+    here = f"{bundle.spec.name} runs in {_name(choice.variant)} here"
+    if choice.kept_in is not None:
+        facts = [times or "no other way is certified", f"remembered in {choice.kept_in}"]
+    elif choice.decided:
+        facts = [times, "there is no folder to remember that in, so the default runs"]
+    else:
+        facts = [times, "the machine was too busy to tell which way is the fastest"]
+    return f"{here} ({'; '.join(filter(None, facts))})"
+
+
 def _open_all(
-    bundle: Bundle, variants: Sequence[Variant], expected: Variant, threads: int
+    bundle: Bundle, variants: Sequence[Variant], *, default: Variant, threads: int
 ) -> dict[Variant, Session]:
-    """Open the expected way, and others while half the time is not yet spent on opening."""
-    sessions = {expected: _open(bundle, expected, threads)}
-    begin = time.perf_counter()
+    """Open the default, which must open, and every other way that does."""
+    sessions = {default: open_variant(bundle, default, threads=threads)}
     for variant in variants:
-        if variant in sessions or time.perf_counter() - begin > BUDGET_S / 2:
-            continue
-        with contextlib.suppress(BackendError, InputError):
-            sessions[variant] = _open(bundle, variant, threads)
+        if variant != default:
+            with contextlib.suppress(BackendError, InputError):
+                sessions[variant] = open_variant(bundle, variant, threads=threads)
     return sessions
 
 
-def _open(bundle: Bundle, variant: Variant, threads: int) -> Session:
-    backend, precision = variant
-    graph = bundle.read_graph(GRAPH_OF[precision])
-    return open_graph(graph, backend=backend, precision=precision, threads=threads)
+def _choose(
+    bundle: Bundle,
+    sessions: Mapping[Variant, Session],
+    file: ChoiceFile,
+    *,
+    total_s: float,
+    replace: bool = False,
+) -> Choice:
+    """Time what is open, the default first, and remember the answer."""
+    spec = bundle.spec
+    shape = (1, spec.input.channels, *spec.input.size_px)
+    tensor = np.random.default_rng(0).random(shape, np.float32)
+    calls = {_name(v): partial(session.predict, tensor) for v, session in sessions.items()}
+    found = find_fastest(calls, total_s=total_s)
+    chosen = next((variant for variant in sessions if _name(variant) == found.name), None)
+    folder = file.path.parent
+    try:
+        if chosen is None:
+            file.note_try()
+            return Choice(file.read() or next(iter(sessions)), False, found.times, None)
+        return Choice(
+            file.keep(chosen, _facts(bundle, sessions, found), replace=replace),
+            True, found.times, folder,
+        )  # fmt: skip
+    except OutputError:
+        # What cannot be remembered could be another answer next time.
+        return Choice(next(iter(sessions)), chosen is not None, found.times, None)
+
+
+def _facts(
+    bundle: Bundle, sessions: Mapping[Variant, Session], found: Fastest
+) -> dict[str, object]:
+    """What a person may want to know of a choice."""
+    return {
+        "bundle": bundle.spec.name,
+        "threads": next(iter(sessions.values())).threads,
+        "machine": describe_processor(),
+        "load": round(read_load(), 2),
+        "times_ms": {name: round(each.quartile_ms, 4) for name, each in found.times.items()},
+    }
 
 
 def _name(variant: Variant) -> str:
     return " ".join(variant)
-
-
-def _memory(bundle: Bundle, variants: Sequence[Variant], threads: int) -> Path:
-    """Name the file for this bundle, machine, number of threads, and range of choice."""
-    backends = "-".join(dict.fromkeys(backend for backend, _ in variants))
-    key = f"{bundle.sha256[:16]}-{fingerprint()}-{threads}-{backends}"
-    return cache_folder() / "choices" / f"{key}.json"
-
-
-def _recall(memory: Path, variants: Sequence[Variant]) -> tuple[Variant | None, int]:
-    """Read what was chosen before, and how often that was tried; None if it cannot be now."""
-    try:
-        told = json.loads(memory.read_text("utf-8"))
-        variant, attempts = (told["backend"], told["precision"]), int(told["attempts"])
-        sound = told["schema_version"] == _SCHEMA_VERSION and variant in variants
-    except (OSError, ValueError, KeyError, TypeError):
-        return None, 0
-    return (variant, attempts) if sound else (None, 0)
-
-
-def _remember(
-    memory: Path, chosen: Variant, times_ms: Mapping[str, float], *, attempts: int
-) -> bool:
-    """Write down what was chosen; a cache that cannot be written to is no fault."""
-    told = {
-        "schema_version": _SCHEMA_VERSION,
-        "backend": chosen[0],
-        "precision": chosen[1],
-        "attempts": attempts,
-        "times_ms": {name: round(value, 4) for name, value in times_ms.items()},
-    }
-    try:
-        write_text(memory, json.dumps(told, indent=1) + "\n")
-    except OutputError:
-        return False
-    return True
-
-
-def _say(
-    bundle: Bundle, chosen: Variant, times_ms: Mapping[str, float], memory: Path | None
-) -> str:
-    others = ", ".join(
-        f"{name} {value:.2f} ms"
-        for name, value in sorted(times_ms.items(), key=lambda item: item[1])
-    )
-    kept = f"remembered in {memory.parent}" if memory else "not remembered: no cache to write to"
-    return f"{bundle.spec.name} runs in {_name(chosen)} here ({others}; {kept})"

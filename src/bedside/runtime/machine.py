@@ -1,5 +1,6 @@
 """What a measurement ran on: in a line for people, and as a key for what is remembered."""
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -33,6 +34,21 @@ def read_load() -> float:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
+def read_waited_s() -> float:
+    """Seconds that the threads of this process have waited for a core, 0 where it is not known.
+
+    Linux counts them for every thread, from its beginning; threads that ended are left out.
+    """
+    waited_ns = 0
+    try:
+        for thread in os.scandir("/proc/self/task"):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                waited_ns += int(Path(thread.path, "schedstat").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return waited_ns / 1e9
+
+
 def fingerprint(*, packages: tuple[str, ...] = ("openvino", "onnxruntime")) -> str:
     """Name this machine and its runtimes, so that times are only used where they were taken.
 
@@ -40,18 +56,28 @@ def fingerprint(*, packages: tuple[str, ...] = ("openvino", "onnxruntime")) -> s
         packages: Whose versions count; one that is not installed counts as none.
 
     Returns:
-        16 hexadecimal digits: the same as long as processor, cores and versions are.
+        16 hexadecimal digits: the same as long as processor, cores, their quota, and versions are.
 
     Example:
         >>> len(fingerprint()), fingerprint() == fingerprint()
         (16, True)
     """
-    parts = [describe_processor(), platform.system(), platform.machine()]
-    parts += [f"{package} {_version(package)}" for package in packages]
+    parts = [describe_processor(), platform.system(), platform.machine(), _read_quota()]
+    parts += [f"{package} {package_version(package)}" for package in packages]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _version(package: str) -> str:
+def _read_quota(folder: Path = Path("/sys/fs/cgroup")) -> str:
+    """Time on all cores that a container may use, as Linux writes it; empty without a limit."""
+    for name in ("cpu.max", "cpu/cpu.cfs_quota_us"):
+        with contextlib.suppress(OSError):
+            quota = (folder / name).read_text().strip()
+            return "" if quota.startswith(("max", "-1")) else quota
+    return ""
+
+
+def package_version(package: str) -> str:
+    """Version of an installed package, or "none"."""
     try:
         return version(package)
     except PackageNotFoundError:

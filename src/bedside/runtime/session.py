@@ -6,12 +6,11 @@ from collections.abc import Callable
 from bedside.bundle import Bundle
 from bedside.errors import UsageError
 from bedside.runtime.choice import open_fastest
-from bedside.runtime.table import Session, find_backend, open_graph
-from bedside.runtime.variants import GRAPH_OF, certified_variants, has_int8_products
+from bedside.runtime.table import Session
+from bedside.runtime.variants import default_variant, find_certified_backend, open_variant
 
 __all__ = [
     "Session",
-    "choose_precision",
     "count_cores",
     "default_threads",
     "open_session",
@@ -32,15 +31,15 @@ def open_session(
 ) -> Session:
     """Open the graph of a bundle, ready to run.
 
-    With "auto" the runtimes and precisions that the card vouches for are timed at the first
-    use on a machine, within about a second, and the fastest is remembered. With "rule"
-    nothing is timed, and the same processor always takes the same one.
+    With "auto" the backends and precisions that the card certifies are timed at the first
+    use on a machine, and the fastest is remembered. With "rule" nothing is timed, and the
+    same processor always takes the same one. Neither ever takes one without a certificate of
+    its own, but for f32 where nothing that is installed has one; see `certificate_warnings`.
 
     Args:
         bundle: A bundle that has been read.
-        backend: "auto", or a name in the table. "auto" is any that is installed where they
-            are timed, and else the first one.
-        precision: "auto" for the fastest that the card vouches for, "rule" for the one that
+        backend: "auto" for any that is installed, or a name in the table.
+        precision: "auto" for the fastest that the card certifies, "rule" for the one that
             is the fastest as a rule, or one of f32, bf16 and int8.
         threads: Threads for one call; None for `default_threads()`.
         on_choice: Called with a sentence that says what was chosen, if something was timed.
@@ -57,48 +56,13 @@ def open_session(
     if threads is not None and threads < 1:
         raise UsageError(f"threads is {threads}; expected at least 1.")
     threads = threads or default_threads()
-    chosen = find_backend(backend)
-    if precision in ("auto", "rule"):
-        timed = precision == "auto"
-        native = chosen.load().native_precisions()
-        faster = tuple(name for name in chosen.faster_than_f32 if name in native)
-        precision = choose_precision(bundle, faster=faster, int8_products=has_int8_products())
-        variants = certified_variants(bundle, backend=backend) if timed else ()
-        if len(variants) > 1:
-            expected = (chosen.name, precision)
-            return open_fastest(
-                bundle, variants, expected=expected, threads=threads, on_choice=on_choice
-            )
-    if GRAPH_OF[precision] not in bundle.precisions:
-        raise UsageError(
-            f'{bundle.path} has no graph in "{precision}"; '
-            f"it has {', '.join(bundle.precisions)}. Leave the choice to auto."
-        )
-    return open_graph(
-        bundle.read_graph(GRAPH_OF[precision]),
-        backend=chosen.name,
-        precision=precision,
-        threads=threads,
-    )
-
-
-def choose_precision(bundle: Bundle, *, faster: tuple[str, ...], int8_products: bool) -> str:
-    """Choose the fastest precision that this processor has and that the card vouches for.
-
-    Without instructions that sum products of bytes, int8 can saturate and is not faster,
-    so it is then left to those who ask for it.
-
-    Args:
-        bundle: Its graphs and its card.
-        faster: Precisions in which the backend beats f32 on this processor, fastest first.
-        int8_products: Whether the processor sums products of bytes without saturating.
-    """
-    verdicts = {result.precision: result.passed for result in bundle.card.precisions}
-    vouched = {
-        "bf16": verdicts.get("bf16", False),
-        "int8": verdicts.get("int8", False) and "int8" in bundle.precisions and int8_products,
-    }
-    return next((precision for precision in faster if vouched[precision]), "f32")
+    if precision == "auto":
+        return open_fastest(bundle, backend=backend, threads=threads, on_choice=on_choice)
+    if precision == "rule":
+        chosen = default_variant(bundle, backend=backend)
+    else:
+        chosen = (find_certified_backend(bundle, precision, backend=backend), precision)
+    return open_variant(bundle, chosen, threads=threads)
 
 
 def default_threads() -> int:

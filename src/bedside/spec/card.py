@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bedside.errors import SpecError
 from bedside.spec.reading import UNLESS_EMPTY
 
 DISCLAIMER = "Research use only. Not a medical device. Not for diagnosis or treatment."
@@ -55,26 +56,31 @@ class StructureResult:
 
 @dataclass(frozen=True)
 class PrecisionResult:
-    """What a graph in one precision keeps of the accuracy of f32: its certificate.
+    """What one precision in one runtime keeps of the accuracy of the reference: its certificate.
 
-    What bundles without a certificate of their own do not say is left empty.
+    It certifies that runtime only: another one sums in another order, and can saturate where
+    this one does not. What older bundles do not say is left empty; they were all measured in
+    OpenVINO.
 
     Attributes:
         precision: "f32", "bf16" or "int8".
-        dice: Mean validation Dice of each structure, in the order of the labels.
-        max_drop: Largest loss of any structure against f32; negative is a gain.
+        dice: Mean validation Dice of each structure, in the order of the labels; None for one
+            that no validation image has.
+        max_drop: Largest loss of any structure against the reference; negative is a gain.
         passed: Whether `max_drop` is within the recipe's bound.
-        agreement: Dice of its masks with those of f32, structure by structure, pixels of all
-            cases together.
+        agreement: Dice of its masks with the reference's, structure by structure, pixels of
+            all cases together.
         size_change: Mean over cases of what areas or volumes grow by, as a part; None for a
-            structure that f32 never finds.
+            structure that the reference never finds.
         worst_logit_part: Largest difference of a logit, as a part of the largest.
         cases: Number of validation images.
         ran_in: Runtime that all of it was measured in, with its version.
+        backend: Name of that runtime in the table of backends.
+        reference: Backend and precision that it was compared with, such as "openvino f32".
     """
 
     precision: str
-    dice: tuple[float, ...]
+    dice: tuple[float | None, ...]
     max_drop: float
     passed: bool
     agreement: tuple[float, ...] = ()
@@ -82,6 +88,8 @@ class PrecisionResult:
     worst_logit_part: float | None = None
     cases: int = 0
     ran_in: str = ""
+    backend: str = "openvino"
+    reference: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,7 @@ class Card:
         patients: Number of patients for (training, validation, test), or of `split_unit`.
         test_cases: Number of images that `structures` is taken over.
         structures: Accuracy on the test patients, at the input's own resolution.
-        precisions: What each precision keeps, on the validation patients.
+        precisions: What each precision keeps in each backend, on the validation patients.
         parameters: Number of weights.
         gmac: Multiply-accumulates of one input, in 1e9.
         seed: Seed of the training.
@@ -135,6 +143,30 @@ class Card:
     unit: str = field(default="", metadata=UNLESS_EMPTY)
     units: int = field(default=0, metadata=UNLESS_EMPTY)
     split_unit: str = field(default="", metadata=UNLESS_EMPTY)
+
+    def __post_init__(self) -> None:
+        """Refuse two certificates for one backend and precision.
+
+        Raises:
+            SpecError: If there are.
+        """
+        pairs = [(result.backend, result.precision) for result in self.precisions]
+        if repeated := [pair for pair in dict.fromkeys(pairs) if pairs.count(pair) > 1]:
+            backend, precision = repeated[0]
+            raise SpecError(
+                f"precisions has {pairs.count(repeated[0])} results for {backend} in {precision}; "
+                "expected one. Certify the bundle again with: bedside certify."
+            )
+
+    def find_certificate(self, backend: str, precision: str) -> PrecisionResult | None:
+        """Find what was measured for a backend in a precision; None if nothing was."""
+        found = (r for r in self.precisions if (r.backend, r.precision) == (backend, precision))
+        return next(found, None)
+
+    def certifies(self, backend: str, precision: str) -> bool:
+        """Whether a backend in a precision was measured, and keeps the accuracy."""
+        result = self.find_certificate(backend, precision)
+        return result is not None and result.passed
 
 
 def count_units(count: int, unit: str) -> str:

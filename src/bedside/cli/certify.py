@@ -1,0 +1,108 @@
+"""`bedside certify`: what each backend and precision keeps, measured anew for a bundle's card."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bedside.cli.arguments import option, positional
+from bedside.cli.console import say, table, tell
+from bedside.errors import UsageError
+
+if TYPE_CHECKING:
+    from bedside.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Measure a bundle in every backend and precision installed here; write it with a new card.
+
+    Only the validation patients of its own split are used. Graphs, labels and the figures of
+    the test patients stay as they are; so do certificates of backends that are not installed.
+    """
+
+    bundle: str = positional(help="a bundle's file, or the name of a shipped one")
+    data: Path = option(help="folder of the data set that it was trained on")
+    output: Path = option(help="the bundle to write, NAME.bedside", short="-o")
+    layout: str | None = option(
+        help="how the folder is laid out, such as camus or folder (default: detected)", default=None
+    )
+    max_drop: float = option(help="validation Dice that any structure may lose", default=0.005)
+    threads: int | None = option(
+        help="threads of the runtime (default: every core allowed)", default=None
+    )
+    json: bool = option(help="print the certificates as JSON, and nothing else", default=False)
+
+
+def run(settings: Settings) -> int:
+    """Certify, telling on stderr what is being done.
+
+    Raises:
+        UsageError: If an option has no meaning, or the output cannot be written.
+        BundleError: If there is no such bundle, or it is damaged.
+        DataError: If the data set lacks validation patients of the bundle.
+        BackendError: If no backend is installed.
+    """
+    from dataclasses import replace
+
+    from bedside.atomic import check_writable
+    from bedside.bundle import find_bundle, read_bundle, write_bundle
+    from bedside.evaluation.certification import certify, list_validation
+
+    _check(settings)
+    bundle = read_bundle(find_bundle(settings.bundle))
+    check_writable(settings.output.parent)
+    cases = list_validation(bundle, settings.data, layout=settings.layout)
+    results = certify(
+        bundle,
+        cases,
+        max_drop=settings.max_drop,
+        threads=settings.threads,
+        on_stage=lambda stage: tell(f"{stage} ..."),
+    )
+    measured = {result.backend for result in results}
+    kept = tuple(result for result in bundle.card.precisions if result.backend not in measured)
+    write_bundle(
+        settings.output,
+        spec=bundle.spec,
+        card=replace(bundle.card, precisions=(*results, *kept)),
+        graphs={name: bundle.read_graph(name) for name in bundle.precisions},
+        split=bundle.split,
+    )
+    _print(read_bundle(settings.output), settings)
+    return 0
+
+
+def _check(settings: Settings) -> None:
+    """Refuse options that mean nothing, before anything is measured."""
+    if settings.output.suffix != ".bedside":
+        raise UsageError(f"{settings.output} must end in .bedside; name it so with -o.")
+    if not 0 <= settings.max_drop < 1:
+        raise UsageError(f"--max-drop is {settings.max_drop:g}; expected a Dice in [0, 1).")
+    if settings.threads is not None and settings.threads < 1:
+        raise UsageError(f"--threads is {settings.threads}; expected at least 1.")
+
+
+def _print(bundle: "Bundle", settings: Settings) -> None:
+    """Print what was found, as a table or as JSON."""
+    from bedside.spec import to_mapping
+
+    if settings.json:
+        found = {
+            "bundle": str(bundle.path),
+            "sha256": bundle.sha256,
+            "certificates": to_mapping(bundle.card.precisions),
+        }
+        say(json.dumps(found, indent=2))
+        return
+    rows = [("runs in", "largest loss", "worst logit", "certified", "measured in")]
+    for result in bundle.card.precisions:
+        logit = result.worst_logit_part
+        rows.append((
+            f"{result.backend} {result.precision}", f"{result.max_drop:.4f}",
+            "-" if logit is None else f"{100 * logit:.2f} %",
+            "yes" if result.passed else "no", result.ran_in or "-",
+        ))  # fmt: skip
+    for line in table(rows):
+        say(line)
+    say(f"Written: {bundle.path}, {bundle.size_bytes:,} bytes")

@@ -1,0 +1,145 @@
+"""What each backend and precision keeps of a bundle's accuracy: the certificates on its card."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bedside.bundle import Bundle
+from bedside.errors import BackendError, DataError
+from bedside.evaluation.comparison import Comparison, compare_sessions, read_samples
+from bedside.io.datasets import Case, list_cases, relabel_cases
+from bedside.runtime import BACKENDS, Session
+from bedside.runtime.machine import package_version
+from bedside.runtime.variants import Variant, list_runnable, open_variant
+from bedside.spec import PrecisionResult
+
+DEFAULT_MAX_DROP = 0.005
+_PACKAGES = {backend.name: backend.package for backend in BACKENDS}
+
+
+def certify(
+    bundle: Bundle,
+    cases: Sequence[Case],
+    *,
+    max_drop: float = DEFAULT_MAX_DROP,
+    threads: int | None = None,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> tuple[PrecisionResult, ...]:
+    """Measure a bundle in every backend that is installed, in every precision it computes.
+
+    All are compared with f32 of the first backend of the table that is installed, that
+    backend's own f32 among them: case by case, through the whole pipeline.
+
+    Args:
+        bundle: What to measure; its card does not matter.
+        cases: Validation cases, whose labels chose nothing but which network is taken.
+        max_drop: Dice that any structure may lose against the reference.
+        threads: Threads for one call; None for every core allowed.
+        on_stage: Called with what is being done.
+
+    Returns:
+        A result for each, the reference first.
+
+    Raises:
+        BackendError: If no backend is installed that runs the bundle in f32.
+        InputError: If a case is refused.
+    """
+    sessions = _open_sessions(bundle, threads)
+    if not sessions:
+        raise BackendError("no backend is installed. Install one with: pip install bedside.")
+    reference, names = next(iter(sessions)), {" ".join(variant): variant for variant in sessions}
+    on_stage(f"measuring {', '.join(names)} on {len(cases)} validation cases")
+    compared = compare_sessions(
+        bundle.spec,
+        sessions[reference],
+        {name: sessions[variant] for name, variant in names.items()},
+        read_samples(cases, bundle.spec),
+    )
+    return tuple(
+        _certificate(names[name], comparison, max_drop=max_drop, reference=reference)
+        for name, comparison in compared.items()
+    )
+
+
+def list_part(bundle: Bundle, data: Path, part: str, *, layout: str | None = None) -> list[Case]:
+    """List the cases of one part of a bundle's split, with labels as the bundle knows them.
+
+    Args:
+        bundle: Its split, and what values of the masks stand for.
+        data: Folder of the data set.
+        part: "train", "val" or "test".
+        layout: How the folder is laid out; None to detect it.
+
+    Raises:
+        DataError: If the folder holds none of the patients, or is laid out otherwise.
+    """
+    patients = set(bundle.split[part])
+    chosen = [case for case in list_cases(data, layout) if case.patient_id in patients]
+    if not chosen:
+        raise DataError(
+            f"{data} holds none of the {len(patients)} patients in the part "
+            f'"{part}" of {bundle.path.name}\'s split; name the folder of {bundle.card.data}.'
+        )
+    values = [label.value for label in bundle.spec.labels]
+    return relabel_cases(chosen, bundle.card.relabel, labels=values)
+
+
+def list_validation(bundle: Bundle, data: Path, *, layout: str | None = None) -> list[Case]:
+    """List the cases of all validation patients of a bundle, and of no others.
+
+    Args:
+        bundle: Its split.
+        data: Folder of the data set.
+        layout: How the folder is laid out; None to detect it.
+
+    Raises:
+        DataError: If the bundle has no such patients, or the folder lacks some of them.
+    """
+    if bundle.card.untrained or not bundle.split["val"]:
+        raise DataError(
+            f"{bundle.path} names no validation patients: there is nothing to measure it on. "
+            "A bundle that `bedside build` made of a trained run names them."
+        )
+    cases = list_part(bundle, data, "val", layout=layout)
+    wanted = set(bundle.split["val"])
+    if missing := sorted(wanted - {case.patient_id for case in cases}):
+        raise DataError(
+            f"{data} lacks {len(missing)} of the {len(wanted)} validation patients of "
+            f"{bundle.path.name}, {missing[0]} among them; expected all of them. "
+            f"Name the whole folder of {bundle.card.data}."
+        )
+    return cases
+
+
+def _open_sessions(bundle: Bundle, threads: int | None) -> dict[Variant, Session]:
+    """Open every way to run a bundle here, emulated ones too; f32 of the first backend first."""
+    from bedside.runtime import default_threads
+
+    count = threads or default_threads()
+    return {
+        variant: open_variant(bundle, variant, threads=count) for variant in list_runnable(bundle)
+    }
+
+
+def _certificate(
+    variant: Variant, comparison: Comparison, *, max_drop: float, reference: Variant
+) -> PrecisionResult:
+    """Write a comparison down as the card holds it."""
+    backend, precision = variant
+    return PrecisionResult(
+        precision=precision,
+        dice=tuple(
+            None if each.dice is None else round(each.dice, 5) for each in comparison.structures
+        ),
+        max_drop=round(comparison.loss, 5),
+        passed=comparison.loss <= max_drop,
+        agreement=tuple(round(each.agreement, 5) for each in comparison.structures),
+        size_change=tuple(
+            None if each.size_change is None else round(each.size_change, 5)
+            for each in comparison.structures
+        ),
+        worst_logit_part=round(comparison.worst_logit_part, 6),
+        cases=comparison.cases,
+        ran_in=f"{backend} {package_version(_PACKAGES[backend])}",
+        backend=backend,
+        reference=" ".join(reference),
+    )
