@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bedside.io.dicom_auxiliary import check_captured
 from bedside.io.dicom_calibration import read_calibration
 from bedside.io.dicom_checks import check_attributes, check_grid, count_frames
 from bedside.io.dicom_enhanced import is_enhanced, place_frames
@@ -72,6 +73,7 @@ def _open(
     """Read and check a file; `caught` collects what pydicom warns of on the way."""
     dataset = read_whole(path, max_bytes, caught)
     check_attributes(dataset, path)
+    auxiliary = check_captured(dataset, path)
     frames = count_frames(dataset, path)
     channels = check_grid(dataset, path, frames=frames, max_bytes=max_bytes)
     if frames > 1 and is_enhanced(dataset):
@@ -89,7 +91,7 @@ def _open(
         frame_time_ms=times.step_ms,
         frame_starts_ms=times.starts_ms,
         region=calibration.region,
-        warnings=(*calibration.warnings, *times.warnings, *notes, *say_loss(dataset)),
+        warnings=(*auxiliary, *calibration.warnings, *times.warnings, *notes, *say_loss(dataset)),
     )
     return cine, of_one_file(dataset, frames)
 

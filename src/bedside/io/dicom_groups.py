@@ -2,13 +2,20 @@
 
 import warnings
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bedside.io.dicom_auxiliary import (
+    AUXILIARY_TAGS,
+    why_beside_scan,
+    why_capture,
+    why_localizer,
+)
+from bedside.io.dicom_enhanced import is_enhanced
 from bedside.io.dicom_files import MAX_BYTES, read_decimals, read_header
 
 _IN_TIME = ("US", "IVUS", "XA", "RF")
@@ -27,6 +34,7 @@ _DIMENSIONS = (
 _SERIES = ("SeriesInstanceUID", "SOPClassUID", "Rows", "Columns")
 _TAGS = (
     *_SERIES,
+    *AUXILIARY_TAGS,
     "Modality",
     "NumberOfFrames",
     "ImagePositionPatient",
@@ -42,12 +50,12 @@ class Groups:
     Attributes:
         scans: The files of each scan.
         singles: Files that are an image of their own.
-        localizers: Single images that only show where a scan lies.
+        auxiliary: Images that belong to scans and are none, and what each is instead.
     """
 
     scans: tuple[tuple[Path, ...], ...]
     singles: tuple[Path, ...]
-    localizers: tuple[Path, ...]
+    auxiliary: Mapping[Path, str]
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,6 @@ class _Stub:
         series: What all slices of a scan have in common.
         position: (3,).
         orientation: (6,).
-        is_localizer: Whether it only shows where a scan lies.
     """
 
     path: Path
@@ -68,7 +75,6 @@ class _Stub:
     series: Hashable
     position: np.ndarray = field(repr=False)
     orientation: np.ndarray = field(repr=False)
-    is_localizer: bool
 
 
 def group_files(paths: Iterable[Path]) -> Groups:
@@ -83,14 +89,18 @@ def group_files(paths: Iterable[Path]) -> Groups:
             when it is opened.
     """
     singles: list[Path] = []
-    localizers: list[Path] = []
+    headers: dict[Path, Any] = {}
+    auxiliary: dict[Path, str] = {}
     by_series: dict[Hashable, list[_Stub]] = defaultdict(list)
     for path in paths:
-        stub = _read_stub(path)
-        if stub is None:
+        header = _read_header(path)
+        why = None if header is None else (why_localizer(header) or why_capture(header))
+        stub = None if header is None else _read_stub(path, header)
+        headers[path] = header
+        if why is not None:
+            auxiliary[path] = why
+        elif stub is None:
             singles.append(path)
-        elif stub.is_localizer:
-            localizers.append(path)
         else:
             by_series[stub.series].append(stub)
     scans = []
@@ -101,28 +111,61 @@ def group_files(paths: Iterable[Path]) -> Groups:
                     scans.append(tuple(sorted(stub.path for stub in scan)))
                 else:
                     singles += [stub.path for stub in scan]
-    return Groups(tuple(sorted(scans)), tuple(sorted(singles)), tuple(sorted(localizers)))
+    beside = _find_beside_scans(scans, singles, headers)
+    singles = [path for path in singles if path not in beside]
+    return Groups(tuple(sorted(scans)), tuple(sorted(singles)), {**auxiliary, **beside})
 
 
-def _read_stub(path: Path) -> _Stub | None:
-    """Read the few attributes that matter; None where the file cannot be a slice of a scan."""
+def _find_beside_scans(
+    scans: Iterable[Sequence[Path]], singles: Iterable[Path], headers: Mapping[Path, Any]
+) -> dict[Path, str]:
+    """Find images that are none to segment where a scan of their study is there, and why."""
+    whole = [path for path in singles if headers[path] is not None and is_enhanced(headers[path])]
+    with_scans = [*whole, *(scan[0] for scan in scans)]
+    studies = {str(headers[path].get("StudyInstanceUID")) for path in with_scans}
+    found = {}
+    for path in singles:
+        header = headers[path]
+        if header is None or str(header.get("StudyInstanceUID")) not in studies:
+            continue
+        why = why_beside_scan(header)
+        if why is not None:
+            found[path] = why
+    return found
+
+
+def _read_header(path: Path) -> Any:
+    """Read the few attributes that matter; None where they cannot be read."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             header = read_header(path, MAX_BYTES, tags=_TAGS)
+            # Read now, so that what cannot be read is known now.
+            for keyword in AUXILIARY_TAGS:
+                header.get(keyword)
+        except Exception:  # noqa: BLE001
+            # Whatever is wrong with it is said when it is opened.
+            return None
+    return header
+
+
+def _read_stub(path: Path, header: Any) -> _Stub | None:
+    """Read what tells the slices of a scan; None where the file cannot be one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
             if int(header.get("NumberOfFrames") or 1) > 1 or header.Modality in _IN_TIME:
                 return None
             series = tuple(str(header[keyword].value) for keyword in _SERIES)
             position = np.array(read_decimals(header, "ImagePositionPatient"))
             orientation = np.array(read_decimals(header, "ImageOrientationPatient"))
-            words = [str(word).upper() for word in header.get("ImageType") or ()]
         except Exception:  # noqa: BLE001
             # Whatever is wrong with it is said when it is opened.
             return None
     placed = position.shape == (3,) and orientation.shape == (6,)
     if not placed or not np.isfinite([*position, *orientation]).all():
         return None
-    return _Stub(path, header, series, position, orientation, "LOCALIZER" in words)
+    return _Stub(path, header, series, position, orientation)
 
 
 def _split_by_orientation(stubs: Sequence[_Stub]) -> list[list[_Stub]]:

@@ -49,8 +49,9 @@ def find_sources(path: Path) -> Found:
     Files are told by their first bytes. Links are followed, each real file taken once. Left out
     are files that are no image, results of this program, and label maps: files that both have
     the name of one and hold one. All of these are listed, but for hidden files and what
-    operating systems leave behind. Single DICOM images that lie in a stack are one case; an
-    image that only shows where a scan lies is skipped, where there is anything else.
+    operating systems leave behind. Single DICOM images that lie in a stack are one case;
+    localizers, screen captures, dose reports and renderings are skipped, where there is anything
+    else.
 
     Raises:
         FormatError: If `path` is not there, or is a folder without an image.
@@ -108,11 +109,9 @@ def _find_series(
     groups = group_files(dicom)
     lone = [*groups.singles]
     if groups.scans or lone or paths:
-        skipped += [
-            f"{file} is a localizer: it shows where a scan lies." for file in groups.localizers
-        ]
+        skipped += [f"{file} {why}." for file, why in groups.auxiliary.items()]
     else:
-        lone += groups.localizers
+        lone += groups.auxiliary
     cases = len(paths) + len(lone) + len(groups.scans)
     holding = [file.parent for file in lone]
     holding += [folder for scan in groups.scans for folder in {file.parent for file in scan}]
