@@ -29,7 +29,7 @@ def test_results_are_ordinary_files_and_not_private_ones(tmp_path):
 def test_a_folder_that_is_a_file_cannot_be_written(tmp_path):
     blocker = tmp_path / "file"
     blocker.write_text("here first")
-    with pytest.raises(OutputError, match="cannot write into"):
+    with pytest.raises(OutputError, match="A file is in the way"):
         check_writable(blocker)
     with pytest.raises(OutputError, match="cannot write"):
         write_text(blocker / "below.txt", "x")

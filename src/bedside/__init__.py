@@ -4,4 +4,8 @@ The data way is `bedside.segment`, the model way `bedside.build`; they meet at
 `bedside.spec` and `bedside.bundle`. Research use, not a medical device.
 """
 
+from bedside.offline import turn_telemetry_off
+
 __version__ = "0.1.0"
+
+turn_telemetry_off()

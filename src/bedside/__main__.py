@@ -2,7 +2,7 @@
 
 import sys
 
-from bedside.cli.main import main
+from bedside.cli.program import run_program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program())

@@ -1,12 +1,32 @@
 """Files that are there whole or not at all: temporary file, fsync, rename."""
 
 import contextlib
+import errno
 import os
-import tempfile
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from bedside.errors import OutputError
+from bedside.errors import BedsideError, OutputError, printable
+from bedside.unfinished import part_file, part_folder
+
+_MAY_WRITE = "Choose a folder that you may write to with -o."
+_FULL = "Free some space, or choose another place with -o."
+_ADVICE = {
+    errno.EACCES: _MAY_WRITE,
+    errno.EPERM: _MAY_WRITE,
+    errno.EROFS: _MAY_WRITE,
+    errno.ENOSPC: _FULL,
+    getattr(errno, "EDQUOT", -1): _FULL,
+    errno.EFBIG: "The system limits the size of a file (see `ulimit -f`); raise that limit.",
+    errno.ENAMETOOLONG: "Choose a shorter name with -o.",
+    errno.EEXIST: "A file is in the way; name a folder with -o.",
+    errno.ENOTDIR: "A file is in the way; name a folder with -o.",
+    errno.EISDIR: "A folder is in the way; choose another name with -o.",
+}
+# A disk with less than this is full: no result is smaller.
+_FULL_BYTES = 4096
 
 
 @contextlib.contextmanager
@@ -26,27 +46,13 @@ def written_atomically(path: Path) -> Iterator[Path]:
         OutputError: If the folder cannot be made or written to.
     """
     path = Path(path)
-    try:
+    with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".part-", suffix=path.name, dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}. "
-            "Choose a folder that you may write to with -o."
-        ) from error
-    temporary = Path(name)
-    try:
-        yield temporary
-        # mkstemp makes files private to the user; a result is an ordinary file.
-        temporary.chmod(0o666 & ~_umask())
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        with part_file(path) as temporary:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -60,12 +66,14 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write `content` to `path` as UTF-8, whole or not at all.
+    r"""Write `content` to `path` as UTF-8, whole or not at all.
+
+    What is no text, as a file's name may be, is written as `\xff`.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    write_bytes(path, content.encode("utf-8"))
+    write_bytes(path, printable(content).encode("utf-8"))
 
 
 def write_text_once(path: Path, content: str) -> bool:
@@ -80,10 +88,10 @@ def write_text_once(path: Path, content: str) -> bool:
         OutputError: If it cannot be written.
     """
     path = Path(path)
-    try:
+    with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=path.parent) as folder:
-            part = Path(folder) / path.name
+        with part_folder(path.parent) as folder:
+            part = folder / path.name
             part.write_text(content, "utf-8")
             try:
                 os.link(part, path)  # which, unlike a rename, replaces nothing
@@ -93,8 +101,6 @@ def write_text_once(path: Path, content: str) -> bool:
                 if path.exists():
                     return False
                 part.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}.") from error
     return True
 
 
@@ -105,20 +111,49 @@ def check_writable(folder: Path) -> None:
         OutputError: If the folder cannot be made or written to.
     """
     folder = Path(folder)
-    try:
+    with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".part-", dir=folder)
-        os.close(handle)
-        Path(name).unlink()
-    except OSError as error:
-        raise OutputError(
-            f"cannot write into {folder}: {error.strerror or error}. "
-            "Choose a folder that you may write to with -o."
-        ) from error
+        with part_file(folder / "try"):
+            pass
 
 
-def _umask() -> int:
-    """Read the process's file mode mask, which POSIX only tells to those who set it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@contextlib.contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn what goes wrong in writing into an error that says what to do.
+
+    Args:
+        path: What is written, as the user knows it.
+
+    Raises:
+        OutputError: In place of every OSError, and of errors of libraries that say in words
+            of their own that the system refused to write.
+    """
+    try:
+        yield
+    except BedsideError:
+        raise
+    except Exception as error:
+        number = _find_errno(error, path)
+        if number is None and not isinstance(error, OSError):
+            raise
+        reason = os.strerror(number) if number else str(error)
+        advice = _ADVICE.get(number or 0, "Choose another place with -o.")
+        raise OutputError(f"cannot write {path}: {reason.rstrip('.')}. {advice}") from error
+
+
+def _find_errno(error: Exception, path: Path) -> int | None:
+    """Tell why the system refused to write; None if it is not said and not to be seen."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    # As libraries in Rust say it.
+    if told := re.search(r"\(os error (\d+)\)", str(error)):
+        return int(told[1])
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage(_existing(path)).free < _FULL_BYTES:
+            return errno.ENOSPC
+    return None
+
+
+def _existing(path: Path) -> Path:
+    """Find the folder that a path would lie in, as far as there is one."""
+    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())

@@ -4,6 +4,10 @@ Each one also inherits the builtin a caller would expect, and carries the exit c
 the command line ends with: 2 wrong use, 3 bad input, 4 a missing backend.
 """
 
+import re
+
+_NO_TEXT = re.compile("[\ud800-\udfff]")
+
 
 class BedsideError(Exception):
     """Something that a person can act on: what is wrong, what was expected, what to do.
@@ -100,3 +104,19 @@ def last_line(said: object, *, otherwise: str = "it ended") -> str:
     """
     lines = str(said).strip().splitlines() or [otherwise]
     return lines[-1].strip()
+
+
+def printable(text: object) -> str:
+    r"""Return a text that can be written as UTF-8: what of a file's name is none, as `\xff`.
+
+    Example:
+        >>> printable("caf\udce9.png")
+        'caf\\xe9.png'
+    """
+    return _NO_TEXT.sub(_spell, str(text))
+
+
+def _spell(found: re.Match[str]) -> str:
+    """Spell out a byte of a file's name that Python has kept as half a character."""
+    code = ord(found[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"

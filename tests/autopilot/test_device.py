@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from bedside.autopilot.device import DeviceTable, cache_folder, fit_line
+from bedside.autopilot.device import DeviceTable, fit_line
 from bedside.autopilot.parts import list_parts
 from bedside.autopilot.timing import Setting
 from bedside.errors import UsageError
@@ -121,7 +121,8 @@ def test_a_table_keeps_what_another_process_has_added(tmp_path):
 
 def test_the_table_lies_in_the_users_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "bedside"
+    table = DeviceTable(Setting(), clock=Counting())
+    assert table.path.parent == tmp_path / "bedside"
 
 
 def test_without_a_whole_network_nothing_is_predicted(tmp_path):

@@ -225,7 +225,7 @@ def test_an_interrupt_ends_workers_too_and_leaves_a_list(cases, bundle, tmp_path
     os.kill(batch.pid, signal.SIGINT)
     _, told = batch.communicate(timeout=60)
     assert batch.returncode == 130
-    assert told == "bedside: stopped.\n"
+    assert told == "bedside: interrupted.\n"
     assert workers
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
     listed = {line["id"] for line in read_lines(out / "results.jsonl")}

@@ -98,7 +98,7 @@ def test_the_traceback_comes_with_debug_only(words, monkeypatch, capsys):
 def test_an_interrupt_is_130(monkeypatch, capsys):
     monkeypatch.setattr(models, "run", fail_with(KeyboardInterrupt()))
     assert main(["models"]) == 130
-    assert capsys.readouterr().err == "bedside: stopped.\n"
+    assert capsys.readouterr().err == "bedside: interrupted.\n"
 
 
 def test_a_reader_that_leaves_is_no_error():

@@ -5,8 +5,8 @@ under another one. All its times hang on one yardstick, a convolution that is ti
 every lot of new blocks, so that a lot that was timed while the machine was busy fits the rest.
 """
 
+import contextlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,8 @@ from bedside.atomic import write_text
 from bedside.autopilot.parts import Part, list_parts, trace_part
 from bedside.autopilot.rough_int8 import quantize_roughly
 from bedside.autopilot.timing import Clock, Setting, Timed, time_graphs
-from bedside.errors import UsageError
+from bedside.cache import cache_folder
+from bedside.errors import OutputError, UsageError
 from bedside.runtime.machine import fingerprint
 from bedside.spec import ModelSpec, named_spec
 
@@ -67,7 +68,8 @@ class DeviceTable:
     ) -> None:
         self.setting, self._clock = setting, clock
         machine = fingerprint()
-        self.path = (folder or cache_folder()) / f"blocks-{machine}.json"
+        place = folder or cache_folder()
+        self.path = None if place is None else place / f"blocks-{machine}.json"
         self._content = _read(self.path, machine)
 
     @property
@@ -213,15 +215,16 @@ class DeviceTable:
     def save(self) -> None:
         """Write the table, with what other processes have added to it meanwhile.
 
-        Raises:
-            OutputError: If the cache folder cannot be written to.
+        Where the cache folder cannot be written to, the table lasts as long as this object.
         """
         here = _read(self.path, self._content["fingerprint"])
         for key, theirs in here["settings"].items():
             own = self._content["settings"].setdefault(key, theirs)
             for kind in ("blocks", "networks"):
                 own[kind] = {**theirs[kind], **own[kind]}
-        write_text(self.path, json.dumps(self._content, indent=1, sort_keys=True))
+        if self.path is not None:
+            with contextlib.suppress(OutputError):
+                write_text(self.path, json.dumps(self._content, indent=1, sort_keys=True))
 
 
 def fit_line(networks: Mapping[str, tuple[float, float]]) -> Fit:
@@ -255,15 +258,11 @@ def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return 0.0, float(shares.sum() / (shares**2).sum())
 
 
-def cache_folder() -> Path:
-    """Give the user's cache folder for bedside, as the XDG base directories say."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "bedside"
-
-
-def _read(path: Path, machine: str) -> dict[str, Any]:
+def _read(path: Path | None, machine: str) -> dict[str, Any]:
     """Read the table of this machine; one of another machine or layout counts as none."""
     empty: dict[str, Any] = {"schema": _SCHEMA, "fingerprint": machine, "settings": {}}
+    if path is None:
+        return empty
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -21,6 +21,7 @@ import numpy as np
 
 from bedside.autopilot.timing import Setting, Timed, time_graphs
 from bedside.bundle import read_bundle
+from bedside.ending import end_with_parent
 from bedside.errors import BackendError
 from bedside.runtime.variants import GRAPH_OF
 
@@ -166,6 +167,7 @@ class _Fresh:
 
 def _main() -> None:
     """Read what to time, and time it once for every further line."""
+    end_with_parent()
     asked = json.loads(sys.stdin.readline())
     bundle, setting = read_bundle(Path(asked["bundle"])), Setting(**asked["setting"])
     shape = (1, bundle.spec.input.channels, *bundle.spec.input.size_px)

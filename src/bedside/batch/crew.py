@@ -10,6 +10,7 @@ from typing import Protocol
 
 from bedside.batch.job import Job
 from bedside.batch.worker import Gone, Message, serve
+from bedside.ending import starting
 
 # A worker that has not loaded its model by then never will.
 _START_LIMIT_S = 300.0
@@ -63,7 +64,9 @@ class Process:
         self._process: SpawnProcess = context.Process(
             target=serve, args=(theirs, first), daemon=True
         )
-        self._process.start()
+        # Ctrl-C reaches the whole group of processes; the parent decides what it means.
+        with starting():
+            self._process.start()
         # Our copy of their end is closed, so that its end is heard when they are gone.
         theirs.close()
 

@@ -4,7 +4,6 @@ Only paths and records travel. Every machine must have the sources, the bundle a
 folder under the same paths, and bedside itself.
 """
 
-import os
 from collections.abc import Collection
 from typing import Any
 
@@ -103,8 +102,6 @@ def connect(address: str) -> RayCrew:
         BackendError: If Ray is not installed.
         UsageError: If there is no such cluster.
     """
-    # Nothing about anybody's cases is told to anybody.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError as error:

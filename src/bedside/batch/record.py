@@ -9,6 +9,7 @@ A case is done when its record says so and its folder holds the files that the r
 Killed between the two, it is not done and is done again.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -19,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bedside.atomic import write_text
-from bedside.errors import FormatError, OutputError
+from bedside.atomic import output_errors, write_text
+from bedside.errors import FormatError
 from bedside.spec.reading import from_mapping, to_mapping
 
 Status = Literal["done", "refused", "failed"]
@@ -136,16 +137,13 @@ def settle(record: Record, output: Path, results: Path | None = None) -> None:
     folder = output / record.id
     part = begin_part(output, record.id)
     try:
-        if folder.exists():
-            folder.rename(part / "old")
-        _put(_to_line(record) + "\n", _record_path(output, record.id), part=part)
-        if results is not None:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            results.rename(folder)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(f"cannot write {folder}: {error.strerror or error}.") from error
+        with output_errors(folder):
+            if folder.exists():
+                folder.rename(part / "old")
+            _put(_to_line(record) + "\n", _record_path(output, record.id), part=part)
+            if results is not None:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                results.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -177,11 +175,9 @@ def begin_part(output: Path, case_id: str) -> Path:
         OutputError: If it cannot be made.
     """
     parts = output / _STATE / "parts"
-    try:
+    with output_errors(parts):
         parts.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=_part_prefix(case_id), dir=parts))
-    except OSError as error:
-        raise OutputError(f"cannot write into {parts}: {error.strerror or error}.") from error
 
 
 def clear_parts(output: Path, case_ids: Sequence[str]) -> None:
@@ -232,14 +228,14 @@ def append_line(record: Record, target: Path) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    try:
+    line = (_to_line(record) + "\n").encode("utf-8")
+    with output_errors(target):
         handle = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            os.write(handle, (_to_line(record) + "\n").encode("utf-8"))
+            if os.write(handle, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(handle)
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}.") from error
 
 
 def write_lines(records: Sequence[Record], target: Path) -> None:
@@ -257,12 +253,10 @@ def write_lines(records: Sequence[Record], target: Path) -> None:
 
 def _put(text: str, target: Path, *, part: Path) -> None:
     """Write a file whole or not at all; what is left by a kill is left where it is cleared."""
-    try:
+    with output_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         write_text(part / "text", text)
         (part / "text").replace(target)
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}.") from error
 
 
 def _to_line(record: Record) -> str:

@@ -2,13 +2,14 @@
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bedside.atomic import check_writable
-from bedside.errors import OutputError, UsageError
+from bedside.atomic import check_writable, output_errors
+from bedside.ending import held, undone_early
+from bedside.errors import UsageError
 from bedside.io.own_results import RESULT_NAMES, read_marker, write_marker
+from bedside.unfinished import part_folder
 
 
 @contextlib.contextmanager
@@ -23,15 +24,21 @@ def results_folder(folder: Path) -> Iterator[Path]:
     Raises:
         OutputError: If the folder cannot be made or written to.
     """
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    try:
-        check_writable(folder)
-        yield folder
-    except BaseException:
+    with output_errors(folder):
+        missing = [place for place in (folder, *folder.parents) if not place.exists()]
+
+    def leave() -> None:
         for place in missing:
             with contextlib.suppress(OSError):
                 place.rmdir()
-        raise
+
+    with undone_early(leave):
+        try:
+            check_writable(folder)
+            yield folder
+        except BaseException:
+            leave()
+            raise
 
 
 @contextlib.contextmanager
@@ -50,29 +57,26 @@ def written_together(folder: Path) -> Iterator[Path]:
     Raises:
         OutputError: If something cannot be written or moved.
     """
-    try:
+    with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
-    except OSError as error:
-        raise OutputError(f"cannot write into {folder}: {error.strerror or error}.") from error
-    try:
-        yield staging
-        earlier = read_marker(folder)
-        write_marker(staging, (path.name for path in staging.iterdir()))
-        # The marker comes first: whatever else is there is known for a result.
-        written = sorted(staging.iterdir())
-        for name in earlier - {path.name for path in written}:
-            _remove(folder / name)
-        for path in written:
-            if path.is_dir():
-                _remove(folder / path.name)
-            path.replace(folder / path.name)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(f"cannot write into {folder}: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        with part_folder(folder) as staging:
+            yield staging
+            with held():
+                _move_out(staging, folder)
+
+
+def _move_out(staging: Path, folder: Path) -> None:
+    """Put the files of one case in their place, and remove an earlier case's others."""
+    earlier = read_marker(folder)
+    write_marker(staging, (path.name for path in staging.iterdir()))
+    # The marker comes first: whatever else is there is known for a result.
+    written = sorted(staging.iterdir())
+    for name in earlier - {path.name for path in written}:
+        _remove(folder / name)
+    for path in written:
+        if path.is_dir():
+            _remove(folder / path.name)
+        path.replace(folder / path.name)
 
 
 def check_apart(source: Path, output: Path) -> None:

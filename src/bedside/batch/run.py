@@ -10,6 +10,7 @@ from bedside.batch.job import Job, Runtime, find_done
 from bedside.batch.manifest import Case
 from bedside.batch.record import Record, append_line, clear_parts, read_record, write_lines
 from bedside.batch.supervise import Supervisor
+from bedside.ending import undone_early
 from bedside.errors import FormatError, UsageError
 
 
@@ -102,16 +103,22 @@ def run_batch(
         append_line(record, plan.listing)
         on_record(record)
 
+    def close() -> None:
+        write_lines(settled(), plan.listing)
+        clear_parts(output, order)
+
+    def settled() -> tuple[Record, ...]:
+        return tuple(records[case_id] for case_id in order if case_id in records)
+
     output = plan.listing.parent
     clear_parts(output, [*order, plan.listing.name])
     write_lines(plan.kept, plan.listing)
-    try:
-        Supervisor(waiting, crew, size=size, deadline_s=deadline_s, on_record=take).run()
-    finally:
-        settled = tuple(records[case_id] for case_id in order if case_id in records)
-        write_lines(settled, plan.listing)
-        clear_parts(output, order)
-    return settled
+    with undone_early(close):
+        try:
+            Supervisor(waiting, crew, size=size, deadline_s=deadline_s, on_record=take).run()
+        finally:
+            close()
+    return settled()
 
 
 def _find_bundles(cases: Sequence[Case], model: Path | None) -> dict[str | None, tuple[Path, str]]:

@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 
 from bedside.batch.job import Job, Loader, do_job
 from bedside.batch.record import Record
+from bedside.ending import end_with_parent
 from bedside.errors import BackendError, BedsideError, OutputError
 
 # Libraries that start a thread for every core unless they are told; read when they load.
@@ -89,8 +90,8 @@ def serve(connection: Connection, first: Job) -> None:
         connection: Where jobs come from (None is the last), and messages go.
         first: A job whose bundle is loaded before anything is asked for.
     """
-    # Ctrl-C reaches the whole group of processes; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # see `bedside.ending.starting`
+    end_with_parent()
     limit_threads(first.runtime.threads)
     inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, inbox), daemon=True).start()

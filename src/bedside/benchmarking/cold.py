@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 
+from bedside.ending import end_with_parent
 from bedside.errors import BackendError, last_line
 
 _RUNS = 5
@@ -90,6 +91,7 @@ def main(bundle: str, backend: str, precision: str, threads: str) -> None:
     from bedside.bundle import read_bundle
     from bedside.runtime import open_session
 
+    end_with_parent()
     opened = read_bundle(Path(bundle))
     session = open_session(opened, backend=backend, precision=precision, threads=int(threads))
     tensor = np.zeros((1, opened.spec.input.channels, *opened.spec.input.size_px), np.float32)

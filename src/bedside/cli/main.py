@@ -1,15 +1,16 @@
 """The command `bedside`: finds the verb, runs it, and turns errors into one line and a code."""
 
+import errno
 import importlib
 import json
-import os
 import sys
 import traceback
 from collections.abc import Sequence
 
 from bedside import __version__
 from bedside.cli.arguments import Parser, add_verb, run_from, settings_from
-from bedside.errors import BedsideError
+from bedside.cli.program import run_program
+from bedside.errors import BedsideError, OutputError
 
 # Verb -> module with `Settings` (a frozen dataclass) and `run(settings) -> exit code`.
 # These modules import nothing heavy before `run`.
@@ -30,6 +31,10 @@ VERBS = {
 }
 
 _INTERRUPTED = 130
+_CANNOT_WRITE = (errno.ENOSPC, errno.EROFS, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+_UNFORESEEN = (
+    "unexpected {}: {}. This is a fault in bedside; please report it with the output of --debug."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,33 +44,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     code; with `--json` also `{"error": ...}` on stdout. `--debug` adds the traceback.
 
     Args:
-        argv: Arguments after the command's name; the process's own if None.
+        argv: Arguments after the command's name. If None, the process is the command: its own
+            arguments, signals and streams; see `bedside.cli.program`.
 
     Returns:
-        Exit code: 0 done, 2 wrong use, 3 bad input, 4 a missing backend, 130 interrupted,
-        1 anything that nobody foresaw.
+        Exit code: 0 done, 2 wrong use or an output that cannot be written, 3 bad input, 4 a
+        missing backend, 130 interrupted, 1 anything that nobody foresaw.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        return run_program()
+    arguments = list(argv)
     try:
         parsed = _parser(arguments).parse_args(arguments)
         return run_from(parsed)(settings_from(parsed))
     except SystemExit as leaving:  # --help and --version
         return leaving.code if isinstance(leaving.code, int) else 0
-    except BrokenPipeError:
-        # Whoever read our output has gone; keep the interpreter's last flush quiet too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
-        sys.stderr.write("bedside: stopped.\n")
+        sys.stderr.write("bedside: interrupted.\n")
         return _INTERRUPTED
     except BedsideError as error:
         return _report(str(error), error, error.exit_code, arguments)
+    except OSError as error:
+        return _report_system(error, arguments)
     except Exception as error:  # noqa: BLE001 - the last door before the user
-        message = (
-            f"unexpected {type(error).__name__}: {error}. "
-            "This is a fault in bedside; please report it with the output of --debug."
-        )
-        return _report(message, error, 1, arguments)
+        return _report(_UNFORESEEN.format(type(error).__name__, error), error, 1, arguments)
+
+
+def _report_system(error: OSError, arguments: Sequence[str]) -> int:
+    """Report what the system refused where nobody foresaw it: a full disk above all."""
+    if error.errno not in _CANNOT_WRITE:
+        return _report(_UNFORESEEN.format(type(error).__name__, error), error, 1, arguments)
+    where = error.filename or "a file"
+    message = f"cannot write {where}: {error.strerror}. Free some space, or choose another place."
+    return _report(message, OutputError(message), OutputError.exit_code, arguments)
 
 
 def _parser(arguments: Sequence[str]) -> Parser:

@@ -2,15 +2,16 @@
 
 import contextlib
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from bedside.atomic import output_errors
 from bedside.bundle import Bundle
-from bedside.errors import OutputError, UsageError
+from bedside.ending import held
+from bedside.errors import UsageError
 from bedside.export.certificate import Certificate
 from bedside.spec import to_mapping
+from bedside.unfinished import part_folder
 
 CERTIFICATE, SPEC, CARD, LICENSE = "certificate.json", "spec.json", "card.json", "LICENSE.txt"
 
@@ -31,24 +32,16 @@ def written_folder(output: Path) -> Iterator[Path]:
     """
     if output.exists() and not (output / CERTIFICATE).is_file() and not _is_empty(output):
         raise UsageError(f"{output} is there and is no export; choose another place with -o.")
-    try:
+    with output_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".part-", dir=output.parent))
-    except OSError as error:
-        raise OutputError(f"cannot write {output}: {error.strerror or error}.") from error
-    try:
-        staging = scratch / "new"
-        staging.mkdir()
-        yield staging
-        if output.exists():
-            output.rename(scratch / "old")
-        staging.rename(output)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(f"cannot write {output}: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        with part_folder(output.parent) as scratch:
+            staging = scratch / "new"
+            staging.mkdir()
+            yield staging
+            with held():
+                if output.exists():
+                    output.rename(scratch / "old")
+                staging.rename(output)
 
 
 def describe_export(

@@ -1,6 +1,5 @@
 """Reads PNG and JPEG as a single frame, and writes labels as PNGs that can be looked at."""
 
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from bedside.atomic import written_atomically
-from bedside.errors import FormatError, OutputError
+from bedside.atomic import output_errors, written_atomically
+from bedside.ending import held
+from bedside.errors import FormatError
 from bedside.io.own_results import PNG_KEY, PNG_TEXT
 from bedside.spec import Label
+from bedside.unfinished import part_folder
 from bedside.volume import Cine, LabelMap
 
 MAX_BYTES = 2**31
@@ -90,18 +91,14 @@ def write_pngs(labels: LabelMap, target: Path, *, labels_spec: tuple[Label, ...]
             _write_png(labels.array[0], palette, temporary)
         return target
     folder = target.with_suffix("")
-    try:
+    with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as scratch:
+        with part_folder(folder) as scratch:
             for number, frame in enumerate(labels.array, start=1):
-                _write_png(frame, palette, Path(scratch, f"frame_{number:04d}.png"))
-            for file in sorted(Path(scratch).iterdir()):
-                file.replace(folder / file.name)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {folder}: {error.strerror or error}. "
-            "Choose a folder that you may write to with -o."
-        ) from error
+                _write_png(frame, palette, scratch / f"frame_{number:04d}.png")
+            with held():
+                for file in sorted(scratch.iterdir()):
+                    file.replace(folder / file.name)
     return folder
 
 

@@ -5,7 +5,6 @@ nothing that its parent does not check.
 """
 
 import contextlib
-import ctypes
 import errno
 import importlib
 import json
@@ -17,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bedside.ending import end_with_parent
 from bedside.errors import BedsideError
 from bedside.io.detect import detect_format
 from bedside.io.dicom_options import DicomOptions
@@ -33,7 +33,6 @@ _LIBRARIES = {
     "nrrd": ("bedside.io.nrrd", "bedside.io.nifti"),
     "picture": ("bedside.io.picture",),
 }
-_PR_SET_PDEATHSIG = 1
 _GRACE_S = 2
 
 
@@ -85,9 +84,7 @@ def _find(path: Path, memory_bytes: int) -> dict[str, Any]:
 def _end_with_parent(deadline_s: float) -> None:
     """End when time is up or the parent is gone, whatever a decoder hangs in."""
     signal.setitimer(signal.ITIMER_REAL, deadline_s + _GRACE_S)
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
 
 
 def _cap_memory(memory_bytes: int) -> None:

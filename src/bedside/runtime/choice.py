@@ -6,7 +6,6 @@ remembered, the default of the table runs: the same machine always gives the sam
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from bedside.bundle import Bundle
+from bedside.cache import cache_folder
 from bedside.errors import BackendError, InputError, OutputError
 from bedside.runtime.fastest import Fastest, Timing, find_fastest
 from bedside.runtime.machine import describe_processor, read_load
@@ -64,9 +64,10 @@ def open_fastest(
     """
     default = default_variant(bundle, backend=backend)
     variants = certified_variants(bundle, backend=backend)
-    if len(variants) < 2:
+    folder = cache_folder()
+    if len(variants) < 2 or folder is None:
         return open_variant(bundle, default, threads=threads)
-    file = ChoiceFile(cache_folder() / "choices", bundle, variants, threads=threads)
+    file = ChoiceFile(folder / "choices", bundle, variants, threads=threads)
     chosen, sessions = file.read(), {}
     if chosen is None and not file.was_tried():
         with file.held() as held:
@@ -105,7 +106,12 @@ def retune(
     """
     default = default_variant(bundle, backend=backend)
     variants = certified_variants(bundle, backend=backend) or (default,)
-    file = ChoiceFile(cache_folder() / "choices", bundle, variants, threads=threads)
+    folder = cache_folder()
+    if folder is None:
+        raise OutputError(
+            "there is no home to remember a choice in. Name a folder by XDG_CACHE_HOME."
+        )
+    file = ChoiceFile(folder / "choices", bundle, variants, threads=threads)
     with file.held() as held:
         if not held:
             raise OutputError(
@@ -114,12 +120,6 @@ def retune(
             )
         sessions = _open_all(bundle, variants, default=default, threads=threads)
         return _choose(bundle, sessions, file, total_s=total_s, replace=True)
-
-
-def cache_folder() -> Path:
-    """Where choices are remembered: below XDG_CACHE_HOME, or ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "bedside"
 
 
 def describe_choice(bundle: Bundle, choice: Choice) -> str:

@@ -126,7 +126,16 @@ def select_cases(cases: Sequence[Case], patients: tuple[str, ...]) -> list[Case]
 def find_commit() -> str:
     """Name the revision of the code that runs, or the version where there is no repository."""
     here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    command = [
+        "git",
+        "--no-optional-locks",
+        "-C",
+        str(here),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+    ]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):

@@ -5,8 +5,10 @@ convert FROM TO       turn a program of torch.export into a model
 run MODEL THREADS     read tensors from stdin and write logits to stdout, until stdin ends
 """
 
+import ctypes
 import json
 import os
+import signal
 import struct
 import sys
 import time
@@ -62,6 +64,13 @@ def _write(pipe: Any, block: bytes) -> None:
     pipe.flush()
 
 
+def _end_with_parent() -> None:
+    """Have the system kill this process when the one that started it is gone; Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 if __name__ == "__main__":
+    _end_with_parent()
     doers: dict[str, Any] = {"versions": tell_versions, "convert": convert, "run": serve}
     doers[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,50 @@
+"""The command as a process of its own: its signals, its streams, its temporary files.
+
+`bedside.cli.main.main` does the rest, and is what tests call in a process that they share.
+"""
+
+import os
+import signal
+import sys
+
+# Nothing else is imported before Ctrl-C is caught.
+
+
+def run_program() -> int:
+    """Run `bedside` with the process's own arguments.
+
+    Returns:
+        The exit code of `main`, or that of an output error if stdout could not take it all.
+        A signal ends the process within: see `bedside.ending`.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+    _reserve_streams()
+    from bedside import ending
+
+    ending.arm()
+    from bedside.cli.main import main
+    from bedside.cli.streams import take_over_streams, temporary_files
+
+    streams = take_over_streams()
+    with temporary_files():
+        code = main(sys.argv[1:])
+    return streams.finish(code)
+
+
+def _leave(number: int, _frame: object) -> None:
+    """Leave while nothing has begun that would have to be put in order."""
+    os.write(2, b"bedside: interrupted.\n")
+    os._exit(128 + number)
+
+
+def _reserve_streams() -> None:
+    """Open what was closed of stdin, stdout and stderr.
+
+    Or the next file that is opened would have that number, and get whatever is printed.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)

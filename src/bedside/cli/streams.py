@@ -1,0 +1,89 @@
+"""Stdout and stderr that cannot fail a run whose work is done, and a folder for temporary files."""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bedside.errors import OutputError
+
+
+class _Quiet(io.FileIO):
+    """A stream that never raises: whether anybody reads it changes no result.
+
+    Attributes:
+        failure: Why not all was written; None if it was, or if the reader has gone.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, content: Any, /) -> int:
+        """Write, and count as written what cannot be."""
+        try:
+            return super().write(content) or 0
+        except BrokenPipeError:
+            pass
+        except OSError as error:
+            self.failure = self.failure or error
+        return len(memoryview(content).cast("B"))
+
+
+@dataclass(frozen=True)
+class Streams:
+    """What stands in for stdout and stderr.
+
+    Attributes:
+        out: What is under `sys.stdout`.
+    """
+
+    out: _Quiet
+
+    def finish(self, code: int) -> int:
+        """Write what is left, and return the exit code: another one if stdout took not all."""
+        sys.stdout.flush()
+        if self.out.failure is not None:
+            reason = self.out.failure.strerror
+            sys.stderr.write(f"bedside: error: cannot write to stdout: {reason}.\n")
+            code = code or OutputError.exit_code
+        sys.stderr.flush()
+        return code
+
+
+def take_over_streams() -> Streams:
+    """Take the place of `sys.stdout` and `sys.stderr`, which may have been closed.
+
+    Characters that their encoding does not have are written as escapes.
+    """
+    _replace("stderr", 2)
+    return Streams(_replace("stdout", 1))
+
+
+def _replace(name: str, number: int) -> _Quiet:
+    raw = _Quiet(number, "w", closefd=False)
+    stream = io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=getattr(getattr(sys, name), "encoding", None) or "utf-8",
+        errors="backslashreplace",
+        line_buffering=name == "stderr" or raw.isatty(),
+    )
+    setattr(sys, name, stream)
+    return raw
+
+
+@contextlib.contextmanager
+def temporary_files() -> Iterator[None]:
+    """Keep temporary files of all libraries and children in one folder, which goes at the end."""
+    import tempfile
+
+    from bedside.unfinished import scratch_folder
+
+    with contextlib.ExitStack() as stack:
+        # Most commands need none, and may run where none can be made.
+        with contextlib.suppress(OSError):
+            folder = stack.enter_context(scratch_folder(Path(tempfile.gettempdir())))
+            tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
+        yield
