@@ -205,7 +205,8 @@ def main() -> None:
     plot = arguments.output.with_suffix(".svg")
     points = [point for row in rows if (point := row.point)]
     if points:
-        title = f"ms for one image, {latency['threads']} threads"
+        count = latency["threads"]
+        title = f"ms for one image, {count} thread{'s' if count > 1 else ''}"
         write_text(plot, draw_frontier(points, x_title=title, y_title="mean Dice, test patients"))
     text = format_page(latency, rows, plot=plot.name)
     write_text(arguments.output, text)

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from bedside.errors import DataError
@@ -156,3 +158,19 @@ def test_a_merged_result_says_what_it_stands_on():
         trained_on=(),
         parameters=1000,
     )
+
+
+def test_a_network_far_below_is_an_arrow_with_its_dice_and_no_point():
+    points = [OURS, Point("U-Net", 20.0, 0.89, False), Point("UNETR", 90.0, 0.67, False)]
+    svg = draw_frontier(points, x_title="ms", y_title="Dice")
+    assert "UNETR: 0.670, below" in svg
+    assert svg.count('width="8" height="8"') == 1
+    assert svg.count("h10l-5 8z") == 1
+
+
+def test_one_far_below_that_is_the_fastest_does_not_lift_the_frontier():
+    points = [OURS, Point("UNETR", 0.5, 0.67, False)]
+    svg = draw_frontier(points, x_title="ms", y_title="Dice")
+    stairs = re.search(r'<path d="([^"]*)" fill="none" stroke="#8a949e"', svg)[1]
+    # It begins at the lower edge, below all that the plot shows.
+    assert stairs.split("L")[0].split()[1] == "396.0"

@@ -2,6 +2,7 @@ import base64
 import json
 import re
 from html.parser import HTMLParser
+from itertools import combinations
 from xml.etree import ElementTree
 
 import cv2
@@ -11,6 +12,7 @@ import pytest
 import makers
 from bedside.errors import OutputError
 from bedside.io.curves import draw_curves, nice_ticks
+from bedside.io.plot_labels import measure
 from bedside.io.report_html import to_html, write_report_html
 from bedside.io.report_json import (
     BundleFacts,
@@ -267,3 +269,29 @@ def test_reports_that_cannot_be_written_say_so(tmp_path):
         write_report_json(report, blocked / "report.json")
     with pytest.raises(OutputError, match="report"):
         write_report_html(report, blocked / "report.html", picture=PICTURE)
+
+
+@pytest.mark.parametrize("count", [1, 3, 13, 40])
+def test_the_names_of_curves_lie_apart_and_within_their_plot(count):
+    curves = {f"a structure with number {index}": ((index, 2, 3), [1, 2]) for index in range(count)}
+    drawn = draw_curves([0.0, 1.0], curves, x_title="slice", y_title="area in cm²")
+    svg = ElementTree.fromstring(drawn)
+    space = "{http://www.w3.org/2000/svg}"
+    width, height = (float(value) for value in svg.get("viewBox").split()[2:])
+    texts = {text.text: text for text in svg.iter(f"{space}text")}
+    boxes = [
+        (float(text.get("x")) - 14, float(text.get("y")),
+         float(text.get("x")) + measure(text.text), text.text)
+        for text in (texts[name] for name in curves)
+    ]  # fmt: skip
+    boxes.append((6.0, 14.0, 6 + measure("area in cm²"), "title"))
+    for left, _, right, name in boxes:
+        assert left >= 0, name
+        assert right <= width, name
+    for (left, y, right, name), (left2, y2, right2, other) in combinations(boxes, 2):
+        assert abs(y - y2) >= 11 or right <= left2 or right2 <= left, (name, other)
+    # The plot begins below its names.
+    lines = svg.findall(f"{space}polyline")
+    tops = [float(point.split(",")[1]) for line in lines for point in line.get("points").split()]
+    assert min(tops) > max(y for _, y, _, _ in boxes)
+    assert max(tops) < height

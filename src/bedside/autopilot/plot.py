@@ -1,11 +1,14 @@
 """Dice over milliseconds, drawn by hand as SVG: every candidate, the path, and the budget."""
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
 from bedside.io.curves import nice_ticks
+from bedside.io.plot_labels import Segment, draw_beyond, place_names
 
 Kind = Literal["source", "kept", "undone"]
 _WIDTH, _HEIGHT = 760, 420
@@ -25,7 +28,7 @@ class Dot:
     Attributes:
         name: What stands beside it.
         ms: Its time.
-        dice: Its mean validation Dice.
+        dice: Its mean validation Dice; far below the others, an arrow at the edge stands for it.
         kind: Whether it is where the walk began, was kept, or was undone.
     """
 
@@ -48,9 +51,21 @@ class Frame:
     y_ticks: Sequence[float]
 
     @classmethod
-    def around(cls, points: Sequence[tuple[float, float]], target_ms: float | None) -> "Frame":
-        """Choose axes that hold some points (ms, Dice), and the budget."""
-        values = [dice for _, dice in points]
+    def around(
+        cls,
+        points: Sequence[tuple[float, float]],
+        target_ms: float | None,
+        *,
+        lowest: float = -math.inf,
+    ) -> "Frame":
+        """Choose axes that hold some points (ms, Dice), and the budget.
+
+        Args:
+            points: At least one that is not below `lowest`.
+            target_ms: The budget; None for none.
+            lowest: Dice below which points are left out.
+        """
+        values = [dice for _, dice in points if dice >= lowest]
         return cls(
             nice_ticks(0, 1.08 * max([ms for ms, _ in points] + [target_ms or 0.0]), 8),
             nice_ticks(min(values) - 0.002, max(values) + 0.002),
@@ -65,8 +80,13 @@ class Frame:
         return _LEFT + ms / self.x_ticks[-1] * (_RIGHT - _LEFT)
 
     def y(self, dice: float) -> float:
-        """Give the place of a Dice."""
-        return _BOTTOM - (dice - self._low) / (self.y_ticks[-1] - self._low) * (_BOTTOM - _TOP)
+        """Give the place of a Dice; of one below the axis, the lower edge."""
+        share = max(0.0, dice - self._low) / (self.y_ticks[-1] - self._low)
+        return _BOTTOM - share * (_BOTTOM - _TOP)
+
+    def is_below(self, dice: float) -> bool:
+        """Whether a Dice lies below the axis."""
+        return dice < self._low
 
     def draw(self, *, target_ms: float | None, x_title: str, y_title: str, key: str) -> list[str]:
         """Draw the axes and the budget, and open the picture: the caller closes it.
@@ -102,15 +122,24 @@ class Frame:
         )
         if target_ms is not None:
             place = self.x(target_ms)
+            side, anchor = (4, "start") if place < _WIDTH / 2 else (-4, "end")
             parts.append(
                 f'<path d="M{place:.1f} {_TOP}V{_BOTTOM}" stroke="{_BUDGET}" stroke-width="1.5"/>'
-                f'<text x="{place + 4:.1f}" y="{_BOTTOM - 6}" fill="{_BUDGET}">'
+                f'<text x="{place + side:.1f}" y="{_TOP - 4}" text-anchor="{anchor}" '
+                f'fill="{_BUDGET}">'
                 f"budget {target_ms:g} ms</text>"
             )
         return parts
 
 
-def draw_path(dots: Sequence[Dot], *, target_ms: float | None, x_title: str, y_title: str) -> str:
+def draw_path(
+    dots: Sequence[Dot],
+    *,
+    target_ms: float | None,
+    x_title: str,
+    y_title: str,
+    lowest: float = -math.inf,
+) -> str:
     """Draw candidates as points, the path through those kept, the frontier, and the budget.
 
     Args:
@@ -118,17 +147,19 @@ def draw_path(dots: Sequence[Dot], *, target_ms: float | None, x_title: str, y_t
         target_ms: Where the budget's line stands; None for none.
         x_title: What x is, with its unit.
         y_title: What y is.
+        lowest: Dice below which a candidate is an arrow at the lower edge, with its Dice.
 
     Returns:
         An `<svg>` element that needs nothing beside it.
     """
-    frame = Frame.around([(dot.ms, dot.dice) for dot in dots], target_ms)
+    frame = Frame.around([(dot.ms, dot.dice) for dot in dots], target_ms, lowest=lowest)
     parts = frame.draw(target_ms=target_ms, x_title=x_title, y_title=y_title, key=_KEY)
     parts.append(draw_frontier(dots, frame))
-    kept = [dot for dot in dots if dot.kind != "undone"]
-    path = " ".join(f"{frame.x(dot.ms):.1f},{frame.y(dot.dice):.1f}" for dot in kept)
+    kept = [(frame.x(dot.ms), frame.y(dot.dice)) for dot in dots if dot.kind != "undone"]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in kept)
     parts.append(f'<polyline points="{path}" fill="none" stroke="{COLORS["kept"]}"/>')
-    parts += [draw_dot(dot, frame) for dot in dots]
+    lines = [(*start, *end) for start, end in itertools.pairwise(kept)]
+    parts += draw_dots(dots, frame, target_ms=target_ms, lines=lines)
     return "".join([*parts, "</svg>"]) + "\n"
 
 
@@ -155,16 +186,55 @@ def find_frontier(dots: Sequence[Dot]) -> list[Dot]:
     return frontier
 
 
-def draw_dot(dot: Dot, frame: Frame) -> str:
-    """Draw one candidate with its name."""
-    color, a, b = COLORS[dot.kind], frame.x(dot.ms), frame.y(dot.dice)
+def draw_dots(
+    dots: Sequence[Dot],
+    frame: Frame,
+    *,
+    target_ms: float | None,
+    lines: Sequence[Segment] = (),
+) -> list[str]:
+    """Draw candidates, and their names where nothing else is.
+
+    Args:
+        dots: The candidates.
+        frame: The axes.
+        target_ms: Where the budget's line stands; None for none.
+        lines: What else is drawn between them.
+    """
+    places = [
+        (frame.x(dot.ms), _BOTTOM - 7 if frame.is_below(dot.dice) else frame.y(dot.dice))
+        for dot in dots
+    ]
+    budget: list[Segment] = []
+    if target_ms is not None:
+        budget = [(frame.x(target_ms), _TOP, frame.x(target_ms), _BOTTOM)]
+    names = place_names(
+        [
+            (x, y, f"{dot.name}: {dot.dice:.2f}, below" if frame.is_below(dot.dice) else dot.name)
+            for dot, (x, y) in zip(dots, places, strict=True)
+        ],
+        (_LEFT + 2, _TOP, _RIGHT, _BOTTOM - 1),
+        lines=[*lines, *budget],
+    )
+    parts = [name.draw(COLORS[dot.kind]) for dot, name in zip(dots, names, strict=True)]
+    return parts + [_draw_dot(dot, x, y, frame) for dot, (x, y) in zip(dots, places, strict=True)]
+
+
+def _draw_dot(dot: Dot, x: float, y: float, frame: Frame) -> str:
+    """Draw one candidate without its name."""
+    color = COLORS[dot.kind]
+    if frame.is_below(dot.dice):
+        return draw_beyond(x, _BOTTOM, color)
     if dot.kind == "undone":
-        shape = (
-            f'<path d="M{a - 4:.1f} {b - 4:.1f}l8 8m0 -8l-8 8" stroke="{color}" stroke-width="2"/>'
+        return (
+            f'<path d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8" stroke="{color}" stroke-width="2"/>'
         )
-    else:
-        shape = f'<circle cx="{a:.1f}" cy="{b:.1f}" r="5" fill="{color}"/>'
-    return f'{shape}<text x="{a + 8:.1f}" y="{b - 6:.1f}" fill="{color}">{escape(dot.name)}</text>'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{color}"/>'
+
+
+def say_threads(count: int) -> str:
+    """Write a number of threads in words."""
+    return f"{count} thread{'s' if count > 1 else ''}"
 
 
 _KEY = (

@@ -10,7 +10,7 @@ from typing import Any
 from bedside.atomic import write_text
 from bedside.autopilot.fresh import Promise
 from bedside.autopilot.noninferiority import Verdict
-from bedside.autopilot.plot import Dot, Kind, draw_path
+from bedside.autopilot.plot import Dot, Kind, draw_path, say_threads
 from bedside.autopilot.state import Figures, Step, TestLook, WalkState
 from bedside.autopilot.walk import say_size
 from bedside.evaluation.report import finite, markdown_table
@@ -84,8 +84,8 @@ def write_reports(folder: Path, outcome: Outcome) -> list[Path]:
 def draw_walk(state: WalkState) -> str:
     """Draw every candidate that was judged, by mean validation Dice over time.
 
-    What was ruined is drawn at the lower edge, one below the other, its Dice in words: on an
-    axis down to 0 the differences that decide could not be seen.
+    What was ruined is an arrow at the lower edge, with its Dice: on an axis down to 0 the
+    differences that decide could not be seen.
     """
     reference = state.reference
     lowest = reference.accuracy.mean_dice - _DEPTH * state.goal.max_drop
@@ -93,16 +93,14 @@ def draw_walk(state: WalkState) -> str:
     for step in state.steps:
         if step.figures is not None:
             kind: Kind = "kept" if step.kept else "undone"
-            name, dice = f"{step.number} {step.move}", step.figures.accuracy.mean_dice
-            if dice < lowest:
-                name, dice = f"{name} (Dice {dice:.2f})", lowest
-                lowest -= state.goal.max_drop
-            dots.append(Dot(name, step.figures.ms, dice, kind))
+            dice = step.figures.accuracy.mean_dice
+            dots.append(Dot(f"{step.number} {step.move}", step.figures.ms, dice, kind))
     return draw_path(
         dots,
         target_ms=state.goal.target_ms,
-        x_title=f"ms, {state.goal.backend}, {state.goal.threads} thread(s)",
+        x_title=f"ms, {state.goal.backend}, {say_threads(state.goal.threads)}",
         y_title="mean validation Dice",
+        lowest=lowest,
     )
 
 

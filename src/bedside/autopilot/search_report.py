@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bedside.atomic import write_text
 from bedside.autopilot.contest import Entrant, SearchState, average_dice
-from bedside.autopilot.plot import COLORS, Dot, Frame, draw_dot, draw_frontier
+from bedside.autopilot.plot import COLORS, Dot, Frame, draw_dots, draw_frontier, say_threads
 from bedside.autopilot.selection import LEAST_USE
 from bedside.evaluation.report import finite, markdown_table
 from bedside.runtime.machine import describe_processor, fingerprint
@@ -81,8 +81,7 @@ def say_budget(state: SearchState) -> str:
     """Say the budget in words."""
     goal = state.goal
     size = "" if goal.max_size_bytes is None else f" and {goal.max_size_bytes / 1000:g} kB"
-    threads = f"{goal.threads} thread{'s' if goal.threads > 1 else ''}"
-    return f"at most {goal.target_ms:g} ms with {threads} of {goal.backend}{size}"
+    return f"at most {goal.target_ms:g} ms with {say_threads(goal.threads)} of {goal.backend}{size}"
 
 
 def describe_spec(spec: ModelSpec) -> str:
@@ -113,7 +112,7 @@ def draw_search(state: SearchState) -> str:
     frame = Frame.around(rounds, goal.target_ms)
     parts = frame.draw(
         target_ms=goal.target_ms,
-        x_title=f"ms in {state.precision}, {goal.backend}, {goal.threads} thread(s)",
+        x_title=f"ms in {state.precision}, {goal.backend}, {say_threads(goal.threads)}",
         y_title="mean validation Dice, round by round",
         key=(
             f'<tspan fill="{COLORS["kept"]}">\u25cf winner</tspan>'
@@ -132,8 +131,9 @@ def draw_search(state: SearchState) -> str:
     ]
     parts.append(draw_frontier(dots, frame))
     parts += [_draw_rounds(each, frame) for each in trained if len(each.dice) > 1]
-    parts += [draw_dot(dot, frame) for dot in dots if dot.kind == "undone"]
-    parts += [draw_dot(dot, frame) for dot in dots if dot.kind == "kept"]
+    # The winner is drawn last, over the others.
+    dots.sort(key=lambda dot: dot.kind == "kept")
+    parts += draw_dots(dots, frame, target_ms=goal.target_ms)
     return "".join([*parts, "</svg>"]) + "\n"
 
 

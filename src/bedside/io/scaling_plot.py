@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from bedside.io.log_axes import HEIGHT, WIDTH, LogAxes
+from bedside.io.log_axes import BOTTOM, HEIGHT, WIDTH, LogAxes
 
 Color = tuple[int, int, int]
 Series = Mapping[str, tuple[Color, Sequence[tuple[float, float]]]]
@@ -28,7 +28,7 @@ def draw_scaling(series: Series, *, x_title: str, y_title: str) -> str:
     x, y, right = axes.x, axes.y, axes.right
     parts: list[str] = []
     ends = {name: y(own[-1][1]) for name, (_, own) in series.items()}
-    labels = _spread(ends)
+    labels = _spread(ends, last=BOTTOM)
     for name, (color, own) in series.items():
         line = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in own)
         parts.append(
@@ -58,16 +58,21 @@ def stack_plots(plots: Sequence[str]) -> str:
     )
 
 
-def _spread(places: Mapping[str, float], apart: float = 14.0) -> dict[str, float]:
-    """Move labels down until none lies over another.
+def _spread(places: Mapping[str, float], *, last: float, apart: float = 14.0) -> dict[str, float]:
+    """Move labels until none lies over another: down, and where they would leave the plot, up.
 
     Example:
-        >>> _spread({"a": 10.0, "b": 12.0, "c": 90.0})
+        >>> _spread({"a": 10.0, "b": 12.0, "c": 90.0}, last=300.0)
         {'a': 10.0, 'b': 24.0, 'c': 90.0}
+        >>> _spread({"a": 280.0, "b": 299.0, "c": 299.0}, last=300.0)
+        {'a': 272.0, 'b': 286.0, 'c': 300.0}
     """
     spread: dict[str, float] = {}
     free = -math.inf
     for name, place in sorted(places.items(), key=lambda item: item[1]):
         spread[name] = max(place, free)
         free = spread[name] + apart
+    for name in reversed(list(spread)):
+        spread[name] = min(spread[name], last)
+        last = spread[name] - apart
     return spread

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from bedside.atomic import write_text
-from bedside.io.curves import Color, draw_curves
+from bedside.io.curves import WIDTH, Color, draw_curves, find_height
 from bedside.spec import Label
 
-LOSS_COLOR: Color = (110, 118, 128)
-WIDTH, HEIGHT = 720, 190
+LOSS_COLOR: Color = (160, 168, 178)
 
 
 def write_curves(path: Path, log: Sequence[Mapping[str, Any]], labels: Sequence[Label]) -> None:
@@ -28,21 +27,24 @@ def write_curves(path: Path, log: Sequence[Mapping[str, Any]], labels: Sequence[
         label.name: (label.color, [record["dice"][label.name] for record in measured])
         for label in labels
     }
-    plots = [
-        draw_curves([record["epoch"] for record in records], curves, x_title="epoch", y_title=title)
+    shown = [
+        (records, curves, title)
         for records, curves, title in (
             (log, losses, "training loss"),
             (measured, scores, "validation Dice"),
         )
         if len(records) > 1
     ]
-    stacked = "".join(
-        f'<svg y="{HEIGHT * row}" width="{WIDTH}" height="{HEIGHT}">{plot}</svg>'
-        for row, plot in enumerate(plots)
-    )
+    parts, top = [], 0
+    for records, curves, title in shown:
+        epochs = [record["epoch"] for record in records]
+        height = find_height(list(curves), title)
+        plot = draw_curves(epochs, curves, x_title="epoch", y_title=title)
+        parts.append(f'<svg y="{top}" width="{WIDTH}" height="{height}">{plot}</svg>')
+        top += height
     write_text(
         path,
         f'<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" '
-        f'viewBox="0 0 {WIDTH} {HEIGHT * 2}"><rect width="100%" height="100%" fill="white"/>'
-        f"{stacked}</svg>\n",
+        f'viewBox="0 0 {WIDTH} {max(top, 1)}"><rect width="100%" height="100%" fill="white"/>'
+        f"{''.join(parts)}</svg>\n",
     )
