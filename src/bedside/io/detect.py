@@ -8,7 +8,7 @@ from typing import Literal
 from bedside.errors import FormatError
 from bedside.io.inflated import read_beginning
 from bedside.io.known_forms import name_form
-from bedside.io.metaimage import is_metaimage
+from bedside.io.metaimage_header import is_metaimage
 from bedside.io.nifti_pair import find_header
 from bedside.io.nrrd_header import is_nrrd
 from bedside.io.own_results import is_own_nifti, is_own_png

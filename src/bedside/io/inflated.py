@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from bedside.errors import FormatError
+from bedside.io.packing import Unpacker
 
 _CHUNK = 2**20
 _GZIP = b"\x1f\x8b"
@@ -30,6 +31,7 @@ class Inflated:
         expected: Bytes that a compressed file is to inflate to at most, by what its header
             says; None for `max_bytes`.
         compressed: Whether that is a gzip or zlib stream; None to tell gzip by its first bytes.
+        unpack: How it is packed otherwise; None for not at all.
 
     Attributes:
         size: Bytes from `start` on, after inflating.
@@ -46,6 +48,7 @@ class Inflated:
         start: int = 0,
         expected: int | None = None,
         compressed: bool | None = None,
+        unpack: Unpacker | None = None,
     ) -> None:
         self._path = path
         self._lock = threading.Lock()
@@ -54,9 +57,11 @@ class Inflated:
         if compressed is None:
             compressed = file.read(2) == _GZIP
             file.seek(start)
-        if compressed:
+        unpack = _inflate_pieces if compressed else unpack
+        if unpack is not None:
             with file:
-                file = self._inflate(file, max_bytes if expected is None else expected)
+                pieces = unpack(file, path)
+                file = self._spool(pieces, max_bytes if expected is None else expected)
             start = 0
         weakref.finalize(self, file.close)
         self._file, self._start = file, start
@@ -77,10 +82,10 @@ class Inflated:
             raise FormatError(f"{self._path} ends at byte {offset + len(content)}; copy it again.")
         return content
 
-    def _inflate(self, file: IO[bytes], max_bytes: int) -> IO[bytes]:
+    def _spool(self, pieces: Iterator[bytes], max_bytes: int) -> IO[bytes]:
         spool = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
         try:
-            for piece in _inflate_pieces(file, self._path):
+            for piece in pieces:
                 spool.write(piece)
                 if spool.tell() > max_bytes:
                     raise _too_large(self._path, max_bytes)

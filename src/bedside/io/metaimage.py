@@ -1,19 +1,23 @@
-"""Reads MetaImage scans (.mhd with .raw or .zraw, and .mha) with their place in the patient.
+"""Reads MetaImage scans (.mhd with their voxels beside them, and .mha) with their place.
 
 Source: the format as ITK writes it, https://docs.itk.org, "MetaIO"; its world is LPS in mm.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bedside.errors import FormatError, GeometryError
-from bedside.io.voxel_file import VoxelFile, check_declared, find_beside, open_voxels
+from bedside.errors import FormatError
+from bedside.io.metaimage_header import MetaHeader, read_metaimage_header
+from bedside.io.packing import unpack_text
+from bedside.io.select import choose_place
+from bedside.io.voxel_file import Stored, VoxelFile, check_declared, find_beside, open_voxels
+from bedside.io.voxel_names import expand_pattern, find_listed
 from bedside.io.voxels import find_gaps
-from bedside.volume import Cine, Geometry
+from bedside.volume import Cine, Geometry, is_unit_grid
 
 if TYPE_CHECKING:
     from bedside.io.nifti import NiftiGrid
@@ -21,58 +25,13 @@ if TYPE_CHECKING:
 MAX_BYTES = 2**31
 """Largest array that is read: 2 GiB."""
 
-_MAX_HEADER_BYTES = 2**16
 _LOCAL = "LOCAL"
-_TYPES: Mapping[str, str] = {
-    "MET_CHAR": "i1",
-    "MET_UCHAR": "u1",
-    "MET_SHORT": "i2",
-    "MET_USHORT": "u2",
-    "MET_INT": "i4",
-    "MET_UINT": "u4",
-    "MET_LONG": "i4",
-    "MET_ULONG": "u4",
-    "MET_FLOAT": "f4",
-    "MET_DOUBLE": "f8",
-}
-# Keys that mean one thing, the usual one first.
-_PLACE = ("Offset", "Position", "Origin")
-_AXES = ("TransformMatrix", "Rotation", "Orientation")
-_BIG_ENDIAN = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
 
 
-@dataclass(frozen=True)
-class _Header:
-    """What a header says, checked.
-
-    Attributes:
-        shape: (D, H, W).
-        dtype: Of a voxel, byte order included.
-        affine: (4, 4) from (d, h, w, 1) to mm in LPS.
-        data: File that holds the voxels, "LOCAL" for the header's own.
-        skip: Bytes in front of the voxels; -1 to take the last ones of the file.
-        compressed: Whether the voxels are a zlib stream.
-        length: Bytes of the header.
-    """
-
-    shape: tuple[int, int, int]
-    dtype: np.dtype
-    affine: np.ndarray
-    data: str
-    skip: int
-    compressed: bool
-    length: int
-
-
-def is_metaimage(head: bytes) -> bool:
-    """Tell a header by its first line, which the format fixes."""
-    first = head.split(b"\n", 1)[0]
-    key, _, value = first.partition(b"=")
-    return (key.strip(), value.strip()) in ((b"ObjectType", b"Image"), (b"NDims", b"3"))
-
-
-def open_metaimage(path: Path, *, max_bytes: int = MAX_BYTES) -> tuple[Cine, "NiftiGrid"]:
-    """Open a scan of three axes and one channel as a cine whose frames are its slices.
+def open_metaimage(
+    path: Path, *, select: Mapping[str, int] | None = None, max_bytes: int = MAX_BYTES
+) -> tuple[Cine, "NiftiGrid | None"]:
+    """Open an image as a cine whose frames are its slices, or of one slice its times.
 
     Slices are read when they are asked for. Sizes are held against `max_bytes` before anything
     is read and against the file's length after, and voxels are only looked for beside the
@@ -80,10 +39,11 @@ def open_metaimage(path: Path, *, max_bytes: int = MAX_BYTES) -> tuple[Cine, "Ni
 
     Args:
         path: The .mhd or .mha file.
+        select: Which time or channel of a file that has several, counted from 1.
         max_bytes: A scan whose voxels take more is refused.
 
     Returns:
-        The cine, and the grid for labels.
+        The cine, and the grid for labels; None for a plane.
 
     Raises:
         FormatError: If the header lacks a key or has one that cannot be meant, or the voxels
@@ -92,190 +52,135 @@ def open_metaimage(path: Path, *, max_bytes: int = MAX_BYTES) -> tuple[Cine, "Ni
         InputError: If too many voxels are not numbers.
     """
     path = Path(path)
-    header = _read_header(path)
-    voxels = _open_voxels(path, header, max_bytes=max_bytes)
-    depth, *plane = header.shape
-    gaps = find_gaps((voxels.read(index, plane) for index in range(depth)), header.dtype, path)
-    geometry = Geometry(header.shape, header.affine)
-    slice_mm, row_mm, column_mm = geometry.spacing_mm
+    header = read_metaimage_header(path)
+    check_declared(path, (*header.shape, header.channels), header.dtype, max_bytes=max_bytes)
+    slices = _Slices(header, _open_voxels(path, header), path, select)
+    depth, height, width = slices.grid
+    gaps = find_gaps(map(slices.read, range(depth)), header.dtype, path)
+    film = slices.film or header.is_film
+    # Of a film, the place of its one slice.
+    shape = (1, height, width) if slices.film else slices.grid
+    place = None if header.affine is None else Geometry(shape, header.affine)
+    spacing = header.spacing_mm
     cine = Cine(
-        shape=(depth, 1, plane[0], plane[1]),
-        decode=lambda index: gaps.fill(voxels.read(index, plane))[None],
-        spacing_mm=(row_mm, column_mm),
-        warnings=gaps.warnings,
-        geometry=geometry,
-        slice_spacing_mm=slice_mm,
+        shape=(depth, slices.channels, height, width),
+        decode=lambda index: gaps.fill(slices.read(index)),
+        spacing_mm=spacing[1:] if spacing else None,
+        warnings=(*header.warnings, *slices.warnings, *gaps.warnings),
+        geometry=None if slices.film else place,
+        slice_spacing_mm=(spacing[0] or None) if spacing and not slices.film else None,
+        third_axis="time" if film else None,
+        default_grid=is_unit_grid(spacing, header.affine),
     )
-    return cine, to_nifti_grid(geometry)
+    return cine, None if place is None else to_nifti_grid(place, times=depth // shape[0])
 
 
-def to_nifti_grid(geometry: Geometry) -> "NiftiGrid":
+def to_nifti_grid(geometry: Geometry, *, times: int = 1) -> "NiftiGrid":
     """Say in NIfTI's terms, (x, y, z) and RAS, where a scan lies.
 
     Args:
         geometry: Of an array (D, H, W).
+        times: How often it was taken, if it is a film of one slice.
     """
     import nibabel
 
     from bedside.io.nifti import NiftiGrid
 
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ geometry.affine[:, [2, 1, 0, 3]]
+    shape = (*geometry.shape[::-1], *([times] if times > 1 else []))
     kind: Any = nibabel.Nifti1Header
     header = kind()
-    header.set_data_shape(geometry.shape[::-1])
+    header.set_data_shape(shape)
     header.set_qform(affine, code="scanner")
     header.set_sform(affine, code="scanner")
     header.set_xyzt_units("mm")
-    return NiftiGrid(geometry.shape[::-1], affine, header)
+    return NiftiGrid(shape, affine, header)
 
 
-def _read_header(path: Path) -> _Header:
-    """Read and check the lines in front of the voxels.
+class _Slices:
+    """The slices of an open file.
 
-    Raises:
-        FormatError: If they are not a header of a scan.
-        GeometryError: If they do not place it.
-    """
-    with path.open("rb") as file:
-        content = file.read(_MAX_HEADER_BYTES)
-    fields, length = _parse_lines(content, path)
-    _expect(fields, path, key="NDims", expected="3")
-    _expect(fields, path, key="ElementNumberOfChannels", expected="1", default="1")
-    _expect(fields, path, key="BinaryData", expected="True", default="True")
-    width, height, depth = (
-        int(size) for size in _numbers(fields, path, keys=("DimSize",), count=3)
-    )
-    if min(width, height, depth) < 1:
-        raise FormatError(f"{path}: DimSize is {fields['DimSize']}; expected sizes above 0.")
-    kind = fields.get("ElementType", "")
-    if kind not in _TYPES:
-        raise FormatError(
-            f"{path}: ElementType is {kind or 'missing'}; expected one of {', '.join(_TYPES)}."
-        )
-    order = ">" if any(_flag(fields, path, key) for key in _BIG_ENDIAN) else "<"
-    return _Header(
-        shape=(depth, height, width),
-        dtype=np.dtype(order + _TYPES[kind]),
-        affine=_read_affine(fields, path),
-        data=fields["ElementDataFile"],
-        skip=int(_numbers(fields, path, keys=("HeaderSize",), count=1, default="0")[0]),
-        compressed=_flag(fields, path, "CompressedData"),
-        length=length,
-    )
+    Args:
+        header: What it says.
+        voxels: Its voxels.
+        path: For errors.
+        select: Which time or channel is read, if there are several.
 
-
-def _parse_lines(content: bytes, path: Path) -> tuple[dict[str, str], int]:
-    """Part `key = value` lines up to ElementDataFile, which is always the last.
-
-    Returns:
-        The fields, and the bytes that they take.
+    Attributes:
+        film: Whether the frames are one slice at several times.
+        grid: (frames, H, W).
+        channels: Values of a voxel that are given: 1, or 3 for colours.
+        warnings: What is left out.
 
     Raises:
-        FormatError: If a line is of another form, repeats a key, or there is no last one.
+        FormatError: If there are several times or channels and none is chosen.
     """
-    fields: dict[str, str] = {}
-    position = 0
-    while position < len(content):
-        end = content.find(b"\n", position)
-        line, position = content[position : end if end >= 0 else None], end + 1
-        key, equals, value = line.decode("latin-1").partition("=")
-        key = key.strip()
-        if not equals and not key and end >= 0:
-            continue
-        if not equals or key in fields:
-            raise FormatError(f"{path} is not a MetaImage header: it has the line {line[:60]!r}.")
-        fields[key] = value.strip()
-        if key == "ElementDataFile":
-            return fields, position if end >= 0 else len(content)
-        if end < 0:
-            break
-    raise FormatError(f"{path} has no line ElementDataFile; it is no whole MetaImage header.")
+
+    def __init__(
+        self, header: MetaHeader, voxels: VoxelFile, path: Path, select: Mapping[str, int] | None
+    ) -> None:
+        times, depth, *plane = (*[1] * (4 - len(header.shape)), *header.shape)
+        colours = header.channels in (3, 4) and header.dtype.itemsize == 1
+        self.film = depth == 1 < times and not select
+        values = 1 if colours else header.channels
+        axes = {"channel": values, "time": 1 if self.film else times}
+        time, self._channel = divmod(choose_place(select, axes, path), values)
+        self.grid = (times if self.film else depth, plane[0], plane[1])
+        self.channels = 3 if colours else 1
+        self.warnings = ("the image's transparency is dropped",) if header.channels == 4 else ()
+        self._voxels, self._first = voxels, time * depth
+        self._block = (plane[0], plane[1], header.channels)
+
+    def read(self, index: int) -> np.ndarray:
+        """Read slice `index`, (C, H, W), in the machine's byte order."""
+        values = self._voxels.read(self._first + index, self._block)
+        kept = values[..., :3] if self.channels == 3 else values[..., [self._channel]]
+        return np.ascontiguousarray(np.moveaxis(kept, -1, 0))
 
 
-def _read_affine(fields: Mapping[str, str], path: Path) -> np.ndarray:
-    """Put spacing, axes and place together, in array order.
-
-    Each row of TransformMatrix is the direction of an axis of the image, x first.
-
-    Raises:
-        GeometryError: If the axes are not perpendicular unit vectors, or a spacing is not
-            above 0.
-    """
-    spacing = _numbers(fields, path, keys=("ElementSpacing",), count=3)
-    place = _numbers(fields, path, keys=_PLACE, count=3, default="0 0 0")
-    axes = _numbers(fields, path, keys=_AXES, count=9, default="1 0 0 0 1 0 0 0 1").reshape(3, 3)
-    if (spacing <= 0).any():
-        raise GeometryError(f"{path}: ElementSpacing is {spacing.tolist()}; expected mm above 0.")
-    if not np.allclose(axes @ axes.T, np.eye(3), atol=1e-3):
-        raise GeometryError(
-            f"{path}: TransformMatrix is {axes.tolist()}; expected perpendicular unit vectors."
-        )
-    affine = np.eye(4)
-    affine[:3, :3] = (axes * spacing[:, None]).T[:, ::-1]
-    affine[:3, 3] = place
-    return affine
-
-
-def _open_voxels(path: Path, header: _Header, *, max_bytes: int) -> VoxelFile:
-    """Open the voxels in the file that the header names.
+def _open_voxels(path: Path, header: MetaHeader) -> VoxelFile:
+    """Open the voxels in the file or the files that the header names.
 
     Raises:
         FormatError: If they are missing, lie elsewhere, or are not as many as declared.
     """
-    size = check_declared(path, header.shape, header.dtype, max_bytes=max_bytes)
     local = header.data == _LOCAL
-    source = path if local else find_beside(path, header.data)
     start, skip = header.length if local else 0, header.skip
     if header.compressed:
         # What is skipped lies in front of the stream, and not in it.
         start, skip = start + max(skip, 0), 0
-    return open_voxels(
-        source, header.dtype, size, start=start, skip=skip, compressed=header.compressed
-    )
+    unpack = unpack_text(header.dtype) if header.text else None
+    stored = Stored(header.dtype, skip, header.compressed, unpack, start=lambda _: start)
+    return open_voxels(_find_files(path, header), header.size, stored)
 
 
-def _numbers(
-    fields: Mapping[str, str], path: Path, *, keys: tuple[str, ...], count: int, default: str = ""
-) -> np.ndarray:
-    """Read a field of numbers under one of its names.
+def _find_files(path: Path, header: MetaHeader) -> list[Path]:
+    """Find the files that hold the voxels.
 
     Raises:
-        FormatError: If it is missing, or is not as many finite numbers.
+        FormatError: If they are missing, lie elsewhere, or are not as many as needed.
     """
-    text = next((fields[key] for key in keys if key in fields), default)
-    try:
-        values = np.array([float(word) for word in text.split()])
-    except ValueError:
-        values = np.array([np.nan])
-    if len(values) != count or not np.isfinite(values).all():
+    words = header.data.split()
+    if header.data == _LOCAL:
+        return [path]
+    if words[:1] == ["LIST"]:
+        axes = _read_axes_of_file(words, len(header.shape), path)
+        return find_listed(path, header.files, count=math.prod(header.shape[:-axes]))
+    if "%" in header.data:
+        return expand_pattern(path, header.data, count=header.shape[0])
+    return [find_beside(path, header.data)]
+
+
+def _read_axes_of_file(words: list[str], axes: int, path: Path) -> int:
+    """Read how many axes each file of a list has, "LIST" or "LIST 2D"; one less, if not said.
+
+    Raises:
+        FormatError: If it is no such number.
+    """
+    word = words[1].upper().removesuffix("D") if len(words) == 2 else str(axes - 1)
+    if len(words) > 2 or word not in [str(count) for count in range(1, axes + 1)]:
         raise FormatError(
-            f"{path}: {keys[0]} is {text[:80] or 'missing'}; expected {count} numbers."
+            f"{path}: ElementDataFile is {' '.join(words)[:60]}; expected LIST and at most the "
+            f"number of axes of each file, 1 to {axes}."
         )
-    return values
-
-
-def _flag(fields: Mapping[str, str], path: Path, key: str) -> bool:
-    """Read a truth value; a missing one is False.
-
-    Raises:
-        FormatError: If it is neither True nor False.
-    """
-    value = fields.get(key, "False")
-    if value not in ("True", "False"):
-        raise FormatError(f"{path}: {key} is {value!r}; expected True or False.")
-    return value == "True"
-
-
-def _expect(
-    fields: Mapping[str, str], path: Path, *, key: str, expected: str, default: str = ""
-) -> None:
-    """Refuse a field that has another value than the only one that is read.
-
-    Raises:
-        FormatError: If it has.
-    """
-    value = fields.get(key, default)
-    if value != expected:
-        raise FormatError(
-            f"{path}: {key} is {value or 'missing'}; only {expected} is read. Convert it."
-        )
+    return int(word)

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,52 +17,114 @@ _SPACES: Mapping[str, tuple[int, int, int]] = {
     **dict.fromkeys(("left-anterior-superior", "las"), (1, -1, 1)),
 }
 _UNPLACED_SPACES = ("scanner-xyz", "3d-right-handed", "3d-left-handed")
-_MM_PER_UNIT = {"": 1.0, "mm": 1.0, "cm": 10.0, "m": 1000.0, "um": 0.001, "microns": 0.001}
+# The same spaces, with time as a fourth axis.
+_WITH_TIME: Mapping[str, str] = {
+    **{f"{name}-time": name for name in (*_SPACES, *_UNPLACED_SPACES) if len(name) > 3},
+    **{f"{name}t": name for name in _SPACES if len(name) == 3},
+}
+MM_PER_UNIT = {
+    "": 1.0, "mm": 1.0, "cm": 10.0, "m": 1000.0, "um": 0.001, "microns": 0.001, "micrometer": 0.001,
+    "millimeter": 1.0, "millimeters": 1.0, "\u00b5m": 0.001, "\u03bcm": 0.001,
+}  # fmt: skip
+"""How many mm a unit of length is; without one, it is mm."""
 
 
-def read_vectors(fields: Mapping[str, str], path: Path, axes: int) -> list[np.ndarray | None]:
-    """Read the direction of each axis as stored, fastest first; None for "none".
+def read_directions(fields: Mapping[str, str], path: Path, axes: int) -> list[np.ndarray | None]:
+    """Read the direction in space of each axis, slowest first; None for one that has none.
 
     Args:
-        fields: The header's fields; "space directions" is one of them.
+        fields: The header's fields.
         path: Its file, for errors.
         axes: How many axes the array has.
 
+    Returns:
+        Vectors of three numbers; nothing where the header gives no directions.
+
     Raises:
-        GeometryError: If there are not as many, or one is not of three finite numbers.
+        FormatError: If the space has other than 2 to 4 axes.
+        GeometryError: If there are not as many vectors as axes, or one is not of finite
+            numbers, as many as the space has axes.
     """
+    if "space directions" not in fields:
+        return []
+    size = _read_space(fields, path)[1]
     text = fields["space directions"]
     parts = re.findall(r"none|\([^()]*\)", text.lower())
-    vectors = [None if part == "none" else _vector(part) for part in parts]
+    vectors = [None if part == "none" else _vector(part, size) for part in parts]
     rest = re.sub(r"none|\([^()]*\)", "", text.lower()).strip()
-    bad = any(vector is not None and vector.shape != (3,) for vector in vectors)
+    bad = any(vector is not None and not vector.size for vector in vectors)
     if rest or bad or len(vectors) != axes:
         raise GeometryError(
-            f"{path}: space directions is {text[:120]!r}; expected {axes} times (x,y,z) of finite "
-            "numbers, or none. Repair the header."
+            f"{path}: space directions is {text[:120]!r}; expected {axes} vectors of {size} finite "
+            "numbers, such as (1,0,0), or none. Set them to the directions of the axes."
         )
-    return vectors
+    return [None if vector is None else _in_space(vector, path) for vector in reversed(vectors)]
 
 
-def _vector(text: str) -> np.ndarray:
-    """Read "(1,2,3)"; what is not finite numbers becomes an empty vector."""
+def _read_space(fields: Mapping[str, str], path: Path) -> tuple[str, int]:
+    """Read the name of a space without its axis of time, and how many axes it has with it.
+
+    Raises:
+        FormatError: If it is none that is known.
+    """
+    space = fields.get("space", "").lower()
+    name = _WITH_TIME.get(space, space)
+    if name and name not in _SPACES and name not in _UNPLACED_SPACES:
+        raise FormatError(
+            f"{path}: space is {space}; expected left-posterior-superior, "
+            "right-anterior-superior or left-anterior-superior. Convert it."
+        )
+    size = 4 if space in _WITH_TIME else 3
+    text = fields.get("space dimension", str(size))
+    if text not in ("2", "3", "4"):
+        raise FormatError(f"{path}: space dimension is {text[:20]}; expected 2, 3 or 4.")
+    return name, int(text)
+
+
+def _vector(text: str, size: int) -> np.ndarray | None:
+    """Read "(1,2,3)"; what is not finite numbers becomes an empty vector, all NaN becomes None."""
+    numbers = np.array([read_number(word) for word in text.strip("() ").split(",")])
+    if len(numbers) == size and np.isnan(numbers).all() and "nan" in text:
+        return None
+    return numbers if len(numbers) == size and np.isfinite(numbers).all() else np.zeros(0)
+
+
+def _in_space(vector: np.ndarray, path: Path) -> np.ndarray | None:
+    """Take the part of a vector that is in space; None if all of it is along time.
+
+    Raises:
+        GeometryError: If it is along both.
+    """
+    if len(vector) < 4:
+        return np.pad(vector, (0, 3 - len(vector)))
+    if vector[3] and vector[:3].any():
+        raise GeometryError(
+            f"{path}: space directions has {vector.tolist()}, along space and time at once; "
+            "expected an axis of either."
+        )
+    return None if vector[3] else vector[:3]
+
+
+def read_number(text: str) -> float:
+    """Read a number; what is none is NaN."""
     try:
-        numbers = np.array([float(word) for word in text.strip("() ").split(",")])
+        return float(text)
     except ValueError:
-        return np.zeros(0)
-    return numbers if np.isfinite(numbers).all() else np.zeros(0)
+        return math.nan
 
 
 def read_place(
     fields: Mapping[str, str], grid: tuple[int, ...], directions: list[np.ndarray], *,
-    path: Path, warnings: list[str],
+    kept: Sequence[int], axes: int, path: Path, warnings: list[str],
 ) -> tuple[Geometry | None, tuple[float, float, float] | None]:  # fmt: skip
     """Read where the axes in space lie, and their spacing.
 
     Args:
         fields: The header's fields.
         grid: (D, H, W), or (H, W).
-        directions: Of these axes, as `read_vectors` gives them; empty if there are none.
+        directions: Of these axes, as `read_directions` gives them; empty if there are none.
+        kept: Which of all axes these are, slowest first.
+        axes: How many axes there are.
         path: Its file, for errors.
         warnings: Takes what there is to tell.
 
@@ -74,15 +136,10 @@ def read_place(
         FormatError: If space or its units are unknown.
         GeometryError: If the axes are not perpendicular, or a length is 0.
     """
-    space = fields.get("space", "").lower()
-    if space and space not in _SPACES and space not in _UNPLACED_SPACES:
-        raise FormatError(
-            f"{path}: space is {space}; expected left-posterior-superior, "
-            "right-anterior-superior or left-anterior-superior. Convert it."
-        )
+    space, size = _read_space(fields, path)
     if not directions:
         warnings.append("the NRRD header does not say how the image lies in the patient")
-        return None, _read_spacings(fields, grid, path)
+        return None, _read_spacings(fields, kept, axes, path)
     columns = np.stack(directions, axis=1) * _unit_mm(fields, path)
     lengths = np.linalg.norm(columns, axis=0)
     if (lengths == 0).any() or not _perpendicular(columns, lengths):
@@ -100,7 +157,7 @@ def read_place(
     signs = np.array(_SPACES[space], float)
     affine = np.eye(4)
     affine[:3, :3] = columns * signs[:, None]
-    affine[:3, 3] = signs * _read_origin(fields, path, warnings)
+    affine[:3, 3] = signs * _read_origin(fields, path, size, warnings)
     return Geometry(grid, affine), spacing_mm
 
 
@@ -115,14 +172,17 @@ def _unit_mm(fields: Mapping[str, str], path: Path) -> float:
     Raises:
         FormatError: If it is no length, or differs from axis to axis.
     """
-    units = {unit.strip() for unit in re.findall(r'"([^"]*)"', fields.get("space units", ""))}
+    given = re.findall(r'"([^"]*)"', fields.get("space units", ""))
+    units = {unit.strip().lower() for unit in given[:3]}
     unit = units.pop() if len(units) == 1 else "mm" if not units else "several"
-    if unit not in _MM_PER_UNIT:
+    if unit not in MM_PER_UNIT:
         raise FormatError(f"{path}: space units is {fields['space units'][:60]}; expected mm.")
-    return _MM_PER_UNIT[unit]
+    return MM_PER_UNIT[unit]
 
 
-def _read_origin(fields: Mapping[str, str], path: Path, warnings: list[str]) -> np.ndarray:
+def _read_origin(
+    fields: Mapping[str, str], path: Path, size: int, warnings: list[str]
+) -> np.ndarray:
     """Read where the first voxel lies, in mm.
 
     Raises:
@@ -132,18 +192,24 @@ def _read_origin(fields: Mapping[str, str], path: Path, warnings: list[str]) -> 
     if text is None:
         warnings.append("the NRRD header has no space origin; 0, 0, 0 is taken for it")
         return np.zeros(3)
-    origin = _vector(text)
-    if origin.shape != (3,):
+    origin = _vector(text, size)
+    if origin is None or len(origin) < 3:
         raise GeometryError(
-            f"{path}: space origin is {text[:80]!r}; expected (x,y,z) of finite numbers."
+            f"{path}: space origin is {text[:80]!r}; expected {size} finite numbers."
         )
-    return origin * _unit_mm(fields, path)
+    return origin[:3] * _unit_mm(fields, path)
 
 
 def _read_spacings(
-    fields: Mapping[str, str], grid: tuple[int, ...], path: Path
+    fields: Mapping[str, str], kept: Sequence[int], axes: int, path: Path
 ) -> tuple[float, float, float] | None:
     """Read spacings without directions; NaN is the format's word for unknown.
+
+    Args:
+        fields: The header's fields.
+        kept: The axes in space, slowest first.
+        axes: How many axes there are.
+        path: The header's file, for errors.
 
     Raises:
         FormatError: If there are not as many numbers as axes.
@@ -152,16 +218,21 @@ def _read_spacings(
     if "spacings" not in fields:
         return None
     words = fields["spacings"].split()
-    try:
-        numbers = [abs(float(word)) for word in reversed(words)]
-    except ValueError:
-        numbers = []
-    if len(numbers) < len(grid):
+    told = [word for word in words if word.lower() != "nan" and math.isnan(read_number(word))]
+    if len(words) != axes or told:
         raise FormatError(
             f"{path}: spacings is {fields['spacings'][:80]!r}; expected a number an axis."
         )
+    units = re.findall(r'"([^"]*)"', fields.get("units", ""))
+    if len(units) != axes:
+        units = [""] * axes
+    # A unit that is no length, such as seconds, gives no spacing.
+    numbers = [
+        abs(read_number(words[place])) * MM_PER_UNIT.get(units[place].strip().lower(), math.nan)
+        for place in (axes - 1 - axis for axis in kept)
+    ]
     plane = numbers[-2:]
-    third = numbers[-3] if len(grid) == 3 else math.nan
+    third = numbers[-3] if len(kept) == 3 else math.nan
     if any(number == 0 or math.isinf(number) for number in (*plane, third)):
         raise GeometryError(
             f"{path}: spacings is {fields['spacings'][:80]!r}; expected mm above 0, or nan."

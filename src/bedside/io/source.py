@@ -119,11 +119,11 @@ def open_source(
             from bedside.io.nrrd import open_nrrd
 
             return Source(path, kind, *open_nrrd(path, select=select))
-        choose_place(select, {}, path)
         if kind == "metaimage":
             from bedside.io.metaimage import open_metaimage
 
-            return Source(path, kind, *open_metaimage(path))
+            return Source(path, kind, *open_metaimage(path, select=select))
+        choose_place(select, {}, path)
         from bedside.io.picture import open_picture
 
         return Source(path, kind, open_picture(path), None)

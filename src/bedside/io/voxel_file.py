@@ -4,28 +4,62 @@ The header decides nothing unchecked: what it declares is held against a limit b
 is read, and against what is there after.
 """
 
+import functools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from bedside.errors import FormatError
 from bedside.io.inflated import Inflated
+from bedside.io.packing import Unpacker
+
+# Files of a list that are kept open.
+_OPEN_PARTS = 4
+
+
+class Bytes(Protocol):
+    """What voxels are read from."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Read bytes."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How voxels are stored in a file.
+
+    Attributes:
+        dtype: Of a value, byte order included.
+        skip: Bytes in front of the voxels, after what packs them is undone; -1 to take the
+            last ones.
+        compressed: Whether they are a zlib or gzip stream.
+        unpack: How they are packed otherwise; None for not at all.
+        start: Where in a file voxels, or the stream that holds them, begin: bytes that are
+            the same for each, or found in the file.
+    """
+
+    dtype: np.dtype
+    skip: int = 0
+    compressed: bool = False
+    unpack: Unpacker | None = None
+    start: Callable[[Path], int] = field(default=lambda path: 0)
 
 
 @dataclass(frozen=True)
 class VoxelFile:
-    """The voxels of a scan in an open file.
+    """The voxels of a scan in an open file, or in several.
 
     Attributes:
         file: The file, inflated.
         skip: Bytes in front of the voxels.
-        dtype: Of a voxel, byte order included.
+        dtype: Of a value, byte order included.
     """
 
-    file: Inflated
+    file: Bytes
     skip: int
     dtype: np.dtype
 
@@ -33,7 +67,7 @@ class VoxelFile:
         """Read one of the blocks of some shape that lie one behind another.
 
         Returns:
-            Voxels of that shape, in the machine's byte order.
+            Values of that shape, in the machine's byte order.
 
         Raises:
             FormatError: If the file has become shorter since it was opened.
@@ -43,6 +77,39 @@ class VoxelFile:
         return (
             np.frombuffer(content, self.dtype).reshape(shape).astype(self.dtype.newbyteorder("="))
         )
+
+
+class _Joined:
+    """Files that hold equally many bytes of voxels each, read as one.
+
+    Args:
+        sources: The files.
+        size: Bytes of voxels of each.
+        stored: How they are stored.
+    """
+
+    def __init__(self, sources: Sequence[Path], size: int, stored: Stored) -> None:
+        self._size = size
+        self._part = functools.lru_cache(_OPEN_PARTS)(
+            lambda number: _open_file(sources[number], size, stored)
+        )
+        for number in range(len(sources)):
+            # What is wrong with one is found before the first slice is asked for.
+            self._part(number)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Read bytes, across files.
+
+        Raises:
+            FormatError: If a file does not hold what the header declares.
+        """
+        content = bytearray()
+        while len(content) < size:
+            number, begin = divmod(offset + len(content), self._size)
+            part = self._part(number)
+            length = min(size - len(content), self._size - begin)
+            content += part.file.read(part.skip + begin, length)
+        return bytes(content)
 
 
 def check_declared(path: Path, shape: Sequence[int], dtype: np.dtype, *, max_bytes: int) -> int:
@@ -61,44 +128,56 @@ def check_declared(path: Path, shape: Sequence[int], dtype: np.dtype, *, max_byt
 
 
 def find_beside(path: Path, name: str) -> Path:
-    """Find the file that a header names for its voxels.
+    """Find a file that a header names for its voxels.
 
     Raises:
-        FormatError: If it lies elsewhere, is no single file, or is missing.
+        FormatError: If it lies elsewhere, or is missing.
     """
     source = path.parent / name
-    if name != Path(name).name or name == "LIST":
+    if name in ("", ".", "..") or name != Path(name).name:
         raise FormatError(
-            f"{path} names the voxels {name[:80]!r}; expected the name of one file beside it. "
-            "Save it as one file."
+            f"{path} names the voxels {name[:80]!r}, in another folder; expected a file beside "
+            "it. Put them beside it and name them without a folder, or save it as one file."
         )
     if not source.is_file():
         raise FormatError(f"{path}: its voxels, {source}, are missing. Put them beside it.")
     return source
 
 
-def open_voxels(
-    source: Path, dtype: np.dtype, size: int, *, start: int = 0, skip: int = 0,
-    compressed: bool = False,
-) -> VoxelFile:  # fmt: skip
-    """Open the file that holds the voxels.
+def open_voxels(sources: Sequence[Path], size: int, stored: Stored) -> VoxelFile:
+    """Open the file that holds the voxels, or the files that hold equal parts of them.
 
     Args:
-        source: The file.
-        dtype: Of a voxel.
+        sources: The files, at least one.
         size: Bytes that the voxels take, by their header.
-        start: Where in the file voxels, or the stream that holds them, begin.
-        skip: Bytes in front of the voxels after that, inflated; -1 to take the last ones.
-        compressed: Whether they are a zlib or gzip stream.
+        stored: How.
 
     Raises:
-        FormatError: If they are not as many as declared, or the stream is damaged.
+        FormatError: If they are not as many as declared, or a stream is damaged.
     """
+    if len(sources) == 1:
+        return _open_file(sources[0], size, stored)
+    part, rest = divmod(size, len(sources))
+    if rest:
+        raise FormatError(f"{size} bytes of voxels do not part evenly into {len(sources)} files.")
+    return VoxelFile(_Joined(sources, part, stored), 0, stored.dtype)
+
+
+def _open_file(source: Path, size: int, stored: Stored) -> VoxelFile:
+    """Open one file.
+
+    Raises:
+        FormatError: If it does not hold as many bytes as declared, or the stream is damaged.
+    """
+    skip, start = stored.skip, stored.start(source)
     expected = f"its header declares {size} bytes after {max(skip, 0)}"
-    if compressed:
+    if stored.compressed or stored.unpack is not None:
         try:
             # No more is inflated than is declared.
-            file = Inflated(source, max_bytes=skip + size, start=start, compressed=True)
+            file = Inflated(
+                source, max_bytes=max(skip, 0) + size, start=start,
+                compressed=stored.compressed, unpack=stored.unpack,
+            )  # fmt: skip
         except FormatError as error:
             raise FormatError(
                 f"{source}: {expected}, which it does not inflate to: {error}"
@@ -106,10 +185,10 @@ def open_voxels(
     else:
         length = source.stat().st_size
         file = Inflated(source, max_bytes=length, start=min(start, length), compressed=False)
-        skip = file.size - size if skip == -1 else skip
+    skip = file.size - size if skip == -1 else skip
     if skip < 0 or file.size - skip != size:
         raise FormatError(
             f"{source} holds {file.size} bytes of voxels; {expected}. It is truncated or belongs "
             "to another header."
         )
-    return VoxelFile(file, skip, dtype)
+    return VoxelFile(file, skip, stored.dtype)

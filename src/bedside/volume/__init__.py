@@ -2,7 +2,7 @@
 
 from bedside.volume.change import Change
 from bedside.volume.cine import Box, Cine, LabelMap
-from bedside.volume.geometry import Geometry
+from bedside.volume.geometry import Geometry, is_unit_grid
 from bedside.volume.orientation import Orientation, find_orientation
 from bedside.volume.uneven import SliceBlock, UnevenSlices
 
@@ -16,4 +16,5 @@ __all__ = [
     "SliceBlock",
     "UnevenSlices",
     "find_orientation",
+    "is_unit_grid",
 ]

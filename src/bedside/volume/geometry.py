@@ -1,5 +1,6 @@
 """Where the elements of an array lie in the patient: one convention, LPS, array order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,3 +64,24 @@ def find_lean(geometry: Geometry) -> np.ndarray:
     if (moved_px < 0.5).all():
         return np.zeros(2)
     return np.asarray(sideways / abs(step @ normal))
+
+
+def is_unit_grid(spacing_mm: Sequence[float] | None, affine: np.ndarray | None) -> bool:
+    """Whether spacing and place are those that programs write when they know none.
+
+    Args:
+        spacing_mm: Along (D, H, W), 0 where there is no such axis; None if unknown.
+        affine: (4, 4) from an index in array order to mm; None without a place.
+
+    Returns:
+        True for 1 mm along every axis, the first voxel at the origin and nothing turned.
+
+    Example:
+        >>> is_unit_grid((1.0, 1.0, 1.0), np.eye(4)[:, [2, 1, 0, 3]])
+        True
+        >>> is_unit_grid((1.0, 1.0, 2.5), None)
+        False
+    """
+    if spacing_mm is None or any(spacing != 1 for spacing in spacing_mm if spacing):
+        return False
+    return affine is None or bool((affine == np.eye(4)[:, [2, 1, 0, 3]]).all())
