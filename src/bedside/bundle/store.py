@@ -20,6 +20,8 @@ _REQUIRED = frozenset({_MANIFEST, _CARD, _GRAPHS["f32"]})
 _ALLOWED = _REQUIRED | frozenset(_GRAPHS.values())
 _MANIFEST_KEYS = {"schema_version", "spec", "split", "files"}
 _PARTS = ("train", "val", "test")
+# Inflated; the largest shipped manifest has 12 kB. Parsed, JSON takes many times its size.
+_MAX_JSON_BYTES = 4 * 2**20
 
 Settings = TypeVar("Settings")
 
@@ -176,8 +178,8 @@ def _check_hashes(files: Any, members: Mapping[str, bytes], where: str) -> None:
 
 def _check_fit(graph: bytes, spec: DeploymentSpec, where: str) -> None:
     """Make sure that the graph takes and gives what the spec says."""
-    signature = check_graph(graph, where=where)
     size_px, stride = spec.input.size_px, spec.model.logit_stride
+    signature = check_graph(graph, where=where, input_shape=(1, spec.input.channels, *size_px))
     expected = (
         (spec.input.channels, *size_px),
         (spec.model.num_classes, *(size // stride for size in size_px)),
@@ -239,6 +241,8 @@ def _from_json(content: bytes, where: str) -> Any:
             raise ValueError("it has a key twice")
         return dict(pairs)
 
+    if len(content) > _MAX_JSON_BYTES:
+        raise BundleError(f"{where} has {len(content)} bytes; at most {_MAX_JSON_BYTES}.")
     try:
         return json.loads(content, parse_constant=refuse_constant, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
