@@ -90,8 +90,9 @@ def test_inspect_and_models_say_which_backends_are_certified(tmp_path, capsys):
     path = make_bundle(tmp_path, make_verdict("f32"), failed, int8=True).path
     assert main(["inspect", str(path)]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["openvino", "f32", "0.9000", "0.9000", "0.0000", "yes"] in rows
-    assert ["onnxruntime", "int8", "0.9000", "0.9000", "0.1000", "no"] in rows
+    assert ["Structure", "f32", "int8"] in rows
+    assert ["Largest", "loss", "0.0000", "0.1000"] in rows
+    assert ["Certified", "yes", "no"] in rows
     assert main(["models", str(path), "--json"]) == 0
     (entry,) = json.loads(capsys.readouterr().out)["models"]
     assert entry["certified"] == ["openvino f32"]

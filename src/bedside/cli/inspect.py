@@ -163,16 +163,16 @@ def _precisions(card: "Card", names: list[str]) -> "Table":
     from rich.table import Table
 
     table = Table(title="Validation Dice by backend and precision", box=SIMPLE_HEAD)
-    table.add_column("Backend")
-    table.add_column("Precision")
-    for name in names:
-        table.add_column(name, justify="right")
-    table.add_column("Largest loss", justify="right")
-    table.add_column("Certified", justify="right")
+    table.add_column("Structure")
     for result in card.precisions:
-        dice = ["-" if value is None else f"{value:.4f}" for value in result.dice]
-        passed = "yes" if result.passed else "no"
-        table.add_row(result.backend, result.precision, *dice, f"{result.max_drop:.4f}", passed)
+        table.add_column(f"{result.backend}\n{result.precision}", justify="right")
+    known = [dict(zip(names, result.dice, strict=False)) for result in card.precisions]
+    for name in names:
+        dice = [each.get(name) for each in known]
+        table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in dice))
+    losses = [f"{result.max_drop:.4f}" for result in card.precisions]
+    table.add_row("Largest loss", *losses, end_section=True)
+    table.add_row("Certified", *("yes" if result.passed else "no" for result in card.precisions))
     return table
 
 

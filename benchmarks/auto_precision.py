@@ -1,0 +1,214 @@
+"""Ten first uses on an idle machine and ten on a loaded one: is what `auto` takes the fastest?
+
+Each first use is a process of its own with an empty cache, and a second process follows it
+with the same cache. What they run in is compared with a long interleaved run of every
+certified way, in a plain loop of its own. Writes `auto_precision.md`.
+
+Run: python benchmarks/auto_precision.py
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bedside.bundle import Bundle, find_bundle, read_bundle
+from bedside.runtime.machine import describe_processor, package_version
+from bedside.runtime.variants import Variant, certified_variants, open_variant
+
+PAGE = Path(__file__).with_suffix(".md")
+CLOSE = 1.10
+# Pause before a turn, so that nobody's threads still spin; calls that do not count, and do.
+_PAUSE_S, _WARM_UP, _COUNTED = 0.05, 5, 10
+_USE = """
+import json, sys, time
+from pathlib import Path
+from bedside.bundle import read_bundle
+from bedside.runtime import open_session
+said, begin = [], time.perf_counter()
+session = open_session(read_bundle(Path(sys.argv[1])), threads=int(sys.argv[2]),
+                       on_choice=said.append)
+print(json.dumps({"variant": [session.backend, session.precision], "said": said,
+                  "seconds": time.perf_counter() - begin}))
+"""
+
+
+@dataclass(frozen=True)
+class Use:
+    """A first use, and the one after it.
+
+    Attributes:
+        variant: What the first one ran in.
+        again: What the second one ran in.
+        decided: Whether an answer was found and remembered.
+        seconds: Time that the first one took to open the bundle, timing included.
+        load: Load of the machine in the minute before.
+    """
+
+    variant: Variant
+    again: Variant
+    decided: bool
+    seconds: float
+    load: float
+
+
+@dataclass(frozen=True)
+class Study:
+    """What was measured of one bundle in one state of the machine.
+
+    Attributes:
+        name: The bundle's.
+        state: "idle" or "loaded".
+        reference_ms: Lower quartile of each way, before and after the uses.
+        uses: The first uses.
+        load: Load of the machine at the beginning and at the end.
+    """
+
+    name: str
+    state: str
+    reference_ms: dict[Variant, float]
+    uses: list[Use]
+    load: tuple[float, float]
+
+
+def time_reference(bundle: Bundle, *, threads: int, total_s: float) -> dict[Variant, list[float]]:
+    """Time every certified way in interleaved rounds for a long time, in ms."""
+    spec = bundle.spec
+    shape = (1, spec.input.channels, *spec.input.size_px)
+    generator = np.random.default_rng(0)
+    tensor = generator.random(shape, np.float32)
+    sessions = {
+        variant: open_variant(bundle, variant, threads=threads)
+        for variant in certified_variants(bundle)
+    }
+    times: dict[Variant, list[float]] = {variant: [] for variant in sessions}
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < total_s:
+        for index in generator.permutation(len(sessions)):
+            variant = list(sessions)[index]
+            time.sleep(_PAUSE_S)
+            for number in range(_WARM_UP + _COUNTED):
+                start = time.perf_counter()
+                sessions[variant].predict(tensor)
+                if number >= _WARM_UP:
+                    times[variant].append((time.perf_counter() - start) * 1e3)
+    return times
+
+
+def use_once(bundle: Bundle, *, threads: int) -> Use:
+    """Open a bundle in two processes, one after the other, with a cache that begins empty."""
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as cache:
+        first, second = (
+            json.loads(
+                subprocess.run(
+                    [sys.executable, "-c", _USE, str(bundle.path), str(threads)],
+                    env=os.environ | {"XDG_CACHE_HOME": cache},
+                    capture_output=True, text=True, check=True,
+                ).stdout
+            )
+            for _ in range(2)
+        )  # fmt: skip
+        decided = any(Path(cache).rglob("*.json"))
+    return Use(tuple(first["variant"]), tuple(second["variant"]), decided, first["seconds"], load)
+
+
+@contextmanager
+def loaded(cores: int) -> Iterator[None]:
+    """Keep so many cores busy with other processes."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
+    try:
+        time.sleep(1)
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def study(bundle: Bundle, state: str, *, uses: int, threads: int, reference_s: float) -> Study:
+    """Time a bundle's ways, use it for the first time so often, and time its ways again."""
+    before = os.getloadavg()[0]
+    times = time_reference(bundle, threads=threads, total_s=reference_s / 2)
+    found = [use_once(bundle, threads=threads) for _ in range(uses)]
+    for variant, more in time_reference(bundle, threads=threads, total_s=reference_s / 2).items():
+        times[variant] += more
+    quartiles = {variant: float(np.percentile(each, 25)) for variant, each in times.items()}
+    return Study(bundle.spec.name, state, quartiles, found, (before, os.getloadavg()[0]))
+
+
+def format_page(studies: Sequence[Study], *, threads: int) -> str:
+    """Write the page."""
+    lines = [
+        "# What `auto` takes, on an idle and on a loaded machine",
+        "",
+        "Each row is ten first uses of a bundle, each by a new process with an empty cache, and a "
+        "second use after each. The machine is the same for all; it was shared with other work, "
+        "so that idle is relative: see the load. Loaded means that as many other processes as "
+        "there are cores computed without a pause. The fastest is by a long interleaved run of "
+        "its own, in the same state of the machine, by lower quartiles. Undecided uses ran in the "
+        "default of the table, and remembered nothing. By `benchmarks/auto_precision.py`.",
+        "",
+        f"{describe_processor()}; {threads} threads; OpenVINO {package_version('openvino')}, "
+        f"ONNX Runtime {package_version('onnxruntime')}.",
+        "",
+        "| bundle | machine | load | taken (of uses) | within 10 % of the fastest | decided | "
+        "same at second use | opening, s (median, longest) |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for each in studies:
+        fastest = min(each.reference_ms.values())
+        taken = [use.variant for use in each.uses]
+        counts = ", ".join(f"{' '.join(v)} ({taken.count(v)})" for v in dict.fromkeys(taken))
+        close = sum(each.reference_ms[variant] <= CLOSE * fastest for variant in taken)
+        loads = [each.load[0], *(use.load for use in each.uses), each.load[1]]
+        seconds = [use.seconds for use in each.uses]
+        lines.append(
+            f"| {each.name} | {each.state} | {min(loads):.1f}-{max(loads):.1f} | {counts} | "
+            f"{close} of {len(taken)} | {sum(use.decided for use in each.uses)} | "
+            f"{sum(use.again == use.variant for use in each.uses)} | "
+            f"{np.median(seconds):.1f}, {max(seconds):.1f} |"
+        )
+    lines += ["", "The long runs, lower quartiles in ms:", ""]
+    for each in studies:
+        times = ", ".join(
+            f"{' '.join(variant)} {span:.2f}"
+            for variant, span in sorted(each.reference_ms.items(), key=lambda item: item[1])
+        )
+        lines.append(f"* {each.name}, {each.state}: {times}")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--bundles", nargs="+", default=["camus-4ch", "hippocampus"])
+    parser.add_argument("--uses", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--reference-s", type=float, default=40.0)
+    parser.add_argument("-o", "--output", type=Path, default=PAGE)
+    settings = parser.parse_args()
+    bundles = [read_bundle(find_bundle(name)) for name in settings.bundles]
+    options = {
+        "uses": settings.uses, "threads": settings.threads, "reference_s": settings.reference_s,
+    }  # fmt: skip
+    studies = []
+    for bundle in bundles:
+        studies.append(study(bundle, "idle", **options))
+        with loaded(os.cpu_count() or 1):
+            studies.append(study(bundle, "loaded", **options))
+        print(studies[-2:], flush=True)
+    settings.output.write_text(format_page(studies, threads=settings.threads))
+
+
+if __name__ == "__main__":
+    main()
