@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bedside.bundle import Bundle
+from bedside.bundle import Bundle, read_bundle, shipped_bundles
 from bedside.errors import BackendError, SpecError
 from bedside.runtime import open_session, table, variants
 from bedside.runtime.variants import (
@@ -171,3 +171,16 @@ def test_with_no_runtime_at_all_the_error_says_what_to_install(
 def test_an_untrained_bundle_has_a_warning_of_its_own(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path, untrained=True)
     assert certificate_warnings(bundle, "onnxruntime", "f32") == ()
+
+
+@pytest.mark.parametrize("path", shipped_bundles(), ids=lambda path: path.stem)
+def test_every_shipped_bundle_is_certified_for_every_backend(path: Path) -> None:
+    bundle = read_bundle(path)
+    for backend in table.BACKENDS:
+        assert bundle.card.certifies(backend.name, "f32")
+        assert certificate_warnings(bundle, backend.name, "f32") == ()
+    measured = {(result.backend, result.precision) for result in bundle.card.precisions}
+    assert measured == set(variants.list_runnable(bundle))
+    for result in bundle.card.precisions:
+        assert result.reference == "openvino f32"
+        assert result.cases > 0
