@@ -42,7 +42,7 @@ class Segmentation:
             that was taken whole, (1,).
         region: Where the image proper was found on the frame.
         spacing_mm: (row, column) distance in mm, or (slice, row, column) of a scan that was
-            taken whole; None if it cannot be trusted.
+            taken whole, of uneven slices their mean; None if it cannot be trusted.
         warnings: What was fixed, doubted or not found, in sentences for a person.
         changes: What repairs changed in the labels, and what priors found odd about them.
         memory: What was predicted of it, if there was a ceiling.

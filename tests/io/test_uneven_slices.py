@@ -5,6 +5,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 from test_dicom_seg import _find_errors
 
 from bedside.errors import FormatError, GeometryError
@@ -129,6 +130,23 @@ def test_the_seg_is_valid_and_highdicom_reads_each_slice(tmp_path, kind, format_
             combine_segments=True, assert_missing_frames_are_empty=True,
         )  # fmt: skip
     assert np.array_equal(found, labels.array)
+
+
+def test_a_slicer_segmentation_lies_where_the_nifti_lies(tmp_path):
+    path, affine = write_uneven(tmp_path, HEAD_CT)
+    source = open_source(path)
+    mask = write_labels(
+        _find_ball(source), source, tmp_path / "mask.seg.nrrd", labels_spec=LABELS,
+        algorithm=ALGORITHM, format="seg-nrrd",
+    )  # fmt: skip
+    image = SimpleITK.ReadImage(str(mask))
+    index = np.argwhere(SimpleITK.GetArrayFromImage(image) == 1)[:, ::-1]
+    places = [image.TransformIndexToPhysicalPoint(each) for each in index.tolist()]
+    _check(np.array(places), np.full(len(places), image.GetSpacing()[2]), affine, HEAD_CT)
+    # Slicer asks for the box of each segment on that grid.
+    low, high = index.min(axis=0), index.max(axis=0)
+    extent = " ".join(f"{a} {b}" for a, b in zip(low, high, strict=True))
+    assert f"Segment0_Extent:={extent}".encode() in mask.read_bytes()
 
 
 def test_the_head_ct_names_its_blocks(tmp_path):
@@ -293,6 +311,9 @@ def _judge(steps, thickness, between=None):
         # One smaller step alone cannot hide a slice.
         ([4, 4, 1, 4, 4], None, None, {}, False),
         ([10] * 6 + [20] * 6, 1.0, None, {}, True),
+        # Thickness in turn, and positions of where slices begin; then with one missing.
+        ([3, 5] * 6, [3.0, 5.0] * 6 + [3.0], None, {}, False),
+        ([3, 5, 3, 8, 5, 3, 5], [3.0, 5.0, 3.0, 5.0, 5.0, 3.0, 5.0, 3.0], None, {3: 1}, False),
     ],
 )  # fmt: skip
 def test_what_tells_missing_from_uneven(steps, thickness, between, missing, doubtful):

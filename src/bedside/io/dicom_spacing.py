@@ -23,7 +23,7 @@ _AGREES = 0.1
 # A step that is nearer than this to a whole number of those beside it leaves slices out.
 _WHOLE = 0.1
 _WIDE_STEP = 1.5
-# Part of the thinner slice that a missing one leaves at least.
+# Part of the thinnest slice thereabouts that a missing one leaves at least.
 _ROOM = 0.75
 # So many equal steps on end are how a block was taken, and no accident.
 _A_BLOCK = 3
@@ -83,6 +83,7 @@ def judge_spacing(
         thinner = np.minimum(widths[:-1], widths[1:])
         touching = scale * (widths[:-1] + widths[1:]) / 2
         sound |= steps <= touching + scale * _SLACK * thinner + _ROUNDING_MM
+        sound |= _is_pattern(steps, widths)
     times = steps / usual
     whole = (np.rint(times) >= 2) & (np.abs(times - np.rint(times)) <= _WHOLE)
     missing = np.where(alone & whole & ~agrees, np.rint(times) - 1, 0)
@@ -90,7 +91,9 @@ def judge_spacing(
     if widths is not None and trusted:
         # Room for a slice, and not only for one that was shifted.
         uncovered = steps - touching
-        lacking = left & (uncovered > _ROOM * scale * thinner)
+        around = np.pad(thinner, 1, mode="edge")
+        thinnest = np.minimum.reduce([around[:-2], thinner, around[2:]])
+        lacking = left & (uncovered > _ROOM * scale * thinnest)
         missing = np.where(lacking, np.maximum(1, np.rint(uncovered / touching)), missing)
     else:
         lacking = left & alone & (times > _WIDE_STEP)
@@ -155,6 +158,21 @@ def _small_alone(steps: np.ndarray, alone: np.ndarray) -> np.ndarray:
     step = lower_median(steps)
     small = alone & (steps < step)
     return np.full(len(steps), are_even(steps[~small]))
+
+
+def _is_pattern(steps: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Whether each step is one of several alike, no longer than the thicker of its slices.
+
+    So lie slices of thickness in turn that are told by where they begin.
+    """
+    lower, upper = widths[:-1], widths[1:]
+    found = np.zeros(len(steps), bool)
+    within = steps <= np.maximum(lower, upper) + _ROUNDING_MM
+    for index in np.flatnonzero(within & (np.abs(lower - upper) > _ALIKE * lower)):
+        alike = (lower == lower[index]) & (upper == upper[index])
+        alike &= np.abs(steps - steps[index]) <= _ALIKE * steps[index]
+        found[index] = np.count_nonzero(alike) >= _A_BLOCK
+    return found
 
 
 def _find_usual(steps: np.ndarray, thickness: Sequence[float | None]) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bedside.errors import GeometryError
+from bedside.io.dicom_gaps import check_complete, say_blocks, say_unknown
 from bedside.io.dicom_spacing import EVEN, Spacing, are_even, judge_spacing, lower_median
 from bedside.volume import Geometry, UnevenSlices
 
@@ -16,8 +17,6 @@ _SIDEWAYS_PX = 0.05
 # Two slices nearer than this part of a step lie at one place.
 _SAME_PLACE = 1e-2
 _MAX_INTERPOLATED = 4.0
-# Blocks that a warning lists.
-_MOST_BLOCKS = 8
 
 
 @dataclass(frozen=True)
@@ -242,27 +241,22 @@ def stack_planes(planes: Sequence[Plane], shape: tuple[int, int], *, fill_gaps: 
     normal = planes[0].normal
     places = np.array([plane.position for plane in planes])
     order = _sort(planes)
-    heights = (places @ normal)[order]
-    sorted_planes = [planes[index] for index in order]
-    names = [plane.name for plane in sorted_planes]
-    spacing = judge_spacing(
-        np.maximum.accumulate(heights),
-        [plane.thickness_mm for plane in sorted_planes],
-        [plane.between_mm for plane in sorted_planes],
-    )
-    if not (spacing.is_even or fill_gaps):
-        _check_complete(spacing, sorted_planes)
-    lean = _find_lean(places[order], heights, normal, planes[0].spacing_mm, names)
-    heights = np.maximum.accumulate(heights)
+    names = [planes[index].name for index in order]
+    thickness = [planes[index].thickness_mm for index in order]
+    heights = _snap((places @ normal)[order], _SAME_PLACE * _find_step(planes))
+    spacing = judge_spacing(heights, thickness, [planes[index].between_mm for index in order])
+    if not fill_gaps:
+        check_complete(spacing, names, thickness)
+    lean = _find_lean(places[order], normal, planes[0].spacing_mm, names)
     picks, unknown, grid = _fill(heights, spacing, order)
     uneven, step = None, float(heights[-1] - heights[0]) / (len(planes) - 1)
-    warnings = _say_unknown(unknown)
+    warnings = say_unknown(unknown)
     if not spacing.is_even:
         step = lower_median(np.diff(grid[0]))
         if not are_even(np.diff(grid[0])):
             uneven = UnevenSlices(tuple((grid[0] - heights[0]).tolist()), _share(*grid))
             step = uneven.mean_mm
-            warnings += _say_blocks(uneven, spacing)
+            warnings += say_blocks(uneven, spacing)
     row_mm, column_mm = planes[0].spacing_mm
     affine = np.eye(4)
     affine[:3, 0] = step * (normal + lean)
@@ -286,15 +280,24 @@ def _sort(planes: Sequence[Plane]) -> np.ndarray:
     return order
 
 
+def _snap(heights: np.ndarray, nearest: float) -> np.ndarray:
+    """Give slices that lie together one height."""
+    snapped = heights.copy()
+    for index in range(1, len(snapped)):
+        if snapped[index] - snapped[index - 1] <= nearest:
+            snapped[index] = snapped[index - 1]
+    return snapped
+
+
 def _find_lean(
-    places: np.ndarray, heights: np.ndarray, normal: np.ndarray, spacing_mm: tuple[float, float],
-    names: Sequence[str],
+    places: np.ndarray, normal: np.ndarray, spacing_mm: tuple[float, float], names: Sequence[str]
 ) -> np.ndarray:  # fmt: skip
     """Find how far slices move sideways for each mm along their normal, (3,); 0 without a tilt.
 
     Raises:
         GeometryError: If they do not move along a straight line.
     """
+    heights = places @ normal
     sideways = places - heights[:, None] * normal
     rise = heights - heights[0]
     lean: np.ndarray = (sideways[-1] - sideways[0]) / rise[-1]
@@ -309,60 +312,6 @@ def _find_lean(
     if np.linalg.norm(lean) * rise[-1] <= _SIDEWAYS_PX * min(spacing_mm):
         return np.zeros(3)
     return lean
-
-
-def _check_complete(spacing: Spacing, planes: Sequence[Plane]) -> None:
-    """Refuse slices of which some are missing, or may be.
-
-    Raises:
-        GeometryError: If there are; the first place is named.
-    """
-    gaps, doubts = np.flatnonzero(spacing.missing), np.flatnonzero(spacing.doubtful)
-    if gaps.size:
-        where = int(gaps[0])
-        count = int(spacing.missing[where])
-        what = (
-            f"{count} slice{'s are' if count > 1 else ' is'} missing between them. Find the "
-            "missing files, or pass --gaps interpolate to mark them as unknown."
-        )
-    elif doubts.size:
-        others = np.abs(spacing.steps - lower_median(spacing.steps)) > EVEN * spacing.steps
-        where = int(doubts[np.argmax(others[doubts])])
-        what = (
-            f"the spacing is uneven, and {_say_thickness(planes, where)} whether the scan is "
-            "complete is not known. If it is, pass --gaps interpolate: each slice is then taken "
-            "where it lies."
-        )
-    else:
-        return
-    lower, upper = planes[where], planes[where + 1]
-    raise GeometryError(
-        f"slices {where + 1} and {where + 2} ({lower.name}, {upper.name}) are "
-        f"{spacing.steps[where]:.4g} mm apart, {_say_others(spacing, planes, where)}: {what}"
-    )
-
-
-def _say_others(spacing: Spacing, planes: Sequence[Plane], where: int) -> str:
-    """Say what a step is to be compared with."""
-    others = np.delete(spacing.steps, np.flatnonzero(spacing.missing))
-    step = lower_median(others) if others.size else 0.0
-    if others.size and are_even(others):
-        return f"the others {step:.4g} mm"
-    own = sorted(
-        {f"{plane.thickness_mm:.4g}" for plane in planes[where : where + 2] if plane.thickness_mm}
-    )
-    if spacing.thickness_mm is not None:
-        return f"and {' and '.join(own)} mm thick"
-    return f"others {spacing.steps.min():.4g} to {spacing.steps.max():.4g} mm"
-
-
-def _say_thickness(planes: Sequence[Plane], where: int) -> str:
-    """Say why thickness does not settle whether slices are missing."""
-    here = [plane.thickness_mm for plane in planes[where : where + 2]]
-    if any(plane.thickness_mm is None for plane in planes):
-        return "without a SliceThickness in every header"
-    shown = " and ".join(dict.fromkeys(f"{each:.4g}" for each in here))
-    return f"with a SliceThickness of {shown} mm"
 
 
 def _fill(
@@ -406,7 +355,8 @@ def _fill(
 def _share(heights: np.ndarray, thickness: np.ndarray | None) -> tuple[float, ...]:
     """Divide what lies between slices among them, by their thickness if it is known, else halved.
 
-    The outermost reach as far beyond the scan as into it.
+    The outermost reach as far beyond the scan as into it, or half their thickness where the next
+    one is of another block.
 
     Returns:
         Edges in mm from the first slice, (slices + 1,).
@@ -415,41 +365,10 @@ def _share(heights: np.ndarray, thickness: np.ndarray | None) -> tuple[float, ..
     steps = np.diff(heights)
     lower = steps * thick[:-1] / (thick[:-1] + thick[1:])
     inner = heights[:-1] + lower
-    upper = heights[1:] - inner
-    edges = np.concatenate([[heights[0] - lower[0]], inner, [heights[-1] + upper[-1]]])
+    first = lower[0] if thick[0] == thick[1] else thick[0] / 2
+    last = heights[-1] - inner[-1] if thick[-1] == thick[-2] else thick[-1] / 2
+    edges = np.concatenate([[heights[0] - first], inner, [heights[-1] + last]])
     return tuple((edges - heights[0]).tolist())
-
-
-def _say_unknown(unknown: Sequence[int]) -> list[str]:
-    """Tell of the slices that are missing."""
-    if not unknown:
-        return []
-    if len(unknown) == 1:
-        return [f"1 slice is missing (number {unknown[0] + 1}): it is unknown, and holds no labels"]
-    numbers = ", ".join(str(frame + 1) for frame in unknown[:8])
-    more = f" and {len(unknown) - 8} more" if unknown[8:] else ""
-    return [
-        f"{len(unknown)} slices are missing (numbers {numbers}{more}): they are unknown, and "
-        "hold no labels"
-    ]
-
-
-def _say_blocks(uneven: UnevenSlices, spacing: Spacing) -> list[str]:
-    """Name the blocks of a scan that is not evenly spaced."""
-    blocks = uneven.list_blocks()
-    words = [
-        f"{each.first}{' and ' if each.last == each.first + 1 else '-'}{each.last} "
-        f"{'are ' if not index else ''}{each.spacing_mm:.4g} mm{' apart' if not index else ''}"
-        for index, each in enumerate(blocks)
-    ]
-    listed = f"slices {', '.join(words)}"
-    if len(blocks) > _MOST_BLOCKS:
-        lengths = [each.spacing_mm for each in blocks]
-        listed = f"neighbours are {min(lengths):.4g} to {max(lengths):.4g} mm apart"
-    said = f"the slices are not evenly spaced: {listed}. Each is labelled where it lies"
-    if spacing.doubtful.any():
-        said += "; whether any is missing is not known"
-    return [said]
 
 
 def _show(value: Any) -> str:
