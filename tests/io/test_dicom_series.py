@@ -187,7 +187,7 @@ def test_ultrasound_stills_at_one_place_are_a_cine_by_number(tmp_path):
     cine, _ = open_series(paths, path=tmp_path)
     assert np.array_equal(np.stack(list(cine))[:, 0], frames)
     assert cine.geometry is None
-    assert find_sources(tmp_path).files == {}
+    assert find_sources(tmp_path).files == {tmp_path: tuple(sorted(paths))}
 
 
 def test_headers_hold_no_pixels(tmp_path):

@@ -14,7 +14,7 @@ from bedside.batch.record import STATUSES, Record
 from bedside.batch.results import check_apart, results_folder
 from bedside.batch.run import plan_batch, run_batch
 from bedside.cli.amounts import parse_bytes
-from bedside.cli.console import case_progress, say, table
+from bedside.cli.console import case_progress, say, table, tell
 from bedside.errors import UsageError
 
 if TYPE_CHECKING:
@@ -138,6 +138,8 @@ def _list_cases(settings: "Settings") -> tuple[tuple[Case, ...], tuple[str, ...]
     root = source.resolve()
     check_apart(root, settings.output.resolve())
     found = read_reading(settings).find(root).outside(settings.output)
+    for note in found.notes:
+        tell(note)
     return name_cases(found.paths, root, files=found.files), found.skipped
 
 

@@ -243,8 +243,10 @@ def _segment_folder(settings: Settings, root: Path) -> int:
         if not finished:
             # Alone, an error says more than a table; and an empty folder goes again.
             _raise_refused(settings, list(refused.values()))
+    for note in found.notes:
+        tell(note)
     if settings.json:
-        _say_json(_folder_mapping(finished, refused, found.skipped))
+        _say_json({**_folder_mapping(finished, refused, found.skipped), "notes": found.notes})
     else:
         _say_folder(finished, refused, found.skipped, output)
     return _BAD_INPUT if refused else 0

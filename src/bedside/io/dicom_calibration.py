@@ -32,7 +32,7 @@ class Calibration:
     warnings: tuple[str, ...] = field(default=())
 
 
-def read_calibration(dataset: Any) -> Calibration:
+def read_calibration(dataset: Any, measured: Any = None) -> Calibration:
     """Read the region and the scale of a frame out of its header.
 
     Ultrasound tells both in its regions; everything else its scale in PixelSpacing. In
@@ -42,6 +42,7 @@ def read_calibration(dataset: Any) -> Calibration:
 
     Args:
         dataset: A pydicom dataset with Rows, Columns and Modality.
+        measured: The PixelSpacing that its functional groups give all frames, if they do.
 
     Source:
         DICOM PS3.3 C.8.5.5, US Region Calibration; corners are zero-based and inclusive.
@@ -49,6 +50,8 @@ def read_calibration(dataset: Any) -> Calibration:
     """
     if dataset.get("SequenceOfUltrasoundRegions"):
         return _beside_regions(_from_regions(dataset), _from_pixel_spacing(dataset))
+    if measured is not None:
+        return _check_spacing(measured)
     if dataset.get("Modality") in ("US", "IVUS"):
         return _without_regions(dataset)
     return _from_pixel_spacing(dataset)
@@ -67,14 +70,18 @@ def _from_pixel_spacing(dataset: Any) -> Calibration:
     """Take PixelSpacing, (row, column) in mm, if it is two positive numbers."""
     if dataset.get("PixelSpacing") is None:
         return Calibration(warnings=("the file has no pixel spacing; areas are given in pixels",))
+    return _check_spacing(dataset.PixelSpacing)
+
+
+def _check_spacing(spacing: Any) -> Calibration:
+    """Take (row, column) in mm, if it is two positive numbers."""
     try:
-        row_mm, column_mm = (float(value) for value in dataset.PixelSpacing)
+        row_mm, column_mm = (float(value) for value in spacing)
     except (TypeError, ValueError):
         row_mm = column_mm = math.nan
     if not (0 < row_mm < math.inf and 0 < column_mm < math.inf):
-        seen = dataset.PixelSpacing
         return Calibration(
-            warnings=(f"the pixel spacing {seen} is no scale; areas are given in pixels",)
+            warnings=(f"the pixel spacing {spacing} is no scale; areas are given in pixels",)
         )
     return Calibration(spacing_mm=(row_mm, column_mm))
 

@@ -1,6 +1,7 @@
-"""Opens a DICOM cine or a single frame, after making sure that all of it is there."""
+"""Opens a DICOM cine, scan or single frame, after making sure that all of it is there."""
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,20 @@ import numpy as np
 
 from bedside.io.dicom_auxiliary import check_captured
 from bedside.io.dicom_calibration import read_calibration
-from bedside.io.dicom_checks import check_attributes, check_grid, count_frames
-from bedside.io.dicom_enhanced import is_enhanced, place_frames
-from bedside.io.dicom_files import MAX_BYTES, read_whole, refused_as_ours
-from bedside.io.dicom_frame_time import read_frame_times
-from bedside.io.dicom_header import DicomInstances, of_one_file
+from bedside.io.dicom_enhanced import are_slices, place_frames, read_frame_rule
+from bedside.io.dicom_files import MAX_BYTES, refused_as_ours
+from bedside.io.dicom_frame_time import (
+    FrameTimes,
+    read_clock_ms,
+    read_frame_times,
+    times_from_steps,
+)
+from bedside.io.dicom_functional import FrameGroups, list_groups
+from bedside.io.dicom_header import DicomInstances, number_frames
 from bedside.io.dicom_options import DicomOptions
-from bedside.io.dicom_pixels import FrameDecoder, say_stray_bits
-from bedside.io.dicom_values import read_rule, say_rule
+from bedside.io.dicom_parts import Part, read_parts
+from bedside.io.dicom_pixels import say_stray_bits
+from bedside.io.dicom_values import ValueRule, is_colour, say_rule, with_one_dtype
 from bedside.io.select import choose_place
 from bedside.volume import Cine
 
@@ -24,32 +31,42 @@ from bedside.volume import Cine
 def open_dicom(
     path: Path,
     *,
+    files: Sequence[Path] = (),
     max_bytes: int = MAX_BYTES,
     options: DicomOptions | None = None,
     select: Mapping[str, int] | None = None,
 ) -> tuple[Cine, DicomInstances]:
     """Open a DICOM file as a cine; its frames are decoded when asked for.
 
-    The frames of an enhanced CT, MR or PET are the slices of a scan, sorted by place.
+    Frames that have a place each are the slices of a scan, sorted by place. A file that is a
+    part of a concatenation is opened with its other parts.
 
     Args:
-        path: The file.
+        path: The file, or what stands for several.
+        files: The parts of a concatenation; those beside `path` are looked for if none.
         max_bytes: Larger files, and larger decoded cines, are refused before decoding.
         options: What to do where the header leaves something open.
-        select: Which stack or point in time of an enhanced image that has several.
+        select: Which stack, point in time or channel of a file that has several.
 
     Returns:
-        The cine, and its header.
+        The cine, and its headers.
 
     Raises:
         FormatError: If it is not DICOM, holds no image, is truncated, damaged or too large,
-            or is compressed in a way that cannot be decoded.
+            is compressed in a way that cannot be decoded, or a part of it is missing.
         GeometryError: If it is a scan whose slices do not lie evenly.
     """
     with refused_as_ours(path) as caught:
-        cine, header = _open(path, max_bytes, caught, options or DicomOptions(), select)
+        parts, told = read_parts(files or [path], path, max_bytes, caught)
+        told += check_captured(parts[0].header, path)
+        options = options or DicomOptions()
+        if sum(part.frames for part in parts) > 1 and are_slices(parts):
+            cine, header = place_frames(parts, path=path, options=options, select=select)
+        else:
+            choose_place(select, {}, path)
+            cine, header = _follow_in_time(parts, path, options)
     notes = dict.fromkeys(f"DICOM: {warning.message}" for warning in caught)
-    return replace(cine, warnings=(*cine.warnings, *notes)), header
+    return replace(cine, warnings=(*told, *cine.warnings, *notes)), header
 
 
 def say_loss(dataset: Any) -> list[str]:
@@ -63,51 +80,71 @@ def say_loss(dataset: Any) -> list[str]:
     return [f"the image is compressed with loss ({last}:1)"]
 
 
-def _open(
-    path: Path,
-    max_bytes: int,
-    caught: list[Any],
-    options: DicomOptions,
-    select: Mapping[str, int] | None,
+def _follow_in_time(
+    parts: Sequence[Part], path: Path, options: DicomOptions
 ) -> tuple[Cine, DicomInstances]:
-    """Read and check a file; `caught` collects what pydicom warns of on the way."""
-    dataset = read_whole(path, max_bytes, caught)
-    check_attributes(dataset, path)
-    auxiliary = check_captured(dataset, path)
-    frames = count_frames(dataset, path)
-    channels = check_grid(dataset, path, frames=frames, max_bytes=max_bytes)
-    if frames > 1 and is_enhanced(dataset):
-        decoder = FrameDecoder(dataset, path, frames, invert=False)
-        return place_frames(dataset, decoder, path=path, options=options, select=select)
-    choose_place(select, {}, path)
-    decode, notes = _decode_values(dataset, path, frames=frames, options=options)
-    calibration = read_calibration(dataset)
-    times = read_frame_times(dataset, frames)
+    """Take frames in the order stored; grey ones are rescaled to their values."""
+    first, frames = parts[0], sum(part.frames for part in parts)
+    places = [(part, number) for part in parts for number in range(part.frames)]
+    groups = [each for part in parts for each in list_groups(part.header, part.frames)]
+    groups = groups if len(groups) == frames else []
+    rules = _read_rules(parts, groups, path, options)
+
+    def decode(index: int) -> np.ndarray:
+        part, number = places[index]
+        return rules[index].apply(part.decoder(number))
+
+    calibration = read_calibration(first.header, _find_spacing(groups))
+    times = _read_times(parts, groups, frames)
+    modality = str(first.header.get("Modality") or "") or None
+    photometric = str(first.header.PhotometricInterpretation)
+    notes = say_stray_bits(first.decoder)
+    if not is_colour(first.header):
+        notes += say_rule(rules[0], first.decoder(0), modality=modality, photometric=photometric)
     cine = Cine(
-        shape=(frames, channels, int(dataset.Rows), int(dataset.Columns)),
+        shape=(frames, first.channels, int(first.header.Rows), int(first.header.Columns)),
         decode=decode,
-        modality=str(dataset.get("Modality") or "") or None,
+        modality=modality,
         spacing_mm=calibration.spacing_mm,
         frame_time_ms=times.step_ms,
         frame_starts_ms=times.starts_ms,
         region=calibration.region,
-        warnings=(*auxiliary, *calibration.warnings, *times.warnings, *notes, *say_loss(dataset)),
+        warnings=(*calibration.warnings, *times.warnings, *notes, *say_loss(first.header)),
     )
-    return cine, of_one_file(dataset, frames)
+    numbered = number_frames([(part.header, part.frames) for part in parts])
+    return cine, DicomInstances(tuple(part.header for part in parts), numbered)
 
 
-def _decode_values(
-    dataset: Any, path: Path, *, frames: int, options: DicomOptions
-) -> tuple[Callable[[int], np.ndarray], list[str]]:
-    """Make the function that decodes a frame; grey frames are rescaled to their values."""
-    if dataset.SamplesPerPixel != 1 or dataset.PhotometricInterpretation == "PALETTE COLOR":
-        return FrameDecoder(dataset, path, frames), []
-    modality = str(dataset.get("Modality") or "") or None
-    rule = read_rule(dataset, path, modality=modality, options=options)
-    decoder = FrameDecoder(dataset, path, frames, invert=False)
-    notes = say_stray_bits(decoder)
-    probe = decoder(0)
-    notes += say_rule(
-        rule, probe, modality=modality, photometric=str(dataset.PhotometricInterpretation)
-    )
-    return (decoder if rule.is_plain else lambda index: rule.apply(decoder(index))), notes
+def _read_rules(
+    parts: Sequence[Part], groups: Sequence[FrameGroups], path: Path, options: DicomOptions
+) -> list[ValueRule]:
+    """Read how each frame becomes values: all of a file by one rule, unless groups say more."""
+    if any(each.find("PixelValueTransformationSequence") is not None for each in groups):
+        rules = [read_frame_rule(each, path, options) for each in groups]
+    else:
+        whole = [FrameGroups(part.header, {}, {}) for part in parts]
+        by_part = [read_frame_rule(each, path, options) for each in whole]
+        rules = [
+            rule for part, rule in zip(parts, by_part, strict=True) for _ in range(part.frames)
+        ]
+    return rules if len(rules) == 1 else with_one_dtype(rules)
+
+
+def _find_spacing(groups: Sequence[FrameGroups]) -> Any:
+    """The PixelSpacing that the groups of all frames agree on; None if there is none."""
+    found = [each.read("PixelMeasuresSequence", "PixelSpacing") for each in groups]
+    return found[0] if found and all(each == found[0] for each in found) else None
+
+
+def _read_times(parts: Sequence[Part], groups: Sequence[FrameGroups], frames: int) -> FrameTimes:
+    """Read when frames follow each other, from the first header or else from their groups."""
+    times = read_frame_times(parts[0].header, frames if len(parts) == 1 else 1)
+    if times.step_ms is not None or not groups:
+        return times
+    for keyword in ("FrameAcquisitionDateTime", "FrameReferenceDateTime"):
+        read = [read_clock_ms(str(each.read("FrameContentSequence", keyword))) for each in groups]
+        moments = [moment for moment in read if moment is not None]
+        steps = [later - earlier for earlier, later in itertools.pairwise(moments)]
+        if len(moments) == frames > 1 and min(steps) > 0:
+            return replace(times_from_steps(steps), warnings=times.warnings)
+    return times

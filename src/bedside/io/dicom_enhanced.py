@@ -1,7 +1,7 @@
-"""Enhanced CT, MR and PET: one file whose frames are slices, each placed by its own groups."""
+"""Multi-frame files whose frames are slices, each placed by its own functional groups."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,23 @@ from pydicom.uid import (
     EnhancedCTImageStorage,
     EnhancedMRImageStorage,
     EnhancedPETImageStorage,
+    EnhancedUSVolumeStorage,
     LegacyConvertedEnhancedCTImageStorage,
     LegacyConvertedEnhancedMRImageStorage,
     LegacyConvertedEnhancedPETImageStorage,
 )
 
 from bedside.errors import FormatError, GeometryError
-from bedside.io.dicom_header import DicomInstances
+from bedside.io.dicom_functional import FrameGroups, list_groups
+from bedside.io.dicom_header import DicomInstances, number_frames
+from bedside.io.dicom_nuclear import are_nuclear_slices, is_nuclear, place_nuclear
 from bedside.io.dicom_options import DicomOptions
-from bedside.io.dicom_pixels import FrameDecoder, say_stray_bits
+from bedside.io.dicom_parts import Part
+from bedside.io.dicom_pixels import say_stray_bits
 from bedside.io.dicom_slices import make_scan
-from bedside.io.dicom_split import choose_frames
+from bedside.io.dicom_split import FrameAxes, choose_frames, read_axes
 from bedside.io.dicom_stack import Plane, check_alike, find_duplicates, is_seam, read_plane
-from bedside.io.dicom_values import ValueRule, read_rule
+from bedside.io.dicom_values import ValueRule, is_colour, read_colour_rule, read_rule
 from bedside.volume import Cine
 
 _ENHANCED = frozenset(
@@ -31,33 +35,81 @@ _ENHANCED = frozenset(
         EnhancedCTImageStorage,
         EnhancedMRImageStorage,
         EnhancedPETImageStorage,
+        EnhancedUSVolumeStorage,
         LegacyConvertedEnhancedCTImageStorage,
         LegacyConvertedEnhancedMRImageStorage,
         LegacyConvertedEnhancedPETImageStorage,
     }
 )
+_IN_VOLUME = (
+    "the slices are placed in the frame of the transducer, not of the patient: left and right, "
+    "front and back of the patient are not known"
+)
 
 
-def is_enhanced(dataset: Any) -> bool:
-    """Tell a file whose frames have a place each by definition."""
-    return str(dataset.get("SOPClassUID")) in _ENHANCED
+@dataclass(frozen=True)
+class _Places:
+    """Where the frames of all parts lie.
+
+    Attributes:
+        planes: For each frame.
+        groups: For each frame.
+        axes: For each frame, what tells its scan from others in the file.
+        in_patient: Whether places are those in the patient.
+    """
+
+    planes: list[Plane] = field(repr=False)
+    groups: list[FrameGroups] = field(repr=False)
+    axes: list[FrameAxes] = field(repr=False)
+    in_patient: bool = True
+
+
+def is_enhanced(header: Any) -> bool:
+    """Tell a file of a class whose frames have a place each by definition."""
+    return str(header.get("SOPClassUID")) in _ENHANCED
+
+
+def are_slices(parts: Sequence[Part]) -> bool:
+    """Tell whether frames are slices: by definition of their class, or by their positions.
+
+    Frames of other classes that all lie at one place follow each other in time.
+
+    Raises:
+        FormatError: If they are neither slices nor points in time.
+    """
+    first = parts[0]
+    if is_nuclear(first.header):
+        return are_nuclear_slices(first.header, first.frames, first.path)
+    if "TotalPixelMatrixColumns" in first.header:
+        raise FormatError(
+            f"{first.path} is a whole slide image: its frames are tiles of one picture, neither "
+            "slices nor points in time. Name a picture of the region that you want segmented."
+        )
+    if is_enhanced(first.header):
+        return True
+    groups = [each for part in parts for each in list_groups(part.header, part.frames)]
+    if len(groups) != sum(part.frames for part in parts):
+        return False
+    return any(
+        len({str(each.place("PlanePositionSequence", in_patient=where)) for each in groups}) > 1
+        for where in (True, False)
+    )
 
 
 def place_frames(
-    dataset: Any, decoder: FrameDecoder, *, path: Path, options: DicomOptions,
+    parts: Sequence[Part], *, path: Path, options: DicomOptions,
     select: Mapping[str, int] | None = None,
 ) -> tuple[Cine, DicomInstances]:  # fmt: skip
-    """Order the frames of an enhanced image by their place in the patient.
+    """Order frames by their place in the patient.
 
     Args:
-        dataset: Its header.
-        decoder: Of its frames, not inverted.
-        path: Its file, for errors.
+        parts: Their files.
+        path: What a person named, for errors.
         options: What to do with gaps.
         select: Which of several stacks or points in time, counted from 1: {"stack": 2}.
 
     Returns:
-        A cine with a geometry, and its header.
+        A cine with a geometry, and its headers.
 
     Raises:
         FormatError: If the functional groups are missing, or there are several scans and none
@@ -65,72 +117,120 @@ def place_frames(
         GeometryError: If the frames are no single, even stack.
 
     Source:
-        DICOM PS3.3 C.7.6.16, Multi-frame Functional Groups.
+        DICOM PS3.3 C.7.6.16, Multi-frame Functional Groups; C.8.24.3, Enhanced US Volume.
     """
-    frames = int(dataset.NumberOfFrames)
-    own = dataset.get("PerFrameFunctionalGroupsSequence") or ()
-    if len(own) != frames:
-        raise FormatError(
-            f"{path} has {frames} frames and functional groups for {len(own)}, so where they lie "
-            "is not known. Export it again, or as a classic series."
-        )
-    shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
-    planes, rules = [], []
-    modality = str(dataset.get("Modality") or "") or None
-    for number, groups in enumerate(own, start=1):
-        name = f"{path}: frame {number}"
-        planes.append(_read_plane(groups, shared, name))
-        transformation = _group(groups, shared, "PixelValueTransformationSequence")
-        rules.append(_read_rule(dataset, transformation, path, modality, options))
-    kept = choose_frames(own, planes, select, path)
-    planes, rules = [planes[index] for index in kept], [rules[index] for index in kept]
+    places = _read_places(parts)
+    frames = number_frames([(part.header, part.frames) for part in parts])
+    rules = _read_rules(places.groups, path, options)
+    kept = choose_frames(places.axes, select, path)
+    planes, rules = [places.planes[index] for index in kept], [rules[index] for index in kept]
     _check_one_stack(planes, path)
-    cine, frames_of = make_scan(
-        planes, rules, lambda index: decoder(kept[index]),
-        dataset=dataset, options=options, path=path,
+
+    def decode(index: int) -> np.ndarray:
+        part, number = frames[kept[index]]
+        return parts[part].decoder(max(number - 1, 0))
+
+    first = parts[0]
+    cine, order = make_scan(
+        planes, rules, decode, dataset=first.header, options=options, path=path
     )  # fmt: skip
-    numbered = tuple((0, kept[index] + 1) if index >= 0 else (-1, 0) for index in frames_of)
-    notes = say_stray_bits(decoder)
-    return replace(cine, warnings=(*cine.warnings, *notes)), DicomInstances((dataset,), numbered)
+    cine = replace(cine, shape=(len(cine), first.channels, *cine.shape[2:]))
+    placed = tuple(frames[kept[index]] if index >= 0 else (-1, 0) for index in order)
+    notes = say_stray_bits(first.decoder)
+    if not places.in_patient:
+        notes = [_IN_VOLUME, *notes]
+    header = DicomInstances(tuple(part.header for part in parts), placed, places.in_patient)
+    return replace(cine, warnings=(*cine.warnings, *notes)), header
 
 
-def _group(own: Any, shared: Any, keyword: str) -> Any:
-    """Find a functional group of a frame, or of all frames; None if there is neither."""
-    found = own.get(keyword) or shared.get(keyword)
-    return found[0] if found else None
+def read_frame_rule(groups: FrameGroups, path: Path, options: DicomOptions) -> ValueRule:
+    """Read how one frame's stored pixels become values: by its groups, else by the file's header.
+
+    Raises:
+        FormatError: As `read_rule`.
+    """
+    header = groups.header
+    if is_colour(header):
+        return read_colour_rule(header)
+    modality = str(header.get("Modality") or "") or None
+    transformation = groups.find("PixelValueTransformationSequence")
+    return read_rule(
+        header, path, modality=modality, options=options, transformation=transformation
+    )
 
 
-def _read_plane(own: Any, shared: Any, name: str) -> Plane:
+def _read_rules(
+    groups: Sequence[FrameGroups], path: Path, options: DicomOptions
+) -> list[ValueRule]:
+    return [read_frame_rule(each, path, options) for each in groups]
+
+
+def _read_places(parts: Sequence[Part]) -> _Places:
+    """Read where all frames lie: in the patient if each says so, else in the transducer's volume.
+
+    Raises:
+        FormatError: If a group is missing; it is named.
+    """
+    first = parts[0]
+    if is_nuclear(first.header):
+        planes, axes = place_nuclear(first.header, first.frames, first.path)
+        nothing = Dataset()
+        return _Places(planes, [FrameGroups(first.header, nothing, nothing)] * len(planes), axes)
+    groups, names = [], []
+    for part in parts:
+        own = list_groups(part.header, part.frames)
+        if not own:
+            found = len(part.header.get("PerFrameFunctionalGroupsSequence") or ())
+            raise FormatError(
+                f"{part.path} has {part.frames} frames and functional groups for {found}, so "
+                "where they lie is not known. Convert it to a classic series."
+            )
+        groups += own
+        names += [f"{part.path}: frame {number + 1}" for number in range(part.frames)]
+    in_patient = any(each.find("PlanePositionSequence") is not None for each in groups) or not any(
+        each.find("PlanePositionVolumeSequence") is not None for each in groups
+    )
+    planes = [
+        _read_plane(each, name, in_patient=in_patient)
+        for each, name in zip(groups, names, strict=True)
+    ]
+    axes = [read_axes(each.own, plane) for each, plane in zip(groups, planes, strict=True)]
+    return _Places(planes, groups, axes, in_patient)
+
+
+def _read_plane(groups: FrameGroups, name: str, *, in_patient: bool) -> Plane:
     """Read where a frame lies.
 
     Raises:
         FormatError: If a functional group is missing; it is named.
     """
-    found = {}
-    for keyword in ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"):
-        found[keyword] = _group(own, shared, keyword)
-        if found[keyword] is None:
+    position = groups.place("PlanePositionSequence", in_patient=in_patient)
+    orientation = groups.place("PlaneOrientationSequence", in_patient=in_patient)
+    spacing = groups.read("PixelMeasuresSequence", "PixelSpacing")
+    # Classes without the module of functional groups may say what all share as single images do.
+    header = groups.header
+    orientation = orientation or header.get("ImageOrientationPatient")
+    spacing = spacing or header.get("PixelSpacing")
+    wanted = {
+        "PlanePositionSequence": position,
+        "PlaneOrientationSequence": orientation,
+        "PixelMeasuresSequence": spacing,
+    }
+    for keyword, value in wanted.items():
+        if value is None:
             raise FormatError(
-                f"{name} lacks {keyword}, so where it lies is not known. Export it again, or as "
-                "a classic series."
+                f"{name} lacks {keyword}, so where it lies is not known. Convert the file to a "
+                "classic series, or name one that places each frame."
             )
-    measures, content = found["PixelMeasuresSequence"], own.get("FrameContentSequence")
     return read_plane(
-        found["PlanePositionSequence"].get("ImagePositionPatient"),
-        found["PlaneOrientationSequence"].get("ImageOrientationPatient"),
-        measures.get("PixelSpacing"),
+        position,
+        orientation,
+        spacing,
         name=name,
-        thickness=measures.get("SliceThickness"),
-        between=measures.get("SpacingBetweenSlices"),
-        acquisition=content[0].get("FrameAcquisitionNumber") if content else None,
+        thickness=groups.read("PixelMeasuresSequence", "SliceThickness"),
+        between=groups.read("PixelMeasuresSequence", "SpacingBetweenSlices"),
+        acquisition=groups.read("FrameContentSequence", "FrameAcquisitionNumber"),
     )
-
-
-def _read_rule(
-    dataset: Any, transformation: Any, path: Path, modality: str | None, options: DicomOptions
-) -> ValueRule:
-    where = Dataset() if transformation is None else transformation
-    return read_rule(dataset, path, modality=modality, options=options, transformation=where)
 
 
 def _check_one_stack(planes: list[Plane], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tells which files of a folder are the slices of one scan, by a quick look at their headers."""
+"""Tells which files of a folder are one scan or one cine, by a quick look at their headers."""
 
 import warnings
 from collections import defaultdict
@@ -17,8 +17,9 @@ from bedside.io.dicom_auxiliary import (
 )
 from bedside.io.dicom_enhanced import is_enhanced
 from bedside.io.dicom_files import MAX_BYTES, read_decimals, read_header
+from bedside.io.dicom_parts import PART_TAGS, is_part
+from bedside.io.dicom_runs import IN_TIME, RUN_TAGS, sort_runs
 
-_IN_TIME = ("US", "IVUS", "XA", "RF")
 _PARALLEL = 1e-3
 _APART_MM = 1e-3
 # What tells the images at one place apart, in the order in which it is tried.
@@ -35,6 +36,7 @@ _SERIES = ("SeriesInstanceUID", "SOPClassUID", "Rows", "Columns")
 _TAGS = (
     *_SERIES,
     *AUXILIARY_TAGS,
+    *PART_TAGS,
     "Modality",
     "NumberOfFrames",
     "ImagePositionPatient",
@@ -48,14 +50,16 @@ class Groups:
     """The DICOM files of a folder, sorted out.
 
     Attributes:
-        scans: The files of each scan.
+        scans: The files of each scan, of each cine in single images, and of each image in parts.
         singles: Files that are an image of their own.
         auxiliary: Images that belong to scans and are none, and what each is instead.
+        notes: Why single images of one series were not taken together.
     """
 
     scans: tuple[tuple[Path, ...], ...]
     singles: tuple[Path, ...]
     auxiliary: Mapping[Path, str]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,12 @@ class _Stub:
 
 
 def group_files(paths: Iterable[Path]) -> Groups:
-    """Sort DICOM files into scans and single images.
+    """Sort DICOM files into scans, cines and single images.
 
     The slices of a scan are single images of one series, class, size and orientation that
     lie at two or more places. Where several lie at each place (echoes, points in time), the
-    series is split by what tells them apart, if anything does.
+    series is split by what tells them apart, if anything does. The parts of a concatenation
+    are one image; the frames of a cine in single images are told by `bedside.io.dicom_runs`.
 
     Args:
         paths: The files. One whose header cannot be read is a single image, and is refused
@@ -92,18 +97,21 @@ def group_files(paths: Iterable[Path]) -> Groups:
     headers: dict[Path, Any] = {}
     auxiliary: dict[Path, str] = {}
     by_series: dict[Hashable, list[_Stub]] = defaultdict(list)
+    by_image: dict[Hashable, list[Path]] = defaultdict(list)
     for path in paths:
-        header = _read_header(path)
+        header = headers[path] = _read_header(path, _TAGS)
         why = None if header is None else (why_localizer(header) or why_capture(header))
         stub = None if header is None else _read_stub(path, header)
-        headers[path] = header
         if why is not None:
             auxiliary[path] = why
+        elif header is not None and is_part(header):
+            by_image[tuple(str(header.get(keyword)) for keyword in PART_TAGS[:2])].append(path)
         elif stub is None:
             singles.append(path)
         else:
             by_series[stub.series].append(stub)
-    scans = []
+    scans = [tuple(sorted(parts)) for parts in by_image.values() if len(parts) > 1]
+    singles += [parts[0] for parts in by_image.values() if len(parts) == 1]
     for stubs in by_series.values():
         for parallel in _split_by_orientation(stubs):
             for scan in _split_by_dimension(parallel):
@@ -113,7 +121,27 @@ def group_files(paths: Iterable[Path]) -> Groups:
                     singles += [stub.path for stub in scan]
     beside = _find_beside_scans(scans, singles, headers)
     singles = [path for path in singles if path not in beside]
-    return Groups(tuple(sorted(scans)), tuple(sorted(singles)), {**auxiliary, **beside})
+    runs = sort_runs(_read_runs(singles, headers))
+    in_cines = {path for cine in runs.cines for path in cine}
+    return Groups(
+        tuple(sorted([*scans, *(tuple(sorted(cine)) for cine in runs.cines)])),
+        tuple(sorted(path for path in singles if path not in in_cines)),
+        {**auxiliary, **beside},
+        tuple(runs.notes),
+    )
+
+
+def _read_runs(singles: Iterable[Path], headers: Mapping[Path, Any]) -> dict[Path, Any]:
+    """Read what tells the frames of one cine, of images that can be such frames."""
+    found = {}
+    for path in singles:
+        header = headers[path]
+        if header is None or not _is_single(header) or header.get("Modality") not in IN_TIME:
+            continue
+        header = _read_header(path, RUN_TAGS)
+        if header is not None:
+            found[path] = header
+    return found
 
 
 def _find_beside_scans(
@@ -134,34 +162,38 @@ def _find_beside_scans(
     return found
 
 
-def _read_header(path: Path) -> Any:
-    """Read the few attributes that matter; None where they cannot be read."""
+def _read_header(path: Path, tags: Sequence[str]) -> Any:
+    """Read some attributes; None where they cannot be read, which is said on opening."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            header = read_header(path, MAX_BYTES, tags=_TAGS)
+            header = read_header(path, MAX_BYTES, tags=tags)
             # Read now, so that what cannot be read is known now.
-            for keyword in AUXILIARY_TAGS:
+            for keyword in tags:
                 header.get(keyword)
-        except Exception:  # noqa: BLE001
-            # Whatever is wrong with it is said when it is opened.
+        except Exception:  # noqa: BLE001 - pydicom raises nine kinds of error
             return None
     return header
 
 
+def _is_single(header: Any) -> bool:
+    try:
+        return int(header.get("NumberOfFrames") or 1) == 1
+    except (TypeError, ValueError):
+        return False
+
+
 def _read_stub(path: Path, header: Any) -> _Stub | None:
     """Read what tells the slices of a scan; None where the file cannot be one."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            if int(header.get("NumberOfFrames") or 1) > 1 or header.Modality in _IN_TIME:
-                return None
-            series = tuple(str(header[keyword].value) for keyword in _SERIES)
-            position = np.array(read_decimals(header, "ImagePositionPatient"))
-            orientation = np.array(read_decimals(header, "ImageOrientationPatient"))
-        except Exception:  # noqa: BLE001
-            # Whatever is wrong with it is said when it is opened.
-            return None
+    if not _is_single(header):
+        return None
+    try:
+        series = tuple(str(header[keyword].value) for keyword in _SERIES)
+        position = np.array(read_decimals(header, "ImagePositionPatient"))
+        orientation = np.array(read_decimals(header, "ImageOrientationPatient"))
+    except (KeyError, TypeError, ValueError):
+        # Whatever is wrong with it is said when it is opened.
+        return None
     placed = position.shape == (3,) and orientation.shape == (6,)
     if not placed or not np.isfinite([*position, *orientation]).all():
         return None

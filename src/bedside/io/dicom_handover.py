@@ -41,7 +41,7 @@ def write_headers(header: DicomInstances, folder: Path) -> dict[str, Any]:
             raise FormatError(f"its headers take more than {_MAX_BYTES >> 20} MiB.")
         _name(folder, index).write_bytes(content)
     syntaxes = [str(each.file_meta.TransferSyntaxUID) for each in header.instances]
-    return {"frames": header.frames, "syntaxes": syntaxes}
+    return {"frames": header.frames, "syntaxes": syntaxes, "in_patient": header.in_patient}
 
 
 def read_headers(header: Any, folder: Path) -> DicomInstances:
@@ -65,7 +65,7 @@ def read_headers(header: Any, folder: Path) -> DicomInstances:
     # A frame between slices is of no file, which is written as -1.
     if not instances or any(not -1 <= instance < len(instances) for instance, _ in frames):
         raise FormatError("a frame is of an instance that is not there.")
-    return DicomInstances(tuple(instances), frames)
+    return DicomInstances(tuple(instances), frames, bool(header["in_patient"]))
 
 
 def _name(folder: Path, index: int) -> Path:

@@ -1,6 +1,8 @@
 """What a DICOM SEG has to know of its source: the headers, and which frame is in which file."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydicom import Dataset
 
@@ -14,10 +16,13 @@ class DicomInstances:
         frames: For every frame of the cine the index of its instance, and its number there,
             counted from 1; 0 where the instance is a single image, which DICOM does not number.
             The instance is -1 for a frame that was interpolated and is in no file.
+        in_patient: Whether places are those in the patient; not where they are those in the
+            volume of an ultrasound transducer.
     """
 
     instances: tuple[Dataset, ...] = field(repr=False)
     frames: tuple[tuple[int, int], ...] = field(repr=False)
+    in_patient: bool = True
 
     @property
     def first(self) -> Dataset:
@@ -36,5 +41,20 @@ def of_one_file(dataset: Dataset, frames: int) -> DicomInstances:
         >>> of_one_file(Dataset(), 1).frames
         ((0, 0),)
     """
-    numbered = "NumberOfFrames" in dataset
-    return DicomInstances((dataset,), tuple((0, i + 1 if numbered else 0) for i in range(frames)))
+    return DicomInstances((dataset,), number_frames([(dataset, frames)]))
+
+
+def number_frames(files: Sequence[tuple[Any, int]]) -> tuple[tuple[int, int], ...]:
+    """Number the frames of files one after another.
+
+    Args:
+        files: The header of each, and how many frames it has.
+
+    Returns:
+        For each frame the index of its file, and its number there as `DicomInstances` has it.
+    """
+    return tuple(
+        (place, number + 1 if "NumberOfFrames" in header else 0)
+        for place, (header, frames) in enumerate(files)
+        for number in range(frames)
+    )

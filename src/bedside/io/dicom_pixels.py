@@ -1,4 +1,4 @@
-"""Decodes the frames of a DICOM file one at a time, colour to RGB, MONOCHROME1 turned once."""
+"""Decodes the frames of a DICOM file one at a time, grey as stored, colour to RGB."""
 
 import warnings
 from pathlib import Path
@@ -34,9 +34,7 @@ class FrameDecoder:
     choose the colour space by different rules.
     """
 
-    def __init__(
-        self, dataset: Any, path: Path, frames: int, *, probe: bool = True, invert: bool = True
-    ) -> None:
+    def __init__(self, dataset: Any, path: Path, frames: int, *, probe: bool = True) -> None:
         """Take the pixels out of `dataset`, which is left without PixelData.
 
         Args:
@@ -45,7 +43,6 @@ class FrameDecoder:
             frames: Number of frames it declares.
             probe: Whether the first frame is decoded at once, so that a damaged file is
                 refused when it is opened.
-            invert: Whether MONOCHROME1 is turned, so that more is brighter.
 
         Raises:
             FormatError: If frames are missing or cut short, the transfer syntax cannot be
@@ -70,7 +67,6 @@ class FrameDecoder:
             self._options["number_of_frames"] = frames
             _check_length(dataset, path, frames)
         del dataset.PixelData
-        self._invert = invert and dataset.PhotometricInterpretation == "MONOCHROME1"
         first = self(0) if probe else None
         if first is not None and syntax == JPEGBaseline8Bit:
             quick = self._decode_by_opencv(0)
@@ -145,8 +141,6 @@ class FrameDecoder:
             image = self._palette.look_up(image)
         elif colour_space.startswith("YBR_FULL"):
             image = cv2.cvtColor(np.ascontiguousarray(image[..., [0, 2, 1]]), cv2.COLOR_YCrCb2RGB)
-        if self._invert:
-            image = _invert(image, self._options["bits_stored"])
         channels_first = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
         # A view: whoever needs the channels last again, as OpenCV does, has them for nothing.
         return channels_first.astype(image.dtype.newbyteorder("="), copy=False)
@@ -239,13 +233,6 @@ def _drop_stray_bits(image: np.ndarray, bits_stored: int) -> np.ndarray:
         return image
     dropped: np.ndarray = (image << spare) >> spare
     return dropped
-
-
-def _invert(image: np.ndarray, bits_stored: int) -> np.ndarray:
-    """Turn white to black: the largest stored value becomes the smallest, and back."""
-    ends_sum = -1 if image.dtype.kind == "i" else 2**bits_stored - 1
-    inverted: np.ndarray = np.subtract(ends_sum, image, dtype=image.dtype)
-    return inverted
 
 
 def _first_line(error: Exception) -> str:

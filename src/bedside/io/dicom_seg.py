@@ -17,6 +17,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage, genera
 from bedside import __version__
 from bedside.atomic import written_atomically
 from bedside.errors import BedsideError, FormatError, UsageError
+from bedside.io.dicom_functional import find_frame_of_reference
 from bedside.io.dicom_moment import read_moment
 from bedside.io.dicom_seg_frames import Scale, build_frames, build_reference
 from bedside.io.dicom_seg_pixels import find_present, gather_labels, pack_bits
@@ -191,8 +192,9 @@ def _copy_patient_and_study(seg: Any, header: Any) -> None:
         except (TypeError, ValueError, NotImplementedError):
             setattr(seg, keyword, "")
     seg.StudyInstanceUID = header.StudyInstanceUID
-    if header.get("FrameOfReferenceUID"):
-        seg.FrameOfReferenceUID = header.FrameOfReferenceUID
+    frame_of_reference = find_frame_of_reference(header)
+    if frame_of_reference is not None:
+        seg.FrameOfReferenceUID = frame_of_reference
         seg.PositionReferenceIndicator = str(header.get("PositionReferenceIndicator") or "")
     else:
         seg.PatientOrientation = header.get("PatientOrientation") or ""

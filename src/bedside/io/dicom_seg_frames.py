@@ -9,6 +9,12 @@ from pydicom import Dataset
 from pydicom.uid import generate_uid
 from pydicom.valuerep import format_number_as_ds
 
+from bedside.io.dicom_functional import (
+    PLACE_GROUPS,
+    FrameGroups,
+    find_frame_of_reference,
+    list_groups,
+)
 from bedside.io.dicom_header import DicomInstances
 from bedside.volume import Geometry, UnevenSlices
 
@@ -71,7 +77,7 @@ def build_frames(
     measures = scales[frames[0]]
     alike = all(each == measures for each in scales.values())
     places = {frame: _find_place(header, frame, scales[frame], geometry, scale) for frame in frames}
-    placed = bool(header.first.get("FrameOfReferenceUID"))
+    placed = find_frame_of_reference(header.first) is not None
     placed = placed and all(len(place) == 3 for place in places.values())
     by_structure = shown[0][0] is not None
     seg.NumberOfFrames = len(shown)
@@ -173,20 +179,20 @@ def _find_place(
     """
     instance, number = header.frames[frame]
     place: dict[str, Sequence[Any]] = {}
-    if instance < 0 and geometry is not None:
+    if instance >= 0:
+        place = _copy_place(header.instances[instance], max(number - 1, 0))
+    if geometry is not None and len(place.keys() & PLACE_GROUPS.keys()) < len(PLACE_GROUPS):
         index = float(frame)
         if scale.uneven is not None:
             index = scale.uneven.heights_mm[frame] / scale.uneven.mean_mm
         place = _compute_place(geometry, index)
-    elif instance >= 0:
-        place = _copy_place(header.instances[instance], max(number - 1, 0))
     if measures and (geometry is not None or "PixelMeasuresSequence" not in place):
         place["PixelMeasuresSequence"] = [measures]
     return place
 
 
 def _compute_place(geometry: Geometry, frame: float) -> dict[str, Sequence[Any]]:
-    """Place a frame that was interpolated, and so is in no file."""
+    """Place a frame whose file does not: one that was interpolated, or of nuclear medicine."""
     position, orientation = Dataset(), Dataset()
     place = geometry.affine @ [frame, 0, 0, 1]
     _, down, across = geometry.affine[:3, :3].T
@@ -201,11 +207,9 @@ def _compute_place(geometry: Geometry, frame: float) -> dict[str, Sequence[Any]]
 def _copy_place(header: Any, index: int) -> dict[str, Sequence[Any]]:
     """Copy the place that a single image, or a frame of an enhanced one, says it has."""
     if "PerFrameFunctionalGroupsSequence" in header:
-        frames = header.PerFrameFunctionalGroupsSequence
-        own = frames[index] if index < len(frames) else Dataset()
-        shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
-        groups = {keyword: own.get(keyword) or shared.get(keyword) for keyword in _PLACE}
-        return {keyword: group for keyword, group in groups.items() if group}
+        frames = len(header.PerFrameFunctionalGroupsSequence)
+        groups = list_groups(header, frames)
+        return _copy_groups(groups[index]) if index < frames else {}
     place: dict[str, Sequence[Any]] = {}
     if "NumberOfFrames" in header and int(header.NumberOfFrames or 1) > 1:
         return place
@@ -217,6 +221,21 @@ def _copy_place(header: Any, index: int) -> dict[str, Sequence[Any]]:
             setattr(item, name, header[name].value)
             place[keyword] = [item]
     return place
+
+
+def _copy_groups(groups: FrameGroups) -> dict[str, Sequence[Any]]:
+    """Copy the place of a frame, that in the volume of a transducer as if it were the patient's."""
+    place: dict[str, Sequence[Any]] = {}
+    in_patient = groups.find("PlanePositionSequence") is not None
+    for keyword, (attribute, _) in PLACE_GROUPS.items():
+        value = groups.place(keyword, in_patient=in_patient)
+        if value is not None:
+            item = Dataset()
+            numbers = value if in_patient else [format_number_as_ds(float(part)) for part in value]
+            setattr(item, attribute, numbers)
+            place[keyword] = [item]
+    measures = groups.find("PixelMeasuresSequence")
+    return place if measures is None else {**place, "PixelMeasuresSequence": [measures]}
 
 
 def _build_scale(header: DicomInstances, frame: int, scale: Scale) -> Dataset | None:

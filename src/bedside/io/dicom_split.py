@@ -1,6 +1,7 @@
-"""Several scans in one enhanced file, told apart by what their frames say of stack and time."""
+"""Several scans in one file, told apart by what their frames say of stack, time and kind."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +12,54 @@ from bedside.io.dicom_stack import Plane
 from bedside.io.select import choose_place
 
 
+@dataclass(frozen=True)
+class FrameAxes:
+    """What tells the scan of a frame from others in its file.
+
+    Attributes:
+        stack: The stack; frames of one orientation are one where none is named.
+        stack_id: Its name, if it has one.
+        time: The point in time, in any unit.
+        channel: What is shown, such as tissue or flow.
+    """
+
+    stack: Hashable
+    stack_id: str | None
+    time: float
+    channel: str
+
+
+def read_axes(groups: Any, plane: Plane) -> FrameAxes:
+    """Read what tells the scan of a frame, from its own functional groups.
+
+    Source:
+        DICOM PS3.3 C.7.6.16.2.2, Frame Content; C.8.24.6.3 and 5, Temporal Position and Image
+        Data Type of ultrasound volumes.
+    """
+    name = _read(groups, "FrameContentSequence", "StackID")
+    time = _read(groups, "FrameContentSequence", "TemporalPositionIndex")
+    if time is None:
+        time = _read(groups, "TemporalPositionSequence", "TemporalPositionTimeOffset")
+    return FrameAxes(
+        stack=tuple(np.round(plane.orientation, 2).tolist()) if name is None else str(name),
+        stack_id=None if name is None else str(name),
+        time=float(time or 0),
+        channel=str(_read(groups, "ImageDataTypeSequence", "DataType") or ""),
+    )
+
+
 def choose_frames(
-    groups: Sequence[Any],
-    planes: Sequence[Plane],
-    select: Mapping[str, int] | None,
-    path: Path,
+    axes: Sequence[FrameAxes], select: Mapping[str, int] | None, path: Path
 ) -> list[int]:
     """Choose the frames of one scan among those of a file.
 
     Stacks are told apart by their StackID, or where there is none by their orientation; points
-    in time by their TemporalPositionIndex. Both are counted from 1, in the order of frames and
-    of time.
+    in time by their TemporalPositionIndex, and what an ultrasound volume shows by its data
+    type. All are counted from 1, in the order of frames and of time.
 
     Args:
-        groups: The functional groups of each frame.
-        planes: Where each lies.
-        select: Which stack or time, by name.
+        axes: Of each frame.
+        select: Which stack, time or channel, by name.
         path: The file, for errors.
 
     Returns:
@@ -35,41 +68,38 @@ def choose_frames(
     Raises:
         FormatError: If there are several scans and none is chosen, or one that is not there;
             they are listed.
-
-    Source:
-        DICOM PS3.3 C.7.6.16.2.2, Frame Content.
     """
-    names = [_read_stack(own, plane) for own, plane in zip(groups, planes, strict=True)]
-    stacks = _number(names, list(dict.fromkeys(names)))
-    moments = [int(_read(own, "TemporalPositionIndex") or 0) for own in groups]
-    times = _number(moments, sorted(set(moments)))
-    lengths = {"stack": max(stacks) + 1, "time": max(times) + 1}
-    scans = list(zip(stacks, times, strict=True))
+    names = [each.stack for each in axes]
+    kinds = [each.channel for each in axes]
+    columns = {
+        "stack": _number(names, list(dict.fromkeys(names))),
+        "time": _number([each.time for each in axes], sorted({each.time for each in axes})),
+        "channel": _number(kinds, list(dict.fromkeys(kinds))),
+    }
+    lengths = {name: max(column) + 1 for name, column in columns.items()}
+    scans = list(zip(*columns.values(), strict=True))
     try:
         place = choose_place(select, lengths, path)
     except FormatError as error:
         if len(set(scans)) == 1:
             raise
-        raise FormatError(f"{error} It holds: {_list_scans(scans, groups, lengths)}.") from error
-    wanted = place % lengths["stack"], place // lengths["stack"]
-    chosen = [index for index, scan in enumerate(scans) if scan == wanted]
+        raise FormatError(f"{error} It holds: {_list_scans(scans, axes, lengths)}.") from error
+    wanted = []
+    for length in lengths.values():
+        wanted.append(place % length)
+        place //= length
+    chosen = [index for index, scan in enumerate(scans) if scan == tuple(wanted)]
     if not chosen:
         raise FormatError(
             f"{path} has no frame of what --select names. It holds: "
-            f"{_list_scans(scans, groups, lengths)}."
+            f"{_list_scans(scans, axes, lengths)}."
         )
     return chosen
 
 
-def _read_stack(groups: Any, plane: Plane) -> Hashable:
-    """Read what tells the stack of a frame."""
-    name = _read(groups, "StackID")
-    return tuple(np.round(plane.orientation, 2).tolist()) if name is None else str(name)
-
-
-def _read(groups: Any, keyword: str) -> Any:
-    """Read an attribute of a frame's content; None where it is missing."""
-    content = groups.get("FrameContentSequence")
+def _read(groups: Any, group: str, keyword: str) -> Any:
+    """Read an attribute of a frame's group; None where it is missing."""
+    content = groups.get(group)
     value = content[0].get(keyword) if content else None
     return None if value == "" else value
 
@@ -81,9 +111,9 @@ def _number(keys: Sequence[Hashable], order: Sequence[Hashable]) -> list[int]:
 
 
 def _list_scans(
-    scans: Sequence[tuple[int, int]], groups: Sequence[Any], lengths: Mapping[str, int]
+    scans: Sequence[tuple[int, ...]], axes: Sequence[FrameAxes], lengths: Mapping[str, int]
 ) -> str:
-    """Name each scan as it is selected, with its StackID and number of frames."""
+    """Name each scan as it is selected, with its StackID or kind and number of frames."""
     listed = []
     for scan in sorted(set(scans)):
         words = " ".join(
@@ -91,8 +121,9 @@ def _list_scans(
             for (axis, length), place in zip(lengths.items(), scan, strict=True)
             if length > 1
         )
-        name = _read(groups[scans.index(scan)], "StackID")
-        called = "" if name is None else f'StackID "{name}", '
+        first = axes[scans.index(scan)]
+        called = "" if first.stack_id is None else f'StackID "{first.stack_id}", '
+        called += f"{first.channel}, " if first.channel and lengths["channel"] > 1 else ""
         listed.append(f"{words} ({called}{scans.count(scan)} frames)")
     more = f"; and {len(listed) - 12} more" if len(listed) > 12 else ""
     return "; ".join(listed[:12]) + more

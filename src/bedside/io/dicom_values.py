@@ -218,6 +218,19 @@ def _say_units(holder: Any, modality: str | None) -> tuple[str, ...]:
     return (f'the values of this CT are in "{unit}" and not in HU; do not rely on the labels',)
 
 
+def is_colour(dataset: Any) -> bool:
+    """Whether an image decodes to colours, which are taken as they are."""
+    palette = dataset.PhotometricInterpretation == "PALETTE COLOR"
+    return bool(dataset.SamplesPerPixel != 1) or palette
+
+
+def read_colour_rule(dataset: Any) -> ValueRule:
+    """The rule of an image in colour, which leaves it as it is decoded."""
+    wide = dataset.BitsAllocated == 16 and dataset.PhotometricInterpretation != "PALETTE COLOR"
+    dtype = np.dtype(np.uint16 if wide else np.uint8)
+    return ValueRule(1.0, 0.0, None, None, 0.0, resigned=False, dtype=dtype)
+
+
 def with_one_dtype(rules: Sequence[ValueRule]) -> list[ValueRule]:
     """Give all slices of a scan the dtype that holds the values of each."""
     dtype = np.result_type(*{rule.dtype for rule in rules})

@@ -19,11 +19,13 @@ class Found:
             folder, or its first file where it shares the folder.
         skipped: Files that cannot, each "name: why".
         files: The files of each path that is a DICOM series, for `open_source`.
+        notes: Why images of one DICOM series are several cases, in sentences for a person.
     """
 
     paths: tuple[Path, ...]
     skipped: tuple[str, ...]
     files: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def outside(self, output: Path) -> "Found":
         """What does not lie in the folder that results go to; what lies in it is skipped.
@@ -49,9 +51,9 @@ def find_sources(path: Path) -> Found:
     Files are told by their first bytes. Links are followed, each real file taken once. Left out
     are files that are no image, results of this program, and label maps: files that both have
     the name of one and hold one. All of these are listed, but for hidden files and what
-    operating systems leave behind. Single DICOM images that lie in a stack are one case;
-    localizers, screen captures, dose reports and renderings are skipped, where there is anything
-    else.
+    operating systems leave behind. Single DICOM images that lie in a stack are one case, as are
+    those that follow each other in time and the parts of a concatenation; localizers, screen
+    captures, dose reports and renderings are skipped, where there is anything else.
 
     Raises:
         FormatError: If `path` is not there, or is a folder without an image.
@@ -64,19 +66,22 @@ def find_sources(path: Path) -> Found:
     paths: list[Path] = []
     dicom: list[Path] = []
     skipped = listed.skipped
+    notes: list[str] = []
     for file in listed.files:
         kind, why = _look_at(file, path)
         if why is not None:
             skipped.append(why)
         else:
             (dicom if kind == "dicom" else paths).append(file)
-    files = _find_series(path, dicom, paths, skipped) if dicom else {}
+    files: dict[Path, tuple[Path, ...]] = {}
+    if dicom:
+        files, notes = _find_series(path, dicom, paths, skipped)
     if not paths:
         seen = f"nothing else; {EXPECTED}."
         if skipped:
             seen = f"{len(skipped)} other things, such as: {min(skipped)}"
         raise FormatError(f"{path} holds no image that can be read, and {seen}")
-    return Found(tuple(sorted(paths)), tuple(sorted(skipped)), files)
+    return Found(tuple(sorted(paths)), tuple(sorted(skipped)), files, tuple(notes))
 
 
 def _look_at(file: Path, root: Path) -> tuple[Kind | None, str | None]:
@@ -98,11 +103,11 @@ def _look_at(file: Path, root: Path) -> tuple[Kind | None, str | None]:
 
 def _find_series(
     root: Path, dicom: Sequence[Path], paths: list[Path], skipped: list[str]
-) -> dict[Path, tuple[Path, ...]]:
+) -> tuple[dict[Path, tuple[Path, ...]], list[str]]:
     """Sort DICOM files into series and single images, and add each to `paths` once.
 
     Returns:
-        The files of each series.
+        The files of each series, and why images of one are several cases.
     """
     from bedside.io.dicom_groups import group_files
 
@@ -124,4 +129,4 @@ def _find_series(
         # "." has no name to call a case by.
         series[name if name.name else name.resolve()] = scan
     paths += [*lone, *series]
-    return series
+    return series, list(groups.notes)

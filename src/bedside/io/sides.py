@@ -58,4 +58,6 @@ def _is_placed(source: Source) -> bool:
     if source.kind == "nifti":
         header = source.header.header
         return int(header["qform_code"]) != 0 or int(header["sform_code"]) != 0
+    if source.kind == "dicom":
+        return bool(source.header.in_patient)
     return source.kind != "nrrd" or source.cine.geometry is not None

@@ -105,7 +105,8 @@ def open_source(
         if files:
             from bedside.io.dicom_series import open_series
 
-            return Source(path, "dicom", *open_series(files, path=path, options=dicom))
+            series = open_series(files, path=path, options=dicom, select=select)
+            return Source(path, "dicom", *series)
         kind = detect_format(path)
         if kind == "dicom":
             from bedside.io.dicom_cine import open_dicom

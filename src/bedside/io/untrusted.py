@@ -106,10 +106,14 @@ def find_untrusted(path: Path, *, limits: Limits | None = None) -> Found:
                 raise ValueError(f"{below} is not below it")
             return path / below
 
+        def told(key: str) -> tuple[str, ...]:
+            return tuple(str(text).replace(str(root), str(path)) for text in answer[key])
+
         return Found(
             tuple(place(each) for each in answer["paths"]),
-            tuple(str(text).replace(str(root), str(path)) for text in answer["skipped"]),
+            told("skipped"),
             {place(key): tuple(map(place, files)) for key, files in answer["files"].items()},
+            told("notes"),
         )
 
 

@@ -77,6 +77,7 @@ def _find(path: Path, memory_bytes: int) -> dict[str, Any]:
     return {
         "paths": [str(each) for each in found.paths],
         "skipped": found.skipped,
+        "notes": found.notes,
         "files": {str(key): [str(each) for each in own] for key, own in found.files.items()},
     }
 
