@@ -140,6 +140,18 @@ def test_shards_killed_at_random_and_resumed_give_the_bytes_of_one_plain_run(
     assert {line["id"] for line in lines if line["status"] != "done"} == bad
 
 
+def test_a_batch_in_a_runtime_without_a_certificate_warns_in_every_case(bundle, tmp_path):
+    manifest, _ = write_cases(tmp_path / "cases", 2)
+    out = tmp_path / "out"
+    words = ["-m", str(bundle), "-o", str(out), "--backend", "onnxruntime", "--jobs", "2"]
+    main(["segment", "--manifest", str(manifest), *words])
+    reports = [json.loads(path.read_text()) for path in out.glob("*/report.json")]
+    assert reports
+    for report in reports:
+        assert report["backend"] == "onnxruntime"
+        assert any("not certified for onnxruntime in f32" in text for text in report["warnings"])
+
+
 def test_done_cases_are_not_done_again(cases, plain, bundle, capsys):
     before = {path: path.stat().st_mtime_ns for path in plain.glob("case-*")}
     command = ["segment", "--manifest", str(cases[0]), "-m", str(bundle), "-o", str(plain)]

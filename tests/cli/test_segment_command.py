@@ -99,6 +99,22 @@ def test_random_weights_are_warned_of_first(cine, untrained, tmp_path):
     assert "random weights" in json.loads((out / "report.json").read_text())["warnings"][0]
 
 
+def test_a_runtime_without_a_certificate_is_warned_of_in_every_report(
+    cine, bundle, tmp_path, capsys
+):
+    out, other = tmp_path / "out", ["--backend", "onnxruntime", "--json"]
+    assert main(["segment", str(cine), "-m", str(bundle), "-o", str(out), *other]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["backend"], told["precision"]) == ("onnxruntime", "f32")
+    (said,) = (text for text in told["warnings"] if "not certified" in text)
+    assert said.startswith("bright is not certified for onnxruntime in f32")
+    assert json.loads((out / "report.json").read_text())["warnings"] == told["warnings"]
+    assert "not certified for onnxruntime" in (out / "report.html").read_text()
+    again = tmp_path / "again"
+    assert main(["segment", str(cine), "-m", str(bundle), "-o", str(again), "--json"]) == 0
+    assert "not certified" not in capsys.readouterr().out
+
+
 def test_no_report_leaves_the_report_out(cine, bundle, tmp_path):
     out = tmp_path / "out"
     main(["segment", str(cine), "-m", str(bundle), "-o", str(out), "--no-report"])

@@ -12,6 +12,7 @@ from bedside.cli.main import main
 from bedside.errors import DataError
 from bedside.evaluation.certification import certify, list_part, list_validation
 from bedside.runtime import onnx as onnx_backend
+from bedside.runtime import openvino as openvino_backend
 from bedside.runtime.variants import certified_variants
 from bedside.spec import CropFan, Fit, Grey, ScalePercentile
 from models_for_tests import make_card, make_graph, make_spec, make_verdict
@@ -64,6 +65,18 @@ def test_every_backend_has_its_own_certificate_beside_one_reference(bundle, data
     assert results[1].worst_logit_part > 1e-4
     assert results[3].worst_logit_part < 1e-5
     assert results[3].passed
+
+
+def test_bf16_that_a_runtime_computes_in_f32_gets_no_certificate(bundle, data, monkeypatch) -> None:
+    settings = openvino_backend.compile_settings
+    monkeypatch.setattr(
+        openvino_backend,
+        "compile_settings",
+        lambda *, precision, threads: settings(precision="f32", threads=threads),
+    )
+    results = certify(bundle, list_validation(bundle, data), threads=1)
+    assert "bf16" not in {result.precision for result in results}
+    assert len(results) == 4
 
 
 def test_a_runtime_that_computes_otherwise_fails_alone(bundle, data, monkeypatch) -> None:
