@@ -12,9 +12,9 @@ import pytest
 
 from bedside.bundle import Bundle
 from bedside.errors import BackendError, OutputError
-from bedside.runtime import choice, memory, open_session, variants
+from bedside.runtime import choice, choice_file, open_session, variants
+from bedside.runtime.choice_file import PAUSE_S, ChoiceFile
 from bedside.runtime.fastest import Fastest, Timing
-from bedside.runtime.memory import PAUSE_S, ChoiceFile
 from models_for_tests import make_bundle, make_noise, make_verdict
 
 PLAIN, OTHER = ("openvino", "f32"), ("onnxruntime", "f32")
@@ -108,7 +108,7 @@ def test_threads_versions_and_what_may_be_chosen_are_other_questions(
     (tmp_path / "other").mkdir()
     choose(make_bundle(tmp_path / "other", *BOTH, make_verdict("bf16")))
     assert clock.asked == 3
-    monkeypatch.setattr(memory, "fingerprint", lambda: "another processor or runtime")
+    monkeypatch.setattr(choice_file, "fingerprint", lambda: "another processor or runtime")
     choose(bundle)
     assert clock.asked == 4
     assert len(kept(folder)) == 4
@@ -155,7 +155,7 @@ def test_a_cache_that_fills_up_while_it_is_timed_leaves_the_default(bundle, fold
     def full(path, text):
         raise OutputError("no space left on device")
 
-    monkeypatch.setattr(memory, "write_text_once", full)
+    monkeypatch.setattr(choice_file, "write_text_once", full)
     said = []
     assert choose(bundle, said) == "openvino"
     assert "no folder to remember that in" in said[0]
@@ -204,7 +204,7 @@ def test_who_comes_second_waits_for_the_first_and_takes_its_answer(bundle, folde
 
 def test_who_waits_too_long_takes_the_default(bundle, folder, monkeypatch):
     clock = Clock(monkeypatch, "onnxruntime f32")
-    monkeypatch.setattr(memory, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(choice_file, "_PATIENCE_S", 0.0)
     held = ChoiceFile(folder, bundle, variants.certified_variants(bundle), threads=1).held()
     with held as first:
         assert first

@@ -16,9 +16,9 @@ import numpy as np
 from bedside.bundle import Bundle
 from bedside.cache import cache_folder
 from bedside.errors import BackendError, InputError, OutputError
+from bedside.runtime.choice_file import ChoiceFile
 from bedside.runtime.fastest import Fastest, Timing, find_fastest
 from bedside.runtime.machine import describe_processor, read_load
-from bedside.runtime.memory import ChoiceFile
 from bedside.runtime.table import Session
 from bedside.runtime.variants import Variant, certified_variants, default_variant, open_variant
 
