@@ -15,6 +15,7 @@ import numpy as np
 
 from bedside.bundle import Bundle
 from bedside.errors import ModalityError
+from bedside.pipeline.meaning import settle_meaning
 from bedside.pipeline.memory import MemoryPlan, plan_frames, plan_volume
 from bedside.pipeline.postprocess import LabelGrid, Repair, Tally, apply_postprocess, grid_of
 from bedside.pipeline.preprocess import Plan, plan_cine, see_neighbours
@@ -101,6 +102,14 @@ class Segmenter:
         self.session = session
         self.warnings = tuple(warnings)
 
+    def settle(self, cine: Cine) -> Cine:
+        """Decide what an image's axes and scale mean here, where its file leaves it open.
+
+        Raises:
+            GeometryError: If frames follow in time, and the bundle takes the slices of a scan.
+        """
+        return settle_meaning(cine, self.spec)
+
     def plan(self, cine: Cine, *, force: bool = False) -> Plan:
         """Look at a few frames and fill in the numbers of the preprocessing.
 
@@ -155,10 +164,12 @@ class Segmenter:
 
         Raises:
             ModalityError: If the image is of another kind than the bundle's, and not `force`.
+            GeometryError: If frames follow in time, and the bundle takes the slices of a scan.
             FormatError: If a frame cannot be decoded.
             MemoryLimitError: If it cannot be done in `max_bytes`.
         """
         self._check_modality(cine, force=force)
+        cine = self.settle(cine)
         memory = self.plan_memory(cine, max_bytes=max_bytes)
         if self.spec.model.axes == 3:
             return self._segment_volume(cine, memory, on_frame=on_frame)
@@ -253,7 +264,9 @@ class Segmenter:
             if straightening is not None:
                 labels = straightening.undo(labels)
             labels[list(cine.unknown)] = 0
-            labelled = LabelMap(labels, cine.spacing_mm)
+            # What was resampled by a scale that is none is not measured by it.
+            voxel_mm = None if cine.default_grid else cine.voxel_mm
+            labelled = LabelMap(labels, None if voxel_mm is None else cine.spacing_mm)
             missing = self._missing(labelled)
         spent = watch.spent_ms
         stage_ms = {**spent, "total": sum(spent.values())}
@@ -261,9 +274,9 @@ class Segmenter:
             labels=labelled,
             stage_ms={stage: np.array([span]) for stage, span in stage_ms.items()},
             region=Box(0, 0, labels.shape[1], labels.shape[2]),
-            spacing_mm=cine.voxel_mm,
+            spacing_mm=voxel_mm,
             warnings=(*self.warnings, *cine.warnings, *notes, *missing),
-            changes=tally.changes(spacing_mm=cine.voxel_mm),
+            changes=tally.changes(spacing_mm=voxel_mm),
             memory=memory,
         )
 

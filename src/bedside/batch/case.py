@@ -135,6 +135,7 @@ def segment_case(
     started_ms = startup_ms()
     begin = time.perf_counter()
     try:
+        source = replace(source, cine=loaded.segmenter.settle(source.cine))
         found = loaded.segmenter.segment_cine(
             source.cine, on_frame=on_frame, force=choices.force, max_bytes=choices.max_bytes
         )

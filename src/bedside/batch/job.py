@@ -6,7 +6,7 @@ The only function that workers call, wherever they run; no voxel enters or leave
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from bedside.batch.record import (
     settle,
 )
 from bedside.errors import BackendError, BedsideError, BundleError, FormatError, OutputError
+from bedside.io.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,12 @@ class Job:
             finished=datetime.now(tz=UTC).isoformat(timespec="seconds"),
         )
 
+    @property
+    def reading(self) -> Reading:
+        """How this case is opened."""
+        reading = self.choices.reading
+        return replace(reading, third_axis=self.case.third_axis or reading.third_axis)
+
     def _basis(self, inputs: tuple[InputFact, ...]) -> Basis:
         choices, moment = self.choices, self.choices.moment
         return Basis(
@@ -115,6 +122,7 @@ class Job:
             settings={
                 "format": choices.labels_format,
                 "select": " ".join(f"{axis}={place}" for axis, place in choices.reading.select),
+                "third_axis": self.reading.third_axis,
                 "gaps": choices.reading.dicom.gaps,
                 "values_are_hu": str(choices.reading.dicom.values_are_hu).lower(),
                 "force": str(choices.force).lower(),
@@ -235,7 +243,7 @@ def _segment(job: Job, loaded: Loaded, folder: Path) -> _Done:
     from bedside.io.channels import join_channels
     from bedside.io.report_json import COST_KEYS, report_mapping
 
-    case, reading = job.case, job.choices.reading
+    case, reading = job.case, job.reading
     first = reading.open(case.source, files=case.files)
     source = join_channels([first, *map(reading.open, case.channels)])
     finished = segment_case(loaded, source, folder, choices=job.choices)

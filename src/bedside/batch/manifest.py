@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 from bedside.errors import FormatError, SpecError, UsageError
 from bedside.spec.reading import from_mapping
@@ -36,6 +36,7 @@ class Case:
         model: Path or name of its bundle; None for that of all.
         files: Those of the DICOM series that the source stands for; empty if it is one file,
             or a folder with nothing but one series.
+        third_axis: Whether its third axis is "time" or "space"; None for what is said of all.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Case:
     channels: tuple[Path, ...] = ()
     model: str | None = None
     files: tuple[Path, ...] = ()
+    third_axis: Literal["auto", "time", "space"] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,14 @@ class _Line:
     source: str
     channels: tuple[str, ...] = ()
     model: str | None = None
+    third_axis: Literal["auto", "time", "space"] | None = None
 
 
 def read_manifest(path: Path) -> tuple[Case, ...]:
-    """Read a manifest: JSON lines of `id`, `source`, and where needed `channels` and `model`.
+    """Read a manifest, JSON lines of `id` and `source`.
 
-    Paths in it are relative to its own folder. Empty lines are passed over.
+    Where needed a line has `channels`, `model` and `third_axis` too. Paths in it are relative
+    to its own folder. Empty lines are passed over.
 
     Raises:
         FormatError: If the manifest cannot be read or has no case, or if a line is no such
@@ -197,14 +201,15 @@ def _read_line(content: bytes, folder: Path, *, where: str) -> Case:
         text = str(error) if isinstance(error, SpecError) else f"no JSON: {error}."
         raise FormatError(
             f'{where}: {text} Write {{"id": "a", "source": "a.nii.gz"}}, and where needed '
-            '"channels": [...] and "model".'
+            '"channels": [...], "model" and "third_axis".'
         ) from error
     if not _ID.fullmatch(line.id) or _TAKEN.fullmatch(line.id):
         raise FormatError(f"{where}: id {line.id!r} cannot name a folder; {_ID_RULE}.")
     if not all((line.source, *line.channels)) or "\0" in "".join((line.source, *line.channels)):
         raise FormatError(f"{where}: a path is empty or holds a zero byte.")
     channels = tuple(folder / channel for channel in line.channels)
-    return Case(line.id, folder / line.source, channels, _find_model(line.model, folder))
+    model = _find_model(line.model, folder)
+    return Case(line.id, folder / line.source, channels, model, third_axis=line.third_axis)
 
 
 def _find_model(model: str | None, folder: Path) -> str | None:

@@ -53,6 +53,12 @@ class Settings:
         help="which image of a file with several: time=N, channel=N or stack=N, from 1",
         default=(),
     )
+    third_axis: str = option(
+        help="what the third axis of a NIfTI, NRRD or MetaImage file is; auto goes by its header "
+        "and the bundle",
+        default="auto",
+        choices=("auto", "time", "space"),
+    )
     untrusted: bool = option(
         help="decode files in a process of their own, with a cap on memory and a deadline",
         default=False,
@@ -187,8 +193,11 @@ def read_reading(settings: Settings, *, max_bytes: int | None = None) -> "Readin
     if settings.untrusted:
         limits = Limits(settings.untrusted_mb, settings.untrusted_s, max_bytes)
     gaps: Any = settings.gaps
+    third_axis: Any = settings.third_axis
     dicom = DicomOptions(gaps=gaps, values_are_hu=settings.values_are_hu)
-    return Reading(tuple(parse_selection(settings.select).items()), limits, dicom)
+    return Reading(
+        tuple(parse_selection(settings.select).items()), limits, dicom, third_axis=third_axis
+    )
 
 
 def _load(settings: Settings) -> Loaded:

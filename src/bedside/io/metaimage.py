@@ -58,6 +58,8 @@ def open_metaimage(
     depth, height, width = slices.grid
     gaps = find_gaps(map(slices.read, range(depth)), header.dtype, path)
     film = slices.film or header.is_film
+    # Where time has an axis of its own, the third one is in space.
+    has_times = len(header.shape) == 4 and header.shape[0] > 1
     # Of a film, the place of its one slice.
     shape = (1, height, width) if slices.film else slices.grid
     place = None if header.affine is None else Geometry(shape, header.affine)
@@ -69,7 +71,7 @@ def open_metaimage(
         warnings=(*header.warnings, *slices.warnings, *gaps.warnings),
         geometry=None if slices.film else place,
         slice_spacing_mm=(spacing[0] or None) if spacing and not slices.film else None,
-        third_axis="time" if film else None,
+        third_axis="time" if film else "space" if has_times else None,
         default_grid=is_unit_grid(spacing, header.affine),
     )
     return cine, None if place is None else to_nifti_grid(place, times=depth // shape[0])

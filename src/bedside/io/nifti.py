@@ -108,7 +108,7 @@ def open_nifti(
         warnings=tuple(warnings),
         geometry=_place_in_patient(affine, header, (*shape[:2], depth)) if in_space else None,
         slice_spacing_mm=None if film else spacing_mm[0] or None,
-        third_axis=_find_third_axis(header, film=film),
+        third_axis=_find_third_axis(form, film=film),
         default_grid=is_default_grid(header, affine, spacing_mm, placed=placed),
     )
     if not film and any(length != 1 for length in shape[3:]):
@@ -147,8 +147,12 @@ def _is_film(form: NiftiForm) -> bool:
     return depth == 1 < times and max(rest) == 1 and seconds in (0, *_MS_PER_UNIT)
 
 
-def _find_third_axis(header: Any, *, film: bool) -> Literal["time", "space"] | None:
+def _find_third_axis(form: NiftiForm, *, film: bool) -> Literal["time", "space"] | None:
     """Whether the header says that frames follow in time, or are slices."""
+    header = form.header
+    if form.shape[3:4] and form.shape[3] > 1 and not film:
+        # Time has an axis of its own.
+        return "space"
     if film or int(header["intent_code"]) == _INTENT_TIME_SERIES:
         return "time"
     # Which axis a scanner took its slices along, and how.

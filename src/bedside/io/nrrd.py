@@ -82,7 +82,9 @@ def _find_third_axis(header: NrrdHeader, times: int) -> Literal["time", "space"]
     """Whether the header says that frames follow in time, or are slices."""
     if header.is_film and (times > 1 or header.extra != 0):
         return "time"
-    return "space" if header.in_space else None
+    # Whole scans one behind another: time has an axis of its own.
+    has_times = header.extra == 0 and not header.colours
+    return "space" if header.in_space or has_times else None
 
 
 class _Slices:

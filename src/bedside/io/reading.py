@@ -6,7 +6,7 @@ Light on purpose: the command line imports it, and reads no image to answer `--h
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from bedside.io.dicom_options import DicomOptions
 
@@ -42,11 +42,14 @@ class Reading:
         untrusted: What a file from outside the machine may take to decode, in a process of
             its own; None to decode in this one.
         dicom: What to do where DICOM headers leave something open.
+        third_axis: Whether the third axis of NIfTI, NRRD and MetaImage is "time" or "space";
+            "auto" to go by the file and the bundle.
     """
 
     select: tuple[tuple[str, int], ...] = ()
     untrusted: Limits | None = None
     dicom: DicomOptions = field(default_factory=DicomOptions)
+    third_axis: Literal["auto", "time", "space"] = "auto"
 
     def open(self, path: Path, *, files: Sequence[Path] = ()) -> "Source":
         """Open one file, or one DICOM series; one that looks like a label map gets a warning.
@@ -60,6 +63,11 @@ class Reading:
             LimitError: If it is not trusted and takes more than it may.
             BackendError: If it is not trusted and this system cannot limit a process.
         """
+        from bedside.io.third_axis import state_third_axis
+
+        return state_third_axis(self._open(path, files=files), self.third_axis)
+
+    def _open(self, path: Path, *, files: Sequence[Path]) -> "Source":
         if self.untrusted is None:
             from bedside.io.label_maps import doubt_labels
             from bedside.io.source import open_source

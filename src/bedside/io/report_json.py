@@ -233,11 +233,12 @@ def make_report(
         facts: What the run was and cost.
         changes: What repairs changed in the labels, and what was found odd about them.
     """
-    slices = cine.slice_spacing_mm is not None and len(cine) > 1
+    slices = cine.has_slices
     areas = measure_areas(
         labels,
         structures,
         region=region,
+        slices=slices,
         slice_mm=cine.slice_spacing_mm if slices else None,
         uneven=cine.uneven,
     )
@@ -272,6 +273,7 @@ def measure_areas(
     structures: Sequence[Label],
     *,
     region: Box,
+    slices: bool = False,
     slice_mm: float | None = None,
     uneven: UnevenSlices | None = None,
 ) -> tuple[StructureAreas, ...]:
@@ -281,7 +283,8 @@ def measure_areas(
         labels: The labels, with the spacing of their pixels if that can be trusted.
         structures: What the label values mean.
         region: The part of the frame that `area_fraction` refers to.
-        slice_mm: Distance from frame to frame, if they are the slices of a scan.
+        slices: Whether the frames are the slices of a scan.
+        slice_mm: Distance from one to the next, if they are, and it is known.
         uneven: Where the slices lie, if they are not evenly spaced.
 
     Returns:
@@ -309,7 +312,7 @@ def measure_areas(
             area_px=tuple(area.tolist()),
             area_cm2=None if pixel_cm2 is None else tuple((area * pixel_cm2).round(4).tolist()),
             area_fraction=tuple((area / region_px).round(6).tolist()),
-            fractional_area_change=None if slice_mm else _area_change(area),
+            fractional_area_change=None if slices or slice_mm else _area_change(area),
             volume_ml=(
                 round(float(area @ shares) * pixel_cm2 * slice_mm / 10, 4)
                 if slice_mm and pixel_cm2

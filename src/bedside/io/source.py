@@ -1,10 +1,12 @@
 """The door of the data way: any file that is understood, told by its bytes, not by its name."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from bedside.errors import FormatError, UsageError
 from bedside.io.detect import Kind, detect_format
@@ -13,7 +15,7 @@ from bedside.io.discovery import Found, find_sources
 from bedside.io.even_grid import find_even_grid
 from bedside.io.select import choose_place
 from bedside.spec import Label
-from bedside.volume import Cine, LabelMap
+from bedside.volume import Cine, Geometry, LabelMap
 
 FORMATS = {
     "dicom": "dicom-seg",
@@ -193,7 +195,7 @@ def write_labels(
         from bedside.io.seg_nrrd import write_seg_nrrd
 
         write_seg_nrrd(
-            labels, target, cine=source.cine, labels_spec=labels_spec,
+            labels, target, cine=_place_film(source), labels_spec=labels_spec,
             made_by=f"{algorithm.name} {algorithm.version} sha256:{algorithm.sha256}",
         )  # fmt: skip
         return target
@@ -224,3 +226,15 @@ def _only_series(folder: Path) -> tuple[Path, ...]:
 def _describe(path: Path, found: Found) -> str:
     """Name a case, and how many files it has."""
     return f"{path} ({len(found.files[path])} slices)" if path in found.files else str(path)
+
+
+def _place_film(source: Source) -> Cine:
+    """Give frames in time the place that the third axis of their file has, to write them there."""
+    cine, grid = source.cine, source.header
+    if cine.third_axis != "time" or grid is None or len(grid.shape) != 3:
+        return cine
+    if source.kind not in ("nrrd", "metaimage"):
+        return cine
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ grid.affine
+    frames, _, *plane = cine.shape
+    return replace(cine, geometry=Geometry((frames, *plane), affine[:, [2, 1, 0, 3]]))

@@ -253,6 +253,7 @@ def _with_spacing(case: Case, cine: Cine) -> Cine:
             cine,
             spacing_mm=(row_mm, column_mm),
             slice_spacing_mm=slice_mm[0] if slice_mm else None,
+            default_grid=False,
             warnings=tuple(text for text in cine.warnings if text != NO_SCALE),
         )
     if not case.trust_spacing:

@@ -1,0 +1,117 @@
+"""What the axes and the scale of an image mean for a bundle, where its file leaves it open.
+
+A wrong guess would give volumes of films, and millimetres that nobody has measured.
+"""
+
+from dataclasses import replace
+
+from bedside.errors import GeometryError
+from bedside.spec import DeploymentSpec
+from bedside.volume import Cine
+
+_FILMED = ("US", "IVUS", "ES", "XC", "GM", "XA", "RF", "OP", "OPT")
+"""Kinds of images whose frames mostly follow each other in time."""
+
+# Distance between pixels, and size of the whole plane, that a kind of image can have, in mm.
+_PIXEL_MM = {"US": (0.005, 1.0), "IVUS": (0.001, 0.2), "CT": (0.02, 6.0), "MR": (0.02, 12.0)}
+_PLANE_MM = {"US": (3.0, 500.0), "IVUS": (1.0, 40.0), "CT": (8.0, 1100.0), "MR": (8.0, 1100.0)}
+_LONGEST_SCAN_MM = 2500.0
+
+UNKNOWN_AXIS = (
+    "the file does not say whether its third axis is time or space; for this kind of image it was "
+    "taken for time: frames with areas, and no volume. If they are the slices of a volume, pass "
+    "--third-axis space"
+)
+"""The warning that frames were taken for a film."""
+
+
+def settle_meaning(cine: Cine, spec: DeploymentSpec) -> Cine:
+    """Decide what a bundle needs to know of an image and its file does not say.
+
+    Frames in time lose the place and the distance of slices. A scale that is nothing but what
+    programs write by default is dropped; one that a bundle of this kind of image can hardly
+    have is doubted. Each with a warning; what is settled is left as it is.
+
+    Args:
+        cine: The image.
+        spec: The bundle's deployment.
+
+    Raises:
+        GeometryError: If frames follow in time, and the bundle takes the slices of a scan.
+    """
+    return _settle_scale(_settle_axis(cine, spec), spec)
+
+
+def _settle_axis(cine: Cine, spec: DeploymentSpec) -> Cine:
+    """Decide whether frames are slices.
+
+    Raises:
+        GeometryError: If they follow in time, and the bundle takes the slices of a scan.
+    """
+    if len(cine) == 1:
+        return cine
+    if spec.model.axes == 3:
+        if cine.third_axis == "time":
+            raise GeometryError(
+                f'its {len(cine)} frames follow each other in time, bundle "{spec.name}" takes the '
+                "slices of a scan. Select one time of a scan, or choose another bundle."
+            )
+        return cine
+    if cine.third_axis is None and cine.modality is None and cine.has_slices:
+        if spec.input.modality not in _FILMED:
+            return cine
+        cine = replace(cine, third_axis="time", warnings=(*cine.warnings, UNKNOWN_AXIS))
+    if cine.third_axis == "time":
+        return replace(cine, geometry=None, slice_spacing_mm=None, uneven=None)
+    return cine
+
+
+def _settle_scale(cine: Cine, spec: DeploymentSpec) -> Cine:
+    """Drop a scale that is none, and doubt one that is hardly possible."""
+    if cine.spacing_mm is None:
+        return cine
+    kind = spec.input.modality
+    words = " x ".join(f"{mm:g}" for mm in cine.voxel_mm or cine.spacing_mm)
+    if cine.default_grid or (kind in _FILMED and cine.spacing_mm == (1.0, 1.0)):
+        text = (
+            f"the spacing of {words} mm is what programs write when they know none, and not "
+            "measured: sizes are given in pixels, and not in mm, cm2 or ml"
+        )
+        return _without_scale(cine, text, keep=spec.model.axes == 3)
+    doubt = _find_doubt(cine, kind)
+    if doubt is None:
+        return cine
+    text = (
+        f"the spacing of {words} mm is hardly possible for {kind}: {doubt}. Sizes in mm, cm2 and "
+        "ml may not hold"
+    )
+    return cine if text in cine.warnings else replace(cine, warnings=(*cine.warnings, text))
+
+
+def _without_scale(cine: Cine, text: str, *, keep: bool) -> Cine:
+    """Take the scale from a cine, or keep it for a network that must resample by it."""
+    warnings = cine.warnings if text in cine.warnings else (*cine.warnings, text)
+    if keep:
+        return replace(cine, warnings=warnings, default_grid=True)
+    return replace(
+        cine,
+        warnings=warnings,
+        third_axis="space" if cine.has_slices else cine.third_axis,
+        spacing_mm=None,
+        slice_spacing_mm=None,
+    )
+
+
+def _find_doubt(cine: Cine, kind: str) -> str | None:
+    """Why a scale is hardly that of a kind of image; None if it may be."""
+    assert cine.spacing_mm is not None
+    frames, _, *plane = cine.shape
+    sides_mm = [size * mm for size, mm in zip(plane, cine.spacing_mm, strict=True)]
+    low, high = _PIXEL_MM.get(kind, (0.0, float("inf")))
+    if not low <= min(cine.spacing_mm) or max(cine.spacing_mm) > high:
+        return f"pixels are {low:g} to {high:g} mm wide"
+    low, high = _PLANE_MM.get(kind, (0.0, float("inf")))
+    if max(sides_mm) < low or max(sides_mm) > high:
+        return f"an image would be {max(sides_mm):.3g} mm wide"
+    along_mm = frames * (cine.slice_spacing_mm or 0.0)
+    return f"the scan would be {along_mm:.4g} mm long" if along_mm > _LONGEST_SCAN_MM else None

@@ -1,0 +1,117 @@
+"""What axes and scale mean for a bundle: films are no volumes, and a default is no measurement."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bedside.errors import GeometryError
+from bedside.pipeline.meaning import settle_meaning
+from bedside.spec import DeploymentSpec, InputSpec, LevelSpec, ModelSpec
+from bedside.volume import Cine, Geometry
+from makers import LABELS
+
+AFFINE = np.diag([2.5, 0.5, 0.5, 1.0])[[2, 1, 0, 3]]
+
+
+def make_spec(modality="US", axes=2):
+    size = (32,) * axes
+    return DeploymentSpec(
+        name="it", version="1", task="", input=InputSpec(modality, 1, size), labels=LABELS,
+        preprocess=(), model=ModelSpec("x", 1, 4, levels=(LevelSpec("conv", 1, 1),), axes=axes),
+    )  # fmt: skip
+
+
+def make_cine(*, spacing=(2.5, 0.5, 0.5), shape=(10, 1, 200, 200), **changes):
+    cine = Cine(
+        shape, lambda index: np.zeros(shape[1:], np.uint8), spacing_mm=spacing[1:],
+        slice_spacing_mm=spacing[0], geometry=Geometry((shape[0], *shape[2:]), AFFINE),
+    )  # fmt: skip
+    return replace(cine, **changes)
+
+
+@pytest.mark.parametrize("modality", ["US", "ES", "XC", "XA"])
+def test_a_third_axis_that_nobody_names_is_time_where_films_are_usual(modality):
+    cine = settle_meaning(make_cine(), make_spec(modality))
+    assert (cine.third_axis, cine.geometry, cine.slice_spacing_mm) == ("time", None, None)
+    assert cine.unit == "frame"
+    assert "--third-axis space" in cine.warnings[0]
+    assert settle_meaning(cine, make_spec(modality)) == cine
+
+
+@pytest.mark.parametrize(
+    ("changes", "modality"),
+    [({}, "CT"), ({}, "MR"), ({"third_axis": "space"}, "US"), ({"modality": "US"}, "US")],
+)
+def test_slices_stay_slices_where_somebody_says_so(changes, modality):
+    cine = make_cine(**changes)
+    assert settle_meaning(cine, make_spec(modality)) is cine
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR", "US"])
+def test_time_is_time_whatever_the_kind_of_image(modality):
+    cine = settle_meaning(make_cine(third_axis="time"), make_spec(modality))
+    assert (cine.geometry, cine.slice_spacing_mm, cine.unit) == (None, None, "frame")
+    assert cine.warnings == ()
+
+
+def test_a_network_of_three_axes_takes_no_film():
+    with pytest.raises(GeometryError, match="10 frames follow each other in time"):
+        settle_meaning(make_cine(third_axis="time"), make_spec(axes=3))
+    assert settle_meaning(make_cine(), make_spec(axes=3)).slice_spacing_mm == 2.5
+
+
+def test_a_default_grid_is_no_scale_and_stays_slices():
+    cine = settle_meaning(make_cine(spacing=(1.0, 1.0, 1.0), default_grid=True), make_spec("MR"))
+    assert (cine.spacing_mm, cine.slice_spacing_mm, cine.unit) == (None, None, "slice")
+    assert "1 x 1 x 1 mm is what programs write" in cine.warnings[0]
+    assert settle_meaning(cine, make_spec("MR")) == cine
+    kept = settle_meaning(
+        make_cine(spacing=(1.0, 1.0, 1.0), default_grid=True), make_spec("MR", axes=3)
+    )
+    assert kept.voxel_mm == (1.0, 1.0, 1.0)
+    assert len(kept.warnings) == 1
+
+
+def test_a_millimetre_is_real_in_mr_and_no_pixel_of_ultrasound():
+    cine = make_cine(spacing=(1.0, 1.0, 1.0), third_axis="space")
+    assert settle_meaning(cine, make_spec("MR")) is cine
+    assert settle_meaning(cine, make_spec("CT")) is cine
+    assert settle_meaning(cine, make_spec("US")).spacing_mm is None
+
+
+@pytest.mark.parametrize(
+    ("spacing", "shape", "modality", "says"),
+    [
+        ((1.0, 1.2, 1.2), (1, 1, 200, 200), "US", "pixels are 0.005 to 1 mm wide"),
+        ((1.0, 0.9, 0.9), (1, 1, 600, 800), "US", "720 mm wide"),
+        ((1.0, 0.0005, 0.0005), (1, 1, 200, 200), "US", "pixels are"),
+        ((5.0, 2.5, 2.5), (20, 1, 512, 512), "CT", "1.28e[+]03 mm wide"),
+        ((0.001, 0.02, 0.02), (20, 1, 256, 256), "MR", "5.12 mm wide"),
+        ((500.0, 0.7, 0.7), (20, 1, 512, 512), "CT", "1e[+]04 mm long"),
+    ],
+)
+def test_a_scale_that_is_hardly_possible_is_doubted(spacing, shape, modality, says):
+    cine = make_cine(spacing=spacing, shape=shape, third_axis="space")
+    doubted = settle_meaning(cine, make_spec(modality))
+    assert doubted.spacing_mm == cine.spacing_mm
+    (text,) = doubted.warnings
+    assert "may not hold" in text
+    assert re.search(says, text)
+    assert settle_meaning(doubted, make_spec(modality)) == doubted
+
+
+@pytest.mark.parametrize(
+    ("spacing", "shape", "modality"),
+    [
+        ((1.0, 0.3, 0.3), (1, 1, 480, 640), "US"),
+        ((1.0, 1.0, 1.0), (35, 1, 50, 36), "MR"),
+        ((10.0, 1.5, 1.5), (10, 1, 256, 216), "MR"),
+        ((2.5, 1.0, 1.0), (120, 1, 512, 512), "CT"),
+        ((1.0, 0.7, 0.7), (1700, 1, 512, 512), "CT"),
+    ],
+)
+def test_scales_that_are_usual_are_not_doubted(spacing, shape, modality):
+    cine = make_cine(spacing=spacing, shape=shape, third_axis="space")
+    assert settle_meaning(cine, make_spec(modality)) is cine
