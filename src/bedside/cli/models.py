@@ -105,7 +105,7 @@ def _retune(bundles: "list[Bundle]", settings: Settings) -> int:
 
 def _times(found: dict[str, Any]) -> list[str]:
     """Make the table of the times of one bundle."""
-    rows = [(found["name"], "lower quartile ms", "98 % interval", "rounds")]
+    rows = [(found["name"], "lower quartile ms", "98 % interval", "quiet rounds")]
     for time in found["times"]:
         rows.append((
             f"  {time['backend']} {time['precision']}", f"{time['quartile_ms']:.3f}",

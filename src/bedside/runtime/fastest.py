@@ -44,7 +44,8 @@ class Timing:
         quartile_ms: Lower quartile of its rounds.
         low_ms: Lower end of the interval of that quartile, 98 % by a bootstrap over rounds.
         high_ms: Upper end.
-        rounds: How many rounds it took part in.
+        rounds: How many undisturbed rounds that is of; 0 if there was none, and the times are
+            those of disturbed ones.
     """
 
     quartile_ms: float
@@ -93,14 +94,16 @@ def find_fastest(
         'fast'
     """
     spans: dict[str, list[float]] = {name: [] for name in calls}
+    disturbed: dict[str, list[float]] = {name: [] for name in calls}
     running, turns, look, begin = list(calls), 0, MIN_ROUNDS, clock()
     chosen: str | None = running[0] if len(running) == 1 else None
     late = False
     while chosen is None and not late:
         taken = {name: _take_turn(calls[name], clock, waited) for name in _order(running, turns)}
         turns += 1
-        for name, span in taken.items():
-            spans[name] += [span] if None not in taken.values() and span is not None else []
+        kept = spans if all(clean for _, clean in taken.values()) else disturbed
+        for name, (span, _) in taken.items():
+            kept[name].append(span)
         rounds = len(spans[running[0]])
         # Slow calls are waited for; a machine that is too busy for any round is not.
         slow = rounds < MIN_ROUNDS and rounds > turns / 2
@@ -111,7 +114,12 @@ def find_fastest(
             # Each look is another chance to err: they become rarer.
             look = rounds + max(2, rounds // 3)
             chosen = _judge(running, spans, limit=CLOSE if late else TIE)
-    return Fastest(chosen, {name: _sum_up(times) for name, times in spans.items() if times})
+    times = {
+        name: _sum_up(spans[name] or disturbed[name], rounds=len(spans[name]))
+        for name in calls
+        if turns
+    }
+    return Fastest(chosen, times)
 
 
 def _order(names: Sequence[str], rounds: int) -> Sequence[str]:
@@ -119,27 +127,29 @@ def _order(names: Sequence[str], rounds: int) -> Sequence[str]:
     return names if rounds % 2 == 0 else names[::-1]
 
 
-def _take_turn(call: Callable[[], object], clock: Clock, waited: Clock) -> float | None:
+def _take_turn(call: Callable[[], object], clock: Clock, waited: Clock) -> tuple[float, bool]:
     """Time some calls after some that are not counted.
 
     Returns:
-        Their lower quartile in ms; None if threads waited for a core in all of them.
+        The lower quartile in ms of those in which no thread waited for a core, and True; or
+        that of all, and False if there was none.
     """
     begin = clock()
     call()
     while clock() - begin < _SETTLE_S:
         call()
-    counted: list[float] = []
+    clean: list[float] = []
+    others: list[float] = []
     begin = clock()
-    while len(counted) < _CALLS:
+    while len(clean) < _CALLS:
         before, start = waited(), clock()
         call()
         span_s = clock() - start
-        if waited() - before <= _WAITED_PART * span_s + _WAITED_S:
-            counted.append(span_s * 1e3)
+        quiet = waited() - before <= _WAITED_PART * span_s + _WAITED_S
+        (clean if quiet else others).append(span_s * 1e3)
         if clock() - begin >= _TURN_S:
             break
-    return float(np.percentile(counted, 25)) if counted else None
+    return float(np.percentile(clean or others, 25)), bool(clean)
 
 
 def _drop_hopeless(running: Sequence[str], spans: Mapping[str, list[float]]) -> list[str]:
@@ -176,7 +186,7 @@ def _draw_quartiles(times: np.ndarray) -> np.ndarray:
     return np.asarray(np.percentile(times[:, drawn], 25, axis=2))
 
 
-def _sum_up(times_ms: Sequence[float]) -> Timing:
+def _sum_up(times_ms: Sequence[float], *, rounds: int) -> Timing:
     quartiles = _draw_quartiles(np.array([times_ms]))[0]
     low, high = np.percentile(quartiles, (_TAIL, 100 - _TAIL))
-    return Timing(float(np.percentile(times_ms, 25)), float(low), float(high), len(times_ms))
+    return Timing(float(np.percentile(times_ms, 25)), float(low), float(high), rounds)
