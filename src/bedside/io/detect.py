@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from bedside.errors import FormatError
+from bedside.io.dicom_bare import has_prefix, is_bare_dicom
 from bedside.io.inflated import read_beginning
 from bedside.io.known_forms import name_form
 from bedside.io.metaimage_header import is_metaimage
@@ -50,7 +51,7 @@ def detect_format(path: Path) -> Kind:
         raise FormatError(f"cannot read {path}: {error.strerror or error}.") from error
     if not head:
         raise FormatError(f"{path} is empty; {EXPECTED}.")
-    if head[128:132] == b"DICM":
+    if has_prefix(head):
         return "dicom"
     if head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
         return "picture"
@@ -61,6 +62,8 @@ def detect_format(path: Path) -> Kind:
         return "metaimage"
     if is_nrrd(head):
         return "nrrd"
+    if is_bare_dicom(head):
+        return "dicom"
     raise FormatError(_name_stranger(path, head, inflated))
 
 

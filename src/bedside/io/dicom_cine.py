@@ -11,7 +11,7 @@ import numpy as np
 from bedside.io.dicom_auxiliary import check_captured
 from bedside.io.dicom_calibration import read_calibration
 from bedside.io.dicom_enhanced import are_slices, place_frames, read_frame_rule
-from bedside.io.dicom_files import MAX_BYTES, refused_as_ours
+from bedside.io.dicom_files import MAX_BYTES, refused_as_ours, say_form
 from bedside.io.dicom_frame_time import (
     FrameTimes,
     read_clock_ms,
@@ -58,7 +58,7 @@ def open_dicom(
     """
     with refused_as_ours(path) as caught:
         parts, told = read_parts(files or [path], path, max_bytes, caught)
-        told += check_captured(parts[0].header, path)
+        told += [*say_form(parts[0].header), *check_captured(parts[0].header, path)]
         options = options or DicomOptions()
         if sum(part.frames for part in parts) > 1 and are_slices(parts):
             cine, header = place_frames(parts, path=path, options=options, select=select)

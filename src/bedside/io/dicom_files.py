@@ -10,9 +10,15 @@ from typing import Any, BinaryIO, Literal
 
 import pydicom
 from pydicom.datadict import dictionary_VR
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from bedside.errors import FormatError, InputError
+from bedside.io.dicom_bare import find_dataset, find_syntax, has_prefix, is_bare_dicom
 
 MAX_BYTES = 2**31
 """Largest file, and largest decoded image, that is read: 2 GiB."""
@@ -27,6 +33,7 @@ _PIXEL_DATA = b"\xe0\x7f\x10\x00"
 _ITEM, _END_OF_ITEMS = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _UNDEFINED = 0xFFFFFFFF
 _META_BYTES = 4096
+_HEAD_BYTES = 1024
 
 
 @contextlib.contextmanager
@@ -71,10 +78,11 @@ def read_whole(path: Path, max_bytes: int, caught: Sequence[Any]) -> Any:
         FormatError: If it is too large, ends in the middle, or nests too deep.
     """
     check_size(path, max_bytes)
-    dataset = pydicom.dcmread(path)
+    dataset = pydicom.dcmread(path, force=_is_bare(path))
     if any("End of file" in str(warning.message) for warning in caught):
         raise truncated(path)
     _check_depth(dataset, path)
+    _assume_syntax(dataset, path)
     return dataset
 
 
@@ -96,14 +104,30 @@ def read_header(
     check_size(path, max_bytes)
     wanted: Any = None if tags is None else list(tags)
     with path.open("rb") as file:
-        dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=wanted)
+        dataset = pydicom.dcmread(
+            file, stop_before_pixels=True, specific_tags=wanted, force=_is_bare(path)
+        )
         syntax = dataset.file_meta.get("TransferSyntaxUID")
         # A deflated file has been inflated to its end already.
         if check_end and syntax != DeflatedExplicitVRLittleEndian:
             _check_pixels_end(file, dataset, path)
     if tags is None:
         _check_depth(dataset, path)
+    _assume_syntax(dataset, path)
     return dataset
+
+
+def say_form(dataset: Any) -> list[str]:
+    """Tell of a file that lacks what DICOM files begin with."""
+    notes = []
+    if dataset.preamble is None:
+        notes.append(
+            "the file has no DICOM preamble (128 bytes, then DICM); it was known by its elements"
+        )
+    if getattr(dataset, "assumed_syntax", False):
+        name = dataset.file_meta.TransferSyntaxUID.name
+        notes.append(f"the file does not state its transfer syntax; by its bytes it is {name}")
+    return notes
 
 
 def check_size(path: Path, max_bytes: int) -> None:
@@ -119,8 +143,9 @@ def check_size(path: Path, max_bytes: int) -> None:
             "Split the recording."
         )
     with path.open("rb") as file:
-        syntax = _find_syntax(file.read(_META_BYTES))
-    if syntax is None:
+        head = file.read(_META_BYTES)
+    syntax = find_syntax(head)
+    if syntax is None and has_prefix(head):
         syntax = str(pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID"))
     if syntax == DeflatedExplicitVRLittleEndian:
         _check_inflated_size(path, min(max_bytes, MAX_INFLATED))
@@ -151,19 +176,6 @@ def truncated(path: Path) -> FormatError:
     return FormatError(f"{path} ends in the middle of its data. It is truncated; export it again.")
 
 
-def _find_syntax(head: bytes) -> str | None:
-    """Find the transfer syntax in a file's first bytes; None where they are not enough."""
-    place = 132
-    while head[place : place + 2] == b"\x02\0":
-        long = head[place + 4 : place + 6] in (b"OB", b"OW", b"UN", b"SQ", b"UT")
-        start = place + (12 if long else 8)
-        length = int.from_bytes(head[place + (8 if long else 6) : start], "little")
-        if head[place + 2 : place + 4] == b"\x10\0":
-            return head[start : start + length].decode("ascii", "replace").strip(" \0")
-        place = start + length
-    return None
-
-
 def _check_pixels_end(file: BinaryIO, dataset: Any, path: Path) -> None:
     """Refuse a file, read up to its pixel data, that has none or not all of it."""
     order: Literal["little", "big"] = "little" if dataset.original_encoding[1] else "big"
@@ -192,8 +204,7 @@ def _items_end(file: BinaryIO, size: int) -> bool:
 def _check_inflated_size(path: Path, max_bytes: int) -> None:
     """Refuse a deflated data set that grows past `max_bytes`; pydicom would hold all of it."""
     content = path.read_bytes()
-    # The length of group 2 stands in its first element and counts from that element's end.
-    start = 144 + int.from_bytes(content[140:144], "little")
+    start = find_dataset(content)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     total, pending = 0, content[start:]
     # What follows the end of the stream, such as a byte to make it even, is never consumed.
@@ -205,6 +216,34 @@ def _check_inflated_size(path: Path, max_bytes: int) -> None:
                 "Export it uncompressed if it is sound."
             )
         pending = inflater.unconsumed_tail
+
+
+def _is_bare(path: Path) -> bool:
+    """Tell a file without preamble that is DICOM all the same."""
+    with path.open("rb") as file:
+        return is_bare_dicom(file.read(_HEAD_BYTES))
+
+
+def _assume_syntax(dataset: Any, path: Path) -> None:
+    """Note the transfer syntax of a file that states none, by the encoding that it was read in.
+
+    Raises:
+        FormatError: If its pixels are compressed, which only the transfer syntax tells how.
+
+    Source:
+        DICOM PS3.5 10: implicit little endian unless another one is agreed.
+    """
+    if dataset.file_meta.get("TransferSyntaxUID"):
+        return
+    if "PixelData" in dataset and dataset["PixelData"].is_undefined_length:
+        raise FormatError(
+            f"{path} does not state its transfer syntax, and its pixels are compressed, so it is "
+            "not known how. Ask its sender for the file with its file meta information."
+        )
+    is_implicit, is_little = dataset.original_encoding
+    explicit = ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else explicit
+    dataset.assumed_syntax = True
 
 
 def _check_depth(dataset: Any, path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bedside.errors import FormatError
 from bedside.io.dicom_checks import REQUIRED, check_attributes, count_frames
-from bedside.io.dicom_files import read_decimals, read_header, read_whole, refused_as_ours
+from bedside.io.dicom_files import read_decimals, read_header, read_whole, refused_as_ours, say_form
 from bedside.io.dicom_header import DicomInstances
 from bedside.io.dicom_options import DicomOptions
 from bedside.io.dicom_pixels import FrameDecoder
@@ -79,7 +79,8 @@ def read_slices(
         slices.append(SliceFile(file, header))
     if not slices:
         raise FormatError(broken[0] if broken else f"{path} names no file.")
-    return slices, [f"left out, as if missing: {text}" for text in broken]
+    odd = dict.fromkeys(note for one in slices for note in say_form(one.header))
+    return slices, [*odd, *(f"left out, as if missing: {text}" for text in broken)]
 
 
 def check_shared(slices: Sequence[SliceFile]) -> None:
