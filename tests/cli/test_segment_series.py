@@ -82,7 +82,7 @@ def test_the_folder_one_stands_in_can_be_named_by_a_dot(bundle, tmp_path, capsys
 
 
 @pytest.mark.parametrize("format_", ["auto", "dicom-labelmap", "nifti", "seg-nrrd"])
-@pytest.mark.parametrize("more", [(), ("--untrusted",)])
+@pytest.mark.parametrize("more", [(), ("--untrusted", "--untrusted-s", "600")])
 def test_a_head_ct_of_two_thicknesses_is_segmented_slice_by_slice(
     bundle, tmp_path, capsys, format_, more
 ):

@@ -120,7 +120,7 @@ def _size(labels: np.ndarray, prior: Size, grid: LabelGrid) -> Iterator[Repair]:
         size = float(pixels)
         if grid.shares is not None:
             size = float(grid.shares @ np.count_nonzero(labels == prior.label, axis=(1, 2)))
-        size *= math.prod(grid.spacing_mm) / (1e3 if prior.unit == "ml" else 1)
+        size = size * math.prod(grid.spacing_mm) / (1e3 if prior.unit == "ml" else 1)
     if size < prior.least or (prior.most is not None and size > prior.most):
         limits = [f"at least {prior.least:g}"] if prior.least else []
         limits += [f"at most {prior.most:g}"] if prior.most is not None else []
