@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import zlib
 from dataclasses import fields, replace
@@ -362,3 +363,17 @@ def test_frames_stay_while_the_source_is_used_and_files_do_not(tmp_path, monkeyp
     assert [each.name for each in tmp_path.iterdir()] == ["data"]
     path.unlink()
     assert (cine.decode(3)[0] == SCAN[:, :, 3].T).all()
+
+
+def test_another_run_that_tidies_up_leaves_the_folder_of_a_child_alone(tmp_path, monkeypatch):
+    path = _make(tmp_path, "scaled")
+    run_child = untrusted._run_child
+
+    def tidy_first(*arguments):
+        call = "import sys, pathlib; from bedside.unfinished import tidy; "
+        call += "tidy(pathlib.Path(sys.argv[1]))"
+        subprocess.run([sys.executable, "-c", call, tempfile.gettempdir()], check=True)
+        run_child(*arguments)
+
+    monkeypatch.setattr(untrusted, "_run_child", tidy_first)
+    assert open_untrusted(path, limits=PATIENT).cine.shape == (4, 1, 3, 2)

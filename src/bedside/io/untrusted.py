@@ -32,6 +32,7 @@ from bedside.io.discovery import Found
 from bedside.io.reading import Limits
 from bedside.io.source import Source
 from bedside.resident import resident_bytes
+from bedside.unfinished import scratch_folder
 
 MODULE = "bedside.io.untrusted_child"
 """The module that is run as the child."""
@@ -133,12 +134,12 @@ def _asked(
     """
     if importlib.util.find_spec("resource") is None:
         raise BackendError("this system cannot limit a process; --untrusted needs Linux or macOS.")
-    with tempfile.TemporaryDirectory(prefix="bedside-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    # Held by a lock: other runs tidy away what nobody holds.
+    with scratch_folder(Path(tempfile.gettempdir())) as folder:
         absolute = str(path.absolute())
         limited = {
             "path": absolute,
-            "folder": name,
+            "folder": str(folder),
             "memory_bytes": _allow_memory(path, limits),
             "deadline_s": limits.deadline_s,
         }
