@@ -198,7 +198,12 @@ class Segmenter:
             stage_ms=stage_ms,
             region=plan.placement.box,
             spacing_mm=cine.spacing_mm,
-            warnings=(*self.warnings, *cine.warnings, *plan.warnings, *self._missing(labelled)),
+            warnings=(
+                *self.warnings,
+                *cine.warnings,
+                *plan.warnings,
+                *self._missing(labelled, cine),
+            ),
             changes=tally.changes(
                 spacing_mm=cine.spacing_mm, slice_mm=cine.slice_spacing_mm if frames > 1 else None
             ),
@@ -267,7 +272,7 @@ class Segmenter:
             # What was resampled by a scale that is none is not measured by it.
             voxel_mm = None if cine.default_grid else cine.voxel_mm
             labelled = LabelMap(labels, None if voxel_mm is None else cine.spacing_mm)
-            missing = self._missing(labelled)
+            missing = self._missing(labelled, cine)
         spent = watch.spent_ms
         stage_ms = {**spent, "total": sum(spent.values())}
         return Segmentation(
@@ -301,11 +306,11 @@ class Segmenter:
                 "Choose another bundle, or pass --force."
             )
 
-    def _missing(self, labels: LabelMap) -> list[str]:
-        """Name the structures that were found in no frame."""
+    def _missing(self, labels: LabelMap, cine: Cine) -> list[str]:
+        """Name the structures that were found nowhere."""
         counts = labels.counts.sum(axis=0)
         return [
-            f"{label.name} was found in no frame."
+            f"{label.name} was not found{'' if len(cine) == 1 else f' in any {cine.unit}'}."
             for label in self.spec.labels
             if not counts[label.value]
         ]

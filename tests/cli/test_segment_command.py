@@ -156,6 +156,23 @@ def test_a_folder_gives_each_image_its_own_and_names_the_bad_one(bundle, tmp_pat
     assert "overlay.png" in names(out / "deep" / "b")
 
 
+def test_a_folder_s_warnings_are_told_in_words_and_once(bundle, tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    for name in "abc":
+        write_still(tmp_path / "data" / f"{name}.png")
+    command = ["segment", str(tmp_path / "data"), "-m", str(bundle), "-o", str(tmp_path / "out")]
+    assert main(command) == 0
+    told = capsys.readouterr().out
+    assert told.count("the picture has no scale") == 1
+    assert "Warning: 3 images: the picture has no scale" in told
+    assert "1 image" in told
+    assert main([*command[:-1], str(tmp_path / "batch"), "--jobs", "2"]) == 0
+    told = capsys.readouterr().out
+    assert "Warning: 3 images: the picture has no scale" in told
+    lines = (tmp_path / "batch" / "results.jsonl").read_text().splitlines()
+    assert all("no scale" in json.loads(line)["warnings"][0] for line in lines)
+
+
 def test_results_below_the_source_folder_are_not_segmented_again(bundle, tmp_path, capsys):
     write_still(tmp_path / "a.png")
     write_still(tmp_path / "b.png")

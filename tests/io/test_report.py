@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import makers
+from bedside.cli.console import group_warnings, summary
 from bedside.errors import OutputError
 from bedside.io.curves import draw_curves, nice_ticks
 from bedside.io.plot_labels import measure
@@ -295,3 +296,71 @@ def test_the_names_of_curves_lie_apart_and_within_their_plot(count):
     tops = [float(point.split(",")[1]) for line in lines for point in line.get("points").split()]
     assert min(tops) > max(y for _, y, _, _ in boxes)
     assert max(tops) < height
+
+
+def scan_report(*areas, whole=False):
+    stages = {stage: np.full(1 if whole else len(areas), 1631.0) for stage in STAGES}
+    cine = Cine((len(areas), 1, 12, 12), decode=None, spacing_mm=(1.0, 1.0), slice_spacing_mm=3.0)
+    return make_report(
+        LabelMap(make_areas(*areas), (1.0, 1.0)),
+        makers.LABELS,
+        region=REGION,
+        cine=cine,
+        stage_ms=stages,
+        warnings=("one.", "two."),
+        facts=make_facts(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("report", "latency_of", "said"),
+    [
+        (scan_report(5, 6, 7, whole=True), "scan", "Milliseconds for the whole scan"),
+        (scan_report(5, 6, 7), "slice", "Milliseconds a slice"),
+        (sample_report(5, 6), "frame", "Milliseconds a frame"),
+        (sample_report(5), "image", "Milliseconds for the whole image"),
+    ],
+)
+def test_times_say_what_they_are_the_times_of(report, latency_of, said):
+    _, text = read_page(report)
+    assert report.latency_of == latency_of
+    assert said in text
+    assert report_mapping(report)["latency_of"] == latency_of
+    lines = " ".join(summary(report))
+    assert f"the {latency_of} in" in lines or f"a {latency_of} in" in lines
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_slices_are_not_called_frames(whole):
+    report = scan_report(5, 0, 7, whole=whole)
+    _, text = read_page(report)
+    assert "frame" not in text
+    assert "frame" not in " ".join(summary(report))
+    assert "3 slices" in text
+
+
+def test_the_page_is_for_small_screens_too():
+    page = to_html(scan_report(5, 6, 7), picture=PICTURE)
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in page
+    # All that may be wider than a phone scrolls by itself.
+    for wide in ("<img", "<svg", "<table><tr><th"):
+        for before in page.split(wide)[:-1]:
+            assert re.search(r'<div class="scroll">(<div class="wide">)?$', before), wide
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_pictures_are_described_and_the_notice_stands_at_the_top():
+    page = to_html(sample_report(5, 6), picture=PICTURE)
+    assert 'alt="Outlines of LV cavity, LV myocardium, Left atrium on frames of' in page
+    assert re.search(r'<svg[^>]* role="img" aria-label="area in px by time in ms: LV cavity', page)
+    assert page.index(DISCLAIMER) < page.index("<img")
+
+
+def test_warnings_that_differ_in_numbers_are_one_line():
+    warnings = [(f"case-{number}", f"{number} px lost.") for number in range(100)]
+    warnings += [("a", "dark."), ("b", "dark."), ("b", "no scale.")]
+    assert group_warnings(warnings) == [
+        "Warning: 100 images, such as case-0: 0 px lost.",
+        "Warning: 2 images: dark.",
+        "Warning: b: no scale.",
+    ]

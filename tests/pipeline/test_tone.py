@@ -214,7 +214,7 @@ def test_gain_evens_out_recordings_without_saturating_any():
     assert max(tensor.max() for tensor in shown) < 1
     black = np.zeros((1, 8, 8), np.uint8)
     dark = plan((FanGain(),), [black])
-    assert "the frames looked at are black." in dark.warnings
+    assert "the images looked at are black." in dark.warnings
     assert not dark.apply(black).any()
 
 

@@ -14,18 +14,12 @@ from bedside.autopilot.plot import Dot, Kind, draw_path, say_threads
 from bedside.autopilot.state import Figures, Step, TestLook, WalkState
 from bedside.autopilot.walk import say_size
 from bedside.evaluation.report import finite, markdown_table
+from bedside.io.page import write_page, write_table
 from bedside.runtime.machine import describe_processor, fingerprint
 from bedside.spec import to_mapping
 from bedside.spec.card import DISCLAIMER
 
 JSON, MARKDOWN, HTML, PLOT = (f"compression.{kind}" for kind in ("json", "md", "html", "svg"))
-
-_STYLE = (
-    "body{font:13px/1.4 system-ui,sans-serif;max-width:1000px;margin:0 auto;padding:12px;"
-    "color:#1b1f24}table{border-collapse:collapse;width:100%;font-size:12px}th,td{text-align:left;"
-    "padding:3px 8px;border-bottom:1px solid #d8dee4;vertical-align:top}svg{width:100%;height:auto}"
-    "h1{font-size:20px}h2{font-size:15px}.kept{color:#146eb4}.undone{color:#c85a28}"
-)
 
 # Losses that a plot shows, over the largest that is let through.
 _DEPTH = 5
@@ -161,20 +155,21 @@ def to_markdown(outcome: Outcome) -> str:
 
 def to_html(outcome: Outcome, plot: str) -> str:
     """Write the same page for a browser, with the plot inside it."""
-    parts = [f"<h1>{escape(_title(outcome))}</h1>"]
-    parts += [f"<p>{escape(line)}</p>" for line in _summary(outcome)]
-    parts += [plot, "<h2>Steps</h2>", _table(*_steps(outcome.state))]
-    parts += ["<h2>What each step lost</h2>", _table(*_losses(outcome.state))]
+    head, *texts = _summary(outcome)
+    parts = [
+        f"<header><h1>{escape(_title(outcome))}</h1><p>{escape(head)}</p>"
+        f'<p class="notice">{escape(DISCLAIMER)}</p></header>',
+        *(f"<p>{escape(text)}</p>" for text in texts),
+        f'<div class="scroll"><div class="wide">{plot}</div></div>',
+        "<h2>Steps</h2>",
+        _table(*_steps(outcome.state)),
+        "<h2>What each step lost</h2>",
+        _table(*_losses(outcome.state)),
+    ]
     if outcome.state.test is not None:
         parts += ["<h2>Test patients</h2>", f"<p>{escape(_explain_test(outcome.state.test))}</p>"]
         parts.append(_table(*_test(outcome.state.test)))
-    parts.append(f"<footer><p><b>{escape(DISCLAIMER)}</b></p></footer>")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{escape(_title(outcome))}</title><style>{_STYLE}</style></head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body></html>\n"
-    )
+    return write_page(_title(outcome), parts)
 
 
 def _title(outcome: Outcome) -> str:
@@ -316,8 +311,4 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    header = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><tr>{header}</tr>{body}</table>"
+    return write_table(head, [[escape(cell) for cell in row] for row in rows], words=True)

@@ -244,7 +244,8 @@ def _write_pictures(
     overlay.write_overlay(plan, folder)
     if len(source.cine) > 1:
         overlay.write_contact_sheet(plan, folder, region=found.region)
-    page = overlay.draw_contact_sheet(plan, region=found.region, tile_px=_PAGE_TILE_PX)
+    tile_px = _PAGE_TILE_PX if len(source.cine) > 1 else 2 * _PAGE_TILE_PX
+    page = overlay.draw_contact_sheet(plan, region=found.region, tile_px=tile_px)
     return overlay.encode_jpeg(page)
 
 

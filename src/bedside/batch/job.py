@@ -106,6 +106,7 @@ class Job:
             basis=basis or self._basis(()),
             cost=None if done is None else done.cost,
             finished=datetime.now(tz=UTC).isoformat(timespec="seconds"),
+            warnings=() if done is None else done.finished.report.warnings,
         )
 
     @property

@@ -106,6 +106,7 @@ class Record:
         basis: What they come from.
         cost: What `report.json` of a single run tells of time and memory; None if not done.
         finished: When, in UTC.
+        warnings: What its report warns of.
     """
 
     id: str
@@ -118,6 +119,7 @@ class Record:
     basis: Basis
     cost: Mapping[str, Any] | None
     finished: str
+    warnings: tuple[str, ...] = ()
 
 
 def settle(record: Record, output: Path, results: Path | None = None) -> None:

@@ -14,7 +14,7 @@ from bedside.batch.record import STATUSES, Record
 from bedside.batch.results import check_apart, results_folder
 from bedside.batch.run import plan_batch, run_batch
 from bedside.cli.amounts import parse_bytes
-from bedside.cli.console import case_progress, say, table, tell
+from bedside.cli.console import case_progress, group_warnings, say, table, tell
 from bedside.errors import UsageError
 
 if TYPE_CHECKING:
@@ -193,6 +193,9 @@ def _say_records(
             say(f"{record.status.capitalize()}: {record.id}: {record.error.message}")
     for text in skipped:
         say(f"Skipped: {text}")
+    for line in group_warnings([(record.id, text) for record in records
+                                for text in record.warnings]):  # fmt: skip
+        say(line)
     rows = [("cases", "number", "median s", "longest s")]
     for status in STATUSES:
         seconds = sorted(record.seconds for record in records if record.status == status)

@@ -1,6 +1,7 @@
 """What a person sees in the terminal: progress on stderr, results on stdout."""
 
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ def tell(text: str) -> None:
 
 
 @contextlib.contextmanager
-def frame_progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
+def frame_progress(name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     """Show a bar on stderr while the frames of an image are segmented.
 
     Only a terminal shows it; the rest are spared even the loading of rich.
@@ -28,6 +29,7 @@ def frame_progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
     Args:
         name: What is worked on.
         total: Number of frames.
+        unit: What one of them is called.
 
     Yields:
         A function that takes the number of frames done.
@@ -42,10 +44,10 @@ def frame_progress(name: str, total: int) -> Iterator[Callable[[int], None]]:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("frames"),
+        TextColumn("{task.fields[unit]}s"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(name, total=total)
+        task = progress.add_task(name, total=total, unit=unit)
         yield lambda done: progress.update(task, completed=done)
 
 
@@ -93,17 +95,47 @@ def case_progress(total: int, *, done: int = 0) -> Iterator[Callable[[str], None
 
 def summary(report: "Report") -> list[str]:
     """Sum a report up in a few lines for the terminal."""
-    unit = "slice" if report.slices else "frame"
-    frames = f"{report.frames} {unit}{'s' if report.frames > 1 else ''}"
+    frames = f"{report.frames} {report.unit}{'s' if report.frames > 1 else ''}"
     width = max((len(structure.name) for structure in report.structures), default=0)
     return [
         f"{report.source}: {frames}, {report.bundle.name} {report.bundle.version}",
-        *(f"  {areas.name:<{width}}  {_range(areas)}" for areas in report.structures),
-        f"  {report.fps:.0f} {unit}s a second, {_pace(report)}; "
-        f"{report.backend}, {report.precision}, {report.threads} threads",
+        *(
+            f"  {areas.name:<{width}}  {_range(areas, slices=report.slices)}"
+            for areas in report.structures
+        ),
+        f"  {_pace(report)}; {report.backend}, {report.precision}, {report.threads} "
+        f"thread{'s' if report.threads > 1 else ''}",
         *(f"  {change.text}" for change in report.changes),
         *(f"  Warning: {warning}" for warning in report.warnings),
     ]
+
+
+def group_warnings(warnings: Sequence[tuple[str, str]]) -> list[str]:
+    """Write the warnings of many images, one line for those that differ in numbers at most.
+
+    Args:
+        warnings: (image, warning) pairs.
+
+    Example:
+        >>> group_warnings([("a", "dark."), ("b", "3 px lost."), ("c", "4 px lost."), ("d", "dark.")])
+        ['Warning: 2 images: dark.', 'Warning: 2 images, such as b: 3 px lost.']
+        >>> group_warnings([("a", "dark.")])
+        ['Warning: a: dark.']
+    """  # noqa: E501
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for image, text in warnings:
+        groups.setdefault(re.sub(r"[0-9][0-9.,]*", "0", text), []).append((image, text))
+    lines = []
+    for group in groups.values():
+        image, text = group[0]
+        if len({seen for seen, _ in group}) == 1:
+            where = image
+        elif len({seen for _, seen in group}) == 1:
+            where = f"{len(group)} images"
+        else:
+            where = f"{len(group)} images, such as {image}"
+        lines.append(f"Warning: {where}: {text}")
+    return lines
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -124,17 +156,22 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _pace(report: "Report") -> str:
-    """Tell how long a frame took, or a scan that was taken whole."""
+    """Write how long a frame took, or a scan that was taken whole."""
     total = report.latency_ms["total"]
-    if report.slices and total.p50 == total.p99:
-        return f"the scan in {total.p50:.0f} ms"
-    return f"a {'slice' if report.slices else 'frame'} in {total.p50:.1f} ms (p95 {total.p95:.1f})"
+    if report.latency_of in ("scan", "image"):
+        return f"the {report.latency_of} in {total.p50:,.0f} ms"
+    unit = report.latency_of
+    return (
+        f"{report.fps:.0f} {unit}s a second, a {unit} in {total.p50:.1f} ms (p95 {total.p95:.1f})"
+    )
 
 
-def _range(areas: "StructureAreas") -> str:
-    """Tell a structure's volume, or its smallest and largest area."""
+def _range(areas: "StructureAreas", *, slices: bool) -> str:
+    """Write a structure's volume, or its smallest and largest area."""
     if areas.volume_ml is not None:
         return f"{areas.volume_ml:,.2f} ml"
+    if slices:
+        return f"{sum(areas.area_px):,} voxels"
     values: Sequence[float] = areas.area_cm2 or areas.area_px
     unit, digits = ("cm2", 2) if areas.area_cm2 else ("px", 0)
     low, high = (f"{value:,.{digits}f}" for value in (min(values), max(values)))

@@ -10,7 +10,7 @@ from bedside.batch.results import check_apart, results_folder
 from bedside.cli.amounts import parse_bytes
 from bedside.cli.arguments import option, positional
 from bedside.cli.batch import is_batch, segment_batch
-from bedside.cli.console import frame_progress, say, summary, table, tell
+from bedside.cli.console import frame_progress, group_warnings, say, summary, table, tell
 from bedside.errors import BackendError, BedsideError, FormatError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ def _segment(settings: Settings, loaded: Loaded, source: "Source", folder: Path)
         with_report=not settings.no_report,
         max_bytes=_read_ceiling(settings),
     )
-    with frame_progress(source.path.name, len(source.cine)) as on_frame:
+    with frame_progress(source.path.name, len(source.cine), source.cine.unit) as on_frame:
         return segment_case(loaded, source, folder, choices=choices, on_frame=on_frame)
 
 
@@ -308,13 +308,18 @@ def _say_folder(
     output: Path,
 ) -> None:  # fmt: skip
     """Print a table of the cases, then what was refused and what was skipped."""
-    rows = [("image", "frames", "frames/s", "p95 ms", "warnings", "results")]
+    rows = [("image", "size", "time", "warnings", "results")]
     for case in finished:
         report = case.report
-        p95 = report.latency_ms["total"].p95
-        rows.append((report.source, str(report.frames), f"{report.fps:.0f}", f"{p95:.1f}",
-                     str(len(report.warnings)), str(case.folder)))  # fmt: skip
+        count = f"{report.frames} {report.unit}{'s' if report.frames > 1 else ''}"
+        time = f"{report.latency_ms['total'].p50:,.1f} ms a {report.latency_of}"
+        rows.append((report.source, count, time, str(len(report.warnings)),
+                     str(case.folder)))  # fmt: skip
     for line in table(rows):
+        say(line)
+    for line in group_warnings(
+        [(case.report.source, text) for case in finished for text in case.report.warnings]
+    ):
         say(line)
     for error in refused.values():
         say(f"Refused: {error}")

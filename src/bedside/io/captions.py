@@ -30,7 +30,8 @@ def draw_bar(index: int, cine: Cine, *, width: int) -> np.ndarray:
         (BAR_PX, width, 3) uint8, RGB.
     """
     bar = np.full((BAR_PX, width, 3), DARK, np.uint8)
-    _put_text(bar, f"{cine.unit} {index + 1} / {len(cine)}", GAP_PX)
+    if len(cine) > 1:
+        _put_text(bar, f"{cine.unit} {index + 1} / {len(cine)}", GAP_PX)
     start_ms = cine.start_ms(index)
     if start_ms is not None:
         time = f"{start_ms:.0f} ms"

@@ -1,40 +1,14 @@
 """The report as one page for a person: self-contained, printable on A4, no scripts."""
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from bedside.atomic import write_text
 from bedside.io.curves import draw_curves
+from bedside.io.page import write_page, write_table
 from bedside.io.report_json import Report, StructureAreas
-
-_STYLE = """
-@page { size: A4; margin: 10mm }
-* { box-sizing: border-box }
-html { -webkit-print-color-adjust: exact; print-color-adjust: exact }
-body { font: 12px/1.35 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color: #1b1f24;
-  max-width: 190mm; margin: 0 auto; padding: 10px }
-h1 { font-size: 19px; margin: 0 } h2 { font-size: 13px; margin: 9px 0 2px }
-header { border-bottom: 2px solid #1b1f24; padding-bottom: 5px; margin-bottom: 8px }
-p { margin: 2px 0 } .quiet { color: #59636e }
-.notice { font-weight: 600 }
-.warnings { background: #fff5d6; border-left: 4px solid #d4a72c; padding: 5px 10px; margin: 8px 0 }
-.warnings ul { margin: 0; padding-left: 16px }
-img { display: block; max-width: 100%; max-height: 92mm; margin: 6px auto; background: #111 }
-svg { display: block; width: 100%; height: auto }
-table { border-collapse: collapse; width: 100%; font-size: 11px }
-th, td { text-align: right; padding: 2px 6px; border-bottom: 1px solid #d8dee4;
-  font-variant-numeric: tabular-nums }
-th { font-weight: 600; color: #59636e } th:first-child, td:first-child { text-align: left }
-td.text { text-align: left; overflow-wrap: anywhere }
-.patch { display: inline-block; width: 10px; height: 10px; margin-right: 6px }
-.columns { display: grid; grid-template-columns: 1fr 1fr; gap: 0 18px }
-footer { border-top: 2px solid #1b1f24; margin-top: 9px; padding-top: 4px }
-code { font-size: 9px; overflow-wrap: anywhere }
-@media (max-width: 600px) { .columns { grid-template-columns: 1fr } }
-@media print { body { padding: 0 } section { break-inside: avoid } }
-"""
 
 _STAGES = {
     "decode": "Decode",
@@ -68,7 +42,7 @@ def to_html(report: Report, *, picture: bytes, with_cost: bool = True) -> str:
     parts = [
         _header(report),
         _warnings(report.warnings),
-        f'<img alt="Contours over the frames" src="{_embedded(picture)}">',
+        _picture(report, picture),
         _curves(report),
         _areas(report),
         _changes(report),
@@ -77,18 +51,12 @@ def to_html(report: Report, *, picture: bytes, with_cost: bool = True) -> str:
         f'<footer><p class="notice">{escape(report.disclaimer)}</p><p class="quiet">'
         f"<code>bundle sha256 {escape(report.bundle.sha256)}</code></p></footer>",
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(report.source)} - bedside report</title>\n"
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
-    )
+    return write_page(f"{report.source} - bedside report", parts)
 
 
 def _header(report: Report) -> str:
     """Say what was segmented with what."""
-    unit = "slice" if report.slices else "frame"
-    frames = f"{report.frames} {unit}{'s' if report.frames > 1 else ''}"
+    frames = f"{report.frames} {report.unit}{'s' if report.frames > 1 else ''}"
     if report.frame_time_ms is not None and report.frames > 1:
         average = " on average" if report.frame_starts_ms else ""
         frames += f", {report.frame_time_ms:.1f} ms apart{average}"
@@ -99,7 +67,19 @@ def _header(report: Report) -> str:
     return (
         f"<header><h1>{escape(report.source)}</h1>"
         f'<p class="quiet">{escape(frames)}; {escape(scale)}; segmented with '
-        f"{escape(bundle)}</p></header>"
+        f"{escape(bundle)}</p>"
+        f'<p class="notice">{escape(report.disclaimer)}</p></header>'
+    )
+
+
+def _picture(report: Report, picture: bytes) -> str:
+    """Show the picture; of several frames it is wide, and scrolls on a small screen."""
+    names = ", ".join(structure.name for structure in report.structures)
+    shown = "the image" if report.frames == 1 else f"{report.unit}s of {report.source}"
+    wide = ' class="wide"' if report.frames > 1 else ""
+    return (
+        f'<div class="scroll"><img{wide} alt="{escape(f"Outlines of {names} on {shown}")}" '
+        f'src="{_embedded(picture)}"></div>'
     )
 
 
@@ -108,7 +88,8 @@ def _warnings(warnings: Sequence[str]) -> str:
     if not warnings:
         return ""
     items = "".join(f"<li>{escape(warning)}</li>" for warning in warnings)
-    return f'<section class="warnings"><ul>{items}</ul></section>'
+    heading = "Warning" if len(warnings) == 1 else "Warnings"
+    return f'<section class="warnings"><h2>{heading}</h2><ul>{items}</ul></section>'
 
 
 def _curves(report: Report) -> str:
@@ -130,11 +111,12 @@ def _curves(report: Report) -> str:
         y_title=f"area in {unit}",
     )
     heading = "Area by slice" if report.slices else "Area over time"
-    return f"<section><h2>{heading}</h2>{drawn}</section>"
+    shown = f'<div class="scroll"><div class="wide">{drawn}</div></div>'
+    return f"<section><h2>{heading}</h2>{shown}</section>"
 
 
 def _areas(report: Report) -> str:
-    """Tell each structure's largest and smallest area, or the only one."""
+    """Show each structure's largest and smallest area, or the only one."""
     unit = _unit(report.structures)
     if report.slices:
         return _volumes(report)
@@ -145,7 +127,7 @@ def _areas(report: Report) -> str:
                 "Fractional change"]  # fmt: skip
     head.append("Largest diameter, mm")
     rows = [_area_row(structure) for structure in report.structures]
-    return f"<section><h2>Areas</h2>{_table(head, rows)}</section>"
+    return f"<section><h2>Areas</h2>{write_table(head, rows)}</section>"
 
 
 def _volumes(report: Report) -> str:
@@ -164,7 +146,7 @@ def _volumes(report: Report) -> str:
         for structure in report.structures
     ]
     head = ["Structure", "Volume, ml", "Voxels", "Slices", "Largest diameter, mm", "Box, mm"]
-    table = _table(head, rows)
+    table = write_table(head, rows)
     return f"<section><h2>Volumes</h2>{table}</section>"
 
 
@@ -204,21 +186,30 @@ def _diameter(structure: StructureAreas) -> str:
 
 
 def _latency(report: Report) -> str:
-    """Tell how long a frame takes, stage by stage."""
+    """Show how long a frame takes, or the whole scan, stage by stage."""
+    once = report.latency_of in ("scan", "image")
     rows = [
-        [escape(_STAGES.get(stage, stage)), *(f"{ms:.2f}" for ms in (time.p50, time.p95, time.p99))]
+        [
+            escape(_STAGES.get(stage, stage)),
+            *(f"{ms:,.2f}" for ms in ((time.p50,) if once else (time.p50, time.p95, time.p99))),
+        ]
         for stage, time in report.latency_ms.items()
     ]
-    table = _table(["ms per frame", "p50", "p95", "p99"], rows)
-    return f"<section><h2>Latency</h2>{table}</section>"
+    head = [f"Milliseconds for the whole {report.latency_of}", "ms"]
+    if not once:
+        head = [f"Milliseconds a {report.latency_of}", "Median", "95 % within", "99 % within"]
+    return f"<section><h2>Time</h2>{write_table(head, rows)}</section>"
 
 
 def _provenance(report: Report, *, with_cost: bool) -> str:
     """Tell what ran, on which terms, and what it took."""
     memory = report.peak_memory_mb
-    threads = f", {report.threads} threads" if with_cost else ""
+    speed = f"{report.fps:.1f} {report.unit}s a second"
+    if report.latency_of in ("scan", "image"):
+        speed = f"the whole {report.latency_of} in {report.latency_ms['total'].p50:,.0f} ms"
+    threads = f", {report.threads} thread{'s' if report.threads > 1 else ''}" if with_cost else ""
     cost = {
-        "Speed": f"{report.fps:.1f} frames a second; start-up {report.startup_ms:.0f} ms",
+        "Speed": f"{speed}; start-up {report.startup_ms:,.0f} ms",
         "Memory": "unknown" if memory is None else f"{memory:.0f} MiB at most",
     }
     rows = {
@@ -232,14 +223,7 @@ def _provenance(report: Report, *, with_cost: bool) -> str:
         f'<tr><td>{escape(name)}</td><td class="text">{escape(text)}</td></tr>'
         for name, text in rows.items()
     )
-    return f"<section><h2>Provenance</h2><table>{cells}</table></section>"
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Make a table; the head is text, the cells are HTML already."""
-    header = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{header}</tr>{body}</table>"
+    return f"<section><h2>Made with</h2><table>{cells}</table></section>"
 
 
 def _unit(structures: Sequence[StructureAreas]) -> str:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,7 @@ COST_KEYS = (
     "fps",
     "wall_s",
     "latency_ms",
+    "latency_of",
     "startup_ms",
     "peak_memory_mb",
     "predicted_memory_mb",
@@ -170,6 +171,8 @@ class Report:
         fps: Frames per second of processing, decoding to labels, one after another.
         wall_s: Time for the whole sequence, with the look at it that precedes the first frame.
         latency_ms: Per stage, and in total.
+        latency_of: What these are the times of: each "frame", "slice" or "image", or the whole
+            "scan", which a network of three axes takes at once.
         startup_ms: From the start of the process until the first frame could be decoded.
         peak_memory_mb: Largest resident memory of the process, in MiB; None if unknown.
         predicted_memory_mb: What was predicted of it before the image was read; None without
@@ -195,6 +198,7 @@ class Report:
     fps: float
     wall_s: float
     latency_ms: Mapping[str, Percentiles]
+    latency_of: Literal["frame", "slice", "image", "scan"]
     startup_ms: float
     peak_memory_mb: float | None
     predicted_memory_mb: float | None
@@ -207,6 +211,11 @@ class Report:
     slice_blocks: tuple[SliceBlock, ...] | None = None
     bedside_version: str = __version__
     disclaimer: str = DISCLAIMER
+
+    @property
+    def unit(self) -> Literal["frame", "slice", "image"]:
+        """What people call one of its frames: "image" if it is the only one."""
+        return "image" if self.frames == 1 else "slice" if self.slices else "frame"
 
 
 def make_report(
@@ -254,6 +263,7 @@ def make_report(
         structures=areas,
         fps=round(len(labels.array) / total_s, 2),
         wall_s=round(facts.wall_s, 3),
+        latency_of="scan" if len(stage_ms["total"]) < len(cine) else cine.unit,
         latency_ms={stage: _percentiles(times) for stage, times in stage_ms.items()},
         startup_ms=round(facts.startup_ms, 1),
         peak_memory_mb=facts.peak_memory_mb,

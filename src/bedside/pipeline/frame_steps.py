@@ -20,7 +20,7 @@ from bedside.spec import (
 if TYPE_CHECKING:
     from bedside.pipeline.preprocess import Draft, Image, Stage
 
-BLACK = "the frames looked at are black."
+BLACK = "the images looked at are black."
 _BISECTIONS = 40
 
 
@@ -55,7 +55,7 @@ def _plan_scale_range(step: ScaleRange, draft: "Draft") -> "Stage":
         low = min(float(image.min()) for image in draft.sample)
         high = max(float(image.max()) for image in draft.sample)
     if high <= low:
-        draft.warnings.append("the frames looked at are all of one brightness.")
+        draft.warnings.append("the images looked at are all of one brightness.")
         high = low + 1
     span = (1 - step.low) / (high - low)
     return _linear(span, step.low - low * span, limits=(step.low, 1.0))
@@ -67,7 +67,7 @@ def _plan_z_score(step: ZScore, draft: "Draft") -> "Stage":
         values = values[values != 0]
     spread = float(values.std()) if values.size else 0.0
     if not spread:
-        draft.warnings.append("the frames looked at are all of one brightness.")
+        draft.warnings.append("the images looked at are all of one brightness.")
         return lambda image: np.zeros(image.shape, np.float32)
     scaled = _linear(1 / spread, -float(values.mean()) / spread)
     if not step.nonzero:

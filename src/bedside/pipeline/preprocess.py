@@ -274,7 +274,7 @@ def _plan_crop_fan(step: CropFan, draft: Draft) -> Stage:
     if outline is None:
         if not draft.region:
             draft.warnings.append(
-                "no ultrasound sector was found; the whole frame was segmented, do not rely on it."
+                "no ultrasound sector was found; the whole image was segmented, do not rely on it."
             )
         draft.placement = _cropped(draft.placement, allowed)
         return lambda image: image[allowed.slices]
@@ -307,7 +307,7 @@ def _plan_crop_body(step: CropBody, draft: Draft) -> Stage:
     grey = [image if image.ndim == 2 else image.max(axis=-1) for image in draft.sample]
     found = find_body(np.max(grey, axis=0), step)
     if found is None:
-        draft.warnings.append("no body was found; the whole frame was segmented.")
+        draft.warnings.append("no body was found; the whole image was segmented.")
         return lambda image: image
     rows, columns = found
     kept = Box(rows.start, columns.start, rows.stop, columns.stop)

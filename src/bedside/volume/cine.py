@@ -106,7 +106,7 @@ class Cine:
         return (self.slice_spacing_mm, *self.spacing_mm)
 
     @property
-    def unit(self) -> str:
+    def unit(self) -> Literal["frame", "slice", "image"]:
         """What people call one of its frames: "image" if it is the only one."""
         if len(self) == 1:
             return "image"
