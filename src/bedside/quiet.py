@@ -1,24 +1,95 @@
-"""Libraries that chatter, kept quiet: what a person must know reaches them as our own words."""
+"""Libraries that chatter, kept quiet: what a person must know reaches them as our own words.
+
+For the model way alone, whose converters print and warn. Only the threads that ask are kept quiet;
+what others print, log and warn of in the meantime goes where it would go.
+"""
 
 import contextlib
-import io
 import logging
+import sys
+import threading
 import warnings
 from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+_lock = threading.Lock()
+_blocks = 0
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep the block from printing, logging below errors, and warning; errors still rise."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    token = _quiet.set(True)
+    _count(1)
     try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
-        logging.disable(before)
+        _count(-1)
+        _quiet.reset(token)
+
+
+class _Sieve:
+    """A stream that passes on what is written by threads that are not quiet.
+
+    Args:
+        stream: Where it goes.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or do as if."""
+        return len(text) if _quiet.get() else int(self.stream.write(text))
+
+    def isatty(self) -> bool:
+        """Whether bars may be drawn: their threads do not know that their caller is quiet."""
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        """Be the stream in all else."""
+        return getattr(self.stream, name)
+
+
+class _QuietHere:
+    """What `warnings` takes for the pattern of a filter: it matches in quiet threads alone."""
+
+    def match(self, _text: str) -> bool:
+        """Whether a warning is ignored."""
+        return _quiet.get()
+
+
+_FILTER: Any = ("ignore", _QuietHere(), Warning, None, 0)
+
+
+def _count(step: int) -> None:
+    """Count the blocks that are open, and stand in the way while there are any."""
+    global _blocks
+    with _lock:
+        _blocks += step
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            if _blocks and stream is not None and not isinstance(stream, _Sieve):
+                setattr(sys, name, _Sieve(stream))
+            elif not _blocks and isinstance(stream, _Sieve):
+                setattr(sys, name, stream.stream)
+        with contextlib.suppress(ValueError):
+            warnings.filters.remove(_FILTER)  # type: ignore[attr-defined]
+        if _blocks:
+            # In front again, as the block may have come to other filters meanwhile.
+            warnings.filters.insert(0, _FILTER)  # type: ignore[attr-defined]
+            _sift_logs()
+
+
+def _sift_logs() -> None:
+    """Have every handler there is drop what quiet threads log; for good, and once."""
+    known = [logging.getLogger(name).handlers for name in (None, *logging.root.manager.loggerDict)]
+    for handler in (*(each for handlers in known for each in handlers), logging.lastResort):
+        if handler is not None:
+            handler.addFilter(_is_said)
+
+
+def _is_said(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.WARNING or not _quiet.get()

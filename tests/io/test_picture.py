@@ -56,6 +56,37 @@ def test_an_exif_turn_is_told_of_and_not_done(tmp_path):
     assert "orientation 6" in cine.warnings[0]
 
 
+@pytest.mark.parametrize("exif", [b"", b"II", b"Exif\0\0MM\0*\0\0\0\x08\0\x09", b"\xff" * 40])
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_damaged_exif_says_nothing_and_is_nothing_to_warn_of(tmp_path, suffix, exif):
+    Image.fromarray(make_fan(1)[0]).save(tmp_path / f"x{suffix}", exif=exif)
+    cine = open_picture(tmp_path / f"x{suffix}")
+    assert not any("EXIF" in warning for warning in cine.warnings)
+
+
+def test_of_a_file_of_several_jpegs_the_first_is_taken(tmp_path):
+    first, second = (Image.fromarray(frame) for frame in make_fan(2))
+    first.save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=[second])
+    cine = open_picture(tmp_path / "x.jpg")
+    assert cine.shape == (1, 1, 48, 64)
+    assert "several pictures" in cine.warnings[0]
+
+
+def test_a_palette_with_shades_of_transparency_becomes_rgb(tmp_path):
+    image = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.save(tmp_path / "x.png", transparency=bytes([0, 128]))
+    cine = open_picture(tmp_path / "x.png")
+    assert cine.decode(0)[:, 0].T.tolist() == [[10, 20, 30], [40, 50, 60]]
+    assert "the picture's transparency is dropped" in cine.warnings
+
+
+def test_the_limit_is_ours_and_not_pillows(tmp_path, monkeypatch):
+    path = write_picture(make_fan(1)[0], tmp_path / "x.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert open_picture(path).shape == (1, 1, 48, 64)
+
+
 def test_of_an_animated_png_the_first_frame_is_taken(tmp_path):
     frames = [Image.fromarray(frame) for frame in make_fan(3)]
     frames[0].save(tmp_path / "x.png", save_all=True, append_images=frames[1:])

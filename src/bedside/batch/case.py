@@ -1,6 +1,5 @@
 """One image, segmented into a folder: mask, pictures, report; all of them or none."""
 
-import functools
 import importlib.util
 import time
 from collections.abc import Callable
@@ -171,16 +170,11 @@ def _write_results(
     from bedside.io.even_grid import say_even_grid
     from bedside.workers import beside
 
-    mask = functools.partial(
-        _write_mask, source, found, loaded.bundle, folder, labels_format=labels_format,
-        moment=choices.moment,
-    )  # fmt: skip
-    if source.kind == "dicom":
-        # pydicom's settings are one for all threads: frames are not decoded meanwhile.
-        mask()
     with beside(lambda: _write_pictures(source, found, loaded.bundle, folder)) as pictures:
-        if source.kind != "dicom":
-            mask()
+        _write_mask(
+            source, found, loaded.bundle, folder, labels_format=labels_format,
+            moment=choices.moment,
+        )  # fmt: skip
         report = _make_report(source, found, loaded, wall_s=cost.wall_s, started_ms=cost.started_ms)
         picture = pictures()
     notes = say_even_grid(source.cine, labels_format)

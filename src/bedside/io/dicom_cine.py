@@ -65,7 +65,7 @@ def open_dicom(
         else:
             choose_place(select, {}, path)
             cine, header = _follow_in_time(parts, path, options)
-    notes = dict.fromkeys(f"DICOM: {warning.message}" for warning in caught)
+    notes = dict.fromkeys(f"DICOM: {text}" for text in caught)
     return replace(cine, warnings=(*told, *cine.warnings, *notes)), header
 
 

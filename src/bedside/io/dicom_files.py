@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydicom.uid import (
 
 from bedside.errors import FormatError, InputError
 from bedside.io.dicom_bare import find_dataset, find_syntax, has_prefix, is_bare_dicom
+from bedside.io.dicom_warnings import collected_warnings
 
 MAX_BYTES = 2**31
 """Largest file, and largest decoded image, that is read: 2 GiB."""
@@ -37,20 +37,19 @@ _HEAD_BYTES = 1024
 
 
 @contextlib.contextmanager
-def refused_as_ours(path: Path) -> Iterator[list[Any]]:
+def refused_as_ours(path: Path) -> Iterator[list[str]]:
     """Turn whatever pydicom raises while a file is read or its values are asked for into one error.
 
     Args:
         path: The file, for the error.
 
     Yields:
-        A list that warnings are collected in.
+        A list that the texts of pydicom's warnings are collected in.
 
     Raises:
         FormatError: If anything but one of our own errors is raised.
     """
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with collected_warnings() as caught:
         try:
             yield caught
         except InputError:
@@ -66,7 +65,7 @@ def refused_as_ours(path: Path) -> Iterator[list[Any]]:
             ) from error
 
 
-def read_whole(path: Path, max_bytes: int, caught: Sequence[Any]) -> Any:
+def read_whole(path: Path, max_bytes: int, caught: Sequence[str]) -> Any:
     """Read a data set, pixel data included.
 
     Args:
@@ -79,7 +78,7 @@ def read_whole(path: Path, max_bytes: int, caught: Sequence[Any]) -> Any:
     """
     check_size(path, max_bytes)
     dataset = pydicom.dcmread(path, force=_is_bare(path))
-    if any("End of file" in str(warning.message) for warning in caught):
+    if any("End of file" in text for text in caught):
         raise truncated(path)
     _check_depth(dataset, path)
     _assume_syntax(dataset, path)

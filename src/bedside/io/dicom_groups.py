@@ -1,6 +1,5 @@
 """Tells which files of a folder are one scan or one cine, by a quick look at their headers."""
 
-import warnings
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from bedside.io.dicom_enhanced import is_enhanced
 from bedside.io.dicom_files import MAX_BYTES, read_decimals, read_header
 from bedside.io.dicom_parts import PART_TAGS, is_part
 from bedside.io.dicom_runs import IN_TIME, RUN_TAGS, sort_runs
+from bedside.io.dicom_warnings import collected_warnings
 
 _PARALLEL = 1e-3
 _APART_MM = 1e-3
@@ -164,8 +164,7 @@ def _find_beside_scans(
 
 def _read_header(path: Path, tags: Sequence[str]) -> Any:
     """Read some attributes; None where they cannot be read, which is said on opening."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with collected_warnings():
         try:
             header = read_header(path, MAX_BYTES, tags=tags)
             # Read now, so that what cannot be read is known now.

@@ -1,18 +1,17 @@
 """DICOM headers, from one process to another: files that hold elements and no pixels."""
 
 import io
-import warnings
 from copy import copy, deepcopy
 from pathlib import Path
 from typing import Any
 
 import pydicom
 from pydicom import Dataset
-from pydicom.config import disable_value_validation
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from bedside.errors import FormatError
 from bedside.io.dicom_header import DicomInstances
+from bedside.io.dicom_warnings import collected_warnings
 
 _MAX_BYTES = 2**26
 
@@ -55,8 +54,7 @@ def read_headers(header: Any, folder: Path) -> DicomInstances:
     files = [_name(folder, index) for index in range(len(header["syntaxes"]))]
     if sum(file.stat().st_size for file in files) > _MAX_BYTES:
         raise FormatError(f"the headers take more than {_MAX_BYTES >> 20} MiB.")
-    with warnings.catch_warnings(), disable_value_validation():
-        warnings.simplefilter("ignore")
+    with collected_warnings():
         for file, syntax in zip(files, header["syntaxes"], strict=True):
             dataset = pydicom.dcmread(io.BytesIO(file.read_bytes()))
             dataset.file_meta.TransferSyntaxUID = UID(str(syntax))
@@ -74,8 +72,7 @@ def _name(folder: Path, index: int) -> Path:
 
 def _to_bytes(dataset: Dataset) -> bytes:
     """Write a header without compression, whatever that of its file is."""
-    with warnings.catch_warnings(), disable_value_validation():
-        warnings.simplefilter("ignore")
+    with collected_warnings():
         # Shallow: elements that go below go from `dataset` too, whose process ends with this.
         whole = copy(dataset)
         whole.file_meta = deepcopy(dataset.file_meta)

@@ -1,6 +1,5 @@
 """Decodes the frames of a DICOM file one at a time, grey as stored, colour to RGB."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from pydicom.uid import UID, JPEGBaseline8Bit
 
 from bedside.errors import FormatError
 from bedside.io.dicom_luts import read_palette
+from bedside.io.dicom_warnings import collected_warnings
 
 # Two JPEG decoders differ by rounding (mean 0.02 here); a wrong colour space by tens.
 _JPEG_MEAN_DIFFERENCE = 1.0
@@ -122,8 +122,7 @@ class FrameDecoder:
         if self._frames is not None:
             source, number = encapsulate([self._frames[index]], has_bot=False), 0
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with collected_warnings():
                 image, properties = self._decoder.as_array(
                     source, index=number, raw=True, correct_unused_bits=False, **self._options
                 )

@@ -4,14 +4,12 @@ Written with pydicom alone: highdicom takes more than one frame only of sources 
 a frame of reference, which an ultrasound cine does not. Its reader reads the result.
 """
 
-import warnings
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydicom import Dataset, FileMetaDataset
-from pydicom.config import disable_value_validation
 from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage, generate_uid
 
 from bedside import __version__
@@ -21,6 +19,7 @@ from bedside.io.dicom_functional import find_frame_of_reference
 from bedside.io.dicom_moment import read_moment
 from bedside.io.dicom_seg_frames import Scale, build_frames, build_reference
 from bedside.io.dicom_seg_pixels import find_present, gather_labels, pack_bits
+from bedside.io.dicom_warnings import collected_warnings
 from bedside.io.source import Algorithm, Source
 from bedside.spec import Code, Label
 from bedside.volume import LabelMap
@@ -90,8 +89,7 @@ def write_seg(
         )
     try:
         # What breaks DICOM's rules in the source's header is taken over as it stands.
-        with warnings.catch_warnings(), disable_value_validation():
-            warnings.simplefilter("ignore")
+        with collected_warnings():
             _check_uids(source)
             seg = _build(labels, source, labels_spec, algorithm, as_labelmap=as_labelmap)
             with written_atomically(target) as temporary:

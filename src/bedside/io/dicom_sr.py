@@ -3,7 +3,6 @@
 Written with highdicom, which knows the template and checks what is put into it.
 """
 
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from typing import Any
 
 import pydicom
 from pydicom import Dataset
-from pydicom.config import disable_value_validation
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code as SrCode
 from pydicom.uid import generate_uid
@@ -21,6 +19,7 @@ from bedside import __version__
 from bedside.atomic import written_atomically
 from bedside.errors import BedsideError, FormatError
 from bedside.io.dicom_moment import read_moment
+from bedside.io.dicom_warnings import collected_warnings
 from bedside.io.report_json import StructureAreas
 from bedside.io.source import Algorithm, Source
 from bedside.spec import Code, Label
@@ -66,9 +65,8 @@ def write_sr(
         DICOM PS3.16 TID 1500 Measurement Report, with TID 1410 and 1411.
     """
     try:
-        with warnings.catch_warnings(), disable_value_validation():
-            # What breaks DICOM's rules in the source's header is taken over as it stands.
-            warnings.simplefilter("ignore")
+        # What breaks DICOM's rules in the source's header is taken over as it stands.
+        with collected_warnings():
             seg = pydicom.dcmread(seg_path, stop_before_pixels=True)
             drawn = _Drawn(seg, source)
             groups = _scan_groups if slices else _frame_groups

@@ -1,12 +1,13 @@
 """Reads PNG and JPEG as a single frame, and writes labels as PNGs that can be looked at."""
 
-import warnings
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
-from PIL.PngImagePlugin import PngInfo
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from bedside.atomic import output_errors, written_atomically
 from bedside.ending import held
@@ -22,6 +23,7 @@ MAX_BYTES = 2**31
 NO_SCALE = "the picture has no scale; areas are given in pixels"
 """The warning that goes with every picture, unless its scale is known from elsewhere."""
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION_TAG = 0x0112
 _GREY = ("1", "L", "LA", "La")
 _GREY16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")
@@ -43,16 +45,14 @@ def open_picture(path: Path, *, max_bytes: int = MAX_BYTES) -> Cine:
     """
     notes: list[str] = []
     try:
-        with warnings.catch_warnings():
-            # The limit below replaces Pillow's.
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                _check_size(image, path, max_bytes)
-                _note_oddities(image, notes)
-                array = _read_pixels(image)
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise FormatError(f"{path} cannot be read as a picture: {error}.") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        with path.open("rb") as file, _open_image(file) as image:
+            _check_size(image, path, max_bytes)
+            # Before anything is noted: EXIF may come behind the pixels.
+            image.load()
+            _note_oddities(image, notes)
+            array = _read_pixels(image)
+    # A warning, where Python was told to make them errors.
+    except (OSError, SyntaxError, ValueError, EOFError, Warning) as error:
         raise FormatError(
             f"{path} is a truncated or damaged picture: {error}. Save it again."
         ) from error
@@ -116,6 +116,20 @@ def _write_png(frame: np.ndarray, palette: np.ndarray, path: Path) -> None:
     image.save(path, format="PNG", pnginfo=own_png_info())
 
 
+def _open_image(file: Any) -> Any:
+    """Read a picture's header; `Image.open` would hold it against a limit of the whole process."""
+    begins = file.read(len(_PNG))
+    file.seek(0)
+    return PngImageFile(file) if begins == _PNG else _Jpeg(file)
+
+
+class _Jpeg(JpegImageFile):
+    """A JPEG whose EXIF is not searched for a resolution; Pillow would warn of damage."""
+
+    def _read_dpi_from_exif(self) -> None:
+        """Read nothing."""
+
+
 def _check_size(image: Any, path: Path, max_bytes: int) -> None:
     """Refuse a picture by its declared size, before it is decoded."""
     width, height = image.size
@@ -129,12 +143,14 @@ def _check_size(image: Any, path: Path, max_bytes: int) -> None:
 
 def _note_oddities(image: Any, notes: list[str]) -> None:
     """Tell what in a picture may surprise."""
-    orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+    orientation = _read_orientation(image.info.get("exif") or b"")
     if orientation != 1:
         notes.append(
             f"EXIF says that the picture is to be turned (orientation {orientation}); "
             "it is taken as stored"
         )
+    if "mp" in image.info:
+        notes.append("the file holds several pictures; the first is taken")
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         notes.append(f"the picture has {frames} frames; the first is taken")
@@ -144,6 +160,22 @@ def _note_oddities(image: Any, notes: list[str]) -> None:
         notes.append("the image is compressed with loss (JPEG)")
 
 
+def _read_orientation(exif: bytes) -> int:
+    """Read how a picture is to be turned; 1 where EXIF does not say, or is damaged."""
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = "<" if tiff.startswith(b"II") else ">"
+    try:
+        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (count,) = struct.unpack_from(f"{order}H", tiff, start)
+        for place in range(start + 2, start + 2 + 12 * count, 12):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, place)
+            if tag == _ORIENTATION_TAG:
+                return int(value)
+    except struct.error:
+        pass
+    return 1
+
+
 def _read_pixels(image: Any) -> np.ndarray:
     """Decode to (H, W) uint8 or uint16, or to (H, W, 3) uint8."""
     if image.mode in _GREY16:
@@ -151,4 +183,6 @@ def _read_pixels(image: Any) -> np.ndarray:
         return array
     if image.mode in _GREY:
         return np.array(image.convert("L"))
+    # Dropped here, which is what `convert` would do with a warning.
+    image.info.pop("transparency", None)
     return np.array(image.convert("RGB"))
