@@ -278,6 +278,11 @@ def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> N
         write(tmp_path / "file" / "x.bedside")
 
 
+def test_a_card_of_absurd_size_is_refused_before_it_is_parsed(sound: Path) -> None:
+    repack(sound, members_of(sound) | {"card.json": b"[" * (5 * 2**20)})
+    assert "at most 4194304" in refusal(sound)
+
+
 def test_bundles_are_found_by_path_and_by_name(
     sound: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,14 @@ class BundleError(InputError):
     """A bundle that is damaged, of another schema version, or not to be trusted."""
 
 
+class SignatureError(BundleError):
+    """A bundle that is not signed by anybody trusted, or was changed after it was signed."""
+
+
+class KeyFileError(InputError):
+    """A file that is not the key that it must be."""
+
+
 class DataError(InputError):
     """A data set with a case that does not fit its own layout or labels."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
+from bedside.bundle.shipped import is_bundle_path
 from bedside.errors import FormatError, SpecError, UsageError
 from bedside.spec.reading import from_mapping
 
@@ -213,8 +214,10 @@ def _read_line(content: bytes, folder: Path, *, where: str) -> Case:
 
 
 def _find_model(model: str | None, folder: Path) -> str | None:
-    """Take a model for a file beside the manifest if there is one, else for a name."""
-    return str(folder / model) if model is not None and (folder / model).is_file() else model
+    """Take what is a path for a file beside the manifest, if there is one; else for a name."""
+    if model is None or not is_bundle_path(model) or not (folder / model).is_file():
+        return model
+    return str(folder / model)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bedside.batch.case import Choices
 from bedside.batch.crew import Crew
@@ -12,6 +13,9 @@ from bedside.batch.record import Record, append_line, clear_parts, read_record, 
 from bedside.batch.supervise import Supervisor
 from bedside.ending import undone_early
 from bedside.errors import FormatError, UsageError
+
+if TYPE_CHECKING:
+    from bedside.bundle import Bundle
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ def plan_batch(
     runtime: Runtime,
     resume: bool,
     shard: tuple[int, int] | None = None,
+    open_bundle: Callable[[str], "Bundle"] | None = None,
 ) -> Plan:
     """Look at what there is, and find what is to be done; nothing is written.
 
@@ -49,6 +54,7 @@ def plan_batch(
         runtime: How networks are run.
         resume: Whether an earlier run is taken up again.
         shard: Which of how many shards this is; it has a list of its own.
+        open_bundle: Finds and reads a bundle by name or path; None for `bedside.bundle`'s.
 
     Raises:
         BundleError: If a bundle is not there or not sound.
@@ -56,7 +62,7 @@ def plan_batch(
             folder is in the way that this program has not written.
     """
     name = "results.jsonl" if shard is None else "results-{}-of-{}.jsonl".format(*shard)
-    bundles = _find_bundles(cases, model)
+    bundles = _find_bundles(cases, model, open_bundle or _open_bundle)
     jobs = tuple(Job(case, *bundles[case.model], output, choices, runtime) for case in cases)
     for job in jobs:
         _check_place(job, resume=resume)
@@ -121,17 +127,24 @@ def run_batch(
     return settled()
 
 
-def _find_bundles(cases: Sequence[Case], model: Path | None) -> dict[str | None, tuple[Path, str]]:
-    """Find each bundle that is named, and its hash."""
+def _open_bundle(name: str) -> "Bundle":
     from bedside.bundle import find_bundle, read_bundle
 
+    return read_bundle(find_bundle(name))
+
+
+def _find_bundles(
+    cases: Sequence[Case], model: Path | None, open_bundle: Callable[[str], "Bundle"]
+) -> dict[str | None, tuple[Path, str]]:
+    """Find each bundle that is named, and its hash."""
     found: dict[str | None, tuple[Path, str]] = {}
     for case in cases:
         if case.model not in found:
-            path = model if case.model is None else find_bundle(case.model)
-            if path is None:
+            if case.model is None and model is None:
                 raise UsageError(f'case "{case.id}" names no model. Name one with -m.')
-            found[case.model] = (path.resolve(), read_bundle(path).sha256)
+            # "./name" would lose what tells it from the name of a shipped bundle.
+            bundle = open_bundle(case.model or str(Path(model or "").absolute()))
+            found[case.model] = (bundle.path.resolve(), bundle.sha256)
     return found
 
 

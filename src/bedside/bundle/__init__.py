@@ -6,15 +6,27 @@ byte is distrusted until it is read: sizes are capped, names are known, hashes a
 
 from bedside.bundle.graph_guard import GraphSignature, check_graph
 from bedside.bundle.shipped import find_bundle, shipped_bundles
-from bedside.bundle.store import SUFFIX, Bundle, read_bundle, write_bundle
+from bedside.bundle.store import (
+    SUFFIX,
+    Bundle,
+    check_machine_rule,
+    read_bundle,
+    sign_bundle,
+    write_bundle,
+)
+from bedside.bundle.trust import TrustedKeys, read_trusted_keys
 
 __all__ = [
     "SUFFIX",
     "Bundle",
     "GraphSignature",
+    "TrustedKeys",
     "check_graph",
+    "check_machine_rule",
     "find_bundle",
     "read_bundle",
+    "read_trusted_keys",
     "shipped_bundles",
+    "sign_bundle",
     "write_bundle",
 ]

@@ -2,14 +2,22 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from bedside.atomic import write_bytes
+from bedside.bundle import signature
 from bedside.bundle.archive import MAX_FILE_BYTES, pack, unpack
 from bedside.bundle.graph_guard import check_graph
+from bedside.bundle.keys import sign_manifest
+from bedside.bundle.trust import (
+    TrustedKeys,
+    check_signed,
+    check_sound,
+    choose_trusted_keys,
+)
 from bedside.errors import BundleError, SpecError
 from bedside.spec import SCHEMA_VERSION, Card, DeploymentSpec, from_mapping, to_mapping
 
@@ -17,7 +25,7 @@ SUFFIX = ".bedside"
 _MANIFEST, _CARD = "bundle.json", "card.json"
 _GRAPHS = {"f32": "graphs/f32.onnx", "int8": "graphs/int8.onnx"}
 _REQUIRED = frozenset({_MANIFEST, _CARD, _GRAPHS["f32"]})
-_ALLOWED = _REQUIRED | frozenset(_GRAPHS.values())
+_ALLOWED = _REQUIRED | frozenset(_GRAPHS.values()) | {signature.MEMBER}
 _MANIFEST_KEYS = {"schema_version", "spec", "split", "files"}
 _PARTS = ("train", "val", "test")
 # Inflated; the largest shipped manifest has 12 kB. Parsed, JSON takes many times its size.
@@ -36,8 +44,12 @@ class Bundle:
         card: Where it comes from and how well it does.
         precisions: Graphs in it, such as ("f32", "int8").
         split: Patients of "train", "val" and "test".
-        sha256: Hash of the whole file.
+        sha256: Hash of the whole file, its signatures among them.
         size_bytes: Size of the whole file.
+        manifest_sha256: Hash of `bundle.json`, which holds those of all parts: the same whether
+            the bundle is signed or not, and what is signed.
+        signatures: Who has signed it. Where that can be checked each is found to be of this
+            bundle; whether its key is to be trusted is another question (`trusted`).
     """
 
     path: Path
@@ -47,6 +59,8 @@ class Bundle:
     split: Mapping[str, tuple[str, ...]]
     sha256: str
     size_bytes: int
+    manifest_sha256: str
+    signatures: tuple[signature.Signature, ...]
     _graphs: Mapping[str, bytes] = field(repr=False, compare=False)
 
     def read_graph(self, precision: str) -> bytes:
@@ -62,12 +76,18 @@ class Bundle:
         return self._graphs[precision]
 
 
-def read_bundle(path: Path) -> Bundle:
+def read_bundle(path: Path, *, trusted: TrustedKeys | None = None) -> Bundle:
     """Read a bundle whole, and check everything that can be checked without running it.
+
+    Args:
+        path: The file.
+        trusted: Keys one of which must have signed it; None if it need not be signed.
 
     Raises:
         BundleError: If it cannot be read, is damaged, of another schema version, or not
             to be trusted.
+        SignatureError: If it was changed after it was signed, or no trusted key has signed it.
+        BackendError: If a signature is asked for, and what checks it is not installed.
     """
     path = Path(path)
     try:
@@ -77,7 +97,24 @@ def read_bundle(path: Path) -> Bundle:
         content = path.read_bytes()
     except OSError as error:
         raise BundleError(f"cannot read the bundle {path}: {error.strerror or error}.") from error
-    return _parse(content, path)
+    bundle = _parse(content, path)
+    if trusted is not None:
+        check_signed(str(path), bundle.signatures, bundle.manifest_sha256, trusted)
+    return bundle
+
+
+def check_machine_rule(bundle: Bundle) -> None:
+    """Refuse a bundle that this machine must not run (`BEDSIDE_REQUIRE_SIGNED`).
+
+    Raises:
+        SignatureError: If only signed bundles are run, and no trusted key has signed this one.
+        UsageError: If only signed bundles are run, and no keys are named.
+        KeyFileError: If the folder of trusted keys has none.
+        BackendError: If what checks signatures is not installed.
+    """
+    keys = choose_trusted_keys(folder=None, required=False)
+    if keys is not None:
+        check_signed(str(bundle.path), bundle.signatures, bundle.manifest_sha256, keys)
 
 
 def write_bundle(
@@ -119,6 +156,37 @@ def write_bundle(
     write_bytes(path, content)
 
 
+def sign_bundle(
+    path: Path, key_file: Path, output: Path, *, ask_password: Callable[[], bytes]
+) -> Bundle:
+    """Write a bundle with one more signature; all its other parts stay as they are.
+
+    Args:
+        path: The bundle.
+        key_file: PEM file of an Ed25519 private key. What it has signed before is replaced.
+        output: Where to write it; may be `path`.
+        ask_password: Gives the password, if the key is encrypted.
+
+    Returns:
+        The signed bundle.
+
+    Raises:
+        BundleError: If it is not a sound bundle.
+        KeyFileError: If the key is not one that can sign.
+        OutputError: If it cannot be written.
+        BackendError: If what signs is not installed.
+    """
+    bundle = read_bundle(path)
+    made = sign_manifest(bundle.manifest_sha256, key_file, ask_password=ask_password)
+    others = [each for each in bundle.signatures if each.public_key != made.public_key]
+    members = unpack(path.read_bytes(), allowed=_ALLOWED, where=str(path))
+    members[signature.MEMBER] = signature.write_signatures([*others, made])
+    content = pack(members)
+    signed = _parse(content, output)
+    write_bytes(output, content)
+    return signed
+
+
 def _parse(content: bytes, path: Path) -> Bundle:
     """Turn the bytes of a file into a checked bundle."""
     where = str(path)
@@ -127,7 +195,11 @@ def _parse(content: bytes, path: Path) -> Bundle:
         raise BundleError(f"{where} is not a bundle: it has no {', '.join(sorted(missing))}.")
     manifest = _from_json(members[_MANIFEST], f"{where}: {_MANIFEST}")
     _check_manifest(manifest, where)
+    signed = members.pop(signature.MEMBER, None)
     _check_hashes(manifest["files"], members, where)
+    signatures = _read_signatures(signed, f"{where}: {signature.MEMBER}")
+    manifest_sha256 = hashlib.sha256(members[_MANIFEST]).hexdigest()
+    check_sound(where, signatures, manifest_sha256)
     spec = _read_settings(DeploymentSpec, manifest["spec"], f"{where}: {_MANIFEST}")
     card = _read_settings(
         Card, _from_json(members[_CARD], f"{where}: {_CARD}"), f"{where}: {_CARD}"
@@ -143,8 +215,17 @@ def _parse(content: bytes, path: Path) -> Bundle:
         split=_read_split(manifest["split"], where),
         sha256=hashlib.sha256(content).hexdigest(),
         size_bytes=len(content),
+        manifest_sha256=manifest_sha256,
+        signatures=signatures,
         _graphs=graphs,
     )
+
+
+def _read_signatures(content: bytes | None, where: str) -> tuple[signature.Signature, ...]:
+    """Read the signatures of a bundle, if it has any."""
+    if content is None:
+        return ()
+    return signature.read_signatures(_from_json(content, where), where)
 
 
 def _check_manifest(manifest: Any, where: str) -> None:

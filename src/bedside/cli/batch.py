@@ -1,7 +1,7 @@
 """Many cases for `bedside segment`: settings in; a bar, a table, or JSON out."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,12 @@ from bedside.batch.record import STATUSES, Record
 from bedside.batch.results import check_apart, results_folder
 from bedside.batch.run import plan_batch, run_batch
 from bedside.cli.amounts import parse_bytes
+from bedside.cli.bundles import choose_bundle, choose_keys
 from bedside.cli.console import case_progress, group_warnings, say, table, tell
 from bedside.errors import UsageError
 
 if TYPE_CHECKING:
+    from bedside.bundle import Bundle
     from bedside.cli.segment import Settings
 
 _BAD_INPUT = 3
@@ -70,6 +72,7 @@ def segment_batch(settings: "Settings") -> int:
             runtime=Runtime(settings.backend, settings.precision, _threads(settings)),
             resume=settings.resume,
             shard=shard,
+            open_bundle=_bundle_opener(settings),
         )
         with case_progress(len(plan.jobs), done=len(plan.kept)) as on_record:
             records = run_batch(
@@ -145,11 +148,17 @@ def _list_cases(settings: "Settings") -> tuple[tuple[Case, ...], tuple[str, ...]
 
 def _default_model(settings: "Settings", cases: Sequence[Case]) -> Path | None:
     """Find the bundle of those that name none."""
-    from bedside.cli.segment import choose_model
-
     if settings.model is None and all(case.model is not None for case in cases):
         return None
-    return choose_model(settings.model)
+    return choose_bundle(settings.model)
+
+
+def _bundle_opener(settings: "Settings") -> Callable[[str], "Bundle"]:
+    """What finds and reads the bundles that cases name, signed where that is asked for."""
+    from bedside.bundle import find_bundle, read_bundle
+
+    keys = choose_keys(settings.trusted_keys, require_signed=settings.require_signed)
+    return lambda name: read_bundle(find_bundle(name, on_notice=tell), trusted=keys)
 
 
 def _threads(settings: "Settings") -> int:

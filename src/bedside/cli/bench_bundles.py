@@ -30,7 +30,9 @@ def run_bundles(settings: "Settings") -> int:
     from bedside.benchmarking.bundles import measure_bundles
     from bedside.bundle import find_bundle, read_bundle
 
-    bundles = [read_bundle(find_bundle(name)) for name in dict.fromkeys(settings.what)]
+    bundles = [
+        read_bundle(find_bundle(name, on_notice=tell)) for name in dict.fromkeys(settings.what)
+    ]
     if settings.output is not None:
         check_writable(settings.output)
     costs = measure_bundles(

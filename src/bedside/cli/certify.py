@@ -50,7 +50,7 @@ def run(settings: Settings) -> int:
     from bedside.evaluation.certification import certify, list_validation
 
     _check(settings)
-    bundle = read_bundle(find_bundle(settings.bundle))
+    bundle = read_bundle(find_bundle(settings.bundle, on_notice=tell))
     check_writable(settings.output.parent)
     cases = list_validation(bundle, settings.data, layout=settings.layout)
     results = certify(
@@ -69,6 +69,8 @@ def run(settings: Settings) -> int:
         graphs={name: bundle.read_graph(name) for name in bundle.precisions},
         split=bundle.split,
     )
+    if bundle.signatures:
+        tell("The card is another, so the signatures are gone. Sign the new bundle: bedside sign.")
     _print(read_bundle(settings.output), settings)
     return 0
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bedside.cli.arguments import option, positional
+from bedside.cli.bundles import REQUIRE_SIGNED_HELP, TRUSTED_KEYS_HELP, open_bundle
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,6 +60,8 @@ class Settings:
         "have, instead; writes pipeline_steps.md and .json",
         default=False,
     )
+    require_signed: bool = option(help=REQUIRE_SIGNED_HELP, default=False)
+    trusted_keys: Path | None = option(help=TRUSTED_KEYS_HELP, default=None)
     json: bool = option(help="print the report as JSON, and nothing else", default=False)
 
 
@@ -73,13 +76,16 @@ def run(settings: Settings) -> int:
     from rich.console import Console
 
     from bedside.atomic import check_writable
-    from bedside.bundle import find_bundle, read_bundle
     from bedside.evaluation.pictures import write_worst_cases
     from bedside.evaluation.report import PICTURE, to_json, write_report
     from bedside.io.datasets import detect_layout, list_cases, relabel_cases
     from bedside.segment import open_segmenter
 
-    bundle = read_bundle(find_bundle(settings.bundle))
+    bundle = open_bundle(
+        settings.bundle,
+        trusted_keys=settings.trusted_keys,
+        require_signed=settings.require_signed,
+    )
     layout = settings.layout or detect_layout(settings.data)
     cases = relabel_cases(
         choose_cases(

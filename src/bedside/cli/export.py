@@ -69,7 +69,7 @@ def run(settings: Settings) -> int:
     from bedside.export.formats import Options
     from bedside.exporting import Judges, export_bundle
 
-    bundle = read_bundle(find_bundle(settings.bundle))
+    bundle = read_bundle(find_bundle(settings.bundle, on_notice=tell))
     name = f"{bundle.spec.name}-{settings.to}-{settings.precision}"
     output = settings.output or Path(name)
     certificate = export_bundle(

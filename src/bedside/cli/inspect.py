@@ -2,20 +2,22 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import say
+from bedside.cli.console import say, tell
 from bedside.cli.models import describe
 from bedside.spec.card import describe_test
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
     from rich.table import Table
 
     from bedside.bundle import Bundle
+    from bedside.bundle.trust import SignedBy
     from bedside.spec import Card, Interval
 
 _MEASURES = {
@@ -32,6 +34,9 @@ class Settings:
     """Print the card of a bundle, after checking its hashes."""
 
     bundle: str = positional(help="a bundle's file, or the name of a shipped one")
+    trusted_keys: Path | None = option(
+        help="folder of public keys, NAME.pem, to name who has signed the bundle", default=None
+    )
     json: bool = option(help="print the card as JSON, and nothing else", default=False)
 
 
@@ -42,13 +47,21 @@ def run(settings: Settings) -> int:
         BundleError: If there is no such bundle, it is damaged, or not to be trusted.
     """
     from bedside.bundle import find_bundle, read_bundle
+    from bedside.bundle.trust import describe_signature, find_trusted_keys
     from bedside.spec import to_mapping
 
-    bundle = read_bundle(find_bundle(settings.bundle))
+    bundle = read_bundle(find_bundle(settings.bundle, on_notice=tell))
+    signed = [
+        describe_signature(each, bundle.manifest_sha256, keys)
+        for keys in [find_trusted_keys(settings.trusted_keys)]
+        for each in bundle.signatures
+    ]
     if settings.json:
         mapping: dict[str, Any] = {
             **describe(bundle),
             "verified": True,
+            "manifest_sha256": bundle.manifest_sha256,
+            "signatures": [to_mapping(each) for each in signed],
             "card": to_mapping(bundle.card),
             "spec": to_mapping(bundle.spec),
             "split": {part: len(patients) for part, patients in bundle.split.items()},
@@ -57,18 +70,18 @@ def run(settings: Settings) -> int:
         return 0
     from rich.console import Console
 
-    _print(bundle, Console(markup=False, highlight=False))
+    _print(bundle, Console(markup=False, highlight=False), signed=signed)
     return 0
 
 
-def _print(bundle: "Bundle", console: "Console") -> None:
+def _print(bundle: "Bundle", console: "Console", *, signed: "Sequence[SignedBy]") -> None:
     """Print the card for a person."""
     card = bundle.card
     console.print(f"{bundle.spec.name} {bundle.spec.version}", style="bold")
     console.print(bundle.spec.task)
     if card.untrained:
         console.print("UNTRAINED: random weights, made to measure cost only.", style="bold red")
-    console.print(_facts(bundle))
+    console.print(_facts(bundle, signed))
     if card.structures:
         console.print(_accuracy(card))
     if card.precisions:
@@ -80,7 +93,7 @@ def _print(bundle: "Bundle", console: "Console") -> None:
     console.print(card.disclaimer, style="bold")
 
 
-def _facts(bundle: "Bundle") -> "Table":
+def _facts(bundle: "Bundle", signed: "Sequence[SignedBy]") -> "Table":
     """Make the table of what the bundle is and where it comes from."""
     from rich.table import Table
 
@@ -92,6 +105,7 @@ def _facts(bundle: "Bundle") -> "Table":
         "Size": f"{bundle.size_bytes:,} bytes",
         "SHA-256": bundle.sha256,
         "Verified": "yes: every part has the hash that the bundle states",
+        "Signed": "; ".join(map(describe_signer, signed)) or "not signed",
         "Graphs": ", ".join(bundle.precisions),
         "Input": f"{spec.input.modality}, {channels}, " + " x ".join(map(str, spec.input.size_px)),
         "View": spec.input.view or "any",
@@ -112,6 +126,18 @@ def _facts(bundle: "Bundle") -> "Table":
     for name, text in rows.items():
         table.add_row(name, text)
     return table
+
+
+def describe_signer(signed: "SignedBy") -> str:
+    """Say in words who has signed a bundle."""
+    who = f"key {signed.fingerprint}"
+    return {
+        "trusted": f"by {signed.name} ({who})",
+        "not trusted": f"by an unknown {who}; the signature is sound",
+        "invalid": f"INVALID signature of {who}",
+        "not checked": f"by {signed.name or 'an unknown'} {who}, NOT CHECKED: pip install "
+        '"bedside[sign]"',
+    }[signed.status]
 
 
 def _describe_bits(bits: "Mapping[str, int]") -> str:

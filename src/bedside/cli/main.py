@@ -28,6 +28,9 @@ VERBS = {
     "search": "bedside.cli.search",
     "export": "bedside.cli.export",
     "bench": "bedside.cli.bench",
+    "sign": "bedside.cli.sign",
+    "verify": "bedside.cli.verify",
+    "keygen": "bedside.cli.keygen",
 }
 
 _INTERRUPTED = 130

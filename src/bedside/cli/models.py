@@ -55,7 +55,7 @@ def run(settings: Settings) -> int:
     if settings.threads is not None and settings.threads < 1:
         raise UsageError(f"--threads is {settings.threads}; expected at least 1.")
     named = settings.bundle
-    paths = shipped_bundles() if named is None else [find_bundle(named)]
+    paths = shipped_bundles() if named is None else [find_bundle(named, on_notice=tell)]
     bundles = [read_bundle(path) for path in paths]
     if settings.retune:
         return _retune(bundles, settings)

@@ -10,6 +10,7 @@ from bedside.batch.results import check_apart, results_folder
 from bedside.cli.amounts import parse_bytes
 from bedside.cli.arguments import option, positional
 from bedside.cli.batch import is_batch, segment_batch
+from bedside.cli.bundles import REQUIRE_SIGNED_HELP, TRUSTED_KEYS_HELP, open_bundle
 from bedside.cli.console import frame_progress, group_warnings, say, summary, table, tell
 from bedside.errors import BackendError, BedsideError, FormatError, OutputError, UsageError
 
@@ -102,6 +103,8 @@ class Settings:
         help="take CT values as HU where the file does not say how to rescale them", default=False
     )
     no_report: bool = option(help="leave out report.json and report.html", default=False)
+    require_signed: bool = option(help=REQUIRE_SIGNED_HELP, default=False)
+    trusted_keys: Path | None = option(help=TRUSTED_KEYS_HELP, default=None)
     json: bool = option(help="print the report as JSON, and nothing else", default=False)
 
 
@@ -151,24 +154,6 @@ def _segment_file(settings: Settings, file: Path) -> int:
     return 0
 
 
-def choose_model(name_or_path: str | None) -> Path:
-    """Find the bundle; without a name, the only one that is shipped.
-
-    Raises:
-        BundleError: If there is no such bundle.
-        UsageError: If none is named and there is not just one.
-    """
-    from bedside.bundle import find_bundle, shipped_bundles
-
-    if name_or_path is not None:
-        return find_bundle(name_or_path)
-    shipped = shipped_bundles()
-    if len(shipped) != 1:
-        names = ", ".join(path.stem for path in shipped) or "none"
-        raise UsageError(f"name a bundle with -m: a .bedside file, or a shipped one ({names}).")
-    return shipped[0]
-
-
 def read_reading(settings: Settings, *, max_bytes: int | None = None) -> "Reading":
     """Read how files are to be opened.
 
@@ -204,13 +189,16 @@ def _load(settings: Settings) -> Loaded:
     """Load the bundle and its runtime."""
     import cv2
 
-    from bedside.bundle import read_bundle
     from bedside.segment import open_segmenter
 
     if settings.threads is not None:
         # The work around the network is spread by OpenCV's number, as OpenCV's own is.
         cv2.setNumThreads(settings.threads)
-    bundle = read_bundle(choose_model(settings.model))
+    bundle = open_bundle(
+        settings.model,
+        trusted_keys=settings.trusted_keys,
+        require_signed=settings.require_signed,
+    )
     segmenter = open_segmenter(
         bundle,
         backend=settings.backend,

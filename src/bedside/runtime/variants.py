@@ -3,7 +3,7 @@
 import platform
 from pathlib import Path
 
-from bedside.bundle import Bundle
+from bedside.bundle import Bundle, check_machine_rule
 from bedside.errors import UsageError
 from bedside.runtime.table import BACKENDS, Session, find_backend, installed_backends, open_graph
 
@@ -150,7 +150,9 @@ def open_variant(bundle: Bundle, variant: Variant, *, threads: int) -> Session:
     Raises:
         UsageError: If the bundle has no such graph.
         BackendError: If the backend is not installed, or cannot compute so here.
+        SignatureError: If this machine runs signed bundles only, and this is none.
     """
+    check_machine_rule(bundle)
     backend, precision = variant
     if GRAPH_OF[precision] not in bundle.precisions:
         raise UsageError(

@@ -1,0 +1,48 @@
+"""`bedside keygen`: a new pair of keys to sign bundles with."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from bedside.cli.arguments import option, positional
+from bedside.cli.console import say
+from bedside.cli.sign import PASSWORD
+from bedside.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Make an Ed25519 private key, NAME.pem, and its public key, NAME.pub.pem.
+
+    The private key is encrypted with the password in BEDSIDE_KEY_PASSWORD.
+    """
+
+    key: Path = positional(help="file of the private key to make, NAME.pem")
+    no_password: bool = option(
+        help="write the private key as it is; whoever reads the file can sign", default=False
+    )
+
+
+def run(settings: Settings) -> int:
+    """Make the keys and print where they are.
+
+    Raises:
+        UsageError: If the name does not end in .pem, or there is no password.
+        OutputError: If a file is there already or cannot be written.
+        BackendError: If what makes keys is not installed.
+    """
+    from bedside.bundle.keys import make_keys
+
+    if settings.key.suffix != ".pem":
+        raise UsageError(f"{settings.key} must end in .pem.")
+    password = os.environ.get(PASSWORD, "").encode()
+    if bool(password) == settings.no_password:
+        raise UsageError(
+            f"give the private key a password in {PASSWORD}, or pass --no-password, one of both."
+        )
+    public = settings.key.with_suffix(".pub.pem")
+    fingerprint = make_keys(settings.key, public, password=password or None)
+    say(f"Key {fingerprint}")
+    say(f"  {settings.key}      private: keep it offline; it signs")
+    say(f"  {public}  public: give it to those who check")
+    return 0
