@@ -320,3 +320,32 @@ def test_a_whole_slide_image_is_refused_by_its_form(tmp_path):
     dataset.TotalPixelMatrixColumns = dataset.TotalPixelMatrixRows = 100
     with pytest.raises(FormatError, match=r"whole slide image.*tiles"):
         open_source(write_dicom(dataset, tmp_path / "a.dcm"))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "says"),
+    [
+        ("FloatPixelData", b"\0" * 4 * 720, "floating-point pixels"),
+        ("DoubleFloatPixelData", b"\0" * 8 * 720, "floating-point pixels"),
+        ("SpectroscopyData", b"\0" * 8, "spectroscopy"),
+        ("PixelDataProviderURL", "http://localhost/x", "that a server keeps"),
+    ],
+)
+def test_forms_without_integer_pixels_are_refused_by_name(tmp_path, keyword, value, says):
+    dataset = make_placed("capture")
+    del dataset.PixelData
+    setattr(dataset, keyword, value)
+    with pytest.raises(FormatError, match=says) as error:
+        open_source(write_dicom(dataset, tmp_path / "a.dcm"))
+    assert not any(word in str(error.value) for word in ("truncated", "epair", "xport it again"))
+
+
+def test_acr_nema_is_refused_by_its_name(tmp_path):
+    dataset = make_placed("capture")
+    dataset.RecognitionCode = "ACR-NEMA 2.0"
+    path = write_dicom(dataset, tmp_path / "a.dcm")
+    again = pydicom.dcmread(path)
+    del again.SOPClassUID
+    again.save_as(path, enforce_file_format=False)
+    with pytest.raises(FormatError, match=r"is ACR-NEMA 2\.0, which is older than DICOM"):
+        open_source(path)

@@ -21,6 +21,15 @@ _COLOUR_SPACES = {
     1: ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"),
     3: ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"),
 }
+_FLOATING = (
+    "holds floating-point pixels (a parametric map), which are not read. Convert it to NIfTI."
+)
+_OTHER_FORMS = {
+    "FloatPixelData": _FLOATING,
+    "DoubleFloatPixelData": _FLOATING,
+    "SpectroscopyData": "holds spectroscopy, and no image. Name an image file.",
+    "PixelDataProviderURL": "refers to pixels that a server keeps (JPIP). Fetch the image itself.",
+}
 _DICOMDIR = "1.2.840.10008.1.3.10"
 
 
@@ -47,8 +56,26 @@ def check_attributes(dataset: Any, path: Path, *, pixels: bool = True) -> None:
     kind = "" if "SOPClassUID" in missing else UID(str(dataset.SOPClassUID)).name
     if "Rows" in missing and kind and "Image" not in kind:
         raise FormatError(f"{path} holds no image ({kind}). Name an image file.")
+    form = _name_form(dataset)
+    if form is not None:
+        raise FormatError(f"{path} {form}")
     named = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if missing[5:] else "")
     raise FormatError(f"{path} lacks {named}. The file is truncated or damaged; export it again.")
+
+
+def _name_form(dataset: Any) -> str | None:
+    """Name a sound form of DICOM that lacks what images have; None for none that is known.
+
+    Returns:
+        The end of a sentence that begins with the file's name.
+    """
+    for keyword, form in _OTHER_FORMS.items():
+        if keyword in dataset:
+            return form
+    recognition = str(dataset.get("RecognitionCode") or "")
+    if recognition.startswith("ACR-NEMA") and "SOPClassUID" not in dataset:
+        return f"is {recognition}, which is older than DICOM. Convert it to DICOM with dcmconv."
+    return None
 
 
 def count_frames(dataset: Any, path: Path) -> int:

@@ -130,7 +130,8 @@ class FrameDecoder:
             raise FormatError(
                 f"{self._path}: frame {index + 1} cannot be decoded "
                 f"({self._decoder.UID.name}): {_first_line(error)}. "
-                "The file is damaged or its encoding not supported; export it again, uncompressed."
+                "It is damaged, or of a form that is not read; convert the file to an uncompressed "
+                "transfer syntax."
             ) from error
         return image, str(properties["photometric_interpretation"])
 
@@ -163,7 +164,7 @@ def _find_decoder(syntax: UID, path: Path) -> Any:
     except NotImplementedError:
         raise FormatError(
             f"{path}: transfer syntax {syntax.name} ({syntax}) cannot be decoded. "
-            "Export it uncompressed or as JPEG, JPEG 2000 or RLE."
+            "Convert it to an uncompressed transfer syntax, JPEG, JPEG 2000 or RLE."
         ) from None
     if not decoder.is_available:
         packages = "; or ".join(text.strip() for text in decoder.missing_dependencies)

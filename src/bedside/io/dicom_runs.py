@@ -113,16 +113,14 @@ class Order:
 
 @dataclass(frozen=True)
 class Runs:
-    """The single images of a folder, sorted into cines and stills.
+    """The cines among the single images of a folder.
 
     Attributes:
-        cines: The files of each cine.
-        stills: All others.
+        cines: The files of each cine; what is in none is a still.
         notes: Why the images of one series were not taken together, in sentences for a person.
     """
 
     cines: list[tuple[Path, ...]] = field(default_factory=list)
-    stills: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -218,18 +216,14 @@ def _sort_series(series: Mapping[Path, Any], found: Runs) -> None:
     by_key: dict[tuple[str, ...], list[Path]] = defaultdict(list)
     for path, header in series.items():
         by_key[tuple(_read_key(header).values())].append(path)
-    cines, stills, apart = [], [], False
+    cines, stills, apart = [], 0, False
     for paths in by_key.values():
         runs = _split_at_gaps(paths, [series[path] for path in paths])
         apart = apart or len(runs) > 1
-        for run in runs:
-            if len(run) < _LEAST_FRAMES:
-                stills += run
-            else:
-                cines.append(tuple(run))
+        cines += [tuple(run) for run in runs if len(run) >= _LEAST_FRAMES]
+        stills += sum(len(run) for run in runs if len(run) < _LEAST_FRAMES)
     found.cines.extend(cines)
-    found.stills.extend(stills)
-    if len(series) >= _LEAST_FRAMES and len(cines) + len(stills) > 1:
+    if len(series) >= _LEAST_FRAMES and len(cines) + stills > 1:
         reasons = []
         if len(by_key) > 1:
             reasons.append(f"they differ in {', '.join(find_differences([*series.values()]))}")
@@ -237,7 +231,7 @@ def _sort_series(series: Mapping[Path, Any], found: Runs) -> None:
             reasons.append("some have no order, or lie more than 2 s apart")
         found.notes.append(
             f"{min(series)} and {len(series) - 1} other single images of its series are "
-            f"{len(cines) + len(stills)} cases: {'; '.join(reasons) or 'they are too few'}."
+            f"{len(cines) + stills} cases: {'; '.join(reasons) or 'they are too few'}."
         )
 
 

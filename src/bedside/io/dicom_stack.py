@@ -112,7 +112,7 @@ def read_plane(
         if array.shape != (count,) or not np.isfinite(array).all():
             raise GeometryError(
                 f"{name}: {keyword} is {_show(value)}; a slice of a scan needs {count} numbers. "
-                "Repair the header, or name the file alone."
+                "Name the file alone."
             )
         numbers[keyword] = array
     rows, columns = np.split(numbers["ImageOrientationPatient"], 2)

@@ -126,7 +126,7 @@ def read_rule(
         lacking = "RescaleSlope" if slope is None else "RescaleIntercept"
         raise FormatError(
             f"{path} is CT without {lacking}, so its Hounsfield units are not known. Pass "
-            "--values-are-hu if the stored values are HU, or export it again."
+            "--values-are-hu if the stored values are HU."
         )
     slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
     if slope == 0:

@@ -212,8 +212,9 @@ def _crop_body(step: CropBody, draft: Draft) -> None:
 def _resample(step: Resample, draft: Draft) -> None:
     if draft.spacing_mm is None:
         raise GeometryError(
-            "the distance between the scan's voxels is not known, and this bundle needs it. "
-            "Repair the header."
+            "the distance between the image's voxels is not known, and this bundle needs it: it "
+            "takes a scan of slices a known distance apart, not a cine, a still or a stack "
+            "without a scale."
         )
     # Whole logits, so that their edges are those of the scan.
     whole = draft.multiple
