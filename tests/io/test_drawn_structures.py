@@ -10,6 +10,8 @@ from PIL import Image
 
 import makers
 from bedside.io import captions, contours, overlay
+from bedside.io.dicom_options import DicomOptions
+from bedside.io.reading import Limits, Reading
 from bedside.planning.colors import choose_color
 from bedside.spec import Label
 from bedside.volume import Box, Cine, LabelMap
@@ -187,3 +189,25 @@ def test_tall_frames_stay_in_bounds_on_a_sheet():
     labels = np.zeros((400, 20), np.uint8)
     sheet = overlay.draw_contact_sheet(plan(labels, makers.LABELS, frames=8), tile_px=200)
     assert sheet.shape[0] <= 2 * (200 + 28 + 5) + 4 * 28
+
+
+@pytest.mark.parametrize(
+    ("tags", "aspect"),
+    [
+        ({"PixelAspectRatio": ["2", "1"]}, 2.0),
+        ({"ImagerPixelSpacing": [0.1, 0.2]}, 0.5),
+        ({"PixelAspectRatio": ["0", "1"]}, 1.0),
+        ({}, 1.0),
+        # Where a scale is known it decides.
+        ({"PixelSpacing": [0.5, 1.5], "PixelAspectRatio": ["2", "1"]}, 1 / 3),
+    ],
+)
+@pytest.mark.parametrize("untrusted", [False, True])
+def test_proportions_without_a_scale_are_those_of_the_header(tags, aspect, untrusted, tmp_path):
+    dataset = makers.make_dicom(makers.make_fan(2), tags={"Modality": "XA", **tags})
+    path = makers.write_dicom(dataset, tmp_path / "a.dcm")
+    source = Reading((), Limits(2048, 60.0, None) if untrusted else None, DicomOptions()).open(path)
+    frames, _, height, width = source.cine.shape
+    labels = LabelMap(np.zeros((frames, height, width), np.uint8), source.cine.spacing_mm)
+    rows, columns = overlay.plan_overlay(source.cine, labels, makers.LABELS).size
+    assert (rows / height) / (columns / width) == pytest.approx(aspect, rel=0.02)

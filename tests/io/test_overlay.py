@@ -142,10 +142,10 @@ def test_labels_of_another_size_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("shape", "spacing_mm", "expected"),
+    ("shape", "proportions", "expected"),
     [
-        ((240, 320), None, (480, 640)),
-        ((480, 500), None, (480, 500)),
+        ((240, 320), (1, 1), (480, 640)),
+        ((480, 500), (1, 1), (480, 500)),
         ((100, 100), (1.0, 1.0), (500, 500)),
         ((600, 400), (0.3, 0.15), (1200, 400)),
         ((600, 400), (0.15, 0.3), (600, 800)),
@@ -153,14 +153,14 @@ def test_labels_of_another_size_are_refused():
         ((100, 60), (0.5, 1.5), (500, 900)),
         ((24, 512), (10.0, 0.5), (480, 512)),
         # Neither large nor thin ones pass the limit.
-        ((4000, 3000), None, (2048, 1536)),
-        ((20, 3000), None, (14, 2048)),
-        ((20, 1000), None, (40, 2000)),
+        ((4000, 3000), (1, 1), (2048, 1536)),
+        ((20, 3000), (1, 1), (14, 2048)),
+        ((20, 1000), (1, 1), (40, 2000)),
         ((64, 64), (0.01, 30.0), (1, 2048)),
     ],
 )
-def test_frames_are_shown_in_true_proportions_and_in_bounds(shape, spacing_mm, expected):
-    assert overlay.screen_size(shape, spacing_mm, longest_px=2048) == expected
+def test_frames_are_shown_in_true_proportions_and_in_bounds(shape, proportions, expected):
+    assert overlay.screen_size(shape, proportions, longest_px=2048) == expected
 
 
 def test_sixteen_bits_are_shown_between_their_percentiles_in_every_frame():

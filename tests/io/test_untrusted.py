@@ -108,7 +108,7 @@ def test_all_that_a_cine_knows_is_handed_over():
     assert {field.name for field in fields(Cine)} == {
         "shape", "decode", "modality", "spacing_mm", "frame_time_ms", "region", "warnings",
         "geometry", "slice_spacing_mm", "unknown", "third_axis", "default_grid",
-        "uneven",
+        "uneven", "pixel_aspect",
         "frame_starts_ms",
     }  # fmt: skip
 

@@ -43,7 +43,7 @@ class _Tile:
     frame: np.ndarray
     truth: np.ndarray
     prediction: np.ndarray
-    spacing_mm: tuple[float, float] | None
+    proportions: tuple[float, float]
     result: CaseResult
     place: str
 
@@ -101,14 +101,14 @@ def _look(segmenter: Segmenter, case: Case, result: CaseResult) -> _Tile:
     if len(cine) > 1:
         place = f"{cine.unit} {index + 1}: {place}"
     return _Tile(
-        cine.decode(index), truth[index], prediction[index], cine.spacing_mm, result, place
+        cine.decode(index), truth[index], prediction[index], cine.proportions, result, place
     )
 
 
 def _draw(tile: _Tile, labels: Sequence[Label]) -> Image.Image:
     """Draw one case with its outlines, its name and its Dice."""
     box = _box_around((tile.truth > 0) | (tile.prediction > 0))
-    row_mm, column_mm = tile.spacing_mm or (1.0, 1.0)
+    row_mm, column_mm = tile.proportions
     scale = _TILE_PX / max(box.height * row_mm, box.width * column_mm)
     size = (
         max(1, round(box.height * row_mm * scale)),

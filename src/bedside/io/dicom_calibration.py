@@ -57,6 +57,21 @@ def read_calibration(dataset: Any, measured: Any = None) -> Calibration:
     return _from_pixel_spacing(dataset)
 
 
+def read_aspect(dataset: Any) -> float | None:
+    """Read the height of a pixel by its width; None where the header does not tell.
+
+    The spacing at a detector is no scale of the patient, but its proportions are.
+    """
+    for keyword in ("PixelAspectRatio", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        try:
+            height, width = (float(value) for value in dataset[keyword].value)
+        except (KeyError, TypeError, ValueError):
+            continue
+        if 0 < height < math.inf and 0 < width < math.inf:
+            return height / width
+    return None
+
+
 def read_number(dataset: Any, keyword: str) -> float | None:
     """Read one finite number, or None where it is absent, empty or not a number."""
     try:

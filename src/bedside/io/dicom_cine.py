@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bedside.io.dicom_auxiliary import check_captured
-from bedside.io.dicom_calibration import read_calibration
+from bedside.io.dicom_calibration import read_aspect, read_calibration
 from bedside.io.dicom_enhanced import are_slices, place_frames, read_frame_rule
 from bedside.io.dicom_files import MAX_BYTES, refused_as_ours, say_form
 from bedside.io.dicom_frame_time import (
@@ -106,6 +106,7 @@ def _follow_in_time(
         decode=decode,
         modality=modality,
         spacing_mm=calibration.spacing_mm,
+        pixel_aspect=read_aspect(first.header),
         frame_time_ms=times.step_ms,
         frame_starts_ms=times.starts_ms,
         region=calibration.region,

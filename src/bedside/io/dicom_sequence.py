@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bedside.errors import FormatError, GeometryError
-from bedside.io.dicom_calibration import read_calibration
+from bedside.io.dicom_calibration import read_aspect, read_calibration
 from bedside.io.dicom_checks import check_grid
 from bedside.io.dicom_cine import say_loss
 from bedside.io.dicom_header import DicomInstances
@@ -78,6 +78,7 @@ def open_sequence(
         decode=decode,
         modality=modality,
         spacing_mm=calibration.spacing_mm,
+        pixel_aspect=read_aspect(first),
         frame_time_ms=times.step_ms,
         frame_starts_ms=times.starts_ms,
         region=calibration.region,

@@ -48,6 +48,7 @@ def hand_over(source: Source, folder: Path) -> dict[str, Any]:
         "shape": cine.shape,
         "modality": cine.modality,
         "spacing_mm": cine.spacing_mm,
+        "pixel_aspect": cine.pixel_aspect,
         "frame_time_ms": cine.frame_time_ms,
         "frame_starts_ms": cine.frame_starts_ms,
         "region": region and [region.top, region.left, region.bottom, region.right],
@@ -85,6 +86,7 @@ def take_over(answer: dict[str, Any], folder: Path, path: Path) -> Source:
         modality=None if answer["modality"] is None else str(answer["modality"]),
         warnings=tuple(str(text) for text in answer["warnings"]),
         frame_time_ms=_number(answer["frame_time_ms"]),
+        pixel_aspect=_aspect(answer["pixel_aspect"]),
         slice_spacing_mm=_number(answer["slice_spacing_mm"]),
         unknown=tuple(int(index) for index in answer["unknown"] if 0 <= index < frames),
         third_axis=_third_axis(answer["third_axis"]),
@@ -188,6 +190,14 @@ def _third_axis(value: Any) -> Literal["time", "space"] | None:
         raise ValueError(f"third axis {value!r}")
     axis: Literal["time", "space"] | None = value
     return axis
+
+
+def _aspect(value: Any) -> float | None:
+    """Take the proportions of a pixel, which must be a positive number."""
+    aspect = _number(value)
+    if aspect is not None and not 0 < aspect < math.inf:
+        raise ValueError(f"pixels as high as {aspect:g} times their width")
+    return aspect
 
 
 def _number(value: Any) -> float | None:

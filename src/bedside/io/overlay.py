@@ -71,39 +71,40 @@ def plan_overlay(cine: Cine, labels: LabelMap, structures: Sequence[Label]) -> O
             f"{(frames, height, width)}; draw them on the grid that they were made on."
         )
     longest_px = _LONGEST_PX if frames == 1 else _LONGEST_FILM_PX
-    size = screen_size((height, width), labels.spacing_mm or cine.spacing_mm, longest_px=longest_px)
+    size = screen_size(
+        (height, width), labels.spacing_mm or cine.proportions, longest_px=longest_px
+    )
     line_px = max(1, round(size[0] / 900))
     inwards = sort_inwards(structures, labels.array[spread(frames, _MOST_SORTED)])
     return Overlay(cine, labels, tuple(structures), inwards, size, display_window(cine), line_px)
 
 
 def screen_size(
-    shape: tuple[int, int], spacing_mm: tuple[float, float] | None, *, longest_px: int
+    shape: tuple[int, int], proportions: tuple[float, float], *, longest_px: int
 ) -> tuple[int, int]:
-    """Choose the size of a frame on the screen, in the proportions that it has in mm.
+    """Choose the size of a frame on the screen, in true proportions.
 
     A frame is at least 480 rows high, enlarged by whole numbers along the finer axis, unless
     its longer side would pass the limit.
 
     Args:
         shape: (height, width) of the frame in pixels.
-        spacing_mm: (row, column) spacing; square pixels if None.
+        proportions: (height, width) of a pixel, in mm or by each other.
         longest_px: Most pixels along the longer side.
 
     Returns:
         (height, width) on the screen.
 
     Example:
-        >>> screen_size((240, 320), None, longest_px=2048)
+        >>> screen_size((240, 320), (1, 1), longest_px=2048)
         (480, 640)
         >>> screen_size((512, 40), (0.5, 5.0), longest_px=2048)
         (512, 400)
-        >>> screen_size((4000, 3000), None, longest_px=2048)
+        >>> screen_size((4000, 3000), (1, 1), longest_px=2048)
         (2048, 1536)
     """
-    row_mm, column_mm = spacing_mm or (1.0, 1.0)
-    finer_mm = min(row_mm, column_mm)
-    height, width = shape[0] * row_mm / finer_mm, shape[1] * column_mm / finer_mm
+    finer = min(proportions)
+    height, width = (size * part / finer for size, part in zip(shape, proportions, strict=True))
     fit = longest_px / max(height, width)
     scale = min(math.ceil(_LEAST_HEIGHT_PX / height), math.floor(fit) if fit >= 1 else fit)
     return max(1, round(height * scale)), max(1, round(width * scale))

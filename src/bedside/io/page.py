@@ -45,7 +45,7 @@ td.text { text-align: left; overflow-wrap: anywhere; white-space: normal }
 footer { border-top: 2px solid var(--ink); margin-top: 12px; padding-top: 4px }
 code { font-size: 10px; overflow-wrap: anywhere }
 @media screen and (max-width: 600px) { .columns { grid-template-columns: 1fr }
-  .wide { width: 760px; max-width: none } }
+  .wide { width: 760px; max-width: none } .words { min-width: 760px } }
 @media print { body { padding: 0; max-width: 190mm; font-size: 12px }
   section { break-inside: avoid } table { font-size: 11px } h1 { font-size: 19px }
   h2 { font-size: 13px; margin: 9px 0 2px } img { max-height: 92mm } }

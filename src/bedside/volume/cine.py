@@ -68,6 +68,7 @@ class Cine:
         unknown: Frames that stand for slices that are missing, and can hold no labels.
         third_axis: Whether frames follow each other in time or in space; None where the file
             does not say which.
+        pixel_aspect: Height of a pixel by its width, where the file says that and no spacing.
         default_grid: Whether spacing and place are those that programs write when they know
             none: 1 mm along every axis, the first voxel at the origin, nothing turned.
         uneven: Where slices lie that are not evenly spaced; None where they are.
@@ -85,6 +86,7 @@ class Cine:
     slice_spacing_mm: float | None = None
     unknown: tuple[int, ...] = ()
     third_axis: Literal["time", "space"] | None = None
+    pixel_aspect: float | None = None
     default_grid: bool = False
     uneven: UnevenSlices | None = None
 
@@ -94,6 +96,11 @@ class Cine:
         if len(self) < 2 or self.third_axis == "time":
             return False
         return self.third_axis == "space" or self.slice_spacing_mm is not None
+
+    @property
+    def proportions(self) -> tuple[float, float]:
+        """Height and width of a pixel as it is to be drawn: in mm, or by each other."""
+        return self.spacing_mm or (self.pixel_aspect or 1.0, 1.0)
 
     @property
     def voxel_mm(self) -> tuple[float, float, float] | None:
