@@ -95,8 +95,8 @@ def test_a_head_ct_of_two_thicknesses_is_segmented_slice_by_slice(
     assert "slices 1-14 are 4.002 mm apart, 14 and 15 1.08 mm, 15-28 6.999 mm" in said
     assert ("holds even slices only" in said) == (format_ in ("nifti", "seg-nrrd"))
     assert [block["spacing_mm"] for block in case["slice_blocks"]] == [4.002, 1.08, 6.999]
-    # A threshold that takes what is only in part a ball is too large by half a slice and pixel.
-    assert case["structures"][0]["volume_ml"] == pytest.approx(BALL_ML, rel=0.25)
+    # A threshold that takes what is in the least a ball is too large by half a slice and a pixel.
+    assert case["structures"][0]["volume_ml"] == pytest.approx(BALL_ML, rel=0.3)
 
 
 def as_mr(dataset, index):

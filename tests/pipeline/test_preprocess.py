@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from bedside.errors import FormatError, ModalityError, SpecError
-from bedside.pipeline.preprocess import plan_preprocess, to_image
+from bedside.pipeline.preprocess import plan_preprocess
+from bedside.pipeline.value_range import plan_bytes
 from bedside.spec import CropCentre, CropFan, Fit, Grey, InputSpec, Rgb, ScalePercentile
 from bedside.volume import Box
 from makers import make_fan
@@ -89,20 +90,26 @@ def test_a_dim_recording_is_raised_but_not_without_end():
         (np.full((1, 2, 2), 65535, np.uint16), 255),
         (np.full((1, 2, 2), 200.0), 200),
         (np.full((1, 2, 2), 3000.0), 255),
-        (np.full((1, 2, 2), -5, np.int16), 0),
+        (np.full((1, 2, 2), 200, np.uint16), 200),
+        (np.full((1, 2, 2), 1023, np.uint16), 255),
+        (np.full((1, 2, 2), 200, np.int64), 200),
     ],
 )
 def test_wider_types_become_eight_bits(frame, expected):
-    assert (to_image(frame) == expected).all()
+    to_bytes, warnings = plan_bytes([frame], modality="US")
+    assert (to_bytes(frame) == expected).all()
+    assert warnings == []
 
 
 def test_a_frame_of_many_nans_is_refused_and_a_few_are_black():
     frame = np.ones((1, 100, 100))
+    frame *= 100
     frame[0, 0, :5] = np.nan
-    assert to_image(frame)[0, :5].tolist() == [0] * 5
+    to_bytes, _ = plan_bytes([frame], modality="US")
+    assert to_bytes(frame)[0, :5].tolist() == [0] * 5
     frame[0, :10] = np.inf
     with pytest.raises(FormatError, match="NaN or infinite"):
-        to_image(frame)
+        to_bytes(frame)
 
 
 def test_colour_goes_through_every_step_as_three_channels():

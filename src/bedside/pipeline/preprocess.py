@@ -12,6 +12,12 @@ from bedside.pipeline.body import find_body
 from bedside.pipeline.fan import bounding_box, find_fan
 from bedside.pipeline.frame_steps import BLACK, TONE_PLANNERS, check_numbers, open_window
 from bedside.pipeline.placement import ALIGNMENT, Placement
+from bedside.pipeline.value_range import (
+    MAX_BROKEN_SHARE,
+    check_hounsfield,
+    find_range,
+    plan_bytes,
+)
 from bedside.spec import (
     CropBody,
     CropCentre,
@@ -31,8 +37,6 @@ from bedside.volume import Box, Cine
 Image = np.ndarray
 Stage = Callable[[Image], Image]
 
-MAX_BROKEN_SHARE = 0.001
-"""Part of a frame that may be NaN or infinite and is set to zero; more is refused."""
 DOPPLER_SHARE = 0.02
 """Part of strongly coloured pixels that is more than a logo or a mark, and is warned of."""
 STRONG_COLOUR = 24
@@ -76,7 +80,7 @@ class Plan:
     placement: Placement
     input: InputSpec
     warnings: tuple[str, ...]
-    open: Stage = field(default_factory=lambda: to_image)
+    open: Stage
 
     def apply(self, frame: np.ndarray) -> np.ndarray:
         """Turn one frame into the network's input.
@@ -171,12 +175,12 @@ def plan_preprocess(
         raise FormatError(
             f"frames have {channels} channels; this bundle takes grey or colour frames, of 1 or 3."
         )
-    opener = _choose_opener(steps)
+    opener, doubts = _choose_opener(steps, sample, input_spec, force=force)
     images = [opener(frame) for frame in sample]
     height, width = images[0].shape[:2]
     whole = Box(0, 0, height, width)
     placement = Placement((height, width), box=whole, inner=whole)
-    draft = Draft(images, placement, input_spec, region, force)
+    draft = Draft(images, placement, input_spec, region, force, doubts)
     stages = []
     for step in steps:
         stage = PLANNERS[type(step)](step, draft)
@@ -185,45 +189,30 @@ def plan_preprocess(
     return Plan(tuple(stages), draft.placement, input_spec, tuple(draft.warnings), opener)
 
 
-def _choose_opener(steps: Sequence[PreprocessStep]) -> Stage:
-    """Read frames through a window if that comes first, which 8 bits would cut; else in 8 bits."""
+def _choose_opener(
+    steps: Sequence[PreprocessStep], sample: Sequence[np.ndarray], spec: InputSpec, *, force: bool
+) -> tuple[Stage, list[str]]:
+    """Read frames through a window if that comes first, which 8 bits would cut; else in 8 bits.
+
+    Returns:
+        From a frame as decoded to an image, and warnings.
+
+    Raises:
+        FormatError: If the values are not what the bundle takes.
+    """
     first = steps[0] if steps else None
     if not isinstance(first, WindowLevel | WindowPreset):
-        return to_image
+        return plan_bytes(sample, modality=spec.modality, force=force)
     window = open_window(first)
+    doubt = None
+    if spec.modality == "CT":
+        doubt = check_hounsfield(*find_range(sample), width=first.width)
 
     def opened(frame: np.ndarray) -> Image:
         check_numbers(frame, most=MAX_BROKEN_SHARE)
         return window(frame)
 
-    return opened
-
-
-def to_image(frame: np.ndarray) -> Image:
-    """Turn a decoded frame into the pipeline's form: uint8, (H, W) or (H, W, 3).
-
-    Wider types keep their place in their own range: 16 bits are scaled by their type,
-    other numbers by the frame's largest value if that passes 255.
-
-    Args:
-        frame: (C, H, W).
-
-    Raises:
-        FormatError: If more than 0.1 % of the values are NaN or infinite.
-    """
-    image = frame[0] if len(frame) == 1 else np.moveaxis(frame, 0, -1)
-    if image.dtype == np.uint8:
-        return image
-    if image.dtype == np.uint16:
-        return (image >> 8).astype(np.uint8)
-    finite = np.isfinite(image)
-    broken = 1.0 - finite.mean()
-    if broken > MAX_BROKEN_SHARE:
-        raise FormatError(f"{100 * broken:.1f} % of the values of a frame are NaN or infinite.")
-    clean = np.where(finite, image, 0).astype(np.float64)
-    largest = clean.max(initial=0)
-    scale = 255 / largest if largest > 255 else 1.0
-    return np.clip(clean * scale, 0, 255).astype(np.uint8)
+    return opened, [doubt] if doubt else []
 
 
 def _plan_grey(step: Grey, draft: Draft) -> Stage:

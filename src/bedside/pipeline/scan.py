@@ -8,8 +8,8 @@ import numpy as np
 from scipy import sparse
 
 from bedside.errors import FormatError
-from bedside.pipeline.preprocess import MAX_BROKEN_SHARE
 from bedside.pipeline.resize import resize_weights
+from bedside.pipeline.value_range import MAX_BROKEN_SHARE
 from bedside.volume import Cine, Geometry
 from bedside.workers import map_in_turn
 

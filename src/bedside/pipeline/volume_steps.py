@@ -7,21 +7,43 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from bedside.errors import FormatError
+from bedside.pipeline.value_range import check_hounsfield
 from bedside.spec import Clahe, NonLocalMeans, ScaleRange, WindowLevel, WindowPreset, ZScore
 
 if TYPE_CHECKING:
     from bedside.pipeline.volumes import Draft
 
 _BINS = 256
+# Resampling overshoots the ends of a range by a little.
+_TOLERANCE = 0.02
 
 
 def _scale_range(step: ScaleRange, draft: "Draft") -> None:
     for channel in _in_float(draft):
-        low, high = (0.0, 1.0) if step.source == "nominal" else _span(channel, draft)
+        low, high = _nominal(channel, draft) if step.source == "nominal" else _span(channel, draft)
         channel -= np.float32(low)
         channel *= np.float32((1 - step.low) / (high - low))
         channel += np.float32(step.low)
         np.clip(channel, step.low, 1, out=channel)
+
+
+def _nominal(channel: np.ndarray, draft: "Draft") -> tuple[float, float]:
+    """Find whether values are parts of 1 or 8 bits.
+
+    Raises:
+        FormatError: If they are neither.
+    """
+    low, high = float(channel.min()), float(channel.max())
+    if high <= 1 + _TOLERANCE and low >= -_TOLERANCE:
+        return 0.0, 1.0
+    if not (low >= -_TOLERANCE and high <= _BINS - 1):
+        raise FormatError(
+            f"its values lie between {low:.4g} and {high:.4g}, and this bundle takes values from 0 "
+            "to 1, or to 255. Map the values that it was made for to that."
+        )
+    draft.warnings.append(f"values go up to {high:.4g}; they were taken for 8 bits, 0 to 255")
+    return 0.0, float(_BINS - 1)
 
 
 def _z_score(step: ZScore, draft: "Draft") -> None:
@@ -68,6 +90,9 @@ def _non_local_means(step: NonLocalMeans, draft: "Draft") -> None:
 def _window(step: WindowLevel | WindowPreset, draft: "Draft") -> None:
     """Map a window of intensities to [0, 1] and clip, in place."""
     array = _in_float(draft)
+    if draft.modality == "CT":
+        doubt = check_hounsfield(float(array.min()), float(array.max()), width=step.width)
+        draft.warnings += [doubt] if doubt else []
     array -= np.float32(step.level - step.width / 2)
     array /= np.float32(step.width)
     np.clip(array, 0, 1, out=array)

@@ -10,6 +10,7 @@ from bedside.errors import FormatError, GeometryError
 from bedside.pipeline.body import find_body_of_scan
 from bedside.pipeline.resize import resize_linear
 from bedside.pipeline.scan import crop_scan, even_out, read_scan, resample_scan
+from bedside.pipeline.value_range import RELATIVE, reaches_below_zero, say_shifted
 from bedside.pipeline.volume_placement import Shape3, VolumePlacement
 from bedside.pipeline.volume_steps import TONE_STEPS
 from bedside.spec import (
@@ -54,18 +55,23 @@ class Draft:
         cine: The scan as stored.
         multiple: Voxels that sizes are to be a multiple of where they are chosen.
         foreseen: Follow its shape only, and never read it.
+        modality: Of the bundle, which tells what values mean.
 
     Attributes:
         cine: As given.
         multiple: As given.
+        modality: As given.
         orientation: How its axes were turned.
         spacing_mm: Of the array, along (D, H, W); None if unknown.
         warnings: Sentences for a person.
     """
 
-    def __init__(self, cine: Cine, *, multiple: int = 1, foreseen: bool = False) -> None:
+    def __init__(
+        self, cine: Cine, *, multiple: int = 1, foreseen: bool = False, modality: str = ""
+    ) -> None:
         self.cine = cine
         self.multiple = multiple
+        self.modality = modality
         self._foreseen = foreseen
         self.orientation = Orientation()
         self.spacing_mm = cine.voxel_mm
@@ -141,7 +147,11 @@ def prepare_volume(cine: Cine, spec: DeploymentSpec, *, half: bool = False) -> P
     stored, cine = cine, cine if cine.uneven is None else even_out(cine)
     first = spec.preprocess[0] if spec.preprocess else None
     body = find_body_of_scan(cine, first) if isinstance(first, CropBody) else None
-    draft = Draft(cine if body is None else crop_scan(cine, body), multiple=spec.model.logit_stride)
+    draft = Draft(
+        cine if body is None else crop_scan(cine, body),
+        multiple=spec.model.logit_stride,
+        modality=spec.input.modality,
+    )
     if isinstance(first, CropBody) and body is None:
         draft.warnings.append("no body was found; the whole scan was segmented.")
     for step in spec.preprocess:
@@ -229,6 +239,10 @@ def _resample(step: Resample, draft: Draft) -> None:
 def _scale_percentile(step: ScalePercentile, draft: Draft) -> None:
     array = draft.own()
     for channel in array:
+        if draft.modality in RELATIVE and reaches_below_zero(channel):
+            low = float(channel.min())
+            channel -= np.float32(low)
+            draft.warnings.append(say_shifted(low))
         counted = channel[channel > 0]
         if not counted.size:
             draft.warnings.append("a channel of the scan has no value above 0.")
