@@ -200,6 +200,24 @@ def test_frames_at_one_place_follow_each_other_in_time(tmp_path):
     assert np.array_equal(np.stack(list(source.cine))[:, 0], expected)
 
 
+@pytest.mark.parametrize("opener", [open_source, open_untrusted])
+def test_an_enhanced_cine_of_one_slice_is_a_cine_in_the_order_of_time(tmp_path, opener):
+    stored = make_stored()
+    dataset = make_enhanced(stored, AFFINE, modality="MR", intercept=0)
+    for index, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        group.PlanePositionSequence[0].ImagePositionPatient = [0, 0, 0]
+        content = Dataset()
+        content.TemporalPositionIndex = ORDER[index] + 1
+        content.FrameAcquisitionDateTime = f"20260101101010.{40 * ORDER[index]:03d}"
+        group.FrameContentSequence = [content]
+    source = opener(write_dicom(dataset, tmp_path / "a.dcm"))
+    places = [ORDER.index(time) for time in range(6)]
+    assert np.array_equal(np.stack(list(source.cine))[:, 0], stored[places])
+    assert [number for _, number in source.header.frames] == [place + 1 for place in places]
+    assert source.cine.frame_time_ms == pytest.approx(40)
+    assert source.cine.geometry is None
+
+
 def test_a_class_without_places_is_a_cine_as_before(tmp_path):
     dataset = make_placed("xa3d")
     dataset.SOPClassUID = EnhancedXAImageStorage

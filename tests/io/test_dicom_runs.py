@@ -213,7 +213,7 @@ def test_a_pause_parts_two_cines(tmp_path):
     )  # fmt: skip
     found = find_sources(tmp_path / "s")
     assert sorted(found.files.values()) == [tuple(paths[:4]), tuple(paths[4:])]
-    assert "more than 2 s apart" in found.notes[0]
+    assert found.notes[0].endswith("are 2 cases: they were taken more than 2 s apart.")
 
 
 def test_a_slow_cine_that_says_its_pace_is_one(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 
 from bedside.io.dicom_auxiliary import check_captured
 from bedside.io.dicom_calibration import read_aspect, read_calibration
-from bedside.io.dicom_enhanced import are_slices, place_frames, read_frame_rule
+from bedside.io.dicom_enhanced import are_slices, place_frames, read_frame_rule, sort_in_time
 from bedside.io.dicom_files import MAX_BYTES, refused_as_ours, say_form
 from bedside.io.dicom_frame_time import (
     FrameTimes,
@@ -88,7 +88,10 @@ def _follow_in_time(
     places = [(part, number) for part in parts for number in range(part.frames)]
     groups = [each for part in parts for each in list_groups(part.header, part.frames)]
     groups = groups if len(groups) == frames else []
-    rules = _read_rules(parts, groups, path, options)
+    order = sort_in_time(groups) if groups else None
+    if order is not None:
+        places, groups = [places[index] for index in order], [groups[index] for index in order]
+    rules = _read_rules(places, groups, path, options)
 
     def decode(index: int) -> np.ndarray:
         part, number = places[index]
@@ -113,21 +116,27 @@ def _follow_in_time(
         warnings=(*calibration.warnings, *times.warnings, *notes, *say_loss(first.header)),
     )
     numbered = number_frames([(part.header, part.frames) for part in parts])
+    if order is not None:
+        numbered = tuple(numbered[index] for index in order)
     return cine, DicomInstances(tuple(part.header for part in parts), numbered)
 
 
 def _read_rules(
-    parts: Sequence[Part], groups: Sequence[FrameGroups], path: Path, options: DicomOptions
+    places: Sequence[tuple[Part, int]],
+    groups: Sequence[FrameGroups],
+    path: Path,
+    options: DicomOptions,
 ) -> list[ValueRule]:
     """Read how each frame becomes values: all of a file by one rule, unless groups say more."""
     if any(each.find("PixelValueTransformationSequence") is not None for each in groups):
         rules = [read_frame_rule(each, path, options) for each in groups]
     else:
-        whole = [FrameGroups(part.header, {}, {}) for part in parts]
-        by_part = [read_frame_rule(each, path, options) for each in whole]
-        rules = [
-            rule for part, rule in zip(parts, by_part, strict=True) for _ in range(part.frames)
-        ]
+        headers = {id(part): part.header for part, _ in places}
+        by_part = {
+            key: read_frame_rule(FrameGroups(header, {}, {}), path, options)
+            for key, header in headers.items()
+        }
+        rules = [by_part[id(part)] for part, _ in places]
     return rules if len(rules) == 1 else with_one_dtype(rules)
 
 

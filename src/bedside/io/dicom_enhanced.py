@@ -72,7 +72,8 @@ def is_enhanced(header: Any) -> bool:
 def are_slices(parts: Sequence[Part]) -> bool:
     """Tell whether frames are slices: by definition of their class, or by their positions.
 
-    Frames of other classes that all lie at one place follow each other in time.
+    Frames that all lie at one place follow each other in time; those of such a class only if
+    each has its own point in time.
 
     Raises:
         FormatError: If they are neither slices nor points in time.
@@ -85,15 +86,22 @@ def are_slices(parts: Sequence[Part]) -> bool:
             f"{first.path} is a whole slide image: its frames are tiles of one picture, neither "
             "slices nor points in time. Name a picture of the region that you want segmented."
         )
-    if is_enhanced(first.header):
-        return True
     groups = [each for part in parts for each in list_groups(part.header, part.frames)]
     if len(groups) != sum(part.frames for part in parts):
-        return False
-    return any(
+        return is_enhanced(first.header)
+    several = any(
         len({str(each.place("PlanePositionSequence", in_patient=where)) for each in groups}) > 1
         for where in (True, False)
     )
+    return several or (is_enhanced(first.header) and sort_in_time(groups) is None)
+
+
+def sort_in_time(groups: Sequence[FrameGroups]) -> list[int] | None:
+    """Sort frames by their point in time; None where they do not each have their own."""
+    times = [each.read("FrameContentSequence", "TemporalPositionIndex") for each in groups]
+    if None in times or len(set(times)) < len(times):
+        return None
+    return sorted(range(len(times)), key=lambda index: int(times[index]))
 
 
 def place_frames(

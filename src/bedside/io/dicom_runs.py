@@ -216,10 +216,11 @@ def _sort_series(series: Mapping[Path, Any], found: Runs) -> None:
     by_key: dict[tuple[str, ...], list[Path]] = defaultdict(list)
     for path, header in series.items():
         by_key[tuple(_read_key(header).values())].append(path)
-    cines, stills, apart = [], 0, False
+    cines, stills, apart, unordered = [], 0, False, False
     for paths in by_key.values():
         runs = _split_at_gaps(paths, [series[path] for path in paths])
-        apart = apart or len(runs) > 1
+        is_ordered = find_order([series[path] for path in paths]) is not None
+        apart, unordered = apart or (is_ordered and len(runs) > 1), unordered or not is_ordered
         cines += [tuple(run) for run in runs if len(run) >= _LEAST_FRAMES]
         stills += sum(len(run) for run in runs if len(run) < _LEAST_FRAMES)
     found.cines.extend(cines)
@@ -228,7 +229,9 @@ def _sort_series(series: Mapping[Path, Any], found: Runs) -> None:
         if len(by_key) > 1:
             reasons.append(f"they differ in {', '.join(find_differences([*series.values()]))}")
         if apart:
-            reasons.append("some have no order, or lie more than 2 s apart")
+            reasons.append("they were taken more than 2 s apart")
+        if unordered:
+            reasons.append("no time or number puts them into an order")
         found.notes.append(
             f"{min(series)} and {len(series) - 1} other single images of its series are "
             f"{len(cines) + stills} cases: {'; '.join(reasons) or 'they are too few'}."
