@@ -421,3 +421,34 @@ def test_without_highdicom_an_sr_names_what_to_install(cine, bundle, tmp_path, m
     assert main(["segment", str(cine), "-m", str(bundle), "-o", str(out), "--sr"]) == 4
     assert "bedside[sr]" in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--jobs", "2"], ["--untrusted"]])
+def test_an_untrained_bundle_writes_masks_that_say_so_and_no_measurements(
+    cine, untrained, tmp_path, capsys, more
+):
+    out = tmp_path / "out"
+    source = cine
+    if "--jobs" in more:
+        source = tmp_path / "cines"
+        source.mkdir()
+        (source / "a.dcm").write_bytes(cine.read_bytes())
+    command = ["segment", str(source), "-m", str(untrained), *more]
+    assert main([*command, "-o", str(out), "--sr"]) in (2, 3)
+    streams = capsys.readouterr()
+    assert "random weights" in streams.out + streams.err
+    assert not list(out.glob("**/*.dcm"))
+    assert main([*command, "-o", str(tmp_path / "seg")]) == 0
+    (path,) = (tmp_path / "seg").glob("**/segmentation.dcm")
+    labels = [each.SegmentLabel for each in pydicom.dcmread(path).SegmentSequence]
+    assert labels == [f"{label.name} (untrained)" for label in makers.LABELS]
+
+
+def test_where_nothing_is_found_a_warning_takes_the_place_of_the_measurements(bundle, tmp_path):
+    region = makers.make_region((0, 0, 63, 47))
+    black = makers.make_dicom(np.zeros((2, 48, 64), np.uint8), regions=[region])
+    source, out = makers.write_dicom(black, tmp_path / "black.dcm"), tmp_path / "out"
+    assert main(["segment", str(source), "-m", str(bundle), "-o", str(out), "--sr"]) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert report["warnings"][-1].endswith("no structure was found")
+    assert not (out / "measurements.dcm").exists()

@@ -1,5 +1,6 @@
 """DICOM SEG: reads back through two readers, is valid by a third, refers to every frame."""
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pydicom.data import get_testdata_file
 from bedside.errors import FormatError, UsageError
 from bedside.io.dicom_seg import encode_cielab
 from bedside.io.source import Algorithm, open_source, write_labels
+from bedside.spec import DISCLAIMER
 from bedside.volume import LabelMap
 from makers import (
     LABELS,
@@ -218,3 +220,29 @@ def test_label_colours_agree_with_littlecms_under_d50(color):
     # Pillow keeps a* and b* as signed bytes.
     expected = [257 * lab[0], 257 * (lab[1] ^ 128), 257 * (lab[2] ^ 128)]
     assert np.abs(np.subtract(encode_cielab(color), expected)).max() <= CIELAB_WORDS
+
+
+@pytest.mark.parametrize("format_", ["dicom-seg", "dicom-labelmap"])
+@pytest.mark.parametrize("untrained", [False, True])
+def test_a_seg_says_what_it_is_not_for_and_that_a_network_is_untrained(
+    tmp_path, format_, untrained
+):
+    source = _make_source(tmp_path)
+    path = write_labels(
+        LabelMap(make_labels(3)), source, tmp_path / "seg.dcm", labels_spec=LABELS,
+        algorithm=dataclasses.replace(ALGORITHM, untrained=untrained), format=format_,
+    )  # fmt: skip
+    seg = pydicom.dcmread(path)
+    assert "edical device" in seg.ContentDescription
+    assert all(DISCLAIMER in segment.SegmentDescription for segment in seg.SegmentSequence)
+    texts = [seg.SeriesDescription, seg.ContentDescription]
+    texts += [segment.SegmentLabel for segment in seg.SegmentSequence]
+    assert all(("untrained" in text.lower()) == untrained for text in texts)
+    assert all(len(text) <= 64 for text in texts)
+    assert all(
+        ("Random weights" in segment.SegmentDescription) == untrained
+        for segment in seg.SegmentSequence
+    )
+    if format_ == "dicom-seg":
+        assert _find_errors(path) == []
+        assert np.array_equal(_read_with_highdicom(path, source), make_labels(3))

@@ -1,5 +1,6 @@
 """DICOM SR: checked by dciodvfy, read back by highdicom, its numbers and references compared."""
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -11,11 +12,12 @@ import pydicom
 import pytest
 from pydicom.sr.codedict import codes
 
-from bedside.errors import FormatError
+from bedside.errors import FormatError, UsageError
 from bedside.io.dicom_options import DicomOptions
 from bedside.io.dicom_sr import write_sr
 from bedside.io.report_json import measure_areas
 from bedside.io.source import Algorithm, open_source, write_labels
+from bedside.spec import DISCLAIMER
 from bedside.volume import Box, LabelMap
 from dicom_makers import make_slices, write_series
 from makers import LABELS, make_dicom, make_fan, make_labels, make_region, write_dicom
@@ -23,7 +25,7 @@ from makers import LABELS, make_dicom, make_fan, make_labels, make_region, write
 ALGORITHM = Algorithm("camus", "1.2", "ab" * 32, "source")
 
 
-def _write(source, array, folder, *, slices=False):
+def _write(source, array, folder, *, slices=False, warnings=()):
     """Write the SEG and the SR of labels; give the paths and what was measured."""
     height, width = array.shape[1:]
     measured = measure_areas(
@@ -37,7 +39,10 @@ def _write(source, array, folder, *, slices=False):
         LabelMap(array, source.cine.spacing_mm), source, seg, labels_spec=LABELS,
         algorithm=ALGORITHM, format="dicom-seg",
     )  # fmt: skip
-    write_sr(measured, source, seg, sr, labels_spec=LABELS, algorithm=ALGORITHM, slices=slices)
+    write_sr(
+        measured, source, seg, sr, labels_spec=LABELS, algorithm=ALGORITHM, slices=slices,
+        warnings=warnings,
+    )  # fmt: skip
     return seg, sr, measured
 
 
@@ -190,3 +195,76 @@ def test_a_source_without_uids_is_refused_and_nothing_is_left(tmp_path):
         write_sr(measured, source, seg, sr_path, labels_spec=LABELS, algorithm=ALGORITHM,
                  slices=False)  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.dcm", "segmentation.dcm"]
+
+
+def _comments(path):
+    """The texts that stand in the report itself, beside its groups."""
+    root = pydicom.dcmread(path)
+    return [
+        item.TextValue
+        for item in root.ContentSequence
+        if item.ValueType == "TEXT" and item.ConceptNameCodeSequence[0].CodeValue == "121106"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["cine", "scan"])
+def test_every_report_says_what_it_is_not_for_by_whom_it_was_made_and_every_warning(tmp_path, kind):
+    notes = ("Glottis was found in no frame.", "the spacing is doubtful: 1 µm, « à vérifier »")
+    if kind == "cine":
+        source, array = _make_cine(tmp_path), make_labels(4)
+    else:
+        source, array = _make_series(tmp_path), np.zeros((6, 40, 50), np.uint8)
+        array[1:3, 10:20, 10:30] = 1
+    _, sr_path, _ = _write(source, array, tmp_path, slices=kind == "scan", warnings=notes)
+    assert _find_errors(sr_path) == []
+    said = _comments(sr_path)
+    assert said[0] == DISCLAIMER
+    assert "camus 1.2" in said[1]
+    assert "ab" * 32 in said[1]
+    assert said[2:] == [f"Warning: {note}" for note in notes]
+    report = pydicom.dcmread(sr_path)
+    assert "research use only" in report.SeriesDescription
+    assert (report.VerificationFlag, report.PreliminaryFlag) == ("UNVERIFIED", "PRELIMINARY")
+    content = highdicom.sr.srread(sr_path).content
+    groups = [
+        *content.get_planar_roi_measurement_groups(),
+        *content.get_volumetric_roi_measurement_groups(),
+    ]
+    assert groups
+    for group in groups:
+        named = {
+            item.ConceptNameCodeSequence[0].CodeMeaning: item.TextValue
+            for item in group[0].ContentSequence
+            if item.ValueType == "TEXT"
+        }
+        assert named["Algorithm Name"] == "camus"
+        assert named["Algorithm Version"] == "1.2"
+        assert named["Algorithm Parameters"] == f"bundle_sha256={'ab' * 32}"
+
+
+def test_other_warnings_are_another_report(tmp_path):
+    source = _make_cine(tmp_path)
+    uids = [
+        pydicom.dcmread(_write(source, make_labels(4), tmp_path, warnings=notes)[1]).SOPInstanceUID
+        for notes in ((), ("one",), ("one",))
+    ]
+    assert uids[0] != uids[1] == uids[2]
+
+
+def test_an_untrained_network_measures_nothing(tmp_path):
+    source = _make_cine(tmp_path)
+    seg, sr, measured = _write(source, make_labels(4), tmp_path)
+    sr.unlink()
+    algorithm = dataclasses.replace(ALGORITHM, untrained=True)
+    with pytest.raises(UsageError, match="random weights"):
+        write_sr(measured, source, seg, sr, labels_spec=LABELS, algorithm=algorithm, slices=False)
+    assert not sr.exists()
+
+
+@pytest.mark.parametrize("kind", ["cine", "scan"])
+def test_where_nothing_was_found_no_report_is_written(tmp_path, kind):
+    source = _make_cine(tmp_path) if kind == "cine" else _make_series(tmp_path)
+    frames, _, height, width = source.cine.shape
+    array = np.zeros((frames, height, width), np.uint8)
+    _, sr_path, _ = _write(source, array, tmp_path, slices=kind == "scan")
+    assert not sr_path.exists()

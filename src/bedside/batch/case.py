@@ -17,7 +17,7 @@ from bedside.resident import give_back
 if TYPE_CHECKING:
     from bedside.bundle import Bundle
     from bedside.io.report_json import Report
-    from bedside.io.source import Source
+    from bedside.io.source import Algorithm, Source
     from bedside.segment import Segmentation, Segmenter
 
 Moment = datetime | Literal["now", "source"]
@@ -119,17 +119,8 @@ def segment_case(
             f"{source.path} is not DICOM, so its mask cannot be a DICOM SEG. "
             "Choose --format nifti, seg-nrrd or png."
         )
-    # What an SR may say of a label map is not settled: dciodvfy finds fault with its segments.
-    if choices.with_sr and labels_format != "dicom-seg":
-        raise UsageError(
-            f"--sr refers to a binary DICOM SEG, but the mask of {source.path} is written as "
-            f"{labels_format}. Leave --sr out, or choose --format dicom-seg."
-        )
-    if choices.with_sr and importlib.util.find_spec("highdicom") is None:
-        raise BackendError(
-            "--sr needs highdicom, which is not installed. Install it with: "
-            'pip install "bedside[sr]".'
-        )
+    if choices.with_sr:
+        _check_sr(source, loaded.bundle, labels_format)
     check_sides(source, loaded.bundle.spec.labels, force=choices.force)
     started_ms = startup_ms()
     begin = time.perf_counter()
@@ -152,6 +143,31 @@ def segment_case(
         )  # fmt: skip
         files = tuple(sorted(path.name for path in staging.iterdir()))
     return Finished(folder, files, report)
+
+
+def _check_sr(source: "Source", bundle: "Bundle", labels_format: str) -> None:
+    """Refuse an SR that could not be written, or that would say nothing of the patient.
+
+    Raises:
+        UsageError: If the mask is no binary DICOM SEG, or the network is untrained.
+        BackendError: If what writes an SR is not installed.
+    """
+    # What an SR may say of a label map is not settled: dciodvfy finds fault with its segments.
+    if labels_format != "dicom-seg":
+        raise UsageError(
+            f"--sr refers to a binary DICOM SEG, but the mask of {source.path} is written as "
+            f"{labels_format}. Leave --sr out, or choose --format dicom-seg."
+        )
+    if bundle.card.untrained:
+        raise UsageError(
+            f'bundle "{bundle.spec.name}" has random weights: what it measures says nothing '
+            "of a patient, so no --sr is written. Leave --sr out, or choose a trained bundle."
+        )
+    if importlib.util.find_spec("highdicom") is None:
+        raise BackendError(
+            "--sr needs highdicom, which is not installed. Install it with: "
+            'pip install "bedside[sr]".'
+        )
 
 
 @dataclass(frozen=True)
@@ -191,41 +207,51 @@ def _write_mask(
     labels_format: str, moment: Moment,
 ) -> None:  # fmt: skip
     """Write the mask as `segmentation` with the suffix of its format."""
-    from bedside.io.source import SUFFIXES, Algorithm, write_labels
+    from bedside.io.source import SUFFIXES, write_labels
 
     write_labels(
         found.labels,
         source,
         folder / f"segmentation{SUFFIXES[labels_format]}",
         labels_spec=bundle.spec.labels,
-        algorithm=Algorithm(bundle.spec.name, bundle.spec.version, bundle.sha256, moment),
+        algorithm=_name_algorithm(bundle, moment),
         format=labels_format,
     )
+
+
+def _name_algorithm(bundle: "Bundle", moment: Moment) -> "Algorithm":
+    """Name who drew the labels, as DICOM files tell it."""
+    from bedside.io.source import Algorithm
+
+    return Algorithm(
+        bundle.spec.name, bundle.spec.version, bundle.sha256, moment,
+        untrained=bundle.card.untrained,
+    )  # fmt: skip
 
 
 def _write_sr(
     report: "Report", source: "Source", bundle: "Bundle", folder: Path, *, moment: Moment
 ) -> "Report":
-    """Write the measurements of a report as a DICOM SR; without a scale, say that there are none.
+    """Write the measurements of a report as a DICOM SR; where there are none, say why.
 
     Returns:
         The report, with that warning.
     """
-    from bedside.io.dicom_sr import NO_SCALE, write_sr
-    from bedside.io.source import Algorithm
+    from bedside.io.dicom_sr import NO_SCALE, NOTHING_FOUND, write_sr
 
     if report.spacing_mm is None:
         return replace(report, warnings=(*report.warnings, NO_SCALE))
-    write_sr(
+    written = write_sr(
         report.structures,
         source,
         folder / "segmentation.dcm",
         folder / "measurements.dcm",
         labels_spec=bundle.spec.labels,
-        algorithm=Algorithm(bundle.spec.name, bundle.spec.version, bundle.sha256, moment),
+        algorithm=_name_algorithm(bundle, moment),
         slices=report.slices,
+        warnings=report.warnings,
     )
-    return report
+    return report if written else replace(report, warnings=(*report.warnings, NOTHING_FOUND))
 
 
 def _write_pictures(

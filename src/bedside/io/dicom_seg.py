@@ -21,7 +21,7 @@ from bedside.io.dicom_seg_frames import Scale, build_frames, build_reference
 from bedside.io.dicom_seg_pixels import find_present, gather_labels, pack_bits
 from bedside.io.dicom_warnings import collected_warnings
 from bedside.io.source import Algorithm, Source
-from bedside.spec import Code, Label
+from bedside.spec import DISCLAIMER, Code, Label
 from bedside.volume import LabelMap
 
 _PATIENT_AND_STUDY = (
@@ -215,7 +215,9 @@ def _add_identity(
     seg.Modality = "SEG"
     seg.SeriesInstanceUID = generate_uid(entropy_srcs=[header.SeriesInstanceUID, algorithm.sha256])
     seg.SeriesNumber = _SERIES_NUMBER
-    seg.SeriesDescription = f"{algorithm.name} segmentation"[:64]
+    seg.SeriesDescription = (
+        f"{algorithm.name[:40]} segmentation{', UNTRAINED' * algorithm.untrained}"
+    )
     seg.InstanceNumber = _read_instance_number(header)
     seg.SeriesDate = seg.ContentDate = day
     seg.SeriesTime = seg.ContentTime = clock
@@ -226,7 +228,11 @@ def _add_identity(
     seg.DeviceSerialNumber = algorithm.sha256[:64] or "0"
     seg.SoftwareVersions = [f"bedside {__version__}", f"{algorithm.name} {algorithm.version}"[:64]]
     seg.ContentLabel = "SEGMENTATION"
-    seg.ContentDescription = "Drawn by a program; research use, not a medical device"
+    seg.ContentDescription = (
+        "By an UNTRAINED network: means nothing. Not a medical device"
+        if algorithm.untrained
+        else "Drawn by a program; research use, not a medical device"
+    )
     seg.ContentCreatorName = ""
 
 
@@ -269,6 +275,9 @@ def _build_segment(label: Label, algorithm: Algorithm) -> Dataset:
     segment = Dataset()
     segment.SegmentNumber = label.value
     segment.SegmentLabel = label.name[:64]
+    segment.SegmentDescription = DISCLAIMER
+    if algorithm.untrained:
+        segment.SegmentDescription = f"Random weights: it means nothing. {DISCLAIMER}"
     segment.SegmentedPropertyCategoryCodeSequence = [_build_code(label.category)]
     segment.SegmentedPropertyTypeCodeSequence = [_build_code(label.type)]
     segment.SegmentAlgorithmType = "AUTOMATIC"

@@ -17,15 +17,18 @@ from pydicom.uid import generate_uid
 
 from bedside import __version__
 from bedside.atomic import written_atomically
-from bedside.errors import BedsideError, FormatError
+from bedside.errors import BedsideError, FormatError, UsageError
 from bedside.io.dicom_moment import read_moment
 from bedside.io.dicom_warnings import collected_warnings
 from bedside.io.report_json import StructureAreas
 from bedside.io.source import Algorithm, Source
-from bedside.spec import Code, Label
+from bedside.spec import DISCLAIMER, Code, Label
 
 NO_SCALE = "no measurements.dcm was written: the scale of the image is not known"
 """The warning that takes the place of an SR where nothing can be measured."""
+
+NOTHING_FOUND = "no measurements.dcm was written: no structure was found"
+"""The warning that takes the place of an SR where there is nothing to measure."""
 
 _SERIES_NUMBER = 1001
 _MILLILITRE = SrCode("ml", "UCUM", "milliliter")
@@ -41,12 +44,14 @@ def write_sr(
     labels_spec: tuple[Label, ...],
     algorithm: Algorithm,
     slices: bool,
-) -> None:
+    warnings: Sequence[str] = (),
+) -> bool:
     """Write what was measured: the volume of each structure of a scan, or areas frame by frame.
 
     A scan has a group of measurements for each structure that is in it: volume, and the
     largest diameter in a slice. Frames have one for each structure in each frame that it is
-    in: area and largest diameter. The same source, labels and bundle give the same UIDs.
+    in: area and largest diameter. Comments say that it is for research, by which bundle it was
+    measured, and every warning. The same source, labels, bundle and warnings give the same UIDs.
 
     Args:
         structures: What was measured, in mm; in the order of `labels_spec`.
@@ -56,25 +61,39 @@ def write_sr(
         labels_spec: Names and codes of the structures.
         algorithm: Who drew them.
         slices: Whether the frames are the slices of a scan.
+        warnings: What was fixed, doubted or not found, in sentences for a person.
+
+    Returns:
+        Whether it was written: where nothing was found there is nothing to measure, and a report
+        without measurements is none.
 
     Raises:
+        UsageError: If the network is untrained: what it measures says nothing of the patient.
         FormatError: If the source's header does not let an SR refer to it.
         OutputError: If it cannot be written.
 
     Source:
         DICOM PS3.16 TID 1500 Measurement Report, with TID 1410 and 1411.
     """
+    if algorithm.untrained:
+        raise UsageError(
+            f'bundle "{algorithm.name}" has random weights: what it measures says nothing of a '
+            "patient, so no SR is written. Leave --sr out, or choose a trained bundle."
+        )
     try:
         # What breaks DICOM's rules in the source's header is taken over as it stands.
         with collected_warnings():
             seg = pydicom.dcmread(seg_path, stop_before_pixels=True)
             drawn = _Drawn(seg, source)
             groups = _scan_groups if slices else _frame_groups
-            about = _About(drawn, algorithm)
+            about = _About(drawn, algorithm, tuple(warnings))
             found = list(groups(structures, labels_spec, about))
+            if not found:
+                return False
             report = _build(found, about, source)
             with written_atomically(target) as temporary:
                 report.save_as(temporary, enforce_file_format=True)
+            return True
     except BedsideError:
         raise
     except Exception as error:
@@ -156,6 +175,7 @@ class _About:
 
     drawn: _Drawn
     algorithm: Algorithm
+    warnings: tuple[str, ...]
 
     def describe(self, label: Label, name: str) -> dict[str, Any]:
         """Name a group of measurements, its finding and its algorithm."""
@@ -263,6 +283,7 @@ def _build(groups: Sequence[Any], about: _About, source: Source) -> Any:
         MeasurementReport,
         ObservationContext,
         ObserverContext,
+        TextContentItem,
     )
 
     seg, algorithm = about.drawn.seg, about.algorithm
@@ -280,25 +301,40 @@ def _build(groups: Sequence[Any], about: _About, source: Source) -> Any:
         procedure_reported=codes.SCT.ImagingProcedure,
         imaging_measurements=groups,
     )
+    for text in _comments(about):
+        content[0].ContentSequence.append(
+            TextContentItem(codes.DCM.Comment, text, relationship_type="CONTAINS")
+        )
     report = ComprehensiveSR(
         # The SEG has all that highdicom asks of the first: it is our own.
         evidence=[seg, *map(_reference, about.drawn.instances)],
         content=content,
         series_instance_uid=generate_uid(entropy_srcs=[seg.SeriesInstanceUID, "sr"]),
         series_number=_SERIES_NUMBER,
-        sop_instance_uid=generate_uid(entropy_srcs=[seg.SOPInstanceUID, "sr"]),
+        sop_instance_uid=generate_uid(entropy_srcs=[seg.SOPInstanceUID, "sr", *about.warnings]),
         instance_number=int(seg.InstanceNumber),
         manufacturer="bedside",
         manufacturer_model_name=algorithm.name[:64],
         device_serial_number=algorithm.sha256[:64] or "0",
         software_versions=(f"bedside {__version__}", f"{algorithm.name} {algorithm.version}"[:64]),
-        series_description=f"{algorithm.name} measurements"[:64],
+        series_description=f"{algorithm.name[:32]} measurements, research use only",
         # Nobody has read it: complete, preliminary and unverified.
         is_complete=True,
         specific_character_set="ISO_IR 192",
     )
     _set_moment(report, *read_moment(algorithm.moment, source.header.first))
     return report
+
+
+def _comments(about: _About) -> list[str]:
+    """What a reader must know of the measurements, in sentences."""
+    algorithm = about.algorithm
+    return [
+        DISCLAIMER,
+        f"Measured by a program and read by nobody: bundle {algorithm.name} {algorithm.version}, "
+        f"sha256 {algorithm.sha256}, bedside {__version__}.",
+        *(f"Warning: {warning}" for warning in about.warnings),
+    ]
 
 
 def _reference(header: Dataset) -> Dataset:

@@ -70,12 +70,14 @@ class Algorithm:
         sha256: Hash of the bundle.
         moment: When, as the file is to say it: the time of writing, or "source" for the time
             of the image itself, which makes the bytes the same whenever it is written.
+        untrained: Whether its weights are random, so that its labels mean nothing.
     """
 
     name: str
     version: str
     sha256: str
     moment: datetime | Literal["now", "source"] = "now"
+    untrained: bool = False
 
 
 def open_source(
@@ -156,7 +158,8 @@ def write_labels(
         target: The file to write. Labels of several frames as "png" become a folder of
             this name without its suffix, one file a frame.
         labels_spec: Names, colours and codes of the labels.
-        algorithm: Who drew them.
+        algorithm: Who drew them. What an untrained network drew is named so, structure by
+            structure: a mask travels without its report.
         format: "dicom-seg", "dicom-labelmap", "nifti", "seg-nrrd" or "png".
 
     Returns:
@@ -167,6 +170,10 @@ def write_labels(
         OutputError: If it cannot be written.
     """
     target = Path(target)
+    if algorithm.untrained:
+        labels_spec = tuple(
+            replace(label, name=f"{label.name[:50]} (untrained)") for label in labels_spec
+        )
     if format in DICOM_FORMATS:
         if source.kind != "dicom":
             raise UsageError(
