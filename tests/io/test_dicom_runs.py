@@ -130,6 +130,12 @@ def test_a_one_frame_file_of_a_multi_frame_class_is_referred_to_by_its_frame(tmp
     assert open_only(tmp_path / "s").header.frames == ((0, 1), (1, 1), (2, 1))
 
 
+def test_a_cine_of_single_images_has_the_proportions_of_its_pixels(tmp_path):
+    write_frames(tmp_path / "s", make_fan(3), Modality="XA", InstanceNumber=lambda i: i + 1,
+                 PixelAspectRatio=[2, 1], SequenceOfUltrasoundRegions=[])  # fmt: skip
+    assert open_only(tmp_path / "s").cine.pixel_aspect == 2
+
+
 def test_colour_and_compression_do_not_keep_frames_apart(tmp_path):
     grey = make_fan(3)
     pixels = np.stack([grey, grey // 2, grey // 3], axis=-1)

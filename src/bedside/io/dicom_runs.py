@@ -37,6 +37,8 @@ _ALIKE = (
     "BitsStored",
     "PixelRepresentation",
     "PixelSpacing",
+    "PixelAspectRatio",
+    "NominalScannedPixelSpacing",
     "ImagerPixelSpacing",
     "ImageType",
     "BodyPartExamined",
