@@ -275,3 +275,10 @@ def test_a_copy_of_a_folder_of_results_gives_no_images(tmp_path):
     found = find_sources(tmp_path)
     assert found.paths == (tmp_path / "a.png",)
     assert len(found.skipped) == 2
+
+
+def test_results_of_before_there_were_markers_are_known_by_their_report(tmp_path):
+    for name in ("image.png", "overlay.png"):
+        write_image(tmp_path / name)
+    (tmp_path / "report.json").write_text('{"bedside_version": "0", "files": ["overlay.png"]}')
+    assert find_sources(tmp_path).paths == (tmp_path / "image.png",)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _WORDS = frozenset({
     "gt", "truth", "groundtruth", "manual", "seg", "segs", "segmentation", "segmentations",
     "mask", "masks", "labelmap", "labelmaps", "annot", "annotation", "annotations", "contour",
-    "contours", "roi", "rois", "parcellation", "aseg",
+    "contours", "roi", "rois", "rater", "raters", "parcellation", "aseg",
 })  # fmt: skip
 # Runs of letters, cut at capitals: labelsTr01 is labels, Tr.
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
