@@ -141,7 +141,7 @@ def write_series(datasets: list[Dataset], folder: Path, *, seed: int | None = 0)
 
 def as_geometry(array: np.ndarray, affine: np.ndarray) -> Geometry:
     """Put an array's shape and an affine together."""
-    return Geometry(array.shape, affine)
+    return Geometry(array.shape, affine, space="LPS")
 
 
 def _identify(dataset: Dataset, series: str, index: int, kind: str) -> None:

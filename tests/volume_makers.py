@@ -25,7 +25,7 @@ def make_geometry(shape, spacing_mm, order, signs, *, tilt=0.0):
     affine = np.eye(4)
     affine[:3, :3] = turn @ directions * np.asarray(spacing_mm)
     affine[:3, 3] = (-31.0, 17.0, 5.0)
-    return Geometry(tuple(shape), affine)
+    return Geometry(tuple(shape), affine, space="LPS")
 
 
 def centroid_mm(mask, geometry):

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bedside.bundle import Bundle
-from bedside.errors import ModalityError
+from bedside.errors import GeometryError, ModalityError
+from bedside.io.sides import find_sides
 from bedside.pipeline.meaning import settle_meaning
 from bedside.pipeline.memory import MemoryPlan, plan_frames, plan_volume
 from bedside.pipeline.postprocess import LabelGrid, Repair, Tally, apply_postprocess, grid_of
@@ -164,7 +165,8 @@ class Segmenter:
 
         Raises:
             ModalityError: If the image is of another kind than the bundle's, and not `force`.
-            GeometryError: If frames follow in time, and the bundle takes the slices of a scan.
+            GeometryError: If frames follow in time, and the bundle takes the slices of a scan, or
+                the scan lies nowhere and structures differ in their side only.
             FormatError: If a frame cannot be decoded.
             MemoryLimitError: If it cannot be done in `max_bytes`.
         """
@@ -172,6 +174,7 @@ class Segmenter:
         cine = self.settle(cine)
         memory = self.plan_memory(cine, max_bytes=max_bytes)
         if self.spec.model.axes == 3:
+            self._check_place(cine, force=force)
             return self._segment_volume(cine, memory, on_frame=on_frame)
         cine = see_neighbours(cine, self.spec.input.neighbours)
         plan = plan_cine(cine, self.spec, force=force)
@@ -304,6 +307,16 @@ class Segmenter:
             raise ModalityError(
                 f'modality is {cine.modality}, bundle "{self.spec.name}" is for {wanted}. '
                 "Choose another bundle, or pass --force."
+            )
+
+    def _check_place(self, cine: Cine, *, force: bool) -> None:
+        """Refuse a scan that lies nowhere for structures that are told apart by side."""
+        pair = find_sides(self.spec.labels)
+        if pair is not None and cine.geometry is None and not force:
+            raise GeometryError(
+                f'the scan does not say how it lies in the patient, so "{pair[0]}" cannot be told '
+                f'from "{pair[1]}". Give it a place (Cine.from_array takes an affine and its '
+                "space), or pass --force."
             )
 
     def _missing(self, labels: LabelMap, cine: Cine) -> list[str]:

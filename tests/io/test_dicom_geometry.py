@@ -55,7 +55,7 @@ AFFINES = _make_affines()
 
 def _draw(affine):
     """Labels with 1 at the patient's left and 2 at the right, back and head."""
-    geometry = Geometry(SHAPE, affine)
+    geometry = Geometry(SHAPE, affine, space="LPS")
     middle = affine[:3] @ [*(np.array(SHAPE) - 1) / 2, 1]
     labels = np.zeros(SHAPE, np.uint8)
     labels[draw_phantom(geometry, middle + np.array([3.5, 0, 0]), 2.6)] = 1

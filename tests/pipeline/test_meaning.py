@@ -12,7 +12,7 @@ from bedside.spec import DeploymentSpec, InputSpec, LevelSpec, ModelSpec
 from bedside.volume import Cine, Geometry
 from makers import LABELS
 
-AFFINE = np.diag([2.5, 0.5, 0.5, 1.0])[[2, 1, 0, 3]]
+AFFINE = np.eye(4)[[2, 1, 0, 3]]
 
 
 def make_spec(modality="US", axes=2):
@@ -26,7 +26,8 @@ def make_spec(modality="US", axes=2):
 def make_cine(*, spacing=(2.5, 0.5, 0.5), shape=(10, 1, 200, 200), **changes):
     cine = Cine(
         shape, lambda index: np.zeros(shape[1:], np.uint8), spacing_mm=spacing[1:],
-        slice_spacing_mm=spacing[0], geometry=Geometry((shape[0], *shape[2:]), AFFINE),
+        slice_spacing_mm=spacing[0],
+        geometry=Geometry((shape[0], *shape[2:]), AFFINE @ np.diag([*spacing, 1]), space="LPS"),
     )  # fmt: skip
     return replace(cine, **changes)
 
@@ -84,7 +85,7 @@ def test_a_millimetre_is_real_in_mr_and_no_pixel_of_ultrasound():
 @pytest.mark.parametrize(
     ("spacing", "shape", "modality", "says"),
     [
-        ((1.0, 1.2, 1.2), (1, 1, 200, 200), "US", "pixels are 0.005 to 1 mm wide"),
+        ((1.0, 2.2, 2.2), (1, 1, 200, 200), "US", "pixels are 0.005 to 2 mm wide"),
         ((1.0, 0.9, 0.9), (1, 1, 600, 800), "US", "720 mm wide"),
         ((1.0, 0.0005, 0.0005), (1, 1, 200, 200), "US", "pixels are"),
         ((5.0, 2.5, 2.5), (20, 1, 512, 512), "CT", "1.28e[+]03 mm wide"),
@@ -115,3 +116,14 @@ def test_a_scale_that_is_hardly_possible_is_doubted(spacing, shape, modality, sa
 def test_scales_that_are_usual_are_not_doubted(spacing, shape, modality):
     cine = make_cine(spacing=spacing, shape=shape, third_axis="space")
     assert settle_meaning(cine, make_spec(modality)) is cine
+
+
+def test_axes_in_another_order_than_the_arrays_are_refused():
+    cine = make_cine(third_axis="space", shape=(3, 1, 4, 5))
+    swapped = Geometry((5, 4, 3), AFFINE, space="LPS")
+    with pytest.raises(GeometryError, match="3 frames of"):
+        settle_meaning(replace(cine, geometry=swapped), make_spec("CT"))
+    # Columns of (x, y, z), as nibabel has them, for an array (z, y, x).
+    swapped = Geometry((3, 4, 5), np.diag([0.5, 0.5, 2.5, 1.0]), space="RAS")
+    with pytest.raises(GeometryError, match="columns in the array's order"):
+        settle_meaning(replace(cine, geometry=swapped), make_spec("CT"))

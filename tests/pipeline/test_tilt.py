@@ -20,7 +20,7 @@ LEANS = [(0.36, 0.0), (-0.5, 0.0), (0.2, -0.3)]
 
 def _make_scan(lean):
     affine = make_affine(spacing=SPACING, lean=lean)
-    geometry = Geometry(SHAPE, affine)
+    geometry = Geometry(SHAPE, affine, space="LPS")
     middle = affine[:3] @ [*(np.array(SHAPE) - 1) / 2, 1]
     ball = draw_phantom(geometry, middle + np.array([2.0, 1.0, -3.0]), 4.0)
     return make_scan(ball.astype(np.float32), geometry, SPACING), ball

@@ -254,4 +254,4 @@ def test_scores_weigh_slices_by_what_they_cover():
 
 def _geometry():
     affine = np.diag([1.0, 1.0, 5.0, 1.0])[:, [2, 1, 0, 3]]
-    return Geometry((5, 8, 8), affine)
+    return Geometry((5, 8, 8), affine, space="LPS")

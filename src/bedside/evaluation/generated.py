@@ -62,7 +62,7 @@ def _make_cine(spec: DeploymentSpec, generator: np.random.Generator) -> Cine:
         decode=lambda index: values[index],
         modality=spec.input.modality,
         spacing_mm=spacing[1:],
-        geometry=Geometry((frames, height, width), affine) if scan else None,
+        geometry=Geometry((frames, height, width), affine, space="LPS") if scan else None,
         slice_spacing_mm=spacing[0] if scan else None,
     )
 

@@ -263,7 +263,7 @@ def stack_planes(planes: Sequence[Plane], shape: tuple[int, int], *, fill_gaps: 
     affine[:3, 1] = planes[0].orientation[3:] * row_mm
     affine[:3, 2] = planes[0].orientation[:3] * column_mm
     affine[:3, 3] = places[order[0]]
-    geometry = Geometry((len(picks), *shape), affine)
+    geometry = Geometry((len(picks), *shape), affine, space="LPS")
     return Stack(tuple(picks), unknown, geometry, step, uneven, tuple(warnings))
 
 

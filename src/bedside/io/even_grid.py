@@ -53,7 +53,7 @@ def find_even_grid(cine: Cine) -> EvenGrid | None:
     along = affine[:3, 0] / uneven.mean_mm
     affine[:3, 0] = along * step
     affine[:3, 3] += along * heights[0]
-    placed = Geometry((len(heights), *geometry.shape[1:]), affine)
+    placed = Geometry((len(heights), *geometry.shape[1:]), affine, space="LPS")
     return EvenGrid(placed, uneven.find_owners(heights), step)
 
 

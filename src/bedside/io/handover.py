@@ -105,7 +105,7 @@ def take_over(answer: dict[str, Any], folder: Path, path: Path) -> Source:
         cine = replace(cine, region=Box(top, left, bottom, right))
     if answer["geometry"] is not None:
         affine = np.array(answer["geometry"], np.float64)
-        cine = replace(cine, geometry=Geometry((frames, height, width), affine))
+        cine = replace(cine, geometry=Geometry((frames, height, width), affine, space="LPS"))
     if answer["uneven"] is not None:
         heights, edges = (tuple(map(float, each)) for each in answer["uneven"])
         if len(heights) != frames:

@@ -62,7 +62,7 @@ def open_metaimage(
     has_times = len(header.shape) == 4 and header.shape[0] > 1
     # Of a film, the place of its one slice.
     shape = (1, height, width) if slices.film else slices.grid
-    place = None if header.affine is None else Geometry(shape, header.affine)
+    place = None if header.affine is None else Geometry(shape, header.affine, space="LPS")
     spacing = header.spacing_mm
     cine = Cine(
         shape=(depth, slices.channels, height, width),

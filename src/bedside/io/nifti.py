@@ -276,11 +276,11 @@ def _place_in_patient(affine: np.ndarray, header: Any, shape: tuple[int, ...]) -
 
     A single slice without a third axis has no place as a volume.
     """
-    placed = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    placed = affine.copy()
     placed[:3] *= _mm_per_unit(header)
     if np.linalg.matrix_rank(placed[:3, :3]) < 3:
         return None
-    return Geometry((shape[2], shape[1], shape[0]), placed[:, [2, 1, 0, 3]])
+    return Geometry((shape[2], shape[1], shape[0]), placed[:, [2, 1, 0, 3]], space="RAS")
 
 
 def _check_affine(affine: np.ndarray, shape: tuple[int, ...], path: Path) -> None:

@@ -158,7 +158,7 @@ def read_place(
     affine = np.eye(4)
     affine[:3, :3] = columns * signs[:, None]
     affine[:3, 3] = signs * _read_origin(fields, path, size, warnings)
-    return Geometry(grid, affine), spacing_mm
+    return Geometry(grid, affine, space="LPS"), spacing_mm
 
 
 def _perpendicular(columns: np.ndarray, lengths: np.ndarray) -> bool:

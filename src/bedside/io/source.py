@@ -6,8 +6,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from bedside.errors import FormatError, UsageError
 from bedside.io.detect import Kind, detect_format
 from bedside.io.dicom_options import DicomOptions
@@ -242,6 +240,7 @@ def _place_film(source: Source) -> Cine:
         return cine
     if source.kind not in ("nrrd", "metaimage"):
         return cine
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ grid.affine
     frames, _, *plane = cine.shape
-    return replace(cine, geometry=Geometry((frames, *plane), affine[:, [2, 1, 0, 3]]))
+    return replace(
+        cine, geometry=Geometry((frames, *plane), grid.affine[:, [2, 1, 0, 3]], space="RAS")
+    )

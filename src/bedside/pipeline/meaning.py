@@ -5,6 +5,8 @@ A wrong guess would give volumes of films, and millimetres that nobody has measu
 
 from dataclasses import replace
 
+import numpy as np
+
 from bedside.errors import GeometryError
 from bedside.spec import DeploymentSpec
 from bedside.volume import Cine
@@ -13,7 +15,7 @@ _FILMED = ("US", "IVUS", "ES", "XC", "GM", "XA", "RF", "OP", "OPT")
 """Kinds of images whose frames mostly follow each other in time."""
 
 # Distance between pixels, and size of the whole plane, that a kind of image can have, in mm.
-_PIXEL_MM = {"US": (0.005, 1.0), "IVUS": (0.001, 0.2), "CT": (0.02, 6.0), "MR": (0.02, 12.0)}
+_PIXEL_MM = {"US": (0.005, 2.0), "IVUS": (0.001, 0.2), "CT": (0.02, 6.0), "MR": (0.02, 12.0)}
 _PLANE_MM = {"US": (3.0, 500.0), "IVUS": (1.0, 40.0), "CT": (8.0, 1100.0), "MR": (8.0, 1100.0)}
 _LONGEST_SCAN_MM = 2500.0
 
@@ -37,9 +39,33 @@ def settle_meaning(cine: Cine, spec: DeploymentSpec) -> Cine:
         spec: The bundle's deployment.
 
     Raises:
-        GeometryError: If frames follow in time, and the bundle takes the slices of a scan.
+        GeometryError: If frames follow in time, and the bundle takes the slices of a scan; or
+            the image's place is that of another grid.
     """
+    _check_place(cine)
     return _settle_scale(_settle_axis(cine, spec), spec)
+
+
+def _check_place(cine: Cine) -> None:
+    """Refuse a place whose axes are not those of the frames.
+
+    Raises:
+        GeometryError: If they are not as many, or pixels are not as far apart.
+    """
+    if cine.geometry is None:
+        return
+    frames, _, *plane = cine.shape
+    if cine.geometry.shape != (frames, *plane):
+        raise GeometryError(
+            f"its geometry is of an array {cine.geometry.shape}, and there are {frames} frames of "
+            f"{tuple(plane)}. Give its axes in the array's order, (D, H, W)."
+        )
+    placed = cine.geometry.spacing_mm[1:]
+    if cine.spacing_mm is not None and not np.allclose(placed, cine.spacing_mm, rtol=0.01):
+        raise GeometryError(
+            f"its pixels are {cine.spacing_mm} mm apart, and {placed} mm under its affine. Give "
+            "the affine's columns in the array's order, (D, H, W): nibabel's are (x, y, z)."
+        )
 
 
 def _settle_axis(cine: Cine, spec: DeploymentSpec) -> Cine:

@@ -99,7 +99,7 @@ def even_out(cine: Cine) -> Cine:
         along = affine[:3, 0] / cine.uneven.mean_mm
         affine[:3, 0] = along * step
         affine[:3, 3] += along * heights[0]
-        geometry = Geometry((len(heights), *geometry.shape[1:]), affine)
+        geometry = Geometry((len(heights), *geometry.shape[1:]), affine, space="LPS")
     return replace(
         cine,
         shape=(len(heights), *cine.shape[1:]),
@@ -124,7 +124,7 @@ def crop_scan(cine: Cine, box: Sequence[slice]) -> Cine:
         cine,
         shape=(shape[0], cine.shape[1], *shape[1:]),
         decode=lambda index: cine.decode(index + along.start)[:, *plane],
-        geometry=cine.geometry and replace(cine.geometry, shape=shape),
+        geometry=cine.geometry and replace(cine.geometry, shape=shape, space="LPS"),
     )
 
 

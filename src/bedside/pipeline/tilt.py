@@ -72,6 +72,6 @@ def straighten(cine: Cine) -> tuple[Cine, Straightening | None]:
         cine,
         shape=(depth, channels, *canvas),
         decode=lambda index: straightening.apply(cine.decode(index), index),
-        geometry=Geometry((depth, *canvas), affine),
+        geometry=Geometry((depth, *canvas), affine, space="LPS"),
     )
     return straight, straightening

@@ -2,7 +2,7 @@
 
 from bedside.volume.change import Change
 from bedside.volume.cine import Box, Cine, LabelMap
-from bedside.volume.geometry import Geometry, is_unit_grid
+from bedside.volume.geometry import Geometry, Space, is_unit_grid, scale_geometry
 from bedside.volume.orientation import Orientation, find_orientation
 from bedside.volume.uneven import SliceBlock, UnevenSlices
 
@@ -14,7 +14,9 @@ __all__ = [
     "LabelMap",
     "Orientation",
     "SliceBlock",
+    "Space",
     "UnevenSlices",
     "find_orientation",
     "is_unit_grid",
+    "scale_geometry",
 ]

@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from bedside.volume.geometry import Geometry
+from bedside.errors import GeometryError
+from bedside.volume.geometry import Geometry, Space
 from bedside.volume.uneven import UnevenSlices
 
 
@@ -89,6 +90,63 @@ class Cine:
     pixel_aspect: float | None = None
     default_grid: bool = False
     uneven: UnevenSlices | None = None
+
+    @classmethod
+    def from_array(
+        cls,
+        array: np.ndarray,
+        *,
+        affine: np.ndarray | None = None,
+        space: Space | None = None,
+        spacing_mm: tuple[float, float] | None = None,
+        modality: str | None = None,
+        third_axis: Literal["time", "space"] | None = None,
+    ) -> "Cine":
+        """Frames or slices that are in memory already, such as another program's array.
+
+        Args:
+            array: (frames, H, W), or (frames, C, H, W); not copied.
+            affine: (4, 4), from an index (d, h, w, 1) of the slices of a scan to mm. That of
+                nibabel's (x, y, z) has its columns reversed for the transposed array:
+                `affine[:, [2, 1, 0, 3]]` for `array.T`.
+            space: Which space the affine is in: "LPS" or "RAS". It must be said with an affine.
+            spacing_mm: (row, column) distance of pixels, without an affine.
+            modality: DICOM's word for the kind of image.
+            third_axis: Whether frames follow in time or in space; an affine means space.
+
+        Raises:
+            GeometryError: If an affine is given and its space is not, or the array has other
+                axes, or an affine is given for frames in time.
+
+        Example:
+            >>> scan = Cine.from_array(np.zeros((9, 4, 5)), affine=np.eye(4), space="RAS")
+            >>> scan.voxel_mm
+            (1.0, 1.0, 1.0)
+        """
+        if array.ndim not in (3, 4):
+            raise GeometryError(
+                f"the array has shape {array.shape}; expected (frames, H, W) or (frames, C, H, W)."
+            )
+        stack = array if array.ndim == 4 else array[:, None]
+        frames, channels, height, width = stack.shape
+        geometry = None
+        if affine is not None:
+            if space is None or third_axis == "time":
+                raise GeometryError(
+                    'an affine is given; say which space it is in, space="LPS" (DICOM, ITK) or '
+                    'space="RAS" (NIfTI, nibabel), and give none for frames in time.'
+                )
+            geometry = Geometry((frames, height, width), affine, space=space)
+            spacing_mm = (geometry.spacing_mm[1], geometry.spacing_mm[2])
+        return cls(
+            shape=(frames, channels, height, width),
+            decode=stack.__getitem__,
+            modality=modality,
+            spacing_mm=spacing_mm,
+            geometry=geometry,
+            slice_spacing_mm=None if geometry is None else geometry.spacing_mm[0],
+            third_axis="space" if geometry is not None else third_axis,
+        )
 
     @property
     def has_slices(self) -> bool:

@@ -1,43 +1,90 @@
 """Where the elements of an array lie in the patient: one convention, LPS, array order."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass
+from typing import Literal
 
 import numpy as np
 
 from bedside.errors import GeometryError
+
+Space = Literal["LPS", "RAS"]
+"""What x, y and z of an affine run to: left, back and head (DICOM, ITK), or right, front and
+head (NIfTI, nibabel)."""
+
+_TO_LPS = {"LPS": np.eye(4), "RAS": np.diag([-1.0, -1.0, 1.0, 1.0])}
 
 
 @dataclass(frozen=True)
 class Geometry:
     """The grid of an array in patient space.
 
+    Whoever makes one names the space of the affine, since no check can tell LPS from RAS, and
+    left and right are exchanged under the wrong one.
+
     Attributes:
         shape: Grid size in voxels, array order: (D, H, W) or (H, W).
         affine: (4, 4) float64. Maps an index in array order, (d, h, w, 1), or (h, w, 0, 1)
             for two axes, to millimetres in LPS (DICOM's: x to the left, y to the back,
-            z to the head).
+            z to the head), whatever space it was given in.
+        space: Which space `affine` is given in; it is turned to LPS.
+
+    Example:
+        >>> Geometry((3, 4, 5), np.diag([1.0, 2.0, 3.0, 1.0]), space="RAS").affine.diagonal()
+        array([-1., -2.,  3.,  1.])
     """
 
     shape: tuple[int, ...]
     affine: np.ndarray
+    _: KW_ONLY
+    space: InitVar[Space]
 
-    def __post_init__(self) -> None:
-        """Refuse an affine that cannot place anything.
+    def __post_init__(self, space: Space) -> None:
+        """Turn the affine to LPS; refuse one that cannot place anything.
 
         Raises:
-            GeometryError: If the affine is not (4, 4), not finite, or singular.
+            GeometryError: If the affine is not (4, 4), not finite, or singular, or its space is
+                none of the two.
         """
+        if space not in _TO_LPS:
+            raise GeometryError(
+                f'the space of an affine is {space!r}; expected "LPS", as of DICOM and ITK, or '
+                '"RAS", as of NIfTI and nibabel.'
+            )
         if self.affine.shape != (4, 4) or not np.isfinite(self.affine).all():
             raise GeometryError(f"affine must be a finite 4 x 4 matrix, not {self.affine!r}.")
         if abs(np.linalg.det(self.affine[:3, :3])) < 1e-12:
             raise GeometryError("affine is singular: two axes of the image point the same way.")
+        if space != "LPS":
+            object.__setattr__(self, "affine", _TO_LPS[space] @ self.affine)
 
     @property
     def spacing_mm(self) -> tuple[float, ...]:
         """Distance between neighbours along each array axis, in mm, array order."""
         lengths = np.linalg.norm(self.affine[:3, :3], axis=0)
         return tuple(float(value) for value in lengths[: len(self.shape)])
+
+
+def scale_geometry(geometry: Geometry, spacing_mm: Sequence[float]) -> Geometry:
+    """Give a grid another spacing, known from elsewhere, in the same place and direction.
+
+    Args:
+        geometry: The grid.
+        spacing_mm: Of its last axes, array order.
+
+    Example:
+        >>> grid = Geometry((3, 4, 5), np.eye(4), space="LPS")
+        >>> scale_geometry(grid, (0.5, 0.75)).spacing_mm
+        (1.0, 0.5, 0.75)
+    """
+    affine = geometry.affine.copy()
+    count = len(geometry.shape)
+    for axis, (own, wanted) in enumerate(
+        zip(geometry.spacing_mm[-len(spacing_mm) :], spacing_mm, strict=True),
+        start=count - len(spacing_mm),
+    ):
+        affine[:3, axis] *= wanted / own
+    return Geometry(geometry.shape, affine, space="LPS")
 
 
 def find_lean(geometry: Geometry) -> np.ndarray:
@@ -52,7 +99,7 @@ def find_lean(geometry: Geometry) -> np.ndarray:
 
     Example:
         >>> affine = np.array([[0, 0, 1, 0], [0.5, 1, 0, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]])
-        >>> find_lean(Geometry((9, 4, 4), affine))
+        >>> find_lean(Geometry((9, 4, 4), affine, space="LPS"))
         array([0.25, 0.  ])
     """
     step, down, across = geometry.affine[:3, :3].T

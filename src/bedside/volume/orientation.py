@@ -70,7 +70,7 @@ def find_orientation(geometry: Geometry) -> Orientation:
 
     Example:
         >>> axial = np.diag([1.0, 1.0, -2.0, 1.0])[:, [2, 1, 0, 3]]
-        >>> find_orientation(Geometry((4, 5, 6), axial))
+        >>> find_orientation(Geometry((4, 5, 6), axial, space="LPS"))
         Orientation(order=(0, 1, 2), reversed=(True, False, False))
     """
     directions = geometry.affine[:3, :3] / np.linalg.norm(geometry.affine[:3, :3], axis=0)

@@ -95,7 +95,7 @@ def test_a_sphere_lies_where_it_should_under_any_axes():
     affine = np.eye(4)
     affine[:3, :3] = turn * (2.5, 0.7, 0.8)
     affine[:3, 3] = (-100.0, 50.0, 20.0)
-    geometry = Geometry((20, 50, 45), affine)
+    geometry = Geometry((20, 50, 45), affine, space="LPS")
     place = (9.3, 21.6, 22.2)
     centre = (affine @ (*place, 1.0))[:3]
     mask = draw_spheres([Sphere(tuple(centre), 20.0)], geometry)
@@ -107,6 +107,6 @@ def test_a_sphere_lies_where_it_should_under_any_axes():
 
 
 def test_a_nodule_smaller_than_a_voxel_is_one_voxel_and_two_add_up():
-    geometry = Geometry((5, 5, 5), np.diag([1.0, 1.0, 1.0, 1.0])[:, [2, 1, 0, 3]])
+    geometry = Geometry((5, 5, 5), np.diag([1.0, 1.0, 1.0, 1.0])[:, [2, 1, 0, 3]], space="LPS")
     mask = draw_spheres([Sphere((1.4, 2.4, 3.4), 0.1), Sphere((0.0, 0.0, 0.0), 0.1)], geometry)
     assert np.argwhere(mask).tolist() == [[0, 0, 0], [3, 2, 1]]

@@ -12,7 +12,7 @@ from bedside.io.channels import check_same_grid, join_channels
 from bedside.io.datasets.spheres import Sphere, draw_spheres
 from bedside.io.picture import NO_SCALE
 from bedside.io.source import Source, open_source
-from bedside.volume import Cine
+from bedside.volume import Cine, scale_geometry
 
 
 @dataclass(frozen=True)
@@ -253,6 +253,7 @@ def _with_spacing(case: Case, cine: Cine) -> Cine:
             cine,
             spacing_mm=(row_mm, column_mm),
             slice_spacing_mm=slice_mm[0] if slice_mm else None,
+            geometry=cine.geometry and scale_geometry(cine.geometry, case.spacing_mm),
             default_grid=False,
             warnings=tuple(text for text in cine.warnings if text != NO_SCALE),
         )

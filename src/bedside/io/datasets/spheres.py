@@ -38,7 +38,7 @@ def draw_spheres(spheres: Sequence[Sphere], geometry: Geometry) -> np.ndarray:
         DataError: If a centre lies outside the scan.
 
     Example:
-        >>> grid = Geometry((3, 3, 3), np.eye(4)[:, [2, 1, 0, 3]])
+        >>> grid = Geometry((3, 3, 3), np.eye(4)[:, [2, 1, 0, 3]], space="LPS")
         >>> draw_spheres([Sphere((1.0, 1.0, 1.0), 2.0)], grid)[1].astype(int)
         array([[0, 1, 0],
                [1, 1, 1],
