@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bedside.errors import BedsideError, OutputError, printable
-from bedside.unfinished import part_file, part_folder
+from bedside.unfinished import is_part, part_file, part_folder
 
 _MAY_WRITE = "Choose a folder that you may write to with -o."
 _FULL = "Free some space, or choose another place with -o."
@@ -138,16 +138,18 @@ def output_errors(path: Path) -> Iterator[None]:
             raise
         reason = os.strerror(number) if number else str(error)
         advice = _ADVICE.get(number or 0, "Choose another place with -o.")
-        raise OutputError(f"cannot write {path}: {reason.rstrip('.')}. {advice}") from error
+        # Results are written to a hidden folder first, of which nobody needs to know.
+        shown = Path(*(each for each in path.parts if not is_part(each)))
+        raise OutputError(f"cannot write {shown}: {reason.rstrip('.')}. {advice}") from error
 
 
 def _find_errno(error: Exception, path: Path) -> int | None:
     """Tell why the system refused to write; None if it is not said and not to be seen."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
-    # As libraries in Rust say it.
-    if told := re.search(r"\(os error (\d+)\)", str(error)):
-        return int(told[1])
+    # As libraries in Rust say it, or those that catch an error and raise one of their own.
+    if told := re.search(r"\(os error (\d+)\)|\[Errno (\d+)\]", str(error)):
+        return int(told[1] or told[2])
     with contextlib.suppress(OSError):
         if shutil.disk_usage(_existing(path)).free < _FULL_BYTES:
             return errno.ENOSPC

@@ -65,6 +65,11 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         yield path
 
 
+def is_part(name: str) -> bool:
+    """Whether a name is that of a part."""
+    return _PART.match(name) is not None
+
+
 def tidy(folder: Path) -> None:
     """Remove parts that no living process holds, the first time that a process asks."""
     place = os.path.abspath(folder)
@@ -73,7 +78,7 @@ def tidy(folder: Path) -> None:
     _tidied.add(place)
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if _PART.match(entry.name) or _SCRATCH.match(entry.name):
+            if is_part(entry.name) or _SCRATCH.match(entry.name):
                 _remove_stale(entry.path)
 
 

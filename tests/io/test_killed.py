@@ -13,6 +13,7 @@ import time
 import pytest
 from test_report import PICTURE, sample_report
 
+from bedside.ending import end_with_parent
 from bedside.io.dicom_sr import write_sr
 from bedside.io.report_html import write_report_html
 from bedside.io.report_json import measure_areas, write_report_json
@@ -61,7 +62,8 @@ def _write(format_, source, folder, turn):
 
 
 def _write_on(format_, path, folder, started):
-    """Write again and again until killed."""
+    """Write again and again until killed, or until those who would kill it are gone."""
+    end_with_parent()
     source = open_source(path)
     _write(format_, source, folder, 0)
     started.set()

@@ -11,6 +11,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 
 from bedside.bundle.shipped import is_bundle_path
 from bedside.errors import FormatError, SpecError, UsageError
+from bedside.regular import open_regular
 from bedside.spec.reading import from_mapping
 
 _Item = TypeVar("_Item")
@@ -72,7 +73,7 @@ def read_manifest(path: Path) -> tuple[Case, ...]:
     path = Path(path)
     cases: dict[str, Case] = {}
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             for number, content in enumerate(file, start=1):
                 if not content.strip():
                     continue

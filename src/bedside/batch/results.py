@@ -1,6 +1,7 @@
 """Result folders: checked before any work, and all files of one case appear together or not."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,7 +87,7 @@ def check_apart(source: Path, output: Path) -> None:
         UsageError: If the output folder is the source folder, or a result would have the
             name and place of the source.
     """
-    source, output = source.resolve(), output.resolve()
+    source, output = (Path(os.path.realpath(path)) for path in (source, output))
     if source == output:
         raise UsageError(f"{output} is the source as well; choose another folder with -o.")
     if source.parent == output and source.name in RESULT_NAMES:

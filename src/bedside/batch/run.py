@@ -110,8 +110,8 @@ def run_batch(
         on_record(record)
 
     def close() -> None:
-        write_lines(settled(), plan.listing)
         clear_parts(output, order)
+        write_lines(settled(), plan.listing)
 
     def settled() -> tuple[Record, ...]:
         return tuple(records[case_id] for case_id in order if case_id in records)

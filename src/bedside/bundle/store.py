@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from bedside.bundle.trust import (
     choose_trusted_keys,
 )
 from bedside.errors import BundleError, SpecError
+from bedside.regular import open_regular
 from bedside.spec import SCHEMA_VERSION, Card, DeploymentSpec, from_mapping, to_mapping
 
 SUFFIX = ".bedside"
@@ -91,10 +93,13 @@ def read_bundle(path: Path, *, trusted: TrustedKeys | None = None) -> Bundle:
     """
     path = Path(path)
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise BundleError(f"{path} has {size} bytes; a bundle has at most {MAX_FILE_BYTES}.")
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_FILE_BYTES:
+                raise BundleError(
+                    f"{path} has {size} bytes; a bundle has at most {MAX_FILE_BYTES}."
+                )
+            content = file.read()
     except OSError as error:
         raise BundleError(f"cannot read the bundle {path}: {error.strerror or error}.") from error
     bundle = _parse(content, path)

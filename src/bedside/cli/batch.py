@@ -53,7 +53,7 @@ def segment_batch(settings: "Settings") -> int:
     cases, skipped = _list_cases(settings)
     if shard is not None:
         cases = take_shard(cases, *shard)
-    output = settings.output.resolve()
+    output = Path(os.path.realpath(settings.output))
     with results_folder(output):
         plan = plan_batch(
             cases,
@@ -138,8 +138,8 @@ def _list_cases(settings: "Settings") -> tuple[tuple[Case, ...], tuple[str, ...]
         )
     from bedside.cli.segment import read_reading
 
-    root = source.resolve()
-    check_apart(root, settings.output.resolve())
+    root = Path(os.path.realpath(source))
+    check_apart(root, settings.output)
     found = read_reading(settings).find(root).outside(settings.output)
     for note in found.notes:
         tell(note)

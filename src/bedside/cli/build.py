@@ -7,6 +7,7 @@ from bedside.cli.arguments import option, positional
 from bedside.cli.console import say, tell
 from bedside.cli.train import check_torch
 from bedside.errors import UsageError
+from bedside.regular import read_regular
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _read_limits(path: Path | None) -> list[str]:
     if path is None:
         return []
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = read_regular(path).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {path}: {error}.") from error
     return [line.strip() for line in lines if line.strip()]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from bedside import __version__
 from bedside.cli.arguments import Parser, add_verb, run_from, settings_from
 from bedside.cli.program import run_program
-from bedside.errors import BedsideError, OutputError
+from bedside.errors import BedsideError, FormatError, OutputError
 
 # Verb -> module with `Settings` (a frozen dataclass) and `run(settings) -> exit code`.
 # These modules import nothing heavy before `run`.
@@ -35,6 +35,10 @@ VERBS = {
 
 _INTERRUPTED = 130
 _CANNOT_WRITE = (errno.ENOSPC, errno.EROFS, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+_CANNOT_READ = (
+    errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR,
+    getattr(errno, "ESTALE", errno.EIO),
+)  # fmt: skip
 _UNFORESEEN = (
     "unexpected {}: {}. This is a fault in bedside; please report it with the output of --debug."
 )
@@ -75,11 +79,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report_system(error: OSError, arguments: Sequence[str]) -> int:
     """Report what the system refused where nobody foresaw it: a full disk above all."""
-    if error.errno not in _CANNOT_WRITE:
-        return _report(_UNFORESEEN.format(type(error).__name__, error), error, 1, arguments)
     where = error.filename or "a file"
-    message = f"cannot write {where}: {error.strerror}. Free some space, or choose another place."
-    return _report(message, OutputError(message), OutputError.exit_code, arguments)
+    if error.errno in _CANNOT_WRITE:
+        advice = "Free some space, or choose another place"
+        found: BedsideError = OutputError(f"cannot write {where}: {error.strerror}. {advice}.")
+    elif error.errno in _CANNOT_READ:
+        found = FormatError(f"cannot open {where}: {error.strerror}.")
+    else:
+        return _report(_UNFORESEEN.format(type(error).__name__, error), error, 1, arguments)
+    found.__cause__ = error
+    return _report(str(found), found, found.exit_code, arguments)
 
 
 def _parser(arguments: Sequence[str]) -> Parser:

@@ -13,6 +13,7 @@ from bedside.io.metaimage_header import is_metaimage
 from bedside.io.nifti_pair import find_header
 from bedside.io.nrrd_header import is_nrrd
 from bedside.io.own_results import is_own_nifti, is_own_png
+from bedside.regular import open_regular
 
 Kind = Literal["dicom", "nifti", "picture", "metaimage", "nrrd"]
 
@@ -45,7 +46,7 @@ def detect_format(path: Path) -> Kind:
         FormatError: If it cannot be read, is empty, or is of no kind that is understood.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(1024)
     except OSError as error:
         raise FormatError(f"cannot read {path}: {error.strerror or error}.") from error
@@ -122,7 +123,7 @@ def why_no_image(path: Path, kind: Kind) -> str | None:
     Raises:
         OSError: If it cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(4096)
     if kind == "dicom":
         found = _CLASS.search(head)

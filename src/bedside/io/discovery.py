@@ -1,5 +1,6 @@
 """What there is to segment in a folder."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,8 +34,10 @@ class Found:
         Raises:
             FormatError: If nothing is left.
         """
-        place = output.resolve()
-        kept = tuple(path for path in self.paths if not path.resolve().is_relative_to(place))
+        place = os.path.realpath(output)
+        kept = tuple(
+            path for path in self.paths if not Path(os.path.realpath(path)).is_relative_to(place)
+        )
         inside = set(self.paths) - set(kept)
         if not kept:
             raise FormatError(

@@ -7,18 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bedside.io.own_results import read_marker
+from bedside.regular import name_kind
 
 # What operating systems and storage leave in folders; of no interest to anybody.
 _JUNK = frozenset({
     "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
     "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found",
 })  # fmt: skip
-_SPECIAL = {
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 
 
 @dataclass
@@ -115,8 +110,7 @@ class _Search:
             self._seen.add(real)
             self.found.files.append(path)
         else:
-            kind = _SPECIAL.get(stat.S_IFMT(mode), "no regular file")
-            self._skip(path, f"is {kind} and was not opened")
+            self._skip(path, f"is {name_kind(mode)} and was not opened")
 
     def _follow(self, link: Path) -> None:
         """Take what a link leads to, unless that is taken already or holds the link itself."""

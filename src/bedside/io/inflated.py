@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from bedside.errors import FormatError
+from bedside.errors import FormatError, OutputError
 from bedside.io.packing import Unpacker
+from bedside.regular import open_regular
 
 _CHUNK = 2**20
 _GZIP = b"\x1f\x8b"
@@ -52,7 +53,7 @@ class Inflated:
     ) -> None:
         self._path = path
         self._lock = threading.Lock()
-        file: IO[bytes] = path.open("rb")
+        file: IO[bytes] = open_regular(path)
         file.seek(start)
         if compressed is None:
             compressed = file.read(2) == _GZIP
@@ -86,13 +87,27 @@ class Inflated:
         spool = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
         try:
             for piece in pieces:
-                spool.write(piece)
+                self._keep(piece, spool)
                 if spool.tell() > max_bytes:
                     raise _too_large(self._path, max_bytes)
         except BaseException:
             spool.close()
             raise
         return spool
+
+    def _keep(self, piece: bytes, spool: IO[bytes]) -> None:
+        """Write what is inflated to a temporary file.
+
+        Raises:
+            OutputError: If the system has no room for it.
+        """
+        try:
+            spool.write(piece)
+        except OSError as error:
+            raise OutputError(
+                f"cannot inflate {self._path} into a temporary file: {error.strerror or error}. "
+                "Free some space there, or name another folder by TMPDIR."
+            ) from error
 
 
 def read_beginning(path: Path, size: int) -> bytes:
@@ -106,7 +121,7 @@ def read_beginning(path: Path, size: int) -> bytes:
         FormatError: If it is gzip, and damaged or cut off before.
     """
     content = bytearray()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         compressed = file.read(2) == _GZIP
         file.seek(0)
         if not compressed:

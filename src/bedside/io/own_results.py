@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bedside import __version__
 from bedside.atomic import write_text
+from bedside.regular import open_regular
 
 MARKER = ".bedside-results.json"
 """The file in a result folder that lists its results."""
@@ -54,7 +55,7 @@ def read_marker(folder: Path) -> frozenset[str]:
     """
     for name in (MARKER, "report.json"):
         try:
-            with (folder / name).open("rb") as file:
+            with open_regular(folder / name) as file:
                 listed = json.loads(file.read(_MOST_BYTES))
             if "bedside_version" in listed:
                 return frozenset(listed["files"]) & RESULT_NAMES

@@ -10,6 +10,7 @@ import numpy as np
 
 from bedside import __version__
 from bedside.atomic import write_text
+from bedside.errors import printable
 from bedside.io.extent import Extent, measure_extents
 from bedside.spec import DISCLAIMER, Label, to_mapping
 from bedside.volume import Box, Change, Cine, LabelMap, SliceBlock, UnevenSlices
@@ -373,12 +374,14 @@ def _indented(value: Any, indent: str) -> str:
     """Write one value; only lists and mappings that hold others are spread over lines."""
     inner = indent + "  "
     if isinstance(value, Mapping) and value:
-        rows = [f"{json.dumps(str(key))}: {_indented(item, inner)}" for key, item in value.items()]
+        named = ((json.dumps(printable(key)), item) for key, item in value.items())
+        rows = [f"{name}: {_indented(item, inner)}" for name, item in named]
         return "{\n" + ",\n".join(inner + row for row in rows) + "\n" + indent + "}"
     if isinstance(value, list) and any(isinstance(item, dict | list | str) for item in value):
         rows = [inner + _indented(item, inner) for item in value]
         return "[\n" + ",\n".join(rows) + "\n" + indent + "]"
-    return json.dumps(value, allow_nan=False)
+    # Half characters of a file's name would be JSON that not every reader takes.
+    return json.dumps(printable(value) if isinstance(value, str) else value, allow_nan=False)
 
 
 def _find_largest(diameter_mm: Sequence[float]) -> LargestDiameter | None:

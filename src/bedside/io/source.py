@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from bedside.errors import FormatError, UsageError
+from bedside.errors import BedsideError, FormatError, UsageError
 from bedside.io.detect import Kind, detect_format
 from bedside.io.dicom_options import DicomOptions
 from bedside.io.discovery import Found, find_sources
@@ -130,6 +130,8 @@ def open_source(
         from bedside.io.picture import open_picture
 
         return Source(path, kind, open_picture(path), None)
+    except BedsideError:
+        raise
     except OSError as error:
         raise FormatError(f"cannot read {path}: {error.strerror or error}.") from error
 

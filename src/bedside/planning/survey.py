@@ -14,6 +14,7 @@ from bedside.io.datasets import Case, detect_layout, list_cases, read_case, rela
 from bedside.io.source import open_source
 from bedside.pipeline.preprocess import STRONG_COLOUR
 from bedside.planning.masks import choose_relabel, count_values, spread
+from bedside.regular import read_regular
 from bedside.volume import Cine, find_orientation
 
 MOST_IMAGES = 32
@@ -257,7 +258,7 @@ def _structures(
 def _read_about(path: Path) -> Mapping[str, Any]:
     """Read what a data set says of itself, in the Decathlon's manner or nnU-Net's."""
     try:
-        about = json.loads((path / _INDEX).read_text("utf-8"))
+        about = json.loads(read_regular(path / _INDEX))
     except (OSError, ValueError):
         return {}
     return about if isinstance(about, dict) else {}

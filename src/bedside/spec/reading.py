@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bedside.errors import SpecError
+from bedside.regular import open_regular
 
 Settings = TypeVar("Settings")
 
@@ -25,7 +26,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         SpecError: If the file is missing or is not TOML.
     """
     try:
-        with Path(path).open("rb") as file:
+        with open_regular(Path(path)) as file:
             return tomllib.load(file)
     except OSError as error:
         raise SpecError(f"cannot read {path}: {error.strerror}.") from error

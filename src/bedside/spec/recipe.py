@@ -1,5 +1,6 @@
 """A recipe: the deployment to be made, and how to train it, as data."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -320,7 +321,8 @@ def _read_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     Raises:
         SpecError: If a file is missing, is not TOML, or extends itself.
     """
-    if path.resolve() in seen:
+    real = Path(os.path.realpath(path))
+    if real in seen:
         raise SpecError(f"{path} extends itself.")
     own = read_toml(path)
     other = own.pop("extends", None)
@@ -328,7 +330,7 @@ def _read_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         return own
     if not isinstance(other, str):
         raise SpecError(f"extends is {other!r}; expected the name of a file.")
-    return _merge(_read_extended(path.parent / other, (*seen, path.resolve())), own)
+    return _merge(_read_extended(path.parent / other, (*seen, real)), own)
 
 
 def _merge(below: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

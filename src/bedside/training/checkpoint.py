@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from bedside.atomic import written_atomically
 from bedside.errors import FormatError
+from bedside.regular import read_regular
 
 OPTIMIZER = "optimizer."
 
@@ -72,6 +73,6 @@ def read_json(path: Path) -> Any:
         FormatError: If it is missing or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_regular(path))
     except (OSError, ValueError) as error:
         raise FormatError(f"{path} cannot be read: {error}. Is this a finished run?") from error

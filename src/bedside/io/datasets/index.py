@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bedside.errors import DataError
+from bedside.regular import read_regular
 
 INDEX = "dataset.json"
 
@@ -20,7 +21,7 @@ def read_index(path: Path) -> Mapping[str, Any]:
         DataError: If it is not a JSON object.
     """
     try:
-        index = json.loads((path / INDEX).read_text(encoding="utf-8"))
+        index = json.loads(read_regular(path / INDEX))
     except (OSError, ValueError) as error:
         raise DataError(f"{path / INDEX} cannot be read as JSON: {error}.") from error
     if not isinstance(index, dict):
