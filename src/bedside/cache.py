@@ -1,6 +1,9 @@
 """The user's cache folder: the only place beside the output that bedside writes to."""
 
+import contextlib
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -16,3 +19,23 @@ def cache_folder() -> Path | None:
         return Path(base, "bedside")
     home = os.path.expanduser("~")
     return Path(home, ".cache", "bedside") if os.path.isabs(home) else None
+
+
+@contextlib.contextmanager
+def any_home() -> Iterator[None]:
+    """Name a home within the block if there is none, for libraries that ask as they load.
+
+    It is the folder for temporary files; nothing is made in it.
+    """
+    if os.path.isabs(os.path.expanduser("~")):
+        yield
+        return
+    before = os.environ.get("HOME")
+    os.environ["HOME"] = tempfile.gettempdir()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HOME"]
+        else:
+            os.environ["HOME"] = before

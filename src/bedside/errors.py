@@ -6,7 +6,7 @@ the command line ends with: 2 wrong use, 3 bad input, 4 a missing backend.
 
 import re
 
-_NO_TEXT = re.compile("[\ud800-\udfff]")
+_NO_TEXT = re.compile("[\ud800-\udfff]+")
 
 
 class BedsideError(Exception):
@@ -125,6 +125,9 @@ def printable(text: object) -> str:
 
 
 def _spell(found: re.Match[str]) -> str:
-    """Spell out a byte of a file's name that Python has kept as half a character."""
-    code = ord(found[0])
-    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+    """Spell out bytes of a file's name that Python has kept as halves of characters."""
+    try:
+        kept = found[0].encode("ascii", "surrogateescape")
+    except UnicodeEncodeError:  # halves that no file's name has brought
+        return found[0].encode("ascii", "backslashreplace").decode()
+    return kept.decode("utf-8", "backslashreplace")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bedside.batch.process import peak_memory_mb, startup_ms
 from bedside.batch.results import written_together
-from bedside.errors import BackendError, InputError, UsageError
+from bedside.errors import BackendError, InputError, UsageError, printable
 from bedside.io.reading import Reading
 from bedside.resident import give_back
 
@@ -278,7 +278,7 @@ def _make_report(
 
     bundle, session = loaded.bundle, loaded.segmenter.session
     facts = RunFacts(
-        source=source.path.name,
+        source=printable(source.path.name),
         backend=session.backend,
         precision=session.precision,
         threads=session.threads,

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from bedside.cache import any_home
 from bedside.errors import UsageError
 from bedside.graphs.constants import widen
 from bedside.graphs.edit import drop_notes, drop_unused, shorten_names
@@ -58,7 +59,8 @@ def quantize_model(model: onnx.ModelProto, calibration: Sequence[np.ndarray]) ->
         if tensor.shape != shape:
             raise UsageError(f"a calibration image has shape {tensor.shape}; expected {shape}.")
     with quiet():
-        import nncf
+        with any_home():
+            import nncf
 
         quantized: onnx.ModelProto = nncf.quantize(
             model,
