@@ -19,8 +19,8 @@ pytest_plugins = ["batch_fixtures"]
 class Killing(Processes):
     """A crew in which whoever is given a case of this name is killed, so many times."""
 
-    def __init__(self, name, times):
-        self.name, self.times, self.hired = name, times, 0
+    def __init__(self, name, times, number=signal.SIGKILL):
+        self.name, self.times, self.number, self.hired = name, times, number, 0
 
     def hire(self, first):
         self.hired += 1
@@ -30,7 +30,7 @@ class Killing(Processes):
         def give_and_kill(job):
             if job.case.id == self.name and self.times:
                 self.times -= 1
-                os.kill(worker._process.pid, signal.SIGKILL)
+                os.kill(worker._process.pid, self.number)
             give(job)
 
         worker.give = give_and_kill
@@ -71,9 +71,10 @@ def test_a_case_that_kills_two_workers_is_given_up_and_the_others_are_done(plan,
 
 
 def test_a_case_that_hangs_is_stopped_at_its_deadline(plan, tmp_path):
-    os.mkfifo(tmp_path / "b.png")  # whoever reads it waits for ever
     begin = time.monotonic()
-    records = run_batch(plan(), Processes(), size=1, deadline_s=1.5)
+    # A process that is stopped does nothing any more, and is still there.
+    crew = Killing("b", 1, signal.SIGSTOP)
+    records = run_batch(plan(), crew, size=1, deadline_s=1.5)
     assert statuses(records) == {"a": "done", "b": "failed", "c": "done"}
     assert "deadline of 1.5 s" in records[1].error.message
     assert records[1].attempts == 1

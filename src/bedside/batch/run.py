@@ -110,6 +110,9 @@ def run_batch(
         on_record(record)
 
     def close() -> None:
+        # A worker that was ended may have been done, and not have said so.
+        left = (find_done(job) for job in waiting if job.case.id not in records)
+        records.update({record.id: record for record in left if record})
         clear_parts(output, order)
         write_lines(settled(), plan.listing)
 

@@ -8,6 +8,7 @@ from typing import Any
 from bedside.atomic import write_bytes
 from bedside.bundle.signature import Signature, check_installed, fingerprint_of, message_of
 from bedside.errors import KeyFileError, OutputError
+from bedside.regular import open_regular
 
 _MOST_BYTES = 2**16
 
@@ -128,7 +129,7 @@ def _load_private(content: bytes, path: Path, ask_password: Callable[[], bytes])
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(_MOST_BYTES)
     except OSError as error:
         raise KeyFileError(f"cannot read the key {path}: {error.strerror or error}.") from error
