@@ -65,6 +65,10 @@ class ModalityError(InputError):
     """A sound image of the wrong kind for this bundle."""
 
 
+class FrameError(InputError):
+    """A frame of another size or kind than the plan that it is given to was made for."""
+
+
 class MemoryLimitError(InputError, MemoryError):
     """An image that cannot be segmented in the memory that is allowed."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bedside.bundle import Bundle
-from bedside.errors import GeometryError, ModalityError
+from bedside.errors import FrameError, GeometryError, ModalityError, SpecError
 from bedside.io.sides import find_sides
 from bedside.pipeline.meaning import settle_meaning
 from bedside.pipeline.memory import MemoryPlan, plan_frames, plan_volume
@@ -127,18 +127,29 @@ class Segmenter:
 
         Args:
             frame: (C, H, W).
-            plan: Made by `plan` for the sequence that the frame belongs to.
+            plan: Made by `plan` for the sequence that the frame belongs to; any number of
+                threads may use one.
             grid: Scale and direction of the frame; None if nothing is known of them.
 
         Returns:
             (H, W) uint8 labels; the moments at which preprocessing began, the network
             began, postprocessing began, and all was done, in seconds; and what was repaired.
+
+        Raises:
+            FrameError: If the frame is not of the kind that the plan was made for, or the plan
+                is another bundle's.
+            FormatError: If too many of its values are no numbers.
         """
+        if plan.input != self.spec.input:
+            raise FrameError(
+                f"the plan is for {plan.input}, this bundle takes {self.spec.input}. Make a plan "
+                "with this bundle's segmenter."
+            )
         spec = self.spec
         moments = [time.perf_counter()]
         tensor = plan.apply(frame)
         moments.append(time.perf_counter())
-        logits = self.session.predict(tensor)[0]
+        logits = self._predict(tensor)[0]
         moments.append(time.perf_counter())
         if spec.refine:
             logits = refine_logits(logits, tensor, spec.refine, stride=spec.model.logit_stride)
@@ -254,7 +265,7 @@ class Segmenter:
                 half=memory is not None and memory.half,
             )
         slabs = scan_slabs(
-            watch.time_calls(self.session.predict, "network"),
+            watch.time_calls(self._predict, "network"),
             prepared.read,
             prepared.placement.tensor_shape,
             spec,
@@ -287,6 +298,23 @@ class Segmenter:
             changes=tally.changes(spacing_mm=voxel_mm),
             memory=memory,
         )
+
+    def _predict(self, tensor: np.ndarray) -> np.ndarray:
+        """Run the network, and make sure that it is the one that the spec tells of.
+
+        Raises:
+            SpecError: If its logits have another shape.
+        """
+        logits = self.session.predict(tensor)
+        model = self.spec.model
+        sizes = (size // model.logit_stride for size in tensor.shape[2:])
+        expected = (len(tensor), model.num_classes, *sizes)
+        if logits.shape != expected:
+            raise SpecError(
+                f"the network gives logits of {logits.shape}; by the spec of {self.spec.name} they "
+                f"are {expected}. It belongs to another spec."
+            )
+        return logits
 
     def _repair(
         self, labels: np.ndarray, grid: LabelGrid | None

@@ -37,7 +37,11 @@ class Placement:
 
         Returns:
             `size_px` uint8; 0 where the tensor shows nothing of the source.
+
+        Raises:
+            GeometryError: If the labels are on another grid.
         """
+        check_grid(labels.shape, self.source_shape, "the labels")
         tensor = np.zeros(size_px, np.uint8)
         size = (self.inner.width, self.inner.height)
         nearest = cv2.INTER_NEAREST_EXACT
@@ -58,7 +62,7 @@ class Placement:
             (height, width) uint8 labels on the source grid.
 
         Raises:
-            GeometryError: If an edge of `inner` falls inside a logit.
+            GeometryError: If an edge of `inner` falls inside a logit, or outside of all.
 
         Example:
             >>> whole = Placement((1, 8), Box(0, 0, 1, 8), Box(0, 0, 1, 2))
@@ -70,6 +74,10 @@ class Placement:
         if any(edge % stride for edge in edges):
             raise GeometryError(f"{inner} does not fall between logits at a stride of {stride}.")
         shown = Box(*(edge // stride for edge in edges))
+        if logits.ndim != 3 or shown.bottom > logits.shape[1] or shown.right > logits.shape[2]:
+            raise GeometryError(
+                f"logits of {logits.shape} do not cover {inner} at a stride of {stride}."
+            )
         size = (self.box.width, self.box.height)
         best: np.ndarray | None = None
         labels = np.zeros((self.box.height, self.box.width), np.uint8)
@@ -84,3 +92,13 @@ class Placement:
         frame = np.zeros(self.source_shape, np.uint8)
         frame[self.box.slices] = labels
         return frame
+
+
+def check_grid(shape: tuple[int, ...], expected: tuple[int, ...], name: str) -> None:
+    """Make sure that an array lies on the grid that it is taken to lie on.
+
+    Raises:
+        GeometryError: If it does not.
+    """
+    if shape != expected:
+        raise GeometryError(f"{name} are on a grid of {shape}; expected that of {expected}.")

@@ -10,6 +10,7 @@ import numpy as np
 from bedside.errors import FormatError, ModalityError, SpecError
 from bedside.pipeline.body import find_body
 from bedside.pipeline.fan import bounding_box, find_fan
+from bedside.pipeline.frame_kind import FrameKind, check_decoded, find_kind
 from bedside.pipeline.frame_steps import BLACK, TONE_PLANNERS, check_numbers, open_window
 from bedside.pipeline.placement import ALIGNMENT, Placement
 from bedside.pipeline.value_range import (
@@ -73,6 +74,7 @@ class Plan:
         placement: Where the tensor lies on the source frame.
         input: What the network takes.
         warnings: What could not be trusted.
+        kind: What frames it was made for.
         open: From a frame as decoded to the image that the first stage takes.
     """
 
@@ -80,17 +82,23 @@ class Plan:
     placement: Placement
     input: InputSpec
     warnings: tuple[str, ...]
+    kind: FrameKind
     open: Stage
 
     def apply(self, frame: np.ndarray) -> np.ndarray:
         """Turn one frame into the network's input.
 
         Args:
-            frame: (C, H, W) as decoded, on the grid that was planned for.
+            frame: (C, H, W) as decoded, of the kind that was planned for; not changed.
 
         Returns:
             (1, channels, height, width) float32.
+
+        Raises:
+            FrameError: If it has another shape, or its numbers are stored otherwise.
+            FormatError: If too many of its values are no numbers.
         """
+        self.kind.check(frame)
         image = self.open(frame)
         for stage in self.stages:
             image = stage(image)
@@ -142,6 +150,7 @@ def plan_cine(cine: Cine, spec: DeploymentSpec, *, force: bool = False) -> Plan:
     count = min(len(cine), SAMPLE_FRAMES)
     indices = np.linspace(0, len(cine) - 1, count).round().astype(int)
     sample = [cine.decode(int(index)) for index in indices]
+    check_decoded(cine, *sample)
     return plan_preprocess(
         spec.preprocess, sample, input_spec=spec.input, region=cine.region, force=force
     )
@@ -166,15 +175,12 @@ def plan_preprocess(
 
     Raises:
         ModalityError: If the frames are colour photographs, and `force` is off.
-        FormatError: If too many of their values are no numbers, or they are neither grey nor
-            colour.
+        FormatError: If too many of their values are no numbers, they are neither grey nor
+            colour, or not of one size.
         SpecError: If a step cuts the image after another has scaled it.
     """
-    channels = len(sample[0])
-    if channels not in (1, 3):
-        raise FormatError(
-            f"frames have {channels} channels; this bundle takes grey or colour frames, of 1 or 3."
-        )
+    reads_window = bool(steps) and isinstance(steps[0], WindowLevel | WindowPreset)
+    kind = find_kind(sample, any_numbers=reads_window)
     opener, doubts = _choose_opener(steps, sample, input_spec, force=force)
     images = [opener(frame) for frame in sample]
     height, width = images[0].shape[:2]
@@ -186,7 +192,7 @@ def plan_preprocess(
         stage = PLANNERS[type(step)](step, draft)
         draft.sample = [stage(image) for image in draft.sample]
         stages.append(stage)
-    return Plan(tuple(stages), draft.placement, input_spec, tuple(draft.warnings), opener)
+    return Plan(tuple(stages), draft.placement, input_spec, tuple(draft.warnings), kind, opener)
 
 
 def _choose_opener(

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from bedside.errors import FormatError
+from bedside.pipeline.frame_kind import check_decoded
 from bedside.pipeline.resize import resize_weights
 from bedside.pipeline.value_range import MAX_BROKEN_SHARE
 from bedside.volume import Cine, Geometry
@@ -144,10 +145,12 @@ def _finite_slices(cine: Cine) -> Iterator[np.ndarray]:
     """Decode slice by slice; set the few values that are no numbers to their slice's smallest.
 
     Raises:
-        FormatError: At the end, if there were many.
+        FormatError: If a slice has another shape than the scan's, or holds no real numbers; at
+            the end, if there were many.
     """
     broken, size = 0, 0
     for slice_ in cine:
+        check_decoded(cine, slice_)
         size += slice_.size
         finite = np.isfinite(slice_) if slice_.dtype.kind == "f" else None
         if finite is None or finite.all():

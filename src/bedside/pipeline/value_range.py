@@ -137,7 +137,7 @@ def _find_scale(
         return 0.0, None, None
     if high > 255:
         # 16 bits that are used are a range of their own.
-        used = values.dtype == np.uint16 and high >= _FULL_16_BITS
+        used = values.dtype.newbyteorder("=") == np.uint16 and high >= _FULL_16_BITS
         return 0.0, 1 / 257 if used else 255 / high, None
     if values.dtype.kind == "f" and 0 < high < _DARKEST and (values % 1).any():
         return 0.0, None, None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bedside.pipeline.logits import Place, find_place, find_place_at, most_likely
+from bedside.pipeline.placement import check_grid
 from bedside.pipeline.resize import nearest_indices
 from bedside.volume import Orientation, UnevenSlices
 from bedside.workers import map_in_turn
@@ -48,7 +49,11 @@ class VolumePlacement:
 
         Returns:
             `tensor_shape` uint8; 0 in the padding.
+
+        Raises:
+            GeometryError: If the labels are on another grid.
         """
+        check_grid(labels.shape, self.source_shape, "the labels")
         if self.uneven is not None:
             labels = labels[self.uneven.find_owners(self.uneven.lay_grid())]
         turned = self.orientation.apply(labels if self.body is None else labels[self.body])
@@ -97,8 +102,12 @@ class VolumePlacement:
 
         Returns:
             (D, H, W) uint8 on the source grid.
+
+        Raises:
+            GeometryError: If the logits are not those of the whole tensor.
         """
         labels = np.zeros(self.source_shape, np.uint8)
+        coarse = tuple(side // stride for side in self.tensor_shape)
         within, places = self._find_slices()
         # A view, so that slices written in the patient's order end up in the stored one.
         seen = labels[within] if self.body is None else labels[within, *self.body[1:]]
@@ -119,6 +128,7 @@ class VolumePlacement:
         known, done = 0, 0
         before: np.ndarray | None = None
         for slab in slabs:
+            check_grid(slab.shape[2:], coarse[1:], "logits of a slice")
             end = known + slab.shape[1]
             ready = int(np.searchsorted(np.ceil(depths), end))
             draw = functools.partial(_draw_slice, slab, before=before, place=place)
@@ -126,6 +136,7 @@ class VolumePlacement:
                 turned[done] = labelled
                 done += 1
             before, known = slab[:, -1].copy(), end
+        check_grid((known,), coarse[:1], "slices of logits")
         return labels
 
     def _find_slices(self) -> tuple[slice, np.ndarray | None]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from bedside.errors import SpecError
+from bedside.pipeline.placement import check_grid
 from bedside.spec import DeploymentSpec
 
 Shape = tuple[int, ...]
@@ -135,6 +136,9 @@ def predict_slabs(
     Yields:
         (K, n, *S[1:] / stride) float32, slab after slab along the first axis; together
         S[0] / stride. Each holds only until the next is asked for.
+
+    Raises:
+        GeometryError: If the network gives logits of another size.
     """
     shape = tuple(size // stride for size in shape)
     side = tuple(size // stride for size in window)
@@ -147,6 +151,7 @@ def predict_slabs(
         inside = tuple(slice(low, low + size) for low, size in zip(origin, side, strict=True))
         source = tuple(slice(s.start * stride, s.stop * stride) for s in inside)
         logits = predict(np.ascontiguousarray(read(source)[None], np.float32))[0]
+        check_grid(logits.shape[1:], side, "logits of a window")
         if shape == side:
             on_window(1, 1)
             yield logits

@@ -53,9 +53,13 @@ def apply_postprocess(
 
     Returns:
         As `labels`, and all that was changed or found odd.
+
+    Raises:
+        GeometryError: If the grid is one of other axes or slices than the labels have.
     """
     labels = labels if in_place else labels.copy()
     grid = grid or LabelGrid()
+    grid.check(labels.shape)
     repairs = []
     for step in steps:
         run = functools.partial(_run_step, labels, step, step.labels or label_values, grid)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bedside.errors import GeometryError
 from bedside.spec import DropSmall
 from bedside.volume import Cine, UnevenSlices
 
@@ -30,6 +31,22 @@ class LabelGrid:
     spacing_mm: tuple[float, ...] | None = None
     left: tuple[float, ...] | None = None
     uneven: UnevenSlices | None = None
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Make sure that this is a grid for labels of some shape.
+
+        Raises:
+            GeometryError: If it has other axes, or its slices are others.
+        """
+        for values in (self.spacing_mm, self.left):
+            if values is not None and len(values) != len(shape):
+                raise GeometryError(
+                    f"a grid of {len(values)} axes, {values}, is not one of labels of {shape}."
+                )
+        if self.uneven is not None and len(shape) == 3 and len(self.uneven.heights_mm) != shape[0]:
+            raise GeometryError(
+                f"places of {len(self.uneven.heights_mm)} slices are none of labels of {shape}."
+            )
 
     @property
     def shares(self) -> np.ndarray | None:

@@ -1,0 +1,104 @@
+"""What the frames of one sequence have in common, checked before anything is done to one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bedside.errors import FormatError, FrameError
+from bedside.volume import Cine
+
+_REAL = "biuf"
+
+
+@dataclass(frozen=True)
+class FrameKind:
+    """The shape of frames, and how their numbers are stored.
+
+    Attributes:
+        shape: (C, H, W).
+        dtype: Of their numbers; None where any real ones do, as those that a window reads.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype | None
+
+    def check(self, frame: np.ndarray) -> None:
+        """Make sure that a frame is of this kind.
+
+        Raises:
+            FrameError: If it is not; both are named.
+        """
+        if not isinstance(frame, np.ndarray):
+            raise FrameError(f"the frame is no array but {type(frame).__name__}.")
+        same = self.dtype is None or _same_numbers(frame.dtype, self.dtype)
+        if frame.shape == self.shape and same and frame.dtype.kind in _REAL:
+            return
+        numbers = "real numbers" if self.dtype is None else self.dtype.name
+        raise FrameError(
+            f"the frame is {frame.shape} of {frame.dtype}; the plan is for {self.shape} of "
+            f"{numbers}, (channels, rows, columns). Make a new plan for frames of another kind."
+        )
+
+
+def find_kind(sample: Sequence[np.ndarray], *, any_numbers: bool) -> FrameKind:
+    """Find what some frames of a sequence have in common.
+
+    Args:
+        sample: (C, H, W) frames.
+        any_numbers: Whether it does not matter how their numbers are stored.
+
+    Raises:
+        FormatError: If there are none, or they are no frames of one sequence in grey or colour.
+    """
+    if not len(sample):
+        raise FormatError("there are no frames to plan for; expected one at least.")
+    first = sample[0]
+    if not isinstance(first, np.ndarray) or first.dtype.kind not in _REAL:
+        kind = getattr(first, "dtype", type(first).__name__)
+        raise FormatError(f"frames are of {kind}; expected arrays of real numbers.")
+    _check_shape(first.shape)
+    kind = FrameKind(first.shape, None if any_numbers else first.dtype)
+    for frame in sample:
+        try:
+            kind.check(frame)
+        except FrameError as error:
+            raise FormatError(f"the frames are not of one sequence: {error}") from error
+    return kind
+
+
+def check_decoded(cine: Cine, *frames: np.ndarray) -> None:
+    """Make sure that frames are as the cine that they were decoded from says.
+
+    Raises:
+        FormatError: If they are not.
+    """
+    for frame in frames:
+        if frame.shape != cine.shape[1:] or frame.dtype.kind not in _REAL:
+            raise FormatError(
+                f"a frame decodes to {frame.shape} of {frame.dtype}; expected real numbers of "
+                f"{cine.shape[1:]}, as the image says."
+            )
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    """Refuse what is no frame in grey or colour, channels first.
+
+    Raises:
+        FormatError: If so.
+    """
+    if len(shape) != 3 or min(shape) < 1:
+        raise FormatError(f"a frame is {shape}; expected (channels, rows, columns).")
+    channels = shape[0]
+    if channels not in (1, 3):
+        turned = " Channels come first." if shape[-1] in (1, 3) else ""
+        raise FormatError(
+            f"frames have {channels} channels; this bundle takes grey or colour frames, of 1 or "
+            f"3.{turned}"
+        )
+
+
+def _same_numbers(one: np.dtype[Any], other: np.dtype[Any]) -> bool:
+    """Whether two dtypes are the same but for the order of bytes."""
+    return (one.kind, one.itemsize) == (other.kind, other.itemsize)
