@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from bedside.atomic import check_writable, write_text, written_atomically
@@ -33,3 +35,17 @@ def test_a_folder_that_is_a_file_cannot_be_written(tmp_path):
         check_writable(blocker)
     with pytest.raises(OutputError, match="cannot write"):
         write_text(blocker / "below.txt", "x")
+
+
+def test_the_umask_is_the_kernels_to_apply_and_is_never_set(tmp_path, monkeypatch):
+    def refuse(_mask):
+        raise AssertionError("a thread that makes a file now gets another mode")
+
+    before = os.umask(0o027)
+    try:
+        monkeypatch.setattr(os, "umask", refuse)
+        write_text(tmp_path / "a.txt", "x")
+        monkeypatch.undo()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
