@@ -8,6 +8,7 @@ import pytest
 
 from bedside.errors import GeometryError
 from bedside.pipeline.meaning import settle_meaning
+from bedside.pipeline.preprocess import see_neighbours
 from bedside.spec import DeploymentSpec, InputSpec, LevelSpec, ModelSpec
 from bedside.volume import Cine, Geometry
 from makers import LABELS
@@ -127,3 +128,10 @@ def test_axes_in_another_order_than_the_arrays_are_refused():
     swapped = Geometry((3, 4, 5), np.diag([0.5, 0.5, 2.5, 1.0]), space="RAS")
     with pytest.raises(GeometryError, match="columns in the array's order"):
         settle_meaning(replace(cine, geometry=swapped), make_spec("CT"))
+
+
+def test_a_frame_of_a_film_has_no_neighbours_in_space():
+    array = np.arange(4, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8)
+    for axis, seen in (("time", [2, 2, 2]), ("space", [1, 2, 3])):
+        cine = see_neighbours(Cine.from_array(array, third_axis=axis), 1)
+        assert cine.decode(2)[:, 0, 0].tolist() == seen

@@ -113,7 +113,8 @@ SAMPLE_FRAMES = 8
 def see_neighbours(cine: Cine, count: int) -> Cine:
     """Give every frame those before and after it as channels; the ends are repeated.
 
-    Of uneven slices they are the next ones that do not lie at the same place.
+    Of uneven slices they are the next ones that do not lie at the same place. A frame of a film
+    lies between no others, and stands for its neighbours itself.
 
     Args:
         cine: Of grey frames, (1, H, W) each.
@@ -129,6 +130,8 @@ def see_neighbours(cine: Cine, count: int) -> Cine:
         raise FormatError(f"frames have {channels} channels; this bundle takes grey frames.")
 
     def in_order(index: int, by: int) -> int:
+        if cine.third_axis == "time":
+            return index
         return min(max(index + by, 0), frames - 1)
 
     find_neighbour = in_order if cine.uneven is None else cine.uneven.find_neighbour
