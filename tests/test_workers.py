@@ -105,3 +105,44 @@ def test_memory_that_is_freed_can_be_given_back():
     assert len(kept) == 15
     # The system counts in lots of pages, and not both at the same moment.
     assert peak_bytes() > 0.95 * full
+
+
+def test_ctrl_c_does_not_wait_for_ever_for_what_is_done_beside(monkeypatch):
+    monkeypatch.setattr(workers, "count_workers", lambda: 2)
+    monkeypatch.setattr(workers, "_PATIENCE_S", 0.1)
+    never, begun = threading.Event(), threading.Event()
+
+    def hang():
+        begun.set()
+        never.wait()
+
+    def interrupt():
+        with beside(hang):
+            assert begun.wait(20)
+            raise KeyboardInterrupt
+
+    waiting = threading.Thread(target=lambda: pytest.raises(KeyboardInterrupt, interrupt))
+    waiting.start()
+    waiting.join(20)
+    hung = waiting.is_alive()
+    never.set()
+    assert not hung
+
+
+def test_any_other_error_waits_for_what_is_done_beside(monkeypatch):
+    monkeypatch.setattr(workers, "count_workers", lambda: 2)
+    go, done = threading.Event(), []
+
+    def work():
+        assert go.wait(20)
+        time.sleep(0.02)
+        done.append(True)
+
+    def fail():
+        with beside(work):
+            go.set()
+            raise ValueError("in the block")
+
+    with pytest.raises(ValueError, match="in the block"):
+        fail()
+    assert done

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from threading import Thread
 from typing import TypeVar
 
 import cv2
@@ -13,6 +14,7 @@ Result = TypeVar("Result")
 
 # What is done to a slice is short: more threads wait for each other, and hold more memory.
 _MOST = 4
+_PATIENCE_S = 5.0
 
 
 def count_workers() -> int:
@@ -27,7 +29,8 @@ def count_workers() -> int:
 def beside(call: Callable[[], Result]) -> Iterator[Callable[[], Result]]:
     """Run a function beside the block, or before it where there is one worker only.
 
-    The block does not end before the function has, whatever is raised.
+    The block does not end before the function has, whatever is raised; after Ctrl-C it waits for
+    a few seconds only.
 
     Yields:
         A function that waits for the result, and raises what `call` raises.
@@ -38,11 +41,31 @@ def beside(call: Callable[[], Result]) -> Iterator[Callable[[], Result]]:
         ...     print(three() + four)
         7
     """
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(call)
+    future: Future[Result] = Future()
+    # A daemon, as Python would wait for any other at its end.
+    thread = Thread(target=_fulfil, args=(future, call), daemon=True)
+    thread.start()
+    patience_s = None
+    try:
         if count_workers() == 1:
             wait([future])
         yield future.result
+    except Exception:
+        raise
+    except BaseException:
+        # Ctrl-C may have broken an import off and left its lock, for which the thread waits.
+        patience_s = _PATIENCE_S
+        raise
+    finally:
+        thread.join(patience_s)
+
+
+def _fulfil(future: "Future[Result]", call: Callable[[], Result]) -> None:
+    """Call a function, and put what it gives or raises into a future."""
+    try:
+        future.set_result(call())
+    except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
+        future.set_exception(error)
 
 
 def map_in_turn(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
