@@ -1,7 +1,10 @@
 import os
+import subprocess
+import sys
 
 import pytest
 
+from bedside import unfinished
 from bedside.atomic import check_writable, write_text, written_atomically
 from bedside.errors import OutputError
 
@@ -49,3 +52,33 @@ def test_the_umask_is_the_kernels_to_apply_and_is_never_set(tmp_path, monkeypatc
     finally:
         os.umask(before)
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+
+
+def test_only_what_nobody_holds_is_tidied_away(tmp_path, monkeypatch):
+    monkeypatch.setattr(unfinished, "_tidied", set())
+    names = [".part-20261129-notes.csv", ".part-mine", "bedside-training", "bedside-20261129"]
+    for name in names:
+        (tmp_path / name).write_text("of the user")
+    stale = tmp_path / f".part-{'0' * 16}out"
+    stale.mkdir()
+    (stale / "image.png").write_text("half")
+    (tmp_path / f"bedside-scratch-{'0' * 16}").mkdir()
+    with unfinished.part_folder(tmp_path) as held:
+        code = "import sys; from pathlib import Path; from bedside.unfinished import tidy; "
+        command = [sys.executable, "-c", f"{code} tidy(Path(sys.argv[1]))", tmp_path]
+        subprocess.run(command, check=True)
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, held.name])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
+def test_a_name_that_is_taken_is_left_alone(tmp_path, monkeypatch):
+    names = iter(["0" * 16, "1" * 16])
+    monkeypatch.setattr(unfinished.secrets, "token_hex", lambda size: next(names))
+    theirs = tmp_path / f".part-{'0' * 16}"
+    theirs.mkdir()
+    (theirs / "image.png").write_text("of another process")
+    monkeypatch.setattr(unfinished, "_tidied", {str(tmp_path)})
+    with unfinished.part_folder(tmp_path) as folder:
+        assert folder != theirs
+    assert (theirs / "image.png").exists()
+    assert not folder.exists()

@@ -116,12 +116,16 @@ def test_ctrl_c_does_not_wait_for_ever_for_what_is_done_beside(monkeypatch):
         begun.set()
         never.wait()
 
-    def interrupt():
+    def press_ctrl_c():
         with beside(hang):
             assert begun.wait(20)
             raise KeyboardInterrupt
 
-    waiting = threading.Thread(target=lambda: pytest.raises(KeyboardInterrupt, interrupt))
+    def interrupt():
+        with pytest.raises(KeyboardInterrupt):
+            press_ctrl_c()
+
+    waiting = threading.Thread(target=interrupt)
     waiting.start()
     waiting.join(20)
     hung = waiting.is_alive()

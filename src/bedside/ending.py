@@ -34,10 +34,11 @@ def arm() -> None:
     caught = [number for number in _numbers() if signal.getsignal(number) != signal.SIG_IGN]
     for number in caught:
         signal.signal(number, _take)
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(reading, frozenset(caught)), daemon=True).start()
+    if os.name == "posix":
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        threading.Thread(target=_watch, args=(reading, frozenset(caught)), daemon=True).start()
 
 
 @contextlib.contextmanager
@@ -61,11 +62,13 @@ def undone_early(undo: Callable[[], None]) -> Iterator[None]:
 @contextlib.contextmanager
 def held() -> Iterator[None]:
     """Let a block of a few renames end before a signal ends the process."""
-    _state["held"] += 1
+    with _lock:
+        _state["held"] += 1
     try:
         yield
     finally:
-        _state["held"] -= 1
+        with _lock:
+            _state["held"] -= 1
         if _state["pending"] and not _state["held"]:
             _end(_state["pending"])
 

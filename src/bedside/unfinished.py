@@ -7,6 +7,7 @@ and goes when somebody next writes there.
 
 import contextlib
 import errno
+import functools
 import importlib
 import os
 import re
@@ -23,8 +24,8 @@ try:
 except ImportError:  # Windows
     _fcntl = None
 
-_PART = re.compile(r"\.part-[a-z0-9_]{8}")
-_SCRATCH = re.compile(r"bedside-[a-z0-9_]{8}$")
+_PART = re.compile(r"\.part-[0-9a-f]{16}")
+_SCRATCH = re.compile(r"bedside-scratch-[0-9a-f]{16}$")
 # A part ends as its target does, for libraries that go by the suffix; but not longer than this,
 # as names of 255 bytes are the longest.
 _TAIL = 40
@@ -61,7 +62,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     Raises:
         OSError: If it cannot be made.
     """
-    with _made(parent, "bedside-", "", lambda path: os.mkdir(path, 0o700)) as path:
+    with _made(parent, "bedside-scratch-", "", lambda path: os.mkdir(path, 0o700)) as path:
         yield path
 
 
@@ -86,19 +87,19 @@ def tidy(folder: Path) -> None:
 def _made(parent: Path, prefix: str, suffix: str, make: Callable[[Path], None]) -> Iterator[Path]:
     """Make a file or a folder of a new name, hold it, and remove it at the end."""
     tidy(parent)
-    with contextlib.ExitStack() as stack:
-        while True:
-            path = parent / f"{prefix}{secrets.token_hex(4)}{suffix}"
+    while True:
+        path = parent / f"{prefix}{secrets.token_hex(8)}{suffix}"
+        with contextlib.ExitStack() as stack:
             # Known before it is there, so that no moment is too early for it to be removed.
-            stack.enter_context(undone_early(lambda path=path: remove(path)))  # type: ignore[misc]
-            with contextlib.suppress(FileExistsError):
+            stack.enter_context(undone_early(functools.partial(remove, path)))
+            try:
                 make(path)
-                if stack.enter_context(_holding(path)):
-                    break
-        try:
-            yield path
-        finally:
-            remove(path)
+            except FileExistsError:
+                continue
+            stack.callback(remove, path)
+            if stack.enter_context(_holding(path)):
+                yield path
+                return
 
 
 def _make_file(path: Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import select
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,10 @@ class _Quiet(io.FileIO):
     def write(self, content: Any, /) -> int:
         """Write, and count as written what cannot be."""
         try:
-            return super().write(content) or 0
+            # Of a stream that does not block nothing may be written yet.
+            while (written := super().write(content)) is None:
+                select.select([], [self], [])
+            return written
         except BrokenPipeError:
             pass
         except OSError as error:
