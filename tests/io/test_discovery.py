@@ -146,7 +146,7 @@ def test_what_systems_leave_behind_is_not_worth_a_word(tmp_path, find):
     [
         "p1_gt.png", "p1_seg.png", "p1-mask.png", "label_3.png", "labels12.png", "LabelMap.png",
         "masks/p1.png", "labelsTr/p1.png", "Annotations/p1.png", "1_HC_Annotation.png",
-        "GroundTruth/p1.png", "p1_Segmentation.png",
+        "GroundTruth/p1.png", "p1_Segmentation.png", "1.2.840_gt.png", "p1.seg.png",
     ],
 )  # fmt: skip
 def test_label_maps_are_left_out_by_name_and_content(tmp_path, name):

@@ -1,5 +1,6 @@
 """Tells label maps from images: by the names that people give them, and by what they hold."""
 
+import contextlib
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -42,12 +43,11 @@ def is_named_like_labels(path: Path) -> bool:
         path: The file, relative to the folder that is searched.
 
     Example:
-        >>> names = "p1_gt.nii.gz", "labelsTr/a.nii", "Masks/1.png", "1_HC_Annotation.png"
+        >>> names = "p.1_gt.nii.gz", "labelsTr/a.nii", "Masks/1.png", "1_HC_Annotation.png"
         >>> [is_named_like_labels(Path(name)) for name in (*names, "unmasked.png", "p1.nii.gz")]
         [True, True, True, True, False, False]
     """
-    parts = (*path.parts[:-1], path.name.split(".")[0])
-    words = {word.lower() for part in parts for word in _WORD.findall(part)}
+    words = {word.lower() for part in path.parts for word in _WORD.findall(part)}
     return any(word in _WORDS or word.startswith("label") for word in words)
 
 
@@ -89,7 +89,9 @@ def doubt_labels(source: "Source") -> "Source":
     """
     if source.kind == "dicom":
         return source
-    why = why_no_image(source.path, source.kind)
+    why = None
+    with contextlib.suppress(OSError):
+        why = why_no_image(source.path, source.kind)
     named = is_named_like_labels(Path(source.path.name))
     if why is None and holds_labels(source.cine, many=named):
         why = "holds few different whole numbers, as a label map does"
@@ -162,6 +164,9 @@ def _flatten(frame: "np.ndarray") -> "np.ndarray | None":
         return None
     if frame.min(initial=0) < -1 or frame.max(initial=0) > _LARGEST_VALUE:
         return None
+    if len(frame) == 1:
+        one: np.ndarray = frame[0]
+        return one
     plane = np.zeros(frame.shape[1:], np.int64)
     for channel in frame:
         plane = (plane << 16) + channel.astype(np.int64)
