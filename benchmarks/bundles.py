@@ -17,10 +17,10 @@ from typing import Any
 from bedside.atomic import write_text
 from bedside.bundle import find_bundle, read_bundle, shipped_bundles, write_bundle
 from bedside.cli.evaluate import choose_cases
+from bedside.datasets import list_cases, relabel_cases
 from bedside.evaluation.accuracy import state_accuracy
 from bedside.evaluation.cases import METRICS, evaluate_cases
 from bedside.evaluation.report import HEADINGS
-from bedside.io.datasets import list_cases, relabel_cases
 from bedside.segment import open_segmenter
 from bedside.spec import Card, StructureResult, from_mapping, to_mapping
 from bedside.spec.card import count_units, describe_test

@@ -19,8 +19,8 @@ from bedside.autopilot.source import open_source
 from bedside.autopilot.timing import Setting, Timed, time_graphs
 from bedside.build import build_bundle
 from bedside.bundle import Bundle, find_bundle, read_bundle, shipped_bundles
+from bedside.datasets import Case
 from bedside.errors import SpecError
-from bedside.io.datasets import Case
 from bedside.runtime import open_graph
 from bedside.runtime.machine import describe_processor, read_load
 from bedside.runtime.variants import GRAPH_OF, certified_variants

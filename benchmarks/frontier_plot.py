@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from bedside.io.curves import nice_ticks
-from bedside.io.plot_labels import Segment, draw_beyond, place_names
+from bedside.report.curves import nice_ticks
+from bedside.report.plot_labels import Segment, draw_beyond, place_names
 from pareto import Point, find_frontier
 
 _WIDTH, _HEIGHT = 760, 440

@@ -26,9 +26,9 @@ from bedside.atomic import write_text
 from bedside.compression.lowbit import KEPT, Part, choose_bits, settle
 from bedside.compression.qat import InputRange, attach, detach, quantize_int8_trained
 from bedside.compression.quantize import quantize_int8
+from bedside.datasets import list_recipe_cases
 from bedside.evaluation.cases import evaluate_cases
 from bedside.export import export_onnx
-from bedside.io.datasets import list_recipe_cases
 from bedside.models import TrainedNetwork, create
 from bedside.runtime import Session, open_graph
 from bedside.segment import Segmenter

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from bedside.atomic import write_text
+from bedside.datasets import list_cases
 from bedside.evaluation.agreement import Agreement, measure_agreement
 from bedside.evaluation.intervals import mean_interval
-from bedside.io.datasets import list_cases
 from bedside.io.source import open_source
 from bedside.spec import read_recipe
 from bedside.training.split import split_patients

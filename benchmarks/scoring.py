@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
+from bedside.datasets import list_recipe_cases
 from bedside.evaluation.cases import Evaluation, evaluate_cases
-from bedside.io.datasets import list_recipe_cases
 from bedside.models import create
 from bedside.segment import Segmenter
 from bedside.spec import Recipe, from_mapping

@@ -11,10 +11,10 @@ from torch import nn
 
 from bedside.atomic import write_bytes
 from bedside.compression.quantize import quantize_int8
+from bedside.datasets import Case
 from bedside.evaluation.cases import evaluate_cases
 from bedside.export.onnx import export_onnx, trace_onnx
 from bedside.export.parity import check_parity, make_inputs
-from bedside.io.datasets import Case
 from bedside.quiet import quiet
 from bedside.runtime.openvino import OpenvinoSession, native_precisions, open_model
 from bedside.segment import Segmenter

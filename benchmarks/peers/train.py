@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
+from bedside.datasets import list_recipe_cases
 from bedside.evaluation.cases import evaluate_cases
-from bedside.io.datasets import list_recipe_cases
 from bedside.models import create
 from bedside.segment import Segmenter
 from bedside.spec import Recipe, read_recipe

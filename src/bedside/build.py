@@ -17,12 +17,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bedside.bundle import read_bundle, write_bundle
 from bedside.compression.quantize import quantize_int8
+from bedside.datasets import Case, list_recipe_cases
 from bedside.errors import DataError
 from bedside.evaluation.accuracy import state_accuracy
 from bedside.evaluation.cases import Evaluation, evaluate_cases
 from bedside.evaluation.certification import certify
 from bedside.export.onnx import export_onnx
-from bedside.io.datasets import Case, list_recipe_cases
 from bedside.models import count_parameters, create
 from bedside.segment import open_segmenter
 from bedside.spec import Card, Recipe, from_mapping

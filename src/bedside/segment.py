@@ -15,7 +15,7 @@ import numpy as np
 
 from bedside.bundle import Bundle
 from bedside.errors import FrameError, GeometryError, ModalityError, SpecError
-from bedside.io.sides import find_sides
+from bedside.io.laterality import find_sides
 from bedside.pipeline.meaning import settle_meaning
 from bedside.pipeline.memory import MemoryPlan, plan_frames, plan_volume
 from bedside.pipeline.postprocess import LabelGrid, Repair, Tally, apply_postprocess, grid_of

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from bedside.autopilot.scoring import CaseScore, Score, StructureScore, measure_parts, score_network
+from bedside.datasets import list_cases
 from bedside.errors import DataError
-from bedside.io.datasets import list_cases
 from bedside.segment import Segmenter
 from bedside.spec import CropFan, Fit, Grey, Label, ScalePercentile
 from bedside.training.session import TorchSession

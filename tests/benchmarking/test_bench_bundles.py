@@ -13,7 +13,7 @@ from bedside.benchmarking.operations import count_operations, profile
 from bedside.bundle import write_bundle
 from bedside.cli.main import main
 from bedside.errors import BackendError
-from bedside.io.roofline_plot import Dot, draw_roofline
+from bedside.report.roofline_plot import Dot, draw_roofline
 from models_for_tests import (
     INPUT_SHAPE,
     make_card,

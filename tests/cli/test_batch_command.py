@@ -22,7 +22,7 @@ from batches_for_tests import (
     write_cases,
 )
 from bedside.cli.main import main
-from bedside.io.report_json import COST_KEYS
+from bedside.report.record import COST_KEYS
 from dicom_makers import make_slices, write_series
 
 COUNT = 12

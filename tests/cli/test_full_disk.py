@@ -57,7 +57,7 @@ def test_every_kind_of_mask_is_whole_or_not_there(format_, cine, tmp_path):
 
 
 def write_pictures(cine, out):
-    from bedside.io import overlay
+    from bedside.report import overlay
 
     labels = LabelMap(make_labels(12), (0.5, 0.5))
     plan = overlay.plan_overlay(open_source(cine).cine, labels, LABELS)

@@ -13,10 +13,10 @@ from bedside.batch.manifest import read_manifest
 from bedside.bundle import find_bundle, read_bundle
 from bedside.cli.build import _read_limits
 from bedside.cli.main import main
+from bedside.datasets.index import read_index
 from bedside.errors import BedsideError, BundleError, DataError, FormatError, SpecError, UsageError
-from bedside.io.datasets.index import read_index
 from bedside.io.detect import detect_format
-from bedside.io.inflated import read_beginning
+from bedside.io.gzip_stream import read_beginning
 from bedside.io.own_results import read_marker
 from bedside.io.source import open_source
 from bedside.regular import open_regular

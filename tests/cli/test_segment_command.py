@@ -215,7 +215,7 @@ def test_a_failure_while_writing_keeps_what_was_there(cine, bundle, tmp_path, mo
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bedside.io.report_html.write_text", fail)
+    monkeypatch.setattr("bedside.report.page.write_text", fail)
     assert main(["segment", str(cine), "-m", str(bundle), "-o", str(out)]) == 2
     assert names(out) == {"overlay.gif"}
     assert (out / "overlay.gif").read_bytes() == b"old"

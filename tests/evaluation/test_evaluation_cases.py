@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from oracle import LABELS, SPACING_MM, Oracle, square_labels, write_camus
 
+from bedside.datasets import Case, list_cases
 from bedside.errors import DataError, GeometryError, ModalityError
 from bedside.evaluation.cases import evaluate_cases, score_case, summarise
-from bedside.io.datasets import Case, list_cases
 from bedside.spec import Region
 
 CASE = Case("a_1", "a", images=("a.png",), truth="a.png")

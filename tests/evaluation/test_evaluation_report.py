@@ -7,9 +7,9 @@ import json
 import pytest
 from oracle import LABELS, SPACING_MM, square_labels
 
+from bedside.datasets import Case
 from bedside.evaluation.cases import score_case, summarise
 from bedside.evaluation.report import to_csv, to_json, to_markdown, write_report
-from bedside.io.datasets import Case
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 from oracle import LABELS, Oracle, write_camus, write_nifti
 from PIL import Image
 
+from bedside.datasets import Case, list_cases
 from bedside.evaluation.cases import evaluate_cases
 from bedside.evaluation.pictures import PREDICTED, write_worst_cases
-from bedside.io.datasets import Case, list_cases
 from bedside.planning.colors import choose_color
 from bedside.segment import Segmentation
 from bedside.volume import Box, LabelMap

@@ -263,7 +263,7 @@ def test_a_copy_of_a_folder_of_results_gives_no_images(tmp_path):
     """Without its marker too: each file says by itself what it is."""
     write_image(tmp_path / "a.png")
     source = open_source(tmp_path / "a.png")
-    from bedside.io.overlay import plan_overlay, write_contact_sheet, write_overlay
+    from bedside.report.overlay import plan_overlay, write_contact_sheet, write_overlay
     from bedside.volume import Box
 
     labels = LabelMap(make_labels(1))

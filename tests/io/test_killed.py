@@ -14,10 +14,10 @@ import pytest
 from test_report import PICTURE, sample_report
 
 from bedside.ending import end_with_parent
-from bedside.io.dicom_sr import write_sr
-from bedside.io.report_html import write_report_html
-from bedside.io.report_json import measure_areas, write_report_json
 from bedside.io.source import SUFFIXES, Algorithm, open_source, write_labels
+from bedside.report.dicom_sr import write_sr
+from bedside.report.page import write_report_html
+from bedside.report.record import measure_areas, write_report_json
 from bedside.volume import Box, LabelMap
 from makers import LABELS, make_dicom, make_fan, make_labels, make_region, write_dicom
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from bedside.errors import FormatError, OutputError
-from bedside.io.picture import open_picture, write_pngs
+from bedside.io.raster import open_picture, write_pngs
 from bedside.io.source import open_source
 from bedside.volume import LabelMap
 from makers import LABELS, make_fan, make_labels, write_picture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bedside.errors import GeometryError
-from bedside.io.sides import check_sides, find_sides
+from bedside.io.laterality import check_sides, find_sides
 from bedside.io.source import open_source
 from makers import LABELS, make_fan, write_nifti, write_picture
 

@@ -7,13 +7,13 @@ import pytest
 from test_volumes import Threshold, make_spec
 
 from bedside.evaluation.cases import lay_out
-from bedside.io.report_json import measure_areas
 from bedside.io.source import open_source
 from bedside.pipeline.postprocess import LabelGrid, Tally, apply_postprocess
 from bedside.pipeline.preprocess import see_neighbours
 from bedside.pipeline.scan import even_out
 from bedside.pipeline.tilt import straighten
 from bedside.pipeline.volumes import foresee_placement, prepare_volume
+from bedside.report.record import measure_areas
 from bedside.segment import Segmentation, Segmenter
 from bedside.spec import (
     CropBody,

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from bedside.datasets import list_recipe_cases, read_truth
 from bedside.errors import DataError, SplitError
-from bedside.io.datasets import list_recipe_cases, read_truth
 from bedside.planning import Wishes, choose_recipe, survey_data, to_toml
 from bedside.planning.schedule import FEWEST_PATIENTS, choose_split
 from bedside.spec import WindowLevel, read_recipe

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bedside.io.datasets import LAYOUTS
+from bedside.datasets import LAYOUTS
 from bedside.spec import read_recipe
 
 RECIPES = sorted(Path("recipes").glob("*.toml"))

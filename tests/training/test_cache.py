@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from bedside.io.datasets import list_cases
+from bedside.datasets import list_cases
 from bedside.spec import Grey
 from bedside.training.batches import to_batch
 from bedside.training.cache import load_cached, name_entry

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bedside.io.datasets import Case
+from bedside.datasets import Case
 from bedside.io.source import open_source
 from bedside.segment import Segmenter
 from bedside.spec import Fit, Grey, ScalePercentile

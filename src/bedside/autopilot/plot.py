@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
-from bedside.io.curves import nice_ticks
-from bedside.io.plot_labels import Segment, draw_beyond, place_names
+from bedside.report.curves import nice_ticks
+from bedside.report.plot_labels import Segment, draw_beyond, place_names
 
 Kind = Literal["source", "kept", "undone"]
 _WIDTH, _HEIGHT = 760, 420

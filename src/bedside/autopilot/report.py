@@ -14,7 +14,7 @@ from bedside.autopilot.plot import Dot, Kind, draw_path, say_threads
 from bedside.autopilot.state import Figures, Step, TestLook, WalkState
 from bedside.autopilot.walk import say_size
 from bedside.evaluation.report import finite, markdown_table
-from bedside.io.page import write_page, write_table
+from bedside.report.page_frame import write_page, write_table
 from bedside.runtime.machine import describe_processor, fingerprint
 from bedside.spec import to_mapping
 from bedside.spec.card import DISCLAIMER

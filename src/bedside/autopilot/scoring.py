@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from bedside.datasets.case import Case, read_case
 from bedside.errors import DataError
 from bedside.evaluation.cases import Segmenter, lay_out, score_case, segment_named
-from bedside.io.datasets.case import Case, read_case
 from bedside.spec import Label
 
 SMALLEST = 0.25

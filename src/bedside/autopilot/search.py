@@ -22,8 +22,8 @@ from bedside.autopilot.source import Source
 from bedside.autopilot.timing import Clock, time_graphs
 from bedside.autopilot.workshop import Workshop
 from bedside.build import FinishedRun
+from bedside.datasets import list_recipe_cases
 from bedside.errors import BudgetError, SpecError
-from bedside.io.datasets import list_recipe_cases
 from bedside.spec import Recipe, read_recipe, to_mapping
 from bedside.spec.writing import to_toml
 from bedside.training.dataset import load_cases

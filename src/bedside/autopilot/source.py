@@ -6,10 +6,10 @@ from pathlib import Path
 
 from bedside.build import FinishedRun, open_finished
 from bedside.bundle import SUFFIX, Bundle, read_bundle
+from bedside.datasets import list_recipe_cases
+from bedside.datasets.table import detect_layout
 from bedside.errors import FormatError, SpecError
 from bedside.export.rebuild import rebuild_network
-from bedside.io.datasets import list_recipe_cases
-from bedside.io.datasets.table import detect_layout
 from bedside.models import TrainedNetwork
 from bedside.spec import SCHEMA_VERSION, DataSpec, Recipe, TrainingSpec, read_recipe
 from bedside.training.checkpoint import load_tensors, read_json

@@ -16,8 +16,8 @@ from bedside.resident import give_back
 
 if TYPE_CHECKING:
     from bedside.bundle import Bundle
-    from bedside.io.report_json import Report
     from bedside.io.source import Algorithm, Source
+    from bedside.report.record import Report
     from bedside.segment import Segmentation, Segmenter
 
 Moment = datetime | Literal["now", "source"]
@@ -80,7 +80,7 @@ class Finished:
 
     def to_mapping(self) -> dict[str, Any]:
         """Give what `--json` prints: the report, and where the files are."""
-        from bedside.io.report_json import report_mapping
+        from bedside.report.record import report_mapping
 
         return {**report_mapping(self.report, files=self.files), "output": str(self.folder)}
 
@@ -108,7 +108,7 @@ def segment_case(
         InputError: If the image is refused.
         OutputError: If a result cannot be written.
     """
-    from bedside.io.sides import check_sides
+    from bedside.io.laterality import check_sides
     from bedside.io.source import DICOM_FORMATS, default_format
 
     labels_format = choices.labels_format
@@ -237,7 +237,7 @@ def _write_sr(
     Returns:
         The report, with that warning.
     """
-    from bedside.io.dicom_sr import NO_SCALE, NOTHING_FOUND, write_sr
+    from bedside.report.dicom_sr import NO_SCALE, NOTHING_FOUND, write_sr
 
     if report.spacing_mm is None:
         return replace(report, warnings=(*report.warnings, NO_SCALE))
@@ -258,7 +258,7 @@ def _write_pictures(
     source: "Source", found: "Segmentation", bundle: "Bundle", folder: Path
 ) -> bytes:
     """Write overlay and contact sheet; give the picture for the report's page."""
-    from bedside.io import overlay
+    from bedside.report import overlay
 
     plan = overlay.plan_overlay(source.cine, found.labels, bundle.spec.labels)
     overlay.write_overlay(plan, folder)
@@ -274,7 +274,7 @@ def _make_report(
     started_ms: float,
 ) -> "Report":  # fmt: skip
     """Gather what was found and what it cost."""
-    from bedside.io.report_json import BundleFacts, RunFacts, make_report
+    from bedside.report.record import BundleFacts, RunFacts, make_report
 
     bundle, session = loaded.bundle, loaded.segmenter.session
     facts = RunFacts(
@@ -309,8 +309,8 @@ def _make_report(
 
 def _write_reports(report: "Report", folder: Path, *, picture: bytes, with_cost: bool) -> None:
     """Write the report for machines, which lists all files, and the one for people."""
-    from bedside.io.report_html import write_report_html
-    from bedside.io.report_json import write_report_json
+    from bedside.report.page import write_report_html
+    from bedside.report.record import write_report_json
 
     written = {path.name for path in folder.iterdir()} | {"report.json", "report.html"}
     write_report_html(report, folder / "report.html", picture=picture, with_cost=with_cost)

@@ -242,7 +242,7 @@ def do_job(job: Job, load: Callable[[Job], Loaded]) -> Record:
 def _segment(job: Job, loaded: Loaded, folder: Path) -> _Done:
     """Segment the case into a folder where nobody looks yet."""
     from bedside.io.channels import join_channels
-    from bedside.io.report_json import COST_KEYS, report_mapping
+    from bedside.report.record import COST_KEYS, report_mapping
 
     case, reading = job.case, job.reading
     first = reading.open(case.source, files=case.files)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bedside.cli.console import say, table
 
 if TYPE_CHECKING:
-    from bedside.io.datasets import Case
+    from bedside.datasets import Case
     from bedside.segment import Segmenter
 
 

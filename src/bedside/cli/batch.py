@@ -179,7 +179,7 @@ def _crew(settings: "Settings") -> Crew:
 
 
 def _say_json(records: Sequence[Record], listing: Path, skipped: Sequence[str]) -> None:
-    from bedside.io.report_json import to_json
+    from bedside.report.record import to_json
     from bedside.spec.reading import to_mapping
 
     mapping: dict[str, Any] = {

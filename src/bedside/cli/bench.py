@@ -129,7 +129,7 @@ def describe(costs: "Costs") -> dict[str, Any]:
 
 def draw(costs: "Costs") -> str:
     """Draw time with each number of threads, and memory, for each number of axes."""
-    from bedside.io.scaling_plot import draw_scaling, stack_plots
+    from bedside.report.scaling_plot import draw_scaling, stack_plots
 
     plots = []
     counts = list(dict.fromkeys(point.threads for point in costs.points))

@@ -91,8 +91,8 @@ def lines(costs: "BundleCosts") -> list[str]:
 
 def draw(costs: "BundleCosts") -> str:
     """Draw the operations of each bundle and precision under the machine's roof."""
-    from bedside.io.roofline_plot import Dot, draw_roofline
-    from bedside.io.scaling_plot import stack_plots
+    from bedside.report.roofline_plot import Dot, draw_roofline
+    from bedside.report.scaling_plot import stack_plots
 
     ceiling = costs.ceilings[0]
     plots = []

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bedside.io.report_json import Report, StructureAreas
+    from bedside.report.record import Report, StructureAreas
 
 
 def say(text: str = "") -> None:

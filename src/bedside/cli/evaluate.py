@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bedside.bundle import Bundle
+    from bedside.datasets import Case
     from bedside.evaluation.cases import Evaluation
-    from bedside.io.datasets import Case
     from bedside.runtime import Session
     from bedside.segment import Segmenter
 
@@ -76,9 +76,9 @@ def run(settings: Settings) -> int:
     from rich.console import Console
 
     from bedside.atomic import check_writable
+    from bedside.datasets import detect_layout, list_cases, relabel_cases
     from bedside.evaluation.pictures import write_worst_cases
     from bedside.evaluation.report import PICTURE, to_json, write_report
-    from bedside.io.datasets import detect_layout, list_cases, relabel_cases
     from bedside.segment import open_segmenter
 
     bundle = open_bundle(

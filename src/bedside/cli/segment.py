@@ -165,7 +165,7 @@ def read_reading(settings: Settings, *, max_bytes: int | None = None) -> "Readin
     Raises:
         UsageError: If a selection or a limit cannot be meant.
     """
-    from bedside.io.dicom_options import DicomOptions
+    from bedside.io.dicom.options import DicomOptions
     from bedside.io.reading import Limits, Reading
     from bedside.io.select import parse_selection
 
@@ -318,6 +318,6 @@ def _say_folder(
 
 
 def _say_json(mapping: dict[str, Any]) -> None:
-    from bedside.io.report_json import to_json
+    from bedside.report.record import to_json
 
     say(to_json(mapping))

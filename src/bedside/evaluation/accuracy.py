@@ -13,7 +13,7 @@ def state_accuracy(card: Card, evaluation: Evaluation, *, split_unit: str | None
         card: The card as it is.
         evaluation: Of the test part of the card's split.
         split_unit: What the data set was split by, in the plural, if that is something else than
-            the unit of the evaluation; see `bedside.io.datasets.case.Case`.
+            the unit of the evaluation; see `bedside.datasets.case.Case`.
     """
     unit = evaluation.cases[0].unit
     return replace(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from bedside.datasets.case import Case, read_case
 from bedside.errors import InputError
 from bedside.evaluation.intervals import MIN_UNITS, mean_interval
 from bedside.evaluation.measurements import (
@@ -17,7 +18,6 @@ from bedside.evaluation.measurements import (
     summarise_measurements,
 )
 from bedside.evaluation.metrics import dice, iou, surface_distances
-from bedside.io.datasets.case import Case, read_case
 from bedside.io.even_grid import lay_evenly
 from bedside.spec.card import StructureResult, count_units
 from bedside.spec.deployment import DeploymentSpec, Label, Region

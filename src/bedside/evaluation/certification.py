@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bedside.bundle import Bundle
+from bedside.datasets import Case, list_cases, relabel_cases
 from bedside.errors import BackendError, DataError
 from bedside.evaluation.comparison import Comparison, compare_sessions, read_samples
-from bedside.io.datasets import Case, list_cases, relabel_cases
 from bedside.runtime import BACKENDS, Session
 from bedside.runtime.machine import package_version
 from bedside.runtime.variants import Variant, list_runnable, open_variant

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bedside.datasets.case import Case, read_case
 from bedside.evaluation.metrics import dice
-from bedside.io.datasets.case import Case, read_case
 from bedside.runtime import Session
 from bedside.segment import Segmenter
 from bedside.spec import DeploymentSpec

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bedside.datasets.case import Case
+from bedside.datasets.hc18 import CIRCUMFERENCE
 from bedside.evaluation.ellipse import measure_head_mm
 from bedside.evaluation.intervals import mean_interval
-from bedside.io.datasets.case import Case
-from bedside.io.datasets.hc18 import CIRCUMFERENCE
 from bedside.spec.card import Interval
 
 

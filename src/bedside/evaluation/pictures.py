@@ -9,17 +9,17 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from bedside.atomic import written_atomically
+from bedside.datasets.case import Case, read_case
 from bedside.evaluation.cases import CaseResult, Evaluation, Segmenter
 from bedside.evaluation.report import show_dice
-from bedside.io.contours import (
+from bedside.io.raster import own_png_info
+from bedside.report.contours import (
     draw_contours,
     resize_labels,
     resize_picture,
     sort_inwards,
     trace_lines,
 )
-from bedside.io.datasets.case import Case, read_case
-from bedside.io.picture import own_png_info
 from bedside.spec.card import DISCLAIMER
 from bedside.spec.deployment import Label
 from bedside.volume import Box

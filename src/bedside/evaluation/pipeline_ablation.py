@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bedside.datasets.case import Case, read_case
 from bedside.evaluation.cases import (
     CaseResult,
     Evaluation,
@@ -16,7 +17,6 @@ from bedside.evaluation.cases import (
 )
 from bedside.evaluation.intervals import mean_interval
 from bedside.evaluation.pipeline_variants import Required, Variant, list_variants
-from bedside.io.datasets.case import Case, read_case
 from bedside.spec.card import Interval
 from bedside.spec.deployment import DeploymentSpec
 

@@ -10,7 +10,7 @@ from bedside.errors import GeometryError
 from bedside.io.source import Source
 
 if TYPE_CHECKING:
-    from bedside.io.nifti import NiftiGrid
+    from bedside.io.nifti.file import NiftiGrid
 
 # Writers round affines to float32 and quaternions; what lies elsewhere is off by more.
 _GRID_TOLERANCE_VOX = 0.05

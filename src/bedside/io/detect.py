@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 from bedside.errors import FormatError
-from bedside.io.dicom_bare import has_prefix, is_bare_dicom
-from bedside.io.inflated import read_beginning
+from bedside.io.dicom.bare import has_prefix, is_bare_dicom
+from bedside.io.gzip_stream import read_beginning
 from bedside.io.known_forms import name_form
-from bedside.io.metaimage_header import is_metaimage
-from bedside.io.nifti_pair import find_header
-from bedside.io.nrrd_header import is_nrrd
+from bedside.io.metaimage.header import is_metaimage
+from bedside.io.nifti.pair import find_header
+from bedside.io.nrrd.header import is_nrrd
 from bedside.io.own_results import is_own_nifti, is_own_png
 from bedside.regular import open_regular
 

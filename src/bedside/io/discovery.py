@@ -112,7 +112,7 @@ def _find_series(
     Returns:
         The files of each series, and why images of one are several cases.
     """
-    from bedside.io.dicom_groups import group_files
+    from bedside.io.dicom.groups import group_files
 
     groups = group_files(dicom)
     lone = [*groups.singles]

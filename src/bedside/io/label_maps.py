@@ -105,19 +105,19 @@ def doubt_labels(source: "Source") -> "Source":
 def _open(path: Path, kind: "Kind") -> "Cine | None":
     """Open a file of one image by itself."""
     if kind == "nifti":
-        from bedside.io.nifti import open_nifti
+        from bedside.io.nifti.file import open_nifti
 
         return open_nifti(path)[0]
     if kind == "nrrd":
-        from bedside.io.nrrd import open_nrrd
+        from bedside.io.nrrd.file import open_nrrd
 
         return open_nrrd(path)[0]
     if kind == "metaimage":
-        from bedside.io.metaimage import open_metaimage
+        from bedside.io.metaimage.file import open_metaimage
 
         return open_metaimage(path)[0]
     if kind == "picture":
-        from bedside.io.picture import open_picture
+        from bedside.io.raster import open_picture
 
         return open_picture(path)
     return None

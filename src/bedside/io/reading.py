@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bedside.io.dicom_options import DicomOptions
+from bedside.io.dicom.options import DicomOptions
 
 if TYPE_CHECKING:
     from bedside.io.discovery import Found
@@ -75,7 +75,7 @@ class Reading:
             return doubt_labels(
                 open_source(path, files=files, select=dict(self.select), dicom=self.dicom)
             )
-        from bedside.io.untrusted import open_untrusted
+        from bedside.io.sandbox.parent import open_untrusted
 
         return open_untrusted(
             path, files=files, select=dict(self.select), dicom=self.dicom, limits=self.untrusted
@@ -93,6 +93,6 @@ class Reading:
             from bedside.io.discovery import find_sources
 
             return find_sources(path)
-        from bedside.io.untrusted import find_untrusted
+        from bedside.io.sandbox.parent import find_untrusted
 
         return find_untrusted(path, limits=self.untrusted)

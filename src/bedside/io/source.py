@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from bedside.errors import BedsideError, FormatError, UsageError
 from bedside.io.detect import Kind, detect_format
-from bedside.io.dicom_options import DicomOptions
+from bedside.io.dicom.options import DicomOptions
 from bedside.io.discovery import Found, find_sources
 from bedside.io.even_grid import find_even_grid
 from bedside.io.select import choose_place
@@ -105,29 +105,29 @@ def open_source(
         files = _only_series(path)
     try:
         if files:
-            from bedside.io.dicom_series import open_series
+            from bedside.io.dicom.series import open_series
 
             series = open_series(files, path=path, options=dicom, select=select)
             return Source(path, "dicom", *series)
         kind = detect_format(path)
         if kind == "dicom":
-            from bedside.io.dicom_cine import open_dicom
+            from bedside.io.dicom.cine import open_dicom
 
             return Source(path, kind, *open_dicom(path, options=dicom, select=select))
         if kind == "nifti":
-            from bedside.io.nifti import open_nifti
+            from bedside.io.nifti.file import open_nifti
 
             return Source(path, kind, *open_nifti(path, select=select))
         if kind == "nrrd":
-            from bedside.io.nrrd import open_nrrd
+            from bedside.io.nrrd.file import open_nrrd
 
             return Source(path, kind, *open_nrrd(path, select=select))
         if kind == "metaimage":
-            from bedside.io.metaimage import open_metaimage
+            from bedside.io.metaimage.file import open_metaimage
 
             return Source(path, kind, *open_metaimage(path, select=select))
         choose_place(select, {}, path)
-        from bedside.io.picture import open_picture
+        from bedside.io.raster import open_picture
 
         return Source(path, kind, open_picture(path), None)
     except BedsideError:
@@ -180,7 +180,7 @@ def write_labels(
                 f"{source.path} is not DICOM, so its labels cannot be a DICOM SEG. "
                 "Choose --format nifti, seg-nrrd or png."
             )
-        from bedside.io.dicom_seg import write_seg
+        from bedside.io.dicom.seg import write_seg
 
         write_seg(
             labels,
@@ -192,14 +192,14 @@ def write_labels(
         )
         return target
     if format == "nifti":
-        from bedside.io.nifti import write_nifti
+        from bedside.io.nifti.file import write_nifti
 
         grid = source.header if source.kind in _ON_NIFTI_GRID else None
         even = find_even_grid(source.cine)
         write_nifti(labels, target, grid=grid, geometry=source.cine.geometry, even=even)
         return target
     if format == "seg-nrrd":
-        from bedside.io.seg_nrrd import write_seg_nrrd
+        from bedside.io.nrrd.seg import write_seg_nrrd
 
         write_seg_nrrd(
             labels, target, cine=_place_film(source), labels_spec=labels_spec,
@@ -207,7 +207,7 @@ def write_labels(
         )  # fmt: skip
         return target
     if format == "png":
-        from bedside.io.picture import write_pngs
+        from bedside.io.raster import write_pngs
 
         return write_pngs(labels, target, labels_spec=labels_spec)
     raise UsageError(f'format is "{format}"; choose one of {", ".join(SUFFIXES)}.')

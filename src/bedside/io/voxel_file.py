@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from bedside.errors import FormatError
-from bedside.io.inflated import Inflated
+from bedside.io.gzip_stream import Inflated
 from bedside.io.packing import Unpacker
 
 # Files of a list that are kept open.

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from bedside.datasets import Case, read_values
 from bedside.errors import DataError
-from bedside.io.datasets import Case, read_values
 
 MOST_MASKS = 1000
 """Masks that are read; a value that none of them has is refused in the training."""

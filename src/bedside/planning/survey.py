@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from bedside.io.datasets import Case, detect_layout, list_cases, read_case, relabel_cases
+from bedside.datasets import Case, detect_layout, list_cases, read_case, relabel_cases
 from bedside.io.source import open_source
 from bedside.pipeline.preprocess import STRONG_COLOUR
 from bedside.planning.masks import choose_relabel, count_values, spread

@@ -16,7 +16,7 @@ import numpy as np
 
 from bedside import __version__
 from bedside.atomic import write_text, written_atomically
-from bedside.io.datasets import Case
+from bedside.datasets import Case
 from bedside.spec import DeploymentSpec, to_mapping
 from bedside.training.example import Example
 

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from bedside.io.datasets import Case
+from bedside.datasets import Case
 from bedside.spec import DeploymentSpec
 from bedside.training.dataset import load_cases
 from bedside.training.patches import cut_middle

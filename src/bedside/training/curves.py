@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bedside.atomic import write_text
-from bedside.io.curves import WIDTH, Color, draw_curves, find_height
+from bedside.report.curves import WIDTH, Color, draw_curves, find_height
 from bedside.spec import Label
 
 LOSS_COLOR: Color = (160, 168, 178)

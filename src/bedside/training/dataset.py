@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bedside.io.datasets import Case
-from bedside.io.datasets.case import read_case
+from bedside.datasets import Case
+from bedside.datasets.case import read_case
 from bedside.pipeline.preprocess import plan_cine, see_neighbours
 from bedside.pipeline.volumes import prepare_volume
 from bedside.spec import DeploymentSpec

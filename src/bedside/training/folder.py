@@ -12,8 +12,8 @@ import torch
 
 from bedside import __version__
 from bedside.atomic import write_text
+from bedside.datasets import Case
 from bedside.errors import SpecError
-from bedside.io.datasets import Case
 from bedside.spec import Recipe, from_mapping, to_mapping
 from bedside.training.checkpoint import read_json
 from bedside.training.machine import describe_device

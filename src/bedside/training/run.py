@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from bedside.atomic import check_writable, write_text
+from bedside.datasets import Case, list_recipe_cases
 from bedside.evaluation.cases import evaluate_cases
 from bedside.evaluation.report import write_report
-from bedside.io.datasets import Case, list_recipe_cases
 from bedside.models import count_parameters, create
 from bedside.segment import Segmenter
 from bedside.spec import ModelSpec, Recipe

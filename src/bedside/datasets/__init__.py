@@ -1,0 +1,23 @@
+"""Folders of images with expert labels: which layouts are known, and what they hold."""
+
+from bedside.datasets.case import Case, read_case, read_truth, read_values, relabel_cases
+from bedside.datasets.table import (
+    LAYOUTS,
+    Layout,
+    detect_layout,
+    list_cases,
+    list_recipe_cases,
+)
+
+__all__ = [
+    "LAYOUTS",
+    "Case",
+    "Layout",
+    "detect_layout",
+    "list_cases",
+    "list_recipe_cases",
+    "read_case",
+    "read_truth",
+    "read_values",
+    "relabel_cases",
+]

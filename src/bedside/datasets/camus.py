@@ -1,0 +1,71 @@
+"""The layout of CAMUS: a folder a patient, end-diastole and end-systole of each view.
+
+Source: Leclerc et al., IEEE TMI 38(9), 2019, doi:10.1109/TMI.2019.2900516.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from bedside.datasets.case import Case
+from bedside.errors import DataError
+
+SHAPE = "patientNNNN/patientNNNN_4CH_{ED,ES}.nii.gz with labels in ..._gt.nii.gz"
+
+_PATIENT = re.compile(r"patient\d+")
+_IMAGE = re.compile(r"patient\d+_[234]CH_(ED|ES)(_gt)?\.nii(\.gz)?")
+
+
+def recognise(path: Path) -> bool:
+    """Tell whether some patient's folder holds a view named as in CAMUS."""
+    return any(_IMAGE.fullmatch(file) for folder in _patients(path) for file in os.listdir(folder))
+
+
+def list_cases(path: Path, *, view: str = "4CH") -> list[Case]:
+    """List end-diastole and end-systole of one view of every patient.
+
+    Args:
+        path: Folder with one folder a patient.
+        view: "4CH" or "2CH", the number of chambers seen.
+
+    Returns:
+        Two cases a patient, named as the image file.
+
+    Raises:
+        DataError: If a patient lacks an image of this view, or its labels.
+    """
+    cases = []
+    for folder in _patients(path):
+        present = set(os.listdir(folder))
+        for moment in ("ED", "ES"):
+            name = f"{folder.name}_{view}_{moment}"
+            cases.append(
+                Case(
+                    case_id=name,
+                    patient_id=folder.name,
+                    images=(folder / _present(name, "image", folder=folder, present=present),),
+                    truth=folder / _present(f"{name}_gt", "labels", folder=folder, present=present),
+                )
+            )
+    return cases
+
+
+def _patients(path: Path) -> list[Path]:
+    """List the patients' folders in order."""
+    return sorted(entry for entry in path.iterdir() if _PATIENT.fullmatch(entry.name))
+
+
+def _present(stem: str, what: str, *, folder: Path, present: set[str]) -> str:
+    """Find the file of a stem, compressed or not.
+
+    Raises:
+        DataError: If there is neither.
+    """
+    for name in (f"{stem}.nii.gz", f"{stem}.nii"):
+        if name in present:
+            return name
+    case = stem.removesuffix("_gt")
+    raise DataError(
+        f"case {case} has no {what}: {folder / stem}.nii.gz is missing. "
+        f"Restore it, or leave {folder.name} out."
+    )

@@ -1,0 +1,277 @@
+"""One case of a data set: an image, its expert labels, and the patient they belong to."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from bedside.datasets.spheres import Sphere, draw_spheres
+from bedside.errors import DataError, GeometryError
+from bedside.io.channels import check_same_grid, join_channels
+from bedside.io.raster import NO_SCALE
+from bedside.io.source import Source, open_source
+from bedside.volume import Cine, scale_geometry
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image with expert labels.
+
+    Attributes:
+        case_id: Name of the case, unique in its data set.
+        patient_id: The patient, so that no split and no interval counts one twice.
+        person_id: Who it is most likely of, where a split can only be by blocks of people and
+            `patient_id` names a block; None where that is the patient.
+        images: Files of the image, one a channel; most images are one file.
+        truth: File of the labels, on the image's grid.
+        truth_values: Label for each value that the labels' file may hold, 0 included; None
+            where values are labels. A value that is not listed is refused.
+        spacing_mm: Distances in mm, array order, known from elsewhere than the image's own
+            file and put in place of what that says; None to go by the file.
+        trust_spacing: Whether the file's own spacing is one; where it is a placeholder there
+            is no length in mm, whatever the header says.
+        outlined: Whether the labels' file draws closed outlines that are to be filled.
+        spheres: Findings that are the truth, label 1; None where it is a file of labels.
+        reference: What experts measured on the image, by the name of the measurement; its
+            unit is the name's ending.
+        unit: What `person` names, in the plural: what figures count as independent.
+        split_unit: What `patient_id` names, in the plural, if that is something else.
+    """
+
+    case_id: str
+    patient_id: str
+    images: tuple[Path, ...]
+    truth: Path
+    truth_values: Mapping[int, int] | None = None
+    spacing_mm: tuple[float, ...] | None = None
+    trust_spacing: bool = True
+    outlined: bool = False
+    spheres: tuple[Sphere, ...] | None = None
+    reference: Mapping[str, float] = field(default_factory=dict)
+    person_id: str | None = None
+    unit: str = "patients"
+    split_unit: str | None = None
+
+    @property
+    def person(self) -> str:
+        """The independent unit that figures are taken over, such as a patient."""
+        return self.person_id or self.patient_id
+
+    @property
+    def image(self) -> Path:
+        """The first file of the image, which an error names."""
+        return self.images[0]
+
+
+def relabel_cases(
+    cases: Iterable[Case], table: Mapping[str, int], *, labels: Iterable[int]
+) -> list[Case]:
+    """Let values of the masks stand for labels: 255 for 1, where a program saved white.
+
+    A label that no value stands for may be in the masks as itself. One that a value stands
+    for may not, or two structures could become one unnoticed.
+
+    Args:
+        cases: The cases; those with a table of values of their own keep it, and `table` is
+            applied to the labels that it gives.
+        table: Label for each value; an empty one changes nothing.
+        labels: The labels there are, background left out.
+
+    Returns:
+        The cases with their `truth_values`.
+
+    Example:
+        >>> case = Case("a_1", "a", (Path("a.png"),), Path("mask.png"))
+        >>> relabel_cases([case], {"255": 1}, labels=(1, 2))[0].truth_values
+        {0: 0, 2: 2, 255: 1}
+    """
+    if not table:
+        return list(cases)
+    wanted = {int(value): label for value, label in table.items()}
+    kept = {0: 0} | {label: label for label in labels if label not in wanted.values()}
+    return [
+        replace(
+            case,
+            truth_values=kept | wanted
+            if case.truth_values is None
+            else {value: wanted.get(label, label) for value, label in case.truth_values.items()},
+        )
+        for case in cases
+    ]
+
+
+def read_values(case: Case) -> np.ndarray:
+    """Read what a case's labels file holds, before it is known which values are labels.
+
+    Returns:
+        (frames, height, width), in the stored type.
+
+    Raises:
+        DataError: If the file is a colour picture.
+        FormatError: If it cannot be read.
+    """
+    return np.stack([_one_channel(case, frame) for frame in open_source(case.truth).cine])
+
+
+def read_truth(case: Case, label_values: tuple[int, ...]) -> np.ndarray:
+    """Read the expert labels of a case.
+
+    Args:
+        case: The case.
+        label_values: Values that may occur besides 0, the background.
+
+    Returns:
+        (frames, height, width) uint8 on the image's grid.
+
+    Raises:
+        DataError: If the labels lie on another grid than the image, are not whole numbers,
+            or have a value that is not allowed.
+        FormatError: If the image or the labels cannot be read.
+    """
+    return read_case(case, label_values)[1]
+
+
+def read_case(case: Case, label_values: tuple[int, ...]) -> tuple[Source, np.ndarray]:
+    """Open the image of a case and read its labels: as `read_truth`, with the image.
+
+    Returns:
+        The opened image with the spacing that the case says can be trusted, and (frames,
+        height, width) uint8 on its grid.
+
+    Raises:
+        DataError: As `read_truth`, or if the files of the image differ in grid.
+        FormatError: As `read_truth`.
+    """
+    image = _open_image(case)
+    if case.spheres is None:
+        labels = _read_labels(case, image, label_values)
+    else:
+        labels = _draw(case, image, case.spheres)
+    return replace(image, cine=_with_spacing(case, image.cine)), labels
+
+
+def _open_image(case: Case) -> Source:
+    """Open the files of an image and join them, channel after channel.
+
+    Raises:
+        DataError: If they differ in grid.
+    """
+    try:
+        return join_channels([open_source(path) for path in case.images])
+    except GeometryError as error:
+        raise DataError(f"case {case.case_id}: {error}") from error
+
+
+def _read_labels(case: Case, image: Source, label_values: tuple[int, ...]) -> np.ndarray:
+    """Read the labels' file of a case.
+
+    Raises:
+        DataError: If it lies on another grid, or a value is in no table.
+    """
+    truth = open_source(case.truth)
+    try:
+        check_same_grid(image, truth, what="labels")
+    except GeometryError as error:
+        raise DataError(f"case {case.case_id}: {error}") from error
+    frames = np.stack([_one_channel(case, frame) for frame in truth.cine])
+    return _to_labels(case, frames, label_values)
+
+
+def _draw(case: Case, image: Source, spheres: Sequence[Sphere]) -> np.ndarray:
+    """Draw the findings of a case as label 1.
+
+    Raises:
+        DataError: If the image has no place in the patient, or a finding lies outside it.
+    """
+    geometry = image.cine.geometry
+    if geometry is None:
+        raise DataError(
+            f"case {case.case_id}: {image.path} does not say where it lies in the patient, so "
+            "that findings in mm cannot be drawn on it."
+        )
+    if image.cine.uneven is not None:
+        raise DataError(
+            f"case {case.case_id}: the slices of {image.path} are not evenly spaced; findings in "
+            "mm are drawn on even ones only. Resample the scan."
+        )
+    try:
+        return draw_spheres(spheres, geometry).astype(np.uint8)
+    except DataError as error:
+        raise DataError(f"case {case.case_id}: {error}") from error
+
+
+def _to_labels(case: Case, values: np.ndarray, label_values: tuple[int, ...]) -> np.ndarray:
+    """Turn what the labels' file holds into labels, uint8.
+
+    Raises:
+        DataError: If a value is in no table.
+    """
+    allowed = (0, *label_values) if case.truth_values is None else tuple(case.truth_values)
+    _check_values(case, values, allowed)
+    if case.truth_values is None:
+        return values.astype(np.uint8)
+    labels = np.zeros(values.shape, np.uint8)
+    for value, label in case.truth_values.items():
+        labels[values == value] = label
+    _check_values(case, labels, (0, *label_values))
+    return _fill(labels) if case.outlined else labels
+
+
+def _check_values(case: Case, values: np.ndarray, allowed: tuple[int, ...]) -> None:
+    """Refuse a label outside its table.
+
+    Raises:
+        DataError: If there is one; it is named.
+    """
+    strange = [value for value in np.unique(values).tolist() if value not in allowed]
+    if strange:
+        seen = ", ".join(f"{value:g}" for value in strange[:8])
+        raise DataError(
+            f"case {case.case_id}: {case.truth} holds the label {seen}; expected only "
+            f"{', '.join(map(str, allowed))}. Relabel it, or use a bundle with these labels."
+        )
+
+
+def _fill(labels: np.ndarray) -> np.ndarray:
+    """Fill what each label's closed outline goes around, in every frame."""
+    filled = labels.copy()
+    for frame in filled:
+        for value in np.unique(frame[frame > 0]).tolist():
+            mask = (frame == value).astype(np.uint8)
+            outlines = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
+            cv2.drawContours(frame, outlines, -1, value, cv2.FILLED)
+    return filled
+
+
+def _with_spacing(case: Case, cine: Cine) -> Cine:
+    """Give a cine the spacing that its case says can be trusted."""
+    if case.spacing_mm is not None:
+        *slice_mm, row_mm, column_mm = case.spacing_mm
+        return replace(
+            cine,
+            spacing_mm=(row_mm, column_mm),
+            slice_spacing_mm=slice_mm[0] if slice_mm else None,
+            geometry=cine.geometry and scale_geometry(cine.geometry, case.spacing_mm),
+            default_grid=False,
+            warnings=tuple(text for text in cine.warnings if text != NO_SCALE),
+        )
+    if not case.trust_spacing:
+        axis = "space" if cine.has_slices else cine.third_axis
+        return replace(cine, spacing_mm=None, slice_spacing_mm=None, third_axis=axis)
+    return cine
+
+
+def _one_channel(case: Case, frame: np.ndarray) -> np.ndarray:
+    """Take the labels out of a frame, grey or grey saved as colour.
+
+    Raises:
+        DataError: If the channels differ, so that they are colours and not labels.
+    """
+    if (frame != frame[:1]).any():
+        raise DataError(
+            f"case {case.case_id}: {case.truth} is a colour picture; expected label values "
+            "in one channel."
+        )
+    return np.asarray(frame[0])

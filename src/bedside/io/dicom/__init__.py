@@ -1,0 +1,1 @@
+"""DICOM: cines, series, enhanced files and concatenations in, SEG out."""

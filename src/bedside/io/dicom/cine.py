@@ -1,0 +1,160 @@
+"""Opens a DICOM cine, scan or single frame, after making sure that all of it is there."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bedside.io.dicom.auxiliary import check_captured
+from bedside.io.dicom.calibration import read_aspect, read_calibration
+from bedside.io.dicom.enhanced import are_slices, place_frames, read_frame_rule, sort_in_time
+from bedside.io.dicom.files import MAX_BYTES, refused_as_ours, say_form
+from bedside.io.dicom.frame_time import (
+    FrameTimes,
+    read_clock_ms,
+    read_frame_times,
+    times_from_steps,
+)
+from bedside.io.dicom.functional import FrameGroups, list_groups
+from bedside.io.dicom.header import DicomInstances, number_frames
+from bedside.io.dicom.options import DicomOptions
+from bedside.io.dicom.parts import Part, read_parts
+from bedside.io.dicom.pixels import say_stray_bits
+from bedside.io.dicom.values import ValueRule, is_colour, say_rule, with_one_dtype
+from bedside.io.select import choose_place
+from bedside.volume import Cine
+
+
+def open_dicom(
+    path: Path,
+    *,
+    files: Sequence[Path] = (),
+    max_bytes: int = MAX_BYTES,
+    options: DicomOptions | None = None,
+    select: Mapping[str, int] | None = None,
+) -> tuple[Cine, DicomInstances]:
+    """Open a DICOM file as a cine; its frames are decoded when asked for.
+
+    Frames that have a place each are the slices of a scan, sorted by place. A file that is a
+    part of a concatenation is opened with its other parts.
+
+    Args:
+        path: The file, or what stands for several.
+        files: The parts of a concatenation; those beside `path` are looked for if none.
+        max_bytes: Larger files, and larger decoded cines, are refused before decoding.
+        options: What to do where the header leaves something open.
+        select: Which stack, point in time or channel of a file that has several.
+
+    Returns:
+        The cine, and its headers.
+
+    Raises:
+        FormatError: If it is not DICOM, holds no image, is truncated, damaged or too large,
+            is compressed in a way that cannot be decoded, or a part of it is missing.
+        GeometryError: If it is a scan whose slices do not lie evenly.
+    """
+    with refused_as_ours(path) as caught:
+        parts, told = read_parts(files or [path], path, max_bytes, caught)
+        told += [*say_form(parts[0].header), *check_captured(parts[0].header, path)]
+        options = options or DicomOptions()
+        if sum(part.frames for part in parts) > 1 and are_slices(parts):
+            cine, header = place_frames(parts, path=path, options=options, select=select)
+        else:
+            choose_place(select, {}, path)
+            cine, header = _follow_in_time(parts, path, options)
+    notes = dict.fromkeys(f"DICOM: {text}" for text in caught)
+    return replace(cine, warnings=(*told, *cine.warnings, *notes)), header
+
+
+def say_loss(dataset: Any) -> list[str]:
+    """Tell that an image is compressed with loss, and how much, where the header does."""
+    if str(dataset.get("LossyImageCompression", "")) != "01":
+        return []
+    ratio = dataset.get("LossyImageCompressionRatio")
+    if ratio in (None, ""):
+        return ["the image is compressed with loss"]
+    last = ratio[-1] if isinstance(ratio, list | tuple) or hasattr(ratio, "append") else ratio
+    return [f"the image is compressed with loss ({last}:1)"]
+
+
+def _follow_in_time(
+    parts: Sequence[Part], path: Path, options: DicomOptions
+) -> tuple[Cine, DicomInstances]:
+    """Take frames in the order stored; grey ones are rescaled to their values."""
+    first, frames = parts[0], sum(part.frames for part in parts)
+    places = [(part, number) for part in parts for number in range(part.frames)]
+    groups = [each for part in parts for each in list_groups(part.header, part.frames)]
+    groups = groups if len(groups) == frames else []
+    order = sort_in_time(groups) if groups else None
+    if order is not None:
+        places, groups = [places[index] for index in order], [groups[index] for index in order]
+    rules = _read_rules(places, groups, path, options)
+
+    def decode(index: int) -> np.ndarray:
+        part, number = places[index]
+        return rules[index].apply(part.decoder(number))
+
+    calibration = read_calibration(first.header, _find_spacing(groups))
+    times = _read_times(parts, groups, frames)
+    modality = str(first.header.get("Modality") or "") or None
+    photometric = str(first.header.PhotometricInterpretation)
+    notes = say_stray_bits(first.decoder)
+    if not is_colour(first.header):
+        notes += say_rule(rules[0], first.decoder(0), modality=modality, photometric=photometric)
+    cine = Cine(
+        shape=(frames, first.channels, int(first.header.Rows), int(first.header.Columns)),
+        decode=decode,
+        modality=modality,
+        spacing_mm=calibration.spacing_mm,
+        pixel_aspect=read_aspect(first.header),
+        frame_time_ms=times.step_ms,
+        frame_starts_ms=times.starts_ms,
+        region=calibration.region,
+        warnings=(*calibration.warnings, *times.warnings, *notes, *say_loss(first.header)),
+    )
+    numbered = number_frames([(part.header, part.frames) for part in parts])
+    if order is not None:
+        numbered = tuple(numbered[index] for index in order)
+    return cine, DicomInstances(tuple(part.header for part in parts), numbered)
+
+
+def _read_rules(
+    places: Sequence[tuple[Part, int]],
+    groups: Sequence[FrameGroups],
+    path: Path,
+    options: DicomOptions,
+) -> list[ValueRule]:
+    """Read how each frame becomes values: all of a file by one rule, unless groups say more."""
+    if any(each.find("PixelValueTransformationSequence") is not None for each in groups):
+        rules = [read_frame_rule(each, path, options) for each in groups]
+    else:
+        headers = {id(part): part.header for part, _ in places}
+        by_part = {
+            key: read_frame_rule(FrameGroups(header, {}, {}), path, options)
+            for key, header in headers.items()
+        }
+        rules = [by_part[id(part)] for part, _ in places]
+    return rules if len(rules) == 1 else with_one_dtype(rules)
+
+
+def _find_spacing(groups: Sequence[FrameGroups]) -> Any:
+    """The PixelSpacing that the groups of all frames agree on; None if there is none."""
+    found = [each.read("PixelMeasuresSequence", "PixelSpacing") for each in groups]
+    return found[0] if found and all(each == found[0] for each in found) else None
+
+
+def _read_times(parts: Sequence[Part], groups: Sequence[FrameGroups], frames: int) -> FrameTimes:
+    """Read when frames follow each other, from the first header or else from their groups."""
+    times = read_frame_times(parts[0].header, frames if len(parts) == 1 else 1)
+    if times.step_ms is not None or not groups:
+        return times
+    for keyword in ("FrameAcquisitionDateTime", "FrameReferenceDateTime"):
+        read = [read_clock_ms(str(each.read("FrameContentSequence", keyword))) for each in groups]
+        moments = [moment for moment in read if moment is not None]
+        steps = [later - earlier for earlier, later in itertools.pairwise(moments)]
+        if len(moments) == frames > 1 and min(steps) > 0:
+            return replace(times_from_steps(steps), warnings=times.warnings)
+    return times

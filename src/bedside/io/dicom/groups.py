@@ -1,0 +1,242 @@
+"""Tells which files of a folder are one scan or one cine, by a quick look at their headers."""
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bedside.io.dicom.auxiliary import (
+    AUXILIARY_TAGS,
+    why_beside_scan,
+    why_capture,
+    why_localizer,
+)
+from bedside.io.dicom.enhanced import is_enhanced
+from bedside.io.dicom.files import MAX_BYTES, read_decimals, read_header
+from bedside.io.dicom.parts import PART_TAGS, is_part
+from bedside.io.dicom.runs import IN_TIME, RUN_TAGS, sort_runs
+from bedside.io.dicom.warnings import collected_warnings
+
+_PARALLEL = 1e-3
+_APART_MM = 1e-3
+# What tells the images at one place apart, in the order in which it is tried.
+_DIMENSIONS = (
+    "EchoTime",
+    "TemporalPositionIdentifier",
+    "AcquisitionNumber",
+    "TriggerTime",
+    "DiffusionBValue",
+    "ImageType",
+    "ContentTime",
+)
+_SERIES = ("SeriesInstanceUID", "SOPClassUID", "Rows", "Columns")
+_TAGS = (
+    *_SERIES,
+    *AUXILIARY_TAGS,
+    *PART_TAGS,
+    "Modality",
+    "NumberOfFrames",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    *_DIMENSIONS,
+)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The DICOM files of a folder, sorted out.
+
+    Attributes:
+        scans: The files of each scan, of each cine in single images, and of each image in parts.
+        singles: Files that are an image of their own.
+        auxiliary: Images that belong to scans and are none, and what each is instead.
+        notes: Why single images of one series were not taken together.
+    """
+
+    scans: tuple[tuple[Path, ...], ...]
+    singles: tuple[Path, ...]
+    auxiliary: Mapping[Path, str]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Stub:
+    """What a file says of its series and place.
+
+    Attributes:
+        path: The file.
+        header: The attributes that were read.
+        series: What all slices of a scan have in common.
+        position: (3,).
+        orientation: (6,).
+    """
+
+    path: Path
+    header: Any = field(repr=False)
+    series: Hashable
+    position: np.ndarray = field(repr=False)
+    orientation: np.ndarray = field(repr=False)
+
+
+def group_files(paths: Iterable[Path]) -> Groups:
+    """Sort DICOM files into scans, cines and single images.
+
+    The slices of a scan are single images of one series, class, size and orientation that
+    lie at two or more places. Where several lie at each place (echoes, points in time), the
+    series is split by what tells them apart, if anything does. The parts of a concatenation
+    are one image; the frames of a cine in single images are told by `bedside.io.dicom.runs`.
+
+    Args:
+        paths: The files. One whose header cannot be read is a single image, and is refused
+            when it is opened.
+    """
+    singles: list[Path] = []
+    headers: dict[Path, Any] = {}
+    auxiliary: dict[Path, str] = {}
+    by_series: dict[Hashable, list[_Stub]] = defaultdict(list)
+    by_image: dict[Hashable, list[Path]] = defaultdict(list)
+    for path in paths:
+        header = headers[path] = _read_header(path, _TAGS)
+        why = None if header is None else (why_localizer(header) or why_capture(header))
+        stub = None if header is None else _read_stub(path, header)
+        if why is not None:
+            auxiliary[path] = why
+        elif header is not None and is_part(header):
+            by_image[tuple(str(header.get(keyword)) for keyword in PART_TAGS[:2])].append(path)
+        elif stub is None:
+            singles.append(path)
+        else:
+            by_series[stub.series].append(stub)
+    scans = [tuple(sorted(parts)) for parts in by_image.values() if len(parts) > 1]
+    singles += [parts[0] for parts in by_image.values() if len(parts) == 1]
+    for stubs in by_series.values():
+        for parallel in _split_by_orientation(stubs):
+            for scan in _split_by_dimension(parallel):
+                if len(scan) > 1 and _count_places(scan) > 1:
+                    scans.append(tuple(sorted(stub.path for stub in scan)))
+                else:
+                    singles += [stub.path for stub in scan]
+    beside = _find_beside_scans(scans, singles, headers)
+    singles = [path for path in singles if path not in beside]
+    runs = sort_runs(_read_runs(singles, headers))
+    in_cines = {path for cine in runs.cines for path in cine}
+    return Groups(
+        tuple(sorted([*scans, *(tuple(sorted(cine)) for cine in runs.cines)])),
+        tuple(sorted(path for path in singles if path not in in_cines)),
+        {**auxiliary, **beside},
+        tuple(runs.notes),
+    )
+
+
+def _read_runs(singles: Iterable[Path], headers: Mapping[Path, Any]) -> dict[Path, Any]:
+    """Read what tells the frames of one cine, of images that can be such frames."""
+    found = {}
+    for path in singles:
+        header = headers[path]
+        if header is None or not _is_single(header) or header.get("Modality") not in IN_TIME:
+            continue
+        header = _read_header(path, RUN_TAGS)
+        if header is not None:
+            found[path] = header
+    return found
+
+
+def _find_beside_scans(
+    scans: Iterable[Sequence[Path]], singles: Iterable[Path], headers: Mapping[Path, Any]
+) -> dict[Path, str]:
+    """Find images that are none to segment where a scan of their study is there, and why."""
+    whole = [path for path in singles if headers[path] is not None and is_enhanced(headers[path])]
+    with_scans = [*whole, *(scan[0] for scan in scans)]
+    studies = {str(headers[path].get("StudyInstanceUID")) for path in with_scans}
+    found = {}
+    for path in singles:
+        header = headers[path]
+        if header is None or str(header.get("StudyInstanceUID")) not in studies:
+            continue
+        why = why_beside_scan(header)
+        if why is not None:
+            found[path] = why
+    return found
+
+
+def _read_header(path: Path, tags: Sequence[str]) -> Any:
+    """Read some attributes; None where they cannot be read, which is said on opening."""
+    with collected_warnings():
+        try:
+            header = read_header(path, MAX_BYTES, tags=tags)
+            # Read now, so that what cannot be read is known now.
+            for keyword in tags:
+                header.get(keyword)
+        except Exception:  # noqa: BLE001 - pydicom raises nine kinds of error
+            return None
+    return header
+
+
+def _is_single(header: Any) -> bool:
+    try:
+        return int(header.get("NumberOfFrames") or 1) == 1
+    except (TypeError, ValueError):
+        return False
+
+
+def _read_stub(path: Path, header: Any) -> _Stub | None:
+    """Read what tells the slices of a scan; None where the file cannot be one."""
+    if not _is_single(header):
+        return None
+    try:
+        series = tuple(str(header[keyword].value) for keyword in _SERIES)
+        position = np.array(read_decimals(header, "ImagePositionPatient"))
+        orientation = np.array(read_decimals(header, "ImageOrientationPatient"))
+    except (KeyError, TypeError, ValueError):
+        # Whatever is wrong with it is said when it is opened.
+        return None
+    placed = position.shape == (3,) and orientation.shape == (6,)
+    if not placed or not np.isfinite([*position, *orientation]).all():
+        return None
+    return _Stub(path, header, series, position, orientation)
+
+
+def _split_by_orientation(stubs: Sequence[_Stub]) -> list[list[_Stub]]:
+    """Put slices that lie parallel together."""
+    groups: list[list[_Stub]] = []
+    for stub in stubs:
+        for group in groups:
+            if np.abs(group[0].orientation - stub.orientation).max() <= _PARALLEL:
+                group.append(stub)
+                break
+        else:
+            groups.append([stub])
+    return groups
+
+
+def _split_by_dimension(stubs: list[_Stub]) -> list[list[_Stub]]:
+    """Split slices of which several lie at each place by the first attribute that does it."""
+    places = _count_places(stubs)
+    if places == len(stubs) or places < 2:
+        return [stubs]
+    for keyword in _DIMENSIONS:
+        groups: dict[str, list[_Stub]] = defaultdict(list)
+        for stub in stubs:
+            groups[_read_text(stub, keyword)].append(stub)
+        alike = {len(group) for group in groups.values()} == {places}
+        if alike and all(_count_places(group) == places for group in groups.values()):
+            return list(groups.values())
+    return [stubs]
+
+
+def _read_text(stub: _Stub, keyword: str) -> str:
+    try:
+        return str(stub.header.get(keyword))
+    except (TypeError, ValueError):
+        return ""
+
+
+def _count_places(stubs: Sequence[_Stub]) -> int:
+    """Count the different places along the normal."""
+    first = stubs[0].orientation
+    normal = np.cross(first[:3], first[3:])
+    heights = np.sort([float(stub.position @ normal) for stub in stubs])
+    return 1 + int((np.diff(heights) > _APART_MM).sum())

@@ -1,0 +1,125 @@
+"""Single images of a series that follow each other in time, as one cine."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bedside.errors import FormatError, GeometryError
+from bedside.io.dicom.calibration import read_aspect, read_calibration
+from bedside.io.dicom.checks import check_grid
+from bedside.io.dicom.cine import say_loss
+from bedside.io.dicom.header import DicomInstances
+from bedside.io.dicom.options import DicomOptions
+from bedside.io.dicom.pixels import say_stray_bits
+from bedside.io.dicom.runs import (
+    Order,
+    find_differences,
+    find_identity,
+    find_order,
+    read_instance_numbers,
+    read_run_times,
+)
+from bedside.io.dicom.slice_files import SliceFile, make_decoder, order_headers, read_rules
+from bedside.io.dicom.values import is_colour, say_rule, with_one_dtype
+from bedside.volume import Cine
+
+
+def open_sequence(
+    files: Sequence[SliceFile], notes: Sequence[str], path: Path, max_bytes: int,
+    options: DicomOptions,
+) -> tuple[Cine, DicomInstances]:  # fmt: skip
+    """Take images as the frames of a cine; one file is read when its frame is asked for.
+
+    Args:
+        files: The images, their headers read.
+        notes: What a person is told of files that are left out.
+        path: What a person named, for errors.
+        max_bytes: A larger file, or a larger cine, is refused before decoding.
+        options: What to do where headers leave something open.
+
+    Raises:
+        FormatError: If they show different pictures, or one cannot be decoded.
+        GeometryError: If they have no order.
+    """
+    files, doubled = _drop_copies(files, max_bytes)
+    headers = [one.header for one in files]
+    different = find_differences(headers)
+    if different:
+        raise FormatError(
+            f"{path}: its {len(files)} images differ in {', '.join(different)}, so they are not "
+            "the frames of one cine. Name one file."
+        )
+    order = find_order(headers)
+    if order is None:
+        raise GeometryError(
+            f"{files[0].path} and the files beside it have no positions and no order in time: "
+            "their times and InstanceNumber are missing or the same. Name one file."
+        )
+    ordered = [files[index] for index in order.indices]
+    first = ordered[0].header
+    channels = check_grid(first, ordered[0].path, frames=len(ordered), max_bytes=max_bytes)
+    rules = with_one_dtype(read_rules(ordered, options))
+
+    def decode(index: int) -> np.ndarray:
+        return rules[index].apply(make_decoder(ordered[index].path, max_bytes)(0))
+
+    decoder = make_decoder(ordered[0].path, max_bytes)
+    odd = say_stray_bits(decoder)
+    modality = str(first.get("Modality") or "") or None
+    if not is_colour(first):
+        odd += say_rule(
+            rules[0], decoder(0), modality=modality,
+            photometric=str(first.PhotometricInterpretation),
+        )  # fmt: skip
+    calibration, times = read_calibration(first), read_run_times(first, order)
+    cine = Cine(
+        shape=(len(ordered), channels, int(first.Rows), int(first.Columns)),
+        decode=decode,
+        modality=modality,
+        spacing_mm=calibration.spacing_mm,
+        pixel_aspect=read_aspect(first),
+        frame_time_ms=times.step_ms,
+        frame_starts_ms=times.starts_ms,
+        region=calibration.region,
+        warnings=(*notes, *doubled, *_say_order(order, ordered), *calibration.warnings,
+                  *times.warnings, *odd, *say_loss(first)),
+    )  # fmt: skip
+    return cine, order_headers(ordered, range(len(ordered)), max_bytes)
+
+
+def _drop_copies(files: Sequence[SliceFile], max_bytes: int) -> tuple[list[SliceFile], list[str]]:
+    """Take an image once that is there in several files."""
+    kept: list[SliceFile] = []
+    originals: dict[tuple[str, ...], SliceFile] = {}
+    for one in files:
+        identity = find_identity(one.header)
+        original = originals.setdefault(identity, one) if identity else one
+        if original is one or not _show_the_same(original, one, max_bytes):
+            kept.append(one)
+    gone = len(files) - len(kept)
+    return kept, [f"{gone} images are there twice, and were taken once"] if gone else []
+
+
+def _show_the_same(one: SliceFile, other: SliceFile, max_bytes: int) -> bool:
+    first, second = (make_decoder(each.path, max_bytes)(0) for each in (one, other))
+    return np.array_equal(first, second)
+
+
+def _say_order(order: Order, ordered: Sequence[SliceFile]) -> list[str]:
+    """Tell what was taken together, and how sure that is."""
+    notes = [
+        f"{len(ordered)} single images of one series were taken as the frames of one cine, in the "
+        f"order of their {order.by}",
+        *order.notes,
+    ]
+    if order.moments_ms is None:
+        notes.append(
+            "they say no times: if they are stills of different views, segment each by itself"
+        )
+    numbers = read_instance_numbers([one.header for one in ordered])
+    gaps = sorted(set(range(min(numbers, default=0), max(numbers, default=-1))) - set(numbers))
+    if gaps and len(gaps) < len(ordered):
+        shown = ", ".join(map(str, gaps[:8])) + (" ..." if gaps[8:] else "")
+        notes.append(f"images may be missing: no file has InstanceNumber {shown}")
+    return notes

@@ -1,0 +1,91 @@
+"""Slices with a place each, of one file or of many, as one cine."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bedside.errors import GeometryError
+from bedside.io.dicom.options import DicomOptions
+from bedside.io.dicom.stack import Plane, Stack, stack_planes
+from bedside.io.dicom.values import ValueRule, say_rule, with_one_dtype
+from bedside.volume import Cine
+from bedside.volume.geometry import find_lean
+
+Decode = Callable[[int], np.ndarray]
+
+
+def make_scan(
+    planes: Sequence[Plane], rules: Sequence[ValueRule], decode: Decode, *, dataset: Any,
+    options: DicomOptions, path: Path,
+) -> tuple[Cine, tuple[int, ...]]:  # fmt: skip
+    """Put slices in their order, each decoded when asked for, by its own rescale.
+
+    Args:
+        planes: Where each slice lies; two at one place only where blocks meet.
+        rules: How each becomes values.
+        decode: Gives slice `index` as stored, (1, H, W).
+        dataset: Header of one, for what all share.
+        options: What to do with gaps.
+        path: For errors.
+
+    Returns:
+        A cine with a geometry, and for each of its frames the slice it is, -1 where one is
+        missing and was interpolated.
+
+    Raises:
+        GeometryError: If slices are missing, or may be.
+        FormatError: If the first slice cannot be decoded.
+    """
+    if len(planes) < 2:
+        raise GeometryError(f"{path} has a single slice, which is no scan. Name its file alone.")
+    shape = int(dataset.Rows), int(dataset.Columns)
+    stack = stack_planes(planes, shape, fill_gaps=options.gaps == "interpolate")
+    one_kind = with_one_dtype(rules)
+    modality = str(dataset.get("Modality") or "") or None
+    first = stack.picks[0][0]
+    notes = say_rule(
+        rules[first],
+        decode(first),
+        modality=modality,
+        photometric=str(dataset.PhotometricInterpretation),
+    )
+    cine = Cine(
+        shape=(len(stack.picks), 1, *shape),
+        decode=lambda index: _decode_frame(stack, one_kind, decode, index),
+        modality=modality,
+        spacing_mm=planes[0].spacing_mm,
+        warnings=(*stack.warnings, *notes, *_say_tilt(stack)),
+        geometry=stack.geometry,
+        slice_spacing_mm=stack.slice_spacing_mm,
+        unknown=stack.unknown,
+        uneven=stack.uneven,
+    )
+    return cine, tuple(low if low == high else -1 for low, high, _ in stack.picks)
+
+
+def _decode_frame(
+    stack: Stack, rules: Sequence[ValueRule], decode: Decode, index: int
+) -> np.ndarray:
+    """Decode a slice, or interpolate between the two that a frame lies between."""
+    lower, upper, share = stack.picks[index]
+    below = rules[lower].apply(decode(lower))
+    if lower == upper:
+        return below
+    above = rules[upper].apply(decode(upper))
+    between: np.ndarray = below + (above.astype(np.float32) - below) * np.float32(share)
+    whole: np.ndarray = between if below.dtype.kind == "f" else np.rint(between)
+    return whole.astype(below.dtype)
+
+
+def _say_tilt(stack: Stack) -> list[str]:
+    """Tell of slices that are not stacked along their normal."""
+    lean = find_lean(stack.geometry)
+    if not lean.any():
+        return []
+    angle = np.degrees(np.arctan(np.linalg.norm(lean)))
+    return [
+        f"the slices are tilted by {angle:.1f} degrees (gantry tilt); a network of three axes "
+        "sees them straightened"
+    ]

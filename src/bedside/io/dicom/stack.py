@@ -1,0 +1,376 @@
+"""Where the slices of a scan lie: sorted along their normal, checked for gaps, one affine."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bedside.errors import GeometryError
+from bedside.io.dicom.gaps import check_complete, say_blocks, say_unknown
+from bedside.io.dicom.spacing import EVEN, Spacing, are_even, judge_spacing, lower_median
+from bedside.volume import Geometry, UnevenSlices
+
+_UNIT = 1e-3
+_SIDEWAYS_PX = 0.05
+# Two slices nearer than this part of a step lie at one place.
+_SAME_PLACE = 1e-2
+_MAX_INTERPOLATED = 4.0
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Where one slice lies, as its header says.
+
+    Attributes:
+        name: Of its file, or "frame 12", for errors.
+        position: Its first pixel's middle in LPS mm, (3,).
+        orientation: Directions along a row and along a column, (6,).
+        spacing_mm: (row, column) distance.
+        thickness_mm: Of the slice; None where the header does not say, or says what is no length.
+        between_mm: From slice to slice, likewise.
+        acquisition: Which of several acquisitions it is of, if the header says.
+    """
+
+    name: str
+    position: np.ndarray = field(repr=False)
+    orientation: np.ndarray = field(repr=False)
+    spacing_mm: tuple[float, float]
+    thickness_mm: float | None = None
+    between_mm: float | None = None
+    acquisition: str = ""
+
+    @property
+    def normal(self) -> np.ndarray:
+        """Unit vector across the slice, (3,)."""
+        return np.cross(self.orientation[:3], self.orientation[3:])
+
+    @property
+    def height_mm(self) -> float:
+        """Place along the normal."""
+        return float(self.position @ self.normal)
+
+    @property
+    def block(self) -> tuple[float | None, str]:
+        """What slices that were taken together have in common."""
+        return self.thickness_mm, self.acquisition
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The slices of a scan in their order, with frames for those that are missing.
+
+    Attributes:
+        picks: For each frame the two slices it lies between, by index into the planes, and its
+            share of the way from the first to the second; 0 on a slice.
+        unknown: Frames that lie where slices are missing.
+        geometry: Of the frames; see `bedside.volume.Cine`.
+        slice_spacing_mm: Distance from slice to slice along the normal; their mean if uneven.
+        uneven: Where each lies, if they are not evenly spaced.
+        warnings: What was mended, in sentences for a person.
+    """
+
+    picks: tuple[tuple[int, int, float], ...] = field(repr=False)
+    unknown: tuple[int, ...]
+    geometry: Geometry
+    slice_spacing_mm: float
+    uneven: UnevenSlices | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def read_plane(
+    position: Any, orientation: Any, spacing: Any, *, name: str, thickness: Any = None,
+    between: Any = None, acquisition: Any = None,
+) -> Plane:  # fmt: skip
+    """Check and gather what a header says of a slice's place.
+
+    Args:
+        position: ImagePositionPatient.
+        orientation: ImageOrientationPatient.
+        spacing: PixelSpacing, (row, column).
+        name: Of the file or frame, for errors.
+        thickness: SliceThickness.
+        between: SpacingBetweenSlices.
+        acquisition: AcquisitionNumber.
+
+    Raises:
+        GeometryError: If something is missing, is no number, or is no pair of directions at
+            a right angle.
+    """
+    numbers = {}
+    wanted = (
+        ("ImagePositionPatient", position, 3),
+        ("ImageOrientationPatient", orientation, 6),
+        ("PixelSpacing", spacing, 2),
+    )
+    for keyword, value, count in wanted:
+        try:
+            array = np.array([float(part) for part in value], np.float64)
+        except (TypeError, ValueError):
+            array = np.full(count, np.nan)
+        if array.shape != (count,) or not np.isfinite(array).all():
+            raise GeometryError(
+                f"{name}: {keyword} is {_show(value)}; a slice of a scan needs {count} numbers. "
+                "Name the file alone."
+            )
+        numbers[keyword] = array
+    rows, columns = np.split(numbers["ImageOrientationPatient"], 2)
+    lengths = np.array([np.linalg.norm(rows), np.linalg.norm(columns)])
+    if (np.abs(lengths - 1) > 10 * _UNIT).any() or abs(rows @ columns) > 10 * _UNIT:
+        raise GeometryError(
+            f"{name}: ImageOrientationPatient is {_show(orientation)}; expected two directions "
+            "of length 1 at a right angle. Repair the header."
+        )
+    if (numbers["PixelSpacing"] <= 0).any():
+        raise GeometryError(
+            f"{name}: PixelSpacing is {_show(spacing)}; expected mm above 0. Repair the header."
+        )
+    row_mm, column_mm = numbers["PixelSpacing"]
+    directions = np.concatenate([rows / lengths[0], columns / lengths[1]])
+    place = numbers["ImagePositionPatient"]
+    return Plane(
+        name,
+        place,
+        directions,
+        (float(row_mm), float(column_mm)),
+        thickness_mm=_read_length(thickness),
+        between_mm=_read_length(between),
+        acquisition="" if acquisition is None else str(acquisition),
+    )
+
+
+def _read_length(value: Any) -> float | None:
+    """Read a length in mm; None where it is none. SpacingBetweenSlices may have a sign."""
+    values = value if isinstance(value, list | tuple) else [value]
+    try:
+        length = abs(float(values[0]))
+    except (IndexError, TypeError, ValueError):
+        return None
+    return length if 0 < length < math.inf else None
+
+
+def find_duplicates(planes: Sequence[Plane]) -> list[tuple[int, int]]:
+    """Find slices that lie where another one does.
+
+    Args:
+        planes: Of one orientation.
+
+    Returns:
+        Pairs of indices, each slice paired with the first one at its place.
+    """
+    heights = np.array([plane.height_mm for plane in planes])
+    order = np.argsort(heights, kind="stable")
+    nearest = _SAME_PLACE * _find_step(planes)
+    pairs, first = [], int(order[0])
+    for index in order[1:]:
+        if heights[index] - heights[first] <= nearest:
+            pairs.append((first, int(index)))
+        else:
+            first = int(index)
+    return pairs
+
+
+def _find_step(planes: Sequence[Plane]) -> float:
+    """Find the middle distance of slices that do not lie together, in mm; infinite if all do."""
+    steps = np.diff(np.sort([plane.height_mm for plane in planes]))
+    apart = steps[steps > 1e-4]
+    return float(np.median(apart)) if apart.size else math.inf
+
+
+def is_seam(planes: Sequence[Plane], first: int, second: int) -> bool:
+    """Whether two slices at one place are the last of one block and the first of the next.
+
+    They differ in thickness or acquisition; the slice below is of the one's block, the slice
+    above of the other's, and there is no third one at their place.
+
+    Args:
+        planes: Of one orientation.
+        first: Index of the one.
+        second: Index of the other.
+    """
+    blocks = planes[first].block, planes[second].block
+    if blocks[0] == blocks[1]:
+        return False
+    heights = np.array([plane.height_mm for plane in planes])
+    order = np.argsort(heights, kind="stable").tolist()
+    low, high = sorted((order.index(first), order.index(second)))
+    if high != low + 1 or low == 0 or high == len(order) - 1:
+        return False
+    below, above = planes[order[low - 1]], planes[order[high + 1]]
+    near = max(abs(heights[first] - heights[second]), 1e-4)
+    apart = min(heights[order[low]] - below.height_mm, above.height_mm - heights[order[high]])
+    return bool(apart > near) and (below.block, above.block) in (blocks, blocks[::-1])
+
+
+def check_alike(planes: Sequence[Plane]) -> None:
+    """Refuse slices of several orientations or pixel sizes.
+
+    Raises:
+        GeometryError: If there are; the first that differs is named.
+    """
+    first = planes[0]
+    for plane in planes[1:]:
+        if np.abs(plane.orientation - first.orientation).max() > _UNIT:
+            raise GeometryError(
+                f"{plane.name} does not lie parallel to {first.name}. A scan needs slices of one "
+                "orientation; name the files of one stack."
+            )
+        if not np.allclose(plane.spacing_mm, first.spacing_mm, rtol=EVEN, atol=0):
+            raise GeometryError(
+                f"{plane.name} has a pixel spacing of {plane.spacing_mm} mm, {first.name} of "
+                f"{first.spacing_mm} mm. A scan needs one; name the files of one stack."
+            )
+
+
+def stack_planes(planes: Sequence[Plane], shape: tuple[int, int], *, fill_gaps: bool) -> Stack:
+    """Sort slices by their place, and find whether any are missing.
+
+    Args:
+        planes: At least two, alike; two at one place only where blocks meet.
+        shape: (height, width) of a slice.
+        fill_gaps: Whether missing slices are interpolated and marked, and slices are taken for
+            complete of which it is not known, instead of refused.
+
+    Returns:
+        The slices and what is between them; the first is the one lowest along the normal.
+
+    Raises:
+        GeometryError: If slices are missing, or may be, or are shifted sideways; it is said where.
+    """
+    normal = planes[0].normal
+    places = np.array([plane.position for plane in planes])
+    order = _sort(planes)
+    names = [planes[index].name for index in order]
+    thickness = [planes[index].thickness_mm for index in order]
+    heights = _snap((places @ normal)[order], _SAME_PLACE * _find_step(planes))
+    spacing = judge_spacing(heights, thickness, [planes[index].between_mm for index in order])
+    if not fill_gaps:
+        check_complete(spacing, names, thickness)
+    lean = _find_lean(places[order], normal, planes[0].spacing_mm, names)
+    picks, unknown, grid = _fill(heights, spacing, order)
+    uneven, step = None, float(heights[-1] - heights[0]) / (len(planes) - 1)
+    warnings = say_unknown(unknown)
+    if not spacing.is_even:
+        step = lower_median(np.diff(grid[0]))
+        if not are_even(np.diff(grid[0])):
+            uneven = UnevenSlices(tuple((grid[0] - heights[0]).tolist()), _share(*grid))
+            step = uneven.mean_mm
+            warnings += say_blocks(uneven, spacing)
+    row_mm, column_mm = planes[0].spacing_mm
+    affine = np.eye(4)
+    affine[:3, 0] = step * (normal + lean)
+    affine[:3, 1] = planes[0].orientation[3:] * row_mm
+    affine[:3, 2] = planes[0].orientation[:3] * column_mm
+    affine[:3, 3] = places[order[0]]
+    geometry = Geometry((len(picks), *shape), affine, space="LPS")
+    return Stack(tuple(picks), unknown, geometry, step, uneven, tuple(warnings))
+
+
+def _sort(planes: Sequence[Plane]) -> np.ndarray:
+    """Sort slices by height; of two at one place first the one whose block lies below."""
+    order = np.argsort([plane.height_mm for plane in planes], kind="stable")
+    nearest = _SAME_PLACE * _find_step(planes)
+    for index in range(1, len(order) - 1):
+        below, here, there = (planes[order[index + by]] for by in (-1, 0, 1))
+        if there.height_mm - here.height_mm > nearest or here.block == below.block:
+            continue
+        if there.block == below.block:
+            order[index], order[index + 1] = order[index + 1], order[index]
+    return order
+
+
+def _snap(heights: np.ndarray, nearest: float) -> np.ndarray:
+    """Give slices that lie together one height."""
+    snapped = heights.copy()
+    for index in range(1, len(snapped)):
+        if snapped[index] - snapped[index - 1] <= nearest:
+            snapped[index] = snapped[index - 1]
+    return snapped
+
+
+def _find_lean(
+    places: np.ndarray, normal: np.ndarray, spacing_mm: tuple[float, float], names: Sequence[str]
+) -> np.ndarray:  # fmt: skip
+    """Find how far slices move sideways for each mm along their normal, (3,); 0 without a tilt.
+
+    Raises:
+        GeometryError: If they do not move along a straight line.
+    """
+    heights = places @ normal
+    sideways = places - heights[:, None] * normal
+    rise = heights - heights[0]
+    lean: np.ndarray = (sideways[-1] - sideways[0]) / rise[-1]
+    off_mm = np.linalg.norm(sideways - sideways[0] - rise[:, None] * lean, axis=1)
+    worst = int(np.argmax(off_mm))
+    if off_mm[worst] > _SIDEWAYS_PX * min(spacing_mm) + 1e-4:
+        raise GeometryError(
+            f"{names[worst]} lies {off_mm[worst]:.2f} mm beside the line of the other slices. "
+            "A scan needs slices along one line; name the files of one stack."
+        )
+    # What moves less than that over the whole scan is rounding of the header.
+    if np.linalg.norm(lean) * rise[-1] <= _SIDEWAYS_PX * min(spacing_mm):
+        return np.zeros(3)
+    return lean
+
+
+def _fill(
+    heights: np.ndarray, spacing: Spacing, order: np.ndarray
+) -> tuple[list[tuple[int, int, float]], tuple[int, ...], tuple[np.ndarray, np.ndarray | None]]:
+    """Put frames where slices are missing, evenly between those beside them.
+
+    Returns:
+        What each frame is made of; which are unknown; and their heights and thickness in mm,
+        None where that is not known.
+
+    Raises:
+        GeometryError: If most of it would be made up.
+    """
+    made_up = int(spacing.missing.sum())
+    if made_up + len(heights) > _MAX_INTERPOLATED * len(heights):
+        raise GeometryError(
+            f"{len(heights)} slices over {heights[-1] - heights[0]:.4g} mm, most of them "
+            f"{lower_median(spacing.steps):.4g} mm apart, leave more unknown than known. Find the "
+            "missing files."
+        )
+    thickness = spacing.thickness_mm
+    picks, unknown, grid, thick = [], [], [], []
+    for index, height in enumerate(heights):
+        picks.append((int(order[index]), int(order[index]), 0.0))
+        grid.append(float(height))
+        thick.append(0.0 if thickness is None else float(thickness[index]))
+        count = int(spacing.missing[index]) if index < len(spacing.missing) else 0
+        for number in range(1, count + 1):
+            share = number / (count + 1)
+            unknown.append(len(picks))
+            picks.append((int(order[index]), int(order[index + 1]), share))
+            grid.append(float(height + share * spacing.steps[index]))
+            if thickness is not None:
+                left = spacing.steps[index] - (thickness[index] + thickness[index + 1]) / 2
+                thick.append(max(float(left) / count, 0.0))
+    known = None if thickness is None else np.array(thick)
+    return picks, tuple(unknown), (np.array(grid), known)
+
+
+def _share(heights: np.ndarray, thickness: np.ndarray | None) -> tuple[float, ...]:
+    """Divide what lies between slices among them, by their thickness if it is known, else halved.
+
+    The outermost reach as far beyond the scan as into it, or half their thickness where the next
+    one is of another block.
+
+    Returns:
+        Edges in mm from the first slice, (slices + 1,).
+    """
+    thick = np.ones(len(heights)) if thickness is None else np.maximum(thickness, 1e-6)
+    steps = np.diff(heights)
+    lower = steps * thick[:-1] / (thick[:-1] + thick[1:])
+    inner = heights[:-1] + lower
+    first = lower[0] if thick[0] == thick[1] else thick[0] / 2
+    last = heights[-1] - inner[-1] if thick[-1] == thick[-2] else thick[-1] / 2
+    edges = np.concatenate([[heights[0] - first], inner, [heights[-1] + last]])
+    return tuple((edges - heights[0]).tolist())
+
+
+def _show(value: Any) -> str:
+    """Show a header's value, or say that there is none."""
+    return "missing" if value is None or not len(value) else str(value)

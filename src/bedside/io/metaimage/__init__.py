@@ -1,0 +1,1 @@
+"""MetaImage: header and data, in one file or several."""

@@ -1,0 +1,1 @@
+"""NIfTI: its header, its forms, its place in the patient."""

@@ -1,0 +1,324 @@
+"""Reads NIfTI slices and stacks as frames (H = y, W = x), and writes labels on the same grid."""
+
+import gzip
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import nibabel
+import numpy as np
+from nibabel.volumeutils import apply_read_scaling
+
+from bedside.atomic import written_atomically
+from bedside.errors import FormatError, GeometryError, UsageError
+from bedside.io.even_grid import EvenGrid
+from bedside.io.gzip_stream import Inflated
+from bedside.io.nifti.form import NiftiForm, read_form
+from bedside.io.nifti.header import (
+    check_place,
+    choose_volume,
+    is_default_grid,
+    reconcile_spacing,
+)
+from bedside.io.nonfinite import find_gaps
+from bedside.io.own_results import NIFTI_DESCRIPTION
+from bedside.volume import Cine, Geometry, LabelMap
+
+MAX_BYTES = 2**31
+"""Largest file, after decompression, that is read: 2 GiB."""
+
+# Bytes that may lie behind the voxels of a compressed file.
+_MAX_REST = 2**20
+_MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}
+# Bits of xyzt_units that hold the unit of time, or of frequency.
+_TIME_UNITS = 0x38
+_MS_PER_UNIT = {8: 1000.0, 16: 1.0, 24: 0.001}
+_INTENT_TIME_SERIES = 2001
+# Labels are long runs of one value: higher levels take longer and save next to nothing.
+_GZIP_LEVEL = 2
+
+
+@dataclass(frozen=True)
+class NiftiGrid:
+    """The grid of a NIfTI image, to write labels back on.
+
+    Attributes:
+        shape: The array's shape in the file, (x, y), (x, y, z), or with trailing ones.
+        affine: (4, 4). Maps (x, y, z, 1) to mm in RAS, NIfTI's own convention, untouched.
+        header: The nibabel header, with its qform, sform and codes.
+    """
+
+    shape: tuple[int, ...]
+    affine: np.ndarray
+    header: Any
+
+
+def open_nifti(
+    path: Path, *, select: Mapping[str, int] | None = None, max_bytes: int = MAX_BYTES
+) -> tuple[Cine, NiftiGrid]:
+    """Open a NIfTI image; its third axis becomes frames, as does time where there is one slice.
+
+    Args:
+        path: A .nii or .nii.gz file, or the .hdr of a pair.
+        select: Which time or channel of a file that has several, counted from 1.
+        max_bytes: A file that is larger, or inflates to more, is refused.
+
+    Returns:
+        The cine, whose frames are (1, y, x), or (3, y, x) in colour, and the grid for labels.
+
+    Raises:
+        FormatError: If it is not NIfTI, truncated, too large, has several times or channels
+            of which none is selected, is of a form that is not read, or scales its voxels by
+            what is no number.
+        GeometryError: If its affine or its spacing is not finite or is degenerate, or its
+            qform and sform are mirror images of each other.
+        InputError: If too many voxels are not numbers.
+    """
+    form = read_form(path)
+    header, shape, needed = form.header, form.shape, form.needed
+    if needed > max_bytes:
+        raise FormatError(
+            f"{path} declares {shape} voxels, {needed / 2**30:.1f} GiB; at most "
+            f"{max_bytes / 2**30:g} GiB are read. Crop or split it."
+        )
+    file = _open_voxels(path, form, max_bytes=max_bytes)
+    film = _is_film(form) and not select
+    volume = 0 if film else choose_volume(shape, select, path)
+    depth = shape[3] if film else (*shape, 1)[2]
+    affine = np.asarray(header.get_best_affine(), np.float64)
+    _check_affine(affine, shape, path)
+    warnings = check_place(header, shape, path)
+    placed = int(header["qform_code"]) != 0 or int(header["sform_code"]) != 0
+    spacing_mm = reconcile_spacing(
+        _read_spacing_mm(header), affine * _mm_per_unit(header), placed=placed, warnings=warnings
+    )
+    slices = _Slices(file, form, first=volume * depth)
+    gaps = find_gaps((slices.read(index) for index in range(depth)), form.dtype, path)
+    warnings += gaps.warnings
+    if form.channels == 4:
+        warnings.append("the image's transparency is dropped")
+    in_space = placed and not film
+    cine = Cine(
+        shape=(depth, min(form.channels, 3), shape[1], shape[0]),
+        decode=lambda index: gaps.fill(slices.read(index)),
+        spacing_mm=spacing_mm[1:],
+        frame_time_ms=_read_frame_time_ms(header) if film else None,
+        warnings=tuple(warnings),
+        geometry=_place_in_patient(affine, header, (*shape[:2], depth)) if in_space else None,
+        slice_spacing_mm=None if film else spacing_mm[0] or None,
+        third_axis=_find_third_axis(form, film=film),
+        default_grid=is_default_grid(header, affine, spacing_mm, placed=placed),
+    )
+    if not film and any(length != 1 for length in shape[3:]):
+        shape, header = shape[:3], header.copy()
+        header.set_data_shape(shape)
+    return cine, NiftiGrid(shape, affine, header)
+
+
+def _open_voxels(path: Path, form: NiftiForm, *, max_bytes: int) -> Inflated:
+    """Open the file that holds the voxels, inflated no further than its header needs.
+
+    Raises:
+        FormatError: If there are fewer, or as many as axes behind dim[0] would have.
+    """
+    needed, declared = form.needed, form.count_bytes(form.declared)
+    expected = max(needed, min(declared, max_bytes)) + _MAX_REST
+    file = Inflated(form.voxels, max_bytes=max_bytes, expected=expected)
+    if file.size < needed:
+        raise FormatError(
+            f"{form.voxels} has {file.size} bytes, its header needs {needed}. The file is "
+            "truncated; copy it again."
+        )
+    if file.size == declared > needed:
+        sizes = [int(size) for size in form.header["dim"][1:]]
+        raise FormatError(
+            f"{path}: dim[0] says {len(form.shape)} axes, and the file holds the voxels of all "
+            f"of {sizes}. Set dim[0] to the number of axes that are meant."
+        )
+    return file
+
+
+def _is_film(form: NiftiForm) -> bool:
+    """Whether an image is of one slice at several times, (x, y, 1, t)."""
+    _, _, depth, times, *rest = (*form.shape, 1, 1, 1)
+    seconds = int(form.header["xyzt_units"]) & _TIME_UNITS
+    return depth == 1 < times and max(rest) == 1 and seconds in (0, *_MS_PER_UNIT)
+
+
+def _find_third_axis(form: NiftiForm, *, film: bool) -> Literal["time", "space"] | None:
+    """Whether the header says that frames follow in time, or are slices."""
+    header = form.header
+    if form.shape[3:4] and form.shape[3] > 1 and not film:
+        # Time has an axis of its own.
+        return "space"
+    if film or int(header["intent_code"]) == _INTENT_TIME_SERIES:
+        return "time"
+    # Which axis a scanner took its slices along, and how.
+    slice_axis = int(header["dim_info"]) >> 4 & 3
+    taken = int(header["slice_code"]) or float(header["slice_duration"]) > 0
+    return "space" if slice_axis == 3 or taken else None
+
+
+def _read_frame_time_ms(header: Any) -> float | None:
+    """Read the time from frame to frame of a film; None where its unit is not given."""
+    step = abs(float(header["pixdim"][4]))
+    unit = _MS_PER_UNIT.get(int(header["xyzt_units"]) & _TIME_UNITS)
+    return step * unit if unit and 0 < step < np.inf else None
+
+
+def write_nifti(
+    labels: LabelMap, target: Path, *, grid: NiftiGrid | None, geometry: Geometry | None = None,
+    even: EvenGrid | None = None,
+) -> None:  # fmt: skip
+    """Write labels as uint8 in the shape, axis order and affine of their source.
+
+    Without a grid (a source of another format) the file is (x, y, frame). Where the source
+    has a place in the patient, the sform says it, which bears a tilted scan as well; where it
+    has none, both form codes are 0, and pixdim is the spacing in mm if it is known, else 1
+    with unit "unknown".
+
+    Args:
+        labels: (frames, height, width).
+        target: The file to write; compressed if its name ends in .gz.
+        grid: The grid of the source, if it was NIfTI.
+        geometry: Where the source lies, if it was not and is a scan.
+        even: The grid to repeat labels on, if the slices of that scan are uneven.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    if grid is not None:
+        header = _place_on(labels, grid)
+    elif geometry is not None:
+        header = _place_at(geometry if even is None else even.geometry)
+    else:
+        header = _place_free(labels)
+    with written_atomically(target) as temporary, temporary.open("wb") as file:
+        if target.suffix != ".gz":
+            _write(file, header, labels.array, even)
+            return
+        with gzip.GzipFile("", "wb", compresslevel=_GZIP_LEVEL, fileobj=file, mtime=0) as packed:
+            _write(packed, header, labels.array, even)
+
+
+def _write(file: Any, header: Any, array: np.ndarray, even: EvenGrid | None) -> None:
+    """Write header and voxels, slice by slice: x runs fastest in a file, as columns do here."""
+    header.write_to(file)
+    for frame in array if even is None else even.repeat(array):
+        file.write(np.ascontiguousarray(frame, np.uint8))
+
+
+def _place_free(labels: LabelMap) -> Any:
+    """Make a header for labels that have a scale at best, and no place in the patient."""
+    frames, height, width = labels.array.shape
+    kind: Any = nibabel.Nifti1Header
+    header = kind()
+    header.set_data_shape((width, height, frames))
+    row_mm, column_mm = labels.spacing_mm or (1.0, 1.0)
+    header.set_zooms((column_mm, row_mm, 1.0))
+    header.set_xyzt_units("mm" if labels.spacing_mm else "unknown")
+    return _label_header(header)
+
+
+def _place_on(labels: LabelMap, grid: NiftiGrid) -> Any:
+    """Make a header for labels in the version, shape and place of their source.
+
+    Raises:
+        UsageError: If they are not on its grid.
+    """
+    if labels.array.size != np.prod(grid.shape, dtype=np.int64):
+        raise UsageError(f"labels of shape {labels.array.shape} do not fit {grid.shape}.")
+    header = grid.header.copy()
+    if header.get_data_shape() != grid.shape:
+        header.set_data_shape(grid.shape)
+    return _label_header(header)
+
+
+def _place_at(geometry: Geometry) -> Any:
+    """Make a header for labels that lie as our LPS affine for (z, y, x) says."""
+    frames, height, width = geometry.shape
+    kind: Any = nibabel.Nifti1Image
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ geometry.affine[:, [2, 1, 0, 3]]
+    # An image of this shape without its memory, for nibabel to write the affine's codes.
+    image = kind(np.broadcast_to(np.uint8(0), (width, height, frames)), affine)
+    image.header.set_xyzt_units("mm")
+    return _label_header(image.header)
+
+
+def _label_header(header: Any) -> Any:
+    """Copy a header for labels: another dtype, no scaling, no display range."""
+    copy = header.copy()
+    copy.set_data_dtype(np.uint8)
+    copy["cal_min"] = copy["cal_max"] = 0
+    copy["descrip"] = NIFTI_DESCRIPTION
+    copy["scl_slope"], copy["scl_inter"] = 1, 0
+    copy.extensions.clear()
+    copy["vox_offset"] = 0  # to be set as the header is written
+    copy["magic"] = copy.single_magic
+    return copy
+
+
+def _read_spacing_mm(header: Any) -> tuple[float, float, float]:
+    """Read the (slice, row, column) = (z, y, x) spacing; z is 0 if there is no such axis."""
+    x, y, z = (abs(float(zoom)) * _mm_per_unit(header) for zoom in (*header.get_zooms(), 0.0)[:3])
+    return z, y, x
+
+
+def _mm_per_unit(header: Any) -> float:
+    """A missing unit is mm."""
+    return _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
+
+
+def _place_in_patient(affine: np.ndarray, header: Any, shape: tuple[int, ...]) -> Geometry | None:
+    """Turn NIfTI's affine, (x, y, z) to RAS, into ours, (D, H, W) = (z, y, x) to LPS in mm.
+
+    A single slice without a third axis has no place as a volume.
+    """
+    placed = affine.copy()
+    placed[:3] *= _mm_per_unit(header)
+    if np.linalg.matrix_rank(placed[:3, :3]) < 3:
+        return None
+    return Geometry((shape[2], shape[1], shape[0]), placed[:, [2, 1, 0, 3]], space="RAS")
+
+
+def _check_affine(affine: np.ndarray, shape: tuple[int, ...], path: Path) -> None:
+    """Refuse an affine that is not finite, or under which two axes coincide."""
+    axes = affine[:3, : 3 if len(shape) > 2 and shape[2] > 1 else 2]
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(axes) < axes.shape[1]:
+        raise GeometryError(
+            f"{path}: its affine is {affine.round(3).tolist()}; expected finite numbers and "
+            "axes that differ. Repair the header."
+        )
+
+
+class _Slices:
+    """The slices of an open file, read when they are asked for.
+
+    Args:
+        file: The open file.
+        form: What its header says.
+        first: Which of its slices, one behind another, is the first.
+    """
+
+    def __init__(self, file: Inflated, form: NiftiForm, *, first: int) -> None:
+        self._file, self._form, self._first = file, form, first
+        self._shape = (form.shape[1], form.shape[0], form.channels)
+        self._slope, self._intercept = form.header.get_slope_inter()
+
+    def read(self, index: int) -> np.ndarray:
+        """Read one slice, (C, y, x), scaled if the header says so, in the machine's byte order."""
+        dtype = self._form.dtype
+        size = math.prod(self._shape) * dtype.itemsize
+        content = self._file.read(self._form.offset + (self._first + index) * size, size)
+        stored = np.frombuffer(content, dtype).reshape(self._shape)
+        native = stored.astype(dtype.newbyteorder("="), copy=False)
+        if self._form.channels > 1:
+            # Colours lie together at each voxel; what is behind the third is transparency.
+            return np.ascontiguousarray(np.moveaxis(native[..., :3], -1, 0))
+        grey = native[None, ..., 0]
+        if self._slope is None:
+            return grey
+        scaled: np.ndarray = apply_read_scaling(grey, self._slope, self._intercept)
+        return scaled

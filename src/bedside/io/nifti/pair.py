@@ -1,0 +1,54 @@
+"""NIfTI in two files: NAME.hdr, and its voxels in NAME.img; either may be compressed."""
+
+from pathlib import Path
+
+from bedside.errors import FormatError
+from bedside.io.gzip_stream import read_beginning
+
+_HEADERS = (".hdr", ".hdr.gz", ".HDR")
+_VOXELS = (".img", ".img.gz", ".IMG")
+_PAIR = (b"ni1\0", b"ni2\0")
+
+
+def find_voxels(header: Path) -> Path:
+    """The file that holds the voxels of a header.
+
+    Args:
+        header: The file with the header, whatever its name ends in.
+
+    Raises:
+        FormatError: If it is missing.
+    """
+    stem = _stem(header, _HEADERS) or header.name
+    found = next(
+        (each for end in _VOXELS if (each := header.with_name(stem + end)).is_file()), None
+    )
+    if found is None:
+        raise FormatError(
+            f"{header} is the header of a NIfTI pair, whose voxels, {stem}.img or {stem}.img.gz, "
+            "are missing. Put them beside it."
+        )
+    return found
+
+
+def find_header(voxels: Path) -> Path | None:
+    """The header that a file of voxels belongs to; None if it is no half of a pair."""
+    stem = _stem(voxels, _VOXELS)
+    for end in _HEADERS if stem else ():
+        header = voxels.with_name(stem + end)
+        if header.is_file() and _begins_pair(header):
+            return header
+    return None
+
+
+def _stem(path: Path, ends: tuple[str, ...]) -> str:
+    """A name without one of some endings; empty if it has none of them."""
+    return next((path.name.removesuffix(end) for end in ends if path.name.endswith(end)), "")
+
+
+def _begins_pair(path: Path) -> bool:
+    try:
+        head = read_beginning(path, 348)
+    except FormatError:
+        return False
+    return head[344:348] in _PAIR or head[4:8] in _PAIR

@@ -1,0 +1,1 @@
+"""NRRD, and its form for segmentations."""

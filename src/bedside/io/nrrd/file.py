@@ -1,0 +1,183 @@
+"""Reads NRRD scans (.nrrd, and .nhdr with its voxels beside it) with their place in the patient.
+
+Source: the format's definition, https://teem.sourceforge.net/nrrd/format.html.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from bedside.errors import FormatError
+from bedside.io.metaimage.file import to_nifti_grid
+from bedside.io.nonfinite import find_gaps
+from bedside.io.nrrd.header import NrrdHeader, read_nrrd_header
+from bedside.io.packing import Unpacker, unpack_bzip2, unpack_hex, unpack_text
+from bedside.io.voxel_file import Stored, check_declared, find_beside, open_voxels
+from bedside.io.voxel_names import expand_pattern, find_listed
+from bedside.volume import Cine, is_unit_grid
+
+if TYPE_CHECKING:
+    from bedside.io.nifti.file import NiftiGrid
+
+MAX_BYTES = 2**31
+"""Largest array that is read: 2 GiB."""
+
+_LONGEST_LINE = 2**20
+
+
+def open_nrrd(
+    path: Path, *, select: Mapping[str, int] | None = None, max_bytes: int = MAX_BYTES
+) -> tuple[Cine, "NiftiGrid | None"]:
+    """Open a scan as a cine whose frames are its slices, read when they are asked for.
+
+    The header decides nothing unchecked: sizes are held against `max_bytes` before anything
+    is allocated and against the file's length after, and voxels are only looked for beside
+    the header.
+
+    Args:
+        path: The .nrrd or .nhdr file.
+        select: Which one of a further axis, counted from 1: {"time": 3} or {"channel": 1}.
+        max_bytes: A file whose voxels take more is refused.
+
+    Returns:
+        The cine, and the grid for labels in NIfTI; None where the scan has no place.
+
+    Raises:
+        FormatError: If the header lacks a field or has one that cannot be meant, or the
+            voxels are missing, too few, too many, too large, not compressed as said, or not
+            one value a voxel.
+        GeometryError: If the axes are not finite and perpendicular.
+        InputError: If too many voxels are not numbers.
+    """
+    path = Path(path)
+    header = read_nrrd_header(path)
+    check_declared(path, header.shape, header.dtype, max_bytes=max_bytes)
+    times = 1 if select else header.times
+    slices = _Slices(path, header, header.choose(select, path))
+    depth, height, width = header.grid
+    gaps = find_gaps(map(slices.read, range(depth * times)), header.dtype, path)
+    spacing = header.spacing_mm
+    warnings = [*header.warnings, *gaps.warnings]
+    if header.colours == 4:
+        warnings.append("the image's transparency is dropped")
+    place = header.geometry
+    cine = Cine(
+        shape=(depth * times, 3 if header.colours else 1, height, width),
+        decode=lambda index: gaps.fill(slices.read(index)),
+        spacing_mm=spacing[1:] if spacing else None,
+        frame_time_ms=header.frame_time_ms,
+        warnings=tuple(warnings),
+        geometry=None if times > 1 else place,
+        slice_spacing_mm=(spacing[0] or None) if spacing and times == 1 else None,
+        third_axis=_find_third_axis(header, times),
+        default_grid=is_unit_grid(spacing, None if place is None else place.affine),
+    )
+    return cine, None if place is None else to_nifti_grid(place, times=times)
+
+
+def _find_third_axis(header: NrrdHeader, times: int) -> Literal["time", "space"] | None:
+    """Whether the header says that frames follow in time, or are slices."""
+    if header.is_film and (times > 1 or header.extra != 0):
+        return "time"
+    # Whole scans one behind another: time has an axis of its own.
+    has_times = header.extra == 0 and not header.colours
+    return "space" if header.in_space or has_times else None
+
+
+class _Slices:
+    """The slices of an open file.
+
+    Args:
+        path: The header's file.
+        header: What it says.
+        place: Which one along its further axis, counted from 0.
+
+    Raises:
+        FormatError: If voxels are missing, lie elsewhere, or are not as many as declared.
+    """
+
+    def __init__(self, path: Path, header: NrrdHeader, place: int) -> None:
+        self._header, self._place = header, place
+        stored = Stored(
+            header.dtype,
+            header.byte_skip,
+            compressed=header.encoding == "gzip",
+            unpack=_choose_unpacker(header),
+            start=lambda source: _skip_lines(source, header),
+        )
+        self._voxels = open_voxels(_find_files(path, header), header.size, stored)
+
+    def read(self, index: int) -> np.ndarray:
+        """Read slice `index`, (C, H, W), in the machine's byte order."""
+        header = self._header
+        axes = list(header.shape)
+        if header.extra == 0 and not header.colours:
+            # One whole scan lies behind another.
+            del axes[0]
+            index += self._place * (axes[0] if len(axes) == 3 else 1)
+            return self._voxels.read(index, axes[-2:])[None]
+        if header.extra == 0:
+            # So do the planes of colours that are not together at each voxel.
+            depth = header.grid[0]
+            planes = [self._voxels.read(index + depth * each, axes[-2:]) for each in range(3)]
+            return np.stack(planes)
+        # What is read at once: a plane, with all the values at its places where it has several.
+        planes_of = len(axes) - (1 if header.extra else 0) == 3
+        block = axes[1:] if planes_of else axes
+        array = self._voxels.read(index, block)
+        if not header.extra:
+            return array[None]
+        array = np.moveaxis(array, header.extra - len(axes) + len(block), 0)
+        kept = array[:3] if header.colours else array[self._place : self._place + 1]
+        return np.ascontiguousarray(kept)
+
+
+def _choose_unpacker(header: NrrdHeader) -> Unpacker | None:
+    """What undoes an encoding, but gzip and raw."""
+    if header.encoding == "ascii":
+        return unpack_text(header.dtype)
+    return {"bzip2": unpack_bzip2, "hex": unpack_hex}.get(header.encoding)
+
+
+def _find_files(path: Path, header: NrrdHeader) -> list[Path]:
+    """Find the files that hold the voxels.
+
+    Raises:
+        FormatError: If they are missing, lie elsewhere, or are not as many as needed.
+    """
+    if header.data is None:
+        return [path]
+    words = header.data.split()
+    if words[0] != "LIST" and "%" not in header.data:
+        return [find_beside(path, header.data)]
+    is_list = words[0] == "LIST"
+    axes = len(header.shape)
+    # How many axes each file has may stand last; it is one less, if it does not.
+    last = words[1] if is_list and len(words) == 2 else words[4] if len(words) == 5 else None
+    own = int(last) if last and last.isdecimal() else axes - 1
+    if not 1 <= own <= axes or len(words) > (2 if is_list else 5):
+        raise FormatError(
+            f"{path}: data file is {header.data[:80]!r}; expected LIST or a pattern such as "
+            '"slice%03d.raw 0 19 1", and at most the number of axes of each file.'
+        )
+    count = math.prod(header.shape[: axes - own])
+    if is_list:
+        return find_listed(path, header.files, count=count)
+    return expand_pattern(path, " ".join(words[:4]), count=count)
+
+
+def _skip_lines(source: Path, header: NrrdHeader) -> int:
+    """Find where the voxels begin, after the lines to skip, in bytes.
+
+    Raises:
+        FormatError: If there are fewer lines.
+    """
+    with source.open("rb") as file:
+        file.seek(header.length if header.data is None else 0)
+        for _ in range(header.line_skip):
+            if not file.readline(_LONGEST_LINE).endswith(b"\n"):
+                raise FormatError(f"{source} has fewer than {header.line_skip} lines to skip.")
+        return file.tell()

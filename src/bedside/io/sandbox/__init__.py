@@ -1,0 +1,1 @@
+"""Files from outside, decoded by a child process with limits."""

@@ -1,0 +1,139 @@
+"""The child of `bedside.io.sandbox.parent`: reads a file or a folder under limits, and tells of it.
+
+It reads a request as JSON from stdin, writes to the folder named there, and ends. It knows
+nothing that its parent does not check.
+"""
+
+import contextlib
+import errno
+import importlib
+import json
+import math
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bedside.ending import end_with_parent
+from bedside.errors import BedsideError
+from bedside.io.detect import detect_format
+from bedside.io.dicom.options import DicomOptions
+from bedside.io.discovery import find_sources
+from bedside.io.label_maps import doubt_labels
+from bedside.io.sandbox.serialize import hand_over
+from bedside.io.source import open_source
+
+# Loaded before memory is capped, so that the cap is what decoding takes.
+_LIBRARIES = {
+    "dicom": (
+        "bedside.io.dicom.cine",
+        "bedside.io.dicom.series",
+        "bedside.io.sandbox.dicom_headers",
+    ),
+    "nifti": ("bedside.io.nifti.file",),
+    "metaimage": ("bedside.io.metaimage.file", "bedside.io.nifti.file"),
+    "nrrd": ("bedside.io.nrrd.file", "bedside.io.nifti.file"),
+    "picture": ("bedside.io.raster",),
+}
+_GRACE_S = 2
+
+
+def main() -> int:
+    """Do what stdin asks for.
+
+    Returns:
+        0, with an answer in the folder that says what was found or what is wrong.
+    """
+    request = json.loads(sys.stdin.read())
+    folder, path = Path(request["folder"]), Path(request["path"])
+    _end_with_parent(float(request["deadline_s"]))
+    memory_bytes = int(request["memory_bytes"])
+    try:
+        answer = _find(path, memory_bytes) if "find" in request else _open(request, folder)
+    except Exception as error:  # noqa: BLE001 - the parent has nothing but this answer
+        answer = {"error": _describe(error, path, memory_bytes)}
+    (folder / "answer.json").write_text(json.dumps(answer), "utf-8")
+    return 0
+
+
+def _open(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Decode a file or a series, and hand it over."""
+    path, files = Path(request["path"]), [Path(file) for file in request["files"]]
+    kind = "dicom" if files or path.is_dir() else detect_format(path)
+    for name in _LIBRARIES[kind]:
+        importlib.import_module(name)
+    _cap_memory(int(request["memory_bytes"]))
+    source = open_source(
+        path, files=files, select=request["select"], dicom=DicomOptions(**request["dicom"])
+    )
+    return hand_over(doubt_labels(source), folder)
+
+
+def _find(path: Path, memory_bytes: int) -> dict[str, Any]:
+    """List what a folder holds."""
+    for names in _LIBRARIES.values():
+        for name in names:
+            importlib.import_module(name)
+    _cap_memory(memory_bytes)
+    found = find_sources(path)
+    return {
+        "paths": [str(each) for each in found.paths],
+        "skipped": found.skipped,
+        "notes": found.notes,
+        "files": {str(key): [str(each) for each in own] for key, own in found.files.items()},
+    }
+
+
+def _end_with_parent(deadline_s: float) -> None:
+    """End when time is up or the parent is gone, whatever a decoder hangs in."""
+    signal.setitimer(signal.ITIMER_REAL, deadline_s + _GRACE_S)
+    end_with_parent()
+
+
+def _cap_memory(memory_bytes: int) -> None:
+    """Cap memory beyond what is taken already, and the size of any file that is written."""
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_FSIZE, memory_bytes)
+    with contextlib.suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + memory_bytes)
+
+
+def _lower(limit: int, value: int) -> None:
+    """Set a limit, never above what is allowed already."""
+    _, hard = resource.getrlimit(limit)
+    allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(limit, (allowed, allowed))
+
+
+def _describe(error: Exception, path: Path, memory_bytes: int) -> dict[str, Any]:
+    """Say what is wrong with a file: that it is too large, if that is behind the error."""
+    if _is_limit(error):
+        limit = math.ceil(memory_bytes / 2**20)
+        message = (
+            f"{path} takes more than {limit} MiB to decode. If you trust it, raise "
+            "--untrusted-mb and --max-ram, or leave --untrusted out."
+        )
+        return {"type": "LimitError", "message": message}
+    if isinstance(error, BedsideError):
+        return {"type": type(error).__name__, "message": str(error)}
+    return {"type": "FormatError", "message": f"{path} cannot be decoded: {error}."}
+
+
+def _is_limit(error: BaseException | None) -> bool:
+    """Tell whether an error, or what it came from, is of memory or of a file's size."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, MemoryError):
+            return True
+        if isinstance(error, OSError) and error.errno in (errno.EFBIG, errno.ENOMEM):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

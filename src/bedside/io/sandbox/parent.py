@@ -1,0 +1,256 @@
+"""Opens files from outside the machine: decoded in a child process, with a cap and a deadline.
+
+The child is `bedside.io.sandbox.child`. What comes back from it is plain numbers, texts and
+headers in files (`bedside.io.sandbox.serialize`), checked again here; nothing is unpickled.
+"""
+
+import contextlib
+import importlib.util
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import bedside
+from bedside import errors
+from bedside.errors import (
+    BackendError,
+    FormatError,
+    InputError,
+    LimitError,
+    MemoryLimitError,
+)
+from bedside.io.dicom.options import DicomOptions
+from bedside.io.discovery import Found
+from bedside.io.reading import Limits
+from bedside.io.source import Source
+from bedside.resident import resident_bytes
+from bedside.unfinished import scratch_folder
+
+MODULE = "bedside.io.sandbox.child"
+"""The module that is run as the child."""
+
+# Room for the names of half a million files.
+_MAX_ANSWER_BYTES = 2**26
+# What a child takes before it decodes anything, measured 73 MB; and what it then needs at least.
+_CHILD_BYTES = 85 * 10**6
+_LEAST_BYTES = 16 * 10**6
+# The child decodes one file; a pool of threads for each library only takes address space.
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",
+}
+
+
+def open_untrusted(
+    path: Path,
+    *,
+    files: Sequence[Path] = (),
+    select: Mapping[str, int] | None = None,
+    dicom: DicomOptions | None = None,
+    limits: Limits | None = None,
+) -> Source:
+    """Open a file as `bedside.io.source.open_source` does, in a process that may die of it.
+
+    All frames are decoded at once, to a file without a name that goes with the last use of
+    the source. Whatever becomes of the child, nothing is left behind.
+
+    Args:
+        path: The file, or what stands for a DICOM series.
+        files: As `open_source`.
+        select: As `open_source`.
+        dicom: As `open_source`.
+        limits: What decoding may take; the defaults of `Limits` if None.
+
+    Raises:
+        FormatError: If it is not a file that can be read, or its decoder died of it.
+        LimitError: If decoding takes more memory or time than it may.
+        InputError: As the reader of its format raises it.
+        BackendError: If this system cannot limit what a process takes.
+    """
+    from bedside.io.sandbox.serialize import take_over
+
+    path = Path(path)
+    request = {
+        "files": [str(file.absolute()) for file in files],
+        "select": dict(select or {}),
+        "dicom": asdict(dicom or DicomOptions()),
+    }
+    with _asked(request, path, limits or Limits()) as (answer, folder):
+        return take_over(answer, folder, path)
+
+
+def find_untrusted(path: Path, *, limits: Limits | None = None) -> Found:
+    """List what there is to segment as `bedside.io.discovery.find_sources` does, in such a process.
+
+    Raises:
+        FormatError: As `find_sources`, or if a file in the folder makes its reader die.
+        LimitError: If looking through the folder takes more memory or time than it may.
+        BackendError: If this system cannot limit what a process takes.
+    """
+    path = Path(path)
+    with _asked({"find": True}, path, limits or Limits()) as (answer, _):
+        root = path.absolute()
+
+        def place(text: Any) -> Path:
+            below = Path(str(text)).relative_to(root)
+            if ".." in below.parts:
+                raise ValueError(f"{below} is not below it")
+            return path / below
+
+        def told(key: str) -> tuple[str, ...]:
+            return tuple(str(text).replace(str(root), str(path)) for text in answer[key])
+
+        return Found(
+            tuple(place(each) for each in answer["paths"]),
+            told("skipped"),
+            {place(key): tuple(map(place, files)) for key, files in answer["files"].items()},
+            told("notes"),
+        )
+
+
+@contextlib.contextmanager
+def _asked(
+    request: Mapping[str, Any], path: Path, limits: Limits
+) -> Iterator[tuple[dict[str, Any], Path]]:
+    """Ask a child about a path; give its answer, and the folder with what belongs to it.
+
+    What the block raises is held to come of the answer.
+
+    Raises:
+        FormatError: If the path cannot be read, or the child died or answered what cannot be
+            meant.
+        LimitError: If it took more than it may.
+        BackendError: If this system cannot limit what a process takes.
+    """
+    if importlib.util.find_spec("resource") is None:
+        raise BackendError("this system cannot limit a process; --untrusted needs Linux or macOS.")
+    # Held by a lock: other runs tidy away what nobody holds.
+    with scratch_folder(Path(tempfile.gettempdir())) as folder:
+        absolute = str(path.absolute())
+        limited = {
+            "path": absolute,
+            "folder": str(folder),
+            "memory_bytes": _allow_memory(path, limits),
+            "deadline_s": limits.deadline_s,
+        }
+        _run_child({**request, **limited}, path, folder, limits)
+        answer = _read_answer(folder, path)
+        if "error" in answer:
+            _raise_error(answer["error"], absolute, path)
+        try:
+            yield answer, folder
+        except Exception as error:
+            raise FormatError(
+                f"{path}: its decoder answered what cannot be meant ({error}). Do not trust it."
+            ) from error
+
+
+def _allow_memory(path: Path, limits: Limits) -> int:
+    """Tell how many bytes decoding may take.
+
+    Raises:
+        MemoryLimitError: If the ceiling leaves none for it.
+    """
+    allowed = limits.memory_mb * 2**20
+    if limits.ceiling_bytes is None:
+        return allowed
+    taken = resident_bytes() + _CHILD_BYTES
+    if limits.ceiling_bytes < taken + _LEAST_BYTES:
+        smallest = math.ceil((taken + _LEAST_BYTES) / 1e6)
+        raise MemoryLimitError(
+            f"{path}: to decode it in a process of its own takes {smallest} MB at least, more than "
+            f"the {limits.ceiling_bytes / 1e6:.0f} MB allowed. Allow more with --max-ram."
+        )
+    return min(allowed, limits.ceiling_bytes - taken)
+
+
+def _run_child(request: dict[str, Any], path: Path, folder: Path, limits: Limits) -> None:
+    """Run the child until it ends or its time is up.
+
+    Raises:
+        LimitError: If its time is up, or it was killed for memory.
+        FormatError: If it died in another way.
+    """
+    root = str(Path(bedside.__file__).parent.parent)
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {
+        **os.environ,
+        **_ENVIRONMENT,
+        "TMPDIR": str(folder),
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", MODULE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
+    try:
+        child.communicate(json.dumps(request).encode(), timeout=limits.deadline_s)
+    except subprocess.TimeoutExpired:
+        raise _too_long(path, limits) from None
+    finally:
+        child.kill()
+        child.wait()
+    code = child.returncode
+    if code == -signal.SIGALRM:
+        raise _too_long(path, limits)
+    if code == -signal.SIGKILL:
+        raise LimitError(
+            f"{path}: its decoder was killed, as a system does that is short of memory. "
+            "The file may be made to do harm."
+        )
+    if code != 0:
+        how = f"of {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+        raise FormatError(
+            f"{path}: its decoder died {how}. The file is damaged or made to do harm."
+        )
+
+
+def _too_long(path: Path, limits: Limits) -> LimitError:
+    return LimitError(
+        f"{path}: decoding takes more than {limits.deadline_s:g} s. If you trust it, raise "
+        "--untrusted-s, or leave --untrusted out."
+    )
+
+
+def _read_answer(folder: Path, path: Path) -> dict[str, Any]:
+    """Read what the child found.
+
+    Raises:
+        FormatError: If it is missing, too long, or no JSON mapping.
+    """
+    file = folder / "answer.json"
+    try:
+        if file.stat().st_size > _MAX_ANSWER_BYTES:
+            raise ValueError("too long")
+        answer = json.loads(file.read_bytes())
+        if not isinstance(answer, dict):
+            raise ValueError("no mapping")
+    except (OSError, ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: its decoder gave no answer ({error}).") from error
+    return answer
+
+
+def _raise_error(error: Any, absolute: str, path: Path) -> None:
+    """Raise what the child raised, if it is an error about input.
+
+    Raises:
+        InputError: Always; of the kind that the child names.
+    """
+    kind = getattr(errors, str(error.get("type", "")), None)
+    message = str(error.get("message", ""))[:4000].replace(absolute, str(path))
+    if not (isinstance(kind, type) and issubclass(kind, InputError)):
+        kind = FormatError
+    raise kind(message)

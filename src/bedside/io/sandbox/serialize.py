@@ -1,0 +1,204 @@
+"""An opened source, from one process to another: JSON, and files without code in them."""
+
+import math
+import os
+import weakref
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from bedside.errors import FormatError
+from bedside.io.detect import Kind
+from bedside.io.source import Source
+from bedside.volume import Box, Cine, Geometry, UnevenSlices
+
+_FRAMES = "frames.raw"
+_DTYPES = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")
+
+
+def hand_over(source: Source, folder: Path) -> dict[str, Any]:
+    """Decode all frames of a source and write them, and its header, to a folder.
+
+    Args:
+        source: What is handed over.
+        folder: Where its files go.
+
+    Returns:
+        The rest, as JSON holds it.
+
+    Raises:
+        FormatError: If a frame is of another kind than the first.
+    """
+    cine = source.cine
+    dtype = cine.decode(0).dtype
+    with (folder / _FRAMES).open("wb") as file:
+        for index, frame in enumerate(cine):
+            if frame.dtype != dtype or frame.shape != cine.shape[1:]:
+                raise FormatError(
+                    f"{source.path}: frame {index + 1} is {frame.dtype} {frame.shape}, the first "
+                    f"{dtype} {cine.shape[1:]}."
+                )
+            file.write(frame.astype(dtype.newbyteorder("="), copy=False).tobytes())
+    region, geometry = cine.region, cine.geometry
+    return {
+        "kind": source.kind,
+        "dtype": dtype.str[1:],
+        "shape": cine.shape,
+        "modality": cine.modality,
+        "spacing_mm": cine.spacing_mm,
+        "pixel_aspect": cine.pixel_aspect,
+        "frame_time_ms": cine.frame_time_ms,
+        "frame_starts_ms": cine.frame_starts_ms,
+        "region": region and [region.top, region.left, region.bottom, region.right],
+        "warnings": cine.warnings,
+        "geometry": geometry and geometry.affine.tolist(),
+        "slice_spacing_mm": cine.slice_spacing_mm,
+        "unknown": cine.unknown,
+        "third_axis": cine.third_axis,
+        "default_grid": cine.default_grid,
+        "uneven": cine.uneven and [cine.uneven.heights_mm, cine.uneven.edges_mm],
+        "header": _hand_over_header(source, folder),
+    }
+
+
+def take_over(answer: dict[str, Any], folder: Path, path: Path) -> Source:
+    """Make a source of what another process has handed over, trusting none of it.
+
+    Args:
+        answer: What `hand_over` gives, after JSON.
+        folder: Where its files are; they are not needed any more after.
+        path: The file that the source is of.
+
+    Raises:
+        FormatError: If frames are not as many as it says.
+        Exception: Of many kinds, if the answer is of another form.
+    """
+    kind = answer["kind"]
+    if kind not in get_args(Kind) or answer["dtype"] not in _DTYPES:
+        raise ValueError(f"kind {kind!r} of {answer['dtype']!r}")
+    frames, channels, height, width = (int(size) for size in answer["shape"])
+    dtype = np.dtype(answer["dtype"])
+    cine = Cine(
+        shape=(frames, channels, height, width),
+        decode=_Frames(folder / _FRAMES, (frames, channels, height, width), dtype),
+        modality=None if answer["modality"] is None else str(answer["modality"]),
+        warnings=tuple(str(text) for text in answer["warnings"]),
+        frame_time_ms=_number(answer["frame_time_ms"]),
+        pixel_aspect=_aspect(answer["pixel_aspect"]),
+        slice_spacing_mm=_number(answer["slice_spacing_mm"]),
+        unknown=tuple(int(index) for index in answer["unknown"] if 0 <= index < frames),
+        third_axis=_third_axis(answer["third_axis"]),
+        default_grid=bool(answer["default_grid"]),
+    )
+    if answer["frame_starts_ms"] is not None:
+        starts_ms = tuple(float(value) for value in answer["frame_starts_ms"])
+        if len(starts_ms) != frames or not all(map(math.isfinite, starts_ms)):
+            raise ValueError(f"{len(starts_ms)} times of {frames} frames")
+        cine = replace(cine, frame_starts_ms=starts_ms)
+    if answer["spacing_mm"] is not None:
+        row_mm, column_mm = (float(value) for value in answer["spacing_mm"])
+        cine = replace(cine, spacing_mm=(row_mm, column_mm))
+    if answer["region"] is not None:
+        top, left, bottom, right = (int(value) for value in answer["region"])
+        cine = replace(cine, region=Box(top, left, bottom, right))
+    if answer["geometry"] is not None:
+        affine = np.array(answer["geometry"], np.float64)
+        cine = replace(cine, geometry=Geometry((frames, height, width), affine, space="LPS"))
+    if answer["uneven"] is not None:
+        heights, edges = (tuple(map(float, each)) for each in answer["uneven"])
+        if len(heights) != frames:
+            raise ValueError(f"{len(heights)} heights of {frames} slices")
+        cine = replace(cine, uneven=UnevenSlices(heights, edges))
+    return Source(path, kind, cine, _take_over_header(answer["header"], folder, kind))
+
+
+class _Frames:
+    """Decoded frames in a file, which may lose its name while it is open.
+
+    Args:
+        file: The file.
+        shape: (frames, channels, height, width).
+        dtype: Of a value.
+
+    Raises:
+        FormatError: If the file is not as long as these say.
+    """
+
+    def __init__(self, file: Path, shape: tuple[int, int, int, int], dtype: np.dtype) -> None:
+        self._shape, self._dtype = shape[1:], dtype
+        self._size = math.prod(shape[1:]) * dtype.itemsize
+        length = file.stat().st_size
+        if min(shape) < 1 or length != shape[0] * self._size:
+            raise FormatError(f"{length} bytes of frames are not {shape} of {dtype}.")
+        self._file = file.open("rb")
+        weakref.finalize(self, self._file.close)
+
+    def __call__(self, index: int) -> np.ndarray:
+        """Read frame `index`, (C, H, W)."""
+        content = os.pread(self._file.fileno(), self._size, index * self._size)
+        return np.frombuffer(bytearray(content), self._dtype).reshape(self._shape)
+
+
+def _hand_over_header(source: Source, folder: Path) -> dict[str, Any] | None:
+    """Write the headers of a source to files or as text."""
+    header = source.header
+    if source.kind == "dicom":
+        from bedside.io.sandbox.dicom_headers import write_headers
+
+        return write_headers(header, folder)
+    if header is None:
+        return None
+    return {
+        "shape": header.shape,
+        "affine": header.affine.tolist(),
+        "binary": header.header.binaryblock.hex(),
+        "endianness": header.header.endianness,
+    }
+
+
+def _take_over_header(header: Any, folder: Path, kind: Kind) -> Any:
+    """Make a header of what `_hand_over_header` has written."""
+    if header is None and kind != "dicom":
+        return None
+    if kind == "dicom":
+        from bedside.io.sandbox.dicom_headers import read_headers
+
+        return read_headers(header, folder)
+    import nibabel
+
+    from bedside.io.nifti.file import NiftiGrid
+
+    binary = bytes.fromhex(header["binary"])
+    second = len(binary) == nibabel.Nifti2Header.sizeof_hdr
+    made_of: Any = nibabel.Nifti2Header if second else nibabel.Nifti1Header
+    return NiftiGrid(
+        tuple(int(size) for size in header["shape"]),
+        np.array(header["affine"], np.float64).reshape(4, 4),
+        made_of(binary, endianness="<" if header["endianness"] == "<" else ">", check=False),
+    )
+
+
+def _third_axis(value: Any) -> Literal["time", "space"] | None:
+    """Take "time", "space" or None.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if value not in ("time", "space", None):
+        raise ValueError(f"third axis {value!r}")
+    axis: Literal["time", "space"] | None = value
+    return axis
+
+
+def _aspect(value: Any) -> float | None:
+    """Take the proportions of a pixel, which must be a positive number."""
+    aspect = _number(value)
+    if aspect is not None and not 0 < aspect < math.inf:
+        raise ValueError(f"pixels as high as {aspect:g} times their width")
+    return aspect
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

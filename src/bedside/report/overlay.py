@@ -1,0 +1,355 @@
+"""Pictures of a result for a person: thin contours over the frames, a legend, a contact sheet."""
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from bedside.atomic import write_bytes, written_atomically
+from bedside.errors import GeometryError
+from bedside.io.own_results import mark_png
+from bedside.report.captions import DARK, GAP_PX, draw_bar, draw_legend
+from bedside.report.contours import draw_contours, resize_labels, resize_picture, sort_inwards
+from bedside.report.gif import FilmWriter
+from bedside.spec.deployment import Label
+from bedside.volume import Box, Cine, LabelMap
+from bedside.workers import map_in_turn
+
+_LEAST_HEIGHT_PX = 480
+_LONGEST_PX, _LONGEST_FILM_PX = 2048, 1280
+_DEFAULT_DELAY_MS = 80.0
+_MOST_FILM_FRAMES = 150
+# A walk through a scan; every fifth slice of 300 shows what there is, in a second less of work.
+_MOST_FILM_SLICES = 60
+_TILE_WIDTH_PX = 640
+# As many frames say which structure lies within which.
+_MOST_SORTED = 16
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A cine and its labels, with how they are shown; `plan_overlay` makes one.
+
+    Attributes:
+        cine: The frames.
+        labels: The labels, on the same grid.
+        structures: What the labels mean, and their colours.
+        inwards: The same, those within others last.
+        size: (height, width) of a frame on the screen, in true proportions.
+        window: Intensities that become black and white.
+        line_px: Width of a contour on the screen.
+    """
+
+    cine: Cine
+    labels: LabelMap
+    structures: tuple[Label, ...]
+    inwards: tuple[Label, ...]
+    size: tuple[int, int]
+    window: tuple[float, float]
+    line_px: int
+
+
+def plan_overlay(cine: Cine, labels: LabelMap, structures: Sequence[Label]) -> Overlay:
+    """Decide how a cine is shown: in true proportions, one intensity window for all frames.
+
+    Args:
+        cine: The frames.
+        labels: One label map a frame, on the frames' grid.
+        structures: What the label values mean.
+
+    Raises:
+        GeometryError: If labels and frames differ in number or size.
+    """
+    frames, _, height, width = cine.shape
+    if labels.array.shape != (frames, height, width):
+        raise GeometryError(
+            f"labels of shape {labels.array.shape} do not fit frames of shape "
+            f"{(frames, height, width)}; draw them on the grid that they were made on."
+        )
+    longest_px = _LONGEST_PX if frames == 1 else _LONGEST_FILM_PX
+    size = screen_size(
+        (height, width), labels.spacing_mm or cine.proportions, longest_px=longest_px
+    )
+    line_px = max(1, round(size[0] / 900))
+    inwards = sort_inwards(structures, labels.array[spread(frames, _MOST_SORTED)])
+    return Overlay(cine, labels, tuple(structures), inwards, size, display_window(cine), line_px)
+
+
+def screen_size(
+    shape: tuple[int, int], proportions: tuple[float, float], *, longest_px: int
+) -> tuple[int, int]:
+    """Choose the size of a frame on the screen, in true proportions.
+
+    A frame is at least 480 rows high, enlarged by whole numbers along the finer axis, unless
+    its longer side would pass the limit.
+
+    Args:
+        shape: (height, width) of the frame in pixels.
+        proportions: (height, width) of a pixel, in mm or by each other.
+        longest_px: Most pixels along the longer side.
+
+    Returns:
+        (height, width) on the screen.
+
+    Example:
+        >>> screen_size((240, 320), (1, 1), longest_px=2048)
+        (480, 640)
+        >>> screen_size((512, 40), (0.5, 5.0), longest_px=2048)
+        (512, 400)
+        >>> screen_size((4000, 3000), (1, 1), longest_px=2048)
+        (2048, 1536)
+    """
+    finer = min(proportions)
+    height, width = (size * part / finer for size, part in zip(shape, proportions, strict=True))
+    fit = longest_px / max(height, width)
+    scale = min(math.ceil(_LEAST_HEIGHT_PX / height), math.floor(fit) if fit >= 1 else fit)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def display_window(cine: Cine) -> tuple[float, float]:
+    """Find the intensities shown as black and white, the same for every frame.
+
+    Bytes are shown as they are. Anything else is stretched between its 0.5th and 99.5th
+    percentile, taken over up to five frames spread over the cine.
+    """
+    frames = [cine.decode(index) for index in spread(len(cine), 5)]
+    if frames[0].dtype == np.uint8:
+        return 0.0, 255.0
+    values = np.concatenate([frame[np.isfinite(frame)].ravel() for frame in frames])
+    if values.size == 0:
+        return 0.0, 1.0
+    low, high = (float(value) for value in np.percentile(values, (0.5, 99.5)))
+    return low, max(high, low + 1e-6)
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """Choose `wanted` of `count` frames evenly, first and last among them; all if fewer.
+
+    Example:
+        >>> spread(30, 4)
+        [0, 10, 19, 29]
+    """
+    return [
+        int(index) for index in np.unique(np.linspace(0, count - 1, min(wanted, count)).round())
+    ]
+
+
+def to_display(frame: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    """Turn a decoded frame into a picture.
+
+    Args:
+        frame: (C, H, W); three channels are RGB, of any other number the first is shown.
+        window: Intensities that become black and white.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+    """
+    planes = [_to_bytes(plane, window) for plane in (frame if frame.shape[0] == 3 else frame[:1])]
+    return cv2.merge(planes if len(planes) == 3 else planes * 3)
+
+
+def _to_bytes(plane: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    """Show a window of intensities as bytes; bytes are shown as they are."""
+    if plane.dtype == np.uint8:
+        return plane
+    low, high = window
+    values = plane.astype(np.float32)
+    if plane.dtype.kind == "f":
+        values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+    scaled = (np.clip(values, low, high) - low) * (255.0 / (high - low))
+    return np.asarray(scaled.round().astype(np.uint8))
+
+
+def draw_frame(overlay: Overlay, index: int, *, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Draw one frame with its contours and without any text.
+
+    Args:
+        overlay: What to draw, and how.
+        index: Which frame, from 0.
+        size: (height, width) on the screen, where it is not the overlay's own.
+
+    Returns:
+        (height, width, 3) uint8, RGB.
+    """
+    return _draw_decoded(overlay, (index, overlay.cine.decode(index)), size=size or overlay.size)
+
+
+def _draw_decoded(
+    overlay: Overlay, frame: tuple[int, np.ndarray], *, size: tuple[int, int]
+) -> np.ndarray:
+    """Draw a frame, given with its index, as `draw_frame` does."""
+    index, decoded = frame
+    picture = resize_picture(to_display(decoded, overlay.window), size)
+    labels = resize_labels(overlay.labels.array[index], size)
+    draw_contours(picture, labels, overlay.inwards, line_px=overlay.line_px)
+    return picture
+
+
+def _draw_frames(
+    overlay: Overlay, indices: Iterable[int], draw: Callable[[tuple[int, np.ndarray]], np.ndarray]
+) -> Iterator[np.ndarray]:
+    """Draw several frames side by side, in their order; they are decoded one after another."""
+    return map_in_turn(draw, ((index, overlay.cine.decode(index)) for index in indices))
+
+
+def write_overlay(overlay: Overlay, folder: Path) -> Path:
+    """Write `overlay.gif` (a film, for several frames) or `overlay.png` (for one).
+
+    The film plays at the speed of the recording where that is known. One of more than
+    150 frames, or of more than 60 slices, leaves some out evenly; each shows its own number.
+
+    Args:
+        overlay: What to draw, and how.
+        folder: Where to.
+
+    Returns:
+        The file written.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    captioned = _captioner(overlay)
+    count = len(overlay.cine)
+    if count == 1:
+        return _write_png(next(_draw_frames(overlay, [0], captioned)), folder / "overlay.png")
+    if not overlay.cine.has_slices:
+        step = math.ceil(count / _MOST_FILM_FRAMES)
+        delay_ms = (overlay.cine.frame_time_ms or _DEFAULT_DELAY_MS) * step
+    else:
+        step, delay_ms = math.ceil(count / _MOST_FILM_SLICES), _DEFAULT_DELAY_MS
+    colors = [structure.color for structure in overlay.structures]
+    target = folder / "overlay.gif"
+    with written_atomically(target) as temporary, temporary.open("wb") as file:
+        film = FilmWriter(file, colors, delay_ms=delay_ms)
+        shown = range(0, count, step)
+        for index, picture in zip(shown, _draw_frames(overlay, shown, captioned), strict=True):
+            film.add(picture, delay_ms=_delay_of(overlay.cine, index, step))
+        film.close()
+    return target
+
+
+def _delay_of(cine: Cine, index: int, step: int) -> float | None:
+    """How long a frame of a film stays, where that varies."""
+    if cine.frame_starts_ms is None or index + step >= len(cine):
+        return None
+    return cine.frame_starts_ms[index + step] - cine.frame_starts_ms[index]
+
+
+def write_contact_sheet(
+    overlay: Overlay, folder: Path, *, region: Box | None = None, tiles: int = 8
+) -> Path:
+    """Write `contact_sheet.png`: frames spread evenly over the cine, four to a row.
+
+    Args:
+        overlay: What to draw, and how.
+        folder: Where to.
+        region: What is shown of each frame; all of it if None.
+        tiles: How many frames; all if there are fewer.
+
+    Returns:
+        The file written.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    return _write_png(draw_contact_sheet(overlay, region=region, tiles=tiles),
+                      folder / "contact_sheet.png")  # fmt: skip
+
+
+def draw_contact_sheet(
+    overlay: Overlay, *, region: Box | None = None, tiles: int = 8, tile_px: int = _TILE_WIDTH_PX
+) -> np.ndarray:
+    """Draw a contact sheet.
+
+    Args:
+        overlay: What to draw, and how.
+        region: What is shown of each frame; all of it if None.
+        tiles: How many frames; all if there are fewer.
+        tile_px: Longest side of a tile on the screen.
+
+    Returns:
+        (height, width, 3) uint8, RGB.
+    """
+    indices = spread(len(overlay.cine), tiles)
+    whole = Box(0, 0, *overlay.cine.shape[2:])
+    region = whole if region is None else _surround(region, overlay.labels.array[indices])
+    tile = functools.partial(_draw_tile, overlay, region=region, tile_px=tile_px)
+    columns = min(4, len(indices))
+    rows = math.ceil(len(indices) / columns)
+    sheet = np.empty((0, 0, 3), np.uint8)
+    for place, picture in enumerate(_draw_frames(overlay, indices, tile)):
+        height, width = (size + GAP_PX // 2 for size in picture.shape[:2])
+        if not place:
+            # The sheet is made once and filled, as it is the largest picture of all.
+            legend = draw_legend(overlay.structures, columns * width)
+            sheet = np.full((rows * height + len(legend), columns * width, 3), DARK, np.uint8)
+            sheet[rows * height :] = legend
+        top, left = place // columns * height, place % columns * width
+        sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return sheet
+
+
+def encode_jpeg(picture: np.ndarray, *, quality: int = 88) -> bytes:
+    """Encode an RGB picture as JPEG, for a page that carries its pictures within.
+
+    Colour is kept as fine as brightness, or thin lines would lose theirs.
+    """
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    fine = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality, *fine])
+    return encoded.tobytes()
+
+
+def _captioner(overlay: Overlay) -> Callable[[tuple[int, np.ndarray]], np.ndarray]:
+    """Give a function that draws a frame, given with its index, between its bar and the legend."""
+    width = max(overlay.size[1], 320)
+    legend = draw_legend(overlay.structures, width)
+
+    def captioned(frame: tuple[int, np.ndarray]) -> np.ndarray:
+        picture = _draw_decoded(overlay, frame, size=overlay.size)
+        spare = width - picture.shape[1]
+        if spare:
+            picture = np.pad(picture, ((0, 0), (spare // 2, spare - spare // 2), (0, 0)))
+        return np.concatenate([draw_bar(frame[0], overlay.cine, width=width), picture, legend])
+
+    return captioned
+
+
+def _surround(region: Box, labels: np.ndarray) -> Box:
+    """Widen a region until it holds every label, (frames, height, width)."""
+    held = np.asarray(labels.any(axis=0))
+    held[region.slices] = True
+    rows, columns = (np.flatnonzero(np.any(held, axis=axis)) for axis in (1, 0))
+    return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+
+
+def _draw_tile(
+    overlay: Overlay, frame: tuple[int, np.ndarray], *, region: Box, tile_px: int
+) -> np.ndarray:
+    """Draw one tile of the contact sheet: the region of a frame under a bar."""
+    shape = overlay.cine.shape[2:]
+    rows, columns = (size / source for size, source in zip(overlay.size, shape, strict=True))
+    shrink = min(1.0, tile_px / max(region.height * rows, region.width * columns))
+    # Drawn at the size of the tile: a line that is made smaller later is a faint one.
+    rows, columns = rows * shrink, columns * shrink
+    size = max(1, round(shape[0] * rows)), max(1, round(shape[1] * columns))
+    picture = _draw_decoded(overlay, frame, size=size)
+    picture = picture[
+        round(region.top * rows) : round(region.bottom * rows),
+        round(region.left * columns) : round(region.right * columns),
+    ]
+    spare = max(0, 160 - picture.shape[1])
+    picture = np.pad(picture, ((0, 0), (0, spare), (0, 0)))
+    return np.concatenate([draw_bar(frame[0], overlay.cine, width=picture.shape[1]), picture])
+
+
+def _write_png(picture: np.ndarray, target: Path) -> Path:
+    """Write an RGB picture."""
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    write_bytes(target, mark_png(encoded.tobytes()))
+    return target
