@@ -128,6 +128,18 @@ def test_shapes_are_those_of_onnx_runtime(operation, constants, attributes):
     assert shapes_of(model)["y"] == run(model)[0].shape
 
 
+def test_one_tensor_may_be_split_into_the_columns_of_a_network_of_few_bits():
+    sizes = [1 + number % 3 for number in range(400)]
+    names = " ".join(f"column{number}" for number in range(400))
+    model = make(
+        [node("Split", "joined sizes", names, axis=0), node("Add", "x column0")],
+        {"joined": np.ones(sum(sizes), np.float32), "sizes": integers(*sizes)},
+    )
+    found = shapes_of(model)
+    assert [found[f"column{number}"] for number in range(400)] == [(size,) for size in sizes]
+    assert found["y"] == run(model)[0].shape
+
+
 @pytest.mark.parametrize(
     ("nodes", "constants", "outputs"),
     [

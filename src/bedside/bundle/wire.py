@@ -13,6 +13,8 @@ from bedside.errors import BundleError
 # A shipped graph has 4,200 fields at most, and one of 5.7 million parameters 7,000.
 _MOST_FIELDS = 300_000
 _MOST_RANK = 12
+# Numbers of a list that sizes are read from: networks of few bits split one tensor into hundreds.
+_MOST_NUMBERS = 4096
 
 # Field numbers of onnx.proto.
 _MODEL_GRAPH, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 20, 25
@@ -55,7 +57,7 @@ class Tensor:
 
     def read_numbers(self) -> tuple[float, ...] | None:
         """The elements of a short list of int64, int32 or f32; None for any other tensor."""
-        if self.data_type not in _RAW or len(self.dims) > 1 or math.prod(self.dims) > _MOST_RANK:
+        if self.data_type not in _RAW or len(self.dims) > 1 or math.prod(self.dims) > _MOST_NUMBERS:
             return None
         numbers: list[float] = []
         for number, content in self.data:
@@ -326,7 +328,7 @@ def _integers(value: int | memoryview) -> list[int]:
     integers: list[int] = []
     place = 0
     while place < len(value):
-        if len(integers) > _MOST_RANK**2:
+        if len(integers) > _MOST_NUMBERS:
             raise BundleError("a list of numbers in it is longer than any network needs")
         integer, place = _varint(value, place)
         integers.append(_signed(integer))
@@ -339,7 +341,7 @@ def _signed(value: int) -> int:
 
 def _unpack(code: str, content: memoryview) -> list[float]:
     """Read little-endian numbers that lie one behind another."""
-    if len(content) % struct.calcsize(code) or len(content) > 8 * _MOST_RANK**2:
+    if len(content) % struct.calcsize(code) or len(content) > 8 * _MOST_NUMBERS:
         raise BundleError("a list of numbers in it is cut short, or too long")
     return list(struct.unpack(f"<{len(content) // struct.calcsize(code)}{code}", content))
 
