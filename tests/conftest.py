@@ -1,7 +1,14 @@
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bedside.runtime import choice
 from bedside.runtime.fastest import Fastest
+
+# How long an example takes says more of a busy machine than of the code.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)
