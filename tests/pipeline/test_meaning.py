@@ -83,6 +83,13 @@ def test_a_millimetre_is_real_in_mr_and_no_pixel_of_ultrasound():
     assert settle_meaning(cine, make_spec("US")).spacing_mm is None
 
 
+def test_a_millimetre_is_real_where_dicom_places_every_slice():
+    cine = make_cine(spacing=(1.0, 1.0, 1.0), third_axis="space", modality="US")
+    assert settle_meaning(cine, make_spec("US")) is cine
+    unplaced = replace(cine, geometry=None)
+    assert settle_meaning(unplaced, make_spec("US")).spacing_mm is None
+
+
 @pytest.mark.parametrize(
     ("spacing", "shape", "modality", "says"),
     [

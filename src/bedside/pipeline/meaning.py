@@ -98,7 +98,10 @@ def _settle_scale(cine: Cine, spec: DeploymentSpec) -> Cine:
         return cine
     kind = spec.input.modality
     words = " x ".join(f"{mm:g}" for mm in cine.voxel_mm or cine.spacing_mm)
-    if cine.default_grid or (kind in _FILMED and cine.spacing_mm == (1.0, 1.0)):
+    # DICOM that places every slice has measured, or resampled to, its round millimetres.
+    placed = cine.modality is not None and cine.geometry is not None
+    round_px = kind in _FILMED and cine.spacing_mm == (1.0, 1.0) and not placed
+    if cine.default_grid or round_px:
         text = (
             f"the spacing of {words} mm is what programs write when they know none, and not "
             "measured: sizes are given in pixels, and not in mm, cm2 or ml"
