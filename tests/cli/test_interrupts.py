@@ -117,8 +117,16 @@ def left_of(*folders):
     return [path for folder in folders if folder.exists() for path in folder.rglob("*")]
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("number", LINES, ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        *((signal.SIGINT, moment) for moment in MOMENTS),
+        (signal.SIGTERM, "work beside an import"),
+        (signal.SIGTERM, "writing"),
+        (signal.SIGTERM, "moving"),
+        (signal.SIGHUP, "writing"),
+    ],
+)
 def test_a_signal_ends_a_run_at_any_moment(number, moment, cine, bundle, tmp_path, tmp):
     out = tmp_path / "out"
     run = start(

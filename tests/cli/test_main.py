@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -84,6 +85,26 @@ def test_errors_become_one_line_and_a_code(error, exit_code, monkeypatch, capsys
     assert found["type"] == type(error).__name__
     assert found["exit_code"] == exit_code
     assert told.err == f"bedside: error: {found['message']}\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code", "said"),
+    [
+        (errno.ENOSPC, 2, "cannot write /x/y"),
+        (errno.EROFS, 2, "cannot write /x/y"),
+        (errno.EACCES, 3, "cannot open /x/y"),
+        (errno.EIO, 3, "cannot open /x/y"),
+        (errno.ECHILD, 1, "fault in bedside"),
+    ],
+)
+def test_what_the_system_refuses_is_no_fault_of_ours(number, exit_code, said, monkeypatch, capsys):
+    error = OSError(number, os.strerror(number), "/x/y")
+    monkeypatch.setattr(models, "run", fail_with(error))
+    assert main(["models"]) == exit_code
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert said in told
+    assert os.strerror(number) in told
 
 
 @pytest.mark.parametrize("words", [["--debug", "models"], ["models", "--debug"]])

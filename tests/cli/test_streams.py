@@ -41,8 +41,14 @@ def data(cine, tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("more", [[], ["--json"], ["--jobs", "2"], ["--untrusted", "--sr"]])
+@pytest.mark.parametrize(
+    ("place", "more"),
+    [
+        *((place, []) for place in PLACES),
+        *(("ascii", more) for more in (["--json"], ["--jobs", "2"], ["--untrusted", "--sr"])),
+        ("C without UTF-8", ["--json"]),
+    ],
+)
 def test_any_name_goes_through_any_stream(place, more, data, bundle, tmp_path):
     out = tmp_path / os.fsdecode(b"out\xff")
     done = run(["segment", data, "-m", bundle, "-o", out, *more], **PLACES[place])
@@ -79,14 +85,17 @@ CLOSED = {
 }
 
 
-@pytest.mark.parametrize("shell", CLOSED.values(), ids=CLOSED)
-@pytest.mark.parametrize("more", [[], ["--json"]])
-def test_results_and_exit_code_do_not_depend_on_who_reads(shell, more, data, bundle, tmp_path):
+@pytest.mark.parametrize(
+    ("closed", "more"),
+    [*((closed, []) for closed in CLOSED), ("no stdout", ["--json"]),
+     ("a reader of nothing", ["--json"])],
+)  # fmt: skip
+def test_results_and_exit_code_do_not_depend_on_who_reads(closed, more, data, bundle, tmp_path):
     plain = tmp_path / "plain"
     shutil.copytree(data, plain)
     (plain / "broken.dcm").write_bytes((plain / "plain.dcm").read_bytes()[:400])
     out = tmp_path / "out"
-    done = run(["segment", plain, "-m", bundle, "-o", out, *more], shell=shell)
+    done = run(["segment", plain, "-m", bundle, "-o", out, *more], shell=CLOSED[closed])
     # One of three was refused, which a script must know whoever reads.
     assert done.returncode == 3, done.stderr
     assert b"Traceback" not in done.stderr
