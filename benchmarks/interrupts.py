@@ -103,6 +103,8 @@ def signal_run(
         process.communicate()
         return "hangs", _PATIENCE_S
     spent_s = time.monotonic() - begin
+    # What ends by itself with its parent, as Python's tracker of resources does, may take a moment.
+    time.sleep(0.5)
     orphans = [child for child in children if is_running(child)]
     left = [*(folder / "tmp").iterdir(), *(folder / "out").rglob(".part-*")]
     left += (folder / "out").glob(".batch/parts/*")

@@ -19,11 +19,15 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 # Handlers run between two steps of the main thread. One that has not come to it by then is in a
 # library that does not return, and another thread ends the process.
 _PATIENCE_S = 5.0
+# One that is killed while a disk writes for it is not gone before that is done.
+_DEATH_S = 15.0
+# Then whatever is still not in order is left as it is.
+_LONGEST_S = 60.0
 _PR_SET_PDEATHSIG = 1
 
 _lock = threading.RLock()
 _undo: dict[object, Callable[[], None]] = {}
-_state = {"held": 0, "pending": 0}
+_state = {"held": 0, "pending": 0, "ending": 0}
 
 
 def arm() -> None:
@@ -115,10 +119,15 @@ def _watch(reading: int, caught: frozenset[int]) -> None:
         if number[0] in caught:
             time.sleep(_PATIENCE_S)
             _end(number[0])
+            time.sleep(_LONGEST_S)
+            os._exit(128 + number[0])
 
 
 def _end(number: int) -> None:
     """Put things in order and leave; a second signal changes nothing."""
+    if _state["ending"]:
+        return
+    _state["ending"] = number
     with contextlib.suppress(ValueError):  # not in the main thread
         for each in _numbers():
             signal.signal(each, signal.SIG_IGN)
@@ -142,15 +151,17 @@ def _say(number: int) -> None:
 
 
 def kill_descendants() -> None:
-    """Kill every process that this one has started, and theirs; where the system lists them."""
-    for _ in range(3):  # one that is being killed may just be starting another
-        found = _find_descendants()
-        if not found:
-            return
+    """Kill every process that this one has started, and theirs, and wait until they are gone.
+
+    Where the system does not list processes nothing is done.
+    """
+    until = time.monotonic() + _DEATH_S
+    # One that is being killed may just be starting another.
+    while (found := _find_descendants()) and time.monotonic() < until:
         for pid in found:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-        _reap()
+        time.sleep(0.01)
 
 
 def _find_descendants() -> list[int]:
@@ -170,12 +181,3 @@ def _find_descendants() -> list[int]:
         new = [child for pid in new for child in children.get(pid, [])]
         found += new
     return found
-
-
-def _reap() -> None:
-    """Wait for children that were killed, so that they are gone when this process is."""
-    until = time.monotonic() + 1
-    with contextlib.suppress(OSError, AttributeError):
-        while time.monotonic() < until:
-            if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                time.sleep(0.005)

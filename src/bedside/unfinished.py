@@ -29,6 +29,8 @@ _SCRATCH = re.compile(r"bedside-scratch-[0-9a-f]{16}$")
 # A part ends as its target does, for libraries that go by the suffix; but not longer than this,
 # as names of 255 bytes are the longest.
 _TAIL = 40
+# A thread may put another file into a folder that is just being removed.
+_MOST_TRIES = 5
 
 _tidied: set[str] = set()
 
@@ -143,5 +145,9 @@ def remove(path: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        if error.errno in (errno.EISDIR, errno.EPERM, errno.EACCES):
+        if error.errno not in (errno.EISDIR, errno.EPERM, errno.EACCES):
+            return
+        for _ in range(_MOST_TRIES):
             shutil.rmtree(path, ignore_errors=True)
+            if not path.exists():
+                break

@@ -276,3 +276,24 @@ def test_other_commands_end_in_order_too(verb, bundle, tmp_path, tmp):
     assert run.returncode == 130
     assert left_of(tmp) == []
     assert not list(tmp_path.rglob(".part-*"))
+
+
+def test_a_batch_that_is_ended_as_it_writes_its_list_leaves_no_part_of_it(
+    cine, bundle, tmp_path, tmp
+):
+    out = tmp_path / "out"
+    moment = """
+        import bedside.batch.record as record
+        plain = record.write_text
+        def wait_for(path, content):
+            plain(path, content)
+            if path.name == "text" and list(path.parents[3].glob("*/report.json")):
+                send()
+        record.write_text = wait_for
+    """
+    data = make_folder(cine, tmp_path, count=2)
+    run = start(["segment", data, "-m", bundle, "-o", out, "--jobs", "2"], moment=moment, tmp=tmp)
+    _, told = run.communicate(timeout=120)
+    check_told(told, signal.SIGINT)
+    assert left_of(tmp, out / ".batch" / "parts") == []
+    assert len((out / "results.jsonl").read_text().splitlines()) >= 1

@@ -113,7 +113,7 @@ def run_batch(
         # A worker that was ended may have been done, and not have said so.
         left = (find_done(job) for job in waiting if job.case.id not in records)
         records.update({record.id: record for record in left if record})
-        clear_parts(output, order)
+        clear_parts(output, [*order, plan.listing.name])
         write_lines(settled(), plan.listing)
 
     def settled() -> tuple[Record, ...]:
