@@ -100,7 +100,8 @@ class Outside:
         assert events, "the guard was not loaded"
         assert [what for kind, what in events if kind == "network"] == []
         strange = {what for kind, what in events if kind == "file"}
-        assert [path for path in strange if not self._may(path, allowed)] == []
+        outside = sorted(path for path in strange if not self._may(path, allowed))
+        assert not outside, f"written to: {outside}"
         cache = [self.root / "home/.cache", self.root / "home/.cache/bedside"]
         left = [
             path

@@ -108,7 +108,8 @@ def test_the_card_tells_what_was_compressed_and_how(walked, trained):
 
 def test_the_size_that_steps_are_judged_by_is_that_of_the_bundle(walked):
     outcome = walked[0]
-    assert outcome.size_bytes == pytest.approx(outcome.state.figures.size_bytes, rel=0.06)
+    # What its card says of measurements comes on top: certificates of every backend, accuracy.
+    assert 0 <= outcome.size_bytes - outcome.state.figures.size_bytes < 2500
 
 
 def test_test_patients_are_looked_at_once(walked, trained, tables):

@@ -11,7 +11,6 @@ import sys
 import time
 
 import pytest
-from test_report import PICTURE, sample_report
 
 from bedside.ending import end_with_parent
 from bedside.io.source import SUFFIXES, Algorithm, open_source, write_labels
@@ -20,6 +19,7 @@ from bedside.report.page import write_report_html
 from bedside.report.record import measure_areas, write_report_json
 from bedside.volume import Box, LabelMap
 from makers import LABELS, make_dicom, make_fan, make_labels, make_region, write_dicom
+from report_makers import PICTURE, sample_report
 
 KILLS = int(os.environ.get("BEDSIDE_KILLS", "20"))
 # Where writing is fast and the machine busy, more kills are needed until one falls into it.

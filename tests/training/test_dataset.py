@@ -39,7 +39,7 @@ def test_training_sees_slices_of_a_scan_exactly_as_use_does(tmp_path, neighbours
         spec = dataclasses.replace(
             spec,
             preprocess=(Fit(), ScalePercentile()),
-            input=dataclasses.replace(spec.input, channels=3, neighbours=1),
+            input=dataclasses.replace(spec.input, modality="MR", channels=3, neighbours=1),
             model=dataclasses.replace(spec.model, in_channels=3),
         )
     else:

@@ -75,7 +75,7 @@ class Plain(nn.Module):
     def __init__(self, spec):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(spec.in_channels, 8, 3, padding=1, stride=4),
+            nn.Conv2d(spec.in_channels, 8, 3, padding=1, stride=2),
             nn.ReLU(),
             nn.Dropout(0.2),
             nn.Conv2d(8, spec.num_classes, 1),

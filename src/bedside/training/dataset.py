@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bedside.datasets import Case
 from bedside.datasets.case import read_case
+from bedside.pipeline.meaning import settle_meaning
 from bedside.pipeline.preprocess import plan_cine, see_neighbours
 from bedside.pipeline.volumes import prepare_volume
 from bedside.spec import DeploymentSpec
@@ -21,11 +22,13 @@ def load_case(case: Case, spec: DeploymentSpec) -> list[Example]:
         InputError: If the image cannot be read.
     """
     source, truth = read_case(case, tuple(label.value for label in spec.labels))
+    # What axes and scale mean is decided as in use, or a network would learn from other inputs.
+    cine = settle_meaning(source.cine, spec)
     if spec.model.axes == 3:
-        prepared = prepare_volume(source.cine, spec)
+        prepared = prepare_volume(cine, spec)
         return [Example(prepared.tensor, prepared.placement.project(truth))]
     examples = []
-    cine = see_neighbours(source.cine, spec.input.neighbours)
+    cine = see_neighbours(cine, spec.input.neighbours)
     plan = plan_cine(cine, spec)
     for frame, labels in zip(cine, truth, strict=True):
         image = plan.apply(frame)[0]

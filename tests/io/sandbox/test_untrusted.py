@@ -19,6 +19,7 @@ from pydicom.data import get_testdata_file
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+import bedside
 from bedside.errors import FormatError, GeometryError, LimitError, MemoryLimitError
 from bedside.io.dicom.options import DicomOptions
 from bedside.io.reading import Limits, Reading
@@ -317,11 +318,11 @@ def test_no_decoder_outlives_its_parent(tmp_path, monkeypatch):
     _child_that(monkeypatch, tmp_path, f"open({str(note)!r}, 'w').write(str(os.getpid())); "
                 "time.sleep(600)")  # fmt: skip
     code = (
-        "import sys; from pathlib import Path; from bedside.io import untrusted\n"
-        "untrusted.MODULE = 'own_child'\n"
-        f"untrusted.open_untrusted(Path({str(path)!r}), limits=untrusted.Limits(256, 500))"
+        "import sys; from pathlib import Path; from bedside.io.sandbox import parent\n"
+        "parent.MODULE = 'own_child'\n"
+        f"parent.open_untrusted(Path({str(path)!r}), limits=parent.Limits(256, 500))"
     )
-    root = str(Path(untrusted.__file__).parents[2])
+    root = str(Path(bedside.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, str(tmp_path)])}
     parent = subprocess.Popen([sys.executable, "-c", code], env=environment)
     end = time.monotonic() + 60
