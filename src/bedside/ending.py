@@ -156,12 +156,23 @@ def kill_descendants() -> None:
     Where the system does not list processes nothing is done.
     """
     until = time.monotonic() + _DEATH_S
-    # One that is being killed may just be starting another.
-    while (found := _find_descendants()) and time.monotonic() < until:
+    # One that is being killed may just be starting another, and is not gone before all of its
+    # threads are, although the system lists it as dead.
+    while ((found := _find_descendants()) or _has_children()) and time.monotonic() < until:
         for pid in found:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
+
+
+def _has_children() -> bool:
+    """Whether a child is left, after those that have ended are taken off the system's list."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except (OSError, AttributeError):
+        return False
+    return True
 
 
 def _find_descendants() -> list[int]:
