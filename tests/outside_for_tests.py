@@ -32,10 +32,12 @@ def _guard(event, arguments):
             _write("file", os.path.abspath(os.fsdecode(arguments[0])))
 sys.addaudithook(_guard)
 """
-# What would make a library believe that it is tested, and keep quiet.
+# What would make a library believe that it is tested, and keep quiet; and where torch keeps what
+# it compiles, which it writes into the environment of the process that runs the tests.
 _HUSHED = re.compile(
     r"CI$|GITHUB|GITLAB|JENKINS|TF_BUILD|BUILD_|PYTEST|ORT_|NNCF_|RAY_|XDG_|HOME$|TMPDIR$|"
-    r"OPENVINO|DO_NOT_TRACK|TRAVIS|TEAMCITY|BUILDKITE|CIRCLECI|APPVEYOR|AGENT_"
+    r"OPENVINO|DO_NOT_TRACK|TRAVIS|TEAMCITY|BUILDKITE|CIRCLECI|APPVEYOR|AGENT_|"
+    r"TORCHINDUCTOR_|TRITON_"
 )
 _STRACE = (
     "strace", "-f", "-qq", "-s", "256", "-e",
