@@ -15,11 +15,10 @@ from statistics import mean
 from typing import Any
 
 from bedside.atomic import write_text
-from bedside.bundle import find_bundle, read_bundle, shipped_bundles, write_bundle
-from bedside.cli.evaluate import choose_cases
-from bedside.datasets import list_cases, relabel_cases
+from bedside.bundle import find_bundle, read_bundle, shipped_bundles, write_with_card
 from bedside.evaluation.accuracy import state_accuracy
 from bedside.evaluation.cases import METRICS, evaluate_cases
+from bedside.evaluation.certification import list_part
 from bedside.evaluation.report import HEADINGS
 from bedside.segment import open_segmenter
 from bedside.spec import Card, StructureResult, from_mapping, to_mapping
@@ -65,15 +64,12 @@ def read_report(path: Path) -> dict[str, Any]:
 def restate(name: str, data: Path) -> None:
     """Score a shipped bundle on its test part, in f32, and write the figures onto its card."""
     bundle = read_bundle(find_bundle(name))
-    cases = choose_cases(list_cases(data), bundle, "test", where=data)
-    labels = [label.value for label in bundle.spec.labels]
-    cases = relabel_cases(cases, bundle.card.relabel, labels=labels)
+    cases = list_part(bundle, data, "test")
     segmenter = open_segmenter(bundle, backend="openvino", precision="f32")
     card = state_accuracy(
         bundle.card, evaluate_cases(segmenter, cases), split_unit=cases[0].split_unit
     )
-    graphs = {precision: bundle.read_graph(precision) for precision in bundle.precisions}
-    write_bundle(bundle.path, spec=bundle.spec, card=card, graphs=graphs, split=bundle.split)
+    write_with_card(bundle.path, bundle, card)
 
 
 def name_result(result: Mapping[str, Any]) -> str:

@@ -7,6 +7,9 @@ import cv2
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from bedside.spec import DeploymentSpec, InputSpec, LevelSpec, ModelSpec
+from makers import LABELS
+
 THREADS = 8
 SIZES = {2: (64, 96), 3: (8, 24, 24)}
 
@@ -62,6 +65,22 @@ def make_network(axes):
     graph = helper.make_graph(nodes, "random", [image], [logits], tensors)
     model = helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 18)])
     return model.SerializeToString()
+
+
+def make_deployment(axes, preprocess, **steps_after):
+    """The deployment of `make_network`, with these steps around it."""
+    return DeploymentSpec(
+        name="random",
+        version="1",
+        task="whatever the network draws",
+        input=InputSpec("US", 1, SIZES[axes]),
+        labels=LABELS,
+        preprocess=preprocess,
+        model=ModelSpec(
+            "random", 1, 4, levels=(LevelSpec("conv", 1, 1),), logit_stride=1, axes=axes
+        ),
+        **steps_after,
+    )
 
 
 def make_tensors(axes, *, count=16):

@@ -194,7 +194,7 @@ class Segmenter:
         stage_ms = {stage: np.zeros(frames) for stage in STAGES}
         grid = grid_of(cine, axes=2, spacing_mm=cine.spacing_mm)
         tally = Tally(self.spec.labels, of_frames=frames)
-        shares = grid_of(cine, axes=3, spacing_mm=cine.voxel_mm).shares
+        shares = None if cine.uneven is None else cine.uneven.shares
         for index in range(frames):
             begin = time.perf_counter()
             frame = cine.decode(index)

@@ -17,13 +17,10 @@ from bedside.spec import (
     Clahe,
     CropCentre,
     CropFan,
-    DeploymentSpec,
     FillHoles,
     Fit,
     Grey,
     InputSpec,
-    LevelSpec,
-    ModelSpec,
     Resample,
     ScalePercentile,
     WindowLevel,
@@ -31,7 +28,7 @@ from bedside.spec import (
 )
 from bedside.volume import Box, Cine
 from makers import LABELS, make_fan
-from threads_for_tests import SIZES, make_clouds, make_network
+from threads_for_tests import make_clouds, make_deployment, make_network
 from volume_makers import make_scan
 
 INPUT = InputSpec("US", 1, (64, 96))
@@ -43,23 +40,12 @@ WAYS = [
 ]
 
 
-def make_deployment(axes, *steps):
-    return DeploymentSpec(
-        name="random",
-        version="1",
-        task="whatever the network draws",
-        input=InputSpec("US", 1, SIZES[axes]),
-        labels=LABELS,
-        preprocess=steps,
-        model=ModelSpec(
-            "random", 1, 4, levels=(LevelSpec("conv", 1, 1),), logit_stride=1, axes=axes
-        ),
-        postprocess=(FillHoles(),),
-    )
+def deploy(axes, *steps):
+    return make_deployment(axes, steps, postprocess=(FillHoles(),))
 
 
 def make_segmenter(axes=2, *steps):
-    spec = make_deployment(axes, *(steps or ((Grey(), Fit()) if axes == 2 else (ZScore(),))))
+    spec = deploy(axes, *(steps or ((Grey(), Fit()) if axes == 2 else (ZScore(),))))
     return Segmenter(spec, open_graph(make_network(axes)))
 
 
@@ -192,7 +178,7 @@ def test_frames_that_do_not_decode_to_what_the_image_says_are_refused(axes, deco
 def test_slices_that_do_not_fit_are_refused_when_resampled_too():
     slices = [np.zeros((1, 24, 30), np.uint8)] * 3 + [np.zeros((1, 1, 30), np.uint8)]
     cine = Cine((4, 1, 24, 30), slices.__getitem__, spacing_mm=(1.0, 1.0), slice_spacing_mm=1.0)
-    spec = make_deployment(3, Resample(spacing_mm=(2.0, 2.0, 2.0)), ZScore())
+    spec = deploy(3, Resample(spacing_mm=(2.0, 2.0, 2.0)), ZScore())
     with pytest.raises(FormatError, match=r"a frame decodes to \(1, 1, 30\)"):
         prepare_volume(cine, spec)
 
@@ -217,7 +203,7 @@ def test_logits_and_labels_of_another_grid_are_refused():
             whole.restore(np.zeros(shape, np.float32), stride=1)
     with pytest.raises(GeometryError, match=r"the labels are on a grid of \(40, 64\)"):
         whole.project(np.zeros((40, 64), np.uint8), (64, 96))
-    placement = prepare_volume(make_scan(make_clouds(10, 24, 30)), make_deployment(3)).placement
+    placement = prepare_volume(make_scan(make_clouds(10, 24, 30)), deploy(3)).placement
     logits = np.zeros((4, *placement.tensor_shape), np.float32)
     assert placement.restore([logits], stride=1).shape == (10, 24, 30)
     for wrong in (logits[:, :-1], logits[..., :-1], logits[:, :, 1:], logits[..., ::2]):

@@ -14,27 +14,23 @@ from bedside.spec import (
     Clahe,
     Closing,
     DenseCrf,
-    DeploymentSpec,
     DropSmall,
     FillHoles,
     Fit,
     Grey,
-    InputSpec,
     KeepLargest,
-    LevelSpec,
     LocalCrf,
-    ModelSpec,
     ScalePercentile,
     ZScore,
 )
 from bedside.training.session import TorchSession
-from makers import LABELS
 from models_for_tests import make_model, make_noise
 from threads_for_tests import (
     SIZES,
     call_together,
     count_foreign,
     make_clouds,
+    make_deployment,
     make_network,
     make_tensors,
 )
@@ -57,19 +53,11 @@ def open_network(axes, backend="auto", precision="f32", *, threads=1):
     return open_graph(make_network(axes), backend=backend, precision=precision, threads=threads)
 
 
-def make_deployment(axes):
+def deploy(axes):
     """Every kind of step that could keep something from one frame to the next."""
-    tone = (Grey(), Clahe(tiles=4), Fit(), ScalePercentile()) if axes == 2 else (ZScore(),)
-    return DeploymentSpec(
-        name="random",
-        version="1",
-        task="whatever the network draws",
-        input=InputSpec("US", 1, SIZES[axes]),
-        labels=LABELS,
-        preprocess=tone,
-        model=ModelSpec(
-            "random", 1, 4, levels=(LevelSpec("conv", 1, 1),), logit_stride=1, axes=axes
-        ),
+    return make_deployment(
+        axes,
+        (Grey(), Clahe(tiles=4), Fit(), ScalePercentile()) if axes == 2 else (ZScore(),),
         refine=(LocalCrf(), DenseCrf(rounds=1)) if axes == 2 else (),
         postprocess=(Closing(radius_px=1), DropSmall(min_px=3), KeepLargest(), FillHoles()),
     )
@@ -115,7 +103,7 @@ def test_a_model_of_torch_is_as_good():
 
 @pytest.mark.parametrize(("backend", "precision"), WAYS)
 def test_many_threads_get_the_labels_of_their_own_frames(backend, precision):
-    segmenter = Segmenter(make_deployment(2), open_network(2, backend, precision))
+    segmenter = Segmenter(deploy(2), open_network(2, backend, precision))
     frames = make_clouds(8, 1, 60, 90)
     plan = segmenter.plan(make_scan(frames[:, 0]))
     found = count_foreign(
@@ -126,7 +114,7 @@ def test_many_threads_get_the_labels_of_their_own_frames(backend, precision):
 
 @pytest.mark.parametrize(("axes", "backend", "precision"), WAYS_2_3)
 def test_many_threads_get_the_labels_of_their_own_images(axes, backend, precision):
-    segmenter = Segmenter(make_deployment(axes), open_network(axes, backend, precision))
+    segmenter = Segmenter(deploy(axes), open_network(axes, backend, precision))
     arrays = make_clouds(8, 2, 40, 50) if axes == 2 else make_clouds(8, 10, 24, 30)
 
     def segment(array):
@@ -136,7 +124,7 @@ def test_many_threads_get_the_labels_of_their_own_images(axes, backend, precisio
 
 
 def test_what_is_reported_of_an_image_is_of_that_image():
-    segmenter = Segmenter(make_deployment(2), open_network(2))
+    segmenter = Segmenter(deploy(2), open_network(2))
     arrays = list(make_clouds(8, 2, 40, 50))
 
     def report(array):

@@ -109,15 +109,8 @@ def compress(
         met = find_already_met(source, goal, clock=means.clock, timing_s=effort.timing_s)
         if met is not None:
             return met
-    walk = open_walk(
-        path,
-        output,
-        goal=goal,
-        data=data,
-        effort=effort,
-        means=means,
-        tell=tell,
-        on_case=on_case,
+    walk = walk_from(
+        source, output, goal=goal, effort=effort, means=means, tell=tell, on_case=on_case
     )
     walk.run()
     return _conclude(walk, data=data)
@@ -146,9 +139,25 @@ def open_walk(
         tell: Called with a line for every measurement and decision.
         on_case: Called while images are read.
     """
-    device = choose_device()
+    source = open_source(path, data, means.recipe)
+    return walk_from(
+        source, output, goal=goal, effort=effort, means=means, tell=tell, on_case=on_case
+    )
+
+
+def walk_from(
+    source: Source,
+    output: Path,
+    *,
+    goal: Goal,
+    effort: Effort,
+    means: Means,
+    tell: Tell,
+    on_case: Callable[[int, int], None],
+) -> Walk:
+    """Do what `open_walk` does from a source that is open."""
+    device, folder = choose_device(), Folder(output)
     settle(means.threads, device)
-    source, folder = open_source(path, data, means.recipe), Folder(output)
     check_writable(output)
     state = folder.load(source.about, goal, effort)
     if state is None:

@@ -13,6 +13,7 @@ from bedside.bundle.store import (
     read_bundle,
     sign_bundle,
     write_bundle,
+    write_with_card,
 )
 from bedside.bundle.trust import TrustedKeys, read_trusted_keys
 
@@ -29,4 +30,5 @@ __all__ = [
     "shipped_bundles",
     "sign_bundle",
     "write_bundle",
+    "write_with_card",
 ]

@@ -161,6 +161,17 @@ def write_bundle(
     write_bytes(path, content)
 
 
+def write_with_card(path: Path, bundle: Bundle, card: Card) -> None:
+    """Write a bundle again with another card, all else as it is; signatures would not fit it.
+
+    Raises:
+        BundleError: If the card is not one that `read_bundle` accepts.
+        OutputError: If it cannot be written.
+    """
+    graphs = {name: bundle.read_graph(name) for name in bundle.precisions}
+    write_bundle(path, spec=bundle.spec, card=card, graphs=graphs, split=bundle.split)
+
+
 def sign_bundle(
     path: Path, key_file: Path, output: Path, *, ask_password: Callable[[], bytes]
 ) -> Bundle:

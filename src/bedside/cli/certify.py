@@ -46,7 +46,7 @@ def run(settings: Settings) -> int:
     from dataclasses import replace
 
     from bedside.atomic import check_writable
-    from bedside.bundle import find_bundle, read_bundle, write_bundle
+    from bedside.bundle import find_bundle, read_bundle, write_with_card
     from bedside.evaluation.certification import certify, list_validation
 
     _check(settings)
@@ -62,13 +62,7 @@ def run(settings: Settings) -> int:
     )
     measured = {result.backend for result in results}
     kept = tuple(result for result in bundle.card.precisions if result.backend not in measured)
-    write_bundle(
-        settings.output,
-        spec=bundle.spec,
-        card=replace(bundle.card, precisions=(*results, *kept)),
-        graphs={name: bundle.read_graph(name) for name in bundle.precisions},
-        split=bundle.split,
-    )
+    write_with_card(settings.output, bundle, replace(bundle.card, precisions=(*results, *kept)))
     if bundle.signatures:
         tell("The card is another, so the signatures are gone. Sign the new bundle: bedside sign.")
     _print(read_bundle(settings.output), settings)

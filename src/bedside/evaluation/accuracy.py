@@ -15,12 +15,11 @@ def state_accuracy(card: Card, evaluation: Evaluation, *, split_unit: str | None
         split_unit: What the data set was split by, in the plural, if that is something else than
             the unit of the evaluation; see `bedside.datasets.case.Case`.
     """
-    unit = evaluation.cases[0].unit
     return replace(
         card,
         structures=evaluation.structures,
         test_cases=len(evaluation.cases),
-        unit=unit,
-        units=len({case.patient_id for case in evaluation.cases}),
-        split_unit=split_unit or unit,
+        unit=evaluation.unit,
+        units=evaluation.unit_count,
+        split_unit=split_unit or evaluation.unit,
     )

@@ -116,12 +116,19 @@ class Evaluation:
     measurements: tuple[MeasurementResult, ...] = ()
 
     @property
+    def unit(self) -> str:
+        """What counts as independent, in the plural, such as "patients"."""
+        return self.cases[0].unit
+
+    @property
+    def unit_count(self) -> int:
+        """How many independent units the cases come from."""
+        return len({case.patient_id for case in self.cases})
+
+    @property
     def units(self) -> str:
-        """How many independent units the cases come from, in words: "16 patients"."""
-        return count_units(
-            len({case.patient_id for case in self.cases}),
-            self.cases[0].unit if self.cases else "patients",
-        )
+        """The same in words: "16 patients"."""
+        return count_units(self.unit_count, self.unit)
 
     def worst(self, count: int) -> list[CaseResult]:
         """Return the cases with the lowest mean Dice, lowest first.

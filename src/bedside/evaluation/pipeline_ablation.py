@@ -74,7 +74,7 @@ class VariantResult:
         if self.variant.kind == "as it is":
             return ""
         if self.overall.dice.low is None:
-            return f"too few {self.evaluation.cases[0].unit}"
+            return f"too few {self.evaluation.unit}"
         if better and worse:
             return "mixed"
         if self.variant.kind == "without":

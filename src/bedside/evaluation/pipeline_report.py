@@ -81,11 +81,10 @@ def ablation_markdown(ablation: PipelineAblation, *, title: str, about: Mapping[
         f"# {title}: the pipeline, step by step",
         "",
         f"{len(cases)} cases of {plain.evaluation.units} ({ran}, {about.get('threads', '?')} "
-        "threads). "
-        "Each variant drops or adds one step; all share the network's weights, and are run in "
-        "turn on every case. Differences are to the pipeline as it is, case by case, with a "
-        f"95 % interval by a bootstrap over {cases[0].unit}. Times are medians, measured while "
-        "the cases were scored: their differences count, not their size. A verdict needs an "
+        "threads). Each variant drops or adds one step; all share the network's weights, and are "
+        "run in turn on every case. Differences are to the pipeline as it is, case by case, with a "
+        f"95 % interval by a bootstrap over {plain.evaluation.unit}. Times are medians, measured "
+        "while the cases were scored: their differences count, not their size. A verdict needs an "
         "interval without 0, over all structures or of one, and a difference of at "
         f"least {SMALLEST_DICE:g} in Dice or {SMALLEST_MM:g} mm. "
         f"The network takes {plain.network_ms:.2f} ms.",

@@ -52,8 +52,8 @@ def to_json(evaluation: Evaluation, *, about: Mapping[str, Any]) -> str:
     """
     content = {
         **about,
-        "unit": evaluation.cases[0].unit,
-        "units": len({case.patient_id for case in evaluation.cases}),
+        "unit": evaluation.unit,
+        "units": evaluation.unit_count,
         "structures": to_mapping(evaluation.structures),
         "measurements": to_mapping(evaluation.measurements),
         "cases": [_case_mapping(case) for case in evaluation.cases],
@@ -144,10 +144,9 @@ def write_report(
 
 def describe_means(evaluation: Evaluation) -> str:
     """Return the sentence that says what the figures of a table are."""
-    unit = evaluation.cases[0].unit
     if all(structure.dice.low is None for structure in evaluation.structures):
-        return f"Means over cases; too few {unit} for intervals."
-    return f"Mean over cases (95 % interval, bootstrap over {unit})."
+        return f"Means over cases; too few {evaluation.unit} for intervals."
+    return f"Mean over cases (95 % interval, bootstrap over {evaluation.unit})."
 
 
 def structure_headings(evaluation: Evaluation) -> list[str]:
@@ -157,10 +156,10 @@ def structure_headings(evaluation: Evaluation) -> list[str]:
 
 def structure_rows(evaluation: Evaluation) -> list[list[str]]:
     """Return a table's cells: a row a structure, under `structure_headings`."""
-    rows = []
+    rows, rare = [], _is_rare(evaluation)
     for structure in evaluation.structures:
         row = [structure.name, *(_show(metric, getattr(structure, metric)) for metric in METRICS)]
-        if _is_rare(evaluation):
+        if rare:
             row += [str(structure.cases), f"{structure.false_alarms} of {structure.absent}"]
         rows.append(row)
     return rows

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bedside.errors import BedsideError
 from bedside.io.detect import why_no_image
+from bedside.io.open_file import open_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,8 +76,7 @@ def file_holds_labels(path: Path, kind: "Kind") -> bool:
         be read: what is wrong with it is said when it is opened.
     """
     try:
-        cine = _open(path, kind)
-        return cine is not None and holds_labels(cine, many=True)
+        return kind != "dicom" and holds_labels(open_file(path, kind)[0], many=True)
     except (BedsideError, OSError, MemoryError):
         return False
 
@@ -100,27 +100,6 @@ def doubt_labels(source: "Source") -> "Source":
     warning = f"{source.path.name} {why}: make sure that it is the image, and not a mask of it"
     cine = replace(source.cine, warnings=(*source.cine.warnings, warning))
     return replace(source, cine=cine)
-
-
-def _open(path: Path, kind: "Kind") -> "Cine | None":
-    """Open a file of one image by itself."""
-    if kind == "nifti":
-        from bedside.io.nifti.file import open_nifti
-
-        return open_nifti(path)[0]
-    if kind == "nrrd":
-        from bedside.io.nrrd.file import open_nrrd
-
-        return open_nrrd(path)[0]
-    if kind == "metaimage":
-        from bedside.io.metaimage.file import open_metaimage
-
-        return open_metaimage(path)[0]
-    if kind == "picture":
-        from bedside.io.raster import open_picture
-
-        return open_picture(path)
-    return None
 
 
 def _spread(count: int) -> list[int]:

@@ -11,7 +11,7 @@ from bedside.io.detect import Kind, detect_format
 from bedside.io.dicom.options import DicomOptions
 from bedside.io.discovery import Found, find_sources
 from bedside.io.even_grid import find_even_grid
-from bedside.io.select import choose_place
+from bedside.io.open_file import open_file
 from bedside.spec import Label
 from bedside.volume import Cine, Geometry, LabelMap
 
@@ -110,26 +110,7 @@ def open_source(
             series = open_series(files, path=path, options=dicom, select=select)
             return Source(path, "dicom", *series)
         kind = detect_format(path)
-        if kind == "dicom":
-            from bedside.io.dicom.cine import open_dicom
-
-            return Source(path, kind, *open_dicom(path, options=dicom, select=select))
-        if kind == "nifti":
-            from bedside.io.nifti.file import open_nifti
-
-            return Source(path, kind, *open_nifti(path, select=select))
-        if kind == "nrrd":
-            from bedside.io.nrrd.file import open_nrrd
-
-            return Source(path, kind, *open_nrrd(path, select=select))
-        if kind == "metaimage":
-            from bedside.io.metaimage.file import open_metaimage
-
-            return Source(path, kind, *open_metaimage(path, select=select))
-        choose_place(select, {}, path)
-        from bedside.io.raster import open_picture
-
-        return Source(path, kind, open_picture(path), None)
+        return Source(path, kind, *open_file(path, kind, dicom=dicom, select=select))
     except BedsideError:
         raise
     except OSError as error:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from bedside.errors import FormatError
 from bedside.spec import (
     Clahe,
     FanGain,
@@ -160,19 +159,6 @@ def _trimmed(counts: np.ndarray, trim: float) -> np.ndarray:
     upto = np.clip(np.cumsum(counts), trim * total, (1 - trim) * total)
     kept: np.ndarray = np.diff(upto, prepend=trim * total)
     return kept
-
-
-def check_numbers(image: np.ndarray, *, most: float) -> None:
-    """Refuse a frame of which more than a part is no numbers.
-
-    Raises:
-        FormatError: If so.
-    """
-    if image.dtype.kind != "f":
-        return
-    broken = 1.0 - float(np.isfinite(image).mean())
-    if broken > most:
-        raise FormatError(f"{100 * broken:.1f} % of the values of a frame are NaN or infinite.")
 
 
 TONE_PLANNERS: Mapping[type, "Callable[[Any, Draft], Stage]"] = {

@@ -11,11 +11,11 @@ from bedside.errors import FormatError, ModalityError, SpecError
 from bedside.pipeline.body import find_body
 from bedside.pipeline.fan import bounding_box, find_fan
 from bedside.pipeline.frame_kind import FrameKind, check_decoded, find_kind
-from bedside.pipeline.frame_steps import BLACK, TONE_PLANNERS, check_numbers, open_window
+from bedside.pipeline.frame_steps import BLACK, TONE_PLANNERS, open_window
 from bedside.pipeline.placement import ALIGNMENT, Placement
 from bedside.pipeline.value_range import (
-    MAX_BROKEN_SHARE,
     check_hounsfield,
+    check_numbers,
     find_range,
     plan_bytes,
 )
@@ -218,7 +218,7 @@ def _choose_opener(
         doubt = check_hounsfield(*find_range(sample), width=first.width)
 
     def opened(frame: np.ndarray) -> Image:
-        check_numbers(frame, most=MAX_BROKEN_SHARE)
+        check_numbers(frame)
         return window(frame)
 
     return opened, [doubt] if doubt else []

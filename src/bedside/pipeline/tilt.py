@@ -58,7 +58,7 @@ def straighten(cine: Cine) -> tuple[Cine, Straightening | None]:
     axes = np.stack([down / (down @ down), across / (across @ across)])
     steps = np.arange(depth, dtype=np.float64)
     if cine.uneven is not None:
-        steps = np.array(cine.uneven.heights_mm) / cine.uneven.mean_mm
+        steps = cine.uneven.places
     moved = np.rint(steps[:, None] * (axes @ step)).astype(int)
     low, high = moved.min(axis=0), moved.max(axis=0)
     canvas = height + int(high[0] - low[0]), width + int(high[1] - low[1])

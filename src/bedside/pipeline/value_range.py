@@ -65,14 +65,28 @@ def plan_bytes(
         warning = f"{text}; they were mapped to it because that was forced"
 
     def to_bytes(frame: np.ndarray) -> Image:
+        check_numbers(frame)
         image = _planes_last(frame)
-        broken = 0.0 if image.dtype.kind != "f" else 1.0 - float(np.isfinite(image).mean())
-        if broken > MAX_BROKEN_SHARE:
-            raise FormatError(f"{100 * broken:.1f} % of the values of a frame are NaN or infinite.")
-        clean = np.where(np.isfinite(image), image, offset).astype(np.float64)
-        return np.clip(np.rint((clean - offset) * scale), 0, 255).astype(np.uint8)
+        if image.dtype.kind == "f":
+            image = np.where(np.isfinite(image), image, offset)
+        return np.clip(np.rint((image.astype(np.float64) - offset) * scale), 0, 255).astype(
+            np.uint8
+        )
 
     return to_bytes, [warning] if warning else []
+
+
+def check_numbers(frame: np.ndarray) -> None:
+    """Refuse a frame of which more than a small part is no numbers.
+
+    Raises:
+        FormatError: If so.
+    """
+    if frame.dtype.kind != "f":
+        return
+    broken = 1.0 - float(np.isfinite(frame).mean())
+    if broken > MAX_BROKEN_SHARE:
+        raise FormatError(f"{100 * broken:.1f} % of the values of a frame are NaN or infinite.")
 
 
 def find_range(sample: Sequence[np.ndarray]) -> tuple[float, float]:

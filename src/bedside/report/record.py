@@ -304,7 +304,7 @@ def measure_areas(
     counts = labels.counts
     spacing = labels.spacing_mm
     pixel_cm2 = None if spacing is None else spacing[0] * spacing[1] / 100
-    shares = np.ones(len(counts), int) if uneven is None else uneven.covered_mm / uneven.mean_mm
+    shares = np.ones(len(counts), int) if uneven is None else uneven.shares
     region_px = max(1, region.height * region.width)
     extents: dict[int, Extent] = {}
     if spacing is not None:

@@ -76,6 +76,16 @@ class UnevenSlices:
         """Length that a slice stands for on average."""
         return (self.edges_mm[-1] - self.edges_mm[0]) / len(self)
 
+    @property
+    def shares(self) -> np.ndarray:
+        """What each slice stands for, in parts of the mean, (slices,)."""
+        return self.covered_mm / self.mean_mm
+
+    @property
+    def places(self) -> np.ndarray:
+        """Where each slice lies, in mean slices from the first, (slices,)."""
+        return np.array(self.heights_mm) / self.mean_mm
+
     def lay_grid(self, *, fineness: int = 1) -> np.ndarray:
         """Heights of an even grid from the first edge to the last, in mm, about as fine as slices.
 

@@ -184,7 +184,7 @@ def _find_place(
     if geometry is not None and len(place.keys() & PLACE_GROUPS.keys()) < len(PLACE_GROUPS):
         index = float(frame)
         if scale.uneven is not None:
-            index = scale.uneven.heights_mm[frame] / scale.uneven.mean_mm
+            index = float(scale.uneven.places[frame])
         place = _compute_place(geometry, index)
     if measures and (geometry is not None or "PixelMeasuresSequence" not in place):
         place["PixelMeasuresSequence"] = [measures]

@@ -51,14 +51,12 @@ class LabelGrid:
     @property
     def shares(self) -> np.ndarray | None:
         """What each slice stands for, in parts of the mean, (D,); None where all are alike."""
-        return None if self.uneven is None else self.uneven.covered_mm / self.uneven.mean_mm
+        return None if self.uneven is None else self.uneven.shares
 
     @property
     def places(self) -> np.ndarray | None:
         """Where each slice lies, in mean slices from the first, (D,); None where all are alike."""
-        if self.uneven is None:
-            return None
-        return np.array(self.uneven.heights_mm) / self.uneven.mean_mm
+        return None if self.uneven is None else self.uneven.places
 
 
 def grid_of(cine: Cine, *, axes: int, spacing_mm: tuple[float, ...] | None) -> LabelGrid:
