@@ -18,12 +18,12 @@ import numpy as np
 import torch
 
 from ablation_variants import VARIANTS, check_names, list_variants
-from bedside.atomic import write_text
 from bedside.export.onnx import trace_onnx
 from bedside.models import count_parameters, create
 from bedside.runtime import open_graph
 from bedside.runtime.machine import describe_processor
 from bedside.spec import ModelSpec, Recipe, read_recipe
+from bedside.system.atomic import write_text
 from bedside.training.checkpoint import read_json
 from bedside.training.run import Progress, train
 from network_latency import Candidate, measure
@@ -103,11 +103,11 @@ def train_row(study: Study, row: str, *, threads: int) -> None:
         return
     recipe, folder = study.with_model(list_variants(study.model)[row]), study.run_folder(row)
 
-    def tell(progress: Progress) -> None:
+    def on_message(progress: Progress) -> None:
         if progress.stage == "training":
             print(f"{study.name} {row}: {dict(progress.record)}", flush=True)
 
-    train(recipe, folder, data=study.data, threads=threads, on_progress=tell)
+    train(recipe, folder, data=study.data, threads=threads, on_progress=on_message)
     evaluation, _, run = score_run(folder, study.data)
     content = {
         "epochs": recipe.training.epochs,

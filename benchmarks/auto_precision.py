@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from bedside.bundle import Bundle, find_bundle, read_bundle
+from bedside.runtime.execution_modes import ExecutionMode, certified_modes, open_mode
 from bedside.runtime.machine import describe_processor, package_version
-from bedside.runtime.variants import Variant, certified_variants, open_variant
 
 PAGE = Path(__file__).with_suffix(".md")
 CLOSE = 1.10
@@ -55,15 +55,15 @@ class Use:
     """A first use, and the one after it.
 
     Attributes:
-        variant: What the first one ran in.
+        mode: What the first one ran in.
         again: What the second one ran in.
         decided: Whether an answer was found and remembered.
         seconds: Time that the first one took to open the bundle, timing included.
         load: Load of the machine in the minute before.
     """
 
-    variant: Variant
-    again: Variant
+    mode: ExecutionMode
+    again: ExecutionMode
     decided: bool
     seconds: float
     load: float
@@ -83,32 +83,31 @@ class Study:
 
     name: str
     state: str
-    reference_ms: dict[Variant, float]
+    reference_ms: dict[ExecutionMode, float]
     uses: list[Use]
     load: tuple[float, float]
 
 
-def time_reference(bundle: Bundle, *, threads: int, total_s: float) -> dict[Variant, list[float]]:
+def time_reference(
+    bundle: Bundle, *, threads: int, total_s: float
+) -> dict[ExecutionMode, list[float]]:
     """Time every certified way in interleaved rounds for a long time, in ms."""
     spec = bundle.spec
     shape = (1, spec.input.channels, *spec.input.size_px)
     generator = np.random.default_rng(0)
     tensor = generator.random(shape, np.float32)
-    sessions = {
-        variant: open_variant(bundle, variant, threads=threads)
-        for variant in certified_variants(bundle)
-    }
-    times: dict[Variant, list[float]] = {variant: [] for variant in sessions}
+    sessions = {mode: open_mode(bundle, mode, threads=threads) for mode in certified_modes(bundle)}
+    times: dict[ExecutionMode, list[float]] = {mode: [] for mode in sessions}
     begin = time.perf_counter()
     while time.perf_counter() - begin < total_s:
         for index in generator.permutation(len(sessions)):
-            variant = list(sessions)[index]
+            mode = list(sessions)[index]
             time.sleep(_PAUSE_S)
             for number in range(_WARM_UP + _COUNTED):
                 start = time.perf_counter()
-                sessions[variant].predict(tensor)
+                sessions[mode].predict(tensor)
                 if number >= _WARM_UP:
-                    times[variant].append((time.perf_counter() - start) * 1e3)
+                    times[mode].append((time.perf_counter() - start) * 1e3)
     return times
 
 
@@ -164,9 +163,9 @@ def study(
     for _ in range(uses):
         time.sleep(rest_s)  # for the others whom an uninterrupted process keeps waiting
         found.append(use_once(bundle, threads=threads))
-    for variant, more in time_reference(bundle, threads=threads, total_s=reference_s / 2).items():
-        times[variant] += more
-    quartiles = {variant: float(np.percentile(each, 25)) for variant, each in times.items()}
+    for mode, more in time_reference(bundle, threads=threads, total_s=reference_s / 2).items():
+        times[mode] += more
+    quartiles = {mode: float(np.percentile(each, 25)) for mode, each in times.items()}
     return Study(bundle.spec.name, state, quartiles, found, (before, os.getloadavg()[0]))
 
 
@@ -193,23 +192,23 @@ def format_page(studies: Sequence[Study], *, threads: int, shared: bool) -> str:
     ]
     for each in studies:
         reference_ms = idle_ms[each.name]
-        taken = [use.variant for use in each.uses]
+        taken = [use.mode for use in each.uses]
         counts = ", ".join(f"{' '.join(v)} ({taken.count(v)})" for v in dict.fromkeys(taken))
         bound_ms = CLOSE * min(reference_ms.values())
-        close = sum(reference_ms[variant] <= bound_ms for variant in taken)
+        close = sum(reference_ms[mode] <= bound_ms for mode in taken)
         loads = [each.load[0], *(use.load for use in each.uses), each.load[1]]
         seconds = [use.seconds for use in each.uses]
         lines.append(
             f"| {each.name} | {each.state} | {min(loads):.1f}-{max(loads):.1f} | {counts} | "
             f"{close} of {len(taken)} | {sum(use.decided for use in each.uses)} | "
-            f"{sum(use.again == use.variant for use in each.uses)} | "
+            f"{sum(use.again == use.mode for use in each.uses)} | "
             f"{np.median(seconds):.1f}, {max(seconds):.1f} |"
         )
     lines += ["", "The long runs, lower quartiles in ms:", ""]
     for each in studies:
         times = ", ".join(
-            f"{' '.join(variant)} {span:.2f}"
-            for variant, span in sorted(each.reference_ms.items(), key=lambda item: item[1])
+            f"{' '.join(mode)} {span:.2f}"
+            for mode, span in sorted(each.reference_ms.items(), key=lambda item: item[1])
         )
         lines.append(f"* {each.name}, {each.state}: {times}")
     return "\n".join(lines) + "\n"

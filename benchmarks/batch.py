@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 from batches_for_tests import harass, hash_tree, read_lines, start, write_cases
-from bedside.atomic import write_text
 from bedside.runtime.machine import describe_processor, read_load
+from bedside.system.atomic import write_text
 
 FINISHED = (0, 3)
 

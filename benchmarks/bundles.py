@@ -14,7 +14,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from bedside.atomic import write_text
 from bedside.bundle import find_bundle, read_bundle, shipped_bundles, write_with_card
 from bedside.evaluation.accuracy import state_accuracy
 from bedside.evaluation.cases import METRICS, evaluate_cases
@@ -23,6 +22,7 @@ from bedside.evaluation.report import HEADINGS
 from bedside.segment import open_segmenter
 from bedside.spec import Card, StructureResult, from_mapping, to_mapping
 from bedside.spec.card import count_units, describe_test
+from bedside.system.atomic import write_text
 from pareto import read_results
 from scoring import score_run
 

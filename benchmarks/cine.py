@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bedside.atomic import write_text
 from bedside.cli.demo import find_cine
 from bedside.runtime.machine import describe_processor
+from bedside.system.atomic import write_text
 
 STAGES = ("decode", "preprocess", "network", "postprocess", "total")
 

@@ -12,19 +12,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bedside.atomic import write_text
-from bedside.autopilot.noninferiority import Verdict, judge
+from bedside.autopilot.latency.timing import Setting, Timed, time_graphs
+from bedside.autopilot.noninferiority import NoninferiorityResult, judge
 from bedside.autopilot.scoring import Score, score_network
 from bedside.autopilot.source import open_source
-from bedside.autopilot.timing import Setting, Timed, time_graphs
 from bedside.build import build_bundle
 from bedside.bundle import Bundle, find_bundle, read_bundle, shipped_bundles
 from bedside.datasets import Case
 from bedside.errors import SpecError
 from bedside.runtime import open_graph
+from bedside.runtime.execution_modes import GRAPH_OF, certified_modes
 from bedside.runtime.machine import describe_processor, read_load
-from bedside.runtime.variants import GRAPH_OF, certified_variants
 from bedside.segment import Segmenter
+from bedside.system.atomic import write_text
 
 BACKEND = "openvino"
 
@@ -49,7 +49,7 @@ class Row:
     precision: str
     times_ms: dict[int, float]
     score: Score
-    verdicts: Sequence[Verdict]
+    verdicts: Sequence[NoninferiorityResult]
 
 
 def name_bundle(bundle: Bundle) -> str:
@@ -60,7 +60,7 @@ def name_bundle(bundle: Bundle) -> str:
 
 def list_precisions(bundle: Bundle) -> list[str]:
     """Name what a bundle may be run in here."""
-    return [precision for _, precision in certified_variants(bundle, backend=BACKEND)]
+    return [precision for _, precision in certified_modes(bundle, backend=BACKEND)]
 
 
 def time_bundles(bundles: Sequence[Bundle], *, threads: int, total_s: float) -> dict[str, float]:

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from bedside.atomic import write_text
 from bedside.evaluation.intervals import mean_interval
 from bedside.spec import Recipe, read_recipe
+from bedside.system.atomic import write_text
 from bedside.training.checkpoint import read_json
 from bedside.training.run import Progress, train
 from scoring import score_run
@@ -61,12 +61,12 @@ def train_and_score(name: str, recipe: Recipe, arguments: argparse.Namespace) ->
         Schedule and patients, and the Dice of each structure of each case by its name.
     """
 
-    def tell(progress: Progress) -> None:
+    def on_message(progress: Progress) -> None:
         if progress.stage == "training":
             print(f"{name}: {dict(progress.record)}", flush=True)
 
     folder = arguments.runs / name
-    train(recipe, folder, data=arguments.data, threads=arguments.threads, on_progress=tell)
+    train(recipe, folder, data=arguments.data, threads=arguments.threads, on_progress=on_message)
     evaluation, _, run = score_run(folder, arguments.data)
     return {
         "name": name,

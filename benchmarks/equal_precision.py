@@ -9,8 +9,7 @@ from pathlib import Path
 
 import torch
 
-from bedside.atomic import write_text
-from bedside.autopilot.timing import Setting, Timed, time_graphs
+from bedside.autopilot.latency.timing import Setting, Timed, time_graphs
 from bedside.bundle import find_bundle, read_bundle
 from bedside.compression.quantize import quantize_int8
 from bedside.export.onnx import export_onnx
@@ -18,6 +17,7 @@ from bedside.export.parity import make_inputs
 from bedside.models import create
 from bedside.runtime.machine import describe_processor, read_load
 from bedside.spec.recipe import Recipe, read_recipe
+from bedside.system.atomic import write_text
 
 PAIRS = {"camus-4ch": "camus-base.toml"}
 PRECISIONS = ("f32", "bf16", "int8")

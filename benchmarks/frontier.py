@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 import torch
 
-from bedside.atomic import write_text
 from bedside.bundle import find_bundle, read_bundle
 from bedside.errors import ExportError, SpecError, UsageError
 from bedside.export.parity import make_inputs
@@ -25,6 +24,7 @@ from bedside.models import count_parameters
 from bedside.runtime import open_graph
 from bedside.runtime.openvino import OpenvinoSession, native_precisions
 from bedside.spec import Recipe, read_recipe
+from bedside.system.atomic import write_text
 from frontier_page import format_page, make_rows
 from frontier_plot import draw_frontier
 from network_latency import Candidate, describe_machine, enlarge, measure

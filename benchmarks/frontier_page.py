@@ -100,7 +100,7 @@ def _mark(result: Merged | None, precision: str) -> str:
     return " *" if precision in result.barred else " ?"
 
 
-def _tell_devices(rows: list[Row], machine: Sequence[str]) -> list[str]:
+def _describe_devices(rows: list[Row], machine: Sequence[str]) -> list[str]:
     """Say which networks were trained elsewhere than on the machine that times were taken on."""
     here = "\n".join(machine)
     named = [
@@ -164,7 +164,7 @@ def format_page(latency: Mapping[str, Any], rows: list[Row], *, plot: str) -> st
             "",
             *latency["machine"],
             "",
-            *_tell_devices(rows, latency["machine"]),
+            *_describe_devices(rows, latency["machine"]),
             "Where each is from:",
             "",
             *(f"- {row.title}: {row.source}" for row in rows if not row.ours),

@@ -22,8 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bedside.atomic import write_text
-from bedside.compression.lowbit import KEPT, Part, choose_bits, settle
+from bedside.compression.lowbit import KEPT, Block, choose_bits, round_weights
 from bedside.compression.qat import InputRange, attach, detach, quantize_int8_trained
 from bedside.compression.quantize import quantize_int8
 from bedside.datasets import list_recipe_cases
@@ -33,6 +32,7 @@ from bedside.models import TrainedNetwork, create
 from bedside.runtime import Session, open_graph
 from bedside.segment import Segmenter
 from bedside.spec import DistillSpec, ModelSpec, Recipe, from_mapping, to_mapping
+from bedside.system.atomic import write_text
 from bedside.training.checkpoint import load_tensors, read_json, save_tensors
 from bedside.training.dataset import load_cases
 from bedside.training.run import RUN, WEIGHTS, Progress, select_cases, train
@@ -60,7 +60,7 @@ def make_recipe(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
     )
 
 
-def heal(
+def finetune(
     recipe: Recipe, arguments: argparse.Namespace, images: list[np.ndarray]
 ) -> tuple[TrainedNetwork, dict[str, InputRange]]:
     """Train with rounded weights from those of the float run, and settle what came out.
@@ -102,7 +102,7 @@ def heal(
         trained[-1].load_state_dict(weights, strict=True)
         network, ranges = detach(trained[-1], spec)
     else:
-        network = settle(TrainedNetwork(spec, weights))
+        network = round_weights(TrainedNetwork(spec, weights))
     arguments.output.mkdir(parents=True, exist_ok=True)
     save_tensors(arguments.output / WEIGHTS, network.weights)
     return network, ranges
@@ -132,7 +132,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     images: list[np.ndarray] = []
     if arguments.activations:
         images = load_images(recipe, record["split"]["train"], arguments.cache)
-    network, ranges = heal(recipe, arguments, images)
+    network, ranges = finetune(recipe, arguments, images)
     if not arguments.epochs:
         write_text(
             arguments.output / RUN, json.dumps(record | {"recipe": to_mapping(recipe)}, indent=1)
@@ -162,7 +162,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("run", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--bits", type=int, default=4)
-    parser.add_argument("--keep", nargs="*", choices=get_args(Part), default=list(KEPT))
+    parser.add_argument("--keep", nargs="*", choices=get_args(Block), default=list(KEPT))
     parser.add_argument("--epochs", type=int, default=2, help="0 rounds without training")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--activations", action="store_true", help="round them to 8 bits too")

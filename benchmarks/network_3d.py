@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from bedside.atomic import write_text
 from bedside.bundle import find_bundle, read_bundle
 from bedside.export.parity import make_inputs
 from bedside.spec import Recipe, read_recipe, to_mapping
+from bedside.system.atomic import write_text
 from frontier import About, open_network
 from network_latency import Candidate, describe_machine, measure
 from pareto import read_results

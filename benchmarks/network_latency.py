@@ -24,13 +24,13 @@ import numpy as np
 import openvino
 import torch
 
-from bedside.atomic import write_text
 from bedside.bundle import Bundle, find_bundle, read_bundle
 from bedside.export.parity import make_inputs
-from bedside.quiet import quiet
 from bedside.runtime import BACKENDS, installed_backends, open_graph
 from bedside.runtime.machine import describe_processor, read_load
 from bedside.runtime.openvino import open_model
+from bedside.system.atomic import write_text
+from bedside.system.quiet import quiet
 
 PACKAGES = ("openvino", "onnxruntime", "monai", "torch", "nncf", "numpy")
 CALLS_A_TURN = 5

@@ -131,8 +131,8 @@ def _merge(network: str, group: list[Mapping[str, Any]]) -> Merged:
         seen = [result[setting] for result in group]
         if any(value != seen[0] for value in seen):
             raise DataError(f"{network}: {setting} differs between seeds: {seen}.")
-    means = [[result["mean_dice"][end] for end in ("mean", "low", "high")] for result in group]
-    mean, low, high = np.mean(means, axis=0).tolist()
+    resources = [[result["mean_dice"][end] for end in ("mean", "low", "high")] for result in group]
+    mean, low, high = np.mean(resources, axis=0).tolist()
     names = list(group[0]["structures"])
     kept, lost = (
         [

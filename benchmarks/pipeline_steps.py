@@ -14,14 +14,14 @@ import cv2
 import numpy as np
 
 from bedside import spec
-from bedside.atomic import write_text
 from bedside.pipeline.postprocess import LabelGrid, apply_postprocess
 from bedside.pipeline.preprocess import plan_preprocess
 from bedside.pipeline.refine import refine_logits
-from bedside.pipeline.volume_steps import TONE_STEPS
+from bedside.pipeline.volume_steps import INTENSITY_STEPS
 from bedside.pipeline.volumes import Draft
 from bedside.runtime.machine import describe_processor, read_load
-from bedside.volume import Cine
+from bedside.system.atomic import write_text
+from bedside.volume import ImageSequence
 
 SIDE = 256
 SCAN = (64, 128, 128)
@@ -37,9 +37,9 @@ POSTPROCESS = (
     spec.Closing(radius_px=2),
 )
 PRIORS = (
-    spec.Components(label=1),
-    spec.Encloses(outer=2, inner=1, open_to=(3,)),
-    spec.Apart(first=1, second=3),
+    spec.ComponentCount(label=1),
+    spec.Surrounds(outer=2, inner=1, open_to=(3,)),
+    spec.NotTouching(first=1, second=3),
     spec.Size(label=1, unit="mm2", least=100),
     spec.Eccentricity(label=1, most=0.95),
     spec.LeftRight(left=1, right=3),
@@ -97,12 +97,12 @@ def list_work() -> dict[str, Callable[[], object]]:
     plan = plan_preprocess(BASE, frames, input_spec=input_spec)
     tensor, logits = plan.apply(frame), draw_logits(labels, 2)
     fine = draw_logits(labels, 1)
-    rough = plan.placement.restore(logits, stride=2)
+    rough = plan.transform.restore(logits, stride=2)
 
     def after(steps: tuple[spec.RefineStep, ...]) -> None:
         plan.apply(frame)
         refined = refine_logits(logits, tensor, steps, stride=2) if steps else logits
-        restored = plan.placement.restore(refined, stride=2)
+        restored = plan.transform.restore(refined, stride=2)
         apply_postprocess(restored, REPAIRS, label_values=VALUES, grid=GRID)
 
     work: dict[str, Callable[[], object]] = {
@@ -110,7 +110,7 @@ def list_work() -> dict[str, Callable[[], object]]:
         "**pre and post, local field**": lambda: after((spec.LocalCrf(),)),
         "pre and post, dense field": lambda: after((spec.DenseCrf(),)),
         "preprocess as camus-4ch": lambda: plan.apply(frame),
-        "restore (logits to labels)": lambda: plan.placement.restore(logits, stride=2),
+        "restore (logits to labels)": lambda: plan.transform.restore(logits, stride=2),
     }
     window = spec.WindowPreset(preset="abdomen")
     hounsfield = (frame.astype(np.int16) * 8) - 1000
@@ -146,7 +146,7 @@ def list_scan_work() -> dict[str, Callable[[], object]]:
     size = " x ".join(map(str, SCAN))
     work: dict[str, Callable[[], object]] = {}
     for tone in (spec.ScaleRange(), spec.ZScore(), spec.Clahe(), spec.NonLocalMeans()):
-        work[f"{tone.step}, scan {size}"] = lambda tone=tone: TONE_STEPS[type(tone)](
+        work[f"{tone.step}, scan {size}"] = lambda tone=tone: INTENSITY_STEPS[type(tone)](
             tone, _draft(array)
         )
     for step in POSTPROCESS:
@@ -158,8 +158,8 @@ def list_scan_work() -> dict[str, Callable[[], object]]:
 
 def _draft(array: np.ndarray) -> Draft:
     """Make a draft of a scan, which a step may write to."""
-    cine = Cine((len(array[0]), 1, *SCAN[1:]), lambda index: array[:, index])
-    draft = Draft(cine)
+    sequence = ImageSequence((len(array[0]), 1, *SCAN[1:]), lambda index: array[:, index])
+    draft = Draft(sequence)
     draft.array = array.copy()
     return draft
 

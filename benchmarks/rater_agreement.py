@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bedside.atomic import write_text
 from bedside.datasets import list_cases
 from bedside.evaluation.agreement import Agreement, measure_agreement
 from bedside.evaluation.intervals import mean_interval
 from bedside.io.source import open_source
 from bedside.spec import read_recipe
+from bedside.system.atomic import write_text
 from bedside.training.split import split_patients
 
 FIGURES = {
@@ -40,7 +40,7 @@ def read_nodules(data: Path) -> list[Nodule]:
     """Measure the agreement on every nodule of a data set."""
     nodules = []
     for case in list_cases(data, "lidc"):
-        counts = np.stack([frame[0] for frame in open_source(case.truth).cine])
+        counts = np.stack([frame[0] for frame in open_source(case.truth).sequence])
         nodules.append(Nodule(case.patient_id, measure_agreement(counts)))
     return nodules
 

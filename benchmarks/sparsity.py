@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bedside.atomic import write_text
 from bedside.bundle import read_bundle, write_bundle
 from bedside.bundle.shipped import find_bundle
 from bedside.compression.quantize import quantize_int8
@@ -21,9 +20,10 @@ from bedside.export.onnx import export_onnx
 from bedside.export.parity import make_inputs
 from bedside.models import TrainedNetwork, count_parameters
 from bedside.runtime import installed_backends, open_graph
+from bedside.runtime.interleaved_timing import Latency, time_interleaved
 from bedside.runtime.machine import describe_processor, read_load
-from bedside.runtime.turns import Latency, time_in_turns
 from bedside.spec import Recipe, from_mapping
+from bedside.system.atomic import write_text
 from bedside.training.checkpoint import load_tensors, read_json
 from bedside.training.folder import RUN, WEIGHTS
 
@@ -65,7 +65,7 @@ def time_graphs(graphs: dict[str, dict[str, bytes]], shape: tuple[int, ...]) -> 
                 for name, graph in graphs.items()
             }
             calls = {name: lambda s=s: s.predict(image) for name, s in sessions.items()}
-            times[precision, backend] = time_in_turns(calls, total_s=SECONDS)
+            times[precision, backend] = time_interleaved(calls, total_s=SECONDS)
     return times
 
 

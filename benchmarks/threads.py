@@ -20,14 +20,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from bedside.atomic import write_text
 from bedside.bundle import Bundle, find_bundle, read_bundle
-from bedside.pipeline.preprocess import Plan
+from bedside.pipeline.preprocess import FramePlan
 from bedside.runtime import open_session
+from bedside.runtime.execution_modes import ExecutionMode, certified_modes
 from bedside.runtime.machine import describe_processor, read_load
-from bedside.runtime.variants import Variant, certified_variants
 from bedside.segment import Segmenter
-from bedside.volume import Cine
+from bedside.system.atomic import write_text
+from bedside.volume import ImageSequence
 
 PACKAGES = ("openvino", "onnxruntime", "numpy")
 THREADS = (1, 2, 8)
@@ -38,7 +38,7 @@ SIZE_PX = (120, 160)
 class Row:
     """One line of the table."""
 
-    variant: Variant
+    variant: ExecutionMode
     frames: int
     foreign: dict[int, int]
     frames_s: dict[int, float]
@@ -56,18 +56,18 @@ def main() -> None:
     bundle = read_bundle(find_bundle(options.bundle))
     load = read_load()
     rows = []
-    for variant in certified_variants(bundle):
+    for variant in certified_modes(bundle):
         rows.append(measure(bundle, variant, options.frames))
         print(rows[-1], flush=True)
     write_text(options.output, write_page(bundle, rows, load))
 
 
-def measure(bundle: Bundle, variant: Variant, frames: int) -> Row:
+def measure(bundle: Bundle, variant: ExecutionMode, frames: int) -> Row:
     """Segment all frames by one thread, then by several at once."""
     backend, precision = variant
     session = open_session(bundle, backend=backend, precision=precision, threads=1)
     segmenter = Segmenter(bundle.spec, session)
-    plan = segmenter.plan(Cine((frames, 1, *SIZE_PX), make_frame))
+    plan = segmenter.plan(ImageSequence((frames, 1, *SIZE_PX), make_frame))
     alone, foreign, frames_s = [], {}, {}
     for threads in THREADS:
         found, frames_s[threads] = segment_all(segmenter, plan, frames, threads)
@@ -79,7 +79,7 @@ def measure(bundle: Bundle, variant: Variant, frames: int) -> Row:
 
 
 def segment_all(
-    segmenter: Segmenter, plan: Plan, frames: int, threads: int
+    segmenter: Segmenter, plan: FramePlan, frames: int, threads: int
 ) -> tuple[list[bytes], float]:
     """Segment frames 0, 1, 2 ... by some threads, each taking the next one.
 

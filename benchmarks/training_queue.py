@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bedside.atomic import write_text
 from bedside.errors import SpecError, UsageError
+from bedside.system.atomic import write_text
 
 GRACE_S = 15.0
 NICENESS = 10

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bedside.atomic import write_text
 from bedside.runtime.machine import describe_processor
+from bedside.system.atomic import write_text
 from made_scan import write_scan
 
 HERE = Path(__file__).parent

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import makers
-from bedside.batch.case import Choices
+from bedside.batch.case import OutputOptions
 from bedside.batch.job import Runtime
 from bedside.batch.manifest import Case
 from bedside.batch.run import plan_batch
@@ -48,7 +48,7 @@ def plan(bundle, tmp_path):
             cases,
             tmp_path / "out",
             model=bundle,
-            choices=Choices(with_cost=False, moment="source", **choices),
+            choices=OutputOptions(with_cost=False, moment="source", **choices),
             runtime=Runtime("auto", "f32", 1),
             resume=resume,
         )

@@ -12,7 +12,7 @@ MECHANISMS = ("window", "overlap", "routed", "pooled", "linear", "dense")
 BLOCKS = ("conv", "reparam", *MECHANISMS)
 
 
-def make_spec(block="window", axes=2, *, depth=2, **changes):
+def make_spec(block="window", spatial_dims=2, *, depth=2, **changes):
     """A network of three levels, of which the second is of the block in question."""
     level = LevelSpec(
         block, channels=16, depth=depth, num_heads=4, head_dim=4, window=4, halo=2, region=4,
@@ -24,7 +24,7 @@ def make_spec(block="window", axes=2, *, depth=2, **changes):
         LevelSpec("window", 12, 1, num_heads=2, head_dim=4, window=4),
     )
     return ModelSpec(
-        "hybrid", 2, 3, levels, stem_channels=6, decoder_channels=8, axes=axes, stem_stride=1,
+        "hybrid", 2, 3, levels, stem_channels=6, decoder_channels=8, spatial_dims=spatial_dims, stem_stride=1,
         logit_stride=1, deep_supervision=True, boundary=True,
     )  # fmt: skip
 
@@ -44,7 +44,7 @@ def make_network(spec, *, seed=0):
 
 
 def make_images(spec, count=1):
-    return torch.rand(count, spec.in_channels, *SIZES[spec.axes])
+    return torch.rand(count, spec.in_channels, *SIZES[spec.spatial_dims])
 
 
 def run(network, x):
@@ -58,7 +58,7 @@ def run(network, x):
 
 def clear(network, group, units):
     """Set to zero all that some units of a group make, and all columns that read them."""
-    from bedside.compression.surgery import weight_that_reads
+    from bedside.compression.slicing import weight_that_reads
 
     weights = {name: tensor.clone() for name, tensor in network.weights.items()}
     channels = group.channels(torch.as_tensor(units))
@@ -80,7 +80,7 @@ def task(model, images, truths):
 
 def make_batches(spec, count=2, size=3):
     generator = torch.Generator().manual_seed(1)
-    shape = SIZES[spec.axes]
+    shape = SIZES[spec.spatial_dims]
     return [
         (
             torch.rand(size, spec.in_channels, *shape, generator=generator),

@@ -117,8 +117,8 @@ def make_dicom(
     """
     frames, height, width = pixels.shape[:3]
     dataset = Dataset()
-    cine = frames > 1
-    dataset.SOPClassUID = UltrasoundMultiFrameImageStorage if cine else UltrasoundImageStorage
+    sequence = frames > 1
+    dataset.SOPClassUID = UltrasoundMultiFrameImageStorage if sequence else UltrasoundImageStorage
     dataset.SOPInstanceUID = generate_uid(entropy_srcs=["instance", str(pixels.shape)])
     dataset.StudyInstanceUID = generate_uid(entropy_srcs=["study"])
     dataset.SeriesInstanceUID = generate_uid(entropy_srcs=["series"])
@@ -132,7 +132,7 @@ def make_dicom(
     dataset.BitsAllocated = dataset.BitsStored = pixels.dtype.itemsize * 8
     dataset.HighBit = dataset.BitsStored - 1
     dataset.PixelRepresentation = 0
-    if cine:
+    if sequence:
         dataset.NumberOfFrames = frames
         dataset.FrameTime = "40.0"
     if regions:

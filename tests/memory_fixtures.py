@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bedside.resident import peak_bytes, resident_bytes
+from bedside.system.process_memory import peak_bytes, resident_bytes
 from tolerances import IMAGE_BYTES
 
 

@@ -5,7 +5,7 @@ import numpy as np
 
 import makers
 from bedside.report.record import BundleFacts, RunFacts, make_report
-from bedside.volume import Box, Cine, LabelMap
+from bedside.volume import Box, ImageSequence, LabelMap
 
 REGION = Box(0, 0, 10, 10)
 STAGES = ("decode", "preprocess", "network", "postprocess", "total")
@@ -37,7 +37,9 @@ def sample_report(*areas, spacing_mm=None, frame_time_ms=40.0, warnings=(), plac
         LabelMap(make_areas(*areas), spacing_mm),
         makers.LABELS,
         region=REGION,
-        cine=Cine((len(areas), 1, 12, 12), decode=None, frame_time_ms=frame_time_ms, **place),
+        sequence=ImageSequence(
+            (len(areas), 1, 12, 12), decode=None, frame_time_ms=frame_time_ms, **place
+        ),
         stage_ms=stages,
         warnings=warnings,
         facts=make_facts(**facts),

@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from bedside import unfinished
-from bedside.atomic import check_writable, write_text, written_atomically
 from bedside.errors import OutputError
+from bedside.system import unfinished
+from bedside.system.atomic import check_writable, write_text, written_atomically
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -64,7 +64,7 @@ def test_only_what_nobody_holds_is_tidied_away(tmp_path, monkeypatch):
     (stale / "image.png").write_text("half")
     (tmp_path / f"bedside-scratch-{'0' * 16}").mkdir()
     with unfinished.part_folder(tmp_path) as held:
-        code = "import sys; from pathlib import Path; from bedside.unfinished import tidy; "
+        code = "import sys; from pathlib import Path; from bedside.system.unfinished import tidy; "
         command = [sys.executable, "-c", f"{code} tidy(Path(sys.argv[1]))", tmp_path]
         subprocess.run(command, check=True)
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, held.name])

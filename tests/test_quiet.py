@@ -4,7 +4,7 @@ import sys
 import threading
 import warnings
 
-from bedside.quiet import quiet
+from bedside.system.quiet import quiet
 
 
 def test_a_quiet_thread_takes_nothing_from_the_others(monkeypatch):

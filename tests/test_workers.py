@@ -6,9 +6,9 @@ import time
 import cv2
 import pytest
 
-from bedside import workers
-from bedside.resident import give_back, peak_bytes, resident_bytes
-from bedside.workers import beside, count_workers, map_in_turn
+from bedside.system import parallel as workers
+from bedside.system.parallel import count_workers, ordered_map, run_in_background
+from bedside.system.process_memory import peak_bytes, resident_bytes, trim_heap
 
 
 @pytest.fixture(params=[1, 2, 4])
@@ -22,7 +22,7 @@ def test_results_come_in_the_order_of_their_items(threads):
         time.sleep(0.02 if item == 0 else 0)
         return 10 * item
 
-    assert list(map_in_turn(slow_at_first, range(9))) == [10 * item for item in range(9)]
+    assert list(ordered_map(slow_at_first, range(9))) == [10 * item for item in range(9)]
 
 
 def test_items_are_taken_no_further_ahead_than_is_worked_on(threads):
@@ -33,7 +33,7 @@ def test_items_are_taken_no_further_ahead_than_is_worked_on(threads):
             taken.append(item)
             yield item
 
-    results = map_in_turn(lambda item: item, items())
+    results = ordered_map(lambda item: item, items())
     for done in range(10):
         assert next(results) == done
         assert len(taken) <= done + 1 + threads
@@ -44,7 +44,7 @@ def test_items_are_taken_no_further_ahead_than_is_worked_on(threads):
 def test_several_are_worked_on_at_a_time(monkeypatch):
     monkeypatch.setattr(workers, "count_workers", lambda: 2)
     both = threading.Barrier(2, timeout=20)
-    list(map_in_turn(lambda _: both.wait(), range(2)))
+    list(ordered_map(lambda _: both.wait(), range(2)))
 
 
 def test_what_an_item_raises_is_raised_in_its_turn(threads):
@@ -53,7 +53,7 @@ def test_what_an_item_raises_is_raised_in_its_turn(threads):
             raise ValueError("item 2")
         return item
 
-    results = map_in_turn(work, range(5))
+    results = ordered_map(work, range(5))
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(ValueError, match="item 2"):
         next(results)
@@ -67,7 +67,7 @@ def test_a_call_beside_a_block_is_over_when_the_block_is(threads):
         done.append(True)
 
     def fail():
-        with beside(call):
+        with run_in_background(call):
             raise KeyError("in the block")
 
     with pytest.raises(KeyError):
@@ -79,7 +79,7 @@ def test_what_a_call_raises_is_raised_where_it_is_waited_for(threads):
     def fail():
         raise ValueError("beside")
 
-    with beside(fail) as result, pytest.raises(ValueError, match="beside"):
+    with run_in_background(fail) as result, pytest.raises(ValueError, match="beside"):
         result()
 
 
@@ -100,7 +100,7 @@ def test_memory_that_is_freed_can_be_given_back():
     kept = blocks[::100]
     full = resident_bytes()
     del blocks
-    give_back()
+    trim_heap()
     assert resident_bytes() < full - 100_000_000
     assert len(kept) == 15
     # The system counts in lots of pages, and not both at the same moment.
@@ -117,7 +117,7 @@ def test_ctrl_c_does_not_wait_for_ever_for_what_is_done_beside(monkeypatch):
         never.wait()
 
     def press_ctrl_c():
-        with beside(hang):
+        with run_in_background(hang):
             assert begun.wait(20)
             raise KeyboardInterrupt
 
@@ -143,7 +143,7 @@ def test_any_other_error_waits_for_what_is_done_beside(monkeypatch):
         done.append(True)
 
     def fail():
-        with beside(work):
+        with run_in_background(work):
             go.set()
             raise ValueError("in the block")
 

@@ -42,24 +42,24 @@ def count_foreign(call, items, **options):
     return sum(not np.array_equal(result, alone[index]) for index, result in found)
 
 
-def make_network(axes):
+def make_network(spatial_dims):
     """Three convolutions with random weights: every image has logits of its own."""
-    rng = np.random.default_rng(axes)
+    rng = np.random.default_rng(spatial_dims)
     channels, nodes, tensors = (1, 16, 16, 4), [], []
     for index in range(3):
-        weight = rng.normal(0, (channels[index] * 3**axes) ** -0.5,
-                            (channels[index + 1], channels[index], *[3] * axes))  # fmt: skip
+        weight = rng.normal(0, (channels[index] * 3**spatial_dims) ** -0.5,
+                            (channels[index + 1], channels[index], *[3] * spatial_dims))  # fmt: skip
         if not index:
             # Edges count and not brightness, so that labels have shapes.
-            weight -= weight.mean(axis=tuple(range(1, 2 + axes)), keepdims=True)
+            weight -= weight.mean(axis=tuple(range(1, 2 + spatial_dims)), keepdims=True)
         tensors.append(numpy_helper.from_array(weight.astype(np.float32), f"weight{index}"))
         names = [f"input{index}" if index else "image", f"weight{index}"]
         made = f"sum{index}" if index < 2 else "logits"
-        nodes.append(helper.make_node("Conv", names, [made], pads=[1] * 2 * axes))
+        nodes.append(helper.make_node("Conv", names, [made], pads=[1] * 2 * spatial_dims))
         if index < 2:
             nodes.append(helper.make_node("Relu", [made], [f"input{index + 1}"]))
     image, logits = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, count, *SIZES[axes]])
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, count, *SIZES[spatial_dims]])
         for name, count in (("image", 1), ("logits", 4))
     )
     graph = helper.make_graph(nodes, "random", [image], [logits], tensors)
@@ -67,26 +67,33 @@ def make_network(axes):
     return model.SerializeToString()
 
 
-def make_deployment(axes, preprocess, **steps_after):
+def make_deployment(spatial_dims, preprocess, **steps_after):
     """The deployment of `make_network`, with these steps around it."""
     return DeploymentSpec(
         name="random",
         version="1",
         task="whatever the network draws",
-        input=InputSpec("US", 1, SIZES[axes]),
+        input=InputSpec("US", 1, SIZES[spatial_dims]),
         labels=LABELS,
         preprocess=preprocess,
         model=ModelSpec(
-            "random", 1, 4, levels=(LevelSpec("conv", 1, 1),), logit_stride=1, axes=axes
+            "random",
+            1,
+            4,
+            levels=(LevelSpec("conv", 1, 1),),
+            logit_stride=1,
+            spatial_dims=spatial_dims,
         ),
         **steps_after,
     )
 
 
-def make_tensors(axes, *, count=16):
+def make_tensors(spatial_dims, *, count=16):
     """Images of noise for `make_network`, (1, 1, *S) float32 each."""
     return list(
-        np.random.default_rng(0).normal(0, 1, (count, 1, 1, *SIZES[axes])).astype(np.float32)
+        np.random.default_rng(0)
+        .normal(0, 1, (count, 1, 1, *SIZES[spatial_dims]))
+        .astype(np.float32)
     )
 
 

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from bedside.volume import Cine, Geometry
+from bedside.volume import Geometry, ImageSequence
 
 ORIENTATIONS = [
     (order, signs)
@@ -46,7 +46,7 @@ def make_scan(array, geometry=None, spacing_mm=None):
     """A cine of slices out of (D, H, W)."""
     spacing_mm = spacing_mm or (geometry.spacing_mm if geometry else None)
     depth, height, width = array.shape
-    return Cine(
+    return ImageSequence(
         shape=(depth, 1, height, width),
         decode=lambda index: array[index][None],
         spacing_mm=tuple(spacing_mm[1:]) if spacing_mm else None,
@@ -58,6 +58,6 @@ def make_scan(array, geometry=None, spacing_mm=None):
 def make_channels(array):
     """A cine of slices out of (C, D, H, W), with no place and no scale."""
     channels, depth, height, width = array.shape
-    return Cine(
+    return ImageSequence(
         shape=(depth, channels, height, width), decode=lambda index: np.array(array[:, index])
     )

@@ -53,7 +53,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     size_px = tuple(arguments.size)
-    base = named_spec("tiny", axes=len(size_px), num_classes=4)
+    base = named_spec("tiny", spatial_dims=len(size_px), num_classes=4)
     epochs = f"min for {arguments.epochs} epochs of {arguments.images}"
     print(f"{'network':24} {'M params':>8} {'ms/image':>9} {epochs:>30}")
     for name in arguments.names:

@@ -9,16 +9,16 @@ import openvino
 import torch
 from torch import nn
 
-from bedside.atomic import write_bytes
 from bedside.compression.quantize import quantize_int8
 from bedside.datasets import Case
 from bedside.evaluation.cases import evaluate_cases
 from bedside.export.onnx import export_onnx, trace_onnx
 from bedside.export.parity import check_parity, make_inputs
-from bedside.quiet import quiet
 from bedside.runtime.openvino import OpenvinoSession, native_precisions, open_model
 from bedside.segment import Segmenter
 from bedside.spec import DeploymentSpec
+from bedside.system.atomic import write_bytes
+from bedside.system.quiet import quiet
 from peers.networks import Network
 from peers.transunet import freeze_standardized
 

@@ -35,14 +35,14 @@ class Peer:
         source: The library that has it, and how it is set there.
         create: (num_classes, in_channels, size_px) -> network with random weights.
         transformer: Whether 8-bit quantization is to treat it as a Transformer.
-        axes: Numbers of spatial axes that there is one for.
+        spatial_dims: Numbers of spatial axes that there is one for.
     """
 
     title: str
     source: str
     create: Factory
     transformer: bool = False
-    axes: tuple[int, ...] = (2,)
+    spatial_dims: tuple[int, ...] = (2,)
 
 
 @dataclass(frozen=True)
@@ -125,31 +125,31 @@ PEERS = {
         "U-Net",
         "MONAI UNet, 16 to 256 channels, strided, batch norm",
         _monai_unet((16, 32, 64, 128, 256), residual_units=0),
-        axes=(2, 3),
+        spatial_dims=(2, 3),
     ),
     "basic-unet": Peer(
         "U-Net at full size",
         "MONAI BasicUNet, 32 to 256 channels, batch norm",
         _basic_unet((32, 32, 64, 128, 256, 32)),
-        axes=(2, 3),
+        spatial_dims=(2, 3),
     ),
     "basic-unet-narrow": Peer(
         "U-Net at full size, half as wide",
         "MONAI BasicUNet, 16 to 128 channels, batch norm",
         _basic_unet((16, 16, 32, 64, 128, 16)),
-        axes=(2, 3),
+        spatial_dims=(2, 3),
     ),
     "residual-unet": Peer(
         "Residual U-Net",
         "MONAI UNet, 16 to 256 channels, 2 residual units, batch norm",
         _monai_unet((16, 32, 64, 128, 256), residual_units=2),
-        axes=(2, 3),
+        spatial_dims=(2, 3),
     ),
     "residual-unet-narrow": Peer(
         "Residual U-Net, half as wide",
         "MONAI UNet, 8 to 128 channels, 2 residual units, batch norm",
         _monai_unet((8, 16, 32, 64, 128), residual_units=2),
-        axes=(2, 3),
+        spatial_dims=(2, 3),
     ),
     "segresnet": Peer(
         "SegResNet",
@@ -157,7 +157,7 @@ PEERS = {
         lambda num_classes, in_channels, size_px: SegResNet(
             len(size_px), init_filters=16, in_channels=in_channels, out_channels=num_classes
         ),
-        axes=(2, 3),
+        spatial_dims=(2, 3),
     ),
     "mobilenetv3-unet": Peer(
         "MobileNetV3-small U-Net",
@@ -187,7 +187,7 @@ PEERS = {
             in_channels, num_classes, size_px, spatial_dims=len(size_px)
         ),
         transformer=True,
-        axes=(2, 3),
+        spatial_dims=(2, 3),
     ),
     "swinunetr": Peer(
         "SwinUNETR-24",
@@ -196,7 +196,7 @@ PEERS = {
             in_channels, num_classes, feature_size=24, spatial_dims=len(size_px)
         ),
         transformer=True,
-        axes=(2, 3),
+        spatial_dims=(2, 3),
     ),
     "transunet": Peer(
         "TransUNet R50-ViT-B/16",
@@ -226,7 +226,7 @@ def find_network(name: str, base: ModelSpec, size_px: tuple[int, ...]) -> Networ
         known = ", ".join([*PEERS, *(f"{OURS}{own}" for own in (*NAMES, "recipe"))])
         raise UsageError(f'no network "{name}"; choose one of {known}.')
     peer = PEERS[name]
-    if len(size_px) not in peer.axes:
+    if len(size_px) not in peer.spatial_dims:
         raise UsageError(f'"{name}" takes no input of {len(size_px)} axes.')
     return Network(
         name=name,
@@ -252,7 +252,10 @@ def _find_ours(name: str, base: ModelSpec) -> Network:
         spec = base
     else:
         spec = named_spec(
-            own, axes=base.axes, in_channels=base.in_channels, num_classes=base.num_classes
+            own,
+            spatial_dims=base.spatial_dims,
+            in_channels=base.in_channels,
+            num_classes=base.num_classes,
         )
     return Network(
         name=name,

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bedside.atomic import write_text
 from bedside.evaluation.cases import Evaluation
 from bedside.evaluation.intervals import mean_interval
 from bedside.runtime.machine import describe_processor
 from bedside.spec import Recipe, to_mapping
+from bedside.system.atomic import write_text
 from peers.graphs import PrecisionCheck
 from peers.networks import Network
 

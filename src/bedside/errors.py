@@ -108,7 +108,7 @@ class ExportError(BedsideError, RuntimeError):
 
 
 def last_line(said: object, *, otherwise: str = "it ended") -> str:
-    r"""Give the last line of what a library or another process said, often over many lines.
+    r"""Return the last line of what a library or another process said, often over many lines.
 
     Example:
         >>> last_line("Traceback\n  ValueError: no\n\n"), last_line("")

@@ -16,20 +16,20 @@ import numpy as np
 from bedside.bundle import Bundle
 from bedside.errors import FrameError, GeometryError, ModalityError, SpecError
 from bedside.io.laterality import find_sides
-from bedside.pipeline.meaning import settle_meaning
+from bedside.pipeline.axis_roles import resolve_axes
 from bedside.pipeline.memory import MemoryPlan, plan_frames, plan_volume
-from bedside.pipeline.postprocess import LabelGrid, Repair, Tally, apply_postprocess, grid_of
-from bedside.pipeline.preprocess import Plan, plan_cine, see_neighbours
+from bedside.pipeline.postprocess import EditLog, LabelEdit, LabelGrid, apply_postprocess, grid_of
+from bedside.pipeline.preprocess import FramePlan, plan_sequence, stack_neighbours
 from bedside.pipeline.refine import refine_logits
+from bedside.pipeline.sliding_window import scan_slabs
 from bedside.pipeline.stopwatch import Stopwatch
-from bedside.pipeline.tilt import straighten
-from bedside.pipeline.volumes import foresee_placement, prepare_volume
-from bedside.pipeline.windows import scan_slabs
-from bedside.resident import give_back, resident_bytes
+from bedside.pipeline.tilt import correct_gantry_tilt
+from bedside.pipeline.volumes import plan_transform, prepare_volume
 from bedside.runtime import Session, open_session
-from bedside.runtime.variants import certificate_warnings
+from bedside.runtime.execution_modes import certificate_warnings
 from bedside.spec import DeploymentSpec
-from bedside.volume import Box, Change, Cine, LabelMap
+from bedside.system.process_memory import resident_bytes, trim_heap
+from bedside.volume import Box, Change, ImageSequence, LabelMap
 
 STAGES = ("decode", "preprocess", "network", "postprocess", "total")
 
@@ -103,26 +103,26 @@ class Segmenter:
         self.session = session
         self.warnings = tuple(warnings)
 
-    def settle(self, cine: Cine) -> Cine:
+    def resolve_axes(self, sequence: ImageSequence) -> ImageSequence:
         """Decide what an image's axes and scale mean here, where its file leaves it open.
 
         Raises:
             GeometryError: If frames follow in time, and the bundle takes the slices of a scan.
         """
-        return settle_meaning(cine, self.spec)
+        return resolve_axes(sequence, self.spec)
 
-    def plan(self, cine: Cine, *, force: bool = False) -> Plan:
+    def plan(self, sequence: ImageSequence, *, force: bool = False) -> FramePlan:
         """Look at a few frames and fill in the numbers of the preprocessing.
 
         Raises:
             ModalityError: If the image is of another kind than the bundle's, and not `force`.
         """
-        self._check_modality(cine, force=force)
-        return plan_cine(cine, self.spec, force=force)
+        self._check_modality(sequence, force=force)
+        return plan_sequence(sequence, self.spec, force=force)
 
     def segment_frame(
-        self, frame: np.ndarray, plan: Plan, *, grid: LabelGrid | None = None
-    ) -> tuple[np.ndarray, list[float], list[Repair]]:
+        self, frame: np.ndarray, plan: FramePlan, *, grid: LabelGrid | None = None
+    ) -> tuple[np.ndarray, list[float], list[LabelEdit]]:
         """Segment one decoded frame.
 
         Args:
@@ -153,14 +153,14 @@ class Segmenter:
         moments.append(time.perf_counter())
         if spec.refine:
             logits = refine_logits(logits, tensor, spec.refine, stride=spec.model.logit_stride)
-        labels = plan.placement.restore(logits, stride=spec.model.logit_stride)
-        labels, repairs = self._repair(labels, grid)
+        labels = plan.transform.restore(logits, stride=spec.model.logit_stride)
+        labels, edits_made = self._repair(labels, grid)
         moments.append(time.perf_counter())
-        return labels, moments, repairs
+        return labels, moments, edits_made
 
-    def segment_cine(
+    def segment_sequence(
         self,
-        cine: Cine,
+        sequence: ImageSequence,
         *,
         on_frame: Callable[[int], None] | None = None,
         force: bool = False,
@@ -169,7 +169,7 @@ class Segmenter:
         """Segment every frame.
 
         Args:
-            cine: The frames, decoded as they are needed.
+            sequence: The frames, decoded as they are needed.
             on_frame: Called with the number of frames done.
             force: Go on where the image is of another kind than the bundle's.
             max_bytes: Resident memory that the process must not exceed; None for no ceiling.
@@ -181,50 +181,53 @@ class Segmenter:
             FormatError: If a frame cannot be decoded.
             MemoryLimitError: If it cannot be done in `max_bytes`.
         """
-        self._check_modality(cine, force=force)
-        cine = self.settle(cine)
-        memory = self.plan_memory(cine, max_bytes=max_bytes)
-        if self.spec.model.axes == 3:
-            self._check_place(cine, force=force)
-            return self._segment_volume(cine, memory, on_frame=on_frame)
-        cine = see_neighbours(cine, self.spec.input.neighbours)
-        plan = plan_cine(cine, self.spec, force=force)
-        frames, _, height, width = cine.shape
+        self._check_modality(sequence, force=force)
+        sequence = self.resolve_axes(sequence)
+        memory = self.plan_memory(sequence, max_bytes=max_bytes)
+        if self.spec.model.spatial_dims == 3:
+            self._check_place(sequence, force=force)
+            return self._segment_volume(sequence, memory, on_frame=on_frame)
+        sequence = stack_neighbours(sequence, self.spec.input.neighbours)
+        plan = plan_sequence(sequence, self.spec, force=force)
+        frames, _, height, width = sequence.shape
         labels = np.zeros((frames, height, width), np.uint8)
         stage_ms = {stage: np.zeros(frames) for stage in STAGES}
-        grid = grid_of(cine, axes=2, spacing_mm=cine.spacing_mm)
-        tally = Tally(self.spec.labels, of_frames=frames)
-        shares = None if cine.uneven is None else cine.uneven.shares
+        grid = grid_of(sequence, spatial_dims=2, spacing_mm=sequence.spacing_mm)
+        edits = EditLog(self.spec.labels, of_frames=frames)
+        shares = None if sequence.uneven is None else sequence.uneven.shares
         for index in range(frames):
             begin = time.perf_counter()
-            frame = cine.decode(index)
-            labels[index], moments, repairs = self.segment_frame(frame, plan, grid=grid)
-            tally.add(repairs, share=1.0 if shares is None else float(shares[index]))
+            frame = sequence.decode(index)
+            labels[index], moments, edits_made = self.segment_frame(frame, plan, grid=grid)
+            edits.add(edits_made, share=1.0 if shares is None else float(shares[index]))
             spans = np.diff([begin, *moments])
             for stage, span in zip(STAGES, [*spans, spans.sum()], strict=True):
                 stage_ms[stage][index] = 1e3 * span
             if on_frame:
                 on_frame(index + 1)
-        labels[list(cine.unknown)] = 0
-        labelled = LabelMap(labels, cine.spacing_mm)
+        labels[list(sequence.unknown)] = 0
+        labelled = LabelMap(labels, sequence.spacing_mm)
         return Segmentation(
             labels=labelled,
             stage_ms=stage_ms,
-            region=plan.placement.box,
-            spacing_mm=cine.spacing_mm,
+            region=plan.transform.box,
+            spacing_mm=sequence.spacing_mm,
             warnings=(
                 *self.warnings,
-                *cine.warnings,
+                *sequence.warnings,
                 *plan.warnings,
-                *self._missing(labelled, cine),
+                *self._missing(labelled, sequence),
             ),
-            changes=tally.changes(
-                spacing_mm=cine.spacing_mm, slice_mm=cine.slice_spacing_mm if frames > 1 else None
+            changes=edits.changes(
+                spacing_mm=sequence.spacing_mm,
+                slice_mm=sequence.slice_spacing_mm if frames > 1 else None,
             ),
             memory=memory,
         )
 
-    def plan_memory(self, cine: Cine, *, max_bytes: int | None = None) -> MemoryPlan | None:
+    def plan_memory(
+        self, sequence: ImageSequence, *, max_bytes: int | None = None
+    ) -> MemoryPlan | None:
         """Predict the peak of resident memory, and choose how to stay under a ceiling.
 
         One window is run first, so that what the runtime takes is measured and not guessed.
@@ -240,15 +243,15 @@ class Segmenter:
         spec = self.spec
         self.session.predict(np.zeros((1, spec.input.channels, *spec.input.size_px), np.float32))
         base_bytes = resident_bytes()
-        if spec.model.axes == 2:
-            return plan_frames(cine, base_bytes=base_bytes, max_bytes=max_bytes)
-        cine, _ = straighten(cine)
-        placement = foresee_placement(cine, spec)
-        return plan_volume(cine, placement, spec, base_bytes=base_bytes, max_bytes=max_bytes)
+        if spec.model.spatial_dims == 2:
+            return plan_frames(sequence, base_bytes=base_bytes, max_bytes=max_bytes)
+        sequence, _ = correct_gantry_tilt(sequence)
+        transform = plan_transform(sequence, spec)
+        return plan_volume(sequence, transform, spec, base_bytes=base_bytes, max_bytes=max_bytes)
 
     def _segment_volume(
         self,
-        cine: Cine,
+        sequence: ImageSequence,
         memory: MemoryPlan | None,
         *,
         on_frame: Callable[[int], None] | None,
@@ -256,7 +259,7 @@ class Segmenter:
         """Segment all frames together, as the slices of a scan."""
         spec = self.spec
         watch = Stopwatch(STAGES[:-1])
-        straight, straightening = straighten(cine)
+        straight, correction = correct_gantry_tilt(sequence)
         with watch.running("preprocess"):
             # Slices are decoded and forgotten on the way to the network's grid.
             prepared = prepare_volume(
@@ -267,26 +270,26 @@ class Segmenter:
         slabs = scan_slabs(
             watch.time_calls(self._predict, "network"),
             prepared.read,
-            prepared.placement.tensor_shape,
+            prepared.transform.tensor_shape,
             spec,
-            on_window=lambda done, of: on_frame(len(cine) * done // of) if on_frame else None,
+            on_window=lambda done, of: on_frame(len(sequence) * done // of) if on_frame else None,
         )
         with watch.running("postprocess"):
-            labels = prepared.placement.restore(slabs, stride=spec.model.logit_stride)
+            labels = prepared.transform.restore(slabs, stride=spec.model.logit_stride)
             notes = prepared.warnings
             del prepared, slabs  # the scan need not be held beside what repairs take
-            give_back()
-            grid = grid_of(straight, axes=3, spacing_mm=straight.voxel_mm)
-            labels, repairs = self._repair(labels, grid)
-            tally = Tally(spec.labels, of_frames=1)
-            tally.add(repairs)
-            if straightening is not None:
-                labels = straightening.undo(labels)
-            labels[list(cine.unknown)] = 0
+            trim_heap()
+            grid = grid_of(straight, spatial_dims=3, spacing_mm=straight.voxel_mm)
+            labels, edits_made = self._repair(labels, grid)
+            edits = EditLog(spec.labels, of_frames=1)
+            edits.add(edits_made)
+            if correction is not None:
+                labels = correction.undo(labels)
+            labels[list(sequence.unknown)] = 0
             # What was resampled by a scale that is none is not measured by it.
-            voxel_mm = None if cine.default_grid else cine.voxel_mm
-            labelled = LabelMap(labels, None if voxel_mm is None else cine.spacing_mm)
-            missing = self._missing(labelled, cine)
+            voxel_mm = None if sequence.default_grid else sequence.voxel_mm
+            labelled = LabelMap(labels, None if voxel_mm is None else sequence.spacing_mm)
+            missing = self._missing(labelled, sequence)
         spent = watch.spent_ms
         stage_ms = {**spent, "total": sum(spent.values())}
         return Segmentation(
@@ -294,8 +297,8 @@ class Segmenter:
             stage_ms={stage: np.array([span]) for stage, span in stage_ms.items()},
             region=Box(0, 0, labels.shape[1], labels.shape[2]),
             spacing_mm=voxel_mm,
-            warnings=(*self.warnings, *cine.warnings, *notes, *missing),
-            changes=tally.changes(spacing_mm=voxel_mm),
+            warnings=(*self.warnings, *sequence.warnings, *notes, *missing),
+            changes=edits.changes(spacing_mm=voxel_mm),
             memory=memory,
         )
 
@@ -318,7 +321,7 @@ class Segmenter:
 
     def _repair(
         self, labels: np.ndarray, grid: LabelGrid | None
-    ) -> tuple[np.ndarray, list[Repair]]:
+    ) -> tuple[np.ndarray, list[LabelEdit]]:
         """Repair labels and check priors, as the spec says."""
         return apply_postprocess(
             labels,
@@ -329,29 +332,29 @@ class Segmenter:
             in_place=True,
         )
 
-    def _check_modality(self, cine: Cine, *, force: bool) -> None:
+    def _check_modality(self, sequence: ImageSequence, *, force: bool) -> None:
         wanted = self.spec.input.modality
-        if cine.modality is not None and cine.modality != wanted and not force:
+        if sequence.modality is not None and sequence.modality != wanted and not force:
             raise ModalityError(
-                f'modality is {cine.modality}, bundle "{self.spec.name}" is for {wanted}. '
+                f'modality is {sequence.modality}, bundle "{self.spec.name}" is for {wanted}. '
                 "Choose another bundle, or pass --force."
             )
 
-    def _check_place(self, cine: Cine, *, force: bool) -> None:
+    def _check_place(self, sequence: ImageSequence, *, force: bool) -> None:
         """Refuse a scan that lies nowhere for structures that are told apart by side."""
         pair = find_sides(self.spec.labels)
-        if pair is not None and cine.geometry is None and not force:
+        if pair is not None and sequence.geometry is None and not force:
             raise GeometryError(
                 f'the scan does not say how it lies in the patient, so "{pair[0]}" cannot be told '
                 f'from "{pair[1]}". Give it a place (Cine.from_array takes an affine and its '
                 "space), or pass --force."
             )
 
-    def _missing(self, labels: LabelMap, cine: Cine) -> list[str]:
+    def _missing(self, labels: LabelMap, sequence: ImageSequence) -> list[str]:
         """Name the structures that were found nowhere."""
         counts = labels.counts.sum(axis=0)
         return [
-            f"{label.name} was not found{'' if len(cine) == 1 else f' in any {cine.unit}'}."
+            f"{label.name} was not found{'' if len(sequence) == 1 else f' in any {sequence.unit}'}."
             for label in self.spec.labels
             if not counts[label.value]
         ]

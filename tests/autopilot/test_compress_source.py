@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bedside.autopilot.compress import _with_statistics
+from bedside.autopilot.compress.compress import _with_statistics
 from bedside.autopilot.source import open_source
 from bedside.build import build_bundle, build_untrained, open_finished
 from bedside.errors import BundleError, DataError, FormatError, SpecError

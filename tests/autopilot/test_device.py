@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from bedside.autopilot.device import DeviceTable, fit_line
-from bedside.autopilot.parts import list_parts
-from bedside.autopilot.timing import Setting
+from bedside.autopilot.latency.blocks import list_blocks
+from bedside.autopilot.latency.device_table import DeviceTable, fit_line
+from bedside.autopilot.latency.timing import Setting
 from bedside.errors import UsageError
 from bedside.spec import LevelSpec
 from models_for_tests import make_spec
@@ -29,7 +29,7 @@ def make_table(folder, clock=None):
 
 
 def test_the_parts_of_a_network_are_all_its_convolutions():
-    parts = list_parts(SPEC, SIZE)
+    parts = list_blocks(SPEC, SIZE)
     names = [part.name for part in parts]
     assert names == [
         "stem.0", "stem.1", "levels.0.0", "downs.0", "levels.1.0",
@@ -44,7 +44,7 @@ def test_the_parts_of_a_network_are_all_its_convolutions():
 def test_parts_have_one_key_only_if_they_take_the_same_time():
     def key(level, size=SIZE):
         spec = replace(SPEC, levels=(SPEC.levels[0], level))
-        return next(part.key for part in list_parts(spec, size) if part.name == "levels.1.0")
+        return next(part.key for part in list_blocks(spec, size) if part.name == "levels.1.0")
 
     level = SPEC.levels[1]
     deeper = replace(level, depth=2)
@@ -62,7 +62,7 @@ def test_parts_have_one_key_only_if_they_take_the_same_time():
 def test_widths_of_single_blocks_have_keys_of_their_own():
     narrow = replace(SPEC, hidden={"levels.0.0": 16})
     wide, thin = (
-        {part.name: part.key for part in list_parts(spec, SIZE)} for spec in (SPEC, narrow)
+        {part.name: part.key for part in list_blocks(spec, SIZE)} for spec in (SPEC, narrow)
     )
     assert [name for name in wide if wide[name] != thin[name]] == ["levels.0.0"]
 

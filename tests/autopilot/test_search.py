@@ -6,12 +6,12 @@ from functools import partial
 
 import pytest
 
-from bedside.autopilot.contest import STATE, Entrant, SearchEffort, SearchFolder
-from bedside.autopilot.goal import Goal
-from bedside.autopilot.halving import rank
-from bedside.autopilot.search import SearchMeans, hash_recipe, open_shop, search
-from bedside.autopilot.selection import LEAST_USE, find_pace, select
-from bedside.autopilot.workshop import Workshop
+from bedside.autopilot.evaluator import CandidateEvaluator
+from bedside.autopilot.search.halving import rank
+from bedside.autopilot.search.search import SearchResources, hash_recipe, open_evaluator, search
+from bedside.autopilot.search.search_state import STATE, SearchFolder, SearchSettings, Trial
+from bedside.autopilot.search.selection import LEAST_USE, measure_baseline, select
+from bedside.autopilot.target import Target
 from bedside.cli.main import main
 from bedside.errors import BudgetError, OutputError, PatientsError, UsageError
 from bedside.models import count_parameters
@@ -23,8 +23,8 @@ from runs_for_tests import StoppedError, make_recipe
 pytest_plugins = ["autopilot_fixtures"]
 
 # By the clock of these tests the smallest network of the space takes 1.7 ms.
-GOAL = Goal(target_ms=4)
-EFFORT = SearchEffort(candidates=3, rounds=2, epochs=1, timing_s=0.1)
+GOAL = Target(target_ms=4)
+EFFORT = SearchSettings(candidates=3, rounds=2, epochs=1, timing_s=0.1)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,9 +60,13 @@ def recipe(many_patients, tmp_path_factory):
     return file
 
 
-def find(recipe, output, tables, *, goal=GOAL, effort=EFFORT, clock=None, tell=lambda line: None):
-    means = SearchMeans(tables=tables, threads=1, clock=clock or Counting())
-    return search(recipe, output, goal=goal, effort=effort, means=means, tell=tell)
+def find(
+    recipe, output, tables, *, target=GOAL, effort=EFFORT, clock=None, on_message=lambda line: None
+):
+    resources = SearchResources(tables=tables, threads=1, clock=clock or Counting())
+    return search(
+        recipe, output, target=target, effort=effort, resources=resources, on_message=on_message
+    )
 
 
 @pytest.fixture(scope="module")
@@ -70,23 +74,23 @@ def searched(recipe, tables, tmp_path_factory):
     """A search to its end, and all that it told."""
     told = []
     output = tmp_path_factory.mktemp("search") / "out"
-    return find(recipe, output, tables, tell=told.append), told
+    return find(recipe, output, tables, on_message=told.append), told
 
 
 def test_all_candidates_use_the_budget_and_none_passes_it(searched):
     state = searched[0].state
-    assert len(state.entrants) == EFFORT.candidates
-    for each in state.entrants:
+    assert len(state.trials) == EFFORT.candidates
+    for each in state.trials:
         assert LEAST_USE * GOAL.target_ms <= each.predicted_ms <= GOAL.target_ms
         assert each.ms <= GOAL.target_ms or "above the target" in each.left
-    assert state.drawn >= state.predicted >= len(state.entrants)
+    assert state.drawn >= state.predicted >= len(state.trials)
 
 
 def test_each_round_the_better_half_goes_on_and_one_is_left(searched):
     state = searched[0].state
     assert len(state.remaining) == 1
     assert state.remaining[0] == state.best
-    rounds = [[each for each in state.entrants if len(each.dice) > number] for number in range(2)]
+    rounds = [[each for each in state.trials if len(each.dice) > number] for number in range(2)]
     assert [len(each) for each in rounds] == [3, 2]
     assert state.epochs == (1, 2)
     for number, trained in enumerate(rounds):
@@ -113,7 +117,7 @@ def test_pages_tell_of_every_candidate(searched):
     assert told["candidates"][0]["spec"]["levels"]
     page, plot = ((folder / f"search.{kind}").read_text() for kind in ("md", "svg"))
     assert "budget 4 ms" in plot
-    for each in state.entrants:
+    for each in state.trials:
         assert f"{each.number} {each.name}" in plot
         assert each.left in page
 
@@ -129,7 +133,7 @@ def test_a_stopped_and_continued_search_ends_as_an_unbroken_one(searched, recipe
     waiting = [next(stops)]
     for _ in range(4):
         with pytest.raises(StoppedError):
-            find(recipe, tmp_path, tables, tell=stop)
+            find(recipe, tmp_path, tables, on_message=stop)
     assert waiting == ["never"]
     assert find(recipe, tmp_path, tables).state == searched[0].state
     assert not list((tmp_path / "training").iterdir())
@@ -137,7 +141,7 @@ def test_a_stopped_and_continued_search_ends_as_an_unbroken_one(searched, recipe
 
 def test_a_finished_search_trains_nothing_again(searched, recipe, tables):
     told = []
-    again = find(recipe, searched[0].recipe.parent, tables, tell=told.append)
+    again = find(recipe, searched[0].recipe.parent, tables, on_message=told.append)
     assert again.state == searched[0].state
     assert told == []
 
@@ -145,7 +149,7 @@ def test_a_finished_search_trains_nothing_again(searched, recipe, tables):
 def test_a_folder_of_another_search_is_left_alone(searched, recipe, tables, tmp_path):
     folder = searched[0].recipe.parent
     with pytest.raises(UsageError, match="another goal"):
-        find(recipe, folder, tables, goal=replace(GOAL, target_ms=5))
+        find(recipe, folder, tables, target=replace(GOAL, target_ms=5))
     with pytest.raises(UsageError, match="another effort"):
         find(recipe, folder, tables, effort=replace(EFFORT, seed=1))
     (tmp_path / "search.toml").write_text("")
@@ -175,10 +179,10 @@ def test_prediction_proposes_and_measurement_decides(recipe, tables, tmp_path):
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        find(recipe, tmp_path, tables, clock=Grudging(), tell=stop)
-    entrants = json.loads((tmp_path / STATE).read_text())["entrants"]
-    assert entrants[0]["left"] == "measured 9.000 ms, above the target"
-    assert not any(each["left"] for each in entrants[1:])
+        find(recipe, tmp_path, tables, clock=Grudging(), on_message=stop)
+    trials = json.loads((tmp_path / STATE).read_text())["entrants"]
+    assert trials[0]["left"] == "measured 9.000 ms, above the target"
+    assert not any(each["left"] for each in trials[1:])
 
 
 @pytest.mark.parametrize("target", [1e-4, 0.05, 500.0])
@@ -187,43 +191,47 @@ def test_a_budget_that_nothing_fits_is_refused_with_one_that_would_do(
 ):
     effort = replace(EFFORT, candidates=1)
     with pytest.raises(BudgetError, match="Ask for") as refused:
-        find(recipe, tmp_path, tables, goal=Goal(target_ms=target), effort=effort)
+        find(recipe, tmp_path, tables, target=Target(target_ms=target), effort=effort)
     assert not (tmp_path / STATE).exists()
     if target < 0.01:
         assert "an empty graph takes" in str(refused.value)
         return
     asked = float(re.search(r"Ask for at (?:least|most) ([\d.]+) ms", str(refused.value))[1])
-    means = SearchMeans(tables=tables, threads=1, clock=Counting())
-    shop = open_shop(recipe, read_recipe(recipe), Goal(target_ms=asked), effort, means=means)
-    pace = find_pace(shop, empty_ms=shop.time_empty(), tell=lambda line: None)
-    [entrant] = select(shop, pace, effort, tell=lambda line: None).entrants
-    assert entrant.predicted_ms <= asked
+    resources = SearchResources(tables=tables, threads=1, clock=Counting())
+    evaluator = open_evaluator(
+        recipe, read_recipe(recipe), Target(target_ms=asked), effort, resources=resources
+    )
+    baseline = measure_baseline(
+        evaluator, empty_ms=evaluator.time_empty(), on_message=lambda line: None
+    )
+    [trial] = select(evaluator, baseline, effort, on_message=lambda line: None).trials
+    assert trial.predicted_ms <= asked
 
 
 def test_a_size_that_nothing_fits_is_refused_with_one_that_would_do(
     recipe, tables, tmp_path, monkeypatch
 ):
-    def weigh(shop, candidate):
+    def weigh(evaluator, candidate):
         return 30_000 + 2 * count_parameters(candidate.network.create())
 
-    monkeypatch.setattr(Workshop, "size", weigh)
-    effort, goal = replace(EFFORT, candidates=2), replace(GOAL, max_size_bytes=20_000)
+    monkeypatch.setattr(CandidateEvaluator, "size", weigh)
+    effort, target = replace(EFFORT, candidates=2), replace(GOAL, max_size_bytes=20_000)
     with pytest.raises(BudgetError, match="networks fit the target by their time") as refused:
-        find(recipe, tmp_path, tables, goal=goal, effort=effort)
+        find(recipe, tmp_path, tables, target=target, effort=effort)
     asked = 1000 * int(re.search(r"Allow at least (\d+) kB", str(refused.value))[1])
-    goal = replace(goal, max_size_bytes=asked)
-    state = find(recipe, tmp_path, tables, goal=goal, effort=replace(effort, rounds=1)).state
-    assert all(each.size_bytes <= asked for each in state.entrants)
+    target = replace(target, max_size_bytes=asked)
+    state = find(recipe, tmp_path, tables, target=target, effort=replace(effort, rounds=1)).state
+    assert all(each.size_bytes <= asked for each in state.trials)
 
 
 def test_a_faster_precision_is_counted_on_if_the_recipe_builds_it(recipe, tables, monkeypatch):
     def choose(build_int8, **parts):
         content = read_recipe(recipe)
         content = replace(content, build=replace(content.build, int8=build_int8))
-        means = SearchMeans(tables=tables, threads=1, clock=Counting(**parts))
-        shop = open_shop(recipe, content, GOAL, EFFORT, means=means)
-        monkeypatch.setattr(shop, "precisions", lambda: ("f32", "bf16", "int8"))
-        return find_pace(shop, empty_ms=0.01, tell=lambda line: None).precision
+        resources = SearchResources(tables=tables, threads=1, clock=Counting(**parts))
+        evaluator = open_evaluator(recipe, content, GOAL, EFFORT, resources=resources)
+        monkeypatch.setattr(evaluator, "precisions", lambda: ("f32", "bf16", "int8"))
+        return measure_baseline(evaluator, empty_ms=0.01, on_message=lambda line: None).precision
 
     assert choose(True, bf16=0.5, int8=0.1) == "int8"
     assert choose(False, bf16=0.5, int8=0.1) == "bf16"
@@ -232,7 +240,7 @@ def test_a_faster_precision_is_counted_on_if_the_recipe_builds_it(recipe, tables
 
 def test_of_two_that_are_as_good_the_faster_one_is_before():
     slow, fast, bad = (
-        Entrant(number, "x", named_spec("nano"), ms, 0, dice=({"a": dice},))
+        Trial(number, "x", named_spec("nano"), ms, 0, dice=({"a": dice},))
         for number, (ms, dice) in enumerate([(2.0, 0.9), (1.0, 0.9), (0.5, 0.8)], 1)
     )
     assert rank((bad, slow, fast)) == [fast, slow, bad]
@@ -249,10 +257,10 @@ def test_too_few_validation_patients_are_refused(recipe, tables, tmp_path):
 def test_the_command_tells_what_was_found_and_what_to_do_next(
     searched, recipe, tables, monkeypatch, capsys
 ):
-    means = partial(SearchMeans, tables=tables, clock=Counting())
-    monkeypatch.setattr("bedside.autopilot.search.SearchMeans", means)
-    effort = partial(SearchEffort, timing_s=EFFORT.timing_s)
-    monkeypatch.setattr("bedside.autopilot.contest.SearchEffort", effort)
+    resources = partial(SearchResources, tables=tables, clock=Counting())
+    monkeypatch.setattr("bedside.autopilot.search.search.SearchResources", resources)
+    effort = partial(SearchSettings, timing_s=EFFORT.timing_s)
+    monkeypatch.setattr("bedside.autopilot.search.search_state.SearchSettings", effort)
     outcome, options = searched[0], "--target-ms 4 --candidates 3 --rounds 2 --epochs 1"
     folder = outcome.recipe.parent
     command = ["search", str(recipe), "-o", str(folder), *options.split(), "--torch-threads", "1"]

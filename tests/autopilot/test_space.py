@@ -8,11 +8,17 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bedside.autopilot.device import DeviceTable
-from bedside.autopilot.parts import trace_part
-from bedside.autopilot.rough_int8 import quantize_roughly
-from bedside.autopilot.space import SPACES, count_levels, draw_specs, guess_work, list_anchors
-from bedside.autopilot.timing import Setting
+from bedside.autopilot.latency.blocks import trace_block
+from bedside.autopilot.latency.device_table import DeviceTable
+from bedside.autopilot.latency.timing import Setting
+from bedside.autopilot.latency.uncalibrated_int8 import quantize_uncalibrated
+from bedside.autopilot.search.space import (
+    SPACES,
+    count_levels,
+    draw_specs,
+    guess_work,
+    list_anchors,
+)
 from bedside.models import create
 from bedside.runtime import open_graph
 from bedside.spec import named_spec
@@ -30,9 +36,9 @@ def test_the_same_seed_gives_the_same_candidates_and_another_one_others():
     assert not any(spec in first for spec in other)
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_every_level_of_the_space_is_valid(axes):
-    space, like = SPACES[axes], named_spec("tiny", axes=axes)
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_every_level_of_the_space_is_valid(spatial_dims):
+    space, like = SPACES[spatial_dims], named_spec("tiny", spatial_dims=spatial_dims)
     for stage in space.stages:
         for block, channels in itertools.product(stage.blocks, stage.channels):
             settings = space.settings[block]
@@ -44,20 +50,20 @@ def test_every_level_of_the_space_is_valid(axes):
                     **dict(zip(settings, chosen, strict=True)),
                 )
                 replace(like, levels=(level,))
-    specs = list(draw_specs(like, SIZES[axes], seed=0, count=300))
+    specs = list(draw_specs(like, SIZES[spatial_dims], seed=0, count=300))
     assert len(specs) > 290
     blocks = {level.block for spec in specs for level in spec.levels}
-    stages = space.stages[: count_levels(like, SIZES[axes])[-1]]
+    stages = space.stages[: count_levels(like, SIZES[spatial_dims])[-1]]
     assert blocks == {block for stage in stages for block in stage.blocks}
     for spec in specs:
-        assert len(spec.levels) in count_levels(like, SIZES[axes])
+        assert len(spec.levels) in count_levels(like, SIZES[spatial_dims])
         channels = [level.channels for level in spec.levels]
         assert channels == sorted(channels)
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_networks_of_the_space_can_be_built_and_predicted(axes, tmp_path):
-    like, size = named_spec("nano", axes=axes), SIZES[axes]
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_networks_of_the_space_can_be_built_and_predicted(spatial_dims, tmp_path):
+    like, size = named_spec("nano", spatial_dims=spatial_dims), SIZES[spatial_dims]
     table = DeviceTable(Setting(), folder=tmp_path, clock=Counting())
     fit = table.calibrate(like, size)
     anchors = list_anchors(like, size)
@@ -69,9 +75,9 @@ def test_networks_of_the_space_can_be_built_and_predicted(axes, tmp_path):
     assert times[3] < times[0] < times[4]
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_work_is_guessed_well_enough_to_leave_out_what_is_far_off(axes):
-    like, size = named_spec("tiny", axes=axes), SIZES[axes]
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_work_is_guessed_well_enough_to_leave_out_what_is_far_off(spatial_dims):
+    like, size = named_spec("tiny", spatial_dims=spatial_dims), SIZES[spatial_dims]
     for spec in draw_specs(like, size, seed=0, count=4):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             create(spec).eval()(torch.zeros(1, 1, *size))
@@ -103,15 +109,17 @@ def test_draws_keep_the_strides_and_the_supervision_of_the_recipe():
         (2, 4, "linear"),
     ],
 )
-def test_the_graphs_that_are_timed_compute_what_the_network_does(axes, stride, block):
-    spec, size = named_spec("nano", axes=axes), SIZES[axes]
+def test_the_graphs_that_are_timed_compute_what_the_network_does(spatial_dims, stride, block):
+    spec, size = named_spec("nano", spatial_dims=spatial_dims), SIZES[spatial_dims]
     last = replace(spec.levels[-1], block=block, window=6)
     # At a stride of 2 maps are no whole windows, so that what fills them up must be hidden.
     spec = replace(spec, stem_stride=stride, levels=(*spec.levels[:-1], last))
     model, image = create(spec).eval(), torch.rand(1, 1, *size)
-    graph = trace_part(model, tuple(image.shape))
+    graph = trace_block(model, tuple(image.shape))
     found = open_graph(graph, backend="openvino", precision="f32", threads=1).predict(image.numpy())
     with torch.no_grad():
         assert np.allclose(found, model(image).numpy(), atol=1e-4)
-    rough = open_graph(quantize_roughly(graph), backend="openvino", precision="int8", threads=1)
+    rough = open_graph(
+        quantize_uncalibrated(graph), backend="openvino", precision="int8", threads=1
+    )
     assert rough.predict(image.numpy()).shape == found.shape

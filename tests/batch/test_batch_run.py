@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from bedside.batch.crew import Processes
 from bedside.batch.job import do_job, find_done
 from bedside.batch.record import append_line, read_record
 from bedside.batch.run import run_batch
+from bedside.batch.worker_pool import Processes
 from bedside.errors import BackendError, BundleError, UsageError, WorkerError
 
 pytest_plugins = ["batch_fixtures"]
@@ -22,9 +22,9 @@ class Killing(Processes):
     def __init__(self, name, times, number=signal.SIGKILL):
         self.name, self.times, self.number, self.hired = name, times, number, 0
 
-    def hire(self, first):
+    def start(self, first):
         self.hired += 1
-        worker = super().hire(first)
+        worker = super().start(first)
         give = worker.give
 
         def give_and_kill(job):
@@ -46,20 +46,20 @@ def names(folder):
 
 
 def test_a_killed_worker_s_case_is_done_by_the_next(plan, tmp_path):
-    crew = Killing("b", 1)
-    records = run_batch(plan(), crew, size=1)
+    pool = Killing("b", 1)
+    records = run_batch(plan(), pool, size=1)
     assert statuses(records) == dict.fromkeys("abc", "done")
     assert [record.attempts for record in records] == [1, 2, 1]
-    assert crew.hired == 2
+    assert pool.hired == 2
 
 
 def test_a_case_that_kills_two_workers_is_given_up_and_the_others_are_done(plan, tmp_path):
-    crew = Killing("a", 9)
+    pool = Killing("a", 9)
     heard = []
-    records = run_batch(plan(), crew, size=1, on_record=heard.append)
+    records = run_batch(plan(), pool, size=1, on_record=heard.append)
     assert statuses(records) == {"a": "failed", "b": "done", "c": "done"}
     assert len(heard) == 3
-    assert crew.times == 7
+    assert pool.times == 7
     error = records[0].error
     assert error.type == "WorkerError"
     assert "SIGKILL" in error.message
@@ -73,8 +73,8 @@ def test_a_case_that_kills_two_workers_is_given_up_and_the_others_are_done(plan,
 def test_a_case_that_hangs_is_stopped_at_its_deadline(plan, tmp_path):
     begin = time.monotonic()
     # A process that is stopped does nothing any more, and is still there.
-    crew = Killing("b", 1, signal.SIGSTOP)
-    records = run_batch(plan(), crew, size=1, deadline_s=1.5)
+    pool = Killing("b", 1, signal.SIGSTOP)
+    records = run_batch(plan(), pool, size=1, deadline_s=1.5)
     assert statuses(records) == {"a": "done", "b": "failed", "c": "done"}
     assert "deadline of 1.5 s" in records[1].error.message
     assert records[1].attempts == 1
@@ -86,8 +86,8 @@ def test_what_was_done_before_its_worker_died_is_done(plan, tmp_path):
     made = plan("a")
 
     class Doing(Killing):
-        def hire(self, first):
-            worker = super().hire(first)
+        def start(self, first):
+            worker = super().start(first)
             if self.hired == 1:
                 do_job(made.jobs[0], loader.load)
             return worker
@@ -95,16 +95,16 @@ def test_what_was_done_before_its_worker_died_is_done(plan, tmp_path):
     from bedside.batch.job import Loader
 
     loader = Loader()
-    crew = Doing("a", 1)
-    records = run_batch(made, crew, size=1)
+    pool = Doing("a", 1)
+    records = run_batch(made, pool, size=1)
     assert statuses(records) == {"a": "done"}
-    assert crew.hired == 1
+    assert pool.hired == 1
 
 
 def test_workers_that_never_start_end_the_batch(plan, tmp_path):
     class Stillborn(Processes):
-        def hire(self, first):
-            worker = super().hire(first)
+        def start(self, first):
+            worker = super().start(first)
             worker._process.kill()
             return worker
 

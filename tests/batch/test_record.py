@@ -16,11 +16,11 @@ from bedside.batch.record import (
     append_line,
     begin_part,
     clear_parts,
+    commit_record,
     is_whole,
     list_files,
     look_at,
     read_record,
-    settle,
     write_lines,
 )
 from bedside.errors import FormatError
@@ -37,15 +37,15 @@ def make_results(output, text="new"):
     return folder
 
 
-def settle_done(output, text="new"):
+def commit_done(output, text="new"):
     folder = make_results(output, text)
     record = replace(RECORD, files=list_files(folder))
-    settle(record, output, folder)
+    commit_record(record, output, folder)
     return record
 
 
 def test_a_record_comes_back_as_it_was(tmp_path):
-    record = settle_done(tmp_path)
+    record = commit_done(tmp_path)
     assert read_record(tmp_path, RECORD.id) == record
     assert [file.name for file in record.files] == ["report.json", "segmentation/0001.png"]
     # Of "new", by sha256sum.
@@ -55,29 +55,29 @@ def test_a_record_comes_back_as_it_was(tmp_path):
 
 
 def test_results_are_as_readable_as_any_folder(tmp_path):
-    settle_done(tmp_path)
+    commit_done(tmp_path)
     (tmp_path / "plain").mkdir()
     assert (tmp_path / RECORD.id).stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_a_second_settling_leaves_nothing_of_the_first(tmp_path):
-    settle_done(tmp_path, "old")
+    commit_done(tmp_path, "old")
     (tmp_path / RECORD.id / "more.txt").write_text("of the first")
-    record = settle_done(tmp_path)
+    record = commit_done(tmp_path)
     assert is_whole(record, tmp_path)
     assert not (tmp_path / RECORD.id / "more.txt").exists()
 
 
 def test_a_case_that_fails_the_second_time_has_no_results_any_more(tmp_path):
-    settle_done(tmp_path)
-    settle(replace(RECORD, status="failed"), tmp_path)
+    commit_done(tmp_path)
+    commit_record(replace(RECORD, status="failed"), tmp_path)
     assert not (tmp_path / RECORD.id).exists()
     assert read_record(tmp_path, RECORD.id).status == "failed"
 
 
 @pytest.mark.parametrize("damage", ["folder", "file", "size"])
 def test_a_record_without_all_its_files_is_not_done(damage, tmp_path):
-    record = settle_done(tmp_path)
+    record = commit_done(tmp_path)
     folder = tmp_path / RECORD.id
     if damage == "folder":
         folder.rename(tmp_path / "elsewhere")
@@ -90,7 +90,7 @@ def test_a_record_without_all_its_files_is_not_done(damage, tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"id": "a"}'])
 def test_a_record_that_is_none_counts_as_none(text, tmp_path):
-    settle_done(tmp_path)
+    commit_done(tmp_path)
     (tmp_path / ".batch" / "records" / "deep" / "a.json").write_text(text)
     assert read_record(tmp_path, RECORD.id) is None
 

@@ -21,9 +21,9 @@ def study(tmp_path):
     return ablation.open_study(RECIPE, arguments)
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_each_row_is_another_network_that_can_be_built(axes):
-    rows = list_variants(named_spec("nano", axes=axes))
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_each_row_is_another_network_that_can_be_built(spatial_dims):
+    rows = list_variants(named_spec("nano", spatial_dims=spatial_dims))
     assert len({repr(row) for row in rows.values()}) == len(rows) >= 12
     for spec in rows.values():
         with torch.device("meta"):
@@ -50,7 +50,7 @@ def test_windows_put_in_place_of_dense_attention_are_those_of_the_level_above():
         LevelSpec("window", 8, 1, window=5),
         LevelSpec("dense", 8, 1),
     )
-    model = dataclasses.replace(named_spec("nano", axes=3), levels=levels)
+    model = dataclasses.replace(named_spec("nano", spatial_dims=3), levels=levels)
     assert [level.window for level in list_variants(model)["window"].levels[1:]] == [5, 5]
 
 

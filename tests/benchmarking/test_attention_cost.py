@@ -14,14 +14,22 @@ from bedside.benchmarking.attention import (
     fit_exponents,
     measure_attention,
 )
-from bedside.benchmarking.growth import shortest_in_turns
+from bedside.benchmarking.growth import shortest_interleaved
 from bedside.benchmarking.memory import peak_memory_mb
 from bedside.cli.main import main
 
 
-def make_points(name, power, *, sides=(8, 16, 32), axes=2):
+def make_points(name, power, *, sides=(8, 16, 32), spatial_dims=2):
     return [
-        Point(name, axes, side, side**axes, 1, (side**axes) ** power, float(side**axes))
+        Point(
+            name,
+            spatial_dims,
+            side,
+            side**spatial_dims,
+            1,
+            (side**spatial_dims) ** power,
+            float(side**spatial_dims),
+        )
         for side in sides
     ]
 
@@ -59,15 +67,15 @@ def test_a_mechanism_with_one_point_has_no_exponent():
 def test_every_call_has_its_turn_in_every_round():
     order = []
     calls = [lambda: order.append("small"), lambda: order.append("large")]
-    times = shortest_in_turns(calls, turn_ms=0, total_ms=0, rounds=3)
+    times = shortest_interleaved(calls, turn_ms=0, total_ms=0, rounds=3)
     assert order == ["small", "large"] * 4  # one round to warm up
     assert len(times) == 2
 
 
 def test_the_time_of_another_program_is_not_in_the_processors_time():
     waiting = [lambda: time.sleep(0.02)]
-    assert shortest_in_turns(waiting, total_ms=0, rounds=2)[0] >= 20
-    assert shortest_in_turns(waiting, total_ms=0, rounds=2, clock=time.process_time)[0] < 10
+    assert shortest_interleaved(waiting, total_ms=0, rounds=2)[0] >= 20
+    assert shortest_interleaved(waiting, total_ms=0, rounds=2, clock=time.process_time)[0] < 10
 
 
 def test_the_projections_alone_attend_to_nothing():

@@ -73,7 +73,7 @@ def bundle(tmp_path_factory):
 
 
 @pytest.fixture
-def cine(tmp_path):
+def sequence(tmp_path):
     """A DICOM cine of 12 frames with a region that fits: 0.5 mm a pixel."""
     region = makers.make_region((0, 0, 63, 47))
     dataset = makers.make_dicom(makers.make_fan(12), regions=[region])

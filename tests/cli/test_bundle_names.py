@@ -46,7 +46,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_says_it_and_takes_the_shipped_one(here, cine, capsys, tmp_path, command):
+def test_every_command_says_it_and_takes_the_shipped_one(here, sequence, capsys, tmp_path, command):
     (tmp_path / "images").mkdir()
     write_picture(make_fan(1)[0], tmp_path / "images" / "a.png")
     line = {"id": "a", "source": "images/a.png", "model": NAME}
@@ -57,7 +57,7 @@ def test_every_command_says_it_and_takes_the_shipped_one(here, cine, capsys, tmp
     assert read_bundle(SHIPPED).sha256 in streams.out
 
 
-def test_a_path_is_a_path(bundle, tmp_path, monkeypatch, cine, capsys):
+def test_a_path_is_a_path(bundle, tmp_path, monkeypatch, sequence, capsys):
     monkeypatch.chdir(tmp_path)
     for name in (NAME, f"{NAME}.bedside"):
         shutil.copy(bundle, tmp_path / name)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bedside.atomic import output_errors, write_text
 from bedside.batch.record import Basis, Record, append_line, write_lines
 from bedside.cli.main import main
 from bedside.errors import OutputError
 from bedside.io.source import SUFFIXES, Algorithm, open_source, write_labels
+from bedside.system.atomic import output_errors, write_text
 from bedside.volume import LabelMap
 from makers import LABELS, make_labels, write_nifti
 
@@ -44,9 +44,9 @@ def check_clear(error, out, name):
 
 
 @pytest.mark.parametrize("format_", SUFFIXES)
-def test_every_kind_of_mask_is_whole_or_not_there(format_, cine, tmp_path):
+def test_every_kind_of_mask_is_whole_or_not_there(format_, sequence, tmp_path):
     out = tmp_path / "out"
-    source = open_source(cine)
+    source = open_source(sequence)
     target = out / f"segmentation{SUFFIXES[format_]}"
     with limited(64), pytest.raises(OutputError) as error:
         write_labels(
@@ -56,22 +56,22 @@ def test_every_kind_of_mask_is_whole_or_not_there(format_, cine, tmp_path):
     check_clear(error, out, "segmentation" if format_ == "png" else target.name)
 
 
-def write_pictures(cine, out):
+def write_pictures(sequence, out):
     from bedside.report import overlay
 
     labels = LabelMap(make_labels(12), (0.5, 0.5))
-    plan = overlay.plan_overlay(open_source(cine).cine, labels, LABELS)
+    plan = overlay.plan_overlay(open_source(sequence).sequence, labels, LABELS)
     overlay.write_overlay(plan, out)
 
 
-def write_checkpoint(cine, out):
+def write_checkpoint(sequence, out):
     torch = pytest.importorskip("torch")
     from bedside.training.checkpoint import save_tensors
 
     save_tensors(out / "weights.safetensors", {"weight": torch.zeros(1000)})
 
 
-def write_cached(cine, out):
+def write_cached(sequence, out):
     pytest.importorskip("torch")
     from bedside.training.cache import _write
 
@@ -82,16 +82,16 @@ WRITERS = {
     "overlay.gif": write_pictures,
     "weights.safetensors": write_checkpoint,
     "a.npy": write_cached,
-    "page.html": lambda cine, out: write_text(out / "page.html", "<p>" * 100),
+    "page.html": lambda sequence, out: write_text(out / "page.html", "<p>" * 100),
 }
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_pictures_weights_and_texts_are_whole_or_not_there(name, cine, tmp_path):
+def test_pictures_weights_and_texts_are_whole_or_not_there(name, sequence, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     with limited(64), pytest.raises(OutputError) as error:
-        WRITERS[name](cine, out)
+        WRITERS[name](sequence, out)
     check_clear(error, out, name)
 
 
@@ -113,11 +113,11 @@ def test_a_list_of_records_stays_what_it_was(tmp_path):
 
 @pytest.mark.parametrize("more", [[], ["--jobs", "2"], ["--format", "nifti"], ["--format", "png"]])
 @pytest.mark.parametrize("limit", [100, 20000])
-def test_a_run_that_has_no_room_is_one_line(more, limit, cine, bundle, tmp_path):
+def test_a_run_that_has_no_room_is_one_line(more, limit, sequence, bundle, tmp_path):
     out = tmp_path / "out"
     data = tmp_path / "data"
     data.mkdir()
-    shutil.copy(cine, data / "a.dcm")
+    shutil.copy(sequence, data / "a.dcm")
     code = (
         "import resource, sys; from bedside.cli.program import run_program;"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); sys.exit(run_program())"
@@ -159,9 +159,9 @@ def disk(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [4096, 30000, 60000])
-def test_a_full_disk_is_one_line_and_holds_nothing_of_ours(kept, disk, cine, bundle, capsys):
+def test_a_full_disk_is_one_line_and_holds_nothing_of_ours(kept, disk, sequence, bundle, capsys):
     (disk / "filler").write_bytes(bytes(61440 - kept if kept < 61440 else 0))
-    code = main(["segment", str(cine), "-m", str(bundle), "-o", str(disk / "out")])
+    code = main(["segment", str(sequence), "-m", str(bundle), "-o", str(disk / "out")])
     told = capsys.readouterr().err
     assert code == 2, told
     assert told.splitlines()[-1].startswith(f"bedside: error: cannot write {disk / 'out'}")
@@ -169,11 +169,11 @@ def test_a_full_disk_is_one_line_and_holds_nothing_of_ours(kept, disk, cine, bun
     assert list(disk.iterdir()) == [disk / "filler"]
 
 
-def test_a_full_cache_changes_nothing(disk, cine, bundle, tmp_path, monkeypatch):
+def test_a_full_cache_changes_nothing(disk, sequence, bundle, tmp_path, monkeypatch):
     (disk / "filler").write_bytes(bytes(65536))
     monkeypatch.setenv("XDG_CACHE_HOME", str(disk))
     out = tmp_path / "out"
-    assert main(["segment", str(cine), "-m", str(bundle), "-o", str(out)]) == 0
+    assert main(["segment", str(sequence), "-m", str(bundle), "-o", str(out)]) == 0
     assert not list(disk.rglob(".part-*"))
 
 
@@ -199,12 +199,12 @@ def test_a_place_for_temporary_files_that_is_full_is_named(disk, bundle, tmp_pat
      ("x" * 300, "shorter name"), ("loop/out", "cannot write")],
 )  # fmt: skip
 @pytest.mark.parametrize("more", [[], ["--jobs", "2"]])
-def test_a_place_that_cannot_be_is_one_line(output, said, more, cine, bundle, tmp_path, capsys):
+def test_a_place_that_cannot_be_is_one_line(output, said, more, sequence, bundle, tmp_path, capsys):
     (tmp_path / "file").write_text("here first")
     (tmp_path / "loop").symlink_to("loop")
     data = tmp_path / "data"
     data.mkdir()
-    shutil.copy(cine, data / "a.dcm")
+    shutil.copy(sequence, data / "a.dcm")
     before = sorted(tmp_path.iterdir())
     out = tmp_path / output
     assert main(["segment", str(data), "-m", str(bundle), "-o", str(out), *more]) == 2

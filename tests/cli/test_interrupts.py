@@ -47,7 +47,7 @@ MOMENTS = {
     """,
     # As the mask is being written, by the main thread or another.
     "writing": """
-        import bedside.unfinished as unfinished
+        import bedside.system.unfinished as unfinished
         plain = unfinished._make_file
         def wait_for(path):
             plain(path)
@@ -127,10 +127,10 @@ def left_of(*folders):
         (signal.SIGHUP, "writing"),
     ],
 )
-def test_a_signal_ends_a_run_at_any_moment(number, moment, cine, bundle, tmp_path, tmp):
+def test_a_signal_ends_a_run_at_any_moment(number, moment, sequence, bundle, tmp_path, tmp):
     out = tmp_path / "out"
     run = start(
-        ["segment", cine, "-m", bundle, "-o", out],
+        ["segment", sequence, "-m", bundle, "-o", out],
         moment=MOMENTS[moment], number=number, tmp=tmp,
     )  # fmt: skip
     _, told = run.communicate(timeout=120)
@@ -145,9 +145,9 @@ def test_a_signal_ends_a_run_at_any_moment(number, moment, cine, bundle, tmp_pat
         assert not out.exists()
 
 
-def test_a_second_interrupt_does_not_stop_the_cleaning(cine, bundle, tmp_path, tmp):
+def test_a_second_interrupt_does_not_stop_the_cleaning(sequence, bundle, tmp_path, tmp):
     slow = """
-        import bedside.unfinished as unfinished
+        import bedside.system.unfinished as unfinished
         quick = unfinished.remove
         def remove(path):
             for _ in range(5 if sent else 0):
@@ -157,7 +157,7 @@ def test_a_second_interrupt_does_not_stop_the_cleaning(cine, bundle, tmp_path, t
         unfinished.remove = remove
     """
     run = start(
-        ["segment", cine, "-m", bundle, "-o", tmp_path / "out"],
+        ["segment", sequence, "-m", bundle, "-o", tmp_path / "out"],
         moment=textwrap.dedent(slow) + textwrap.dedent(MOMENTS["writing"]), tmp=tmp,
     )  # fmt: skip
     _, told = run.communicate(timeout=120)
@@ -166,18 +166,20 @@ def test_a_second_interrupt_does_not_stop_the_cleaning(cine, bundle, tmp_path, t
     assert left_of(tmp, tmp_path / "out") == []
 
 
-def test_an_ignored_interrupt_stays_ignored(cine, bundle, tmp_path, tmp):
+def test_an_ignored_interrupt_stays_ignored(sequence, bundle, tmp_path, tmp):
     ignoring = "signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + textwrap.dedent(MOMENTS["moving"])
-    run = start(["segment", cine, "-m", bundle, "-o", tmp_path / "out"], moment=ignoring, tmp=tmp)
+    run = start(
+        ["segment", sequence, "-m", bundle, "-o", tmp_path / "out"], moment=ignoring, tmp=tmp
+    )
     _, told = run.communicate(timeout=120)
     assert run.returncode == 0, told
 
 
-def make_folder(cine, tmp_path, count=6):
+def make_folder(sequence, tmp_path, count=6):
     folder = tmp_path / "data"
     folder.mkdir()
     for number in range(count):
-        shutil.copy(cine, folder / f"{number}.dcm")
+        shutil.copy(sequence, folder / f"{number}.dcm")
     return folder
 
 
@@ -212,9 +214,11 @@ def is_running(pid):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
 @pytest.mark.parametrize("number", [*LINES, signal.SIGKILL], ids=lambda number: number.name)
 @pytest.mark.parametrize("late", [False, True], ids=["as they start", "at work"])
-def test_workers_end_with_the_process_that_leads_them(number, late, cine, bundle, tmp_path, tmp):
+def test_workers_end_with_the_process_that_leads_them(
+    number, late, sequence, bundle, tmp_path, tmp
+):
     out = tmp_path / "out"
-    data = make_folder(cine, tmp_path)
+    data = make_folder(sequence, tmp_path)
     run = start(["segment", data, "-m", bundle, "-o", out, "--jobs", "2"], tmp=tmp)
     wait_until(lambda: len(find_children(run.pid)) >= 2 and (not late or list(out.glob("*/*"))))
     children = find_children(run.pid)
@@ -229,17 +233,20 @@ def test_workers_end_with_the_process_that_leads_them(number, late, cine, bundle
     assert not list(out.rglob(".part-*"))
 
 
-def test_what_a_killed_run_has_left_goes_with_the_next(cine, bundle, tmp_path, tmp):
+def test_what_a_killed_run_has_left_goes_with_the_next(sequence, bundle, tmp_path, tmp):
     out = tmp_path / "out"
     moment = textwrap.dedent(MOMENTS["writing"])
     run = start(
-        ["segment", cine, "-m", bundle, "-o", out], moment=moment, number=signal.SIGKILL, tmp=tmp
+        ["segment", sequence, "-m", bundle, "-o", out],
+        moment=moment,
+        number=signal.SIGKILL,
+        tmp=tmp,
     )
     run.communicate(timeout=120)
     assert run.returncode == -signal.SIGKILL
     assert list(out.glob(".part-*"))
     assert left_of(tmp)
-    again = start(["segment", cine, "-m", bundle, "-o", out], tmp=tmp)
+    again = start(["segment", sequence, "-m", bundle, "-o", out], tmp=tmp)
     _, told = again.communicate(timeout=120)
     assert again.returncode == 0, told
     assert not list(out.rglob(".part-*"))
@@ -279,7 +286,7 @@ def test_other_commands_end_in_order_too(verb, bundle, tmp_path, tmp):
 
 
 def test_a_batch_that_is_ended_as_it_writes_its_list_leaves_no_part_of_it(
-    cine, bundle, tmp_path, tmp
+    sequence, bundle, tmp_path, tmp
 ):
     out = tmp_path / "out"
     moment = """
@@ -291,7 +298,7 @@ def test_a_batch_that_is_ended_as_it_writes_its_list_leaves_no_part_of_it(
                 send()
         record.write_text = wait_for
     """
-    data = make_folder(cine, tmp_path, count=2)
+    data = make_folder(sequence, tmp_path, count=2)
     run = start(["segment", data, "-m", bundle, "-o", out, "--jobs", "2"], moment=moment, tmp=tmp)
     _, told = run.communicate(timeout=120)
     check_told(told, signal.SIGINT)

@@ -19,8 +19,8 @@ from bedside.io.detect import detect_format
 from bedside.io.gzip_stream import read_beginning
 from bedside.io.own_results import read_marker
 from bedside.io.source import open_source
-from bedside.regular import open_regular
 from bedside.spec import read_recipe
+from bedside.system.regular_files import open_regular
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="special files of POSIX")
 
@@ -113,10 +113,10 @@ def test_the_command_refuses_it_in_one_line(kind, more, bundle, tmp_path, capsys
 
 
 @pytest.mark.parametrize("more", [[], ["--untrusted"], ["--jobs", "2"]])
-def test_in_a_folder_it_is_skipped_with_its_reason(more, cine, bundle, tmp_path, capsys):
+def test_in_a_folder_it_is_skipped_with_its_reason(more, sequence, bundle, tmp_path, capsys):
     data = tmp_path / "data"
     data.mkdir()
-    cine.rename(data / "a.dcm")
+    sequence.rename(data / "a.dcm")
     make_pipe(data / "pipe.dcm")
     make_socket(data / "socket.dcm")
     (data / "loop").symlink_to(data)
@@ -128,9 +128,9 @@ def test_in_a_folder_it_is_skipped_with_its_reason(more, cine, bundle, tmp_path,
         assert any(name in line and reason in line for line in told.splitlines())
 
 
-def test_a_further_channel_that_is_a_pipe_is_refused(cine, bundle, tmp_path, capsys):
+def test_a_further_channel_that_is_a_pipe_is_refused(sequence, bundle, tmp_path, capsys):
     make_pipe(tmp_path / "b.dcm")
-    command = ["segment", str(cine), "--channels", str(tmp_path / "b.dcm"), "-m", str(bundle)]
+    command = ["segment", str(sequence), "--channels", str(tmp_path / "b.dcm"), "-m", str(bundle)]
     assert main([*command, "-o", str(tmp_path / "out")]) == 3
     assert "named pipe" in capsys.readouterr().err
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bedside.cache import cache_folder
 from bedside.cli.demo import find_cine
+from bedside.system.cache import cache_folder
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="homes and users of POSIX")
 
@@ -66,10 +66,10 @@ def test_an_unknown_user_can_do_all(home, backend, tmp_path):
     ],
     ids=str,
 )
-def test_a_home_that_cannot_be_used_is_no_fault(environment, cine, bundle, tmp_path):
+def test_a_home_that_cannot_be_used_is_no_fault(environment, sequence, bundle, tmp_path):
     work = tmp_path / "work"
     work.mkdir()
-    run("segment", cine, "-m", bundle, "-o", tmp_path / "out", cwd=work, **environment)
+    run("segment", sequence, "-m", bundle, "-o", tmp_path / "out", cwd=work, **environment)
     assert (tmp_path / "out" / "segmentation.dcm").exists()
     assert list(work.iterdir()) == []
 
@@ -88,12 +88,12 @@ def test_an_unknown_user_trains_and_builds(tmp_path):
     assert (tmp_path / "a.bedside").exists()
 
 
-def test_workers_of_an_unknown_user_work(cine, bundle, tmp_path):
+def test_workers_of_an_unknown_user_work(sequence, bundle, tmp_path):
     need_unknown_user()
     data = tmp_path / "data"
     data.mkdir()
     for name in ("a.dcm", "b.dcm"):
-        shutil.copy(cine, data / name)
+        shutil.copy(sequence, data / name)
     out = tmp_path / "out"
     run(
         "segment", data, "-m", bundle, "-o", out, "--jobs", "2", "--untrusted",

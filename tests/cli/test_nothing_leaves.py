@@ -34,12 +34,12 @@ def test_a_run_leaves_nothing_but_its_output_and_its_cache(outside, backend):
 
 
 def test_workers_and_decoders_in_processes_of_their_own_leave_nothing_else(
-    outside, cine, bundle, tmp_path
+    outside, sequence, bundle, tmp_path
 ):
     data = tmp_path / "data"
     data.mkdir()
     for name in ("a.dcm", "b.dcm"):
-        shutil.copy(cine, data / name)
+        shutil.copy(sequence, data / name)
     common = ("segment", data, "-m", bundle, "-o", outside.out)
     outside.run(*common, "--jobs", "2", "--untrusted", "--sr")
     assert len(list(outside.out.glob("*/measurements.dcm"))) == 2

@@ -18,7 +18,7 @@ import pydicom
 import pytest
 
 import makers
-from bedside.batch.case import Choices, Loaded, segment_case
+from bedside.batch.case import Loaded, OutputOptions, segment_case
 from bedside.bundle import read_bundle
 from bedside.errors import FormatError
 from bedside.io.source import open_source
@@ -56,8 +56,8 @@ def sources(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     region = makers.make_region((0, 0, 63, 47))
-    cine = makers.make_dicom(makers.make_fan(3), regions=[region])
-    makers.write_dicom(cine, folder / "cine.dcm")
+    sequence = makers.make_dicom(makers.make_fan(3), regions=[region])
+    makers.write_dicom(sequence, folder / "cine.dcm")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         odd = makers.make_dicom(makers.make_fan(2, seed=1), regions=[region], tags={
@@ -109,7 +109,7 @@ def open_path(path):
 def segment(loaded, path, folder):
     """Segment an image into a folder, with an SR where there is a SEG; give its files."""
     with_sr = path.suffix == ".dcm" and path.name != "odd.dcm"
-    choices = Choices(force=True, with_sr=with_sr, with_cost=False, moment="source")
+    choices = OutputOptions(force=True, with_sr=with_sr, with_cost=False, moment="source")
     segment_case(loaded, open_path(path), folder, choices=choices)
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir()) if file.is_file()}
 
@@ -135,7 +135,7 @@ def test_what_a_file_is_warned_of_is_said_of_that_file(sources):
             with pytest.raises(FormatError) as caught:
                 open_source(path)
             return str(caught.value)
-        return open_source(path).cine.warnings
+        return open_source(path).sequence.warnings
 
     alone = {path: look(path) for path in (odd, sound, cut)}
     assert "ends in the middle" in alone[cut] or "truncated" in alone[cut]

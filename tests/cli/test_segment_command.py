@@ -30,9 +30,9 @@ def write_still(path, *, level=150):
     return makers.write_picture(picture, path)
 
 
-def test_a_cine_gets_mask_film_sheet_and_report(cine, bundle, tmp_path, capsys):
+def test_a_cine_gets_mask_film_sheet_and_report(sequence, bundle, tmp_path, capsys):
     out = tmp_path / "out"
-    assert main(["segment", str(cine), "-m", str(bundle), "-o", str(out)]) == 0
+    assert main(["segment", str(sequence), "-m", str(bundle), "-o", str(out)]) == 0
     assert names(out) == CINE_FILES
     report = json.loads((out / "report.json").read_text())
     assert report["frames"] == 12
@@ -47,9 +47,9 @@ def test_a_cine_gets_mask_film_sheet_and_report(cine, bundle, tmp_path, capsys):
     assert "Not a medical device" in text
 
 
-def test_areas_are_those_of_the_mask_written_and_of_its_scale(cine, bundle, tmp_path):
+def test_areas_are_those_of_the_mask_written_and_of_its_scale(sequence, bundle, tmp_path):
     out = tmp_path / "out"
-    main(["segment", str(cine), "-m", str(bundle), "-o", str(out), "--format", "nifti"])
+    main(["segment", str(sequence), "-m", str(bundle), "-o", str(out), "--format", "nifti"])
     report = json.loads((out / "report.json").read_text())
     labels = np.asarray(nibabel.load(out / "segmentation.nii.gz").dataobj)
     expected = (labels == 1).sum(axis=(0, 1))
@@ -60,9 +60,9 @@ def test_areas_are_those_of_the_mask_written_and_of_its_scale(cine, bundle, tmp_
     np.testing.assert_allclose(found["area_cm2"], expected * 0.0025, atol=1e-4)
 
 
-def test_the_seg_has_as_many_pixels_as_the_report_says(cine, bundle, tmp_path):
+def test_the_seg_has_as_many_pixels_as_the_report_says(sequence, bundle, tmp_path):
     out = tmp_path / "out"
-    main(["segment", str(cine), "-m", str(bundle), "-o", str(out)])
+    main(["segment", str(sequence), "-m", str(bundle), "-o", str(out)])
     dataset = pydicom.dcmread(out / "segmentation.dcm")
     report = json.loads((out / "report.json").read_text())
     total = sum(sum(structure["area_px"]) for structure in report["structures"])
@@ -70,9 +70,9 @@ def test_the_seg_has_as_many_pixels_as_the_report_says(cine, bundle, tmp_path):
     assert total > 0
 
 
-def test_json_is_all_that_is_on_stdout(cine, bundle, tmp_path, capsys):
+def test_json_is_all_that_is_on_stdout(sequence, bundle, tmp_path, capsys):
     out = tmp_path / "out"
-    assert main(["segment", str(cine), "-m", str(bundle), "-o", str(out), "--json"]) == 0
+    assert main(["segment", str(sequence), "-m", str(bundle), "-o", str(out), "--json"]) == 0
     told = capsys.readouterr()
     printed = json.loads(told.out)
     assert printed.pop("output") == str(out)
@@ -93,17 +93,17 @@ def test_a_picture_gets_a_png_mask_and_a_still(bundle, tmp_path):
     assert report["structures"][0]["area_cm2"] is None
 
 
-def test_random_weights_are_warned_of_first(cine, untrained, tmp_path):
+def test_random_weights_are_warned_of_first(sequence, untrained, tmp_path):
     out = tmp_path / "out"
-    assert main(["segment", str(cine), "-m", str(untrained), "-o", str(out)]) == 0
+    assert main(["segment", str(sequence), "-m", str(untrained), "-o", str(out)]) == 0
     assert "random weights" in json.loads((out / "report.json").read_text())["warnings"][0]
 
 
 def test_a_runtime_without_a_certificate_is_warned_of_in_every_report(
-    cine, bundle, tmp_path, capsys
+    sequence, bundle, tmp_path, capsys
 ):
     out, other = tmp_path / "out", ["--backend", "onnxruntime", "--json"]
-    assert main(["segment", str(cine), "-m", str(bundle), "-o", str(out), *other]) == 0
+    assert main(["segment", str(sequence), "-m", str(bundle), "-o", str(out), *other]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["backend"], told["precision"]) == ("onnxruntime", "f32")
     (said,) = (text for text in told["warnings"] if "not certified" in text)
@@ -111,20 +111,22 @@ def test_a_runtime_without_a_certificate_is_warned_of_in_every_report(
     assert json.loads((out / "report.json").read_text())["warnings"] == told["warnings"]
     assert "not certified for onnxruntime" in (out / "report.html").read_text()
     again = tmp_path / "again"
-    assert main(["segment", str(cine), "-m", str(bundle), "-o", str(again), "--json"]) == 0
+    assert main(["segment", str(sequence), "-m", str(bundle), "-o", str(again), "--json"]) == 0
     assert "not certified" not in capsys.readouterr().out
 
 
-def test_no_report_leaves_the_report_out(cine, bundle, tmp_path):
+def test_no_report_leaves_the_report_out(sequence, bundle, tmp_path):
     out = tmp_path / "out"
-    main(["segment", str(cine), "-m", str(bundle), "-o", str(out), "--no-report"])
+    main(["segment", str(sequence), "-m", str(bundle), "-o", str(out), "--no-report"])
     assert names(out) == CINE_FILES - {"report.json", "report.html"}
 
 
-def test_another_run_takes_the_place_of_the_first_and_leaves_other_files(cine, bundle, tmp_path):
+def test_another_run_takes_the_place_of_the_first_and_leaves_other_files(
+    sequence, bundle, tmp_path
+):
     out = tmp_path / "out"
     still = write_still(tmp_path / "still.png")
-    main(["segment", str(cine), "-m", str(bundle), "-o", str(out)])
+    main(["segment", str(sequence), "-m", str(bundle), "-o", str(out)])
     (out / "notes.txt").write_text("mine")
     main(["segment", str(still), "-m", str(bundle), "-o", str(out)])
     expected = {"segmentation.png", "overlay.png", "report.json", "report.html", "notes.txt"}
@@ -187,10 +189,10 @@ def truncate(path):
     path.write_bytes(content[: len(content) // 2])
 
 
-def test_a_refused_image_leaves_nothing_behind(cine, bundle, tmp_path, capsys):
-    truncate(cine)
+def test_a_refused_image_leaves_nothing_behind(sequence, bundle, tmp_path, capsys):
+    truncate(sequence)
     out = tmp_path / "deep" / "out"
-    assert main(["segment", str(cine), "-m", str(bundle), "-o", str(out)]) == 3
+    assert main(["segment", str(sequence), "-m", str(bundle), "-o", str(out)]) == 3
     assert "cine.dcm" in capsys.readouterr().err
     assert not out.parent.exists()
 
@@ -207,7 +209,7 @@ def test_a_wrong_modality_is_refused_unless_forced(bundle, tmp_path, capsys):
     assert main([*command, "--force"]) == 0
 
 
-def test_a_failure_while_writing_keeps_what_was_there(cine, bundle, tmp_path, monkeypatch):
+def test_a_failure_while_writing_keeps_what_was_there(sequence, bundle, tmp_path, monkeypatch):
     out = tmp_path / "out"
     out.mkdir()
     (out / "overlay.gif").write_bytes(b"old")
@@ -216,7 +218,7 @@ def test_a_failure_while_writing_keeps_what_was_there(cine, bundle, tmp_path, mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("bedside.report.page.write_text", fail)
-    assert main(["segment", str(cine), "-m", str(bundle), "-o", str(out)]) == 2
+    assert main(["segment", str(sequence), "-m", str(bundle), "-o", str(out)]) == 2
     assert names(out) == {"overlay.gif"}
     assert (out / "overlay.gif").read_bytes() == b"old"
 
@@ -229,10 +231,10 @@ def test_a_picture_cannot_have_a_dicom_seg(bundle, tmp_path, capsys):
     assert not out.exists()
 
 
-def test_the_output_is_checked_before_the_bundle_is_read(cine, tmp_path, capsys):
+def test_the_output_is_checked_before_the_bundle_is_read(sequence, tmp_path, capsys):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    command = ["segment", str(cine), "-m", "no-such-bundle", "-o", str(blocked / "out")]
+    command = ["segment", str(sequence), "-m", "no-such-bundle", "-o", str(blocked / "out")]
     assert main(command) == 2
     assert "file" in capsys.readouterr().err
     assert blocked.read_text() == "not a folder"
@@ -247,21 +249,21 @@ def test_the_source_is_never_overwritten(bundle, tmp_path, capsys):
     assert main(["segment", str(tmp_path), "-m", str(bundle), "-o", str(tmp_path)]) == 2
 
 
-def test_a_missing_bundle_is_named(cine, tmp_path, capsys):
+def test_a_missing_bundle_is_named(sequence, tmp_path, capsys):
     out = tmp_path / "out"
-    assert main(["segment", str(cine), "-m", "no-such-bundle", "-o", str(out)]) == 3
+    assert main(["segment", str(sequence), "-m", "no-such-bundle", "-o", str(out)]) == 3
     assert '"no-such-bundle"' in capsys.readouterr().err
     assert not out.exists()
 
 
-def test_a_terminal_sees_a_bar_and_stdout_stays_json(cine, bundle, tmp_path, capsys):
+def test_a_terminal_sees_a_bar_and_stdout_stays_json(sequence, bundle, tmp_path, capsys):
     pty = pytest.importorskip("pty")
     import subprocess
     import sys
 
     leader, follower = pty.openpty()
     done = subprocess.run(
-        [sys.executable, "-m", "bedside.cli.main", "segment", str(cine), "-m", str(bundle),
+        [sys.executable, "-m", "bedside.cli.main", "segment", str(sequence), "-m", str(bundle),
          "-o", str(tmp_path / "out"), "--json"],
         stderr=follower, stdout=subprocess.PIPE, check=True,
         env={**os.environ, "TERM": "xterm-256color"},
@@ -287,8 +289,8 @@ def test_channels_are_for_one_scan_and_a_bundle_that_takes_them(bundle, tmp_path
     assert "one scan" in capsys.readouterr().err
 
 
-def test_a_ceiling_is_kept_or_refused_with_one_that_would_do(bundle, cine, tmp_path, capsys):
-    arguments = ["segment", str(cine), "-m", str(bundle), "-o"]
+def test_a_ceiling_is_kept_or_refused_with_one_that_would_do(bundle, sequence, tmp_path, capsys):
+    arguments = ["segment", str(sequence), "-m", str(bundle), "-o"]
     assert main([*arguments, str(tmp_path / "a"), "--max-ram", "16GB"]) == 0
     report = json.loads((tmp_path / "a" / "report.json").read_text())
     assert 0 < report["predicted_memory_mb"] < 16 * 1024
@@ -298,8 +300,8 @@ def test_a_ceiling_is_kept_or_refused_with_one_that_would_do(bundle, cine, tmp_p
 
 
 @pytest.mark.parametrize("amount", ["much", "-1GB", "0", "1.5.2GB", "3 XB"])
-def test_an_amount_of_memory_that_is_none_is_refused(bundle, cine, tmp_path, amount, capsys):
-    arguments = ["segment", str(cine), "-m", str(bundle), "-o", str(tmp_path / "a")]
+def test_an_amount_of_memory_that_is_none_is_refused(bundle, sequence, tmp_path, amount, capsys):
+    arguments = ["segment", str(sequence), "-m", str(bundle), "-o", str(tmp_path / "a")]
     assert main([*arguments, f"--max-ram={amount}"]) == 2
     assert "no amount of memory" in capsys.readouterr().err
 
@@ -344,10 +346,10 @@ def test_what_is_repaired_is_told_in_the_summary_the_report_and_the_page(bundle,
     assert np.count_nonzero(mask) == 400
 
 
-def test_an_untrusted_cine_gives_the_same_files(cine, bundle, tmp_path, monkeypatch):
+def test_an_untrusted_cine_gives_the_same_files(sequence, bundle, tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     plain, far = tmp_path / "plain", tmp_path / "far"
-    command = ["segment", str(cine), "-m", str(bundle)]
+    command = ["segment", str(sequence), "-m", str(bundle)]
     assert main([*command, "-o", str(plain)]) == 0
     assert main([*command, "-o", str(far), "--untrusted", "--untrusted-s", "120"]) == 0
     assert names(plain) == names(far) == CINE_FILES
@@ -370,16 +372,16 @@ def test_an_untrusted_file_that_takes_too_much_is_bad_input(bundle, tmp_path, ca
     assert main([*command, "--untrusted-mb", "0"]) == 2
 
 
-def test_measurements_are_written_as_sr_when_asked_for(cine, bundle, tmp_path):
+def test_measurements_are_written_as_sr_when_asked_for(sequence, bundle, tmp_path):
     out = tmp_path / "out"
-    assert main(["segment", str(cine), "-m", str(bundle), "-o", str(out), "--sr"]) == 0
+    assert main(["segment", str(sequence), "-m", str(bundle), "-o", str(out), "--sr"]) == 0
     assert names(out) == CINE_FILES | {"measurements.dcm"}
     report = json.loads((out / "report.json").read_text())
     assert "measurements.dcm" in report["files"]
     sr, seg = (pydicom.dcmread(out / f"{name}.dcm") for name in ("measurements", "segmentation"))
     assert sr.Modality == "SR"
     assert str(seg.SOPInstanceUID) in str(sr)
-    assert main(["segment", str(cine), "-m", str(bundle), "-o", str(out)]) == 0
+    assert main(["segment", str(sequence), "-m", str(bundle), "-o", str(out)]) == 0
     assert names(out) == CINE_FILES
 
 
@@ -412,27 +414,29 @@ def test_one_time_of_several_is_selected_and_a_mask_for_slicer_written(bundle, t
     assert main([*command, "--select", "day=2"]) == 2
 
 
-def test_without_highdicom_an_sr_names_what_to_install(cine, bundle, tmp_path, monkeypatch, capsys):
+def test_without_highdicom_an_sr_names_what_to_install(
+    sequence, bundle, tmp_path, monkeypatch, capsys
+):
     found = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "highdicom" else found(name)
     )
     out = tmp_path / "out"
-    assert main(["segment", str(cine), "-m", str(bundle), "-o", str(out), "--sr"]) == 4
+    assert main(["segment", str(sequence), "-m", str(bundle), "-o", str(out), "--sr"]) == 4
     assert "bedside[sr]" in capsys.readouterr().err
     assert not out.exists()
 
 
 @pytest.mark.parametrize("more", [[], ["--jobs", "2"], ["--untrusted"]])
 def test_an_untrained_bundle_writes_masks_that_say_so_and_no_measurements(
-    cine, untrained, tmp_path, capsys, more
+    sequence, untrained, tmp_path, capsys, more
 ):
     out = tmp_path / "out"
-    source = cine
+    source = sequence
     if "--jobs" in more:
         source = tmp_path / "cines"
         source.mkdir()
-        (source / "a.dcm").write_bytes(cine.read_bytes())
+        (source / "a.dcm").write_bytes(sequence.read_bytes())
     command = ["segment", str(source), "-m", str(untrained), *more]
     assert main([*command, "-o", str(out), "--sr"]) in (2, 3)
     streams = capsys.readouterr()

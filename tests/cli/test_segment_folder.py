@@ -72,8 +72,8 @@ def test_images_that_lie_in_the_output_folder_are_skipped_and_said(study, bundle
     assert f"{study / 'linked' / 'b.png'} lies in the output folder." in skipped
 
 
-def test_results_without_a_report_give_way_to_those_of_the_next_run(bundle, tmp_path, cine):
-    command = ["segment", str(cine), "-m", str(bundle), "-o", str(tmp_path / "out")]
+def test_results_without_a_report_give_way_to_those_of_the_next_run(bundle, tmp_path, sequence):
+    command = ["segment", str(sequence), "-m", str(bundle), "-o", str(tmp_path / "out")]
     assert main([*command, "--no-report", "--format", "nifti"]) == 0
     assert main([*command, "--no-report"]) == 0
     assert not (tmp_path / "out" / "segmentation.nii.gz").exists()

@@ -32,11 +32,11 @@ def run(arguments, *, shell="", **environment):
 
 
 @pytest.fixture
-def data(cine, tmp_path):
+def data(sequence, tmp_path):
     folder = tmp_path / os.fsdecode(b"d\xff")
     folder.mkdir()
-    shutil.copy(cine, folder / ODD)
-    shutil.copy(cine, folder / "plain.dcm")
+    shutil.copy(sequence, folder / ODD)
+    shutil.copy(sequence, folder / "plain.dcm")
     (folder / os.fsdecode(b"\xfe.txt")).write_text("no image")
     return folder
 
@@ -115,12 +115,12 @@ def test_other_commands_do_not_mind_either(verb):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
-def test_a_stdout_that_is_full_is_an_error_of_the_output(cine, bundle, tmp_path):
+def test_a_stdout_that_is_full_is_an_error_of_the_output(sequence, bundle, tmp_path):
     out = tmp_path / "out"
-    done = run(["segment", cine, "-m", bundle, "-o", out, "--json"], shell="> /dev/full")
+    done = run(["segment", sequence, "-m", bundle, "-o", out, "--json"], shell="> /dev/full")
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
     assert last == b"bedside: error: cannot write to stdout: No space left on device."
     assert (out / "segmentation.dcm").exists()
-    quiet = run(["segment", cine, "-m", bundle, "-o", out], shell="2> /dev/full")
+    quiet = run(["segment", sequence, "-m", bundle, "-o", out], shell="2> /dev/full")
     assert quiet.returncode == 0

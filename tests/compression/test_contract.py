@@ -49,12 +49,12 @@ TOOLS = {
     "sparse": lambda network: apply_masks(network, find_masks(network, fraction=0.5)),
     "2:4": lambda network: apply_masks(network, find_masks(network, pattern=(2, 4))),
 }
-NETWORKS = [(name, axes) for name in ("nano", "tiny") for axes in SIZES]
+NETWORKS = [(name, spatial_dims) for name in ("nano", "tiny") for spatial_dims in SIZES]
 
 
-def make_named(name, axes):
+def make_named(name, spatial_dims):
     """A named network, but for four heads on two of keys, so that some can go and some merge."""
-    spec = named_spec(name, axes=axes, in_channels=2, num_classes=3)
+    spec = named_spec(name, spatial_dims=spatial_dims, in_channels=2, num_classes=3)
     levels = tuple(dataclasses.replace(level, num_heads=4, kv_heads=2) for level in spec.levels)
     spec = dataclasses.replace(spec, levels=levels, deep_supervision=True, boundary=True)
     torch.manual_seed(0)
@@ -66,19 +66,19 @@ def count(network):
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-@pytest.mark.parametrize(("name", "axes"), NETWORKS)
-def test_every_tool_gives_a_network_that_runs_learns_and_is_rebuilt(name, axes, tool):
-    network = make_named(name, axes)
+@pytest.mark.parametrize(("name", "spatial_dims"), NETWORKS)
+def test_every_tool_gives_a_network_that_runs_learns_and_is_rebuilt(name, spatial_dims, tool):
+    network = make_named(name, spatial_dims)
     changed = TOOLS[tool](network)
     smaller = count(changed) < count(network)
     assert smaller == (tool not in ("sparse", "2:4"))
     read = from_mapping(ModelSpec, json.loads(json.dumps(to_mapping(changed.spec))))
     assert read == changed.spec
     rebuilt = TrainedNetwork(read, changed.weights).create()
-    x = torch.rand(2, 2, *SIZES[axes])
+    x = torch.rand(2, 2, *SIZES[spatial_dims])
     with torch.no_grad():
         logits = rebuilt(x)
-    assert logits.shape == (2, 3, *(size // 2 for size in SIZES[axes]))
+    assert logits.shape == (2, 3, *(size // 2 for size in SIZES[spatial_dims]))
     assert torch.isfinite(logits).all()
     outputs = rebuilt.train().supervise(x)
     parts = (outputs.logits, *outputs.auxiliary, outputs.boundary)
@@ -86,11 +86,11 @@ def test_every_tool_gives_a_network_that_runs_learns_and_is_rebuilt(name, axes, 
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in rebuilt.parameters())
 
 
-@pytest.mark.parametrize(("block", "axes"), [("window", 2), ("reparam", 3), ("routed", 3)])
-def test_what_went_through_all_tools_exports_and_does_the_same(block, axes):
+@pytest.mark.parametrize(("block", "spatial_dims"), [("window", 2), ("reparam", 3), ("routed", 3)])
+def test_what_went_through_all_tools_exports_and_does_the_same(block, spatial_dims):
     shared = "nothing" if block == "reparam" else "mlp"
     exchange = {"exchange_window": 4} if block == "reparam" else {}
-    network = make_network(make_spec(block, axes, kv_heads=2, shared=shared, **exchange))
+    network = make_network(make_spec(block, spatial_dims, kv_heads=2, shared=shared, **exchange))
     network = merge_kv_heads(network)
     for part in PARTS[:-1]:
         importance = measure_importance(network, (), None, method="magnitude")
@@ -102,7 +102,7 @@ def test_what_went_through_all_tools_exports_and_does_the_same(block, axes):
     network = drop_block(network, 0, 0)
     network = recalibrate_norms(network, make_batches(network.spec))
     model = network.create()
-    size = (13, 10, 8)[:axes]
+    size = (13, 10, 8)[:spatial_dims]
     x = np.random.default_rng(0).random((1, 2, *size), dtype=np.float32)
     graph = trace_onnx(model, torch.from_numpy(x)).SerializeToString()
     check_parity(graph, model, inputs=[x], tolerance=EXACT_TOLERANCE)

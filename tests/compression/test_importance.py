@@ -6,10 +6,10 @@ import torch
 from bedside.compression.gates import GateGradients
 from bedside.compression.groups import find_group, list_groups
 from bedside.compression.importance import measure_importance
-from bedside.compression.moments import measure_inputs
+from bedside.compression.input_statistics import measure_inputs
 from bedside.compression.reconstruction import score_reconstruction
+from bedside.compression.slicing import multiply_out
 from bedside.compression.spectra import scale_of_norm
-from bedside.compression.surgery import multiply_out
 from bedside.errors import UsageError
 from bedside.models import TrainedNetwork
 from compressed_networks import clear, make_batches, make_network, make_spec, task
@@ -17,10 +17,10 @@ from compressed_networks import clear, make_batches, make_network, make_spec, ta
 METHODS = ("reconstruction", "taylor", "fisher", "magnitude", "random")
 
 
-@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
 @pytest.mark.parametrize("method", METHODS)
-def test_every_unit_of_every_group_gets_a_score(method, axes):
-    network = make_network(make_spec("reparam", axes))
+def test_every_unit_of_every_group_gets_a_score(method, spatial_dims):
+    network = make_network(make_spec("reparam", spatial_dims))
     importance = measure_importance(network, make_batches(network.spec), task, method=method)
     for name, group in list_groups(network).items():
         scores = importance.of(group)

@@ -10,16 +10,16 @@ import torch
 from onnx import numpy_helper
 
 from bedside.bundle import check_graph
-from bedside.compression.lowbit import attach, choose_bits, settle
+from bedside.compression.lowbit import attach, choose_bits, round_weights
 from bedside.compression.lowrank import factorize
 from bedside.compression.quantize import quantize_int8
 from bedside.errors import SpecError, UsageError
 from bedside.export import check_parity, export_onnx
 from bedside.export.parity import make_inputs
 from bedside.export.rebuild import rebuild_from_graph
-from bedside.graphs.cells import from_cells
-from bedside.graphs.constants import widen
+from bedside.graphs.constant_folding import widen
 from bedside.graphs.grid import find_grid
+from bedside.graphs.space_to_depth_stem import from_cells
 from bedside.models import NAMES, TrainedNetwork, create, named_spec
 from bedside.spec import LevelSpec, ModelSpec, from_mapping, to_mapping
 from bedside.spec.model import BITS
@@ -43,18 +43,25 @@ def make_network(spec: ModelSpec, size) -> TrainedNetwork:
     return TrainedNetwork.of(model, spec)
 
 
-def make_small(axes) -> ModelSpec:
+def make_small(spatial_dims) -> ModelSpec:
     level = LevelSpec("window", 24, 1, num_heads=2, head_dim=8, window=4)
     return ModelSpec(
-        "hybrid", 1, 3, (level,), stem_channels=16, decoder_channels=16, axes=axes, stem_stride=2
+        "hybrid",
+        1,
+        3,
+        (level,),
+        stem_channels=16,
+        decoder_channels=16,
+        spatial_dims=spatial_dims,
+        stem_stride=2,
     )
 
 
-@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("bits", BITS)
-def test_bits_are_chosen_for_all_of_every_named_network(name, axes, bits):
-    spec = named_spec(name, axes=axes, num_classes=3)
+def test_bits_are_chosen_for_all_of_every_named_network(name, spatial_dims, bits):
+    spec = named_spec(name, spatial_dims=spatial_dims, num_classes=3)
     chosen = choose_bits(spec, bits=bits)
     with torch.device("meta"):
         model = create(dataclasses.replace(spec, bits=chosen))
@@ -64,18 +71,18 @@ def test_bits_are_chosen_for_all_of_every_named_network(name, axes, bits):
     assert chosen["stem.1"] == chosen["downs.0"] == bits
 
 
-@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
 @pytest.mark.parametrize("name", ["nano", "tiny"])
 @pytest.mark.parametrize("bits", BITS)
-def test_a_named_network_learns_with_few_bits_and_settles(name, axes, bits):
-    size = SIZES[axes]
-    network = make_network(named_spec(name, axes=axes, num_classes=3), size)
+def test_a_named_network_learns_with_few_bits_and_settles(name, spatial_dims, bits):
+    size = SIZES[spatial_dims]
+    network = make_network(named_spec(name, spatial_dims=spatial_dims, num_classes=3), size)
     chosen = choose_bits(network.spec, bits=bits, keep=())
     model = attach(network.create(), chosen).train()
     model(torch.rand(2, 1, *size)).square().mean().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
     model.eval()
-    settled = settle(TrainedNetwork.of(model, network.spec), chosen)
+    settled = round_weights(TrainedNetwork.of(model, network.spec), chosen)
     assert settled.spec.bits == chosen
     with torch.no_grad():
         x = torch.rand(1, 1, *size)
@@ -83,25 +90,27 @@ def test_a_named_network_learns_with_few_bits_and_settles(name, axes, bits):
     for path in ("levels.1.0.expand.0.weight", "head.weight"):
         for channel in settled.weights[path]:
             assert len(channel.unique()) <= LEVELS[bits]
-    again = settle(settled)
+    again = round_weights(settled)
     assert again.spec == settled.spec
     assert all(torch.equal(again.weights[n], settled.weights[n]) for n in settled.weights)
 
 
 @functools.cache
-def make_trained(axes) -> TrainedNetwork:
-    return make_network(make_small(axes), SIZES[axes])
+def make_trained(spatial_dims) -> TrainedNetwork:
+    return make_network(make_small(spatial_dims), SIZES[spatial_dims])
 
 
 @functools.cache
-def measure_plain(axes) -> int:
-    return len(export_onnx(make_trained(axes).create(), input_shape=(1, 1, *SIZES[axes])))
+def measure_plain(spatial_dims) -> int:
+    return len(
+        export_onnx(make_trained(spatial_dims).create(), input_shape=(1, 1, *SIZES[spatial_dims]))
+    )
 
 
-@pytest.mark.parametrize(("bits", "axes"), [(8, 2), (4, 2), (2, 2), (1, 2), (4, 3), (1, 3)])
-def test_folding_keeps_the_grid_and_the_file_holds_integers(bits, axes):
-    network, shape = make_trained(axes), (1, 1, *SIZES[axes])
-    model = settle(network, choose_bits(network.spec, bits=bits, keep=())).create()
+@pytest.mark.parametrize(("bits", "spatial_dims"), [(8, 2), (4, 2), (2, 2), (1, 2), (4, 3), (1, 3)])
+def test_folding_keeps_the_grid_and_the_file_holds_integers(bits, spatial_dims):
+    network, shape = make_trained(spatial_dims), (1, 1, *SIZES[spatial_dims])
+    model = round_weights(network, choose_bits(network.spec, bits=bits, keep=())).create()
     graph = export_onnx(model, input_shape=shape)
     check_graph(graph, where="the graph")
     check_parity(
@@ -123,12 +132,12 @@ def test_folding_keeps_the_grid_and_the_file_holds_integers(bits, axes):
             assert grid is not None
             assert len(np.unique(grid.integers)) <= LEVELS[bits]
     if bits < 8:
-        assert len(graph) < 0.6 * measure_plain(axes)
+        assert len(graph) < 0.6 * measure_plain(spatial_dims)
 
 
 def test_a_graph_in_8_bits_keeps_the_grid_of_4() -> None:
     network, shape = make_trained(2), (1, 1, *SIZES[2])
-    settled = settle(network, choose_bits(network.spec, bits=4, keep=()))
+    settled = round_weights(network, choose_bits(network.spec, bits=4, keep=()))
     graph = export_onnx(settled.create(), input_shape=shape)
     quantized = onnx.load_from_string(quantize_int8(graph, make_inputs(shape, count=4)))
     tensors = {t.name: numpy_helper.to_array(t) for t in quantized.graph.initializer}
@@ -148,7 +157,7 @@ def test_the_spec_says_the_bits_and_an_old_one_says_nothing() -> None:
 
 def test_a_network_of_few_bits_is_rebuilt_from_spec_and_weights() -> None:
     network = make_trained(2)
-    settled = settle(network, choose_bits(network.spec, bits=1))
+    settled = round_weights(network, choose_bits(network.spec, bits=1))
     x = torch.rand(1, 1, 32, 32)
     with torch.no_grad():
         logits = settled.create()(x)
@@ -161,12 +170,12 @@ def test_a_network_of_few_bits_is_rebuilt_from_spec_and_weights() -> None:
 @pytest.mark.parametrize("bits", [8, 4, 2, 1])
 def test_a_network_comes_back_out_of_its_graph_with_its_grid(bits) -> None:
     network, shape = make_trained(2), (1, 1, *SIZES[2])
-    settled = settle(network, choose_bits(network.spec, bits=bits, keep=()))
+    settled = round_weights(network, choose_bits(network.spec, bits=bits, keep=()))
     graph = export_onnx(settled.create(), input_shape=shape)
     rebuilt = rebuild_from_graph(graph, settled.spec, input_shape=shape)
     assert rebuilt.spec == settled.spec
     # Rounding what comes out of a graph changes nothing: it is on its grid already.
-    again = settle(rebuilt)
+    again = round_weights(rebuilt)
     assert all(torch.equal(again.weights[n], rebuilt.weights[n]) for n in again.weights)
     x = torch.rand(shape)
     with torch.no_grad():
@@ -177,7 +186,7 @@ def test_a_network_comes_back_out_of_its_graph_with_its_grid(bits) -> None:
 def test_factors_of_a_convolution_are_rounded_each_for_itself() -> None:
     network = make_trained(2)
     factored = factorize(network, {"levels.0.0.expand": (8,)})
-    settled = settle(factored, {"levels.0.0.expand": 2})
+    settled = round_weights(factored, {"levels.0.0.expand": 2})
     names = [n for n in settled.weights if n.startswith("levels.0.0.expand.0.") and "weight" in n]
     assert len(names) == 2
     assert all(len(row.unique()) <= 4 for name in names for row in settled.weights[name])
@@ -193,4 +202,4 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(UsageError, match="keep names"):
         choose_bits(spec, bits=4, keep=("haed",))
     with pytest.raises(SpecError, match="no convolution that can have few"):
-        settle(make_trained(2), {"levels.9": 4})
+        round_weights(make_trained(2), {"levels.9": 4})

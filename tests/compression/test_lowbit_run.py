@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 from bedside.build import build_bundle
 from bedside.bundle import read_bundle
-from bedside.compression.lowbit import choose_bits, settle
+from bedside.compression.lowbit import choose_bits, round_weights
 from bedside.models import TrainedNetwork
 from bedside.runtime import open_session
 from bedside.training.checkpoint import load_tensors
@@ -51,7 +51,7 @@ def test_weights_learn_below_their_rounding(recipe, run):
     """The run keeps what was learned, which rounding has not yet made of few levels."""
     weights = load_tensors(run / "weights.safetensors")[0]
     assert len(weights["levels.1.0.expand.0.weight"].unique()) > 1000
-    network = settle(TrainedNetwork(recipe.deployment.model, weights))
+    network = round_weights(TrainedNetwork(recipe.deployment.model, weights))
     assert len(network.weights["levels.1.0.expand.0.weight"][0].unique()) <= 4
 
 
@@ -64,7 +64,7 @@ def test_the_bundle_says_its_bits_and_computes_what_the_settled_network_does(rec
     assert packed.dtype == np.uint8
     weights = load_tensors(run / "weights.safetensors")[0]
     assert packed.size * 4 == weights["levels.1.0.expand.0.weight"].numel()
-    model = settle(TrainedNetwork(recipe.deployment.model, weights)).create()
+    model = round_weights(TrainedNetwork(recipe.deployment.model, weights)).create()
     image = np.random.default_rng(0).random((1, 1, 64, 64), dtype=np.float32)
     with torch.no_grad():
         wanted = model(torch.from_numpy(image)).numpy()

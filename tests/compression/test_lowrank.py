@@ -6,11 +6,11 @@ import math
 import pytest
 import torch
 
+from bedside.compression.input_statistics import measure_inputs
 from bedside.compression.lowrank import choose_ranks, factorize, list_candidates
-from bedside.compression.moments import measure_inputs
 from bedside.compression.prune import keep_hidden
+from bedside.compression.slicing import multiply_out, norms_behind
 from bedside.compression.spectra import factorable_weights, relative_macs
-from bedside.compression.surgery import multiply_out, norms_behind
 from bedside.errors import SpecError, UsageError
 from bedside.models import TrainedNetwork
 from compressed_networks import make_batches, make_images, make_network, make_spec, run
@@ -34,7 +34,7 @@ def make_low_rank(spec, path, ranks):
     return TrainedNetwork(spec, weights)
 
 
-@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
 @pytest.mark.parametrize("measured", [False, True])
 @pytest.mark.parametrize(
     ("path", "ranks"),
@@ -46,8 +46,8 @@ def make_low_rank(spec, path, ranks):
         ("downs.0", (3, 16)),
     ],
 )
-def test_a_convolution_of_low_rank_is_factored_exactly(path, ranks, measured, axes):
-    network = make_low_rank(make_spec("window", axes, shared="mlp"), path, ranks)
+def test_a_convolution_of_low_rank_is_factored_exactly(path, ranks, measured, spatial_dims):
+    network = make_low_rank(make_spec("window", spatial_dims, shared="mlp"), path, ranks)
     inputs = measure_inputs(network, make_batches(network.spec, 1)) if measured else None
     factored = factorize(network, {path: ranks}, inputs)
     assert factored.spec.ranks == {path: ranks}
@@ -81,9 +81,9 @@ def test_knowing_the_inputs_halves_the_error_where_they_are_few(path):
     assert errors[1] < errors[0] / 4
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_a_lost_mean_is_given_back_to_every_norm_behind(axes):
-    network = make_network(make_spec("window", axes, shared="both"))
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_a_lost_mean_is_given_back_to_every_norm_behind(spatial_dims):
+    network = make_network(make_spec("window", spatial_dims, shared="both"))
     batches = make_batches(network.spec, 1)
     path = "levels.1.0.project"
     assert norms_behind(network.weights, path) == [f"{path}.1", "levels.1.1.project.1"]

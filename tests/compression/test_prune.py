@@ -7,8 +7,8 @@ import torch
 
 from bedside.compression.groups import find_group, list_groups
 from bedside.compression.importance import Importance, measure_importance
-from bedside.compression.lowbit import choose_bits, settle
-from bedside.compression.moments import measure_inputs
+from bedside.compression.input_statistics import measure_inputs
+from bedside.compression.lowbit import choose_bits, round_weights
 from bedside.compression.prune import (
     drop_block,
     keep_decoder,
@@ -52,8 +52,10 @@ def keep(network, name, units):
 
 def halve(group):
     """Keep every other unit of each lot, and let the first go."""
-    size = group.units // group.lots
-    return [lot * size + n for lot in range(group.lots) for n in range(size) if n % 2 or size == 1]
+    size = group.units // group.divisor
+    return [
+        lot * size + n for lot in range(group.divisor) for n in range(size) if n % 2 or size == 1
+    ]
 
 
 def assert_same(network, name, *, tolerance=EXACT):
@@ -70,10 +72,10 @@ def assert_same(network, name, *, tolerance=EXACT):
     return pruned
 
 
-@pytest.mark.parametrize("axes", SIZES)
+@pytest.mark.parametrize("spatial_dims", SIZES)
 @pytest.mark.parametrize("block", BLOCKS)
-def test_every_part_without_what_is_zero_is_the_same_function(block, axes):
-    network = make_network(make_spec(block, axes))
+def test_every_part_without_what_is_zero_is_the_same_function(block, spatial_dims):
+    network = make_network(make_spec(block, spatial_dims))
     parts = [name for name in list_groups(network) if not name.startswith("blocks")]
     assert len(parts) >= 12
     for name in parts:
@@ -83,10 +85,10 @@ def test_every_part_without_what_is_zero_is_the_same_function(block, axes):
         assert_same(network, name, tolerance=ROUTED_HEADS_RTOL if routed else EXACT)
 
 
-@pytest.mark.parametrize("axes", SIZES)
+@pytest.mark.parametrize("spatial_dims", SIZES)
 @pytest.mark.parametrize("shared", ["attention", "mlp", "both"])
-def test_blocks_that_share_are_pruned_together(shared, axes):
-    network = make_network(make_spec("window", axes, shared=shared))
+def test_blocks_that_share_are_pruned_together(shared, spatial_dims):
+    network = make_network(make_spec("window", spatial_dims, shared=shared))
     for name in ("hidden.levels.1.0", "heads.levels.1.0", "channels.levels.1"):
         assert_same(network, name)
     assert ("heads.levels.1.1" in list_groups(network)) == (shared == "mlp")
@@ -100,10 +102,10 @@ def test_heads_stay_in_equal_numbers_with_each_head_of_keys_and_each_window(kv_h
         keep_heads(network, {"levels.1.0": [0, 1, 2, 3]})
 
 
-@pytest.mark.parametrize("axes", SIZES)
-def test_factored_convolutions_are_pruned_and_put_together_where_the_rank_is_full(axes):
+@pytest.mark.parametrize("spatial_dims", SIZES)
+def test_factored_convolutions_are_pruned_and_put_together_where_the_rank_is_full(spatial_dims):
     spec = dataclasses.replace(
-        make_spec("window", axes),
+        make_spec("window", spatial_dims),
         ranks={
             "stem.1": (4, 5), "downs.0": (6, 12), "downs.1": (16, 5), "levels.1.0.expand": (6,),
             "levels.1.1.attention.project_in": (9,), "fusions.0.project": (3,),
@@ -192,11 +194,11 @@ def test_what_cannot_be_pruned_is_said():
             keep_hidden(network, {"levels.1.0": kept})
 
 
-@pytest.mark.parametrize("axes", SIZES)
+@pytest.mark.parametrize("spatial_dims", SIZES)
 @pytest.mark.parametrize("shared", ["nothing", "both"])
-def test_channels_that_follow_from_others_are_made_up_for(shared, axes):
+def test_channels_that_follow_from_others_are_made_up_for(shared, spatial_dims):
     """Every second unit is a linear image of the others: with inputs, nothing is lost."""
-    network = make_network(make_spec("window", axes, shared=shared))
+    network = make_network(make_spec("window", spatial_dims, shared=shared))
     x = make_images(network.spec)
     for name in ("hidden.levels.1.0", "stem", "hidden.fusions.0", "heads.levels.1.0"):
         group = find_group(network, name)
@@ -224,10 +226,10 @@ def shrink_to(network, name, kept, inputs):
     return {"hidden": keep_hidden, "heads": keep_heads}[kind](network, {path: kept}, inputs)
 
 
-@pytest.mark.parametrize("axes", SIZES)
+@pytest.mark.parametrize("spatial_dims", SIZES)
 @pytest.mark.parametrize("ranks", [{}, {"downs.0": (6, 12), "laterals.1": (5,)}])
-def test_knowing_the_inputs_makes_every_part_lose_less(ranks, axes):
-    network = make_network(dataclasses.replace(make_spec("reparam", axes), ranks=ranks))
+def test_knowing_the_inputs_makes_every_part_lose_less(ranks, spatial_dims):
+    network = make_network(dataclasses.replace(make_spec("reparam", spatial_dims), ranks=ranks))
     batches = make_batches(network.spec, 1)
     inputs, x = measure_inputs(network, batches), batches[0][0]
     importance = measure_importance(network, (), None, method="random")
@@ -262,7 +264,7 @@ def test_pruning_leaves_the_network_that_it_was_given():
 def test_bits_go_with_the_blocks_that_they_are_of(shared):
     spec = make_spec("window", shared=shared)
     bits = choose_bits(spec, bits=4)
-    network = settle(make_network(spec), bits)
+    network = round_weights(make_network(spec), bits)
     dropped = drop_block(network, 1, 0)
     assert dropped.spec.bits == choose_bits(dropped.spec, bits=4)
     dropped.create()

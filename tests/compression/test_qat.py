@@ -115,16 +115,16 @@ def test_it_is_quantized_where_plain_quantization_is(graph) -> None:
     assert [n.op_type for n in plain.graph.node] == [n.op_type for n in trained.graph.node]
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_borrowed_convolutions_have_the_range_of_their_lender(axes) -> None:
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_borrowed_convolutions_have_the_range_of_their_lender(spatial_dims) -> None:
     torch.manual_seed(0)
     level = LevelSpec("window", 16, 2, num_heads=2, head_dim=8, window=4, shared="mlp")
-    spec = ModelSpec("hybrid", 1, 2, (level,), 8, 8, axes=axes, stem_stride=2)
+    spec = ModelSpec("hybrid", 1, 2, (level,), 8, 8, spatial_dims=spatial_dims, stem_stride=2)
     model = create(spec).eval()
-    attach(model, [np.random.default_rng(0).random((1, 1, *[16] * axes), dtype=np.float32)])
+    attach(model, [np.random.default_rng(0).random((1, 1, *[16] * spatial_dims), dtype=np.float32)])
     ranges = read_ranges(model)
     assert ranges["levels.0.1.expand.0"] is ranges["levels.0.0.expand.0"]
-    x = torch.rand(1, 1, *[16] * axes)
+    x = torch.rand(1, 1, *[16] * spatial_dims)
     with torch.no_grad():
         assert torch.isfinite(model(x)).all()
 

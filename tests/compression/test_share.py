@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from bedside.compression.affine import Affine, concatenate, read_affine, write_affine
+from bedside.compression.input_statistics import measure_inputs, white
 from bedside.compression.lowrank import factorize
-from bedside.compression.moments import measure_inputs, white
 from bedside.compression.norms import recalibrate_norms
 from bedside.compression.share import merge_kv_heads, tie_blocks
 from bedside.errors import UsageError
@@ -27,9 +27,9 @@ F32 = 2e-5
 D, KV, HEADS = 4, 2, 4
 
 
-def make_images_of_one_head(block, axes, **changes):
+def make_images_of_one_head(block, spatial_dims, **changes):
     """A network whose second level has heads of keys and values that are turned copies."""
-    spec = make_spec(block, axes, num_heads=HEADS, head_dim=D, kv_heads=KV, **changes)
+    spec = make_spec(block, spatial_dims, num_heads=HEADS, head_dim=D, kv_heads=KV, **changes)
     network = make_network(spec)
     weights = dict(network.weights)
     for number in range(2):
@@ -46,10 +46,10 @@ def make_images_of_one_head(block, axes, **changes):
     return TrainedNetwork(spec, weights)
 
 
-@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
 @pytest.mark.parametrize("block", [name for name in MECHANISMS if name != "linear"])
-def test_heads_that_are_turned_copies_merge_exactly(block, axes):
-    network = make_images_of_one_head(block, axes)
+def test_heads_that_are_turned_copies_merge_exactly(block, spatial_dims):
+    network = make_images_of_one_head(block, spatial_dims)
     inputs = measure_inputs(network, make_batches(network.spec))
     merged = merge_kv_heads(network, inputs)
     assert merged.spec.levels[1].kv_heads == 1
@@ -109,10 +109,10 @@ def test_an_exchange_and_factored_projections_merge_too(block):
     assert torch.isfinite(run(merged, make_images(spec))).all()
 
 
-@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
 @pytest.mark.parametrize("what", ["attention", "mlp", "both"])
-def test_blocks_that_are_alike_but_for_order_and_scale_tie_exactly(what, axes):
-    network = make_network(make_spec("window", axes))
+def test_blocks_that_are_alike_but_for_order_and_scale_tie_exactly(what, spatial_dims):
+    network = make_network(make_spec("window", spatial_dims))
     weights = dict(network.weights)
     order = torch.randperm(32)
     for name, tensor in network.weights.items():

@@ -11,10 +11,10 @@ def zeros(network, masks):
     return 1 - kept / sum(mask.numel() for mask in masks.values())
 
 
-@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
 @pytest.mark.parametrize("fraction", [0.0, 0.5, 0.9])
-def test_the_smallest_weights_go(fraction, axes):
-    network = make_network(make_spec("reparam", axes))
+def test_the_smallest_weights_go(fraction, spatial_dims):
+    network = make_network(make_spec("reparam", spatial_dims))
     masks = find_masks(network, fraction=fraction)
     sparse = apply_masks(network, masks)
     for name, mask in masks.items():
@@ -40,9 +40,9 @@ def test_a_share_of_the_whole_network_takes_more_where_weights_are_small():
     assert not masks["downs.0.0.weight"].any()
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_two_of_every_four_channels_in_stay(axes):
-    network = make_network(make_spec("window", axes))
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_two_of_every_four_channels_in_stay(spatial_dims):
+    network = make_network(make_spec("window", spatial_dims))
     masks = find_masks(network, pattern=(2, 4))
     mask = masks["stem.1.0.weight"]
     groups = mask[:, :4].sum(dim=1)

@@ -201,9 +201,9 @@ def test_the_film_and_the_settings_of_acdc_are_left_out(tmp_path):
 @pytest.mark.parametrize("make", [make_acdc, make_lidc])
 def test_a_placeholder_spacing_is_not_taken_for_millimetres(tmp_path, make):
     for case in list_cases(make(tmp_path)):
-        cine = read_case(case, (1, 2, 3))[0].cine
-        assert cine.spacing_mm is None
-        assert cine.slice_spacing_mm is None
+        sequence = read_case(case, (1, 2, 3))[0].sequence
+        assert sequence.spacing_mm is None
+        assert sequence.slice_spacing_mm is None
 
 
 def test_a_nodule_is_where_two_of_four_radiologists_saw_it(tmp_path):
@@ -215,14 +215,14 @@ def test_a_nodule_is_where_two_of_four_radiologists_saw_it(tmp_path):
 
 def test_a_heads_scale_comes_from_the_table(tmp_path):
     source, _ = read_case(by_name(make_hc18(tmp_path), "014_2HC"), (1,))
-    assert source.cine.spacing_mm == (0.11, 0.11)
-    assert NO_SCALE not in source.cine.warnings
+    assert source.sequence.spacing_mm == (0.11, 0.11)
+    assert NO_SCALE not in source.sequence.warnings
 
 
 def test_an_outline_of_a_head_is_filled(tmp_path):
     case = list_cases(make_hc18_challenge(tmp_path))[0]
     assert (read_truth(case, (1,))[0] == make_disc()).all()
-    assert read_case(case, (1,))[0].cine.spacing_mm == (0.1, 0.1)
+    assert read_case(case, (1,))[0].sequence.spacing_mm == (0.1, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_sequences_stand_for_patients_only_where_there_is_one_patient(tmp_path):
 
 def test_a_video_frame_is_read_in_colour(tmp_path):
     source, truth = read_case(list_cases(make_video(tmp_path))[0], (1, 6))
-    assert source.cine.decode(0).shape == (3, 6, 9)
+    assert source.sequence.decode(0).shape == (3, 6, 9)
     assert truth[0, 2, :3].tolist() == [0, 1, 6]
 
 
@@ -264,10 +264,10 @@ def test_neighbouring_hippocampi_count_as_one_patient(tmp_path):
 def test_the_channels_of_a_tumour_come_in_one_order_and_enhancing_is_3(tmp_path, make):
     case = list_cases(make(tmp_path))[0]
     source, truth = read_case(case, (1, 2, 3))
-    assert source.cine.shape == (4, 4, 6, 9)
+    assert source.sequence.shape == (4, 4, 6, 9)
     assert truth[0, 2, :5].tolist() == [0, 1, 2, 3, 0]
     if make is make_brats:
-        assert source.cine.decode(0)[:, 0, 0].tolist() == [0, 1000, 2000, 3000]
+        assert source.sequence.decode(0)[:, 0, 0].tolist() == [0, 1000, 2000, 3000]
 
 
 def test_a_patient_at_two_times_is_one_patient(tmp_path):
@@ -301,7 +301,7 @@ def test_the_other_folders_of_the_abdomen_are_read_too(tmp_path):
 
 def test_hounsfield_units_are_read_as_they_are(tmp_path):
     source, _ = read_case(list_cases(make_btcv(tmp_path))[0], tuple(range(1, 14)))
-    assert source.cine.decode(0)[0, 0, 0] == -1000
+    assert source.sequence.decode(0)[0, 0, 0] == -1000
 
 
 @pytest.mark.parametrize(
@@ -366,8 +366,8 @@ def two_channels(path, affine=AFFINE, shape=(9, 6, 4)) -> Case:
 
 def test_files_of_one_image_become_its_channels_in_order(tmp_path):
     source, _ = read_case(two_channels(tmp_path), (1, 2, 3, 4))
-    assert source.cine.shape == (4, 2, 6, 9)
-    first, second = source.cine.decode(3)
+    assert source.sequence.shape == (4, 2, 6, 9)
+    first, second = source.sequence.decode(3)
     assert (first == make_image()[:, :, 3].T).all()
     assert (second == first + np.uint8(3)).all()
 
@@ -396,6 +396,6 @@ def test_a_value_without_a_label_is_refused_also_where_labels_are_renumbered(tmp
 
 def test_a_spacing_known_from_elsewhere_takes_the_place_of_the_headers(tmp_path):
     case = replace(two_channels(tmp_path), spacing_mm=(8.0, 1.25, 1.5))
-    cine = read_case(case, (1, 4))[0].cine
-    assert cine.spacing_mm == (1.25, 1.5)
-    assert cine.slice_spacing_mm == 8.0
+    sequence = read_case(case, (1, 4))[0].sequence
+    assert sequence.spacing_mm == (1.25, 1.5)
+    assert sequence.slice_spacing_mm == 8.0

@@ -23,8 +23,8 @@ def test_scans_of_all_subsets_are_listed_and_lungs_are_not(tmp_path):
 
 def test_a_nodule_is_a_sphere_in_millimetres_about_its_place(tmp_path):
     source, truth = read_case(list_cases(make_luna16(tmp_path))[0], (1,))
-    assert source.cine.spacing_mm == LUNA_SPACING[:2]
-    assert source.cine.slice_spacing_mm == LUNA_SPACING[2]
+    assert source.sequence.spacing_mm == LUNA_SPACING[:2]
+    assert source.sequence.slice_spacing_mm == LUNA_SPACING[2]
     assert truth.shape == LUNA_SHAPE
     # 7.2 mm across: 5 pixels of 0.7 mm either side, one slice of 2.5 mm either side.
     assert truth[4, 12, 11:22].tolist() == [1] * 11

@@ -41,7 +41,7 @@ def labels(bundle, report):
     segmenter = open_segmenter(
         bundle, backend=report["backend"], precision=report["precision"], threads=report["threads"]
     )
-    return segmenter.segment_cine(open_source(SONOSITE).cine).labels.array
+    return segmenter.segment_sequence(open_source(SONOSITE).sequence).labels.array
 
 
 def test_everything_that_was_promised_is_there(output):

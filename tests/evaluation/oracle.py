@@ -12,7 +12,7 @@ import numpy as np
 
 from bedside.segment import Segmentation
 from bedside.spec import Code, Label, Region
-from bedside.volume import Box, Cine, LabelMap
+from bedside.volume import Box, ImageSequence, LabelMap
 
 _CODE = Code("91723000", "SCT", "Anatomical Structure")
 LABELS = (
@@ -68,9 +68,9 @@ class Oracle:
         self._spacing_known = spacing_known
         self._warnings = warnings
 
-    def segment_cine(self, cine: Cine, *, force: bool = False) -> Segmentation:
-        shift = int(cine.decode(0)[0, 0, 0]) - 200
-        spacing_mm = cine.spacing_mm if self._spacing_known else None
-        labels = LabelMap(square_labels(shift=shift, frames=len(cine)), spacing_mm)
-        box = Box(0, 0, *cine.shape[2:])
+    def segment_sequence(self, sequence: ImageSequence, *, force: bool = False) -> Segmentation:
+        shift = int(sequence.decode(0)[0, 0, 0]) - 200
+        spacing_mm = sequence.spacing_mm if self._spacing_known else None
+        labels = LabelMap(square_labels(shift=shift, frames=len(sequence)), spacing_mm)
+        box = Box(0, 0, *sequence.shape[2:])
         return Segmentation(labels, {}, box, spacing_mm, self._warnings)

@@ -13,7 +13,7 @@ from bedside.errors import DataError
 from bedside.evaluation.certification import certify, list_part, list_validation
 from bedside.runtime import onnx as onnx_backend
 from bedside.runtime import openvino as openvino_backend
-from bedside.runtime.variants import certified_variants
+from bedside.runtime.execution_modes import certified_modes
 from bedside.spec import CropFan, Fit, Grey, ScalePercentile
 from models_for_tests import make_card, make_graph, make_spec, make_verdict
 from runs_for_tests import make_camus
@@ -115,8 +115,8 @@ def test_the_command_writes_the_same_graphs_with_the_new_card(bundle, data, tmp_
     results = new.card.precisions
     assert dataclasses.replace(new.card, precisions=bundle.card.precisions) == bundle.card
     assert len(results) == 5
-    assert ("onnxruntime", "f32") not in certified_variants(bundle)
-    assert ("onnxruntime", "f32") in certified_variants(new)
+    assert ("onnxruntime", "f32") not in certified_modes(bundle)
+    assert ("onnxruntime", "f32") in certified_modes(new)
     again = tmp_path / "again.bedside"
     assert certify_command(bundle, data, again, "--json") == 0
     assert again.read_bytes() == output.read_bytes()

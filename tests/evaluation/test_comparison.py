@@ -9,7 +9,7 @@ from bedside.evaluation.generated import make_samples
 from bedside.runtime import open_session
 from bedside.segment import Segmenter
 from bedside.spec import CropCentre, Fit, Grey, ScalePercentile
-from bedside.volume import Cine
+from bedside.volume import ImageSequence
 from models_for_tests import make_spec
 
 SPEC = dataclasses.replace(
@@ -39,7 +39,7 @@ def paint(columns_of_1, columns_of_2):
 
 def make_sample(truth=None):
     image = np.random.default_rng(0).integers(0, 255, (1, 64, 64)).astype(np.uint8)
-    return Sample("x", Cine((1, 1, 64, 64), lambda index: image), truth)
+    return Sample("x", ImageSequence((1, 1, 64, 64), lambda index: image), truth)
 
 
 def test_losses_and_sizes_are_derived_by_hand():
@@ -106,7 +106,7 @@ def test_no_samples_and_half_a_truth_are_refused():
 def test_every_shipped_bundle_takes_what_is_generated_for_it(path):
     bundle = read_bundle(path)
     first, again = (next(make_samples(bundle.spec)) for _ in range(2))
-    assert np.array_equal(first.cine.decode(0), again.cine.decode(0))
+    assert np.array_equal(first.sequence.decode(0), again.sequence.decode(0))
     segmenter = Segmenter(bundle.spec, open_session(bundle, precision="f32", threads=1))
-    found = segmenter.segment_cine(first.cine).labels.array
-    assert found.shape == (len(first.cine), *first.cine.shape[2:])
+    found = segmenter.segment_sequence(first.sequence).labels.array
+    assert found.shape == (len(first.sequence), *first.sequence.shape[2:])

@@ -67,7 +67,7 @@ def test_warnings_of_many_cases_become_one_line_with_a_count(tmp_path):
 
 def test_an_error_in_one_case_names_it(tmp_path):
     class Refusing(Oracle):
-        def segment_cine(self, cine, *, force=False):
+        def segment_sequence(self, sequence, *, force=False):
             raise ModalityError("modality is CT")
 
     cases = list_cases(write_camus(tmp_path, {"patient0007": (0, 0)}))

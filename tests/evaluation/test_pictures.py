@@ -26,10 +26,10 @@ class Fixed:
         self.spec = SimpleNamespace(labels=structures, regions=(), name="fixed")
         self._labels = labels
 
-    def segment_cine(self, cine, *, force=False):
-        box = Box(0, 0, *cine.shape[2:])
-        labels = LabelMap(self._labels, cine.spacing_mm)
-        return Segmentation(labels, {}, box, cine.spacing_mm, ())
+    def segment_sequence(self, sequence, *, force=False):
+        box = Box(0, 0, *sequence.shape[2:])
+        labels = LabelMap(self._labels, sequence.spacing_mm)
+        return Segmentation(labels, {}, box, sequence.spacing_mm, ())
 
 
 def draw(tmp_path, truth, predicted, *, structures=LABELS, spacing_mm=(1.0, 1.0)):

@@ -43,18 +43,18 @@ def make_bundle(*, int8: bool = False) -> Bundle:
 
 def make_material(precision="f32", *, bound=None, quantized=None, repairable=None) -> Material:
     """What a graph format exports, judged on two generated images."""
-    meant = GraphProgram(make_graph())
+    reference = GraphProgram(make_graph())
 
     def make(kept):
         if quantized is None:
-            return meant
-        content = leave_in_f32(quantized, meant, kept) if kept else quantized
-        return GraphProgram(content, names=meant.names)
+            return reference
+        content = leave_in_f32(quantized, reference, kept) if kept else quantized
+        return GraphProgram(content, names=reference.names)
 
     return Material(
         bundle=make_bundle(),
         precision=precision,
-        meant=meant,
+        reference=reference,
         make=make,
         repairable=quantized is not None if repairable is None else repairable,
         bound=bound or Bound(0.002, 0.01),

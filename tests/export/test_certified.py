@@ -10,11 +10,11 @@ from onnx import numpy_helper
 from bedside.errors import ExportError, UsageError
 from bedside.export.certificate import Bound, bound_of
 from bedside.export.certified import export_certified
-from bedside.export.departure import find_departure
+from bedside.export.error_localization import find_departure
 from bedside.export.formats import Options, find_format
 from bedside.export.mixed import leave_in_f32
 from bedside.export.programs import GraphProgram
-from bedside.graphs.constants import fold_constants
+from bedside.graphs.constant_folding import fold_constants
 from bedside.runtime import open_graph
 from models_for_tests import make_graph
 
@@ -177,12 +177,12 @@ def test_a_departure_is_found_by_halving():
         counted.append(program)
         return scale_weights(program, FAULTY, 2.0).predict(tensor)
 
-    found = find_departure(material.meant, material.meant, run, noise(), precision="f32")
+    found = find_departure(material.reference, material.reference, run, noise(), precision="f32")
     assert found.layer == FAULTY
     assert found.error > 0.5 > found.error_before
-    assert len(counted) <= 2 + np.ceil(np.log2(len(material.meant.layers)))
+    assert len(counted) <= 2 + np.ceil(np.log2(len(material.reference.layers)))
     sound = find_departure(
-        material.meant, material.meant, lambda p, x: p.predict(x), noise(), precision="f32"
+        material.reference, material.reference, lambda p, x: p.predict(x), noise(), precision="f32"
     )
     assert sound is None
 

@@ -143,5 +143,5 @@ def test_parity_inputs_reach_the_corners_of_the_range() -> None:
 
 @pytest.mark.parametrize("size", [(60, 100), (22, 26, 18)])
 def test_a_graph_made_quickly_computes_the_same_at_odd_sizes(size):
-    model = create(named_spec("nano", axes=len(size))).eval()
+    model = create(named_spec("nano", spatial_dims=len(size))).eval()
     export_onnx(model, input_shape=(1, 1, *size), quickly=True)

@@ -11,12 +11,12 @@ from export_fixtures import make_bundle, noise
 
 from bedside.cli.main import main
 from bedside.errors import BackendError, ExportError, InputError, UsageError
-from bedside.export.departure import find_departure
+from bedside.export.bundle import ValidationData, export_bundle
+from bedside.export.error_localization import find_departure
 from bedside.export.formats import FORMATS, Options, find_format
 from bedside.export.formats.litert import PYTHON_VARIABLE
 from bedside.export.formats.table import Format
 from bedside.export.programs import GraphProgram, TorchProgram, in_bf16, to_inference
-from bedside.exporting import Judges, export_bundle
 from models_for_tests import INPUT_SHAPE, make_graph, make_model, make_noise, run_torch
 from threads_for_tests import count_foreign
 from tolerances import BF16_RTOL, STORED_WEIGHTS_RTOL
@@ -33,7 +33,7 @@ def skip_unless_here(name):
 def test_every_format_does_in_its_own_runtime_what_the_bundle_does(tmp_path, name):
     skip_unless_here(name)
     certificate = export_bundle(
-        make_bundle(), tmp_path / "out", to=name, options=Options(), judges=Judges()
+        make_bundle(), tmp_path / "out", to=name, options=Options(), validation=ValidationData()
     )
     assert certificate.format == name
     if certificate.ran_in:
@@ -84,14 +84,14 @@ def test_every_format_keeps_the_contract_of_sessions(tmp_path, name):
 @pytest.mark.parametrize("name", ["litert", "executorch", "coreml"])
 def test_three_axes_are_refused_before_anything_is_converted(name):
     with pytest.raises(UsageError, match=r"cannot hold a network of 3 axes: .* Export it to"):
-        find_format(name).check(axes=3, precision="f32")
+        find_format(name).check(spatial_dims=3, precision="f32")
 
 
 def test_a_precision_that_a_format_does_not_have_is_refused():
     with pytest.raises(
         UsageError, match=r'onnx is not exported in "bf16"; choose one of f32, int8'
     ):
-        find_format("onnx").check(axes=2, precision="bf16")
+        find_format("onnx").check(spatial_dims=2, precision="bf16")
     with pytest.raises(UsageError, match='no format "tflite"; choose one of openvino'):
         find_format("tflite")
 
@@ -99,7 +99,7 @@ def test_a_precision_that_a_format_does_not_have_is_refused():
 def test_a_missing_converter_says_how_to_install_it():
     missing = Format("x", "torch", "no_such_package", "pip install x", "nowhere")
     with pytest.raises(BackendError, match=r"not installed. Install it with: pip install x"):
-        missing.check(axes=2, precision="f32")
+        missing.check(spatial_dims=2, precision="f32")
 
 
 def test_litert_says_which_environment_it_needs(tmp_path, monkeypatch):
@@ -132,7 +132,7 @@ def test_a_torch_program_is_cut_behind_any_layer():
 
 def test_a_fault_in_a_torch_program_is_named():
     module = to_inference(make_model())
-    meant = TorchProgram.trace(module, make_tensor())
+    reference = TorchProgram.trace(module, make_tensor())
     layer = "levels.1.0.expand.0"
 
     def run(program, tensor):
@@ -147,7 +147,7 @@ def test_a_fault_in_a_torch_program_is_named():
                 held.div_(2)
         return result
 
-    found = find_departure(meant, meant, run, noise(), precision="f32")
+    found = find_departure(reference, reference, run, noise(), precision="f32")
     assert found.layer == layer
 
 

@@ -26,7 +26,7 @@ from models_for_tests import (
 from tolerances import STORED_WEIGHTS_RTOL
 
 
-def make_network(block, axes, *, shared="nothing", **changes):
+def make_network(block, spatial_dims, *, shared="nothing", **changes):
     """A network of one level of this block, whose batch norms have seen data."""
     level = LevelSpec(
         block, channels=16, depth=2, num_heads=2, head_dim=8, window=4, halo=2, region=4,
@@ -34,13 +34,13 @@ def make_network(block, axes, *, shared="nothing", **changes):
     )  # fmt: skip
     spec = ModelSpec(
         architecture="hybrid", in_channels=2, num_classes=3, levels=(level,), stem_channels=8,
-        decoder_channels=8, axes=axes, stem_stride=2, **changes,
+        decoder_channels=8, spatial_dims=spatial_dims, stem_stride=2, **changes,
     )  # fmt: skip
     torch.manual_seed(0)
     model = create(spec).train()
     with torch.no_grad():
         for _ in range(3):
-            model(torch.rand(2, 2, *[16] * axes))
+            model(torch.rand(2, 2, *[16] * spatial_dims))
     return model.eval(), spec
 
 
@@ -57,9 +57,11 @@ def run(network, tensor):
         ("dense", 3, "mlp"),
     ],
 )
-def test_what_was_exported_comes_back_into_its_spec(block, axes, shared):
-    model, spec = make_network(block, axes, shared=shared, deep_supervision=True, boundary=True)
-    shape = (1, 2, *[16] * axes)
+def test_what_was_exported_comes_back_into_its_spec(block, spatial_dims, shared):
+    model, spec = make_network(
+        block, spatial_dims, shared=shared, deep_supervision=True, boundary=True
+    )
+    shape = (1, 2, *[16] * spatial_dims)
     tensor = make_inputs(shape)[-1]
     graph = trace_onnx(model, torch.from_numpy(tensor)).SerializeToString()
     rebuilt = rebuild_from_graph(graph, spec, input_shape=shape)

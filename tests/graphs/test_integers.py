@@ -7,7 +7,7 @@ from onnx import numpy_helper
 
 from bedside.bundle import check_graph
 from bedside.graphs.columns import join_columns
-from bedside.graphs.constants import widen
+from bedside.graphs.constant_folding import widen
 from bedside.graphs.edit import shorten_names
 from bedside.graphs.grid import find_grid
 from bedside.graphs.integers import choose_book, make_table, pack, store_integers

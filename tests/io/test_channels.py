@@ -20,12 +20,12 @@ def write(path: Path, seed=0, shape=(6, 5, 4), shift=0.0, spacing=1.0):
 def test_channels_come_one_after_the_other_in_the_order_given(tmp_path):
     first, second = write(tmp_path / "a.nii", 1), write(tmp_path / "b.nii", 2)
     joined = join_channels([first, second])
-    assert joined.cine.shape == (4, 2, 5, 6)
-    frame = joined.cine.decode(3)
-    np.testing.assert_array_equal(frame[0], first.cine.decode(3)[0])
-    np.testing.assert_array_equal(frame[1], second.cine.decode(3)[0])
+    assert joined.sequence.shape == (4, 2, 5, 6)
+    frame = joined.sequence.decode(3)
+    np.testing.assert_array_equal(frame[0], first.sequence.decode(3)[0])
+    np.testing.assert_array_equal(frame[1], second.sequence.decode(3)[0])
     assert joined.path == first.path
-    assert joined.cine.geometry is first.cine.geometry
+    assert joined.sequence.geometry is first.sequence.geometry
 
 
 def test_one_file_stays_as_it_is(tmp_path):

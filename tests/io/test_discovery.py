@@ -14,7 +14,7 @@ import SimpleITK
 from bedside.errors import FormatError
 from bedside.io.discovery import find_sources
 from bedside.io.own_results import MARKER, write_marker
-from bedside.io.reading import Limits, Reading
+from bedside.io.read_options import Limits, ReadOptions
 from bedside.io.source import Algorithm, open_source, write_labels
 from bedside.volume import LabelMap
 from dicom_makers import make_slices, write_series
@@ -36,7 +36,7 @@ def find(request):
     """Both ways of looking through a folder; names below it, and what is said of the rest."""
 
     def look(folder):
-        found = Reading(untrusted=request.param).find(folder)
+        found = ReadOptions(untrusted=request.param).find(folder)
         names = [path.relative_to(folder).as_posix() for path in found.paths]
         return names, list(found.skipped)
 
@@ -84,7 +84,7 @@ def test_a_series_behind_a_link_is_one_case(tmp_path, find):
     assert names == ["ct"]
     assert len(skipped) == 4
     found = find_sources(tmp_path / "study")
-    assert open_source(found.paths[0], files=found.files[found.paths[0]]).cine.shape[0] == 4
+    assert open_source(found.paths[0], files=found.files[found.paths[0]]).sequence.shape[0] == 4
 
 
 def test_pipes_sockets_and_devices_are_named_and_never_opened(tmp_path, find):
@@ -199,8 +199,8 @@ def test_only_label_maps_is_an_error_that_says_so(tmp_path):
 
 @pytest.mark.parametrize("format_", ["nifti", "seg-nrrd", "png", "dicom-seg", "dicom-labelmap"])
 def test_our_own_masks_are_known_wherever_they_lie(tmp_path, find, format_):
-    cine = write_dicom(make_dicom(make_fan(1)), tmp_path / "cine.dcm")
-    source = open_source(cine)
+    sequence = write_dicom(make_dicom(make_fan(1)), tmp_path / "cine.dcm")
+    source = open_source(sequence)
     suffix = {"nifti": ".nii.gz", "seg-nrrd": ".nrrd", "png": ".png"}.get(format_, ".dcm")
     write_labels(
         LabelMap(make_labels(1)), source, tmp_path / f"copied{suffix}",
@@ -243,11 +243,13 @@ def test_a_marker_hides_nothing_but_results(tmp_path):
 @pytest.mark.parametrize("limits", [None, UNTRUSTED])
 def test_a_label_map_named_by_itself_is_taken_with_a_warning(tmp_path, limits):
     for path in (write_mask(tmp_path / "innocent.png"), write_mask(tmp_path / "x_gt.png")):
-        cine = Reading(untrusted=limits).open(path).cine
-        assert any("as a label map does" in warning for warning in cine.warnings)
-        assert np.array_equal(cine.decode(0)[0], make_labels(1)[0])
+        sequence = ReadOptions(untrusted=limits).open(path).sequence
+        assert any("as a label map does" in warning for warning in sequence.warnings)
+        assert np.array_equal(sequence.decode(0)[0], make_labels(1)[0])
     for path in (write_image(tmp_path / "a.png"), write_image(tmp_path / "b_gt.png")):
-        assert "label map" not in " ".join(Reading(untrusted=limits).open(path).cine.warnings)
+        assert "label map" not in " ".join(
+            ReadOptions(untrusted=limits).open(path).sequence.warnings
+        )
 
 
 def test_a_result_named_by_itself_is_taken_with_a_warning(tmp_path):
@@ -256,7 +258,7 @@ def test_a_result_named_by_itself_is_taken_with_a_warning(tmp_path):
         LabelMap(make_labels(1)), source, tmp_path / "m.png",
         labels_spec=LABELS, algorithm=Algorithm("a", "1", "0"), format="png",
     )  # fmt: skip
-    assert "is a result of bedside" in " ".join(Reading().open(mask).cine.warnings)
+    assert "is a result of bedside" in " ".join(ReadOptions().open(mask).sequence.warnings)
 
 
 def test_a_copy_of_a_folder_of_results_gives_no_images(tmp_path):
@@ -267,7 +269,7 @@ def test_a_copy_of_a_folder_of_results_gives_no_images(tmp_path):
     from bedside.volume import Box
 
     labels = LabelMap(make_labels(1))
-    plan = plan_overlay(source.cine, labels, LABELS)
+    plan = plan_overlay(source.sequence, labels, LABELS)
     (tmp_path / "out").mkdir()
     shutil.move(write_overlay(plan, tmp_path / "out"), tmp_path / "b.png")
     shutil.move(write_contact_sheet(plan, tmp_path / "out", region=Box(0, 0, 48, 64)),

@@ -24,10 +24,10 @@ def test_camus_images_open_and_their_labels_go_back_on_their_grid(tmp_path):
     for truth in truths:
         image = open_source(Path(str(truth).replace("_gt", "")))
         source = open_source(truth)
-        assert image.cine.shape == source.cine.shape
-        assert image.cine.spacing_mm == pytest.approx((0.616, 0.616))
+        assert image.sequence.shape == source.sequence.shape
+        assert image.sequence.spacing_mm == pytest.approx((0.616, 0.616))
         target = write_labels(
-            LabelMap(source.cine.decode(0)),
+            LabelMap(source.sequence.decode(0)),
             image,
             tmp_path / truth.name,
             labels_spec=LABELS,
@@ -35,5 +35,5 @@ def test_camus_images_open_and_their_labels_go_back_on_their_grid(tmp_path):
             format="nifti",
         )
         again = open_source(target)
-        assert np.array_equal(again.cine.decode(0), source.cine.decode(0))
+        assert np.array_equal(again.sequence.decode(0), source.sequence.decode(0))
         assert np.array_equal(again.header.affine, image.header.affine)

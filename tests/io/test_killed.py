@@ -12,11 +12,11 @@ import time
 
 import pytest
 
-from bedside.ending import end_with_parent
 from bedside.io.source import SUFFIXES, Algorithm, open_source, write_labels
 from bedside.report.dicom_sr import write_sr
 from bedside.report.page import write_report_html
 from bedside.report.record import measure_areas, write_report_json
+from bedside.system.signals import end_with_parent
 from bedside.volume import Box, LabelMap
 from makers import LABELS, make_dicom, make_fan, make_labels, make_region, write_dicom
 from report_makers import PICTURE, sample_report
@@ -85,7 +85,7 @@ def _contents(folder):
 
 
 @pytest.fixture(scope="module")
-def crew():
+def pool():
     """Processes that are forked from one that has everything loaded."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["test_killed"])
@@ -96,7 +96,7 @@ def crew():
 
 
 @pytest.mark.parametrize("format_", [*SUFFIXES, "sr", "json", "html"])
-def test_a_killed_writer_leaves_the_old_or_the_new_file(tmp_path, crew, format_):
+def test_a_killed_writer_leaves_the_old_or_the_new_file(tmp_path, pool, format_):
     region = make_region((0, 0, 63, 47))
     path = write_dicom(
         make_dicom(make_fan(FRAMES.get(format_, 24)), regions=[region]), tmp_path / "source.dcm"
@@ -119,8 +119,8 @@ def test_a_killed_writer_leaves_the_old_or_the_new_file(tmp_path, crew, format_)
     for turn in range(MOST * KILLS):
         if turn >= KILLS and parts:
             break
-        started = crew.Event()
-        child = crew.Process(target=_write_on, args=(format_, path, folder, started))
+        started = pool.Event()
+        child = pool.Process(target=_write_on, args=(format_, path, folder, started))
         child.start()
         assert started.wait(60)
         # Every other kill waits for a file to be begun, as writing is a small part of the time.

@@ -17,68 +17,68 @@ pytestmark = pytest.mark.usefixtures("in_little_memory")
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_a_grey_png_comes_back_exactly(tmp_path, dtype):
     array = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (9, 7)).astype(dtype)
-    cine = open_picture(write_picture(array, tmp_path / "x.png"))
-    assert cine.shape == (1, 1, 9, 7)
-    assert cine.decode(0).dtype == dtype
-    assert np.array_equal(cine.decode(0)[0], array)
-    assert (cine.modality, cine.spacing_mm) == (None, None)
+    sequence = open_picture(write_picture(array, tmp_path / "x.png"))
+    assert sequence.shape == (1, 1, 9, 7)
+    assert sequence.decode(0).dtype == dtype
+    assert np.array_equal(sequence.decode(0)[0], array)
+    assert (sequence.modality, sequence.spacing_mm) == (None, None)
 
 
 @pytest.mark.parametrize("bands", [3, 4])
 def test_a_colour_png_comes_back_exactly_without_its_alpha(tmp_path, bands):
     array = np.random.default_rng(0).integers(0, 255, (9, 7, bands)).astype(np.uint8)
-    cine = open_picture(write_picture(array, tmp_path / "x.png"))
-    assert np.array_equal(cine.decode(0), array[..., :3].transpose(2, 0, 1))
-    assert ("transparency" in cine.warnings[0]) == (bands == 4)
+    sequence = open_picture(write_picture(array, tmp_path / "x.png"))
+    assert np.array_equal(sequence.decode(0), array[..., :3].transpose(2, 0, 1))
+    assert ("transparency" in sequence.warnings[0]) == (bands == 4)
 
 
 def test_a_palette_becomes_rgb(tmp_path):
     image = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8))
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.save(tmp_path / "x.png")
-    cine = open_picture(tmp_path / "x.png")
-    assert cine.decode(0)[:, 0].T.tolist() == [[10, 20, 30], [40, 50, 60]]
+    sequence = open_picture(tmp_path / "x.png")
+    assert sequence.decode(0)[:, 0].T.tolist() == [[10, 20, 30], [40, 50, 60]]
 
 
 def test_a_jpeg_is_told_by_its_bytes_and_its_loss_is_told(tmp_path):
     path = write_picture(make_fan(1)[0], tmp_path / "x.jpg").rename(tmp_path / "x.dat")
     source = open_source(path)
-    assert (source.kind, source.cine.shape) == ("picture", (1, 1, 48, 64))
-    assert any("loss" in warning for warning in source.cine.warnings)
+    assert (source.kind, source.sequence.shape) == ("picture", (1, 1, 48, 64))
+    assert any("loss" in warning for warning in source.sequence.warnings)
 
 
 def test_an_exif_turn_is_told_of_and_not_done(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(make_fan(1)[0]).save(tmp_path / "x.jpg", exif=exif)
-    cine = open_picture(tmp_path / "x.jpg")
-    assert cine.shape == (1, 1, 48, 64)
-    assert "orientation 6" in cine.warnings[0]
+    sequence = open_picture(tmp_path / "x.jpg")
+    assert sequence.shape == (1, 1, 48, 64)
+    assert "orientation 6" in sequence.warnings[0]
 
 
 @pytest.mark.parametrize("exif", [b"", b"II", b"Exif\0\0MM\0*\0\0\0\x08\0\x09", b"\xff" * 40])
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_damaged_exif_says_nothing_and_is_nothing_to_warn_of(tmp_path, suffix, exif):
     Image.fromarray(make_fan(1)[0]).save(tmp_path / f"x{suffix}", exif=exif)
-    cine = open_picture(tmp_path / f"x{suffix}")
-    assert not any("EXIF" in warning for warning in cine.warnings)
+    sequence = open_picture(tmp_path / f"x{suffix}")
+    assert not any("EXIF" in warning for warning in sequence.warnings)
 
 
 def test_of_a_file_of_several_jpegs_the_first_is_taken(tmp_path):
     first, second = (Image.fromarray(frame) for frame in make_fan(2))
     first.save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=[second])
-    cine = open_picture(tmp_path / "x.jpg")
-    assert cine.shape == (1, 1, 48, 64)
-    assert "several pictures" in cine.warnings[0]
+    sequence = open_picture(tmp_path / "x.jpg")
+    assert sequence.shape == (1, 1, 48, 64)
+    assert "several pictures" in sequence.warnings[0]
 
 
 def test_a_palette_with_shades_of_transparency_becomes_rgb(tmp_path):
     image = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.save(tmp_path / "x.png", transparency=bytes([0, 128]))
-    cine = open_picture(tmp_path / "x.png")
-    assert cine.decode(0)[:, 0].T.tolist() == [[10, 20, 30], [40, 50, 60]]
-    assert "the picture's transparency is dropped" in cine.warnings
+    sequence = open_picture(tmp_path / "x.png")
+    assert sequence.decode(0)[:, 0].T.tolist() == [[10, 20, 30], [40, 50, 60]]
+    assert "the picture's transparency is dropped" in sequence.warnings
 
 
 def test_the_limit_is_ours_and_not_pillows(tmp_path, monkeypatch):
@@ -90,9 +90,9 @@ def test_the_limit_is_ours_and_not_pillows(tmp_path, monkeypatch):
 def test_of_an_animated_png_the_first_frame_is_taken(tmp_path):
     frames = [Image.fromarray(frame) for frame in make_fan(3)]
     frames[0].save(tmp_path / "x.png", save_all=True, append_images=frames[1:])
-    cine = open_picture(tmp_path / "x.png")
-    assert np.array_equal(cine.decode(0)[0], make_fan(3)[0])
-    assert "3 frames" in cine.warnings[0]
+    sequence = open_picture(tmp_path / "x.png")
+    assert np.array_equal(sequence.decode(0)[0], make_fan(3)[0])
+    assert "3 frames" in sequence.warnings[0]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
@@ -112,9 +112,9 @@ def test_a_picture_too_large_is_refused_before_decoding(tmp_path):
 
 
 def test_decoding_twice_gives_arrays_of_their_own(tmp_path):
-    cine = open_picture(write_picture(make_fan(1)[0], tmp_path / "x.png"))
-    cine.decode(0)[:] = 0
-    assert np.array_equal(cine.decode(0)[0], make_fan(1)[0])
+    sequence = open_picture(write_picture(make_fan(1)[0], tmp_path / "x.png"))
+    sequence.decode(0)[:] = 0
+    assert np.array_equal(sequence.decode(0)[0], make_fan(1)[0])
 
 
 def test_a_mask_holds_label_numbers_and_shows_label_colours(tmp_path):

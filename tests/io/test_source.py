@@ -158,6 +158,6 @@ def test_damaged_bytes_are_read_or_refused_with_our_error(tmp_path, seed):
             path.write_bytes(damaged.tobytes())
             with contextlib.suppress(InputError):
                 source = open_source(path)
-                assert source.cine.decode(0).shape == source.cine.shape[1:]
-                labels = np.zeros((len(source.cine), *source.cine.shape[2:]), np.uint8)
+                assert source.sequence.decode(0).shape == source.sequence.shape[1:]
+                labels = np.zeros((len(source.sequence), *source.sequence.shape[2:]), np.uint8)
                 _write(labels, source, tmp_path / "out", default_format(source))

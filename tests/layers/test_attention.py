@@ -40,8 +40,8 @@ CASES = [
     for name in MECHANISMS
     for variant in VARIANTS
     if variant != "exchange_window" or name not in WINDOWED_BLOCKS
-    for axes in SIZES
-    for sizes in SIZES[axes]
+    for spatial_dims in SIZES
+    for sizes in SIZES[spatial_dims]
 ]
 
 
@@ -99,12 +99,12 @@ def test_only_the_exchange_carries_what_local_attention_cannot(name):
         assert bool((moved < 1e-9).any()) == (variant == "plain")
 
 
-@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
 @pytest.mark.parametrize("name", MECHANISMS)
-def test_every_weight_of_attention_learns(name, axes):
+def test_every_weight_of_attention_learns(name, spatial_dims):
     torch.manual_seed(0)
-    layer = Attention(make_level(name), axes=axes)
-    layer(torch.randn(2, 8, *SIZES[axes][0])).square().mean().backward()
+    layer = Attention(make_level(name), spatial_dims=spatial_dims)
+    layer(torch.randn(2, 8, *SIZES[spatial_dims][0])).square().mean().backward()
     for parameter in layer.parameters():
         assert parameter.grad is not None
         assert parameter.grad.isfinite().all()
@@ -175,14 +175,14 @@ def test_blocks_of_a_level_share_weights_and_keep_their_own_norms(shared):
     x = torch.randn(1, 8, 8, 8)
     before = module(x)
     with torch.no_grad():
-        lender = module[0].attention.project_in if shared != "mlp" else module[0].expand
-        lender[0].weight.mul_(2.0)
+        shared_with = module[0].attention.project_in if shared != "mlp" else module[0].expand
+        shared_with[0].weight.mul_(2.0)
         difference = module[1](x) - module[1].eval()(x)
         assert not difference.any()
         assert not torch.equal(module(x), before)
     other = module[2].attention.project_in if shared != "mlp" else module[2].expand
     with torch.no_grad():
-        assert torch.equal(other[0](torch.ones(1, 8, 1, 1)), lender[0](torch.ones(1, 8, 1, 1)))
+        assert torch.equal(other[0](torch.ones(1, 8, 1, 1)), shared_with[0](torch.ones(1, 8, 1, 1)))
 
 
 @pytest.mark.parametrize("name", WINDOWED_BLOCKS)
@@ -196,7 +196,7 @@ def test_a_level_of_convolutions_exchanges_what_its_windows_hold_on_average(size
     """Against means, projections and dense attention written out, window by window."""
     level = dataclasses.replace(BASE, block="conv", exchange_window=4, grid=2)
     torch.manual_seed(0)
-    layer = WindowExchange(level, axes=len(sizes)).double().eval()
+    layer = WindowExchange(level, spatial_dims=len(sizes)).double().eval()
     x = torch.randn(2, 8, *sizes, dtype=torch.float64)
 
     def project(part, rows):

@@ -5,23 +5,23 @@ from bedside.layers.conv import BranchedConvNorm, InvertedResidual, fold_branche
 from bedside.layers.shuffle import shuffle
 
 
-def make_block(axes):
+def make_block(spatial_dims):
     """A branched block whose norms have statistics and weights that are not the fresh ones."""
     torch.manual_seed(0)
-    block = InvertedResidual(6, branched=True, axes=axes).double()
+    block = InvertedResidual(6, branched=True, spatial_dims=spatial_dims).double()
     for module in block.modules():
         if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm3d):
             torch.nn.init.normal_(module.weight)
             torch.nn.init.normal_(module.bias)
     for _ in range(5):
-        block(torch.randn(4, 6, *[8] * axes, dtype=torch.float64))
+        block(torch.randn(4, 6, *[8] * spatial_dims, dtype=torch.float64))
     return block.eval()
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_folded_branches_do_what_parallel_ones_did(axes):
-    block = make_block(axes)
-    x = torch.randn(2, 6, *[7] * axes, dtype=torch.float64)
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_folded_branches_do_what_parallel_ones_did(spatial_dims):
+    block = make_block(spatial_dims)
+    x = torch.randn(2, 6, *[7] * spatial_dims, dtype=torch.float64)
     before = block(x)
     folded = fold_branches(block)
     assert not any(isinstance(module, BranchedConvNorm) for module in folded.modules())

@@ -68,7 +68,9 @@ def test_mixed_precision_computes_in_bf16_and_gives_gradients_in_f32():
 def test_voxels_stay_channels_last_all_the_way():
     """torch's own 1x1x1 convolution turns them around, and every layer behind pays."""
     x = torch.randn(2, 4, 5, 6, 7).to(memory_format=torch.channels_last_3d)
-    block = nn.Sequential(ConvNorm(4, 8, axes=3), ConvNorm(8, 8, kernel=3, groups=8, axes=3))
+    block = nn.Sequential(
+        ConvNorm(4, 8, spatial_dims=3), ConvNorm(8, 8, kernel=3, groups=8, spatial_dims=3)
+    )
     for layer in block:
         x = layer(x)
         assert x.is_contiguous(memory_format=torch.channels_last_3d)

@@ -15,8 +15,8 @@ import torch
 from torch.export import Dim
 
 from bedside.layers.attention import MECHANISMS, Attention
-from bedside.quiet import quiet
 from bedside.spec import LevelSpec
+from bedside.system.quiet import quiet
 from tolerances import F32_LOGIT_ATOL
 
 LEVEL = LevelSpec(
@@ -27,13 +27,13 @@ LEVEL = LevelSpec(
 
 @pytest.mark.parametrize("block", MECHANISMS)
 def test_one_graph_serves_many_sizes(block):
-    axes = 2
+    spatial_dims = 2
     torch.manual_seed(0)
-    model = Attention(dataclasses.replace(LEVEL, block=block), axes=axes).eval()
-    open_sizes = {2 + axis: 8 * Dim(f"size_{axis}", min=2, max=32) for axis in range(axes)}
+    model = Attention(dataclasses.replace(LEVEL, block=block), spatial_dims=spatial_dims).eval()
+    open_sizes = {2 + axis: 8 * Dim(f"size_{axis}", min=2, max=32) for axis in range(spatial_dims)}
     with quiet():
         program = torch.onnx.export(
-            model, (torch.rand(1, 8, *(24, 32, 16)[:axes]),), dynamo=True, opset_version=20,
+            model, (torch.rand(1, 8, *(24, 32, 16)[:spatial_dims]),), dynamo=True, opset_version=20,
             dynamic_shapes=(open_sizes,), verbose=False,
         )  # fmt: skip
     graph = program.model_proto.SerializeToString()
@@ -42,7 +42,7 @@ def test_one_graph_serves_many_sizes(block):
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(core.read_model(graph), "CPU", exact)
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    for size in ((32, 16, 24)[:axes], (16, 48, 16)[:axes]):
+    for size in ((32, 16, 24)[:spatial_dims], (16, 48, 16)[:spatial_dims]):
         x = np.random.default_rng(0).standard_normal((1, 8, *size)).astype(np.float32)
         with torch.no_grad():
             expected = model(torch.from_numpy(x)).numpy()

@@ -7,16 +7,16 @@ from bedside.layers.conv import CONVOLUTIONS, ConvNorm, InvertedResidual
 from bedside.layers.factored import FactoredConv, factor_convolutions, list_factorable
 
 
-@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_the_product_of_the_factors_is_one_convolution(axes, stride):
+def test_the_product_of_the_factors_is_one_convolution(spatial_dims, stride):
     torch.manual_seed(0)
-    whole = CONVOLUTIONS[axes](6, 9, 3, stride=stride, padding=1, bias=False)
+    whole = CONVOLUTIONS[spatial_dims](6, 9, 3, stride=stride, padding=1, bias=False)
     factored = FactoredConv(whole, (4, 5)).double()
     narrow, core, widen = (part.weight.flatten(2) for part in factored)
     product = torch.einsum("or,rst,si->oit", widen[..., 0], core, narrow[..., 0])
     whole.double().weight.data.copy_(product.reshape(whole.weight.shape))
-    x = torch.rand(2, 6, *[7] * axes, dtype=torch.float64)
+    x = torch.rand(2, 6, *[7] * spatial_dims, dtype=torch.float64)
     assert torch.allclose(factored(x), whole(x), atol=1e-12)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bedside.errors import SpecError
-from bedside.layers.rounding import attach_bits, list_convolutions, round_weights, settle_bits
+from bedside.layers.rounding import attach_bits, list_convolutions, round_to_bits, round_weights
 from bedside.models import create
 from bedside.spec import LevelSpec, ModelSpec
 from bedside.spec.model import BITS
@@ -79,7 +79,7 @@ def test_a_copy_rounds_too_and_settling_leaves_plain_convolutions():
     with torch.no_grad():
         expected = model(x)
         assert torch.equal(other(x), expected)
-        settle_bits(other)
+        round_to_bits(other)
         assert torch.equal(other(x), expected)
     assert type(other.levels[0][1].expand[0]) is torch.nn.Conv2d
     assert type(model.levels[0][1].expand[0]) is not torch.nn.Conv2d
@@ -97,8 +97,8 @@ def test_borrowed_convolutions_have_the_bits_of_their_lender():
     assert "levels.0.0.expand" in paths
     assert "levels.0.1.expand" not in paths
     attach_bits(model, {"levels.0.0.expand": 1})
-    lender = model.levels[0][1].expand[0].lender
-    assert len(lender.weight[0].unique()) == 2
+    shared_with = model.levels[0][1].expand[0].shared_with
+    assert len(shared_with.weight[0].unique()) == 2
 
 
 def test_parallel_branches_are_left_alone():

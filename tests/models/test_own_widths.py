@@ -17,14 +17,14 @@ from tolerances import F32_LOGIT_ATOL
 SIZES = {2: (24, 20), 3: (16, 12, 16)}
 
 
-def make_spec(axes):
+def make_spec(spatial_dims):
     levels = (
         LevelSpec("reparam", 8, 1, num_heads=2, head_dim=4, exchange_window=4),
         LevelSpec("window", 16, 2, num_heads=4, head_dim=4, window=(2, 4), shared="both"),
         LevelSpec("pooled", 12, 0),
     )
     return ModelSpec(
-        "hybrid", 2, 3, levels, stem_channels=8, decoder_channels=8, axes=axes, stem_stride=2,
+        "hybrid", 2, 3, levels, stem_channels=8, decoder_channels=8, spatial_dims=spatial_dims, stem_stride=2,
         deep_supervision=True, boundary=True,
         hidden={"levels.0.0": 12, "levels.1.0": 20, "fusions.1": 5},
         heads={"levels.0.1": 1, "levels.1.0": 2},
@@ -36,12 +36,12 @@ def make_spec(axes):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_own_widths_learn_and_export_and_come_back_by_a_strict_load(axes):
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_own_widths_learn_and_export_and_come_back_by_a_strict_load(spatial_dims):
     torch.manual_seed(0)
-    spec = make_spec(axes)
+    spec = make_spec(spatial_dims)
     model = create(spec)
-    x = torch.rand(2, 2, *SIZES[axes])
+    x = torch.rand(2, 2, *SIZES[spatial_dims])
     for _ in range(2):
         outputs = model.supervise(x)
         sum(

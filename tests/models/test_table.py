@@ -19,14 +19,14 @@ from tolerances import F32_LOGIT_ATOL
 BLOCKS = ("conv", "reparam", *MECHANISMS)
 SIZES = {2: ((64, 64), (32, 96), (57, 70)), 3: ((32, 32, 32), (33, 40, 26))}
 GRID = [
-    pytest.param(name, block, axes, id=f"{name}-{block}-{axes}d")
+    pytest.param(name, block, spatial_dims, id=f"{name}-{block}-{spatial_dims}d")
     for name in ARCHITECTURES
     for block in BLOCKS
-    for axes in SIZES
+    for spatial_dims in SIZES
 ]
 
 
-def make_spec(name, block, axes, **changes):
+def make_spec(name, block, spatial_dims, **changes):
     level = LevelSpec(
         block, channels=16, depth=2, num_heads=2, head_dim=8, window=4, halo=2, region=4,
         top_k=2, grid=3,
@@ -34,7 +34,7 @@ def make_spec(name, block, axes, **changes):
     first = LevelSpec("conv", channels=8, depth=1)
     return ModelSpec(
         architecture=name, in_channels=2, num_classes=3, levels=(first, level),
-        stem_channels=8, decoder_channels=8, axes=axes, stem_stride=2, **changes,
+        stem_channels=8, decoder_channels=8, spatial_dims=spatial_dims, stem_stride=2, **changes,
     )  # fmt: skip
 
 
@@ -48,44 +48,44 @@ def make_model(spec, size):
     return model.eval()
 
 
-@pytest.mark.parametrize(("name", "block", "axes"), GRID)
-def test_every_model_takes_any_size(name, block, axes):
-    spec = make_spec(name, block, axes)
+@pytest.mark.parametrize(("name", "block", "spatial_dims"), GRID)
+def test_every_model_takes_any_size(name, block, spatial_dims):
+    spec = make_spec(name, block, spatial_dims)
     model = create(spec).eval()
-    for size in SIZES[axes]:
+    for size in SIZES[spatial_dims]:
         with torch.no_grad():
             logits = model(torch.rand(2, 2, *size))
         assert logits.shape == (2, 3, *(-(-length // 2) for length in size))
         assert torch.isfinite(logits).all()
 
 
-@pytest.mark.parametrize(("name", "block", "axes"), GRID)
-def test_every_weight_of_every_model_learns(name, block, axes):
+@pytest.mark.parametrize(("name", "block", "spatial_dims"), GRID)
+def test_every_weight_of_every_model_learns(name, block, spatial_dims):
     torch.manual_seed(0)
-    model = create(make_spec(name, block, axes, deep_supervision=True, boundary=True))
-    outputs = model.supervise(torch.rand(2, 2, *SIZES[axes][0]))
+    model = create(make_spec(name, block, spatial_dims, deep_supervision=True, boundary=True))
+    outputs = model.supervise(torch.rand(2, 2, *SIZES[spatial_dims][0]))
     parts = (outputs.logits, *outputs.auxiliary, outputs.boundary)
     sum(part.square().mean() for part in parts).backward()
     still = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum()]
     assert not still
 
 
-@pytest.mark.parametrize(("name", "block", "axes"), GRID)
-def test_every_model_is_rebuilt_from_its_spec_by_a_strict_load(name, block, axes):
-    spec = dataclasses.replace(make_spec(name, block, axes), deep_supervision=True)
-    model = make_model(spec, SIZES[axes][0])
+@pytest.mark.parametrize(("name", "block", "spatial_dims"), GRID)
+def test_every_model_is_rebuilt_from_its_spec_by_a_strict_load(name, block, spatial_dims):
+    spec = dataclasses.replace(make_spec(name, block, spatial_dims), deep_supervision=True)
+    model = make_model(spec, SIZES[spatial_dims][0])
     rebuilt = create(spec).eval()
     rebuilt.load_state_dict(model.state_dict(), strict=True)
-    x = torch.rand(1, 2, *SIZES[axes][0])
+    x = torch.rand(1, 2, *SIZES[spatial_dims][0])
     with torch.no_grad():
         assert torch.equal(model(x), rebuilt(x))
 
 
-@pytest.mark.parametrize(("name", "block", "axes"), GRID)
-def test_every_model_exports_at_an_odd_size_and_does_the_same(name, block, axes):
+@pytest.mark.parametrize(("name", "block", "spatial_dims"), GRID)
+def test_every_model_exports_at_an_odd_size_and_does_the_same(name, block, spatial_dims):
     """The odd size takes the longer way: padding, hidden keys, cropping."""
-    size = SIZES[axes][-1]
-    spec = make_spec(name, block, axes, boundary=True)
+    size = SIZES[spatial_dims][-1]
+    spec = make_spec(name, block, spatial_dims, boundary=True)
     # One level holds all that differs between mechanisms, and exports in half the time.
     spec = dataclasses.replace(spec, levels=(dataclasses.replace(spec.levels[1], depth=1),))
     model = make_model(spec, size)
@@ -98,23 +98,23 @@ def test_every_model_exports_at_an_odd_size_and_does_the_same(name, block, axes)
     assert not [name for name in names if name.startswith("boundary")]
 
 
-@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
 @pytest.mark.parametrize(("stem", "stride"), [(4, 1), (4, 2), (4, 4), (2, 1), (1, 1)])
-def test_logits_come_at_the_stride_that_is_asked_for(axes, stem, stride):
+def test_logits_come_at_the_stride_that_is_asked_for(spatial_dims, stem, stride):
     spec = dataclasses.replace(
-        make_spec("hybrid", "window", axes), stem_stride=stem, logit_stride=stride
+        make_spec("hybrid", "window", spatial_dims), stem_stride=stem, logit_stride=stride
     )
-    size = (24, 20, 16)[:axes]
+    size = (24, 20, 16)[:spatial_dims]
     with torch.no_grad():
         logits = create(spec).eval()(torch.rand(1, 2, *size))
     assert logits.shape[2:] == tuple(length // stride for length in size)
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_supervision_adds_to_training_and_nothing_to_inference(axes):
-    plain = make_spec("hybrid", "window", axes)
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_supervision_adds_to_training_and_nothing_to_inference(spatial_dims):
+    plain = make_spec("hybrid", "window", spatial_dims)
     full = dataclasses.replace(plain, deep_supervision=True, boundary=True)
-    size = SIZES[axes][-1]
+    size = SIZES[spatial_dims][-1]
     model = make_model(full, size)
     x = torch.rand(1, 2, *size)
     with torch.no_grad():
@@ -133,18 +133,18 @@ def test_supervision_adds_to_training_and_nothing_to_inference(axes):
         assert bare.supervise(x).boundary is None
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_padding_does_not_leak_into_what_is_seen(axes):
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_padding_does_not_leak_into_what_is_seen(spatial_dims):
     """The same network on an image and on one with a border beyond: logits far inside agree.
 
     Windows start at the same corner, and what padding adds is hidden, so that the only
     difference is the border itself, which convolutions see a few tokens deep.
     """
-    spec = make_spec("hybrid", "window", axes)
+    spec = make_spec("hybrid", "window", spatial_dims)
     spec = dataclasses.replace(
         spec, levels=(spec.levels[0], dataclasses.replace(spec.levels[1], exchange=False, depth=1))
     )
-    size = (80, 80, 32)[:axes]
+    size = (80, 80, 32)[:spatial_dims]
     model = make_model(spec, size)
     x = torch.rand(1, 2, *size)
     smaller = x[:, :, :70, :74]
@@ -174,24 +174,26 @@ def test_a_run_of_the_first_release_loads_strictly():
         assert name in names
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_named_models_have_the_size_that_their_name_stands_for(axes):
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_named_models_have_the_size_that_their_name_stands_for(spatial_dims):
     wanted = {"nano": 0.15e6, "tiny": 0.4e6, "small": 1.5e6, "base": 6e6}
     counts = {}
     for name in NAMES:
         with torch.device("meta"):
-            counts[name] = count_parameters(create(named_spec(name, axes=axes, num_classes=4)))
+            counts[name] = count_parameters(
+                create(named_spec(name, spatial_dims=spatial_dims, num_classes=4))
+            )
     assert list(counts.values()) == sorted(counts.values())
     for name, count in wanted.items():
         assert abs(counts[name] / count - 1) < 0.15
     assert counts["teacher"] >= 20e6
 
 
-@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
 @pytest.mark.parametrize("name", ["nano", "tiny", "small"])
-def test_named_models_run(name, axes):
-    spec = named_spec(name, axes=axes, in_channels=3, num_classes=5)
-    size = (50, 47, 33)[:axes]
+def test_named_models_run(name, spatial_dims):
+    spec = named_spec(name, spatial_dims=spatial_dims, in_channels=3, num_classes=5)
+    size = (50, 47, 33)[:spatial_dims]
     with torch.no_grad():
         logits = create(spec).eval()(torch.rand(1, 3, *size))
     assert logits.shape == (1, 5, *(-(-length // 2) for length in size))
@@ -202,11 +204,11 @@ def test_an_unknown_architecture_names_the_known_ones():
         create(ModelSpec("hybird", 1, 2, levels=()))
 
 
-@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
 @pytest.mark.parametrize("block", ["conv", "reparam", "pooled", "linear", "dense"])
-def test_an_exchange_can_be_switched_on_where_there_are_no_windows(block, axes):
-    size = SIZES[axes][-1]
-    spec = dataclasses.replace(make_spec("hybrid", block, axes), in_channels=4)
+def test_an_exchange_can_be_switched_on_where_there_are_no_windows(block, spatial_dims):
+    size = SIZES[spatial_dims][-1]
+    spec = dataclasses.replace(make_spec("hybrid", block, spatial_dims), in_channels=4)
     level = dataclasses.replace(spec.levels[1], depth=1, exchange_window=4)
     model = make_model(dataclasses.replace(spec, levels=(level,)), size)
     x = np.random.default_rng(0).random((1, 4, *size), dtype=np.float32)
@@ -217,11 +219,11 @@ def test_an_exchange_can_be_switched_on_where_there_are_no_windows(block, axes):
     assert all(p.grad is not None and p.grad.abs().sum() for p in model.parameters())
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_a_level_that_shares_weights_exports_with_every_norm_folded_into_a_copy(axes):
-    spec = make_spec("hybrid", "window", axes)
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_a_level_that_shares_weights_exports_with_every_norm_folded_into_a_copy(spatial_dims):
+    spec = make_spec("hybrid", "window", spatial_dims)
     level = dataclasses.replace(spec.levels[1], depth=2, shared="both")
-    model = make_model(dataclasses.replace(spec, levels=(level,)), SIZES[axes][-1])
-    x = np.random.default_rng(0).random((1, 2, *SIZES[axes][-1]), dtype=np.float32)
+    model = make_model(dataclasses.replace(spec, levels=(level,)), SIZES[spatial_dims][-1])
+    x = np.random.default_rng(0).random((1, 2, *SIZES[spatial_dims][-1]), dtype=np.float32)
     graph = trace_onnx(model, torch.from_numpy(x)).SerializeToString()
     check_parity(graph, model, inputs=[x], tolerance=F32_LOGIT_ATOL)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-import bedside.workers
+import bedside.system.parallel
 from bedside.pipeline import components
 from bedside.pipeline.components import find_components
 
@@ -19,7 +19,7 @@ def test_components_are_those_of_the_map_as_a_whole(
     monkeypatch.setattr(components, "SLAB_VOXELS", workers * thickness * 11 * 13)
     # Runs are looked for in a part of a slab.
     monkeypatch.setattr(components, "_RUN_VOXELS", 2 * 11 * 13)
-    for module in (components, bedside.workers):
+    for module in (components, bedside.system.parallel):
         monkeypatch.setattr(module, "count_workers", lambda: workers)
     rng = np.random.default_rng(int(10 * share))
     labels = ((rng.random(shape) < share) * rng.integers(1, 4, shape)).astype(np.uint8)

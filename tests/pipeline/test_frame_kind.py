@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from bedside.errors import FormatError, FrameError, GeometryError, InputError, SpecError
-from bedside.pipeline.placement import Placement
+from bedside.pipeline.frame_transform import FrameTransform
 from bedside.pipeline.postprocess import LabelGrid, apply_postprocess
 from bedside.pipeline.preprocess import plan_preprocess
+from bedside.pipeline.sliding_window import predict_windows
 from bedside.pipeline.volumes import prepare_volume
-from bedside.pipeline.windows import predict_windows
 from bedside.runtime import open_graph
 from bedside.segment import Segmenter
 from bedside.spec import (
@@ -26,7 +26,7 @@ from bedside.spec import (
     WindowLevel,
     ZScore,
 )
-from bedside.volume import Box, Cine
+from bedside.volume import Box, ImageSequence
 from makers import LABELS, make_fan
 from threads_for_tests import make_clouds, make_deployment, make_network
 from volume_makers import make_scan
@@ -40,13 +40,13 @@ WAYS = [
 ]
 
 
-def deploy(axes, *steps):
-    return make_deployment(axes, steps, postprocess=(FillHoles(),))
+def deploy(spatial_dims, *steps):
+    return make_deployment(spatial_dims, steps, postprocess=(FillHoles(),))
 
 
-def make_segmenter(axes=2, *steps):
-    spec = deploy(axes, *(steps or ((Grey(), Fit()) if axes == 2 else (ZScore(),))))
-    return Segmenter(spec, open_graph(make_network(axes)))
+def make_segmenter(spatial_dims=2, *steps):
+    spec = deploy(spatial_dims, *(steps or ((Grey(), Fit()) if spatial_dims == 2 else (ZScore(),))))
+    return Segmenter(spec, open_graph(make_network(spatial_dims)))
 
 
 FRAME = make_fan(1, 48, 64)
@@ -157,7 +157,7 @@ def test_a_plan_is_made_for_numbers_of_one_kind(steps):
         plan_preprocess(steps, [FRAME, FRAME.astype(np.uint16)], input_spec=INPUT)
 
 
-@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
 @pytest.mark.parametrize(
     "decoded",
     [
@@ -169,50 +169,52 @@ def test_a_plan_is_made_for_numbers_of_one_kind(steps):
     ],
     ids=lambda frame: f"{frame.shape} {frame.dtype}",
 )
-def test_frames_that_do_not_decode_to_what_the_image_says_are_refused(axes, decoded):
-    cine = Cine((8, 1, 24, 30), lambda index: decoded)
+def test_frames_that_do_not_decode_to_what_the_image_says_are_refused(spatial_dims, decoded):
+    sequence = ImageSequence((8, 1, 24, 30), lambda index: decoded)
     with pytest.raises(FormatError, match=r"a frame decodes to .*\(1, 24, 30\), as the image says"):
-        make_segmenter(axes).segment_cine(cine)
+        make_segmenter(spatial_dims).segment_sequence(sequence)
 
 
 def test_slices_that_do_not_fit_are_refused_when_resampled_too():
     slices = [np.zeros((1, 24, 30), np.uint8)] * 3 + [np.zeros((1, 1, 30), np.uint8)]
-    cine = Cine((4, 1, 24, 30), slices.__getitem__, spacing_mm=(1.0, 1.0), slice_spacing_mm=1.0)
+    sequence = ImageSequence(
+        (4, 1, 24, 30), slices.__getitem__, spacing_mm=(1.0, 1.0), slice_spacing_mm=1.0
+    )
     spec = deploy(3, Resample(spacing_mm=(2.0, 2.0, 2.0)), ZScore())
     with pytest.raises(FormatError, match=r"a frame decodes to \(1, 1, 30\)"):
-        prepare_volume(cine, spec)
+        prepare_volume(sequence, spec)
 
 
 def test_a_network_that_is_not_the_specs_is_refused():
-    for axes, array in ((2, make_clouds(2, 40, 50)), (3, make_clouds(8, 24, 30))):
-        segmenter = make_segmenter(axes)
+    for spatial_dims, array in ((2, make_clouds(2, 40, 50)), (3, make_clouds(8, 24, 30))):
+        segmenter = make_segmenter(spatial_dims)
         spec = replace(
             segmenter.spec, labels=LABELS[:2], model=replace(segmenter.spec.model, num_classes=3)
         )
         with pytest.raises(SpecError, match=r"the network gives logits of \(1, 4, .* \(1, 3, "):
-            Segmenter(spec, segmenter.session).segment_cine(make_scan(array))
+            Segmenter(spec, segmenter.session).segment_sequence(make_scan(array))
         coarser = replace(segmenter.spec, model=replace(segmenter.spec.model, logit_stride=2))
         with pytest.raises(SpecError, match=r"the network gives logits of"):
-            Segmenter(coarser, segmenter.session).segment_cine(make_scan(array))
+            Segmenter(coarser, segmenter.session).segment_sequence(make_scan(array))
 
 
 def test_logits_and_labels_of_another_grid_are_refused():
-    whole = Placement((48, 64), Box(0, 0, 48, 64), Box(0, 0, 64, 96))
+    whole = FrameTransform((48, 64), Box(0, 0, 48, 64), Box(0, 0, 64, 96))
     for shape in ((4, 32, 48), (4, 64, 48), (64, 96), (1, 4, 64, 96)):
         with pytest.raises(GeometryError, match="do not cover"):
             whole.restore(np.zeros(shape, np.float32), stride=1)
     with pytest.raises(GeometryError, match=r"the labels are on a grid of \(40, 64\)"):
         whole.project(np.zeros((40, 64), np.uint8), (64, 96))
-    placement = prepare_volume(make_scan(make_clouds(10, 24, 30)), deploy(3)).placement
-    logits = np.zeros((4, *placement.tensor_shape), np.float32)
-    assert placement.restore([logits], stride=1).shape == (10, 24, 30)
+    transform = prepare_volume(make_scan(make_clouds(10, 24, 30)), deploy(3)).transform
+    logits = np.zeros((4, *transform.tensor_shape), np.float32)
+    assert transform.restore([logits], stride=1).shape == (10, 24, 30)
     for wrong in (logits[:, :-1], logits[..., :-1], logits[:, :, 1:], logits[..., ::2]):
         with pytest.raises(GeometryError, match="are on a grid of"):
-            placement.restore([wrong], stride=1)
+            transform.restore([wrong], stride=1)
     with pytest.raises(GeometryError, match=r"slices of logits are on a grid of \(20,\)"):
-        placement.restore([logits, logits], stride=1)
+        transform.restore([logits, logits], stride=1)
     with pytest.raises(GeometryError, match="the labels are on a grid of"):
-        placement.project(np.zeros((10, 30, 24), np.uint8))
+        transform.project(np.zeros((10, 30, 24), np.uint8))
 
 
 @pytest.mark.parametrize("shape", [(4, 1, 1), (4, 8, 1), (4, 16, 16)])

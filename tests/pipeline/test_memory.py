@@ -8,10 +8,10 @@ from test_volumes import Threshold, make_spec
 
 from bedside.errors import MemoryLimitError
 from bedside.pipeline.memory import plan_frames, plan_volume
-from bedside.pipeline.volumes import foresee_placement, prepare_volume
+from bedside.pipeline.volumes import plan_transform, prepare_volume
 from bedside.segment import Segmenter
 from bedside.spec import Opening, Orient, Resample, ScalePercentile, WindowLevel
-from bedside.volume import Cine
+from bedside.volume import ImageSequence
 from volume_makers import make_geometry, make_scan
 
 MB = 10**6
@@ -25,7 +25,7 @@ def refuse(index):
 def unread(shape, spacing_mm=(1.5, 0.7, 0.7)):
     """A scan whose slices must not be decoded."""
     geometry = make_geometry(shape, spacing_mm, (2, 1, 0), (1, 1, 1))
-    return Cine(
+    return ImageSequence(
         (shape[0], 1, *shape[1:]), refuse, spacing_mm=spacing_mm[1:],
         slice_spacing_mm=spacing_mm[0], geometry=geometry,
     )  # fmt: skip
@@ -39,8 +39,8 @@ SPEC = make_spec(
 
 def peak(shape, spec=SPEC, max_bytes=None):
     scan = unread(shape)
-    placement = foresee_placement(scan, spec)
-    return plan_volume(scan, placement, spec, base_bytes=BASE, max_bytes=max_bytes)
+    transform = plan_transform(scan, spec)
+    return plan_volume(scan, transform, spec, base_bytes=BASE, max_bytes=max_bytes)
 
 
 def test_a_larger_scan_is_predicted_to_take_more():
@@ -88,7 +88,7 @@ def test_a_cine_of_frames_is_counted_by_its_labels():
 def test_what_is_foreseen_is_what_is_prepared():
     array = np.random.default_rng(0).integers(0, 99, (9, 30, 41)).astype(np.int16)
     scan = make_scan(array, make_geometry(array.shape, (3, 0.8, 1.2), (0, 2, 1), (1, -1, 1)))
-    assert foresee_placement(scan, SPEC) == prepare_volume(scan, SPEC).placement
+    assert plan_transform(scan, SPEC) == prepare_volume(scan, SPEC).transform
 
 
 def test_16_bits_find_what_32_find():
@@ -106,10 +106,10 @@ def test_a_segmenter_keeps_to_its_ceiling_or_refuses():
     array[2:5, 6:12, 7:15] = 300
     scan = make_scan(array)
     segmenter = Segmenter(make_spec(ScalePercentile()), Threshold())
-    found = segmenter.segment_cine(scan, max_bytes=2**40)
+    found = segmenter.segment_sequence(scan, max_bytes=2**40)
     assert found.memory is not None
     assert found.memory.peak_bytes > 0
     np.testing.assert_array_equal(found.labels.array, array > 0)
     with pytest.raises(MemoryLimitError):
-        segmenter.segment_cine(scan, max_bytes=1)
-    assert segmenter.segment_cine(scan).memory is None
+        segmenter.segment_sequence(scan, max_bytes=1)
+    assert segmenter.segment_sequence(scan).memory is None

@@ -58,14 +58,14 @@ def test_a_trusted_region_bounds_the_search_for_the_sector():
     frames = make_frames()
     region = Box(0, 0, 96, 60)
     plan = plan_preprocess(STEPS, frames, input_spec=US, region=region)
-    assert plan.placement.box.right <= 60
+    assert plan.transform.box.right <= 60
 
 
 def test_without_a_sector_the_whole_frame_is_used_and_that_is_said():
     frames = [np.zeros((1, 50, 50), np.uint8) for _ in range(3)]
     frames[0][0, 10:12, 10:40] = 255
     plan = plan_preprocess(STEPS, frames, input_spec=US)
-    assert plan.placement.box == Box(0, 0, 50, 50)
+    assert plan.transform.box == Box(0, 0, 50, 50)
     assert any("no ultrasound sector" in warning for warning in plan.warnings)
 
 
@@ -146,18 +146,18 @@ def test_the_middle_is_kept_and_labels_come_back_to_where_they_were(shape, box):
     frame = (100 * labels)[None]
     spec = InputSpec(modality="MR", channels=1, size_px=(box.height, box.width))
     plan = plan_preprocess((Grey(), CropCentre(size_px=(64, 64))), [frame], input_spec=spec)
-    assert plan.placement.box == box
+    assert plan.transform.box == box
     tensor = plan.apply(frame)
     assert tensor.shape == (1, 1, box.height, box.width)
     logits = np.stack([50 - tensor[0, 0], tensor[0, 0] - 50])
-    assert (plan.placement.restore(logits, stride=1) == labels).all()
+    assert (plan.transform.restore(logits, stride=1) == labels).all()
 
 
 def test_a_crop_within_the_sector_is_placed_on_the_source():
     frames = make_frames(channels=1)
-    alone = plan_preprocess((Grey(), CropFan()), frames, input_spec=US).placement.box
+    alone = plan_preprocess((Grey(), CropFan()), frames, input_spec=US).transform.box
     steps = (Grey(), CropFan(), CropCentre(size_px=(20, 30)))
-    both = plan_preprocess(steps, frames, input_spec=US).placement.box
+    both = plan_preprocess(steps, frames, input_spec=US).transform.box
     assert (both.height, both.width) == (20, 30)
     assert both.top == alone.top + (alone.height - 20) // 2
     assert both.left == alone.left + (alone.width - 30) // 2

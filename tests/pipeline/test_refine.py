@@ -186,7 +186,7 @@ def test_a_field_works_on_logits_before_labels_are_made_of_them(step):
             "bright", "1", "bright", InputSpec("US", 1, (64, 64)), LABELS[:1], (ScaleRange(),),
             model, refine=refine,
         )  # fmt: skip
-        result = Segmenter(spec, Brightness()).segment_cine(make_scan(image[None]))
+        result = Segmenter(spec, Brightness()).segment_sequence(make_scan(image[None]))
         found.append(result.labels.array[0])
     np.testing.assert_array_equal(found[0], image > 0)
     assert found[1][55, 55] == 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_volumes import Threshold, make_spec
 
-from bedside.pipeline.tilt import straighten
+from bedside.pipeline.tilt import correct_gantry_tilt
 from bedside.segment import Segmenter
 from bedside.spec import Orient, Resample, WindowLevel
 from bedside.volume import Geometry
@@ -29,7 +29,7 @@ def _make_scan(lean):
 @pytest.mark.parametrize("lean", LEANS)
 def test_the_straight_scan_shows_the_same_ball_at_the_same_place(lean):
     scan, ball = _make_scan(lean)
-    straight, way_back = straighten(scan)
+    straight, way_back = correct_gantry_tilt(scan)
     assert not find_lean(straight.geometry).any()
     shown = np.stack(list(straight))[:, 0]
     assert shown.shape == straight.geometry.shape
@@ -44,9 +44,9 @@ def test_the_straight_scan_shows_the_same_ball_at_the_same_place(lean):
 
 def test_an_upright_scan_is_left_as_it_is():
     scan, ball = _make_scan((0, 0))
-    assert straighten(scan) == (scan, None)
+    assert correct_gantry_tilt(scan) == (scan, None)
     no_place = make_scan(ball)
-    assert straighten(no_place) == (no_place, None)
+    assert correct_gantry_tilt(no_place) == (no_place, None)
 
 
 @pytest.mark.parametrize("lean", LEANS)
@@ -54,7 +54,7 @@ def test_labels_of_a_tilted_scan_come_back_to_its_own_grid(lean):
     scan, ball = _make_scan(lean)
     resample = Resample(spacing_mm=(1.0, 0.7, 0.7))
     spec = make_spec(Orient(), resample, WindowLevel(level=0.5, width=1.0))
-    found = Segmenter(spec, Threshold()).segment_cine(scan).labels.array
+    found = Segmenter(spec, Threshold()).segment_sequence(scan).labels.array
     assert found.shape == SHAPE
     dice = 2 * (found.astype(bool) & ball).sum() / (found.astype(bool).sum() + ball.sum())
     assert dice > 0.9
@@ -65,9 +65,9 @@ def test_labels_of_a_tilted_scan_come_back_to_its_own_grid(lean):
 def test_missing_slices_hold_no_labels():
     whole_scan, _ = _make_scan((0, 0))
     spec = make_spec(WindowLevel(level=0.5, width=1.0))
-    whole = Segmenter(spec, Threshold()).segment_cine(whole_scan).labels.array
+    whole = Segmenter(spec, Threshold()).segment_sequence(whole_scan).labels.array
     scan = replace(whole_scan, unknown=(6, 7))
-    found = Segmenter(spec, Threshold()).segment_cine(scan).labels.array
+    found = Segmenter(spec, Threshold()).segment_sequence(scan).labels.array
     assert whole[6].any()
     assert not found[6:8].any()
     whole[6:8] = 0

@@ -61,7 +61,7 @@ def plan(steps, frames, *, size_px=(48, 64), channels=1):
 
 def scan_spec(*steps):
     level = LevelSpec(block="conv", channels=1, depth=1)
-    model = ModelSpec("hybrid", 1, 2, levels=(level,), logit_stride=1, axes=3)
+    model = ModelSpec("hybrid", 1, 2, levels=(level,), logit_stride=1, spatial_dims=3)
     spec = InputSpec(modality="MR", channels=1, size_px=(1, 1, 1))
     return DeploymentSpec("scan", "1", "none", spec, LABELS[:1], steps, model)
 
@@ -75,7 +75,7 @@ def test_a_step_on_tone_moves_no_pixel_of_a_frame(step):
     frames = [frame[None] for frame in make_fan()]
     before = [frame.copy() for frame in frames]
     planned = plan((step,), frames)
-    assert planned.placement.box == planned.placement.inner == Box(0, 0, 48, 64)
+    assert planned.transform.box == planned.transform.inner == Box(0, 0, 48, 64)
     tensor = planned.apply(frames[0])
     assert tensor.shape == (1, 1, 48, 64)
     assert tensor.dtype == np.float32
@@ -108,7 +108,7 @@ def test_a_step_on_tone_moves_no_voxel_of_a_scan(step):
     assert (values == before).all()
     assert prepared.tensor.shape == (1, *array.shape)
     labels = (array > 600).astype(np.uint8)
-    assert (prepared.placement.project(labels) == labels).all()
+    assert (prepared.transform.project(labels) == labels).all()
     assert prepared.tensor[0][array > 600].mean() > prepared.tensor[0][array < 300].mean()
 
 
@@ -254,13 +254,13 @@ def test_contrast_that_is_faint_in_part_of_a_scan_is_raised():
     assert contrasts[1] > 1.5 * contrasts[0]
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_non_local_means_takes_noise_and_keeps_edges(axes):
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_non_local_means_takes_noise_and_keeps_edges(spatial_dims):
     rng = np.random.default_rng(0)
     clean = np.where(np.indices((5, 40, 40))[2] < 20, 60, 180)
     noisy = np.clip(clean + rng.normal(0, 8, clean.shape), 0, 255).astype(np.uint8)
     step = NonLocalMeans(strength=0.06, search_px=9)
-    if axes == 2:
+    if spatial_dims == 2:
         smooth = plan((step,), [noisy[:1]], size_px=(40, 40)).apply(noisy[:1])[0]
         target = clean[:1]
     else:
@@ -279,18 +279,18 @@ def test_a_body_is_cut_out_of_a_scan_and_its_labels_go_back_to_their_place(thres
     body = CropBody(threshold=threshold, margin=0.05)
     steps = (body, Orient(), Resample(spacing_mm=(1, 1, 1)), WindowLevel(level=100, width=500))
     prepared = prepare(array, *steps, geometry=geometry)
-    assert prepared.placement.body[1:] == (slice(7, 31), slice(10, 38))
+    assert prepared.transform.body[1:] == (slice(7, 31), slice(10, 38))
     assert prepared.tensor[0].size < 0.7 * array.size * 2
     labels = (array == 300).astype(np.uint8)
-    seen = prepared.placement.project(labels)
+    seen = prepared.transform.project(labels)
     assert prepared.tensor[0][seen == 1].mean() > 0.8
     logits = np.stack([np.full(seen.shape, 0.5), seen]).astype(np.float32)
-    assert (prepared.placement.restore([logits], stride=1) == labels).all()
+    assert (prepared.transform.restore([logits], stride=1) == labels).all()
 
 
 def test_a_scan_without_a_body_is_taken_whole_and_that_is_said():
     prepared = prepare(np.full((3, 8, 8), -1000, np.int16), CropBody())
-    assert prepared.placement.body is None
+    assert prepared.transform.body is None
     assert "no body was found" in prepared.warnings[0]
 
 
@@ -300,10 +300,10 @@ def test_a_body_is_cut_out_of_a_frame_and_its_labels_go_back_to_their_place():
     frame[0, 20:28, 30:44] = 250
     frame[0, 55, :] = 200
     planned = plan((Grey(), CropBody(margin=0), ScaleRange(source="nominal")), [frame])
-    assert planned.placement.box == Box(10, 20, 40, 60)
+    assert planned.transform.box == Box(10, 20, 40, 60)
     tensor = planned.apply(frame)
     logits = np.stack([np.full_like(tensor[0, 0], 0.9), tensor[0, 0]])
-    assert (planned.placement.restore(logits, stride=1) == (frame[0] == 250)).all()
+    assert (planned.transform.restore(logits, stride=1) == (frame[0] == 250)).all()
 
 
 def test_gain_after_the_sector_is_found_is_the_usual_way():

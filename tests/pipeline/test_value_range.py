@@ -125,7 +125,7 @@ def make_spec(modality, steps):
     return DeploymentSpec(
         name="it", version="1", task="", input=InputSpec(modality, 1, (4, 16, 16)), labels=LABELS,
         preprocess=steps,
-        model=ModelSpec("x", 1, 4, levels=(LevelSpec("conv", 1, 1),), axes=3),
+        model=ModelSpec("x", 1, 4, levels=(LevelSpec("conv", 1, 1),), spatial_dims=3),
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-import bedside.workers
+import bedside.system.parallel
 from bedside.errors import FormatError, GeometryError, SpecError
 from bedside.pipeline.resize import resize_linear, sample_axis
 from bedside.pipeline.volumes import prepare_volume
@@ -37,7 +37,9 @@ SPACING = (3.0, 0.8, 1.2)
 
 
 def make_spec(*preprocess, size=(8, 16, 16), stride=1, postprocess=()):
-    model = dataclasses.replace(named_spec("nano", axes=3), logit_stride=stride, stem_stride=2)
+    model = dataclasses.replace(
+        named_spec("nano", spatial_dims=3), logit_stride=stride, stem_stride=2
+    )
     return DeploymentSpec(
         name="phantom",
         version="1",
@@ -77,7 +79,7 @@ def test_a_phantom_is_found_where_it_is_however_the_axes_run(order, signs):
     truth = draw_phantom(geometry, np.add(middle, (4, -3, 2)), 9.0)
     scan = make_scan(truth.astype(np.uint8) * 200, geometry)
     spec = make_spec(Orient(), Resample(spacing_mm=(1.5, 1.5, 1.5)), ScalePercentile(), stride=2)
-    found = Segmenter(spec, Threshold(2)).segment_cine(scan).labels.array
+    found = Segmenter(spec, Threshold(2)).segment_sequence(scan).labels.array
     assert found.shape == shape
     apart = centroid_mm(found == 1, geometry) - centroid_mm(truth, geometry)
     assert np.abs(apart).max() < 0.5 * min(SPACING)
@@ -106,7 +108,7 @@ def test_a_scan_larger_than_the_window_is_covered_by_several():
     array = rng.integers(0, 255, (11, 23, 37)).astype(np.uint8)
     network = Threshold()
     spec = make_spec(WindowLevel(level=127.5, width=255))
-    found = Segmenter(spec, network).segment_cine(make_scan(array)).labels.array
+    found = Segmenter(spec, network).segment_sequence(make_scan(array)).labels.array
     assert len(network.seen) > 1
     assert {tensor.shape for tensor in network.seen} == {(1, 1, 8, 16, 16)}
     np.testing.assert_array_equal(found, array / 255 > 0.5)
@@ -115,7 +117,7 @@ def test_a_scan_larger_than_the_window_is_covered_by_several():
 def test_a_scan_smaller_than_the_window_is_padded_and_comes_back():
     array = np.zeros((5, 9, 11), np.int16)
     array[1:3, 4:8, 2:5] = 300
-    found = Segmenter(make_spec(ScalePercentile()), Threshold()).segment_cine(make_scan(array))
+    found = Segmenter(make_spec(ScalePercentile()), Threshold()).segment_sequence(make_scan(array))
     np.testing.assert_array_equal(found.labels.array, array > 0)
     assert found.stage_ms["total"].shape == (1,)
 
@@ -125,11 +127,11 @@ def test_labels_go_in_and_logits_come_back_to_the_same_place(shape):
     rng = np.random.default_rng(1)
     labels = (rng.random(shape) > 0.5).astype(np.uint8)
     prepared = prepare_volume(make_channels(labels[None]), make_spec())
-    placed = prepared.placement.project(labels)
+    placed = prepared.transform.project(labels)
     assert placed.shape == prepared.tensor.shape[1:]
     np.testing.assert_array_equal(placed, prepared.tensor[0])
     logits = np.stack([np.full(placed.shape, 0.5, np.float32), placed.astype(np.float32)])
-    np.testing.assert_array_equal(prepared.placement.restore([logits], stride=1), labels)
+    np.testing.assert_array_equal(prepared.transform.restore([logits], stride=1), labels)
 
 
 def test_window_level_maps_its_window_to_zero_and_one():
@@ -180,7 +182,7 @@ def test_repairs_work_in_three_axes():
     array[3, 5, 5] = 0
     array[6, 14, 14] = 255
     spec = make_spec(ScalePercentile(), postprocess=(KeepLargest(), FillHoles()))
-    found = Segmenter(spec, Threshold()).segment_cine(make_scan(array)).labels.array
+    found = Segmenter(spec, Threshold()).segment_sequence(make_scan(array)).labels.array
     assert found[3, 5, 5] == 1
     assert found[6, 14, 14] == 0
 
@@ -189,7 +191,7 @@ def test_repairs_work_in_three_axes():
     ("change", "message"),
     [
         ({"preprocess": (Fit(),)}, 'step "fit" is not for a network of 3 axes'),
-        ({"input": InputSpec("CT", 1, (8, 8))}, "model.axes is 3"),
+        ({"input": InputSpec("CT", 1, (8, 8))}, "model.spatial_dims is 3"),
     ],
 )
 def test_a_deployment_of_mixed_axes_is_refused(change, message):
@@ -206,7 +208,7 @@ def test_resampling_slice_by_slice_is_resampling_the_whole(order_signs, new_mm):
     seen = prepare_volume(make_scan(array, geometry), spec)
     turned = find_orientation(geometry).apply(array)
     np.testing.assert_allclose(
-        seen.array[0], resize_linear(turned, seen.placement.grid), rtol=1e-4, atol=1e-2
+        seen.array[0], resize_linear(turned, seen.transform.grid), rtol=1e-4, atol=1e-2
     )
 
 
@@ -215,20 +217,20 @@ def test_labels_slab_by_slab_are_those_of_all_logits_at_once(monkeypatch, order_
     geometry = make_geometry((9, 14, 11), SPACING, *order_signs)
     spec = make_spec(Orient(), Resample(spacing_mm=(1.5, 1.5, 1.5)), stride=2, size=(8, 8, 8))
     scan = make_scan(np.zeros(geometry.shape, np.int16), geometry)
-    placement = prepare_volume(scan, spec).placement
-    shape = tuple(size // 2 for size in placement.tensor_shape)
+    transform = prepare_volume(scan, spec).transform
+    shape = tuple(size // 2 for size in transform.tensor_shape)
     logits = np.random.default_rng(3).normal(size=(5, *shape)).astype(np.float32)
     slabs = np.split(logits, [1, 3, 4, 7], axis=1) if shape[0] > 7 else np.split(logits, [2], 1)
-    turned = placement.orientation.apply(np.empty(geometry.shape)).shape
+    turned = transform.orientation.apply(np.empty(geometry.shape)).shape
     placed = logits
     for axis in range(3):
-        begin, size = placement.offset[axis] // 2, placement.grid[axis] // 2
+        begin, size = transform.offset[axis] // 2, transform.grid[axis] // 2
         at = (np.arange(turned[axis]) + 0.5) * size / turned[axis] - 0.5
         placed = sample_axis(placed, begin + np.clip(at, 0, size - 1), axis=1 + axis)
-    expected = placement.orientation.undo(placed.argmax(0))
-    found = placement.restore(slabs, stride=2)
+    expected = transform.orientation.undo(placed.argmax(0))
+    found = transform.restore(slabs, stride=2)
     for workers in (1, 3):
-        monkeypatch.setattr(bedside.workers, "count_workers", lambda count=workers: count)
-        assert (placement.restore(slabs, stride=2) == found).all()
+        monkeypatch.setattr(bedside.system.parallel, "count_workers", lambda count=workers: count)
+        assert (transform.restore(slabs, stride=2) == found).all()
     # Sums in another order round another way, where two classes are as good as equal.
     assert (found != expected).mean() < 1e-3

@@ -110,7 +110,7 @@ def test_scans_are_taken_whole_at_their_spacing_along_the_patients_axes(tmp_path
     assert survey.size_px == (16, 24, 20)
     assert deployment.preprocess[1].spacing_mm == (2.0, 1.0, 1.5)
     assert deployment.input.size_px == (16, 24, 24)
-    assert (deployment.model.axes, deployment.model.stem_stride) == (3, 2)
+    assert (deployment.model.spatial_dims, deployment.model.stem_stride) == (3, 2)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_scans_are_taken_whole_at_their_spacing_along_the_patients_axes(tmp_path
 )
 def test_a_stack_of_few_or_distant_slices_is_taken_slice_by_slice(tmp_path, options):
     folder = make_scans(tmp_path / "data", **options)
-    assert plan(folder)[0].recipe.deployment.model.axes == 2
-    assert plan(folder, axes=3)[0].recipe.deployment.model.axes == 3
+    assert plan(folder)[0].recipe.deployment.model.spatial_dims == 2
+    assert plan(folder, spatial_dims=3)[0].recipe.deployment.model.spatial_dims == 3
 
 
 def test_a_large_scan_gets_a_window_that_memory_holds(tmp_path):

@@ -29,14 +29,14 @@ def _write(source, array, folder, *, slices=False, warnings=()):
     """Write the SEG and the SR of labels; give the paths and what was measured."""
     height, width = array.shape[1:]
     measured = measure_areas(
-        LabelMap(array, source.cine.spacing_mm),
+        LabelMap(array, source.sequence.spacing_mm),
         LABELS,
         region=Box(0, 0, height, width),
-        slice_mm=source.cine.slice_spacing_mm if slices else None,
+        slice_mm=source.sequence.slice_spacing_mm if slices else None,
     )
     seg, sr = folder / "segmentation.dcm", folder / "measurements.dcm"
     write_labels(
-        LabelMap(array, source.cine.spacing_mm), source, seg, labels_spec=LABELS,
+        LabelMap(array, source.sequence.spacing_mm), source, seg, labels_spec=LABELS,
         algorithm=ALGORITHM, format="dicom-seg",
     )  # fmt: skip
     write_sr(
@@ -151,7 +151,7 @@ def test_a_scan_has_the_volume_of_each_structure_it_holds(tmp_path):
 
 def test_a_structure_in_an_interpolated_slice_alone_refers_to_the_series(tmp_path):
     source = _make_series(tmp_path, missing=3)
-    assert source.cine.unknown == (3,)
+    assert source.sequence.unknown == (3,)
     array = np.zeros((6, 40, 50), np.uint8)
     array[3, 10:20, 10:30] = 1
     array[2:5, 25:30, 25:30] = 2
@@ -264,7 +264,7 @@ def test_an_untrained_network_measures_nothing(tmp_path):
 @pytest.mark.parametrize("kind", ["cine", "scan"])
 def test_where_nothing_was_found_no_report_is_written(tmp_path, kind):
     source = _make_cine(tmp_path) if kind == "cine" else _make_series(tmp_path)
-    frames, _, height, width = source.cine.shape
+    frames, _, height, width = source.sequence.shape
     array = np.zeros((frames, height, width), np.uint8)
     _, sr_path, _ = _write(source, array, tmp_path, slices=kind == "scan")
     assert not sr_path.exists()

@@ -10,11 +10,11 @@ from PIL import Image
 
 import makers
 from bedside.io.dicom.options import DicomOptions
-from bedside.io.reading import Limits, Reading
+from bedside.io.read_options import Limits, ReadOptions
 from bedside.planning.colors import choose_color
 from bedside.report import captions, contours, overlay
 from bedside.spec import Label
-from bedside.volume import Box, Cine, LabelMap
+from bedside.volume import Box, ImageSequence, LabelMap
 
 
 def nested(shape=(64, 80)):
@@ -69,9 +69,9 @@ def make_structures(values):
 
 def plan(labels, structures, *, spacing_mm=None, frames=1):
     frame = np.full((1, *labels.shape), 90, np.uint8)
-    cine = Cine((frames, 1, *labels.shape), lambda index: frame, spacing_mm=spacing_mm)
+    sequence = ImageSequence((frames, 1, *labels.shape), lambda index: frame, spacing_mm=spacing_mm)
     stack = np.repeat(labels[None], frames, axis=0)
-    return overlay.plan_overlay(cine, LabelMap(stack, spacing_mm), structures)
+    return overlay.plan_overlay(sequence, LabelMap(stack, spacing_mm), structures)
 
 
 def count_near(picture, color, *, within=0):
@@ -206,8 +206,10 @@ def test_tall_frames_stay_in_bounds_on_a_sheet():
 def test_proportions_without_a_scale_are_those_of_the_header(tags, aspect, untrusted, tmp_path):
     dataset = makers.make_dicom(makers.make_fan(2), tags={"Modality": "XA", **tags})
     path = makers.write_dicom(dataset, tmp_path / "a.dcm")
-    source = Reading((), Limits(2048, 60.0, None) if untrusted else None, DicomOptions()).open(path)
-    frames, _, height, width = source.cine.shape
-    labels = LabelMap(np.zeros((frames, height, width), np.uint8), source.cine.spacing_mm)
-    rows, columns = overlay.plan_overlay(source.cine, labels, makers.LABELS).size
+    source = ReadOptions((), Limits(2048, 60.0, None) if untrusted else None, DicomOptions()).open(
+        path
+    )
+    frames, _, height, width = source.sequence.shape
+    labels = LabelMap(np.zeros((frames, height, width), np.uint8), source.sequence.spacing_mm)
+    rows, columns = overlay.plan_overlay(source.sequence, labels, makers.LABELS).size
     assert (rows / height) / (columns / width) == pytest.approx(aspect, rel=0.02)

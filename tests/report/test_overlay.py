@@ -8,7 +8,7 @@ from PIL import Image
 import makers
 from bedside.errors import GeometryError, OutputError
 from bedside.report import captions, contours, gif, overlay
-from bedside.volume import Box, Cine, LabelMap
+from bedside.volume import Box, ImageSequence, LabelMap
 
 RED, GREEN, BLUE = (label.color for label in makers.LABELS)
 
@@ -21,12 +21,12 @@ def make_cine(frames, *, frame_time_ms=None, spacing_mm=None):
         return np.moveaxis(frames[index].reshape(*frames.shape[1:3], channels), -1, 0)
 
     shape = (frames.shape[0], channels, *frames.shape[1:3])
-    return Cine(shape, decode, frame_time_ms=frame_time_ms, spacing_mm=spacing_mm)
+    return ImageSequence(shape, decode, frame_time_ms=frame_time_ms, spacing_mm=spacing_mm)
 
 
-def make_overlay(frames=4, **cine):
+def make_overlay(frames=4, **sequence):
     pixels, labels = makers.make_fan(frames), makers.make_labels(frames)
-    return overlay.plan_overlay(make_cine(pixels, **cine), LabelMap(labels), makers.LABELS)
+    return overlay.plan_overlay(make_cine(pixels, **sequence), LabelMap(labels), makers.LABELS)
 
 
 def square_labels(value=1):
@@ -167,10 +167,10 @@ def test_sixteen_bits_are_shown_between_their_percentiles_in_every_frame():
     frames = np.zeros((3, 20, 20), np.uint16)
     frames[0] = np.linspace(1000, 3000, 400).reshape(20, 20)
     frames[1:] = 2000
-    cine = make_cine(frames)
-    window = overlay.display_window(cine)
+    sequence = make_cine(frames)
+    window = overlay.display_window(sequence)
     assert 1000 <= window[0] < 2000 < window[1] <= 3000
-    shown = [overlay.to_display(frame, window) for frame in cine]
+    shown = [overlay.to_display(frame, window) for frame in sequence]
     assert shown[0].min() == 0
     assert shown[0].max() == 255
     assert (shown[1] == shown[2]).all()
@@ -185,8 +185,8 @@ def test_values_that_are_no_numbers_are_shown_as_black_or_white():
 def test_colour_frames_keep_their_colour():
     frames = np.zeros((1, 20, 20, 3), np.uint8)
     frames[..., 2] = 200
-    cine = make_cine(frames)
-    shown = overlay.to_display(cine.decode(0), overlay.display_window(cine))
+    sequence = make_cine(frames)
+    shown = overlay.to_display(sequence.decode(0), overlay.display_window(sequence))
     assert (shown == (0, 0, 200)).all()
 
 

@@ -22,7 +22,7 @@ from bedside.report.record import (
     write_report_json,
 )
 from bedside.spec import DISCLAIMER
-from bedside.volume import Cine, LabelMap
+from bedside.volume import ImageSequence, LabelMap
 from report_makers import PICTURE, REGION, STAGES, make_areas, make_facts, sample_report
 
 REQUIRED = {
@@ -263,12 +263,14 @@ def test_the_names_of_curves_lie_apart_and_within_their_plot(count):
 
 def scan_report(*areas, whole=False):
     stages = {stage: np.full(1 if whole else len(areas), 1631.0) for stage in STAGES}
-    cine = Cine((len(areas), 1, 12, 12), decode=None, spacing_mm=(1.0, 1.0), slice_spacing_mm=3.0)
+    sequence = ImageSequence(
+        (len(areas), 1, 12, 12), decode=None, spacing_mm=(1.0, 1.0), slice_spacing_mm=3.0
+    )
     return make_report(
         LabelMap(make_areas(*areas), (1.0, 1.0)),
         makers.LABELS,
         region=REGION,
-        cine=cine,
+        sequence=sequence,
         stage_ms=stages,
         warnings=("one.", "two."),
         facts=make_facts(),

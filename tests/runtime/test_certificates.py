@@ -7,16 +7,16 @@ import pytest
 
 from bedside.bundle import Bundle, read_bundle, shipped_bundles
 from bedside.errors import BackendError, SpecError
-from bedside.runtime import open_session, table, variants
-from bedside.runtime.variants import (
+from bedside.runtime import modes, open_session, table
+from bedside.runtime.execution_modes import (
     certificate_warnings,
-    certified_variants,
-    default_variant,
+    certified_modes,
+    default_mode,
     find_certified_backend,
 )
 from bedside.segment import open_segmenter
 from bedside.spec import Card, from_mapping, to_mapping
-from bedside.volume import Cine
+from bedside.volume import ImageSequence
 from models_for_tests import make_bundle, make_card, make_noise, make_verdict
 
 OPENVINO = tuple(make_verdict(name) for name in ("f32", "bf16", "int8"))
@@ -25,7 +25,7 @@ ONNX = tuple(make_verdict(name, backend="onnxruntime") for name in ("f32", "int8
 
 @pytest.fixture(autouse=True)
 def _a_processor_with_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(variants, "has_int8_products", lambda: True)
+    monkeypatch.setattr(modes, "has_int8_products", lambda: True)
     from bedside.runtime import openvino
 
     monkeypatch.setattr(openvino, "native_precisions", lambda: ("f32", "bf16", "int8"))
@@ -63,10 +63,10 @@ def test_two_certificates_for_one_thing_are_refused() -> None:
 
 def test_what_was_measured_in_openvino_is_not_chosen_in_another_runtime(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path, *OPENVINO, int8=True)
-    assert certified_variants(bundle) == tuple(("openvino", r.precision) for r in OPENVINO)
-    assert certified_variants(bundle, backend="onnxruntime") == ()
+    assert certified_modes(bundle) == tuple(("openvino", r.precision) for r in OPENVINO)
+    assert certified_modes(bundle, backend="onnxruntime") == ()
     both = make_bundle(tmp_path, *OPENVINO, *ONNX, int8=True)
-    assert certified_variants(both, backend="onnxruntime") == (
+    assert certified_modes(both, backend="onnxruntime") == (
         ("onnxruntime", "f32"), ("onnxruntime", "int8"),
     )  # fmt: skip
 
@@ -74,16 +74,16 @@ def test_what_was_measured_in_openvino_is_not_chosen_in_another_runtime(tmp_path
 def test_what_failed_its_certificate_is_not_chosen(tmp_path: Path) -> None:
     failed = make_verdict("int8", passed=False, backend="onnxruntime")
     bundle = make_bundle(tmp_path, *OPENVINO, ONNX[0], failed, int8=True)
-    assert ("onnxruntime", "int8") not in certified_variants(bundle)
-    assert ("openvino", "int8") in certified_variants(bundle)
+    assert ("onnxruntime", "int8") not in certified_modes(bundle)
+    assert ("openvino", "int8") in certified_modes(bundle)
 
 
 def test_int8_is_not_chosen_where_products_of_bytes_saturate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(variants, "has_int8_products", lambda: False)
+    monkeypatch.setattr(modes, "has_int8_products", lambda: False)
     bundle = make_bundle(tmp_path, *OPENVINO, *ONNX, int8=True, untrained=False)
-    assert {precision for _, precision in certified_variants(bundle)} == {"f32", "bf16"}
+    assert {precision for _, precision in certified_modes(bundle)} == {"f32", "bf16"}
     (said,) = certificate_warnings(bundle, "openvino", "int8")
     assert "not certified for int8 on this processor" in said
 
@@ -109,7 +109,7 @@ def test_the_rule_takes_the_first_certified_backend_in_its_fastest_precision(
     tmp_path: Path, *, verdicts, int8, backend, chosen
 ) -> None:
     bundle = make_bundle(tmp_path, *verdicts, int8=int8)
-    assert default_variant(bundle, backend=backend) == chosen
+    assert default_mode(bundle, backend=backend) == chosen
     opened = open_session(bundle, backend=backend, precision="rule", threads=1)
     assert (opened.backend, opened.precision) == chosen
 
@@ -126,7 +126,9 @@ def said_of(bundle: Bundle, **options) -> tuple[str, ...]:
     """What a result of a segmentation warns of."""
     segmenter = open_segmenter(bundle, threads=1, **options)
     frame = (255 * make_noise()[0]).astype("uint8")
-    found = segmenter.segment_cine(Cine(shape=(1, *frame.shape), decode=lambda index: frame))
+    found = segmenter.segment_sequence(
+        ImageSequence(shape=(1, *frame.shape), decode=lambda index: frame)
+    )
     return tuple(text for text in found.warnings if "certified" in text)
 
 
@@ -180,7 +182,7 @@ def test_every_shipped_bundle_is_certified_for_every_backend(path: Path) -> None
         assert bundle.card.certifies(backend.name, "f32")
         assert certificate_warnings(bundle, backend.name, "f32") == ()
     measured = {(result.backend, result.precision) for result in bundle.card.precisions}
-    assert measured == set(variants.list_runnable(bundle))
+    assert measured == set(modes.list_runnable(bundle))
     for result in bundle.card.precisions:
         assert result.reference == "openvino f32"
         assert result.cases > 0

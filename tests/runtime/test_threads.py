@@ -7,8 +7,8 @@ import torch
 from bedside.errors import InputError
 from bedside.evaluation.comparison import _Checking, _Recording
 from bedside.runtime import BACKENDS, open_graph
-from bedside.runtime.mirrored import MirroredSession
-from bedside.runtime.variants import GRAPH_OF
+from bedside.runtime.execution_modes import GRAPH_OF
+from bedside.runtime.flip_tta import FlipTTASession
 from bedside.segment import Segmenter
 from bedside.spec import (
     Clahe,
@@ -43,30 +43,32 @@ WAYS = [
     if GRAPH_OF[precision] == "f32"
 ]
 WAYS_2_3 = [
-    pytest.param(axes, backend, precision, id=f"{axes} axes, {backend} {precision}")
-    for axes in SIZES
+    pytest.param(spatial_dims, backend, precision, id=f"{spatial_dims} axes, {backend} {precision}")
+    for spatial_dims in SIZES
     for backend, precision in WAYS
 ]
 
 
-def open_network(axes, backend="auto", precision="f32", *, threads=1):
-    return open_graph(make_network(axes), backend=backend, precision=precision, threads=threads)
+def open_network(spatial_dims, backend="auto", precision="f32", *, threads=1):
+    return open_graph(
+        make_network(spatial_dims), backend=backend, precision=precision, threads=threads
+    )
 
 
-def deploy(axes):
+def deploy(spatial_dims):
     """Every kind of step that could keep something from one frame to the next."""
     return make_deployment(
-        axes,
-        (Grey(), Clahe(tiles=4), Fit(), ScalePercentile()) if axes == 2 else (ZScore(),),
-        refine=(LocalCrf(), DenseCrf(rounds=1)) if axes == 2 else (),
+        spatial_dims,
+        (Grey(), Clahe(tiles=4), Fit(), ScalePercentile()) if spatial_dims == 2 else (ZScore(),),
+        refine=(LocalCrf(), DenseCrf(rounds=1)) if spatial_dims == 2 else (),
         postprocess=(Closing(radius_px=1), DropSmall(min_px=3), KeepLargest(), FillHoles()),
     )
 
 
-@pytest.mark.parametrize(("axes", "backend", "precision"), WAYS_2_3)
-def test_many_threads_get_the_logits_of_their_own_tensors(axes, backend, precision):
-    session = open_network(axes, backend, precision)
-    assert count_foreign(session.predict, make_tensors(axes)) == 0
+@pytest.mark.parametrize(("spatial_dims", "backend", "precision"), WAYS_2_3)
+def test_many_threads_get_the_logits_of_their_own_tensors(spatial_dims, backend, precision):
+    session = open_network(spatial_dims, backend, precision)
+    assert count_foreign(session.predict, make_tensors(spatial_dims)) == 0
 
 
 @pytest.mark.parametrize("backend", [backend.name for backend in BACKENDS])
@@ -89,10 +91,10 @@ def test_a_call_that_is_refused_leaves_the_others_theirs(backend):
     assert count_foreign(call, make_tensors(2), rounds=1) == 0
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_a_mirrored_session_is_as_good(axes):
-    session = MirroredSession(open_network(axes), range(axes))
-    assert count_foreign(session.predict, make_tensors(axes, count=8), rounds=1) == 0
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_a_mirrored_session_is_as_good(spatial_dims):
+    session = FlipTTASession(open_network(spatial_dims), range(spatial_dims))
+    assert count_foreign(session.predict, make_tensors(spatial_dims, count=8), rounds=1) == 0
 
 
 def test_a_model_of_torch_is_as_good():
@@ -112,13 +114,13 @@ def test_many_threads_get_the_labels_of_their_own_frames(backend, precision):
     assert found == 0
 
 
-@pytest.mark.parametrize(("axes", "backend", "precision"), WAYS_2_3)
-def test_many_threads_get_the_labels_of_their_own_images(axes, backend, precision):
-    segmenter = Segmenter(deploy(axes), open_network(axes, backend, precision))
-    arrays = make_clouds(8, 2, 40, 50) if axes == 2 else make_clouds(8, 10, 24, 30)
+@pytest.mark.parametrize(("spatial_dims", "backend", "precision"), WAYS_2_3)
+def test_many_threads_get_the_labels_of_their_own_images(spatial_dims, backend, precision):
+    segmenter = Segmenter(deploy(spatial_dims), open_network(spatial_dims, backend, precision))
+    arrays = make_clouds(8, 2, 40, 50) if spatial_dims == 2 else make_clouds(8, 10, 24, 30)
 
     def segment(array):
-        return segmenter.segment_cine(make_scan(array)).labels.array
+        return segmenter.segment_sequence(make_scan(array)).labels.array
 
     assert count_foreign(segment, list(arrays), rounds=1) == 0
 
@@ -128,7 +130,7 @@ def test_what_is_reported_of_an_image_is_of_that_image():
     arrays = list(make_clouds(8, 2, 40, 50))
 
     def report(array):
-        found = segmenter.segment_cine(make_scan(array))
+        found = segmenter.segment_sequence(make_scan(array))
         return found.changes, found.warnings, found.region
 
     alone = [report(array) for array in arrays]

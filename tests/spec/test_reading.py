@@ -46,10 +46,10 @@ def test_settings_survive_json():
         (("deployment", "model", "levels", 1, "window"), "8", "expected int or tuple"),
         (("deployment", "model", "levels", 1, "num_heads"), 0, "num_heads is 0"),
         (("deployment", "model", "levels", 2, "window"), [4, 8, 2], "3 windows cannot share 4"),
-        (("deployment", "model", "axes"), 4, "model.axes is 4; choose one of 2, 3"),
+        (("deployment", "model", "axes"), 4, "model.spatial_dims is 4; choose one of 2, 3"),
         (("deployment", "model", "stem_stride"), 1, "logit_stride is 2; expected at most"),
         (("deployment", "labels", 0, "value"), 2, "label values must be 1, 2, 3"),
-        (("deployment", "input", "size_px"), [256], "size_px is (256,); model.axes is 2"),
+        (("deployment", "input", "size_px"), [256], "size_px is (256,); model.spatial_dims is 2"),
         (("schema_version",), 7, "schema_version is 7"),
         (PRE, [{"step": "window_preset", "preset": "lungs"}], "choose one of 'abdomen'"),
         (PRE, [{"step": "fit"}, {"step": "window_level", "level": 40, "width": 400}], "first step"),
@@ -182,8 +182,8 @@ def test_every_kind_of_step_survives_json():
         ),
         refine=(spec.LocalCrf(), spec.DenseCrf(rounds=2)),
         priors=(
-            spec.Components(label=1), spec.Encloses(outer=2, inner=1, open_to=(3,)),
-            spec.Apart(first=1, second=3), spec.Size(label=1, unit="mm2", most=9),
+            spec.ComponentCount(label=1), spec.Surrounds(outer=2, inner=1, open_to=(3,)),
+            spec.NotTouching(first=1, second=3), spec.Size(label=1, unit="mm2", most=9),
             spec.Eccentricity(label=1, most=0.9), spec.LeftRight(left=1, right=2),
         ),
     )  # fmt: skip

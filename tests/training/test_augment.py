@@ -7,8 +7,8 @@ import pytest
 from bedside.errors import SpecError
 from bedside.spec import AugmentSpec, ScaleRange, ZScore
 from bedside.training.augment import Example, augment
-from bedside.training.chance import BENDS, smooth_basis
-from bedside.training.values import find_values
+from bedside.training.intensity_range import find_values
+from bedside.training.random_draws import BENDS, smooth_basis
 
 STILL = AugmentSpec(
     rotate_deg=0,
@@ -28,9 +28,9 @@ STILL = AugmentSpec(
 SIZES = {2: (64, 64), 3: (24, 32, 20)}
 
 
-def make_example(axes=2, channels=1):
+def make_example(spatial_dims=2, channels=1):
     """A bright box, off the middle along every axis."""
-    truth = np.zeros(SIZES[axes], np.uint8)
+    truth = np.zeros(SIZES[spatial_dims], np.uint8)
     truth[tuple(slice(size // 4, 5 * size // 8) for size in truth.shape)] = 1
     return Example(np.stack([truth.astype(np.float32)] * channels), truth)
 
@@ -51,9 +51,9 @@ def move_only(**changes):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
-@pytest.mark.parametrize("axes", [2, 3])
-def test_with_everything_off_nothing_changes(axes, channels):
-    example = make_example(axes, channels)
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_with_everything_off_nothing_changes(spatial_dims, channels):
+    example = make_example(spatial_dims, channels)
     varied = augment(example, STILL, np.random.default_rng(0))
     assert (varied.truth == example.truth).all()
     assert np.allclose(varied.image, example.image, atol=1e-5)
@@ -61,24 +61,24 @@ def test_with_everything_off_nothing_changes(axes, channels):
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("elastic_px", [0.0, 2.0])
-@pytest.mark.parametrize("axes", [2, 3])
-def test_image_and_truth_move_together(axes, elastic_px, seed):
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_image_and_truth_move_together(spatial_dims, elastic_px, seed):
     spec = move_only(flip=0.5, elastic_px=elastic_px)
-    varied = augment(make_example(axes, channels=2), spec, np.random.default_rng(seed))
-    assert (varied.truth != make_example(axes).truth).any()
+    varied = augment(make_example(spatial_dims, channels=2), spec, np.random.default_rng(seed))
+    assert (varied.truth != make_example(spatial_dims).truth).any()
     # Linear against nearest: they may differ by half a pixel along the border.
     disagreement = ((varied.image[0] > 0.5) != (varied.truth == 1)).sum()
-    assert disagreement < {2: 0.05, 3: 0.1}[axes] * varied.truth.sum()
+    assert disagreement < {2: 0.05, 3: 0.1}[spatial_dims] * varied.truth.sum()
     assert (varied.image[0] == varied.image[1]).all()
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-@pytest.mark.parametrize("axes", [2, 3])
-def test_the_same_draw_is_the_same_image_and_the_example_is_left_alone(axes, channels):
-    example = make_example(axes, channels)
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_the_same_draw_is_the_same_image_and_the_example_is_left_alone(spatial_dims, channels):
+    example = make_example(spatial_dims, channels)
     before = example.image.copy()
     spec = AugmentSpec(
-        elastic_px=2, noise=0.1, low_resolution=2, flip_axes=(0.5,) * axes, compress=1
+        elastic_px=2, noise=0.1, low_resolution=2, flip_axes=(0.5,) * spatial_dims, compress=1
     )
     for seed in range(5):
         one, two = (augment(example, spec, np.random.default_rng(seed)) for _ in range(2))
@@ -95,15 +95,15 @@ def test_the_same_draw_is_the_same_image_and_the_example_is_left_alone(axes, cha
 
 
 @pytest.mark.parametrize("steps", [(ScaleRange(low=-1),), (ZScore(),), (ZScore(nonzero=True),)])
-@pytest.mark.parametrize("axes", [2, 3])
-def test_an_image_of_other_values_is_varied_as_one_in_0_and_1_is(axes, steps):
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_an_image_of_other_values_is_varied_as_one_in_0_and_1_is(spatial_dims, steps):
     """An affine map before and its inverse after leave the same picture."""
-    truth = make_example(axes).truth
+    truth = make_example(spatial_dims).truth
     unit = np.random.default_rng(0).uniform(0, 1, (2, *truth.shape)).astype(np.float32)
     unit.reshape(2, -1)[:, :2] = 0, 1
     spec = dataclasses.replace(STILL, gamma_log2=(0.3, 0.6), gain=(0.8, 1.2), noise=0.1)
     slope, shift = (2.0, -1.0) if isinstance(steps[0], ScaleRange) else (3.0, -1.5)
-    values = find_values(steps, axes=axes)
+    values = find_values(steps, spatial_dims=spatial_dims)
     for seed in range(4):
         plain = augment(Example(unit, truth), spec, np.random.default_rng(seed)).image
         example = Example(slope * unit + shift, truth)
@@ -122,29 +122,29 @@ def test_an_image_of_other_values_is_varied_as_one_in_0_and_1_is(axes, steps):
         ((ZScore(),), 2, -1.0),
     ],
 )
-def test_what_is_moved_in_is_what_lies_beyond_an_image_in_use(steps, axes, outside):
-    truth = make_example(axes).truth
+def test_what_is_moved_in_is_what_lies_beyond_an_image_in_use(steps, spatial_dims, outside):
+    truth = make_example(spatial_dims).truth
     example = Example(np.where(truth, 1, -1)[None].astype(np.float32), truth)
     spec = dataclasses.replace(STILL, log2_scale=(-1, -1), gain=(0.9, 0.9))
-    values = find_values(steps, axes=axes)
+    values = find_values(steps, spatial_dims=spatial_dims)
     varied = augment(example, spec, np.random.default_rng(0), values=values).image
     corner = varied[(0,) * varied.ndim]
     assert corner == outside
     assert -1 - 1e-6 < varied.min() < 0 < varied.max() < 1
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_a_mirror_swaps_left_and_right(axes):
-    example = make_example(axes)
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_a_mirror_swaps_left_and_right(spatial_dims):
+    example = make_example(spatial_dims)
     spec = dataclasses.replace(STILL, flip=1.0)
     mirrored = augment(example, spec, np.random.default_rng(0))
     assert (mirrored.truth == example.truth[..., ::-1]).all()
 
 
-@pytest.mark.parametrize(("axes", "axis"), [(2, 0), (2, 1), (3, 0), (3, 1), (3, 2)])
-def test_each_axis_is_mirrored_by_its_own_chance(axes, axis):
-    example = make_example(axes)
-    chances = tuple(float(axis == other) for other in range(axes))
+@pytest.mark.parametrize(("spatial_dims", "axis"), [(2, 0), (2, 1), (3, 0), (3, 1), (3, 2)])
+def test_each_axis_is_mirrored_by_its_own_chance(spatial_dims, axis):
+    example = make_example(spatial_dims)
+    chances = tuple(float(axis == other) for other in range(spatial_dims))
     spec = dataclasses.replace(STILL, flip_axes=chances)
     mirrored = augment(example, spec, np.random.default_rng(0))
     assert (mirrored.truth == np.flip(example.truth, axis)).all()

@@ -47,7 +47,7 @@ def test_training_sees_slices_of_a_scan_exactly_as_use_does(tmp_path, neighbours
     case = Case("scan", "patient", (tmp_path / "scan.nii.gz",), tmp_path / "truth.nii.gz")
     examples = load_case(case, spec)
     network = Listening(spec)
-    Segmenter(spec, network).segment_cine(open_source(case.image).cine)
+    Segmenter(spec, network).segment_sequence(open_source(case.image).sequence)
     assert len(examples) == len(network.seen) == 5
     for example, seen in zip(examples, network.seen, strict=True):
         np.testing.assert_array_equal(example.image, seen[0])

@@ -146,14 +146,21 @@ def test_a_student_drawn_to_its_teacher_comes_to_agree_with_it():
     assert found[-1] < 0.5 * found[0]
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_features_are_compared_at_common_strides_through_adapters_that_learn(axes):
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_features_are_compared_at_common_strides_through_adapters_that_learn(spatial_dims):
     torch.manual_seed(0)
-    small, large = named_spec("nano", axes=axes), named_spec("small", axes=axes)
+    small, large = (
+        named_spec("nano", spatial_dims=spatial_dims),
+        named_spec("small", spatial_dims=spatial_dims),
+    )
     match = FeatureMatch(small, large)
     assert match.levels == [(level, level) for level in range(len(small.levels))]
-    student = [draw(1, level.channels, *[16 >> i] * axes) for i, level in enumerate(small.levels)]
-    teacher = [draw(1, level.channels, *[16 >> i] * axes) for i, level in enumerate(large.levels)]
+    student = [
+        draw(1, level.channels, *[16 >> i] * spatial_dims) for i, level in enumerate(small.levels)
+    ]
+    teacher = [
+        draw(1, level.channels, *[16 >> i] * spatial_dims) for i, level in enumerate(large.levels)
+    ]
     for ours, theirs in match(student, teacher):
         assert ours.shape == theirs.shape
     other = dataclasses.replace(large, stem_stride=1, logit_stride=1, levels=large.levels[:2])

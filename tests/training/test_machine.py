@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-from bedside.training import machine
+from bedside.training import device as machine
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

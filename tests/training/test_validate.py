@@ -40,7 +40,7 @@ def make_scan_spec(size):
     return dataclasses.replace(
         spec,
         input=dataclasses.replace(spec.input, size_px=size),
-        model=dataclasses.replace(spec.model, axes=3),
+        model=dataclasses.replace(spec.model, spatial_dims=3),
     )
 
 

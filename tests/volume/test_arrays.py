@@ -10,7 +10,7 @@ from bedside.errors import GeometryError
 from bedside.io.source import open_source
 from bedside.segment import Segmenter
 from bedside.spec import DeploymentSpec, InputSpec, LevelSpec, ModelSpec, Orient
-from bedside.volume import Cine, Geometry
+from bedside.volume import Geometry, ImageSequence
 from makers import LABELS
 
 AFFINE = np.array([[-0.5, 0, 0, 7], [0, 0.6, 0, -3], [0, 0, 1.5, 2], [0, 0, 0, 1.0]])
@@ -19,26 +19,26 @@ AFFINE = np.array([[-0.5, 0, 0, 7], [0, 0.6, 0, -3], [0, 0, 1.5, 2], [0, 0, 0, 1
 def test_an_affine_without_its_space_is_refused():
     array = np.zeros((3, 4, 5))
     with pytest.raises(GeometryError, match='space="LPS"'):
-        Cine.from_array(array, affine=np.eye(4))
+        ImageSequence.from_array(array, affine=np.eye(4))
     with pytest.raises(TypeError, match="space"):
         Geometry((3, 4, 5), np.eye(4))
     with pytest.raises(GeometryError, match="'ras'; expected"):
         Geometry((3, 4, 5), np.eye(4), space="ras")
     with pytest.raises(GeometryError, match="frames in time"):
-        Cine.from_array(array, affine=np.eye(4), space="RAS", third_axis="time")
+        ImageSequence.from_array(array, affine=np.eye(4), space="RAS", third_axis="time")
 
 
 def test_nibabels_array_lies_where_its_file_does(tmp_path):
     array = np.arange(60, dtype=np.int16).reshape(5, 4, 3)
     image = nibabel.Nifti1Image(array, AFFINE)
     nibabel.save(image, tmp_path / "a.nii")
-    file = open_source(tmp_path / "a.nii").cine
-    given = Cine.from_array(array.T, affine=image.affine[:, [2, 1, 0, 3]], space="RAS")
+    file = open_source(tmp_path / "a.nii").sequence
+    given = ImageSequence.from_array(array.T, affine=image.affine[:, [2, 1, 0, 3]], space="RAS")
     assert np.allclose(given.geometry.affine, file.geometry.affine)
     assert np.allclose(given.voxel_mm, file.voxel_mm)
     assert np.array_equal(np.stack(list(given)), np.stack(list(file)))
     # The array as nibabel gives it, with its affine as it is, is as right.
-    other = Cine.from_array(array, affine=image.affine, space="RAS")
+    other = ImageSequence.from_array(array, affine=image.affine, space="RAS")
     assert np.allclose(other.geometry.affine @ (4, 3, 2, 1), file.geometry.affine @ (2, 3, 4, 1))
 
 
@@ -49,11 +49,13 @@ def test_ras_and_lps_are_mirror_images_of_each_other():
 
 
 def test_arrays_have_channels_or_not_and_no_other_axes():
-    assert Cine.from_array(np.zeros((3, 4, 5))).shape == (3, 1, 4, 5)
-    cine = Cine.from_array(np.zeros((3, 2, 4, 5)), spacing_mm=(0.5, 0.5), third_axis="time")
-    assert (cine.shape, cine.unit) == ((3, 2, 4, 5), "frame")
+    assert ImageSequence.from_array(np.zeros((3, 4, 5))).shape == (3, 1, 4, 5)
+    sequence = ImageSequence.from_array(
+        np.zeros((3, 2, 4, 5)), spacing_mm=(0.5, 0.5), third_axis="time"
+    )
+    assert (sequence.shape, sequence.unit) == ((3, 2, 4, 5), "frame")
     with pytest.raises(GeometryError, match="expected"):
-        Cine.from_array(np.zeros((4, 5)))
+        ImageSequence.from_array(np.zeros((4, 5)))
 
 
 def test_left_and_right_are_not_drawn_on_an_array_that_lies_nowhere():
@@ -64,7 +66,7 @@ def test_left_and_right_are_not_drawn_on_an_array_that_lies_nowhere():
     spec = DeploymentSpec(
         name="it", version="1", task="", input=InputSpec("CT", 1, (4, 8, 8)), labels=labels,
         preprocess=(Orient(),),
-        model=ModelSpec("x", 1, 3, levels=(LevelSpec("conv", 1, 1),), axes=3, logit_stride=1),
+        model=ModelSpec("x", 1, 3, levels=(LevelSpec("conv", 1, 1),), spatial_dims=3, logit_stride=1),
     )  # fmt: skip
 
     class Nothing:
@@ -72,9 +74,9 @@ def test_left_and_right_are_not_drawn_on_an_array_that_lies_nowhere():
             return np.zeros((1, 3, *tensor.shape[2:]), np.float32)
 
     segmenter = Segmenter(spec, Nothing())
-    cine = Cine.from_array(np.zeros((4, 8, 8), np.int16))
+    sequence = ImageSequence.from_array(np.zeros((4, 8, 8), np.int16))
     with pytest.raises(GeometryError, match='"Left kidney" cannot be told from "Right kidney"'):
-        segmenter.segment_cine(cine)
-    assert segmenter.segment_cine(cine, force=True).labels.array.shape == (4, 8, 8)
-    placed = Cine.from_array(np.zeros((4, 8, 8), np.int16), affine=np.eye(4), space="LPS")
-    segmenter.segment_cine(placed)
+        segmenter.segment_sequence(sequence)
+    assert segmenter.segment_sequence(sequence, force=True).labels.array.shape == (4, 8, 8)
+    placed = ImageSequence.from_array(np.zeros((4, 8, 8), np.int16), affine=np.eye(4), space="LPS")
+    segmenter.segment_sequence(placed)

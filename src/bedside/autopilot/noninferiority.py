@@ -24,7 +24,7 @@ _Z95 = 1.6449
 
 
 @dataclass(frozen=True)
-class Verdict:
+class NoninferiorityResult:
     """What is known of one structure.
 
     Attributes:
@@ -56,7 +56,7 @@ def judge(
     max_drop: float,
     new_alarms: Mapping[str, float] | None = None,
     seed: int = 0,
-) -> tuple[Verdict, ...]:
+) -> tuple[NoninferiorityResult, ...]:
     """Compare two networks on the same patients.
 
     Every structure has to pass by itself, so that no correction for several of them is due.
@@ -66,7 +66,7 @@ def judge(
             that a patient does not have are left out.
         candidate: The same patients and structures.
         max_drop: Largest loss that is let through.
-        new_alarms: See `Verdict`; none if left out.
+        new_alarms: See `NoninferiorityResult`; none if left out.
         seed: Seed of the bootstrap.
 
     Returns:
@@ -98,7 +98,7 @@ def judge(
         bound = lower_bound(differences, seed=seed)
         spread = float(np.std(differences, ddof=1))
         verdicts.append(
-            Verdict(
+            NoninferiorityResult(
                 structure=structure,
                 difference=float(np.mean(differences)),
                 bound=bound,
@@ -173,7 +173,7 @@ def check_count(patients: int, *, wanted_to: str = "put a bound on a loss") -> N
         )
 
 
-def check_patients(verdicts: Sequence[Verdict], *, max_drop: float) -> None:
+def check_patients(verdicts: Sequence[NoninferiorityResult], *, max_drop: float) -> None:
     """Refuse to go on where even a candidate without loss could not be shown to have none.
 
     Args:
@@ -193,11 +193,11 @@ def check_patients(verdicts: Sequence[Verdict], *, max_drop: float) -> None:
         )
 
 
-def explain(verdicts: Sequence[Verdict], *, max_drop: float) -> str:
+def explain(verdicts: Sequence[NoninferiorityResult], *, max_drop: float) -> str:
     """Say why a candidate is not let through; empty if it is.
 
     Example:
-        >>> verdict = Verdict("liver", -0.001, -0.007, 0.02, 30, 44, False)
+        >>> verdict = NoninferiorityResult("liver", -0.001, -0.007, 0.02, 30, 44, False)
         >>> explain([verdict], max_drop=0.005)
         'liver loses 0.0010, and 0.0070 cannot be excluded with 30 patients (44 might do)'
     """

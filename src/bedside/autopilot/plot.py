@@ -76,11 +76,11 @@ class Frame:
         return self.y_ticks[0] - (self.y_ticks[1] - self.y_ticks[0])
 
     def x(self, ms: float) -> float:
-        """Give the place of a time."""
+        """Return the place of a time."""
         return _LEFT + ms / self.x_ticks[-1] * (_RIGHT - _LEFT)
 
     def y(self, dice: float) -> float:
-        """Give the place of a Dice; of one below the axis, the lower edge."""
+        """Return the place of a Dice; of one below the axis, the lower edge."""
         share = max(0.0, dice - self._low) / (self.y_ticks[-1] - self._low)
         return _BOTTOM - share * (_BOTTOM - _TOP)
 
@@ -172,7 +172,7 @@ def draw_frontier(dots: Sequence[Dot], frame: Frame) -> str:
 
 
 def find_frontier(dots: Sequence[Dot]) -> list[Dot]:
-    """Give the candidates than which none is both faster and better, fastest first.
+    """Return the candidates than which none is both faster and better, fastest first.
 
     Example:
         >>> dots = [Dot("a", 2, 0.9, "kept"), Dot("b", 3, 0.8, "kept"), Dot("c", 1, 0.7, "kept")]
@@ -232,7 +232,7 @@ def _draw_dot(dot: Dot, x: float, y: float, frame: Frame) -> str:
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{color}"/>'
 
 
-def say_threads(count: int) -> str:
+def describe_threads(count: int) -> str:
     """Write a number of threads in words."""
     return f"{count} thread{'s' if count > 1 else ''}"
 

@@ -106,15 +106,15 @@ class Score:
 
     def mean_hd95_mm(self) -> dict[str, float | None]:
         """Average over the cases with a distance: structure -> HD95 in mm, or None."""
-        means: dict[str, float | None] = {}
+        resources: dict[str, float | None] = {}
         for name in self.structures:
             known = [
                 value
                 for case in self.cases
                 if (value := case.structures[name].hd95_mm) is not None and np.isfinite(value)
             ]
-            means[name] = float(np.mean(known)) if known else None
-        return means
+            resources[name] = float(np.mean(known)) if known else None
+        return resources
 
     def smallest_recall(self) -> dict[str, float | None]:
         """Tell how much of the experts' smallest parts is found: structure -> mean recall.
@@ -158,10 +158,10 @@ def score_network(
     results = []
     for count, case in enumerate(cases, 1):
         source, truth = read_case(case, tuple(label.value for label in labels))
-        segmentation = segment_named(segmenter, source.cine, case)
-        truth, prediction, spacing_mm = lay_out(source.cine, truth, segmentation)
+        segmentation = segment_named(segmenter, source.sequence, case)
+        truth, prediction, spacing_mm = lay_out(source.sequence, truth, segmentation)
         scored = score_case(case, truth, prediction, spacing_mm=spacing_mm, labels=labels)
-        parts = {label.name: measure_parts(truth, prediction, label) for label in labels}
+        parts = {label.name: measure_blocks(truth, prediction, label) for label in labels}
         results.append(
             CaseScore(
                 case.case_id,
@@ -181,7 +181,7 @@ def score_network(
     return score
 
 
-def measure_parts(
+def measure_blocks(
     truth: np.ndarray, prediction: np.ndarray, label: Label
 ) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Find the connected parts of a structure, and how much of each is found.

@@ -50,7 +50,7 @@ class Source:
         return f"the {kind} {self.path.name}, sha256 {self.sha256[:12]}"
 
     def with_network(self, network: TrainedNetwork) -> FinishedRun:
-        """Give the run as if it had trained another network."""
+        """Return the run as if it had trained another network."""
         return describe(self.finished, network)
 
 

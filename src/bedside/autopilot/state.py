@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from bedside.atomic import write_text
-from bedside.autopilot.goal import Effort, Goal
-from bedside.autopilot.noninferiority import Verdict
+from bedside.autopilot.noninferiority import NoninferiorityResult
 from bedside.autopilot.scoring import Score
+from bedside.autopilot.target import CompressionSettings, Target
 from bedside.errors import FormatError, UsageError
 from bedside.models import TrainedNetwork
 from bedside.spec import ModelSpec, from_mapping, to_mapping
+from bedside.system.atomic import write_text
 from bedside.training.checkpoint import load_tensors, read_json, save_tensors
 
 STATE, NETWORKS, HEALING = "state.json", "networks", "healing.safetensors"
@@ -52,7 +52,7 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class Figures:
+class Metrics:
     """What a network was measured at.
 
     Attributes:
@@ -70,7 +70,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class TestLook:
+class TestResult:
     """The one look at the test patients.
 
     Attributes:
@@ -84,7 +84,7 @@ class TestLook:
 
     source: Accuracy
     result: Accuracy
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[NoninferiorityResult, ...]
     patients: int
 
 
@@ -98,14 +98,14 @@ class Step:
         about: What it does, in words.
         precision: How the network is computed after it.
         predicted_ms: Its time by the table of blocks; None where the table says nothing.
-        figures: What was measured; None where it was undone before it was judged.
+        metrics: What was measured; None where it was undone before it was judged.
         before_ms: Time of the network before it, in the same run.
         raw_ms: Its own time in that run, before it was healed.
         verdicts: What is known of the loss of each structure.
         kept: Whether the walk goes on from it.
         reason: Why it was undone, or what it gains.
         seconds: What it took.
-        healed: Whether it was trained on before it was judged for good.
+        finetuned: Whether it was trained on before it was judged for good.
     """
 
     number: int
@@ -118,9 +118,9 @@ class Step:
     kept: bool
     reason: str
     seconds: float
-    figures: Figures | None = None
-    verdicts: tuple[Verdict, ...] = ()
-    healed: bool = False
+    metrics: Metrics | None = None
+    verdicts: tuple[NoninferiorityResult, ...] = ()
+    finetuned: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Pending:
         about: What it does.
         precision: How the network is computed after it.
         predicted_ms: Its time by the table of blocks.
-        heals: Whether it is healed before it is judged.
+        finetunes: Whether it is healed before it is judged.
         seconds: What it has taken until it was last written down.
     """
 
@@ -140,23 +140,23 @@ class Pending:
     about: str
     precision: str
     predicted_ms: float | None
-    heals: bool
+    finetunes: bool
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
-class WalkState:
+class RunState:
     """All that a walk has to remember, beside its networks.
 
     Attributes:
         source: What is compressed, in words with its hash.
-        goal: The budget.
+        target: The budget.
         effort: What may be spent.
         reference: The source's figures in f32.
         score: The source's validation scores, that all candidates are compared with.
         empty_ms: Time of an empty graph.
-        figures: Figures of the network where the walk is.
-        stride: Part of the network's cost that the next step tries to take away.
+        metrics: Figures of the network where the walk is.
+        step_fraction: Part of the network's cost that the next step tries to take away.
         precision: How it is computed.
         network: Number of the step it comes from; 0 is the source.
         stage: Number of the stage that the walk is in.
@@ -168,13 +168,13 @@ class WalkState:
     """
 
     source: str
-    goal: Goal
-    effort: Effort
-    reference: Figures
+    target: Target
+    effort: CompressionSettings
+    reference: Metrics
     score: Score
     empty_ms: float
-    figures: Figures
-    stride: float
+    metrics: Metrics
+    step_fraction: float
     precision: str = "f32"
     network: int = 0
     stage: int = 0
@@ -182,7 +182,7 @@ class WalkState:
     pending: Pending | None = None
     slow: bool = False
     done: bool = False
-    test: TestLook | None = None
+    test: TestResult | None = None
     schema: int = field(default=_SCHEMA)
 
     def tried(self) -> set[str]:
@@ -230,12 +230,12 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def load(self, source: str, goal: Goal, effort: Effort) -> WalkState | None:
+    def load(self, source: str, target: Target, effort: CompressionSettings) -> RunState | None:
         """Read the state, if a walk was begun here.
 
         Args:
             source: What is to be compressed, in words with its hash.
-            goal: The budget.
+            target: The budget.
             effort: What may be spent.
 
         Raises:
@@ -245,10 +245,10 @@ class Folder:
         if not (self.path / STATE).exists():
             return None
         return read_state(
-            self.path / STATE, WalkState, "walk", source=source, goal=goal, effort=effort
+            self.path / STATE, RunState, "walk", source=source, target=target, effort=effort
         )
 
-    def save(self, state: WalkState) -> None:
+    def save(self, state: RunState) -> None:
         """Write the state, whole or not at all."""
         write_text(self.path / STATE, json.dumps(to_mapping(state), indent=1))
 
@@ -261,7 +261,7 @@ class Folder:
         return read_network(self._file(name))
 
     def has_network(self, name: str) -> bool:
-        """Tell whether a network was kept here."""
+        """Whether a network was kept here."""
         return self._file(name).exists()
 
     def drop_network(self, name: str) -> None:
@@ -269,7 +269,7 @@ class Folder:
         self._file(name).unlink(missing_ok=True)
 
     @property
-    def healing(self) -> Path:
+    def finetuning(self) -> Path:
         """The checkpoint of a healing."""
         return self.path / HEALING
 
@@ -299,11 +299,11 @@ def read_network(path: Path) -> TrainedNetwork:
 Cost = Literal["ms", "bytes"]
 
 
-def open_cost(state: WalkState) -> Cost | None:
+def open_cost(state: RunState) -> Cost | None:
     """Say which budget is still to be met where the walk is, time before size; None if none is."""
-    figures, goal = state.figures, state.goal
-    if goal.target_ms is not None and figures.ms > goal.target_ms and not state.slow:
+    metrics, target = state.metrics, state.target
+    if target.target_ms is not None and metrics.ms > target.target_ms and not state.slow:
         return "ms"
-    if goal.max_size_bytes is not None and figures.size_bytes > goal.max_size_bytes:
+    if target.max_size_bytes is not None and metrics.size_bytes > target.max_size_bytes:
         return "bytes"
     return None

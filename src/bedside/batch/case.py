@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from bedside.batch.process import peak_memory_mb, startup_ms
 from bedside.batch.results import written_together
 from bedside.errors import BackendError, InputError, UsageError, printable
-from bedside.io.reading import Reading
-from bedside.resident import give_back
+from bedside.io.read_options import ReadOptions
+from bedside.system.process_memory import trim_heap
 
 if TYPE_CHECKING:
     from bedside.bundle import Bundle
@@ -27,7 +27,7 @@ _UNTRAINED = ("the bundle has random weights, made to measure cost only: its lab
 
 
 @dataclass(frozen=True)
-class Choices:
+class OutputOptions:
     """What the results of a case depend on, besides the image and the bundle.
 
     Attributes:
@@ -42,7 +42,7 @@ class Choices:
     """
 
     labels_format: str = "auto"
-    reading: Reading = field(default_factory=Reading)
+    reading: ReadOptions = field(default_factory=ReadOptions)
     force: bool = False
     with_sr: bool = False
     with_report: bool = True
@@ -79,7 +79,7 @@ class Finished:
     report: "Report"
 
     def to_mapping(self) -> dict[str, Any]:
-        """Give what `--json` prints: the report, and where the files are."""
+        """Return what `--json` prints: the report, and where the files are."""
         from bedside.report.record import report_mapping
 
         return {**report_mapping(self.report, files=self.files), "output": str(self.folder)}
@@ -90,7 +90,7 @@ def segment_case(
     source: "Source",
     folder: Path,
     *,
-    choices: Choices,
+    choices: OutputOptions,
     on_frame: Callable[[int], None] | None = None,
 ) -> Finished:
     """Segment one image and write its results.
@@ -125,9 +125,9 @@ def segment_case(
     started_ms = startup_ms()
     begin = time.perf_counter()
     try:
-        source = replace(source, cine=loaded.segmenter.settle(source.cine))
-        found = loaded.segmenter.segment_cine(
-            source.cine, on_frame=on_frame, force=choices.force, max_bytes=choices.max_bytes
+        source = replace(source, sequence=loaded.segmenter.resolve_axes(source.sequence))
+        found = loaded.segmenter.segment_sequence(
+            source.sequence, on_frame=on_frame, force=choices.force, max_bytes=choices.max_bytes
         )
     except InputError as error:
         if source.path.name in str(error):
@@ -135,7 +135,7 @@ def segment_case(
         # The segmenter knows frames, not files.
         raise type(error)(f"{source.path}: {error}") from error
     wall_s = time.perf_counter() - begin
-    give_back()
+    trim_heap()
     with written_together(folder) as staging:
         report = _write_results(
             source, found, loaded, staging, choices=choices, labels_format=labels_format,
@@ -180,20 +180,22 @@ class _Cost:
 
 def _write_results(
     source: "Source", found: "Segmentation", loaded: Loaded, folder: Path, *,
-    choices: Choices, labels_format: str, cost: _Cost,
+    choices: OutputOptions, labels_format: str, cost: _Cost,
 ) -> "Report":  # fmt: skip
     """Write everything; pictures are drawn while the rest is done."""
-    from bedside.io.even_grid import say_even_grid
-    from bedside.workers import beside
+    from bedside.io.even_grid import describe_even_grid
+    from bedside.system.parallel import run_in_background
 
-    with beside(lambda: _write_pictures(source, found, loaded.bundle, folder)) as pictures:
+    with run_in_background(
+        lambda: _write_pictures(source, found, loaded.bundle, folder)
+    ) as pictures:
         _write_mask(
             source, found, loaded.bundle, folder, labels_format=labels_format,
             moment=choices.moment,
         )  # fmt: skip
         report = _make_report(source, found, loaded, wall_s=cost.wall_s, started_ms=cost.started_ms)
         picture = pictures()
-    notes = say_even_grid(source.cine, labels_format)
+    notes = describe_even_grid(source.sequence, labels_format)
     report = replace(report, warnings=(*report.warnings, *notes))
     if choices.with_sr:
         report = _write_sr(report, source, loaded.bundle, folder, moment=choices.moment)
@@ -260,11 +262,11 @@ def _write_pictures(
     """Write overlay and contact sheet; give the picture for the report's page."""
     from bedside.report import overlay
 
-    plan = overlay.plan_overlay(source.cine, found.labels, bundle.spec.labels)
+    plan = overlay.plan_overlay(source.sequence, found.labels, bundle.spec.labels)
     overlay.write_overlay(plan, folder)
-    if len(source.cine) > 1:
+    if len(source.sequence) > 1:
         overlay.write_contact_sheet(plan, folder, region=found.region)
-    tile_px = _PAGE_TILE_PX if len(source.cine) > 1 else 2 * _PAGE_TILE_PX
+    tile_px = _PAGE_TILE_PX if len(source.sequence) > 1 else 2 * _PAGE_TILE_PX
     page = overlay.draw_contact_sheet(plan, region=found.region, tile_px=tile_px)
     return overlay.encode_jpeg(page)
 
@@ -299,7 +301,7 @@ def _make_report(
         labels,
         bundle.spec.labels,
         region=found.region,
-        cine=source.cine,
+        sequence=source.sequence,
         stage_ms=found.stage_ms,
         warnings=(*_UNTRAINED, *found.warnings) if bundle.card.untrained else found.warnings,
         facts=facts,

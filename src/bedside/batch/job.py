@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bedside import __version__
-from bedside.batch.case import Choices, Finished, Loaded, segment_case
+from bedside.batch.case import Finished, Loaded, OutputOptions, segment_case
 from bedside.batch.manifest import Case
 from bedside.batch.record import (
     Basis,
@@ -21,14 +21,14 @@ from bedside.batch.record import (
     Record,
     Status,
     begin_part,
+    commit_record,
     is_whole,
     list_files,
     look_at,
     read_record,
-    settle,
 )
 from bedside.errors import BackendError, BedsideError, BundleError, FormatError, OutputError
-from bedside.io.reading import Reading
+from bedside.io.read_options import ReadOptions
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Job:
     bundle: Path
     bundle_sha256: str
     output: Path
-    choices: Choices
+    choices: OutputOptions
     runtime: Runtime
     attempt: int = 1
 
@@ -110,7 +110,7 @@ class Job:
         )
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> ReadOptions:
         """How this case is opened."""
         reading = self.choices.reading
         return replace(reading, third_axis=self.case.third_axis or reading.third_axis)
@@ -173,7 +173,7 @@ class Loader:
         self._loaded: dict[tuple[str, Runtime], Loaded] = {}
 
     def load(self, job: Job) -> Loaded:
-        """Give the bundle of a job, ready to run.
+        """Return the bundle of a job, ready to run.
 
         Raises:
             BundleError: If it is no longer the file that it was when the batch began.
@@ -225,15 +225,15 @@ def do_job(job: Job, load: Callable[[Job], Loaded]) -> Record:
         basis = job.basis()
         done = _segment(job, load(job), part / "results")
         record = job.finish("done", begun=begun, done=done, basis=basis)
-        settle(record, job.output, done.finished.folder)
+        commit_record(record, job.output, done.finished.folder)
     except (BackendError, OutputError):
         raise
     except BedsideError as error:
         record = job.finish("refused", begun=begun, error=error, basis=basis)
-        settle(record, job.output)
+        commit_record(record, job.output)
     except Exception as error:  # noqa: BLE001 - one case never stops the others
         record = job.finish("failed", begun=begun, error=error, basis=basis)
-        settle(record, job.output)
+        commit_record(record, job.output)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return record

@@ -11,8 +11,8 @@ from typing import Any, Literal, NoReturn, TypeVar
 
 from bedside.bundle.shipped import is_bundle_path
 from bedside.errors import FormatError, SpecError, UsageError
-from bedside.regular import open_regular
 from bedside.spec.reading import from_mapping
+from bedside.system.regular_files import open_regular
 
 _Item = TypeVar("_Item")
 

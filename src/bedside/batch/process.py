@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from bedside.resident import peak_bytes
+from bedside.system.process_memory import peak_bytes
 
 _IMPORTED = time.perf_counter()
 # A process that has run for longer before bedside was imported is not a cold start of ours.

@@ -7,9 +7,9 @@ folder under the same paths, and bedside itself.
 from collections.abc import Collection
 from typing import Any
 
-from bedside.batch.crew import Worker
 from bedside.batch.job import Job
-from bedside.batch.worker import Desk, Gone, Message, limit_threads
+from bedside.batch.worker import CaseRunner, Message, WorkerExited, limit_threads
+from bedside.batch.worker_pool import Worker
 from bedside.errors import BackendError, UsageError
 
 
@@ -22,7 +22,7 @@ class Actor:
 
     def __init__(self, threads: int) -> None:
         limit_threads(threads)
-        self._desk = Desk(threads)
+        self._desk = CaseRunner(threads)
 
     def prepare(self, job: Job) -> Message:
         """Load the bundle that the first case needs."""
@@ -57,7 +57,7 @@ class RayWorker:
         try:
             message: Message = self._ray.get(self.answer)
         except self._ray.exceptions.RayError as error:
-            return Gone(f"Ray says: {' '.join(str(error).split())}")
+            return WorkerExited(f"Ray says: {' '.join(str(error).split())}")
         return message
 
     def stop(self) -> None:
@@ -78,7 +78,7 @@ class RayCrew:
     def __init__(self, ray: Any) -> None:
         self._ray = ray
 
-    def hire(self, first: Job) -> RayWorker:
+    def start(self, first: Job) -> RayWorker:
         """Ask for an actor."""
         return RayWorker(self._ray, first)
 

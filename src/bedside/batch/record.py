@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bedside.atomic import output_errors, write_text
 from bedside.errors import FormatError
 from bedside.spec.reading import from_mapping, to_mapping
+from bedside.system.atomic import output_errors, write_text
 
 Status = Literal["done", "refused", "failed"]
 STATUSES: tuple[Status, ...] = ("done", "refused", "failed")
@@ -122,7 +122,7 @@ class Record:
     warnings: tuple[str, ...] = ()
 
 
-def settle(record: Record, output: Path, results: Path | None = None) -> None:
+def commit_record(record: Record, output: Path, results: Path | None = None) -> None:
     """Put on record what became of a case, and its results in their place.
 
     What an earlier run has left of the case goes first: a record never stands beside the
@@ -160,7 +160,7 @@ def read_record(output: Path, case_id: str) -> Record | None:
 
 
 def is_whole(record: Record, output: Path) -> bool:
-    """Tell whether a case is done and its folder holds every file, each of its size."""
+    """Whether a case is done and its folder holds every file, each of its size."""
     folder = output / record.id
     try:
         return record.status == "done" and all(

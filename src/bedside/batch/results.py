@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from bedside.atomic import check_writable, output_errors
-from bedside.ending import held, undone_early
 from bedside.errors import UsageError
 from bedside.io.own_results import RESULT_NAMES, read_marker, write_marker
-from bedside.unfinished import part_folder
+from bedside.system.atomic import check_writable, output_errors
+from bedside.system.signals import held, undone_early
+from bedside.system.unfinished import part_folder
 
 
 @contextlib.contextmanager
@@ -44,7 +44,7 @@ def results_folder(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def written_together(folder: Path) -> Iterator[Path]:
-    """Give a hidden folder to write one case's results to, and move them out when all is well.
+    """Return a hidden folder to write one case's results to, and move them out when all is well.
 
     What an earlier case left under other names goes, so that a folder never shows the
     pictures of one image beside the report of another; nothing else in it is touched.

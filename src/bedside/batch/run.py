@@ -5,21 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedside.batch.case import Choices
-from bedside.batch.crew import Crew
+from bedside.batch.case import OutputOptions
 from bedside.batch.job import Job, Runtime, find_done
 from bedside.batch.manifest import Case
 from bedside.batch.record import Record, append_line, clear_parts, read_record, write_lines
 from bedside.batch.supervise import Supervisor
-from bedside.ending import undone_early
+from bedside.batch.worker_pool import WorkerPool
 from bedside.errors import FormatError, UsageError
+from bedside.system.signals import undone_early
 
 if TYPE_CHECKING:
     from bedside.bundle import Bundle
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """A batch before it begins.
 
     Attributes:
@@ -38,12 +38,12 @@ def plan_batch(
     output: Path,
     *,
     model: Path | None,
-    choices: Choices,
+    choices: OutputOptions,
     runtime: Runtime,
     resume: bool,
     shard: tuple[int, int] | None = None,
     open_bundle: Callable[[str], "Bundle"] | None = None,
-) -> Plan:
+) -> BatchPlan:
     """Look at what there is, and find what is to be done; nothing is written.
 
     Args:
@@ -69,12 +69,12 @@ def plan_batch(
     if not resume and (output / name).exists():
         raise UsageError(_already(output / name))
     found = (find_done(job) for job in jobs if resume)
-    return Plan(jobs, tuple(record for record in found if record), output / name)
+    return BatchPlan(jobs, tuple(record for record in found if record), output / name)
 
 
 def run_batch(
-    plan: Plan,
-    crew: Crew,
+    plan: BatchPlan,
+    pool: WorkerPool,
     *,
     size: int,
     deadline_s: float | None = None,
@@ -87,7 +87,7 @@ def run_batch(
 
     Args:
         plan: What is to be done.
-        crew: Where workers come from.
+        pool: Where workers come from.
         size: How many workers there are at most.
         deadline_s: Time that a case may take; None for no limit.
         on_record: Called with each record, in the order in which cases are settled.
@@ -114,9 +114,9 @@ def run_batch(
         left = (find_done(job) for job in waiting if job.case.id not in records)
         records.update({record.id: record for record in left if record})
         clear_parts(output, [*order, plan.listing.name])
-        write_lines(settled(), plan.listing)
+        write_lines(committed(), plan.listing)
 
-    def settled() -> tuple[Record, ...]:
+    def committed() -> tuple[Record, ...]:
         return tuple(records[case_id] for case_id in order if case_id in records)
 
     output = plan.listing.parent
@@ -124,10 +124,10 @@ def run_batch(
     write_lines(plan.kept, plan.listing)
     with undone_early(close):
         try:
-            Supervisor(waiting, crew, size=size, deadline_s=deadline_s, on_record=take).run()
+            Supervisor(waiting, pool, size=size, deadline_s=deadline_s, on_record=take).run()
         finally:
             close()
-    return settled()
+    return committed()
 
 
 def _open_bundle(name: str) -> "Bundle":

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from bedside import errors
-from bedside.batch.crew import Crew, Worker
 from bedside.batch.job import Job, find_done
-from bedside.batch.record import Record, clear_parts, settle
-from bedside.batch.worker import Fatal, Gone, Message, Ready
+from bedside.batch.record import Record, clear_parts, commit_record
+from bedside.batch.worker import Fatal, Message, Ready, WorkerExited
+from bedside.batch.worker_pool import Worker, WorkerPool
 from bedside.errors import BedsideError, WorkerError
 
 MOST_ATTEMPTS = 2
@@ -19,7 +19,7 @@ _MOST_FAILED_STARTS = 5
 
 
 @dataclass
-class _Seat:
+class _Slot:
     """A worker and what it is at.
 
     Attributes:
@@ -40,7 +40,7 @@ class Supervisor:
 
     Args:
         jobs: The cases.
-        crew: Where workers come from.
+        pool: Where workers come from.
         size: How many workers there are at most.
         deadline_s: Time that a case may take; None for no limit.
         on_record: Called with each record, in the order in which cases are settled.
@@ -49,7 +49,7 @@ class Supervisor:
     def __init__(
         self,
         jobs: Sequence[Job],
-        crew: Crew,
+        pool: WorkerPool,
         *,
         size: int,
         deadline_s: float | None,
@@ -57,9 +57,9 @@ class Supervisor:
     ) -> None:
         self._first = jobs[0] if jobs else None
         self._waiting = deque(jobs)
-        self._crew, self._size, self._deadline_s = crew, size, deadline_s
+        self._crew, self._size, self._deadline_s = pool, size, deadline_s
         self._on_record = on_record
-        self._seats: list[_Seat] = []
+        self._seats: list[_Slot] = []
         self._failed_starts = 0
 
     def run(self) -> None:
@@ -91,9 +91,9 @@ class Supervisor:
                 self._overran(seat, limit_s)
         self._hire()
 
-    def _take(self, seat: _Seat, message: Message) -> None:
+    def _take(self, seat: _Slot, message: Message) -> None:
         """Act on what one worker says."""
-        if isinstance(message, Gone):
+        if isinstance(message, WorkerExited):
             self._lost(seat, message.reason)
         elif isinstance(message, Fatal):
             raise _remake(message)
@@ -105,8 +105,8 @@ class Supervisor:
                 self._on_record(message)
             self._give_next(seat)
 
-    def _give_next(self, seat: _Seat) -> None:
-        """Give a worker its next case, or let it go."""
+    def _give_next(self, seat: _Slot) -> None:
+        """Return a worker its next case, or let it go."""
         if not self._waiting:
             self._dismiss(seat)
             return
@@ -114,7 +114,7 @@ class Supervisor:
         seat.since = time.monotonic()
         seat.worker.give(seat.job)
 
-    def _lost(self, seat: _Seat, reason: str) -> None:
+    def _lost(self, seat: _Slot, reason: str) -> None:
         """See to the case of a worker that died: once more, or given up."""
         self._dismiss(seat)
         job = seat.job
@@ -130,7 +130,7 @@ class Supervisor:
             text = f"the worker died over this case {job.attempt} times; the last time {reason}."
             self._give_up(job, seat.since, text)
 
-    def _overran(self, seat: _Seat, limit_s: float) -> None:
+    def _overran(self, seat: _Slot, limit_s: float) -> None:
         """Stop a worker that takes too long. Its case would take as long once more."""
         self._dismiss(seat)
         if seat.job is None:
@@ -146,7 +146,7 @@ class Supervisor:
         clear_parts(job.output, [job.case.id])
         error = WorkerError(f"{job.case.source}: {text}")
         record = job.finish("failed", begun=begun, error=error)
-        settle(record, job.output)
+        commit_record(record, job.output)
         self._on_record(record)
 
     def _failed_start(self, reason: str) -> None:
@@ -158,7 +158,7 @@ class Supervisor:
                 f"last because {reason}. Fewer workers need less memory: try --jobs 1."
             )
 
-    def _dismiss(self, seat: _Seat) -> None:
+    def _dismiss(self, seat: _Slot) -> None:
         self._seats.remove(seat)
         seat.worker.stop()
 
@@ -166,10 +166,10 @@ class Supervisor:
         """Fill free seats, as far as there is work that nobody is there to take."""
         loading = sum(not seat.ready for seat in self._seats)
         while self._first and len(self._seats) < self._size and loading < len(self._waiting):
-            self._seats.append(_Seat(self._crew.hire(self._first), time.monotonic()))
+            self._seats.append(_Slot(self._crew.start(self._first), time.monotonic()))
             loading += 1
 
-    def _limit_s(self, seat: _Seat) -> float | None:
+    def _limit_s(self, seat: _Slot) -> float | None:
         return self._deadline_s if seat.ready else self._crew.start_limit_s
 
     def _patience_s(self) -> float | None:

@@ -9,8 +9,8 @@ from multiprocessing.connection import Connection
 
 from bedside.batch.job import Job, Loader, do_job
 from bedside.batch.record import Record
-from bedside.ending import end_with_parent
 from bedside.errors import BackendError, BedsideError, OutputError
+from bedside.system.signals import end_with_parent
 
 # Libraries that start a thread for every core unless they are told; read when they load.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -35,7 +35,7 @@ class Fatal:
 
 
 @dataclass(frozen=True)
-class Gone:
+class WorkerExited:
     """The worker is no more.
 
     Attributes:
@@ -45,10 +45,10 @@ class Gone:
     reason: str
 
 
-Message = Ready | Record | Fatal | Gone
+Message = Ready | Record | Fatal | WorkerExited
 
 
-class Desk:
+class CaseRunner:
     """What a worker does with what it is given, however the two are carried.
 
     Args:
@@ -90,15 +90,15 @@ def serve(connection: Connection, first: Job) -> None:
         connection: Where jobs come from (None is the last), and messages go.
         first: A job whose bundle is loaded before anything is asked for.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # see `bedside.ending.starting`
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # see `bedside.system.signals.starting`
     end_with_parent()
     limit_threads(first.runtime.threads)
     inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, inbox), daemon=True).start()
-    desk = Desk(first.runtime.threads)
-    connection.send(desk.prepare(first))
+    runner = CaseRunner(first.runtime.threads)
+    connection.send(runner.prepare(first))
     while (job := inbox.get()) is not None:
-        connection.send(desk.do(job))
+        connection.send(runner.do(job))
 
 
 def _receive(connection: Connection, inbox: "queue.SimpleQueue[Job | None]") -> None:

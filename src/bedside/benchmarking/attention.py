@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from bedside.benchmarking.growth import fit_slope, shortest_in_turns
+from bedside.benchmarking.growth import fit_slope, shortest_interleaved
 from bedside.benchmarking.memory import peak_memory_mb
 from bedside.export.onnx import trace_onnx
 from bedside.layers.attention import Attention, Heads
@@ -71,7 +71,7 @@ class Point:
 
     Attributes:
         mechanism: Name of the row.
-        axes: Spatial axes.
+        spatial_dims: Spatial axes.
         side: Tokens along each axis.
         tokens: Tokens of the map.
         threads: Threads of the runtime.
@@ -82,7 +82,7 @@ class Point:
     """
 
     mechanism: str
-    axes: int
+    spatial_dims: int
     side: int
     tokens: int
     threads: int
@@ -95,7 +95,7 @@ class Skipped:
     """A point that was left out, and why."""
 
     mechanism: str
-    axes: int
+    spatial_dims: int
     side: int
     reason: str
 
@@ -151,9 +151,9 @@ def measure_attention(
     caps = caps or Caps()
     points: dict[bool, list[Point]] = {True: [], False: []}
     skipped: list[Skipped] = []
-    for axes, lengths in sides.items():
+    for spatial_dims, lengths in sides.items():
         for name in (CONTROL, *VARIANTS):
-            graphs, left_out = _prepare(name, axes, lengths, caps)
+            graphs, left_out = _prepare(name, spatial_dims, lengths, caps)
             skipped.extend(left_out)
             for count in threads:
                 found, left_out = _measure(graphs, threads=count, caps=caps, backend=backend)
@@ -161,16 +161,16 @@ def measure_attention(
                 skipped.extend(row for row in left_out if row not in skipped)
                 for point in found:
                     on_point(
-                        f"{name} {_show(axes, point.side)}, {count} thr.: "
+                        f"{name} {_show(spatial_dims, point.side)}, {count} thr.: "
                         f"{point.milliseconds:.2f} ms, {point.memory_mb:.1f} MB"
                     )
     return Costs(tuple(points[False]), tuple(points[True]), tuple(skipped))
 
 
-def create_layer(name: str, axes: int) -> nn.Module:
+def create_layer(name: str, spatial_dims: int) -> nn.Module:
     """Build the attention that a row of the table stands for, on channels-last maps."""
     block, exchange = VARIANTS.get(name, ("window", False))
-    side = _SIDE[axes]
+    side = _SIDE[spatial_dims]
     level = LevelSpec(
         block,  # type: ignore[arg-type]
         channels=CHANNELS,
@@ -182,7 +182,7 @@ def create_layer(name: str, axes: int) -> nn.Module:
         exchange=exchange,
     )
     torch.manual_seed(0)
-    layer = Attention(level, axes=axes).eval()
+    layer = Attention(level, spatial_dims=spatial_dims).eval()
     if name == CONTROL:
         heads = Heads(level.num_heads, level.head_dim, level.kv_heads)
         layer.mechanism = lambda tokens: heads.split(tokens)[0]
@@ -205,9 +205,9 @@ def fit_exponents(points: Sequence[Point], quantity: str) -> dict[str, dict[str,
     exponents: dict[str, dict[str, float | None]] = {}
     for name in dict.fromkeys(point.mechanism for point in points):
         exponents[name] = {}
-        for axes in dict.fromkeys(point.axes for point in points):
-            own = [p for p in points if p.mechanism == name and p.axes == axes]
-            exponents[name][f"{axes}d"] = (
+        for spatial_dims in dict.fromkeys(point.spatial_dims for point in points):
+            own = [p for p in points if p.mechanism == name and p.spatial_dims == spatial_dims]
+            exponents[name][f"{spatial_dims}d"] = (
                 round(fit_slope([p.tokens for p in own], [getattr(p, quantity) for p in own]), 3)
                 if len(own) > 1
                 else None
@@ -234,32 +234,32 @@ class _Graph:
     """One map's graph, and what is known of it before it runs."""
 
     mechanism: str
-    axes: int
+    spatial_dims: int
     side: int
     memory_mb: float
     onnx: bytes
 
     @property
     def tokens(self) -> int:
-        tokens: int = self.side**self.axes
+        tokens: int = self.side**self.spatial_dims
         return tokens
 
 
 def _prepare(
-    name: str, axes: int, lengths: Sequence[int], caps: Caps
+    name: str, spatial_dims: int, lengths: Sequence[int], caps: Caps
 ) -> tuple[list[_Graph], list[Skipped]]:
     """Count the memory of each size and make the graphs of those that fit."""
-    layer = create_layer(name, axes)
+    layer = create_layer(name, spatial_dims)
     graphs, skipped = [], []
     for side in lengths:
-        example = torch.rand(1, *[side] * axes, CHANNELS)
-        memory = peak_memory_mb(create_layer(name, axes).to("meta"), example.to("meta"))
+        example = torch.rand(1, *[side] * spatial_dims, CHANNELS)
+        memory = peak_memory_mb(create_layer(name, spatial_dims).to("meta"), example.to("meta"))
         if memory > caps.memory_mb:
             reason = f"it needs {memory:,.0f} MB; the cap is {caps.memory_mb:,.0f}"
-            skipped.append(Skipped(name, axes, side, reason))
+            skipped.append(Skipped(name, spatial_dims, side, reason))
             continue
         onnx = trace_onnx(layer, example).SerializeToString()
-        graphs.append(_Graph(name, axes, side, memory, onnx))
+        graphs.append(_Graph(name, spatial_dims, side, memory, onnx))
     return graphs, skipped
 
 
@@ -278,20 +278,20 @@ def _measure(
         expected = foresee([g.tokens for g in opened], first, graph.tokens) if opened else 0.0
         if expected > caps.call_ms:
             reason = f"it would need about {expected:,.0f} ms; the cap is {caps.call_ms:,.0f}"
-            skipped.append(Skipped(graph.mechanism, graph.axes, graph.side, reason))
+            skipped.append(Skipped(graph.mechanism, graph.spatial_dims, graph.side, reason))
             continue
         session = open_graph(graph.onnx, backend=backend, threads=threads)
-        tensor = torch.rand(1, *[graph.side] * graph.axes, CHANNELS).numpy()
+        tensor = torch.rand(1, *[graph.side] * graph.spatial_dims, CHANNELS).numpy()
         calls.append(partial(session.predict, tensor))
         opened.append(graph)
-        first += shortest_in_turns(calls[-1:], turn_ms=0.0, total_ms=0.0, rounds=1)
-    times = shortest_in_turns(calls, turn_ms=caps.turn_ms, total_ms=total, clock=clock)
+        first += shortest_interleaved(calls[-1:], turn_ms=0.0, total_ms=0.0, rounds=1)
+    times = shortest_interleaved(calls, turn_ms=caps.turn_ms, total_ms=total, clock=clock)
     points = [
-        Point(g.mechanism, g.axes, g.side, g.tokens, threads, shortest, g.memory_mb)
+        Point(g.mechanism, g.spatial_dims, g.side, g.tokens, threads, shortest, g.memory_mb)
         for g, shortest in zip(opened, times, strict=True)
     ]
     return points, skipped
 
 
-def _show(axes: int, side: int) -> str:
-    return " x ".join([str(side)] * axes)
+def _show(spatial_dims: int, side: int) -> str:
+    return " x ".join([str(side)] * spatial_dims)

@@ -13,10 +13,10 @@ from bedside.benchmarking.operations import Operation, Spent, count_operations, 
 from bedside.bundle import Bundle
 from bedside.errors import BackendError
 from bedside.runtime import Session, installed_backends
+from bedside.runtime.execution_modes import GRAPH_OF, list_variants
+from bedside.runtime.interleaved_timing import Latency, time_interleaved
 from bedside.runtime.machine import describe_processor, read_load
 from bedside.runtime.session import open_session
-from bedside.runtime.turns import Latency, time_in_turns
-from bedside.runtime.variants import GRAPH_OF, list_variants
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def measure_bundles(
     counts = list(dict.fromkeys(threads))
     ceilings = {count: measure_ceilings(precisions, threads=count) for count in counts}
     on_stage(f"timing {len(ways)} ways in turns, for {seconds:g} s or more")
-    latencies = time_in_turns({way.key: way.open() for way in ways}, total_s=seconds)
+    latencies = time_interleaved({way.key: way.open() for way in ways}, total_s=seconds)
     # Before and after: a ceiling that something else pressed down would flatter.
     again = {count: measure_ceilings(precisions, threads=count) for count in counts}
     ceilings = {count: ceilings[count].raised_to(again[count]) for count in counts}
@@ -218,7 +218,7 @@ def _cost(way: _Way, latency: Latency, ceilings: Ceilings) -> Cost:
     # What lies between operations may stay in caches; weights, image and logits come and go.
     image = spec.input.channels * math.prod(spec.input.size_px)
     logits = spec.model.num_classes * math.prod(spec.input.size_px)
-    logits //= spec.model.logit_stride**spec.model.axes
+    logits //= spec.model.logit_stride**spec.model.spatial_dims
     shortest = ceilings.shortest_ms(
         sum(each.flops for each in products),
         sum(each.weights for each in products) + image + logits,

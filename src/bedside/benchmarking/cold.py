@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 
-from bedside.ending import end_with_parent
 from bedside.errors import BackendError, last_line
+from bedside.system.signals import end_with_parent
 
 _RUNS = 5
 _DEADLINE_S = 300

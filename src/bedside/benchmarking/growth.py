@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 
-def shortest_in_turns(
+def shortest_interleaved(
     calls: Sequence[Callable[[], object]],
     *,
     turn_ms: float = 30.0,

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bedside.atomic import write_bytes
 from bedside.bundle.signature import Signature, check_installed, fingerprint_of, message_of
 from bedside.errors import KeyFileError, OutputError
-from bedside.regular import open_regular
+from bedside.system.atomic import write_bytes
+from bedside.system.regular_files import open_regular
 
 _MOST_BYTES = 2**16
 

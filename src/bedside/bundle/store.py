@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from bedside.atomic import write_bytes
 from bedside.bundle import signature
 from bedside.bundle.archive import MAX_FILE_BYTES, pack, unpack
 from bedside.bundle.graph_guard import check_graph
@@ -20,8 +19,9 @@ from bedside.bundle.trust import (
     choose_trusted_keys,
 )
 from bedside.errors import BundleError, SpecError
-from bedside.regular import open_regular
 from bedside.spec import SCHEMA_VERSION, Card, DeploymentSpec, from_mapping, to_mapping
+from bedside.system.atomic import write_bytes
+from bedside.system.regular_files import open_regular
 
 SUFFIX = ".bedside"
 _MANIFEST, _CARD = "bundle.json", "card.json"
@@ -66,7 +66,7 @@ class Bundle:
     _graphs: Mapping[str, bytes] = field(repr=False, compare=False)
 
     def read_graph(self, precision: str) -> bytes:
-        """Give the serialized ONNX graph of one precision.
+        """Return the serialized ONNX graph of one precision.
 
         Raises:
             BundleError: If the bundle has no such graph.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedside.cli.console import say, table
+from bedside.cli.console import print_out, table
 
 if TYPE_CHECKING:
     from bedside.datasets import Case
@@ -55,13 +55,13 @@ def run_ablation(
     )
     write_ablation(output, ablation, about=about, title=title)
     if as_json:
-        say(ablation_json(ablation, about=about).rstrip("\n"))
+        print_out(ablation_json(ablation, about=about).rstrip("\n"))
         return 0
-    say(f"{title}: {len(cases)} cases, each with every pipeline; mean over structures")
+    print_out(f"{title}: {len(cases)} cases, each with every pipeline; mean over structures")
     for line in table([HEADINGS, *short_rows(ablation)]):
-        say(line)
+        print_out(line)
     for each in ablation.required:
-        say(f"Not dropped: {each.step}, {each.reason}")
-    say(f"Written to {output}: {', '.join(NAMES)}")
-    say(DISCLAIMER)
+        print_out(f"Not dropped: {each.step}, {each.reason}")
+    print_out(f"Written to {output}: {', '.join(NAMES)}")
+    print_out(DISCLAIMER)
     return 0

@@ -133,7 +133,7 @@ def settings_from(parsed: argparse.Namespace) -> Any:
 
 
 def run_from(parsed: argparse.Namespace) -> Run:
-    """Give the function that runs the verb."""
+    """Return the function that runs the verb."""
     run: Run = getattr(parsed, _VERB)[1]
     return run
 

@@ -6,16 +6,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedside.batch.case import Choices, Moment
-from bedside.batch.crew import Crew, Processes
+from bedside.batch.case import Moment, OutputOptions
 from bedside.batch.job import Runtime
 from bedside.batch.manifest import Case, name_cases, read_manifest, read_shard, take_shard
 from bedside.batch.record import STATUSES, Record
 from bedside.batch.results import check_apart, results_folder
 from bedside.batch.run import plan_batch, run_batch
+from bedside.batch.worker_pool import Processes, WorkerPool
 from bedside.cli.amounts import parse_bytes
 from bedside.cli.bundles import choose_bundle, choose_keys
-from bedside.cli.console import case_progress, group_warnings, say, table, tell
+from bedside.cli.console import case_progress, group_warnings, print_err, print_out, table
 from bedside.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ _LEADER_BYTES = 100 * 2**20
 
 
 def is_batch(settings: "Settings") -> bool:
-    """Tell whether workers are to do it, and not this process."""
-    asked = (settings.manifest, settings.shard, settings.ray, settings.deadline)
+    """Whether workers are to do it, and not this process."""
+    asked = (settings.manifest, settings.shard, settings.ray, settings.timeout)
     return settings.jobs != 1 or settings.resume or any(value is not None for value in asked)
 
 
@@ -59,7 +59,7 @@ def segment_batch(settings: "Settings") -> int:
             cases,
             output,
             model=_default_model(settings, cases),
-            choices=Choices(
+            choices=OutputOptions(
                 settings.format,
                 read_reading(settings, max_bytes=_ceiling(settings)),
                 force=settings.force,
@@ -76,18 +76,18 @@ def segment_batch(settings: "Settings") -> int:
         )
         with case_progress(len(plan.jobs), done=len(plan.kept)) as on_record:
             records = run_batch(
-                plan, _crew(settings), size=settings.jobs, deadline_s=settings.deadline,
+                plan, _crew(settings), size=settings.jobs, deadline_s=settings.timeout,
                 on_record=lambda record: on_record(record.status),
             )  # fmt: skip
     if settings.json:
-        _say_json(records, plan.listing, skipped)
+        _describe_json(records, plan.listing, skipped)
     else:
-        _say_records(records, plan.listing, skipped, kept=len(plan.kept))
+        _describe_records(records, plan.listing, skipped, kept=len(plan.kept))
     return 0 if all(record.status == "done" for record in records) else _BAD_INPUT
 
 
 def _ceiling(settings: "Settings") -> int | None:
-    """Give each worker its part of the memory; the process that leads them holds no voxels.
+    """Return each worker its part of the memory; the process that leads them holds no voxels.
 
     The same ceiling gives the same parts in every run: results depend on them.
     """
@@ -123,8 +123,8 @@ def _check_options(settings: "Settings") -> None:
         raise UsageError(f"--jobs is {settings.jobs}; expected at least 1.")
     if settings.threads is not None and settings.threads < 1:
         raise UsageError(f"--threads is {settings.threads}; expected at least 1.")
-    if settings.deadline is not None and not 0 < settings.deadline < 1e9:
-        raise UsageError(f"--deadline is {settings.deadline}; expected seconds, above 0.")
+    if settings.timeout is not None and not 0 < settings.timeout < 1e9:
+        raise UsageError(f"--deadline is {settings.timeout}; expected seconds, above 0.")
 
 
 def _list_cases(settings: "Settings") -> tuple[tuple[Case, ...], tuple[str, ...]]:
@@ -142,7 +142,7 @@ def _list_cases(settings: "Settings") -> tuple[tuple[Case, ...], tuple[str, ...]
     check_apart(root, settings.output)
     found = read_reading(settings).find(root).outside(settings.output)
     for note in found.notes:
-        tell(note)
+        print_err(note)
     return name_cases(found.paths, root, files=found.files), found.skipped
 
 
@@ -158,7 +158,7 @@ def _bundle_opener(settings: "Settings") -> Callable[[str], "Bundle"]:
     from bedside.bundle import find_bundle, read_bundle
 
     keys = choose_keys(settings.trusted_keys, require_signed=settings.require_signed)
-    return lambda name: read_bundle(find_bundle(name, on_notice=tell), trusted=keys)
+    return lambda name: read_bundle(find_bundle(name, on_notice=print_err), trusted=keys)
 
 
 def _threads(settings: "Settings") -> int:
@@ -169,7 +169,7 @@ def _threads(settings: "Settings") -> int:
     return settings.threads or max(1, min(shared, MAX_DEFAULT_THREADS))
 
 
-def _crew(settings: "Settings") -> Crew:
+def _crew(settings: "Settings") -> WorkerPool:
     """Find who does the work."""
     if settings.ray is None:
         return Processes()
@@ -178,7 +178,7 @@ def _crew(settings: "Settings") -> Crew:
     return connect(settings.ray)
 
 
-def _say_json(records: Sequence[Record], listing: Path, skipped: Sequence[str]) -> None:
+def _describe_json(records: Sequence[Record], listing: Path, skipped: Sequence[str]) -> None:
     from bedside.report.record import to_json
     from bedside.spec.reading import to_mapping
 
@@ -188,10 +188,10 @@ def _say_json(records: Sequence[Record], listing: Path, skipped: Sequence[str]) 
         "cases": [to_mapping(record) for record in records],
         "skipped": list(skipped),
     }
-    say(to_json(mapping))
+    print_out(to_json(mapping))
 
 
-def _say_records(
+def _describe_records(
     records: Sequence[Record], listing: Path, skipped: Sequence[str], *, kept: int
 ) -> None:
     """Print every case that is not done, then a table of how many became what."""
@@ -199,12 +199,12 @@ def _say_records(
 
     for record in records:
         if record.error is not None:
-            say(f"{record.status.capitalize()}: {record.id}: {record.error.message}")
+            print_out(f"{record.status.capitalize()}: {record.id}: {record.error.message}")
     for text in skipped:
-        say(f"Skipped: {text}")
+        print_out(f"Skipped: {text}")
     for line in group_warnings([(record.id, text) for record in records
                                 for text in record.warnings]):  # fmt: skip
-        say(line)
+        print_out(line)
     rows = [("cases", "number", "median s", "longest s")]
     for status in STATUSES:
         seconds = sorted(record.seconds for record in records if record.status == status)
@@ -212,10 +212,10 @@ def _say_records(
             middle, longest = seconds[len(seconds) // 2], seconds[-1]
             rows.append((status, str(len(seconds)), f"{middle:.2f}", f"{longest:.2f}"))
     for line in table(rows):
-        say(line)
+        print_out(line)
     before = f", {kept} of them by an earlier run" if kept else ""
-    say(f"{len(records)} cases{before}: {listing}")
-    say(DISCLAIMER)
+    print_out(f"{len(records)} cases{before}: {listing}")
+    print_out(DISCLAIMER)
 
 
 def _count(records: Sequence[Record]) -> dict[str, int]:

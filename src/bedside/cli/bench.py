@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import say, table, tell
+from bedside.cli.console import print_err, print_out, table
 from bedside.cli.train import check_torch
 from bedside.errors import UsageError
 
@@ -67,7 +67,6 @@ def run(settings: Settings) -> int:
 
         return run_bundles(settings)
     check_torch("bench attention")
-    from bedside.atomic import check_writable, write_text
     from bedside.benchmarking.attention import (
         QUICK_CAPS,
         QUICK_SIDES,
@@ -75,6 +74,7 @@ def run(settings: Settings) -> int:
         Caps,
         measure_attention,
     )
+    from bedside.system.atomic import check_writable, write_text
 
     if settings.output is not None:
         check_writable(settings.output)
@@ -83,17 +83,17 @@ def run(settings: Settings) -> int:
         threads=tuple(dict.fromkeys(settings.threads)),
         caps=QUICK_CAPS if settings.quick else Caps(),
         backend=settings.backend,
-        on_point=tell,
+        on_point=print_err,
     )
     report = describe(costs)
     if settings.output is not None:
         write_text(settings.output / "attention.json", json.dumps(report, indent=1) + "\n")
         write_text(settings.output / "attention.svg", draw(costs))
     if settings.json:
-        say(json.dumps(report, indent=1))
+        print_out(json.dumps(report, indent=1))
         return 0
     for line in _lines(report):
-        say(line)
+        print_out(line)
     return 0
 
 
@@ -135,7 +135,7 @@ def draw(costs: "Costs") -> str:
     counts = list(dict.fromkeys(point.threads for point in costs.points))
     wanted = [("milliseconds", count, f"ms, {count} threads") for count in counts]
     wanted = [(q, c, title.replace("1 threads", "1 thread")) for q, c, title in wanted]
-    for axes in dict.fromkeys(point.axes for point in costs.points):
+    for spatial_dims in dict.fromkeys(point.spatial_dims for point in costs.points):
         for quantity, count, title in [*wanted, ("memory_mb", counts[0], "MB")]:
             series = {
                 name: (
@@ -143,38 +143,43 @@ def draw(costs: "Costs") -> str:
                     [
                         (float(point.tokens), float(getattr(point, quantity)))
                         for point in (*costs.points, *costs.control)
-                        if (point.mechanism, point.axes, point.threads) == (name, axes, count)
+                        if (point.mechanism, point.spatial_dims, point.threads)
+                        == (name, spatial_dims, count)
                     ],
                 )
                 for name, color in COLORS.items()
             }
             shown = {name: row for name, row in series.items() if row[1]}
-            plots.append(draw_scaling(shown, x_title=f"tokens, {axes}D", y_title=title))
+            plots.append(draw_scaling(shown, x_title=f"tokens, {spatial_dims}D", y_title=title))
     return stack_plots(plots)
 
 
 def _lines(report: dict[str, Any]) -> list[str]:
     """Sum up for a person."""
-    axes = list(next(iter(report["exponents"].values())))
+    spatial_dims = list(next(iter(report["exponents"].values())))
     counts = list(report["exponents_by_threads"])
     rows = [
         ["time grows with tokens to the power of"]
-        + [f"{name}, {count} thr." for name in axes for count in counts]
-        + [f"{name}, memory" for name in axes]
+        + [f"{name}, {count} thr." for name in spatial_dims for count in counts]
+        + [f"{name}, memory" for name in spatial_dims]
     ]
     for mechanism in report["exponents"]:
         times = [
             report["exponents_by_threads"][count][mechanism][name]
-            for name in axes
+            for name in spatial_dims
             for count in counts
         ]
-        memory = [report["memory_exponents"][mechanism][name] for name in axes]
+        memory = [report["memory_exponents"][mechanism][name] for name in spatial_dims]
         rows.append([mechanism, *("?" if v is None else f"{v:.2f}" for v in [*times, *memory])])
     control = report["control"]["exponents_by_threads"]
     rows.append(
         ["(no attention)"]
-        + [f"{control[count].get(name) or math.nan:.2f}" for name in axes for count in counts]
-        + ["" for _ in axes]
+        + [
+            f"{control[count].get(name) or math.nan:.2f}"
+            for name in spatial_dims
+            for count in counts
+        ]
+        + ["" for _ in spatial_dims]
     )
     left_out = [
         f"Left out: {row['mechanism']}, {row['axes']}D, side {row['side']}: {row['reason']}."

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING
 
-from bedside.cli.console import say, table, tell
+from bedside.cli.console import print_err, print_out, table
 
 if TYPE_CHECKING:
     from bedside.benchmarking.bundles import BundleCosts, Placed
@@ -26,12 +26,12 @@ def run_bundles(settings: "Settings") -> int:
         BackendError: If no runtime is installed.
         OutputError: If the folder cannot be written to.
     """
-    from bedside.atomic import check_writable, write_text
     from bedside.benchmarking.bundles import measure_bundles
     from bedside.bundle import find_bundle, read_bundle
+    from bedside.system.atomic import check_writable, write_text
 
     bundles = [
-        read_bundle(find_bundle(name, on_notice=tell)) for name in dict.fromkeys(settings.what)
+        read_bundle(find_bundle(name, on_notice=print_err)) for name in dict.fromkeys(settings.what)
     ]
     if settings.output is not None:
         check_writable(settings.output)
@@ -39,17 +39,17 @@ def run_bundles(settings: "Settings") -> int:
         bundles,
         threads=settings.threads,
         seconds=settings.seconds,
-        on_stage=lambda stage: tell(f"{stage} ..."),
+        on_stage=lambda stage: print_err(f"{stage} ..."),
     )
     content = json.dumps(dataclasses.asdict(costs), indent=1)
     if settings.output is not None:
         write_text(settings.output / "bench.json", content + "\n")
         write_text(settings.output / "bench.svg", draw(costs))
     if settings.json:
-        say(content)
+        print_out(content)
         return 0
     for line in lines(costs):
-        say(line)
+        print_out(line)
     return 0
 
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import say, tell
+from bedside.cli.console import print_err, print_out
 from bedside.cli.train import check_torch
 from bedside.errors import UsageError
-from bedside.regular import read_regular
+from bedside.system.regular_files import read_regular
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def run(settings: Settings) -> int:
         FormatError: If the run is not finished.
         ExportError: If a graph does not do what the model does.
     """
-    from bedside.atomic import check_writable
+    from bedside.system.atomic import check_writable
 
     if settings.output.suffix != ".bedside":
         raise UsageError(f"{settings.output} must end in .bedside; name it so with -o.")
@@ -59,10 +59,10 @@ def run(settings: Settings) -> int:
         data=settings.data,
         limits=limits,
         int8=False if settings.no_int8 else None,
-        on_stage=lambda stage: tell(f"{stage} ..."),
+        on_stage=lambda stage: print_err(f"{stage} ..."),
     )
-    say(f"Built: {path}, {path.stat().st_size:,} bytes")
-    say(f"Next: bedside inspect {path}")
+    print_out(f"Built: {path}, {path.stat().st_size:,} bytes")
+    print_out(f"Next: bedside inspect {path}")
     return 0
 
 
@@ -78,9 +78,9 @@ def _build_untrained(settings: Settings) -> int:
     from bedside.spec import read_recipe
 
     recipe = read_recipe(settings.run)
-    tell("exporting and checking the f32 graph ...")
+    print_err("exporting and checking the f32 graph ...")
     path = build_untrained(recipe, settings.output)
-    say(f"Built: {path}, {path.stat().st_size:,} bytes, RANDOM WEIGHTS: to measure cost only")
+    print_out(f"Built: {path}, {path.stat().st_size:,} bytes, RANDOM WEIGHTS: to measure cost only")
     return 0
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedside.cli.console import tell
+from bedside.cli.console import print_err
 from bedside.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def choose_bundle(name_or_path: str | None) -> Path:
     from bedside.bundle import find_bundle, shipped_bundles
 
     if name_or_path is not None:
-        return find_bundle(name_or_path, on_notice=tell)
+        return find_bundle(name_or_path, on_notice=print_err)
     shipped = shipped_bundles()
     if len(shipped) != 1:
         names = ", ".join(path.stem for path in shipped) or "none"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import say, table, tell
+from bedside.cli.console import print_err, print_out, table
 from bedside.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,12 +45,12 @@ def run(settings: Settings) -> int:
     """
     from dataclasses import replace
 
-    from bedside.atomic import check_writable
     from bedside.bundle import find_bundle, read_bundle, write_with_card
     from bedside.evaluation.certification import certify, list_validation
+    from bedside.system.atomic import check_writable
 
     _check(settings)
-    bundle = read_bundle(find_bundle(settings.bundle, on_notice=tell))
+    bundle = read_bundle(find_bundle(settings.bundle, on_notice=print_err))
     check_writable(settings.output.parent)
     cases = list_validation(bundle, settings.data, layout=settings.layout)
     results = certify(
@@ -58,13 +58,15 @@ def run(settings: Settings) -> int:
         cases,
         max_drop=settings.max_drop,
         threads=settings.threads,
-        on_stage=lambda stage: tell(f"{stage} ..."),
+        on_stage=lambda stage: print_err(f"{stage} ..."),
     )
     measured = {result.backend for result in results}
     kept = tuple(result for result in bundle.card.precisions if result.backend not in measured)
     write_with_card(settings.output, bundle, replace(bundle.card, precisions=(*results, *kept)))
     if bundle.signatures:
-        tell("The card is another, so the signatures are gone. Sign the new bundle: bedside sign.")
+        print_err(
+            "The card is another, so the signatures are gone. Sign the new bundle: bedside sign."
+        )
     _print(read_bundle(settings.output), settings)
     return 0
 
@@ -89,7 +91,7 @@ def _print(bundle: "Bundle", settings: Settings) -> None:
             "sha256": bundle.sha256,
             "certificates": to_mapping(bundle.card.precisions),
         }
-        say(json.dumps(found, indent=2))
+        print_out(json.dumps(found, indent=2))
         return
     rows = [("runs in", "largest loss", "worst logit", "certified", "measured in")]
     for result in bundle.card.precisions:
@@ -100,5 +102,5 @@ def _print(bundle: "Bundle", settings: Settings) -> None:
             "yes" if result.passed else "no", result.ran_in or "-",
         ))  # fmt: skip
     for line in table(rows):
-        say(line)
-    say(f"Written: {bundle.path}, {bundle.size_bytes:,} bytes")
+        print_out(line)
+    print_out(f"Written: {bundle.path}, {bundle.size_bytes:,} bytes")

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from bedside.cli.amounts import parse_bytes
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import say, tell
+from bedside.cli.console import print_err, print_out
 from bedside.cli.train import check_torch
 from bedside.errors import BudgetError
 
 if TYPE_CHECKING:
-    from bedside.autopilot.already_met import AlreadyMet
-    from bedside.autopilot.goal import Effort, Goal
-    from bedside.autopilot.report import Outcome
+    from bedside.autopilot.compress.already_met import AlreadyMet
+    from bedside.autopilot.compress.report import Outcome
+    from bedside.autopilot.target import CompressionSettings, Target
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Settings:
         help="runtime whose time counts", default="openvino", choices=("openvino", "onnxruntime")
     )
     epochs: int = option(help="epochs of training after each step", default=3)
-    stride: float = option(
+    step_fraction: float = option(
         help="part of a network's time that a step tries to take away", default=0.12
     )
     teacher: tuple[Path, ...] = option(
@@ -69,30 +69,30 @@ def run(settings: Settings) -> int:
         InputError: If source or data cannot be used.
     """
     check_torch("compress")
-    goal, effort = read_goal(settings), read_effort(settings)
-    from bedside.autopilot.already_met import AlreadyMet
-    from bedside.autopilot.compress import Means, compress
+    target, effort = read_goal(settings), read_effort(settings)
+    from bedside.autopilot.compress.already_met import AlreadyMet
+    from bedside.autopilot.compress.compress import Resources, compress
 
     outcome = compress(
         find_source(settings.source),
         settings.output,
-        goal=goal,
+        target=target,
         data=settings.data,
         effort=effort,
-        means=Means(
+        resources=Resources(
             cache=settings.cache,
             teachers=settings.teacher,
             recipe=settings.recipe,
             threads=settings.torch_threads,
         ),
-        tell=tell,
+        on_message=print_err,
         on_case=show_reading(),
     )
     if isinstance(outcome, AlreadyMet):
-        say(describe_already_met(outcome))
+        print_out(describe_already_met(outcome))
         return 0
     for line in describe(outcome):
-        say(line)
+        print_out(line)
     if outcome.unmet:
         raise BudgetError(
             f"the budget was not met: {outcome.unmet}. What was reached is in "
@@ -109,29 +109,31 @@ def find_source(path: Path) -> Path:
     return path if path.exists() or path.suffix else find_bundle(str(path))
 
 
-def read_goal(settings: Settings) -> "Goal":
+def read_goal(settings: Settings) -> "Target":
     """Turn the command line into a budget.
 
     Raises:
         BudgetError: If it means nothing.
         UsageError: If a size or a number cannot be read.
     """
-    from bedside.autopilot.goal import Goal
+    from bedside.autopilot.target import Target
 
     size = None if settings.max_size is None else parse_bytes(settings.max_size)
-    return Goal(settings.target_ms, size, settings.max_drop, settings.threads, settings.backend)
+    return Target(settings.target_ms, size, settings.max_drop, settings.threads, settings.backend)
 
 
-def read_effort(settings: Settings) -> "Effort":
+def read_effort(settings: Settings) -> "CompressionSettings":
     """Turn the command line into what may be spent.
 
     Raises:
         UsageError: If a number cannot mean anything.
     """
-    from bedside.autopilot.goal import Effort
+    from bedside.autopilot.target import CompressionSettings
 
-    least = min(Effort.least_stride, settings.stride)
-    return Effort(epochs=settings.epochs, stride=settings.stride, least_stride=least)
+    least = min(CompressionSettings.min_step_fraction, settings.step_fraction)
+    return CompressionSettings(
+        epochs=settings.epochs, step_fraction=settings.step_fraction, min_step_fraction=least
+    )
 
 
 def describe_already_met(met: "AlreadyMet") -> str:
@@ -139,19 +141,19 @@ def describe_already_met(met: "AlreadyMet") -> str:
     time = "" if met.ms is None else f"{met.ms:.3f} ms in {met.precision}, "
     return (
         f"Already met: {met.source}, takes {time}{met.size_bytes:,} bytes; asked for was "
-        f"{met.goal.describe()}. Nothing was written."
+        f"{met.target.describe()}. Nothing was written."
     )
 
 
 def describe(outcome: "Outcome") -> list[str]:
     """Sum a walk up for the terminal."""
-    state, promise = outcome.state, outcome.promise
-    before, after = state.reference, state.figures
+    state, latency_check = outcome.state, outcome.latency_check
+    before, after = state.reference, state.metrics
     kept = sum(step.kept for step in state.steps)
     return [
         f"Compressed: {outcome.bundle}, {outcome.size_bytes:,} bytes (from {before.size_bytes:,})",
         f"Time: {after.ms:.3f} ms in {state.precision}, {before.ms / after.ms:.2f} times as fast; "
-        f"{promise.fresh_ms:.3f} ms in a fresh process",
+        f"{latency_check.subprocess_ms:.3f} ms in a fresh process",
         f"Steps: {kept} of {len(state.steps)} kept",
         *(f"Warning: {text}" for text in outcome.warnings),
         f"See {outcome.bundle.parent / 'compression.html'}",

@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from bedside.report.record import Report, StructureAreas
 
 
-def say(text: str = "") -> None:
+def print_out(text: str = "") -> None:
     """Write a line to stdout."""
     sys.stdout.write(text + "\n")
 
 
-def tell(text: str) -> None:
+def print_err(text: str) -> None:
     """Write a line to stderr: what is being done, beside the results."""
     sys.stderr.write(text + "\n")
 

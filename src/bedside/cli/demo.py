@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bedside.cli import segment
 from bedside.cli.arguments import option
-from bedside.cli.console import say
+from bedside.cli.console import print_out
 from bedside.errors import BackendError
 
 _CINE = "data/test_files/examples_ybr_color.dcm"
@@ -34,12 +34,12 @@ def run(settings: Settings) -> int:
     )
     code = segment.run(chosen)
     if not settings.json:
-        say()
-        say("Where to look next:")
-        say(f"  {settings.output / 'report.html'}  the report on one page, in a browser")
-        say(f"  {settings.output / 'overlay.gif'}  contours over the film")
-        say("  bedside segment IMAGE -o FOLDER  the same for an image of yours")
-        say("  bedside models                  what else can be segmented, and how well")
+        print_out()
+        print_out("Where to look next:")
+        print_out(f"  {settings.output / 'report.html'}  the report on one page, in a browser")
+        print_out(f"  {settings.output / 'overlay.gif'}  contours over the film")
+        print_out("  bedside segment IMAGE -o FOLDER  the same for an image of yours")
+        print_out("  bedside models                  what else can be segmented, and how well")
     return code
 
 

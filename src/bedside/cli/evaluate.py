@@ -75,11 +75,11 @@ def run(settings: Settings) -> int:
     """
     from rich.console import Console
 
-    from bedside.atomic import check_writable
     from bedside.datasets import detect_layout, list_cases, relabel_cases
     from bedside.evaluation.pictures import write_worst_cases
     from bedside.evaluation.report import PICTURE, to_json, write_report
     from bedside.segment import open_segmenter
+    from bedside.system.atomic import check_writable
 
     bundle = open_bundle(
         settings.bundle,
@@ -142,10 +142,10 @@ def mirrored(segmenter: "Segmenter", axes: tuple[int, ...]) -> "Segmenter":
         UsageError: If the network has no such axis.
     """
     from bedside.errors import UsageError
-    from bedside.runtime.mirrored import MirroredSession
+    from bedside.runtime.flip_tta import FlipTTASession
     from bedside.segment import Segmenter
 
-    known = range(segmenter.spec.model.axes)
+    known = range(segmenter.spec.model.spatial_dims)
     if not set(axes) <= set(known):
         raise UsageError(
             f"--mirror is {', '.join(map(str, axes))}; the network has the axes "
@@ -153,7 +153,7 @@ def mirrored(segmenter: "Segmenter", axes: tuple[int, ...]) -> "Segmenter":
         )
     if not axes:
         return segmenter
-    session = MirroredSession(segmenter.session, axes)
+    session = FlipTTASession(segmenter.session, axes)
     return Segmenter(segmenter.spec, session, warnings=segmenter.warnings)
 
 

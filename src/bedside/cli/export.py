@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import say, tell
+from bedside.cli.console import print_err, print_out
 from bedside.cli.train import check_torch
 from bedside.errors import UsageError
 
@@ -66,10 +66,10 @@ def run(settings: Settings) -> int:
         )
     check_torch("export")
     from bedside.bundle import find_bundle, read_bundle
+    from bedside.export.bundle import ValidationData, export_bundle
     from bedside.export.formats import Options
-    from bedside.exporting import Judges, export_bundle
 
-    bundle = read_bundle(find_bundle(settings.bundle, on_notice=tell))
+    bundle = read_bundle(find_bundle(settings.bundle, on_notice=print_err))
     name = f"{bundle.spec.name}-{settings.to}-{settings.precision}"
     output = settings.output or Path(name)
     certificate = export_bundle(
@@ -77,14 +77,14 @@ def run(settings: Settings) -> int:
         output,
         to=settings.to,
         options=Options(settings.precision, settings.threads, settings.litert_python),
-        judges=Judges(settings.data, settings.split, settings.cases, settings.max_drop),
-        on_stage=lambda stage: tell(f"{stage} ..."),
+        validation=ValidationData(settings.data, settings.split, settings.cases, settings.max_drop),
+        on_stage=lambda stage: print_err(f"{stage} ..."),
     )
     if settings.json:
-        say(certificate.to_json())
+        print_out(certificate.to_json())
         return 0
     size = sum(int(file["bytes"]) for file in certificate.files.values())
-    say(f"{output}: {certificate.format}, {certificate.precision}, {size:,} bytes")
+    print_out(f"{output}: {certificate.format}, {certificate.precision}, {size:,} bytes")
     for line in certificate.lines():
-        say(f"  {line}")
+        print_out(f"  {line}")
     return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import say, tell
+from bedside.cli.console import print_err, print_out
 from bedside.cli.models import describe
 from bedside.spec.card import describe_test
 
@@ -50,7 +50,7 @@ def run(settings: Settings) -> int:
     from bedside.bundle.trust import describe_signature, find_trusted_keys
     from bedside.spec import to_mapping
 
-    bundle = read_bundle(find_bundle(settings.bundle, on_notice=tell))
+    bundle = read_bundle(find_bundle(settings.bundle, on_notice=print_err))
     signed = [
         describe_signature(each, bundle.manifest_sha256, keys)
         for keys in [find_trusted_keys(settings.trusted_keys)]
@@ -66,7 +66,7 @@ def run(settings: Settings) -> int:
             "spec": to_mapping(bundle.spec),
             "split": {part: len(patients) for part, patients in bundle.split.items()},
         }
-        say(json.dumps(mapping, indent=2))
+        print_out(json.dumps(mapping, indent=2))
         return 0
     from rich.console import Console
 

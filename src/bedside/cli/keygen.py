@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import say
+from bedside.cli.console import print_out
 from bedside.cli.sign import PASSWORD
 from bedside.errors import UsageError
 
@@ -42,7 +42,7 @@ def run(settings: Settings) -> int:
         )
     public = settings.key.with_suffix(".pub.pem")
     fingerprint = make_keys(settings.key, public, password=password or None)
-    say(f"Key {fingerprint}")
-    say(f"  {settings.key}      private: keep it offline; it signs")
-    say(f"  {public}  public: give it to those who check")
+    print_out(f"Key {fingerprint}")
+    print_out(f"  {settings.key}      private: keep it offline; it signs")
+    print_out(f"  {public}  public: give it to those who check")
     return 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import say, table, tell
+from bedside.cli.console import print_err, print_out, table
 from bedside.errors import UsageError
 from bedside.spec.card import DISCLAIMER, describe_test
 from bedside.spec.reading import to_mapping
@@ -55,33 +55,35 @@ def run(settings: Settings) -> int:
     if settings.threads is not None and settings.threads < 1:
         raise UsageError(f"--threads is {settings.threads}; expected at least 1.")
     named = settings.bundle
-    paths = shipped_bundles() if named is None else [find_bundle(named, on_notice=tell)]
+    paths = shipped_bundles() if named is None else [find_bundle(named, on_notice=print_err)]
     bundles = [read_bundle(path) for path in paths]
     if settings.retune:
         return _retune(bundles, settings)
     if settings.json:
-        say(json.dumps({"models": [describe(bundle) for bundle in bundles]}, indent=2))
+        print_out(json.dumps({"models": [describe(bundle) for bundle in bundles]}, indent=2))
         return 0
     if not bundles:
-        say("No bundle comes with this installation. Name a .bedside file where one is asked for.")
+        print_out(
+            "No bundle comes with this installation. Name a .bedside file where one is asked for."
+        )
         return 0
     for bundle in bundles:
         for line in _lines(bundle):
-            say(line)
-    say(DISCLAIMER)
+            print_out(line)
+    print_out(DISCLAIMER)
     return 0
 
 
 def _retune(bundles: "list[Bundle]", settings: Settings) -> int:
     """Time each bundle, and print what it takes."""
     from bedside.runtime import default_threads
-    from bedside.runtime.choice import describe_choice, retune
+    from bedside.runtime.autotune import describe_choice, retune
     from bedside.runtime.machine import describe_processor, read_load
 
     threads = settings.threads or default_threads()
     found: list[dict[str, Any]] = []
     for bundle in bundles:
-        tell(f"timing {bundle.spec.name} ...")
+        print_err(f"timing {bundle.spec.name} ...")
         choice = retune(bundle, backend=settings.backend, threads=threads)
         times = [
             {"backend": name.split()[0], "precision": name.split()[1], **to_mapping(timing)}
@@ -89,17 +91,17 @@ def _retune(bundles: "list[Bundle]", settings: Settings) -> int:
         ]
         found.append({
             "name": bundle.spec.name, "decided": choice.decided,
-            "backend": choice.variant[0], "precision": choice.variant[1], "times": times,
+            "backend": choice.mode[0], "precision": choice.mode[1], "times": times,
         })  # fmt: skip
         if not settings.json:
             for line in _times(found[-1]):
-                say(line)
-            say(describe_choice(bundle, choice))
+                print_out(line)
+            print_out(describe_choice(bundle, choice))
     machine = {"machine": describe_processor(), "load": read_load(), "threads": threads}
     if settings.json:
-        say(json.dumps({**machine, "models": found}, indent=2))
+        print_out(json.dumps({**machine, "models": found}, indent=2))
     else:
-        say(f"{describe_processor()}; threads: {threads}; load {read_load():.1f}")
+        print_out(f"{describe_processor()}; threads: {threads}; load {read_load():.1f}")
     return 0
 
 

@@ -15,14 +15,14 @@ def run_program() -> int:
 
     Returns:
         The exit code of `main`, or that of an output error if stdout could not take it all.
-        A signal ends the process within: see `bedside.ending`.
+        A signal ends the process within: see `bedside.system.signals`.
     """
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
     _reserve_streams()
-    from bedside import ending
+    from bedside.system import signals
 
-    ending.arm()
+    signals.arm()
     from bedside.cli.main import main
     from bedside.cli.streams import take_over_streams, temporary_files
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import say, tell
+from bedside.cli.console import print_err, print_out
 from bedside.errors import UsageError
 
 if TYPE_CHECKING:
-    from bedside.planning import Plan, Survey
+    from bedside.planning import RecipePlan, Survey
 
 _FEW = 10
 
@@ -27,7 +27,7 @@ class Settings:
     model: str = option(
         help="size of the network", default="tiny", choices=("nano", "tiny", "small", "base")
     )
-    axes: int | None = option(
+    spatial_dims: int | None = option(
         help="2: scans slice by slice, 3: whole (default: by their spacing)",
         default=None,
         choices=(2, 3),
@@ -51,21 +51,21 @@ def run(settings: Settings) -> int:
             f"{settings.output} is there already, perhaps with changes of yours. "
             "Choose another -o, or remove it."
         )
-    from bedside.atomic import check_writable, write_text
     from bedside.planning import Wishes, choose_recipe, survey_data, to_toml
     from bedside.spec import read_recipe
+    from bedside.system.atomic import check_writable, write_text
 
     check_writable(settings.output.parent)
-    tell(f"looking at {settings.data} ...")
-    survey = survey_data(settings.data, layout=settings.layout, axes=settings.axes)
+    print_err(f"looking at {settings.data} ...")
+    survey = survey_data(settings.data, layout=settings.layout, spatial_dims=settings.spatial_dims)
     modality = settings.modality and settings.modality.upper()
     plan = choose_recipe(survey, Wishes(settings.name, settings.model, modality))
     write_text(settings.output, to_toml(plan, survey))
     read_recipe(settings.output)
     for line in (*_seen(survey), *_chosen(plan), *_notes(survey, plan)):
-        say(line)
-    say(f"Written: {settings.output}")
-    say(f"Next: bedside train {settings.output} -o runs/{plan.recipe.deployment.name}")
+        print_out(line)
+    print_out(f"Written: {settings.output}")
+    print_out(f"Next: bedside train {settings.output} -o runs/{plan.recipe.deployment.name}")
     return 0
 
 
@@ -76,7 +76,7 @@ def _seen(survey: "Survey") -> list[str]:
     of = "slices or frames" if survey.frames > 1 else "frame"
     lines = [
         f"Saw     {survey.cases} cases of {survey.patients} patients, layout {survey.layout}",
-        f"        {size} {'voxels' if survey.axes == 3 else 'pixels'} in the median, {colour}, "
+        f"        {size} {'voxels' if survey.spatial_dims == 3 else 'pixels'} in the median, {colour}, "
         f"{_channels(survey.channels)}, "
         f"{survey.frames} {of} a case ({survey.images} looked at)",
     ]
@@ -93,7 +93,7 @@ def _seen(survey: "Survey") -> list[str]:
     return lines
 
 
-def _chosen(plan: "Plan") -> list[str]:
+def _chosen(plan: "RecipePlan") -> list[str]:
     """Tell what was chosen."""
     from bedside.spec import to_mapping
 
@@ -107,7 +107,7 @@ def _chosen(plan: "Plan") -> list[str]:
     return [
         f"Chose   modality {deployment.input.modality}" + (", a guess" if plan.guessed else ""),
         f"        input {size}, {_channels(deployment.input.channels)}; network {plan.model} "
-        f"with {deployment.model.axes} axes",
+        f"with {deployment.model.spatial_dims} axes",
         f"        before it: {steps['preprocess']}; after it: {steps['postprocess'] or 'nothing'}",
         f"        {training.epochs} epochs, batches of {training.batch_size}, split "
         + " / ".join(f"{share:g}" for share in recipe.data.split),
@@ -122,7 +122,7 @@ def _channels(count: int) -> str:
     return f"{count} channel" + ("s" if count > 1 else "")
 
 
-def _notes(survey: "Survey", plan: "Plan") -> list[str]:
+def _notes(survey: "Survey", plan: "RecipePlan") -> list[str]:
     """Tell what a person should look at before training."""
     from bedside.planning.choose import UNKNOWN
 

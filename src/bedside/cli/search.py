@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from bedside.cli.amounts import parse_bytes
 from bedside.cli.arguments import option, positional
 from bedside.cli.compress import show_reading
-from bedside.cli.console import say, tell
+from bedside.cli.console import print_err, print_out
 from bedside.cli.train import check_torch
 
 if TYPE_CHECKING:
-    from bedside.autopilot.goal import Goal
-    from bedside.autopilot.search_report import SearchOutcome
+    from bedside.autopilot.search.report import SearchOutcome
+    from bedside.autopilot.target import Target
 
 
 @dataclass(frozen=True)
@@ -56,52 +56,52 @@ def run(settings: Settings) -> int:
         InputError: If recipe or data cannot be used.
     """
     check_torch("search")
-    goal = read_goal(settings)
-    from bedside.autopilot.contest import SearchEffort
-    from bedside.autopilot.search import SearchMeans, search
+    target = read_goal(settings)
+    from bedside.autopilot.search.search import SearchResources, search
+    from bedside.autopilot.search.search_state import SearchSettings
 
     outcome = search(
         settings.recipe,
         settings.output,
-        goal=goal,
+        target=target,
         data=settings.data,
-        effort=SearchEffort(
+        effort=SearchSettings(
             candidates=settings.candidates,
             rounds=settings.rounds,
             epochs=settings.epochs,
             seed=settings.seed,
         ),
-        means=SearchMeans(cache=settings.cache, threads=settings.torch_threads),
-        tell=tell,
+        resources=SearchResources(cache=settings.cache, threads=settings.torch_threads),
+        on_message=print_err,
         on_case=show_reading(),
     )
     for line in describe(outcome):
-        say(line)
+        print_out(line)
     return 0
 
 
-def read_goal(settings: Settings) -> "Goal":
+def read_goal(settings: Settings) -> "Target":
     """Turn the command line into a budget.
 
     Raises:
         BudgetError: If it means nothing.
         UsageError: If a size or a number cannot be read.
     """
-    from bedside.autopilot.goal import Goal
+    from bedside.autopilot.target import Target
 
     size = None if settings.max_size is None else parse_bytes(settings.max_size)
-    return Goal(settings.target_ms, size, threads=settings.threads, backend=settings.backend)
+    return Target(settings.target_ms, size, threads=settings.threads, backend=settings.backend)
 
 
 def describe(outcome: "SearchOutcome") -> list[str]:
     """Sum a search up for the terminal."""
-    from bedside.autopilot.search_report import MARKDOWN, describe_spec
+    from bedside.autopilot.search.report import MARKDOWN, describe_spec
 
     state, best = outcome.state, outcome.state.best
-    trained = sum(bool(each.dice) for each in state.entrants)
+    trained = sum(bool(each.dice) for each in state.trials)
     return [
         f"Found: {best.number} {best.name}, {describe_spec(best.spec)}",
-        f"Time: {best.time_ms:.3f} ms in {state.precision} of {state.goal.target_ms:g} ms "
+        f"Time: {best.time_ms:.3f} ms in {state.precision} of {state.target.target_ms:g} ms "
         f"(predicted {best.predicted_ms:.3f}); {best.parameters:,} weights",
         f"Dice: {best.mean_dice or 0.0:.4f} on the validation patients, after short trainings; "
         f"best of {trained} in {state.rounds} rounds",

@@ -4,18 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedside.batch.case import Choices, Finished, Loaded, segment_case
+from bedside.batch.case import Finished, Loaded, OutputOptions, segment_case
 from bedside.batch.manifest import name_cases
 from bedside.batch.results import check_apart, results_folder
 from bedside.cli.amounts import parse_bytes
 from bedside.cli.arguments import option, positional
 from bedside.cli.batch import is_batch, segment_batch
 from bedside.cli.bundles import REQUIRE_SIGNED_HELP, TRUSTED_KEYS_HELP, open_bundle
-from bedside.cli.console import frame_progress, group_warnings, say, summary, table, tell
+from bedside.cli.console import frame_progress, group_warnings, print_err, print_out, summary, table
 from bedside.errors import BackendError, BedsideError, FormatError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from bedside.io.reading import Reading
+    from bedside.io.read_options import ReadOptions
     from bedside.io.source import Source
 
 _BAD_INPUT = 3
@@ -83,7 +83,7 @@ class Settings:
     resume: bool = option(
         help="take an earlier run up again: do what it has not done", default=False
     )
-    deadline: float | None = option(help="seconds after which a case is given up", default=None)
+    timeout: float | None = option(help="seconds after which a case is given up", default=None)
     ray: str | None = option(
         help='workers on a Ray cluster: its address, "auto", or "local"', default=None
     )
@@ -131,13 +131,13 @@ def run(settings: Settings) -> int:
 def _segment_file(settings: Settings, file: Path) -> int:
     """Segment one image."""
     from bedside.io.channels import join_channels
-    from bedside.workers import beside
+    from bedside.system.parallel import run_in_background
 
     reading = read_reading(settings, max_bytes=_read_ceiling(settings))
     for path in (file, *settings.channels):
         check_apart(path, settings.output)
     # A file is inflated while the runtime is loaded.
-    with beside(lambda: _load(settings)) as loaded:
+    with run_in_background(lambda: _load(settings)) as loaded:
         if reading.untrusted is not None and reading.untrusted.ceiling_bytes is not None:
             # What is left for the child is known only after.
             loaded()
@@ -145,16 +145,16 @@ def _segment_file(settings: Settings, file: Path) -> int:
         with results_folder(settings.output) as output:
             finished = _segment(settings, loaded(), source, output)
     if settings.json:
-        _say_json(finished.to_mapping())
+        _describe_json(finished.to_mapping())
         return 0
     for line in summary(finished.report):
-        say(line)
-    say(f"  Written to {output}: {', '.join(finished.files)}")
-    say(finished.report.disclaimer)
+        print_out(line)
+    print_out(f"  Written to {output}: {', '.join(finished.files)}")
+    print_out(finished.report.disclaimer)
     return 0
 
 
-def read_reading(settings: Settings, *, max_bytes: int | None = None) -> "Reading":
+def read_reading(settings: Settings, *, max_bytes: int | None = None) -> "ReadOptions":
     """Read how files are to be opened.
 
     Args:
@@ -166,7 +166,7 @@ def read_reading(settings: Settings, *, max_bytes: int | None = None) -> "Readin
         UsageError: If a selection or a limit cannot be meant.
     """
     from bedside.io.dicom.options import DicomOptions
-    from bedside.io.reading import Limits, Reading
+    from bedside.io.read_options import Limits, ReadOptions
     from bedside.io.select import parse_selection
 
     if settings.untrusted_mb < 1 or not 0 < settings.untrusted_s < 1e9:
@@ -180,7 +180,7 @@ def read_reading(settings: Settings, *, max_bytes: int | None = None) -> "Readin
     gaps: Any = settings.gaps
     third_axis: Any = settings.third_axis
     dicom = DicomOptions(gaps=gaps, values_are_hu=settings.values_are_hu)
-    return Reading(
+    return ReadOptions(
         tuple(parse_selection(settings.select).items()), limits, dicom, third_axis=third_axis
     )
 
@@ -204,7 +204,7 @@ def _load(settings: Settings) -> Loaded:
         backend=settings.backend,
         precision=settings.precision,
         threads=settings.threads,
-        on_choice=tell,
+        on_choice=print_err,
     )
     return Loaded(bundle, segmenter)
 
@@ -241,17 +241,17 @@ def _segment_folder(settings: Settings, root: Path) -> int:
             # Alone, an error says more than a table; and an empty folder goes again.
             _raise_refused(settings, list(refused.values()))
     for note in found.notes:
-        tell(note)
+        print_err(note)
     if settings.json:
-        _say_json({**_folder_mapping(finished, refused, found.skipped), "notes": found.notes})
+        _describe_json({**_folder_mapping(finished, refused, found.skipped), "notes": found.notes})
     else:
-        _say_folder(finished, refused, found.skipped, output)
+        _describe_folder(finished, refused, found.skipped, output)
     return _BAD_INPUT if refused else 0
 
 
 def _segment(settings: Settings, loaded: Loaded, source: "Source", folder: Path) -> Finished:
     """Segment one image, with a bar."""
-    choices = Choices(
+    choices = OutputOptions(
         settings.format,
         read_reading(settings),
         force=settings.force,
@@ -259,7 +259,7 @@ def _segment(settings: Settings, loaded: Loaded, source: "Source", folder: Path)
         with_report=not settings.no_report,
         max_bytes=_read_ceiling(settings),
     )
-    with frame_progress(source.path.name, len(source.cine), source.cine.unit) as on_frame:
+    with frame_progress(source.path.name, len(source.sequence), source.sequence.unit) as on_frame:
         return segment_case(loaded, source, folder, choices=choices, on_frame=on_frame)
 
 
@@ -291,7 +291,7 @@ def _folder_mapping(
     }
 
 
-def _say_folder(
+def _describe_folder(
     finished: list[Finished], refused: dict[str, BedsideError], skipped: tuple[str, ...],
     output: Path,
 ) -> None:  # fmt: skip
@@ -304,20 +304,22 @@ def _say_folder(
         rows.append((report.source, count, time, str(len(report.warnings)),
                      str(case.folder)))  # fmt: skip
     for line in table(rows):
-        say(line)
+        print_out(line)
     for line in group_warnings(
         [(case.report.source, text) for case in finished for text in case.report.warnings]
     ):
-        say(line)
+        print_out(line)
     for error in refused.values():
-        say(f"Refused: {error}")
+        print_out(f"Refused: {error}")
     for text in skipped:
-        say(f"Skipped: {text}")
-    say(f"{len(finished)} segmented, {len(refused)} refused, {len(skipped)} skipped: {output}")
-    say(finished[0].report.disclaimer)
+        print_out(f"Skipped: {text}")
+    print_out(
+        f"{len(finished)} segmented, {len(refused)} refused, {len(skipped)} skipped: {output}"
+    )
+    print_out(finished[0].report.disclaimer)
 
 
-def _say_json(mapping: dict[str, Any]) -> None:
+def _describe_json(mapping: dict[str, Any]) -> None:
     from bedside.report.record import to_json
 
-    say(to_json(mapping))
+    print_out(to_json(mapping))

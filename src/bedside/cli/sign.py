@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import say, tell
+from bedside.cli.console import print_err, print_out
 from bedside.errors import UsageError
 
 PASSWORD = "BEDSIDE_KEY_PASSWORD"
@@ -41,7 +41,7 @@ def run(settings: Settings) -> int:
     from bedside.bundle.signature import check_installed
 
     check_installed()
-    path = find_bundle(settings.bundle, on_notice=tell)
+    path = find_bundle(settings.bundle, on_notice=print_err)
     if settings.output is None and path.resolve() in {each.resolve() for each in shipped_bundles()}:
         raise UsageError(f"{path} came with the package; name the signed bundle with -o.")
     output = settings.output or path
@@ -49,8 +49,8 @@ def run(settings: Settings) -> int:
         raise UsageError(f"{output} must end in {SUFFIX}; name it so with -o.")
     signed = sign_bundle(path, settings.key, output, ask_password=ask_password)
     for each in signed.signatures:
-        say(f"Signed by key {each.fingerprint}")
-    say(f"  {output}, sha256 {signed.sha256}")
+        print_out(f"Signed by key {each.fingerprint}")
+    print_out(f"  {output}, sha256 {signed.sha256}")
     return 0
 
 

@@ -83,7 +83,7 @@ def temporary_files() -> Iterator[None]:
     """Keep temporary files of all libraries and children in one folder, which goes at the end."""
     import tempfile
 
-    from bedside.unfinished import scratch_folder
+    from bedside.system.unfinished import scratch_folder
 
     with contextlib.ExitStack() as stack:
         # Most commands need none, and may run where none can be made.

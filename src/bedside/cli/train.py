@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import say, table
+from bedside.cli.console import print_out, table
 from bedside.errors import BackendError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def run(settings: Settings) -> int:
     lines = _train_several(settings, recipe) if several else _train_one(settings, recipe)
     if is_first():
         for line in lines:
-            say(line)
+            print_out(line)
     return 0
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import say, tell
+from bedside.cli.console import print_err, print_out
 from bedside.errors import UsageError
 
 
@@ -49,7 +49,7 @@ def run(settings: Settings) -> int:
         keys = TrustedKeys(settings.key.parent, {fingerprint: settings.key.name})
     if keys is None:
         raise UsageError("name the public key that must have signed, with --key.")
-    bundle = read_bundle(find_bundle(settings.bundle, on_notice=tell), trusted=keys)
+    bundle = read_bundle(find_bundle(settings.bundle, on_notice=print_err), trusted=keys)
     signed = [describe_signature(each, bundle.manifest_sha256, keys) for each in bundle.signatures]
     if settings.json:
         found = {
@@ -58,9 +58,9 @@ def run(settings: Settings) -> int:
             "manifest_sha256": bundle.manifest_sha256,
             "signatures": [to_mapping(each) for each in signed],
         }
-        say(json.dumps(found, indent=2))
+        print_out(json.dumps(found, indent=2))
         return 0
-    say(f"{bundle.path} is as it was when it was signed")
+    print_out(f"{bundle.path} is as it was when it was signed")
     for each in signed:
-        say(f"  {describe_signer(each)}")
+        print_out(f"  {describe_signer(each)}")
     return 0

@@ -104,7 +104,7 @@ class _Search:
         self.scores: dict[frozenset[str], tuple[float, ...]] = {}
 
     def make(self, kept: Collection[str]) -> bytes:
-        """Give the graph with some layers in f32."""
+        """Return the graph with some layers in f32."""
         model = onnx.ModelProto()
         model.CopyFrom(self.quantized)
         restore_layers(model, self.original, {self.nodes[name] for name in kept})
@@ -118,7 +118,7 @@ class _Search:
         return self.scores[key]
 
     def passes(self, scores: tuple[float, ...]) -> bool:
-        """Tell whether no structure has lost too much."""
+        """Whether no structure has lost too much."""
         return self._shortfall(scores) <= 0
 
     def _shortfall(self, scores: tuple[float, ...]) -> float:

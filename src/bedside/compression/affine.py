@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from bedside.compression.moments import Moments
-from bedside.compression.surgery import Weights, multiply_out
+from bedside.compression.input_statistics import InputStatistics
+from bedside.compression.slicing import Weights, multiply_out
 
 _EPS = 1e-5
 """What torch's batch norms add to the variance."""
@@ -32,11 +32,11 @@ class Affine:
         """Multiply the result by another matrix."""
         return Affine(matrix @ self.matrix, matrix @ self.bias)
 
-    def covariance(self, inputs: Moments) -> torch.Tensor:
+    def covariance(self, inputs: InputStatistics) -> torch.Tensor:
         """Covariance of the result."""
         return self.matrix @ inputs.covariance @ self.matrix.T
 
-    def second_moment(self, inputs: Moments) -> torch.Tensor:
+    def second_moment(self, inputs: InputStatistics) -> torch.Tensor:
         """Mean product of the result's channels."""
         mean = self.matrix @ inputs.mean + self.bias
         return self.covariance(inputs) + torch.outer(mean, mean)
@@ -54,7 +54,7 @@ def read_affine(weights: Mapping[str, torch.Tensor], path: str) -> Affine:
 
 
 def write_affine(
-    weights: Mapping[str, torch.Tensor], path: str, affine: Affine, inputs: Moments
+    weights: Mapping[str, torch.Tensor], path: str, affine: Affine, inputs: InputStatistics
 ) -> Weights:
     """Write a map as a whole convolution and a norm whose statistics are those of its input.
 

@@ -53,7 +53,7 @@ class GateGradients:
             handle.remove()
 
     def take(self) -> dict[str, torch.Tensor]:
-        """Give what was summed up since the last time: by group, (B, units)."""
+        """Return what was summed up since the last time: by group, (B, units)."""
         taken, self._sums = dict(self._sums), defaultdict(float)
         return taken
 

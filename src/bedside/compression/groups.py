@@ -27,7 +27,7 @@ class Group:
             "decoder" or "blocks.levels.2".
         units: How many there are.
         width: Channels of a unit.
-        lots: Runs of units of which equally many must stay: heads that share a window or a
+        divisor: Runs of units of which equally many must stay: heads that share a window or a
             head of keys.
         outs: Convolutions with norm that make the channels; what they make beyond
             `units * width` channels is not of the group.
@@ -39,7 +39,7 @@ class Group:
     name: str
     units: int
     width: int = 1
-    lots: int = 1
+    divisor: int = 1
     outs: tuple[str, ...] = ()
     norms: tuple[str, ...] = ()
     ins: tuple[str, ...] = ()
@@ -91,12 +91,12 @@ def find_group(network: TrainedNetwork, name: str) -> Group:
 
 
 def hidden_widths(spec: ModelSpec) -> dict[str, int]:
-    """Give the inner width of each block that has an MLP of its own, by path."""
+    """Return the inner width of each block that has an MLP of its own, by path."""
     return spec.plain_hidden | dict(spec.hidden)
 
 
 def query_heads(spec: ModelSpec) -> dict[str, int]:
-    """Give the query heads of each block that has attention of its own, by path."""
+    """Return the query heads of each block that has attention of its own, by path."""
     return spec.plain_heads | dict(spec.heads)
 
 
@@ -116,7 +116,7 @@ def attention_path(spec: ModelSpec, block: str) -> str:
 
 
 def _lent_to(level: LevelSpec, path: str, part: str) -> Iterator[str]:
-    """Give the paths of all blocks that use the convolutions of one, itself first."""
+    """Return the paths of all blocks that use the convolutions of one, itself first."""
     yield path
     number, block = path.split(".")[1:]
     if block == "0" and level.shared in (part, "both"):
@@ -139,7 +139,7 @@ def _hidden_group(network: TrainedNetwork, path: str, units: int) -> Group:
 def _spatial_of(
     weights: Mapping[str, torch.Tensor], path: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Give the convolutions of a depthwise one, one or parallel, and the norms without any."""
+    """Return the convolutions of a depthwise one, one or parallel, and the norms without any."""
     if f"{path}.identity.weight" not in weights:
         return (path,), ()
     count = sum(name.startswith(f"{path}.branches.") and name.endswith(".0.weight")
@@ -157,7 +157,7 @@ def _heads_group(spec: ModelSpec, path: str, units: int) -> Group:
         units,
         width=level.head_dim,
         # Heads of keys are shared out over windows evenly, so one number divides the other.
-        lots=max(level.kv_heads, of_windows),
+        divisor=max(level.kv_heads, of_windows),
         outs=tuple(f"{user}.project_in" for user in users),
         ins=tuple(f"{user}.project_out" for user in users),
     )

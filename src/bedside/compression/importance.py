@@ -9,9 +9,9 @@ from torch import nn
 
 from bedside.compression.gates import GateGradients
 from bedside.compression.groups import Group, list_groups
-from bedside.compression.moments import Inputs, measure_inputs
+from bedside.compression.input_statistics import Inputs, measure_inputs
 from bedside.compression.reconstruction import score_reconstruction
-from bedside.compression.surgery import NORM, weight_that_makes, weight_that_reads
+from bedside.compression.slicing import NORM, weight_that_makes, weight_that_reads
 from bedside.errors import UsageError
 from bedside.models import TrainedNetwork
 
@@ -39,7 +39,7 @@ class Importance:
     inputs: Inputs | None = field(default=None, repr=False)
 
     def of(self, group: Group) -> torch.Tensor:
-        """Give the scores of one group.
+        """Return the scores of one group.
 
         Raises:
             UsageError: If it was not measured, or had other units then.

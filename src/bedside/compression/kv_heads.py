@@ -12,16 +12,16 @@ import torch
 
 from bedside.compression.affine import Affine, concatenate, read_affine, write_affine
 from bedside.compression.groups import attention_path, level_of, query_heads
-from bedside.compression.moments import Moments
+from bedside.compression.input_statistics import InputStatistics
+from bedside.compression.slicing import make_whole
 from bedside.compression.spectra import scale_of_norm
-from bedside.compression.surgery import make_whole
 from bedside.models import TrainedNetwork
 
 # Directions that weigh less than this share of the heaviest count as this.
 _FLOOR = 1e-6
 
 
-def merge_block(network: TrainedNetwork, block: str, inputs: Moments) -> TrainedNetwork:
+def merge_block(network: TrainedNetwork, block: str, inputs: InputStatistics) -> TrainedNetwork:
     """Merge the heads of keys and values of one block.
 
     Args:
@@ -66,7 +66,7 @@ def merge_block(network: TrainedNetwork, block: str, inputs: Moments) -> Trained
 
 
 def _weight_of_queries(
-    queries: Affine, chosen: torch.Tensor, d: int, inputs: Moments
+    queries: Affine, chosen: torch.Tensor, d: int, inputs: InputStatistics
 ) -> torch.Tensor:
     """Sum the second moments of the queries that read one head of keys: (d, d)."""
     moment = queries.second_moment(inputs)
@@ -100,4 +100,4 @@ def _merge(
 
 def _root(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Square root of a moment and its inverse."""
-    return Moments(torch.zeros(len(weight)), weight).root()
+    return InputStatistics(torch.zeros(len(weight)), weight).root()

@@ -9,7 +9,7 @@ from torch import nn
 
 from bedside.errors import UsageError
 from bedside.layers.conv import Conv
-from bedside.layers.rounding import attach_bits, list_convolutions, settle_bits
+from bedside.layers.rounding import attach_bits, list_convolutions, round_to_bits
 from bedside.models import TrainedNetwork, create
 from bedside.spec import ModelSpec
 
@@ -92,7 +92,7 @@ def attach(model: nn.Module, bits: Mapping[str, int]) -> nn.Module:
     return attach_bits(model, bits)
 
 
-def settle(network: TrainedNetwork, bits: Mapping[str, int] | None = None) -> TrainedNetwork:
+def round_weights(network: TrainedNetwork, bits: Mapping[str, int] | None = None) -> TrainedNetwork:
     """Round the weights of a network for good, and write the bits into its spec.
 
     Args:
@@ -108,4 +108,4 @@ def settle(network: TrainedNetwork, bits: Mapping[str, int] | None = None) -> Tr
     """
     spec = network.spec if bits is None else replace(network.spec, bits=dict(bits))
     model = TrainedNetwork(spec, network.weights).create()
-    return TrainedNetwork.of(settle_bits(model), spec)
+    return TrainedNetwork.of(round_to_bits(model), spec)

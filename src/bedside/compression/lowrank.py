@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import torch
 
-from bedside.compression.moments import Inputs, Moments, white
+from bedside.compression.input_statistics import Inputs, InputStatistics, white
+from bedside.compression.slicing import make_whole, multiply_out, norms_behind
 from bedside.compression.spectra import (
     Candidate,
     Ranks,
@@ -21,7 +22,6 @@ from bedside.compression.spectra import (
     scale_of_norm,
     weigh,
 )
-from bedside.compression.surgery import make_whole, multiply_out, norms_behind
 from bedside.errors import UsageError
 from bedside.layers.factored import check_ranks
 from bedside.models import TrainedNetwork
@@ -56,13 +56,13 @@ def factorize(
         spec, weights = make_whole(spec, weights, path)
         whole = weights.pop(f"{path}.0.weight")
         check_ranks(whole.shape[1], whole.shape[0], whole.shape[-1], rank)
-        moments = (inputs or {}).get(path) or white(whole.shape[1])
-        factors = _factor(whole.double(), rank, moments, scale_of_norm(weights, path))
+        statistics = (inputs or {}).get(path) or white(whole.shape[1])
+        factors = _factor(whole.double(), rank, statistics, scale_of_norm(weights, path))
         weights.update({f"{path}.0.{name}.weight": t.to(whole) for name, t in factors.items()})
         lost = (whole.double() - multiply_out(weights, path).double()).flatten(2).sum(dim=2)
         for norm in norms_behind(weights, path):
             mean = weights[f"{norm}.running_mean"]
-            weights[f"{norm}.running_mean"] = mean - (lost @ moments.mean).to(mean)
+            weights[f"{norm}.running_mean"] = mean - (lost @ statistics.mean).to(mean)
         spec = replace(spec, ranks={**spec.ranks, path: tuple(rank)})
     return TrainedNetwork(spec, weights)
 
@@ -150,10 +150,10 @@ def _fit_energy(spectra: list[Spectrum], keep_parameters: float, round_to: int) 
 
 
 def _factor(
-    whole: torch.Tensor, ranks: Ranks, moments: Moments, scale: torch.Tensor
+    whole: torch.Tensor, ranks: Ranks, statistics: InputStatistics, scale: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """Give the factors of a weight by name, as `FactoredConv` has them, in float64."""
-    root, inverse = moments.root()
+    """Return the factors of a weight by name, as `FactoredConv` has them, in float64."""
+    root, inverse = statistics.root()
     weighted = weigh(whole, root, scale)
     points = (1,) * (whole.ndim - 2)
     if whole[0, 0].numel() == 1:

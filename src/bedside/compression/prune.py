@@ -15,8 +15,8 @@ from bedside.compression.groups import (
     query_heads,
 )
 from bedside.compression.importance import Importance
-from bedside.compression.moments import Inputs
-from bedside.compression.surgery import cut, drop_full_ranks
+from bedside.compression.input_statistics import Inputs
+from bedside.compression.slicing import cut, drop_full_ranks
 from bedside.errors import UsageError
 from bedside.models import TrainedNetwork
 from bedside.spec import LevelSpec, ModelSpec
@@ -161,7 +161,7 @@ def shrink(
         group = find_group(network, name)
         scores = importance.of(group)
         target = choose_width(group, ratio, round_to=round_to) if width is None else width
-        kept = choose_units(scores, target, lots=group.lots)
+        kept = choose_units(scores, target, divisor=group.divisor)
         if group.blocks:
             network = _keep_blocks(network, group, kept)
         else:
@@ -180,14 +180,14 @@ def choose_width(group: Group, ratio: float | None, *, round_to: int = 8) -> int
     """
     if ratio is None or not 0 <= ratio < 1:
         raise UsageError(f"ratio is {ratio}; expected at least 0 and below 1.")
-    step = group.lots if group.width > 1 or group.lots > 1 else round_to
+    step = group.divisor if group.width > 1 or group.divisor > 1 else round_to
     if group.blocks:
         return round(group.units * (1 - ratio))
     wanted = round(group.units * (1 - ratio) / step) * step
     return min(max(wanted, step), group.units)
 
 
-def choose_units(scores: torch.Tensor, width: int, *, lots: int = 1) -> torch.Tensor:
+def choose_units(scores: torch.Tensor, width: int, *, divisor: int = 1) -> torch.Tensor:
     """Number the most important units, as many of each lot, ascending.
 
     Example:
@@ -196,11 +196,11 @@ def choose_units(scores: torch.Tensor, width: int, *, lots: int = 1) -> torch.Te
         >>> choose_units(torch.tensor([3.0, 1.0, 4.0, 5.0]), 2, lots=2).tolist()
         [0, 3]
     """
-    if width % lots:
-        raise UsageError(f"{width} units cannot stay in {lots} lots evenly; choose a multiple.")
-    best = scores.reshape(lots, -1).argsort(dim=1, descending=True, stable=True)
-    first = torch.arange(lots)[:, None] * (len(scores) // lots)
-    return (best[:, : width // lots] + first).flatten().sort().values
+    if width % divisor:
+        raise UsageError(f"{width} units cannot stay in {divisor} lots evenly; choose a multiple.")
+    best = scores.reshape(divisor, -1).argsort(dim=1, descending=True, stable=True)
+    first = torch.arange(divisor)[:, None] * (len(scores) // divisor)
+    return (best[:, : width // divisor] + first).flatten().sort().values
 
 
 def _keep_all(
@@ -230,10 +230,12 @@ def _check_kept(group: Group, kept: torch.Tensor) -> None:
             f"{group.name} keeps {units}; expected at least one of 0 to {group.units - 1}, each "
             "once."
         )
-    lots = torch.bincount(kept // (group.units // group.lots), minlength=group.lots).tolist()
-    if len(set(lots)) > 1:
+    divisor = torch.bincount(
+        kept // (group.units // group.divisor), minlength=group.divisor
+    ).tolist()
+    if len(set(divisor)) > 1:
         raise UsageError(
-            f"{group.name} keeps {lots} of its {group.lots} runs of heads that share a window or "
+            f"{group.name} keeps {divisor} of its {group.divisor} runs of heads that share a window or "
             "a head of keys; expected equally many of each."
         )
 

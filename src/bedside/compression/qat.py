@@ -13,7 +13,7 @@ from torch import nn
 from bedside.compression.quantize import prepare, quantize_model, restore_grids, tidy
 from bedside.errors import UsageError
 from bedside.layers.conv import Borrowed, Conv
-from bedside.layers.rounding import Rounded, list_convolutions, round_convolution, settle_bits
+from bedside.layers.rounding import Rounded, list_convolutions, round_convolution, round_to_bits
 from bedside.models import TrainedNetwork
 from bedside.spec import ModelSpec
 
@@ -112,7 +112,7 @@ def read_ranges(model: nn.Module) -> dict[str, InputRange]:
     """
     ranges: dict[str, InputRange] = {}
     for path, module in model.named_modules():
-        owner = module.lender if isinstance(module, Borrowed) else module
+        owner = module.shared_with if isinstance(module, Borrowed) else module
         if isinstance(owner, Conv):
             for hook in owner._forward_pre_hooks.values():
                 if isinstance(hook, InputRange):
@@ -135,7 +135,7 @@ def detach(model: nn.Module, spec: ModelSpec) -> tuple[TrainedNetwork, dict[str,
         hooks = module._forward_pre_hooks
         for key in [key for key, hook in hooks.items() if isinstance(hook, InputRange)]:
             del hooks[key]
-    return TrainedNetwork.of(settle_bits(model), spec), ranges
+    return TrainedNetwork.of(round_to_bits(model), spec), ranges
 
 
 def quantize_int8_trained(
@@ -175,7 +175,7 @@ def quantize_int8_trained(
 
 
 def _set_ranges(quantized: onnx.ModelProto, ranges: Mapping[str, InputRange]) -> None:
-    """Give each quantizer before a convolution the widest range of those that it serves."""
+    """Return each quantizer before a convolution the widest range of those that it serves."""
     makers = {node.output[0]: node for node in quantized.graph.node}
     tensors = {tensor.name: tensor for tensor in quantized.graph.initializer}
     widest: dict[str, float] = {}

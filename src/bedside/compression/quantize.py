@@ -6,12 +6,12 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from bedside.cache import any_home
 from bedside.errors import UsageError
-from bedside.graphs.constants import widen
+from bedside.graphs.constant_folding import widen
 from bedside.graphs.edit import drop_notes, drop_unused, shorten_names
 from bedside.graphs.grid import find_grid
-from bedside.quiet import quiet
+from bedside.system.cache import any_home
+from bedside.system.quiet import quiet
 
 _KEPT_IN_F32 = ("MatMul", "ReduceMean")
 

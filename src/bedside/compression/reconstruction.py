@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import torch
 
 from bedside.compression.groups import Group
-from bedside.compression.moments import Inputs, Moments
+from bedside.compression.input_statistics import Inputs, InputStatistics
+from bedside.compression.slicing import multiply_out
 from bedside.compression.spectra import scale_of_norm
-from bedside.compression.surgery import multiply_out
 
-# As in `Moments.guess`, but more: what decides between units has to hold on other images.
+# As in `InputStatistics.guess`, but more: what decides between units has to hold on other images.
 _RIDGE = 1e-3
 
 
@@ -61,7 +61,7 @@ class _Reader:
     """
 
     def __init__(
-        self, weights: Mapping[str, torch.Tensor], path: str, inputs: Moments, width: int
+        self, weights: Mapping[str, torch.Tensor], path: str, inputs: InputStatistics, width: int
     ) -> None:
         whole = multiply_out(weights, path).double().flatten(2)
         if f"{path}.1.weight" in weights:

@@ -12,10 +12,10 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from bedside.compression.groups import find_group, hidden_widths, level_of, query_heads
+from bedside.compression.input_statistics import Inputs, white
 from bedside.compression.kv_heads import merge_block
-from bedside.compression.moments import Inputs, white
 from bedside.compression.norms import recalibrate_norms
-from bedside.compression.surgery import Weights, cut, make_whole
+from bedside.compression.slicing import Weights, cut, make_whole
 from bedside.errors import UsageError
 from bedside.models import TrainedNetwork
 from bedside.spec import LevelSpec, ModelSpec
@@ -29,7 +29,7 @@ _CONVOLUTIONS = {
 
 
 def merge_kv_heads(network: TrainedNetwork, inputs: Inputs | None = None) -> TrainedNetwork:
-    """Give all query heads of a trained network one head of keys and values.
+    """Return all query heads of a trained network one head of keys and values.
 
     The merged head is the part of all heads that explains most of what queries read, and
     queries and the projection back are turned into its basis; where the heads are linear
@@ -105,7 +105,7 @@ def tie_blocks(
     for part in parts:
         for name in _CONVOLUTIONS[part]:
             _average(weights, [f"levels.{level}.{block}.{name}" for block in range(depth)])
-    tied = TrainedNetwork(_say_shared(spec, level, parts), weights)
+    tied = TrainedNetwork(_describe_shared(spec, level, parts), weights)
     return tied if batches is None else recalibrate_norms(tied, batches)
 
 
@@ -159,7 +159,7 @@ def _average(weights: Weights, paths: list[str]) -> None:
     weights[f"{paths[0]}.0.weight"] = total / len(paths)
 
 
-def _say_shared(spec: ModelSpec, number: int, parts: tuple[str, ...]) -> ModelSpec:
+def _describe_shared(spec: ModelSpec, number: int, parts: tuple[str, ...]) -> ModelSpec:
     """Say what a level shares; its first block stands for all."""
     old: LevelSpec = spec.levels[number]
     before = {"nothing": (), "both": ("attention", "mlp")}.get(old.shared, (old.shared,))

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from bedside.compression.moments import Inputs, white
-from bedside.compression.surgery import multiply_out
+from bedside.compression.input_statistics import Inputs, white
+from bedside.compression.slicing import multiply_out
 from bedside.layers.conv import Conv, ConvNorm
 from bedside.layers.factored import list_factorable
 from bedside.models import TrainedNetwork, create
@@ -85,7 +85,7 @@ def _count(side: torch.Tensor, energy: float, round_to: int) -> int:
 
 
 def relative_macs(shape: tuple[int, ...], ranks: Ranks, *, stride: int = 1) -> float:
-    """Give the multiplications of a product over those of the whole convolution.
+    """Return the multiplications of a product over those of the whole convolution.
 
     Args:
         shape: Of the weight, (out, in, *taps).
@@ -126,8 +126,8 @@ def read_spectra(
     spectra = []
     for path in wanted:
         whole = known[path].double()
-        moments = (inputs or {}).get(path) or white(whole.shape[1])
-        weighted = weigh(whole, moments.root()[0], scale_of_norm(network.weights, path))
+        statistics = (inputs or {}).get(path) or white(whole.shape[1])
+        weighted = weigh(whole, statistics.root()[0], scale_of_norm(network.weights, path))
         sides = [weighted.flatten(1)]
         if math.prod(whole.shape[2:]) > 1:
             sides.insert(0, weighted.transpose(0, 1).flatten(1))
@@ -138,7 +138,7 @@ def read_spectra(
 
 
 def factorable_weights(network: TrainedNetwork) -> dict[str, torch.Tensor]:
-    """Give the whole weights of all convolutions that may be factored, by path."""
+    """Return the whole weights of all convolutions that may be factored, by path."""
     return {path: multiply_out(network.weights, path) for path in _list_whole(network)}
 
 

@@ -16,7 +16,7 @@ _FRAME = re.compile(r"(patient\d+_frame\d+)(_gt)?")
 
 
 def recognise(path: Path) -> bool:
-    """Tell whether some patient's folder holds a frame named as in ACDC."""
+    """Whether some patient's folder holds a frame named as in ACDC."""
     return any(_frames(folder) for folder in _patients(path))
 
 

@@ -49,7 +49,7 @@ _TIMES = re.compile(r"(BraTS-[A-Z]+-\d+)-\d{3}")
 
 
 def recognise(path: Path) -> bool:
-    """Tell whether some folder holds a channel that is named after its folder."""
+    """Whether some folder holds a channel that is named after its folder."""
     return any(_naming(folder) is not None for folder in list_folders(path))
 
 

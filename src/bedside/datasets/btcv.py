@@ -35,7 +35,7 @@ _VALUES = {value: value for value in range(len(ORGANS) + 1)}
 
 
 def recognise(path: Path) -> bool:
-    """Tell whether there is a numbered image in one of the pairs of folders."""
+    """Whether there is a numbered image in one of the pairs of folders."""
     return any(_numbers(path / images, _IMAGE) for images, _ in _FOLDERS)
 
 

@@ -17,7 +17,7 @@ _IMAGE = re.compile(r"patient\d+_[234]CH_(ED|ES)(_gt)?\.nii(\.gz)?")
 
 
 def recognise(path: Path) -> bool:
-    """Tell whether some patient's folder holds a view named as in CAMUS."""
+    """Whether some patient's folder holds a view named as in CAMUS."""
     return any(_IMAGE.fullmatch(file) for folder in _patients(path) for file in os.listdir(folder))
 
 

@@ -12,7 +12,7 @@ from bedside.errors import DataError, GeometryError
 from bedside.io.channels import check_same_grid, join_channels
 from bedside.io.raster import NO_SCALE
 from bedside.io.source import Source, open_source
-from bedside.volume import Cine, scale_geometry
+from bedside.volume import ImageSequence, scale_geometry
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def read_values(case: Case) -> np.ndarray:
         DataError: If the file is a colour picture.
         FormatError: If it cannot be read.
     """
-    return np.stack([_one_channel(case, frame) for frame in open_source(case.truth).cine])
+    return np.stack([_one_channel(case, frame) for frame in open_source(case.truth).sequence])
 
 
 def read_truth(case: Case, label_values: tuple[int, ...]) -> np.ndarray:
@@ -149,7 +149,7 @@ def read_case(case: Case, label_values: tuple[int, ...]) -> tuple[Source, np.nda
         labels = _read_labels(case, image, label_values)
     else:
         labels = _draw(case, image, case.spheres)
-    return replace(image, cine=_with_spacing(case, image.cine)), labels
+    return replace(image, sequence=_with_spacing(case, image.sequence)), labels
 
 
 def _open_image(case: Case) -> Source:
@@ -175,7 +175,7 @@ def _read_labels(case: Case, image: Source, label_values: tuple[int, ...]) -> np
         check_same_grid(image, truth, what="labels")
     except GeometryError as error:
         raise DataError(f"case {case.case_id}: {error}") from error
-    frames = np.stack([_one_channel(case, frame) for frame in truth.cine])
+    frames = np.stack([_one_channel(case, frame) for frame in truth.sequence])
     return _to_labels(case, frames, label_values)
 
 
@@ -185,13 +185,13 @@ def _draw(case: Case, image: Source, spheres: Sequence[Sphere]) -> np.ndarray:
     Raises:
         DataError: If the image has no place in the patient, or a finding lies outside it.
     """
-    geometry = image.cine.geometry
+    geometry = image.sequence.geometry
     if geometry is None:
         raise DataError(
             f"case {case.case_id}: {image.path} does not say where it lies in the patient, so "
             "that findings in mm cannot be drawn on it."
         )
-    if image.cine.uneven is not None:
+    if image.sequence.uneven is not None:
         raise DataError(
             f"case {case.case_id}: the slices of {image.path} are not evenly spaced; findings in "
             "mm are drawn on even ones only. Resample the scan."
@@ -245,22 +245,22 @@ def _fill(labels: np.ndarray) -> np.ndarray:
     return filled
 
 
-def _with_spacing(case: Case, cine: Cine) -> Cine:
-    """Give a cine the spacing that its case says can be trusted."""
+def _with_spacing(case: Case, sequence: ImageSequence) -> ImageSequence:
+    """Return a cine the spacing that its case says can be trusted."""
     if case.spacing_mm is not None:
         *slice_mm, row_mm, column_mm = case.spacing_mm
         return replace(
-            cine,
+            sequence,
             spacing_mm=(row_mm, column_mm),
             slice_spacing_mm=slice_mm[0] if slice_mm else None,
-            geometry=cine.geometry and scale_geometry(cine.geometry, case.spacing_mm),
+            geometry=sequence.geometry and scale_geometry(sequence.geometry, case.spacing_mm),
             default_grid=False,
-            warnings=tuple(text for text in cine.warnings if text != NO_SCALE),
+            warnings=tuple(text for text in sequence.warnings if text != NO_SCALE),
         )
     if not case.trust_spacing:
-        axis = "space" if cine.has_slices else cine.third_axis
-        return replace(cine, spacing_mm=None, slice_spacing_mm=None, third_axis=axis)
-    return cine
+        axis = "space" if sequence.has_slices else sequence.third_axis
+        return replace(sequence, spacing_mm=None, slice_spacing_mm=None, third_axis=axis)
+    return sequence
 
 
 def _one_channel(case: Case, frame: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ _TRUTH_ENDINGS = (".nii.gz", ".nii", ".png")
 
 
 def recognise(path: Path) -> bool:
-    """Tell whether there is a folder of images and one of masks."""
+    """Whether there is a folder of images and one of masks."""
     return (path / "images").is_dir() and (path / "masks").is_dir()
 
 

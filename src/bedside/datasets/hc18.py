@@ -55,7 +55,7 @@ _VARIANTS = (
 
 
 def recognise(path: Path) -> bool:
-    """Tell whether the table of scales is there, under one of its names."""
+    """Whether the table of scales is there, under one of its names."""
     return any((path / variant.table).is_file() for variant in _VARIANTS)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bedside.errors import DataError
-from bedside.regular import read_regular
+from bedside.system.regular_files import read_regular
 
 INDEX = "dataset.json"
 
@@ -30,7 +30,7 @@ def read_index(path: Path) -> Mapping[str, Any]:
 
 
 def has_key(path: Path, key: str) -> bool:
-    """Tell whether a folder has an index with a key; False where it cannot be read."""
+    """Whether a folder has an index with a key; False where it cannot be read."""
     try:
         return key in read_index(path)
     except DataError:

@@ -21,7 +21,7 @@ _LABELS: Mapping[int, int] = {count: int(count >= CONSENSUS) for count in range(
 
 
 def recognise(path: Path) -> bool:
-    """Tell whether some patient's folder holds counts of raters."""
+    """Whether some patient's folder holds counts of raters."""
     return any(
         stem.endswith(_RATERS) for folder in list_folders(path) for stem in list_stems(folder)
     )

@@ -25,7 +25,7 @@ _CONTOURS = (".nii.gz", ".nii", ".mhd")
 
 
 def recognise(path: Path) -> bool:
-    """Tell whether there is the table, and a subset of scans."""
+    """Whether there is the table, and a subset of scans."""
     return (path / TABLE).is_file() and any(_scans(path))
 
 

@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"(\d+)$")
 
 
 def recognise(path: Path) -> bool:
-    """Tell whether there is an index that lists training cases."""
+    """Whether there is an index that lists training cases."""
     return has_key(path, "training")
 
 

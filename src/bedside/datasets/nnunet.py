@@ -26,7 +26,7 @@ _CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
 def recognise(path: Path) -> bool:
-    """Tell whether there is an index that names channels."""
+    """Whether there is an index that names channels."""
     return has_key(path, "channel_names")
 
 

@@ -17,7 +17,7 @@ _TRUTH = (".png",)
 
 
 def recognise(path: Path) -> bool:
-    """Tell whether there is a folder of frames and one of annotations."""
+    """Whether there is a folder of frames and one of annotations."""
     return (path / "img").is_dir() and (path / "annot").is_dir()
 
 

@@ -25,7 +25,7 @@ from bedside.volume import LabelMap
 
 if TYPE_CHECKING:
     from bedside.segment import Segmentation
-    from bedside.volume import Cine
+    from bedside.volume import ImageSequence
 
 METRICS = ("dice", "iou", "asd_mm", "hd95_mm", "hd_mm")
 """Fields of `Scores` and of `StructureResult`, in the order of every table."""
@@ -40,7 +40,7 @@ class Segmenter(Protocol):
     def spec(self) -> "DeploymentSpec":
         """The deployment, for its labels."""
 
-    def segment_cine(self, cine: "Cine", *, force: bool = False) -> "Segmentation":
+    def segment_sequence(self, sequence: "ImageSequence", *, force: bool = False) -> "Segmentation":
         """Label every frame."""
 
 
@@ -170,9 +170,9 @@ def evaluate_cases(
     results, noticed = [], Counter[str]()
     for case in cases:
         source, truth = read_case(case, tuple(label.value for label in labels))
-        segmentation = segment_named(segmenter, source.cine, case)
+        segmentation = segment_named(segmenter, source.sequence, case)
         noticed.update(segmentation.warnings)
-        truth, prediction, spacing_mm = lay_out(source.cine, truth, segmentation)
+        truth, prediction, spacing_mm = lay_out(source.sequence, truth, segmentation)
         result = score_case(
             case, truth, prediction, spacing_mm=spacing_mm, labels=labels, regions=regions
         )
@@ -280,7 +280,7 @@ def summarise(
 
 
 def lay_out(
-    cine: "Cine", truth: np.ndarray, segmentation: "Segmentation"
+    sequence: "ImageSequence", truth: np.ndarray, segmentation: "Segmentation"
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, ...] | None]:
     """Lay expert labels and a result out as `score_case` takes them.
 
@@ -288,7 +288,7 @@ def lay_out(
     distance. Uneven slices are repeated on an even grid, so that each counts for what it covers.
 
     Args:
-        cine: What was segmented.
+        sequence: What was segmented.
         truth: (frames, height, width) label values on its grid.
         segmentation: The result.
 
@@ -298,19 +298,19 @@ def lay_out(
     prediction, spacing_mm = segmentation.labels, segmentation.spacing_mm
     if spacing_mm is None or len(spacing_mm) != 3:
         return truth, prediction.array, spacing_mm
-    prediction, even = lay_evenly(prediction, cine)
-    expected, _ = lay_evenly(LabelMap(truth), cine)
+    prediction, even = lay_evenly(prediction, sequence)
+    expected, _ = lay_evenly(LabelMap(truth), sequence)
     return expected.array[None], prediction.array[None], even.voxel_mm or spacing_mm
 
 
-def segment_named(segmenter: Segmenter, cine: "Cine", case: Case) -> "Segmentation":
+def segment_named(segmenter: Segmenter, sequence: "ImageSequence", case: Case) -> "Segmentation":
     """Segment one case, naming it and its file in whatever error comes of it.
 
     Raises:
         InputError: If the image is refused.
     """
     try:
-        return segmenter.segment_cine(cine)
+        return segmenter.segment_sequence(sequence)
     except InputError as error:
         raise type(error)(f"case {case.case_id}, {case.image}: {error}") from error
 

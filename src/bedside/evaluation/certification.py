@@ -8,8 +8,8 @@ from bedside.datasets import Case, list_cases, relabel_cases
 from bedside.errors import BackendError, DataError
 from bedside.evaluation.comparison import Comparison, compare_sessions, read_samples
 from bedside.runtime import BACKENDS, Session
+from bedside.runtime.execution_modes import ExecutionMode, list_runnable, open_mode
 from bedside.runtime.machine import package_version
-from bedside.runtime.variants import Variant, list_runnable, open_variant
 from bedside.spec import PrecisionResult
 
 DEFAULT_MAX_DROP = 0.005
@@ -112,23 +112,21 @@ def list_validation(bundle: Bundle, data: Path, *, layout: str | None = None) ->
     return cases
 
 
-def _open_sessions(bundle: Bundle, threads: int | None) -> dict[Variant, Session]:
+def _open_sessions(bundle: Bundle, threads: int | None) -> dict[ExecutionMode, Session]:
     """Open every way to run a bundle here, emulated ones too; f32 of the first backend first."""
     from bedside.runtime import default_threads
 
     count = threads or default_threads()
-    return {
-        variant: open_variant(bundle, variant, threads=count) for variant in list_runnable(bundle)
-    }
+    return {variant: open_mode(bundle, variant, threads=count) for variant in list_runnable(bundle)}
 
 
-def _is_ignored(variant: Variant, comparison: Comparison) -> bool:
+def _is_ignored(variant: ExecutionMode, comparison: Comparison) -> bool:
     """Whether a runtime took bf16 for a hint and computed in f32: nothing is shown then."""
     return variant[1] == "bf16" and comparison.worst_logit == 0
 
 
 def _certificate(
-    variant: Variant, comparison: Comparison, *, max_drop: float, reference: Variant
+    variant: ExecutionMode, comparison: Comparison, *, max_drop: float, reference: ExecutionMode
 ) -> PrecisionResult:
     """Write a comparison down as the card holds it."""
     backend, precision = variant

@@ -12,7 +12,7 @@ from bedside.evaluation.metrics import dice
 from bedside.runtime import Session
 from bedside.segment import Segmenter
 from bedside.spec import DeploymentSpec
-from bedside.volume import Cine
+from bedside.volume import ImageSequence
 
 # Logits of so many windows of a scan are kept for comparing; all of a large one would fill memory.
 _MOST_WINDOWS = 32
@@ -24,12 +24,12 @@ class Sample:
 
     Attributes:
         name: What errors call it.
-        cine: Its frames.
+        sequence: Its frames.
         truth: (frames, height, width) labels by experts; None if nobody has drawn any.
     """
 
     name: str
-    cine: Cine
+    sequence: ImageSequence
     truth: np.ndarray | None = field(default=None, repr=False)
 
 
@@ -95,7 +95,7 @@ def read_samples(cases: Sequence[Case], spec: DeploymentSpec) -> Iterator[Sample
     values = tuple(label.value for label in spec.labels)
     for case in cases:
         source, truth = read_case(case, values)
-        yield Sample(case.case_id, source.cine, truth)
+        yield Sample(case.case_id, source.sequence, truth)
 
 
 def compare_sessions(
@@ -126,10 +126,14 @@ def compare_sessions(
     for sample in samples:
         recording = _Recording(reference)
         # A sample was chosen for this bundle, whatever its file says of its kind.
-        expected = Segmenter(spec, recording).segment_cine(sample.cine, force=True).labels.array
+        expected = (
+            Segmenter(spec, recording).segment_sequence(sample.sequence, force=True).labels.array
+        )
         for name, session in others.items():
             checking = _Checking(session, recording.logits)
-            found = Segmenter(spec, checking).segment_cine(sample.cine, force=True).labels.array
+            found = (
+                Segmenter(spec, checking).segment_sequence(sample.sequence, force=True).labels.array
+            )
             tallies[name].add(sample, expected, found)
             tallies[name].add_logits(checking)
     return {name: tally.sum_up() for name, tally in tallies.items()}

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from bedside.evaluation.comparison import Sample
 from bedside.spec import DeploymentSpec
 from bedside.spec.steps import Resample
-from bedside.volume import Cine
+from bedside.volume import ImageSequence
 from bedside.volume.geometry import Geometry
 
 # Images are larger than what the network sees of them, so that the pipeline has work to do.
@@ -40,7 +40,7 @@ def make_samples(spec: DeploymentSpec, *, count: int = 8, seed: int = 0) -> Iter
         yield Sample(f"generated {index + 1}", _make_cine(spec, generator))
 
 
-def _make_cine(spec: DeploymentSpec, generator: np.random.Generator) -> Cine:
+def _make_cine(spec: DeploymentSpec, generator: np.random.Generator) -> ImageSequence:
     size = [round(_LARGER * length) for length in spec.input.size_px]
     scan = len(size) == 3
     frames = size.pop(0) if scan else _FRAMES
@@ -57,7 +57,7 @@ def _make_cine(spec: DeploymentSpec, generator: np.random.Generator) -> Cine:
     height, width = size
     affine = np.zeros((4, 4))
     affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = (*spacing, 1.0)
-    return Cine(
+    return ImageSequence(
         shape=(frames, channels, height, width),
         decode=lambda index: values[index],
         modality=spec.input.modality,

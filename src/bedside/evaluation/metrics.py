@@ -157,14 +157,14 @@ def _check_same_grid(truth: np.ndarray, prediction: np.ndarray) -> None:
         )
 
 
-def _check_spacing(spacing_mm: tuple[float, ...], axes: int) -> None:
+def _check_spacing(spacing_mm: tuple[float, ...], spatial_dims: int) -> None:
     """Refuse a spacing that cannot scale a grid.
 
     Raises:
         GeometryError: If the number of axes differs, or an entry is not a positive number.
     """
-    if len(spacing_mm) != axes or not all(0 < value < np.inf for value in spacing_mm):
+    if len(spacing_mm) != spatial_dims or not all(0 < value < np.inf for value in spacing_mm):
         raise GeometryError(
-            f"spacing_mm is {tuple(spacing_mm)}; a mask of {axes} axes needs "
-            f"{axes} positive numbers."
+            f"spacing_mm is {tuple(spacing_mm)}; a mask of {spatial_dims} axes needs "
+            f"{spatial_dims} positive numbers."
         )

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from bedside.atomic import written_atomically
 from bedside.datasets.case import Case, read_case
 from bedside.evaluation.cases import CaseResult, Evaluation, Segmenter
 from bedside.evaluation.report import show_dice
@@ -22,6 +21,7 @@ from bedside.report.contours import (
 )
 from bedside.spec.card import DISCLAIMER
 from bedside.spec.deployment import Label
+from bedside.system.atomic import written_atomically
 from bedside.volume import Box
 
 _TILE_PX = 420
@@ -90,18 +90,18 @@ def _look(segmenter: Segmenter, case: Case, result: CaseResult) -> _Tile:
     """Segment a case again and pick the frame with the most wrong pixels."""
     labels = segmenter.spec.labels
     source, truth = read_case(case, tuple(label.value for label in labels))
-    cine = source.cine
-    prediction = segmenter.segment_cine(cine).labels.array
+    sequence = source.sequence
+    prediction = segmenter.segment_sequence(sequence).labels.array
     wrong = (truth != prediction).sum(axis=(1, 2))
     shown = ((truth > 0) | (prediction > 0)).sum(axis=(1, 2))
     # Pixels and not their part: a slice with four of them can be all wrong. Where none is wrong,
     # the frame that shows most.
     index = int(np.lexsort((shown, wrong))[-1])
     place = f"{wrong[index]:,} px differ"
-    if len(cine) > 1:
-        place = f"{cine.unit} {index + 1}: {place}"
+    if len(sequence) > 1:
+        place = f"{sequence.unit} {index + 1}: {place}"
     return _Tile(
-        cine.decode(index), truth[index], prediction[index], cine.proportions, result, place
+        sequence.decode(index), truth[index], prediction[index], sequence.proportions, result, place
     )
 
 

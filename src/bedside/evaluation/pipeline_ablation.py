@@ -124,8 +124,8 @@ def ablate_pipeline(
         for turn in range(len(variants)):
             # Another one goes first each time: the first finds the caches cold.
             index = (turn + number) % len(variants)
-            found = segment_named(segmenters[index], source.cine, case)
-            expected, prediction, spacing_mm = lay_out(source.cine, truth, found)
+            found = segment_named(segmenters[index], source.sequence, case)
+            expected, prediction, spacing_mm = lay_out(source.sequence, truth, found)
             scored[index].append(
                 score_case(
                     case, expected, prediction, spacing_mm=spacing_mm,
@@ -180,7 +180,7 @@ def _difference(mine: list[CaseResult], plain: list[CaseResult], names: list[str
 
 
 def _any_clear(intervals: list[Interval], sign: int, smallest: float) -> bool:
-    """Tell whether a difference is certainly of one sign, and large enough to matter."""
+    """Whether a difference is certainly of one sign, and large enough to matter."""
     for each in intervals:
         if each.mean is None or each.low is None or each.high is None:
             continue

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bedside.atomic import write_text
 from bedside.evaluation.pipeline_ablation import (
     SMALLEST_DICE,
     SMALLEST_MM,
@@ -15,6 +14,7 @@ from bedside.evaluation.pipeline_ablation import (
 from bedside.evaluation.report import finite, markdown_table
 from bedside.spec.card import DISCLAIMER, Interval
 from bedside.spec.reading import to_mapping
+from bedside.system.atomic import write_text
 
 NAMES = ("pipeline_steps.json", "pipeline_steps.md")
 """Files that are written."""
@@ -113,7 +113,7 @@ def ablation_markdown(ablation: PipelineAblation, *, title: str, about: Mapping[
 
 
 def short_rows(ablation: PipelineAblation) -> list[list[str]]:
-    """Give a table's cells: a row a variant, as `HEADINGS` names them."""
+    """Return a table's cells: a row a variant, as `HEADINGS` names them."""
     return [
         [
             result.variant.name,

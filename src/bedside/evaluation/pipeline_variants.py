@@ -108,7 +108,7 @@ def _why_required(spec: DeploymentSpec, index: int) -> str:
     if isinstance(step, _DEFINE_INPUT):
         return "the network's input has no other shape or axes"
     fits = any(isinstance(later, Fit) for later in spec.preprocess[index:])
-    if isinstance(step, _CROPS) and spec.model.axes == 2 and not fits:
+    if isinstance(step, _CROPS) and spec.model.spatial_dims == 2 and not fits:
         return "it defines the grid of the network's input"
     return ""
 
@@ -119,7 +119,7 @@ def _without(spec: DeploymentSpec, index: int) -> DeploymentSpec:
     step = steps[index]
     instead: tuple[PreprocessStep, ...] = ()
     if isinstance(step, _SCALES):
-        read_raw = spec.model.axes == 3 or isinstance(step, WindowLevel | WindowPreset)
+        read_raw = spec.model.spatial_dims == 3 or isinstance(step, WindowLevel | WindowPreset)
         instead = (ScaleRange(source="observed" if read_raw else "nominal"),)
     return replace(spec, preprocess=(*steps[:index], *instead, *steps[index + 1 :]))
 
@@ -127,16 +127,16 @@ def _without(spec: DeploymentSpec, index: int) -> DeploymentSpec:
 def _candidates(spec: DeploymentSpec) -> Iterator[Variant]:
     """Add steps that the deployment does not have; those that do not fit into it are left out."""
     post = spec.postprocess
-    for repair in (KeepLargest(), FillHoles()):
-        if not any(isinstance(step, type(repair)) for step in post):
-            more = replace(spec, postprocess=(*post, repair))
-            yield Variant(f"with {repair.step}", "with", more)
+    for edit in (KeepLargest(), FillHoles()):
+        if not any(isinstance(step, type(edit)) for step in post):
+            more = replace(spec, postprocess=(*post, edit))
+            yield Variant(f"with {edit.step}", "with", more)
     for radius_px in (1.0, 2.0):
         for step in (Opening(radius_px=radius_px), Closing(radius_px=radius_px)):
             # In front of the others: what an opening cuts off is an island then.
             more = replace(spec, postprocess=(step, *post))
             yield Variant(f"with {step.step}, {radius_px:g} px", "with", more)
-    if spec.model.axes == 2:
+    if spec.model.spatial_dims == 2:
         for crf in (LocalCrf(), DenseCrf()):
             yield Variant(f"with {crf.step}", "with", replace(spec, refine=(*spec.refine, crf)))
     for tone in (Clahe(), NonLocalMeans()):
@@ -156,7 +156,7 @@ def _before_scale(spec: DeploymentSpec, tone: PreprocessStep) -> tuple[Preproces
     steps = spec.preprocess
     for index, step in enumerate(steps):
         if isinstance(step, ScalePercentile | FanGain | ScaleRange | ZScore) and (
-            spec.model.axes == 2
+            spec.model.spatial_dims == 2
         ):
             return (*steps[:index], tone, *steps[index:])
     return (*steps, tone)

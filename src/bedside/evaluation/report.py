@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bedside.atomic import write_text
 from bedside.evaluation.cases import METRICS, CaseResult, Evaluation
 from bedside.spec.card import DISCLAIMER, Interval
 from bedside.spec.reading import to_mapping
+from bedside.system.atomic import write_text
 
 HEADINGS = {
     "dice": "Dice",
@@ -176,7 +176,7 @@ def show_dice(dice: float | None) -> str:
 
 
 def measurement_rows(evaluation: Evaluation) -> list[list[str]]:
-    """Give a table's cells: a row a measurement, as `MEASUREMENT_HEADINGS` names them."""
+    """Return a table's cells: a row a measurement, as `MEASUREMENT_HEADINGS` names them."""
     return [
         [
             f"{each.title}, {each.name.rpartition('_')[2]}",

@@ -20,13 +20,13 @@ from bedside.bundle import Bundle
 from bedside.errors import BedsideError, ExportError
 from bedside.evaluation.comparison import Comparison, Sample, compare_sessions
 from bedside.export.certificate import Attempt, Bound, Certificate, Departure
-from bedside.export.departure import find_culprit, find_departure
+from bedside.export.error_localization import find_culprit, find_departure
 from bedside.export.folder import describe_export, written_folder
 from bedside.export.formats import Converter, Format
 from bedside.export.programs import Program, ProgramMaker
 from bedside.runtime import Session, open_graph
+from bedside.runtime.interleaved_timing import time_interleaved
 from bedside.runtime.machine import describe_processor
-from bedside.runtime.turns import time_in_turns
 
 MAX_REPAIRS = 4
 _TIMING_S = 1.0
@@ -39,7 +39,7 @@ class Material:
     Attributes:
         bundle: Where it comes from.
         precision: "f32", "bf16" or "int8".
-        meant: The network in f32.
+        reference: The network in f32.
         make: Makes what is converted, with some layers left in f32.
         repairable: Whether leaving layers in f32 can change anything.
         bound: What an export may change.
@@ -50,7 +50,7 @@ class Material:
 
     bundle: Bundle
     precision: str
-    meant: Program
+    reference: Program
     make: ProgramMaker
     repairable: bool
     bound: Bound
@@ -138,10 +138,10 @@ def _try(
         on_stage(f"it {fault}; looking for the layer")
         run = _make_runner(converter)
         departure = (
-            find_culprit(material.meant, material.make, run, seen.tensor, kept=kept)
+            find_culprit(material.reference, material.make, run, seen.tensor, kept=kept)
             if material.repairable
             else find_departure(
-                material.meant, program, run, seen.tensor, precision=material.precision
+                material.reference, program, run, seen.tensor, precision=material.precision
             )
         )
         return _Trial(Attempt(kept, fault, departure), comparison, {}, seconds)
@@ -173,7 +173,7 @@ def _open_plain(material: Material) -> Session:
 
 
 def _make_runner(converter: Converter) -> Callable[[Program, np.ndarray], np.ndarray]:
-    """Give what converts a program that was cut off, and runs it once."""
+    """Return what converts a program that was cut off, and runs it once."""
 
     def run(program: Program, tensor: np.ndarray) -> np.ndarray:
         with tempfile.TemporaryDirectory() as scratch:
@@ -200,7 +200,7 @@ def _check_worth_repairing(material: Material, target: Format, attempts: Sequenc
         not material.repairable
         or departure is None
         or departure.layer in last.layers_in_f32
-        or departure.layer not in material.meant.layers
+        or departure.layer not in material.reference.layers
         or len(attempts) > MAX_REPAIRS
     )
     if not helpless:
@@ -226,7 +226,7 @@ def _time(session: Session, plain: Session, tensor: np.ndarray) -> dict[str, flo
         "exported": lambda: session.predict(tensor),
         "float": lambda: plain.predict(tensor),
     }
-    times = time_in_turns(calls, total_s=_TIMING_S)
+    times = time_interleaved(calls, total_s=_TIMING_S)
     medians = {name: round(latency.p50_ms, 4) for name, latency in times.items()}
     shortest = {f"{name}_best": round(latency.best_ms, 4) for name, latency in times.items()}
     return medians | shortest

@@ -5,20 +5,20 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from bedside.atomic import output_errors
 from bedside.bundle import Bundle
-from bedside.ending import held
 from bedside.errors import UsageError
 from bedside.export.certificate import Certificate
 from bedside.spec import to_mapping
-from bedside.unfinished import part_folder
+from bedside.system.atomic import output_errors
+from bedside.system.signals import held
+from bedside.system.unfinished import part_folder
 
 CERTIFICATE, SPEC, CARD, LICENSE = "certificate.json", "spec.json", "card.json", "LICENSE.txt"
 
 
 @contextlib.contextmanager
 def written_folder(output: Path) -> Iterator[Path]:
-    """Give a hidden folder to write to, and put it in its place when all is well.
+    """Return a hidden folder to write to, and put it in its place when all is well.
 
     Args:
         output: Where it is to be. An earlier export there is replaced.

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import onnx
 
 from bedside.export.programs import GraphProgram
-from bedside.graphs.constants import fold_constants
+from bedside.graphs.constant_folding import fold_constants
 from bedside.graphs.edit import drop_unused
 
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
 
 
 def leave_in_f32(quantized: bytes, plain: GraphProgram, layers: Sequence[str]) -> bytes:
-    """Give a quantized graph in which some convolutions compute in f32, as before.
+    """Return a quantized graph in which some convolutions compute in f32, as before.
 
     What such a layer reads is not rounded, for whoever else reads it either, and its weights
     and bias are those of the float graph.

@@ -14,13 +14,13 @@ from torch.overrides import TorchFunctionMode
 
 from bedside.errors import ExportError
 from bedside.export.parity import check_parity, make_inputs
-from bedside.graphs.cells import read_by_cells
 from bedside.graphs.columns import join_columns, round_to_half
 from bedside.graphs.edit import drop_notes, set_nodes, shorten_names
 from bedside.graphs.integers import store_integers
+from bedside.graphs.space_to_depth_stem import read_by_cells
 from bedside.layers.rounding import to_plain
 from bedside.layers.tracing import exporting
-from bedside.quiet import quiet
+from bedside.system.quiet import quiet
 
 OPSET = 20
 # ONNX Runtime 1.18 and OpenVINO 2024 read this version of the file format already.

@@ -18,8 +18,8 @@ from torch import nn
 
 from bedside.errors import ExportError
 from bedside.layers.rounding import to_plain
-from bedside.quiet import quiet
 from bedside.runtime import open_graph
+from bedside.system.quiet import quiet
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
@@ -34,7 +34,7 @@ class Program(Protocol):
         """Value that each convolution gives, by the layer's name, in the order they run."""
 
     def cut(self, layer: str) -> "Program":
-        """Give the same program, ending with what one layer gives."""
+        """Return the same program, ending with what one layer gives."""
 
     def predict(self, tensor: np.ndarray) -> np.ndarray:
         """Run it as it is meant, before any conversion."""
@@ -76,7 +76,7 @@ class GraphProgram:
         return {value: layer for layer, value in self.layers.items()}
 
     def cut(self, layer: str) -> "GraphProgram":
-        """Give the same graph, ending with what one layer gives."""
+        """Return the same graph, ending with what one layer gives."""
         model = onnx.load_from_string(self.content)
         wanted = self.layers[layer]
         needed, kept = {wanted}, []
@@ -140,7 +140,7 @@ class TorchProgram:
         return found
 
     def cut(self, layer: str) -> "TorchProgram":
-        """Give the same program, ending with what one layer gives."""
+        """Return the same program, ending with what one layer gives."""
         with quiet():
             module = copy.deepcopy(self.exported.module(check_guards=False))
         nodes = {node.name: node for node in module.graph.nodes}

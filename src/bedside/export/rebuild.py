@@ -19,8 +19,8 @@ from bedside.bundle import Bundle
 from bedside.errors import ExportError
 from bedside.export.onnx import EXACT_TOLERANCE, STORED_TOLERANCE
 from bedside.export.parity import check_parity, make_inputs
-from bedside.graphs.cells import from_cells
-from bedside.graphs.constants import fold_constants
+from bedside.graphs.constant_folding import fold_constants
+from bedside.graphs.space_to_depth_stem import from_cells
 from bedside.layers.conv import BranchedConvNorm, ConvNorm, Norm, fold_branches
 from bedside.models import TrainedNetwork, create
 from bedside.spec import ModelSpec
@@ -56,7 +56,7 @@ class _Place:
 
 
 def rebuild_network(bundle: Bundle) -> TrainedNetwork:
-    """Give the network of a bundle with the weights of its f32 graph.
+    """Return the network of a bundle with the weights of its f32 graph.
 
     Its batch norms are identities that add the folded bias. In evaluation mode it does what
     the graph does, which is checked in every installed runtime; to train it on, give the
@@ -251,7 +251,7 @@ def _match(places: list[_Place], found: list[_Folded]) -> list[tuple[_Place, _Fo
 
 
 def _to_voxels(folded: _Folded, wanted: tuple[int, ...]) -> _Folded:
-    """Give a convolution over voxels for one that `read_by_cells` has rewritten; else itself."""
+    """Return a convolution over voxels for one that `read_by_cells` has rewritten; else itself."""
     outputs, *rest = wanted
     if rest != [1, 3, 3, 3] or folded.weight.shape != (outputs, 8, 2, 2, 2):
         return folded
@@ -305,13 +305,13 @@ def _set_identity(norm: Norm, scale: torch.Tensor, bias: torch.Tensor) -> None:
     norm.bias.copy_(bias)
 
 
-def _relate(folded: _Folded, lender: torch.Tensor) -> torch.Tensor:
+def _relate(folded: _Folded, shared_with: torch.Tensor) -> torch.Tensor:
     """Tell how a borrowed convolution's channels are scaled against the lender's.
 
     Raises:
         ExportError: If they are no multiples of each other.
     """
-    own, base = folded.weight.flatten(1), lender.flatten(1)
+    own, base = folded.weight.flatten(1), shared_with.flatten(1)
     scale = (own * base).sum(1) / base.square().sum(1).clamp_min(torch.finfo(base.dtype).tiny)
     residue = (own - scale[:, None] * base).norm() / own.norm().clamp_min(1e-12)
     if residue > _LARGEST_RESIDUE:

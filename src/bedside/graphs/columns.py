@@ -64,7 +64,7 @@ def round_to_half(weights: np.ndarray, dropped_bits: int) -> np.ndarray:
 
 
 def _is_column(tensor: onnx.TensorProto) -> bool:
-    """Tell whether a tensor is (N, 1, ...) in f32, and within the range of f16."""
+    """Whether a tensor is (N, 1, ...) in f32, and within the range of f16."""
     if tensor.data_type != TensorProto.FLOAT or not tensor.dims:
         return False
     values = numpy_helper.to_array(tensor)

@@ -30,16 +30,16 @@ def join_channels(sources: Sequence[Source]) -> Source:
         check_same_grid(first, other, what="channel")
     if len(sources) == 1:
         return first
-    cines = [source.cine for source in sources]
-    decoders: list[Callable[[int], np.ndarray]] = [cine.decode for cine in cines]
-    frames, _, height, width = first.cine.shape
-    cine = replace(
-        first.cine,
-        shape=(frames, sum(cine.shape[1] for cine in cines), height, width),
+    cines = [source.sequence for source in sources]
+    decoders: list[Callable[[int], np.ndarray]] = [sequence.decode for sequence in cines]
+    frames, _, height, width = first.sequence.shape
+    sequence = replace(
+        first.sequence,
+        shape=(frames, sum(sequence.shape[1] for sequence in cines), height, width),
         decode=lambda index: np.concatenate([decode(index) for decode in decoders]),
-        warnings=tuple(dict.fromkeys(text for cine in cines for text in cine.warnings)),
+        warnings=tuple(dict.fromkeys(text for sequence in cines for text in sequence.warnings)),
     )
-    return replace(first, cine=cine)
+    return replace(first, sequence=sequence)
 
 
 def check_same_grid(image: Source, other: Source, *, what: str) -> None:
@@ -53,8 +53,8 @@ def check_same_grid(image: Source, other: Source, *, what: str) -> None:
     Raises:
         GeometryError: If size, spacing or place differ.
     """
-    frames, _, *plane = image.cine.shape
-    other_frames, _, *other_plane = other.cine.shape
+    frames, _, *plane = image.sequence.shape
+    other_frames, _, *other_plane = other.sequence.shape
     if (frames, *plane) != (other_frames, *other_plane):
         raise GeometryError(
             f"{other.path} has (frames, height, width) {(other_frames, *other_plane)} and its "
@@ -68,12 +68,12 @@ def check_same_grid(image: Source, other: Source, *, what: str) -> None:
 
 
 def _lies_elsewhere(image: Source, other: Source) -> bool:
-    """Tell whether two files say that they lie at different places in the patient."""
+    """Whether two files say that they lie at different places in the patient."""
     if image.kind == other.kind == "nifti":
         return not _same_place(image.header, other.header)
     if _lie_unevenly(image, other):
         return True
-    first, second = image.cine.geometry, other.cine.geometry
+    first, second = image.sequence.geometry, other.sequence.geometry
     if first is None or second is None:
         return False
     apart_mm = _corners_apart(first.affine, second.affine, np.array(first.shape))
@@ -81,18 +81,18 @@ def _lies_elsewhere(image: Source, other: Source) -> bool:
 
 
 def _lie_unevenly(image: Source, other: Source) -> bool:
-    """Tell whether the slices of one lie at other heights than those of the other."""
-    first, second = image.cine.uneven, other.cine.uneven
+    """Whether the slices of one lie at other heights than those of the other."""
+    first, second = image.sequence.uneven, other.sequence.uneven
     if first is None or second is None:
         # Pictures and labels without a place cannot contradict one that has it.
-        placed = image.cine.geometry is not None and other.cine.geometry is not None
+        placed = image.sequence.geometry is not None and other.sequence.geometry is not None
         return placed and (first is None) != (second is None)
     apart = np.abs(np.array(first.heights_mm) - second.heights_mm).max()
     return bool(apart > _GRID_TOLERANCE_VOX * min(first.covered_mm[first.covered_mm > 0]))
 
 
 def _same_place(image: "NiftiGrid", truth: "NiftiGrid") -> bool:
-    """Tell whether two NIfTI grids of one size agree to a small part of a voxel.
+    """Whether two NIfTI grids of one size agree to a small part of a voxel.
 
     A header that does not say where its image lies has only a spacing to compare.
     """
@@ -122,5 +122,5 @@ def _corners_apart(one: np.ndarray, other: np.ndarray, shape: np.ndarray) -> np.
 
 
 def _is_placed(grid: "NiftiGrid") -> bool:
-    """Tell whether a NIfTI header says where its image lies in the patient."""
+    """Whether a NIfTI header says where its image lies in the patient."""
     return int(grid.header["qform_code"]) != 0 or int(grid.header["sform_code"]) != 0

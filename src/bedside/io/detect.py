@@ -13,7 +13,7 @@ from bedside.io.metaimage.header import is_metaimage
 from bedside.io.nifti.pair import find_header
 from bedside.io.nrrd.header import is_nrrd
 from bedside.io.own_results import is_own_nifti, is_own_png
-from bedside.regular import open_regular
+from bedside.system.regular_files import open_regular
 
 Kind = Literal["dicom", "nifti", "picture", "metaimage", "nrrd"]
 

@@ -12,7 +12,7 @@ from bedside.io.label_maps import file_holds_labels, is_named_like_labels
 
 
 @dataclass(frozen=True)
-class Found:
+class DiscoveredImages:
     """What a folder holds.
 
     Attributes:
@@ -28,7 +28,7 @@ class Found:
     files: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def outside(self, output: Path) -> "Found":
+    def outside(self, output: Path) -> "DiscoveredImages":
         """What does not lie in the folder that results go to; what lies in it is skipped.
 
         Raises:
@@ -48,7 +48,7 @@ class Found:
         return replace(self, paths=kept, skipped=tuple(sorted((*self.skipped, *said))))
 
 
-def find_sources(path: Path) -> Found:
+def find_sources(path: Path) -> DiscoveredImages:
     """List what there is to segment: the file itself, or every image in a folder and below it.
 
     Files are told by their first bytes. Links are followed, each real file taken once. Left out
@@ -64,7 +64,7 @@ def find_sources(path: Path) -> Found:
     path = Path(path)
     if not path.is_dir():
         detect_format(path)
-        return Found((path,), ())
+        return DiscoveredImages((path,), ())
     listed = list_files(path)
     paths: list[Path] = []
     dicom: list[Path] = []
@@ -84,7 +84,7 @@ def find_sources(path: Path) -> Found:
         if skipped:
             seen = f"{len(skipped)} other things, such as: {min(skipped)}"
         raise FormatError(f"{path} holds no image that can be read, and {seen}")
-    return Found(tuple(sorted(paths)), tuple(sorted(skipped)), files, tuple(notes))
+    return DiscoveredImages(tuple(sorted(paths)), tuple(sorted(skipped)), files, tuple(notes))
 
 
 def _look_at(file: Path, root: Path) -> tuple[Kind | None, str | None]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bedside.volume import Cine, Geometry, LabelMap
+from bedside.volume import Geometry, ImageSequence, LabelMap
 
 _FORMATS = {"nifti": "NIfTI", "seg-nrrd": "NRRD"}
 # How many frames the thinnest slices may get, and how far off an edge may be, in such slices.
@@ -33,13 +33,13 @@ class EvenGrid:
     step_mm: float
 
     def repeat(self, array: np.ndarray) -> Iterator[np.ndarray]:
-        """Give the slices of (D, H, W) frame by frame, without a copy of all."""
+        """Return the slices of (D, H, W) frame by frame, without a copy of all."""
         return (array[index] for index in self.owners)
 
 
-def find_even_grid(cine: Cine) -> EvenGrid | None:
+def find_even_grid(sequence: ImageSequence) -> EvenGrid | None:
     """Lay an even grid under the slices of a scan; None where they are even themselves."""
-    uneven, geometry = cine.uneven, cine.geometry
+    uneven, geometry = sequence.uneven, sequence.geometry
     if uneven is None or geometry is None:
         return None
     thin = float(np.quantile(uneven.covered_mm, 0.1, method="lower"))
@@ -57,22 +57,22 @@ def find_even_grid(cine: Cine) -> EvenGrid | None:
     return EvenGrid(placed, uneven.find_owners(heights), step)
 
 
-def lay_evenly(labels: LabelMap, cine: Cine) -> tuple[LabelMap, Cine]:
+def lay_evenly(labels: LabelMap, sequence: ImageSequence) -> tuple[LabelMap, ImageSequence]:
     """Repeat the labels of uneven slices on an even grid.
 
     Args:
         labels: (frames, height, width), on the grid of the source.
-        cine: The source.
+        sequence: The source.
 
     Returns:
         The labels, and a cine that says where they lie; as given where slices are even.
     """
-    grid = find_even_grid(cine)
+    grid = find_even_grid(sequence)
     if grid is None:
-        return labels, cine
+        return labels, sequence
     even = replace(
-        cine,
-        shape=(len(grid.owners), *cine.shape[1:]),
+        sequence,
+        shape=(len(grid.owners), *sequence.shape[1:]),
         geometry=grid.geometry,
         slice_spacing_mm=grid.step_mm,
         unknown=(),
@@ -82,13 +82,13 @@ def lay_evenly(labels: LabelMap, cine: Cine) -> tuple[LabelMap, Cine]:
     return replace(labels, array=array), even
 
 
-def say_even_grid(cine: Cine, format_: str) -> list[str]:
+def describe_even_grid(sequence: ImageSequence, format_: str) -> list[str]:
     """Tell that a mask does not lie on the slices of its source, if it does not."""
-    grid = find_even_grid(cine) if format_ in _FORMATS else None
+    grid = find_even_grid(sequence) if format_ in _FORMATS else None
     if grid is None:
         return []
     return [
         f"{_FORMATS[format_]} holds even slices only: the mask has {len(grid.owners)} of "
-        f"{grid.step_mm:.4g} mm, on which the labels of each of the scan's {len(cine)} are "
+        f"{grid.step_mm:.4g} mm, on which the labels of each of the scan's {len(sequence)} are "
         "repeated. Choose dicom-seg for a mask on the slices themselves"
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bedside.io.own_results import read_marker
-from bedside.regular import name_kind
+from bedside.system.regular_files import name_kind
 
 # What operating systems and storage leave in folders; of no interest to anybody.
 _JUNK = frozenset({

@@ -10,7 +10,7 @@ from typing import IO
 
 from bedside.errors import FormatError, OutputError
 from bedside.io.packing import Unpacker
-from bedside.regular import open_regular
+from bedside.system.regular_files import open_regular
 
 _CHUNK = 2**20
 _GZIP = b"\x1f\x8b"

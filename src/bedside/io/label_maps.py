@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bedside.io.detect import Kind
     from bedside.io.source import Source
-    from bedside.volume import Cine
+    from bedside.volume import ImageSequence
 
 _WORDS = frozenset({
     "gt", "truth", "groundtruth", "manual", "seg", "segs", "segmentation", "segmentations",
@@ -52,20 +52,20 @@ def is_named_like_labels(path: Path) -> bool:
     return any(word in _WORDS or word.startswith("label") for word in words)
 
 
-def holds_labels(cine: "Cine", *, many: bool = False) -> bool:
+def holds_labels(sequence: "ImageSequence", *, many: bool = False) -> bool:
     """Whether the frames hold what a label map holds: few different whole numbers.
 
     Looks at frames spread over the sequence, and at no more of them than it takes to find
     an image.
 
     Args:
-        cine: The frames; three channels are taken for one colour a pixel.
+        sequence: The frames; three channels are taken for one colour a pixel.
         many: Whether up to 256 labels count too, if neighbours are mostly equal.
 
     Raises:
         InputError: If a frame cannot be decoded.
     """
-    return _are_labels(map(cine.decode, _spread(len(cine))), many=many)
+    return _are_labels(map(sequence.decode, _spread(len(sequence))), many=many)
 
 
 def file_holds_labels(path: Path, kind: "Kind") -> bool:
@@ -93,13 +93,13 @@ def doubt_labels(source: "Source") -> "Source":
     with contextlib.suppress(OSError):
         why = why_no_image(source.path, source.kind)
     named = is_named_like_labels(Path(source.path.name))
-    if why is None and holds_labels(source.cine, many=named):
+    if why is None and holds_labels(source.sequence, many=named):
         why = "holds few different whole numbers, as a label map does"
     if why is None:
         return source
     warning = f"{source.path.name} {why}: make sure that it is the image, and not a mask of it"
-    cine = replace(source.cine, warnings=(*source.cine.warnings, warning))
-    return replace(source, cine=cine)
+    sequence = replace(source.sequence, warnings=(*source.sequence.warnings, warning))
+    return replace(source, sequence=sequence)
 
 
 def _spread(count: int) -> list[int]:

@@ -54,10 +54,10 @@ def find_sides(labels: Sequence[Label]) -> tuple[str, str] | None:
 
 
 def _is_placed(source: Source) -> bool:
-    """Tell whether an image of a format that can say where it lies does so."""
+    """Whether an image of a format that can say where it lies does so."""
     if source.kind == "nifti":
         header = source.header.header
         return int(header["qform_code"]) != 0 or int(header["sform_code"]) != 0
     if source.kind == "dicom":
         return bool(source.header.in_patient)
-    return source.kind != "nrrd" or source.cine.geometry is not None
+    return source.kind != "nrrd" or source.sequence.geometry is not None

@@ -7,7 +7,7 @@ from typing import Any
 from bedside.io.detect import Kind
 from bedside.io.dicom.options import DicomOptions
 from bedside.io.select import choose_place
-from bedside.volume import Cine
+from bedside.volume import ImageSequence
 
 
 def open_file(
@@ -16,7 +16,7 @@ def open_file(
     *,
     dicom: DicomOptions | None = None,
     select: Mapping[str, int] | None = None,
-) -> tuple[Cine, Any]:
+) -> tuple[ImageSequence, Any]:
     """Open one file of a known kind.
 
     Args:

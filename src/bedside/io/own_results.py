@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bedside import __version__
-from bedside.atomic import write_text
-from bedside.regular import open_regular
+from bedside.system.atomic import write_text
+from bedside.system.regular_files import open_regular
 
 MARKER = ".bedside-results.json"
 """The file in a result folder that lists its results."""

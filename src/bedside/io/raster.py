@@ -9,13 +9,13 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
-from bedside.atomic import output_errors, written_atomically
-from bedside.ending import held
 from bedside.errors import FormatError
 from bedside.io.own_results import PNG_KEY, PNG_TEXT
 from bedside.spec import Label
-from bedside.unfinished import part_folder
-from bedside.volume import Cine, LabelMap
+from bedside.system.atomic import output_errors, written_atomically
+from bedside.system.signals import held
+from bedside.system.unfinished import part_folder
+from bedside.volume import ImageSequence, LabelMap
 
 MAX_BYTES = 2**31
 """Largest decoded picture that is read: 2 GiB."""
@@ -29,7 +29,7 @@ _GREY = ("1", "L", "LA", "La")
 _GREY16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
-def open_picture(path: Path, *, max_bytes: int = MAX_BYTES) -> Cine:
+def open_picture(path: Path, *, max_bytes: int = MAX_BYTES) -> ImageSequence:
     """Open a PNG or JPEG as a cine of one frame, grey or RGB, 8 or 16 bits.
 
     Nothing is turned or mirrored, whatever EXIF says, so that a mask lies on the pixels
@@ -59,7 +59,7 @@ def open_picture(path: Path, *, max_bytes: int = MAX_BYTES) -> Cine:
     frame = array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
     height, width = frame.shape[1:]
     notes.append(NO_SCALE)
-    return Cine(
+    return ImageSequence(
         shape=(1, frame.shape[0], height, width),
         decode=lambda _index: frame.copy(),
         warnings=tuple(notes),

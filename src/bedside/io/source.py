@@ -9,11 +9,11 @@ from typing import Any, Literal
 from bedside.errors import BedsideError, FormatError, UsageError
 from bedside.io.detect import Kind, detect_format
 from bedside.io.dicom.options import DicomOptions
-from bedside.io.discovery import Found, find_sources
+from bedside.io.discovery import DiscoveredImages, find_sources
 from bedside.io.even_grid import find_even_grid
 from bedside.io.open_file import open_file
 from bedside.spec import Label
-from bedside.volume import Cine, Geometry, LabelMap
+from bedside.volume import Geometry, ImageSequence, LabelMap
 
 FORMATS = {
     "dicom": "dicom-seg",
@@ -46,7 +46,7 @@ class Source:
     Attributes:
         path: Its file; of a DICOM series its folder, or its first file.
         kind: "dicom", "nifti", "picture", "metaimage" or "nrrd".
-        cine: Its frames.
+        sequence: Its frames.
         header: What a result in the same format needs to know: for DICOM a `DicomInstances`,
             for NIfTI, MetaImage and NRRD a `NiftiGrid`, for a picture, and for NRRD without
             a place in the patient, None.
@@ -54,7 +54,7 @@ class Source:
 
     path: Path
     kind: Kind
-    cine: Cine
+    sequence: ImageSequence
     header: Any
 
 
@@ -176,14 +176,14 @@ def write_labels(
         from bedside.io.nifti.file import write_nifti
 
         grid = source.header if source.kind in _ON_NIFTI_GRID else None
-        even = find_even_grid(source.cine)
-        write_nifti(labels, target, grid=grid, geometry=source.cine.geometry, even=even)
+        even = find_even_grid(source.sequence)
+        write_nifti(labels, target, grid=grid, geometry=source.sequence.geometry, even=even)
         return target
     if format == "seg-nrrd":
         from bedside.io.nrrd.seg import write_seg_nrrd
 
         write_seg_nrrd(
-            labels, target, cine=_place_film(source), labels_spec=labels_spec,
+            labels, target, sequence=_place_film(source), labels_spec=labels_spec,
             made_by=f"{algorithm.name} {algorithm.version} sha256:{algorithm.sha256}",
         )  # fmt: skip
         return target
@@ -211,19 +211,19 @@ def _only_series(folder: Path) -> tuple[Path, ...]:
     )
 
 
-def _describe(path: Path, found: Found) -> str:
+def _describe(path: Path, found: DiscoveredImages) -> str:
     """Name a case, and how many files it has."""
     return f"{path} ({len(found.files[path])} slices)" if path in found.files else str(path)
 
 
-def _place_film(source: Source) -> Cine:
+def _place_film(source: Source) -> ImageSequence:
     """Give frames in time the place that the third axis of their file has, to write them there."""
-    cine, grid = source.cine, source.header
-    if cine.third_axis != "time" or grid is None or len(grid.shape) != 3:
-        return cine
+    sequence, grid = source.sequence, source.header
+    if sequence.third_axis != "time" or grid is None or len(grid.shape) != 3:
+        return sequence
     if source.kind not in ("nrrd", "metaimage"):
-        return cine
-    frames, _, *plane = cine.shape
+        return sequence
+    frames, _, *plane = sequence.shape
     return replace(
-        cine, geometry=Geometry((frames, *plane), grid.affine[:, [2, 1, 0, 3]], space="RAS")
+        sequence, geometry=Geometry((frames, *plane), grid.affine[:, [2, 1, 0, 3]], space="RAS")
     )

@@ -23,15 +23,15 @@ def state_third_axis(source: Source, axis: ThirdAxis) -> Source:
     Raises:
         FormatError: If the file says that its frames follow in time, and the user space.
     """
-    cine = source.cine
-    if axis == "auto" or len(cine) == 1:
+    sequence = source.sequence
+    if axis == "auto" or len(sequence) == 1:
         return source
     if source.kind not in _ASKED:
         text = f'the file says itself what its frames are; --third-axis "{axis}" was not needed'
-        return replace(source, cine=replace(cine, warnings=(*cine.warnings, text)))
-    if axis == "space" and cine.third_axis == "time":
+        return replace(source, sequence=replace(sequence, warnings=(*sequence.warnings, text)))
+    if axis == "space" and sequence.third_axis == "time":
         raise FormatError(
-            f"{source.path}: its header says that its {len(cine)} frames follow each other in "
+            f"{source.path}: its header says that its {len(sequence)} frames follow each other in "
             "time; leave --third-axis space out."
         )
-    return replace(source, cine=replace(cine, third_axis=axis))
+    return replace(source, sequence=replace(sequence, third_axis=axis))

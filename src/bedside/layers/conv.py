@@ -16,7 +16,7 @@ MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 def choose_convolution(
-    axes: int, *, kernel: int = 1, stride: int = 1, depthwise: bool = False
+    spatial_dims: int, *, kernel: int = 1, stride: int = 1, depthwise: bool = False
 ) -> type[Conv]:
     """Take the class whose training is fast; names of weights and results are the same.
 
@@ -24,11 +24,11 @@ def choose_convolution(
         >>> choose_convolution(3, kernel=3, depthwise=True).__name__
         'DepthwiseConv3d'
     """
-    if axes == 3 and stride == 1 and depthwise:
+    if spatial_dims == 3 and stride == 1 and depthwise:
         return DepthwiseConv3d
-    if axes == 3 and stride == kernel == 1:
+    if spatial_dims == 3 and stride == kernel == 1:
         return PointwiseConv3d
-    return CONVOLUTIONS[axes]
+    return CONVOLUTIONS[spatial_dims]
 
 
 class Borrowed(nn.Module):
@@ -37,12 +37,12 @@ class Borrowed(nn.Module):
     It is no submodule: its weights are named, counted and saved once, where it belongs.
 
     Args:
-        lender: The convolution with its norm, of which only the convolution is used.
+        shared_with: The convolution with its norm, of which only the convolution is used.
     """
 
-    def __init__(self, lender: "ConvNorm") -> None:
+    def __init__(self, shared_with: "ConvNorm") -> None:
         super().__init__()
-        self._lender = (lender,)
+        self._lender = (shared_with,)
 
     @property
     def owner(self) -> "ConvNorm":
@@ -50,13 +50,13 @@ class Borrowed(nn.Module):
         return self._lender[0]
 
     @property
-    def lender(self) -> nn.Module:
+    def shared_with(self) -> nn.Module:
         """The convolution itself."""
         return self.owner[0]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Do what the lender does."""
-        result: torch.Tensor = self.lender(x)
+        result: torch.Tensor = self.shared_with(x)
         return result
 
 
@@ -71,7 +71,7 @@ class ConvNorm(nn.Sequential):
         stride: Stride.
         groups: Groups of the convolution.
         activation: Whether a ReLU follows.
-        axes: Spatial axes, 2 or 3.
+        spatial_dims: Spatial axes, 2 or 3.
     """
 
     def __init__(
@@ -83,10 +83,13 @@ class ConvNorm(nn.Sequential):
         stride: int = 1,
         groups: int = 1,
         activation: bool = True,
-        axes: int = 2,
+        spatial_dims: int = 2,
     ) -> None:
         convolution = choose_convolution(
-            axes, kernel=kernel, stride=stride, depthwise=1 < groups == in_channels == out_channels
+            spatial_dims,
+            kernel=kernel,
+            stride=stride,
+            depthwise=1 < groups == in_channels == out_channels,
         )(
             in_channels,
             out_channels,
@@ -96,7 +99,7 @@ class ConvNorm(nn.Sequential):
             groups=groups,
             bias=False,
         )
-        layers: list[nn.Module] = [convolution, NORMS[axes](out_channels)]
+        layers: list[nn.Module] = [convolution, NORMS[spatial_dims](out_channels)]
         if activation:
             layers.append(nn.ReLU(inplace=True))
         super().__init__(*layers)
@@ -106,12 +109,12 @@ class ConvNorm(nn.Sequential):
         """The batch norm."""
         return cast(Norm, self[1])
 
-    def borrow(self, lender: "ConvNorm") -> None:
+    def share_weights(self, shared_with: "ConvNorm") -> None:
         """Use the convolution of another one of the same shape; the norm stays its own.
 
         One norm for both would average two statistics that fit neither.
         """
-        self[0] = Borrowed(lender)
+        self[0] = Borrowed(shared_with)
 
 
 class BranchedConvNorm(nn.Module):
@@ -125,7 +128,7 @@ class BranchedConvNorm(nn.Module):
         kernel: Kernel size, odd.
         branches: Number of branches of the full size.
         activation: Whether a ReLU follows.
-        axes: Spatial axes, 2 or 3.
+        spatial_dims: Spatial axes, 2 or 3.
 
     Source:
         Ding et al., RepVGG, CVPR 2021; several branches as in Vasu et al., MobileOne,
@@ -145,16 +148,23 @@ class BranchedConvNorm(nn.Module):
         kernel: int = 3,
         branches: int = 2,
         activation: bool = True,
-        axes: int = 2,
+        spatial_dims: int = 2,
     ) -> None:
         super().__init__()
-        self.axes = axes
+        self.spatial_dims = spatial_dims
         kernels = [kernel] * branches + [1]
         self.branches = nn.ModuleList(
-            ConvNorm(channels, channels, kernel=k, groups=channels, activation=False, axes=axes)
+            ConvNorm(
+                channels,
+                channels,
+                kernel=k,
+                groups=channels,
+                activation=False,
+                spatial_dims=spatial_dims,
+            )
             for k in kernels
         )
-        self.identity = NORMS[axes](channels)
+        self.identity = NORMS[spatial_dims](channels)
         self.activation = nn.ReLU(inplace=True) if activation else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -167,7 +177,7 @@ class BranchedConvNorm(nn.Module):
 
     @torch.no_grad()
     def fold(self) -> nn.Sequential:
-        """Give one convolution, with the activation, that does the same in evaluation mode."""
+        """Return one convolution, with the activation, that does the same in evaluation mode."""
         first = cast(Conv, cast(ConvNorm, self.branches[0])[0])
         weight = torch.zeros_like(first.weight, dtype=torch.float64)
         bias = torch.zeros(len(weight), dtype=torch.float64, device=weight.device)
@@ -180,9 +190,9 @@ class BranchedConvNorm(nn.Module):
             scale, shift = _scale_and_shift(norm)
             scaled = kernel.double() * scale.reshape(-1, *[1] * (kernel.ndim - 1))
             margin = (weight.shape[-1] - kernel.shape[-1]) // 2
-            weight += nn.functional.pad(scaled, [margin] * (2 * self.axes))
+            weight += nn.functional.pad(scaled, [margin] * (2 * self.spatial_dims))
             bias += shift
-        folded = CONVOLUTIONS[self.axes](
+        folded = CONVOLUTIONS[self.spatial_dims](
             first.in_channels,
             first.out_channels,
             first.kernel_size,  # type: ignore[arg-type]
@@ -209,7 +219,7 @@ def fold_branches(model: nn.Module) -> nn.Module:
         if isinstance(child, BranchedConvNorm):
             setattr(model, name, child.fold())
         elif isinstance(child, Borrowed):
-            setattr(model, name, copy.deepcopy(child.lender))
+            setattr(model, name, copy.deepcopy(child.shared_with))
         else:
             fold_branches(child)
     return model
@@ -223,7 +233,7 @@ class InvertedResidual(nn.Module):
         mlp_ratio: Inner width over `channels`.
         hidden: Inner width itself, if it is not to be that.
         branched: Whether the depthwise convolution is trained as parallel branches.
-        axes: Spatial axes, 2 or 3.
+        spatial_dims: Spatial axes, 2 or 3.
 
     Source:
         Sandler et al., MobileNetV2, CVPR 2018.
@@ -236,17 +246,17 @@ class InvertedResidual(nn.Module):
         mlp_ratio: int = 2,
         hidden: int | None = None,
         branched: bool = False,
-        axes: int = 2,
+        spatial_dims: int = 2,
     ) -> None:
         super().__init__()
         hidden = hidden or channels * mlp_ratio
-        self.expand = ConvNorm(channels, hidden, axes=axes)
+        self.expand = ConvNorm(channels, hidden, spatial_dims=spatial_dims)
         self.spatial: nn.Module = (
-            BranchedConvNorm(hidden, axes=axes)
+            BranchedConvNorm(hidden, spatial_dims=spatial_dims)
             if branched
-            else ConvNorm(hidden, hidden, kernel=3, groups=hidden, axes=axes)
+            else ConvNorm(hidden, hidden, kernel=3, groups=hidden, spatial_dims=spatial_dims)
         )
-        self.project = ConvNorm(hidden, channels, activation=False, axes=axes)
+        self.project = ConvNorm(hidden, channels, activation=False, spatial_dims=spatial_dims)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Transform (B, C, *S) into the same shape."""

@@ -29,7 +29,7 @@ _DROPPED_BITS = 8
 
 @torch.no_grad()
 def round_weights(weight: torch.Tensor, bits: int) -> torch.Tensor:
-    """Give the nearest weights that are integers times a scale per output channel.
+    """Return the nearest weights that are integers times a scale per output channel.
 
     In 8 and 4 bits integers reach to +-127 and +-7, in 2 bits they are -3, -1, 1 and 3, in 1
     bit the two signs. The scale is searched for the least squared error. Ternary weights took
@@ -115,7 +115,7 @@ _CLASSES: dict[type[nn.Module], Any] = {}
 
 
 def _rounded_class(plain: type[nn.Module]) -> Any:
-    """Give the one class of rounded convolutions that is made of a plain one."""
+    """Return the one class of rounded convolutions that is made of a plain one."""
     if plain not in _CLASSES:
         _CLASSES[plain] = type(f"Rounded{plain.__name__}", (Rounded, plain), {"PLAIN": plain})
     return _CLASSES[plain]
@@ -150,7 +150,7 @@ def attach_bits(model: nn.Module, bits: Mapping[str, int]) -> nn.Module:
 
 
 @torch.no_grad()
-def settle_bits(model: nn.Module) -> nn.Module:
+def round_to_bits(model: nn.Module) -> nn.Module:
     """Write the rounded weights into a network and make its convolutions plain again, in place.
 
     Returns:
@@ -166,11 +166,11 @@ def settle_bits(model: nn.Module) -> nn.Module:
 
 def to_plain(model: nn.Module) -> nn.Module:
     """Copy a network into what it computes: no rounding as it runs, and no parallel branches."""
-    return fold_branches(settle_bits(copy.deepcopy(model)))
+    return fold_branches(round_to_bits(copy.deepcopy(model)))
 
 
 def find_convolutions(model: nn.Module, path: str) -> list[Conv]:
-    """Give the convolutions of one path.
+    """Return the convolutions of one path.
 
     Raises:
         SpecError: If there are none, or they belong to parallel branches, whose sum lies on

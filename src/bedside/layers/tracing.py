@@ -10,7 +10,7 @@ _EXPORTING = ContextVar("exporting", default=False)
 
 
 def is_exporting() -> bool:
-    """Tell whether a network is looked at now, by torch's exporter or inside `exporting`.
+    """Whether a network is looked at now, by torch's exporter or inside `exporting`.
 
     What only makes torch itself faster, such as a layout of memory, stays out of a graph.
     """

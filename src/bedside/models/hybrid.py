@@ -64,32 +64,47 @@ class Hybrid(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        axes, width = spec.axes, spec.decoder_channels
+        spatial_dims, width = spec.spatial_dims, spec.decoder_channels
         channels = [level.channels for level in spec.levels]
         strides = {1: (1, 1), 2: (2, 1), 4: (2, 2)}[spec.stem_stride]
-        self.axes = axes
+        self.spatial_dims = spatial_dims
         self.logit_stride = spec.logit_stride
         self.stem = nn.Sequential(
-            ConvNorm(spec.in_channels, spec.stem_channels, kernel=3, stride=strides[0], axes=axes),
-            ConvNorm(spec.stem_channels, channels[0], kernel=3, stride=strides[1], axes=axes),
+            ConvNorm(
+                spec.in_channels,
+                spec.stem_channels,
+                kernel=3,
+                stride=strides[0],
+                spatial_dims=spatial_dims,
+            ),
+            ConvNorm(
+                spec.stem_channels,
+                channels[0],
+                kernel=3,
+                stride=strides[1],
+                spatial_dims=spatial_dims,
+            ),
         )
         self.levels = nn.ModuleList(create_level(spec, number) for number in range(len(channels)))
         self.downs = nn.ModuleList(
-            ConvNorm(fine, coarse, kernel=3, stride=2, axes=axes)
+            ConvNorm(fine, coarse, kernel=3, stride=2, spatial_dims=spatial_dims)
             for fine, coarse in itertools.pairwise(channels)
         )
         self.laterals = nn.ModuleList(
-            ConvNorm(c, width, activation=False, axes=axes) for c in channels
+            ConvNorm(c, width, activation=False, spatial_dims=spatial_dims) for c in channels
         )
         self.fusions = nn.ModuleList(
             InvertedResidual(
-                width, mlp_ratio=FUSION_RATIO, hidden=spec.hidden.get(f"fusions.{n}"), axes=axes
+                width,
+                mlp_ratio=FUSION_RATIO,
+                hidden=spec.hidden.get(f"fusions.{n}"),
+                spatial_dims=spatial_dims,
             )
             for n in range(len(channels) - 1)
         )
         self.shuffle = spec.stem_stride // spec.logit_stride
-        cells = self.shuffle**axes
-        convolution = choose_convolution(axes)
+        cells = self.shuffle**spatial_dims
+        convolution = choose_convolution(spatial_dims)
         self.head = convolution(width, spec.num_classes * cells, 1)
         self.auxiliary = nn.ModuleList(
             convolution(width, spec.num_classes, 1) for _ in channels[1:] if spec.deep_supervision
@@ -127,9 +142,9 @@ class Hybrid(nn.Module):
         )
 
     def _encode(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Give the features of each level, from fine to coarse."""
+        """Return the features of each level, from fine to coarse."""
         if not is_exporting():
-            x = x.contiguous(memory_format=MEMORY_FORMATS[self.axes])
+            x = x.contiguous(memory_format=MEMORY_FORMATS[self.spatial_dims])
         x = self.stem(x)
         features = []
         for index, level in enumerate(self.levels):
@@ -155,23 +170,23 @@ class Hybrid(nn.Module):
 
 def create_level(spec: ModelSpec, number: int) -> nn.Sequential:
     """Build the blocks of one level of a network."""
-    level, axes = spec.levels[number], spec.axes
+    level, spatial_dims = spec.levels[number], spec.spatial_dims
     hidden, heads = (_of_level(table, number) for table in (spec.hidden, spec.heads))
     if level.block not in CONV_BLOCKS:
-        return Level(level, hidden=hidden, heads=heads, axes=axes)
+        return Level(level, hidden=hidden, heads=heads, spatial_dims=spatial_dims)
     blocks: list[nn.Module] = [
         InvertedResidual(
             level.channels,
             mlp_ratio=level.mlp_ratio,
             hidden=hidden.get(block),
             branched=level.block == "reparam",
-            axes=axes,
+            spatial_dims=spatial_dims,
         )
         for block in range(level.depth)
     ]
     if level.exchange_window:
         own = replace(level, num_heads=heads.get(level.depth, level.num_heads))
-        blocks.append(WindowExchange(own, axes=axes))
+        blocks.append(WindowExchange(own, spatial_dims=spatial_dims))
     return nn.Sequential(*blocks)
 
 

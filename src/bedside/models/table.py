@@ -29,7 +29,7 @@ def create(spec: ModelSpec) -> nn.Module:
     module, name = ARCHITECTURES[spec.architecture].split(":")
     architecture: Callable[[ModelSpec], nn.Module] = getattr(import_module(module), name)
     model = attach_bits(architecture(spec), spec.bits)
-    return model.to(memory_format=MEMORY_FORMATS[spec.axes])  # type: ignore[call-overload, no-any-return]
+    return model.to(memory_format=MEMORY_FORMATS[spec.spatial_dims])  # type: ignore[call-overload, no-any-return]
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 
-from bedside.pipeline.postprocess.parts import components
+from bedside.pipeline.postprocess.components import components
 from bedside.spec import CropBody
-from bedside.volume import Cine
+from bedside.volume import ImageSequence
 
 _COARSEST = 96
 """Voxels along each axis of a scan that the body is looked for in; its box is no finer."""
@@ -24,21 +24,21 @@ def find_body(image: np.ndarray, step: CropBody) -> tuple[slice, ...] | None:
     return _find_box(image, (1, 1), image.shape, step)
 
 
-def find_body_of_scan(cine: Cine, step: CropBody) -> tuple[slice, ...] | None:
+def find_body_of_scan(sequence: ImageSequence, step: CropBody) -> tuple[slice, ...] | None:
     """Find the box around the body in a scan, which is looked at in coarse steps.
 
     Args:
-        cine: Its slices, of which only some are decoded.
+        sequence: Its slices, of which only some are decoded.
         step: Threshold and margin.
 
     Returns:
         The box along (D, H, W) as stored; None if nothing is bright.
     """
-    frames, _, height, width = cine.shape
+    frames, _, height, width = sequence.shape
     shape = (frames, height, width)
     along, down, across = every = tuple(max(1, size // _COARSEST) for size in shape)
     coarse = [
-        cine.decode(index)[:, ::down, ::across].max(axis=0) for index in range(0, frames, along)
+        sequence.decode(index)[:, ::down, ::across].max(axis=0) for index in range(0, frames, along)
     ]
     return _find_box(np.stack(coarse), every, shape, step)
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from bedside.workers import count_workers, map_in_turn
+from bedside.system.parallel import count_workers, ordered_map
 
 SLAB_VOXELS = 2**22
 """Voxels that are labelled at a time, by all workers together; each has one slice at least."""
@@ -25,7 +25,7 @@ _ACROSS: dict[int, list[tuple[int, int]]] = {
 
 
 @dataclass(frozen=True)
-class Components:
+class ComponentCount:
     """Connected components, numbered from 0.
 
     Attributes:
@@ -65,13 +65,13 @@ class Components:
             return slab, _look_up(table, self.find(slab))
 
         parts = zip(self.slabs, self.names, strict=True)
-        yield from map_in_turn(number, (part for part in parts if chosen[part[1]].any()))
+        yield from ordered_map(number, (part for part in parts if chosen[part[1]].any()))
 
 
 def find_components(
     read: Callable[[slice], np.ndarray], shape: tuple[int, int, int], *, connectivity: int = 26,
     shares: np.ndarray | None = None,
-) -> Components:  # fmt: skip
+) -> ComponentCount:  # fmt: skip
     """Find the connected components of every label of a map.
 
     Each slab is labelled by itself, and components that touch across two slabs are joined.
@@ -101,7 +101,7 @@ def find_components(
 
     forest, firsts = _Forest(), []
     parts: list[_Part] = []
-    for part in map_in_turn(look, slabs):
+    for part in ordered_map(look, slabs):
         firsts.append(forest.grow(len(part.sizes)))
         if parts:
             forest.join(_link(parts[-1].end, part.begin, firsts[-2:], connectivity))
@@ -113,7 +113,7 @@ def find_components(
     amounts = sizes
     if shares is not None:
         amounts = _gather([part.amounts for part in parts], names, np.float64, count)
-    return Components(
+    return ComponentCount(
         sizes=sizes,
         amounts=amounts,
         values=_gather([part.values for part in parts], names, np.uint8, count),
@@ -302,7 +302,7 @@ def _link(
 
 
 def _shifted(size: int, by: int) -> slice:
-    """Give the part of an axis that remains if it is laid over itself, shifted."""
+    """Return the part of an axis that remains if it is laid over itself, shifted."""
     return slice(max(0, by), size + min(0, by))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bedside.errors import FormatError, FrameError
-from bedside.volume import Cine
+from bedside.volume import ImageSequence
 
 _REAL = "biuf"
 
@@ -68,17 +68,17 @@ def find_kind(sample: Sequence[np.ndarray], *, any_numbers: bool) -> FrameKind:
     return kind
 
 
-def check_decoded(cine: Cine, *frames: np.ndarray) -> None:
+def check_decoded(sequence: ImageSequence, *frames: np.ndarray) -> None:
     """Make sure that frames are as the cine that they were decoded from says.
 
     Raises:
         FormatError: If they are not.
     """
     for frame in frames:
-        if frame.shape != cine.shape[1:] or frame.dtype.kind not in _REAL:
+        if frame.shape != sequence.shape[1:] or frame.dtype.kind not in _REAL:
             raise FormatError(
                 f"a frame decodes to {frame.shape} of {frame.dtype}; expected real numbers of "
-                f"{cine.shape[1:]}, as the image says."
+                f"{sequence.shape[1:]}, as the image says."
             )
 
 

@@ -17,14 +17,14 @@ from bedside.spec import (
 )
 
 if TYPE_CHECKING:
-    from bedside.pipeline.preprocess import Draft, Image, Stage
+    from bedside.pipeline.preprocess import FramePlanBuilder, Image, Stage
 
 BLACK = "the images looked at are black."
 _BISECTIONS = 40
 
 
 def open_window(step: WindowLevel | WindowPreset) -> "Callable[[np.ndarray], Image]":
-    """Give a function from a frame as it is stored, (C, H, W), to an image in [0, 1].
+    """Return a function from a frame as it is stored, (C, H, W), to an image in [0, 1].
 
     Values that are no numbers become the window's lower end.
     """
@@ -42,31 +42,31 @@ def open_window(step: WindowLevel | WindowPreset) -> "Callable[[np.ndarray], Ima
     return window
 
 
-def _plan_window(step: WindowLevel | WindowPreset, draft: "Draft") -> "Stage":
+def _plan_window(step: WindowLevel | WindowPreset, builder: "FramePlanBuilder") -> "Stage":
     # The values were read through the window when the frame was opened.
     return lambda image: image
 
 
-def _plan_scale_range(step: ScaleRange, draft: "Draft") -> "Stage":
+def _plan_scale_range(step: ScaleRange, builder: "FramePlanBuilder") -> "Stage":
     if step.source == "nominal":
-        low, high = 0.0, 255.0 if draft.sample[0].dtype == np.uint8 else 1.0
+        low, high = 0.0, 255.0 if builder.sample[0].dtype == np.uint8 else 1.0
     else:
-        low = min(float(image.min()) for image in draft.sample)
-        high = max(float(image.max()) for image in draft.sample)
+        low = min(float(image.min()) for image in builder.sample)
+        high = max(float(image.max()) for image in builder.sample)
     if high <= low:
-        draft.warnings.append("the images looked at are all of one brightness.")
+        builder.warnings.append("the images looked at are all of one brightness.")
         high = low + 1
     span = (1 - step.low) / (high - low)
     return _linear(span, step.low - low * span, limits=(step.low, 1.0))
 
 
-def _plan_z_score(step: ZScore, draft: "Draft") -> "Stage":
-    values = np.concatenate([image.ravel() for image in draft.sample]).astype(np.float64)
+def _plan_z_score(step: ZScore, builder: "FramePlanBuilder") -> "Stage":
+    values = np.concatenate([image.ravel() for image in builder.sample]).astype(np.float64)
     if step.nonzero:
         values = values[values != 0]
     spread = float(values.std()) if values.size else 0.0
     if not spread:
-        draft.warnings.append("the images looked at are all of one brightness.")
+        builder.warnings.append("the images looked at are all of one brightness.")
         return lambda image: np.zeros(image.shape, np.float32)
     scaled = _linear(1 / spread, -float(values.mean()) / spread)
     if not step.nonzero:
@@ -75,7 +75,7 @@ def _plan_z_score(step: ZScore, draft: "Draft") -> "Stage":
 
 
 def _linear(factor: float, offset: float, limits: tuple[float, float] | None = None) -> "Stage":
-    """Give a function to factor * image + offset, float32, by a table where there are 8 bits."""
+    """Return a function to factor * image + offset, float32, by a table where there are 8 bits."""
     table = np.arange(256, dtype=np.float64) * factor + offset
     table = (table if limits is None else np.clip(table, *limits)).astype(np.float32)
 
@@ -88,7 +88,7 @@ def _linear(factor: float, offset: float, limits: tuple[float, float] | None = N
     return scale
 
 
-def _plan_clahe(step: Clahe, draft: "Draft") -> "Stage":
+def _plan_clahe(step: Clahe, builder: "FramePlanBuilder") -> "Stage":
     def equalise(image: "Image") -> "Image":
         # One for each call: it keeps its buffers, and frames may be equalised by several threads.
         equaliser = cv2.createCLAHE(clipLimit=step.clip, tileGridSize=(step.tiles, step.tiles))
@@ -102,7 +102,7 @@ def _plan_clahe(step: Clahe, draft: "Draft") -> "Stage":
     return _in_bytes(equalise)
 
 
-def _plan_non_local_means(step: NonLocalMeans, draft: "Draft") -> "Stage":
+def _plan_non_local_means(step: NonLocalMeans, builder: "FramePlanBuilder") -> "Stage":
     strength = 255 * step.strength
 
     def smooth(image: "Image") -> "Image":
@@ -128,14 +128,14 @@ def _in_bytes(work: "Stage") -> "Stage":
     return stage
 
 
-def _plan_fan_gain(step: FanGain, draft: "Draft") -> "Stage":
+def _plan_fan_gain(step: FanGain, builder: "FramePlanBuilder") -> "Stage":
     """Find the curve y = g x / (1 + (g - 1) x) whose robust mean is the target."""
-    grey = [image if image.ndim == 2 else image.max(axis=-1) for image in draft.sample]
+    grey = [image if image.ndim == 2 else image.max(axis=-1) for image in builder.sample]
     lit = np.max(grey, axis=0) > step.floor
     counts = np.sum([np.bincount(image[lit], minlength=256) for image in grey], axis=0)
     kept = _trimmed(counts, step.trim)
     if not kept.any():
-        draft.warnings.append(BLACK)
+        builder.warnings.append(BLACK)
         return lambda image: image.astype(np.float32) / 255
     levels = np.arange(256) / 255
 
@@ -161,7 +161,7 @@ def _trimmed(counts: np.ndarray, trim: float) -> np.ndarray:
     return kept
 
 
-TONE_PLANNERS: Mapping[type, "Callable[[Any, Draft], Stage]"] = {
+INTENSITY_PLANNERS: Mapping[type, "Callable[[Any, FramePlanBuilder], Stage]"] = {
     WindowLevel: _plan_window,
     WindowPreset: _plan_window,
     ScaleRange: _plan_scale_range,

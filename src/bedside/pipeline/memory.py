@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from bedside.errors import MemoryLimitError
 from bedside.pipeline.components import SLAB_VOXELS
 from bedside.pipeline.postprocess.scans import SCAN_APPLIERS
-from bedside.pipeline.volume_placement import VolumePlacement
+from bedside.pipeline.volume_transform import VolumeTransform
 from bedside.spec import DeploymentSpec, ScalePercentile
-from bedside.volume import Cine
+from bedside.volume import ImageSequence
 
 _FLOAT, _HALF = 4, 2
 # Modules and buffers that come after the first look: pictures drawn side by side, reports, the
@@ -40,8 +40,8 @@ class MemoryPlan:
 
 
 def plan_volume(
-    cine: Cine,
-    placement: VolumePlacement,
+    sequence: ImageSequence,
+    transform: VolumeTransform,
     spec: DeploymentSpec,
     *,
     base_bytes: int,
@@ -50,8 +50,8 @@ def plan_volume(
     """Choose how a scan is held so that the process stays under a ceiling.
 
     Args:
-        cine: The scan, not read.
-        placement: How it will lie in the network's tensor.
+        sequence: The scan, not read.
+        transform: How it will lie in the network's tensor.
         spec: The deployment.
         base_bytes: Resident memory of the process, runtime and network ready.
         max_bytes: The ceiling; None for none.
@@ -60,19 +60,21 @@ def plan_volume(
         MemoryLimitError: If no way stays under it; the smallest ceiling that would do is named.
     """
     plans = [
-        MemoryPlan(half, base_bytes + _count(cine, placement, spec, half=half))
+        MemoryPlan(half, base_bytes + _count(sequence, transform, spec, half=half))
         for half in (False, True)
     ]
     return _choose(plans, max_bytes)
 
 
-def plan_frames(cine: Cine, *, base_bytes: int, max_bytes: int | None = None) -> MemoryPlan:
+def plan_frames(
+    sequence: ImageSequence, *, base_bytes: int, max_bytes: int | None = None
+) -> MemoryPlan:
     """Tell what a cine takes whose frames are segmented one by one.
 
     Raises:
         MemoryLimitError: If that is more than the ceiling.
     """
-    frames, channels, height, width = cine.shape
+    frames, channels, height, width = sequence.shape
     labels = frames * height * width
     peak = base_bytes + _LATER_BYTES + labels + _SLICE_COPIES * _FLOAT * channels * height * width
     return _choose([MemoryPlan(False, peak)], max_bytes)
@@ -92,10 +94,12 @@ def _choose(plans: list[MemoryPlan], max_bytes: int | None) -> MemoryPlan:
     )
 
 
-def _count(cine: Cine, placement: VolumePlacement, spec: DeploymentSpec, *, half: bool) -> int:
+def _count(
+    sequence: ImageSequence, transform: VolumeTransform, spec: DeploymentSpec, *, half: bool
+) -> int:
     """Count what is held at the same time, in the phase that holds most."""
-    frames, channels, height, width = cine.shape
-    grid = channels * math.prod(placement.grid)
+    frames, channels, height, width = sequence.shape
+    grid = channels * math.prod(transform.grid)
     source = frames * height * width
     stride, classes = spec.model.logit_stride, spec.model.num_classes
     kept = grid * (_HALF if half else _FLOAT)
@@ -103,14 +107,14 @@ def _count(cine: Cine, placement: VolumePlacement, spec: DeploymentSpec, *, half
     reading = grid * _FLOAT + (kept if half else 0) + slices
     if any(isinstance(step, ScalePercentile) for step in spec.preprocess):
         # Values that count are copied to be sorted.
-        reading = max(reading, grid * _FLOAT + 2 * _FLOAT * math.prod(placement.grid))
-    depth, rows, columns = (size // stride for size in placement.tensor_shape)
+        reading = max(reading, grid * _FLOAT + 2 * _FLOAT * math.prod(transform.grid))
+    depth, rows, columns = (size // stride for size in transform.tensor_shape)
     side = spec.input.size_px[0] // stride
     window = math.prod(spec.input.size_px)
     whole = (depth, rows, columns) == tuple(size // stride for size in spec.input.size_px)
     held = 0 if whole else _FLOAT * (classes + 1) * side * rows * columns
     per_window = _FLOAT * (channels * window + 2 * classes * window // stride**3)
-    finest = placement.orientation.reorder((frames, height, width))
+    finest = transform.orientation.reorder((frames, height, width))
     placing = int(_FLOAT * (classes + 1) * (1.5 * finest[1] * finest[2] + rows * columns))
     network = kept + source + held + per_window + placing
     repairing = source + _COMPONENT_BYTES * min(source, SLAB_VOXELS) + slices

@@ -11,8 +11,8 @@ from bedside.errors import FormatError, ModalityError, SpecError
 from bedside.pipeline.body import find_body
 from bedside.pipeline.fan import bounding_box, find_fan
 from bedside.pipeline.frame_kind import FrameKind, check_decoded, find_kind
-from bedside.pipeline.frame_steps import BLACK, TONE_PLANNERS, open_window
-from bedside.pipeline.placement import ALIGNMENT, Placement
+from bedside.pipeline.frame_steps import BLACK, INTENSITY_PLANNERS, open_window
+from bedside.pipeline.frame_transform import ALIGNMENT, FrameTransform
 from bedside.pipeline.value_range import (
     check_hounsfield,
     check_numbers,
@@ -33,7 +33,7 @@ from bedside.spec import (
     WindowLevel,
     WindowPreset,
 )
-from bedside.volume import Box, Cine
+from bedside.volume import Box, ImageSequence
 
 Image = np.ndarray
 Stage = Callable[[Image], Image]
@@ -45,12 +45,12 @@ STRONG_COLOUR = 24
 
 
 @dataclass
-class Draft:
+class FramePlanBuilder:
     """What planning knows so far; each step reads it and writes to it.
 
     Attributes:
         sample: Some frames of the sequence, as the steps planned so far leave them.
-        placement: Where they lie on the source.
+        transform: Where they lie on the source.
         input: What the network takes.
         region: Where the file says that the image proper lies, or None.
         force: Whether doubts are warnings instead of errors.
@@ -58,7 +58,7 @@ class Draft:
     """
 
     sample: list[Image]
-    placement: Placement
+    transform: FrameTransform
     input: InputSpec
     region: Box | None
     force: bool
@@ -66,12 +66,12 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Plan:
+class FramePlan:
     """All steps with their numbers filled in, for one sequence.
 
     Attributes:
         stages: Functions from image to image, in order.
-        placement: Where the tensor lies on the source frame.
+        transform: Where the tensor lies on the source frame.
         input: What the network takes.
         warnings: What could not be trusted.
         kind: What frames it was made for.
@@ -79,7 +79,7 @@ class Plan:
     """
 
     stages: tuple[Stage, ...]
-    placement: Placement
+    transform: FrameTransform
     input: InputSpec
     warnings: tuple[str, ...]
     kind: FrameKind
@@ -110,52 +110,54 @@ SAMPLE_FRAMES = 8
 """Frames looked at, evenly spread over a sequence, before its preprocessing is planned."""
 
 
-def see_neighbours(cine: Cine, count: int) -> Cine:
+def stack_neighbours(sequence: ImageSequence, count: int) -> ImageSequence:
     """Give every frame those before and after it as channels; the ends are repeated.
 
     Of uneven slices they are the next ones that do not lie at the same place. A frame of a film
     lies between no others, and stands for its neighbours itself.
 
     Args:
-        cine: Of grey frames, (1, H, W) each.
+        sequence: Of grey frames, (1, H, W) each.
         count: Frames on each side; 0 leaves the cine as it is.
 
     Raises:
         FormatError: If its frames have more than one channel.
     """
     if not count:
-        return cine
-    frames, channels, height, width = cine.shape
+        return sequence
+    frames, channels, height, width = sequence.shape
     if channels != 1:
         raise FormatError(f"frames have {channels} channels; this bundle takes grey frames.")
 
     def in_order(index: int, by: int) -> int:
-        if cine.third_axis == "time":
+        if sequence.third_axis == "time":
             return index
         return min(max(index + by, 0), frames - 1)
 
-    find_neighbour = in_order if cine.uneven is None else cine.uneven.find_neighbour
+    find_neighbour = in_order if sequence.uneven is None else sequence.uneven.find_neighbour
 
     def decode(index: int) -> np.ndarray:
         around = range(-count, count + 1)
-        return np.concatenate([cine.decode(find_neighbour(index, by)) for by in around])
+        return np.concatenate([sequence.decode(find_neighbour(index, by)) for by in around])
 
-    return replace(cine, shape=(frames, 2 * count + 1, height, width), decode=decode)
+    return replace(sequence, shape=(frames, 2 * count + 1, height, width), decode=decode)
 
 
-def plan_cine(cine: Cine, spec: DeploymentSpec, *, force: bool = False) -> Plan:
+def plan_sequence(
+    sequence: ImageSequence, spec: DeploymentSpec, *, force: bool = False
+) -> FramePlan:
     """Look at a few frames of a cine and fill in the numbers of a deployment's steps.
 
     Raises:
         ModalityError: As `plan_preprocess`.
         FormatError: As `plan_preprocess`.
     """
-    count = min(len(cine), SAMPLE_FRAMES)
-    indices = np.linspace(0, len(cine) - 1, count).round().astype(int)
-    sample = [cine.decode(int(index)) for index in indices]
-    check_decoded(cine, *sample)
+    count = min(len(sequence), SAMPLE_FRAMES)
+    indices = np.linspace(0, len(sequence) - 1, count).round().astype(int)
+    sample = [sequence.decode(int(index)) for index in indices]
+    check_decoded(sequence, *sample)
     return plan_preprocess(
-        spec.preprocess, sample, input_spec=spec.input, region=cine.region, force=force
+        spec.preprocess, sample, input_spec=spec.input, region=sequence.region, force=force
     )
 
 
@@ -166,7 +168,7 @@ def plan_preprocess(
     input_spec: InputSpec,
     region: Box | None = None,
     force: bool = False,
-) -> Plan:
+) -> FramePlan:
     """Fill in the numbers of every step from some frames of a sequence.
 
     Args:
@@ -188,14 +190,16 @@ def plan_preprocess(
     images = [opener(frame) for frame in sample]
     height, width = images[0].shape[:2]
     whole = Box(0, 0, height, width)
-    placement = Placement((height, width), box=whole, inner=whole)
-    draft = Draft(images, placement, input_spec, region, force, doubts)
+    transform = FrameTransform((height, width), box=whole, inner=whole)
+    builder = FramePlanBuilder(images, transform, input_spec, region, force, doubts)
     stages = []
     for step in steps:
-        stage = PLANNERS[type(step)](step, draft)
-        draft.sample = [stage(image) for image in draft.sample]
+        stage = PLANNERS[type(step)](step, builder)
+        builder.sample = [stage(image) for image in builder.sample]
         stages.append(stage)
-    return Plan(tuple(stages), draft.placement, input_spec, tuple(draft.warnings), kind, opener)
+    return FramePlan(
+        tuple(stages), builder.transform, input_spec, tuple(builder.warnings), kind, opener
+    )
 
 
 def _choose_opener(
@@ -224,19 +228,19 @@ def _choose_opener(
     return opened, [doubt] if doubt else []
 
 
-def _plan_grey(step: Grey, draft: Draft) -> Stage:
-    coloured = max(_colour_share(image) for image in draft.sample)
+def _plan_grey(step: Grey, builder: FramePlanBuilder) -> Stage:
+    coloured = max(_colour_share(image) for image in builder.sample)
     if coloured > step.max_colour:
         message = (
             f"{100 * coloured:.0f} % of the pixels are strongly coloured, "
-            f"at most {100 * step.max_colour:.0f} % are expected of {draft.input.modality}: "
+            f"at most {100 * step.max_colour:.0f} % are expected of {builder.input.modality}: "
             "this looks like a colour photograph"
         )
-        if not draft.force:
+        if not builder.force:
             raise ModalityError(f"{message}. Pass --force to go on all the same.")
-        draft.warnings.append(f"{message}; it was segmented because that was forced.")
+        builder.warnings.append(f"{message}; it was segmented because that was forced.")
     elif coloured > DOPPLER_SHARE:
-        draft.warnings.append(
+        builder.warnings.append(
             f"{100 * coloured:.0f} % of the pixels are strongly coloured, as by Doppler: the "
             "network knows grey images only, do not rely on its labels."
         )
@@ -247,7 +251,7 @@ def _to_grey(image: Image) -> Image:
     return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
-def _plan_rgb(step: Rgb, draft: Draft) -> Stage:
+def _plan_rgb(step: Rgb, builder: FramePlanBuilder) -> Stage:
     return _to_rgb
 
 
@@ -262,19 +266,19 @@ def _colour_share(image: Image) -> float:
     return float((spread > STRONG_COLOUR).mean())
 
 
-def _plan_crop_fan(step: CropFan, draft: Draft) -> Stage:
-    height, width = draft.placement.source_shape
-    if draft.placement.box != Box(0, 0, height, width):
+def _plan_crop_fan(step: CropFan, builder: FramePlanBuilder) -> Stage:
+    height, width = builder.transform.source_shape
+    if builder.transform.box != Box(0, 0, height, width):
         raise SpecError("crop_fan looks at the whole frame; move it in front of crop_centre.")
-    _check_unscaled("crop_fan", draft)
-    allowed = draft.region or Box(0, 0, height, width)
-    outline = find_fan([image[allowed.slices] for image in draft.sample], floor=step.floor)
+    _check_unscaled("crop_fan", builder)
+    allowed = builder.region or Box(0, 0, height, width)
+    outline = find_fan([image[allowed.slices] for image in builder.sample], floor=step.floor)
     if outline is None:
-        if not draft.region:
-            draft.warnings.append(
+        if not builder.region:
+            builder.warnings.append(
                 "no ultrasound sector was found; the whole image was segmented, do not rely on it."
             )
-        draft.placement = _cropped(draft.placement, allowed)
+        builder.transform = _cropped(builder.transform, allowed)
         return lambda image: image[allowed.slices]
     inner = bounding_box(outline, margin=step.margin)
     mask = outline[inner.slices].copy()
@@ -284,62 +288,62 @@ def _plan_crop_fan(step: CropFan, draft: Draft) -> Stage:
         bottom=allowed.top + inner.bottom,
         right=allowed.left + inner.right,
     )
-    draft.placement = _cropped(draft.placement, box)
+    builder.transform = _cropped(builder.transform, box)
     return lambda image: cv2.bitwise_and(image[box.slices], mask)
 
 
-def _plan_crop_centre(step: CropCentre, draft: Draft) -> Stage:
-    seen = draft.placement.box
-    _check_unscaled("crop_centre", draft)
+def _plan_crop_centre(step: CropCentre, builder: FramePlanBuilder) -> Stage:
+    seen = builder.transform.box
+    _check_unscaled("crop_centre", builder)
     height, width = min(step.size_px[0], seen.height), min(step.size_px[1], seen.width)
     top, left = (seen.height - height) // 2, (seen.width - width) // 2
     kept = Box(top, left, top + height, left + width)
     box = Box(seen.top + top, seen.left + left, seen.top + kept.bottom, seen.left + kept.right)
-    draft.placement = _cropped(draft.placement, box)
+    builder.transform = _cropped(builder.transform, box)
     return lambda image: image[kept.slices]
 
 
-def _plan_crop_body(step: CropBody, draft: Draft) -> Stage:
-    seen = draft.placement.box
-    _check_unscaled("crop_body", draft)
-    grey = [image if image.ndim == 2 else image.max(axis=-1) for image in draft.sample]
+def _plan_crop_body(step: CropBody, builder: FramePlanBuilder) -> Stage:
+    seen = builder.transform.box
+    _check_unscaled("crop_body", builder)
+    grey = [image if image.ndim == 2 else image.max(axis=-1) for image in builder.sample]
     found = find_body(np.max(grey, axis=0), step)
     if found is None:
-        draft.warnings.append("no body was found; the whole image was segmented.")
+        builder.warnings.append("no body was found; the whole image was segmented.")
         return lambda image: image
     rows, columns = found
     kept = Box(rows.start, columns.start, rows.stop, columns.stop)
     box = Box(seen.top + kept.top, seen.left + kept.left, seen.top + kept.bottom,
               seen.left + kept.right)  # fmt: skip
-    draft.placement = _cropped(draft.placement, box)
+    builder.transform = _cropped(builder.transform, box)
     return lambda image: image[kept.slices]
 
 
-def _check_unscaled(step: str, draft: Draft) -> None:
+def _check_unscaled(step: str, builder: FramePlanBuilder) -> None:
     """Refuse to cut what no longer has the source's own pixels.
 
     Raises:
         SpecError: If the image has been scaled.
     """
-    box = draft.placement.box
-    if draft.placement.inner != Box(0, 0, box.height, box.width):
+    box = builder.transform.box
+    if builder.transform.inner != Box(0, 0, box.height, box.width):
         raise SpecError(f"{step} cuts the source's own pixels; move it in front of fit.")
 
 
-def _cropped(placement: Placement, box: Box) -> Placement:
+def _cropped(transform: FrameTransform, box: Box) -> FrameTransform:
     """Place a part of the source unscaled."""
-    return replace(placement, box=box, inner=Box(0, 0, box.height, box.width))
+    return replace(transform, box=box, inner=Box(0, 0, box.height, box.width))
 
 
-def _plan_fit(step: Fit, draft: Draft) -> Stage:
-    box, (height, width) = draft.placement.box, draft.input.size_px
+def _plan_fit(step: Fit, builder: FramePlanBuilder) -> Stage:
+    box, (height, width) = builder.transform.box, builder.input.size_px
     scale = min(height / (box.height * step.stretch), width / box.width)
     inner_height = _align(box.height * step.stretch * scale, limit=height)
     inner_width = _align(box.width * scale, limit=width)
     top = (height - inner_height) // (2 * ALIGNMENT) * ALIGNMENT
     left = (width - inner_width) // (2 * ALIGNMENT) * ALIGNMENT
     inner = Box(top, left, top + inner_height, left + inner_width)
-    draft.placement = replace(draft.placement, inner=inner)
+    builder.transform = replace(builder.transform, inner=inner)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
 
     def fit(image: Image) -> Image:
@@ -356,12 +360,12 @@ def _align(length: float, *, limit: int) -> int:
     return min(limit, max(ALIGNMENT, round(length / ALIGNMENT) * ALIGNMENT))
 
 
-def _plan_scale_percentile(step: ScalePercentile, draft: Draft) -> Stage:
+def _plan_scale_percentile(step: ScalePercentile, builder: FramePlanBuilder) -> Stage:
     # One scale for the whole sequence: a flicker of the gain would be seen as motion.
-    counts = [np.bincount(image.ravel(), minlength=256) for image in draft.sample]
+    counts = [np.bincount(image.ravel(), minlength=256) for image in builder.sample]
     cumulative = np.cumsum(np.sum(counts, axis=0)[1:])
     if cumulative[-1] == 0:
-        draft.warnings.append(BLACK)
+        builder.warnings.append(BLACK)
         return lambda image: image.astype(np.float32) / 255
     low = 1 + int(np.searchsorted(cumulative, step.low / 100 * cumulative[-1])) if step.low else 0
     high = 1 + int(np.searchsorted(cumulative, step.high / 100 * cumulative[-1]))
@@ -370,7 +374,7 @@ def _plan_scale_percentile(step: ScalePercentile, draft: Draft) -> Stage:
     return lambda image: cv2.LUT(image, table)
 
 
-PLANNERS: Mapping[type, Callable[[Any, Draft], Stage]] = {
+PLANNERS: Mapping[type, Callable[[Any, FramePlanBuilder], Stage]] = {
     Grey: _plan_grey,
     Rgb: _plan_rgb,
     CropFan: _plan_crop_fan,
@@ -378,5 +382,5 @@ PLANNERS: Mapping[type, Callable[[Any, Draft], Stage]] = {
     CropBody: _plan_crop_body,
     Fit: _plan_fit,
     ScalePercentile: _plan_scale_percentile,
-    **TONE_PLANNERS,
+    **INTENSITY_PLANNERS,
 }

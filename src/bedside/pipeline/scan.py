@@ -11,11 +11,11 @@ from bedside.errors import FormatError
 from bedside.pipeline.frame_kind import check_decoded
 from bedside.pipeline.resize import resize_weights
 from bedside.pipeline.value_range import MAX_BROKEN_SHARE
-from bedside.volume import Cine, Geometry
-from bedside.workers import map_in_turn
+from bedside.system.parallel import ordered_map
+from bedside.volume import Geometry, ImageSequence
 
 
-def read_scan(cine: Cine) -> np.ndarray:
+def read_scan(sequence: ImageSequence) -> np.ndarray:
     """Decode all frames of a cine as the slices of a scan.
 
     Returns:
@@ -25,19 +25,19 @@ def read_scan(cine: Cine) -> np.ndarray:
         FormatError: If more than one in a thousand of its values is NaN or infinite.
     """
     array: np.ndarray | None = None
-    for index, slice_ in enumerate(_finite_slices(cine)):
+    for index, slice_ in enumerate(_finite_slices(sequence)):
         if array is None:
-            array = np.empty((cine.shape[1], len(cine), *cine.shape[2:]), slice_.dtype)
+            array = np.empty((sequence.shape[1], len(sequence), *sequence.shape[2:]), slice_.dtype)
         array[:, index] = slice_
     assert array is not None  # a cine has a frame at least
     return array
 
 
-def resample_scan(cine: Cine, shape: Sequence[int]) -> np.ndarray:
+def resample_scan(sequence: ImageSequence, shape: Sequence[int]) -> np.ndarray:
     """Resize a scan as `resize_linear` does, one slice in memory at a time.
 
     Args:
-        cine: Its slices.
+        sequence: Its slices.
         shape: New (D, H, W), in the stored order of axes.
 
     Returns:
@@ -46,7 +46,7 @@ def resample_scan(cine: Cine, shape: Sequence[int]) -> np.ndarray:
     Raises:
         FormatError: As `read_scan`.
     """
-    frames, channels, height, width = cine.shape
+    frames, channels, height, width = sequence.shape
     depth_weights, row_weights, column_weights = (
         resize_weights(old, new) if old != new else None
         for old, new in zip((frames, height, width), shape, strict=True)
@@ -58,7 +58,7 @@ def resample_scan(cine: Cine, shape: Sequence[int]) -> np.ndarray:
     def shrink(slice_: np.ndarray) -> list[np.ndarray]:
         return [_resize_plane(plane, row_weights, column_weights) for plane in slice_]
 
-    for index, smaller in enumerate(map_in_turn(shrink, _finite_slices(cine))):
+    for index, smaller in enumerate(ordered_map(shrink, _finite_slices(sequence))):
         for channel, small in enumerate(smaller):
             if shares is None:
                 array[channel, index] = small
@@ -69,20 +69,20 @@ def resample_scan(cine: Cine, shape: Sequence[int]) -> np.ndarray:
     return array
 
 
-def even_out(cine: Cine) -> Cine:
+def even_out(sequence: ImageSequence) -> ImageSequence:
     """Interpolate uneven slices onto an even grid, from the first one's edge to the last one's.
 
     Each frame lies between the slices beside its place, which are weighed linearly; a slice is
     decoded once, as frames are read in their order.
 
     Args:
-        cine: A scan whose slices are uneven.
+        sequence: A scan whose slices are uneven.
     """
-    assert cine.uneven is not None  # callers look
-    heights = cine.uneven.lay_grid()
-    blends = [cine.uneven.blend(height) for height in heights]
+    assert sequence.uneven is not None  # callers look
+    heights = sequence.uneven.lay_grid()
+    blends = [sequence.uneven.blend(height) for height in heights]
     step = float(heights[1] - heights[0])
-    read = functools.lru_cache(max(map(len, blends)))(cine.decode)
+    read = functools.lru_cache(max(map(len, blends)))(sequence.decode)
 
     def decode(index: int) -> np.ndarray:
         (first, share), *others = blends[index]
@@ -94,38 +94,38 @@ def even_out(cine: Cine) -> Cine:
         dtype = read(first).dtype
         return whole.astype(dtype) if dtype.kind == "f" else np.rint(whole).astype(dtype)
 
-    geometry = cine.geometry
+    geometry = sequence.geometry
     if geometry is not None:
         affine = geometry.affine.copy()
-        along = affine[:3, 0] / cine.uneven.mean_mm
+        along = affine[:3, 0] / sequence.uneven.mean_mm
         affine[:3, 0] = along * step
         affine[:3, 3] += along * heights[0]
         geometry = Geometry((len(heights), *geometry.shape[1:]), affine, space="LPS")
     return replace(
-        cine,
-        shape=(len(heights), *cine.shape[1:]),
+        sequence,
+        shape=(len(heights), *sequence.shape[1:]),
         decode=decode,
         geometry=geometry,
-        slice_spacing_mm=step if cine.slice_spacing_mm is not None else None,
+        slice_spacing_mm=step if sequence.slice_spacing_mm is not None else None,
         unknown=(),
         uneven=None,
     )
 
 
-def crop_scan(cine: Cine, box: Sequence[slice]) -> Cine:
+def crop_scan(sequence: ImageSequence, box: Sequence[slice]) -> ImageSequence:
     """Cut a box out of a scan, decoding nothing. Its geometry keeps its axes, and not its origin.
 
     Args:
-        cine: Its slices.
+        sequence: Its slices.
         box: Along (D, H, W) as stored.
     """
     along, *plane = box
     shape = tuple(side.stop - side.start for side in box)
     return replace(
-        cine,
-        shape=(shape[0], cine.shape[1], *shape[1:]),
-        decode=lambda index: cine.decode(index + along.start)[:, *plane],
-        geometry=cine.geometry and replace(cine.geometry, shape=shape, space="LPS"),
+        sequence,
+        shape=(shape[0], sequence.shape[1], *shape[1:]),
+        decode=lambda index: sequence.decode(index + along.start)[:, *plane],
+        geometry=sequence.geometry and replace(sequence.geometry, shape=shape, space="LPS"),
     )
 
 
@@ -141,7 +141,7 @@ def _resize_plane(
     return small
 
 
-def _finite_slices(cine: Cine) -> Iterator[np.ndarray]:
+def _finite_slices(sequence: ImageSequence) -> Iterator[np.ndarray]:
     """Decode slice by slice; set the few values that are no numbers to their slice's smallest.
 
     Raises:
@@ -149,8 +149,8 @@ def _finite_slices(cine: Cine) -> Iterator[np.ndarray]:
             the end, if there were many.
     """
     broken, size = 0, 0
-    for slice_ in cine:
-        check_decoded(cine, slice_)
+    for slice_ in sequence:
+        check_decoded(sequence, slice_)
         size += slice_.size
         finite = np.isfinite(slice_) if slice_.dtype.kind == "f" else None
         if finite is None or finite.all():

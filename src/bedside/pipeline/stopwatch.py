@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
-from bedside.volume import Cine
+from bedside.volume import ImageSequence
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -54,6 +54,6 @@ class Stopwatch:
 
         return timed
 
-    def time_frames(self, cine: Cine, stage: str) -> Cine:
+    def time_frames(self, sequence: ImageSequence, stage: str) -> ImageSequence:
         """Wrap a cine so that the decoding of its frames is counted as a stage's."""
-        return replace(cine, decode=self.time_calls(cine.decode, stage))
+        return replace(sequence, decode=self.time_calls(sequence.decode, stage))

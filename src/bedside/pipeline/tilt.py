@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bedside.volume import Cine, Geometry
+from bedside.volume import Geometry, ImageSequence
 from bedside.volume.geometry import find_lean
 
 
 @dataclass(frozen=True)
-class Straightening:
+class TiltCorrection:
     """How far each slice was moved within its plane, by whole pixels.
 
     Whole pixels, because labels then come back exactly where the network drew them; what it
@@ -41,37 +41,37 @@ class Straightening:
         return slice(row, row + height), slice(column, column + width)
 
 
-def straighten(cine: Cine) -> tuple[Cine, Straightening | None]:
+def correct_gantry_tilt(sequence: ImageSequence) -> tuple[ImageSequence, TiltCorrection | None]:
     """Move the slices of a leaning scan so that they stand above each other, wherever they lie.
 
     Args:
-        cine: As stored; one that does not lean is given back as it is.
+        sequence: As stored; one that does not lean is given back as it is.
 
     Returns:
         The scan on a straight grid, and the way back; None if there is nothing to undo.
     """
-    geometry = cine.geometry
+    geometry = sequence.geometry
     if geometry is None or not find_lean(geometry).any():
-        return cine, None
-    depth, channels, height, width = cine.shape
+        return sequence, None
+    depth, channels, height, width = sequence.shape
     step, down, across = geometry.affine[:3, :3].T
     axes = np.stack([down / (down @ down), across / (across @ across)])
     steps = np.arange(depth, dtype=np.float64)
-    if cine.uneven is not None:
-        steps = cine.uneven.places
+    if sequence.uneven is not None:
+        steps = sequence.uneven.places
     moved = np.rint(steps[:, None] * (axes @ step)).astype(int)
     low, high = moved.min(axis=0), moved.max(axis=0)
     canvas = height + int(high[0] - low[0]), width + int(high[1] - low[1])
-    straightening = Straightening(moved - low, (height, width), canvas)
+    correction = TiltCorrection(moved - low, (height, width), canvas)
     normal = np.cross(down, across)
     normal /= np.linalg.norm(normal)
     affine = geometry.affine.copy()
     affine[:3, 0] = normal * (step @ normal)
     affine[:3, 3] += low[0] * down + low[1] * across
     straight = replace(
-        cine,
+        sequence,
         shape=(depth, channels, *canvas),
-        decode=lambda index: straightening.apply(cine.decode(index), index),
+        decode=lambda index: correction.apply(sequence.decode(index), index),
         geometry=Geometry((depth, *canvas), affine, space="LPS"),
     )
-    return straight, straightening
+    return straight, correction

@@ -142,9 +142,9 @@ def _find_scale(
     has_negatives = reaches_below_zero(values)
     if values.dtype.kind == "f" and 0 < high <= 1 + _OVERSHOOT:
         if not has_negatives:
-            return 0.0, 255.0, _say_scaled("0 and 1")
+            return 0.0, 255.0, _describe_scaled("0 and 1")
         if -1 - _OVERSHOOT <= low <= -0.5:
-            return -1.0, 127.5, _say_scaled("-1 and 1")
+            return -1.0, 127.5, _describe_scaled("-1 and 1")
     if modality in RELATIVE:
         return _find_relative_scale(values, low, high)
     if has_negatives or (modality == "CT" and high > 255):
@@ -169,15 +169,15 @@ def _find_relative_scale(
     scale = 255 / span if span > 255 or (is_dark and span > 0) else 1.0
     if not has_negatives:
         return offset, scale, None
-    return offset, scale, say_shifted(low)
+    return offset, scale, describe_shifted(low)
 
 
-def say_shifted(low: float) -> str:
+def describe_shifted(low: float) -> str:
     """The warning that an image without a unit was moved to begin at 0."""
     return f"values go down to {low:.4g}; the smallest was taken for black"
 
 
-def _say_scaled(ends: str) -> str:
+def _describe_scaled(ends: str) -> str:
     return f"values lie between {ends}; they were taken for parts of full brightness"
 
 

@@ -12,23 +12,25 @@ from bedside.pipeline.value_range import check_hounsfield
 from bedside.spec import Clahe, NonLocalMeans, ScaleRange, WindowLevel, WindowPreset, ZScore
 
 if TYPE_CHECKING:
-    from bedside.pipeline.volumes import Draft
+    from bedside.pipeline.volumes import VolumeBuilder
 
 _BINS = 256
 # Resampling overshoots the ends of a range by a little.
 _TOLERANCE = 0.02
 
 
-def _scale_range(step: ScaleRange, draft: "Draft") -> None:
-    for channel in _in_float(draft):
-        low, high = _nominal(channel, draft) if step.source == "nominal" else _span(channel, draft)
+def _scale_range(step: ScaleRange, builder: "VolumeBuilder") -> None:
+    for channel in _in_float(builder):
+        low, high = (
+            _nominal(channel, builder) if step.source == "nominal" else _span(channel, builder)
+        )
         channel -= np.float32(low)
         channel *= np.float32((1 - step.low) / (high - low))
         channel += np.float32(step.low)
         np.clip(channel, step.low, 1, out=channel)
 
 
-def _nominal(channel: np.ndarray, draft: "Draft") -> tuple[float, float]:
+def _nominal(channel: np.ndarray, builder: "VolumeBuilder") -> tuple[float, float]:
     """Find whether values are parts of 1 or 8 bits.
 
     Raises:
@@ -42,16 +44,16 @@ def _nominal(channel: np.ndarray, draft: "Draft") -> tuple[float, float]:
             f"its values lie between {low:.4g} and {high:.4g}, and this bundle takes values from 0 "
             "to 1, or to 255. Map the values that it was made for to that."
         )
-    draft.warnings.append(f"values go up to {high:.4g}; they were taken for 8 bits, 0 to 255")
+    builder.warnings.append(f"values go up to {high:.4g}; they were taken for 8 bits, 0 to 255")
     return 0.0, float(_BINS - 1)
 
 
-def _z_score(step: ZScore, draft: "Draft") -> None:
-    for channel in _in_float(draft):
+def _z_score(step: ZScore, builder: "VolumeBuilder") -> None:
+    for channel in _in_float(builder):
         counted = channel[channel != 0] if step.nonzero else channel
         spread = float(counted.std(dtype=np.float64)) if counted.size else 0.0
         if not spread:
-            draft.warnings.append("a channel of the scan is all of one value.")
+            builder.warnings.append("a channel of the scan is all of one value.")
             channel.fill(0)
             continue
         outside = channel == 0 if step.nonzero else None
@@ -61,17 +63,17 @@ def _z_score(step: ZScore, draft: "Draft") -> None:
             channel[outside] = 0
 
 
-def _clahe(step: Clahe, draft: "Draft") -> None:
-    for channel in _in_float(draft):
-        low, high = _span(channel, draft)
+def _clahe(step: Clahe, builder: "VolumeBuilder") -> None:
+    for channel in _in_float(builder):
+        low, high = _span(channel, builder)
         channel -= np.float32(low)
         channel *= np.float32(1 / (high - low))
         channel[...] = equalise_adaptively(channel, clip=step.clip, tiles=step.tiles)
 
 
-def _non_local_means(step: NonLocalMeans, draft: "Draft") -> None:
-    for channel in _in_float(draft):
-        low, high = _span(channel, draft)
+def _non_local_means(step: NonLocalMeans, builder: "VolumeBuilder") -> None:
+    for channel in _in_float(builder):
+        low, high = _span(channel, builder)
         levels = np.clip((channel - low) * np.float32(255 / (high - low)) + 0.5, 0, 255)
         reach = step.slices // 2
         padded = list(
@@ -87,28 +89,28 @@ def _non_local_means(step: NonLocalMeans, draft: "Draft") -> None:
         channel += np.float32(low)
 
 
-def _window(step: WindowLevel | WindowPreset, draft: "Draft") -> None:
+def _window(step: WindowLevel | WindowPreset, builder: "VolumeBuilder") -> None:
     """Map a window of intensities to [0, 1] and clip, in place."""
-    array = _in_float(draft)
-    if draft.modality == "CT":
+    array = _in_float(builder)
+    if builder.modality == "CT":
         doubt = check_hounsfield(float(array.min()), float(array.max()), width=step.width)
-        draft.warnings += [doubt] if doubt else []
+        builder.warnings += [doubt] if doubt else []
     array -= np.float32(step.level - step.width / 2)
     array /= np.float32(step.width)
     np.clip(array, 0, 1, out=array)
 
 
-def _in_float(draft: "Draft") -> np.ndarray:
+def _in_float(builder: "VolumeBuilder") -> np.ndarray:
     """Make a draft's array one of its own in float32, to be worked on in place."""
-    draft.array = draft.own()
-    return draft.array
+    builder.array = builder.own()
+    return builder.array
 
 
-def _span(channel: np.ndarray, draft: "Draft") -> tuple[float, float]:
+def _span(channel: np.ndarray, builder: "VolumeBuilder") -> tuple[float, float]:
     """Find the smallest and the largest value, which differ."""
     low, high = float(channel.min()), float(channel.max())
     if low == high:
-        draft.warnings.append("a channel of the scan is all of one value.")
+        builder.warnings.append("a channel of the scan is all of one value.")
         return low, low + 1
     return low, high
 
@@ -177,7 +179,7 @@ def _between(edges: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     return below, (places - below).astype(np.float32)
 
 
-TONE_STEPS: Mapping[type, "Callable[[Any, Draft], None]"] = {
+INTENSITY_STEPS: Mapping[type, "Callable[[Any, VolumeBuilder], None]"] = {
     WindowLevel: _window,
     WindowPreset: _window,
     ScaleRange: _scale_range,

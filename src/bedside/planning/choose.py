@@ -78,7 +78,7 @@ class Wishes:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RecipePlan:
     """A recipe and its network's name.
 
     Attributes:
@@ -92,7 +92,7 @@ class Plan:
     guessed: bool
 
 
-def choose_recipe(survey: Survey, wishes: Wishes) -> Plan:
+def choose_recipe(survey: Survey, wishes: Wishes) -> RecipePlan:
     """Choose a recipe to start with.
 
     Raises:
@@ -105,7 +105,7 @@ def choose_recipe(survey: Survey, wishes: Wishes) -> Plan:
     modality = known or guess_modality(survey)
     name = wishes.name or _slug(survey.path)
     _check_channels(survey)
-    size_px = _choose_window(survey) if survey.axes == 3 else _choose_size(survey)
+    size_px = _choose_window(survey) if survey.spatial_dims == 3 else _choose_size(survey)
     deployment = DeploymentSpec(
         name=name,
         version="1.0",
@@ -134,10 +134,12 @@ def choose_recipe(survey: Survey, wishes: Wishes) -> Plan:
             split=split,
             relabel={str(value): label for value, label in survey.relabel.items()},
         ),
-        augment=choose_augment(modality, axes=survey.axes, coloured=survey.coloured),
+        augment=choose_augment(
+            modality, spatial_dims=survey.spatial_dims, coloured=survey.coloured
+        ),
         training=choose_training(survey, wishes.model, size_px=size_px, share=split[0]),
     )
-    return Plan(recipe, wishes.model, guessed=known is None)
+    return RecipePlan(recipe, wishes.model, guessed=known is None)
 
 
 def find_modality(survey: Survey) -> str | None:
@@ -167,7 +169,7 @@ def _check_channels(survey: Survey) -> None:
     Raises:
         DataError: If there are two channels, or more than three, in 2D.
     """
-    if survey.axes == 2 and survey.channels not in (1, 3):
+    if survey.spatial_dims == 2 and survey.channels not in (1, 3):
         raise DataError(
             f"the images of {survey.path} have {survey.channels} channels; images have 1 "
             "(grey) or 3 (colour). Keep one channel, or pass --axes 3 for a scan."
@@ -175,7 +177,7 @@ def _check_channels(survey: Survey) -> None:
 
 
 def _channels(survey: Survey) -> int:
-    return survey.channels if survey.axes == 3 else 1
+    return survey.channels if survey.spatial_dims == 3 else 1
 
 
 def _choose_size(survey: Survey) -> tuple[int, int]:
@@ -203,7 +205,7 @@ def _up(length: float, step: int) -> int:
 
 def _choose_preprocess(survey: Survey, modality: str | None) -> tuple[PreprocessStep, ...]:
     """Choose the steps in front of the network."""
-    if survey.axes == 2:
+    if survey.spatial_dims == 2:
         colour: PreprocessStep = Rgb() if survey.coloured else Grey()
         return (colour, Fit(), ScalePercentile())
     steps: list[PreprocessStep] = [Orient()]
@@ -226,19 +228,24 @@ def _choose_window_level(survey: Survey) -> WindowLevel:
 
 def _choose_model(survey: Survey, name: str, size_px: tuple[int, ...]) -> ModelSpec:
     """Take the named network, with finer first levels where the input is small."""
-    axes = cast(Literal[2, 3], survey.axes)
-    channels = 3 if survey.coloured and axes == 2 else _channels(survey)
+    spatial_dims = cast(Literal[2, 3], survey.spatial_dims)
+    channels = 3 if survey.coloured and spatial_dims == 2 else _channels(survey)
     model = named_spec(
-        name, axes=axes, in_channels=channels, num_classes=len(survey.structures) + 1
+        name,
+        spatial_dims=spatial_dims,
+        in_channels=channels,
+        num_classes=len(survey.structures) + 1,
     )
     return _with_strides(model, size_px)
 
 
 def _with_strides(model: ModelSpec, size_px: tuple[int, ...]) -> ModelSpec:
     """Let the first level work at every second pixel of an input that is small."""
-    small = max(size_px) <= (128 if model.axes == 2 else 64)
+    small = max(size_px) <= (128 if model.spatial_dims == 2 else 64)
     return (
-        replace(model, stem_stride=2, logit_stride=1 if model.axes == 3 else 2) if small else model
+        replace(model, stem_stride=2, logit_stride=1 if model.spatial_dims == 3 else 2)
+        if small
+        else model
     )
 
 

@@ -64,9 +64,9 @@ def choose_split(survey: Survey) -> tuple[float, float, float]:
     return _SPLIT_OF_FEW if survey.patients < FEW_PATIENTS else _SPLIT
 
 
-def choose_augment(modality: str | None, *, axes: int, coloured: bool) -> AugmentSpec:
+def choose_augment(modality: str | None, *, spatial_dims: int, coloured: bool) -> AugmentSpec:
     """Choose variations that other patients and machines of the modality would show."""
-    if axes == 3:
+    if spatial_dims == 3:
         return _VOLUME
     return _PLAIN if coloured else _AUGMENTS.get(modality, _PLAIN)
 
@@ -83,13 +83,13 @@ def choose_training(
         share: Part of the patients that are trained on.
     """
     images = max(1, round(share * survey.cases))
-    if survey.axes == 2:
+    if survey.spatial_dims == 2:
         images *= survey.frames
         batch_size = 8 if images >= 64 else 4 if images >= 16 else 2
     else:
         batch_size = 4 if math.prod(size_px) <= _LARGE_WINDOW else 2
     per_epoch = max(1, images // batch_size)
-    epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, _STEPS[survey.axes] // per_epoch))
+    epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, _STEPS[survey.spatial_dims] // per_epoch))
     epochs = round(epochs / 10) * 10
     return TrainingSpec(
         epochs=epochs,

@@ -14,8 +14,8 @@ from bedside.datasets import Case, detect_layout, list_cases, read_case, relabel
 from bedside.io.source import open_source
 from bedside.pipeline.preprocess import STRONG_COLOUR
 from bedside.planning.masks import choose_relabel, count_values, spread
-from bedside.regular import read_regular
-from bedside.volume import Cine, find_orientation
+from bedside.system.regular_files import read_regular
+from bedside.volume import ImageSequence, find_orientation
 
 MOST_IMAGES = 32
 """Images that are looked at."""
@@ -67,7 +67,7 @@ class Survey:
         patients: Number of patients.
         masks: Number of masks that were read.
         images: Number of images that were looked at.
-        axes: 3 if its scans are to be taken whole.
+        spatial_dims: 3 if its scans are to be taken whole.
         frames: Median number of frames or slices of a case.
         channels: Channels of an image.
         coloured: Whether its images are colour pictures.
@@ -86,7 +86,7 @@ class Survey:
     patients: int
     masks: int
     images: int
-    axes: int
+    spatial_dims: int
     frames: int
     channels: int
     coloured: bool
@@ -112,13 +112,15 @@ class _Look:
     shapes: tuple[tuple[int, bool, bool, float], ...]
 
 
-def survey_data(path: Path, *, layout: str | None = None, axes: int | None = None) -> Survey:
+def survey_data(
+    path: Path, *, layout: str | None = None, spatial_dims: int | None = None
+) -> Survey:
     """Look at a data set: at all masks up to a thousand, and at some images.
 
     Args:
         path: Its folder.
         layout: A key of the table of layouts; detected if None.
-        axes: 2 to take scans slice by slice, 3 to take them whole; by their spacing if None.
+        spatial_dims: 2 to take scans slice by slice, 3 to take them whole; by their spacing if None.
 
     Raises:
         DataError: If it is in no known layout, or an image and its mask do not fit.
@@ -131,8 +133,8 @@ def survey_data(path: Path, *, layout: str | None = None, axes: int | None = Non
     values = sorted(relabel.get(value, value) for value in counts if value)
     table = {str(value): label for value, label in relabel.items()}
     chosen = spread(relabel_cases(cases, table, labels=values), MOST_IMAGES)
-    axes = axes or _choose_axes(spread(cases, _PEEKED))
-    looks = [_look(case, tuple(values), axes) for case in chosen]
+    spatial_dims = spatial_dims or _choose_axes(spread(cases, _PEEKED))
+    looks = [_look(case, tuple(values), spatial_dims) for case in chosen]
     about = _read_about(path)
     masks = {relabel.get(value, value): count for value, count in counts.items()}
     return Survey(
@@ -143,7 +145,7 @@ def survey_data(path: Path, *, layout: str | None = None, axes: int | None = Non
         patients=len({case.patient_id for case in cases}),
         masks=max(counts.values()),
         images=len(looks),
-        axes=axes,
+        spatial_dims=spatial_dims,
         frames=_median([look.frames for look in looks]),
         channels=Counter(look.channels for look in looks).most_common(1)[0][0],
         coloured=bool(np.median([look.colour for look in looks]) > _COLOURED),
@@ -160,49 +162,49 @@ def _choose_axes(cases: Sequence[Case]) -> int:
     """Take scans whole where most have enough slices, close enough to each other."""
     whole = 0
     for case in cases:
-        cine = open_source(case.image).cine
-        if cine.spacing_mm and cine.slice_spacing_mm and case.trust_spacing:
-            near = cine.slice_spacing_mm <= WIDEST_STEP * max(cine.spacing_mm)
-            whole += near and len(cine) >= FEWEST_SLICES
+        sequence = open_source(case.image).sequence
+        if sequence.spacing_mm and sequence.slice_spacing_mm and case.trust_spacing:
+            near = sequence.slice_spacing_mm <= WIDEST_STEP * max(sequence.spacing_mm)
+            whole += near and len(sequence) >= FEWEST_SLICES
     return 3 if 2 * whole > len(cases) else 2
 
 
-def _look(case: Case, values: tuple[int, ...], axes: int) -> _Look:
+def _look(case: Case, values: tuple[int, ...], spatial_dims: int) -> _Look:
     """Look at one case.
 
     Raises:
         DataError: If its labels do not fit its image.
     """
     source, truth = read_case(case, values)
-    cine = source.cine
-    parts = [truth] if axes == 3 else [frame for frame in truth if frame.any()]
+    sequence = source.sequence
+    parts = [truth] if spatial_dims == 3 else [frame for frame in truth if frame.any()]
     shapes = [(value, *_shape(part, value)) for part in parts for value in np.unique(part) if value]
-    middle = cine.decode(len(cine) // 2)
-    size_px, spacing_mm = _grid(cine) if axes == 3 else (cine.shape[2:], None)
+    middle = sequence.decode(len(sequence) // 2)
+    size_px, spacing_mm = _grid(sequence) if spatial_dims == 3 else (sequence.shape[2:], None)
     return _Look(
-        frames=len(cine),
-        channels=cine.shape[1],
+        frames=len(sequence),
+        channels=sequence.shape[1],
         colour=_colour_share(middle),
-        modality=cine.modality,
+        modality=sequence.modality,
         size_px=size_px,
         spacing_mm=spacing_mm,
-        densities=_densities(cine, truth),
+        densities=_densities(sequence, truth),
         shapes=tuple(shapes),
     )
 
 
-def _grid(cine: Cine) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
+def _grid(sequence: ImageSequence) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
     """Give (D, H, W) and spacing of a scan whose axes run as the patient's do."""
-    shape = (len(cine), *cine.shape[2:])
-    if cine.geometry is None:
-        return shape, cine.voxel_mm
-    orientation = find_orientation(cine.geometry)
-    spacing_mm = cine.voxel_mm and orientation.reorder(cine.voxel_mm)
+    shape = (len(sequence), *sequence.shape[2:])
+    if sequence.geometry is None:
+        return shape, sequence.voxel_mm
+    orientation = find_orientation(sequence.geometry)
+    spacing_mm = sequence.voxel_mm and orientation.reorder(sequence.voxel_mm)
     return tuple(shape[axis] for axis in orientation.order), spacing_mm
 
 
 def _shape(truth: np.ndarray, value: int) -> tuple[bool, bool, float]:
-    """Tell whether a label is in one piece and without holes, and how large it is."""
+    """Whether a label is in one piece and without holes, and how large it is."""
     inside = ndimage.find_objects((truth == value).astype(np.uint8))[0]
     mask = truth[inside] == value
     parts, _ = ndimage.label(mask, np.ones((3,) * mask.ndim))
@@ -220,10 +222,10 @@ def _colour_share(frame: np.ndarray) -> float:
     return float((spread_of > STRONG_COLOUR).mean())
 
 
-def _densities(cine: Cine, truth: np.ndarray) -> tuple[float, float]:
-    """Give the range of intensities under the labels of the fullest frame."""
+def _densities(sequence: ImageSequence, truth: np.ndarray) -> tuple[float, float]:
+    """Return the range of intensities under the labels of the fullest frame."""
     index = int(np.count_nonzero(truth, axis=(1, 2)).argmax())
-    inside = cine.decode(index)[0][truth[index] > 0]
+    inside = sequence.decode(index)[0][truth[index] > 0]
     if not inside.size:
         return 0.0, 0.0
     low, high = np.percentile(inside[:: max(1, inside.size // _VOXELS)], (0.5, 99.5))
@@ -280,7 +282,7 @@ def _median(values: Sequence[int]) -> int:
 
 
 def _median_spacing(looks: Sequence[_Look]) -> tuple[float, ...] | None:
-    """Give the median along each axis, to two digits after the first that counts."""
+    """Return the median along each axis, to two digits after the first that counts."""
     known = [look.spacing_mm for look in looks if look.spacing_mm is not None]
     if not known:
         return None

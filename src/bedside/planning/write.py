@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bedside.planning.choose import UNKNOWN, Plan
+from bedside.planning.choose import UNKNOWN, RecipePlan
 from bedside.planning.survey import Survey
 from bedside.spec import to_mapping
 from bedside.spec.writing import to_value
@@ -68,7 +68,7 @@ _TRAINING = (
 )  # fmt: skip
 
 
-def to_toml(plan: Plan, survey: Survey) -> str:
+def to_toml(plan: RecipePlan, survey: Survey) -> str:
     """Write a recipe as TOML, commented.
 
     Returns:
@@ -77,7 +77,7 @@ def to_toml(plan: Plan, survey: Survey) -> str:
     recipe = to_mapping(plan.recipe)
     training = plan.recipe.training
     images = round(plan.recipe.data.split[0] * survey.cases)
-    images *= survey.frames if survey.axes == 2 else 1
+    images *= survey.frames if survey.spatial_dims == 2 else 1
     facts = {
         "images": survey.images,
         "cases": survey.cases,
@@ -105,7 +105,7 @@ def to_toml(plan: Plan, survey: Survey) -> str:
 
 def _size_comment(survey: Survey) -> str:
     seen = " x ".join(map(str, survey.size_px))
-    if survey.axes == 3:
+    if survey.spatial_dims == 3:
         return f"the window that is moved over a scan; half of them are larger than {seen}"
     return f"(height, width); the images are {seen}, in the median"
 
@@ -115,10 +115,10 @@ def _plain(mapping: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in mapping.items() if isinstance(value, str)}
 
 
-def _model(plan: Plan) -> dict[str, Any]:
+def _model(plan: RecipePlan) -> dict[str, Any]:
     """Name the network, and say where it differs from that of its name."""
     model = plan.recipe.deployment.model
-    named = {"name": plan.model, "axes": model.axes}
+    named = {"name": plan.model, "axes": model.spatial_dims}
     channels = {"in_channels": model.in_channels, "num_classes": model.num_classes}
     strides = {"stem_stride": model.stem_stride, "logit_stride": model.logit_stride}
     return named | channels | strides

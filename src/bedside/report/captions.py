@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from bedside.spec.deployment import Label
-from bedside.volume import Cine
+from bedside.volume import ImageSequence
 
 BAR_PX = 28
 GAP_PX = 10
@@ -18,21 +18,21 @@ _TEXT_PX = 17
 _NOTICE = "Research use only"
 
 
-def draw_bar(index: int, cine: Cine, *, width: int) -> np.ndarray:
+def draw_bar(index: int, sequence: ImageSequence, *, width: int) -> np.ndarray:
     """Draw the bar above a frame or slice: its number, counted from 1, and its time.
 
     Args:
         index: Which frame, from 0.
-        cine: Where it comes from.
+        sequence: Where it comes from.
         width: Width of the bar.
 
     Returns:
         (BAR_PX, width, 3) uint8, RGB.
     """
     bar = np.full((BAR_PX, width, 3), DARK, np.uint8)
-    if len(cine) > 1:
-        _put_text(bar, f"{cine.unit} {index + 1} / {len(cine)}", GAP_PX)
-    start_ms = cine.start_ms(index)
+    if len(sequence) > 1:
+        _put_text(bar, f"{sequence.unit} {index + 1} / {len(sequence)}", GAP_PX)
+    start_ms = sequence.start_ms(index)
     if start_ms is not None:
         time = f"{start_ms:.0f} ms"
         _put_text(bar, time, width - GAP_PX - _text(time).shape[1])

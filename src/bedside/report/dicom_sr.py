@@ -16,13 +16,13 @@ from pydicom.sr.coding import Code as SrCode
 from pydicom.uid import generate_uid
 
 from bedside import __version__
-from bedside.atomic import written_atomically
 from bedside.errors import BedsideError, FormatError, UsageError
 from bedside.io.dicom.datetimes import read_moment
 from bedside.io.dicom.warnings import collected_warnings
 from bedside.io.source import Algorithm, Source
 from bedside.report.record import StructureAreas
 from bedside.spec import DISCLAIMER, Code, Label
+from bedside.system.atomic import written_atomically
 
 NO_SCALE = "no measurements.dcm was written: the scale of the image is not known"
 """The warning that takes the place of an SR where nothing can be measured."""

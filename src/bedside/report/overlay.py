@@ -9,15 +9,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from bedside.atomic import write_bytes, written_atomically
 from bedside.errors import GeometryError
 from bedside.io.own_results import mark_png
 from bedside.report.captions import DARK, GAP_PX, draw_bar, draw_legend
 from bedside.report.contours import draw_contours, resize_labels, resize_picture, sort_inwards
 from bedside.report.gif import FilmWriter
 from bedside.spec.deployment import Label
-from bedside.volume import Box, Cine, LabelMap
-from bedside.workers import map_in_turn
+from bedside.system.atomic import write_bytes, written_atomically
+from bedside.system.parallel import ordered_map
+from bedside.volume import Box, ImageSequence, LabelMap
 
 _LEAST_HEIGHT_PX = 480
 _LONGEST_PX, _LONGEST_FILM_PX = 2048, 1280
@@ -35,7 +35,7 @@ class Overlay:
     """A cine and its labels, with how they are shown; `plan_overlay` makes one.
 
     Attributes:
-        cine: The frames.
+        sequence: The frames.
         labels: The labels, on the same grid.
         structures: What the labels mean, and their colours.
         inwards: The same, those within others last.
@@ -44,7 +44,7 @@ class Overlay:
         line_px: Width of a contour on the screen.
     """
 
-    cine: Cine
+    sequence: ImageSequence
     labels: LabelMap
     structures: tuple[Label, ...]
     inwards: tuple[Label, ...]
@@ -53,18 +53,18 @@ class Overlay:
     line_px: int
 
 
-def plan_overlay(cine: Cine, labels: LabelMap, structures: Sequence[Label]) -> Overlay:
+def plan_overlay(sequence: ImageSequence, labels: LabelMap, structures: Sequence[Label]) -> Overlay:
     """Decide how a cine is shown: in true proportions, one intensity window for all frames.
 
     Args:
-        cine: The frames.
+        sequence: The frames.
         labels: One label map a frame, on the frames' grid.
         structures: What the label values mean.
 
     Raises:
         GeometryError: If labels and frames differ in number or size.
     """
-    frames, _, height, width = cine.shape
+    frames, _, height, width = sequence.shape
     if labels.array.shape != (frames, height, width):
         raise GeometryError(
             f"labels of shape {labels.array.shape} do not fit frames of shape "
@@ -72,11 +72,13 @@ def plan_overlay(cine: Cine, labels: LabelMap, structures: Sequence[Label]) -> O
         )
     longest_px = _LONGEST_PX if frames == 1 else _LONGEST_FILM_PX
     size = screen_size(
-        (height, width), labels.spacing_mm or cine.proportions, longest_px=longest_px
+        (height, width), labels.spacing_mm or sequence.proportions, longest_px=longest_px
     )
     line_px = max(1, round(size[0] / 900))
     inwards = sort_inwards(structures, labels.array[spread(frames, _MOST_SORTED)])
-    return Overlay(cine, labels, tuple(structures), inwards, size, display_window(cine), line_px)
+    return Overlay(
+        sequence, labels, tuple(structures), inwards, size, display_window(sequence), line_px
+    )
 
 
 def screen_size(
@@ -110,13 +112,13 @@ def screen_size(
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def display_window(cine: Cine) -> tuple[float, float]:
+def display_window(sequence: ImageSequence) -> tuple[float, float]:
     """Find the intensities shown as black and white, the same for every frame.
 
     Bytes are shown as they are. Anything else is stretched between its 0.5th and 99.5th
     percentile, taken over up to five frames spread over the cine.
     """
-    frames = [cine.decode(index) for index in spread(len(cine), 5)]
+    frames = [sequence.decode(index) for index in spread(len(sequence), 5)]
     if frames[0].dtype == np.uint8:
         return 0.0, 255.0
     values = np.concatenate([frame[np.isfinite(frame)].ravel() for frame in frames])
@@ -175,7 +177,9 @@ def draw_frame(overlay: Overlay, index: int, *, size: tuple[int, int] | None = N
     Returns:
         (height, width, 3) uint8, RGB.
     """
-    return _draw_decoded(overlay, (index, overlay.cine.decode(index)), size=size or overlay.size)
+    return _draw_decoded(
+        overlay, (index, overlay.sequence.decode(index)), size=size or overlay.size
+    )
 
 
 def _draw_decoded(
@@ -193,7 +197,7 @@ def _draw_frames(
     overlay: Overlay, indices: Iterable[int], draw: Callable[[tuple[int, np.ndarray]], np.ndarray]
 ) -> Iterator[np.ndarray]:
     """Draw several frames side by side, in their order; they are decoded one after another."""
-    return map_in_turn(draw, ((index, overlay.cine.decode(index)) for index in indices))
+    return ordered_map(draw, ((index, overlay.sequence.decode(index)) for index in indices))
 
 
 def write_overlay(overlay: Overlay, folder: Path) -> Path:
@@ -213,12 +217,12 @@ def write_overlay(overlay: Overlay, folder: Path) -> Path:
         OutputError: If it cannot be written.
     """
     captioned = _captioner(overlay)
-    count = len(overlay.cine)
+    count = len(overlay.sequence)
     if count == 1:
         return _write_png(next(_draw_frames(overlay, [0], captioned)), folder / "overlay.png")
-    if not overlay.cine.has_slices:
+    if not overlay.sequence.has_slices:
         step = math.ceil(count / _MOST_FILM_FRAMES)
-        delay_ms = (overlay.cine.frame_time_ms or _DEFAULT_DELAY_MS) * step
+        delay_ms = (overlay.sequence.frame_time_ms or _DEFAULT_DELAY_MS) * step
     else:
         step, delay_ms = math.ceil(count / _MOST_FILM_SLICES), _DEFAULT_DELAY_MS
     colors = [structure.color for structure in overlay.structures]
@@ -227,16 +231,16 @@ def write_overlay(overlay: Overlay, folder: Path) -> Path:
         film = FilmWriter(file, colors, delay_ms=delay_ms)
         shown = range(0, count, step)
         for index, picture in zip(shown, _draw_frames(overlay, shown, captioned), strict=True):
-            film.add(picture, delay_ms=_delay_of(overlay.cine, index, step))
+            film.add(picture, delay_ms=_delay_of(overlay.sequence, index, step))
         film.close()
     return target
 
 
-def _delay_of(cine: Cine, index: int, step: int) -> float | None:
+def _delay_of(sequence: ImageSequence, index: int, step: int) -> float | None:
     """How long a frame of a film stays, where that varies."""
-    if cine.frame_starts_ms is None or index + step >= len(cine):
+    if sequence.frame_starts_ms is None or index + step >= len(sequence):
         return None
-    return cine.frame_starts_ms[index + step] - cine.frame_starts_ms[index]
+    return sequence.frame_starts_ms[index + step] - sequence.frame_starts_ms[index]
 
 
 def write_contact_sheet(
@@ -274,8 +278,8 @@ def draw_contact_sheet(
     Returns:
         (height, width, 3) uint8, RGB.
     """
-    indices = spread(len(overlay.cine), tiles)
-    whole = Box(0, 0, *overlay.cine.shape[2:])
+    indices = spread(len(overlay.sequence), tiles)
+    whole = Box(0, 0, *overlay.sequence.shape[2:])
     region = whole if region is None else _surround(region, overlay.labels.array[indices])
     tile = functools.partial(_draw_tile, overlay, region=region, tile_px=tile_px)
     columns = min(4, len(indices))
@@ -305,7 +309,7 @@ def encode_jpeg(picture: np.ndarray, *, quality: int = 88) -> bytes:
 
 
 def _captioner(overlay: Overlay) -> Callable[[tuple[int, np.ndarray]], np.ndarray]:
-    """Give a function that draws a frame, given with its index, between its bar and the legend."""
+    """Return a function that draws a frame, given with its index, between its bar and the legend."""
     width = max(overlay.size[1], 320)
     legend = draw_legend(overlay.structures, width)
 
@@ -314,7 +318,7 @@ def _captioner(overlay: Overlay) -> Callable[[tuple[int, np.ndarray]], np.ndarra
         spare = width - picture.shape[1]
         if spare:
             picture = np.pad(picture, ((0, 0), (spare // 2, spare - spare // 2), (0, 0)))
-        return np.concatenate([draw_bar(frame[0], overlay.cine, width=width), picture, legend])
+        return np.concatenate([draw_bar(frame[0], overlay.sequence, width=width), picture, legend])
 
     return captioned
 
@@ -331,7 +335,7 @@ def _draw_tile(
     overlay: Overlay, frame: tuple[int, np.ndarray], *, region: Box, tile_px: int
 ) -> np.ndarray:
     """Draw one tile of the contact sheet: the region of a frame under a bar."""
-    shape = overlay.cine.shape[2:]
+    shape = overlay.sequence.shape[2:]
     rows, columns = (size / source for size, source in zip(overlay.size, shape, strict=True))
     shrink = min(1.0, tile_px / max(region.height * rows, region.width * columns))
     # Drawn at the size of the tile: a line that is made smaller later is a faint one.
@@ -344,7 +348,7 @@ def _draw_tile(
     ]
     spare = max(0, 160 - picture.shape[1])
     picture = np.pad(picture, ((0, 0), (0, spare), (0, 0)))
-    return np.concatenate([draw_bar(frame[0], overlay.cine, width=picture.shape[1]), picture])
+    return np.concatenate([draw_bar(frame[0], overlay.sequence, width=picture.shape[1]), picture])
 
 
 def _write_png(picture: np.ndarray, target: Path) -> Path:

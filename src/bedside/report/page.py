@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from bedside.atomic import write_text
 from bedside.report.curves import draw_curves
 from bedside.report.page_frame import write_page, write_table
 from bedside.report.record import Report, StructureAreas
+from bedside.system.atomic import write_text
 
 _STAGES = {
     "decode": "Decode",

@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 
 from bedside import __version__
-from bedside.atomic import write_text
 from bedside.errors import printable
 from bedside.report.diameter import Extent, measure_extents
 from bedside.spec import DISCLAIMER, Label, to_mapping
-from bedside.volume import Box, Change, Cine, LabelMap, SliceBlock, UnevenSlices
+from bedside.system.atomic import write_text
+from bedside.volume import Box, Change, ImageSequence, LabelMap, SliceBlock, UnevenSlices
 
 COST_KEYS = (
     "fps",
@@ -224,7 +224,7 @@ def make_report(
     structures: Sequence[Label],
     *,
     region: Box,
-    cine: Cine,
+    sequence: ImageSequence,
     stage_ms: Mapping[str, np.ndarray],
     warnings: Sequence[str],
     facts: RunFacts,
@@ -236,35 +236,35 @@ def make_report(
         labels: The result; its spacing is None where the scale is not to be trusted.
         structures: What the label values mean.
         region: Where the image proper was found.
-        cine: What was segmented; only what it says of time and place is read.
+        sequence: What was segmented; only what it says of time and place is read.
         stage_ms: For every stage, "total" among them, the time of each frame, (frames,) in
             ms; of a scan that was taken whole, (1,).
         warnings: What was fixed, doubted or not found.
         facts: What the run was and cost.
         changes: What repairs changed in the labels, and what was found odd about them.
     """
-    slices = cine.has_slices
+    slices = sequence.has_slices
     areas = measure_areas(
         labels,
         structures,
         region=region,
         slices=slices,
-        slice_mm=cine.slice_spacing_mm if slices else None,
-        uneven=cine.uneven,
+        slice_mm=sequence.slice_spacing_mm if slices else None,
+        uneven=sequence.uneven,
     )
     total_s = max(float(stage_ms["total"].sum()) / 1e3, 1e-9)
     return Report(
         source=facts.source,
         frames=len(labels.array),
         slices=slices,
-        frame_time_ms=cine.frame_time_ms,
-        frame_starts_ms=cine.frame_starts_ms,
+        frame_time_ms=sequence.frame_time_ms,
+        frame_starts_ms=sequence.frame_starts_ms,
         spacing_mm=labels.spacing_mm,
         region=region,
         structures=areas,
         fps=round(len(labels.array) / total_s, 2),
         wall_s=round(facts.wall_s, 3),
-        latency_of="scan" if len(stage_ms["total"]) < len(cine) else cine.unit,
+        latency_of="scan" if len(stage_ms["total"]) < len(sequence) else sequence.unit,
         latency_ms={stage: _percentiles(times) for stage, times in stage_ms.items()},
         startup_ms=round(facts.startup_ms, 1),
         peak_memory_mb=facts.peak_memory_mb,
@@ -275,7 +275,7 @@ def make_report(
         bundle=facts.bundle,
         warnings=(*warnings, *([] if slices else _sometimes_missing(areas))),
         changes=tuple(changes),
-        slice_blocks=None if cine.uneven is None else cine.uneven.list_blocks(),
+        slice_blocks=None if sequence.uneven is None else sequence.uneven.list_blocks(),
     )
 
 

@@ -6,7 +6,7 @@ from bedside.errors import BackendError, InputError, last_line
 
 
 def check_tensor(tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Give the tensor as the runtimes take it: float32, contiguous, writeable, finite.
+    """Return the tensor as the runtimes take it: float32, contiguous, writeable, finite.
 
     A tensor that is so already is given back as it is, without a copy. Nothing writes to
     it, but OpenVINO shares no memory that it could not write to. NaN must be caught here:
@@ -38,7 +38,7 @@ def check_tensor(tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def check_logits(logits: np.ndarray) -> np.ndarray:
-    """Give the logits back if they are finite.
+    """Return the logits back if they are finite.
 
     Raises:
         InputError: If one is NaN or infinite.

@@ -60,7 +60,7 @@ def open_graph(graph: bytes, *, precision: str, threads: int) -> OnnxSession:
     # Here, so that asking what it could do does not load it.
     import onnxruntime as ort
 
-    # Where somebody has loaded it before `bedside.offline` could set its switch.
+    # Where somebody has loaded it before `bedside.system.telemetry` could set its switch.
     ort.disable_telemetry_events()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from bedside.bundle import Bundle
 from bedside.errors import UsageError
-from bedside.runtime.choice import open_fastest
+from bedside.runtime.autotune import open_fastest
+from bedside.runtime.execution_modes import default_mode, find_certified_backend, open_mode
 from bedside.runtime.table import Session
-from bedside.runtime.variants import default_variant, find_certified_backend, open_variant
 
 __all__ = [
     "Session",
@@ -59,10 +59,10 @@ def open_session(
     if precision == "auto":
         return open_fastest(bundle, backend=backend, threads=threads, on_choice=on_choice)
     if precision == "rule":
-        chosen = default_variant(bundle, backend=backend)
+        chosen = default_mode(bundle, backend=backend)
     else:
         chosen = (find_certified_backend(bundle, precision, backend=backend), precision)
-    return open_variant(bundle, chosen, threads=threads)
+    return open_mode(bundle, chosen, threads=threads)
 
 
 def default_threads() -> int:

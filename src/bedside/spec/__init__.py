@@ -8,18 +8,29 @@ from bedside.spec.deployment import (
     InputSpec,
     Label,
     Region,
-    WindowSpec,
+    SlidingWindowSpec,
+)
+from bedside.spec.intensity import (
+    CT_WINDOWS,
+    Clahe,
+    FanGain,
+    NonLocalMeans,
+    ScalePercentile,
+    ScaleRange,
+    WindowLevel,
+    WindowPreset,
+    ZScore,
 )
 from bedside.spec.model import LevelSpec, ModelSpec
 from bedside.spec.named import named_spec
 from bedside.spec.priors import (
-    Apart,
-    Components,
+    ComponentCount,
     Eccentricity,
-    Encloses,
     LeftRight,
+    NotTouching,
     Prior,
     Size,
+    Surrounds,
 )
 from bedside.spec.reading import from_mapping, to_mapping
 from bedside.spec.recipe import (
@@ -53,30 +64,18 @@ from bedside.spec.steps import (
     Resample,
     Rgb,
 )
-from bedside.spec.tone import (
-    CT_WINDOWS,
-    Clahe,
-    FanGain,
-    NonLocalMeans,
-    ScalePercentile,
-    ScaleRange,
-    WindowLevel,
-    WindowPreset,
-    ZScore,
-)
 
 __all__ = [
     "CT_WINDOWS",
     "DISCLAIMER",
     "SCHEMA_VERSION",
-    "Apart",
     "AugmentSpec",
     "BuildSpec",
     "Card",
     "Clahe",
     "Closing",
     "Code",
-    "Components",
+    "ComponentCount",
     "CropBody",
     "CropCentre",
     "CropFan",
@@ -86,7 +85,6 @@ __all__ = [
     "DistillSpec",
     "DropSmall",
     "Eccentricity",
-    "Encloses",
     "FanGain",
     "FillHoles",
     "Fit",
@@ -100,6 +98,7 @@ __all__ = [
     "LocalCrf",
     "ModelSpec",
     "NonLocalMeans",
+    "NotTouching",
     "Opening",
     "Orient",
     "PostprocessStep",
@@ -114,11 +113,12 @@ __all__ = [
     "ScalePercentile",
     "ScaleRange",
     "Size",
+    "SlidingWindowSpec",
     "StructureResult",
+    "Surrounds",
     "TrainingSpec",
     "WindowLevel",
     "WindowPreset",
-    "WindowSpec",
     "ZScore",
     "from_mapping",
     "named_spec",

@@ -82,7 +82,7 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
-class WindowSpec:
+class SlidingWindowSpec:
     """How a network of fixed size covers a scan that is larger.
 
     Attributes:
@@ -122,7 +122,7 @@ class DeploymentSpec:
     preprocess: tuple[PreprocessStep, ...]
     model: ModelSpec
     postprocess: tuple[PostprocessStep, ...] = ()
-    windows: WindowSpec = field(default_factory=WindowSpec)
+    windows: SlidingWindowSpec = field(default_factory=SlidingWindowSpec)
     regions: tuple[Region, ...] = ()
     refine: tuple[RefineStep, ...] = ()
     priors: tuple[Prior, ...] = ()
@@ -162,32 +162,32 @@ class DeploymentSpec:
         self._check_repairs(values)
 
     def _check_axes(self) -> None:
-        axes, size_px = self.model.axes, self.input.size_px
-        if len(size_px) != axes:
-            raise SpecError(f"input.size_px is {size_px}; model.axes is {axes}.")
+        spatial_dims, size_px = self.model.spatial_dims, self.input.size_px
+        if len(size_px) != spatial_dims:
+            raise SpecError(f"input.size_px is {size_px}; model.spatial_dims is {spatial_dims}.")
         stride = self.model.logit_stride
         if any(size < stride or size % stride for size in size_px):
             raise SpecError(
                 f"input.size_px is {size_px}; expected multiples of logit_stride, {stride}."
             )
-        if self.input.neighbours and (axes == 3 or self.input.channels != 3):
+        if self.input.neighbours and (spatial_dims == 3 or self.input.channels != 3):
             raise SpecError(
                 f"input.neighbours is {self.input.neighbours}, input.channels is "
-                f"{self.input.channels} and model.axes {axes}; a frame with one neighbour on "
+                f"{self.input.channels} and model.spatial_dims {spatial_dims}; a frame with one neighbour on "
                 "each side has 3 channels, in a network of 2 axes."
             )
         for step in (*self.preprocess, *self.postprocess, *self.refine, *self.priors):
-            if axes not in step.AXES:
-                raise SpecError(f'step "{step.step}" is not for a network of {axes} axes.')
-        check_order(self.preprocess, axes)
+            if spatial_dims not in step.AXES:
+                raise SpecError(f'step "{step.step}" is not for a network of {spatial_dims} axes.')
+        check_order(self.preprocess, spatial_dims)
 
     def _check_repairs(self, values: list[int]) -> None:
         for step in self.postprocess:
-            check_units(step, self.model.axes)
+            check_units(step, self.model.spatial_dims)
             if set(step.labels) - set(values):
                 raise SpecError(
                     f'step "{step.step}" is of labels {list(step.labels)}; expected some of '
                     f"{values}."
                 )
         for prior in self.priors:
-            check_prior(prior, axes=self.model.axes, values=values)
+            check_prior(prior, spatial_dims=self.model.spatial_dims, values=values)

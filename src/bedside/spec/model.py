@@ -121,7 +121,7 @@ class ModelSpec:
         stem_channels: Width of the stem's first convolution.
         decoder_channels: Width of the fusion decoder, whatever the levels' widths.
         logit_stride: Stride of the logits; at most the stem's.
-        axes: Spatial axes: 2 for (H, W), 3 for (D, H, W).
+        spatial_dims: Spatial axes: 2 for (H, W), 3 for (D, H, W).
         stem_stride: Stride of the first level; below 4 for small inputs.
         deep_supervision: Whether coarser levels of the decoder have logits of their own
             in training.
@@ -148,7 +148,7 @@ class ModelSpec:
     stem_channels: int = 16
     decoder_channels: int = 32
     logit_stride: Literal[1, 2, 4] = 2
-    axes: Literal[2, 3] = 2
+    spatial_dims: Literal[2, 3] = 2
     stem_stride: Literal[1, 2, 4] = 4
     deep_supervision: bool = False
     boundary: bool = False

@@ -44,13 +44,13 @@ NAMES = tuple(dict.fromkeys(name for name, _ in _FAMILIES))
 
 
 def named_spec(
-    name: str, *, axes: Literal[2, 3] = 2, in_channels: int = 1, num_classes: int = 2
+    name: str, *, spatial_dims: Literal[2, 3] = 2, in_channels: int = 1, num_classes: int = 2
 ) -> ModelSpec:
-    """Give the network of a name.
+    """Return the network of a name.
 
     Args:
         name: One of `NAMES`.
-        axes: Spatial axes.
+        spatial_dims: Spatial axes.
         in_channels: Channels of the input.
         num_classes: Channels of the logits, background included.
 
@@ -58,14 +58,14 @@ def named_spec(
         SpecError: If there is no such name, or no such number of axes.
 
     Example:
-        >>> [level.block for level in named_spec("tiny", axes=3).levels]
+        >>> [level.block for level in named_spec("tiny", spatial_dims=3).levels]
         ['conv', 'window', 'window']
     """
-    if (name, axes) not in _FAMILIES:
+    if (name, spatial_dims) not in _FAMILIES:
         raise SpecError(
-            f'no model "{name}" with {axes} axes; choose one of {", ".join(NAMES)}, with 2 or 3.'
+            f'no model "{name}" with {spatial_dims} axes; choose one of {", ".join(NAMES)}, with 2 or 3.'
         )
-    family = _FAMILIES[name, axes]
+    family = _FAMILIES[name, spatial_dims]
     levels = tuple(
         LevelSpec(
             "window",
@@ -73,7 +73,7 @@ def named_spec(
             depth,
             num_heads=heads,
             head_dim=family.head_dim,
-            window=_WINDOW[axes],
+            window=_WINDOW[spatial_dims],
         )
         if heads
         else LevelSpec("conv", channels, depth)
@@ -86,5 +86,5 @@ def named_spec(
         levels=levels,
         stem_channels=family.stem,
         decoder_channels=family.decoder,
-        axes=axes,
+        spatial_dims=spatial_dims,
     )

@@ -9,7 +9,7 @@ Action = Literal["repair", "report"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Components:
+class ComponentCount:
     """A structure has at most so many connected components; corners connect.
 
     To repair is to keep the largest ones.
@@ -42,7 +42,7 @@ class Components:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encloses:
+class Surrounds:
     """One structure lies around another, as the myocardium does around the cavity.
 
     To repair is to drop components of the inner one that do not touch the outer one at
@@ -81,7 +81,7 @@ class Encloses:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Apart:
+class NotTouching:
     """Two structures never touch, not even at a corner.
 
     To repair is to take from `second` what touches `first`.
@@ -207,15 +207,15 @@ class LeftRight:
         return (self.left, self.right)
 
 
-Prior = Components | Encloses | Apart | Size | Eccentricity | LeftRight
+Prior = ComponentCount | Surrounds | NotTouching | Size | Eccentricity | LeftRight
 
 
-def check_prior(prior: Prior, *, axes: int, values: list[int]) -> None:
+def check_prior(prior: Prior, *, spatial_dims: int, values: list[int]) -> None:
     """Refuse a prior that speaks of labels that are not there, or of one twice.
 
     Args:
         prior: What is checked.
-        axes: Of the network.
+        spatial_dims: Of the network.
         values: Label values of the deployment.
 
     Raises:
@@ -227,10 +227,10 @@ def check_prior(prior: Prior, *, axes: int, values: list[int]) -> None:
         raise SpecError(
             f'prior "{prior.step}" is of labels {list(named)}; expected different ones of {values}.'
         )
-    wrong = {2: "ml", 3: "mm2"}[axes]
+    wrong = {2: "ml", 3: "mm2"}[spatial_dims]
     if isinstance(prior, Size) and prior.unit == wrong:
-        right = {2: "mm2", 3: "ml"}[axes]
-        raise SpecError(f"size: {wrong} has no meaning in {axes} axes; use {right}.")
+        right = {2: "mm2", 3: "ml"}[spatial_dims]
+        raise SpecError(f"size: {wrong} has no meaning in {spatial_dims} axes; use {right}.")
 
 
 def _refuse_repair(step: str, action: str) -> None:

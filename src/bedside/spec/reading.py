@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bedside.errors import SpecError
-from bedside.regular import open_regular
+from bedside.system.regular_files import open_regular
 
 Settings = TypeVar("Settings")
 

@@ -359,7 +359,7 @@ def _resolve_name(recipe: dict[str, Any]) -> dict[str, Any]:
     name = own.pop("name", None)
     if name is None:
         return recipe
-    settings = to_mapping(named_spec(str(name), axes=own.get("axes", 2)))
+    settings = to_mapping(named_spec(str(name), spatial_dims=own.get("axes", 2)))
     for key in ("in_channels", "num_classes"):
         del settings[key]
     return recipe | {"deployment": {**deployment, "model": settings | own}}

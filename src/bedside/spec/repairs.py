@@ -187,17 +187,19 @@ class DenseCrf:
 RefineStep = LocalCrf | DenseCrf
 
 
-def check_units(step: PostprocessStep, axes: int) -> None:
+def check_units(step: PostprocessStep, spatial_dims: int) -> None:
     """Refuse a size that has no meaning for a network's axes.
 
     Raises:
         SpecError: If it is a volume for two axes, or an area for three.
     """
     if isinstance(step, DropSmall):
-        wrong = {2: "min_ml", 3: "min_mm2"}[axes]
+        wrong = {2: "min_ml", 3: "min_mm2"}[spatial_dims]
         if getattr(step, wrong) is not None:
-            right = {2: "min_mm2", 3: "min_ml"}[axes]
-            raise SpecError(f"drop_small: {wrong} has no meaning in {axes} axes; use {right}.")
+            right = {2: "min_mm2", 3: "min_ml"}[spatial_dims]
+            raise SpecError(
+                f"drop_small: {wrong} has no meaning in {spatial_dims} axes; use {right}."
+            )
 
 
 def _check_one(step: str, choices: dict[str, float | None]) -> None:

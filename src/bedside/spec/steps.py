@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from bedside.errors import SpecError
-from bedside.spec.tone import (
+from bedside.spec.intensity import (
     Clahe,
     FanGain,
     NonLocalMeans,
@@ -154,23 +154,23 @@ class CropBody:
 PreprocessStep = Grey | Rgb | CropFan | CropCentre | CropBody | Fit | Orient | Resample | ToneStep
 
 
-def check_order(steps: Sequence[PreprocessStep], axes: int) -> None:
+def check_order(steps: Sequence[PreprocessStep], spatial_dims: int) -> None:
     """Refuse steps in an order in which one cannot do its work.
 
     Frames begin as 8 bits. Some steps need just that, and some leave the range [0, 1].
 
     Args:
         steps: In their order.
-        axes: Of the network.
+        spatial_dims: Of the network.
 
     Raises:
         SpecError: If a step must be the first, or needs 8 bits or [0, 1] and comes too late.
     """
-    firsts = {2: (WindowLevel, WindowPreset), 3: (CropBody,)}[axes]
+    firsts = {2: (WindowLevel, WindowPreset), 3: (CropBody,)}[spatial_dims]
     for step in steps[1:]:
         if isinstance(step, firsts):
             raise SpecError(f"{step.step} reads values as they are stored; make it the first step.")
-    if axes == 3:
+    if spatial_dims == 3:
         return
     left = ""
     for step in steps:

@@ -3,14 +3,14 @@
 import numpy as np
 
 from bedside.spec import AugmentSpec
-from bedside.training.augment_image import vary_image
-from bedside.training.augment_volume import vary_volume
+from bedside.training.augment_image import augment_image
+from bedside.training.augment_volume import augment_volume
 from bedside.training.example import Example
-from bedside.training.values import UNIT, Values
+from bedside.training.intensity_range import UNIT, Values
 
 __all__ = ["Example", "augment"]
 
-_BY_AXES = {2: vary_image, 3: vary_volume}
+_BY_AXES = {2: augment_image, 3: augment_volume}
 
 
 def augment(
@@ -30,5 +30,5 @@ def augment(
         size: What is cut out of the middle; the whole if None.
         values: What values the image has, by its preprocessing.
     """
-    vary = _BY_AXES[example.truth.ndim]
-    return vary(example, spec, rng, size or example.truth.shape, values)
+    augment = _BY_AXES[example.truth.ndim]
+    return augment(example, spec, rng, size or example.truth.shape, values)

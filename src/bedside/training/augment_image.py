@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 
 from bedside.spec import AugmentSpec
-from bedside.training.chance import BENDS, draw_mirrors, raise_to, smooth_basis
 from bedside.training.example import Example
+from bedside.training.intensity_range import Values, augment_intensity
 from bedside.training.patches import cut_middle
-from bedside.training.values import Values, vary_values
+from bedside.training.random_draws import BENDS, draw_mirrors, raise_to, smooth_basis
 
 
-def vary_image(
+def augment_image(
     example: Example,
     spec: AugmentSpec,
     rng: np.random.Generator,
@@ -28,7 +28,7 @@ def vary_image(
     """
     whole = Example(np.asarray(example.image, np.float32), np.asarray(example.truth))
     image, truth = (cut_middle(array, size) for array in _move(whole, spec, rng))
-    return Example(vary_values(image, values, lambda seen: _show(seen, spec, rng)), truth)
+    return Example(augment_intensity(image, values, lambda seen: _show(seen, spec, rng)), truth)
 
 
 def _show(image: np.ndarray, spec: AugmentSpec, rng: np.random.Generator) -> np.ndarray:
@@ -61,7 +61,7 @@ def _draw_matrix(shape: tuple[int, ...], spec: AugmentSpec, rng: np.random.Gener
     angle = np.deg2rad(rng.uniform(-spec.rotate_deg, spec.rotate_deg))
     scale = 2 ** rng.uniform(*spec.log2_scale)
     aspect = 2 ** (0.5 * rng.uniform(-spec.log2_aspect, spec.log2_aspect))
-    down, across = draw_mirrors(spec, rng, axes=2)
+    down, across = draw_mirrors(spec, rng, spatial_dims=2)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     linear = scale * turn @ np.diag([across * aspect, down / aspect])
     centre = np.array([width - 1, height - 1]) / 2

@@ -10,14 +10,14 @@ import torch
 from torch.nn import functional
 
 from bedside.spec import AugmentSpec
-from bedside.training.chance import BENDS, draw_angles, draw_mirrors, raise_to, smooth_basis
 from bedside.training.example import Example
-from bedside.training.values import Values, vary_values
+from bedside.training.intensity_range import Values, augment_intensity
+from bedside.training.random_draws import BENDS, draw_angles, draw_mirrors, raise_to, smooth_basis
 
 Shape = tuple[int, ...]
 
 
-def vary_volume(
+def augment_volume(
     example: Example, spec: AugmentSpec, rng: np.random.Generator, size: Shape, values: Values
 ) -> Example:
     """Draw one variation of a volume with three axes, and of its labels.
@@ -32,7 +32,7 @@ def vary_volume(
     def show(seen: np.ndarray) -> np.ndarray:
         return _degrade(_change_tone(seen, spec, rng), spec, rng)
 
-    return Example(vary_values(image, values, show), truth)
+    return Example(augment_intensity(image, values, show), truth)
 
 
 def _draw_reads(
@@ -73,7 +73,7 @@ def _draw_reads(
 
 def _draw_linear(spec: AugmentSpec, rng: np.random.Generator) -> np.ndarray:
     """Draw where offsets from the middle go, (3, 3) in array order."""
-    linear = np.diag(np.array(draw_mirrors(spec, rng, axes=3), float))
+    linear = np.diag(np.array(draw_mirrors(spec, rng, spatial_dims=3), float))
     scale = 2 ** rng.uniform(*spec.log2_scale)
     stretch = 2 ** (0.5 * rng.uniform(-spec.log2_aspect, spec.log2_aspect, 3))
     linear = scale * np.diag(stretch) @ linear

@@ -13,8 +13,8 @@ from bedside.layers.conv import MEMORY_FORMATS
 from bedside.spec import AugmentSpec
 from bedside.training.augment import augment
 from bedside.training.example import Example
+from bedside.training.intensity_range import UNIT, Values
 from bedside.training.patches import PatchSampler
-from bedside.training.values import UNIT, Values
 
 _AHEAD = 2
 """Batches that workers prepare while one is trained on."""
@@ -69,7 +69,7 @@ class Batches:
         return max(1, len(self.examples) * self.repeats // self.size)
 
     def epoch(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Give the batches of an epoch, as `to_batch` does, on the CPU."""
+        """Return the batches of an epoch, as `to_batch` does, on the CPU."""
         order = (
             np.random.default_rng((self.seed, epoch))
             .permutation(len(self.examples) * self.repeats)
@@ -81,7 +81,7 @@ class Batches:
         ]
         if not self.workers:
             for share in shares:
-                yield to_batch([self._vary(epoch, index) for index in share])
+                yield to_batch([self._augment(epoch, index) for index in share])
             return
         yield from self._prepared(epoch, shares)
 
@@ -94,11 +94,11 @@ class Batches:
             for number in range(len(shares) + _AHEAD):
                 if number < len(shares):
                     share = shares[number]
-                    waiting.append([pool.submit(self._vary, epoch, index) for index in share])
+                    waiting.append([pool.submit(self._augment, epoch, index) for index in share])
                 if number >= _AHEAD:
                     yield to_batch([future.result() for future in waiting.pop(0)])
 
-    def _vary(self, epoch: int, draw: int) -> Example:
+    def _augment(self, epoch: int, draw: int) -> Example:
         rng = np.random.default_rng((self.seed, epoch, draw))
         index = draw % len(self.examples)
         if self._patches is None:

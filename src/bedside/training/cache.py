@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from bedside import __version__
-from bedside.atomic import write_text, written_atomically
 from bedside.datasets import Case
 from bedside.spec import DeploymentSpec, to_mapping
+from bedside.system.atomic import write_text, written_atomically
 from bedside.training.example import Example
 
 # Raised when an entry is written otherwise; the version of bedside stands for the steps' code.
@@ -31,7 +31,7 @@ def load_cached(
     folder: Path,
     load: Callable[[Case, DeploymentSpec], list[Example]],
 ) -> list[Example]:
-    """Give a case from the cache, or load it and put it there.
+    """Return a case from the cache, or load it and put it there.
 
     Several processes may share a folder: files appear whole, and the list of them last.
 
@@ -71,7 +71,7 @@ def name_entry(case: Case, spec: DeploymentSpec) -> str:
         "bedside": __version__,
         "preprocess": to_mapping(spec.preprocess),
         "input": to_mapping(spec.input),
-        "axes": spec.model.axes,
+        "axes": spec.model.spatial_dims,
         "labels": [label.value for label in spec.labels],
         "case": {
             field.name: list(_describe(getattr(case, field.name)))

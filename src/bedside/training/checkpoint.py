@@ -9,9 +9,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from bedside.atomic import written_atomically
 from bedside.errors import FormatError
-from bedside.regular import read_regular
+from bedside.system.atomic import written_atomically
+from bedside.system.regular_files import read_regular
 
 OPTIMIZER = "optimizer."
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bedside.atomic import write_text
 from bedside.report.curves import WIDTH, Color, draw_curves, find_height
 from bedside.spec import Label
+from bedside.system.atomic import write_text
 
 LOSS_COLOR: Color = (160, 168, 178)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from bedside.datasets import Case
 from bedside.datasets.case import read_case
-from bedside.pipeline.meaning import settle_meaning
-from bedside.pipeline.preprocess import plan_cine, see_neighbours
+from bedside.pipeline.axis_roles import resolve_axes
+from bedside.pipeline.preprocess import plan_sequence, stack_neighbours
 from bedside.pipeline.volumes import prepare_volume
 from bedside.spec import DeploymentSpec
 from bedside.training.cache import load_cached
@@ -23,16 +23,16 @@ def load_case(case: Case, spec: DeploymentSpec) -> list[Example]:
     """
     source, truth = read_case(case, tuple(label.value for label in spec.labels))
     # What axes and scale mean is decided as in use, or a network would learn from other inputs.
-    cine = settle_meaning(source.cine, spec)
-    if spec.model.axes == 3:
-        prepared = prepare_volume(cine, spec)
-        return [Example(prepared.tensor, prepared.placement.project(truth))]
+    sequence = resolve_axes(source.sequence, spec)
+    if spec.model.spatial_dims == 3:
+        prepared = prepare_volume(sequence, spec)
+        return [Example(prepared.tensor, prepared.transform.project(truth))]
     examples = []
-    cine = see_neighbours(cine, spec.input.neighbours)
-    plan = plan_cine(cine, spec)
-    for frame, labels in zip(cine, truth, strict=True):
+    sequence = stack_neighbours(sequence, spec.input.neighbours)
+    plan = plan_sequence(sequence, spec)
+    for frame, labels in zip(sequence, truth, strict=True):
         image = plan.apply(frame)[0]
-        examples.append(Example(image, plan.placement.project(labels, spec.input.size_px)))
+        examples.append(Example(image, plan.transform.project(labels, spec.input.size_px)))
     return examples
 
 

@@ -120,7 +120,7 @@ class FeatureMatch(nn.Module):
                 f"student and teacher have no level at a common stride: {list(ours)} and "
                 f'{list(theirs)}. Set distill.channel_on to "logits".'
             )
-        convolution = CONVOLUTIONS[student.axes]
+        convolution = CONVOLUTIONS[student.spatial_dims]
         self.adapters = nn.ModuleList(
             convolution(student.levels[our].channels, teacher.levels[their].channels, 1)
             for our, their in self.levels

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from bedside import __version__
-from bedside.atomic import write_text
 from bedside.datasets import Case
 from bedside.errors import SpecError
 from bedside.spec import Recipe, from_mapping, to_mapping
+from bedside.system.atomic import write_text
 from bedside.training.checkpoint import read_json
-from bedside.training.machine import describe_device
+from bedside.training.device import describe_device
 from bedside.training.split import check_split, split_cases
 
 RUN, LOG, CURVES, VALIDATION = "run.json", "log.jsonl", "curves.svg", "validation"
@@ -40,7 +40,7 @@ class Network:
 
 
 def find_split(output: Path, recipe: Recipe, cases: Sequence[Case]) -> Split:
-    """Give the patients of each part: as the run there recorded them, or as the recipe says.
+    """Return the patients of each part: as the run there recorded them, or as the recipe says.
 
     Raises:
         SpecError: If the folder holds a run of another recipe.
@@ -112,7 +112,7 @@ def _check_same(output: Path, network: Network, teachers: Sequence[Mapping[str, 
 
 
 def hash_file(path: Path) -> str:
-    """Give the SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -20,7 +20,7 @@ _PATIENCE = datetime.timedelta(hours=12)
 
 
 def is_started_together() -> bool:
-    """Tell whether `torchrun` started this process as one of several."""
+    """Whether `torchrun` started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 

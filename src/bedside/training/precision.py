@@ -4,7 +4,7 @@ import torch
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Tell whether bfloat16 products are done in hardware there."""
+    """Whether bfloat16 products are done in hardware there."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from bedside.atomic import check_writable, write_text
 from bedside.datasets import Case, list_recipe_cases
 from bedside.evaluation.cases import evaluate_cases
 from bedside.evaluation.report import write_report
 from bedside.models import count_parameters, create
 from bedside.segment import Segmenter
 from bedside.spec import ModelSpec, Recipe
+from bedside.system.atomic import check_writable, write_text
 from bedside.training.batches import Batches
 from bedside.training.checkpoint import (
     load_tensors,
@@ -31,6 +31,7 @@ from bedside.training.checkpoint import (
 )
 from bedside.training.curves import write_curves
 from bedside.training.dataset import load_cases
+from bedside.training.device import choose_device, choose_workers, configure_threads
 from bedside.training.example import Example
 from bedside.training.folder import (
     CHECKPOINT,
@@ -45,14 +46,13 @@ from bedside.training.folder import (
     open_run,
     select_cases,
 )
+from bedside.training.intensity_range import find_values
 from bedside.training.loop import Trainer
-from bedside.training.machine import choose_device, choose_workers, settle
 from bedside.training.parallel import rank, together, wait_for_all, world_size
 from bedside.training.session import TorchSession
 from bedside.training.tasks import Task
 from bedside.training.teacher import Teacher, create_task, open_teacher
 from bedside.training.validate import validate
-from bedside.training.values import find_values
 
 __all__ = ["RUN", "WEIGHTS", "Progress", "select_cases", "train"]
 
@@ -131,7 +131,7 @@ def train(
         OutputError: If the folder cannot be written.
     """
     device = choose_device()
-    settle(threads, device)
+    configure_threads(threads, device)
     with together(device):
         cases = list_recipe_cases(recipe, data)
         if rank() == 0:
@@ -172,7 +172,9 @@ def _train(run: Run, model: nn.Module, *, task: Task, device: torch.device) -> N
         foreground=recipe.training.foreground,
         repeats=recipe.training.patches,
         workers=run.workers,
-        values=find_values(recipe.deployment.preprocess, axes=recipe.deployment.model.axes),
+        values=find_values(
+            recipe.deployment.preprocess, spatial_dims=recipe.deployment.model.spatial_dims
+        ),
         rank=rank(),
         ranks=world_size(),
     )

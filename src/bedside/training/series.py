@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bedside.atomic import write_text
 from bedside.spec import Recipe
+from bedside.system.atomic import write_text
 from bedside.training.checkpoint import read_json
+from bedside.training.device import choose_device
 from bedside.training.folder import EVALUATION, VALIDATION, WEIGHTS
-from bedside.training.machine import choose_device
 from bedside.training.parallel import rank, together
 from bedside.training.run import Progress, train
 

@@ -30,10 +30,10 @@ class Task(Protocol):
     """Something to train for. Its own weights, if it has any, are trained along."""
 
     def parameters(self) -> Any:
-        """Give the weights of the task itself."""
+        """Return the weights of the task itself."""
 
     def state_dict(self) -> Any:
-        """Give what has to be kept to go on later."""
+        """Return what has to be kept to go on later."""
 
     def load_state_dict(self, state: Any) -> Any:
         """Take back what `state_dict` gave."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bedside.pipeline.windows import predict_scan
+from bedside.pipeline.sliding_window import predict_scan
 from bedside.spec import DeploymentSpec
 from bedside.training.batches import to_batch
 from bedside.training.example import Example
@@ -65,7 +65,7 @@ def validate(
 def _cover(
     model: nn.Module, image: np.ndarray, spec: DeploymentSpec, device: torch.device
 ) -> torch.Tensor:
-    """Give the logits of a scan (C, D, H, W), as (1, K, d, h, w), from overlapping windows."""
+    """Return the logits of a scan (C, D, H, W), as (1, K, d, h, w), from overlapping windows."""
     logits = predict_scan(TorchSession(model, device).predict, image, spec)
     return torch.from_numpy(logits[None]).to(device)
 

@@ -1,16 +1,16 @@
 """Images and label maps together with their place: numpy only."""
 
 from bedside.volume.change import Change
-from bedside.volume.cine import Box, Cine, LabelMap
 from bedside.volume.geometry import Geometry, Space, is_unit_grid, scale_geometry
+from bedside.volume.image_sequence import Box, ImageSequence, LabelMap
 from bedside.volume.orientation import Orientation, find_orientation
 from bedside.volume.uneven import SliceBlock, UnevenSlices
 
 __all__ = [
     "Box",
     "Change",
-    "Cine",
     "Geometry",
+    "ImageSequence",
     "LabelMap",
     "Orientation",
     "SliceBlock",

@@ -66,7 +66,7 @@ class Geometry:
 
 
 def scale_geometry(geometry: Geometry, spacing_mm: Sequence[float]) -> Geometry:
-    """Give a grid another spacing, known from elsewhere, in the same place and direction.
+    """Return a grid another spacing, known from elsewhere, in the same place and direction.
 
     Args:
         geometry: The grid.

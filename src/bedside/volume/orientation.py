@@ -53,7 +53,7 @@ class Orientation:
         return self._turn(array).transpose(axes)
 
     def reorder(self, values: tuple[Value, Value, Value]) -> tuple[Value, Value, Value]:
-        """Give one value an axis in the order of the oriented array."""
+        """Return one value an axis in the order of the oriented array."""
         first, second, third = (values[axis] for axis in self.order)
         return first, second, third
 

@@ -9,7 +9,7 @@ from pydicom.uid import (
 )
 
 from bedside.errors import FormatError
-from bedside.io.reading import Limits, Reading
+from bedside.io.read_options import Limits, ReadOptions
 from bedside.io.sandbox.parent import find_untrusted
 from bedside.io.source import find_sources, open_source
 from dicom_makers import make_slices, write_series
@@ -104,7 +104,7 @@ def test_all_that_belongs_to_a_scan_is_skipped_with_its_reason(tmp_path, untrust
         assert words in text
         assert "epair" not in text
         assert "xport" not in text
-    assert len(open_source(tmp_path / "scan").cine) == 28
+    assert len(open_source(tmp_path / "scan").sequence) == 28
 
 
 @pytest.mark.parametrize("name", CAPTURES)
@@ -115,7 +115,7 @@ def test_a_screen_capture_alone_gets_a_clear_answer(tmp_path, name, how):
     path = write_dicom(dataset, tmp_path / "study" / "IM1")
     if how == "folder":
         (path,) = find_sources(tmp_path / "study").paths
-    reading = Reading(untrusted=PATIENT if how == "untrusted" else None)
+    reading = ReadOptions(untrusted=PATIENT if how == "untrusted" else None)
     with pytest.raises(FormatError, match=words) as error:
         reading.open(path)
     assert "epair" not in str(error.value)
@@ -129,9 +129,9 @@ def test_a_localizer_that_is_named_opens_with_a_word(tmp_path, name):
     (tmp_path / "study").mkdir()
     path = write_dicom(dataset, tmp_path / "study" / "IM1")
     assert find_sources(tmp_path / "study").paths == (path,)
-    cine = open_source(path).cine
-    assert cine.shape == (1, 1, 16, 16)
-    assert any("is a localizer" in text for text in cine.warnings)
+    sequence = open_source(path).sequence
+    assert sequence.shape == (1, 1, 16, 16)
+    assert any("is a localizer" in text for text in sequence.warnings)
 
 
 def test_pictures_of_other_kinds_stay_images_of_their_own(tmp_path):
@@ -160,7 +160,7 @@ def test_a_capture_with_a_place_is_a_slice(tmp_path):
         dataset.ImageType = SECONDARY
 
     write_series(make_slices(np.zeros((5, 16, 16), np.uint16), edit=edit), tmp_path / "scan")
-    assert len(open_source(tmp_path / "scan").cine) == 5
+    assert len(open_source(tmp_path / "scan").sequence) == 5
 
 
 def test_images_without_a_place_and_without_a_scan_are_taken_as_before(tmp_path):

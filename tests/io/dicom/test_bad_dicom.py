@@ -42,7 +42,7 @@ def _open(folder, **choices):
 
 
 def _read(source):
-    return np.stack(list(source.cine))[:, 0]
+    return np.stack(list(source.sequence))[:, 0]
 
 
 def _one(index, **values):
@@ -73,7 +73,7 @@ def test_empty_files_junk_and_an_index_in_a_folder_are_skipped_and_counted(tmp_p
     (tmp_path / "scan" / "junk").write_bytes(b"\1\2\3" * 500)
     found = find_sources(tmp_path / "scan")
     assert len(found.skipped) == 2
-    assert _open(tmp_path).cine.shape[0] == 6
+    assert _open(tmp_path).sequence.shape[0] == 6
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.97])
@@ -84,16 +84,16 @@ def test_a_truncated_slice_is_a_missing_one_and_is_named(tmp_path, share):
     with pytest.raises(GeometryError, match=r"slices 2 and 3 .*1 slice is missing.*IM0002"):
         open_series(paths, path=tmp_path / "scan")
     options = DicomOptions(gaps="interpolate")
-    cine, _ = open_series(paths, path=tmp_path / "scan", options=options)
-    assert cine.unknown == (2,)
+    sequence, _ = open_series(paths, path=tmp_path / "scan", options=options)
+    assert sequence.unknown == (2,)
 
 
 def test_a_truncated_slice_at_the_end_is_warned_of(tmp_path):
     paths = _series(tmp_path)
     paths[5].write_bytes(paths[5].read_bytes()[:-20])
     source = _open(tmp_path)
-    assert source.cine.shape[0] == 5
-    assert any("IM0005" in text and "missing" in text for text in source.cine.warnings)
+    assert source.sequence.shape[0] == 5
+    assert any("IM0005" in text and "missing" in text for text in source.sequence.warnings)
 
 
 @pytest.mark.parametrize("tags", [{"Rows": 65535, "Columns": 65535}])
@@ -140,7 +140,7 @@ def test_a_compressed_slice_of_another_size_than_its_header_is_refused(tmp_path)
 
 def test_loss_is_carried_on(tmp_path):
     _series(tmp_path, _all(LossyImageCompression="01", LossyImageCompressionRatio="12"))
-    assert any("loss (12:1)" in text for text in _open(tmp_path).cine.warnings)
+    assert any("loss (12:1)" in text for text in _open(tmp_path).sequence.warnings)
 
 
 def _nest(depth):
@@ -203,7 +203,7 @@ def test_bits_above_those_stored_are_dropped_and_told(tmp_path):
     _series(tmp_path, edit)
     source = _open(tmp_path)
     assert np.array_equal(_read(source), _stored().astype(int) - 1024)
-    assert any("bits above" in text for text in source.cine.warnings)
+    assert any("bits above" in text for text in source.sequence.warnings)
 
 
 def test_ct_whose_sign_was_lost_is_mended_and_told(tmp_path):
@@ -212,7 +212,7 @@ def test_ct_whose_sign_was_lost_is_mended_and_told(tmp_path):
     write_series(datasets, tmp_path / "scan")
     source = _open(tmp_path)
     assert np.array_equal(_read(source), hu)
-    assert any("taken as negative" in text for text in source.cine.warnings)
+    assert any("taken as negative" in text for text in source.sequence.warnings)
 
 
 def test_padding_of_the_other_sign_is_found(tmp_path):
@@ -226,7 +226,7 @@ def test_padding_of_the_other_sign_is_found(tmp_path):
     source = _open(tmp_path)
     hu[:, :2] = -1024
     assert np.array_equal(_read(source), hu)
-    assert any("padding" in text for text in source.cine.warnings)
+    assert any("padding" in text for text in source.sequence.warnings)
 
 
 def test_mr_needs_no_slope(tmp_path):
@@ -290,7 +290,7 @@ def test_hounsfield_units_are_not_inverted_by_how_they_are_to_be_shown(tmp_path)
     _series(tmp_path, _all(PhotometricInterpretation="MONOCHROME1"))
     source = _open(tmp_path)
     assert np.array_equal(_read(source), _stored().astype(int) - 1024)
-    assert any("shown inverted" in text for text in source.cine.warnings)
+    assert any("shown inverted" in text for text in source.sequence.warnings)
 
 
 def test_a_palette_of_greys_opens_in_colour_and_is_no_scan(tmp_path):
@@ -329,9 +329,9 @@ def test_slices_that_are_there_twice_are_taken_once(tmp_path):
     for path in paths[:2]:
         (tmp_path / "scan" / f"copy-{path.name}").write_bytes(path.read_bytes())
     source = _open(tmp_path)
-    assert source.cine.shape[0] == 6
+    assert source.sequence.shape[0] == 6
     assert len(source.header.instances) == 6
-    assert any("2 slices are there twice" in text for text in source.cine.warnings)
+    assert any("2 slices are there twice" in text for text in source.sequence.warnings)
 
 
 def test_different_slices_at_one_place_are_refused(tmp_path):
@@ -355,9 +355,9 @@ def test_all_at_one_place_or_without_one_is_no_scan(tmp_path):
 def test_fluoroscopy_at_one_place_is_a_cine(tmp_path):
     edit = _all(ImagePositionPatient=["0", "0", "0"], Modality="XA")
     paths = _series(tmp_path, edit, slope=None)
-    cine, _ = open_series(paths[::-1], path=tmp_path)
-    assert cine.geometry is None
-    assert np.array_equal(np.stack(list(cine))[:, 0], _stored())
+    sequence, _ = open_series(paths[::-1], path=tmp_path)
+    assert sequence.geometry is None
+    assert np.array_equal(np.stack(list(sequence))[:, 0], _stored())
 
 
 def test_a_slice_beside_the_line_of_the_others_is_refused(tmp_path):
@@ -419,7 +419,7 @@ def test_prone_and_decubitus_follow_the_vectors_and_no_words(tmp_path, orientati
     datasets = make_slices(_stored(), affine, edit=edit)
     write_series(datasets, tmp_path / "scan")
     source = _open(tmp_path)
-    np.testing.assert_allclose(source.cine.geometry.affine, affine, atol=1e-6)
+    np.testing.assert_allclose(source.sequence.geometry.affine, affine, atol=1e-6)
     assert np.array_equal(_read(source), _stored().astype(int) - 1024)
 
 
@@ -471,7 +471,7 @@ def test_frames_at_one_place_that_nothing_tells_apart_are_refused(tmp_path):
         open_dicom(write_dicom(dataset, tmp_path / "t.dcm"))
 
 
-def _say_content(groups, **values):
+def _describe_content(groups, **values):
     content = Dataset()
     for keyword, value in values.items():
         setattr(content, keyword, value)
@@ -489,7 +489,7 @@ def test_stacks_are_listed_and_one_is_opened_by_its_number(tmp_path, named):
             groups.PlaneOrientationSequence = [turned]
             groups.PlanePositionSequence[0].ImagePositionPatient = [str(2 * index), "0", "0"]
         if named:
-            _say_content(groups, StackID="sag" if index % 2 else "ax")
+            _describe_content(groups, StackID="sag" if index % 2 else "ax")
     path = write_dicom(dataset, tmp_path / "s.dcm")
     name = 'StackID "sag", ' if named else ""
     with pytest.raises(FormatError, match=rf"2 of stack.*stack=2 \({name}3 frames\)"):
@@ -506,7 +506,7 @@ def test_points_in_time_are_listed_and_one_is_opened_by_its_number(tmp_path):
     stored = _stored()
     dataset = make_enhanced(stored, order=[0, 1, 2, 0, 1, 2])
     for index, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):
-        _say_content(groups, StackID="1", TemporalPositionIndex=2 - index // 3)
+        _describe_content(groups, StackID="1", TemporalPositionIndex=2 - index // 3)
     path = write_dicom(dataset, tmp_path / "t.dcm")
     with pytest.raises(FormatError, match=r"2 of time.*time=1 .*3 frames.*time=2"):
         open_source(path)
@@ -543,9 +543,9 @@ def _test_files():
 def _open_or_refuse(path, files=()):
     with contextlib.suppress(InputError):
         source = open_source(path, files=files)
-        for index in {0, len(source.cine) - 1}:
-            frame = source.cine.decode(index)
-            assert frame.shape == source.cine.shape[1:]
+        for index in {0, len(source.sequence) - 1}:
+            frame = source.sequence.decode(index)
+            assert frame.shape == source.sequence.shape[1:]
 
 
 def test_every_file_that_pydicom_ships_opens_or_is_refused_with_our_error():
@@ -577,8 +577,8 @@ def test_slices_with_damaged_bytes_are_read_or_refused_with_our_error(tmp_path, 
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with contextlib.suppress(InputError):
-                cine, _ = open_series(paths, path=tmp_path / "scan")
-                assert cine.decode(0).shape == cine.shape[1:]
+                sequence, _ = open_series(paths, path=tmp_path / "scan")
+                assert sequence.decode(0).shape == sequence.shape[1:]
             with contextlib.suppress(InputError):
                 find_sources(tmp_path / "scan")
 

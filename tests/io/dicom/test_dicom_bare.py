@@ -71,8 +71,8 @@ def test_a_file_that_lacks_its_beginning_is_read_with_a_word(tmp_path, form, nam
     assert detect_format(path) == "dicom"
     assert find_sources(tmp_path).paths == (path,)
     source = opener(path)
-    assert np.array_equal(np.stack(list(source.cine))[:, 0], pixels)
-    said = " ".join(source.cine.warnings)
+    assert np.array_equal(np.stack(list(source.sequence))[:, 0], pixels)
+    said = " ".join(source.sequence.warnings)
     assert ("no DICOM preamble" in said) == form.startswith("no preamble")
     assert ("does not state its transfer syntax" in said) == ("group 2" in form)
 
@@ -95,8 +95,8 @@ def test_a_series_without_preambles_is_a_scan(tmp_path, name):
             dataset.PixelData = stored[index].astype(">u2").tobytes()
         (tmp_path / str(index)).write_bytes(without_meta(to_bytes(dataset, SYNTAXES[name])))
     source = open_source(tmp_path)
-    assert np.array_equal(np.stack(list(source.cine))[:, 0], stored.astype(int) - 1024)
-    assert sum("no DICOM preamble" in text for text in source.cine.warnings) == 1
+    assert np.array_equal(np.stack(list(source.sequence))[:, 0], stored.astype(int) - 1024)
+    assert sum("no DICOM preamble" in text for text in source.sequence.warnings) == 1
 
 
 def test_compressed_pixels_need_their_transfer_syntax(tmp_path):
@@ -104,7 +104,7 @@ def test_compressed_pixels_need_their_transfer_syntax(tmp_path):
     syntax = dataset.file_meta.TransferSyntaxUID
     path = tmp_path / "a"
     path.write_bytes(to_bytes(dataset, syntax)[132:])
-    assert len(open_source(path).cine) == 2
+    assert len(open_source(path).sequence) == 2
     path.write_bytes(without_meta(to_bytes(dataset, syntax)))
     with pytest.raises(FormatError, match=r"does not state its transfer syntax.*compressed"):
         open_source(path)
@@ -125,7 +125,7 @@ def test_a_group_2_without_its_length_is_read_to_its_end(tmp_path):
     content = to_bytes(make_dicom(make_fan(2)), DeflatedExplicitVRLittleEndian)
     path = tmp_path / "a"
     path.write_bytes(content[:132] + content[144:])
-    assert len(open_source(path).cine) == 2
+    assert len(open_source(path).sequence) == 2
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -27,23 +27,23 @@ def _open(dataset, folder):
 
 
 def test_the_sonosite_cine_opens_with_neither_its_region_nor_its_scale():
-    cine, header = open_dicom(SONOSITE)
-    assert cine.shape == (30, 3, 240, 320)
-    assert (cine.region, cine.spacing_mm) == (None, None)
-    assert cine.frame_time_ms == pytest.approx(33.333)
-    assert cine.modality == "US"
-    assert "595 of a frame 320 wide" in cine.warnings[0]
-    assert any("loss" in warning for warning in cine.warnings)
+    sequence, header = open_dicom(SONOSITE)
+    assert sequence.shape == (30, 3, 240, 320)
+    assert (sequence.region, sequence.spacing_mm) == (None, None)
+    assert sequence.frame_time_ms == pytest.approx(33.333)
+    assert sequence.modality == "US"
+    assert "595 of a frame 320 wide" in sequence.warnings[0]
+    assert any("loss" in warning for warning in sequence.warnings)
     assert "PixelData" not in header.first
 
 
 def test_the_quick_jpeg_way_gives_pydicoms_pixels():
-    cine, _ = open_dicom(SONOSITE)
+    sequence, _ = open_dicom(SONOSITE)
     dataset = pydicom.dcmread(SONOSITE)
     decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
     for index in (0, 7, 29):
         expected, _ = decoder.as_array(dataset, index=index)
-        found = cine.decode(index).transpose(1, 2, 0).astype(int)
+        found = sequence.decode(index).transpose(1, 2, 0).astype(int)
         assert np.abs(found - expected).max() <= JPEG_LEVELS
 
 
@@ -52,8 +52,8 @@ def test_the_quick_jpeg_way_gives_pydicoms_pixels():
 def test_uncompressed_frames_come_back_exactly(tmp_path, colour, dtype):
     shape = (4, 11, 13, 3) if colour else (4, 11, 13)
     pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape).astype(dtype)
-    cine = _open(make_dicom(pixels), tmp_path)
-    frames = np.stack([cine.decode(index) for index in (3, 0, 1, 2)])
+    sequence = _open(make_dicom(pixels), tmp_path)
+    frames = np.stack([sequence.decode(index) for index in (3, 0, 1, 2)])
     expected = pixels[[3, 0, 1, 2]]
     expected = expected.transpose(0, 3, 1, 2) if colour else expected[:, None]
     assert frames.dtype == dtype
@@ -69,63 +69,65 @@ def test_losslessly_compressed_frames_come_back_exactly(tmp_path, syntax, colour
     if colour and syntax == JPEG2000Lossless:
         dataset.PhotometricInterpretation = "YBR_RCT"
     dataset.compress(syntax)
-    cine = _open(dataset, tmp_path)
+    sequence = _open(dataset, tmp_path)
     expected = pixels.transpose(0, 3, 1, 2) if colour else pixels[:, None]
-    assert np.array_equal(np.stack(list(cine)), expected)
+    assert np.array_equal(np.stack(list(sequence)), expected)
 
 
 def test_uncompressed_ybr_becomes_rgb(tmp_path):
     red = np.tile(np.array([76, 85, 255], np.uint8), (1, 4, 6, 1))
-    cine = _open(make_dicom(red, tags={"PhotometricInterpretation": "YBR_FULL"}), tmp_path)
-    assert np.abs(cine.decode(0)[:, 0, 0].astype(int) - [254, 0, 0]).max() <= 1
+    sequence = _open(make_dicom(red, tags={"PhotometricInterpretation": "YBR_FULL"}), tmp_path)
+    assert np.abs(sequence.decode(0)[:, 0, 0].astype(int) - [254, 0, 0]).max() <= 1
 
 
 def test_monochrome1_is_turned_once(tmp_path):
     pixels = np.arange(24, dtype=np.uint16).reshape(1, 4, 6)
     tags = {"PhotometricInterpretation": "MONOCHROME1", "BitsStored": 12, "HighBit": 11}
-    cine = _open(make_dicom(pixels, tags=tags), tmp_path)
-    assert np.array_equal(cine.decode(0)[0], 4095 - pixels[0])
+    sequence = _open(make_dicom(pixels, tags=tags), tmp_path)
+    assert np.array_equal(sequence.decode(0)[0], 4095 - pixels[0])
 
 
 def test_a_palette_becomes_rgb():
     path = Path(get_testdata_file("examples_palette.dcm"))
-    cine, _ = open_dicom(path)
+    sequence, _ = open_dicom(path)
     dataset = pydicom.dcmread(path)
     table = np.frombuffer(dataset.RedPaletteColorLookupTableData, np.uint16) >> 8
-    assert cine.shape[1] == 3
-    assert np.array_equal(cine.decode(0)[0], table[dataset.pixel_array])
+    assert sequence.shape[1] == 3
+    assert np.array_equal(sequence.decode(0)[0], table[dataset.pixel_array])
 
 
 def test_a_region_that_fits_gives_crop_and_scale(tmp_path):
     region = make_region((5, 3, 60, 44), delta_cm=(0.05, -0.04))
-    cine = _open(make_dicom(make_fan(), regions=[region]), tmp_path)
-    assert cine.region == Box(3, 5, 45, 61)
-    assert cine.spacing_mm == pytest.approx((0.4, 0.5))
-    assert cine.warnings == ()
+    sequence = _open(make_dicom(make_fan(), regions=[region]), tmp_path)
+    assert sequence.region == Box(3, 5, 45, 61)
+    assert sequence.spacing_mm == pytest.approx((0.4, 0.5))
+    assert sequence.warnings == ()
 
 
 @pytest.mark.parametrize(
     ("corners", "number"), [((5, 3, 70, 44), "column 70"), ((5, 3, 60, 96), "row 96")]
 )
 def test_a_region_outside_its_frame_gives_neither_crop_nor_scale(tmp_path, corners, number):
-    cine = _open(make_dicom(make_fan(), regions=[make_region(corners)]), tmp_path)
-    assert (cine.region, cine.spacing_mm) == (None, None)
-    assert number in cine.warnings[0]
-    assert "0.05 cm" in cine.warnings[0]
+    sequence = _open(make_dicom(make_fan(), regions=[make_region(corners)]), tmp_path)
+    assert (sequence.region, sequence.spacing_mm) == (None, None)
+    assert number in sequence.warnings[0]
+    assert "0.05 cm" in sequence.warnings[0]
 
 
 def test_a_region_that_ends_one_pixel_past_the_frame_is_cut(tmp_path):
-    cine = _open(make_dicom(make_fan(), regions=[make_region((5, 3, 64, 48))]), tmp_path)
-    assert cine.region == Box(3, 5, 48, 64)
-    assert cine.spacing_mm == pytest.approx((0.5, 0.5))
-    assert "one pixel" in cine.warnings[0]
+    sequence = _open(make_dicom(make_fan(), regions=[make_region((5, 3, 64, 48))]), tmp_path)
+    assert sequence.region == Box(3, 5, 48, 64)
+    assert sequence.spacing_mm == pytest.approx((0.5, 0.5))
+    assert "one pixel" in sequence.warnings[0]
 
 
 def test_a_region_not_in_cm_gives_a_crop_without_scale(tmp_path):
-    cine = _open(make_dicom(make_fan(), regions=[make_region((5, 3, 60, 44), units=4)]), tmp_path)
-    assert cine.region == Box(3, 5, 45, 61)
-    assert cine.spacing_mm is None
-    assert "not calibrated in cm" in cine.warnings[0]
+    sequence = _open(
+        make_dicom(make_fan(), regions=[make_region((5, 3, 60, 44), units=4)]), tmp_path
+    )
+    assert sequence.region == Box(3, 5, 45, 61)
+    assert sequence.spacing_mm is None
+    assert "not calibrated in cm" in sequence.warnings[0]
 
 
 def test_of_several_tissue_regions_the_largest_is_taken(tmp_path):
@@ -134,16 +136,16 @@ def test_of_several_tissue_regions_the_largest_is_taken(tmp_path):
         make_region((0, 0, 9, 9)),
         make_region((10, 10, 50, 40), delta_cm=(0.02, 0.02)),
     ]
-    cine = _open(make_dicom(make_fan(), regions=regions), tmp_path)
-    assert cine.region == Box(10, 10, 41, 51)
-    assert cine.spacing_mm == pytest.approx((0.2, 0.2))
-    assert "2 ultrasound regions" in cine.warnings[0]
+    sequence = _open(make_dicom(make_fan(), regions=regions), tmp_path)
+    assert sequence.region == Box(10, 10, 41, 51)
+    assert sequence.spacing_mm == pytest.approx((0.2, 0.2))
+    assert "2 ultrasound regions" in sequence.warnings[0]
 
 
 def test_ultrasound_without_calibration_says_so_and_ignores_pixel_spacing(tmp_path):
-    cine = _open(make_dicom(make_fan(), tags={"PixelSpacing": [0.3, 0.3]}), tmp_path)
-    assert cine.spacing_mm is None
-    assert "no ultrasound regions" in cine.warnings[0]
+    sequence = _open(make_dicom(make_fan(), tags={"PixelSpacing": [0.3, 0.3]}), tmp_path)
+    assert sequence.spacing_mm is None
+    assert "no ultrasound regions" in sequence.warnings[0]
 
 
 def test_other_modalities_take_pixel_spacing_but_not_the_detectors(tmp_path):
@@ -154,8 +156,8 @@ def test_other_modalities_take_pixel_spacing_but_not_the_detectors(tmp_path):
 
 
 def test_cine_rate_stands_in_for_frame_time(tmp_path):
-    cine = _open(make_dicom(make_fan(), tags={"CineRate": 50}, drop=["FrameTime"]), tmp_path)
-    assert cine.frame_time_ms == pytest.approx(20)
+    sequence = _open(make_dicom(make_fan(), tags={"CineRate": 50}, drop=["FrameTime"]), tmp_path)
+    assert sequence.frame_time_ms == pytest.approx(20)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.7, 0.98])
@@ -225,8 +227,8 @@ def test_video_in_dicom_is_refused_by_name(tmp_path):
 @pytest.mark.parametrize("path", sorted(SONOSITE.parent.glob("*.dcm")), ids=lambda path: path.name)
 def test_a_file_that_pydicom_ships_is_read_or_refused_with_our_error(path):
     with contextlib.suppress(FormatError):
-        cine, _ = open_dicom(path)
-        assert cine.decode(0).shape == cine.shape[1:]
+        sequence, _ = open_dicom(path)
+        assert sequence.decode(0).shape == sequence.shape[1:]
 
 
 def test_a_deflated_bomb_is_refused_while_it_inflates(tmp_path):

@@ -109,10 +109,10 @@ def test_left_stays_left_and_every_centroid_stays_where_it_is(tmp_path, kind, na
     labels, geometry = _draw(affine)
     source = _open(tmp_path, kind, affine, labels)
     # The reader: its own affine places its own voxels.
-    values = np.stack(list(source.cine))[:, 0] + 1024
+    values = np.stack(list(source.sequence))[:, 0] + 1024
     found = np.rint(values / 500).astype(np.uint8)
     for value in (1, 2):
-        ours = centroid_mm(found == value, source.cine.geometry)
+        ours = centroid_mm(found == value, source.sequence.geometry)
         np.testing.assert_allclose(ours, centroid_mm(labels == value, geometry), atol=1e-4)
     if _right_handed(affine):
         assert np.array_equal(found, labels)
@@ -146,7 +146,7 @@ def test_highdicom_builds_the_same_volume(tmp_path, format_, name):
     affine = AFFINES[name]
     labels, geometry = _draw(affine)
     source = _open(tmp_path, "series", affine, labels)
-    found = np.rint((np.stack(list(source.cine))[:, 0] + 1024) / 500).astype(np.uint8)
+    found = np.rint((np.stack(list(source.sequence))[:, 0] + 1024) / 500).astype(np.uint8)
     path = write_labels(
         LabelMap(found), source, tmp_path / "seg.dcm", labels_spec=LABELS,
         algorithm=Algorithm("a", "1", "ab" * 32), format=format_,
@@ -163,10 +163,10 @@ def test_highdicom_builds_the_same_volume(tmp_path, format_, name):
 def test_a_tilted_series_is_sheared_and_says_so(tmp_path, lean):
     affine = make_affine(spacing=SPACING, lean=lean)
     labels, _ = _draw(affine)
-    cine = _open(tmp_path, "series", affine, labels).cine
-    np.testing.assert_allclose(cine.geometry.affine, affine, atol=1e-5)
-    assert cine.slice_spacing_mm == pytest.approx(SPACING[0])
-    assert any("tilted by 2" in text for text in cine.warnings)
+    sequence = _open(tmp_path, "series", affine, labels).sequence
+    np.testing.assert_allclose(sequence.geometry.affine, affine, atol=1e-5)
+    assert sequence.slice_spacing_mm == pytest.approx(SPACING[0])
+    assert any("tilted by 2" in text for text in sequence.warnings)
 
 
 def _itk_affine(image):
@@ -184,11 +184,11 @@ def test_itk_reads_the_same_scan_and_the_same_mask(tmp_path, name):
     affine = AFFINES[name]
     labels, geometry = _draw(affine)
     source = _open(tmp_path, "series", affine, labels)
-    values = np.stack(list(source.cine))[:, 0]
+    values = np.stack(list(source.sequence))[:, 0]
     reader = SimpleITK.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / "scan")))
     image = reader.Execute()
-    theirs, ours = _itk_affine(image), source.cine.geometry.affine
+    theirs, ours = _itk_affine(image), source.sequence.geometry.affine
     np.testing.assert_allclose(theirs, ours, atol=1e-4)
     assert np.array_equal(SimpleITK.GetArrayFromImage(image), values)
     found = np.rint((values + 1024) / 500).astype(np.uint8)

@@ -79,14 +79,14 @@ def _move_to_volume(dataset):
 
 def check_seg(source, tmp_path):
     """Every frame of the SEG lies where its source frame does, and refers to it."""
-    labels = LabelMap(np.ones(SHAPE, np.uint8), source.cine.spacing_mm)
+    labels = LabelMap(np.ones(SHAPE, np.uint8), source.sequence.spacing_mm)
     target = write_labels(
         labels, source, tmp_path / "seg.dcm", labels_spec=LABELS[:1],
         algorithm=Algorithm("a", "1", "0"), format="dicom-seg",
     )  # fmt: skip
     seg = pydicom.dcmread(target)
     for index, group in enumerate(seg.PerFrameFunctionalGroupsSequence):
-        place = source.cine.geometry.affine @ [index, 0, 0, 1]
+        place = source.sequence.geometry.affine @ [index, 0, 0, 1]
         np.testing.assert_allclose(
             [float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient],
             place[:3], atol=1e-4,
@@ -100,10 +100,10 @@ def check_seg(source, tmp_path):
 @pytest.mark.parametrize("name", CLASSES)
 def test_groups_of_any_class_place_the_frames(tmp_path, name, opener):
     source = opener(write_dicom(make_placed(name), tmp_path / "a.dcm"))
-    assert np.array_equal(np.stack(list(source.cine))[:, 0], make_stored())
-    np.testing.assert_allclose(source.cine.geometry.affine, AFFINE, atol=1e-6)
+    assert np.array_equal(np.stack(list(source.sequence))[:, 0], make_stored())
+    np.testing.assert_allclose(source.sequence.geometry.affine, AFFINE, atol=1e-6)
     assert [number for _, number in source.header.frames] == [ORDER.index(i) + 1 for i in range(6)]
-    assert source.cine.has_slices
+    assert source.sequence.has_slices
     check_seg(source, tmp_path)
 
 
@@ -111,8 +111,8 @@ def test_groups_of_any_class_place_the_frames(tmp_path, name, opener):
 def test_an_ultrasound_volume_in_the_transducers_frame_is_a_scan_without_sides(tmp_path, opener):
     dataset = make_placed("ultrasound volume", in_patient=False)
     source = opener(write_dicom(dataset, tmp_path / "a.dcm"))
-    np.testing.assert_allclose(source.cine.geometry.affine, AFFINE, atol=1e-6)
-    assert any("frame of the transducer" in text for text in source.cine.warnings)
+    np.testing.assert_allclose(source.sequence.geometry.affine, AFFINE, atol=1e-6)
+    assert any("frame of the transducer" in text for text in source.sequence.warnings)
     code = Code("1", "99X", "x")
     sided = [Label(i, f"{s} kidney", (0, 0, 0), code, code) for i, s in ((1, "Left"), (2, "Right"))]
     with pytest.raises(GeometryError, match="cannot be told from"):
@@ -127,8 +127,8 @@ def test_places_in_the_patient_go_before_those_in_a_volume(tmp_path):
         group.PlanePositionVolumeSequence = [Dataset()]
         group.PlanePositionVolumeSequence[0].ImagePositionVolume = [0.0, 0.0, 0.0]
     source = open_source(write_dicom(dataset, tmp_path / "a.dcm"))
-    np.testing.assert_allclose(source.cine.geometry.affine, AFFINE, atol=1e-6)
-    assert source.cine.warnings == ()
+    np.testing.assert_allclose(source.sequence.geometry.affine, AFFINE, atol=1e-6)
+    assert source.sequence.warnings == ()
 
 
 @pytest.mark.parametrize("by", ["offset", "index"])
@@ -151,7 +151,7 @@ def test_times_and_kinds_of_an_ultrasound_volume_are_selected(tmp_path, by):
     path = write_dicom(dataset, tmp_path / "a.dcm")
     with pytest.raises(FormatError, match=r"2 of time.*--select time=N"):
         open_source(path)
-    values = np.stack(list(open_source(path, select={"time": 2}).cine))[:, 0]
+    values = np.stack(list(open_source(path, select={"time": 2}).sequence))[:, 0]
     assert np.array_equal(values, stored[ORDER][3:])
     for index, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
         for keyword in ("TemporalPositionSequence", "FrameContentSequence"):
@@ -162,7 +162,7 @@ def test_times_and_kinds_of_an_ultrasound_volume_are_selected(tmp_path, by):
     path = write_dicom(dataset, tmp_path / "b.dcm")
     with pytest.raises(FormatError, match=r"2 of channel.*channel=2 \(FLOW_VELOCITY, 3 frames"):
         open_source(path)
-    values = np.stack(list(open_source(path, select={"channel": 1}).cine))[:, 0]
+    values = np.stack(list(open_source(path, select={"channel": 1}).sequence))[:, 0]
     assert np.array_equal(values, stored[ORDER][:3])
 
 
@@ -178,9 +178,9 @@ def test_a_colour_capture_with_places_is_a_scan_in_colour(tmp_path):
     dataset.HighBit = 7
     dataset.PixelData = colour[ORDER].tobytes()
     source = open_source(write_dicom(dataset, tmp_path / "a.dcm"))
-    assert source.cine.shape == (6, 3, 10, 12)
-    assert np.array_equal(np.stack(list(source.cine)), colour.transpose(0, 3, 1, 2))
-    np.testing.assert_allclose(source.cine.geometry.affine, AFFINE, atol=1e-6)
+    assert source.sequence.shape == (6, 3, 10, 12)
+    assert np.array_equal(np.stack(list(source.sequence)), colour.transpose(0, 3, 1, 2))
+    np.testing.assert_allclose(source.sequence.geometry.affine, AFFINE, atol=1e-6)
 
 
 def test_frames_at_one_place_follow_each_other_in_time(tmp_path):
@@ -193,11 +193,11 @@ def test_frames_at_one_place_follow_each_other_in_time(tmp_path):
         values.RescaleSlope, values.RescaleIntercept = "1", str(index)
         group.PixelValueTransformationSequence = [values]
     source = open_source(write_dicom(dataset, tmp_path / "a.dcm"))
-    assert source.cine.geometry is None
-    assert source.cine.frame_time_ms == pytest.approx(40)
-    assert source.cine.spacing_mm == pytest.approx((0.8, 0.7))
+    assert source.sequence.geometry is None
+    assert source.sequence.frame_time_ms == pytest.approx(40)
+    assert source.sequence.spacing_mm == pytest.approx((0.8, 0.7))
     expected = make_stored()[ORDER] + np.arange(6)[:, None, None]
-    assert np.array_equal(np.stack(list(source.cine))[:, 0], expected)
+    assert np.array_equal(np.stack(list(source.sequence))[:, 0], expected)
 
 
 @pytest.mark.parametrize("opener", [open_source, open_untrusted])
@@ -212,10 +212,10 @@ def test_an_enhanced_cine_of_one_slice_is_a_cine_in_the_order_of_time(tmp_path, 
         group.FrameContentSequence = [content]
     source = opener(write_dicom(dataset, tmp_path / "a.dcm"))
     places = [ORDER.index(time) for time in range(6)]
-    assert np.array_equal(np.stack(list(source.cine))[:, 0], stored[places])
+    assert np.array_equal(np.stack(list(source.sequence))[:, 0], stored[places])
     assert [number for _, number in source.header.frames] == [place + 1 for place in places]
-    assert source.cine.frame_time_ms == pytest.approx(40)
-    assert source.cine.geometry is None
+    assert source.sequence.frame_time_ms == pytest.approx(40)
+    assert source.sequence.geometry is None
 
 
 def test_a_class_without_places_is_a_cine_as_before(tmp_path):
@@ -225,7 +225,7 @@ def test_a_class_without_places_is_a_cine_as_before(tmp_path):
     del dataset.PerFrameFunctionalGroupsSequence
     dataset.FrameTime = "66"
     source = open_source(write_dicom(dataset, tmp_path / "a.dcm"))
-    assert (source.cine.geometry, source.cine.frame_time_ms) == (None, 66)
+    assert (source.sequence.geometry, source.sequence.frame_time_ms) == (None, 66)
 
 
 @pytest.mark.parametrize("missing", ["PlaneOrientationSequence", "PixelMeasuresSequence"])
@@ -239,7 +239,7 @@ def test_places_that_are_not_whole_are_refused_by_name_or_found_in_the_header(tm
     for element in group:
         dataset.add(element)
     source = open_source(write_dicom(dataset, tmp_path / "a.dcm"))
-    np.testing.assert_allclose(source.cine.geometry.affine, AFFINE, atol=1e-6)
+    np.testing.assert_allclose(source.sequence.geometry.affine, AFFINE, atol=1e-6)
 
 
 def make_nuclear(stored, affine, *, spacing, vectors, order=None):
@@ -277,8 +277,8 @@ def test_a_nuclear_reconstruction_is_a_scan_along_or_against_its_normal(tmp_path
     if sign < 0:
         # The first slice is the highest along the normal; a scan begins with the lowest.
         affine[:3, 3] -= 5 * AFFINE[:3, 0]
-    np.testing.assert_allclose(source.cine.geometry.affine, affine, atol=1e-4)
-    assert np.array_equal(np.stack(list(source.cine))[:, 0], stored[::sign])
+    np.testing.assert_allclose(source.sequence.geometry.affine, affine, atol=1e-4)
+    assert np.array_equal(np.stack(list(source.sequence))[:, 0], stored[::sign])
     check_seg(source, tmp_path)
 
 
@@ -289,7 +289,7 @@ def test_a_gated_reconstruction_has_its_times_selected(tmp_path):
     path = write_dicom(dataset, tmp_path / "a.dcm")
     with pytest.raises(FormatError, match=r"2 of time"):
         open_source(path)
-    values = np.stack(list(open_source(path, select={"time": 2}).cine))[:, 0]
+    values = np.stack(list(open_source(path, select={"time": 2}).sequence))[:, 0]
     assert np.array_equal(values, stored[3:])
 
 
@@ -317,8 +317,8 @@ def test_a_dynamic_nuclear_image_is_a_cine(tmp_path):
     dataset = make_nuclear(make_stored(), AFFINE, spacing=1.5,
                            vectors={"TimeSliceVector": [1, 2, 3, 4, 5, 6]})  # fmt: skip
     source = open_source(write_dicom(dataset, tmp_path / "a.dcm"))
-    assert source.cine.geometry is None
-    assert np.array_equal(np.stack(list(source.cine))[:, 0], make_stored())
+    assert source.sequence.geometry is None
+    assert np.array_equal(np.stack(list(source.sequence))[:, 0], make_stored())
 
 
 @pytest.mark.parametrize("missing", ["SpacingBetweenSlices", "DetectorInformationSequence"])

@@ -61,7 +61,7 @@ def open_only(folder):
 
 
 def frames_of(source):
-    return np.stack(list(source.cine))
+    return np.stack(list(source.sequence))
 
 
 ORDERS = {
@@ -93,9 +93,9 @@ def test_single_images_become_one_cine_in_their_order(tmp_path, order, modality)
     source = open_only(tmp_path / "s")
     assert np.array_equal(frames_of(source)[:, 0], pixels)
     timed = order not in ("number", "number and one time", "whole seconds")
-    assert source.cine.frame_time_ms == (pytest.approx(40) if timed else None)
-    assert any("7 single images of one series" in text for text in source.cine.warnings)
-    assert source.cine.geometry is None
+    assert source.sequence.frame_time_ms == (pytest.approx(40) if timed else None)
+    assert any("7 single images of one series" in text for text in source.sequence.warnings)
+    assert source.sequence.geometry is None
 
 
 def test_a_cine_of_single_images_has_its_scale_and_refers_to_each_file(tmp_path):
@@ -103,9 +103,9 @@ def test_a_cine_of_single_images_has_its_scale_and_refers_to_each_file(tmp_path)
     paths = write_frames(tmp_path / "s", pixels, names=["d", "b", "a", "c"],
                          InstanceNumber=lambda i: i + 1, FrameTime="20")  # fmt: skip
     source = open_only(tmp_path / "s")
-    assert source.cine.spacing_mm == (0.5, 0.5)
-    assert source.cine.region is not None
-    assert source.cine.frame_time_ms == 20
+    assert source.sequence.spacing_mm == (0.5, 0.5)
+    assert source.sequence.region is not None
+    assert source.sequence.frame_time_ms == 20
     labels = LabelMap(np.stack([np.full((48, 64), index % 2, np.uint8) for index in range(4)]))
     target = write_labels(
         labels, source, tmp_path / "seg.dcm", labels_spec=LABELS[:1],
@@ -133,7 +133,7 @@ def test_a_one_frame_file_of_a_multi_frame_class_is_referred_to_by_its_frame(tmp
 def test_a_cine_of_single_images_has_the_proportions_of_its_pixels(tmp_path):
     write_frames(tmp_path / "s", make_fan(3), Modality="XA", InstanceNumber=lambda i: i + 1,
                  PixelAspectRatio=[2, 1], SequenceOfUltrasoundRegions=[])  # fmt: skip
-    assert open_only(tmp_path / "s").cine.pixel_aspect == 2
+    assert open_only(tmp_path / "s").sequence.pixel_aspect == 2
 
 
 def test_colour_and_compression_do_not_keep_frames_apart(tmp_path):
@@ -153,7 +153,7 @@ def test_colour_and_compression_do_not_keep_frames_apart(tmp_path):
         tmp_path / "s", files=find_untrusted(tmp_path / "s").files[tmp_path / "s"]
     )
     assert np.array_equal(frames_of(other), frames_of(source))
-    assert other.cine.warnings == source.cine.warnings
+    assert other.sequence.warnings == source.sequence.warnings
 
 
 STILLS = {
@@ -225,14 +225,14 @@ def test_a_pause_parts_two_cines(tmp_path):
 def test_a_slow_cine_that_says_its_pace_is_one(tmp_path):
     write_frames(tmp_path / "s", make_fan(4), FrameTime="4000",
                  ContentTime=lambda i: clock(4000 * i))  # fmt: skip
-    assert open_only(tmp_path / "s").cine.frame_time_ms == 4000
+    assert open_only(tmp_path / "s").sequence.frame_time_ms == 4000
 
 
 def test_uneven_times_go_to_each_frame(tmp_path):
     starts = [0, 30, 90, 120]
     write_frames(tmp_path / "s", make_fan(4), AcquisitionDate="20260101",
                  AcquisitionTime=lambda i: clock(starts[i]))  # fmt: skip
-    assert open_only(tmp_path / "s").cine.frame_starts_ms == pytest.approx(starts)
+    assert open_only(tmp_path / "s").sequence.frame_starts_ms == pytest.approx(starts)
 
 
 def test_times_of_acquisition_go_before_numbers_and_numbers_before_other_times(tmp_path):
@@ -242,7 +242,7 @@ def test_times_of_acquisition_go_before_numbers_and_numbers_before_other_times(t
                  AcquisitionDateTime=lambda i: f"20260101{clock(40 * i)}")  # fmt: skip
     source = open_only(tmp_path / "a")
     assert np.array_equal(frames_of(source)[:, 0], pixels)
-    assert any("another order" in text for text in source.cine.warnings)
+    assert any("another order" in text for text in source.sequence.warnings)
     write_frames(tmp_path / "b", pixels, InstanceNumber=lambda i: i + 1,
                  ContentTime=lambda i: clock(40 * numbers[i]))  # fmt: skip
     assert np.array_equal(frames_of(open_only(tmp_path / "b"))[:, 0], pixels)
@@ -250,7 +250,7 @@ def test_times_of_acquisition_go_before_numbers_and_numbers_before_other_times(t
 
 def test_a_missing_number_is_said(tmp_path):
     write_frames(tmp_path / "s", make_fan(4), InstanceNumber=lambda i: [1, 2, 4, 5][i])
-    warnings = open_only(tmp_path / "s").cine.warnings
+    warnings = open_only(tmp_path / "s").sequence.warnings
     assert any("no file has InstanceNumber 3" in text for text in warnings)
     assert any("say no times" in text for text in warnings)
 
@@ -260,7 +260,7 @@ def test_a_copy_of_a_frame_is_taken_once(tmp_path):
     shutil.copy(paths[1], tmp_path / "s" / "copy")
     source = open_only(tmp_path / "s")
     assert np.array_equal(frames_of(source)[:, 0], make_fan(4))
-    assert any("1 images are there twice" in text for text in source.cine.warnings)
+    assert any("1 images are there twice" in text for text in source.sequence.warnings)
 
 
 def test_a_cine_and_the_stills_beside_it_are_told_apart(tmp_path):
@@ -303,9 +303,9 @@ def test_ultrasound_with_positions_is_a_scan(tmp_path, colour):
     shown = frames_of(source)
     assert np.array_equal(shown if colour else shown[:, 0],
                           pixels.transpose(0, 3, 1, 2) if colour else pixels)  # fmt: skip
-    assert source.cine.slice_spacing_mm == pytest.approx(1.5)
-    assert source.cine.spacing_mm == (0.5, 0.4)
-    assert source.cine.geometry.affine[:3, 3].tolist() == [-10, -12, 0]
+    assert source.sequence.slice_spacing_mm == pytest.approx(1.5)
+    assert source.sequence.spacing_mm == (0.5, 0.4)
+    assert source.sequence.geometry.affine[:3, 3].tolist() == [-10, -12, 0]
 
 
 # --- concatenations --------------------------------------------------------------------------
@@ -358,13 +358,13 @@ def test_a_concatenation_is_the_whole_scan(tmp_path, sizes, named, opened):
         source = opener(tmp_path / "s", files=found.files[tmp_path / "s"])
     else:
         source = opener(paths[1])
-        assert any("its other parts lie beside it" in text for text in source.cine.warnings)
+        assert any("its other parts lie beside it" in text for text in source.sequence.warnings)
     assert np.array_equal(frames_of(source)[:, 0], stored)
-    assert np.array_equal(source.cine.geometry.affine, whole.cine.geometry.affine)
+    assert np.array_equal(source.sequence.geometry.affine, whole.sequence.geometry.affine)
     for frame, (instance, number) in enumerate(source.header.frames):
         header = source.header.instances[instance]
         position = header.PerFrameFunctionalGroupsSequence[number - 1].PlanePositionSequence[0]
-        expected = source.cine.geometry.affine @ [frame, 0, 0, 1]
+        expected = source.sequence.geometry.affine @ [frame, 0, 0, 1]
         np.testing.assert_allclose(position.ImagePositionPatient, expected[:3], atol=1e-6)
 
 
@@ -417,7 +417,7 @@ def test_parts_that_do_not_say_how_many_they_are_are_taken_with_a_word(tmp_path)
     source = open_source(tmp_path / "s")
     assert np.array_equal(frames_of(source)[:, 0], stored)
     assert any("do not say how many there are; 2 were found" in text
-               for text in source.cine.warnings)  # fmt: skip
+               for text in source.sequence.warnings)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -453,7 +453,7 @@ def test_a_cine_in_parts_is_one_cine(tmp_path):
     split_into_parts(dataset, (4, 3), tmp_path / "s")
     source = open_source(tmp_path / "s")
     assert np.array_equal(frames_of(source)[:, 0], pixels)
-    assert source.cine.frame_time_ms == 40
+    assert source.sequence.frame_time_ms == 40
     assert source.header.frames == tuple((i // 4, i % 4 + 1) for i in range(7))
 
 

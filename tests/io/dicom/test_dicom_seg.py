@@ -68,9 +68,9 @@ def _read_with_pydicom(path):
 def _read_with_highdicom(path, source):
     seg = highdicom.seg.segread(path)
     uid = source.header.first.SOPInstanceUID
-    if len(source.cine) == 1:
+    if len(source.sequence) == 1:
         return seg.get_pixels_by_source_instance([uid], combine_segments=True)
-    numbers = list(range(1, len(source.cine) + 1))
+    numbers = list(range(1, len(source.sequence) + 1))
     return seg.get_pixels_by_source_frame(uid, numbers, combine_segments=True)
 
 
@@ -100,7 +100,7 @@ def _make_sources(folder):
 @pytest.mark.parametrize("name", ["sonosite", "ct", "cine", "single", "jpeg", "odd"])
 def test_a_seg_reads_back_through_both_readers_and_is_valid(tmp_path, name):
     source = open_source(_make_sources(tmp_path)[name])
-    frames, _, height, width = source.cine.shape
+    frames, _, height, width = source.sequence.shape
     labels = make_labels(frames, height, width)
     assert set(np.unique(labels)) == {0, 1, 2, 3}
     path = _write(labels, source, tmp_path / "seg.dcm")

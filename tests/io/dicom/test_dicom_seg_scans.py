@@ -58,7 +58,7 @@ def _read_by_instance(path, source):
         for frame, (instance, number) in enumerate(source.header.frames)
         if instance >= 0
     }
-    labels = np.zeros((len(source.cine), seg.Rows, seg.Columns), np.uint8)
+    labels = np.zeros((len(source.sequence), seg.Rows, seg.Columns), np.uint8)
     pixels = seg.pixel_array.reshape(-1, seg.Rows, seg.Columns)
     for frame, group in zip(pixels, seg.PerFrameFunctionalGroupsSequence, strict=True):
         image = group.DerivationImageSequence[0].SourceImageSequence[0]
@@ -76,7 +76,7 @@ def _read_by_instance(path, source):
 def test_each_frame_refers_to_its_slice_and_the_file_is_valid(tmp_path, kind, format_):
     labels = _make_labels()
     source = _make_source(tmp_path, kind, labels)
-    labels[list(source.cine.unknown)] = 0
+    labels[list(source.sequence.unknown)] = 0
     path = _write(labels, source, tmp_path / "seg.dcm", format_)
     assert np.array_equal(_read_by_instance(path, source), labels)
     assert _find_errors(path) == []
@@ -115,8 +115,8 @@ def test_empty_frames_of_a_scan_are_left_out_and_those_of_a_cine_kept(tmp_path):
     seg = pydicom.dcmread(_write(labels, scan, tmp_path / "scan.dcm", "dicom-seg"))
     present = sum((frame == value).any() for frame in labels for value in (1, 2, 3))
     assert seg.NumberOfFrames == present < 27
-    cine = _make_source(tmp_path, "cine", labels)
-    seg = pydicom.dcmread(_write(labels, cine, tmp_path / "cine.dcm", "dicom-seg"))
+    sequence = _make_source(tmp_path, "cine", labels)
+    seg = pydicom.dcmread(_write(labels, sequence, tmp_path / "cine.dcm", "dicom-seg"))
     assert seg.NumberOfFrames == 27
 
 

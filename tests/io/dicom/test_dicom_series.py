@@ -27,7 +27,7 @@ def make_stored(shape=SHAPE, *, seed=0):
 
 
 def read(source):
-    return np.stack(list(source.cine))[:, 0]
+    return np.stack(list(source.sequence))[:, 0]
 
 
 def test_slices_are_sorted_by_place_and_rescaled_to_whole_hu(tmp_path):
@@ -38,17 +38,17 @@ def test_slices_are_sorted_by_place_and_rescaled_to_whole_hu(tmp_path):
     write_series(datasets, tmp_path / "series")
     source = open_source(tmp_path / "series")
     values = read(source)
-    assert source.cine.shape == (7, 1, 10, 12)
+    assert source.sequence.shape == (7, 1, 10, 12)
     assert values.dtype == np.int16 or values.dtype == np.int32
     assert np.array_equal(values, stored.astype(int) - 1024)
-    assert (source.kind, source.cine.modality) == ("dicom", "CT")
-    assert source.cine.spacing_mm == pytest.approx((0.8, 0.7))
-    assert source.cine.slice_spacing_mm == pytest.approx(2.0)
-    np.testing.assert_allclose(source.cine.geometry.affine, affine, atol=1e-6)
+    assert (source.kind, source.sequence.modality) == ("dicom", "CT")
+    assert source.sequence.spacing_mm == pytest.approx((0.8, 0.7))
+    assert source.sequence.slice_spacing_mm == pytest.approx(2.0)
+    np.testing.assert_allclose(source.sequence.geometry.affine, affine, atol=1e-6)
     uids = [dataset.SOPInstanceUID for dataset in datasets]
     header = source.header
     assert [header.instances[index].SOPInstanceUID for index, _ in header.frames] == uids
-    assert source.cine.warnings == ()
+    assert source.sequence.warnings == ()
 
 
 def test_a_descending_series_comes_up_from_below(tmp_path):
@@ -84,9 +84,9 @@ def test_only_what_is_asked_for_is_decoded(tmp_path, monkeypatch):
     paths = write_series(make_slices(make_stored()), tmp_path / "series", seed=None)
     source = open_source(tmp_path / "series")
     paths[5].unlink()
-    assert source.cine.decode(2).shape == (1, 10, 12)
+    assert source.sequence.decode(2).shape == (1, 10, 12)
     with pytest.raises(FormatError, match="IM0005"):
-        source.cine.decode(5)
+        source.sequence.decode(5)
 
 
 def test_an_enhanced_image_is_sorted_by_place_and_says_which_frame_is_which(tmp_path):
@@ -96,7 +96,7 @@ def test_an_enhanced_image_is_sorted_by_place_and_says_which_frame_is_which(tmp_
     source = open_source(path)
     assert np.array_equal(read(source), stored.astype(int) - 1024)
     assert source.header.frames == tuple((0, order.index(i) + 1) for i in range(7))
-    np.testing.assert_allclose(source.cine.geometry.affine, affine, atol=1e-6)
+    np.testing.assert_allclose(source.sequence.geometry.affine, affine, atol=1e-6)
 
 
 def test_a_folder_of_several_series_is_split_and_listed(tmp_path):
@@ -110,7 +110,7 @@ def test_a_folder_of_several_series_is_split_and_listed(tmp_path):
     assert {len(files) for files in found.files.values()} == {7}
     for path in found.paths:
         source = open_source(path, files=found.files.get(path, ()))
-        assert (source.cine.geometry is not None) == (path in found.files)
+        assert (source.sequence.geometry is not None) == (path in found.files)
     with pytest.raises(FormatError, match=r"4 images.*a \(7 slices\).*cine\.dcm"):
         open_source(tmp_path / "study")
 
@@ -155,9 +155,9 @@ def test_missing_slices_are_interpolated_on_demand_and_marked(tmp_path):
     datasets = make_slices(stored)
     write_series(datasets[:3] + datasets[5:], tmp_path / "series")
     source = open_source(tmp_path / "series", dicom=DicomOptions(gaps="interpolate"))
-    assert source.cine.unknown == (3, 4)
+    assert source.sequence.unknown == (3, 4)
     assert np.array_equal(read(source), stored.astype(int) - 1024)
-    assert any("numbers 4, 5" in text for text in source.cine.warnings)
+    assert any("numbers 4, 5" in text for text in source.sequence.warnings)
     assert [index for index, _ in source.header.frames] == [0, 1, 2, -1, -1, 3, 4, 5]
 
 
@@ -171,9 +171,9 @@ def test_slices_that_touch_are_taken_where_they_lie(tmp_path, gaps):
     ramp = np.broadcast_to((heights * 100).astype(np.uint16)[:, None, None], (7, 3, 4))
     write_series(make_slices(ramp, edit=edit), tmp_path / "series")
     source = open_source(tmp_path / "series", dicom=DicomOptions(gaps=gaps))
-    assert source.cine.unknown == ()
+    assert source.sequence.unknown == ()
     assert np.array_equal(read(source)[:, 0, 0], 100 * heights - 1024)
-    assert source.cine.uneven.heights_mm == pytest.approx(heights)
+    assert source.sequence.uneven.heights_mm == pytest.approx(heights)
 
 
 def test_ultrasound_stills_at_one_place_are_a_cine_by_number(tmp_path):
@@ -184,9 +184,9 @@ def test_ultrasound_stills_at_one_place_are_a_cine_by_number(tmp_path):
     for index, number in enumerate([4, 2, 1, 3]):
         dataset = make_dicom(frames[number - 1 : number], tags={"InstanceNumber": number})
         paths.append(write_dicom(dataset, tmp_path / f"{index}.dcm"))
-    cine, _ = open_series(paths, path=tmp_path)
-    assert np.array_equal(np.stack(list(cine))[:, 0], frames)
-    assert cine.geometry is None
+    sequence, _ = open_series(paths, path=tmp_path)
+    assert np.array_equal(np.stack(list(sequence))[:, 0], frames)
+    assert sequence.geometry is None
     assert find_sources(tmp_path).files == {tmp_path: tuple(sorted(paths))}
 
 

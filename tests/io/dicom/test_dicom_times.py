@@ -20,27 +20,29 @@ VECTOR, STEP = Tag("FrameTimeVector"), Tag("FrameTime")
 
 def open_with(tmp_path, frames=5, drop=("FrameTime",), regions=(), **tags):
     dataset = make_dicom(make_fan(frames), tags=tags, drop=drop, regions=regions)
-    return open_source(write_dicom(dataset, tmp_path / "a.dcm")).cine
+    return open_source(write_dicom(dataset, tmp_path / "a.dcm")).sequence
 
 
 def test_an_even_vector_is_a_step(tmp_path):
-    cine = open_with(tmp_path, FrameTimeVector=[0, 40, 40, 40, 40], FrameIncrementPointer=VECTOR)
-    assert (cine.frame_time_ms, cine.frame_starts_ms) == (40, None)
-    assert cine.start_ms(3) == 120
+    sequence = open_with(
+        tmp_path, FrameTimeVector=[0, 40, 40, 40, 40], FrameIncrementPointer=VECTOR
+    )
+    assert (sequence.frame_time_ms, sequence.frame_starts_ms) == (40, None)
+    assert sequence.start_ms(3) == 120
 
 
 def test_an_uneven_vector_gives_each_frame_its_time(tmp_path):
     tags = {"FrameTimeVector": [0, 30, 50, 30, 70], "FrameIncrementPointer": VECTOR}
-    cine = open_with(tmp_path, **tags)
-    assert cine.frame_time_ms == pytest.approx(45)
-    assert cine.frame_starts_ms == (0, 30, 80, 110, 180)
-    other = open_untrusted(tmp_path / "a.dcm").cine
-    assert other.frame_starts_ms == cine.frame_starts_ms
+    sequence = open_with(tmp_path, **tags)
+    assert sequence.frame_time_ms == pytest.approx(45)
+    assert sequence.frame_starts_ms == (0, 30, 80, 110, 180)
+    other = open_untrusted(tmp_path / "a.dcm").sequence
+    assert other.frame_starts_ms == sequence.frame_starts_ms
 
 
 def test_the_film_of_an_uneven_cine_keeps_its_time(tmp_path):
-    cine = open_with(tmp_path, FrameTimeVector=[0, 30, 50, 30, 70])
-    overlay = plan_overlay(cine, LabelMap(make_labels(5)), LABELS)
+    sequence = open_with(tmp_path, FrameTimeVector=[0, 30, 50, 30, 70])
+    overlay = plan_overlay(sequence, LabelMap(make_labels(5)), LABELS)
     delays = []
     with Image.open(write_overlay(overlay, tmp_path)) as film:
         for frame in range(film.n_frames):
@@ -54,8 +56,8 @@ def test_the_film_of_an_uneven_cine_keeps_its_time(tmp_path):
 )
 def test_the_pointer_says_which_time_counts(tmp_path, pointer, expected):
     tags = {} if pointer is None else {"FrameIncrementPointer": pointer}
-    cine = open_with(tmp_path, drop=(), FrameTimeVector=[0, 50, 50, 50, 50], **tags)
-    assert cine.frame_time_ms == expected
+    sequence = open_with(tmp_path, drop=(), FrameTimeVector=[0, 50, 50, 50, 50], **tags)
+    assert sequence.frame_time_ms == expected
 
 
 @pytest.mark.parametrize(
@@ -69,16 +71,16 @@ def test_the_pointer_says_which_time_counts(tmp_path, pointer, expected):
     ],
 )
 def test_a_vector_that_cannot_be_meant_is_left_for_a_rate_and_said(tmp_path, vector, says):
-    cine = open_with(tmp_path, FrameTimeVector=vector, CineRate="20")
-    assert cine.frame_time_ms == 50
+    sequence = open_with(tmp_path, FrameTimeVector=vector, CineRate="20")
+    assert sequence.frame_time_ms == 50
     assert any(f"FrameTimeVector has a {says}" in text or f"FrameTimeVector has {says}" in text
-               for text in cine.warnings)  # fmt: skip
+               for text in sequence.warnings)  # fmt: skip
 
 
 def test_a_vector_of_times_from_the_first_frame_is_known_by_its_growth(tmp_path):
-    cine = open_with(tmp_path, FrameTimeVector=[0, 33, 67, 100, 133])
-    assert cine.frame_starts_ms == (0, 33, 67, 100, 133)
-    assert any("times from the first frame" in text for text in cine.warnings)
+    sequence = open_with(tmp_path, FrameTimeVector=[0, 33, 67, 100, 133])
+    assert sequence.frame_starts_ms == (0, 33, 67, 100, 133)
+    assert any("times from the first frame" in text for text in sequence.warnings)
 
 
 @pytest.mark.parametrize(
@@ -95,9 +97,9 @@ def test_a_vector_of_times_from_the_first_frame_is_known_by_its_growth(tmp_path)
     ],
 )
 def test_a_time_that_cannot_be_meant_is_not_used_and_said(tmp_path, tags, expected, said):
-    cine = open_with(tmp_path, drop=(), **tags)
-    assert cine.frame_time_ms == expected
-    told = [text for text in cine.warnings if "a second" in text or "Time" in text]
+    sequence = open_with(tmp_path, drop=(), **tags)
+    assert sequence.frame_time_ms == expected
+    told = [text for text in sequence.warnings if "a second" in text or "Time" in text]
     assert len(told) == (said is not None)
     assert said is None or told[0].startswith(said)
 
@@ -129,8 +131,8 @@ def test_a_zone_belongs_to_a_moment():
 
 
 def scale_of(tmp_path, **options):
-    cine = open_with(tmp_path, drop=(), **options)
-    return cine.spacing_mm, " ".join(cine.warnings)
+    sequence = open_with(tmp_path, drop=(), **options)
+    return sequence.spacing_mm, " ".join(sequence.warnings)
 
 
 def test_bare_pixel_spacing_of_ultrasound_is_said_and_not_used(tmp_path):

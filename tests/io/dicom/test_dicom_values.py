@@ -66,7 +66,7 @@ def make_palette_image(pixels, table, *, form, bits, first=0, syntax=ExplicitVRL
 
 
 def read(path, **options):
-    return np.stack(list(open_source(path, dicom=DicomOptions(**options)).cine))
+    return np.stack(list(open_source(path, dicom=DicomOptions(**options)).sequence))
 
 
 def make_table(count=256, *, seed=0):
@@ -220,9 +220,9 @@ def test_ct_with_a_lut_in_hu_needs_no_option(tmp_path, syntax):
     for index, dataset in enumerate(make_slices(stored, slope=None, edit=edit)):
         save(dataset, tmp_path / f"{index}.dcm", syntax)
     source = open_source(tmp_path)
-    values = np.stack(list(source.cine))[:, 0]
+    values = np.stack(list(source.sequence))[:, 0]
     assert np.array_equal(values, stored.astype(int) - 1024)
-    assert any("taken as negative" in text for text in source.cine.warnings)
+    assert any("taken as negative" in text for text in source.sequence.warnings)
 
 
 def test_ct_with_a_lut_of_another_unit_needs_the_option(tmp_path):
@@ -242,8 +242,8 @@ def test_a_lut_goes_before_a_rescale_and_says_so(tmp_path):
     dataset = make_dicom(pixels, tags={"RescaleSlope": "2", "RescaleIntercept": "0"})
     dataset.ModalityLUTSequence = [make_lut(np.arange(256))]
     source = open_source(save(dataset, tmp_path / "a.dcm"))
-    assert np.array_equal(source.cine.decode(0)[0], pixels[0])
-    assert any("both a Modality LUT and a rescale" in text for text in source.cine.warnings)
+    assert np.array_equal(source.sequence.decode(0)[0], pixels[0])
+    assert any("both a Modality LUT and a rescale" in text for text in source.sequence.warnings)
 
 
 def test_monochrome1_behind_a_lut_is_turned_once(tmp_path):
@@ -293,7 +293,7 @@ def test_ct_in_another_unit_than_hu_is_warned_of(tmp_path):
         dataset.RescaleType = "Z_EFF"
 
     write_series(make_slices(stored, edit=edit), tmp_path / "series")
-    warnings = open_source(tmp_path / "series").cine.warnings
+    warnings = open_source(tmp_path / "series").sequence.warnings
     assert any('values of this CT are in "Z_EFF"' in text for text in warnings)
 
 
@@ -333,7 +333,7 @@ def test_bits_above_those_stored_are_dropped_however_compressed(tmp_path, syntax
 
     write_series(make_slices(words, modality="MR", intercept=3, edit=edit), tmp_path / "series")
     source = open_source(tmp_path / "series")
-    assert np.array_equal(np.stack(list(source.cine))[:, 0], stored + 3)
+    assert np.array_equal(np.stack(list(source.sequence))[:, 0], stored + 3)
 
 
 @pytest.mark.parametrize("signed", [False, True])

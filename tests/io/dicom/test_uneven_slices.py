@@ -11,7 +11,7 @@ from test_dicom_seg import _find_errors
 from bedside.errors import FormatError, GeometryError
 from bedside.io.dicom.options import DicomOptions
 from bedside.io.dicom.spacing import judge_spacing
-from bedside.io.reading import Limits
+from bedside.io.read_options import Limits
 from bedside.io.sandbox.parent import open_untrusted
 from bedside.io.source import Algorithm, open_source, write_labels
 from bedside.volume import LabelMap
@@ -29,7 +29,7 @@ INTERPOLATE = DicomOptions(gaps="interpolate")
 
 def _find_ball(source):
     """What is brighter than half, as labels: what a perfect network would draw."""
-    return LabelMap((np.stack(list(source.cine))[:, 0] > 0).astype(np.uint8), SPACING)
+    return LabelMap((np.stack(list(source.sequence))[:, 0] > 0).astype(np.uint8), SPACING)
 
 
 def _check(places, weights_mm, affine, form):
@@ -68,18 +68,18 @@ def test_every_slice_is_kept_and_the_ball_is_right_in_each_format(
         tmp_path, form, kind=kind, orientation=ORIENTATIONS[plane], lean=lean
     )
     source = open_source(path)
-    cine = source.cine
-    assert len(cine) == len(form[0])
+    sequence = source.sequence
+    assert len(sequence) == len(form[0])
     assert -1 not in dict(source.header.frames)
-    assert any("not evenly spaced" in text for text in cine.warnings)
-    heights = np.array(cine.uneven.heights_mm)
+    assert any("not evenly spaced" in text for text in sequence.warnings)
+    heights = np.array(sequence.uneven.heights_mm)
     np.testing.assert_allclose(heights, form[0] - form[0][0], atol=1e-4)
     # Thickness goes with its slice, also where two lie at one place.
     frames = dict(enumerate(source.header.frames))
     labels = _find_ball(source)
     index = np.argwhere(labels.array)
     places = np.column_stack([heights[index[:, 0]], index[:, 1:], np.ones(len(index))])
-    _check(places @ affine[:3].T, cine.uneven.covered_mm[index[:, 0]], affine, form)
+    _check(places @ affine[:3].T, sequence.uneven.covered_mm[index[:, 0]], affine, form)
 
     mask = write_labels(
         labels, source, tmp_path / "mask.nii.gz", labels_spec=LABELS, algorithm=ALGORITHM,
@@ -97,13 +97,13 @@ def test_every_slice_is_kept_and_the_ball_is_right_in_each_format(
         format="dicom-labelmap",
     )  # fmt: skip
     found = _read_seg(seg)
-    assert len(found) == len(cine) == len(frames)
+    assert len(found) == len(sequence) == len(frames)
     thickness = [float(measures.SliceThickness) for _, measures in found]
     np.testing.assert_allclose(thickness, form[1])
     assert not any("SpacingBetweenSlices" in measures for _, measures in found)
     weights = [
         np.full(len(own), covered)
-        for (own, _), covered in zip(found, cine.uneven.covered_mm, strict=True)
+        for (own, _), covered in zip(found, sequence.uneven.covered_mm, strict=True)
     ]
     _check(np.concatenate([own for own, _ in found]), np.concatenate(weights), affine, form)
 
@@ -152,14 +152,14 @@ def test_a_slicer_segmentation_lies_where_the_nifti_lies(tmp_path):
 
 def test_the_head_ct_names_its_blocks(tmp_path):
     path, _ = write_uneven(tmp_path, HEAD_CT, lean=TILT)
-    cine = open_source(path).cine
-    (said,) = [text for text in cine.warnings if "evenly" in text]
+    sequence = open_source(path).sequence
+    (said,) = [text for text in sequence.warnings if "evenly" in text]
     assert "slices 1-14 are 4.002 mm apart, 14 and 15 1.08 mm, 15-28 6.999 mm" in said
-    blocks = [(each.first, each.last, each.spacing_mm) for each in cine.uneven.list_blocks()]
+    blocks = [(each.first, each.last, each.spacing_mm) for each in sequence.uneven.list_blocks()]
     assert blocks == [(1, 14, 4.002), (14, 15, 1.08), (15, 28, 6.999)]
     # What both blocks show counts once.
     length_mm = HEAD_CT[0][-1] - HEAD_CT[0][0] + (4.002 + 6.999) / 2
-    assert cine.uneven.covered_mm.sum() == pytest.approx(length_mm)
+    assert sequence.uneven.covered_mm.sum() == pytest.approx(length_mm)
 
 
 def test_numbers_in_any_order_and_files_from_above_change_nothing(tmp_path):
@@ -167,7 +167,7 @@ def test_numbers_in_any_order_and_files_from_above_change_nothing(tmp_path):
         dataset.InstanceNumber = 100 - index
 
     path, _ = write_uneven(tmp_path, HEAD_CT, edit=shuffle)
-    heights = open_source(path).cine.uneven.heights_mm
+    heights = open_source(path).sequence.uneven.heights_mm
     np.testing.assert_allclose(heights, HEAD_CT[0] - HEAD_CT[0][0], atol=1e-4)
 
 
@@ -178,7 +178,7 @@ def test_two_at_one_place_are_both_kept_in_the_order_of_their_blocks(tmp_path):
     thickness = [float(source.header.instances[i].SliceThickness) for i, _ in source.header.frames]
     assert thickness == form[1]
     # Each stands for its own side.
-    np.testing.assert_allclose(source.cine.uneven.covered_mm[9:11], [1.5, 2.5])
+    np.testing.assert_allclose(source.sequence.uneven.covered_mm[9:11], [1.5, 2.5])
 
 
 def test_two_acquisitions_that_meet_at_one_place_are_kept_as_well(tmp_path):
@@ -190,7 +190,7 @@ def test_two_acquisitions_that_meet_at_one_place_are_kept_as_well(tmp_path):
 
     heights = np.array([0, 3, 6, 9, 12, 15, 15, 18, 21, 24.0])
     path, _ = write_uneven(tmp_path, (heights, [3.0] * 10), edit=edit)
-    assert len(open_source(path).cine) == 10
+    assert len(open_source(path).sequence) == 10
 
 
 def test_different_slices_at_one_place_within_a_block_are_still_refused(tmp_path):
@@ -232,13 +232,13 @@ def test_what_is_really_missing_is_refused_by_its_place(tmp_path, gone, where, a
 def test_a_gap_in_a_block_is_marked_unknown_and_the_others_stay_where_they_are(tmp_path, gone):
     path, _ = write_uneven(tmp_path, _without(HEAD_CT, *gone))
     source = open_source(path, dicom=INTERPOLATE)
-    assert source.cine.unknown == gone
-    assert len(source.cine) == 28
-    np.testing.assert_allclose(source.cine.uneven.heights_mm, HEAD_CT[0], atol=0.01)
+    assert source.sequence.unknown == gone
+    assert len(source.sequence) == 28
+    np.testing.assert_allclose(source.sequence.uneven.heights_mm, HEAD_CT[0], atol=0.01)
     assert [frame for frame, (i, _) in enumerate(source.header.frames) if i < 0] == list(gone)
     whole, _ = write_uneven(tmp_path / "whole", HEAD_CT)
     np.testing.assert_allclose(
-        source.cine.uneven.covered_mm, open_source(whole).cine.uneven.covered_mm, atol=0.02
+        source.sequence.uneven.covered_mm, open_source(whole).sequence.uneven.covered_mm, atol=0.02
     )
 
 
@@ -271,9 +271,9 @@ def test_without_thickness_uneven_is_not_called_missing(tmp_path, thickness, bet
     assert "missing between" not in text
     assert "--gaps interpolate" in text
     source = open_source(path, dicom=INTERPOLATE)
-    assert source.cine.unknown == ()
-    assert len(source.cine) == 28
-    assert any("whether any is missing is not known" in each for each in source.cine.warnings)
+    assert source.sequence.unknown == ()
+    assert len(source.sequence) == 28
+    assert any("whether any is missing is not known" in each for each in source.sequence.warnings)
 
 
 def _judge(steps, thickness, between=None):
@@ -328,9 +328,9 @@ def test_an_untrusted_scan_keeps_its_places(tmp_path, kind):
     # On a busy machine a child takes long to begin.
     far = open_untrusted(path, files=files, limits=Limits(deadline_s=600.0))
     plain = open_source(path, files=files)
-    assert far.cine.uneven == plain.cine.uneven is not None
-    assert far.cine.warnings == plain.cine.warnings
-    assert (far.cine.geometry.affine == plain.cine.geometry.affine).all()
+    assert far.sequence.uneven == plain.sequence.uneven is not None
+    assert far.sequence.warnings == plain.sequence.warnings
+    assert (far.sequence.geometry.affine == plain.sequence.geometry.affine).all()
     for name, source in (("own", plain), ("far", far)):
         write_labels(
             _find_ball(source), source, tmp_path / name, labels_spec=LABELS,
@@ -343,9 +343,9 @@ def test_slices_of_several_thicknesses_that_are_even_say_their_own(tmp_path):
     form = np.arange(8) * 4.0, [3.0, 5.0] * 4
     path, _ = write_uneven(tmp_path, form)
     source = open_source(path)
-    assert source.cine.uneven is None
-    assert source.cine.slice_spacing_mm == pytest.approx(4.0)
-    labels = LabelMap(np.ones((8, *source.cine.shape[2:]), np.uint8))
+    assert source.sequence.uneven is None
+    assert source.sequence.slice_spacing_mm == pytest.approx(4.0)
+    labels = LabelMap(np.ones((8, *source.sequence.shape[2:]), np.uint8))
     seg = write_labels(
         labels, source, tmp_path / "seg.dcm", labels_spec=LABELS, algorithm=ALGORITHM,
         format="dicom-labelmap",

@@ -51,10 +51,10 @@ def test_the_affine_maps_slice_row_and_column_to_the_patient(tmp_path):
 def test_a_scan_opens_as_slices_with_a_place(tmp_path):
     source = open_source(write_metaimage(tmp_path / "scan", SCAN, spacing=(0.5, 0.75, 2.0)))
     assert source.kind == "metaimage"
-    assert source.cine.shape == (2, 1, 3, 4)
-    assert source.cine.spacing_mm == (0.75, 0.5)
-    assert source.cine.slice_spacing_mm == 2.0
-    assert (source.cine.decode(1)[0] == SCAN[1]).all()
+    assert source.sequence.shape == (2, 1, 3, 4)
+    assert source.sequence.spacing_mm == (0.75, 0.5)
+    assert source.sequence.slice_spacing_mm == 2.0
+    assert (source.sequence.decode(1)[0] == SCAN[1]).all()
 
 
 def test_labels_of_a_scan_lie_where_it_lies(tmp_path):
@@ -145,11 +145,11 @@ def test_a_stream_of_another_length_is_refused(tmp_path, declared):
 
 def test_slices_are_read_when_they_are_asked_for(tmp_path):
     path = write_metaimage(tmp_path / "a.mhd", SCAN)
-    cine, _ = open_metaimage(path)
+    sequence, _ = open_metaimage(path)
     later = SCAN + 500
     with path.with_suffix(".raw").open("r+b") as file:
         file.write(later.tobytes())
-    assert (cine.decode(1)[0] == later[1]).all()
+    assert (sequence.decode(1)[0] == later[1]).all()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import SimpleITK
 
 from bedside.errors import FormatError
-from bedside.io.reading import Limits, Reading
+from bedside.io.read_options import Limits, ReadOptions
 from bedside.io.source import Algorithm, open_source, write_labels
 from bedside.volume import LabelMap
 from layout_makers import write_metaimage
@@ -17,11 +17,11 @@ from makers import LABELS
 from tolerances import FLOAT64_ATOL
 
 SCAN = np.random.default_rng(0).integers(-900, 900, (4, 3, 5)).astype(np.int16)
-ANSWERS = [Reading(), Reading(untrusted=Limits())]
+ANSWERS = [ReadOptions(), ReadOptions(untrusted=Limits())]
 
 
 def read(source):
-    return np.concatenate(list(source.cine))
+    return np.concatenate(list(source.sequence))
 
 
 def as_itk(path):
@@ -29,13 +29,13 @@ def as_itk(path):
     source = open_source(path)
     itk = SimpleITK.ReadImage(str(path))
     assert np.array_equal(read(source), SimpleITK.GetArrayFromImage(itk))
-    if source.cine.geometry is not None:
+    if source.sequence.geometry is not None:
         index = (1, 2, 3)
-        placed = (source.cine.geometry.affine @ (*index, 1))[:3]
+        placed = (source.sequence.geometry.affine @ (*index, 1))[:3]
         assert np.allclose(
             placed, itk.TransformIndexToPhysicalPoint(index[::-1]), atol=FLOAT64_ATOL
         )
-    assert (source.cine.slice_spacing_mm, *source.cine.spacing_mm)[::-1] == itk.GetSpacing()
+    assert (source.sequence.slice_spacing_mm, *source.sequence.spacing_mm)[::-1] == itk.GetSpacing()
     return source
 
 
@@ -55,7 +55,7 @@ def test_what_itk_writes_is_read_as_it_reads_it(tmp_path, kind, name, compressed
     image.SetDirection((0, 0, 1, 1, 0, 0, 0, 1, 0))
     SimpleITK.WriteImage(image, str(tmp_path / name), compressed)
     source = as_itk(tmp_path / name)
-    assert source.cine.warnings == ()
+    assert source.sequence.warnings == ()
 
 
 @pytest.mark.parametrize("reading", ANSWERS)
@@ -127,7 +127,7 @@ def test_each_name_of_place_and_axes_means_what_itk_takes_it_for(tmp_path, key, 
               key: "0 1 0 0 0 1 1 0 0",
               place: "4 5 6", "ElementSpacing": "0.5 0.75 2"}  # fmt: skip
     path = write_metaimage(tmp_path / "a.mhd", SCAN, fields=fields)
-    assert as_itk(path).cine.warnings == ()
+    assert as_itk(path).sequence.warnings == ()
 
 
 @pytest.mark.parametrize("first", ["Offset", "Position"])
@@ -136,8 +136,8 @@ def test_two_places_that_differ_are_warned_of_and_itks_is_taken(tmp_path, first)
     fields = {"Offset": None, first: places.pop(first), **places}
     path = write_metaimage(tmp_path / "a.mhd", SCAN, fields=fields)
     source = as_itk(path)
-    assert source.cine.geometry.affine[:3, 3].tolist() == [1, 2, 3]
-    assert "Offset and Position, which differ" in source.cine.warnings[0]
+    assert source.sequence.geometry.affine[:3, 3].tolist() == [1, 2, 3]
+    assert "Offset and Position, which differ" in source.sequence.warnings[0]
 
 
 def test_element_size_stands_in_for_the_spacing_and_without_either_there_is_none(tmp_path):
@@ -145,15 +145,15 @@ def test_element_size_stands_in_for_the_spacing_and_without_either_there_is_none
     path = write_metaimage(tmp_path / "a.mhd", SCAN, fields=fields)
     as_itk(path)
     path = write_metaimage(tmp_path / "a.mhd", SCAN, fields={"ElementSpacing": None})
-    cine = open_source(path).cine
-    assert (cine.spacing_mm, cine.slice_spacing_mm, cine.geometry) == (None, None, None)
-    assert "how far apart voxels are" in cine.warnings[0]
+    sequence = open_source(path).sequence
+    assert (sequence.spacing_mm, sequence.slice_spacing_mm, sequence.geometry) == (None, None, None)
+    assert "how far apart voxels are" in sequence.warnings[0]
 
 
 @pytest.mark.parametrize(("letters", "warned"), [("RAI", 0), ("LPS", 1), ("ARI", 1), ("???", 0)])
 def test_letters_that_contradict_the_axes_are_warned_of(tmp_path, letters, warned):
     path = write_metaimage(tmp_path / "a.mhd", SCAN, fields={"AnatomicalOrientation": letters})
-    assert len(as_itk(path).cine.warnings) == warned
+    assert len(as_itk(path).sequence.warnings) == warned
 
 
 @pytest.mark.parametrize("matrix", [(0, 0, 1, 1, 0, 0, 0, 1, 0), (-1, 0, 0, 0, 1, 0, 0, 0, -1)])
@@ -161,7 +161,7 @@ def test_letters_that_itk_writes_agree_with_its_axes(tmp_path, matrix):
     image = SimpleITK.GetImageFromArray(SCAN)
     image.SetDirection(matrix)
     SimpleITK.WriteImage(image, str(tmp_path / "a.mha"))
-    assert open_source(tmp_path / "a.mha").cine.warnings == ()
+    assert open_source(tmp_path / "a.mha").sequence.warnings == ()
 
 
 def test_a_plane_is_a_single_frame_and_gets_a_mask_of_its_size(tmp_path):
@@ -170,14 +170,14 @@ def test_a_plane_is_a_single_frame_and_gets_a_mask_of_its_size(tmp_path):
     SimpleITK.WriteImage(image, str(tmp_path / "a.mha"))
     source = open_source(tmp_path / "a.mha")
     assert np.array_equal(read(source)[0], SCAN[0])
-    assert (source.cine.spacing_mm, source.cine.slice_spacing_mm) == ((0.75, 0.5), None)
+    assert (source.sequence.spacing_mm, source.sequence.slice_spacing_mm) == ((0.75, 0.5), None)
     back = nibabel.load(_write(source, tmp_path, np.ones((1, 3, 5), np.uint8)))
     assert np.allclose(back.header.get_zooms()[:2], (0.5, 0.75))
 
 
 def _write(source, folder, labels):
     return write_labels(
-        LabelMap(labels, source.cine.spacing_mm), source, folder / "labels.nii.gz",
+        LabelMap(labels, source.sequence.spacing_mm), source, folder / "labels.nii.gz",
         labels_spec=LABELS, algorithm=Algorithm("a", "1", "0"), format="nifti",
     )  # fmt: skip
 
@@ -189,8 +189,8 @@ def test_colours_are_channels(tmp_path, channels, compressed):
     image = SimpleITK.GetImageFromArray(values, isVector=True)
     SimpleITK.WriteImage(image, str(tmp_path / "a.mha"), compressed)
     source = open_source(tmp_path / "a.mha")
-    assert np.array_equal(np.stack(list(source.cine)), np.moveaxis(values[..., :3], -1, 1))
-    assert any("transparency" in text for text in source.cine.warnings) == (channels == 4)
+    assert np.array_equal(np.stack(list(source.sequence)), np.moveaxis(values[..., :3], -1, 1))
+    assert any("transparency" in text for text in source.sequence.warnings) == (channels == 4)
 
 
 def test_one_of_several_values_or_times_is_read_when_named(tmp_path):
@@ -206,7 +206,7 @@ def test_one_of_several_values_or_times_is_read_when_named(tmp_path):
         open_source(tmp_path / "b.mha")
     source = open_source(tmp_path / "b.mha", select={"time": 3})
     assert np.array_equal(read(source), SCAN + 200)
-    assert source.cine.geometry is not None
+    assert source.sequence.geometry is not None
 
 
 def test_voxels_written_as_text_are_read(tmp_path):

@@ -21,7 +21,7 @@ OBLIQUE = np.array([[-0.5, 0.1, 0, 7], [0.2, 0.6, 0, -3], [0, 0.1, 1.5, 2], [0, 
 
 def _write_back(labels, source, target):
     return write_labels(
-        LabelMap(labels, source.cine.spacing_mm),
+        LabelMap(labels, source.sequence.spacing_mm),
         source,
         target,
         labels_spec=LABELS,
@@ -44,18 +44,18 @@ def test_a_slice_comes_out_with_y_down_and_x_across(tmp_path, name):
     written = write_nifti(array, tmp_path / ("x.nii.gz" if name.endswith("gz") else "x.nii"))
     source = open_source(written.rename(tmp_path / name))
     assert source.kind == "nifti"
-    assert source.cine.shape == (1, 1, 5, 7)
-    assert np.array_equal(source.cine.decode(0)[0], array.T)
-    assert source.cine.spacing_mm == pytest.approx((0.8, 0.5), rel=SPACING_RELATIVE)
-    assert source.cine.modality is None
+    assert source.sequence.shape == (1, 1, 5, 7)
+    assert np.array_equal(source.sequence.decode(0)[0], array.T)
+    assert source.sequence.spacing_mm == pytest.approx((0.8, 0.5), rel=SPACING_RELATIVE)
+    assert source.sequence.modality is None
 
 
 def test_a_stack_comes_out_as_frames_in_the_order_of_z(tmp_path):
     array = np.random.default_rng(0).integers(-9, 900, (7, 5, 4)).astype(np.int16)
-    cine, _ = open_nifti(write_nifti(array, tmp_path / "x.nii.gz"))
-    assert cine.shape == (4, 1, 5, 7)
-    assert cine.decode(2).dtype == np.int16
-    assert np.array_equal(np.stack(list(cine))[:, 0], array.transpose(2, 1, 0))
+    sequence, _ = open_nifti(write_nifti(array, tmp_path / "x.nii.gz"))
+    assert sequence.shape == (4, 1, 5, 7)
+    assert sequence.decode(2).dtype == np.int16
+    assert np.array_equal(np.stack(list(sequence))[:, 0], array.transpose(2, 1, 0))
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -66,7 +66,7 @@ def test_labels_go_back_on_the_very_grid(tmp_path, version, shape, codes):
     affine = np.diag([-0.5, -0.8, 2, 1]) if codes[0] else OBLIQUE
     path = write_nifti(array, tmp_path / "x.nii.gz", affine=affine, codes=codes, version=version)
     source = open_source(path)
-    labels = np.stack(list(source.cine))[:, 0]
+    labels = np.stack(list(source.sequence))[:, 0]
     target = _write_back(labels, source, tmp_path / "labels.nii.gz")
     image, back = nibabel.load(path), nibabel.load(target)
     assert np.array_equal(np.asarray(back.dataobj), array)
@@ -112,17 +112,17 @@ def test_units_other_than_mm_are_converted(tmp_path):
 
 def test_a_header_without_place_is_warned_of(tmp_path):
     path = write_nifti(np.zeros((4, 4), np.uint8), tmp_path / "x.nii", codes=(0, 0))
-    cine, _ = open_nifti(path)
-    assert "how the image lies" in cine.warnings[0]
-    assert cine.spacing_mm == pytest.approx((0.8, 0.5), rel=SPACING_RELATIVE)
+    sequence, _ = open_nifti(path)
+    assert "how the image lies" in sequence.warnings[0]
+    assert sequence.spacing_mm == pytest.approx((0.8, 0.5), rel=SPACING_RELATIVE)
 
 
 def test_a_few_nans_are_filled_and_many_refused(tmp_path):
     array = np.full((50, 50), 2, np.float32)
     array[0, 0] = np.nan
-    cine, _ = open_nifti(write_nifti(array, tmp_path / "few.nii"))
-    assert np.array_equal(cine.decode(0)[0], np.full((50, 50), 2))
-    assert "1 voxels" in cine.warnings[0]
+    sequence, _ = open_nifti(write_nifti(array, tmp_path / "few.nii"))
+    assert np.array_equal(sequence.decode(0)[0], np.full((50, 50), 2))
+    assert "1 voxels" in sequence.warnings[0]
     array[:10] = np.nan
     with pytest.raises(InputError, match="500 of 2500"):
         open_nifti(write_nifti(array, tmp_path / "many.nii"))
@@ -186,8 +186,8 @@ def test_bytes_behind_the_voxels_of_a_compressed_scan_are_passed_over(tmp_path):
     array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
     plain = write_nifti(array, tmp_path / "a.nii").read_bytes()
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(plain + b"rest"))
-    cine, _ = open_nifti(tmp_path / "a.nii.gz")
-    assert (np.concatenate(list(cine)) == array.T).all()
+    sequence, _ = open_nifti(tmp_path / "a.nii.gz")
+    assert (np.concatenate(list(sequence)) == array.T).all()
 
 
 def _write_places(path, qform, sform, *, shape=(4, 5, 6)):
@@ -210,9 +210,9 @@ def test_a_qform_elsewhere_is_warned_of_and_one_that_agrees_is_not(tmp_path):
     sform = np.diag([0.5, 0.8, 2, 1.0])
     moved = sform.copy()
     moved[0, 3] = 3.0
-    cine, _ = open_nifti(_write_places(tmp_path / "x.nii", moved, sform))
-    assert "up to 6.0 pixels apart" in cine.warnings[0]
-    assert cine.geometry.affine[0, 3] == 0
+    sequence, _ = open_nifti(_write_places(tmp_path / "x.nii", moved, sform))
+    assert "up to 6.0 pixels apart" in sequence.warnings[0]
+    assert sequence.geometry.affine[0, 3] == 0
     # Not mirrored, but turned by half a turn: both handednesses are the same.
     turned = np.diag([-0.5, -0.8, 2, 1.0])
     assert "apart" in open_nifti(_write_places(tmp_path / "y.nii", turned, sform))[0].warnings[0]
@@ -222,10 +222,10 @@ def test_a_qform_elsewhere_is_warned_of_and_one_that_agrees_is_not(tmp_path):
 def test_the_affine_counts_where_pixdim_is_another(tmp_path):
     path = write_nifti(np.zeros((4, 4, 3), np.uint8), tmp_path / "x.nii", spacing_mm=(0.5, 0.8, 2))
     _patch(path, 80, np.array([1, 1, 1], "<f4").tobytes())
-    cine, _ = open_nifti(path)
-    assert cine.spacing_mm == pytest.approx((0.8, 0.5), rel=SPACING_RELATIVE)
-    assert cine.slice_spacing_mm == pytest.approx(2, rel=SPACING_RELATIVE)
-    assert "1 x 1 x 1 and an affine of 2 x 0.8 x 0.5" in cine.warnings[0]
+    sequence, _ = open_nifti(path)
+    assert sequence.spacing_mm == pytest.approx((0.8, 0.5), rel=SPACING_RELATIVE)
+    assert sequence.slice_spacing_mm == pytest.approx(2, rel=SPACING_RELATIVE)
+    assert "1 x 1 x 1 and an affine of 2 x 0.8 x 0.5" in sequence.warnings[0]
 
 
 @pytest.mark.parametrize("value", [0, np.nan, np.inf])
@@ -252,17 +252,17 @@ def test_voxels_scaled_by_no_number_are_refused(tmp_path, scaling):
 def test_a_slope_that_is_none_means_no_scaling(tmp_path, scaling):
     array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
     path = _patch(write_nifti(array, tmp_path / "x.nii"), 112, np.array(scaling, "<f4").tobytes())
-    cine, _ = open_nifti(path)
-    assert cine.decode(1).dtype == np.int16
-    assert np.array_equal(np.concatenate(list(cine)), array.T)
-    assert cine.warnings == ()
+    sequence, _ = open_nifti(path)
+    assert sequence.decode(1).dtype == np.int16
+    assert np.array_equal(np.concatenate(list(sequence)), array.T)
+    assert sequence.warnings == ()
 
 
 @pytest.mark.parametrize("name", ["x.nii", "x.nii.gz"])
 def test_a_time_that_is_named_is_read_and_labels_lie_on_its_grid(tmp_path, name):
     array = np.random.default_rng(0).integers(0, 4, (7, 5, 4, 3)).astype(np.uint8)
     source = open_source(write_nifti(array, tmp_path / name), select={"time": 2})
-    labels = np.stack(list(source.cine))[:, 0]
+    labels = np.stack(list(source.sequence))[:, 0]
     assert np.array_equal(labels, array[..., 1].transpose(2, 1, 0))
     back = nibabel.load(_write_back(labels, source, tmp_path / "labels.nii.gz"))
     assert np.array_equal(np.asarray(back.dataobj), array[..., 1])
@@ -273,13 +273,13 @@ def test_times_and_channels_are_named_apart_where_there_are_both(tmp_path):
     array = np.arange(4 * 4 * 2 * 3 * 2).reshape(4, 4, 2, 3, 2).astype(np.int16)
     path = write_nifti(array, tmp_path / "x.nii")
     source = open_source(path, select={"time": 3, "channel": 2})
-    assert np.array_equal(source.cine.decode(1)[0], array[:, :, 1, 2, 1].T)
+    assert np.array_equal(source.sequence.decode(1)[0], array[:, :, 1, 2, 1].T)
     for select in ({}, {"time": 3}, {"channel": 1}):
         with pytest.raises(FormatError, match="time=N channel=N"):
             open_source(path, select=select)
     channels = write_nifti(array[:, :, :, :1], tmp_path / "y.nii")
     source = open_source(channels, select={"channel": 2})
-    assert np.array_equal(source.cine.decode(1)[0], array[:, :, 1, 0, 1].T)
+    assert np.array_equal(source.sequence.decode(1)[0], array[:, :, 1, 0, 1].T)
 
 
 def test_more_axes_than_five_are_refused(tmp_path):

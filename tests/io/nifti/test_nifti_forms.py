@@ -11,7 +11,7 @@ import SimpleITK
 
 from bedside.errors import FormatError
 from bedside.io.discovery import find_sources
-from bedside.io.reading import Limits, Reading
+from bedside.io.read_options import Limits, ReadOptions
 from bedside.io.source import Algorithm, open_source, write_labels
 from bedside.volume import LabelMap
 from makers import LABELS
@@ -36,7 +36,7 @@ def save(path, array=VOXELS, *, kind=nibabel.Nifti1Image, affine=RIGID, endianne
 
 
 def read(source):
-    return np.stack([frame[0] for frame in source.cine])
+    return np.stack([frame[0] for frame in source.sequence])
 
 
 def patch(path, offset, content):
@@ -54,7 +54,7 @@ def assert_as_elsewhere(path, reference=None):
     itk = SimpleITK.ReadImage(str(reference or path))
     assert np.allclose(read(source), SimpleITK.GetArrayFromImage(itk))
     index = (2, 1, 3)  # slice, row, column
-    lps = (source.cine.geometry.affine @ (*index, 1))[:3]
+    lps = (source.sequence.geometry.affine @ (*index, 1))[:3]
     assert np.allclose(lps, itk.TransformIndexToPhysicalPoint(index[::-1]), atol=NIFTI_PLACE_MM)
     assert np.allclose(
         lps * (-1, -1, 1), (image.affine @ (*index[::-1], 1))[:3], atol=NIFTI_PLACE_MM
@@ -92,7 +92,7 @@ def members(content, cuts):
         lambda plain: gzip.compress(plain) + b"what a tape leaves",
     ],
 )
-@pytest.mark.parametrize("reading", [Reading(), Reading(untrusted=Limits())])
+@pytest.mark.parametrize("reading", [ReadOptions(), ReadOptions(untrusted=Limits())])
 def test_gzip_of_several_members_is_read_whole(tmp_path, packed, reading):
     plain = save(tmp_path / "a.nii", VOXELS.astype(np.int16))
     path = tmp_path / "b.nii.gz"
@@ -122,7 +122,7 @@ def test_a_last_member_that_is_cut_off_is_refused(tmp_path, missing):
 @pytest.mark.parametrize("names", [("a.hdr", "a.img"), ("a.hdr.gz", "a.img.gz"),
                                    ("a.hdr", "a.img.gz"), ("a.b.hdr", "a.b.img")])  # fmt: skip
 @pytest.mark.parametrize("version", [nibabel.Nifti1Pair, nibabel.Nifti2Pair])
-@pytest.mark.parametrize("reading", [Reading(), Reading(untrusted=Limits())])
+@pytest.mark.parametrize("reading", [ReadOptions(), ReadOptions(untrusted=Limits())])
 def test_a_pair_is_read_by_its_header_and_gets_its_labels(tmp_path, names, version, reading):
     save(tmp_path / "x.img", VOXELS.astype(">i2"), kind=version, endianness=">")
     for name, end in zip(names, (".hdr", ".img"), strict=True):
@@ -166,12 +166,12 @@ def test_colours_are_read_as_channels(tmp_path, alpha):
     values = np.random.default_rng(0).integers(0, 255, (5, 4, 3, len(fields))).astype(np.uint8)
     array = np.ascontiguousarray(values).view(fields)[..., 0]
     source = open_source(save(tmp_path / "a.nii.gz", array))
-    assert source.cine.shape == (3, 3, 4, 5)
-    assert np.array_equal(np.stack(list(source.cine)), values[..., :3].transpose(2, 3, 1, 0))
-    assert any("transparency" in text for text in source.cine.warnings) == alpha
+    assert source.sequence.shape == (3, 3, 4, 5)
+    assert np.array_equal(np.stack(list(source.sequence)), values[..., :3].transpose(2, 3, 1, 0))
+    assert any("transparency" in text for text in source.sequence.warnings) == alpha
     if not alpha:
         itk = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / "a.nii.gz")))
-        assert np.array_equal(np.stack(list(source.cine)), np.moveaxis(itk, -1, 1))
+        assert np.array_equal(np.stack(list(source.sequence)), np.moveaxis(itk, -1, 1))
 
 
 @pytest.mark.parametrize(

@@ -61,9 +61,9 @@ def _stack(path):
 def test_voxels_come_out_as_they_went_in(tmp_path, encoding, fields, kind):
     array = (SCAN + 1000 if kind.endswith("1") or "u" in kind else SCAN).astype(kind)
     path = write_nrrd(tmp_path / "a.nhdr", array, fields={"encoding": encoding, **fields})
-    cine = open_source(path).cine
-    assert cine.decode(1).dtype == np.dtype(kind).newbyteorder("=")
-    assert (np.stack([frame[0] for frame in cine]) == array).all()
+    sequence = open_source(path).sequence
+    assert sequence.decode(1).dtype == np.dtype(kind).newbyteorder("=")
+    assert (np.stack([frame[0] for frame in sequence]) == array).all()
 
 
 @pytest.mark.parametrize(
@@ -80,18 +80,18 @@ def test_the_affine_maps_slice_row_and_column_to_lps(tmp_path, space, signs):
     fields = {"space": space, "space directions": "(0,0.5,0) (0,0,-0.75) (-2,0,0)"}
     source = open_source(write_nrrd(tmp_path / "a.nrrd", fields=fields))
     assert source.kind == "nrrd"
-    assert source.cine.spacing_mm == (0.75, 0.5)
-    assert source.cine.slice_spacing_mm == 2.0
-    placed = source.cine.geometry.affine @ (1, 2, 3, 1)
+    assert source.sequence.spacing_mm == (0.75, 0.5)
+    assert source.sequence.slice_spacing_mm == 2.0
+    placed = source.sequence.geometry.affine @ (1, 2, 3, 1)
     own = np.array([10 - 1 * 2.0, -20 + 3 * 0.5, 30 - 2 * 0.75])
     np.testing.assert_allclose(placed[:3], own * signs, atol=FLOAT64_ATOL)
 
 
 def test_units_of_space_are_turned_to_mm(tmp_path):
     fields = {"space units": '"cm" "cm" "cm"'}
-    cine, _ = open_nrrd(write_nrrd(tmp_path / "a.nrrd", fields=fields))
-    assert cine.voxel_mm == (20.0, 7.5, 5.0)
-    assert cine.geometry.affine[:3, 3].tolist() == [100, -200, 300]
+    sequence, _ = open_nrrd(write_nrrd(tmp_path / "a.nrrd", fields=fields))
+    assert sequence.voxel_mm == (20.0, 7.5, 5.0)
+    assert sequence.geometry.affine[:3, 3].tolist() == [100, -200, 300]
     fields = {"space units": '"mm" "mm" "furlong"'}
     with pytest.raises(FormatError, match="space units"):
         open_nrrd(write_nrrd(tmp_path / "a.nrrd", fields=fields))
@@ -107,8 +107,8 @@ def test_a_scan_that_itk_wrote_lies_where_itk_puts_it(tmp_path):
     for compressed in (True, False):
         sitk.WriteImage(image, str(tmp_path / "a.nrrd"), compressed)
         source = open_source(tmp_path / "a.nrrd")
-        assert (source.cine.decode(1)[0] == SCAN[1]).all()
-        placed = source.cine.geometry.affine @ (1, 2, 3, 1)
+        assert (source.sequence.decode(1)[0] == SCAN[1]).all()
+        placed = source.sequence.geometry.affine @ (1, 2, 3, 1)
         theirs = image.TransformIndexToPhysicalPoint((3, 2, 1))
         np.testing.assert_allclose(placed[:3], theirs, atol=FLOAT64_ATOL)
 
@@ -123,28 +123,28 @@ def test_a_scan_that_itk_wrote_lies_where_itk_puts_it(tmp_path):
 )
 def test_a_scan_without_a_place_has_a_scale_and_a_warning(tmp_path, fields):
     source = open_source(write_nrrd(tmp_path / "a.nrrd", fields=fields))
-    assert source.cine.geometry is None
+    assert source.sequence.geometry is None
     assert source.header is None
-    assert source.cine.spacing_mm == (0.75, 0.5)
-    assert source.cine.slice_spacing_mm == 2.0
-    assert "how the image lies" in source.cine.warnings[0]
+    assert source.sequence.spacing_mm == (0.75, 0.5)
+    assert source.sequence.slice_spacing_mm == 2.0
+    assert "how the image lies" in source.sequence.warnings[0]
 
 
 def test_unknown_spacings_stay_unknown(tmp_path):
     fields = {"space": None, "space directions": None, "space origin": None}
-    cine = open_source(write_nrrd(tmp_path / "a.nrrd", fields=fields)).cine
-    assert (cine.spacing_mm, cine.slice_spacing_mm) == (None, None)
+    sequence = open_source(write_nrrd(tmp_path / "a.nrrd", fields=fields)).sequence
+    assert (sequence.spacing_mm, sequence.slice_spacing_mm) == (None, None)
     fields["spacings"] = "0.5 0.75 nan"
-    cine = open_source(write_nrrd(tmp_path / "a.nrrd", fields=fields)).cine
-    assert (cine.spacing_mm, cine.slice_spacing_mm) == ((0.75, 0.5), None)
+    sequence = open_source(write_nrrd(tmp_path / "a.nrrd", fields=fields)).sequence
+    assert (sequence.spacing_mm, sequence.slice_spacing_mm) == ((0.75, 0.5), None)
 
 
 def test_a_plane_is_a_single_frame(tmp_path):
     fields = {"space": None, "space directions": None, "space origin": None, "spacings": "0.5 0.75"}
-    cine = open_source(write_nrrd(tmp_path / "a.nrrd", SCAN[0], fields=fields)).cine
-    assert cine.shape == (1, 1, 3, 4)
-    assert cine.spacing_mm == (0.75, 0.5)
-    assert (cine.decode(0)[0] == SCAN[0]).all()
+    sequence = open_source(write_nrrd(tmp_path / "a.nrrd", SCAN[0], fields=fields)).sequence
+    assert sequence.shape == (1, 1, 3, 4)
+    assert sequence.spacing_mm == (0.75, 0.5)
+    assert (sequence.decode(0)[0] == SCAN[0]).all()
 
 
 @pytest.mark.parametrize("extra", [0, 1, 2, 3])
@@ -160,8 +160,8 @@ def test_one_of_several_times_or_channels_is_read_when_named(tmp_path, extra, wo
     with pytest.raises(FormatError, match="asks for number 4"):
         open_source(path, select={word: 4})
     source = open_source(path, select={word: 3})
-    assert (source.cine.decode(1)[0] == SCAN[1] + 200).all()
-    assert source.cine.geometry.spacing_mm == (2.0, 0.75, 0.5)
+    assert (source.sequence.decode(1)[0] == SCAN[1] + 200).all()
+    assert source.sequence.geometry.spacing_mm == (2.0, 0.75, 0.5)
 
 
 @pytest.mark.parametrize("extra", [0, 1, 2])
@@ -172,14 +172,14 @@ def test_one_of_several_planes_is_read_when_named(tmp_path, extra):
     fields = {"kinds": " ".join(kinds), "space": None, "space directions": None,
               "space origin": None}  # fmt: skip
     path = write_nrrd(tmp_path / "a.nrrd", films, fields=fields)
-    cine = open_source(path, select={"time": 2}).cine
-    assert cine.shape == (1, 1, 3, 4)
-    assert (cine.decode(0)[0] == SCAN[0] + 100).all()
+    sequence = open_source(path, select={"time": 2}).sequence
+    assert sequence.shape == (1, 1, 3, 4)
+    assert (sequence.decode(0)[0] == SCAN[0] + 100).all()
 
 
 def test_what_is_selected_must_be_there(tmp_path):
     path = write_nrrd(tmp_path / "a.nrrd")
-    assert open_source(path, select={"time": 1}).cine.shape == (2, 1, 3, 4)
+    assert open_source(path, select={"time": 1}).sequence.shape == (2, 1, 3, 4)
     with pytest.raises(FormatError, match="single image"):
         open_source(path, select={"time": 2})
     picture = write_picture(make_fan(1)[0], tmp_path / "a.png")
@@ -318,9 +318,9 @@ def test_what_is_no_header_is_refused(tmp_path, content, says):
 def test_a_few_nans_are_filled_and_many_refused(tmp_path):
     scan = np.full((4, 50, 50), 2, np.float32)
     scan[1, 0, 0] = np.nan
-    cine = open_source(write_nrrd(tmp_path / "few.nrrd", scan)).cine
-    assert (cine.decode(1) == 2).all()
-    assert "1 voxels" in cine.warnings[0]
+    sequence = open_source(write_nrrd(tmp_path / "few.nrrd", scan)).sequence
+    assert (sequence.decode(1) == 2).all()
+    assert "1 voxels" in sequence.warnings[0]
     scan[2, :10] = np.inf
     with pytest.raises(InputError, match="501 of 10000"):
         open_source(write_nrrd(tmp_path / "many.nrrd", scan))
@@ -340,7 +340,7 @@ def test_damaged_headers_are_read_or_refused_with_our_error(tmp_path, seed):
             source = open_source(path)
         except InputError:
             continue
-        assert source.cine.decode(0).shape == source.cine.shape[1:]
+        assert source.sequence.decode(0).shape == source.sequence.shape[1:]
 
 
 def _write(labels, source, target):
@@ -394,7 +394,7 @@ def test_the_phantom_stays_where_it_was_through_reader_and_writer(tmp_path, orde
     origin = "(" + ",".join(repr(float(n)) for n in geometry.affine[:3, 3]) + ")"
     fields = {"space directions": " ".join(vectors), "space origin": origin, "encoding": "gzip"}
     source = open_source(write_nrrd(tmp_path / "a.nrrd", phantom, fields=fields))
-    labels = np.stack([frame[0] for frame in source.cine])
+    labels = np.stack([frame[0] for frame in source.sequence])
     image = sitk.ReadImage(str(_write(labels, source, tmp_path / "a.seg.nrrd")))
     stored = sitk.GetArrayFromImage(image)
     index = np.argwhere(stored == 1).mean(axis=0)[::-1]

@@ -9,18 +9,18 @@ import pytest
 import SimpleITK
 
 from bedside.errors import FormatError
-from bedside.io.reading import Limits, Reading
+from bedside.io.read_options import Limits, ReadOptions
 from bedside.io.source import open_source
 from tolerances import FLOAT64_ATOL
 
 SCAN = np.random.default_rng(0).integers(-900, 900, (4, 3, 5)).astype(np.int16)
 DIRECTIONS = np.array([[0, 0.5, 0], [0, 0, 0.75], [2.0, 0, 0]])
 PLACE = {"space": "LPS", "space directions": DIRECTIONS, "space origin": [10.0, -20.0, 30.0]}
-READINGS = [Reading(), Reading(untrusted=Limits())]
+READINGS = [ReadOptions(), ReadOptions(untrusted=Limits())]
 
 
 def read(source):
-    return np.concatenate(list(source.cine))
+    return np.concatenate(list(source.sequence))
 
 
 def write(path, fields, voxels=b""):
@@ -121,7 +121,7 @@ def test_spaces_lie_where_itk_puts_them(tmp_path, space, signs):
     source = open_source(tmp_path / "a.nrrd")
     itk = SimpleITK.ReadImage(str(tmp_path / "a.nrrd"))
     index = (1, 2, 3)
-    placed = (source.cine.geometry.affine @ (*index, 1))[:3]
+    placed = (source.sequence.geometry.affine @ (*index, 1))[:3]
     assert np.allclose(placed, itk.TransformIndexToPhysicalPoint(index[::-1]), atol=FLOAT64_ATOL)
     own = np.array([10, -20, 30]) + DIRECTIONS.T @ index[::-1]
     assert np.allclose(placed, own * signs, atol=FLOAT64_ATOL)
@@ -136,10 +136,10 @@ def test_time_as_an_axis_of_space_is_one_of_times(tmp_path, space):
     path = write(tmp_path / "a.nrrd", fields, films.tobytes())
     with pytest.raises(FormatError, match="3 of time"):
         open_source(path)
-    cine = open_source(path, select={"time": 3}).cine
-    assert np.array_equal(np.concatenate(list(cine)), SCAN + 200)
-    assert (cine.geometry is None) == space.startswith("3D")
-    assert (cine.slice_spacing_mm, *cine.spacing_mm) == (2, 0.75, 0.5)
+    sequence = open_source(path, select={"time": 3}).sequence
+    assert np.array_equal(np.concatenate(list(sequence)), SCAN + 200)
+    assert (sequence.geometry is None) == space.startswith("3D")
+    assert (sequence.slice_spacing_mm, *sequence.spacing_mm) == (2, 0.75, 0.5)
 
 
 @pytest.mark.parametrize("space", ["scanner-xyz", "3D-left-handed", None])
@@ -147,10 +147,10 @@ def test_a_space_that_is_not_the_patients_gives_a_scale_and_a_warning(tmp_path, 
     header = {"space directions": DIRECTIONS, "space origin": [1.0, 2.0, 3.0]}
     header |= {"space": space} if space else {"space dimension": 3}
     nrrd.write(str(tmp_path / "a.nrrd"), SCAN.T, header=header)
-    cine = open_source(tmp_path / "a.nrrd").cine
-    assert cine.geometry is None
-    assert (cine.slice_spacing_mm, *cine.spacing_mm) == (2, 0.75, 0.5)
-    assert "lies in the patient" in cine.warnings[0]
+    sequence = open_source(tmp_path / "a.nrrd").sequence
+    assert sequence.geometry is None
+    assert (sequence.slice_spacing_mm, *sequence.spacing_mm) == (2, 0.75, 0.5)
+    assert "lies in the patient" in sequence.warnings[0]
 
 
 def test_fields_that_say_nothing_of_the_place_are_passed_over(tmp_path):
@@ -159,24 +159,24 @@ def test_fields_that_say_nothing_of_the_place_are_passed_over(tmp_path):
     nrrd.write(str(tmp_path / "a.nrrd"), SCAN.T, header=PLACE | extra)
     source = open_source(tmp_path / "a.nrrd")
     assert np.array_equal(read(source), SCAN)
-    assert source.cine.geometry.spacing_mm == (2.0, 0.75, 0.5)
+    assert source.sequence.geometry.spacing_mm == (2.0, 0.75, 0.5)
 
 
 def test_spacings_and_units_of_each_axis_are_read_without_a_space(tmp_path):
     fields = plain(spacings="0.05 75 2", units='"cm" "um" "mm"', thicknesses="nan nan 2",
                    axis_mins="0 0 0", centers="cell cell cell")  # fmt: skip
-    cine = open_source(write(tmp_path / "a.nrrd", fields, SCAN.tobytes())).cine
-    assert (cine.slice_spacing_mm, *cine.spacing_mm) == pytest.approx((2, 0.075, 0.5))
-    assert cine.third_axis == "space"
+    sequence = open_source(write(tmp_path / "a.nrrd", fields, SCAN.tobytes())).sequence
+    assert (sequence.slice_spacing_mm, *sequence.spacing_mm) == pytest.approx((2, 0.075, 0.5))
+    assert sequence.third_axis == "space"
 
 
 def test_spacings_of_axes_behind_their_values_are_those_of_the_axes(tmp_path):
     values = np.stack([SCAN, SCAN + 9], axis=-1)
     fields = plain(values, kinds="vector domain domain domain", spacings="nan 0.5 0.75 2")
-    cine = open_source(write(tmp_path / "a.nrrd", fields, values.tobytes()),
-                       select={"channel": 2}).cine  # fmt: skip
-    assert np.array_equal(np.concatenate(list(cine)), SCAN + 9)
-    assert (cine.slice_spacing_mm, *cine.spacing_mm) == (2, 0.75, 0.5)
+    sequence = open_source(write(tmp_path / "a.nrrd", fields, values.tobytes()),
+                       select={"channel": 2}).sequence  # fmt: skip
+    assert np.array_equal(np.concatenate(list(sequence)), SCAN + 9)
+    assert (sequence.slice_spacing_mm, *sequence.spacing_mm) == (2, 0.75, 0.5)
 
 
 def test_a_plane_that_itk_or_pynrrd_wrote_is_one_frame(tmp_path):
@@ -187,7 +187,7 @@ def test_a_plane_that_itk_or_pynrrd_wrote_is_one_frame(tmp_path):
     for name in ("a.nrrd", "b.nrrd"):
         source = open_source(tmp_path / name)
         assert np.array_equal(read(source)[0], SCAN[0])
-        assert (source.cine.spacing_mm, source.cine.slice_spacing_mm) == ((0.75, 0.5), None)
+        assert (source.sequence.spacing_mm, source.sequence.slice_spacing_mm) == ((0.75, 0.5), None)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 3])
@@ -199,8 +199,8 @@ def test_colours_are_channels_whatever_axis_they_lie_along(tmp_path, axis, kind,
     kinds.insert(3 - axis, kind)
     fields = plain(stored, kinds=" ".join(kinds)) | {"type": "uchar"}
     source = open_source(write(tmp_path / "a.nrrd", fields, stored.tobytes()))
-    assert np.array_equal(np.stack(list(source.cine)), np.moveaxis(colours[..., :3], -1, 1))
-    assert any("transparency" in text for text in source.cine.warnings) == (count == 4)
+    assert np.array_equal(np.stack(list(source.sequence)), np.moveaxis(colours[..., :3], -1, 1))
+    assert any("transparency" in text for text in source.sequence.warnings) == (count == 4)
 
 
 @pytest.mark.parametrize("kind", ["HSV-color", "XYZ-color"])
@@ -215,11 +215,15 @@ def test_other_colours_are_refused_by_name(tmp_path, kind):
 def test_a_slice_at_several_times_is_a_film(tmp_path, unit, ms):
     for kinds in ("domain domain time", "domain domain list"):
         fields = plain(kinds=kinds, spacings="0.5 0.75 0.04", units=unit)
-        cine = open_source(write(tmp_path / "a.nrrd", fields, SCAN.tobytes())).cine
-        assert (cine.third_axis, cine.slice_spacing_mm, cine.geometry) == ("time", None, None)
-        assert cine.spacing_mm == (0.75, 0.5)
-        assert cine.frame_time_ms == pytest.approx(ms)
-        assert np.array_equal(np.concatenate(list(cine)), SCAN)
+        sequence = open_source(write(tmp_path / "a.nrrd", fields, SCAN.tobytes())).sequence
+        assert (sequence.third_axis, sequence.slice_spacing_mm, sequence.geometry) == (
+            "time",
+            None,
+            None,
+        )
+        assert sequence.spacing_mm == (0.75, 0.5)
+        assert sequence.frame_time_ms == pytest.approx(ms)
+        assert np.array_equal(np.concatenate(list(sequence)), SCAN)
 
 
 def test_films_that_itk_writes_with_four_axes_are_films(tmp_path):
@@ -230,8 +234,12 @@ def test_films_that_itk_writes_with_four_axes_are_films(tmp_path):
         SimpleITK.WriteImage(image, str(tmp_path / name))
         source = open_source(tmp_path / name)
         assert np.array_equal(read(source), SCAN), name
-        cine = source.cine
-        assert (cine.third_axis, cine.slice_spacing_mm, cine.geometry) == ("time", None, None)
-        assert cine.spacing_mm == pytest.approx((0.75, 0.5))
-        one = open_source(tmp_path / name, select={"time": 2}).cine
+        sequence = source.sequence
+        assert (sequence.third_axis, sequence.slice_spacing_mm, sequence.geometry) == (
+            "time",
+            None,
+            None,
+        )
+        assert sequence.spacing_mm == pytest.approx((0.75, 0.5))
+        one = open_source(tmp_path / name, select={"time": 2}).sequence
         assert np.array_equal(np.concatenate(list(one)), SCAN[1:2])

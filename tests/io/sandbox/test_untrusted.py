@@ -22,7 +22,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 import bedside
 from bedside.errors import FormatError, GeometryError, LimitError, MemoryLimitError
 from bedside.io.dicom.options import DicomOptions
-from bedside.io.reading import Limits, Reading
+from bedside.io.read_options import Limits, ReadOptions
 from bedside.io.sandbox import parent as untrusted
 from bedside.io.sandbox.parent import find_untrusted, open_untrusted
 from bedside.io.source import (
@@ -32,8 +32,8 @@ from bedside.io.source import (
     open_source,
     write_labels,
 )
-from bedside.resident import resident_bytes
-from bedside.volume import Cine, LabelMap
+from bedside.system.process_memory import resident_bytes
+from bedside.volume import ImageSequence, LabelMap
 from dicom_makers import make_slices, write_series
 from layout_makers import write_metaimage
 from makers import (
@@ -83,7 +83,7 @@ def test_a_sound_file_opens_just_as_in_this_process(tmp_path, kind):
     path = _make(tmp_path, kind)
     source, other = open_source(path), open_untrusted(path, limits=PATIENT)
     assert (other.path, other.kind) == (source.path, source.kind)
-    plain, far = source.cine, other.cine
+    plain, far = source.sequence, other.sequence
     for own, theirs in zip(plain, far, strict=True):
         assert own.dtype == theirs.dtype
         assert (own == theirs).all()
@@ -105,8 +105,8 @@ def test_a_sound_file_opens_just_as_in_this_process(tmp_path, kind):
 
 
 def test_all_that_a_cine_knows_is_handed_over():
-    """A new attribute of `Cine` must go through `handover` too."""
-    assert {field.name for field in fields(Cine)} == {
+    """A new attribute of `ImageSequence` must go through `handover` too."""
+    assert {field.name for field in fields(ImageSequence)} == {
         "shape", "decode", "modality", "spacing_mm", "frame_time_ms", "region", "warnings",
         "geometry", "slice_spacing_mm", "unknown", "third_axis", "default_grid",
         "uneven", "pixel_aspect",
@@ -123,9 +123,11 @@ def test_a_series_opens_there_too_with_what_is_told_of_its_gaps(tmp_path, missin
     options = {"files": files, "dicom": dicom}
     source = open_source(tmp_path / "ct", **options)
     other = open_untrusted(tmp_path / "ct", limits=PATIENT, **options)
-    assert (np.stack(list(source.cine)) == np.stack(list(other.cine))).all()
-    assert other.cine.unknown == source.cine.unknown == (() if missing is None else (missing,))
-    assert (other.cine.geometry.affine == source.cine.geometry.affine).all()
+    assert (np.stack(list(source.sequence)) == np.stack(list(other.sequence))).all()
+    assert (
+        other.sequence.unknown == source.sequence.unknown == (() if missing is None else (missing,))
+    )
+    assert (other.sequence.geometry.affine == source.sequence.geometry.affine).all()
     assert other.header.frames == source.header.frames
     assert other.header.instances == source.header.instances
     if missing is not None:
@@ -138,8 +140,8 @@ def test_a_time_is_selected_there_too(tmp_path):
     path = write_nifti(array, tmp_path / "x.nii.gz")
     with pytest.raises(FormatError, match=r"x\.nii\.gz holds several images"):
         open_untrusted(path, limits=PATIENT)
-    cine = open_untrusted(path, select={"time": 2}, limits=PATIENT).cine
-    assert (cine.decode(1)[0] == array[:, :, 1, 1].T).all()
+    sequence = open_untrusted(path, select={"time": 2}, limits=PATIENT).sequence
+    assert (sequence.decode(1)[0] == array[:, :, 1, 1].T).all()
 
 
 def test_a_folder_is_looked_through_there_too(tmp_path, monkeypatch):
@@ -164,7 +166,7 @@ def test_no_header_of_a_folder_that_is_not_trusted_is_read_in_this_process(tmp_p
 
     monkeypatch.setattr("bedside.io.dicom.groups.read_header", read)
     monkeypatch.setattr("bedside.io.discovery.detect_format", read)
-    found = Reading(untrusted=PATIENT).find(tmp_path)
+    found = ReadOptions(untrusted=PATIENT).find(tmp_path)
     assert found.paths == (tmp_path / "ct",)
     assert len(found.files[tmp_path / "ct"]) == 4
 
@@ -360,10 +362,10 @@ def test_frames_stay_while_the_source_is_used_and_files_do_not(tmp_path, monkeyp
     data.mkdir()
     path = data / "x.nii.gz"
     path.write_bytes(gzip.compress(write_nifti(SCAN, data / "y.nii").read_bytes()))
-    cine = open_untrusted(path, limits=PATIENT).cine
+    sequence = open_untrusted(path, limits=PATIENT).sequence
     assert [each.name for each in tmp_path.iterdir()] == ["data"]
     path.unlink()
-    assert (cine.decode(3)[0] == SCAN[:, :, 3].T).all()
+    assert (sequence.decode(3)[0] == SCAN[:, :, 3].T).all()
 
 
 def test_another_run_that_tidies_up_leaves_the_folder_of_a_child_alone(tmp_path, monkeypatch):
@@ -371,10 +373,10 @@ def test_another_run_that_tidies_up_leaves_the_folder_of_a_child_alone(tmp_path,
     run_child = untrusted._run_child
 
     def tidy_first(*arguments):
-        call = "import sys, pathlib; from bedside.unfinished import tidy; "
+        call = "import sys, pathlib; from bedside.system.unfinished import tidy; "
         call += "tidy(pathlib.Path(sys.argv[1]))"
         subprocess.run([sys.executable, "-c", call, tempfile.gettempdir()], check=True)
         run_child(*arguments)
 
     monkeypatch.setattr(untrusted, "_run_child", tidy_first)
-    assert open_untrusted(path, limits=PATIENT).cine.shape == (4, 1, 3, 2)
+    assert open_untrusted(path, limits=PATIENT).sequence.shape == (4, 1, 3, 2)

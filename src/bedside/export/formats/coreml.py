@@ -12,8 +12,8 @@ import numpy as np
 from bedside.errors import ExportError, last_line
 from bedside.export.formats.table import Converter, Options
 from bedside.export.programs import TorchProgram
-from bedside.quiet import quiet
 from bedside.runtime.checks import check_logits, check_tensor
+from bedside.system.quiet import quiet
 
 
 class CoremlSession:
@@ -45,7 +45,7 @@ class CoremlSession:
 
 
 def make_converter(options: Options) -> Converter:
-    """Give what converts to Core ML, and runs it where that is possible."""
+    """Return what converts to Core ML, and runs it where that is possible."""
     apple = platform.system() == "Darwin"
     return Converter(
         convert=_convert,

@@ -12,8 +12,8 @@ import torch
 from bedside.errors import ExportError, last_line
 from bedside.export.formats.table import Converter, Options
 from bedside.export.programs import TorchProgram
-from bedside.quiet import quiet
 from bedside.runtime.checks import check_logits, check_tensor, make_backend_error
+from bedside.system.quiet import quiet
 
 
 class ExecutorchSession:
@@ -50,7 +50,7 @@ class ExecutorchSession:
 
 
 def make_converter(options: Options) -> Converter:
-    """Give what lowers to XNNPACK and runs it in ExecuTorch's runtime."""
+    """Return what lowers to XNNPACK and runs it in ExecuTorch's runtime."""
     return Converter(
         convert=_convert,
         open=partial(_open, options=options),

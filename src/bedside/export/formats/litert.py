@@ -93,7 +93,7 @@ class LitertSession:
 
 
 def make_converter(options: Options) -> Converter:
-    """Give what converts to LiteRT and runs it, in the environment that was told.
+    """Return what converts to LiteRT and runs it, in the environment that was told.
 
     Raises:
         BackendError: If none was told, or it does not have what it takes.

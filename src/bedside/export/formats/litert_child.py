@@ -16,7 +16,7 @@ from importlib.metadata import version
 from typing import Any
 
 
-def tell_versions() -> None:
+def list_versions() -> None:
     """Print the versions of what converts and runs."""
     names = ("litert-torch", "ai-edge-litert", "torch")
     sys.stdout.write(json.dumps({name: version(name) for name in names}) + "\n")
@@ -72,5 +72,5 @@ def _end_with_parent() -> None:
 
 if __name__ == "__main__":
     _end_with_parent()
-    doers: dict[str, Any] = {"versions": tell_versions, "convert": convert, "run": serve}
+    doers: dict[str, Any] = {"versions": list_versions, "convert": convert, "run": serve}
     doers[sys.argv[1]](*sys.argv[2:])

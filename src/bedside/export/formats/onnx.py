@@ -6,12 +6,12 @@ from pathlib import Path
 
 from bedside.export.formats.table import Converter, Options
 from bedside.export.programs import GraphProgram
-from bedside.graphs.constants import widen_weights
+from bedside.graphs.constant_folding import widen_weights
 from bedside.runtime import Session, open_graph
 
 
 def make_converter(options: Options) -> Converter:
-    """Give what writes plain ONNX and runs it in ONNX Runtime."""
+    """Return what writes plain ONNX and runs it in ONNX Runtime."""
     return Converter(
         convert=_convert,
         open=partial(_open, options=options),

@@ -12,7 +12,7 @@ from bedside.runtime.openvino import OpenvinoSession, open_model
 
 
 def make_converter(options: Options) -> Converter:
-    """Give what converts to OpenVINO and runs it.
+    """Return what converts to OpenVINO and runs it.
 
     Files in bf16 are those of f32: OpenVINO rounds as it runs, if it is told to.
     """

@@ -62,7 +62,7 @@ class Format:
         package: Module that must be importable here; None if it lives elsewhere.
         install: Command that installs it.
         module: Our module that converts to it.
-        axes: Numbers of spatial axes that it can hold.
+        spatial_dims: Numbers of spatial axes that it can hold.
         precisions: What it can be exported in.
         flat: Why it holds no three axes; empty if it does.
     """
@@ -72,20 +72,20 @@ class Format:
     package: str | None
     install: str
     module: str
-    axes: tuple[int, ...] = (2, 3)
+    spatial_dims: tuple[int, ...] = (2, 3)
     precisions: tuple[str, ...] = ("f32",)
     flat: str = ""
 
-    def check(self, *, axes: int, precision: str) -> None:
+    def check(self, *, spatial_dims: int, precision: str) -> None:
         """Make sure that a network can become this format here.
 
         Raises:
             UsageError: If it cannot hold the axes or the precision.
             BackendError: If its converter is not installed; the error says how to install it.
         """
-        if axes not in self.axes:
+        if spatial_dims not in self.spatial_dims:
             raise UsageError(
-                f"{self.name} cannot hold a network of {axes} axes: {self.flat}. Export it to "
+                f"{self.name} cannot hold a network of {spatial_dims} axes: {self.flat}. Export it to "
                 "openvino, onnx or torch."
             )
         if precision not in self.precisions:
@@ -136,7 +136,7 @@ FORMATS = (
         install="python -m venv litert && litert/bin/pip install torch==2.13.0 "
         "litert-torch==0.10.0 ai-edge-litert==2.3.0",
         module="bedside.export.formats.litert",
-        axes=(2,),
+        spatial_dims=(2,),
         flat="its depthwise conv3d is illegal and its conv3d of stride 2 crashes",
     ),
     Format(
@@ -145,7 +145,7 @@ FORMATS = (
         package="executorch",
         install='pip install "bedside[executorch]"',
         module="bedside.export.formats.executorch",
-        axes=(2,),
+        spatial_dims=(2,),
         flat="its XNNPACK has no conv3d",
     ),
     Format(
@@ -154,7 +154,7 @@ FORMATS = (
         package="coremltools",
         install='pip install "bedside[coreml]"',
         module="bedside.export.formats.coreml",
-        axes=(2,),
+        spatial_dims=(2,),
         flat="it has no upsampling over three axes",
     ),
 )

@@ -10,8 +10,8 @@ import torch
 
 from bedside.export.formats.table import Converter, Options
 from bedside.export.programs import TorchProgram
-from bedside.quiet import quiet
 from bedside.runtime.checks import check_logits, check_tensor
+from bedside.system.quiet import quiet
 
 
 class TorchSession:
@@ -38,7 +38,7 @@ class TorchSession:
 
 
 def make_converter(options: Options) -> Converter:
-    """Give what saves torch programs and runs them in torch."""
+    """Return what saves torch programs and runs them in torch."""
     return Converter(
         convert=_convert,
         open=partial(_open, options=options),

@@ -186,7 +186,7 @@ def _from_regions(dataset: Any) -> Calibration:
         cut = "the ultrasound region ends one pixel past the frame, and is cut to it"
     misfit = _find_misfit(box, rows, columns)
     if misfit:
-        return Calibration(warnings=(*notes, _say_untrusted(misfit, item)))
+        return Calibration(warnings=(*notes, _describe_untrusted(misfit, item)))
     if cut:
         notes.append(cut)
     spacing_mm = _read_spacing_mm(item)
@@ -225,7 +225,7 @@ def _find_misfit(box: Box, rows: int, columns: int) -> str:
     return ""
 
 
-def _say_untrusted(misfit: str, item: Any) -> str:
+def _describe_untrusted(misfit: str, item: Any) -> str:
     """Tell why neither the crop nor the scale of a region is believed."""
     delta = read_number(item, "PhysicalDeltaX")
     scale = f" ({abs(delta):.3g} cm a pixel)" if delta is not None else ""

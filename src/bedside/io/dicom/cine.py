@@ -11,7 +11,7 @@ import numpy as np
 from bedside.io.dicom.auxiliary import check_captured
 from bedside.io.dicom.calibration import read_aspect, read_calibration
 from bedside.io.dicom.enhanced import are_slices, place_frames, read_frame_rule, sort_in_time
-from bedside.io.dicom.files import MAX_BYTES, refused_as_ours, say_form
+from bedside.io.dicom.files import MAX_BYTES, describe_form, refused_as_ours
 from bedside.io.dicom.frame_time import (
     FrameTimes,
     read_clock_ms,
@@ -22,10 +22,10 @@ from bedside.io.dicom.functional import FrameGroups, list_groups
 from bedside.io.dicom.header import DicomInstances, number_frames
 from bedside.io.dicom.options import DicomOptions
 from bedside.io.dicom.parts import Part, read_parts
-from bedside.io.dicom.pixels import say_stray_bits
-from bedside.io.dicom.values import ValueRule, is_colour, say_rule, with_one_dtype
+from bedside.io.dicom.pixels import describe_stray_bits
+from bedside.io.dicom.values import ValueRule, describe_rule, is_colour, with_one_dtype
 from bedside.io.select import choose_place
-from bedside.volume import Cine
+from bedside.volume import ImageSequence
 
 
 def open_dicom(
@@ -35,7 +35,7 @@ def open_dicom(
     max_bytes: int = MAX_BYTES,
     options: DicomOptions | None = None,
     select: Mapping[str, int] | None = None,
-) -> tuple[Cine, DicomInstances]:
+) -> tuple[ImageSequence, DicomInstances]:
     """Open a DICOM file as a cine; its frames are decoded when asked for.
 
     Frames that have a place each are the slices of a scan, sorted by place. A file that is a
@@ -58,18 +58,18 @@ def open_dicom(
     """
     with refused_as_ours(path) as caught:
         parts, told = read_parts(files or [path], path, max_bytes, caught)
-        told += [*say_form(parts[0].header), *check_captured(parts[0].header, path)]
+        told += [*describe_form(parts[0].header), *check_captured(parts[0].header, path)]
         options = options or DicomOptions()
         if sum(part.frames for part in parts) > 1 and are_slices(parts):
-            cine, header = place_frames(parts, path=path, options=options, select=select)
+            sequence, header = place_frames(parts, path=path, options=options, select=select)
         else:
             choose_place(select, {}, path)
-            cine, header = _follow_in_time(parts, path, options)
+            sequence, header = _follow_in_time(parts, path, options)
     notes = dict.fromkeys(f"DICOM: {text}" for text in caught)
-    return replace(cine, warnings=(*told, *cine.warnings, *notes)), header
+    return replace(sequence, warnings=(*told, *sequence.warnings, *notes)), header
 
 
-def say_loss(dataset: Any) -> list[str]:
+def describe_loss(dataset: Any) -> list[str]:
     """Tell that an image is compressed with loss, and how much, where the header does."""
     if str(dataset.get("LossyImageCompression", "")) != "01":
         return []
@@ -82,7 +82,7 @@ def say_loss(dataset: Any) -> list[str]:
 
 def _follow_in_time(
     parts: Sequence[Part], path: Path, options: DicomOptions
-) -> tuple[Cine, DicomInstances]:
+) -> tuple[ImageSequence, DicomInstances]:
     """Take frames in the order stored; grey ones are rescaled to their values."""
     first, frames = parts[0], sum(part.frames for part in parts)
     places = [(part, number) for part in parts for number in range(part.frames)]
@@ -101,10 +101,12 @@ def _follow_in_time(
     times = _read_times(parts, groups, frames)
     modality = str(first.header.get("Modality") or "") or None
     photometric = str(first.header.PhotometricInterpretation)
-    notes = say_stray_bits(first.decoder)
+    notes = describe_stray_bits(first.decoder)
     if not is_colour(first.header):
-        notes += say_rule(rules[0], first.decoder(0), modality=modality, photometric=photometric)
-    cine = Cine(
+        notes += describe_rule(
+            rules[0], first.decoder(0), modality=modality, photometric=photometric
+        )
+    sequence = ImageSequence(
         shape=(frames, first.channels, int(first.header.Rows), int(first.header.Columns)),
         decode=decode,
         modality=modality,
@@ -113,12 +115,12 @@ def _follow_in_time(
         frame_time_ms=times.step_ms,
         frame_starts_ms=times.starts_ms,
         region=calibration.region,
-        warnings=(*calibration.warnings, *times.warnings, *notes, *say_loss(first.header)),
+        warnings=(*calibration.warnings, *times.warnings, *notes, *describe_loss(first.header)),
     )
     numbered = number_frames([(part.header, part.frames) for part in parts])
     if order is not None:
         numbered = tuple(numbered[index] for index in order)
-    return cine, DicomInstances(tuple(part.header for part in parts), numbered)
+    return sequence, DicomInstances(tuple(part.header for part in parts), numbered)
 
 
 def _read_rules(

@@ -23,12 +23,12 @@ from bedside.io.dicom.header import DicomInstances, number_frames
 from bedside.io.dicom.nuclear import are_nuclear_slices, is_nuclear, place_nuclear
 from bedside.io.dicom.options import DicomOptions
 from bedside.io.dicom.parts import Part
-from bedside.io.dicom.pixels import say_stray_bits
+from bedside.io.dicom.pixels import describe_stray_bits
 from bedside.io.dicom.slices import make_scan
 from bedside.io.dicom.split import FrameAxes, choose_frames, read_axes
 from bedside.io.dicom.stack import Plane, check_alike, find_duplicates, is_seam, read_plane
 from bedside.io.dicom.values import ValueRule, is_colour, read_colour_rule, read_rule
-from bedside.volume import Cine
+from bedside.volume import ImageSequence
 
 _ENHANCED = frozenset(
     {
@@ -70,7 +70,7 @@ def is_enhanced(header: Any) -> bool:
 
 
 def are_slices(parts: Sequence[Part]) -> bool:
-    """Tell whether frames are slices: by definition of their class, or by their positions.
+    """Whether frames are slices: by definition of their class, or by their positions.
 
     Frames that all lie at one place follow each other in time; those of such a class only if
     each has its own point in time.
@@ -107,7 +107,7 @@ def sort_in_time(groups: Sequence[FrameGroups]) -> list[int] | None:
 def place_frames(
     parts: Sequence[Part], *, path: Path, options: DicomOptions,
     select: Mapping[str, int] | None = None,
-) -> tuple[Cine, DicomInstances]:  # fmt: skip
+) -> tuple[ImageSequence, DicomInstances]:  # fmt: skip
     """Order frames by their place in the patient.
 
     Args:
@@ -139,16 +139,16 @@ def place_frames(
         return parts[part].decoder(max(number - 1, 0))
 
     first = parts[0]
-    cine, order = make_scan(
+    sequence, order = make_scan(
         planes, rules, decode, dataset=first.header, options=options, path=path
     )  # fmt: skip
-    cine = replace(cine, shape=(len(cine), first.channels, *cine.shape[2:]))
+    sequence = replace(sequence, shape=(len(sequence), first.channels, *sequence.shape[2:]))
     placed = tuple(frames[kept[index]] if index >= 0 else (-1, 0) for index in order)
-    notes = say_stray_bits(first.decoder)
+    notes = describe_stray_bits(first.decoder)
     if not places.in_patient:
         notes = [_IN_VOLUME, *notes]
     header = DicomInstances(tuple(part.header for part in parts), placed, places.in_patient)
-    return replace(cine, warnings=(*cine.warnings, *notes)), header
+    return replace(sequence, warnings=(*sequence.warnings, *notes)), header
 
 
 def read_frame_rule(groups: FrameGroups, path: Path, options: DicomOptions) -> ValueRule:

@@ -116,7 +116,7 @@ def read_header(
     return dataset
 
 
-def say_form(dataset: Any) -> list[str]:
+def describe_form(dataset: Any) -> list[str]:
     """Tell of a file that lacks what DICOM files begin with."""
     notes = []
     if dataset.preamble is None:
@@ -171,7 +171,7 @@ def read_decimals(dataset: Any, keyword: str) -> list[float]:
 
 
 def truncated(path: Path) -> FormatError:
-    """Give the error of a file that ends too soon."""
+    """Return the error of a file that ends too soon."""
     return FormatError(f"{path} ends in the middle of its data. It is truncated; export it again.")
 
 

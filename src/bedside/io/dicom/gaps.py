@@ -37,7 +37,7 @@ def check_complete(
         others = np.abs(spacing.steps - lower_median(spacing.steps)) > EVEN * spacing.steps
         where = int(doubts[np.argmax(others[doubts])])
         what = (
-            f"the spacing is uneven, and {_say_thickness(thickness, where)}, so that it is not "
+            f"the spacing is uneven, and {_describe_thickness(thickness, where)}, so that it is not "
             "known whether the scan is complete. If it is, pass --gaps interpolate: each slice is "
             "then taken where it lies."
         )
@@ -45,11 +45,11 @@ def check_complete(
         return
     raise GeometryError(
         f"slices {where + 1} and {where + 2} ({names[where]}, {names[where + 1]}) are "
-        f"{spacing.steps[where]:.4g} mm apart, {_say_others(spacing, thickness, where)}: {what}"
+        f"{spacing.steps[where]:.4g} mm apart, {_describe_others(spacing, thickness, where)}: {what}"
     )
 
 
-def _say_others(spacing: Spacing, thickness: Sequence[float | None], where: int) -> str:
+def _describe_others(spacing: Spacing, thickness: Sequence[float | None], where: int) -> str:
     """Say what a step is to be compared with."""
     others = spacing.steps[spacing.missing == 0]
     if others.size and are_even(others):
@@ -59,7 +59,7 @@ def _say_others(spacing: Spacing, thickness: Sequence[float | None], where: int)
     return f"others {spacing.steps.min():.4g} to {spacing.steps.max():.4g} mm"
 
 
-def _say_thickness(thickness: Sequence[float | None], where: int) -> str:
+def _describe_thickness(thickness: Sequence[float | None], where: int) -> str:
     """Say why thickness does not settle whether slices are missing."""
     if any(each is None for each in thickness):
         return "not every header has a SliceThickness"
@@ -73,7 +73,7 @@ def _list_thickness(thickness: Sequence[float | None], where: int) -> str:
     )
 
 
-def say_unknown(unknown: Sequence[int]) -> list[str]:
+def describe_unknown(unknown: Sequence[int]) -> list[str]:
     """Tell of the slices that are missing."""
     if not unknown:
         return []
@@ -87,7 +87,7 @@ def say_unknown(unknown: Sequence[int]) -> list[str]:
     ]
 
 
-def say_blocks(uneven: UnevenSlices, spacing: Spacing) -> list[str]:
+def describe_blocks(uneven: UnevenSlices, spacing: Spacing) -> list[str]:
     """Name the blocks of a scan that is not evenly spaced."""
     blocks = uneven.list_blocks()
     words = [

@@ -122,9 +122,9 @@ def group_files(paths: Iterable[Path]) -> Groups:
     beside = _find_beside_scans(scans, singles, headers)
     singles = [path for path in singles if path not in beside]
     runs = sort_runs(_read_runs(singles, headers))
-    in_cines = {path for cine in runs.cines for path in cine}
+    in_cines = {path for sequence in runs.cines for path in sequence}
     return Groups(
-        tuple(sorted([*scans, *(tuple(sorted(cine)) for cine in runs.cines)])),
+        tuple(sorted([*scans, *(tuple(sorted(sequence)) for sequence in runs.cines)])),
         tuple(sorted(path for path in singles if path not in in_cines)),
         {**auxiliary, **beside},
         tuple(runs.notes),

@@ -31,7 +31,7 @@ def is_nuclear(header: Any) -> bool:
 
 
 def are_nuclear_slices(header: Any, frames: int, path: Path) -> bool:
-    """Tell whether the frames are slices; else they follow each other in time.
+    """Whether the frames are slices; else they follow each other in time.
 
     Raises:
         FormatError: If they are neither, such as the views of a camera that turns.

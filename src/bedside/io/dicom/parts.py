@@ -102,7 +102,7 @@ def read_parts(
     parts = [first]
     for file in files[1:]:
         parts.append(read_part(file, max_bytes - _count_bytes(parts), caught))
-    return _order(parts, path), [*notes, *_say_unknown_total(parts)]
+    return _order(parts, path), [*notes, *_describe_unknown_total(parts)]
 
 
 def is_part(header: Any) -> bool:
@@ -185,7 +185,7 @@ def _check_offsets(parts: Sequence[Part]) -> None:
         begin += part.frames
 
 
-def _say_unknown_total(parts: Sequence[Part]) -> list[str]:
+def _describe_unknown_total(parts: Sequence[Part]) -> list[str]:
     if any(part.header.get("InConcatenationTotalNumber") for part in parts):
         return []
     found = f"{len(parts)} were" if len(parts) > 1 else "1 was"

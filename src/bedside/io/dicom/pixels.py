@@ -92,7 +92,7 @@ class FrameDecoder:
         return image
 
     def has_stray_bits(self, index: int) -> bool:
-        """Tell whether a frame has bits above those stored, which decoding drops."""
+        """Whether a frame has bits above those stored, which decoding drops."""
         if self._options["bits_stored"] == self._options["bits_allocated"] or self._by_opencv:
             return False
         raw, _ = self._decode_raw(index)
@@ -146,7 +146,7 @@ class FrameDecoder:
         return channels_first.astype(image.dtype.newbyteorder("="), copy=False)
 
 
-def say_stray_bits(decoder: FrameDecoder) -> list[str]:
+def describe_stray_bits(decoder: FrameDecoder) -> list[str]:
     """Tell of bits above those stored, which older machines keep overlays in."""
     if not decoder.has_stray_bits(0):
         return []

@@ -127,7 +127,7 @@ class Runs:
 
 
 def lie_in_stack(headers: Sequence[Any]) -> bool:
-    """Tell whether single images are slices: parallel, and not all at one place."""
+    """Whether single images are slices: parallel, and not all at one place."""
     try:
         positions = np.array([read_decimals(each, "ImagePositionPatient") for each in headers])
         orientations = np.array(

@@ -13,7 +13,6 @@ from pydicom import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage, generate_uid
 
 from bedside import __version__
-from bedside.atomic import written_atomically
 from bedside.errors import BedsideError, FormatError, UsageError
 from bedside.io.dicom.datetimes import read_moment
 from bedside.io.dicom.functional import find_frame_of_reference
@@ -22,6 +21,7 @@ from bedside.io.dicom.seg_pixels import find_present, gather_labels, pack_bits
 from bedside.io.dicom.warnings import collected_warnings
 from bedside.io.source import Algorithm, Source
 from bedside.spec import DISCLAIMER, Code, Label
+from bedside.system.atomic import written_atomically
 from bedside.volume import LabelMap
 
 _PATIENT_AND_STUDY = (
@@ -81,7 +81,7 @@ def write_seg(
     Source:
         DICOM PS3.3 A.51 Segmentation IOD, C.8.20 Segmentation modules; Supplement 243.
     """
-    frames, _, height, width = source.cine.shape
+    frames, _, height, width = source.sequence.shape
     if labels.array.shape != (frames, height, width):
         raise UsageError(
             f"labels of shape {labels.array.shape} are not on the grid of {source.path}, "
@@ -116,10 +116,10 @@ def _build(
     _add_image(seg, header, as_labelmap=as_labelmap)
     seg.SegmentSequence = [_build_segment(label, algorithm) for label in labels_spec]
     seg.ReferencedSeriesSequence = [build_reference(source.header)]
-    cine = source.cine
+    sequence = source.sequence
     values = [label.value for label in labels_spec]
     if as_labelmap:
-        known = [frame for frame in range(len(cine)) if frame not in set(cine.unknown)]
+        known = [frame for frame in range(len(sequence)) if frame not in set(sequence.unknown)]
         seg.PixelData = gather_labels(labels, known)
         shown: list[tuple[int | None, int]] = [(None, frame) for frame in known]
     else:
@@ -130,8 +130,8 @@ def _build(
         seg,
         source.header,
         shown=shown,
-        scale=Scale(cine.spacing_mm, cine.slice_spacing_mm, cine.uneven),
-        geometry=cine.geometry,
+        scale=Scale(sequence.spacing_mm, sequence.slice_spacing_mm, sequence.uneven),
+        geometry=sequence.geometry,
     )
     seg["PixelData"].VR = "OB"
     seg.file_meta = FileMetaDataset()
@@ -148,8 +148,8 @@ def _choose_frames(labels: LabelMap, source: Source, values: list[int]) -> list[
     standard, and of 14 organs in 300 slices most are. Of a cine every one: there a structure
     that was looked for and not found in a frame is a finding.
     """
-    frames = range(len(source.cine))
-    if source.cine.geometry is None:
+    frames = range(len(source.sequence))
+    if source.sequence.geometry is None:
         return [(value, frame) for value in values for frame in frames]
     present = find_present(labels, values)
     found = [

@@ -134,7 +134,7 @@ def _add_dimensions(seg: Any, *, placed: bool, by_structure: bool) -> None:
 
 
 def _build_content(structure: int | None, frame: int, *, placed: bool) -> Dataset:
-    """Give a frame's place along the axes."""
+    """Return a frame's place along the axes."""
     content = Dataset()
     content.DimensionIndexValues = [frame] if structure is None else [structure, frame]
     if not placed:

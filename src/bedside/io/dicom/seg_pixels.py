@@ -50,6 +50,6 @@ def pack_bits(labels: LabelMap, wanted: Iterable[tuple[int, int]]) -> bytes:
 
 
 def gather_labels(labels: LabelMap, frames: Sequence[int]) -> bytes:
-    """Give the labels of some frames, one byte a pixel, of even length."""
+    """Return the labels of some frames, one byte a pixel, of even length."""
     content = labels.array[list(frames)] if len(frames) < len(labels.array) else labels.array
     return content.tobytes() + b"\0" * (content.size % 2)

@@ -8,10 +8,10 @@ import numpy as np
 from bedside.errors import FormatError, GeometryError
 from bedside.io.dicom.calibration import read_aspect, read_calibration
 from bedside.io.dicom.checks import check_grid
-from bedside.io.dicom.cine import say_loss
+from bedside.io.dicom.cine import describe_loss
 from bedside.io.dicom.header import DicomInstances
 from bedside.io.dicom.options import DicomOptions
-from bedside.io.dicom.pixels import say_stray_bits
+from bedside.io.dicom.pixels import describe_stray_bits
 from bedside.io.dicom.runs import (
     Order,
     find_differences,
@@ -21,14 +21,14 @@ from bedside.io.dicom.runs import (
     read_run_times,
 )
 from bedside.io.dicom.slice_files import SliceFile, make_decoder, order_headers, read_rules
-from bedside.io.dicom.values import is_colour, say_rule, with_one_dtype
-from bedside.volume import Cine
+from bedside.io.dicom.values import describe_rule, is_colour, with_one_dtype
+from bedside.volume import ImageSequence
 
 
 def open_sequence(
     files: Sequence[SliceFile], notes: Sequence[str], path: Path, max_bytes: int,
     options: DicomOptions,
-) -> tuple[Cine, DicomInstances]:  # fmt: skip
+) -> tuple[ImageSequence, DicomInstances]:  # fmt: skip
     """Take images as the frames of a cine; one file is read when its frame is asked for.
 
     Args:
@@ -65,15 +65,15 @@ def open_sequence(
         return rules[index].apply(make_decoder(ordered[index].path, max_bytes)(0))
 
     decoder = make_decoder(ordered[0].path, max_bytes)
-    odd = say_stray_bits(decoder)
+    odd = describe_stray_bits(decoder)
     modality = str(first.get("Modality") or "") or None
     if not is_colour(first):
-        odd += say_rule(
+        odd += describe_rule(
             rules[0], decoder(0), modality=modality,
             photometric=str(first.PhotometricInterpretation),
         )  # fmt: skip
     calibration, times = read_calibration(first), read_run_times(first, order)
-    cine = Cine(
+    sequence = ImageSequence(
         shape=(len(ordered), channels, int(first.Rows), int(first.Columns)),
         decode=decode,
         modality=modality,
@@ -82,10 +82,10 @@ def open_sequence(
         frame_time_ms=times.step_ms,
         frame_starts_ms=times.starts_ms,
         region=calibration.region,
-        warnings=(*notes, *doubled, *_say_order(order, ordered), *calibration.warnings,
-                  *times.warnings, *odd, *say_loss(first)),
+        warnings=(*notes, *doubled, *_describe_order(order, ordered), *calibration.warnings,
+                  *times.warnings, *odd, *describe_loss(first)),
     )  # fmt: skip
-    return cine, order_headers(ordered, range(len(ordered)), max_bytes)
+    return sequence, order_headers(ordered, range(len(ordered)), max_bytes)
 
 
 def _drop_copies(files: Sequence[SliceFile], max_bytes: int) -> tuple[list[SliceFile], list[str]]:
@@ -106,7 +106,7 @@ def _show_the_same(one: SliceFile, other: SliceFile, max_bytes: int) -> bool:
     return np.array_equal(first, second)
 
 
-def _say_order(order: Order, ordered: Sequence[SliceFile]) -> list[str]:
+def _describe_order(order: Order, ordered: Sequence[SliceFile]) -> list[str]:
     """Tell what was taken together, and how sure that is."""
     notes = [
         f"{len(ordered)} single images of one series were taken as the frames of one cine, in the "

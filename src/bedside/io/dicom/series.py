@@ -9,12 +9,12 @@ import numpy as np
 
 from bedside.errors import FormatError, GeometryError
 from bedside.io.dicom.checks import check_grid
-from bedside.io.dicom.cine import open_dicom, say_loss
+from bedside.io.dicom.cine import describe_loss, open_dicom
 from bedside.io.dicom.files import MAX_BYTES, read_header, refused_as_ours
 from bedside.io.dicom.header import DicomInstances
 from bedside.io.dicom.options import DicomOptions
 from bedside.io.dicom.parts import PART_TAGS, is_part
-from bedside.io.dicom.pixels import say_stray_bits
+from bedside.io.dicom.pixels import describe_stray_bits
 from bedside.io.dicom.runs import IN_TIME, lie_in_stack
 from bedside.io.dicom.sequence import open_sequence
 from bedside.io.dicom.slice_files import (
@@ -30,13 +30,13 @@ from bedside.io.dicom.slice_files import (
 from bedside.io.dicom.slices import make_scan
 from bedside.io.dicom.stack import Plane, check_alike, find_duplicates, is_seam, read_plane
 from bedside.io.select import choose_place
-from bedside.volume import Cine
+from bedside.volume import ImageSequence
 
 
 def open_series(
     files: Sequence[Path], *, path: Path, max_bytes: int = MAX_BYTES,
     options: DicomOptions | None = None, select: Mapping[str, int] | None = None,
-) -> tuple[Cine, DicomInstances]:  # fmt: skip
+) -> tuple[ImageSequence, DicomInstances]:  # fmt: skip
     """Open several files as one image: a scan, a cine, or the parts of a concatenation.
 
     Ultrasound, fluoroscopy and endoscopy that lie in no stack are a cine in the order of time;
@@ -75,7 +75,7 @@ def _are_parts(files: Sequence[Path]) -> bool:
 
 def _open(
     files: Sequence[Path], path: Path, max_bytes: int, options: DicomOptions
-) -> tuple[Cine, DicomInstances]:
+) -> tuple[ImageSequence, DicomInstances]:
     """Read, check and sort the files of a series."""
     slices, notes = read_slices(files, path, max_bytes)
     first = slices[0].header
@@ -88,9 +88,9 @@ def _open(
     check_alike(planes)
     slices, planes, doubled = _drop_doubles(slices, planes, path, max_bytes)
     rules = read_rules(slices, options)
-    stray = say_stray_bits(make_decoder(slices[0].path, max_bytes))
+    stray = describe_stray_bits(make_decoder(slices[0].path, max_bytes))
     try:
-        cine, order = make_scan(
+        sequence, order = make_scan(
             planes,
             rules,
             lambda index: make_decoder(slices[index].path, max_bytes)(0),
@@ -102,9 +102,11 @@ def _open(
         if not notes:
             raise
         raise GeometryError(f"{error} ({'; '.join(notes)})") from error
-    warnings = (*notes, *doubled, *cine.warnings, *stray, *say_loss(first))
-    shape = (len(cine), channels, *cine.shape[2:])
-    return replace(cine, shape=shape, warnings=warnings), order_headers(slices, order, max_bytes)
+    warnings = (*notes, *doubled, *sequence.warnings, *stray, *describe_loss(first))
+    shape = (len(sequence), channels, *sequence.shape[2:])
+    return replace(sequence, shape=shape, warnings=warnings), order_headers(
+        slices, order, max_bytes
+    )
 
 
 def _read_plane(one: SliceFile) -> Plane:

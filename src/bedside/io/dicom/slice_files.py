@@ -7,7 +7,13 @@ from typing import Any
 
 from bedside.errors import FormatError
 from bedside.io.dicom.checks import REQUIRED, check_attributes, count_frames
-from bedside.io.dicom.files import read_decimals, read_header, read_whole, refused_as_ours, say_form
+from bedside.io.dicom.files import (
+    describe_form,
+    read_decimals,
+    read_header,
+    read_whole,
+    refused_as_ours,
+)
 from bedside.io.dicom.header import DicomInstances
 from bedside.io.dicom.options import DicomOptions
 from bedside.io.dicom.pixels import FrameDecoder
@@ -79,7 +85,7 @@ def read_slices(
         slices.append(SliceFile(file, header))
     if not slices:
         raise FormatError(broken[0] if broken else f"{path} names no file.")
-    odd = dict.fromkeys(note for one in slices for note in say_form(one.header))
+    odd = dict.fromkeys(note for one in slices for note in describe_form(one.header))
     return slices, [*odd, *(f"left out, as if missing: {text}" for text in broken)]
 
 

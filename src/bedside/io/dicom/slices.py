@@ -9,8 +9,8 @@ import numpy as np
 from bedside.errors import GeometryError
 from bedside.io.dicom.options import DicomOptions
 from bedside.io.dicom.stack import Plane, Stack, stack_planes
-from bedside.io.dicom.values import ValueRule, say_rule, with_one_dtype
-from bedside.volume import Cine
+from bedside.io.dicom.values import ValueRule, describe_rule, with_one_dtype
+from bedside.volume import ImageSequence
 from bedside.volume.geometry import find_lean
 
 Decode = Callable[[int], np.ndarray]
@@ -19,7 +19,7 @@ Decode = Callable[[int], np.ndarray]
 def make_scan(
     planes: Sequence[Plane], rules: Sequence[ValueRule], decode: Decode, *, dataset: Any,
     options: DicomOptions, path: Path,
-) -> tuple[Cine, tuple[int, ...]]:  # fmt: skip
+) -> tuple[ImageSequence, tuple[int, ...]]:  # fmt: skip
     """Put slices in their order, each decoded when asked for, by its own rescale.
 
     Args:
@@ -45,24 +45,24 @@ def make_scan(
     one_kind = with_one_dtype(rules)
     modality = str(dataset.get("Modality") or "") or None
     first = stack.picks[0][0]
-    notes = say_rule(
+    notes = describe_rule(
         rules[first],
         decode(first),
         modality=modality,
         photometric=str(dataset.PhotometricInterpretation),
     )
-    cine = Cine(
+    sequence = ImageSequence(
         shape=(len(stack.picks), 1, *shape),
         decode=lambda index: _decode_frame(stack, one_kind, decode, index),
         modality=modality,
         spacing_mm=planes[0].spacing_mm,
-        warnings=(*stack.warnings, *notes, *_say_tilt(stack)),
+        warnings=(*stack.warnings, *notes, *_describe_tilt(stack)),
         geometry=stack.geometry,
         slice_spacing_mm=stack.slice_spacing_mm,
         unknown=stack.unknown,
         uneven=stack.uneven,
     )
-    return cine, tuple(low if low == high else -1 for low, high, _ in stack.picks)
+    return sequence, tuple(low if low == high else -1 for low, high, _ in stack.picks)
 
 
 def _decode_frame(
@@ -79,7 +79,7 @@ def _decode_frame(
     return whole.astype(below.dtype)
 
 
-def _say_tilt(stack: Stack) -> list[str]:
+def _describe_tilt(stack: Stack) -> list[str]:
     """Tell of slices that are not stacked along their normal."""
     lean = find_lean(stack.geometry)
     if not lean.any():

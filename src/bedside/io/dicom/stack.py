@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bedside.errors import GeometryError
-from bedside.io.dicom.gaps import check_complete, say_blocks, say_unknown
+from bedside.io.dicom.gaps import check_complete, describe_blocks, describe_unknown
 from bedside.io.dicom.spacing import EVEN, Spacing, are_even, judge_spacing, lower_median
 from bedside.volume import Geometry, UnevenSlices
 
@@ -65,7 +65,7 @@ class Stack:
         picks: For each frame the two slices it lies between, by index into the planes, and its
             share of the way from the first to the second; 0 on a slice.
         unknown: Frames that lie where slices are missing.
-        geometry: Of the frames; see `bedside.volume.Cine`.
+        geometry: Of the frames; see `bedside.volume.ImageSequence`.
         slice_spacing_mm: Distance from slice to slice along the normal; their mean if uneven.
         uneven: Where each lies, if they are not evenly spaced.
         warnings: What was mended, in sentences for a person.
@@ -250,13 +250,13 @@ def stack_planes(planes: Sequence[Plane], shape: tuple[int, int], *, fill_gaps: 
     lean = _find_lean(places[order], normal, planes[0].spacing_mm, names)
     picks, unknown, grid = _fill(heights, spacing, order)
     uneven, step = None, float(heights[-1] - heights[0]) / (len(planes) - 1)
-    warnings = say_unknown(unknown)
+    warnings = describe_unknown(unknown)
     if not spacing.is_even:
         step = lower_median(np.diff(grid[0]))
         if not are_even(np.diff(grid[0])):
             uneven = UnevenSlices(tuple((grid[0] - heights[0]).tolist()), _share(*grid))
             step = uneven.mean_mm
-            warnings += say_blocks(uneven, spacing)
+            warnings += describe_blocks(uneven, spacing)
     row_mm, column_mm = planes[0].spacing_mm
     affine = np.eye(4)
     affine[:3, 0] = step * (normal + lean)

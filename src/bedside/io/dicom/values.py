@@ -145,7 +145,7 @@ def read_rule(
         and (bits, slope) == (16, 1)
         and _SIGN_BIT + intercept > _DENSEST_HU,
         dtype=np.dtype(np.float32),
-        notes=_say_units(where, modality),
+        notes=_describe_units(where, modality),
     )
     rule = replace(rule, dtype=_find_dtype(dataset, rule))
     if modality != "CT":
@@ -210,7 +210,7 @@ def _is_inverted(dataset: Any, modality: str | None) -> bool:
     return dataset.PhotometricInterpretation == "MONOCHROME1" and modality not in ("CT", "PT")
 
 
-def _say_units(holder: Any, modality: str | None) -> tuple[str, ...]:
+def _describe_units(holder: Any, modality: str | None) -> tuple[str, ...]:
     """Warn of CT whose values are something else than Hounsfield units."""
     unit = str(holder.get("RescaleType") or "").strip()
     if modality != "CT" or unit in _HOUNSFIELD:
@@ -232,13 +232,13 @@ def read_colour_rule(dataset: Any) -> ValueRule:
 
 
 def with_one_dtype(rules: Sequence[ValueRule]) -> list[ValueRule]:
-    """Give all slices of a scan the dtype that holds the values of each."""
+    """Return all slices of a scan the dtype that holds the values of each."""
     dtype = np.result_type(*{rule.dtype for rule in rules})
     dtype = np.dtype(np.float32) if dtype.kind == "f" else dtype
     return [replace(rule, dtype=dtype) for rule in rules]
 
 
-def say_rule(
+def describe_rule(
     rule: ValueRule, probe: np.ndarray, *, modality: str | None, photometric: str
 ) -> list[str]:
     """Tell a person what is done to the values.

@@ -17,7 +17,7 @@ from bedside.io.packing import unpack_text
 from bedside.io.select import choose_place
 from bedside.io.voxel_file import Stored, VoxelFile, check_declared, find_beside, open_voxels
 from bedside.io.voxel_names import expand_pattern, find_listed
-from bedside.volume import Cine, Geometry, is_unit_grid
+from bedside.volume import Geometry, ImageSequence, is_unit_grid
 
 if TYPE_CHECKING:
     from bedside.io.nifti.file import NiftiGrid
@@ -30,7 +30,7 @@ _LOCAL = "LOCAL"
 
 def open_metaimage(
     path: Path, *, select: Mapping[str, int] | None = None, max_bytes: int = MAX_BYTES
-) -> tuple[Cine, "NiftiGrid | None"]:
+) -> tuple[ImageSequence, "NiftiGrid | None"]:
     """Open an image as a cine whose frames are its slices, or of one slice its times.
 
     Slices are read when they are asked for. Sizes are held against `max_bytes` before anything
@@ -64,7 +64,7 @@ def open_metaimage(
     shape = (1, height, width) if slices.film else slices.grid
     place = None if header.affine is None else Geometry(shape, header.affine, space="LPS")
     spacing = header.spacing_mm
-    cine = Cine(
+    sequence = ImageSequence(
         shape=(depth, slices.channels, height, width),
         decode=lambda index: gaps.fill(slices.read(index)),
         spacing_mm=spacing[1:] if spacing else None,
@@ -74,7 +74,7 @@ def open_metaimage(
         third_axis="time" if film else "space" if has_times else None,
         default_grid=is_unit_grid(spacing, header.affine),
     )
-    return cine, None if place is None else to_nifti_grid(place, times=depth // shape[0])
+    return sequence, None if place is None else to_nifti_grid(place, times=depth // shape[0])
 
 
 def to_nifti_grid(geometry: Geometry, *, times: int = 1) -> "NiftiGrid":

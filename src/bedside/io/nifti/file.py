@@ -11,7 +11,6 @@ import nibabel
 import numpy as np
 from nibabel.volumeutils import apply_read_scaling
 
-from bedside.atomic import written_atomically
 from bedside.errors import FormatError, GeometryError, UsageError
 from bedside.io.even_grid import EvenGrid
 from bedside.io.gzip_stream import Inflated
@@ -24,7 +23,8 @@ from bedside.io.nifti.header import (
 )
 from bedside.io.nonfinite import find_gaps
 from bedside.io.own_results import NIFTI_DESCRIPTION
-from bedside.volume import Cine, Geometry, LabelMap
+from bedside.system.atomic import written_atomically
+from bedside.volume import Geometry, ImageSequence, LabelMap
 
 MAX_BYTES = 2**31
 """Largest file, after decompression, that is read: 2 GiB."""
@@ -57,7 +57,7 @@ class NiftiGrid:
 
 def open_nifti(
     path: Path, *, select: Mapping[str, int] | None = None, max_bytes: int = MAX_BYTES
-) -> tuple[Cine, NiftiGrid]:
+) -> tuple[ImageSequence, NiftiGrid]:
     """Open a NIfTI image; its third axis becomes frames, as does time where there is one slice.
 
     Args:
@@ -100,7 +100,7 @@ def open_nifti(
     if form.channels == 4:
         warnings.append("the image's transparency is dropped")
     in_space = placed and not film
-    cine = Cine(
+    sequence = ImageSequence(
         shape=(depth, min(form.channels, 3), shape[1], shape[0]),
         decode=lambda index: gaps.fill(slices.read(index)),
         spacing_mm=spacing_mm[1:],
@@ -114,7 +114,7 @@ def open_nifti(
     if not film and any(length != 1 for length in shape[3:]):
         shape, header = shape[:3], header.copy()
         header.set_data_shape(shape)
-    return cine, NiftiGrid(shape, affine, header)
+    return sequence, NiftiGrid(shape, affine, header)
 
 
 def _open_voxels(path: Path, form: NiftiForm, *, max_bytes: int) -> Inflated:

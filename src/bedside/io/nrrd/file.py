@@ -17,7 +17,7 @@ from bedside.io.nrrd.header import NrrdHeader, read_nrrd_header
 from bedside.io.packing import Unpacker, unpack_bzip2, unpack_hex, unpack_text
 from bedside.io.voxel_file import Stored, check_declared, find_beside, open_voxels
 from bedside.io.voxel_names import expand_pattern, find_listed
-from bedside.volume import Cine, is_unit_grid
+from bedside.volume import ImageSequence, is_unit_grid
 
 if TYPE_CHECKING:
     from bedside.io.nifti.file import NiftiGrid
@@ -30,7 +30,7 @@ _LONGEST_LINE = 2**20
 
 def open_nrrd(
     path: Path, *, select: Mapping[str, int] | None = None, max_bytes: int = MAX_BYTES
-) -> tuple[Cine, "NiftiGrid | None"]:
+) -> tuple[ImageSequence, "NiftiGrid | None"]:
     """Open a scan as a cine whose frames are its slices, read when they are asked for.
 
     The header decides nothing unchecked: sizes are held against `max_bytes` before anything
@@ -64,7 +64,7 @@ def open_nrrd(
     if header.colours == 4:
         warnings.append("the image's transparency is dropped")
     place = header.geometry
-    cine = Cine(
+    sequence = ImageSequence(
         shape=(depth * times, 3 if header.colours else 1, height, width),
         decode=lambda index: gaps.fill(slices.read(index)),
         spacing_mm=spacing[1:] if spacing else None,
@@ -75,7 +75,7 @@ def open_nrrd(
         third_axis=_find_third_axis(header, times),
         default_grid=is_unit_grid(spacing, None if place is None else place.affine),
     )
-    return cine, None if place is None else to_nifti_grid(place, times=times)
+    return sequence, None if place is None else to_nifti_grid(place, times=times)
 
 
 def _find_third_axis(header: NrrdHeader, times: int) -> Literal["time", "space"] | None:

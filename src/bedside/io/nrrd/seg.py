@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bedside.atomic import written_atomically
 from bedside.io.even_grid import EvenGrid, find_even_grid
 from bedside.spec import Code, Label
-from bedside.volume import Cine, LabelMap
+from bedside.system.atomic import written_atomically
+from bedside.volume import ImageSequence, LabelMap
 
 _NO_EXTENT = "0 -1 0 -1 0 -1"
 _BINARY = "Binary labelmap"
@@ -24,7 +24,12 @@ _GZIP_LEVEL = 3
 
 
 def write_seg_nrrd(
-    labels: LabelMap, target: Path, *, cine: Cine, labels_spec: tuple[Label, ...], made_by: str
+    labels: LabelMap,
+    target: Path,
+    *,
+    sequence: ImageSequence,
+    labels_spec: tuple[Label, ...],
+    made_by: str,
 ) -> None:
     """Write labels on the grid of their source, slice by slice, compressed.
 
@@ -36,15 +41,15 @@ def write_seg_nrrd(
     Args:
         labels: (frames, height, width), on the source's grid.
         target: The file to write.
-        cine: The source's frames.
+        sequence: The source's frames.
         labels_spec: Names, colours and codes of the structures.
         made_by: Who drew them; kept under a key of our own.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    even = find_even_grid(cine)
-    header = _build_header(labels.array, cine, labels_spec, made_by, even)
+    even = find_even_grid(sequence)
+    header = _build_header(labels.array, sequence, labels_spec, made_by, even)
     # gzip without a name and a time: the same labels give the same bytes.
     deflater = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 31)
     with written_atomically(target) as temporary, temporary.open("wb") as file:
@@ -55,7 +60,7 @@ def write_seg_nrrd(
 
 
 def _build_header(
-    array: np.ndarray, cine: Cine, labels_spec: tuple[Label, ...], made_by: str,
+    array: np.ndarray, sequence: ImageSequence, labels_spec: tuple[Label, ...], made_by: str,
     even: EvenGrid | None,
 ) -> bytes:  # fmt: skip
     """Write the lines in front of the voxels."""
@@ -65,9 +70,9 @@ def _build_header(
         "NRRD0004",
         "type: unsigned char",
         "dimension: 3",
-        *(["space: left-posterior-superior"] if cine.geometry else []),
+        *(["space: left-posterior-superior"] if sequence.geometry else []),
         f"sizes: {width} {height} {depth}",
-        *_place(cine if even is None else replace(cine, geometry=even.geometry)),
+        *_place(sequence if even is None else replace(sequence, geometry=even.geometry)),
         "kinds: domain domain domain",
         "encoding: gzip",
     ]
@@ -84,13 +89,13 @@ def _build_header(
     return ("\n".join(lines) + "\n\n").encode("utf-8")
 
 
-def _place(cine: Cine) -> list[str]:
+def _place(sequence: ImageSequence) -> list[str]:
     """Say where the voxels lie, fastest axis first."""
-    if cine.geometry is None:
-        row_mm, column_mm = cine.spacing_mm or (np.nan, np.nan)
-        slice_mm = cine.slice_spacing_mm or np.nan
+    if sequence.geometry is None:
+        row_mm, column_mm = sequence.spacing_mm or (np.nan, np.nan)
+        slice_mm = sequence.slice_spacing_mm or np.nan
         return [f"spacings: {column_mm!r} {row_mm!r} {slice_mm!r}"]
-    affine = cine.geometry.affine
+    affine = sequence.geometry.affine
     directions = " ".join(_vector(affine[:3, axis]) for axis in (2, 1, 0))
     return [f"space directions: {directions}", f"space origin: {_vector(affine[:3, 3])}"]
 

@@ -16,14 +16,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bedside.ending import end_with_parent
 from bedside.errors import BedsideError
 from bedside.io.detect import detect_format
 from bedside.io.dicom.options import DicomOptions
 from bedside.io.discovery import find_sources
 from bedside.io.label_maps import doubt_labels
-from bedside.io.sandbox.serialize import hand_over
+from bedside.io.sandbox.serialize import serialize
 from bedside.io.source import open_source
+from bedside.system.signals import end_with_parent
 
 # Loaded before memory is capped, so that the cap is what decoding takes.
 _LIBRARIES = {
@@ -68,7 +68,7 @@ def _open(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     source = open_source(
         path, files=files, select=request["select"], dicom=DicomOptions(**request["dicom"])
     )
-    return hand_over(doubt_labels(source), folder)
+    return serialize(doubt_labels(source), folder)
 
 
 def _find(path: Path, memory_bytes: int) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _describe(error: Exception, path: Path, memory_bytes: int) -> dict[str, Any]
 
 
 def _is_limit(error: BaseException | None) -> bool:
-    """Tell whether an error, or what it came from, is of memory or of a file's size."""
+    """Whether an error, or what it came from, is of memory or of a file's size."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, MemoryError):

@@ -28,11 +28,11 @@ from bedside.errors import (
     MemoryLimitError,
 )
 from bedside.io.dicom.options import DicomOptions
-from bedside.io.discovery import Found
-from bedside.io.reading import Limits
+from bedside.io.discovery import DiscoveredImages
+from bedside.io.read_options import Limits
 from bedside.io.source import Source
-from bedside.resident import resident_bytes
-from bedside.unfinished import scratch_folder
+from bedside.system.process_memory import resident_bytes
+from bedside.system.unfinished import scratch_folder
 
 MODULE = "bedside.io.sandbox.child"
 """The module that is run as the child."""
@@ -77,7 +77,7 @@ def open_untrusted(
         InputError: As the reader of its format raises it.
         BackendError: If this system cannot limit what a process takes.
     """
-    from bedside.io.sandbox.serialize import take_over
+    from bedside.io.sandbox.serialize import deserialize
 
     path = Path(path)
     request = {
@@ -86,10 +86,10 @@ def open_untrusted(
         "dicom": asdict(dicom or DicomOptions()),
     }
     with _asked(request, path, limits or Limits()) as (answer, folder):
-        return take_over(answer, folder, path)
+        return deserialize(answer, folder, path)
 
 
-def find_untrusted(path: Path, *, limits: Limits | None = None) -> Found:
+def find_untrusted(path: Path, *, limits: Limits | None = None) -> DiscoveredImages:
     """List what there is to segment as `bedside.io.discovery.find_sources` does, in such a process.
 
     Raises:
@@ -110,7 +110,7 @@ def find_untrusted(path: Path, *, limits: Limits | None = None) -> Found:
         def told(key: str) -> tuple[str, ...]:
             return tuple(str(text).replace(str(root), str(path)) for text in answer[key])
 
-        return Found(
+        return DiscoveredImages(
             tuple(place(each) for each in answer["paths"]),
             told("skipped"),
             {place(key): tuple(map(place, files)) for key, files in answer["files"].items()},

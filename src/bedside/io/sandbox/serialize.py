@@ -12,13 +12,13 @@ import numpy as np
 from bedside.errors import FormatError
 from bedside.io.detect import Kind
 from bedside.io.source import Source
-from bedside.volume import Box, Cine, Geometry, UnevenSlices
+from bedside.volume import Box, Geometry, ImageSequence, UnevenSlices
 
 _FRAMES = "frames.raw"
 _DTYPES = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")
 
 
-def hand_over(source: Source, folder: Path) -> dict[str, Any]:
+def serialize(source: Source, folder: Path) -> dict[str, Any]:
     """Decode all frames of a source and write them, and its header, to a folder.
 
     Args:
@@ -31,43 +31,43 @@ def hand_over(source: Source, folder: Path) -> dict[str, Any]:
     Raises:
         FormatError: If a frame is of another kind than the first.
     """
-    cine = source.cine
-    dtype = cine.decode(0).dtype
+    sequence = source.sequence
+    dtype = sequence.decode(0).dtype
     with (folder / _FRAMES).open("wb") as file:
-        for index, frame in enumerate(cine):
-            if frame.dtype != dtype or frame.shape != cine.shape[1:]:
+        for index, frame in enumerate(sequence):
+            if frame.dtype != dtype or frame.shape != sequence.shape[1:]:
                 raise FormatError(
                     f"{source.path}: frame {index + 1} is {frame.dtype} {frame.shape}, the first "
-                    f"{dtype} {cine.shape[1:]}."
+                    f"{dtype} {sequence.shape[1:]}."
                 )
             file.write(frame.astype(dtype.newbyteorder("="), copy=False).tobytes())
-    region, geometry = cine.region, cine.geometry
+    region, geometry = sequence.region, sequence.geometry
     return {
         "kind": source.kind,
         "dtype": dtype.str[1:],
-        "shape": cine.shape,
-        "modality": cine.modality,
-        "spacing_mm": cine.spacing_mm,
-        "pixel_aspect": cine.pixel_aspect,
-        "frame_time_ms": cine.frame_time_ms,
-        "frame_starts_ms": cine.frame_starts_ms,
+        "shape": sequence.shape,
+        "modality": sequence.modality,
+        "spacing_mm": sequence.spacing_mm,
+        "pixel_aspect": sequence.pixel_aspect,
+        "frame_time_ms": sequence.frame_time_ms,
+        "frame_starts_ms": sequence.frame_starts_ms,
         "region": region and [region.top, region.left, region.bottom, region.right],
-        "warnings": cine.warnings,
+        "warnings": sequence.warnings,
         "geometry": geometry and geometry.affine.tolist(),
-        "slice_spacing_mm": cine.slice_spacing_mm,
-        "unknown": cine.unknown,
-        "third_axis": cine.third_axis,
-        "default_grid": cine.default_grid,
-        "uneven": cine.uneven and [cine.uneven.heights_mm, cine.uneven.edges_mm],
+        "slice_spacing_mm": sequence.slice_spacing_mm,
+        "unknown": sequence.unknown,
+        "third_axis": sequence.third_axis,
+        "default_grid": sequence.default_grid,
+        "uneven": sequence.uneven and [sequence.uneven.heights_mm, sequence.uneven.edges_mm],
         "header": _hand_over_header(source, folder),
     }
 
 
-def take_over(answer: dict[str, Any], folder: Path, path: Path) -> Source:
+def deserialize(answer: dict[str, Any], folder: Path, path: Path) -> Source:
     """Make a source of what another process has handed over, trusting none of it.
 
     Args:
-        answer: What `hand_over` gives, after JSON.
+        answer: What `serialize` gives, after JSON.
         folder: Where its files are; they are not needed any more after.
         path: The file that the source is of.
 
@@ -80,7 +80,7 @@ def take_over(answer: dict[str, Any], folder: Path, path: Path) -> Source:
         raise ValueError(f"kind {kind!r} of {answer['dtype']!r}")
     frames, channels, height, width = (int(size) for size in answer["shape"])
     dtype = np.dtype(answer["dtype"])
-    cine = Cine(
+    sequence = ImageSequence(
         shape=(frames, channels, height, width),
         decode=_Frames(folder / _FRAMES, (frames, channels, height, width), dtype),
         modality=None if answer["modality"] is None else str(answer["modality"]),
@@ -96,22 +96,24 @@ def take_over(answer: dict[str, Any], folder: Path, path: Path) -> Source:
         starts_ms = tuple(float(value) for value in answer["frame_starts_ms"])
         if len(starts_ms) != frames or not all(map(math.isfinite, starts_ms)):
             raise ValueError(f"{len(starts_ms)} times of {frames} frames")
-        cine = replace(cine, frame_starts_ms=starts_ms)
+        sequence = replace(sequence, frame_starts_ms=starts_ms)
     if answer["spacing_mm"] is not None:
         row_mm, column_mm = (float(value) for value in answer["spacing_mm"])
-        cine = replace(cine, spacing_mm=(row_mm, column_mm))
+        sequence = replace(sequence, spacing_mm=(row_mm, column_mm))
     if answer["region"] is not None:
         top, left, bottom, right = (int(value) for value in answer["region"])
-        cine = replace(cine, region=Box(top, left, bottom, right))
+        sequence = replace(sequence, region=Box(top, left, bottom, right))
     if answer["geometry"] is not None:
         affine = np.array(answer["geometry"], np.float64)
-        cine = replace(cine, geometry=Geometry((frames, height, width), affine, space="LPS"))
+        sequence = replace(
+            sequence, geometry=Geometry((frames, height, width), affine, space="LPS")
+        )
     if answer["uneven"] is not None:
         heights, edges = (tuple(map(float, each)) for each in answer["uneven"])
         if len(heights) != frames:
             raise ValueError(f"{len(heights)} heights of {frames} slices")
-        cine = replace(cine, uneven=UnevenSlices(heights, edges))
-    return Source(path, kind, cine, _take_over_header(answer["header"], folder, kind))
+        sequence = replace(sequence, uneven=UnevenSlices(heights, edges))
+    return Source(path, kind, sequence, _take_over_header(answer["header"], folder, kind))
 
 
 class _Frames:

@@ -32,15 +32,19 @@ class Attention(nn.Module):
 
     Args:
         level: Mechanism, width and heads.
-        axes: Spatial axes, 2 or 3.
+        spatial_dims: Spatial axes, 2 or 3.
     """
 
-    def __init__(self, level: LevelSpec, *, axes: int = 2) -> None:
+    def __init__(self, level: LevelSpec, *, spatial_dims: int = 2) -> None:
         super().__init__()
         heads = Heads(level.num_heads, level.head_dim, level.kv_heads)
         self.mechanism = create_mechanism(level)
-        self.project_in = ConvNorm(level.channels, sum(heads.widths), activation=False, axes=axes)
-        self.project_out = ConvNorm(heads.widths[0], level.channels, activation=False, axes=axes)
+        self.project_in = ConvNorm(
+            level.channels, sum(heads.widths), activation=False, spatial_dims=spatial_dims
+        )
+        self.project_out = ConvNorm(
+            heads.widths[0], level.channels, activation=False, spatial_dims=spatial_dims
+        )
         with torch.no_grad():
             # The usual scale of queries, 1 / sqrt(d), starts inside the batch norm.
             self.project_in.norm.weight[: heads.widths[0]] *= level.head_dim**-0.5
@@ -59,7 +63,7 @@ class TransformerBlock(nn.Module):
     Args:
         level: Mechanism, widths and heads.
         hidden: Inner width of the MLP; None for the level's ratio.
-        axes: Spatial axes, 2 or 3.
+        spatial_dims: Spatial axes, 2 or 3.
 
     Example:
         >>> block = TransformerBlock(LevelSpec("overlap", channels=8, depth=1, head_dim=4))
@@ -67,15 +71,22 @@ class TransformerBlock(nn.Module):
         torch.Size([1, 8, 9, 12])
     """
 
-    def __init__(self, level: LevelSpec, *, hidden: int | None = None, axes: int = 2) -> None:
+    def __init__(
+        self, level: LevelSpec, *, hidden: int | None = None, spatial_dims: int = 2
+    ) -> None:
         super().__init__()
         channels, hidden = level.channels, hidden or level.channels * level.mlp_ratio
-        self.attention = Attention(level, axes=axes)
+        self.attention = Attention(level, spatial_dims=spatial_dims)
         self.spatial = ConvNorm(
-            channels, channels, kernel=3, groups=channels, activation=False, axes=axes
+            channels,
+            channels,
+            kernel=3,
+            groups=channels,
+            activation=False,
+            spatial_dims=spatial_dims,
         )
-        self.expand = ConvNorm(channels, hidden, axes=axes)
-        self.project = ConvNorm(hidden, channels, activation=False, axes=axes)
+        self.expand = ConvNorm(channels, hidden, spatial_dims=spatial_dims)
+        self.project = ConvNorm(hidden, channels, activation=False, spatial_dims=spatial_dims)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Transform (B, C, *S) into the same shape."""
@@ -83,19 +94,19 @@ class TransformerBlock(nn.Module):
         update: torch.Tensor = self.project(self.expand(self.spatial(x)))
         return x + update
 
-    def borrow(self, lender: "TransformerBlock", shared: str) -> None:
+    def share_weights(self, shared_with: "TransformerBlock", shared: str) -> None:
         """Use the convolutions of another block; the norms stay this block's own.
 
         Args:
-            lender: A block of the same level.
+            shared_with: A block of the same level.
             shared: "attention", "mlp", "both", or "nothing".
         """
         if shared in ("attention", "both"):
-            self.attention.project_in.borrow(lender.attention.project_in)
-            self.attention.project_out.borrow(lender.attention.project_out)
+            self.attention.project_in.share_weights(shared_with.attention.project_in)
+            self.attention.project_out.share_weights(shared_with.attention.project_out)
         if shared in ("mlp", "both"):
-            self.expand.borrow(lender.expand)
-            self.project.borrow(lender.project)
+            self.expand.share_weights(shared_with.expand)
+            self.project.share_weights(shared_with.project)
 
 
 class WindowExchange(nn.Module):
@@ -106,7 +117,7 @@ class WindowExchange(nn.Module):
 
     Args:
         level: Width, heads, and side of the windows.
-        axes: Spatial axes, 2 or 3.
+        spatial_dims: Spatial axes, 2 or 3.
 
     Example:
         >>> level = LevelSpec("conv", channels=8, depth=1, head_dim=4, exchange_window=4)
@@ -114,13 +125,17 @@ class WindowExchange(nn.Module):
         torch.Size([2, 8, 9, 12])
     """
 
-    def __init__(self, level: LevelSpec, *, axes: int = 2) -> None:
+    def __init__(self, level: LevelSpec, *, spatial_dims: int = 2) -> None:
         super().__init__()
         self.window, self.grid = level.exchange_window, level.grid
         self.heads = Heads(level.num_heads, level.head_dim, level.kv_heads)
         widths = self.heads.widths
-        self.project_in = ConvNorm(level.channels, sum(widths), activation=False, axes=axes)
-        self.project_out = ConvNorm(widths[0], level.channels, activation=False, axes=axes)
+        self.project_in = ConvNorm(
+            level.channels, sum(widths), activation=False, spatial_dims=spatial_dims
+        )
+        self.project_out = ConvNorm(
+            widths[0], level.channels, activation=False, spatial_dims=spatial_dims
+        )
         with torch.no_grad():
             self.project_in.norm.weight[: widths[0]] *= level.head_dim**-0.5
 
@@ -146,7 +161,7 @@ class Level(nn.Sequential):
         level: Depth, and what each block is made of.
         hidden: Inner widths that are not the level's, by number of the block.
         heads: Query heads that are not the level's, by number of the block.
-        axes: Spatial axes, 2 or 3.
+        spatial_dims: Spatial axes, 2 or 3.
     """
 
     def __init__(
@@ -155,7 +170,7 @@ class Level(nn.Sequential):
         *,
         hidden: Mapping[int, int] | None = None,
         heads: Mapping[int, int] | None = None,
-        axes: int = 2,
+        spatial_dims: int = 2,
     ) -> None:
         hidden, heads = hidden or {}, heads or {}
         blocks = []
@@ -164,7 +179,9 @@ class Level(nn.Sequential):
             of_mlp = number if number in level.owners("mlp") else 0
             of_attention = number if number in level.owners("attention") else 0
             own = replace(level, num_heads=heads.get(of_attention, level.num_heads))
-            blocks.append(TransformerBlock(own, hidden=hidden.get(of_mlp), axes=axes))
+            blocks.append(
+                TransformerBlock(own, hidden=hidden.get(of_mlp), spatial_dims=spatial_dims)
+            )
         super().__init__(*blocks)
         for block in blocks[1:]:
-            block.borrow(blocks[0], level.shared)
+            block.share_weights(blocks[0], level.shared)

@@ -122,7 +122,7 @@ def create(level: LevelSpec) -> RoutedAttention:
 
 
 def _spread(gate: torch.Tensor, area: int) -> torch.Tensor:
-    """Give each key its region's gate: (B, R, k) to (B * R, k * area, 1)."""
+    """Return each key its region's gate: (B, R, k) to (B * R, k * area, 1)."""
     each = gate.unsqueeze(-1) * gate.new_ones(area)
     return each.reshape(gate.shape[0] * gate.shape[1], -1, 1)
 

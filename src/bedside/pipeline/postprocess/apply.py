@@ -7,10 +7,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bedside.pipeline.postprocess.changes import Repair
-from bedside.pipeline.postprocess.grid import NO_SCALE, LabelGrid, smallest_px
-from bedside.pipeline.postprocess.morphology import closed, opened, reach
-from bedside.pipeline.postprocess.parts import (
+from bedside.pipeline.postprocess.changes import LabelEdit
+from bedside.pipeline.postprocess.components import (
     Window,
     components,
     count_by_slice,
@@ -19,6 +17,8 @@ from bedside.pipeline.postprocess.parts import (
     remove_parts,
     weigh_change,
 )
+from bedside.pipeline.postprocess.grid import NO_SCALE, LabelGrid, smallest_px
+from bedside.pipeline.postprocess.morphology import closed, opened, reach
 from bedside.pipeline.postprocess.priors import check_priors
 from bedside.pipeline.postprocess.scans import SCAN_APPLIERS
 from bedside.spec import (
@@ -40,7 +40,7 @@ def apply_postprocess(
     priors: Sequence[Prior] = (),
     grid: LabelGrid | None = None,
     in_place: bool = False,
-) -> tuple[np.ndarray, list[Repair]]:
+) -> tuple[np.ndarray, list[LabelEdit]]:
     """Run every step, then every prior.
 
     Args:
@@ -60,52 +60,52 @@ def apply_postprocess(
     labels = labels if in_place else labels.copy()
     grid = grid or LabelGrid()
     grid.check(labels.shape)
-    repairs = []
+    edits_made = []
     for step in steps:
         run = functools.partial(_run_step, labels, step, step.labels or label_values, grid)
-        repairs += _weighed(run, labels, grid)
+        edits_made += _weighed(run, labels, grid)
     for prior in priors:
         run = functools.partial(check_priors, labels, [prior], grid=grid)
-        repairs += _weighed(run, labels, grid)
-    return labels, repairs
+        edits_made += _weighed(run, labels, grid)
+    return labels, edits_made
 
 
 def _run_step(
     labels: np.ndarray, step: PostprocessStep, values: Sequence[int], grid: LabelGrid
-) -> list[Repair]:
+) -> list[LabelEdit]:
     """Run one repair on every label that it is for."""
     if labels.ndim == 3 and type(step) in SCAN_APPLIERS:
         return SCAN_APPLIERS[type(step)](labels, step, values, grid)
     applier = APPLIERS[type(step)]
     found = (applier(labels, step, value, grid) for value in values)
-    return [repair for repair in found if repair is not None]
+    return [edit for edit in found if edit is not None]
 
 
-def _weighed(run: Callable[[], list[Repair]], labels: np.ndarray, grid: LabelGrid) -> list[Repair]:
+def _weighed(
+    run: Callable[[], list[LabelEdit]], labels: np.ndarray, grid: LabelGrid
+) -> list[LabelEdit]:
     """Do something to labels, and weigh what it changed by what uneven slices stand for."""
     if grid.shares is None:
         return run()
     before = count_by_slice(labels)
-    repairs = run()
+    edits_made = run()
     # No step takes from a label and gives to it at once, but for two that change places.
     changed = weigh_change(before, labels, grid.shares)
     both = grid.shares @ before
     amounts = {
-        "removed": lambda repair: changed[repair.labels[0]],
-        "added": lambda repair: changed[repair.labels[0]],
-        "exchanged": lambda repair: both[list(repair.labels)].sum(),
+        "removed": lambda edit: changed[edit.labels[0]],
+        "added": lambda edit: changed[edit.labels[0]],
+        "exchanged": lambda edit: both[list(edit.labels)].sum(),
     }
     return [
-        repair._replace(amount=float(amounts[repair.action](repair)))
-        if repair.action in amounts
-        else repair
-        for repair in repairs
+        edit._replace(amount=float(amounts[edit.action](edit))) if edit.action in amounts else edit
+        for edit in edits_made
     ]
 
 
 def _keep_largest(
     labels: np.ndarray, step: KeepLargest, value: int, grid: LabelGrid
-) -> Repair | None:
+) -> LabelEdit | None:
     window = cut_out(labels, value)
     if window is None:
         return None
@@ -115,25 +115,29 @@ def _keep_largest(
         return None
     dropped = np.ones(len(sizes), bool)
     dropped[int(sizes.argmax())] = False
-    return Repair(step.step, (value,), "removed", *remove_parts(inside, parts, sizes, dropped))
+    return LabelEdit(step.step, (value,), "removed", *remove_parts(inside, parts, sizes, dropped))
 
 
-def _drop_small(labels: np.ndarray, step: DropSmall, value: int, grid: LabelGrid) -> Repair | None:
+def _drop_small(
+    labels: np.ndarray, step: DropSmall, value: int, grid: LabelGrid
+) -> LabelEdit | None:
     window = cut_out(labels, value)
     if window is None:
         return None
     smallest = smallest_px(step, grid)
     if smallest is None:
-        return Repair(step.step, (value,), "skipped", expected=NO_SCALE)
+        return LabelEdit(step.step, (value,), "skipped", expected=NO_SCALE)
     inside = labels[window]
     parts, sizes = components(mask_of(inside, value))
     dropped = sizes < smallest
     if not dropped.any():
         return None
-    return Repair(step.step, (value,), "removed", *remove_parts(inside, parts, sizes, dropped))
+    return LabelEdit(step.step, (value,), "removed", *remove_parts(inside, parts, sizes, dropped))
 
 
-def _fill_holes(labels: np.ndarray, step: FillHoles, value: int, grid: LabelGrid) -> Repair | None:
+def _fill_holes(
+    labels: np.ndarray, step: FillHoles, value: int, grid: LabelGrid
+) -> LabelEdit | None:
     window = cut_out(labels, value)
     if window is None:
         return None
@@ -147,13 +151,13 @@ def _fill_holes(labels: np.ndarray, step: FillHoles, value: int, grid: LabelGrid
         return None
     _, sizes = components(holes)
     inside[holes > 0] = value
-    return Repair(step.step, (value,), "added", len(sizes), found)
+    return LabelEdit(step.step, (value,), "added", len(sizes), found)
 
 
-def _open(labels: np.ndarray, step: Opening, value: int, grid: LabelGrid) -> Repair | None:
+def _open(labels: np.ndarray, step: Opening, value: int, grid: LabelGrid) -> LabelEdit | None:
     radius = _radius_px(step, labels.ndim, grid)
     if radius is None:
-        return Repair(step.step, (value,), "skipped", expected=NO_SCALE)
+        return LabelEdit(step.step, (value,), "skipped", expected=NO_SCALE)
     window = _cut_out_along(labels, step, value, grid, margin=[side + 1 for side in reach(radius)])
     if window is None:
         return None
@@ -164,13 +168,13 @@ def _open(labels: np.ndarray, step: Opening, value: int, grid: LabelGrid) -> Rep
     if not count:
         return None
     inside[gone > 0] = 0
-    return Repair(step.step, (value,), "removed", 0, count)
+    return LabelEdit(step.step, (value,), "removed", 0, count)
 
 
-def _close(labels: np.ndarray, step: Closing, value: int, grid: LabelGrid) -> Repair | None:
+def _close(labels: np.ndarray, step: Closing, value: int, grid: LabelGrid) -> LabelEdit | None:
     radius = _radius_px(step, labels.ndim, grid)
     if radius is None:
-        return Repair(step.step, (value,), "skipped", expected=NO_SCALE)
+        return LabelEdit(step.step, (value,), "skipped", expected=NO_SCALE)
     margin = [2 * side + 1 for side in reach(radius)]
     window = _cut_out_along(labels, step, value, grid, margin=margin)
     if window is None:
@@ -181,7 +185,7 @@ def _close(labels: np.ndarray, step: Closing, value: int, grid: LabelGrid) -> Re
     if not count:
         return None
     inside[added > 0] = value
-    return Repair(step.step, (value,), "added", 0, count)
+    return LabelEdit(step.step, (value,), "added", 0, count)
 
 
 def _cut_out_along(
@@ -218,16 +222,18 @@ def _change_shape(
     return back
 
 
-def _radius_px(step: Opening | Closing, axes: int, grid: LabelGrid) -> tuple[float, ...] | None:
-    """Give the ball's radius along each axis in pixels, if that can be done."""
+def _radius_px(
+    step: Opening | Closing, spatial_dims: int, grid: LabelGrid
+) -> tuple[float, ...] | None:
+    """Return the ball's radius along each axis in pixels, if that can be done."""
     if step.radius_px is not None:
-        return (step.radius_px,) * axes
+        return (step.radius_px,) * spatial_dims
     if grid.spacing_mm is None or step.radius_mm is None:
         return None
     return tuple(step.radius_mm / length for length in grid.spacing_mm)
 
 
-APPLIERS: Mapping[type, Callable[[np.ndarray, Any, int, LabelGrid], Repair | None]] = {
+APPLIERS: Mapping[type, Callable[[np.ndarray, Any, int, LabelGrid], LabelEdit | None]] = {
     KeepLargest: _keep_largest,
     FillHoles: _fill_holes,
     DropSmall: _drop_small,

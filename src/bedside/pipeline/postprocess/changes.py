@@ -10,7 +10,7 @@ from bedside.volume import Change
 Action = Literal["removed", "added", "exchanged", "reported", "skipped"]
 
 
-class Repair(NamedTuple):
+class LabelEdit(NamedTuple):
     """What a step did to one label in one frame, or in one scan.
 
     Attributes:
@@ -44,7 +44,7 @@ class _Sum:
     values: list[float] = field(default_factory=list)
 
 
-class Tally:
+class EditLog:
     """Adds repairs up, frame by frame.
 
     Args:
@@ -57,24 +57,24 @@ class Tally:
         self._of_frames = of_frames
         self._sums: dict[tuple[str, tuple[int, ...], Action, str], _Sum] = {}
 
-    def add(self, repairs: Iterable[Repair], *, share: float = 1.0) -> None:
+    def add(self, edits_made: Iterable[LabelEdit], *, share: float = 1.0) -> None:
         """Count the repairs of one frame.
 
         Args:
-            repairs: What was done.
+            edits_made: What was done.
             share: What the frame stands for, in parts of the mean, if it is an uneven slice.
         """
         counted = set()
-        for repair in repairs:
-            key = (repair.step, repair.labels, repair.action, repair.expected)
+        for edit in edits_made:
+            key = (edit.step, edit.labels, edit.action, edit.expected)
             total = self._sums.setdefault(key, _Sum())
-            total.parts += repair.parts
-            total.pixels += repair.pixels
-            total.amount += share * (repair.pixels if repair.amount is None else repair.amount)
+            total.parts += edit.parts
+            total.pixels += edit.pixels
+            total.amount += share * (edit.pixels if edit.amount is None else edit.amount)
             total.frames += key not in counted
             counted.add(key)
-            if repair.value is not None:
-                total.values.append(repair.value)
+            if edit.value is not None:
+                total.values.append(edit.value)
 
     def changes(
         self, *, spacing_mm: tuple[float, ...] | None, slice_mm: float | None = None

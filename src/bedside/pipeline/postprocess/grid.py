@@ -7,7 +7,7 @@ import numpy as np
 
 from bedside.errors import GeometryError
 from bedside.spec import DropSmall
-from bedside.volume import Cine, UnevenSlices
+from bedside.volume import ImageSequence, UnevenSlices
 
 NO_SCALE = "the scale of the image is not known"
 """Why a repair that needs mm was skipped."""
@@ -59,19 +59,21 @@ class LabelGrid:
         return None if self.uneven is None else self.uneven.places
 
 
-def grid_of(cine: Cine, *, axes: int, spacing_mm: tuple[float, ...] | None) -> LabelGrid:
+def grid_of(
+    sequence: ImageSequence, *, spatial_dims: int, spacing_mm: tuple[float, ...] | None
+) -> LabelGrid:
     """Read off a cine what repairs need to know of its labels.
 
     Args:
-        cine: What was segmented.
-        axes: 2 for labels of a frame, 3 for those of the whole scan.
+        sequence: What was segmented.
+        spatial_dims: 2 for labels of a frame, 3 for those of the whole scan.
         spacing_mm: Along the labels' axes; None if it cannot be trusted.
     """
-    uneven = cine.uneven if axes == 3 else None
-    if cine.geometry is None:
+    uneven = sequence.uneven if spatial_dims == 3 else None
+    if sequence.geometry is None:
         return LabelGrid(spacing_mm, uneven=uneven)
-    steps = cine.geometry.affine[0, 3 - axes : 3]
-    lengths = np.linalg.norm(cine.geometry.affine[:3, 3 - axes : 3], axis=0)
+    steps = sequence.geometry.affine[0, 3 - spatial_dims : 3]
+    lengths = np.linalg.norm(sequence.geometry.affine[:3, 3 - spatial_dims : 3], axis=0)
     if np.abs(steps / lengths).max() < _STEEPEST:
         return LabelGrid(spacing_mm, uneven=uneven)
     return LabelGrid(spacing_mm, tuple(float(step) for step in steps), uneven)

@@ -7,22 +7,32 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bedside.pipeline.postprocess.changes import Repair
-from bedside.pipeline.postprocess.grid import LabelGrid
-from bedside.pipeline.postprocess.morphology import touching
-from bedside.pipeline.postprocess.parts import (
+from bedside.pipeline.postprocess.changes import LabelEdit
+from bedside.pipeline.postprocess.components import (
     components,
     cut_out,
     mask_of,
     remove_parts,
     weigh_parts,
 )
-from bedside.spec import Apart, Components, Eccentricity, Encloses, LeftRight, Prior, Size
+from bedside.pipeline.postprocess.grid import LabelGrid
+from bedside.pipeline.postprocess.morphology import touching
+from bedside.spec import (
+    ComponentCount,
+    Eccentricity,
+    LeftRight,
+    NotTouching,
+    Prior,
+    Size,
+    Surrounds,
+)
 
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 
 
-def check_priors(labels: np.ndarray, priors: Sequence[Prior], *, grid: LabelGrid) -> list[Repair]:
+def check_priors(
+    labels: np.ndarray, priors: Sequence[Prior], *, grid: LabelGrid
+) -> list[LabelEdit]:
     """Look at every prior; a structure that is not there offends none.
 
     Args:
@@ -33,7 +43,7 @@ def check_priors(labels: np.ndarray, priors: Sequence[Prior], *, grid: LabelGrid
     return [found for prior in priors for found in CHECKERS[type(prior)](labels, prior, grid)]
 
 
-def _components(labels: np.ndarray, prior: Components, grid: LabelGrid) -> Iterator[Repair]:
+def _components(labels: np.ndarray, prior: ComponentCount, grid: LabelGrid) -> Iterator[LabelEdit]:
     window = cut_out(labels, prior.label)
     if window is None:
         return
@@ -43,7 +53,7 @@ def _components(labels: np.ndarray, prior: Components, grid: LabelGrid) -> Itera
         return
     if prior.action == "report":
         expected = f"{{value}} components, at most {prior.most} expected"
-        yield Repair(
+        yield LabelEdit(
             prior.step, prior.named, "reported", len(sizes), value=len(sizes), expected=expected
         )
         return
@@ -51,10 +61,12 @@ def _components(labels: np.ndarray, prior: Components, grid: LabelGrid) -> Itera
     shares = None if grid.shares is None else grid.shares[window[0]]
     amounts = weigh_parts(parts, sizes, shares)
     dropped[np.argsort(-amounts, kind="stable")[: prior.most]] = False
-    yield Repair(prior.step, prior.named, "removed", *remove_parts(inside, parts, sizes, dropped))
+    yield LabelEdit(
+        prior.step, prior.named, "removed", *remove_parts(inside, parts, sizes, dropped)
+    )
 
 
-def _encloses(labels: np.ndarray, prior: Encloses, grid: LabelGrid) -> Iterator[Repair]:
+def _encloses(labels: np.ndarray, prior: Surrounds, grid: LabelGrid) -> Iterator[LabelEdit]:
     window = cut_out(labels, prior.inner, margin=(1,) * labels.ndim)
     if window is None:
         return
@@ -64,21 +76,23 @@ def _encloses(labels: np.ndarray, prior: Encloses, grid: LabelGrid) -> Iterator[
     apart = ~np.isin(np.arange(1, len(sizes) + 1), met)
     if apart.any():
         if prior.action == "repair":
-            yield Repair(prior.step, named, "removed", *remove_parts(inside, parts, sizes, apart))
+            yield LabelEdit(
+                prior.step, named, "removed", *remove_parts(inside, parts, sizes, apart)
+            )
         else:
             count, pixels = int(apart.sum()), int(sizes[apart].sum())
             expected = "{value} islands apart from {other}, none expected"
-            yield Repair(prior.step, named, "reported", count, pixels, count, expected)
+            yield LabelEdit(prior.step, named, "reported", count, pixels, count, expected)
     share = _open_share(inside, prior)
     if share > prior.most_open:
         expected = (
             f"{{value}} % of its outline is not enclosed by {{other}}, at most "
             f"{100 * prior.most_open:g} % expected"
         )
-        yield Repair(prior.step, named, "reported", value=100 * share, expected=expected)
+        yield LabelEdit(prior.step, named, "reported", value=100 * share, expected=expected)
 
 
-def _open_share(labels: np.ndarray, prior: Encloses) -> float:
+def _open_share(labels: np.ndarray, prior: Surrounds) -> float:
     """Measure the part of the inner one's outline that touches what it should not."""
     inner = labels == prior.inner
     fine = np.isin(labels, (prior.inner, prior.outer, *prior.open_to))
@@ -89,7 +103,7 @@ def _open_share(labels: np.ndarray, prior: Encloses) -> float:
     return float(np.count_nonzero(exposed) / total) if total else 0.0
 
 
-def _apart(labels: np.ndarray, prior: Apart, grid: LabelGrid) -> Iterator[Repair]:
+def _apart(labels: np.ndarray, prior: NotTouching, grid: LabelGrid) -> Iterator[LabelEdit]:
     window = cut_out(labels, prior.second, margin=(1,) * labels.ndim)
     if window is None:
         return
@@ -100,13 +114,13 @@ def _apart(labels: np.ndarray, prior: Apart, grid: LabelGrid) -> Iterator[Repair
         return
     if prior.action == "repair":
         inside[meets > 0] = 0
-        yield Repair(prior.step, prior.named, "removed", 0, count)
+        yield LabelEdit(prior.step, prior.named, "removed", 0, count)
     else:
         expected = "{value} px touch {other}, none expected"
-        yield Repair(prior.step, prior.named, "reported", value=count, expected=expected)
+        yield LabelEdit(prior.step, prior.named, "reported", value=count, expected=expected)
 
 
-def _size(labels: np.ndarray, prior: Size, grid: LabelGrid) -> Iterator[Repair]:
+def _size(labels: np.ndarray, prior: Size, grid: LabelGrid) -> Iterator[LabelEdit]:
     pixels = int(np.count_nonzero(labels == prior.label))
     if not pixels:
         return
@@ -114,7 +128,7 @@ def _size(labels: np.ndarray, prior: Size, grid: LabelGrid) -> Iterator[Repair]:
         size = float(pixels)
     elif grid.spacing_mm is None:
         reason = "the scale of the image is not known"
-        yield Repair(prior.step, prior.named, "skipped", expected=reason)
+        yield LabelEdit(prior.step, prior.named, "skipped", expected=reason)
         return
     else:
         size = float(pixels)
@@ -125,14 +139,14 @@ def _size(labels: np.ndarray, prior: Size, grid: LabelGrid) -> Iterator[Repair]:
         limits = [f"at least {prior.least:g}"] if prior.least else []
         limits += [f"at most {prior.most:g}"] if prior.most is not None else []
         expected = f"{{value}} {prior.unit}, {' and '.join(limits)} expected"
-        yield Repair(prior.step, prior.named, "reported", value=size, expected=expected)
+        yield LabelEdit(prior.step, prior.named, "reported", value=size, expected=expected)
 
 
-def _eccentricity(labels: np.ndarray, prior: Eccentricity, grid: LabelGrid) -> Iterator[Repair]:
+def _eccentricity(labels: np.ndarray, prior: Eccentricity, grid: LabelGrid) -> Iterator[LabelEdit]:
     value = measure_eccentricity(labels == prior.label, grid.spacing_mm, places=grid.places)
     if value is not None and not prior.least <= value <= prior.most:
         expected = f"eccentricity {{value}}, {prior.least:g} to {prior.most:g} expected"
-        yield Repair(prior.step, prior.named, "reported", value=value, expected=expected)
+        yield LabelEdit(prior.step, prior.named, "reported", value=value, expected=expected)
 
 
 def measure_eccentricity(
@@ -165,7 +179,7 @@ def measure_eccentricity(
     return math.sqrt(max(0.0, 1 - shortest / longest))
 
 
-def _left_right(labels: np.ndarray, prior: LeftRight, grid: LabelGrid) -> Iterator[Repair]:
+def _left_right(labels: np.ndarray, prior: LeftRight, grid: LabelGrid) -> Iterator[LabelEdit]:
     masks = [labels == value for value in prior.named]
     if not all(mask.any() for mask in masks):
         return
@@ -174,7 +188,7 @@ def _left_right(labels: np.ndarray, prior: LeftRight, grid: LabelGrid) -> Iterat
         leftward = (*(0.0,) * (labels.ndim - 1), -1.0)
     if leftward is None:
         reason = "the file does not say where the patient's left is"
-        yield Repair(prior.step, prior.named, "skipped", expected=reason)
+        yield LabelEdit(prior.step, prior.named, "skipped", expected=reason)
         return
     left, right = (float(np.dot(_centre(mask, grid.places), leftward)) for mask in masks)
     if left >= right:
@@ -183,10 +197,10 @@ def _left_right(labels: np.ndarray, prior: LeftRight, grid: LabelGrid) -> Iterat
         for mask, value in zip(masks, reversed(prior.named), strict=True):
             labels[mask] = value
         pixels = int(sum(np.count_nonzero(mask) for mask in masks))
-        yield Repair(prior.step, prior.named, "exchanged", 0, pixels)
+        yield LabelEdit(prior.step, prior.named, "exchanged", 0, pixels)
     else:
         expected = f"lies to the right of {{other}}, as the {prior.of} is seen; left expected"
-        yield Repair(prior.step, prior.named, "reported", expected=expected)
+        yield LabelEdit(prior.step, prior.named, "reported", expected=expected)
 
 
 def _eroded(mask: np.ndarray, *, beyond: bool) -> np.ndarray:
@@ -215,10 +229,10 @@ def _centre(mask: np.ndarray, places: np.ndarray | None) -> np.ndarray:
     return centre
 
 
-CHECKERS: Mapping[type, Callable[[np.ndarray, Any, LabelGrid], Iterator[Repair]]] = {
-    Components: _components,
-    Encloses: _encloses,
-    Apart: _apart,
+CHECKERS: Mapping[type, Callable[[np.ndarray, Any, LabelGrid], Iterator[LabelEdit]]] = {
+    ComponentCount: _components,
+    Surrounds: _encloses,
+    NotTouching: _apart,
     Size: _size,
     Eccentricity: _eccentricity,
     LeftRight: _left_right,

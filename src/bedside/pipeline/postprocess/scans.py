@@ -7,16 +7,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bedside.pipeline.components import Components, find_components
-from bedside.pipeline.postprocess.changes import Repair
+from bedside.pipeline.components import ComponentCount, find_components
+from bedside.pipeline.postprocess.changes import LabelEdit
+from bedside.pipeline.postprocess.components import cut_out
 from bedside.pipeline.postprocess.grid import NO_SCALE, LabelGrid, smallest_px
-from bedside.pipeline.postprocess.parts import cut_out
 from bedside.spec import DropSmall, FillHoles, KeepLargest
 
 
 def _keep_largest(
     labels: np.ndarray, step: KeepLargest, values: Sequence[int], grid: LabelGrid
-) -> list[Repair]:
+) -> list[LabelEdit]:
     found = _find(labels, values, grid)
     dropped = np.zeros(len(found.sizes), bool)
     for value in values:
@@ -29,13 +29,13 @@ def _keep_largest(
 
 def _drop_small(
     labels: np.ndarray, step: DropSmall, values: Sequence[int], grid: LabelGrid
-) -> list[Repair]:
+) -> list[LabelEdit]:
     smallest = smallest_px(step, grid)
     found = _find(labels, values, grid)
     if smallest is None:
         present = set(found.values.tolist())
         return [
-            Repair(step.step, (value,), "skipped", expected=NO_SCALE)
+            LabelEdit(step.step, (value,), "skipped", expected=NO_SCALE)
             for value in values
             if value in present
         ]
@@ -44,8 +44,8 @@ def _drop_small(
 
 def _fill_holes(
     labels: np.ndarray, step: FillHoles, values: Sequence[int], grid: LabelGrid
-) -> list[Repair]:
-    repairs = []
+) -> list[LabelEdit]:
+    edits_made = []
     for value in values:
         window = cut_out(labels, value)
         if window is None:
@@ -61,8 +61,8 @@ def _fill_holes(
             filled += int(np.count_nonzero(empty))
             inside[slab][empty] = value
         if filled:
-            repairs.append(Repair(step.step, (value,), "added", len(holes), filled))
-    return repairs
+            edits_made.append(LabelEdit(step.step, (value,), "added", len(holes), filled))
+    return edits_made
 
 
 def _others(labels: np.ndarray, value: int, slab: slice) -> np.ndarray:
@@ -71,7 +71,7 @@ def _others(labels: np.ndarray, value: int, slab: slice) -> np.ndarray:
     return mask.view(np.uint8)
 
 
-def _find(labels: np.ndarray, values: Sequence[int], grid: LabelGrid) -> Components:
+def _find(labels: np.ndarray, values: Sequence[int], grid: LabelGrid) -> ComponentCount:
     """Find the components of some labels."""
     kept = np.zeros(256, np.uint8)
     kept[list(values)] = list(values)
@@ -85,20 +85,20 @@ def _find(labels: np.ndarray, values: Sequence[int], grid: LabelGrid) -> Compone
 
 
 def _remove(
-    labels: np.ndarray, found: Components, dropped: np.ndarray, step: str, values: Sequence[int]
-) -> list[Repair]:
+    labels: np.ndarray, found: ComponentCount, dropped: np.ndarray, step: str, values: Sequence[int]
+) -> list[LabelEdit]:
     """Turn components into background, and tell of it label by label."""
     for slab, numbers in found.select(dropped):
         labels[slab] *= numbers < 0
-    repairs = []
+    edits_made = []
     for value in values:
         gone = dropped & (found.values == value)
         if gone.any():
             count, size = int(np.count_nonzero(gone)), int(found.sizes[gone].sum())
-            repairs.append(Repair(step, (value,), "removed", count, size))
-    return repairs
+            edits_made.append(LabelEdit(step, (value,), "removed", count, size))
+    return edits_made
 
 
 SCAN_APPLIERS: Mapping[
-    type, Callable[[np.ndarray, Any, Sequence[int], LabelGrid], list[Repair]]
+    type, Callable[[np.ndarray, Any, Sequence[int], LabelGrid], list[LabelEdit]]
 ] = {KeepLargest: _keep_largest, DropSmall: _drop_small, FillHoles: _fill_holes}

@@ -142,7 +142,7 @@ def _grid_kernel(features: Sequence[np.ndarray], sigmas: Sequence[float]) -> tup
 
 
 def _gaussian(sigma: float) -> np.ndarray:
-    """Give the taps of a Gaussian, 1 in the middle."""
+    """Return the taps of a Gaussian, 1 in the middle."""
     reach = max(1, math.ceil(_TAILS * sigma))
     offsets = np.arange(-reach, reach + 1)
     taps: np.ndarray = np.exp(-0.5 * (offsets / sigma) ** 2).astype(np.float32)

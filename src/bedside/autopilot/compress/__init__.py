@@ -1,0 +1,1 @@
+"""A trained network compressed to a budget, each step checked on patients."""

@@ -1,0 +1,342 @@
+"""COMPRESSION TO THE CLOCK in one screen: a trained network and a budget in, a bundle out.
+
+source -> block times -> steps, each kept only if it pays and loses nothing (validation
+patients) -> one look at the test patients -> bundle -> its time in a fresh process -> page
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from bedside import __version__
+from bedside.autopilot.compress.already_met import AlreadyMet, find_already_met
+from bedside.autopilot.compress.compression_run import CompressionRun, OnMessage, begin_run
+from bedside.autopilot.compress.report import Outcome, write_reports
+from bedside.autopilot.evaluator import REFERENCE, Candidate, CandidateEvaluator
+from bedside.autopilot.finetune import FinetuneSetup
+from bedside.autopilot.latency.subprocess_timing import LatencyCheck, time_in_subprocess
+from bedside.autopilot.latency.timing import Clock, time_graphs
+from bedside.autopilot.noninferiority import judge
+from bedside.autopilot.source import Source, open_source
+from bedside.autopilot.state import Accuracy, Folder, RunState, TestResult
+from bedside.autopilot.target import CompressionSettings, Target
+from bedside.build import build_bundle
+from bedside.bundle import read_bundle
+from bedside.errors import OutputError
+from bedside.export.rebuild import restore_statistics
+from bedside.models import TrainedNetwork, count_parameters
+from bedside.spec import to_mapping
+from bedside.system.atomic import check_writable, write_text
+from bedside.training.checkpoint import save_tensors
+from bedside.training.dataset import load_cases
+from bedside.training.device import choose_device, choose_workers, configure_threads
+from bedside.training.example import Example
+from bedside.training.folder import RUN, WEIGHTS, find_commit
+from bedside.training.teacher import open_teacher
+
+# Images that norms of a network out of a bundle are measured on.
+_STATISTICS = 64
+# A machine whose speed changed by this part during a walk is told of.
+_DRIFT = 0.2
+
+
+@dataclass(frozen=True)
+class Resources:
+    """With what a walk works, beside its goal and its effort.
+
+    Attributes:
+        cache: Folder of preprocessed cases; None for none.
+        tables: Folder of the tables of block times; None for the user's cache.
+        teachers: Runs that teach beside the source.
+        recipe: How a bundle is trained on; a run knows its own.
+        threads: Threads of torch; None leaves its choice.
+        clock: How graphs are timed.
+    """
+
+    cache: Path | None = None
+    tables: Path | None = None
+    teachers: Sequence[Path] = ()
+    recipe: Path | None = None
+    threads: int | None = None
+    clock: Clock = time_graphs
+
+
+def compress(
+    path: Path,
+    output: Path,
+    *,
+    target: Target,
+    data: Path | None = None,
+    effort: CompressionSettings | None = None,
+    resources: Resources | None = None,
+    on_message: OnMessage = lambda line: None,
+    on_case: Callable[[int, int], None] = lambda done, total: None,
+) -> Outcome | AlreadyMet:
+    """Make a trained network smaller until it meets a budget, or go on where it was stopped.
+
+    A source that meets the budget as it is is left alone: nothing is trained or written, and no
+    patient is looked at.
+
+    Args:
+        path: Folder of a finished run, or a bundle.
+        output: Folder for all that comes of it: `NAME.bedside`, `compression.json`,
+            `compression.md`, `compression.html`, `compression.svg`, and the run folder of the
+            result, which can be built, taught by, and compressed again.
+        target: The budget.
+        data: Folder of the data set, if not the run's; a bundle needs it.
+        effort: What may be spent.
+        resources: Caches, teachers, threads.
+        on_message: Called with a line for every measurement and decision.
+        on_case: Called while images are read, with how many and of how many.
+
+    Returns:
+        What came of it; or how the source meets the budget already.
+
+    Raises:
+        BudgetError: If the target is below what an empty graph takes here.
+        PatientsError: If there are too few patients to show that nothing is lost.
+        DataError: If the data do not fit the source.
+        UsageError: If the folder holds a walk from another source or to another goal.
+        OutputError: If the folder cannot be written to.
+    """
+    effort, resources = effort or CompressionSettings(), resources or Resources()
+    source = open_source(path, data, resources.recipe)
+    if Folder(output).load(source.about, target, effort) is None:
+        met = find_already_met(source, target, clock=resources.clock, timing_s=effort.timing_s)
+        if met is not None:
+            return met
+    run = run_from(
+        source,
+        output,
+        target=target,
+        effort=effort,
+        resources=resources,
+        on_message=on_message,
+        on_case=on_case,
+    )
+    run.run()
+    return _conclude(run, data=data)
+
+
+def open_run(
+    path: Path,
+    output: Path,
+    *,
+    target: Target,
+    data: Path | None,
+    effort: CompressionSettings,
+    resources: Resources,
+    on_message: OnMessage = lambda line: None,
+    on_case: Callable[[int, int], None] = lambda done, total: None,
+) -> CompressionRun:
+    """Read source, data and what was done before, and measure the source if that is nothing.
+
+    Args:
+        path: As in `compress`, and so are all others.
+        output: Folder of the walk.
+        target: The budget.
+        data: Folder of the data set.
+        effort: What may be spent.
+        resources: Caches, teachers, threads.
+        on_message: Called with a line for every measurement and decision.
+        on_case: Called while images are read.
+    """
+    source = open_source(path, data, resources.recipe)
+    return run_from(
+        source,
+        output,
+        target=target,
+        effort=effort,
+        resources=resources,
+        on_message=on_message,
+        on_case=on_case,
+    )
+
+
+def run_from(
+    source: Source,
+    output: Path,
+    *,
+    target: Target,
+    effort: CompressionSettings,
+    resources: Resources,
+    on_message: OnMessage,
+    on_case: Callable[[int, int], None],
+) -> CompressionRun:
+    """Do what `open_run` does from a source that is open."""
+    device, folder = choose_device(), Folder(output)
+    configure_threads(resources.threads, device)
+    check_writable(output)
+    state = folder.load(source.about, target, effort)
+    if state is None:
+        _check_free(output, source)
+    cases = source.finished.part("train")
+    examples = load_cases(
+        cases,
+        source.finished.recipe.deployment,
+        cache=resources.cache,
+        on_case=lambda done: on_case(done, len(cases)),
+    )
+    source = _with_statistics(source, examples)
+    setup = _plan_finetuning(source, examples, effort, resources, device)
+    evaluator = CandidateEvaluator(
+        source, target, effort, setup=setup, clock=resources.clock, tables=resources.tables
+    )
+    return CompressionRun(
+        evaluator, folder, state or begin_run(evaluator, folder, on_message=on_message), on_message
+    )
+
+
+def _check_free(output: Path, source: Source) -> None:
+    """Refuse a folder that holds what would be overwritten.
+
+    Raises:
+        OutputError: If there is a run or a bundle of that name in it.
+    """
+    name = source.finished.recipe.deployment.name
+    for path in (output / RUN, output / f"{name}.bedside"):
+        if path.exists():
+            raise OutputError(f"{path} is there already. Choose another folder with -o.")
+
+
+def _with_statistics(source: Source, examples: Sequence[Example]) -> Source:
+    """Return the norms of a network out of a bundle what training needs of them."""
+    if not source.from_bundle:
+        return source
+    size = source.finished.recipe.deployment.input.size_px
+    inputs = [
+        example.image[None].astype("float32")
+        for example in examples[:: max(1, len(examples) // _STATISTICS)]
+        if example.image.shape[1:] == size
+    ]
+    return replace(source, network=restore_statistics(source.network, inputs))
+
+
+def _plan_finetuning(
+    source: Source,
+    examples: Sequence[Example],
+    effort: CompressionSettings,
+    resources: Resources,
+    device: torch.device,
+) -> FinetuneSetup:
+    """Say what networks are healed with: the training images, and who teaches."""
+    recipe, split = source.finished.recipe, source.finished.split
+    teachers: list[nn.Module] = [source.network.create().to(device)]
+    teachers += [open_teacher(run, recipe, split, device).model for run in resources.teachers]
+    return FinetuneSetup(
+        recipe,
+        examples,
+        tuple(teachers),
+        epochs=effort.epochs,
+        rate=effort.rate,
+        seed=effort.seed,
+        workers=choose_workers(resources.threads, device),
+        device=device,
+    )
+
+
+def _conclude(run: CompressionRun, *, data: Path | None) -> Outcome:
+    """Score source and result on the test patients, once, and write all that stays."""
+    evaluator, folder, state, on_message = run.evaluator, run.folder, run.state, run.on_message
+    result = Candidate(folder.read_network(f"{state.network:03d}"), state.precision)
+    if state.test is None:
+        state = replace(state, test=_score_test_set(evaluator, state, result, on_message))
+        folder.save(state)
+    bundle = folder.path / f"{evaluator.source.finished.recipe.deployment.name}.bedside"
+    if not bundle.exists():
+        write_run(folder.path, evaluator.source, state, result.network)
+        on_message("building the bundle")
+        int8 = state.precision == "int8"
+        build_bundle(folder.path, bundle, data=data, int8=int8, on_stage=on_message)
+    on_message("timing the bundle, here and in a fresh process")
+
+    def time_here() -> tuple[float, float]:
+        times = evaluator.time({"result": result}, exact=True, total_s=state.effort.timing_s / 3)
+        return times["result"], times[REFERENCE]
+
+    latency_check = time_in_subprocess(
+        bundle,
+        evaluator.graphs(Candidate(evaluator.source.network), final=True)["f32"],
+        setting=evaluator.setting(state.precision),
+        time_here=time_here,
+        total_s=4 * state.effort.timing_s,
+    )
+    warnings = (*_find_broken(state, bundle), *_find_drift(state, latency_check))
+    outcome = Outcome(state, latency_check, bundle, bundle.stat().st_size, warnings)
+    write_reports(folder.path, outcome)
+    return outcome
+
+
+def _score_test_set(
+    evaluator: CandidateEvaluator, state: RunState, result: Candidate, on_message: OnMessage
+) -> TestResult:
+    """Compare source and result on patients that nothing was decided by."""
+    on_message("scoring the test patients, once")
+    source = evaluator.score(Candidate(evaluator.source.network), part="test", final=True)
+    score = evaluator.score(result, part="test", final=True)
+    verdicts = judge(
+        source.by_patient(),
+        score.by_patient(),
+        max_drop=state.target.max_drop,
+        new_alarms=score.new_alarms(source),
+        seed=state.effort.seed,
+    )
+    patients = len(source.by_patient())
+    return TestResult(Accuracy.of(source), Accuracy.of(score), verdicts, patients)
+
+
+def _find_broken(state: RunState, bundle: Path) -> tuple[str, ...]:
+    """Say what was promised and does not hold, in sentences."""
+    card = read_bundle(bundle).card
+    if card.certifies(state.target.backend, state.precision):
+        return ()
+    return (
+        f"{state.precision} loses more beside the result's own f32 than the recipe's "
+        "build.max_dice_drop allows: runtimes will not choose it by themselves.",
+    )
+
+
+def _find_drift(state: RunState, latency_check: LatencyCheck) -> tuple[str, ...]:
+    """Say so if the source takes another time now than when the walk began."""
+    ratio = latency_check.reference_ms / state.reference.ms
+    if 1 / (1 + _DRIFT) <= ratio <= 1 + _DRIFT:
+        return ()
+    return (
+        f"The source takes {latency_check.reference_ms:.3f} ms now and took {state.reference.ms:.3f} ms "
+        "when the walk began: this machine's speed changed, by its neighbours or its clock. The "
+        "walk's milliseconds are those of its beginning; ratios hold, and the time in a fresh "
+        "process is that of now.",
+    )
+
+
+def write_run(folder: Path, source: Source, state: RunState, network: TrainedNetwork) -> None:
+    """Write the result as the folder of a finished run, for `build`, `train` and `compress`."""
+    finished = source.with_network(network)
+    run = {
+        "recipe": to_mapping(finished.recipe),
+        "split": to_mapping(finished.split),
+        "network": network.spec.architecture,
+        "parameters": count_parameters(network.create()),
+        "teachers": [],
+        "commit": find_commit(),
+        "bedside": __version__,
+        "torch": torch.__version__,
+        "compression": [*finished.compression, *describe_steps(state)],
+    }
+    save_tensors(folder / WEIGHTS, network.weights)
+    write_text(folder / RUN, json.dumps(run, indent=1))
+
+
+def describe_steps(state: RunState) -> list[str]:
+    """Say for the card what was compressed, to which budget, and what was done to it."""
+    kept = [step for step in state.steps if step.kept]
+    lines = [f"from {state.source}; {state.target.describe()}"]
+    for step in kept:
+        metrics = step.metrics
+        times = "" if metrics is None else f" ({metrics.ms:.3g} ms, {metrics.parameters:,} weights)"
+        lines.append(f"{step.move}: {step.about}{times}")
+    return lines

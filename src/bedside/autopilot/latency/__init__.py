@@ -1,0 +1,1 @@
+"""What networks and their blocks cost on this machine."""

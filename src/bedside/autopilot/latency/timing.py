@@ -1,0 +1,133 @@
+"""Times of whole graphs in one run, in turns: only what was timed together is compared.
+
+Where others keep the cores busy, the clock says how long a call waits for a core, in steps of
+the scheduler. So a call of one thread is measured by the processor time that it takes, which on
+a quiet machine is its time on the clock. It leaves the waiting out, and not what neighbours take
+from caches and shared cores, so only ratios hold on a busy one. Work that several
+threads share has no such measure: there it is the median on the clock, or the shortest call
+where the two are far apart.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+
+from bedside.runtime import open_graph
+from bedside.runtime.interleaved_timing import Latency, time_interleaved
+
+_BUSY = 1.3
+"""Median over shortest call from which on a machine counts as busy."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a network runs when it is timed.
+
+    Attributes:
+        backend: Name of the runtime.
+        precision: How it computes: "f32", "bf16" or "int8".
+        threads: Threads for one call.
+    """
+
+    backend: str = "openvino"
+    precision: str = "f32"
+    threads: int = 1
+
+    @property
+    def key(self) -> str:
+        """Its name in tables.
+
+        Example:
+            >>> Setting(threads=2).key
+            'openvino f32 2'
+        """
+        return f"{self.backend} {self.precision} {self.threads}"
+
+
+class Timed(NamedTuple):
+    """A graph to be timed.
+
+    Attributes:
+        graph: Serialized ONNX.
+        shape: (1, C, *S) of its input.
+        setting: Runtime, precision and threads.
+    """
+
+    graph: bytes
+    shape: tuple[int, ...]
+    setting: Setting
+
+
+Clock = Callable[[Mapping[str, Timed], float], Mapping[str, float]]
+"""Times graphs in turns for some seconds, in ms: `time_graphs`, or another measure of cost."""
+
+
+def time_graphs(graphs: Mapping[str, Timed], total_s: float) -> dict[str, float]:
+    """Time graphs in turns; see `correct_for_load` for which time it is.
+
+    Args:
+        graphs: What to time, by name.
+        total_s: Seconds that it goes on for; each has at least 20 calls.
+
+    Returns:
+        The time of each in ms, by name.
+
+    Raises:
+        BackendError: If a runtime is not installed or cannot run a graph so.
+    """
+    calls, spent = {}, {}
+    for name, (graph, shape, setting) in graphs.items():
+        session = open_graph(
+            graph, backend=setting.backend, precision=setting.precision, threads=setting.threads
+        )
+        image = np.random.default_rng(0).random(shape, dtype=np.float32)
+        spent[name] = list[float]()
+        calls[name] = _metered(lambda s=session, i=image: s.predict(i), spent[name])  # type: ignore[misc]
+    clocked = time_interleaved(calls, total_s=total_s)
+    processor_ms = {
+        name: median(spent[name]) for name, timed in graphs.items() if timed.setting.threads == 1
+    }
+    return correct_for_load(clocked, processor_ms)
+
+
+def correct_for_load(
+    clocked: Mapping[str, Latency], processor_ms: Mapping[str, float]
+) -> dict[str, float]:
+    """Return one number for each graph.
+
+    Args:
+        clocked: Times on the clock.
+        processor_ms: Median of processor time, of graphs that run in one thread.
+
+    Returns:
+        The processor time where there is one; else the median on the clock, or on a busy
+        machine the shortest call.
+
+    Example:
+        >>> settle({"a": Latency(7.9, 12.0, 16.0, 1.2, 99)}, {"a": 1.05})
+        {'a': 1.05}
+        >>> settle({"a": Latency(1.1, 1.2, 1.3, 1.0, 99)}, {})
+        {'a': 1.1}
+        >>> settle({"a": Latency(4.0, 9.0, 9.0, 1.0, 99)}, {})
+        {'a': 1.0}
+    """
+    busy = median(each.p50_ms / each.best_ms for each in clocked.values()) > _BUSY
+    return {
+        name: processor_ms.get(name, each.best_ms if busy else each.p50_ms)
+        for name, each in clocked.items()
+    }
+
+
+def _metered(call: Callable[[], object], spent_ms: list[float]) -> Callable[[], None]:
+    """Make a call that notes the processor time that it takes."""
+
+    def metered() -> None:
+        begin = time.process_time()
+        call()
+        spent_ms.append((time.process_time() - begin) * 1e3)
+
+    return metered

@@ -1,0 +1,1 @@
+"""Networks for a budget of milliseconds: drawn, timed, trained by halving."""

@@ -1,0 +1,225 @@
+"""THE SEARCH in one screen: a recipe and a budget in, the recipe with the network for it out.
+
+recipe -> block times -> networks that use the budget -> their real times -> rounds of short
+trainings, each letting the better half go on -> recipe of the winner -> page
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bedside.autopilot.evaluator import CandidateEvaluator
+from bedside.autopilot.finetune import FinetuneSetup
+from bedside.autopilot.latency.timing import Clock, time_graphs
+from bedside.autopilot.noninferiority import check_count
+from bedside.autopilot.search.halving import SuccessiveHalving
+from bedside.autopilot.search.report import SearchOutcome, describe_found, write_search_reports
+from bedside.autopilot.search.search_state import RECIPE, SearchFolder, SearchSettings, SearchState
+from bedside.autopilot.search.selection import (
+    OnMessage,
+    create_untrained,
+    measure,
+    measure_baseline,
+    select,
+)
+from bedside.autopilot.source import Source
+from bedside.autopilot.target import CompressionSettings, Target, check_reachable
+from bedside.build import FinishedRun
+from bedside.datasets import list_recipe_cases
+from bedside.errors import BudgetError, SpecError
+from bedside.spec import Recipe, read_recipe, to_mapping
+from bedside.spec.writing import to_toml
+from bedside.system.atomic import check_writable, write_text
+from bedside.training.dataset import load_cases
+from bedside.training.device import choose_device, choose_workers, configure_threads
+from bedside.training.folder import find_commit
+from bedside.training.split import split_cases
+
+
+@dataclass(frozen=True)
+class SearchResources:
+    """With what a search works, beside its goal and its effort.
+
+    Attributes:
+        cache: Folder of preprocessed cases; None for none.
+        tables: Folder of the tables of block times; None for the user's cache.
+        threads: Threads of torch; None leaves its choice.
+        clock: How graphs are timed.
+    """
+
+    cache: Path | None = None
+    tables: Path | None = None
+    threads: int | None = None
+    clock: Clock = time_graphs
+
+
+def search(
+    path: Path,
+    output: Path,
+    *,
+    target: Target,
+    data: Path | None = None,
+    effort: SearchSettings | None = None,
+    resources: SearchResources | None = None,
+    on_message: OnMessage = lambda line: None,
+    on_case: Callable[[int, int], None] = lambda done, total: None,
+) -> SearchOutcome:
+    """Find the network to train for a budget, or go on where a stopped search left off.
+
+    Test patients are not looked at.
+
+    Args:
+        path: The recipe: data, labels, input and training. Its network is one candidate.
+        output: Folder for all that comes of it: `search.toml`, `search.json`, `search.md`,
+            `search.svg`, and the networks of the last round.
+        target: The budget; it has a target in milliseconds.
+        data: Folder of the data set, if not the recipe's; the written recipe names it.
+        effort: What may be spent.
+        resources: Caches, threads.
+        on_message: Called with a line for every measurement, epoch and decision.
+        on_case: Called while images are read, with how many and of how many.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        SpecError: If the recipe is missing or faulty.
+        BudgetError: If no network can meet the budget here, or none uses enough of it; it
+            names one that would do.
+        PatientsError: If there are too few validation patients to compare networks on.
+        DataError: If the data set is faulty, or a structure is in no validation case.
+        UsageError: If the folder holds another search.
+        OutputError: If the folder cannot be written to, or holds what would be overwritten.
+    """
+    if target.target_ms is None:
+        raise BudgetError("there is no target; give milliseconds with --target-ms.")
+    effort, resources = effort or SearchSettings(), resources or SearchResources()
+    recipe = read_recipe(path)
+    if data is not None:
+        recipe = replace(recipe, data=replace(recipe.data, path=str(data)))
+    folder, known = SearchFolder(output), hash_recipe(recipe)
+    state = folder.load_search(known, target, effort)
+    check_writable(output)
+    evaluator = open_evaluator(path, recipe, target, effort, resources=resources, on_case=on_case)
+    if state is None:
+        state = _begin(evaluator, known, effort, on_message=on_message)
+        folder.save_search(state)
+    if not state.measured:
+        trials = measure(evaluator, state.trials, state.precision, on_message=on_message)
+        state = replace(state, trials=trials, measured=True)
+        folder.save_search(state)
+    state = SuccessiveHalving(evaluator, folder, state, on_message).run()
+    outcome = SearchOutcome(state, path.name, recipe.deployment.name, output / RECIPE)
+    write_recipe(outcome, recipe)
+    write_search_reports(output, outcome)
+    return outcome
+
+
+def hash_recipe(recipe: Recipe) -> str:
+    """Return the SHA-256 of what a recipe says, in hexadecimal, whatever its file looks like."""
+    text = json.dumps(to_mapping(recipe), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def open_evaluator(
+    path: Path,
+    recipe: Recipe,
+    target: Target,
+    effort: SearchSettings,
+    *,
+    resources: SearchResources,
+    on_case: Callable[[int, int], None] = lambda done, total: None,
+) -> CandidateEvaluator:
+    """Read the training images, and make ready to measure networks.
+
+    Args:
+        path: Where the recipe was read from.
+        recipe: Whose own network stands where a walk has its source.
+        target: The budget.
+        effort: What may be spent.
+        resources: Caches, threads.
+        on_case: Called while images are read.
+
+    Raises:
+        PatientsError: If there are too few validation patients.
+        DataError: If the data set is faulty.
+    """
+    device = choose_device()
+    configure_threads(resources.threads, device)
+    cases = list_recipe_cases(recipe)
+    split = split_cases([case.patient_id for case in cases], recipe.data)
+    finished = FinishedRun(recipe, split, find_commit(), cases)
+    people = {case.person for case in finished.part("val")}
+    check_count(len(people), wanted_to="compare networks on")
+    source = Source(
+        path,
+        hash_recipe(recipe),
+        finished,
+        create_untrained(recipe.deployment.model, seed=effort.seed),
+        from_bundle=False,
+    )
+    learned = finished.part("train")
+    examples = load_cases(
+        learned,
+        recipe.deployment,
+        cache=resources.cache,
+        on_case=lambda done: on_case(done, len(learned)),
+    )
+    setup = FinetuneSetup(
+        recipe,
+        examples,
+        teachers=(),
+        epochs=effort.epochs,
+        rate=1.0,
+        seed=effort.seed,
+        workers=choose_workers(resources.threads, device),
+        device=device,
+    )
+    spent = CompressionSettings(
+        calibration_images=effort.calibration_images, timing_s=effort.timing_s, seed=effort.seed
+    )
+    return CandidateEvaluator(
+        source, target, spent, setup=setup, clock=resources.clock, tables=resources.tables
+    )
+
+
+def write_recipe(outcome: SearchOutcome, recipe: Recipe) -> None:
+    """Write the recipe with the winner's network, and check that it reads back as that.
+
+    Raises:
+        SpecError: If it does not.
+        OutputError: If it cannot be written.
+    """
+    model = outcome.state.best.spec
+    found = replace(recipe, deployment=replace(recipe.deployment, model=model))
+    write_text(outcome.recipe, to_toml(found, comment=describe_found(outcome)))
+    if read_recipe(outcome.recipe) != found:
+        raise SpecError(f"{outcome.recipe} does not read back as what was written.")
+
+
+def _begin(
+    evaluator: CandidateEvaluator, known: str, effort: SearchSettings, *, on_message: OnMessage
+) -> SearchState:
+    """Choose who takes part.
+
+    Raises:
+        BudgetError: If nobody can.
+    """
+    target, empty_ms = evaluator.target, evaluator.time_empty()
+    check_reachable(target, empty_ms=empty_ms)
+    on_message(f"an empty graph takes {empty_ms:.3f} ms; timing blocks")
+    baseline = measure_baseline(evaluator, empty_ms=empty_ms, on_message=on_message)
+    chosen = select(evaluator, baseline, effort, on_message=on_message)
+    return SearchState(
+        recipe=known,
+        target=target,
+        effort=effort,
+        empty_ms=empty_ms,
+        recipe_ms=baseline.recipe_ms,
+        precision=baseline.precision,
+        drawn=chosen.drawn,
+        predicted=chosen.predicted,
+        trials=chosen.trials,
+    )

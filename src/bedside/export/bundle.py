@@ -1,0 +1,149 @@
+"""A bundle into another runtime's format, certified: what is exported and what it is judged on."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from bedside.bundle import Bundle
+from bedside.compression.quantize import quantize_int8
+from bedside.errors import UsageError
+from bedside.evaluation.certification import DEFAULT_MAX_DROP, list_part
+from bedside.evaluation.comparison import Sample, read_samples
+from bedside.evaluation.generated import make_samples
+from bedside.export.certificate import Certificate, bound_of
+from bedside.export.certified import Material, export_certified
+from bedside.export.formats import Options, find_format
+from bedside.export.mixed import leave_in_f32
+from bedside.export.parity import make_inputs
+from bedside.export.programs import GraphProgram, ProgramMaker, TorchProgram, in_bf16, to_inference
+from bedside.export.rebuild import rebuild_network
+from bedside.training.calibration import draw_calibration, spread_evenly
+
+_CALIBRATION_IMAGES = 100
+
+
+@dataclass(frozen=True)
+class ValidationData:
+    """Images that an export is judged on.
+
+    Attributes:
+        data: Folder of a data set; None for generated images.
+        split: Part of the bundle's split whose patients are taken.
+        most: Cases at most, taken evenly.
+        max_drop: Dice that an export in int8 may lose in any structure.
+    """
+
+    data: Path | None = None
+    split: str = "val"
+    most: int = 40
+    max_drop: float = DEFAULT_MAX_DROP
+
+
+def export_bundle(
+    bundle: Bundle,
+    output: Path,
+    *,
+    to: str,
+    options: Options,
+    validation: ValidationData,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> Certificate:
+    """Export a bundle, run the export, and write it with its certificate if it is sound.
+
+    Args:
+        bundle: What to export.
+        output: Folder to write.
+        to: Name of a format.
+        options: Precision, threads, and where other environments are.
+        validation: What the export is judged on.
+        on_stage: Called with what is being done.
+
+    Raises:
+        UsageError: If the format cannot hold the network or the precision.
+        BackendError: If its converter is not installed.
+        DataError: If the data have none of the patients that are needed.
+        ExportError: If the export is out of bounds and cannot be repaired.
+        OutputError: If the folder cannot be written.
+    """
+    target = find_format(to)
+    target.check(spatial_dims=bundle.spec.model.spatial_dims, precision=options.precision)
+    converter = target.make_converter(options)
+    samples, data = choose_samples(bundle, validation)
+    graph = target.kind == "graph"
+    reference, make = (_of_graph if graph else _of_torch)(
+        bundle, options.precision, validation.data
+    )
+    material = Material(
+        bundle=bundle,
+        precision=options.precision,
+        reference=reference,
+        make=make,
+        repairable=options.precision == ("int8" if graph else "bf16"),
+        bound=bound_of(options.precision, max_drop=validation.max_drop),
+        samples=samples,
+        data=data,
+        threads=options.threads,
+    )
+    return export_certified(material, target, converter, output, on_stage=on_stage)
+
+
+def choose_samples(
+    bundle: Bundle, validation: ValidationData
+) -> tuple[Callable[[], Iterable[Sample]], str]:
+    """Choose what an export is run on.
+
+    Returns:
+        What gives the images, anew each time, and what they are, in words.
+
+    Raises:
+        DataError: If the data have none of the patients.
+    """
+    if validation.data is None:
+        return partial(make_samples, bundle.spec), "generated images, no data was named"
+    cases = spread_evenly(list_part(bundle, validation.data, validation.split), validation.most)
+    patients = len({case.patient_id for case in cases})
+    said = {"val": "validation", "test": "test", "train": "training"}[validation.split]
+    words = f"{len(cases)} images of {patients} {said} patients of {bundle.card.data}"
+    return partial(read_samples, cases, bundle.spec), words
+
+
+def _of_graph(
+    bundle: Bundle, precision: str, data: Path | None
+) -> tuple[GraphProgram, ProgramMaker]:
+    """Take the bundle's graph, or its quantized one; one is made if it has none."""
+    reference = GraphProgram(bundle.read_graph("f32"))
+    if precision != "int8":
+        return reference, lambda kept: reference
+    if "int8" in bundle.precisions:
+        quantized = bundle.read_graph("int8")
+    else:
+        if data is None:
+            raise UsageError(
+                f"{bundle.path} has no graph in int8, and to make one takes images that training "
+                "has seen; name the data set with --data."
+            )
+        seen = list_part(bundle, data, "train")
+        images = draw_calibration(seen, bundle.spec, count=_CALIBRATION_IMAGES)
+        quantized = quantize_int8(reference.content, images)
+
+    def make(kept: tuple[str, ...]) -> GraphProgram:
+        content = leave_in_f32(quantized, reference, kept) if kept else quantized
+        return GraphProgram(content, names=reference.names)
+
+    return reference, make
+
+
+def _of_torch(
+    bundle: Bundle, precision: str, data: Path | None
+) -> tuple[TorchProgram, ProgramMaker]:
+    """Take the bundle's network back into torch."""
+    module = to_inference(rebuild_network(bundle).create())
+    shape = (1, bundle.spec.input.channels, *bundle.spec.input.size_px)
+    example = torch.from_numpy(make_inputs(shape, count=1)[-1])
+    reference = TorchProgram.trace(module, example)
+    if precision == "f32":
+        return reference, lambda kept: reference
+    return reference, lambda kept: TorchProgram.trace(in_bf16(module, kept=kept), example)

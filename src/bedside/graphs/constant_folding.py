@@ -1,0 +1,116 @@
+"""What a graph computes from its own weights alone, such as a cast or a scale, worked out."""
+
+from collections.abc import Collection, Iterable, Sequence
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from bedside.graphs.edit import drop_unused, set_nodes, set_tensors
+
+
+def fold_constants(graph: bytes, names: Collection[str]) -> dict[str, np.ndarray]:
+    """Work out values of a graph that do not depend on its input.
+
+    Args:
+        graph: Serialized ONNX.
+        names: Values that are wanted.
+
+    Returns:
+        Each of them that only depends on weights, by name.
+    """
+    model = onnx.load_from_string(graph)
+    stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    makers = {name: node for node in model.graph.node for name in node.output}
+    needed: set[str] = set()
+    wanted = [n for n in names if n not in stored and _is_constant(n, stored, makers, needed)]
+    values = {name: stored[name] for name in names if name in stored}
+    if wanted:
+        nodes = [node for node in model.graph.node if node.output[0] in needed]
+        values |= _evaluate(model, nodes, wanted)
+    return values
+
+
+def _is_constant(
+    name: str,
+    stored: dict[str, np.ndarray],
+    makers: dict[str, onnx.NodeProto],
+    needed: set[str],
+) -> bool:
+    """Whether a value rests on weights alone, and collect the nodes that make it."""
+    if not name or name in stored:
+        return True
+    node = makers.get(name)
+    if node is None:
+        return False
+    found = {node.output[0]}
+    if not all(_is_constant(source, stored, makers, found) for source in node.input):
+        return False
+    needed.update(found)
+    return True
+
+
+def _evaluate(
+    model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], wanted: Collection[str]
+) -> dict[str, np.ndarray]:
+    """Run some nodes that take no input, by ONNX's own reference."""
+    used = {name for node in nodes for name in node.input}
+    tensors = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    outputs = [helper.make_empty_tensor_value_info(name) for name in wanted]
+    part = helper.make_model(
+        helper.make_graph(nodes, "constants", [], outputs, tensors),
+        ir_version=model.ir_version,
+        opset_imports=model.opset_import,
+    )
+    results = ReferenceEvaluator(part).run(None, {})
+    return dict(zip(wanted, results, strict=True))
+
+
+def _store(
+    model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto], values: dict[str, np.ndarray]
+) -> None:
+    """Leave a graph with some of its nodes, and what the others gave as weights, in place."""
+    found = [numpy_helper.from_array(value, name) for name, value in values.items()]
+    set_nodes(model, nodes)
+    set_tensors(model, [*model.graph.initializer, *found])
+    drop_unused(model)
+
+
+def widen(model: onnx.ModelProto) -> None:
+    """Work out what rests on initializers alone: weights become f32 tensors under their names.
+
+    Undoes whatever way of storing them the export has chosen.
+    """
+    known = {tensor.name for tensor in model.graph.initializer}
+    stored: list[onnx.NodeProto] = []
+    running: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        constant = bool(node.input) and all(name in known for name in node.input)
+        (stored if constant else running).append(node)
+        known.update(node.output if constant else ())
+    if not stored:
+        return
+    wanted = sorted(
+        {name for node in stored for name in node.output}
+        & {name for node in running for name in node.input}
+    )
+    _store(model, running, _evaluate(model, stored, wanted))
+
+
+def widen_weights(graph: bytes) -> bytes:
+    """Store weights as what they are computed in: a cast of a weight becomes a weight.
+
+    Scales of quantized weights stay, since they say how to compute.
+
+    Args:
+        graph: Serialized ONNX.
+    """
+    model = onnx.load_from_string(graph)
+    stored = {tensor.name for tensor in model.graph.initializer}
+    casts = [n for n in model.graph.node if n.op_type == "Cast" and n.input[0] in stored]
+    values = fold_constants(graph, [node.output[0] for node in casts])
+    made = {node.output[0] for node in casts}
+    _store(model, [node for node in model.graph.node if node.output[0] not in made], values)
+    content: bytes = model.SerializeToString()
+    return content

@@ -1,0 +1,104 @@
+"""Where the network's input lies on the source frame, and the way back: two rectangles."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from bedside.errors import GeometryError
+from bedside.volume import Box
+
+ALIGNMENT = 4
+"""Tensor pixels that edges are placed by, so that they fall between logits of any stride."""
+
+
+@dataclass(frozen=True)
+class FrameTransform:
+    """A rectangle of the source frame, and the rectangle of the tensor that shows it.
+
+    Both are bounded by pixel edges, so one is the other, resized.
+
+    Attributes:
+        source_shape: (height, width) of the source frame.
+        box: Part of the source that the tensor shows.
+        inner: Part of the tensor that shows it.
+    """
+
+    source_shape: tuple[int, int]
+    box: Box
+    inner: Box
+
+    def project(self, labels: np.ndarray, size_px: tuple[int, ...]) -> np.ndarray:
+        """Carry labels from the source grid to the tensor's, by nearest neighbour.
+
+        Args:
+            labels: (height, width) uint8 on the source grid.
+            size_px: (height, width) of the tensor.
+
+        Returns:
+            `size_px` uint8; 0 where the tensor shows nothing of the source.
+
+        Raises:
+            GeometryError: If the labels are on another grid.
+        """
+        check_grid(labels.shape, self.source_shape, "the labels")
+        tensor = np.zeros(size_px, np.uint8)
+        size = (self.inner.width, self.inner.height)
+        nearest = cv2.INTER_NEAREST_EXACT
+        tensor[self.inner.slices] = cv2.resize(labels[self.box.slices], size, interpolation=nearest)
+        return tensor
+
+    def restore(self, logits: np.ndarray, *, stride: int) -> np.ndarray:
+        """Carry logits back to the source grid and take the most likely class there.
+
+        The logits are interpolated and only then compared, so that contours fall
+        between the network's coarser pixels. Outside the box all is background.
+
+        Args:
+            logits: (K, h, w) float32 for the tensor, at a stride of `stride`.
+            stride: Tensor pixels for one logit.
+
+        Returns:
+            (height, width) uint8 labels on the source grid.
+
+        Raises:
+            GeometryError: If an edge of `inner` falls inside a logit, or outside of all.
+
+        Example:
+            >>> whole = FrameTransform((1, 8), Box(0, 0, 1, 8), Box(0, 0, 1, 2))
+            >>> whole.restore(np.float32([[[0, 0]], [[-1, 3]]]), stride=1)
+            array([[0, 0, 0, 1, 1, 1, 1, 1]], dtype=uint8)
+        """
+        inner = self.inner
+        edges = (inner.top, inner.left, inner.bottom, inner.right)
+        if any(edge % stride for edge in edges):
+            raise GeometryError(f"{inner} does not fall between logits at a stride of {stride}.")
+        shown = Box(*(edge // stride for edge in edges))
+        if logits.ndim != 3 or shown.bottom > logits.shape[1] or shown.right > logits.shape[2]:
+            raise GeometryError(
+                f"logits of {logits.shape} do not cover {inner} at a stride of {stride}."
+            )
+        size = (self.box.width, self.box.height)
+        best: np.ndarray | None = None
+        labels = np.zeros((self.box.height, self.box.width), np.uint8)
+        for value, plane in enumerate(logits):
+            placed = cv2.resize(plane[shown.slices], size, interpolation=cv2.INTER_LINEAR)
+            if best is None:
+                best = placed
+                continue
+            higher = cv2.compare(placed, best, cv2.CMP_GT)
+            cv2.copyTo(np.full_like(labels, value), higher, labels)
+            best = cv2.max(best, placed)
+        frame = np.zeros(self.source_shape, np.uint8)
+        frame[self.box.slices] = labels
+        return frame
+
+
+def check_grid(shape: tuple[int, ...], expected: tuple[int, ...], name: str) -> None:
+    """Make sure that an array lies on the grid that it is taken to lie on.
+
+    Raises:
+        GeometryError: If it does not.
+    """
+    if shape != expected:
+        raise GeometryError(f"{name} are on a grid of {shape}; expected that of {expected}.")

@@ -1,0 +1,231 @@
+"""A network of fixed size over an input of any size: overlapping windows, blended."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from bedside.errors import SpecError
+from bedside.pipeline.frame_transform import check_grid
+from bedside.spec import DeploymentSpec
+
+Shape = tuple[int, ...]
+# Part of a window that is one standard deviation of the weights of its blend.
+_BLEND_SIGMA = 0.125
+# Weight that the corners of a window keep, so that nothing is divided by zero.
+_SMALLEST_WEIGHT = 1e-3
+
+
+def window_origins(
+    shape: Sequence[int], window: Sequence[int], *, overlap: float = 0.5
+) -> list[Shape]:
+    """Place windows over a grid so that every element is covered, border to border.
+
+    Along each axis the first window touches the low border, the last one the high
+    border, and the rest are spread evenly between, to the nearest element.
+
+    Args:
+        shape: Grid size, (D, H, W) or (H, W).
+        window: Window size, same axes; at most the grid's.
+        overlap: Fraction of a window that neighbours share at least, in [0, 1).
+
+    Returns:
+        Low corner of each window, last axis fastest.
+
+    Raises:
+        SpecError: If a window does not fit the grid, or `overlap` is out of range.
+
+    Source:
+        The even spread is nnU-Net's, Isensee et al. 2021, doi:10.1038/s41592-020-01008-z.
+
+    Example:
+        >>> window_origins((110,), (64,), overlap=0.5)
+        [(0,), (23,), (46,)]
+    """
+    if not 0 <= overlap < 1:
+        raise SpecError(f"overlap is {overlap}; expected at least 0 and below 1.")
+    axes = []
+    for size, side in zip(shape, window, strict=True):
+        if side > size:
+            raise SpecError(f"a window of {side} does not fit a grid of {size}; pad it first.")
+        step = max(1.0, side * (1 - overlap))
+        count = int(np.ceil((size - side) / step)) + 1
+        axes.append(np.rint(np.linspace(0, size - side, count)).astype(int).tolist())
+    return list(itertools.product(*axes))
+
+
+def blend_weights(window: Sequence[int], blend: str) -> np.ndarray:
+    """Weigh the elements of a window against those of its neighbours.
+
+    Args:
+        window: Window size.
+        blend: "gaussian" for weights that fall from 1 at the centre, or "constant".
+
+    Returns:
+        (*window) float32 in (0, 1].
+    """
+    weights = np.ones(tuple(window), np.float32)
+    if blend == "constant":
+        return weights
+    for axis, side in enumerate(window):
+        distance = (np.arange(side) - (side - 1) / 2) / (_BLEND_SIGMA * side)
+        shape = [1] * len(window)
+        shape[axis] = side
+        weights *= np.exp(-0.5 * distance**2).astype(np.float32).reshape(shape)
+    floored: np.ndarray = np.maximum(weights, _SMALLEST_WEIGHT)
+    return floored
+
+
+def predict_windows(
+    predict: Callable[[np.ndarray], np.ndarray],
+    tensor: np.ndarray,
+    window: Shape,
+    *,
+    stride: int,
+    overlap: float,
+    blend: str,
+    on_window: Callable[[int, int], None] = lambda done, total: None,
+) -> np.ndarray:
+    """Run a network over a tensor, window by window, and blend the logits.
+
+    Args:
+        predict: From (1, C, *window) float32 to (1, K, *window / stride) logits.
+        tensor: (C, *S) float32; sizes are multiples of `stride`, and at least the window's.
+        window: What the network takes; multiples of `stride`.
+        stride: Tensor elements for one logit.
+        overlap: See `window_origins`.
+        blend: See `blend_weights`.
+        on_window: Called with the number of windows done, and of how many.
+
+    Returns:
+        (K, *S / stride) float32.
+    """
+    slabs = predict_slabs(
+        predict, lambda inside: tensor[(slice(None), *inside)], tensor.shape[1:], window,
+        stride=stride, overlap=overlap, blend=blend, on_window=on_window,
+    )  # fmt: skip
+    return np.concatenate([slab.copy() for slab in slabs], axis=1)
+
+
+def predict_slabs(
+    predict: Callable[[np.ndarray], np.ndarray],
+    read: Callable[[tuple[slice, ...]], np.ndarray],
+    shape: Shape,
+    window: Shape,
+    *,
+    stride: int,
+    overlap: float,
+    blend: str,
+    on_window: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[np.ndarray]:
+    """Run a network window by window, and give the logits slab by slab as they are finished.
+
+    Windows go along the first axis last, so that what no further window touches can be given
+    away: never more logits are held than one window is long along that axis.
+
+    Args:
+        predict: As in `predict_windows`.
+        read: Gives the part of a tensor (C, *S) that slices of its spatial axes name.
+        shape: S, of that tensor.
+        window: As in `predict_windows`.
+        stride: Likewise.
+        overlap: Likewise.
+        blend: Likewise.
+        on_window: Likewise.
+
+    Yields:
+        (K, n, *S[1:] / stride) float32, slab after slab along the first axis; together
+        S[0] / stride. Each holds only until the next is asked for.
+
+    Raises:
+        GeometryError: If the network gives logits of another size.
+    """
+    shape = tuple(size // stride for size in shape)
+    side = tuple(size // stride for size in window)
+    weights = blend_weights(side, blend)
+    origins = window_origins(shape, side, overlap=overlap)
+    firsts = sorted({origin[0] for origin in origins})
+    total: np.ndarray | None = None
+    norm = np.zeros((side[0], *shape[1:]), np.float32)
+    for index, origin in enumerate(origins):
+        inside = tuple(slice(low, low + size) for low, size in zip(origin, side, strict=True))
+        source = tuple(slice(s.start * stride, s.stop * stride) for s in inside)
+        logits = predict(np.ascontiguousarray(read(source)[None], np.float32))[0]
+        check_grid(logits.shape[1:], side, "logits of a window")
+        if shape == side:
+            on_window(1, 1)
+            yield logits
+            return
+        if total is None:
+            total = np.zeros((len(logits), side[0], *shape[1:]), np.float32)
+        across = inside[1:]
+        total[(slice(None), slice(None), *across)] += logits * weights
+        norm[(slice(None), *across)] += weights
+        on_window(index + 1, len(origins))
+        last = index + 1 == len(origins)
+        if last or origins[index + 1][0] != origin[0]:
+            later = firsts.index(origin[0]) + 1
+            done = side[0] if last else firsts[later] - origin[0]
+            total[:, :done] /= norm[:done]
+            yield total[:, :done]
+            # Class by class: numpy copies what it moves within itself.
+            for held in (*total, norm):
+                held[: side[0] - done] = held[done:]
+                held[side[0] - done :] = 0
+
+
+def predict_scan(
+    predict: Callable[[np.ndarray], np.ndarray],
+    tensor: np.ndarray,
+    spec: DeploymentSpec,
+) -> np.ndarray:
+    """Run a deployment's network over a scan as its spec says: `scan_slabs`, put together.
+
+    Args:
+        predict: See `predict_windows`.
+        tensor: (C, D, H, W) float32, as `PreparedVolume.tensor` gives it.
+        spec: Size and overlap of the windows, their blend, and the stride of the logits.
+
+    Returns:
+        (K, D / stride, H / stride, W / stride) float32.
+    """
+    return predict_windows(
+        predict,
+        tensor,
+        spec.input.size_px,
+        stride=spec.model.logit_stride,
+        overlap=spec.windows.overlap,
+        blend=spec.windows.blend,
+    )
+
+
+def scan_slabs(
+    predict: Callable[[np.ndarray], np.ndarray],
+    read: Callable[[tuple[slice, ...]], np.ndarray],
+    shape: Shape,
+    spec: DeploymentSpec,
+    *,
+    on_window: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[np.ndarray]:
+    """Run a deployment's network over a scan as its spec says, in use and in validation alike.
+
+    Args:
+        predict: See `predict_windows`.
+        read: See `predict_slabs`.
+        shape: (D, H, W) of the tensor.
+        spec: Size and overlap of the windows, their blend, and the stride of the logits.
+        on_window: See `predict_windows`.
+
+    Returns:
+        Logits, slab by slab, as `predict_slabs` yields them.
+    """
+    return predict_slabs(
+        predict,
+        read,
+        shape,
+        spec.input.size_px,
+        stride=spec.model.logit_stride,
+        overlap=spec.windows.overlap,
+        blend=spec.windows.blend,
+        on_window=on_window,
+    )

@@ -1,0 +1,207 @@
+"""How a scan lies in the network's tensor: the way there for labels, and back for logits."""
+
+import functools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from bedside.pipeline.frame_transform import check_grid
+from bedside.pipeline.logits import Place, find_place, find_place_at, most_likely
+from bedside.pipeline.resize import nearest_indices
+from bedside.system.parallel import ordered_map
+from bedside.volume import Orientation, UnevenSlices
+
+Shape3 = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class VolumeTransform:
+    """How the tensor lies on the scan: axes turned, resized edge to edge, and padded.
+
+    Uneven slices are seen on an even grid, and each gets the labels of its own place on it.
+
+    Attributes:
+        source_shape: (D, H, W) as stored.
+        orientation: How the stored axes were turned.
+        grid: (D, H, W) after turning and resampling.
+        offset: Where the grid begins in the tensor, which is padded to at least a window.
+        tensor_shape: (D, H, W) of the tensor.
+        body: Part of the stored scan that is looked at; None for all of it. What is said of
+            the source above is then said of this part, but for `source_shape`.
+        uneven: Where the slices lie, if they are uneven; `body` is then of the even grid.
+    """
+
+    source_shape: Shape3
+    orientation: Orientation
+    grid: Shape3
+    offset: Shape3
+    tensor_shape: Shape3
+    body: tuple[slice, ...] | None = None
+    uneven: UnevenSlices | None = None
+
+    def project(self, labels: np.ndarray) -> np.ndarray:
+        """Carry labels from the source grid to the tensor's, by nearest neighbour.
+
+        Args:
+            labels: (D, H, W) uint8 on the source grid.
+
+        Returns:
+            `tensor_shape` uint8; 0 in the padding.
+
+        Raises:
+            GeometryError: If the labels are on another grid.
+        """
+        check_grid(labels.shape, self.source_shape, "the labels")
+        if self.uneven is not None:
+            labels = labels[self.uneven.find_owners(self.uneven.lay_grid())]
+        turned = self.orientation.apply(labels if self.body is None else labels[self.body])
+        picks = [
+            nearest_indices(old, new) for old, new in zip(turned.shape, self.grid, strict=True)
+        ]
+        tensor = np.zeros(self.tensor_shape, np.uint8)
+        tensor[self._inside] = turned[np.ix_(*picks)]
+        return tensor
+
+    def pad(self, array: np.ndarray) -> np.ndarray:
+        """Put (C, *grid) into the tensor, zeros around it; float32."""
+        whole = tuple(slice(0, size) for size in self.tensor_shape)
+        return self.cut(array, whole)
+
+    def cut(self, array: np.ndarray, inside: tuple[slice, ...]) -> np.ndarray:
+        """Cut a part of the tensor out of (C, *grid) without building the tensor.
+
+        Args:
+            array: The scan on the grid, any real dtype.
+            inside: Slices of the tensor's axes, with both ends.
+
+        Returns:
+            (C, *sizes of the slices) float32; 0 outside the grid.
+        """
+        places, sources = [], []
+        for part, low, size in zip(inside, self.offset, self.grid, strict=True):
+            begin = min(max(part.start - low, 0), size)
+            end = min(max(part.stop - low, begin), size)
+            sources.append(slice(begin, end))
+            places.append(slice(begin + low - part.start, end + low - part.start))
+        cut = np.zeros((len(array), *(part.stop - part.start for part in inside)), np.float32)
+        cut[(slice(None), *places)] = array[(slice(None), *sources)]
+        return cut
+
+    def restore(self, slabs: Iterable[np.ndarray], *, stride: int) -> np.ndarray:
+        """Carry logits back to the source grid and take the most likely class there.
+
+        Logits are interpolated slice by slice and only then compared, so that no more of them
+        are held on the source grid than one slice.
+
+        Args:
+            slabs: (K, n, H, W) float32 logits, slab after slab along the tensor's first axis;
+                a slab is not used any more once the next is asked for.
+            stride: Tensor voxels for one logit.
+
+        Returns:
+            (D, H, W) uint8 on the source grid.
+
+        Raises:
+            GeometryError: If the logits are not those of the whole tensor.
+        """
+        labels = np.zeros(self.source_shape, np.uint8)
+        coarse = tuple(side // stride for side in self.tensor_shape)
+        within, places = self._find_slices()
+        # A view, so that slices written in the patient's order end up in the stored one.
+        seen = labels[within] if self.body is None else labels[within, *self.body[1:]]
+        turned = self.orientation.apply(seen)
+        depths, rows, columns = (
+            self._find_logits(axis, size, places, stride=stride)
+            for axis, size in enumerate(turned.shape)
+        )
+        if self.uneven is None or self.orientation.order[0] == 0:
+            place = find_place(
+                (turned.shape[1], turned.shape[2]),
+                begin=(self.offset[1] / stride, self.offset[2] / stride),
+                size=(self.grid[1] / stride, self.grid[2] / stride),
+            )
+        else:
+            _, height, width = (side // stride for side in self.tensor_shape)
+            place = find_place_at(rows, columns, (height, width))
+        known, done = 0, 0
+        before: np.ndarray | None = None
+        for slab in slabs:
+            check_grid(slab.shape[2:], coarse[1:], "logits of a slice")
+            end = known + slab.shape[1]
+            ready = int(np.searchsorted(np.ceil(depths), end))
+            draw = functools.partial(_draw_slice, slab, before=before, place=place)
+            for labelled in ordered_map(draw, depths[done:ready] - known):
+                turned[done] = labelled
+                done += 1
+            before, known = slab[:, -1].copy(), end
+        check_grid((known,), coarse[:1], "slices of logits")
+        return labels
+
+    def _find_slices(self) -> tuple[slice, np.ndarray | None]:
+        """Find the stored slices that are seen, and where they lie in frames of the even grid.
+
+        Returns:
+            Part of the stored first axis, and places in frames from the first one seen; None
+            where slices are even.
+        """
+        if self.uneven is None:
+            return slice(None) if self.body is None else self.body[0], None
+        grid = self.uneven.lay_grid()
+        places = (np.array(self.uneven.heights_mm) - grid[0]) / (grid[1] - grid[0])
+        along = slice(0, len(grid)) if self.body is None else self.body[0]
+        begin, end = np.searchsorted(places, (along.start - 0.5, along.stop - 0.5)).tolist()
+        return slice(begin, end), places[begin:end] - along.start
+
+    def _find_logits(
+        self, axis: int, size: int, places: np.ndarray | None, *, stride: int
+    ) -> np.ndarray:
+        """Find where the elements of the scan lie along an axis of the logits, (size,).
+
+        Edge to edge, as the scan was resized; what pads the grid has no say.
+        """
+        count = self.grid[axis] / stride
+        if places is None or self.orientation.order[axis] != 0:
+            middles = (np.arange(size) + 0.5) * (count / size) - 0.5
+        else:
+            frames = self._count_frames()
+            turned = (frames - 1 - places)[::-1] if self.orientation.reversed[axis] else places
+            middles = (turned + 0.5) * (count / frames) - 0.5
+        found: np.ndarray = self.offset[axis] / stride + np.clip(middles, 0, max(count - 1, 0))
+        return found
+
+    def _count_frames(self) -> int:
+        """Count the frames of the even grid that are seen."""
+        assert self.uneven is not None  # callers look
+        if self.body is not None:
+            return int(self.body[0].stop - self.body[0].start)
+        return len(self.uneven.lay_grid())
+
+    @property
+    def _inside(self) -> tuple[slice, ...]:
+        pairs = zip(self.offset, self.grid, strict=True)
+        return tuple(slice(low, low + size) for low, size in pairs)
+
+
+def _draw_slice(
+    slab: np.ndarray, depth: float, *, before: np.ndarray | None, place: Place
+) -> np.ndarray:
+    """Interpolate between the slices of a slab and label what lies there.
+
+    Args:
+        slab: (K, n, h, w) logits.
+        depth: In slices of the slab; from -1, which is `before`, to n - 1.
+        before: The slice before the slab, (K, h, w).
+        place: See `find_place`.
+
+    Returns:
+        (H, W) uint8.
+    """
+    low = math.floor(depth)
+    share = np.float32(depth - low)
+    near = slab[:, low] if low >= 0 else before
+    assert near is not None  # what lies before a slab was the end of the last
+    if share:
+        near = near + share * (slab[:, low + 1] - near)
+    return most_likely(near, place)

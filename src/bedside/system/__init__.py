@@ -1,0 +1,1 @@
+"""Files, memory, processes and signals of the machine; no images."""

@@ -1,0 +1,99 @@
+"""Work done side by side, by threads: OpenCV, zlib and numpy let go of the interpreter."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from threading import Thread
+from typing import TypeVar
+
+import cv2
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# What is done to a slice is short: more threads wait for each other, and hold more memory.
+_MOST = 4
+_PATIENCE_S = 5.0
+
+
+def count_workers() -> int:
+    """Tell how many parts are worked on at a time: as many as OpenCV may use threads.
+
+    So what keeps OpenCV within the cores of a process keeps all of it there.
+    """
+    return max(1, min(cv2.getNumThreads(), _MOST))
+
+
+@contextmanager
+def run_in_background(call: Callable[[], Result]) -> Iterator[Callable[[], Result]]:
+    """Run a function beside the block, or before it where there is one worker only.
+
+    The block does not end before the function has, whatever is raised; after Ctrl-C it waits for
+    a few seconds only.
+
+    Yields:
+        A function that waits for the result, and raises what `call` raises.
+
+    Example:
+        >>> with beside(lambda: 3) as three:
+        ...     four = 4
+        ...     print(three() + four)
+        7
+    """
+    future: Future[Result] = Future()
+    # A daemon, as Python would wait for any other at its end.
+    thread = Thread(target=_fulfil, args=(future, call), daemon=True)
+    thread.start()
+    patience_s = None
+    try:
+        if count_workers() == 1:
+            wait([future])
+        yield future.result
+    except Exception:
+        raise
+    except BaseException:
+        # Ctrl-C may have broken an import off and left its lock, for which the thread waits.
+        patience_s = _PATIENCE_S
+        raise
+    finally:
+        thread.join(patience_s)
+
+
+def _fulfil(future: "Future[Result]", call: Callable[[], Result]) -> None:
+    """Call a function, and put what it gives or raises into a future."""
+    try:
+        future.set_result(call())
+    except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
+        future.set_exception(error)
+
+
+def ordered_map(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Work on items side by side, and give the results in the order of the items.
+
+    Items are taken from the caller's thread, and no further ahead than is worked on, so that
+    neither they nor their results pile up.
+
+    Args:
+        work: What is done; called from several threads.
+        items: What it is done to.
+
+    Yields:
+        The results; what `work` raises is raised here.
+
+    Example:
+        >>> list(map_in_turn(abs, [-3, 1, -2]))
+        [3, 1, 2]
+    """
+    workers = count_workers()
+    if workers == 1:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: deque[Future[Result]] = deque()
+        for item in items:
+            ahead.append(pool.submit(work, item))
+            if len(ahead) > workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()

@@ -1,0 +1,194 @@
+"""What happens when a signal ends the command: one line, no children, nothing half-written.
+
+Only the command line arms this, so a program that imports bedside keeps its own handlers and
+sees KeyboardInterrupt as ever. There an exception could come in the middle of an import or of
+a library's cleaning up, where it is lost, or leaves a lock that a thread then waits for. So
+the handler raises nothing: it puts things in order itself and leaves.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+# Handlers run between two steps of the main thread. One that has not come to it by then is in a
+# library that does not return, and another thread ends the process.
+_PATIENCE_S = 5.0
+# One that is killed while a disk writes for it is not gone before that is done.
+_DEATH_S = 15.0
+# Then whatever is still not in order is left as it is.
+_LONGEST_S = 60.0
+_PR_SET_PDEATHSIG = 1
+
+_lock = threading.RLock()
+_undo: dict[object, Callable[[], None]] = {}
+_state = {"held": 0, "pending": 0, "ending": 0}
+
+
+def arm() -> None:
+    """End this process in order on SIGINT, SIGTERM and SIGHUP, with 128 + the signal's number.
+
+    A signal that is ignored already stays so: `nohup`, and a shell's background jobs.
+    """
+    caught = [number for number in _numbers() if signal.getsignal(number) != signal.SIG_IGN]
+    for number in caught:
+        signal.signal(number, _take)
+    if os.name == "posix":
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        threading.Thread(target=_watch, args=(reading, frozenset(caught)), daemon=True).start()
+
+
+@contextlib.contextmanager
+def undone_early(undo: Callable[[], None]) -> Iterator[None]:
+    """Have something undone if a signal ends the process within the block.
+
+    Args:
+        undo: What to do then; after the children are gone, the latest first. What it raises
+            is ignored.
+    """
+    key = object()
+    with _lock:
+        _undo[key] = undo
+    try:
+        yield
+    finally:
+        with _lock:
+            _undo.pop(key, None)
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Let a block of a few renames end before a signal ends the process."""
+    with _lock:
+        _state["held"] += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _state["held"] -= 1
+        if _state["pending"] and not _state["held"]:
+            _end(_state["pending"])
+
+
+def starting() -> contextlib.AbstractContextManager[None]:
+    """Return a child that is started in the block no Ctrl-C of its own: its parent decides."""
+    return _masked() if hasattr(signal, "pthread_sigmask") else contextlib.nullcontext()
+
+
+def end_with_parent() -> None:
+    """Have the system kill this process when the one that started it is gone; Linux only."""
+    if sys.platform == "linux":
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _masked() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _numbers() -> list[signal.Signals]:
+    """List the signals that this system knows."""
+    return [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+
+
+def _take(number: int, _frame: FrameType | None) -> None:
+    """Take a signal, between two steps of the main thread."""
+    if _state["held"]:
+        _state["pending"] = number
+    else:
+        _end(number)
+
+
+def _watch(reading: int, caught: frozenset[int]) -> None:
+    """End the process where the main thread does not come to it."""
+    while number := os.read(reading, 1):
+        if number[0] in caught:
+            time.sleep(_PATIENCE_S)
+            _end(number[0])
+            time.sleep(_LONGEST_S)
+            os._exit(128 + number[0])
+
+
+def _end(number: int) -> None:
+    """Put things in order and leave; a second signal changes nothing."""
+    if _state["ending"]:
+        return
+    _state["ending"] = number
+    with contextlib.suppress(ValueError):  # not in the main thread
+        for each in _numbers():
+            signal.signal(each, signal.SIG_IGN)
+    # Never released: what another thread begins from here on waits for the end.
+    _lock.acquire(timeout=_PATIENCE_S)
+    _say(number)
+    kill_descendants()
+    for undo in reversed(list(_undo.values())):
+        with contextlib.suppress(Exception):
+            undo()
+    os._exit(128 + number)
+
+
+def _say(number: int) -> None:
+    """Write the one line, past Python's buffers: the main thread may be in the midst of them."""
+    how = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+    # A bar of progress has hidden the cursor, and stands where the line goes.
+    clear = "\r\x1b[K\x1b[?25h" if os.isatty(2) else ""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{clear}bedside: interrupted{how}.\n".encode())
+
+
+def kill_descendants() -> None:
+    """Kill every process that this one has started, and theirs, and wait until they are gone.
+
+    Where the system does not list processes nothing is done.
+    """
+    until = time.monotonic() + _DEATH_S
+    # One that is being killed may just be starting another, and is not gone before all of its
+    # threads are, although the system lists it as dead.
+    while ((found := _find_descendants()) or _has_children()) and time.monotonic() < until:
+        for pid in found:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _has_children() -> bool:
+    """Whether a child is left, after those that have ended are taken off the system's list."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+def _find_descendants() -> list[int]:
+    """Find processes below this one that still run, by who started whom (proc(5), field 4)."""
+    children: dict[int, list[int]] = {}
+    with contextlib.suppress(OSError):
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with (
+                contextlib.suppress(OSError, ValueError, IndexError),
+                open(f"/proc/{name}/stat", "rb") as file,
+            ):
+                state, parent = file.read().rpartition(b")")[2].split()[:2]
+                if state not in (b"Z", b"X"):
+                    children.setdefault(int(parent), []).append(int(name))
+    found, new = [], [os.getpid()]
+    while new:
+        new = [child for pid in new for child in children.get(pid, [])]
+        found += new
+    return found

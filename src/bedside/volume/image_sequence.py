@@ -1,0 +1,223 @@
+"""Frames in time order, decoded when asked for, and the labels drawn on them."""
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from bedside.errors import GeometryError
+from bedside.volume.geometry import Geometry, Space
+from bedside.volume.uneven import UnevenSlices
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of pixels: rows `top` to `bottom`, columns `left` to `right`, ends excluded."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        """Number of rows."""
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return self.right - self.left
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index that cuts this box out of the last two axes of an array."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+@dataclass(frozen=True)
+class ImageSequence:
+    """A sequence of two-dimensional frames on one grid; a still image is a cine of one.
+
+    A scan opens as a cine too: its slices are the frames, in the order stored, and
+    `geometry` says where they lie.
+
+    Frames are decoded one at a time, on request, so that a long recording is never
+    held in memory and the first frame does not wait for the last.
+
+    Attributes:
+        shape: (frames, channels, height, width).
+        decode: Gives frame `index` as (C, H, W), channels first, in the stored dtype.
+            Three channels are RGB.
+        modality: DICOM's word for the kind of image ("US", "MR", "CT", "XC"), or None
+            where the file does not say.
+        spacing_mm: (row, column) distance in mm; None if unknown or not to be trusted.
+        frame_time_ms: Time from one frame to the next in ms, on average where it varies; None
+            if unknown.
+        frame_starts_ms: When each frame begins, in ms from the first, where frames do not
+            follow each other evenly; None where they do, or where it is not known.
+        region: Where the file says that the image proper lies, already checked to fit
+            the frame; None if it does not say or is not to be trusted.
+        warnings: What was fixed or cannot be trusted, in sentences for a person.
+        geometry: Where the frames lie in the patient, (frames, height, width), if they are
+            the slices of a scan; None for frames over time, or where the file does not say. Of
+            uneven slices its first axis says where the first one lies and which way they go.
+        slice_spacing_mm: Distance from slice to slice in mm, of uneven slices their mean; None
+            if there is none, or it is not to be trusted.
+        unknown: Frames that stand for slices that are missing, and can hold no labels.
+        third_axis: Whether frames follow each other in time or in space; None where the file
+            does not say which.
+        pixel_aspect: Height of a pixel by its width, where the file says that and no spacing.
+        default_grid: Whether spacing and place are those that programs write when they know
+            none: 1 mm along every axis, the first voxel at the origin, nothing turned.
+        uneven: Where slices lie that are not evenly spaced; None where they are.
+    """
+
+    shape: tuple[int, int, int, int]
+    decode: Callable[[int], np.ndarray] = field(repr=False)
+    modality: str | None = None
+    spacing_mm: tuple[float, float] | None = None
+    frame_time_ms: float | None = None
+    frame_starts_ms: tuple[float, ...] | None = field(default=None, repr=False)
+    region: Box | None = None
+    warnings: tuple[str, ...] = ()
+    geometry: Geometry | None = None
+    slice_spacing_mm: float | None = None
+    unknown: tuple[int, ...] = ()
+    third_axis: Literal["time", "space"] | None = None
+    pixel_aspect: float | None = None
+    default_grid: bool = False
+    uneven: UnevenSlices | None = None
+
+    @classmethod
+    def from_array(
+        cls,
+        array: np.ndarray,
+        *,
+        affine: np.ndarray | None = None,
+        space: Space | None = None,
+        spacing_mm: tuple[float, float] | None = None,
+        modality: str | None = None,
+        third_axis: Literal["time", "space"] | None = None,
+    ) -> "ImageSequence":
+        """Frames or slices that are in memory already, such as another program's array.
+
+        Args:
+            array: (frames, H, W), or (frames, C, H, W); not copied.
+            affine: (4, 4), from an index (d, h, w, 1) of the slices of a scan to mm. That of
+                nibabel's (x, y, z) has its columns reversed for the transposed array:
+                `affine[:, [2, 1, 0, 3]]` for `array.T`.
+            space: Which space the affine is in: "LPS" or "RAS". It must be said with an affine.
+            spacing_mm: (row, column) distance of pixels, without an affine.
+            modality: DICOM's word for the kind of image.
+            third_axis: Whether frames follow in time or in space; an affine means space.
+
+        Raises:
+            GeometryError: If an affine is given and its space is not, or the array has other
+                axes, or an affine is given for frames in time.
+
+        Example:
+            >>> scan = Cine.from_array(np.zeros((9, 4, 5)), affine=np.eye(4), space="RAS")
+            >>> scan.voxel_mm
+            (1.0, 1.0, 1.0)
+        """
+        if array.ndim not in (3, 4):
+            raise GeometryError(
+                f"the array has shape {array.shape}; expected (frames, H, W) or (frames, C, H, W)."
+            )
+        stack = array if array.ndim == 4 else array[:, None]
+        frames, channels, height, width = stack.shape
+        geometry = None
+        if affine is not None:
+            if space is None or third_axis == "time":
+                raise GeometryError(
+                    'an affine is given; say which space it is in, space="LPS" (DICOM, ITK) or '
+                    'space="RAS" (NIfTI, nibabel), and give none for frames in time.'
+                )
+            geometry = Geometry((frames, height, width), affine, space=space)
+            spacing_mm = (geometry.spacing_mm[1], geometry.spacing_mm[2])
+        return cls(
+            shape=(frames, channels, height, width),
+            decode=stack.__getitem__,
+            modality=modality,
+            spacing_mm=spacing_mm,
+            geometry=geometry,
+            slice_spacing_mm=None if geometry is None else geometry.spacing_mm[0],
+            third_axis="space" if geometry is not None else third_axis,
+        )
+
+    @property
+    def has_slices(self) -> bool:
+        """Whether the frames are the slices of a scan, as far as is known."""
+        if len(self) < 2 or self.third_axis == "time":
+            return False
+        return self.third_axis == "space" or self.slice_spacing_mm is not None
+
+    @property
+    def proportions(self) -> tuple[float, float]:
+        """Height and width of a pixel as it is to be drawn: in mm, or by each other."""
+        return self.spacing_mm or (self.pixel_aspect or 1.0, 1.0)
+
+    @property
+    def voxel_mm(self) -> tuple[float, float, float] | None:
+        """Distance between the neighbours of a scan along (D, H, W); None if one is unknown.
+
+        Of uneven slices it is the mean.
+        """
+        if self.spacing_mm is None or self.slice_spacing_mm is None:
+            return None
+        return (self.slice_spacing_mm, *self.spacing_mm)
+
+    @property
+    def unit(self) -> Literal["frame", "slice", "image"]:
+        """What people call one of its frames: "image" if it is the only one."""
+        if len(self) == 1:
+            return "image"
+        return "slice" if self.has_slices else "frame"
+
+    def start_ms(self, index: int) -> float | None:
+        """When a frame begins, in ms from the first; None if unknown.
+
+        Example:
+            >>> Cine((3, 1, 9, 9), np.zeros, frame_time_ms=40.0).start_ms(2)
+            80.0
+            >>> Cine((3, 1, 9, 9), np.zeros, frame_starts_ms=(0.0, 30.0, 80.0)).start_ms(1)
+            30.0
+        """
+        if self.frame_starts_ms is not None:
+            return self.frame_starts_ms[index]
+        return None if self.frame_time_ms is None else index * self.frame_time_ms
+
+    def __len__(self) -> int:
+        """Count the frames."""
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Decode the frames one after another, each (C, H, W)."""
+        return (self.decode(index) for index in range(len(self)))
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """Labels for every frame of a cine, on the grid of its source.
+
+    Attributes:
+        array: (frames, height, width) uint8; 0 is background.
+        spacing_mm: (row, column) distance in mm, or None if unknown.
+    """
+
+    array: np.ndarray
+    spacing_mm: tuple[float, float] | None = None
+
+    @functools.cached_property
+    def counts(self) -> np.ndarray:
+        """Pixels of each value in each frame, (frames, 256); counted when first asked for.
+
+        Example:
+            >>> LabelMap(np.uint8([[[0, 2], [2, 2]]])).counts[0, :3].tolist()
+            [1, 0, 3]
+        """
+        # Frame by frame: what is counted is widened on the way.
+        return np.stack([np.bincount(frame.ravel(), minlength=256) for frame in self.array])
