@@ -24,7 +24,8 @@ def make_spec(block="window", spatial_dims=2, *, depth=2, **changes):
         LevelSpec("window", 12, 1, num_heads=2, head_dim=4, window=4),
     )
     return ModelSpec(
-        "hybrid", 2, 3, levels, stem_channels=6, decoder_channels=8, spatial_dims=spatial_dims, stem_stride=1,
+        "hybrid", 2, 3, levels, stem_channels=6, decoder_channels=8,
+        spatial_dims=spatial_dims, stem_stride=1,
         logit_stride=1, deep_supervision=True, boundary=True,
     )  # fmt: skip
 

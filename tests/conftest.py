@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import HealthCheck, settings
 
-from bedside.runtime import choice
+from bedside.runtime import autotune
 from bedside.runtime.fastest import Fastest
 
 # How long an example takes says more of a busy machine than of the code.
@@ -19,5 +19,5 @@ def _no_choice_by_the_clock(
     cache = tmp_path_factory.getbasetemp() / "cache"
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.setattr(
-        choice, "find_fastest", lambda calls, *, total_s: Fastest(next(iter(calls)), {})
+        autotune, "find_fastest", lambda calls, *, total_s: Fastest(next(iter(calls)), {})
     )

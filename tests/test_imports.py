@@ -23,7 +23,8 @@ def modules_after(statement):
         "import bedside.evaluation.cases, bedside.io.source, bedside.bundle",
         "import bedside.cli.segment, bedside.cli.demo, bedside.cli.evaluate",
         "import bedside.cli.recipe, bedside.planning",
-        "import bedside.batch.run, bedside.batch.worker, bedside.batch.worker_pool, bedside.batch.ray",
+        "import bedside.batch.run, bedside.batch.worker, bedside.batch.worker_pool, "
+        "bedside.batch.ray",
     ],
 )
 def test_the_data_way_leaves_the_model_way_out(statement):

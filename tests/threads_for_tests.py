@@ -47,8 +47,10 @@ def make_network(spatial_dims):
     rng = np.random.default_rng(spatial_dims)
     channels, nodes, tensors = (1, 16, 16, 4), [], []
     for index in range(3):
-        weight = rng.normal(0, (channels[index] * 3**spatial_dims) ** -0.5,
-                            (channels[index + 1], channels[index], *[3] * spatial_dims))  # fmt: skip
+        weight = rng.normal(
+            0, (channels[index] * 3**spatial_dims) ** -0.5,
+            (channels[index + 1], channels[index], *[3] * spatial_dims),
+        )  # fmt: skip
         if not index:
             # Edges count and not brightness, so that labels have shapes.
             weight -= weight.mean(axis=tuple(range(1, 2 + spatial_dims)), keepdims=True)

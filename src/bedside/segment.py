@@ -72,7 +72,7 @@ def open_segmenter(
     Args:
         bundle: What to run.
         backend: Name of a runtime, or "auto".
-        precision: "f32", "bf16", "int8", "auto" for what is the fastest here, or "rule" for
+        precision: "f32", "bf16", "int8", "auto" for what is the fastest here, or "default" for
             what is the fastest as a rule, without timing anything.
         threads: Threads of the runtime; None for every core this process may use.
         on_choice: Called with a sentence if ways to run it were timed, and one was chosen.

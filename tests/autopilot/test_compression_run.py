@@ -25,7 +25,7 @@ pytest_plugins = ["autopilot_fixtures"]
 # The made-up network has so few weights that any step hurts: what is tested is the walking.
 GOAL = Target(target_ms=0.25, max_drop=0.04)
 EFFORT = CompressionSettings(
-    epochs=2, stride=0.4, min_step_fraction=0.2, calibration_images=8, timing_s=0.1
+    epochs=2, step_fraction=0.4, min_step_fraction=0.2, calibration_images=8, timing_s=0.1
 )
 # What the network is small enough for without much ado.
 NEAR = replace(GOAL, target_ms=0.3)
@@ -50,7 +50,7 @@ def only_walk(
 ):
     """Walk without what follows: the test patients, the bundle, the pages."""
     resources = Resources(tables=tables, threads=1, clock=clock or Counting())
-    how = {"goal": target, "effort": effort, "means": resources, "data": None, "tell": on_message}
+    how = {"target": target, "effort": effort, "resources": resources, "data": None, "on_message": on_message}
     return open_run(trained, output, **how).run()
 
 
@@ -242,7 +242,7 @@ def test_a_target_below_an_empty_graph_is_refused(trained, tables, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "goal",
+    "target",
     [
         Target(target_ms=1e6),
         Target(max_size_bytes=10**9),

@@ -99,7 +99,7 @@ def test_draws_keep_the_strides_and_the_supervision_of_the_recipe():
 
 
 @pytest.mark.parametrize(
-    ("axes", "stride", "block"),
+    ("spatial_dims", "stride", "block"),
     [
         (2, 4, "window"),
         (2, 2, "overlap"),

@@ -7,7 +7,7 @@ import pytest
 from bedside.bundle import read_bundle, shipped_bundles, write_bundle
 from bedside.cli.main import main
 from bedside.cli.models import _lines, describe
-from bedside.runtime import choice, open_session
+from bedside.runtime import autotune, open_session
 from bedside.runtime.fastest import Fastest, Timing
 from models_for_tests import make_bundle, make_verdict
 
@@ -102,7 +102,7 @@ def test_retune_times_what_is_certified_prints_it_and_remembers(tmp_path, monkey
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     timing = Timing(2.5, 2.4, 2.6, 9)
     monkeypatch.setattr(
-        choice, "find_fastest",
+        autotune, "find_fastest",
         lambda calls, *, total_s: Fastest("onnxruntime f32", dict.fromkeys(calls, timing)),
     )  # fmt: skip
     verdicts = make_verdict("f32"), make_verdict("f32", backend="onnxruntime")
@@ -112,7 +112,9 @@ def test_retune_times_what_is_certified_prints_it_and_remembers(tmp_path, monkey
     rows = [line.split() for line in told.splitlines()]
     assert ["openvino", "f32", "2.500", "2.400-2.600", "9"] in rows
     assert "tiny runs in onnxruntime f32 here" in told
-    monkeypatch.setattr(choice, "find_fastest", lambda *args, **kwargs: pytest.fail("timed again"))
+    monkeypatch.setattr(
+        autotune, "find_fastest", lambda *args, **kwargs: pytest.fail("timed again")
+    )
     assert open_session(bundle, threads=1).backend == "onnxruntime"
 
 

@@ -88,7 +88,7 @@ def test_every_tool_gives_a_network_that_runs_learns_and_is_rebuilt(name, spatia
 
 @pytest.mark.parametrize(("block", "spatial_dims"), [("window", 2), ("reparam", 3), ("routed", 3)])
 def test_what_went_through_all_tools_exports_and_does_the_same(block, spatial_dims):
-    shared = "nothing" if block == "reparam" else "mlp"
+    shared = "none" if block == "reparam" else "mlp"
     exchange = {"exchange_window": 4} if block == "reparam" else {}
     network = make_network(make_spec(block, spatial_dims, kv_heads=2, shared=shared, **exchange))
     network = merge_kv_heads(network)

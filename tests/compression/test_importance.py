@@ -32,7 +32,7 @@ def test_every_unit_of_every_group_gets_a_score(method, spatial_dims):
 
 
 @pytest.mark.parametrize("method", METHODS[:-1])
-@pytest.mark.parametrize("shared", ["nothing", "both"])
+@pytest.mark.parametrize("shared", ["none", "both"])
 def test_units_that_do_nothing_matter_least(method, shared):
     whole = make_network(make_spec("window", shared=shared))
     for name in ("hidden.levels.1.0", "heads.levels.1.0", "channels.levels.1", "decoder"):

@@ -122,7 +122,7 @@ def test_factored_convolutions_are_pruned_and_put_together_where_the_rank_is_ful
         assert_same(network, name, tolerance=MULTIPLIED_OUT)
 
 
-@pytest.mark.parametrize("shared", ["nothing", "attention", "mlp", "both"])
+@pytest.mark.parametrize("shared", ["none", "attention", "mlp", "both"])
 @pytest.mark.parametrize("index", [0, 1, 2])
 def test_a_dropped_block_is_one_that_adds_nothing(shared, index):
     spec = make_spec("window", depth=3, shared=shared)
@@ -195,7 +195,7 @@ def test_what_cannot_be_pruned_is_said():
 
 
 @pytest.mark.parametrize("spatial_dims", SIZES)
-@pytest.mark.parametrize("shared", ["nothing", "both"])
+@pytest.mark.parametrize("shared", ["none", "both"])
 def test_channels_that_follow_from_others_are_made_up_for(shared, spatial_dims):
     """Every second unit is a linear image of the others: with inputs, nothing is lost."""
     network = make_network(make_spec("window", spatial_dims, shared=shared))
@@ -260,7 +260,7 @@ def test_pruning_leaves_the_network_that_it_was_given():
     assert all(torch.equal(before[name], tensor) for name, tensor in network.weights.items())
 
 
-@pytest.mark.parametrize("shared", ["nothing", "both"])
+@pytest.mark.parametrize("shared", ["none", "both"])
 def test_bits_go_with_the_blocks_that_they_are_of(shared):
     spec = make_spec("window", shared=shared)
     bits = choose_bits(spec, bits=4)

@@ -26,7 +26,7 @@ from models_for_tests import (
 from tolerances import STORED_WEIGHTS_RTOL
 
 
-def make_network(block, spatial_dims, *, shared="nothing", **changes):
+def make_network(block, spatial_dims, *, shared="none", **changes):
     """A network of one level of this block, whose batch norms have seen data."""
     level = LevelSpec(
         block, channels=16, depth=2, num_heads=2, head_dim=8, window=4, halo=2, region=4,
@@ -50,9 +50,9 @@ def run(network, tensor):
 
 
 @pytest.mark.parametrize(
-    ("block", "axes", "shared"),
+    ("block", "spatial_dims", "shared"),
     [
-        ("reparam", 2, "nothing"),
+        ("reparam", 2, "none"),
         ("window", 2, "both"),
         ("dense", 3, "mlp"),
     ],

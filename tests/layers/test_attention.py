@@ -165,7 +165,7 @@ def test_blocks_of_a_level_share_weights_and_keep_their_own_norms(shared):
     level = dataclasses.replace(make_level("window"), depth=3, shared=shared)
     saved = {"attention": 2 * (8 * 24 + 16 * 8), "mlp": 2 * (8 * 16 + 16 * 8)}
     expected = sum(saved.values()) if shared == "both" else saved[shared]
-    assert count("nothing") - count(shared) == expected
+    assert count("none") - count(shared) == expected
     torch.manual_seed(0)
     module = Level(level).eval()
     names = list(module.state_dict())

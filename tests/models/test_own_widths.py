@@ -24,7 +24,8 @@ def make_spec(spatial_dims):
         LevelSpec("pooled", 12, 0),
     )
     return ModelSpec(
-        "hybrid", 2, 3, levels, stem_channels=8, decoder_channels=8, spatial_dims=spatial_dims, stem_stride=2,
+        "hybrid", 2, 3, levels, stem_channels=8, decoder_channels=8,
+        spatial_dims=spatial_dims, stem_stride=2,
         deep_supervision=True, boundary=True,
         hidden={"levels.0.0": 12, "levels.1.0": 20, "fusions.1": 5},
         heads={"levels.0.1": 1, "levels.1.0": 2},

@@ -20,7 +20,10 @@ def make_spec(modality="US", spatial_dims=2):
     size = (32,) * spatial_dims
     return DeploymentSpec(
         name="it", version="1", task="", input=InputSpec(modality, 1, size), labels=LABELS,
-        preprocess=(), model=ModelSpec("x", 1, 4, levels=(LevelSpec("conv", 1, 1),), spatial_dims=spatial_dims),
+        preprocess=(),
+        model=ModelSpec(
+            "x", 1, 4, levels=(LevelSpec("conv", 1, 1),), spatial_dims=spatial_dims
+        ),
     )  # fmt: skip
 
 

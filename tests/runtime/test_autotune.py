@@ -12,7 +12,7 @@ import pytest
 
 from bedside.bundle import Bundle
 from bedside.errors import BackendError, OutputError
-from bedside.runtime import autotune_cache, choice, modes, open_session
+from bedside.runtime import autotune, autotune_cache, execution_modes, open_session
 from bedside.runtime.autotune_cache import PAUSE_S, ChoiceFile
 from bedside.runtime.fastest import Fastest, Timing
 from models_for_tests import make_bundle, make_noise, make_verdict
@@ -37,7 +37,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: str | None) -> None:
         self.answers, self.asked = list(answers), 0
-        monkeypatch.setattr(choice, "find_fastest", self)
+        monkeypatch.setattr(autotune, "find_fastest", self)
 
     def __call__(self, calls, *, total_s):
         for call in calls.values():
@@ -146,7 +146,7 @@ def test_where_nothing_can_be_remembered_the_default_runs_every_time(bundle, tmp
     assert choose(bundle, said) == "openvino"
     assert (clock.asked, said) == (0, [])
     with pytest.raises(OutputError, match="cannot remember a choice in"):
-        choice.retune(bundle, threads=1)
+        autotune.retune(bundle, threads=1)
 
 
 def test_a_cache_that_fills_up_while_it_is_timed_leaves_the_default(bundle, folder, monkeypatch):
@@ -188,7 +188,7 @@ def test_who_comes_second_waits_for_the_first_and_takes_its_answer(bundle, folde
         assert go_on.wait(60)
         return Fastest("onnxruntime f32", {})
 
-    monkeypatch.setattr(choice, "find_fastest", slow)
+    monkeypatch.setattr(autotune, "find_fastest", slow)
     found: list[str] = []
     users = [threading.Thread(target=lambda: found.append(choose(bundle))) for _ in range(4)]
     users[0].start()
@@ -205,7 +205,7 @@ def test_who_comes_second_waits_for_the_first_and_takes_its_answer(bundle, folde
 def test_who_waits_too_long_takes_the_default(bundle, folder, monkeypatch):
     clock = Clock(monkeypatch, "onnxruntime f32")
     monkeypatch.setattr(autotune_cache, "_PATIENCE_S", 0.0)
-    held = ChoiceFile(folder, bundle, modes.certified_modes(bundle), threads=1).held()
+    held = ChoiceFile(folder, bundle, execution_modes.certified_modes(bundle), threads=1).held()
     with held as first:
         assert first
         assert choose(bundle) == "openvino"
@@ -214,7 +214,7 @@ def test_who_waits_too_long_takes_the_default(bundle, folder, monkeypatch):
 
 
 def test_a_way_that_does_not_open_is_left_out(bundle, folder, monkeypatch):
-    opened = modes.open_graph
+    opened = execution_modes.open_graph
 
     def refuse(graph, *, backend, precision, threads):
         if backend == "onnxruntime":
@@ -222,7 +222,7 @@ def test_a_way_that_does_not_open_is_left_out(bundle, folder, monkeypatch):
         return opened(graph, backend=backend, precision=precision, threads=threads)
 
     clock = Clock(monkeypatch, "openvino f32")
-    monkeypatch.setattr(modes, "open_graph", refuse)
+    monkeypatch.setattr(execution_modes, "open_graph", refuse)
     assert choose(bundle) == "openvino"
     assert clock.names == ["openvino f32"]
 
@@ -232,31 +232,31 @@ def test_a_remembered_way_that_no_longer_opens_gives_way_to_the_default(
 ):
     Clock(monkeypatch, "onnxruntime f32")
     choose(bundle)
-    opened = modes.open_graph
+    opened = execution_modes.open_graph
 
     def refuse(graph, *, backend, precision, threads):
         if backend == "onnxruntime":
             raise BackendError("not here")
         return opened(graph, backend=backend, precision=precision, threads=threads)
 
-    monkeypatch.setattr(modes, "open_graph", refuse)
+    monkeypatch.setattr(execution_modes, "open_graph", refuse)
     assert choose(bundle) == "openvino"
 
 
 def test_retuning_replaces_what_was_remembered_if_there_is_an_answer(bundle, folder, monkeypatch):
     Clock(monkeypatch, "onnxruntime f32", None, "openvino f32")
     assert choose(bundle) == "onnxruntime"
-    undecided = choice.retune(bundle, threads=1)
+    undecided = autotune.retune(bundle, threads=1)
     assert (undecided.mode, undecided.decided) == (OTHER, False)
     assert choose(bundle) == "onnxruntime"
-    decided = choice.retune(bundle, threads=1)
+    decided = autotune.retune(bundle, threads=1)
     assert (decided.mode, decided.decided) == (PLAIN, True)
     assert choose(bundle) == "openvino"
 
 
 def test_auto_times_and_nothing_else_does(bundle, folder, monkeypatch):
     clock = Clock(monkeypatch, "onnxruntime f32")
-    assert choose(bundle, precision="rule") == "openvino"
+    assert choose(bundle, precision="default") == "openvino"
     assert choose(bundle, precision="f32") == "openvino"
     assert choose(bundle, backend="openvino") == "openvino"
     assert clock.asked == 0
@@ -268,7 +268,7 @@ def test_processes_that_start_together_agree_with_the_clock_of_this_machine(bund
     """No made clock: whatever they find, all later ones find the same."""
     program = (
         "from pathlib import Path; from bedside.bundle import read_bundle; "
-        "from bedside.runtime import choice, open_session; choice.BUDGET_S = 0.2; "
+        "from bedside.runtime import autotune, open_session; autotune.BUDGET_S = 0.2; "
         f"print(open_session(read_bundle(Path({str(bundle.path)!r})), threads=1).backend)"
     )
     command = [sys.executable, "-c", program]

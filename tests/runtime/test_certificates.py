@@ -7,7 +7,7 @@ import pytest
 
 from bedside.bundle import Bundle, read_bundle, shipped_bundles
 from bedside.errors import BackendError, SpecError
-from bedside.runtime import modes, open_session, table
+from bedside.runtime import execution_modes, open_session, table
 from bedside.runtime.execution_modes import (
     certificate_warnings,
     certified_modes,
@@ -25,7 +25,7 @@ ONNX = tuple(make_verdict(name, backend="onnxruntime") for name in ("f32", "int8
 
 @pytest.fixture(autouse=True)
 def _a_processor_with_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modes, "has_int8_products", lambda: True)
+    monkeypatch.setattr(execution_modes, "has_int8_products", lambda: True)
     from bedside.runtime import openvino
 
     monkeypatch.setattr(openvino, "native_precisions", lambda: ("f32", "bf16", "int8"))
@@ -81,7 +81,7 @@ def test_what_failed_its_certificate_is_not_chosen(tmp_path: Path) -> None:
 def test_int8_is_not_chosen_where_products_of_bytes_saturate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(modes, "has_int8_products", lambda: False)
+    monkeypatch.setattr(execution_modes, "has_int8_products", lambda: False)
     bundle = make_bundle(tmp_path, *OPENVINO, *ONNX, int8=True, untrained=False)
     assert {precision for _, precision in certified_modes(bundle)} == {"f32", "bf16"}
     (said,) = certificate_warnings(bundle, "openvino", "int8")
@@ -110,7 +110,7 @@ def test_the_rule_takes_the_first_certified_backend_in_its_fastest_precision(
 ) -> None:
     bundle = make_bundle(tmp_path, *verdicts, int8=int8)
     assert default_mode(bundle, backend=backend) == chosen
-    opened = open_session(bundle, backend=backend, precision="rule", threads=1)
+    opened = open_session(bundle, backend=backend, precision="default", threads=1)
     assert (opened.backend, opened.precision) == chosen
 
 
@@ -150,7 +150,7 @@ def test_what_failed_its_certificate_runs_with_a_warning_that_says_by_how_much(
     assert "a structure loses 0.1000 of its validation Dice" in said
 
 
-@pytest.mark.parametrize("precision", ["auto", "rule", "f32"])
+@pytest.mark.parametrize("precision", ["auto", "default", "f32"])
 def test_where_only_an_uncertified_runtime_is_installed_f32_runs_with_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
@@ -182,7 +182,7 @@ def test_every_shipped_bundle_is_certified_for_every_backend(path: Path) -> None
         assert bundle.card.certifies(backend.name, "f32")
         assert certificate_warnings(bundle, backend.name, "f32") == ()
     measured = {(result.backend, result.precision) for result in bundle.card.precisions}
-    assert measured == set(modes.list_runnable(bundle))
+    assert measured == set(execution_modes.list_runnable(bundle))
     for result in bundle.card.precisions:
         assert result.reference == "openvino f32"
         assert result.cases > 0

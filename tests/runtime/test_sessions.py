@@ -14,8 +14,8 @@ from bedside.runtime import (
     BACKENDS,
     Session,
     default_threads,
+    execution_modes,
     installed_backends,
-    modes,
     open_graph,
     open_session,
     session,
@@ -237,10 +237,10 @@ def test_threads_come_from_the_affinity_up_to_a_cap(monkeypatch: pytest.MonkeyPa
 def test_byte_products_are_read_from_the_processors_flags(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, text: str, known: bool
 ) -> None:
-    monkeypatch.setattr(modes.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(execution_modes.platform, "system", lambda: "Linux")
     (tmp_path / "cpuinfo").write_text(text)
-    assert modes.has_int8_products(tmp_path / "cpuinfo") is known
-    assert not modes.has_int8_products(tmp_path / "none")
+    assert execution_modes.has_int8_products(tmp_path / "cpuinfo") is known
+    assert not execution_modes.has_int8_products(tmp_path / "none")
 
 
 def test_opening_a_session_leaves_torch_and_onnx_out(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_an_image_of_other_values_is_varied_as_one_in_0_and_1_is(spatial_dims, s
 
 
 @pytest.mark.parametrize(
-    ("steps", "axes", "outside"),
+    ("steps", "spatial_dims", "outside"),
     [
         ((ScaleRange(low=-1),), 2, -1.0),
         ((ScaleRange(low=-1),), 3, 0.0),

@@ -66,7 +66,8 @@ def test_left_and_right_are_not_drawn_on_an_array_that_lies_nowhere():
     spec = DeploymentSpec(
         name="it", version="1", task="", input=InputSpec("CT", 1, (4, 8, 8)), labels=labels,
         preprocess=(Orient(),),
-        model=ModelSpec("x", 1, 3, levels=(LevelSpec("conv", 1, 1),), spatial_dims=3, logit_stride=1),
+        model=ModelSpec("x", 1, 3, levels=(LevelSpec("conv", 1, 1),), spatial_dims=3,
+                        logit_stride=1),
     )  # fmt: skip
 
     class Nothing:

@@ -118,6 +118,7 @@ def check_reachable(target: Target, *, empty_ms: float) -> None:
     """
     if target.target_ms is not None and target.target_ms <= empty_ms:
         raise BudgetError(
-            f"the target is {target.target_ms:g} ms, but an empty graph takes {empty_ms:.3g} ms here "
+            f"the target is {target.target_ms:g} ms, but an empty graph takes {empty_ms:.3g} "
+            "ms here "
             f"with {target.threads} threads. Ask for at least {2 * empty_ms:.2g} ms."
         )

@@ -195,7 +195,7 @@ class Loader:
                 bundle,
                 backend=runtime.backend,
                 # Workers must not differ in what they find the fastest, or results would.
-                precision="rule" if runtime.precision == "auto" else runtime.precision,
+                precision="default" if runtime.precision == "auto" else runtime.precision,
                 threads=runtime.threads,
             )
             while len(self._loaded) >= self._MOST:

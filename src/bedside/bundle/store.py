@@ -19,7 +19,14 @@ from bedside.bundle.trust import (
     choose_trusted_keys,
 )
 from bedside.errors import BundleError, SpecError
-from bedside.spec import SCHEMA_VERSION, Card, DeploymentSpec, from_mapping, to_mapping
+from bedside.spec import (
+    READABLE_VERSIONS,
+    SCHEMA_VERSION,
+    Card,
+    DeploymentSpec,
+    from_mapping,
+    to_mapping,
+)
 from bedside.system.atomic import write_bytes
 from bedside.system.regular_files import open_regular
 
@@ -247,9 +254,10 @@ def _read_signatures(content: bytes | None, where: str) -> tuple[signature.Signa
 def _check_manifest(manifest: Any, where: str) -> None:
     """Refuse another schema version before anything else is believed."""
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
-    if type(version) is not int or version != SCHEMA_VERSION:
+    if type(version) is not int or version not in READABLE_VERSIONS:
         raise BundleError(
-            f"{where} has schema version {version!r}; this bedside reads {SCHEMA_VERSION}. "
+            f"{where} has schema version {version!r}; this bedside reads "
+            f"{' and '.join(map(str, READABLE_VERSIONS))}. "
             "Use the bedside that wrote it, or build it again."
         )
     if set(manifest) != _MANIFEST_KEYS:

@@ -45,7 +45,7 @@ class Settings:
     )
     backend: str = option(help="runtime", default="auto")
     precision: str = option(
-        help="graph and arithmetic; rule takes what is the fastest as a rule", default="rule"
+        help="graph and arithmetic; default times nothing", default="default"
     )
     threads: int | None = option(
         help="threads of the runtime (default: every core allowed)", default=None

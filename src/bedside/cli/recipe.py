@@ -76,7 +76,8 @@ def _seen(survey: "Survey") -> list[str]:
     of = "slices or frames" if survey.frames > 1 else "frame"
     lines = [
         f"Saw     {survey.cases} cases of {survey.patients} patients, layout {survey.layout}",
-        f"        {size} {'voxels' if survey.spatial_dims == 3 else 'pixels'} in the median, {colour}, "
+        f"        {size} {'voxels' if survey.spatial_dims == 3 else 'pixels'} in the median, "
+        f"{colour}, "
         f"{_channels(survey.channels)}, "
         f"{survey.frames} {of} a case ({survey.images} looked at)",
     ]

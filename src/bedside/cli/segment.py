@@ -69,7 +69,7 @@ class Settings:
     backend: str = option(help="runtime", default="auto")
     precision: str = option(
         help="graph and arithmetic: f32, bf16, int8; auto times them at first use and remembers "
-        "the fastest, rule times nothing",
+        "the fastest, default times nothing",
         default="auto",
     )
     threads: int | None = option(

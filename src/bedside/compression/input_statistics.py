@@ -38,7 +38,8 @@ class InputStatistics:
         """Return the square root of the covariance and its inverse, (C, C) both.
 
         Example:
-            >>> root, inverse = InputStatistics(torch.zeros(2), torch.diag(torch.tensor([4.0, 9.0]))).root()
+            >>> covariance = torch.diag(torch.tensor([4.0, 9.0]))
+            >>> root, inverse = InputStatistics(torch.zeros(2), covariance).root()
             >>> root.diagonal().tolist(), bool(torch.allclose(root @ inverse, torch.eye(2)))
             ([2.0, 3.0], True)
         """

@@ -235,7 +235,8 @@ def _check_kept(group: Group, kept: torch.Tensor) -> None:
     ).tolist()
     if len(set(divisor)) > 1:
         raise UsageError(
-            f"{group.name} keeps {divisor} of its {group.divisor} runs of heads that share a window or "
+            f"{group.name} keeps {divisor} of its {group.divisor} runs of heads that share a "
+            "window or "
             "a head of keys; expected equally many of each."
         )
 

@@ -162,7 +162,7 @@ def _average(weights: Weights, paths: list[str]) -> None:
 def _describe_shared(spec: ModelSpec, number: int, parts: tuple[str, ...]) -> ModelSpec:
     """Say what a level shares; its first block stands for all."""
     old: LevelSpec = spec.levels[number]
-    before = {"nothing": (), "both": ("attention", "mlp")}.get(old.shared, (old.shared,))
+    before = {"none": (), "both": ("attention", "mlp")}.get(old.shared, (old.shared,))
     every = {*before, *parts}
     shared = "both" if len(every) == 2 else every.pop()
     level = replace(old, shared=shared)  # type: ignore[arg-type]

@@ -57,13 +57,15 @@ def _check_place(sequence: ImageSequence) -> None:
     frames, _, *plane = sequence.shape
     if sequence.geometry.shape != (frames, *plane):
         raise GeometryError(
-            f"its geometry is of an array {sequence.geometry.shape}, and there are {frames} frames of "
+            f"its geometry is of an array {sequence.geometry.shape}, and there are {frames} "
+            "frames of "
             f"{tuple(plane)}. Give its axes in the array's order, (D, H, W)."
         )
     placed = sequence.geometry.spacing_mm[1:]
     if sequence.spacing_mm is not None and not np.allclose(placed, sequence.spacing_mm, rtol=0.01):
         raise GeometryError(
-            f"its pixels are {sequence.spacing_mm} mm apart, and {placed} mm under its affine. Give "
+            f"its pixels are {sequence.spacing_mm} mm apart, and {placed} mm under its "
+            "affine. Give "
             "the affine's columns in the array's order, (D, H, W): nibabel's are (x, y, z)."
         )
 
@@ -79,7 +81,8 @@ def _settle_axis(sequence: ImageSequence, spec: DeploymentSpec) -> ImageSequence
     if spec.model.spatial_dims == 3:
         if sequence.third_axis == "time":
             raise GeometryError(
-                f'its {len(sequence)} frames follow each other in time, bundle "{spec.name}" takes the '
+                f'its {len(sequence)} frames follow each other in time, bundle "{spec.name}" '
+                "takes the "
                 "slices of a scan. Select one time of a scan, or choose another bundle."
             )
         return sequence

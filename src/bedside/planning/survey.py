@@ -120,7 +120,7 @@ def survey_data(
     Args:
         path: Its folder.
         layout: A key of the table of layouts; detected if None.
-        spatial_dims: 2 to take scans slice by slice, 3 to take them whole; by their spacing if None.
+        spatial_dims: 2 for scans slice by slice, 3 for whole scans; by their spacing if None.
 
     Raises:
         DataError: If it is in no known layout, or an image and its mask do not fit.

@@ -118,7 +118,7 @@ def _plain(mapping: Mapping[str, Any]) -> dict[str, Any]:
 def _model(plan: RecipePlan) -> dict[str, Any]:
     """Name the network, and say where it differs from that of its name."""
     model = plan.recipe.deployment.model
-    named = {"name": plan.model, "axes": model.spatial_dims}
+    named = {"name": plan.model, "spatial_dims": model.spatial_dims}
     channels = {"in_channels": model.in_channels, "num_classes": model.num_classes}
     strides = {"stem_stride": model.stem_stride, "logit_stride": model.logit_stride}
     return named | channels | strides

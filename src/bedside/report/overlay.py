@@ -309,7 +309,7 @@ def encode_jpeg(picture: np.ndarray, *, quality: int = 88) -> bytes:
 
 
 def _captioner(overlay: Overlay) -> Callable[[tuple[int, np.ndarray]], np.ndarray]:
-    """Return a function that draws a frame, given with its index, between its bar and the legend."""
+    """Return a function from (index, frame) to the frame drawn between its bar and the legend."""
     width = max(overlay.size[1], 320)
     legend = draw_legend(overlay.structures, width)
 

@@ -32,14 +32,14 @@ def open_session(
     """Open the graph of a bundle, ready to run.
 
     With "auto" the backends and precisions that the card certifies are timed at the first
-    use on a machine, and the fastest is remembered. With "rule" nothing is timed, and the
+    use on a machine, and the fastest is remembered. With "default" nothing is timed, and the
     same processor always takes the same one. Neither ever takes one without a certificate of
     its own, but for f32 where nothing that is installed has one; see `certificate_warnings`.
 
     Args:
         bundle: A bundle that has been read.
         backend: "auto" for any that is installed, or a name in the table.
-        precision: "auto" for the fastest that the card certifies, "rule" for the one that
+        precision: "auto" for the fastest that the card certifies, "default" for the one that
             is the fastest as a rule, or one of f32, bf16 and int8.
         threads: Threads for one call; None for `default_threads()`.
         on_choice: Called with a sentence that says what was chosen, if something was timed.
@@ -49,7 +49,7 @@ def open_session(
             has no such graph.
         BackendError: If the backend is not installed, or cannot compute so here.
     """
-    if precision not in ("auto", "rule", *PRECISIONS):
+    if precision not in ("auto", "default", *PRECISIONS):
         raise UsageError(
             f'no precision "{precision}"; choose one of auto, rule, {", ".join(PRECISIONS)}.'
         )
@@ -58,7 +58,7 @@ def open_session(
     threads = threads or default_threads()
     if precision == "auto":
         return open_fastest(bundle, backend=backend, threads=threads, on_choice=on_choice)
-    if precision == "rule":
+    if precision == "default":
         chosen = default_mode(bundle, backend=backend)
     else:
         chosen = (find_certified_backend(bundle, precision, backend=backend), precision)

@@ -2,6 +2,7 @@
 
 from bedside.spec.card import DISCLAIMER, Card, Interval, PrecisionResult, StructureResult
 from bedside.spec.deployment import (
+    READABLE_VERSIONS,
     SCHEMA_VERSION,
     Code,
     DeploymentSpec,
@@ -68,6 +69,7 @@ from bedside.spec.steps import (
 __all__ = [
     "CT_WINDOWS",
     "DISCLAIMER",
+    "READABLE_VERSIONS",
     "SCHEMA_VERSION",
     "AugmentSpec",
     "BuildSpec",

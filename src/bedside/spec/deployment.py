@@ -9,7 +9,10 @@ from bedside.spec.priors import Prior, check_prior
 from bedside.spec.repairs import PostprocessStep, RefineStep, check_units
 from bedside.spec.steps import PreprocessStep, check_order
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of what is written. Files of version 1 are read too; see `spec.former`."""
+
+READABLE_VERSIONS = (1, SCHEMA_VERSION)
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,8 @@ class DeploymentSpec:
         if self.input.neighbours and (spatial_dims == 3 or self.input.channels != 3):
             raise SpecError(
                 f"input.neighbours is {self.input.neighbours}, input.channels is "
-                f"{self.input.channels} and model.spatial_dims {spatial_dims}; a frame with one neighbour on "
+                f"{self.input.channels} and model.spatial_dims {spatial_dims}; a frame with "
+                "one neighbour on "
                 "each side has 3 channels, in a network of 2 axes."
             )
         for step in (*self.preprocess, *self.postprocess, *self.refine, *self.priors):

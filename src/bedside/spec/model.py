@@ -42,7 +42,7 @@ class LevelSpec:
         grid: Pooled keys along each axis, at most, of "pooled" and of every exchange.
         kv_heads: Heads of keys and values; 1 serves all query heads.
         shared: What the level's blocks have in common: the convolutions of their
-            attention, of their MLP, of both, or nothing. Norms are each block's own.
+            attention, of their MLP, of both, or "none". Norms are each block's own.
     """
 
     block: Literal["conv", "reparam", "window", "overlap", "routed", "pooled", "linear", "dense"]
@@ -58,7 +58,7 @@ class LevelSpec:
     top_k: int = 4
     grid: int = 8
     kv_heads: int = 1
-    shared: Literal["nothing", "attention", "mlp", "both"] = "nothing"
+    shared: Literal["none", "attention", "mlp", "both"] = "none"
     exchange_window: int = 0
 
     def __post_init__(self) -> None:

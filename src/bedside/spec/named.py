@@ -63,7 +63,8 @@ def named_spec(
     """
     if (name, spatial_dims) not in _FAMILIES:
         raise SpecError(
-            f'no model "{name}" with {spatial_dims} axes; choose one of {", ".join(NAMES)}, with 2 or 3.'
+            f'no model "{name}" with {spatial_dims} axes; choose one of {", ".join(NAMES)}, '
+            "with 2 or 3."
         )
     family = _FAMILIES[name, spatial_dims]
     levels = tuple(

@@ -21,7 +21,7 @@ class ComponentCount:
     """
 
     AXES: ClassVar[tuple[int, ...]] = (2, 3)
-    step: Literal["components"] = "components"
+    step: Literal["component_count"] = "component_count"
     label: int
     most: int = 1
     action: Action = "report"
@@ -33,7 +33,7 @@ class ComponentCount:
             SpecError: If `most` is below 1.
         """
         if self.most < 1:
-            raise SpecError(f"components: most is {self.most}; expected at least 1.")
+            raise SpecError(f"component_count: most is {self.most}; expected at least 1.")
 
     @property
     def named(self) -> tuple[int, ...]:
@@ -58,7 +58,7 @@ class Surrounds:
     """
 
     AXES: ClassVar[tuple[int, ...]] = (2, 3)
-    step: Literal["encloses"] = "encloses"
+    step: Literal["surrounds"] = "surrounds"
     outer: int
     inner: int
     open_to: tuple[int, ...] = ()
@@ -72,7 +72,7 @@ class Surrounds:
             SpecError: Unless `most_open` is in [0, 1].
         """
         if not 0 <= self.most_open <= 1:
-            raise SpecError(f"encloses: most_open is {self.most_open}; expected 0 to 1.")
+            raise SpecError(f"surrounds: most_open is {self.most_open}; expected 0 to 1.")
 
     @property
     def named(self) -> tuple[int, ...]:
@@ -93,7 +93,7 @@ class NotTouching:
     """
 
     AXES: ClassVar[tuple[int, ...]] = (2, 3)
-    step: Literal["apart"] = "apart"
+    step: Literal["not_touching"] = "not_touching"
     first: int
     second: int
     action: Action = "report"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bedside.errors import SpecError
+from bedside.spec.former import FORMER_VALUES, to_present
 from bedside.system.regular_files import open_regular
 
 Settings = TypeVar("Settings")
@@ -57,6 +58,7 @@ def from_mapping(kind: type[Settings], mapping: Any, where: str = "") -> Setting
     if not isinstance(mapping, Mapping):
         expected = f"{where} must be a table" if where else "expected a table"
         raise SpecError(f"{expected}, not {mapping!r}.")
+    mapping = to_present(kind, mapping)
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}  # type: ignore[arg-type]
     for key in mapping:
@@ -127,6 +129,9 @@ def _convert_union(choices: tuple[Any, ...], value: Any, where: str) -> Any:
     stepped = {choice.step: choice for choice in choices if hasattr(choice, "step")}
     if stepped:
         step = value.get("step") if isinstance(value, Mapping) else None
+        for name, choice in list(stepped.items()):
+            former = FORMER_VALUES.get(choice.__name__, {}).get("step", {})
+            step = name if isinstance(step, str) and step in former else step
         if step not in stepped:
             raise SpecError(f"{where}.step is {step!r}; choose one of {', '.join(stepped)}.")
         return from_mapping(stepped[step], value, where)

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bedside.errors import SpecError
-from bedside.spec.deployment import SCHEMA_VERSION, DeploymentSpec
+from bedside.spec.deployment import READABLE_VERSIONS, SCHEMA_VERSION, DeploymentSpec
+from bedside.spec.former import to_present
+from bedside.spec.model import ModelSpec
 from bedside.spec.named import named_spec
 from bedside.spec.reading import from_mapping, read_toml, to_mapping
 
@@ -290,10 +292,12 @@ class Recipe:
         Raises:
             SpecError: If it is another one.
         """
-        if self.schema_version != SCHEMA_VERSION:
+        if self.schema_version not in READABLE_VERSIONS:
             raise SpecError(
-                f"schema_version is {self.schema_version}; this bedside reads {SCHEMA_VERSION}."
+                f"schema_version is {self.schema_version}; this bedside reads "
+                f"{' and '.join(map(str, READABLE_VERSIONS))}."
             )
+        object.__setattr__(self, "schema_version", SCHEMA_VERSION)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -355,11 +359,11 @@ def _resolve_name(recipe: dict[str, Any]) -> dict[str, Any]:
     model = deployment.get("model") if isinstance(deployment, Mapping) else None
     if not isinstance(deployment, Mapping) or not isinstance(model, Mapping):
         return recipe
-    own = dict(model)
+    own = to_present(ModelSpec, model)
     name = own.pop("name", None)
     if name is None:
         return recipe
-    settings = to_mapping(named_spec(str(name), spatial_dims=own.get("axes", 2)))
+    settings = to_mapping(named_spec(str(name), spatial_dims=own.get("spatial_dims", 2)))
     for key in ("in_channels", "num_classes"):
         del settings[key]
     return recipe | {"deployment": {**deployment, "model": settings | own}}

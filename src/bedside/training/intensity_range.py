@@ -37,7 +37,7 @@ def find_values(steps: Sequence[PreprocessStep], *, spatial_dims: int) -> Values
 
     Args:
         steps: Of the preprocessing, in order.
-        axes: Of the network, 2 or 3.
+        spatial_dims: Of the network, 2 or 3.
 
     Example:
         >>> find_values([ScaleRange(low=-1)], spatial_dims=3)

@@ -306,7 +306,8 @@ def _find_drift(state: RunState, latency_check: LatencyCheck) -> tuple[str, ...]
     if 1 / (1 + _DRIFT) <= ratio <= 1 + _DRIFT:
         return ()
     return (
-        f"The source takes {latency_check.reference_ms:.3f} ms now and took {state.reference.ms:.3f} ms "
+        f"The source takes {latency_check.reference_ms:.3f} ms now and took "
+        f"{state.reference.ms:.3f} ms "
         "when the walk began: this machine's speed changed, by its neighbours or its clock. The "
         "walk's milliseconds are those of its beginning; ratios hold, and the time in a fresh "
         "process is that of now.",

@@ -256,7 +256,10 @@ class CompressionRun:
             return f"not smaller: {metrics.size_bytes:,} against {now.size_bytes:,} bytes"
         elif target.target_ms is not None and metrics.ms > target.target_ms:
             if not self.state.slow:
-                return f"smaller, but {metrics.ms:.3f} ms is above the target of {target.target_ms:g} ms"
+                return (
+                    f"smaller, but {metrics.ms:.3f} ms is above the target of "
+                    f"{target.target_ms:g} ms"
+                )
             if metrics.ms > (1 + _LEAST_GAIN) * before_ms:
                 return f"smaller, but slower: {metrics.ms:.3f} against {before_ms:.3f} ms"
         return explain(verdicts, max_drop=target.max_drop)

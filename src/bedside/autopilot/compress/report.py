@@ -190,9 +190,11 @@ def _summary(outcome: Outcome) -> list[str]:
         f"{outcome.size_bytes / 1000:.1f} kB "
         f"({describe_size(before.size_bytes, outcome.size_bytes)}); weights "
         f"{before.parameters:,} to {after.parameters:,}.",
-        f"At the end of the walk the result took {latency_check.promised_ms:.3f} ms and the source, in "
+        f"At the end of the walk the result took {latency_check.promised_ms:.3f} ms and the "
+        "source, in "
         f"turns with it, {latency_check.reference_ms:.3f} ms; in a fresh process the bundle takes "
-        f"{latency_check.subprocess_ms:.3f} and the source {latency_check.subprocess_reference_ms:.3f} ms: the promise "
+        f"{latency_check.subprocess_ms:.3f} and the source "
+        f"{latency_check.subprocess_reference_ms:.3f} ms: the promise "
         "is off by "
         f"{100 * latency_check.error:+.1f} %, and as a part of the source's time by "
         f"{100 * latency_check.relative_error:+.1f} %.",

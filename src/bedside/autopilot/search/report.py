@@ -81,7 +81,10 @@ def describe_budget(state: SearchState) -> str:
     """Say the budget in words."""
     target = state.target
     size = "" if target.max_size_bytes is None else f" and {target.max_size_bytes / 1000:g} kB"
-    return f"at most {target.target_ms:g} ms with {describe_threads(target.threads)} of {target.backend}{size}"
+    return (
+        f"at most {target.target_ms:g} ms with {describe_threads(target.threads)} of "
+        f"{target.backend}{size}"
+    )
 
 
 def describe_spec(spec: ModelSpec) -> str:

@@ -241,7 +241,8 @@ def _describe_size(
     size = evaluator.size(Candidate(create_untrained(least.spec, seed=0), baseline.precision))
     return (
         f"{len(heavy)} networks fit the target by their time, but the smallest makes a bundle of "
-        f"{size / 1000:.0f} kB, more than {(evaluator.target.max_size_bytes or 0) / 1000:g} kB. Allow at "
+        f"{size / 1000:.0f} kB, more than {(evaluator.target.max_size_bytes or 0) / 1000:g} "
+        "kB. Allow at "
         f"least {_MARGIN * size / 1000:.0f} kB, or ask for fewer milliseconds."
     )
 

@@ -85,7 +85,8 @@ class Format:
         """
         if spatial_dims not in self.spatial_dims:
             raise UsageError(
-                f"{self.name} cannot hold a network of {spatial_dims} axes: {self.flat}. Export it to "
+                f"{self.name} cannot hold a network of {spatial_dims} axes: {self.flat}. "
+                "Export it to "
                 "openvino, onnx or torch."
             )
         if precision not in self.precisions:

@@ -37,7 +37,8 @@ def check_complete(
         others = np.abs(spacing.steps - lower_median(spacing.steps)) > EVEN * spacing.steps
         where = int(doubts[np.argmax(others[doubts])])
         what = (
-            f"the spacing is uneven, and {_describe_thickness(thickness, where)}, so that it is not "
+            f"the spacing is uneven, and {_describe_thickness(thickness, where)}, so that it "
+            "is not "
             "known whether the scan is complete. If it is, pass --gaps interpolate: each slice is "
             "then taken where it lies."
         )
@@ -45,7 +46,8 @@ def check_complete(
         return
     raise GeometryError(
         f"slices {where + 1} and {where + 2} ({names[where]}, {names[where + 1]}) are "
-        f"{spacing.steps[where]:.4g} mm apart, {_describe_others(spacing, thickness, where)}: {what}"
+        f"{spacing.steps[where]:.4g} mm apart, {_describe_others(spacing, thickness, where)}: "
+        f"{what}"
     )
 
 

@@ -99,7 +99,7 @@ class TransformerBlock(nn.Module):
 
         Args:
             shared_with: A block of the same level.
-            shared: "attention", "mlp", "both", or "nothing".
+            shared: "attention", "mlp", "both", or "none".
         """
         if shared in ("attention", "both"):
             self.attention.project_in.share_weights(shared_with.attention.project_in)

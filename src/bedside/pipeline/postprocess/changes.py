@@ -154,9 +154,9 @@ def _words(
         return f"{name} opened, {size} removed"
     if step == "closing":
         return f"{name} closed, {size} added"
-    if step == "apart":
+    if step == "not_touching":
         return f"{name} removed where it touched {other}, {size}"
-    where = f" apart from {other}" if step == "encloses" else ""
+    where = f" apart from {other}" if step == "surrounds" else ""
     return f"{_count(total.parts, 'island')} of {name}{where} {action}, {size}"
 
 

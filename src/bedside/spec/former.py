@@ -1,0 +1,32 @@
+"""Names that schema version 1 had, so that its recipes and bundles are read for good."""
+
+from collections.abc import Mapping
+from typing import Any
+
+FORMER_KEYS: Mapping[str, Mapping[str, str]] = {"ModelSpec": {"axes": "spatial_dims"}}
+"""By dataclass: former key to present one."""
+
+FORMER_VALUES: Mapping[str, Mapping[str, Mapping[str, str]]] = {
+    "LevelSpec": {"shared": {"nothing": "none"}},
+    "ComponentCount": {"step": {"components": "component_count"}},
+    "Surrounds": {"step": {"encloses": "surrounds"}},
+    "NotTouching": {"step": {"apart": "not_touching"}},
+}
+"""By dataclass and key: former value to present one."""
+
+
+def to_present(kind: type, mapping: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return a mapping of settings with former keys and values replaced.
+
+    A former key beside its present one stays, and is refused as unknown.
+    """
+    keys = FORMER_KEYS.get(kind.__name__, {})
+    values = FORMER_VALUES.get(kind.__name__, {})
+    present = {}
+    for key, value in mapping.items():
+        new = keys.get(key, key)
+        known = values.get(new, {})
+        present[key if new in mapping else new] = (
+            known.get(value, value) if isinstance(value, str) else value
+        )
+    return present
