@@ -21,8 +21,9 @@ from bedside.bundle import Bundle, find_bundle, read_bundle, shipped_bundles
 from bedside.datasets import Case
 from bedside.errors import SpecError
 from bedside.runtime import open_graph
-from bedside.runtime.execution_modes import GRAPH_OF, certified_modes
+from bedside.runtime.execution_modes import certified_modes
 from bedside.runtime.machine import describe_processor, read_load
+from bedside.runtime.table import graph_of
 from bedside.segment import Segmenter
 from bedside.system.atomic import write_text
 
@@ -73,7 +74,7 @@ def time_bundles(bundles: Sequence[Bundle], *, threads: int, total_s: float) -> 
     for number, bundle in enumerate(bundles):
         shape = (1, bundle.spec.input.channels, *bundle.spec.input.size_px)
         for precision in list_precisions(bundle):
-            graph = bundle.read_graph(GRAPH_OF[precision])
+            graph = bundle.read_graph(graph_of(precision))
             setting = Setting(BACKEND, precision, threads)
             graphs[f"{number} {precision}"] = Timed(graph, shape, setting)
     return time_graphs(graphs, total_s)
@@ -81,7 +82,7 @@ def time_bundles(bundles: Sequence[Bundle], *, threads: int, total_s: float) -> 
 
 def score_bundle(bundle: Bundle, precision: str, cases: Sequence[Case]) -> Score:
     """Segment the test patients in one precision."""
-    graph = bundle.read_graph(GRAPH_OF[precision])
+    graph = bundle.read_graph(graph_of(precision))
     session = open_graph(graph, backend=BACKEND, precision=precision, threads=2)
     return score_network(Segmenter(bundle.spec, session), cases)
 

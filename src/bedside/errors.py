@@ -25,6 +25,10 @@ class UsageError(BedsideError, ValueError):
     exit_code = 2
 
 
+class ClosedError(UsageError):
+    """A session or a pool of models that is used after it was closed."""
+
+
 class OutputError(UsageError, OSError):
     """A result that cannot be written where it was asked for."""
 
@@ -105,6 +109,31 @@ class ExportError(BedsideError, RuntimeError):
     """An exported graph that does not do what the model did, and is not written."""
 
     exit_code = 3
+
+
+def install_command(needed: str) -> str:
+    """Return the command that installs an extra of bedside, or one package that it can use.
+
+    It names the packages themselves, so it works wherever bedside was installed from.
+
+    Args:
+        needed: Name of an extra, such as "train", or of a package.
+
+    Example:
+        >>> install_command("numpy")
+        'pip install "numpy>=2.2"'
+    """
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        lines = requires("bedside") or []
+    except PackageNotFoundError:  # run from its sources
+        lines = []
+    rows = [[part.strip() for part in line.partition(";")[::2]] for line in lines]
+    found = [name for name, marker in rows if f'extra == "{needed}"' in marker] or [
+        name for name, _ in rows if re.fullmatch(rf"{re.escape(needed)}\b(?!-).*", name)
+    ][:1]
+    return " ".join(["pip install", *(f'"{name}"' for name in found or [needed])])
 
 
 def last_line(said: object, *, otherwise: str = "it ended") -> str:

@@ -50,7 +50,13 @@ def only_walk(
 ):
     """Walk without what follows: the test patients, the bundle, the pages."""
     resources = Resources(tables=tables, threads=1, clock=clock or Counting())
-    how = {"target": target, "effort": effort, "resources": resources, "data": None, "on_message": on_message}
+    how = {
+        "target": target,
+        "effort": effort,
+        "resources": resources,
+        "data": None,
+        "on_message": on_message,
+    }
     return open_run(trained, output, **how).run()
 
 

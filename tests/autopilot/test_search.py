@@ -292,4 +292,4 @@ def test_what_cannot_be_searched_is_one_line_and_a_code(options, code, said, tmp
 def test_without_torch_the_search_names_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert main(["search", "r.toml", "-o", "out", "--target-ms", "4"]) == 4
-    assert 'pip install "bedside[train]"' in capsys.readouterr().err
+    assert 'pip install "torch==2.13.0"' in capsys.readouterr().err

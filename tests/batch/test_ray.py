@@ -15,7 +15,7 @@ pytest_plugins = ["batch_fixtures"]
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None,
-    reason='RAY IS NOT INSTALLED, SO ITS ADAPTER IS NOT TESTED: pip install "bedside[ray]"',
+    reason='RAY IS NOT INSTALLED, SO ITS ADAPTER IS NOT TESTED: pip install "ray>=2.60"',
 )
 
 # A process of its own: Ray leaves threads and warnings behind in the one that calls it.
@@ -67,7 +67,7 @@ def manifest(tmp_path):
 def test_without_ray_the_error_says_how_to_install_it(manifest, bundle, tmp_path, capsys):
     command = ["segment", "--manifest", str(manifest), "-m", str(bundle)]
     assert main([*command, "-o", str(tmp_path / "out"), "--ray", "local"]) == 4
-    assert 'pip install "bedside[ray]"' in capsys.readouterr().err
+    assert 'pip install "ray>=2.60"' in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

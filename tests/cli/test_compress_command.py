@@ -32,4 +32,4 @@ def test_what_cannot_be_compressed_is_one_line_and_a_code(
 def test_without_torch_compress_names_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert main(["compress", "camus-4ch", "-o", "out", "--max-size", "1kB"]) == 4
-    assert 'pip install "bedside[train]"' in capsys.readouterr().err
+    assert 'pip install "torch==2.13.0"' in capsys.readouterr().err

@@ -37,7 +37,7 @@ def test_a_bundle_must_be_named_as_one(tmp_path, capsys):
 def test_without_torch_the_model_way_names_what_to_install(command, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert main(command) == 4
-    assert 'pip install "bedside[train]"' in capsys.readouterr().err
+    assert 'pip install "torch==2.13.0"' in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

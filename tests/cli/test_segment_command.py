@@ -423,7 +423,7 @@ def test_without_highdicom_an_sr_names_what_to_install(
     )
     out = tmp_path / "out"
     assert main(["segment", str(sequence), "-m", str(bundle), "-o", str(out), "--sr"]) == 4
-    assert "bedside[sr]" in capsys.readouterr().err
+    assert "highdicom>=0.28" in capsys.readouterr().err
     assert not out.exists()
 
 

@@ -25,7 +25,7 @@ class Painter:
     def __init__(self, labels, scale=10.0):
         self.labels, self.scale = labels, scale
 
-    def predict(self, tensor):
+    def predict(self, tensor, out=None):
         coarse = self.labels[::2, ::2]
         return np.stack([(coarse == k) * self.scale for k in range(3)])[None].astype(np.float32)
 

@@ -97,8 +97,10 @@ def test_a_precision_that_a_format_does_not_have_is_refused():
 
 
 def test_a_missing_converter_says_how_to_install_it():
-    missing = Format("x", "torch", "no_such_package", "pip install x", "nowhere")
-    with pytest.raises(BackendError, match=r"not installed. Install it with: pip install x"):
+    missing = Format("x", "torch", "no_such_package", "nowhere")
+    with pytest.raises(
+        BackendError, match=r'not installed. Install it with: pip install "no_such_package"'
+    ):
         missing.check(spatial_dims=2, precision="f32")
 
 

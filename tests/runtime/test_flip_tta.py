@@ -12,7 +12,7 @@ class Ramp:
     def __init__(self):
         self.calls = 0
 
-    def predict(self, tensor):
+    def predict(self, tensor, out=None):
         self.calls += 1
         ramp = sum(np.indices(tensor.shape[2:]), np.zeros(tensor.shape[2:]))
         return (tensor + ramp).astype(np.float32)

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import tolerances
-from bedside.errors import BackendError, InputError, UsageError
+from bedside.errors import BackendError, ClosedError, InputError, UsageError
 from bedside.runtime import (
     BACKENDS,
     Session,
@@ -70,6 +70,48 @@ def test_a_batch_gives_what_its_images_give(opened: Session) -> None:
     together = opened.predict(batch)
     alone = [opened.predict(batch[index : index + 1]) for index in range(3)]
     assert np.array_equal(together, np.concatenate(alone))
+
+
+def test_logits_are_written_into_a_given_array(opened: Session) -> None:
+    batch = make_noise(3)
+    out = np.full((3, *LOGIT_SHAPE[1:]), np.nan, np.float32)
+    assert opened.predict(batch, out) is out
+    assert np.array_equal(out, opened.predict(batch))
+    # A part of a larger array will do, and nothing beside it changes.
+    larger = np.full((3, *LOGIT_SHAPE[1:]), 7, np.float32)
+    opened.predict(batch[1:2], out=larger[1:2])
+    assert np.array_equal(larger[1], out[1])
+    assert (larger[[0, 2]] == 7).all()
+
+
+def test_arrays_that_cannot_hold_the_logits_are_refused(opened: Session) -> None:
+    tensor, shape = make_noise(), LOGIT_SHAPE
+    frozen = np.zeros(shape, np.float32)
+    frozen.flags.writeable = False
+    shared = np.zeros(2 * tensor.size, np.float32)
+    shared[: tensor.size] = tensor.ravel()
+    for out, said in (
+        (np.zeros((2, *shape[1:]), np.float32), r"out is float32 \(2, .*float32 \(1, 3, 32, 32\)"),
+        (np.zeros(shape), "out is float64"),
+        (np.zeros(shape, ">f4"), "out is >f4"),
+        (np.zeros(shape).tolist(), "out is list"),
+        (np.asfortranarray(np.zeros(shape, np.float32)), "in C order"),
+        (frozen, "writeable"),
+        (np.zeros(4 * np.prod(shape) + 1, np.uint8)[1:].view(np.float32).reshape(shape), "aligned"),
+        (shared[: np.prod(shape)].reshape(shape), "shares memory with the tensor"),
+    ):
+        with pytest.raises(InputError, match=said):
+            opened.predict(shared[: tensor.size].reshape(tensor.shape), out)
+
+
+def test_a_closed_session_refuses_calls(opened: Session) -> None:
+    with opened as entered:
+        kept = entered.predict(make_noise())
+        before = kept.copy()
+    opened.close()
+    assert np.array_equal(kept, before)
+    with pytest.raises(ClosedError, match=f"the {opened.backend} session was closed"):
+        opened.predict(make_noise())
 
 
 def test_odd_but_sound_tensors_give_the_same(opened: Session) -> None:
@@ -176,7 +218,7 @@ def test_what_cannot_mean_anything_is_a_usage_error(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path)
     with pytest.raises(UsageError, match='no backend "tpu"; choose one of auto, openvino'):
         open_session(bundle, backend="tpu")
-    with pytest.raises(UsageError, match='no precision "f64"; choose one of auto, rule, f32'):
+    with pytest.raises(UsageError, match='no precision "f64"; choose one of auto, default, f32'):
         open_session(bundle, precision="f64")
     with pytest.raises(UsageError, match="threads is 0"):
         open_session(bundle, threads=0)
@@ -194,7 +236,7 @@ def test_a_missing_backend_says_how_to_install_it(
     with pytest.raises(BackendError) as caught:
         open_session(make_bundle(tmp_path), backend="onnxruntime")
     assert str(caught.value) == (
-        'backend "onnxruntime" is not installed. Install it with: pip install "bedside[onnx]". '
+        'backend "onnxruntime" is not installed. Install it with: pip install "onnxruntime>=1.32". '
         "Installed here: openvino."
     )
     assert caught.value.exit_code == 4
@@ -248,7 +290,7 @@ def test_opening_a_session_leaves_torch_and_onnx_out(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from bedside.bundle import read_bundle; "
         "from bedside.runtime import open_session; "
-        f"open_session(read_bundle(Path({str(path)!r})), precision='rule'); "
+        f"open_session(read_bundle(Path({str(path)!r})), precision='default'); "
         "print(sorted({'torch', 'onnx', 'onnxruntime', 'nncf'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -1,14 +1,16 @@
 """What the `Session` contract says of threads, over every backend and what stands on it."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 
-from bedside.errors import InputError
+from bedside.errors import ClosedError, InputError
 from bedside.evaluation.comparison import _Checking, _Recording
 from bedside.runtime import BACKENDS, open_graph
-from bedside.runtime.execution_modes import GRAPH_OF
 from bedside.runtime.flip_tta import FlipTTASession
+from bedside.runtime.table import graph_of
 from bedside.segment import Segmenter
 from bedside.spec import (
     Clahe,
@@ -40,7 +42,7 @@ WAYS = [
     (backend.name, precision)
     for backend in BACKENDS
     for precision in backend.load().native_precisions()
-    if GRAPH_OF[precision] == "f32"
+    if graph_of(precision) == "f32"
 ]
 WAYS_2_3 = [
     pytest.param(spatial_dims, backend, precision, id=f"{spatial_dims} axes, {backend} {precision}")
@@ -77,6 +79,41 @@ def test_batches_and_threads_within_a_call_change_nothing(backend):
     tensors = make_tensors(2, count=10)
     batches = [np.concatenate(tensors[index : index + 3]) for index in range(8)]
     assert count_foreign(session.predict, batches, rounds=1) == 0
+
+
+@pytest.mark.parametrize("backend", [backend.name for backend in BACKENDS])
+def test_a_session_may_be_closed_while_threads_call_it(backend):
+    tensors = make_tensors(2, count=8)
+    alone = [open_network(2, backend).predict(tensor) for tensor in tensors]
+    session = open_network(2, backend)
+    done = []
+
+    def call(tensor):
+        try:
+            logits = session.predict(tensor)
+        except ClosedError:
+            return None
+        done.append(1)
+        if len(done) == 10:
+            session.close()
+        return logits
+
+    found = call_together(call, tensors)
+    assert all(logits is None or np.array_equal(logits, alone[i]) for i, logits in found)
+    assert 10 <= len(done) < len(found)
+
+
+@pytest.mark.parametrize("backend", [backend.name for backend in BACKENDS])
+def test_threads_write_into_arrays_of_their_own(backend):
+    session, tensors = open_network(2, backend), make_tensors(2)
+    local = threading.local()
+
+    def call(tensor):
+        if not hasattr(local, "out"):
+            local.out = np.empty((1, 4, *SIZES[2]), np.float32)
+        return session.predict(tensor, local.out).copy()
+
+    assert count_foreign(call, tensors) == 0
 
 
 @pytest.mark.parametrize("backend", [backend.name for backend in BACKENDS])
@@ -157,5 +194,5 @@ class _Doubling:
     def __init__(self, session):
         self._session = session
 
-    def predict(self, tensor):
+    def predict(self, tensor, out=None):
         return 2 * self._session.predict(tensor)

@@ -23,7 +23,7 @@ from bedside.compression.quantize import quantize_int8
 from bedside.export.onnx import export_onnx
 from bedside.models import TrainedNetwork
 from bedside.runtime import open_graph
-from bedside.runtime.execution_modes import has_int8_products
+from bedside.runtime.execution_modes import computes_right
 from bedside.runtime.table import find_backend
 from bedside.segment import Segmenter
 from bedside.spec import ModelSpec
@@ -93,10 +93,8 @@ class CandidateEvaluator:
         """Name the precisions that the runtime gains by on this processor, and f32 first."""
         backend = find_backend(self.target.backend)
         native = backend.load().native_precisions()
-        faster = [name for name in backend.faster_than_f32 if name in native]
-        if not has_int8_products():
-            faster = [name for name in faster if name != "int8"]
-        return ("f32", *faster)
+        faster = (name for name in backend.faster_than_f32 if name in native)
+        return ("f32", *(name for name in faster if computes_right(backend.name, name)))
 
     def time(
         self,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bedside.batch.process import peak_memory_mb, startup_ms
 from bedside.batch.results import written_together
-from bedside.errors import BackendError, InputError, UsageError, printable
+from bedside.errors import BackendError, InputError, UsageError, install_command, printable
 from bedside.io.read_options import ReadOptions
 from bedside.system.process_memory import trim_heap
 
@@ -166,7 +166,7 @@ def _check_sr(source: "Source", bundle: "Bundle", labels_format: str) -> None:
     if importlib.util.find_spec("highdicom") is None:
         raise BackendError(
             "--sr needs highdicom, which is not installed. Install it with: "
-            'pip install "bedside[sr]".'
+            f"{install_command('sr')}."
         )
 
 

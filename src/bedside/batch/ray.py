@@ -10,7 +10,7 @@ from typing import Any
 from bedside.batch.job import Job
 from bedside.batch.worker import CaseRunner, Message, WorkerExited, limit_threads
 from bedside.batch.worker_pool import Worker
-from bedside.errors import BackendError, UsageError
+from bedside.errors import BackendError, UsageError, install_command
 
 
 class Actor:
@@ -106,7 +106,7 @@ def connect(address: str) -> RayCrew:
         import ray
     except ImportError as error:
         raise BackendError(
-            'Ray is not installed. Install it with: pip install "bedside[ray]".'
+            f"Ray is not installed. Install it with: {install_command('ray')}."
         ) from error
     local = {"include_dashboard": False} if address == "local" else {}
     try:

@@ -11,12 +11,12 @@ from bedside.benchmarking.ceilings import BYTES, Ceilings, measure_ceilings
 from bedside.benchmarking.cold import measure_cold_start
 from bedside.benchmarking.operations import Operation, Spent, count_operations, profile
 from bedside.bundle import Bundle
-from bedside.errors import BackendError
-from bedside.runtime import Session, installed_backends
-from bedside.runtime.execution_modes import GRAPH_OF, list_variants
+from bedside.runtime import Session, find_backend
+from bedside.runtime.execution_modes import list_modes
 from bedside.runtime.interleaved_timing import Latency, time_interleaved
 from bedside.runtime.machine import describe_processor, read_load
 from bedside.runtime.session import open_session
+from bedside.runtime.table import graph_of
 
 
 @dataclass(frozen=True)
@@ -138,13 +138,12 @@ def measure_bundles(
     Raises:
         BackendError: If no runtime is installed.
     """
-    if not installed_backends():
-        raise BackendError("no runtime is installed. Install one with: pip install bedside.")
+    find_backend("auto")  # raises if none is installed
     load = read_load()
     ways = [
         _Way(bundle, backend, precision, count)
         for bundle in bundles
-        for backend, precision in list_variants(bundle)
+        for backend, precision in list_modes(bundle)
         for count in dict.fromkeys(threads)
     ]
     precisions = tuple(dict.fromkeys(way.precision for way in ways))
@@ -195,7 +194,7 @@ class _Way:
 
     @property
     def graph(self) -> bytes:
-        return self.bundle.read_graph(GRAPH_OF[self.precision])
+        return self.bundle.read_graph(graph_of(self.precision))
 
     def open(self) -> Callable[[], object]:
         session: Session = open_session(

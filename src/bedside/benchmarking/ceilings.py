@@ -15,7 +15,7 @@ _SIDE = 768
 # 64 MiB in and 64 MiB out: more than caches hold.
 _ELEMENTS = 16 * 2**20
 _SECONDS = 0.4
-BYTES = {"f32": 4, "bf16": 2, "int8": 1}
+BYTES = {"f32": 4, "bf16": 2, "f16": 2, "int8": 1}
 """Bytes of a number in each precision."""
 
 

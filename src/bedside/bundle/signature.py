@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bedside.errors import BackendError, BundleError
+from bedside.errors import BackendError, BundleError, install_command
 
 MEMBER = "signature.json"
 """The member of a signed bundle that holds its signatures."""
@@ -95,7 +95,7 @@ def check_installed() -> None:
     if not is_installed():
         raise BackendError(
             "signatures need cryptography, which is not installed. Install it with: "
-            'pip install "bedside[sign]".'
+            f"{install_command('sign')}."
         )
 
 

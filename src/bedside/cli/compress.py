@@ -40,9 +40,7 @@ class Settings:
     threads: int = option(help="threads of the runtime", default=1)
     max_size: str | None = option(help="size of the bundle, such as 300kB", default=None)
     max_drop: float = option(help="largest loss of Dice of any structure", default=0.005)
-    backend: str = option(
-        help="runtime whose time counts", default="openvino", choices=("openvino", "onnxruntime")
-    )
+    backend: str = option(help="runtime whose time counts", default="openvino")
     epochs: int = option(help="epochs of training after each step", default=3)
     step_fraction: float = option(
         help="part of a network's time that a step tries to take away", default=0.12
@@ -114,12 +112,15 @@ def read_goal(settings: Settings) -> "Target":
 
     Raises:
         BudgetError: If it means nothing.
-        UsageError: If a size or a number cannot be read.
+        UsageError: If a size or a number cannot be read, or no runtime has that name.
+        BackendError: If the runtime is not installed.
     """
     from bedside.autopilot.target import Target
+    from bedside.runtime import find_backend
 
     size = None if settings.max_size is None else parse_bytes(settings.max_size)
-    return Target(settings.target_ms, size, settings.max_drop, settings.threads, settings.backend)
+    backend = find_backend(settings.backend).name
+    return Target(settings.target_ms, size, settings.max_drop, settings.threads, backend)
 
 
 def read_effort(settings: Settings) -> "CompressionSettings":

@@ -44,9 +44,7 @@ class Settings:
         default=None,
     )
     backend: str = option(help="runtime", default="auto")
-    precision: str = option(
-        help="graph and arithmetic; default times nothing", default="default"
-    )
+    precision: str = option(help="graph and arithmetic; default times nothing", default="default")
     threads: int | None = option(
         help="threads of the runtime (default: every core allowed)", default=None
     )

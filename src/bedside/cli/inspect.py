@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bedside.cli.arguments import option, positional
 from bedside.cli.console import print_err, print_out
 from bedside.cli.models import describe
+from bedside.errors import install_command
 from bedside.spec.card import describe_test
 
 if TYPE_CHECKING:
@@ -135,8 +136,8 @@ def describe_signer(signed: "SignedBy") -> str:
         "trusted": f"by {signed.name} ({who})",
         "not trusted": f"by an unknown {who}; the signature is sound",
         "invalid": f"INVALID signature of {who}",
-        "not checked": f"by {signed.name or 'an unknown'} {who}, NOT CHECKED: pip install "
-        '"bedside[sign]"',
+        "not checked": f"by {signed.name or 'an unknown'} {who}, NOT CHECKED: "
+        + install_command("sign"),
     }[signed.status]
 
 

@@ -28,9 +28,7 @@ class Settings:
     target_ms: float = option(help="median time of the network for one input, in ms")
     data: Path | None = option(help="folder of the data set (default: the recipe's)", default=None)
     threads: int = option(help="threads of the runtime", default=1)
-    backend: str = option(
-        help="runtime whose time counts", default="openvino", choices=("openvino", "onnxruntime")
-    )
+    backend: str = option(help="runtime whose time counts", default="openvino")
     max_size: str | None = option(help="size of the bundle, such as 800kB", default=None)
     candidates: int = option(help="networks that are trained in the first round", default=16)
     rounds: int = option(help="rounds of training, at most", default=4)
@@ -88,9 +86,11 @@ def read_goal(settings: Settings) -> "Target":
         UsageError: If a size or a number cannot be read.
     """
     from bedside.autopilot.target import Target
+    from bedside.runtime import find_backend
 
     size = None if settings.max_size is None else parse_bytes(settings.max_size)
-    return Target(settings.target_ms, size, threads=settings.threads, backend=settings.backend)
+    backend = find_backend(settings.backend).name
+    return Target(settings.target_ms, size, threads=settings.threads, backend=backend)
 
 
 def describe(outcome: "SearchOutcome") -> list[str]:

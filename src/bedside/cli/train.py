@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bedside.cli.arguments import option, positional
 from bedside.cli.console import print_out, table
-from bedside.errors import BackendError
+from bedside.errors import BackendError, install_command
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -78,7 +78,7 @@ def check_torch(verb: str) -> None:
     if importlib.util.find_spec("torch") is None:
         raise BackendError(
             f"bedside {verb} needs torch, which is not installed. Install it with: "
-            'pip install "bedside[train]".'
+            f"{install_command('train')}."
         )
 
 

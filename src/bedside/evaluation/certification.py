@@ -5,15 +5,14 @@ from pathlib import Path
 
 from bedside.bundle import Bundle
 from bedside.datasets import Case, list_cases, relabel_cases
-from bedside.errors import BackendError, DataError
+from bedside.errors import DataError
 from bedside.evaluation.comparison import Comparison, compare_sessions, read_samples
-from bedside.runtime import BACKENDS, Session
+from bedside.runtime import Session, find_backend
 from bedside.runtime.execution_modes import ExecutionMode, list_runnable, open_mode
 from bedside.runtime.machine import package_version
 from bedside.spec import PrecisionResult
 
 DEFAULT_MAX_DROP = 0.005
-_PACKAGES = {backend.name: backend.package for backend in BACKENDS}
 
 
 def certify(
@@ -44,9 +43,8 @@ def certify(
         BackendError: If no backend is installed that runs the bundle in f32.
         InputError: If a case is refused.
     """
+    find_backend("auto")  # raises if none is installed
     sessions = _open_sessions(bundle, threads)
-    if not sessions:
-        raise BackendError("no backend is installed. Install one with: pip install bedside.")
     reference, names = next(iter(sessions)), {" ".join(variant): variant for variant in sessions}
     on_stage(f"measuring {', '.join(names)} on {len(cases)} validation cases")
     compared = compare_sessions(
@@ -144,7 +142,7 @@ def _certificate(
         ),
         worst_logit_part=round(comparison.worst_logit_part, 6),
         cases=comparison.cases,
-        ran_in=f"{backend} {package_version(_PACKAGES[backend])}",
+        ran_in=f"{backend} {package_version(find_backend(backend).package)}",
         backend=backend,
         reference=" ".join(reference),
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from bedside.datasets.case import Case, read_case
 from bedside.evaluation.metrics import dice
-from bedside.runtime import Session
+from bedside.runtime.contract import Session, WrappedSession
 from bedside.segment import Segmenter
 from bedside.spec import DeploymentSpec
 from bedside.volume import ImageSequence
@@ -139,34 +139,31 @@ def compare_sessions(
     return {name: tally.sum_up() for name, tally in tallies.items()}
 
 
-class _Recording:
+class _Recording(WrappedSession):
     """A session that keeps what it gave for the first tensors, by their content."""
 
     def __init__(self, session: Session) -> None:
-        self._session = session
-        self.backend, self.precision = session.backend, session.precision
-        self.threads = session.threads
+        super().__init__(session)
         self.logits: dict[bytes, np.ndarray] = {}
 
-    def predict(self, tensor: np.ndarray) -> np.ndarray:
-        logits = self._session.predict(tensor)
+    def predict(self, tensor: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        logits = super().predict(tensor, out)
         if len(self.logits) < _MOST_WINDOWS:
             self.logits[_key(tensor)] = logits.copy()
         return logits
 
 
-class _Checking:
+class _Checking(WrappedSession):
     """A session whose logits are compared with those of another for the same tensors."""
 
     def __init__(self, session: Session, expected: Mapping[bytes, np.ndarray]) -> None:
-        self._session, self._expected = session, expected
-        self.backend, self.precision = session.backend, session.precision
-        self.threads = session.threads
+        super().__init__(session)
+        self._expected = expected
         self.worst, self.worst_part = 0.0, 0.0
         self._lock = threading.Lock()
 
-    def predict(self, tensor: np.ndarray) -> np.ndarray:
-        logits, wanted = self._session.predict(tensor), self._expected.get(_key(tensor))
+    def predict(self, tensor: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        logits, wanted = super().predict(tensor, out), self._expected.get(_key(tensor))
         if wanted is None:
             return logits
         difference = float(np.abs(logits - wanted).max())

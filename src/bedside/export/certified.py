@@ -25,6 +25,7 @@ from bedside.export.folder import describe_export, written_folder
 from bedside.export.formats import Converter, Format
 from bedside.export.programs import Program, ProgramMaker
 from bedside.runtime import Session, open_graph
+from bedside.runtime.contract import WrappedSession
 from bedside.runtime.interleaved_timing import time_interleaved
 from bedside.runtime.machine import describe_processor
 
@@ -148,24 +149,22 @@ def _try(
     return _Trial(Attempt(kept, ""), comparison, _time(session, plain, seen.tensor), seconds)
 
 
-class _Worst:
+class _Worst(WrappedSession):
     """A session that keeps an input on which it can be asked again."""
 
     def __init__(self, session: Session) -> None:
-        self._session = session
-        self.backend, self.precision = session.backend, session.precision
-        self.threads = session.threads
+        super().__init__(session)
         self.tensor = np.zeros(0, np.float32)
         self._spread = -1.0
         self._lock = threading.Lock()
 
-    def predict(self, tensor: np.ndarray) -> np.ndarray:
+    def predict(self, tensor: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         # The image with most to see tells most about layers.
         spread = float(tensor[0].std())
         with self._lock:
             if spread > self._spread:
                 self._spread, self.tensor = spread, tensor[:1].copy()
-        return self._session.predict(tensor)
+        return super().predict(tensor, out)
 
 
 def _open_plain(material: Material) -> Session:

@@ -1,13 +1,15 @@
 """Runtimes that execute a graph, behind one protocol and one table."""
 
-from bedside.runtime.session import Session, default_threads, open_session
-from bedside.runtime.table import BACKENDS, Backend, installed_backends, open_graph
+from bedside.runtime.contract import Session
+from bedside.runtime.session import default_threads, open_session
+from bedside.runtime.table import BACKENDS, Backend, find_backend, installed_backends, open_graph
 
 __all__ = [
     "BACKENDS",
     "Backend",
     "Session",
     "default_threads",
+    "find_backend",
     "installed_backends",
     "open_graph",
     "open_session",

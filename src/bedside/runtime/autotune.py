@@ -16,10 +16,10 @@ import numpy as np
 from bedside.bundle import Bundle
 from bedside.errors import BackendError, InputError, OutputError
 from bedside.runtime.autotune_cache import ChoiceFile
+from bedside.runtime.contract import Session
 from bedside.runtime.execution_modes import ExecutionMode, certified_modes, default_mode, open_mode
 from bedside.runtime.fastest import Fastest, Timing, find_fastest
 from bedside.runtime.machine import describe_processor, read_load
-from bedside.runtime.table import Session
 from bedside.system.cache import cache_folder
 
 BUDGET_S = 2.0

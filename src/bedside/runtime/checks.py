@@ -37,6 +37,27 @@ def check_tensor(tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return tensor
 
 
+def check_out(out: np.ndarray, shape: tuple[int, ...], tensor: np.ndarray) -> np.ndarray:
+    """Return the caller's array for logits if they can be written into it.
+
+    Args:
+        out: The array.
+        shape: (B, K, *s) of the logits.
+        tensor: What the network reads meanwhile; it must not share memory with `out`.
+
+    Raises:
+        InputError: If it is no float32 array of that shape, in C order, writeable and apart.
+    """
+    if not isinstance(out, np.ndarray) or out.dtype != np.float32 or out.shape != shape:
+        found = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise InputError(f"out is {found}; the logits are float32 {shape}. Pass such an array.")
+    if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
+        raise InputError("out must be aligned, writeable and in C order. Pass a new array.")
+    if np.may_share_memory(out, tensor):
+        raise InputError("out shares memory with the tensor. Pass an array of its own.")
+    return out
+
+
 def check_logits(logits: np.ndarray) -> np.ndarray:
     """Return the logits back if they are finite.
 

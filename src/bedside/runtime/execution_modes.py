@@ -5,19 +5,24 @@ from pathlib import Path
 
 from bedside.bundle import Bundle, check_machine_rule
 from bedside.errors import UsageError
-from bedside.runtime.table import BACKENDS, Session, find_backend, installed_backends, open_graph
+from bedside.runtime import table
+from bedside.runtime.contract import Session
+from bedside.runtime.table import (
+    find_backend,
+    graph_of,
+    installed_backends,
+    list_installed,
+    open_graph,
+)
 
 ExecutionMode = tuple[str, str]
 """Name of a backend, and a precision."""
-
-GRAPH_OF = {"f32": "f32", "bf16": "f32", "int8": "int8"}
-"""Graph that a precision computes: bf16 is the f32 graph, rounded as it runs."""
 
 # How /proc/cpuinfo calls instructions that sum products of bytes without saturating.
 _INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"})
 
 
-def list_variants(bundle: Bundle, *, backend: str = "auto") -> list[ExecutionMode]:
+def list_modes(bundle: Bundle, *, backend: str = "auto") -> list[ExecutionMode]:
     """List every way to run a bundle in what is installed, as the processor computes itself.
 
     Args:
@@ -26,10 +31,10 @@ def list_variants(bundle: Bundle, *, backend: str = "auto") -> list[ExecutionMod
     """
     return [
         (each.name, precision)
-        for each in BACKENDS
-        if each.name in installed_backends() and backend in ("auto", each.name)
+        for each in list_installed()
+        if backend in ("auto", each.name)
         for precision in each.load().native_precisions()
-        if GRAPH_OF[precision] in bundle.precisions
+        if graph_of(precision) in bundle.precisions
     ]
 
 
@@ -40,10 +45,9 @@ def list_runnable(bundle: Bundle) -> list[ExecutionMode]:
     """
     return [
         (each.name, precision)
-        for each in BACKENDS
-        if each.name in installed_backends()
-        for precision in each.load().PRECISIONS
-        if GRAPH_OF[precision] in bundle.precisions
+        for each in list_installed()
+        for precision in each.precisions
+        if graph_of(precision) in bundle.precisions
     ]
 
 
@@ -58,8 +62,8 @@ def certified_modes(bundle: Bundle, *, backend: str = "auto") -> tuple[Execution
     """
     return tuple(
         (name, precision)
-        for name, precision in list_variants(bundle, backend=backend)
-        if bundle.card.certifies(name, precision) and (precision != "int8" or has_int8_products())
+        for name, precision in list_modes(bundle, backend=backend)
+        if bundle.card.certifies(name, precision) and computes_right(name, precision)
     )
 
 
@@ -136,7 +140,7 @@ def certificate_warnings(bundle: Bundle, backend: str, precision: str) -> tuple[
             f"{name} is not certified for {backend} in {precision}: there a structure loses "
             f"{result.max_drop:.4f} of its validation Dice, which is more than was allowed.",
         )
-    if precision == "int8" and not has_int8_products():
+    if not computes_right(backend, precision):
         return (
             f"{name} is not certified for {precision} on this processor: without instructions for "
             "sums of products of bytes they can saturate. Choose another precision.",
@@ -154,13 +158,19 @@ def open_mode(bundle: Bundle, mode: ExecutionMode, *, threads: int) -> Session:
     """
     check_machine_rule(bundle)
     backend, precision = mode
-    if GRAPH_OF[precision] not in bundle.precisions:
+    if graph_of(precision) not in bundle.precisions:
         raise UsageError(
             f'{bundle.path} has no graph in "{precision}"; '
             f"it has {', '.join(bundle.precisions)}. Leave the choice to auto."
         )
-    graph = bundle.read_graph(GRAPH_OF[precision])
+    graph = bundle.read_graph(graph_of(precision))
     return open_graph(graph, backend=backend, precision=precision, threads=threads)
+
+
+def computes_right(backend: str, precision: str) -> bool:
+    """Whether a backend can compute in a precision here without sums that saturate."""
+    saturates = any(row.int8_saturates for row in table.BACKENDS if row.name == backend)
+    return precision != "int8" or not saturates or has_int8_products()
 
 
 def has_int8_products(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

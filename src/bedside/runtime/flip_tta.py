@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bedside.runtime.table import Session
+from bedside.runtime.contract import Session, WrappedSession
 
 
-class FlipTTASession:
+class FlipTTASession(WrappedSession):
     """A session that averages logits over every combination of mirrors.
 
     Two runs for each axis, so that three axes take eight times as long. It helps where a
@@ -24,21 +24,17 @@ class FlipTTASession:
     """
 
     def __init__(self, session: Session, axes: Sequence[int]) -> None:
-        self.session = session
-        self.backend, self.precision = session.backend, session.precision
-        self.threads = session.threads
+        super().__init__(session)
         self.mirrors = [
             tuple(2 + axis for axis in chosen)
             for count in range(len(set(axes)) + 1)
             for chosen in itertools.combinations(sorted(set(axes)), count)
         ]
 
-    def predict(self, tensor: np.ndarray) -> np.ndarray:
-        """Turn (B, C, *S) float32 into (B, K, *s) float32 logits."""
-        total: np.ndarray | None = None
-        for mirror in self.mirrors:
-            logits = self.session.predict(np.ascontiguousarray(np.flip(tensor, mirror)))
-            upright = np.flip(logits, mirror)
-            total = upright.copy() if total is None else total + upright
-        mean: np.ndarray = np.asarray(total) / np.float32(len(self.mirrors))
-        return mean
+    def predict(self, tensor: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Turn (B, C, *S) float32 into (B, K, *s) float32 logits that the caller owns."""
+        total = self.session.predict(tensor, out)  # of the empty mirror, which comes first
+        for mirror in self.mirrors[1:]:
+            total += np.flip(self.session.predict(np.flip(tensor, mirror)), mirror)
+        total /= np.float32(len(self.mirrors))
+        return total

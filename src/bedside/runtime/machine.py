@@ -7,6 +7,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from bedside.runtime import table
+
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
@@ -49,11 +51,12 @@ def read_waited_s() -> float:
     return waited_ns / 1e9
 
 
-def fingerprint(*, packages: tuple[str, ...] = ("openvino", "onnxruntime")) -> str:
-    """Name this machine and its runtimes, so that times are only used where they were taken.
+def fingerprint(*, packages: tuple[str, ...] | None = None) -> str:
+    """Return a key of this machine and its runtimes: times are only used where they were taken.
 
     Args:
-        packages: Whose versions count; one that is not installed counts as none.
+        packages: Whose versions count, by default all runtimes'; one that is not installed
+            counts as none.
 
     Returns:
         16 hexadecimal digits: the same as long as processor, cores, their quota, and versions are.
@@ -63,6 +66,8 @@ def fingerprint(*, packages: tuple[str, ...] = ("openvino", "onnxruntime")) -> s
         (16, True)
     """
     parts = [describe_processor(), platform.system(), platform.machine(), _read_quota()]
+    if packages is None:
+        packages = tuple(backend.package for backend in table.BACKENDS)
     parts += [f"{package} {package_version(package)}" for package in packages]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 

@@ -4,46 +4,22 @@ from typing import Any
 
 import numpy as np
 
-from bedside.runtime.checks import check_logits, check_tensor, make_backend_error
+from bedside.runtime.checks import make_backend_error
+from bedside.runtime.contract import GraphSession
 
-PRECISIONS = ("f32", "int8")
 
-
-class OnnxSession:
-    """A graph in ONNX Runtime, which any number of threads may run at once.
-
-    Args:
-        session: The runtime's session, with one input and one output.
-        precision: How it computes.
-        threads: Threads for one call.
-    """
+class OnnxSession(GraphSession):
+    """A graph in ONNX Runtime, which any number of threads may run at once."""
 
     backend = "onnxruntime"
 
-    def __init__(self, session: Any, *, precision: str, threads: int) -> None:
-        """Take the runtime's object over."""
-        self.precision = precision
-        self.threads = threads
-        self._session = session
-        self._input = session.get_inputs()[0].name
-        self._shape = tuple(session.get_inputs()[0].shape)
-
-    def predict(self, tensor: np.ndarray) -> np.ndarray:
-        """Turn (B, C, *S) float32 into (B, K, *s) float32 logits that the caller owns.
-
-        Raises:
-            InputError: If the shape is not the graph's, or a value is not finite.
-        """
-        tensor = check_tensor(tensor, self._shape[1:])
-        logits = [self._run(tensor[index : index + 1]) for index in range(len(tensor))]
-        return check_logits(logits[0] if len(logits) == 1 else np.concatenate(logits))
-
-    def _run(self, image: np.ndarray) -> np.ndarray:
-        try:
-            logits: np.ndarray = self._session.run(None, {self._input: image})[0]
-        except Exception as error:  # its errors share no other base
-            raise make_backend_error(self.backend, error) from error
-        return logits
+    def _run(self, network: Any, image: np.ndarray, logits: np.ndarray) -> None:
+        binding = network.io_binding()
+        binding.bind_cpu_input(network.get_inputs()[0].name, image)
+        binding.bind_output(
+            network.get_outputs()[0].name, "cpu", 0, np.float32, logits.shape, logits.ctypes.data
+        )
+        network.run_with_iobinding(binding)
 
 
 def open_graph(graph: bytes, *, precision: str, threads: int) -> OnnxSession:
@@ -71,9 +47,15 @@ def open_graph(graph: bytes, *, precision: str, threads: int) -> OnnxSession:
         session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors share no other base
         raise make_backend_error("onnxruntime", error) from error
-    return OnnxSession(session, precision=precision, threads=threads)
+    return OnnxSession(
+        session,
+        takes=session.get_inputs()[0].shape[1:],
+        gives=session.get_outputs()[0].shape[1:],
+        precision=precision,
+        threads=threads,
+    )
 
 
 def native_precisions() -> tuple[str, ...]:
     """Name the precisions that this processor computes itself."""
-    return PRECISIONS
+    return ("f32", "int8")

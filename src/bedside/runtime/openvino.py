@@ -9,7 +9,8 @@ import numpy as np
 import openvino as ov
 
 from bedside.errors import BackendError
-from bedside.runtime.checks import check_logits, check_tensor, make_backend_error
+from bedside.runtime.checks import make_backend_error
+from bedside.runtime.contract import GraphSession
 
 # Largest value inside a network, in elements. It is far beyond any network of ours, and
 # stops a graph that enlarges its input without end before memory is asked for.
@@ -17,10 +18,8 @@ _MAX_ELEMENTS = 256 * 2**20
 # Requests that are kept while nobody calls; more threads than that make new ones.
 _MOST_IDLE = 16
 
-PRECISIONS = ("f32", "bf16", "int8")
 
-
-class OpenvinoSession:
+class OpenvinoSession(GraphSession):
     """A graph compiled for this processor, for any number of threads.
 
     An infer request holds the memory of one call, so each call has one to itself. Requests that
@@ -36,39 +35,26 @@ class OpenvinoSession:
 
     def __init__(self, compiled: Any, *, precision: str, threads: int) -> None:
         """Take the runtime's object over."""
-        self.precision = precision
-        self.threads = threads
-        self._shape = tuple(compiled.input(0).shape)
-        self._logits_shape = tuple(compiled.output(0).shape)
-        self._compiled = compiled
-        # Its append and pop are atomic; beyond its length the oldest request is let go.
-        self._idle: deque[Any] = deque([compiled.create_infer_request()], _MOST_IDLE)
+        # A deque's append and pop are atomic; beyond its length the oldest request is let go.
+        idle = deque([compiled.create_infer_request()], _MOST_IDLE)
+        super().__init__(
+            (compiled, idle),
+            takes=tuple(compiled.input(0).shape)[1:],
+            gives=tuple(compiled.output(0).shape)[1:],
+            precision=precision,
+            threads=threads,
+        )
 
-    def predict(self, tensor: np.ndarray) -> np.ndarray:
-        """Turn (B, C, *S) float32 into (B, K, *s) float32 logits that the caller owns.
-
-        Raises:
-            InputError: If the shape is not the graph's, or a value is not finite.
-        """
-        tensor = check_tensor(tensor, self._shape[1:])
-        logits = np.empty((len(tensor), *self._logits_shape[1:]), np.float32)
+    def _run(self, network: Any, image: np.ndarray, logits: np.ndarray) -> None:
+        compiled, idle = network
         try:
-            request = self._idle.pop()
+            request = idle.pop()
         except IndexError:
-            request = self._compiled.create_infer_request()
-        for image, row in zip(tensor, logits, strict=True):
-            request.set_input_tensor(0, ov.Tensor(image[None], shared_memory=True))
-            self._infer(request)
-            # A copy: the request's own memory is written again by the next call that has it.
-            row[...] = request.get_output_tensor(0).data[0]
-        self._idle.append(request)
-        return check_logits(logits)
-
-    def _infer(self, request: Any) -> None:
-        try:
-            request.infer()
-        except RuntimeError as error:
-            raise make_backend_error(self.backend, error) from error
+            request = compiled.create_infer_request()
+        request.set_input_tensor(0, ov.Tensor(image, shared_memory=True))
+        request.set_output_tensor(0, ov.Tensor(logits, shared_memory=True))
+        request.infer()
+        idle.append(request)
 
 
 def open_graph(graph: bytes, *, precision: str, threads: int) -> OpenvinoSession:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from bedside.bundle import Bundle
 from bedside.errors import UsageError
 from bedside.runtime.autotune import open_fastest
+from bedside.runtime.contract import Session
 from bedside.runtime.execution_modes import default_mode, find_certified_backend, open_mode
-from bedside.runtime.table import Session
+from bedside.runtime.table import list_precisions
 
 __all__ = [
     "Session",
@@ -18,7 +19,6 @@ __all__ = [
 
 # Bedside networks take milliseconds; more threads spend more on waiting for each other.
 MAX_DEFAULT_THREADS = 4
-PRECISIONS = ("f32", "bf16", "int8")
 
 
 def open_session(
@@ -40,7 +40,7 @@ def open_session(
         bundle: A bundle that has been read.
         backend: "auto" for any that is installed, or a name in the table.
         precision: "auto" for the fastest that the card certifies, "default" for the one that
-            is the fastest as a rule, or one of f32, bf16 and int8.
+            is the fastest as a rule, or a name such as f32, bf16 or int8.
         threads: Threads for one call; None for `default_threads()`.
         on_choice: Called with a sentence that says what was chosen, if something was timed.
 
@@ -49,9 +49,10 @@ def open_session(
             has no such graph.
         BackendError: If the backend is not installed, or cannot compute so here.
     """
-    if precision not in ("auto", "default", *PRECISIONS):
+    if precision not in ("auto", "default", *list_precisions()):
         raise UsageError(
-            f'no precision "{precision}"; choose one of auto, rule, {", ".join(PRECISIONS)}.'
+            f'no precision "{precision}"; choose one of auto, default, '
+            f"{', '.join(list_precisions())}."
         )
     if threads is not None and threads < 1:
         raise UsageError(f"threads is {threads}; expected at least 1.")

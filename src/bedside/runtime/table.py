@@ -1,59 +1,26 @@
-"""The ordered table of backends: what each needs, how it is installed, who opens it.
+"""The ordered table of runtimes: what each computes, how it is installed, which file runs it.
 
-The first installed one is the default. A new backend is a line here and a module with
-`open_graph(graph, *, precision, threads) -> Session`.
+The first installed one is the default. A new runtime is a row here, and a module with
+`open_graph(graph, *, precision, threads) -> Session` and `native_precisions()`.
 """
 
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
-import numpy as np
+from bedside.errors import BackendError, UsageError, install_command
 
-from bedside.errors import BackendError, UsageError
-
-
-class Session(Protocol):
-    """A graph that is ready to run, by any number of threads at once.
-
-    Each call gets the logits of its own tensor, in memory that nothing writes to afterwards.
-    What a runtime needs for one call at a time is made for each call, or locked.
-
-    Attributes:
-        backend: Name in the table of backends.
-        precision: "f32", "bf16" or "int8".
-        threads: Threads that one call uses.
-    """
-
-    @property
-    def backend(self) -> str: ...  # noqa: D102
-    @property
-    def precision(self) -> str: ...  # noqa: D102
-    @property
-    def threads(self) -> int: ...  # noqa: D102
-
-    def predict(self, tensor: np.ndarray) -> np.ndarray:
-        """Turn (B, C, *S) float32 into (B, K, *s) float32 logits that the caller owns.
-
-        Args:
-            tensor: Of any real dtype and memory layout; not changed.
-
-        Raises:
-            InputError: If the shape is not the graph's, or a value is no finite number.
-        """
-        ...
+if TYPE_CHECKING:
+    from bedside.runtime.contract import Session
 
 
 class _Module(Protocol):
-    """What a backend's module offers."""
+    """What a runtime's module offers."""
 
-    def open_graph(self, graph: bytes, *, precision: str, threads: int) -> Session: ...
+    def open_graph(self, graph: bytes, *, precision: str, threads: int) -> "Session": ...
 
     def native_precisions(self) -> tuple[str, ...]: ...
-
-    @property
-    def PRECISIONS(self) -> tuple[str, ...]: ...  # noqa: N802
 
 
 @dataclass(frozen=True)
@@ -62,19 +29,23 @@ class Backend:
 
     Attributes:
         name: What it is called on the command line.
-        package: Module that must be importable.
-        install: Command that installs it.
+        package: Module that must be importable; the package has the same name.
         opener: Our module that runs it.
+        precisions: What it computes in, natively or emulated, f32 first. "int8" runs the
+            quantized graph, each other one the f32 graph.
         faster_than_f32: Precisions worth choosing in it, fastest first, where the
             processor has them. ONNX Runtime took 2 to 3 times as long in int8 as in f32
             for a graph that OpenVINO runs 1.5 times faster in int8.
+        int8_saturates: Whether its int8 is wrong on a processor without instructions that sum
+            products of bytes.
     """
 
     name: str
     package: str
-    install: str
     opener: str
-    faster_than_f32: tuple[str, ...]
+    precisions: tuple[str, ...]
+    faster_than_f32: tuple[str, ...] = ()
+    int8_saturates: bool = True
 
     @property
     def installed(self) -> bool:
@@ -90,53 +61,66 @@ BACKENDS = (
     Backend(
         name="openvino",
         package="openvino",
-        install="pip install bedside",
         opener="bedside.runtime.openvino",
+        precisions=("f32", "bf16", "int8"),
         faster_than_f32=("bf16", "int8"),
     ),
     Backend(
         name="onnxruntime",
         package="onnxruntime",
-        install='pip install "bedside[onnx]"',
         opener="bedside.runtime.onnx",
-        faster_than_f32=(),
+        precisions=("f32", "int8"),
     ),
 )
 
 
+def list_installed() -> tuple[Backend, ...]:
+    """Return the rows of the runtimes that are installed, in order of preference."""
+    return tuple(backend for backend in BACKENDS if backend.installed)
+
+
 def installed_backends() -> tuple[str, ...]:
-    """Name the backends that are installed, in order of preference."""
-    return tuple(backend.name for backend in BACKENDS if backend.installed)
+    """Return the names of the runtimes that are installed, in order of preference."""
+    return tuple(backend.name for backend in list_installed())
+
+
+def list_precisions() -> tuple[str, ...]:
+    """Return every precision that a runtime of the table computes in."""
+    return tuple(dict.fromkeys(name for backend in BACKENDS for name in backend.precisions))
+
+
+def graph_of(precision: str) -> str:
+    """Return the name of the graph that a precision runs: of bf16 the f32 graph, rounded."""
+    return "int8" if precision == "int8" else "f32"
 
 
 def find_backend(name: str) -> Backend:
-    """Find a backend that is installed.
+    """Return the row of a runtime that is installed.
 
     Args:
         name: Its name in the table, or "auto" for the first one that is here.
 
     Raises:
-        UsageError: If no backend has that name.
+        UsageError: If no runtime has that name.
         BackendError: If it is not installed; the error says how to install it.
     """
-    names = [backend.name for backend in BACKENDS]
-    if name not in ("auto", *names):
-        raise UsageError(f'no backend "{name}"; choose one of auto, {", ".join(names)}.')
+    rows = {backend.name: backend for backend in BACKENDS}
+    if name not in ("auto", *rows):
+        raise UsageError(f'no backend "{name}"; choose one of auto, {", ".join(rows)}.')
     here = installed_backends()
     if name == "auto":
-        name = here[0] if here else names[0]
-    backend = BACKENDS[names.index(name)]
+        name = next(iter((*here, *rows)))
     if name not in here:
         raise BackendError(
-            f'backend "{name}" is not installed. Install it with: {backend.install}. '
-            f"Installed here: {', '.join(here) or 'none'}."
+            f'backend "{name}" is not installed. Install it with: '
+            f"{install_command(rows[name].package)}. Installed here: {', '.join(here) or 'none'}."
         )
-    return backend
+    return rows[name]
 
 
 def open_graph(
     graph: bytes, *, backend: str = "auto", precision: str = "f32", threads: int = 1
-) -> Session:
+) -> "Session":
     """Open a graph that is trusted already; `open_session` opens one from a bundle.
 
     Args:
@@ -150,10 +134,9 @@ def open_graph(
         BackendError: If it is not installed, or cannot compute so, or not run the graph.
     """
     chosen = find_backend(backend)
-    module = chosen.load()
-    if precision not in module.PRECISIONS:
+    if precision not in chosen.precisions:
         raise BackendError(
             f'{chosen.name} cannot compute in "{precision}"; '
-            f"choose one of {', '.join(module.PRECISIONS)}."
+            f"choose one of {', '.join(chosen.precisions)}."
         )
-    return module.open_graph(graph, precision=precision, threads=threads)
+    return chosen.load().open_graph(graph, precision=precision, threads=threads)

@@ -11,7 +11,8 @@ from bedside.autopilot.target import Target
 from bedside.build import write_draft
 from bedside.bundle import read_bundle
 from bedside.export.onnx import export_onnx
-from bedside.runtime.execution_modes import GRAPH_OF, certified_modes
+from bedside.runtime.execution_modes import certified_modes
+from bedside.runtime.table import graph_of
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def _read_graphs(source: Source, target: Target) -> tuple[Mapping[str, bytes], i
         bundle = read_bundle(source.path)
         certified = certified_modes(bundle, backend=target.backend)
         names = {"f32"} | {precision for _, precision in certified}
-        return {name: bundle.read_graph(GRAPH_OF[name]) for name in names}, bundle.size_bytes
+        return {name: bundle.read_graph(graph_of(name)) for name in names}, bundle.size_bytes
     network = source.network.create()
     spec = source.finished.recipe.deployment
     shape = (1, source.network.spec.in_channels, *spec.input.size_px)

@@ -100,7 +100,7 @@ def propose_precision(evaluator: CandidateEvaluator, current: CompressionState) 
 
 def _describe_precision(name: str) -> str:
     words = {"f32": "32 bits", "bf16": "bfloat16", "int8": "8 bits, quantized after training"}
-    return f"compute in {words[name]}"
+    return f"compute in {words.get(name, name)}"
 
 
 def propose_cut(evaluator: CandidateEvaluator, current: CompressionState) -> Proposal | None:

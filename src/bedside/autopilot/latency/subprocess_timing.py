@@ -22,7 +22,7 @@ import numpy as np
 from bedside.autopilot.latency.timing import Setting, Timed, time_graphs
 from bedside.bundle import read_bundle
 from bedside.errors import BackendError
-from bedside.runtime.execution_modes import GRAPH_OF
+from bedside.runtime.table import graph_of
 from bedside.system.signals import end_with_parent
 
 _PATIENCE_S = 600
@@ -171,7 +171,7 @@ def _main() -> None:
     asked = json.loads(sys.stdin.readline())
     bundle, setting = read_bundle(Path(asked["bundle"])), Setting(**asked["setting"])
     shape = (1, bundle.spec.input.channels, *bundle.spec.input.size_px)
-    graph = bundle.read_graph(GRAPH_OF[setting.precision])
+    graph = bundle.read_graph(graph_of(setting.precision))
     plain = Setting(setting.backend, "f32", setting.threads)
     graphs = {
         "bundle": Timed(graph, shape, setting),

@@ -12,11 +12,11 @@ import numpy as np
 from bedside.errors import ExportError, last_line
 from bedside.export.formats.table import Converter, Options
 from bedside.export.programs import TorchProgram
-from bedside.runtime.checks import check_logits, check_tensor
+from bedside.runtime.contract import GraphSession
 from bedside.system.quiet import quiet
 
 
-class CoremlSession:
+class CoremlSession(GraphSession):
     """A package in Core ML, which runs one call after another; on macOS only.
 
     Args:
@@ -27,21 +27,22 @@ class CoremlSession:
     backend = "coreml"
 
     def __init__(self, model: Any, options: Options) -> None:
-        self._model = model
-        self.precision, self.threads = options.precision, options.threads
         taken = model.get_spec().description.input[0].type.multiArrayType
-        self._shape = tuple(int(size) for size in taken.shape)
+        shape = tuple(int(size) for size in taken.shape)
+        # The package does not hold the shape of its output.
+        given = model.predict({"image": np.zeros(shape, np.float32)})["logits"].shape
+        super().__init__(
+            model,
+            takes=shape[1:],
+            gives=given[1:],
+            precision=options.precision,
+            threads=options.threads,
+        )
         self._lock = threading.Lock()
 
-    def predict(self, tensor: np.ndarray) -> np.ndarray:
-        """Turn (B, C, H, W) float32 into (B, K, h, w) float32 logits that the caller owns."""
-        tensor = check_tensor(tensor, self._shape[1:])
+    def _run(self, network: Any, image: np.ndarray, logits: np.ndarray) -> None:
         with self._lock:
-            rows = [
-                np.array(self._model.predict({"image": row[None]})["logits"], np.float32)
-                for row in tensor
-            ]
-        return check_logits(np.concatenate(rows))
+            logits[...] = network.predict({"image": image})["logits"]
 
 
 def make_converter(options: Options) -> Converter:

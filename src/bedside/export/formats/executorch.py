@@ -12,11 +12,11 @@ import torch
 from bedside.errors import ExportError, last_line
 from bedside.export.formats.table import Converter, Options
 from bedside.export.programs import TorchProgram
-from bedside.runtime.checks import check_logits, check_tensor, make_backend_error
+from bedside.runtime.contract import GraphSession
 from bedside.system.quiet import quiet
 
 
-class ExecutorchSession:
+class ExecutorchSession(GraphSession):
     """A program in ExecuTorch's own runtime, which runs one call after another.
 
     Args:
@@ -27,26 +27,20 @@ class ExecutorchSession:
     backend = "executorch"
 
     def __init__(self, method: Any, options: Options) -> None:
-        self._method = method
-        self.precision, self.threads = options.precision, options.threads
-        self._shape = tuple(method.metadata.input_tensor_meta(0).sizes())
+        meta = method.metadata
+        super().__init__(
+            method,
+            takes=tuple(meta.input_tensor_meta(0).sizes())[1:],
+            gives=tuple(meta.output_tensor_meta(0).sizes())[1:],
+            precision=options.precision,
+            threads=options.threads,
+        )
         # A method has one set of memory for all its values.
         self._lock = threading.Lock()
 
-    def predict(self, tensor: np.ndarray) -> np.ndarray:
-        """Turn (B, C, H, W) float32 into (B, K, h, w) float32 logits that the caller owns."""
-        tensor = check_tensor(tensor, self._shape[1:])
+    def _run(self, network: Any, image: np.ndarray, logits: np.ndarray) -> None:
         with self._lock:
-            rows = [self._run(row[None]) for row in tensor]
-        return check_logits(np.concatenate(rows))
-
-    def _run(self, image: np.ndarray) -> np.ndarray:
-        try:
-            logits = self._method.execute([torch.from_numpy(image)])[0]
-        except RuntimeError as error:
-            raise make_backend_error(self.backend, error) from error
-        # The output's memory is the method's own.
-        return np.array(logits.numpy())
+            logits[...] = network.execute([torch.from_numpy(image)])[0].numpy()
 
 
 def make_converter(options: Options) -> Converter:

@@ -22,14 +22,14 @@ from bedside.errors import BackendError, ExportError, last_line
 from bedside.export.formats.table import Converter, Options, find_format
 from bedside.export.formats.torch import save_program
 from bedside.export.programs import TorchProgram
-from bedside.runtime.checks import check_logits, check_tensor
+from bedside.runtime.contract import GraphSession
 
 PYTHON_VARIABLE = "BEDSIDE_LITERT_PYTHON"
 _CHILD = Path(__file__).with_name("litert_child.py")
 _DEADLINE_S = 1800
 
 
-class LitertSession:
+class LitertSession(GraphSession):
     """A model in LiteRT's interpreter, which runs in a process of the other environment.
 
     Tensors go through pipes as raw numbers, one call after another.
@@ -43,35 +43,39 @@ class LitertSession:
     backend = "litert"
 
     def __init__(self, python: Path, model: Path, options: Options) -> None:
-        self.precision, self.threads = options.precision, options.threads
         command = [str(python), "-I", str(_CHILD), "run", str(model), str(options.threads)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        weakref.finalize(self, _end, self._process)
+        self._end = weakref.finalize(self, _end, self._process)
         self._lock = threading.Lock()
         shapes = json.loads(self._read_block() or b"{}")
-        self._taken, self._given = tuple(shapes["takes"]), tuple(shapes["gives"])
+        super().__init__(
+            self._process,
+            takes=tuple(shapes["takes"])[1:],
+            gives=tuple(shapes["gives"])[1:],
+            precision=options.precision,
+            threads=options.threads,
+        )
         self.invoke_ms = 0.0
         """Time of the last call inside the interpreter, without the pipes."""
 
-    def predict(self, tensor: np.ndarray) -> np.ndarray:
-        """Turn (B, C, H, W) float32 into (B, K, h, w) float32 logits that the caller owns."""
-        tensor = check_tensor(tensor, self._taken[1:])
+    def _run(self, network: Any, image: np.ndarray, logits: np.ndarray) -> None:
         with self._lock:
-            rows = [self._run(row[None]) for row in tensor]
-        return check_logits(np.concatenate(rows))
-
-    def _run(self, image: np.ndarray) -> np.ndarray:
-        stdin = cast(Any, self._process.stdin)
-        try:
-            stdin.write(image.tobytes())
-            stdin.flush()
-        except OSError:
-            self._fail()
-        block = self._read_block()
+            try:
+                network.stdin.write(image.tobytes())
+                network.stdin.flush()
+            except OSError:
+                self._fail()
+            block = self._read_block()
         self.invoke_ms = struct.unpack("<d", block[:8])[0]
-        return np.frombuffer(block[8:], np.float32).reshape(self._given).copy()
+        logits[...] = np.frombuffer(block[8:], np.float32).reshape(logits.shape)
+
+    def close(self) -> None:
+        """End the other process once a call under way is done."""
+        super().close()
+        with self._lock:
+            self._end()
 
     def _read_block(self) -> bytes:
         stdout = cast(Any, self._process.stdout)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from bedside.errors import BackendError, UsageError
+from bedside.errors import BackendError, UsageError, install_command
 from bedside.export.programs import Program
 from bedside.runtime import Session
 
@@ -60,8 +60,8 @@ class Format:
         name: What it is called on the command line.
         kind: Whether it is made from an ONNX "graph" or from a "torch" program.
         package: Module that must be importable here; None if it lives elsewhere.
-        install: Command that installs it.
         module: Our module that converts to it.
+        elsewhere: Command that makes the environment of one that lives elsewhere.
         spatial_dims: Numbers of spatial axes that it can hold.
         precisions: What it can be exported in.
         flat: Why it holds no three axes; empty if it does.
@@ -70,11 +70,16 @@ class Format:
     name: str
     kind: Literal["graph", "torch"]
     package: str | None
-    install: str
     module: str
+    elsewhere: str = ""
     spatial_dims: tuple[int, ...] = (2, 3)
     precisions: tuple[str, ...] = ("f32",)
     flat: str = ""
+
+    @property
+    def install(self) -> str:
+        """Command that installs it."""
+        return self.elsewhere or install_command(str(self.package))
 
     def check(self, *, spatial_dims: int, precision: str) -> None:
         """Make sure that a network can become this format here.
@@ -110,7 +115,6 @@ FORMATS = (
         name="openvino",
         kind="graph",
         package="openvino",
-        install="pip install bedside",
         module="bedside.export.formats.openvino",
         precisions=("f32", "bf16", "int8"),
     ),
@@ -118,7 +122,6 @@ FORMATS = (
         name="onnx",
         kind="graph",
         package="onnxruntime",
-        install='pip install "bedside[onnx]"',
         module="bedside.export.formats.onnx",
         precisions=("f32", "int8"),
     ),
@@ -126,7 +129,6 @@ FORMATS = (
         name="torch",
         kind="torch",
         package="torch",
-        install='pip install "bedside[train]"',
         module="bedside.export.formats.torch",
         precisions=("f32", "bf16"),
     ),
@@ -134,9 +136,9 @@ FORMATS = (
         name="litert",
         kind="torch",
         package=None,
-        install="python -m venv litert && litert/bin/pip install torch==2.13.0 "
-        "litert-torch==0.10.0 ai-edge-litert==2.3.0",
         module="bedside.export.formats.litert",
+        elsewhere="python -m venv litert && litert/bin/pip install torch==2.13.0 "
+        "litert-torch==0.10.0 ai-edge-litert==2.3.0",
         spatial_dims=(2,),
         flat="its depthwise conv3d is illegal and its conv3d of stride 2 crashes",
     ),
@@ -144,7 +146,6 @@ FORMATS = (
         name="executorch",
         kind="torch",
         package="executorch",
-        install='pip install "bedside[executorch]"',
         module="bedside.export.formats.executorch",
         spatial_dims=(2,),
         flat="its XNNPACK has no conv3d",
@@ -153,7 +154,6 @@ FORMATS = (
         name="coreml",
         kind="torch",
         package="coremltools",
-        install='pip install "bedside[coreml]"',
         module="bedside.export.formats.coreml",
         spatial_dims=(2,),
         flat="it has no upsampling over three axes",

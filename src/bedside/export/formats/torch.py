@@ -10,31 +10,18 @@ import torch
 
 from bedside.export.formats.table import Converter, Options
 from bedside.export.programs import TorchProgram
-from bedside.runtime.checks import check_logits, check_tensor
+from bedside.runtime.contract import GraphSession
 from bedside.system.quiet import quiet
 
 
-class TorchSession:
-    """An exported program in torch.
-
-    Args:
-        module: What the program loads as.
-        shape: (C, *S) of its input.
-        options: Precision and threads.
-    """
+class TorchSession(GraphSession):
+    """An exported program in torch."""
 
     backend = "torch"
 
-    def __init__(self, module: Any, *, shape: tuple[int, ...], options: Options) -> None:
-        self._module, self._shape = module, shape
-        self.precision, self.threads = options.precision, options.threads
-
-    def predict(self, tensor: np.ndarray) -> np.ndarray:
-        """Turn (B, C, *S) float32 into (B, K, *s) float32 logits that the caller owns."""
-        tensor = check_tensor(tensor, self._shape)
+    def _run(self, network: Any, image: np.ndarray, logits: np.ndarray) -> None:
         with torch.inference_mode():
-            rows = [self._module(torch.from_numpy(row[None])).numpy() for row in tensor]
-        return check_logits(np.concatenate(rows))
+            logits[...] = network(torch.from_numpy(image)).numpy()
 
 
 def make_converter(options: Options) -> Converter:
@@ -61,9 +48,17 @@ def _open(folder: Path, *, options: Options) -> TorchSession:
     torch.set_num_threads(options.threads)
     with quiet():
         exported = torch.export.load(folder / "model.pt2")
-    placeholder = next(
-        node for node in exported.graph.nodes if node.name in exported.graph_signature.user_inputs
+    signature = exported.graph_signature
+    image, logits = (
+        next(
+            tuple(node.meta["val"].shape[1:]) for node in exported.graph.nodes if node.name in names
+        )
+        for names in (signature.user_inputs, signature.user_outputs)
     )
     return TorchSession(
-        exported.module(), shape=tuple(placeholder.meta["val"].shape[1:]), options=options
+        exported.module(),
+        takes=image,
+        gives=logits,
+        precision=options.precision,
+        threads=options.threads,
     )
