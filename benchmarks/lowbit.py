@@ -27,7 +27,7 @@ from bedside.compression.qat import InputRange, attach, detach, quantize_int8_tr
 from bedside.compression.quantize import quantize_int8
 from bedside.datasets import list_recipe_cases
 from bedside.evaluation.cases import evaluate_cases
-from bedside.export import export_onnx
+from bedside.export.onnx import export_onnx
 from bedside.models import TrainedNetwork, create
 from bedside.runtime import Session, open_graph
 from bedside.segment import Segmenter

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from bedside.bundle import Bundle, read_bundle, write_bundle
-from bedside.export import export_onnx
+from bedside.export.onnx import export_onnx
 from bedside.models import create
 from bedside.spec import (
     Card,

@@ -22,6 +22,7 @@ from bedside.errors import DataError
 from bedside.evaluation.accuracy import state_accuracy
 from bedside.evaluation.cases import Evaluation, evaluate_cases
 from bedside.evaluation.certification import certify
+from bedside.export.metadata import with_metadata
 from bedside.export.onnx import export_onnx
 from bedside.models import count_parameters, create
 from bedside.segment import open_segmenter
@@ -181,7 +182,8 @@ def write_draft(
 
 def _write(path: Path, finished: FinishedRun, card: Card, graphs: dict[str, bytes]) -> None:
     spec, split = finished.recipe.deployment, finished.split
-    write_bundle(path, spec=spec, card=card, graphs=graphs, split=split)
+    described = {name: with_metadata(graph, spec) for name, graph in graphs.items()}
+    write_bundle(path, spec=spec, card=card, graphs=described, split=split)
 
 
 def read_calibration(finished: FinishedRun) -> list[np.ndarray]:

@@ -19,8 +19,8 @@ from bedside.compression.norms import recalibrate_norms
 from bedside.compression.prune import drop_block, shrink
 from bedside.compression.share import merge_kv_heads, tie_blocks
 from bedside.compression.sparsity import apply_masks, find_masks
-from bedside.export import check_parity
 from bedside.export.onnx import EXACT_TOLERANCE, trace_onnx
+from bedside.export.parity import check_parity
 from bedside.models import TrainedNetwork, create, named_spec
 from bedside.spec import ModelSpec, from_mapping, to_mapping
 from compressed_networks import make_batches, make_network, make_spec

@@ -14,8 +14,8 @@ from bedside.compression.lowbit import attach, choose_bits, round_weights
 from bedside.compression.lowrank import factorize
 from bedside.compression.quantize import quantize_int8
 from bedside.errors import SpecError, UsageError
-from bedside.export import check_parity, export_onnx
-from bedside.export.parity import make_inputs
+from bedside.export.onnx import export_onnx
+from bedside.export.parity import check_parity, make_inputs
 from bedside.export.rebuild import rebuild_from_graph
 from bedside.graphs.constant_folding import widen
 from bedside.graphs.grid import find_grid

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from bedside.compression.qat import attach, detach, quantize_int8_trained, read_ranges
 from bedside.compression.quantize import quantize_int8
 from bedside.errors import UsageError
-from bedside.export import export_onnx
+from bedside.export.onnx import export_onnx
 from bedside.export.parity import make_inputs
 from bedside.layers.rounding import round_weights
 from bedside.models import create

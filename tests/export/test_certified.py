@@ -11,7 +11,8 @@ from bedside.errors import ExportError, UsageError
 from bedside.export.certificate import Bound, bound_of
 from bedside.export.certified import export_certified
 from bedside.export.error_localization import find_departure
-from bedside.export.formats import Options, find_format
+from bedside.export.formats.format import Options
+from bedside.export.formats.table import find_format
 from bedside.export.mixed import leave_in_f32
 from bedside.export.programs import GraphProgram
 from bedside.graphs.constant_folding import fold_constants

@@ -11,9 +11,8 @@ from onnx import TensorProto, numpy_helper
 from torch import nn
 
 from bedside.errors import ExportError
-from bedside.export import check_parity, export_onnx
-from bedside.export.onnx import EXACT_TOLERANCE
-from bedside.export.parity import make_inputs
+from bedside.export.onnx import EXACT_TOLERANCE, export_onnx
+from bedside.export.parity import check_parity, make_inputs
 from bedside.models import create
 from bedside.spec import named_spec
 from models_for_tests import INPUT_SHAPE, make_graph, make_model, make_noise

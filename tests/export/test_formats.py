@@ -13,9 +13,9 @@ from bedside.cli.main import main
 from bedside.errors import BackendError, ExportError, InputError, UsageError
 from bedside.export.bundle import ValidationData, export_bundle
 from bedside.export.error_localization import find_departure
-from bedside.export.formats import FORMATS, Options, find_format
+from bedside.export.formats.format import Format, Options
 from bedside.export.formats.litert import PYTHON_VARIABLE
-from bedside.export.formats.table import Format
+from bedside.export.formats.table import FORMATS, find_format
 from bedside.export.programs import GraphProgram, TorchProgram, in_bf16, to_inference
 from models_for_tests import INPUT_SHAPE, make_graph, make_model, make_noise, run_torch
 from threads_for_tests import count_foreign

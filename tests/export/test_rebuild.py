@@ -8,10 +8,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bedside.bundle import read_bundle, shipped_bundles, write_bundle
 from bedside.errors import ExportError
-from bedside.export import rebuild_network
 from bedside.export.onnx import trace_onnx
 from bedside.export.parity import make_inputs
-from bedside.export.rebuild import rebuild_from_graph, restore_statistics
+from bedside.export.rebuild import rebuild_from_graph, rebuild_network, restore_statistics
 from bedside.models import create
 from bedside.spec import LevelSpec, ModelSpec
 from models_for_tests import (

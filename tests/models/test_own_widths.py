@@ -8,8 +8,8 @@ import torch
 
 from bedside.bundle.graph_guard import check_graph
 from bedside.errors import SpecError
-from bedside.export import check_parity
 from bedside.export.onnx import trace_onnx
+from bedside.export.parity import check_parity
 from bedside.models import TrainedNetwork, create
 from bedside.spec import LevelSpec, ModelSpec
 from tolerances import F32_LOGIT_ATOL

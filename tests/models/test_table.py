@@ -9,8 +9,8 @@ import torch
 
 from bedside.bundle.graph_guard import check_graph
 from bedside.errors import SpecError
-from bedside.export import check_parity
 from bedside.export.onnx import trace_onnx
+from bedside.export.parity import check_parity
 from bedside.layers.attention import MECHANISMS
 from bedside.models import ARCHITECTURES, NAMES, count_parameters, create, named_spec
 from bedside.spec import LevelSpec, ModelSpec

@@ -1,5 +1,6 @@
 """`bedside export`: a bundle in another runtime's format, with a certificate."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,8 +8,7 @@ from bedside.cli.arguments import option, positional
 from bedside.cli.console import print_err, print_out
 from bedside.cli.train import check_torch
 from bedside.errors import UsageError
-
-_FORMATS = ("openvino", "onnx", "torch", "litert", "executorch", "coreml")
+from bedside.export.formats.table import FORMATS
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,24 @@ class Settings:
     """Export a bundle to another runtime's format, run it there, and certify what it does.
 
     An export that loses more than it may is not written; the layer at fault is named.
+    With --golden the tensors of one frame are written instead, for programs in other languages.
     """
 
     bundle: str = positional(help="a bundle's file, or the name of a shipped one")
-    to: str = option(help="the format", choices=_FORMATS)
+    to: str | None = option(
+        help="the format", choices=[each.name for each in FORMATS], default=None
+    )
+    golden: bool = option(
+        help="write a frame, its tensor, logits and labels, each as a raw tensor", default=False
+    )
+    input: Path | None = option(
+        help="image whose middle frame --golden takes (default: one made of ellipses and noise)",
+        default=None,
+    )
     output: Path | None = option(
-        help="folder to write (default: NAME-FORMAT-PRECISION)", short="-o", default=None
+        help="folder to write (default: NAME-FORMAT-PRECISION, or NAME-golden)",
+        short="-o",
+        default=None,
     )
     data: Path | None = option(
         help="folder of the data set, to judge the export on its patients (default: on generated "
@@ -57,25 +69,52 @@ def run(settings: Settings) -> int:
         UsageError: If an option has no meaning, or the format cannot hold the network.
         BackendError: If a converter or torch is not installed.
         ExportError: If the export is out of bounds; nothing is written then.
-        InputError: If the bundle or a case of the data is refused.
+        InputError: If the bundle, the image or a case of the data is refused.
     """
     if settings.cases < 1 or settings.threads < 1 or not 0 <= settings.max_drop < 1:
         raise UsageError(
             f"--cases is {settings.cases}, --threads {settings.threads} and --max-drop "
             f"{settings.max_drop:g}; expected 1 or more, 1 or more, and a part of 1."
         )
+    if settings.golden == (settings.to is not None):
+        raise UsageError("name a format with --to, or pass --golden: one of them.")
+    if settings.input and not settings.golden:
+        raise UsageError(
+            "--input is the image of --golden; with --to, name a data set with --data."
+        )
+    return _write_golden(settings) if settings.golden else _convert(settings, str(settings.to))
+
+
+def _write_golden(settings: Settings) -> int:
+    if settings.data or settings.precision != "f32":
+        raise UsageError("--golden is one image in f32; leave out --data and --precision.")
+    from bedside.bundle import find_bundle, read_bundle
+    from bedside.export.golden import export_golden
+
+    bundle = read_bundle(find_bundle(settings.bundle, on_notice=print_err))
+    output = settings.output or Path(f"{bundle.spec.name}-golden")
+    described = export_golden(bundle, output, image=settings.input)
+    if settings.json:
+        print_out(json.dumps(described, indent=1))
+        return 0
+    print_out(f"{output}: {', '.join(described['tensors'])}")
+    for warning in described["warnings"]:
+        print_err(f"warning: {warning}")
+    return 0
+
+
+def _convert(settings: Settings, to: str) -> int:
     check_torch("export")
     from bedside.bundle import find_bundle, read_bundle
     from bedside.export.bundle import ValidationData, export_bundle
-    from bedside.export.formats import Options
+    from bedside.export.formats.format import Options
 
     bundle = read_bundle(find_bundle(settings.bundle, on_notice=print_err))
-    name = f"{bundle.spec.name}-{settings.to}-{settings.precision}"
-    output = settings.output or Path(name)
+    output = settings.output or Path(f"{bundle.spec.name}-{to}-{settings.precision}")
     certificate = export_bundle(
         bundle,
         output,
-        to=settings.to,
+        to=to,
         options=Options(settings.precision, settings.threads, settings.litert_python),
         validation=ValidationData(settings.data, settings.split, settings.cases, settings.max_drop),
         on_stage=lambda stage: print_err(f"{stage} ..."),

@@ -15,7 +15,9 @@ from bedside.evaluation.comparison import Sample, read_samples
 from bedside.evaluation.generated import make_samples
 from bedside.export.certificate import Certificate, bound_of
 from bedside.export.certified import Material, export_certified
-from bedside.export.formats import Options, find_format
+from bedside.export.formats.format import Options
+from bedside.export.formats.table import find_format
+from bedside.export.metadata import with_metadata
 from bedside.export.mixed import leave_in_f32
 from bedside.export.parity import make_inputs
 from bedside.export.programs import GraphProgram, ProgramMaker, TorchProgram, in_bf16, to_inference
@@ -114,7 +116,7 @@ def _of_graph(
     bundle: Bundle, precision: str, data: Path | None
 ) -> tuple[GraphProgram, ProgramMaker]:
     """Take the bundle's graph, or its quantized one; one is made if it has none."""
-    reference = GraphProgram(bundle.read_graph("f32"))
+    reference = GraphProgram(with_metadata(bundle.read_graph("f32"), bundle.spec))
     if precision != "int8":
         return reference, lambda kept: reference
     if "int8" in bundle.precisions:
@@ -128,6 +130,8 @@ def _of_graph(
         seen = list_part(bundle, data, "train")
         images = draw_calibration(seen, bundle.spec, count=_CALIBRATION_IMAGES)
         quantized = quantize_int8(reference.content, images)
+
+    quantized = with_metadata(quantized, bundle.spec)
 
     def make(kept: tuple[str, ...]) -> GraphProgram:
         content = leave_in_f32(quantized, reference, kept) if kept else quantized

@@ -22,7 +22,7 @@ from bedside.evaluation.comparison import Comparison, Sample, compare_sessions
 from bedside.export.certificate import Attempt, Bound, Certificate, Departure
 from bedside.export.error_localization import find_culprit, find_departure
 from bedside.export.folder import describe_export, written_folder
-from bedside.export.formats import Converter, Format
+from bedside.export.formats.format import Converter, Format
 from bedside.export.programs import Program, ProgramMaker
 from bedside.runtime import Session, open_graph
 from bedside.runtime.contract import WrappedSession

@@ -17,11 +17,12 @@ CERTIFICATE, SPEC, CARD, LICENSE = "certificate.json", "spec.json", "card.json",
 
 
 @contextlib.contextmanager
-def written_folder(output: Path) -> Iterator[Path]:
+def written_folder(output: Path, *, marker: str = CERTIFICATE) -> Iterator[Path]:
     """Return a hidden folder to write to, and put it in its place when all is well.
 
     Args:
         output: Where it is to be. An earlier export there is replaced.
+        marker: File by which an earlier one is known.
 
     Yields:
         An empty folder beside it.
@@ -30,7 +31,7 @@ def written_folder(output: Path) -> Iterator[Path]:
         UsageError: If something else than an export is there.
         OutputError: If it cannot be written.
     """
-    if output.exists() and not (output / CERTIFICATE).is_file() and not _is_empty(output):
+    if output.exists() and not (output / marker).is_file() and not _is_empty(output):
         raise UsageError(f"{output} is there and is no export; choose another place with -o.")
     with output_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)

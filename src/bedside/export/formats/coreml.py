@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bedside.errors import ExportError, last_line
-from bedside.export.formats.table import Converter, Options
+from bedside.export.formats.format import Converter, Options
 from bedside.export.programs import TorchProgram
 from bedside.runtime.contract import GraphSession
 from bedside.system.quiet import quiet

@@ -19,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 
 from bedside.errors import BackendError, ExportError, last_line
-from bedside.export.formats.table import Converter, Options, find_format
+from bedside.export.formats.format import Converter, Options
 from bedside.export.formats.torch import save_program
 from bedside.export.programs import TorchProgram
 from bedside.runtime.contract import GraphSession
@@ -113,17 +113,16 @@ def make_converter(options: Options) -> Converter:
 
 
 def _find_python(options: Options) -> Path:
-    told = options.litert_python or os.environ.get(PYTHON_VARIABLE)
-    install = find_format("litert").install
-    if not told:
+    named = options.litert_python or os.environ.get(PYTHON_VARIABLE)
+    if not named:
         raise BackendError(
-            "the converter to litert lives in an environment of its own, and none was named. "
-            f"Make one with: {install}. Then name its Python with --litert-python, or in "
+            "the converter to litert lives in an environment of its own, and none was named. Name "
+            "the Python of one that has litert-torch with --litert-python, or in "
             f"{PYTHON_VARIABLE}."
         )
-    if not Path(told).is_file():
-        raise BackendError(f"there is no Python at {told}. Make one with: {install}.")
-    return Path(told)
+    if not Path(named).is_file():
+        raise BackendError(f"there is no Python at {named}.")
+    return Path(named)
 
 
 def _ask(python: Path) -> dict[str, str]:
@@ -131,10 +130,7 @@ def _ask(python: Path) -> dict[str, str]:
     try:
         versions: dict[str, str] = json.loads(_call(python, "versions"))
     except (ExportError, ValueError) as error:
-        raise BackendError(
-            f"{python} has no converter to litert ({error}). Make an environment with: "
-            f"{find_format('litert').install}."
-        ) from error
+        raise BackendError(f"{python} has no converter to litert ({error}).") from error
     return versions
 
 

@@ -4,7 +4,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from bedside.export.formats.table import Converter, Options
+from bedside.export.formats.format import Converter, Options
 from bedside.export.programs import GraphProgram
 from bedside.graphs.constant_folding import widen_weights
 from bedside.runtime import Session, open_graph

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import openvino as ov
 
-from bedside.export.formats.table import Converter, Options
+from bedside.export.formats.format import Converter, Options
 from bedside.export.programs import GraphProgram
 from bedside.runtime.openvino import OpenvinoSession, open_model
 

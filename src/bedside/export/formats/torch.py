@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bedside.export.formats.table import Converter, Options
+from bedside.export.formats.format import Converter, Options
 from bedside.export.programs import TorchProgram
 from bedside.runtime.contract import GraphSession
 from bedside.system.quiet import quiet

@@ -1,0 +1,126 @@
+// The steps around the network, bit for bit those of bedside; C++17 only.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <stdexcept>
+#include <vector>
+
+using Bytes = std::vector<uint8_t>;
+using Floats = std::vector<float>;
+struct Box {
+    int top, left, bottom, right;
+    int rows() const { return bottom - top; }
+    int columns() const { return right - left; }
+};
+
+// Cuts a box out of a grey or RGB frame, in grey.
+inline Bytes crop_grey(const Bytes& frame, int columns, int channels, Box box) {
+    Bytes image;
+    for (int y = box.top; y < box.bottom; ++y)
+        for (int x = box.left; x < box.right; ++x) {
+            const uint8_t* p = &frame[(y * columns + x) * channels];
+            image.push_back(channels == 1 ? p[0] : (9798 * p[0] + 19235 * p[1] + 3735 * p[2] + 16384) >> 15);
+        }
+    return image;
+}
+
+// For each new element of an axis: the old ones that it covers, and the part that each has in it.
+inline std::vector<std::vector<std::pair<int, float>>> shares(int from, int to) {
+    std::vector<std::vector<std::pair<int, float>>> all(to);
+    const double scale = double(from) / to;
+    for (int i = 0; i < to; ++i) {
+        const double begin = i * scale, end = begin + scale, width = std::min(scale, from - begin);
+        for (int k = begin; k < end && k < from; ++k) {
+            const double covered = std::min<double>(end, k + 1) - std::max<double>(begin, k);
+            if (covered > 1e-3) all[i].emplace_back(k, covered / width);
+        }
+    }
+    return all;
+}
+
+// Shrinks an image into a part of a black canvas: each new pixel is the mean of what it covers.
+inline Bytes fit(const Bytes& image, Box box, Box canvas, Box inner) {
+    if (inner.rows() > box.rows() || inner.columns() > box.columns())
+        throw std::runtime_error("frames that have to grow are not covered");
+    const int down = box.rows() / inner.rows(), across = box.columns() / inner.columns();
+    const bool whole = box.rows() % inner.rows() == 0 && box.columns() % inner.columns() == 0;
+    const auto rows = shares(box.rows(), inner.rows()), columns = shares(box.columns(), inner.columns());
+    Bytes result(canvas.rows() * canvas.columns());
+    for (int i = 0; i < inner.rows(); ++i)
+        for (int j = 0; j < inner.columns(); ++j) {
+            int total = 0;
+            float mean = 0;
+            for (const auto& [y, height] : rows[i]) {
+                float line = 0;
+                for (const auto& [x, width] : columns[j]) {
+                    const int value = image[y * box.columns() + x];
+                    total += value;
+                    line += value * width;
+                }
+                mean += line * height;
+            }
+            if (whole) mean = down == 2 && across == 2 ? (total + 2) / 4 : total * (1.0f / (down * across));
+            result[(inner.top + i) * canvas.columns() + inner.left + j] = std::nearbyint(mean);
+        }
+    return result;
+}
+
+// Interpolates logits (K, h, w) linearly about their centres, then takes the class of the largest.
+inline Bytes restore(const Floats& logits, int stride, Box input, Box inner, Box frame, Box box) {
+    auto place = [](int i, double n, int to) { return std::clamp((i + 0.5) * (n / to) - 0.5, 0.0, n - 1); };
+    auto mix = [](float a, float b, double at) { return std::fma(b - a, float(at - int(at)), a); };
+    const int rows = inner.rows() / stride, columns = inner.columns() / stride, pitch = input.right / stride;
+    Bytes labels(frame.rows() * frame.columns());
+    for (int i = 0; i < box.rows(); ++i)
+        for (int j = 0; j < box.columns(); ++j) {
+            const double y = place(i, rows, box.rows()), x = place(j, columns, box.columns());
+            const int next = int(x) + 1 < columns, below = int(y) + 1 < rows ? pitch : 0;
+            size_t at = (inner.top / stride + int(y)) * pitch + inner.left / stride + int(x);
+            float best = -INFINITY;
+            for (int k = 0; at < logits.size(); ++k, at += input.bottom / stride * pitch) {
+                const float* p = &logits[at];
+                const float value = mix(mix(p[0], p[next], x), mix(p[below], p[below + next], x), y);
+                if (value > best) labels[(box.top + i) * frame.columns() + box.left + j] = k;
+                best = std::max(best, value);
+            }
+        }
+    return labels;
+}
+
+// Closes the open pixels that are connected to a first one by edges, or by corners too.
+inline std::vector<int> flood(std::vector<bool>& open, int first, int columns, bool corners) {
+    std::vector<int> pixels{first};
+    open[first] = false;
+    for (size_t k = 0; k < pixels.size(); ++k)
+        for (int side = !corners; side < 9; side += corners ? 1 : 2) {
+            const int dy = side / 3 - 1, dx = side % 3 - 1, x = pixels[k] % columns + dx;
+            const int next = pixels[k] + dy * columns + dx;
+            if (x < 0 || x >= columns || next < 0 || next >= int(open.size()) || !open[next]) continue;
+            open[next] = false;
+            pixels.push_back(next);
+        }
+    return pixels;
+}
+
+inline void keep_largest(Bytes& labels, int columns, int label) {
+    std::vector<bool> open;
+    for (int each : labels) open.push_back(each == label);
+    std::vector<int> largest;
+    for (size_t i = 0; i < labels.size(); ++i)
+        if (open[i]) {
+            std::vector<int> part = flood(open, i, columns, true);
+            if (part.size() > largest.size()) part.swap(largest);
+            for (int pixel : part) labels[pixel] = 0;
+        }
+}
+
+inline void fill_holes(Bytes& labels, int columns, int label) {
+    std::vector<bool> open;
+    for (int each : labels) open.push_back(each != label);
+    for (int i = 0; i < int(labels.size()); ++i)
+        if (open[i] && ((i + 1) % columns < 2 || i < columns || i + columns >= int(labels.size())))
+            flood(open, i, columns, false);
+    for (size_t i = 0; i < labels.size(); ++i)
+        if (open[i] && !labels[i]) labels[i] = label;
+}

@@ -1,0 +1,197 @@
+"""Golden tensors: one frame on its way from pixels to labels, for programs in other languages."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from bedside.bundle import Bundle
+from bedside.errors import UsageError
+from bedside.evaluation.generated import make_samples
+from bedside.export.folder import written_folder
+from bedside.io.source import open_source
+from bedside.pipeline.postprocess import apply_postprocess, grid_of
+from bedside.pipeline.preprocess import FramePlan, stack_neighbours
+from bedside.pipeline.refine import refine_logits
+from bedside.segment import open_segmenter
+from bedside.spec import CropFan, DeploymentSpec, Grey, PreprocessStep, to_mapping
+from bedside.volume import Box, ImageSequence
+
+SCHEMA_VERSION = 1
+DESCRIPTION, INPUT = "golden.json", "input.png"
+
+
+@dataclass(frozen=True)
+class _Tensors:
+    """Raw tensors in a folder, and what describes them.
+
+    Attributes:
+        folder: Where they are written.
+        described: File, type, shape, axes and hash of each, by its name.
+    """
+
+    folder: Path
+    described: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def write(self, name: str, array: np.ndarray, axes: str) -> str:
+        """Write one tensor, little-endian, its last axis fastest; returns its name."""
+        content = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+        (self.folder / f"{name}.raw").write_bytes(content)
+        self.described[name] = {
+            "file": f"{name}.raw",
+            "dtype": array.dtype.name,
+            "shape": list(array.shape),
+            "axes": axes,
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+        return name
+
+
+def export_golden(bundle: Bundle, output: Path, *, image: Path | None = None) -> dict[str, Any]:
+    """Segment one frame in f32, and write every tensor on the way with a description.
+
+    Args:
+        bundle: What to run.
+        output: Folder to write; it appears whole, or not at all.
+        image: Image whose middle frame is taken. It is not copied: only the pixels of this frame
+            are. None for a frame made of noise and ellipses, which is written too.
+
+    Returns:
+        The description, which lies in the folder as `golden.json`.
+
+    Raises:
+        UsageError: If the network has three axes, or takes frames that cannot be made.
+        InputError: If the image is refused.
+        OutputError: If the folder cannot be written.
+    """
+    spec = bundle.spec
+    if spec.model.spatial_dims != 2:
+        raise UsageError(
+            f"{spec.name} is a network of {spec.model.spatial_dims} axes; --golden writes the "
+            "tensors of a frame, for networks of 2 axes. Export it with --to: the certificate "
+            "compares whole scans."
+        )
+    with written_folder(output, marker=DESCRIPTION) as folder:
+        path = image or _make_input(spec, folder / INPUT)
+        tensors = _Tensors(folder)
+        described = {
+            "schema_version": SCHEMA_VERSION,
+            "bundle": {"name": spec.name, "version": spec.version, "sha256": bundle.sha256},
+            "input": {
+                "file": None if image else INPUT,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None,
+            },
+            **_run(bundle, open_source(path).sequence, tensors),
+            "byte_order": "little",
+            "tensors": tensors.described,
+        }
+        text = json.dumps(described, indent=1, allow_nan=False)
+        (folder / DESCRIPTION).write_text(text + "\n", "utf-8")
+    return described
+
+
+def _run(bundle: Bundle, sequence: ImageSequence, tensors: _Tensors) -> dict[str, Any]:
+    """Segment the middle frame of an image step by step; returns the numbers of the steps."""
+    spec = bundle.spec
+    segmenter = open_segmenter(bundle, precision="f32", threads=1)
+    sequence = stack_neighbours(segmenter.resolve_axes(sequence), spec.input.neighbours)
+    plan = segmenter.plan(sequence)
+    index = len(sequence) // 2
+    frame = sequence.decode(index)
+    tensors.write("frame", np.moveaxis(frame, 0, -1), "HWC")
+    steps = _write_steps(spec, plan, frame, tensors)
+    tensor = plan.apply(frame)
+    tensors.write("tensor", tensor, "NCHW")
+    logits = segmenter.session.predict(tensor)
+    tensors.write("logits", logits, "NCHW")
+    stride = spec.model.logit_stride
+    refined = logits[0]
+    if spec.refine:
+        refined = refine_logits(refined, tensor, spec.refine, stride=stride)
+        tensors.write("refined", refined, "CHW")
+    restored = plan.transform.restore(refined, stride=stride)
+    tensors.write("restored", restored, "HW")
+    labels, _ = apply_postprocess(
+        restored,
+        spec.postprocess,
+        label_values=[label.value for label in spec.labels],
+        grid=grid_of(sequence, spatial_dims=2, spacing_mm=sequence.spacing_mm),
+    )
+    tensors.write("labels", labels, "HW")
+    return {
+        "made_with": {"backend": segmenter.session.backend, "precision": "f32"},
+        "frame_index": index,
+        "spacing_mm": sequence.spacing_mm,
+        "plan": {
+            "frame_shape": [*plan.transform.source_shape, len(frame)],
+            "box": _edges(plan.transform.box),
+            "inner": _edges(plan.transform.inner),
+            "input_shape": list(tensor.shape),
+            "logit_stride": stride,
+        },
+        "preprocess": steps,
+        "refine": to_mapping(spec.refine),
+        "postprocess": to_mapping(spec.postprocess),
+        "labels": [{"value": label.value, "name": label.name} for label in spec.labels],
+        "warnings": list(plan.warnings),
+    }
+
+
+def _write_steps(
+    spec: DeploymentSpec, plan: FramePlan, frame: np.ndarray, tensors: _Tensors
+) -> list[dict[str, Any]]:
+    """Write what each step makes of a frame, with the step's settings and its numbers."""
+    image = plan.open(frame)
+    tensors.write("opened", _planes(image), "CHW")
+    steps = []
+    for place, (step, stage) in enumerate(zip(spec.preprocess, plan.stages, strict=True), 1):
+        before, image = image, stage(image)
+        numbers = _write_numbers(step, stage, before, image, tensors)
+        result = tensors.write(f"step{place}_{step.step}", _planes(image), "CHW")
+        steps.append({**to_mapping(step), "result": result, **numbers})
+    return steps
+
+
+def _write_numbers(
+    step: PreprocessStep, stage: Any, before: np.ndarray, after: np.ndarray, tensors: _Tensors
+) -> dict[str, str]:
+    """Write what a step has learned of the image: the mask of a fan, the table of a scale."""
+    if isinstance(step, CropFan):
+        white = np.full(before.shape, 255, np.uint8)
+        return {"mask": tensors.write("fan_mask", _planes(stage(white)), "CHW")}
+    if before.dtype == np.uint8 and after.dtype == np.float32:
+        levels = np.arange(256, dtype=np.uint8)[None]
+        return {"table": tensors.write(f"{step.step}_table", stage(levels)[0], "V")}
+    return {}
+
+
+def _make_input(spec: DeploymentSpec, path: Path) -> Path:
+    """Draw a frame and write it as PNG: in colour, with a mark beside it, where that is made grey.
+
+    Raises:
+        UsageError: If the bundle takes values that are no brightness of 8 bits.
+    """
+    frame = next(make_samples(spec, count=1)).sequence.decode(0)
+    if frame.dtype != np.uint8:
+        raise UsageError(
+            f"{spec.name} takes {spec.input.modality} in its own units, which a picture that is "
+            "made up does not have; name an image with --input."
+        )
+    planes = np.pad(np.moveaxis(frame, 0, -1), ((12, 20), (30, 10), (0, 0)))
+    if any(isinstance(step, Grey) for step in spec.preprocess):
+        planes = np.repeat(planes[..., :1], 3, axis=-1)
+        planes[4:7, 4:60] = (250, 180, 20)
+    Image.fromarray(planes.squeeze()).save(path, "PNG")
+    return path
+
+
+def _planes(image: np.ndarray) -> np.ndarray:
+    return image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
+
+
+def _edges(box: Box) -> list[int]:
+    return [box.top, box.left, box.bottom, box.right]
