@@ -40,7 +40,9 @@ def serialize(source: Source, folder: Path) -> dict[str, Any]:
                     f"{source.path}: frame {index + 1} is {frame.dtype} {frame.shape}, the first "
                     f"{dtype} {sequence.shape[1:]}."
                 )
-            file.write(frame.astype(dtype.newbyteorder("="), copy=False).tobytes())
+            native = frame.astype(dtype.newbyteorder("="), copy=False)
+            # Colours together at each pixel, as decoders and OpenCV have them.
+            file.write(np.moveaxis(native, 0, -1).tobytes())
     region, geometry = sequence.region, sequence.geometry
     return {
         "kind": source.kind,
@@ -140,7 +142,9 @@ class _Frames:
     def __call__(self, index: int) -> np.ndarray:
         """Read frame `index`, (C, H, W)."""
         content = os.pread(self._file.fileno(), self._size, index * self._size)
-        return np.frombuffer(bytearray(content), self._dtype).reshape(self._shape)
+        channels, *plane = self._shape
+        pixels = np.frombuffer(bytearray(content), self._dtype).reshape(*plane, channels)
+        return np.moveaxis(pixels, -1, 0)
 
 
 def _hand_over_header(source: Source, folder: Path) -> dict[str, Any] | None:
