@@ -108,17 +108,10 @@ def segment_case(
         InputError: If the image is refused.
         OutputError: If a result cannot be written.
     """
+    from bedside.io.formats import find_label_format
     from bedside.io.laterality import check_sides
-    from bedside.io.source import DICOM_FORMATS, default_format
 
-    labels_format = choices.labels_format
-    if labels_format == "auto":
-        labels_format = default_format(source)
-    if labels_format in DICOM_FORMATS and source.kind != "dicom":
-        raise UsageError(
-            f"{source.path} is not DICOM, so its mask cannot be a DICOM SEG. "
-            "Choose --format nifti, seg-nrrd or png."
-        )
+    labels_format = find_label_format(choices.labels_format, source.kind, source.path).name
     if choices.with_sr:
         _check_sr(source, loaded.bundle, labels_format)
     check_sides(source, loaded.bundle.spec.labels, force=choices.force)
@@ -183,7 +176,7 @@ def _write_results(
     choices: OutputOptions, labels_format: str, cost: _Cost,
 ) -> "Report":  # fmt: skip
     """Write everything; pictures are drawn while the rest is done."""
-    from bedside.io.even_grid import describe_even_grid
+    from bedside.io.labels import describe_even_grid
     from bedside.system.parallel import run_in_background
 
     with run_in_background(
@@ -209,12 +202,13 @@ def _write_mask(
     labels_format: str, moment: Moment,
 ) -> None:  # fmt: skip
     """Write the mask as `segmentation` with the suffix of its format."""
-    from bedside.io.source import SUFFIXES, write_labels
+    from bedside.io.formats import label_formats
+    from bedside.io.source import write_labels
 
     write_labels(
         found.labels,
         source,
-        folder / f"segmentation{SUFFIXES[labels_format]}",
+        folder / f"segmentation{label_formats()[labels_format].suffix}",
         labels_spec=bundle.spec.labels,
         algorithm=_name_algorithm(bundle, moment),
         format=labels_format,

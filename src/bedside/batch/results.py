@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bedside.errors import UsageError
-from bedside.io.own_results import RESULT_NAMES, read_marker, write_marker
+from bedside.io.own_results import is_result_name, read_marker, write_marker
 from bedside.system.atomic import check_writable, output_errors
 from bedside.system.signals import held, undone_early
 from bedside.system.unfinished import part_folder
@@ -90,7 +90,7 @@ def check_apart(source: Path, output: Path) -> None:
     source, output = (Path(os.path.realpath(path)) for path in (source, output))
     if source == output:
         raise UsageError(f"{output} is the source as well; choose another folder with -o.")
-    if source.parent == output and source.name in RESULT_NAMES:
+    if source.parent == output and is_result_name(source.name):
         raise UsageError(f"results would overwrite the source {source}; choose another -o.")
 
 

@@ -13,6 +13,7 @@ from bedside.cli.batch import is_batch, segment_batch
 from bedside.cli.bundles import REQUIRE_SIGNED_HELP, TRUSTED_KEYS_HELP, open_bundle
 from bedside.cli.console import frame_progress, group_warnings, print_err, print_out, summary, table
 from bedside.errors import BackendError, BedsideError, FormatError, OutputError, UsageError
+from bedside.io.formats import label_formats
 
 if TYPE_CHECKING:
     from bedside.io.read_options import ReadOptions
@@ -45,7 +46,7 @@ class Settings:
     format: str = option(
         help="how the mask is written; auto keeps the kind of the source",
         default="auto",
-        choices=("auto", "dicom-seg", "dicom-labelmap", "nifti", "seg-nrrd", "png"),
+        choices=("auto", *label_formats()),
     )
     sr: bool = option(
         help="beside a DICOM SEG, write the measurements as a DICOM SR (TID 1500)", default=False

@@ -10,9 +10,9 @@ import numpy as np
 from bedside.datasets.spheres import Sphere, draw_spheres
 from bedside.errors import DataError, GeometryError
 from bedside.io.channels import check_same_grid, join_channels
-from bedside.io.raster import NO_SCALE
+from bedside.io.pixel_spacing import rescale
 from bedside.io.source import Source, open_source
-from bedside.volume import ImageSequence, scale_geometry
+from bedside.volume import ImageSequence
 
 
 @dataclass(frozen=True)
@@ -248,15 +248,7 @@ def _fill(labels: np.ndarray) -> np.ndarray:
 def _with_spacing(case: Case, sequence: ImageSequence) -> ImageSequence:
     """Return a cine the spacing that its case says can be trusted."""
     if case.spacing_mm is not None:
-        *slice_mm, row_mm, column_mm = case.spacing_mm
-        return replace(
-            sequence,
-            spacing_mm=(row_mm, column_mm),
-            slice_spacing_mm=slice_mm[0] if slice_mm else None,
-            geometry=sequence.geometry and scale_geometry(sequence.geometry, case.spacing_mm),
-            default_grid=False,
-            warnings=tuple(text for text in sequence.warnings if text != NO_SCALE),
-        )
+        return rescale(sequence, case.spacing_mm)
     if not case.trust_spacing:
         axis = "space" if sequence.has_slices else sequence.third_axis
         return replace(sequence, spacing_mm=None, slice_spacing_mm=None, third_axis=axis)

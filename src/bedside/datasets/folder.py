@@ -4,12 +4,9 @@ from pathlib import Path
 
 from bedside.datasets.case import Case
 from bedside.errors import DataError
+from bedside.io.formats import FORMATS
 
 SHAPE = "images/STEM.png and masks/STEM.png, or .nii.gz (patient: STEM up to the first _)"
-
-# Labels are never read from JPEG: its compression invents values.
-_IMAGE_ENDINGS = (".nii.gz", ".nii", ".png", ".jpg", ".jpeg", ".dcm")
-_TRUTH_ENDINGS = (".nii.gz", ".nii", ".png")
 
 
 def recognise(path: Path) -> bool:
@@ -31,17 +28,19 @@ def list_cases(path: Path) -> list[Case]:
         DataError: If a folder is missing, an image lacks its mask or a mask its image, or
             two files share a stem.
     """
-    images = _stems(path / "images", _IMAGE_ENDINGS)
-    masks = _stems(path / "masks", _TRUTH_ENDINGS)
+    endings = tuple(end for row in FORMATS.values() for end in row.suffixes)
+    truth_endings = tuple(end for row in FORMATS.values() for end in row.label_suffixes)
+    images = _stems(path / "images", endings)
+    masks = _stems(path / "masks", truth_endings)
     for stem in sorted(images.keys() ^ masks.keys()):
         if stem in images:
             raise DataError(
                 f"case {stem} has no labels: expected {path / 'masks' / stem} ending in "
-                f"{', '.join(_TRUTH_ENDINGS)}. Add them, or remove {images[stem]}."
+                f"{', '.join(truth_endings)}. Add them, or remove {images[stem]}."
             )
         raise DataError(
             f"case {stem} has no image: expected {path / 'images' / stem} ending in "
-            f"{', '.join(_IMAGE_ENDINGS)}. Add it, or remove {masks[stem]}."
+            f"{', '.join(endings)}. Add it, or remove {masks[stem]}."
         )
     return [
         Case(stem, stem.partition("_")[0], images=(images[stem],), truth=masks[stem])

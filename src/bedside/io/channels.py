@@ -2,15 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bedside.errors import GeometryError
-from bedside.io.source import Source
-
-if TYPE_CHECKING:
-    from bedside.io.nifti.file import NiftiGrid
+from bedside.io.nifti.grid import NiftiGrid
+from bedside.io.opened import Source
 
 # Writers round affines to float32 and quaternions; what lies elsewhere is off by more.
 _GRID_TOLERANCE_VOX = 0.05
@@ -91,7 +88,7 @@ def _lie_unevenly(image: Source, other: Source) -> bool:
     return bool(apart > _GRID_TOLERANCE_VOX * min(first.covered_mm[first.covered_mm > 0]))
 
 
-def _same_place(image: "NiftiGrid", truth: "NiftiGrid") -> bool:
+def _same_place(image: NiftiGrid, truth: NiftiGrid) -> bool:
     """Whether two NIfTI grids of one size agree to a small part of a voxel.
 
     A header that does not say where its image lies has only a spacing to compare.
@@ -99,7 +96,7 @@ def _same_place(image: "NiftiGrid", truth: "NiftiGrid") -> bool:
     spacing_mm = np.linalg.norm(image.affine[:3, :3], axis=0)
     tolerance_mm = _GRID_TOLERANCE_VOX * spacing_mm.min()
     sizes = np.array([*image.shape, 1, 1, 1][:3]) - 1
-    if not (_is_placed(image) and _is_placed(truth)):
+    if not (image.in_patient and truth.in_patient):
         apart = sizes * (np.linalg.norm(truth.affine[:3, :3], axis=0) - spacing_mm)
         return bool((np.abs(apart) <= tolerance_mm).all())
     return bool((_corners_apart(image.affine, truth.affine, sizes + 1) <= tolerance_mm).all())
@@ -119,8 +116,3 @@ def _corners_apart(one: np.ndarray, other: np.ndarray, shape: np.ndarray) -> np.
     corners = np.indices((2, 2, 2)).reshape(3, -1) * (shape - 1)[:, None]
     difference = other - one
     return np.asarray(np.linalg.norm(difference[:3, :3] @ corners + difference[:3, 3:], axis=0))
-
-
-def _is_placed(grid: "NiftiGrid") -> bool:
-    """Whether a NIfTI header says where its image lies in the patient."""
-    return int(grid.header["qform_code"]) != 0 or int(grid.header["sform_code"]) != 0

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bedside.errors import FormatError
-from bedside.io.detect import EXPECTED, Kind, detect_format, why_no_image
+from bedside.io.detect import detect_format, why_no_image
 from bedside.io.folder_tree import list_files
+from bedside.io.formats import FORMATS, expected
 from bedside.io.label_maps import file_holds_labels, is_named_like_labels
 
 
@@ -75,19 +76,19 @@ def find_sources(path: Path) -> DiscoveredImages:
         if why is not None:
             skipped.append(why)
         else:
-            (dicom if kind == "dicom" else paths).append(file)
+            (paths if FORMATS[kind].open_series is None else dicom).append(file)
     files: dict[Path, tuple[Path, ...]] = {}
     if dicom:
         files, notes = _find_series(path, dicom, paths, skipped)
     if not paths:
-        seen = f"nothing else; {EXPECTED}."
+        seen = f"nothing else; {expected()}."
         if skipped:
             seen = f"{len(skipped)} other things, such as: {min(skipped)}"
         raise FormatError(f"{path} holds no image that can be read, and {seen}")
     return DiscoveredImages(tuple(sorted(paths)), tuple(sorted(skipped)), files, tuple(notes))
 
 
-def _look_at(file: Path, root: Path) -> tuple[Kind | None, str | None]:
+def _look_at(file: Path, root: Path) -> tuple[str, str | None]:
     """Find the format of a file, and why it is none to segment, if it is none."""
     try:
         kind = detect_format(file)
@@ -95,9 +96,9 @@ def _look_at(file: Path, root: Path) -> tuple[Kind | None, str | None]:
         if why is not None:
             return kind, f"{file} holds no image: it {why}."
     except FormatError as error:
-        return None, str(error)
+        return "", str(error)
     except OSError as error:
-        return None, f"cannot read {file}: {error.strerror or error}."
+        return "", f"cannot read {file}: {error.strerror or error}."
     if is_named_like_labels(file.relative_to(root)) and file_holds_labels(file, kind):
         why = "is a label map, by its name and its values; name it by itself to segment it"
         return kind, f"{file} {why}."

@@ -12,7 +12,6 @@ import numpy as np
 
 from bedside.volume import Geometry, ImageSequence, LabelMap
 
-_FORMATS = {"nifti": "NIfTI", "seg-nrrd": "NRRD"}
 # How many frames the thinnest slices may get, and how far off an edge may be, in such slices.
 _FINENESS = (1, 2, 3, 4)
 _NEAR = 0.1
@@ -80,15 +79,3 @@ def lay_evenly(labels: LabelMap, sequence: ImageSequence) -> tuple[LabelMap, Ima
     )
     array: np.ndarray = labels.array[grid.owners]
     return replace(labels, array=array), even
-
-
-def describe_even_grid(sequence: ImageSequence, format_: str) -> list[str]:
-    """Tell that a mask does not lie on the slices of its source, if it does not."""
-    grid = find_even_grid(sequence) if format_ in _FORMATS else None
-    if grid is None:
-        return []
-    return [
-        f"{_FORMATS[format_]} holds even slices only: the mask has {len(grid.owners)} of "
-        f"{grid.step_mm:.4g} mm, on which the labels of each of the scan's {len(sequence)} are "
-        "repeated. Choose dicom-seg for a mask on the slices themselves"
-    ]

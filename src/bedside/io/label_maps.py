@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from bedside.errors import BedsideError
 from bedside.io.detect import why_no_image
+from bedside.io.formats import FORMATS
 from bedside.io.open_file import open_file
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from bedside.io.detect import Kind
-    from bedside.io.source import Source
+    from bedside.io.opened import Source
     from bedside.volume import ImageSequence
 
 _WORDS = frozenset({
@@ -68,15 +68,17 @@ def holds_labels(sequence: "ImageSequence", *, many: bool = False) -> bool:
     return _are_labels(map(sequence.decode, _spread(len(sequence))), many=many)
 
 
-def file_holds_labels(path: Path, kind: "Kind") -> bool:
+def file_holds_labels(path: Path, kind: str) -> bool:
     """Whether a file, named like a label map, holds one.
 
     Returns:
         False for DICOM, where a segmentation has a class of its own, and for a file that cannot
-        be read: what is wrong with it is said when it is opened.
+        be read: opening it raises the error.
     """
     try:
-        return kind != "dicom" and holds_labels(open_file(path, kind)[0], many=True)
+        if FORMATS[kind].has_label_class:
+            return False
+        return holds_labels(open_file(path, kind)[0], many=True)
     except (BedsideError, OSError, MemoryError):
         return False
 
@@ -87,7 +89,7 @@ def doubt_labels(source: "Source") -> "Source":
     Raises:
         InputError: If a frame cannot be decoded.
     """
-    if source.kind == "dicom":
+    if FORMATS[source.kind].has_label_class:
         return source
     why = None
     with contextlib.suppress(OSError):

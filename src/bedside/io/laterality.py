@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 
 from bedside.errors import GeometryError
-from bedside.io.source import Source
+from bedside.io.formats import FORMATS
+from bedside.io.opened import Source
 from bedside.spec import Label
 
 _SIDES = {"left": "right", "right": "left", "l": "r", "r": "l"}
@@ -55,9 +56,6 @@ def find_sides(labels: Sequence[Label]) -> tuple[str, str] | None:
 
 def _is_placed(source: Source) -> bool:
     """Whether an image of a format that can say where it lies does so."""
-    if source.kind == "nifti":
-        header = source.header.header
-        return int(header["qform_code"]) != 0 or int(header["sform_code"]) != 0
-    if source.kind == "dicom":
-        return bool(source.header.in_patient)
-    return source.kind != "nrrd" or source.sequence.geometry is not None
+    if not FORMATS[source.kind].has_place:
+        return True
+    return source.header is not None and bool(source.header.in_patient)

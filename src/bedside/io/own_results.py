@@ -5,6 +5,7 @@ their own headers, because they are copied elsewhere.
 """
 
 import json
+import re
 import struct
 import zlib
 from collections.abc import Iterable
@@ -17,12 +18,10 @@ from bedside.system.regular_files import open_regular
 MARKER = ".bedside-results.json"
 """The file in a result folder that lists its results."""
 
-RESULT_NAMES = frozenset({
-    "segmentation", "segmentation.dcm", "segmentation.nii.gz", "segmentation.png",
-    "segmentation.seg.nrrd", "measurements.dcm",
-    "overlay.gif", "overlay.png", "contact_sheet.png", "report.json", "report.html",
-})  # fmt: skip
-"""Names that a case's results may have; "segmentation" is a folder of PNG files."""
+_RESULT_NAME = re.compile(
+    r"segmentation(\.[a-z.]+)?|measurements\.dcm|overlay\.(gif|png)|contact_sheet\.png"
+    r"|report\.(json|html)"
+)
 
 NIFTI_DESCRIPTION = b"bedside labels"
 """How `descrip` begins in a NIfTI header of ours."""
@@ -30,6 +29,7 @@ NIFTI_DESCRIPTION = b"bedside labels"
 PNG_KEY, PNG_TEXT = "bedside", "result"
 """Keyword and text of the tEXt chunk in a PNG of ours."""
 
+_WHY = "is a result of bedside, as its header says"
 _MOST_BYTES = 2**20
 _PNG_BEGINNING = 33  # The signature and the chunk IHDR.
 
@@ -48,6 +48,18 @@ def write_marker(folder: Path, names: Iterable[str]) -> None:
     write_text(folder / MARKER, json.dumps(marker, indent=1) + "\n")
 
 
+def is_result_name(name: str) -> bool:
+    """Whether a file of a result folder may have that name.
+
+    Masks have the suffix of their format; "segmentation" is a folder of PNG files.
+
+    Example:
+        >>> [is_result_name(name) for name in ("segmentation.seg.nrrd", "overlay.png", "a.png")]
+        [True, True, False]
+    """
+    return _RESULT_NAME.fullmatch(name) is not None
+
+
 def read_marker(folder: Path) -> frozenset[str]:
     """Names of the results that a folder holds; none if it holds no results of ours.
 
@@ -58,22 +70,24 @@ def read_marker(folder: Path) -> frozenset[str]:
             with open_regular(folder / name) as file:
                 listed = json.loads(file.read(_MOST_BYTES))
             if "bedside_version" in listed:
-                return frozenset(listed["files"]) & RESULT_NAMES
+                return frozenset(filter(is_result_name, listed["files"]))
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
     return frozenset()
 
 
-def is_own_png(head: bytes) -> bool:
-    """Whether a PNG is a result of ours, by its first kilobytes."""
+def why_own_png(head: bytes) -> str | None:
+    """That a PNG is a result of ours, by its first kilobytes; else None."""
     chunk = f"tEXt{PNG_KEY}\0{PNG_TEXT}".encode()
-    return head.startswith(b"\x89PNG") and chunk in head.partition(b"IDAT")[0]
+    own = head.startswith(b"\x89PNG") and chunk in head.partition(b"IDAT")[0]
+    return _WHY if own else None
 
 
-def is_own_nifti(head: bytes) -> bool:
-    """Whether a NIfTI file is a result of ours, by its inflated header."""
+def why_own_nifti(head: bytes) -> str | None:
+    """That a NIfTI file is a result of ours, by its inflated header; else None."""
     second = head[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
-    return head[240 if second else 148 :].startswith(NIFTI_DESCRIPTION)
+    own = head[240 if second else 148 :].startswith(NIFTI_DESCRIPTION)
+    return _WHY if own else None
 
 
 def mark_png(png: bytes) -> bytes:

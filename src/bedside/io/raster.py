@@ -1,16 +1,20 @@
 """Reads PNG and JPEG as a single frame, and writes labels as PNGs that can be looked at."""
 
 import struct
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
-from bedside.errors import FormatError
+from bedside.errors import FormatError, UsageError
+from bedside.io.opened import Algorithm, Source
 from bedside.io.own_results import PNG_KEY, PNG_TEXT
+from bedside.io.pixel_spacing import NO_SCALE
+from bedside.io.select import choose_place
 from bedside.spec import Label
 from bedside.system.atomic import output_errors, written_atomically
 from bedside.system.signals import held
@@ -20,13 +24,22 @@ from bedside.volume import ImageSequence, LabelMap
 MAX_BYTES = 2**31
 """Largest decoded picture that is read: 2 GiB."""
 
-NO_SCALE = "the picture has no scale; areas are given in pixels"
-"""The warning that goes with every picture, unless its scale is known from elsewhere."""
-
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION_TAG = 0x0112
 _GREY = ("1", "L", "LA", "La")
 _GREY16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+
+
+def read_picture(
+    path: Path, *, select: Mapping[str, int] | None = None
+) -> tuple[ImageSequence, None]:
+    """Open a PNG or JPEG as the table of formats asks for it.
+
+    Raises:
+        FormatError: As `open_picture`, or if one of several images is selected.
+    """
+    choose_place(select, {}, path)
+    return open_picture(path), None
 
 
 def open_picture(path: Path, *, max_bytes: int = MAX_BYTES) -> ImageSequence:
@@ -56,14 +69,32 @@ def open_picture(path: Path, *, max_bytes: int = MAX_BYTES) -> ImageSequence:
         raise FormatError(
             f"{path} is a truncated or damaged picture: {error}. Save it again."
         ) from error
-    frame = array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+    frame = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
     height, width = frame.shape[1:]
     notes.append(NO_SCALE)
     return ImageSequence(
         shape=(1, frame.shape[0], height, width),
-        decode=lambda _index: frame.copy(),
+        # In the order in which it was decoded: colours together at each pixel.
+        decode=lambda _index: frame.copy(order="K"),
         warnings=tuple(notes),
     )
+
+
+def encode_png(
+    labels: LabelMap, source: Source, file: BinaryIO, *, labels_spec: tuple[Label, ...],
+    algorithm: Algorithm,
+) -> None:  # fmt: skip
+    """Write the labels of a single frame as PNG to an open file, as `write_pngs` does.
+
+    Raises:
+        UsageError: If there are several frames.
+    """
+    if len(labels.array) > 1:
+        raise UsageError(
+            f"a PNG holds one frame, the labels of {source.path} have {len(labels.array)}. Choose "
+            "another format, or write them to a path: they become a folder."
+        )
+    _write_png(labels.array[0], _make_palette(labels_spec), file)
 
 
 def write_pngs(labels: LabelMap, target: Path, *, labels_spec: tuple[Label, ...]) -> Path:
@@ -83,22 +114,21 @@ def write_pngs(labels: LabelMap, target: Path, *, labels_spec: tuple[Label, ...]
     Raises:
         OutputError: If it cannot be written.
     """
-    palette = np.zeros((256, 3), np.uint8)
-    for label in labels_spec:
-        palette[label.value] = label.color
+    palette = _make_palette(labels_spec)
     if len(labels.array) == 1:
-        with written_atomically(target) as temporary:
-            _write_png(labels.array[0], palette, temporary)
+        with written_atomically(target) as temporary, temporary.open("wb") as file:
+            _write_png(labels.array[0], palette, file)
         return target
     folder = target.with_suffix("")
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with part_folder(folder) as scratch:
             for number, frame in enumerate(labels.array, start=1):
-                _write_png(frame, palette, scratch / f"frame_{number:04d}.png")
+                with (scratch / f"frame_{number:04d}.png").open("wb") as file:
+                    _write_png(frame, palette, file)
             with held():
-                for file in sorted(scratch.iterdir()):
-                    file.replace(folder / file.name)
+                for written in sorted(scratch.iterdir()):
+                    written.replace(folder / written.name)
     return folder
 
 
@@ -109,11 +139,19 @@ def own_png_info() -> PngInfo:
     return info
 
 
-def _write_png(frame: np.ndarray, palette: np.ndarray, path: Path) -> None:
+def _make_palette(labels_spec: tuple[Label, ...]) -> bytes:
+    """The colour of each label, and black for what is none."""
+    palette = np.zeros((256, 3), np.uint8)
+    for label in labels_spec:
+        palette[label.value] = label.color
+    return palette.tobytes()
+
+
+def _write_png(frame: np.ndarray, palette: bytes, file: BinaryIO) -> None:
     """Write one frame in palette mode."""
     image = Image.fromarray(np.ascontiguousarray(frame, np.uint8))
-    image.putpalette(palette.tobytes())
-    image.save(path, format="PNG", pnginfo=own_png_info())
+    image.putpalette(palette)
+    image.save(file, format="PNG", pnginfo=own_png_info())
 
 
 def _open_image(file: Any) -> Any:

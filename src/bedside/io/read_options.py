@@ -3,33 +3,22 @@
 Light on purpose: the command line imports it, and reads no image to answer `--help`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from bedside.errors import UsageError
 from bedside.io.dicom.options import DicomOptions
+from bedside.io.sandbox.limits import Limits
 
 if TYPE_CHECKING:
     from bedside.io.discovery import DiscoveredImages
-    from bedside.io.source import Source
+    from bedside.io.given import Given
+    from bedside.io.opened import Source
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What decoding one file may take.
-
-    Attributes:
-        memory_mb: Memory in MiB, beside that of the libraries, and the most that the decoded
-            frames may be.
-        deadline_s: Seconds.
-        ceiling_bytes: Resident memory that this process and the one that decodes must not
-            exceed together; None for no ceiling.
-    """
-
-    memory_mb: int = 2048
-    deadline_s: float = 60.0
-    ceiling_bytes: int | None = None
+__all__ = ["Limits", "ReadOptions"]
 
 
 @dataclass(frozen=True)
@@ -44,30 +33,51 @@ class ReadOptions:
         dicom: What to do where DICOM headers leave something open.
         third_axis: Whether the third axis of NIfTI, NRRD and MetaImage is "time" or "space";
             "auto" to go by the file and the bundle.
+        pixel_spacing_mm: (row, column) distance of pixels in mm, for files that have none to be
+            trusted, such as pictures; None to go by the file.
     """
 
     select: tuple[tuple[str, int], ...] = ()
     untrusted: Limits | None = None
     dicom: DicomOptions = field(default_factory=DicomOptions)
     third_axis: Literal["auto", "time", "space"] = "auto"
+    pixel_spacing_mm: tuple[float, float] | None = None
 
-    def open(self, path: Path, *, files: Sequence[Path] = ()) -> "Source":
+    def __post_init__(self) -> None:
+        """Refuse a spacing that is none.
+
+        Raises:
+            UsageError: If it is not above 0 and finite.
+        """
+        if not all(0 < each < math.inf for each in self.pixel_spacing_mm or ()):
+            raise UsageError(
+                f"the pixel spacing given is {self.pixel_spacing_mm}; expected mm above 0, such as "
+                "0.2 0.2 for rows and columns."
+            )
+
+    def open(self, given: "Given | Sequence[Given]", *, files: Sequence[Path] = ()) -> "Source":
         """Open one file, or one DICOM series; one that looks like a label map gets a warning.
 
         Args:
-            path: The file, or what stands for the series.
+            given: The file, or what stands for the series; in any form that
+                `bedside.io.source.open_source` takes.
             files: Those of the series, as `bedside.io.discovery.find_sources` lists them.
 
         Raises:
+            GeometryError: If its pixels are not as far apart as stated.
             FormatError: If it is not a file that can be read, or is damaged.
             LimitError: If it is not trusted and takes more than it may.
             BackendError: If it is not trusted and this system cannot limit a process.
         """
+        from bedside.io.given import name_given
+        from bedside.io.pixel_spacing import state_pixel_spacing
         from bedside.io.third_axis import state_third_axis
 
-        return state_third_axis(self._open(path, files=files), self.third_axis)
+        path, listed = name_given(given)
+        source = state_third_axis(self._open(path, files or listed), self.third_axis)
+        return state_pixel_spacing(source, self.pixel_spacing_mm)
 
-    def _open(self, path: Path, *, files: Sequence[Path]) -> "Source":
+    def _open(self, path: Path, files: Sequence[Path]) -> "Source":
         if self.untrusted is None:
             from bedside.io.label_maps import doubt_labels
             from bedside.io.source import open_source

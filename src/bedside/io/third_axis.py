@@ -1,19 +1,18 @@
-"""What the user says of the third axis of an image, where its file does not: time or space."""
+"""The third axis of an image, time or space, as the user states it where the file does not."""
 
 from dataclasses import replace
 from typing import Literal
 
 from bedside.errors import FormatError
-from bedside.io.source import Source
+from bedside.io.formats import FORMATS
+from bedside.io.opened import Source
 
 ThirdAxis = Literal["auto", "time", "space"]
 """What the third axis is; "auto" to go by the file and the bundle."""
 
-_ASKED = ("nifti", "nrrd", "metaimage")
-
 
 def state_third_axis(source: Source, axis: ThirdAxis) -> Source:
-    """Let an image's third axis be what the user says.
+    """An image with the third axis that the user states.
 
     Args:
         source: The image; one of DICOM, and a picture, says itself what its frames are and is
@@ -26,7 +25,7 @@ def state_third_axis(source: Source, axis: ThirdAxis) -> Source:
     sequence = source.sequence
     if axis == "auto" or len(sequence) == 1:
         return source
-    if source.kind not in _ASKED:
+    if not FORMATS[source.kind].open_axis:
         text = f'the file says itself what its frames are; --third-axis "{axis}" was not needed'
         return replace(source, sequence=replace(sequence, warnings=(*sequence.warnings, text)))
     if axis == "space" and sequence.third_axis == "time":

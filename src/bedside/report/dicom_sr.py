@@ -16,10 +16,10 @@ from pydicom.sr.coding import Code as SrCode
 from pydicom.uid import generate_uid
 
 from bedside import __version__
-from bedside.errors import BedsideError, FormatError, UsageError
+from bedside.errors import UsageError
 from bedside.io.dicom.datetimes import read_moment
-from bedside.io.dicom.warnings import collected_warnings
-from bedside.io.source import Algorithm, Source
+from bedside.io.dicom.seg import refused_reference
+from bedside.io.opened import Algorithm, Source
 from bedside.report.record import StructureAreas
 from bedside.spec import DISCLAIMER, Code, Label
 from bedside.system.atomic import written_atomically
@@ -80,27 +80,17 @@ def write_sr(
             f'bundle "{algorithm.name}" has random weights: what it measures says nothing of a '
             "patient, so no SR is written. Leave --sr out, or choose a trained bundle."
         )
-    try:
-        # What breaks DICOM's rules in the source's header is taken over as it stands.
-        with collected_warnings():
-            seg = pydicom.dcmread(seg_path, stop_before_pixels=True)
-            drawn = _Drawn(seg, source)
-            groups = _scan_groups if slices else _frame_groups
-            about = _About(drawn, algorithm, tuple(warnings))
-            found = list(groups(structures, labels_spec, about))
-            if not found:
-                return False
-            report = _build(found, about, source)
-            with written_atomically(target) as temporary:
-                report.save_as(temporary, enforce_file_format=True)
-            return True
-    except BedsideError:
-        raise
-    except Exception as error:
-        raise FormatError(
-            f"{source.path}: its header does not let a DICOM SR refer to it: {error}. "
-            "Leave --sr out."
-        ) from error
+    with refused_reference(source, "SR", "Leave --sr out."):
+        seg = pydicom.dcmread(seg_path, stop_before_pixels=True)
+        about = _About(_Drawn(seg, source), algorithm, tuple(warnings))
+        groups = _scan_groups if slices else _frame_groups
+        found = list(groups(structures, labels_spec, about))
+        if not found:
+            return False
+        report = _build(found, about, source)
+        with written_atomically(target) as temporary:
+            report.save_as(temporary, enforce_file_format=True)
+        return True
 
 
 class _Drawn:

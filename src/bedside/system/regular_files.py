@@ -1,10 +1,18 @@
-"""Opening what a user, or a header, names as a file: only if it is one."""
+"""Opening what a user, or a header, names as a file: only if it is one, on disk or in memory."""
 
 import errno
+import io
 import os
 import stat
+import sys
+from collections.abc import Generator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+if sys.platform == "win32":
+    from pathlib import WindowsPath as _SystemPath
+else:
+    from pathlib import PosixPath as _SystemPath
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -13,6 +21,51 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFDIR: "a folder",
 }
+
+
+class MemoryPath(_SystemPath):
+    """Bytes in memory under a name, for readers that take a path.
+
+    Nothing of it is on disk: what lies beside it, such as the voxels that a header names, is
+    missing. Made by `MemoryPath.of`.
+
+    Example:
+        >>> path = MemoryPath.of(b"NRRD0004", "the bytes given")
+        >>> path.open("rb").read(4), path.stat().st_size, (path.parent / "voxels.raw").is_file()
+        (b'NRRD', 8, False)
+    """
+
+    content: bytes | None = None
+
+    @classmethod
+    def of(cls, content: bytes | None, name: str) -> "MemoryPath":
+        """Put bytes under a name that errors and reports call them by."""
+        path = cls(name)
+        path.content = content
+        return path
+
+    def open(self, mode: str = "r", *_: Any, **__: Any) -> Any:
+        """Open the bytes for reading."""
+        if self.content is None or mode != "rb":
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
+        return io.BytesIO(self.content)
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        """Size and mode of a regular file."""
+        with self.open("rb") as file:
+            return os.stat_result((stat.S_IFREG, 0, 0, 1, 0, 0, file.seek(0, 2), 0, 0, 0))
+
+    def is_file(self, **_: Any) -> bool:
+        """Whether it holds bytes."""
+        return self.content is not None
+
+    def is_dir(self, **_: Any) -> bool:
+        """False: there are no folders in memory."""
+        return False
+
+    def iterdir(self) -> Generator[Any, None, None]:
+        """Nothing."""
+        yield from ()
 
 
 def name_kind(mode: int) -> str | None:
@@ -31,6 +84,8 @@ def open_regular(path: Path) -> BinaryIO:
     Raises:
         OSError: If it cannot be opened or is no regular file; its `strerror` says which.
     """
+    if isinstance(path, MemoryPath):
+        return io.BytesIO(path.read_bytes())
     # Looked at before, as a device must not be opened, and after, as it may be another by then.
     _check(os.stat(path).st_mode, path)
     nonblocking = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)

@@ -41,6 +41,11 @@ def has_prefix(head: bytes) -> bool:
     return head[_PREAMBLE : _PREAMBLE + len(_PREFIX)] == _PREFIX
 
 
+def is_dicom(head: bytes) -> bool:
+    """Whether a file is DICOM, with a preamble or without, by its first 1024 bytes."""
+    return has_prefix(head) or is_bare_dicom(head)
+
+
 def is_bare_dicom(head: bytes) -> bool:
     """Whether a file without preamble begins with elements of DICOM's groups 2 or 8.
 

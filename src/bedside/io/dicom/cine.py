@@ -1,7 +1,7 @@
 """Opens a DICOM cine, scan or single frame, after making sure that all of it is there."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bedside.io.dicom.auxiliary import check_captured
-from bedside.io.dicom.calibration import read_aspect, read_calibration
+from bedside.io.dicom.calibration import Calibration, read_aspect, read_calibration
 from bedside.io.dicom.enhanced import are_slices, place_frames, read_frame_rule, sort_in_time
 from bedside.io.dicom.files import MAX_BYTES, describe_form, refused_as_ours
 from bedside.io.dicom.frame_time import (
@@ -22,7 +22,7 @@ from bedside.io.dicom.functional import FrameGroups, list_groups
 from bedside.io.dicom.header import DicomInstances, number_frames
 from bedside.io.dicom.options import DicomOptions
 from bedside.io.dicom.parts import Part, read_parts
-from bedside.io.dicom.pixels import describe_stray_bits
+from bedside.io.dicom.pixels import FrameDecoder, describe_stray_bits
 from bedside.io.dicom.values import ValueRule, describe_rule, is_colour, with_one_dtype
 from bedside.io.select import choose_place
 from bedside.volume import ImageSequence
@@ -80,6 +80,43 @@ def describe_loss(dataset: Any) -> list[str]:
     return [f"the image is compressed with loss ({last}:1)"]
 
 
+def describe_values(header: Any, rule: ValueRule, decoder: FrameDecoder) -> list[str]:
+    """What is odd about stored pixels and how they become values, by the first frame."""
+    notes = describe_stray_bits(decoder)
+    if is_colour(header):
+        return notes
+    modality = str(header.get("Modality") or "") or None
+    photometric = str(header.PhotometricInterpretation)
+    return notes + describe_rule(rule, decoder(0), modality=modality, photometric=photometric)
+
+
+def make_timed(
+    header: Any, shape: tuple[int, int], decode: Callable[[int], np.ndarray], *,
+    calibration: Calibration, times: FrameTimes, notes: Sequence[str],
+) -> ImageSequence:  # fmt: skip
+    """Frames that follow each other in time.
+
+    Args:
+        header: Of the first.
+        shape: How many there are, and the channels of each.
+        decode: Decodes one.
+        calibration: Their scale and region.
+        times: When they follow.
+        notes: What is odd about their values.
+    """
+    return ImageSequence(
+        shape=(*shape, int(header.Rows), int(header.Columns)),
+        decode=decode,
+        modality=str(header.get("Modality") or "") or None,
+        spacing_mm=calibration.spacing_mm,
+        pixel_aspect=read_aspect(header),
+        frame_time_ms=times.step_ms,
+        frame_starts_ms=times.starts_ms,
+        region=calibration.region,
+        warnings=(*calibration.warnings, *times.warnings, *notes, *describe_loss(header)),
+    )
+
+
 def _follow_in_time(
     parts: Sequence[Part], path: Path, options: DicomOptions
 ) -> tuple[ImageSequence, DicomInstances]:
@@ -97,25 +134,13 @@ def _follow_in_time(
         part, number = places[index]
         return rules[index].apply(part.decoder(number))
 
-    calibration = read_calibration(first.header, _find_spacing(groups))
-    times = _read_times(parts, groups, frames)
-    modality = str(first.header.get("Modality") or "") or None
-    photometric = str(first.header.PhotometricInterpretation)
-    notes = describe_stray_bits(first.decoder)
-    if not is_colour(first.header):
-        notes += describe_rule(
-            rules[0], first.decoder(0), modality=modality, photometric=photometric
-        )
-    sequence = ImageSequence(
-        shape=(frames, first.channels, int(first.header.Rows), int(first.header.Columns)),
-        decode=decode,
-        modality=modality,
-        spacing_mm=calibration.spacing_mm,
-        pixel_aspect=read_aspect(first.header),
-        frame_time_ms=times.step_ms,
-        frame_starts_ms=times.starts_ms,
-        region=calibration.region,
-        warnings=(*calibration.warnings, *times.warnings, *notes, *describe_loss(first.header)),
+    sequence = make_timed(
+        first.header,
+        (frames, first.channels),
+        decode,
+        calibration=read_calibration(first.header, _find_spacing(groups)),
+        times=_read_times(parts, groups, frames),
+        notes=describe_values(first.header, rules[0], first.decoder),
     )
     numbered = number_frames([(part.header, part.frames) for part in parts])
     if order is not None:

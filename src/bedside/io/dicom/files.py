@@ -1,14 +1,15 @@
 """Reads DICOM files without trusting them: sizes are capped, depth is, every error is ours."""
 
 import contextlib
-import os
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import pydicom
+from pydicom import Dataset, FileMetaDataset
 from pydicom.datadict import dictionary_VR
+from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -19,6 +20,7 @@ from pydicom.uid import (
 from bedside.errors import FormatError, InputError
 from bedside.io.dicom.bare import find_dataset, find_syntax, has_prefix, is_bare_dicom
 from bedside.io.dicom.warnings import collected_warnings
+from bedside.io.given import DatasetPath
 
 MAX_BYTES = 2**31
 """Largest file, and largest decoded image, that is read: 2 GiB."""
@@ -29,6 +31,7 @@ MAX_INFLATED = 2**27
 MAX_DEPTH = 64
 """Deepest nesting of sequences that is read."""
 
+_PIXEL_TAG = 0x7FE00010
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
 _ITEM, _END_OF_ITEMS = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _UNDEFINED = 0xFFFFFFFF
@@ -76,8 +79,12 @@ def read_whole(path: Path, max_bytes: int, caught: Sequence[str]) -> Any:
     Raises:
         FormatError: If it is too large, ends in the middle, or nests too deep.
     """
-    check_size(path, max_bytes)
-    dataset = pydicom.dcmread(path, force=_is_bare(path))
+    if isinstance(path, DatasetPath):
+        dataset = _copy_dataset(path)
+    else:
+        check_size(path, max_bytes)
+        with path.open("rb") as file:
+            dataset = pydicom.dcmread(file, force=_is_bare(path))
     if any("End of file" in text for text in caught):
         raise truncated(path)
     _check_depth(dataset, path)
@@ -100,6 +107,11 @@ def read_header(
         FormatError: If it is too large, nests too deep, or its pixel data goes on past the
             end of the file.
     """
+    if isinstance(path, DatasetPath):
+        dataset = _copy_dataset(path)
+        if dataset.pop("PixelData", None) is None and check_end:
+            raise FormatError(f"{path} lacks PixelData, so there is no image in it.")
+        return dataset
     check_size(path, max_bytes)
     wanted: Any = None if tags is None else list(tags)
     with path.open("rb") as file:
@@ -118,6 +130,9 @@ def read_header(
 
 def describe_form(dataset: Any) -> list[str]:
     """Tell of a file that lacks what DICOM files begin with."""
+    if not hasattr(dataset, "preamble"):
+        # A Dataset that was given, and not read here.
+        return []
     notes = []
     if dataset.preamble is None:
         notes.append(
@@ -145,7 +160,9 @@ def check_size(path: Path, max_bytes: int) -> None:
         head = file.read(_META_BYTES)
     syntax = find_syntax(head)
     if syntax is None and has_prefix(head):
-        syntax = str(pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID"))
+        with path.open("rb") as file:
+            read_preamble(file, force=False)
+            syntax = str(_read_file_meta_info(file).get("TransferSyntaxUID"))
     if syntax == DeflatedExplicitVRLittleEndian:
         _check_inflated_size(path, min(max_bytes, MAX_INFLATED))
 
@@ -182,7 +199,7 @@ def _check_pixels_end(file: BinaryIO, dataset: Any, path: Path) -> None:
         raise FormatError(f"{path} lacks PixelData. It is truncated; export it again.")
     head = file.read(4 if dataset.original_encoding[0] else 8)
     length = int.from_bytes(head[-4:], order)
-    size = os.fstat(file.fileno()).st_size
+    size = path.stat().st_size
     whole = _items_end(file, size) if length == _UNDEFINED else file.tell() + length <= size
     if not whole:
         raise truncated(path)
@@ -217,8 +234,24 @@ def _check_inflated_size(path: Path, max_bytes: int) -> None:
         pending = inflater.unconsumed_tail
 
 
+def _copy_dataset(path: DatasetPath) -> Any:
+    """A Dataset that was given, with its elements in a mapping of its own; theirs stays whole.
+
+    Raises:
+        FormatError: As a file is refused.
+    """
+    given = path.dataset
+    dataset = Dataset(dict(given.items()))
+    dataset.set_original_encoding(*given.original_encoding)
+    meta = getattr(given, "file_meta", None)
+    dataset.file_meta = FileMetaDataset() if meta is None else FileMetaDataset(dict(meta.items()))
+    _check_depth(dataset, path)
+    _assume_syntax(dataset, path)
+    return dataset
+
+
 def _is_bare(path: Path) -> bool:
-    """Tell a file without preamble that is DICOM all the same."""
+    """Whether a file without preamble is DICOM all the same."""
     with path.open("rb") as file:
         return is_bare_dicom(file.read(_HEAD_BYTES))
 
@@ -234,13 +267,15 @@ def _assume_syntax(dataset: Any, path: Path) -> None:
     """
     if dataset.file_meta.get("TransferSyntaxUID"):
         return
-    if "PixelData" in dataset and dataset["PixelData"].is_undefined_length:
+    pixels = dataset.get(_PIXEL_TAG)
+    if pixels is not None and (pixels.is_undefined_length or (pixels.value or b"")[:4] == _ITEM):
         raise FormatError(
             f"{path} does not state its transfer syntax, and its pixels are compressed, so it is "
             "not known how. Ask its sender for the file with its file meta information."
         )
     is_implicit, is_little = dataset.original_encoding
-    explicit = ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
+    # Of a Dataset that was never in a file neither is known: its bytes are the machine's.
+    explicit = ExplicitVRBigEndian if is_little is False else ExplicitVRLittleEndian
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else explicit
     dataset.assumed_syntax = True
 

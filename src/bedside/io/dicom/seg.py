@@ -1,12 +1,14 @@
-"""Writes labels as a DICOM SEG that refers, frame by frame, to the image they were drawn on.
+"""Labels as a DICOM SEG that refers, frame by frame, to the image they were drawn on.
 
 Written with pydicom alone: highdicom takes more than one frame only of sources that lie in
 a frame of reference, which an ultrasound cine does not. Its reader reads the result.
 """
 
+import contextlib
+import functools
+from collections.abc import Iterator
 from hashlib import sha256
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from pydicom import Dataset, FileMetaDataset
@@ -19,9 +21,8 @@ from bedside.io.dicom.functional import find_frame_of_reference
 from bedside.io.dicom.seg_frames import Scale, build_frames, build_reference
 from bedside.io.dicom.seg_pixels import find_present, gather_labels, pack_bits
 from bedside.io.dicom.warnings import collected_warnings
-from bedside.io.source import Algorithm, Source
+from bedside.io.opened import Algorithm, Source
 from bedside.spec import DISCLAIMER, Code, Label
-from bedside.system.atomic import written_atomically
 from bedside.volume import LabelMap
 
 _PATIENT_AND_STUDY = (
@@ -49,16 +50,15 @@ _LABEL_MAP_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
 _ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 
 
-def write_seg(
+def build_seg(
     labels: LabelMap,
     source: Source,
-    target: Path,
     *,
     labels_spec: tuple[Label, ...],
     algorithm: Algorithm,
     as_labelmap: bool = False,
-) -> None:
-    """Write labels as a segmentation whose frames refer to those of the source.
+) -> Dataset:
+    """A segmentation whose frames refer to those of the source, in memory.
 
     BINARY frames come structure by structure, each in the order of the source's frames; a
     label map has one frame for each of the source. The same source, labels and bundle give
@@ -67,16 +67,14 @@ def write_seg(
     Args:
         labels: (frames, height, width), on the source's grid.
         source: The DICOM image that was segmented.
-        target: The file to write.
         labels_spec: Names, colours and codes of the structures, numbered 1, 2, 3 ...
         algorithm: Who drew them.
-        as_labelmap: Write one LABELMAP frame, a byte a pixel, for each of the source, instead
-            of BINARY ones; half as large and far simpler, but not every viewer knows it yet.
+        as_labelmap: One LABELMAP frame, a byte a pixel, for each of the source, instead of
+            BINARY ones; half as large and far simpler, but not every viewer knows it yet.
 
     Raises:
         UsageError: If the labels are not on the source's grid.
         FormatError: If the source lacks the UIDs that a reference needs.
-        OutputError: If it cannot be written.
 
     Source:
         DICOM PS3.3 A.51 Segmentation IOD, C.8.20 Segmentation modules; Supplement 243.
@@ -87,19 +85,54 @@ def write_seg(
             f"labels of shape {labels.array.shape} are not on the grid of {source.path}, "
             f"{(frames, height, width)}."
         )
+    with refused_reference(source, "SEG", "Choose --format nifti or png."):
+        _check_uids(source)
+        return _build(labels, source, labels_spec, algorithm, as_labelmap=as_labelmap)
+
+
+def encode_seg(
+    labels: LabelMap, source: Source, file: BinaryIO, *, labels_spec: tuple[Label, ...],
+    algorithm: Algorithm, as_labelmap: bool = False,
+) -> None:  # fmt: skip
+    """Write the segmentation of `build_seg` to an open file.
+
+    Raises:
+        UsageError: As `build_seg`.
+        FormatError: As `build_seg`.
+        OSError: If it cannot be written.
+    """
+    seg = build_seg(
+        labels, source, labels_spec=labels_spec, algorithm=algorithm, as_labelmap=as_labelmap
+    )
+    with refused_reference(source, "SEG", "Choose --format nifti or png."):
+        seg.save_as(file, enforce_file_format=True)
+
+
+encode_labelmap = functools.partial(encode_seg, as_labelmap=True)
+"""Writes the labels as LABELMAP frames."""
+
+
+@contextlib.contextmanager
+def refused_reference(source: Source, form: str, way_out: str) -> Iterator[None]:
+    """Raise what a library finds wrong with values of the source's header as our error.
+
+    Args:
+        source: The DICOM image that is referred to.
+        form: What is written: "SEG" or "SR".
+        way_out: What to do instead.
+
+    Raises:
+        FormatError: If anything but one of our own errors, or the system's, is raised.
+    """
     try:
         # What breaks DICOM's rules in the source's header is taken over as it stands.
         with collected_warnings():
-            _check_uids(source)
-            seg = _build(labels, source, labels_spec, algorithm, as_labelmap=as_labelmap)
-            with written_atomically(target) as temporary:
-                seg.save_as(temporary, enforce_file_format=True)
-    except BedsideError:
+            yield
+    except (BedsideError, OSError):
         raise
     except Exception as error:
         raise FormatError(
-            f"{source.path}: its header does not let a DICOM SEG refer to it: {error}. "
-            "Choose --format nifti or png."
+            f"{source.path}: its header does not let a DICOM {form} refer to it: {error}. {way_out}"
         ) from error
 
 

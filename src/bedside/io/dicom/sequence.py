@@ -1,17 +1,17 @@
 """Single images of a series that follow each other in time, as one cine."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from bedside.errors import FormatError, GeometryError
-from bedside.io.dicom.calibration import read_aspect, read_calibration
+from bedside.io.dicom.calibration import read_calibration
 from bedside.io.dicom.checks import check_grid
-from bedside.io.dicom.cine import describe_loss
+from bedside.io.dicom.cine import describe_values, make_timed
 from bedside.io.dicom.header import DicomInstances
 from bedside.io.dicom.options import DicomOptions
-from bedside.io.dicom.pixels import describe_stray_bits
 from bedside.io.dicom.runs import (
     Order,
     find_differences,
@@ -21,7 +21,7 @@ from bedside.io.dicom.runs import (
     read_run_times,
 )
 from bedside.io.dicom.slice_files import SliceFile, make_decoder, order_headers, read_rules
-from bedside.io.dicom.values import describe_rule, is_colour, with_one_dtype
+from bedside.io.dicom.values import with_one_dtype
 from bedside.volume import ImageSequence
 
 
@@ -64,27 +64,16 @@ def open_sequence(
     def decode(index: int) -> np.ndarray:
         return rules[index].apply(make_decoder(ordered[index].path, max_bytes)(0))
 
-    decoder = make_decoder(ordered[0].path, max_bytes)
-    odd = describe_stray_bits(decoder)
-    modality = str(first.get("Modality") or "") or None
-    if not is_colour(first):
-        odd += describe_rule(
-            rules[0], decoder(0), modality=modality,
-            photometric=str(first.PhotometricInterpretation),
-        )  # fmt: skip
-    calibration, times = read_calibration(first), read_run_times(first, order)
-    sequence = ImageSequence(
-        shape=(len(ordered), channels, int(first.Rows), int(first.Columns)),
-        decode=decode,
-        modality=modality,
-        spacing_mm=calibration.spacing_mm,
-        pixel_aspect=read_aspect(first),
-        frame_time_ms=times.step_ms,
-        frame_starts_ms=times.starts_ms,
-        region=calibration.region,
-        warnings=(*notes, *doubled, *_describe_order(order, ordered), *calibration.warnings,
-                  *times.warnings, *odd, *describe_loss(first)),
-    )  # fmt: skip
+    sequence = make_timed(
+        first,
+        (len(ordered), channels),
+        decode,
+        calibration=read_calibration(first),
+        times=read_run_times(first, order),
+        notes=describe_values(first, rules[0], make_decoder(ordered[0].path, max_bytes)),
+    )
+    warnings = (*notes, *doubled, *_describe_order(order, ordered), *sequence.warnings)
+    sequence = replace(sequence, warnings=warnings)
     return sequence, order_headers(ordered, range(len(ordered)), max_bytes)
 
 

@@ -6,21 +6,18 @@ Source: the format as ITK writes it, https://docs.itk.org, "MetaIO"; its world i
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bedside.errors import FormatError
 from bedside.io.metaimage.header import MetaHeader, read_metaimage_header
+from bedside.io.nifti.grid import NiftiGrid, to_nifti_grid
 from bedside.io.nonfinite import find_gaps
 from bedside.io.packing import unpack_text
 from bedside.io.select import choose_place
 from bedside.io.voxel_file import Stored, VoxelFile, check_declared, find_beside, open_voxels
 from bedside.io.voxel_names import expand_pattern, find_listed
 from bedside.volume import Geometry, ImageSequence, is_unit_grid
-
-if TYPE_CHECKING:
-    from bedside.io.nifti.file import NiftiGrid
 
 MAX_BYTES = 2**31
 """Largest array that is read: 2 GiB."""
@@ -30,7 +27,7 @@ _LOCAL = "LOCAL"
 
 def open_metaimage(
     path: Path, *, select: Mapping[str, int] | None = None, max_bytes: int = MAX_BYTES
-) -> tuple[ImageSequence, "NiftiGrid | None"]:
+) -> tuple[ImageSequence, NiftiGrid | None]:
     """Open an image as a cine whose frames are its slices, or of one slice its times.
 
     Slices are read when they are asked for. Sizes are held against `max_bytes` before anything
@@ -51,7 +48,6 @@ def open_metaimage(
         GeometryError: If the axes are not perpendicular unit vectors, or spacings not above 0.
         InputError: If too many voxels are not numbers.
     """
-    path = Path(path)
     header = read_metaimage_header(path)
     check_declared(path, (*header.shape, header.channels), header.dtype, max_bytes=max_bytes)
     slices = _Slices(header, _open_voxels(path, header), path, select)
@@ -75,28 +71,6 @@ def open_metaimage(
         default_grid=is_unit_grid(spacing, header.affine),
     )
     return sequence, None if place is None else to_nifti_grid(place, times=depth // shape[0])
-
-
-def to_nifti_grid(geometry: Geometry, *, times: int = 1) -> "NiftiGrid":
-    """Say in NIfTI's terms, (x, y, z) and RAS, where a scan lies.
-
-    Args:
-        geometry: Of an array (D, H, W).
-        times: How often it was taken, if it is a film of one slice.
-    """
-    import nibabel
-
-    from bedside.io.nifti.file import NiftiGrid
-
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ geometry.affine[:, [2, 1, 0, 3]]
-    shape = (*geometry.shape[::-1], *([times] if times > 1 else []))
-    kind: Any = nibabel.Nifti1Header
-    header = kind()
-    header.set_data_shape(shape)
-    header.set_qform(affine, code="scanner")
-    header.set_sform(affine, code="scanner")
-    header.set_xyzt_units("mm")
-    return NiftiGrid(shape, affine, header)
 
 
 class _Slices:
@@ -136,8 +110,9 @@ class _Slices:
     def read(self, index: int) -> np.ndarray:
         """Read slice `index`, (C, H, W), in the machine's byte order."""
         values = self._voxels.read(self._first + index, self._block)
-        kept = values[..., :3] if self.channels == 3 else values[..., [self._channel]]
-        return np.ascontiguousarray(np.moveaxis(kept, -1, 0))
+        if self.channels == 1:
+            return np.ascontiguousarray(values[..., self._channel])[None]
+        return np.ascontiguousarray(values[..., :3]).transpose(2, 0, 1)
 
 
 def _open_voxels(path: Path, header: MetaHeader) -> VoxelFile:

@@ -1,20 +1,17 @@
-"""Reads NIfTI slices and stacks as frames (H = y, W = x), and writes labels on the same grid."""
+"""NIfTI slices and stacks as frames (H = y, W = x)."""
 
-import gzip
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import nibabel
 import numpy as np
 from nibabel.volumeutils import apply_read_scaling
 
-from bedside.errors import FormatError, GeometryError, UsageError
-from bedside.io.even_grid import EvenGrid
+from bedside.errors import FormatError, GeometryError
 from bedside.io.gzip_stream import Inflated
 from bedside.io.nifti.form import NiftiForm, read_form
+from bedside.io.nifti.grid import NiftiGrid
 from bedside.io.nifti.header import (
     check_place,
     choose_volume,
@@ -22,9 +19,7 @@ from bedside.io.nifti.header import (
     reconcile_spacing,
 )
 from bedside.io.nonfinite import find_gaps
-from bedside.io.own_results import NIFTI_DESCRIPTION
-from bedside.system.atomic import written_atomically
-from bedside.volume import Geometry, ImageSequence, LabelMap
+from bedside.volume import Geometry, ImageSequence
 
 MAX_BYTES = 2**31
 """Largest file, after decompression, that is read: 2 GiB."""
@@ -36,23 +31,6 @@ _MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}
 _TIME_UNITS = 0x38
 _MS_PER_UNIT = {8: 1000.0, 16: 1.0, 24: 0.001}
 _INTENT_TIME_SERIES = 2001
-# Labels are long runs of one value: higher levels take longer and save next to nothing.
-_GZIP_LEVEL = 2
-
-
-@dataclass(frozen=True)
-class NiftiGrid:
-    """The grid of a NIfTI image, to write labels back on.
-
-    Attributes:
-        shape: The array's shape in the file, (x, y), (x, y, z), or with trailing ones.
-        affine: (4, 4). Maps (x, y, z, 1) to mm in RAS, NIfTI's own convention, untouched.
-        header: The nibabel header, with its qform, sform and codes.
-    """
-
-    shape: tuple[int, ...]
-    affine: np.ndarray
-    header: Any
 
 
 def open_nifti(
@@ -168,98 +146,6 @@ def _read_frame_time_ms(header: Any) -> float | None:
     return step * unit if unit and 0 < step < np.inf else None
 
 
-def write_nifti(
-    labels: LabelMap, target: Path, *, grid: NiftiGrid | None, geometry: Geometry | None = None,
-    even: EvenGrid | None = None,
-) -> None:  # fmt: skip
-    """Write labels as uint8 in the shape, axis order and affine of their source.
-
-    Without a grid (a source of another format) the file is (x, y, frame). Where the source
-    has a place in the patient, the sform says it, which bears a tilted scan as well; where it
-    has none, both form codes are 0, and pixdim is the spacing in mm if it is known, else 1
-    with unit "unknown".
-
-    Args:
-        labels: (frames, height, width).
-        target: The file to write; compressed if its name ends in .gz.
-        grid: The grid of the source, if it was NIfTI.
-        geometry: Where the source lies, if it was not and is a scan.
-        even: The grid to repeat labels on, if the slices of that scan are uneven.
-
-    Raises:
-        OutputError: If it cannot be written.
-    """
-    if grid is not None:
-        header = _place_on(labels, grid)
-    elif geometry is not None:
-        header = _place_at(geometry if even is None else even.geometry)
-    else:
-        header = _place_free(labels)
-    with written_atomically(target) as temporary, temporary.open("wb") as file:
-        if target.suffix != ".gz":
-            _write(file, header, labels.array, even)
-            return
-        with gzip.GzipFile("", "wb", compresslevel=_GZIP_LEVEL, fileobj=file, mtime=0) as packed:
-            _write(packed, header, labels.array, even)
-
-
-def _write(file: Any, header: Any, array: np.ndarray, even: EvenGrid | None) -> None:
-    """Write header and voxels, slice by slice: x runs fastest in a file, as columns do here."""
-    header.write_to(file)
-    for frame in array if even is None else even.repeat(array):
-        file.write(np.ascontiguousarray(frame, np.uint8))
-
-
-def _place_free(labels: LabelMap) -> Any:
-    """Make a header for labels that have a scale at best, and no place in the patient."""
-    frames, height, width = labels.array.shape
-    kind: Any = nibabel.Nifti1Header
-    header = kind()
-    header.set_data_shape((width, height, frames))
-    row_mm, column_mm = labels.spacing_mm or (1.0, 1.0)
-    header.set_zooms((column_mm, row_mm, 1.0))
-    header.set_xyzt_units("mm" if labels.spacing_mm else "unknown")
-    return _label_header(header)
-
-
-def _place_on(labels: LabelMap, grid: NiftiGrid) -> Any:
-    """Make a header for labels in the version, shape and place of their source.
-
-    Raises:
-        UsageError: If they are not on its grid.
-    """
-    if labels.array.size != np.prod(grid.shape, dtype=np.int64):
-        raise UsageError(f"labels of shape {labels.array.shape} do not fit {grid.shape}.")
-    header = grid.header.copy()
-    if header.get_data_shape() != grid.shape:
-        header.set_data_shape(grid.shape)
-    return _label_header(header)
-
-
-def _place_at(geometry: Geometry) -> Any:
-    """Make a header for labels that lie as our LPS affine for (z, y, x) says."""
-    frames, height, width = geometry.shape
-    kind: Any = nibabel.Nifti1Image
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ geometry.affine[:, [2, 1, 0, 3]]
-    # An image of this shape without its memory, for nibabel to write the affine's codes.
-    image = kind(np.broadcast_to(np.uint8(0), (width, height, frames)), affine)
-    image.header.set_xyzt_units("mm")
-    return _label_header(image.header)
-
-
-def _label_header(header: Any) -> Any:
-    """Copy a header for labels: another dtype, no scaling, no display range."""
-    copy = header.copy()
-    copy.set_data_dtype(np.uint8)
-    copy["cal_min"] = copy["cal_max"] = 0
-    copy["descrip"] = NIFTI_DESCRIPTION
-    copy["scl_slope"], copy["scl_inter"] = 1, 0
-    copy.extensions.clear()
-    copy["vox_offset"] = 0  # to be set as the header is written
-    copy["magic"] = copy.single_magic
-    return copy
-
-
 def _read_spacing_mm(header: Any) -> tuple[float, float, float]:
     """Read the (slice, row, column) = (z, y, x) spacing; z is 0 if there is no such axis."""
     x, y, z = (abs(float(zoom)) * _mm_per_unit(header) for zoom in (*header.get_zooms(), 0.0)[:3])
@@ -316,7 +202,7 @@ class _Slices:
         native = stored.astype(dtype.newbyteorder("="), copy=False)
         if self._form.channels > 1:
             # Colours lie together at each voxel; what is behind the third is transparency.
-            return np.ascontiguousarray(np.moveaxis(native[..., :3], -1, 0))
+            return np.ascontiguousarray(native[..., :3]).transpose(2, 0, 1)
         grey = native[None, ..., 0]
         if self._slope is None:
             return grey

@@ -6,21 +6,18 @@ Source: the format's definition, https://teem.sourceforge.net/nrrd/format.html.
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from bedside.errors import FormatError
-from bedside.io.metaimage.file import to_nifti_grid
+from bedside.io.nifti.grid import NiftiGrid, to_nifti_grid
 from bedside.io.nonfinite import find_gaps
 from bedside.io.nrrd.header import NrrdHeader, read_nrrd_header
 from bedside.io.packing import Unpacker, unpack_bzip2, unpack_hex, unpack_text
 from bedside.io.voxel_file import Stored, check_declared, find_beside, open_voxels
 from bedside.io.voxel_names import expand_pattern, find_listed
 from bedside.volume import ImageSequence, is_unit_grid
-
-if TYPE_CHECKING:
-    from bedside.io.nifti.file import NiftiGrid
 
 MAX_BYTES = 2**31
 """Largest array that is read: 2 GiB."""
@@ -30,7 +27,7 @@ _LONGEST_LINE = 2**20
 
 def open_nrrd(
     path: Path, *, select: Mapping[str, int] | None = None, max_bytes: int = MAX_BYTES
-) -> tuple[ImageSequence, "NiftiGrid | None"]:
+) -> tuple[ImageSequence, NiftiGrid | None]:
     """Open a scan as a cine whose frames are its slices, read when they are asked for.
 
     The header decides nothing unchecked: sizes are held against `max_bytes` before anything
@@ -52,7 +49,6 @@ def open_nrrd(
         GeometryError: If the axes are not finite and perpendicular.
         InputError: If too many voxels are not numbers.
     """
-    path = Path(path)
     header = read_nrrd_header(path)
     check_declared(path, header.shape, header.dtype, max_bytes=max_bytes)
     times = 1 if select else header.times

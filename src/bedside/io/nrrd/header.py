@@ -16,6 +16,7 @@ from bedside.volume import Geometry
 
 _MAX_HEADER_BYTES = 2**20
 _MAGIC = re.compile(rb"NRRD00(0[1-5]|\.01)\r?\n")
+_SEGMENTS = re.compile(rb"\nSegment(?:\d+|ation)_")
 _TYPES: Mapping[str, str] = {
     **dict.fromkeys(("signed char", "int8", "int8_t"), "i1"),
     **dict.fromkeys(("uchar", "unsigned char", "uint8", "uint8_t"), "u1"),
@@ -135,6 +136,11 @@ class NrrdHeader:
 def is_nrrd(head: bytes) -> bool:
     """Tell a NRRD file by its first line, which the format fixes."""
     return _MAGIC.match(head) is not None
+
+
+def why_segmentation(head: bytes) -> str | None:
+    """What a NRRD file is that is no image: a segmentation, by the keys of its segments."""
+    return "is a segmentation (.seg.nrrd)" if _SEGMENTS.search(head) else None
 
 
 def read_nrrd_header(path: Path) -> NrrdHeader:

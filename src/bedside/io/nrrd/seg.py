@@ -1,4 +1,4 @@
-"""Writes labels as `.seg.nrrd`, which 3D Slicer opens as segments with names and colours.
+"""Labels as `.seg.nrrd`, which 3D Slicer opens as segments with names and colours.
 
 Source: Slicer's developer guide, "Segmentation labelmap file format (.seg.nrrd)",
 https://slicer.readthedocs.io/en/latest/developer_guide/modules/segmentations.html.
@@ -8,14 +8,14 @@ import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from bedside.io.even_grid import EvenGrid, find_even_grid
+from bedside.io.opened import Algorithm, Source
 from bedside.spec import Code, Label
-from bedside.system.atomic import written_atomically
-from bedside.volume import ImageSequence, LabelMap
+from bedside.volume import Geometry, ImageSequence, LabelMap
 
 _NO_EXTENT = "0 -1 0 -1 0 -1"
 _BINARY = "Binary labelmap"
@@ -23,40 +23,47 @@ _BINARY = "Binary labelmap"
 _GZIP_LEVEL = 3
 
 
-def write_seg_nrrd(
-    labels: LabelMap,
-    target: Path,
-    *,
-    sequence: ImageSequence,
-    labels_spec: tuple[Label, ...],
-    made_by: str,
-) -> None:
+def encode_seg_nrrd(
+    labels: LabelMap, source: Source, file: BinaryIO, *, labels_spec: tuple[Label, ...],
+    algorithm: Algorithm,
+) -> None:  # fmt: skip
     """Write labels on the grid of their source, slice by slice, compressed.
 
-    Of uneven slices they are repeated on an even grid.
-
-    Where the source has no place in the patient the file has none either, only the spacing
-    that is known.
+    Labels of uneven slices are repeated on an even grid. Where the source has no place in the
+    patient the file has none either, only the spacing that is known.
 
     Args:
         labels: (frames, height, width), on the source's grid.
-        target: The file to write.
-        sequence: The source's frames.
+        source: What was segmented.
+        file: The file to write to.
         labels_spec: Names, colours and codes of the structures.
-        made_by: Who drew them; kept under a key of our own.
+        algorithm: Who drew them; kept under a key of our own.
 
     Raises:
-        OutputError: If it cannot be written.
+        OSError: If it cannot be written.
     """
+    sequence = _place_film(source)
     even = find_even_grid(sequence)
-    header = _build_header(labels.array, sequence, labels_spec, made_by, even)
+    made_by = f"{algorithm.name} {algorithm.version} sha256:{algorithm.sha256}"
     # gzip without a name and a time: the same labels give the same bytes.
     deflater = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 31)
-    with written_atomically(target) as temporary, temporary.open("wb") as file:
-        file.write(header)
-        for frame in labels.array if even is None else even.repeat(labels.array):
-            file.write(deflater.compress(np.ascontiguousarray(frame, np.uint8).tobytes()))
-        file.write(deflater.flush())
+    file.write(_build_header(labels.array, sequence, labels_spec, made_by, even))
+    for frame in labels.array if even is None else even.repeat(labels.array):
+        file.write(deflater.compress(np.ascontiguousarray(frame, np.uint8).tobytes()))
+    file.write(deflater.flush())
+
+
+def _place_film(source: Source) -> ImageSequence:
+    """Frames in time with the place that the third axis of their file has, to write them there."""
+    sequence, grid = source.sequence, source.header
+    if sequence.third_axis != "time" or source.kind not in ("nrrd", "metaimage") or grid is None:
+        return sequence
+    if len(grid.shape) != 3:
+        return sequence
+    frames, _, *plane = sequence.shape
+    return replace(
+        sequence, geometry=Geometry((frames, *plane), grid.affine[:, [2, 1, 0, 3]], space="RAS")
+    )
 
 
 def _build_header(

@@ -20,23 +20,12 @@ from bedside.errors import BedsideError
 from bedside.io.detect import detect_format
 from bedside.io.dicom.options import DicomOptions
 from bedside.io.discovery import find_sources
+from bedside.io.formats import FORMATS
 from bedside.io.label_maps import doubt_labels
 from bedside.io.sandbox.serialize import serialize
 from bedside.io.source import open_source
 from bedside.system.signals import end_with_parent
 
-# Loaded before memory is capped, so that the cap is what decoding takes.
-_LIBRARIES = {
-    "dicom": (
-        "bedside.io.dicom.cine",
-        "bedside.io.dicom.series",
-        "bedside.io.sandbox.dicom_headers",
-    ),
-    "nifti": ("bedside.io.nifti.file",),
-    "metaimage": ("bedside.io.metaimage.file", "bedside.io.nifti.file"),
-    "nrrd": ("bedside.io.nrrd.file", "bedside.io.nifti.file"),
-    "picture": ("bedside.io.raster",),
-}
 _GRACE_S = 2
 
 
@@ -62,8 +51,7 @@ def _open(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Decode a file or a series, and hand it over."""
     path, files = Path(request["path"]), [Path(file) for file in request["files"]]
     kind = "dicom" if files or path.is_dir() else detect_format(path)
-    for name in _LIBRARIES[kind]:
-        importlib.import_module(name)
+    _import_readers(kind)
     _cap_memory(int(request["memory_bytes"]))
     source = open_source(
         path, files=files, select=request["select"], dicom=DicomOptions(**request["dicom"])
@@ -73,9 +61,7 @@ def _open(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _find(path: Path, memory_bytes: int) -> dict[str, Any]:
     """List what a folder holds."""
-    for names in _LIBRARIES.values():
-        for name in names:
-            importlib.import_module(name)
+    _import_readers(*FORMATS)
     _cap_memory(memory_bytes)
     found = find_sources(path)
     return {
@@ -84,6 +70,13 @@ def _find(path: Path, memory_bytes: int) -> dict[str, Any]:
         "notes": found.notes,
         "files": {str(key): [str(each) for each in own] for key, own in found.files.items()},
     }
+
+
+def _import_readers(*kinds: str) -> None:
+    """Load readers before memory is capped, so that the cap is what decoding takes."""
+    for kind in kinds:
+        for name in FORMATS[kind].modules:
+            importlib.import_module(name)
 
 
 def _end_with_parent(deadline_s: float) -> None:

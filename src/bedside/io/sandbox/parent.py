@@ -26,12 +26,15 @@ from bedside.errors import (
     InputError,
     LimitError,
     MemoryLimitError,
+    UsageError,
 )
 from bedside.io.dicom.options import DicomOptions
 from bedside.io.discovery import DiscoveredImages
-from bedside.io.read_options import Limits
-from bedside.io.source import Source
+from bedside.io.given import DatasetPath
+from bedside.io.opened import Source
+from bedside.io.sandbox.limits import Limits
 from bedside.system.process_memory import resident_bytes
+from bedside.system.regular_files import MemoryPath
 from bedside.system.unfinished import scratch_folder
 
 MODULE = "bedside.io.sandbox.child"
@@ -79,13 +82,11 @@ def open_untrusted(
     """
     from bedside.io.sandbox.serialize import deserialize
 
-    path = Path(path)
     request = {
-        "files": [str(file.absolute()) for file in files],
         "select": dict(select or {}),
         "dicom": asdict(dicom or DicomOptions()),
     }
-    with _asked(request, path, limits or Limits()) as (answer, folder):
+    with _asked(request, path, limits or Limits(), files=files) as (answer, folder):
         return deserialize(answer, folder, path)
 
 
@@ -120,7 +121,7 @@ def find_untrusted(path: Path, *, limits: Limits | None = None) -> DiscoveredIma
 
 @contextlib.contextmanager
 def _asked(
-    request: Mapping[str, Any], path: Path, limits: Limits
+    request: Mapping[str, Any], path: Path, limits: Limits, *, files: Sequence[Path] = ()
 ) -> Iterator[tuple[dict[str, Any], Path]]:
     """Ask a child about a path; give its answer, and the folder with what belongs to it.
 
@@ -136,9 +137,11 @@ def _asked(
         raise BackendError("this system cannot limit a process; --untrusted needs Linux or macOS.")
     # Held by a lock: other runs tidy away what nobody holds.
     with scratch_folder(Path(tempfile.gettempdir())) as folder:
-        absolute = str(path.absolute())
+        named = (path, *files)
+        placed = [_place(each, folder / f"given_{n:05d}") for n, each in enumerate(named)]
         limited = {
-            "path": absolute,
+            "path": placed[0],
+            "files": placed[1:],
             "folder": str(folder),
             "memory_bytes": _allow_memory(path, limits),
             "deadline_s": limits.deadline_s,
@@ -146,13 +149,28 @@ def _asked(
         _run_child({**request, **limited}, path, folder, limits)
         answer = _read_answer(folder, path)
         if "error" in answer:
-            _raise_error(answer["error"], absolute, path)
+            _raise_error(answer["error"], dict(zip(placed, named, strict=True)))
         try:
             yield answer, folder
         except Exception as error:
             raise FormatError(
                 f"{path}: its decoder answered what cannot be meant ({error}). Do not trust it."
             ) from error
+
+
+def _place(path: Path, target: Path) -> str:
+    """The path under which the child finds a file: bytes in memory are put into its folder.
+
+    Raises:
+        UsageError: If it is a Dataset, which has been read here already.
+    """
+    if not isinstance(path, MemoryPath):
+        return str(path.absolute())
+    if isinstance(path, DatasetPath):
+        raise UsageError(f"{path} has been read already; --untrusted takes its file or its bytes.")
+    # What stands for several files has no bytes itself.
+    target.write_bytes(path.content or b"")
+    return str(target)
 
 
 def _allow_memory(path: Path, limits: Limits) -> int:
@@ -243,14 +261,20 @@ def _read_answer(folder: Path, path: Path) -> dict[str, Any]:
     return answer
 
 
-def _raise_error(error: Any, absolute: str, path: Path) -> None:
+def _raise_error(error: Any, names: Mapping[str, Path]) -> None:
     """Raise what the child raised, if it is an error about input.
+
+    Args:
+        error: Its type and message.
+        names: What files are called here, by what they are called there.
 
     Raises:
         InputError: Always; of the kind that the child names.
     """
     kind = getattr(errors, str(error.get("type", "")), None)
-    message = str(error.get("message", ""))[:4000].replace(absolute, str(path))
+    message = str(error.get("message", ""))[:4000]
+    for absolute, path in names.items():
+        message = message.replace(absolute, str(path))
     if not (isinstance(kind, type) and issubclass(kind, InputError)):
         kind = FormatError
     raise kind(message)

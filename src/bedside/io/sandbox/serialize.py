@@ -5,13 +5,13 @@ import os
 import weakref
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
 from bedside.errors import FormatError
-from bedside.io.detect import Kind
-from bedside.io.source import Source
+from bedside.io.formats import FORMATS, load
+from bedside.io.opened import Source
 from bedside.volume import Box, Geometry, ImageSequence, UnevenSlices
 
 _FRAMES = "frames.raw"
@@ -61,7 +61,7 @@ def serialize(source: Source, folder: Path) -> dict[str, Any]:
         "third_axis": sequence.third_axis,
         "default_grid": sequence.default_grid,
         "uneven": sequence.uneven and [sequence.uneven.heights_mm, sequence.uneven.edges_mm],
-        "header": _hand_over_header(source, folder),
+        "header": _write_header(source, folder),
     }
 
 
@@ -78,7 +78,7 @@ def deserialize(answer: dict[str, Any], folder: Path, path: Path) -> Source:
         Exception: Of many kinds, if the answer is of another form.
     """
     kind = answer["kind"]
-    if kind not in get_args(Kind) or answer["dtype"] not in _DTYPES:
+    if kind not in FORMATS or answer["dtype"] not in _DTYPES:
         raise ValueError(f"kind {kind!r} of {answer['dtype']!r}")
     frames, channels, height, width = (int(size) for size in answer["shape"])
     dtype = np.dtype(answer["dtype"])
@@ -115,7 +115,7 @@ def deserialize(answer: dict[str, Any], folder: Path, path: Path) -> Source:
         if len(heights) != frames:
             raise ValueError(f"{len(heights)} heights of {frames} slices")
         sequence = replace(sequence, uneven=UnevenSlices(heights, edges))
-    return Source(path, kind, sequence, _take_over_header(answer["header"], folder, kind))
+    return Source(path, kind, sequence, _read_header(answer["header"], folder, kind))
 
 
 class _Frames:
@@ -147,43 +147,27 @@ class _Frames:
         return np.moveaxis(pixels, -1, 0)
 
 
-def _hand_over_header(source: Source, folder: Path) -> dict[str, Any] | None:
-    """Write the headers of a source to files or as text."""
-    header = source.header
-    if source.kind == "dicom":
-        from bedside.io.sandbox.dicom_headers import write_headers
-
-        return write_headers(header, folder)
-    if header is None:
+def _write_header(source: Source, folder: Path) -> dict[str, Any] | None:
+    """Write the headers of a source to files, or as JSON holds them."""
+    module = FORMATS[source.kind].header
+    if module is None or source.header is None:
         return None
-    return {
-        "shape": header.shape,
-        "affine": header.affine.tolist(),
-        "binary": header.header.binaryblock.hex(),
-        "endianness": header.header.endianness,
-    }
+    written: dict[str, Any] = load(module).write_headers(source.header, folder)
+    return written
 
 
-def _take_over_header(header: Any, folder: Path, kind: Kind) -> Any:
-    """Make a header of what `_hand_over_header` has written."""
+def _read_header(header: Any, folder: Path, kind: str) -> Any:
+    """Make a header of what `_write_header` has written.
+
+    Raises:
+        ValueError: If there is one, and the format has none.
+    """
+    module = FORMATS[kind].header
     if header is None and kind != "dicom":
         return None
-    if kind == "dicom":
-        from bedside.io.sandbox.dicom_headers import read_headers
-
-        return read_headers(header, folder)
-    import nibabel
-
-    from bedside.io.nifti.file import NiftiGrid
-
-    binary = bytes.fromhex(header["binary"])
-    second = len(binary) == nibabel.Nifti2Header.sizeof_hdr
-    made_of: Any = nibabel.Nifti2Header if second else nibabel.Nifti1Header
-    return NiftiGrid(
-        tuple(int(size) for size in header["shape"]),
-        np.array(header["affine"], np.float64).reshape(4, 4),
-        made_of(binary, endianness="<" if header["endianness"] == "<" else ">", check=False),
-    )
+    if module is None:
+        raise ValueError(f"a header of {kind}")
+    return load(module).read_headers(header, folder)
 
 
 def _third_axis(value: Any) -> Literal["time", "space"] | None:

@@ -1,0 +1,99 @@
+"""Labels as NIfTI, on the grid of their source."""
+
+from typing import Any, BinaryIO
+
+import nibabel
+import numpy as np
+
+from bedside.errors import UsageError
+from bedside.io.even_grid import find_even_grid
+from bedside.io.nifti.grid import NiftiGrid
+from bedside.io.opened import Algorithm, Source
+from bedside.io.own_results import NIFTI_DESCRIPTION
+from bedside.spec import Label
+from bedside.volume import Geometry, LabelMap
+
+
+def encode_nifti(
+    labels: LabelMap, source: Source, file: BinaryIO, *, labels_spec: tuple[Label, ...],
+    algorithm: Algorithm,
+) -> None:  # fmt: skip
+    """Write labels as uint8 in the shape, axis order and affine of their source.
+
+    Of a source of another format the file is (x, y, frame). Where the source has a place in the
+    patient, the sform says it, which bears a tilted scan as well; where it has none, both form
+    codes are 0, and pixdim is the spacing in mm if it is known, else 1 with unit "unknown".
+    Labels of uneven slices are repeated on an even grid.
+
+    Args:
+        labels: (frames, height, width), on the source's grid.
+        source: What was segmented.
+        file: The file to write to.
+        labels_spec: Not used: NIfTI has no room for names.
+        algorithm: Not used.
+
+    Raises:
+        UsageError: If they are not on its grid.
+        OSError: If it cannot be written.
+    """
+    geometry, even = source.sequence.geometry, find_even_grid(source.sequence)
+    if isinstance(source.header, NiftiGrid):
+        header = _place_on(labels, source.header)
+    elif geometry is not None:
+        header = _place_at(geometry if even is None else even.geometry)
+    else:
+        header = _place_free(labels)
+    header.write_to(file)
+    for frame in labels.array if even is None else even.repeat(labels.array):
+        # x runs fastest in a file, as columns do here.
+        file.write(np.ascontiguousarray(frame, np.uint8).data)
+
+
+def _place_free(labels: LabelMap) -> Any:
+    """Make a header for labels that have a scale at best, and no place in the patient."""
+    frames, height, width = labels.array.shape
+    kind: Any = nibabel.Nifti1Header
+    header = kind()
+    header.set_data_shape((width, height, frames))
+    row_mm, column_mm = labels.spacing_mm or (1.0, 1.0)
+    header.set_zooms((column_mm, row_mm, 1.0))
+    header.set_xyzt_units("mm" if labels.spacing_mm else "unknown")
+    return _label_header(header)
+
+
+def _place_on(labels: LabelMap, grid: NiftiGrid) -> Any:
+    """Make a header for labels in the version, shape and place of their source.
+
+    Raises:
+        UsageError: If they are not on its grid.
+    """
+    if labels.array.size != np.prod(grid.shape, dtype=np.int64):
+        raise UsageError(f"labels of shape {labels.array.shape} do not fit {grid.shape}.")
+    header = grid.header.copy()
+    if header.get_data_shape() != grid.shape:
+        header.set_data_shape(grid.shape)
+    return _label_header(header)
+
+
+def _place_at(geometry: Geometry) -> Any:
+    """Make a header for labels that lie as our LPS affine for (z, y, x) says."""
+    frames, height, width = geometry.shape
+    kind: Any = nibabel.Nifti1Image
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ geometry.affine[:, [2, 1, 0, 3]]
+    # An image of this shape without its memory, for nibabel to write the affine's codes.
+    image = kind(np.broadcast_to(np.uint8(0), (width, height, frames)), affine)
+    image.header.set_xyzt_units("mm")
+    return _label_header(image.header)
+
+
+def _label_header(header: Any) -> Any:
+    """Copy a header for labels: another dtype, no scaling, no display range."""
+    copy = header.copy()
+    copy.set_data_dtype(np.uint8)
+    copy["cal_min"] = copy["cal_max"] = 0
+    copy["descrip"] = NIFTI_DESCRIPTION
+    copy["scl_slope"], copy["scl_inter"] = 1, 0
+    copy.extensions.clear()
+    copy["vox_offset"] = 0  # to be set as the header is written
+    copy["magic"] = copy.single_magic
+    return copy
