@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from bedside.bundle import Bundle, find_bundle, read_bundle
-from bedside.pipeline.preprocess import FramePlan
+from bedside.pipeline.frames.plan import FramePlan
 from bedside.runtime import open_session
 from bedside.runtime.execution_modes import ExecutionMode, certified_modes
 from bedside.runtime.machine import describe_processor, read_load
@@ -95,7 +95,7 @@ def segment_all(
                 index = next(numbers, None)
             if index is None:
                 return
-            held[index] = segmenter.segment_frame(make_frame(index), plan)[0]
+            held[index] = segmenter.segment_frame(make_frame(index), plan).labels
 
     begin = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:

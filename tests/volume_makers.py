@@ -1,9 +1,11 @@
 """Scans with a lopsided phantom, in every order and direction of axes, oblique or not."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 
+from bedside.spec import Code, DeploymentSpec, InputSpec, Label, named_spec
 from bedside.volume import Geometry, ImageSequence
 
 ORIENTATIONS = [
@@ -61,3 +63,40 @@ def make_channels(array):
     return ImageSequence(
         shape=(depth, channels, height, width), decode=lambda index: np.array(array[:, index])
     )
+
+
+def make_spec(*preprocess, size=(8, 16, 16), stride=1, postprocess=()):
+    """A deployment over scans that finds what is bright."""
+    code = Code("1", "99TEST", "thing")
+    model = dataclasses.replace(
+        named_spec("nano", spatial_dims=3), logit_stride=stride, stem_stride=2
+    )
+    return DeploymentSpec(
+        name="phantom",
+        version="1",
+        task="finds what is bright",
+        input=InputSpec("CT", 1, size),
+        labels=(Label(1, "ball", (255, 0, 0), code, code),),
+        preprocess=preprocess,
+        model=model,
+        postprocess=postprocess,
+    )
+
+
+class Threshold:
+    """A network that calls bright what is above one half; logits at some stride."""
+
+    backend, precision, threads = "test", "f32", 1
+
+    def __init__(self, stride=1):
+        self.stride = stride
+        self.seen = []
+
+    def predict(self, tensor):
+        self.seen.append(tensor)
+        picked = tensor[(slice(None), slice(None), *[slice(None, None, self.stride)] * 3)]
+        if self.stride > 1:
+            batch, channels, *sizes = tensor.shape
+            cut = [n for size in sizes for n in (size // self.stride, self.stride)]
+            picked = tensor.reshape(batch, channels, *cut).mean(axis=(3, 5, 7))
+        return np.concatenate([np.full_like(picked, 0.5), picked], axis=1)

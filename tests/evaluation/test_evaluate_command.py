@@ -260,7 +260,7 @@ def test_every_step_is_dropped_and_others_are_added_and_each_is_scored(
     names = list(variants)
     assert names[:3] == ["as it is", "without scale_percentile, its range kept",
                          "without keep_largest"]  # fmt: skip
-    for name in ("local_crf", "dense_crf", "clahe", "non_local_means", "fill_holes"):
+    for name in ("local_crf", "clahe", "non_local_means", "fill_holes"):
         assert f"with {name}" in variants
     plain = variants["as it is"]
     assert plain["structures"][0]["dice"]["mean"] == pytest.approx((15 * 1 + 0.7) / 16)

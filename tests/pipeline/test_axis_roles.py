@@ -8,7 +8,7 @@ import pytest
 
 from bedside.errors import GeometryError
 from bedside.pipeline.axis_roles import resolve_axes
-from bedside.pipeline.preprocess import stack_neighbours
+from bedside.pipeline.frames.plan import stack_neighbours
 from bedside.spec import DeploymentSpec, InputSpec, LevelSpec, ModelSpec
 from bedside.volume import Geometry, ImageSequence
 from makers import LABELS

@@ -4,15 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-from test_volumes import Threshold, make_spec
 
 from bedside.errors import MemoryLimitError
 from bedside.pipeline.memory import plan_frames, plan_volume
-from bedside.pipeline.volumes import plan_transform, prepare_volume
+from bedside.pipeline.volumes.prepare import plan_transform, prepare_volume
 from bedside.segment import Segmenter
 from bedside.spec import Opening, Orient, Resample, ScalePercentile, WindowLevel
 from bedside.volume import ImageSequence
-from volume_makers import make_geometry, make_scan
+from volume_makers import Threshold, make_geometry, make_scan, make_spec
 
 MB = 10**6
 BASE = 200 * MB

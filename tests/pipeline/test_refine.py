@@ -1,4 +1,4 @@
-"""Random fields: beside the plain sum over all pairs, and what any of them must do."""
+"""Random fields: beside plain loops over pixels, and what any of them must do."""
 
 import numpy as np
 import pytest
@@ -7,11 +7,9 @@ from hypothesis import strategies as st
 
 from bedside.pipeline.refine import refine_logits
 from bedside.pipeline.refine.apply import guide_of
-from bedside.pipeline.refine.dense import refine_dense
 from bedside.pipeline.refine.local import refine_local
 from bedside.segment import Segmenter
 from bedside.spec import (
-    DenseCrf,
     DeploymentSpec,
     InputSpec,
     LevelSpec,
@@ -20,10 +18,10 @@ from bedside.spec import (
     ScaleRange,
 )
 from makers import LABELS
-from tolerances import CRF_CHANCE_ATOL, FLOAT32_CHANCE_ATOL
+from tolerances import FLOAT32_CHANCE_ATOL
 from volume_makers import make_scan
 
-STEPS = [LocalCrf(), DenseCrf()]
+STEPS = [LocalCrf()]
 
 
 def chances(logits):
@@ -43,28 +41,8 @@ def make_scene(size=24, classes=3, *, noise=1.2, seed=0):
     return logits.astype(np.float32), guide.astype(np.float32), truth
 
 
-def dense_by_all_pairs(logits, guide, step, stride):
-    """The same field in float64, every pair of pixels summed."""
-    rows, columns = np.indices(guide.shape).reshape(2, -1).astype(float)
-    apart = (rows[:, None] - rows) ** 2 + (columns[:, None] - columns) ** 2
-    unlike = np.subtract.outer(guide.ravel(), guide.ravel()).astype(float) ** 2
-    near = np.exp(-0.5 * apart / (step.smooth_px / stride) ** 2)
-    alike = np.exp(-0.5 * apart / (step.reach_px / stride) ** 2 - 0.5 * unlike / step.sigma**2)
-    weighted = []
-    for weight, kernel in ((step.smooth_weight, near), (step.weight, alike)):
-        norm = kernel.sum(axis=1)
-        kernel = kernel / np.sqrt(np.outer(norm, norm))
-        np.fill_diagonal(kernel, 0)
-        weighted.append(weight * kernel)
-    unary = logits.reshape(len(logits), -1).astype(float)
-    total = unary
-    for _ in range(step.rounds):
-        total = unary + chances(total) @ sum(weighted)
-    return total.reshape(logits.shape)
-
-
 def local_by_loops(logits, guide, step):
-    """The same field in float64, pixel by pixel."""
+    """The local field in float64, pixel by pixel."""
     _, height, width = logits.shape
     unary = logits.astype(float)
     ordered = np.sort(unary, axis=0)
@@ -86,25 +64,6 @@ def local_by_loops(logits, guide, step):
                     norm += weight
             total[:, row, column] += step.weight * votes / norm
     return total
-
-
-@pytest.mark.parametrize(
-    ("step", "stride"),
-    [
-        (DenseCrf(), 1),
-        (DenseCrf(), 2),
-        (DenseCrf(smooth_weight=0, reach_px=8, sigma=0.05, weight=4), 1),
-        (DenseCrf(weight=0, smooth_px=2), 1),
-        (DenseCrf(reach_px=200, sigma=2, rounds=2), 1),
-    ],
-)
-def test_the_dense_field_is_that_of_all_pairs(step, stride):
-    logits, guide, _ = make_scene()
-    found = refine_dense(logits, guide, step, stride)
-    expected = dense_by_all_pairs(logits, guide, step, stride)
-    apart = np.abs(chances(found) - chances(expected)).max()
-    assert apart < (CRF_CHANCE_ATOL if step.weight else FLOAT32_CHANCE_ATOL)
-    assert (found.argmax(axis=0) == expected.argmax(axis=0)).mean() > 0.99
 
 
 @pytest.mark.parametrize("noise", [0.3, 1.2])
@@ -175,7 +134,7 @@ class Brightness:
         return np.concatenate([np.full_like(tensor, 0.5), tensor], axis=1)
 
 
-@pytest.mark.parametrize("step", [LocalCrf(weight=20), DenseCrf(smooth_weight=20)])
+@pytest.mark.parametrize("step", [LocalCrf(weight=20)])
 def test_a_field_works_on_logits_before_labels_are_made_of_them(step):
     image = np.zeros((64, 64), np.uint8)
     image[10:40, 10:50] = image[55, 55] = 150

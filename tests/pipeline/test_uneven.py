@@ -4,15 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_volumes import Threshold, make_spec
 
 from bedside.evaluation.cases import lay_out
 from bedside.io.source import open_source
+from bedside.pipeline.frames.plan import stack_neighbours
 from bedside.pipeline.postprocess import EditLog, LabelGrid, apply_postprocess
-from bedside.pipeline.preprocess import stack_neighbours
-from bedside.pipeline.scan import even_out
-from bedside.pipeline.tilt import correct_gantry_tilt
-from bedside.pipeline.volumes import plan_transform, prepare_volume
+from bedside.pipeline.volumes.prepare import plan_transform, prepare_volume
+from bedside.pipeline.volumes.scan import even_out
+from bedside.pipeline.volumes.tilt import correct_gantry_tilt
 from bedside.report.record import measure_areas
 from bedside.segment import Segmentation, Segmenter
 from bedside.spec import (
@@ -32,6 +31,7 @@ from bedside.spec import (
 )
 from bedside.volume import Box, Geometry, ImageSequence, LabelMap, UnevenSlices
 from uneven_makers import BALL_ML, FORMS, HEAD_CT, SIZE, TILT, middle_mm, write_uneven
+from volume_makers import Threshold, make_spec
 
 ORIENTATIONS = {
     "axial": (1, 0, 0, 0, 1, 0),

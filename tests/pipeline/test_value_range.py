@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from bedside.errors import FormatError
-from bedside.pipeline.preprocess import plan_preprocess
+from bedside.pipeline.frames.plan import plan_preprocess
 from bedside.pipeline.value_range import check_hounsfield, plan_bytes
-from bedside.pipeline.volumes import prepare_volume
+from bedside.pipeline.volumes.prepare import prepare_volume
 from bedside.spec import (
     DeploymentSpec,
     InputSpec,
@@ -23,8 +23,9 @@ BYTES = np.arange(256, dtype=np.float64).reshape(1, 16, 16)
 
 
 def scaled(frames, modality="US", **options):
-    to_bytes, warnings = plan_bytes(frames, modality=modality, **options)
-    return to_bytes(frames[0]).astype(int), warnings
+    images = [frame[0] for frame in frames]
+    to_bytes, warnings = plan_bytes(images, modality=modality, **options)
+    return to_bytes(images[0]).astype(int), warnings
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16])

@@ -68,7 +68,7 @@ def test_settings_survive_json():
         (POST, [{"step": "keep_largest", "labels": [4]}], "of labels [4]; expected some of"),
         (REFINE, [{"step": "local_crf", "dilations": []}], "dilations is []"),
         (REFINE, [{"step": "local_crf", "sigma": 0}], "sigma is 0"),
-        (REFINE, [{"step": "dense_crf", "weight": 0, "smooth_weight": 0}], "one of them above"),
+        (REFINE, [{"step": "dense_crf"}], "no longer has (this is 0.1.0): local_crf loses less"),
         (PRIORS, [{"step": "components", "label": 4}], "of labels [4]; expected different"),
         (PRIORS, [{"step": "apart", "first": 1, "second": 1}], "of labels [1, 1]"),
         (PRIORS, [{"step": "components", "label": 1, "action": "mend"}], "choose one of 'repair'"),
@@ -180,7 +180,7 @@ def test_every_kind_of_step_survives_json():
         postprocess=(
             spec.DropSmall(min_mm2=2.5), spec.Opening(radius_px=1), spec.Closing(radius_mm=2),
         ),
-        refine=(spec.LocalCrf(), spec.DenseCrf(rounds=2)),
+        refine=(spec.LocalCrf(),),
         priors=(
             spec.ComponentCount(label=1), spec.Surrounds(outer=2, inner=1, open_to=(3,)),
             spec.NotTouching(first=1, second=3), spec.Size(label=1, unit="mm2", most=9),
@@ -191,11 +191,17 @@ def test_every_kind_of_step_survives_json():
     assert from_mapping(DeploymentSpec, json.loads(text)) == deployment
 
 
+def test_a_frame_bundle_that_names_the_slices_of_non_local_means_still_reads():
+    step = from_mapping(spec.NonLocalMeans, {"step": "non_local_means", "slices": 3})
+    assert step == spec.NonLocalMeans()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"refine": (spec.LocalCrf(),)}, '"local_crf" is not for a network of 3 axes'),
-        ({"refine": (spec.DenseCrf(),)}, '"dense_crf" is not for a network of 3 axes'),
+        ({"preprocess": (spec.Clahe(),)}, '"clahe" is not for a network of 3 axes in bedside 0.1'),
+        ({"preprocess": (spec.NonLocalMeans(),)}, '"non_local_means" is not for a network of 3'),
         ({"preprocess": (spec.FanGain(),)}, '"fan_gain" is not for a network of 3 axes'),
         ({"preprocess": (spec.Orient(), spec.CropBody())}, "make it the first step"),
         ({"postprocess": (spec.DropSmall(min_mm2=1),)}, "min_mm2 has no meaning in 3 axes"),

@@ -11,12 +11,12 @@ _FOLDER = Path(__file__).parent.parent / "bundles"
 
 
 def shipped_bundles() -> list[Path]:
-    """Return the paths of the bundles that come with the package, sorted by name."""
+    """List the bundles that come with the package, by name."""
     return sorted(_FOLDER.glob(f"*{SUFFIX}"))
 
 
 def find_bundle(name_or_path: str, *, on_notice: Callable[[str], None] = lambda text: None) -> Path:
-    """Return the path of a bundle, given the name of a shipped one or a path.
+    """Find a bundle: a shipped one by its name, or a file.
 
     What has a separator or the suffix is a path and nothing else is: no file that happens to lie
     in the working folder can take the place of a shipped bundle.

@@ -51,10 +51,7 @@ class SignedBy:
 
 
 def read_trusted_keys(folder: Path) -> TrustedKeys:
-    """Return the public keys of a folder, each a PEM file named after its owner.
-
-    Args:
-        folder: Where the files lie.
+    """Read a folder of public keys, each a PEM file named after its owner.
 
     Raises:
         KeyFileError: If the folder cannot be read or has no key, or if a PEM file in it is no

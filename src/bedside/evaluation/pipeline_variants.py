@@ -11,7 +11,6 @@ from bedside.spec import (
     CropBody,
     CropCentre,
     CropFan,
-    DenseCrf,
     DeploymentSpec,
     FanGain,
     FillHoles,
@@ -137,8 +136,7 @@ def _candidates(spec: DeploymentSpec) -> Iterator[Variant]:
             more = replace(spec, postprocess=(step, *post))
             yield Variant(f"with {step.step}, {radius_px:g} px", "with", more)
     if spec.model.spatial_dims == 2:
-        for crf in (LocalCrf(), DenseCrf()):
-            yield Variant(f"with {crf.step}", "with", replace(spec, refine=(*spec.refine, crf)))
+        yield Variant("with local_crf", "with", replace(spec, refine=(*spec.refine, LocalCrf())))
     for tone in (Clahe(), NonLocalMeans()):
         try:
             more = replace(spec, preprocess=_before_scale(spec, tone))

@@ -14,11 +14,11 @@ from bedside.errors import UsageError
 from bedside.evaluation.generated import make_samples
 from bedside.export.folder import written_folder
 from bedside.io.source import open_source
+from bedside.pipeline.frames.plan import FramePlan, channels_first, stack_neighbours
 from bedside.pipeline.postprocess import apply_postprocess, grid_of
-from bedside.pipeline.preprocess import FramePlan, stack_neighbours
 from bedside.pipeline.refine import refine_logits
 from bedside.segment import open_segmenter
-from bedside.spec import CropFan, DeploymentSpec, Fit, Grey, PreprocessStep, to_mapping
+from bedside.spec import CropFan, DeploymentSpec, Grey, PreprocessStep, to_mapping
 from bedside.volume import Box, ImageSequence
 
 SCHEMA_VERSION = 1
@@ -131,9 +131,7 @@ def _run(bundle: Bundle, sequence: ImageSequence, tensors: _Tensors) -> dict[str
             "box": _edges(plan.transform.box),
             "inner": _edges(plan.transform.inner),
             "input_shape": list(tensor.shape),
-            "resize": _resize_of(spec, plan),
             "logit_stride": stride,
-            "num_classes": spec.model.num_classes,
         },
         "preprocess": steps,
         "refine": to_mapping(spec.refine),
@@ -143,28 +141,19 @@ def _run(bundle: Bundle, sequence: ImageSequence, tensors: _Tensors) -> dict[str
     }
 
 
-def _resize_of(spec: DeploymentSpec, plan: FramePlan) -> str | None:
-    """How `fit` resizes a frame: "area" if it shrinks along the tighter axis; None without it."""
-    box, (height, width) = plan.transform.box, spec.input.size_px
-    for step in spec.preprocess:
-        if isinstance(step, Fit):
-            scale = min(height / (box.height * step.stretch), width / box.width)
-            return "area" if scale < 1 else "linear"
-    return None
-
-
 def _write_steps(
     spec: DeploymentSpec, plan: FramePlan, frame: np.ndarray, tensors: _Tensors
 ) -> list[dict[str, Any]]:
     """Write what each step makes of a frame, with the step's settings and its numbers."""
-    image = plan.open(frame)
-    tensors.write("opened", _planes(image), "CHW")
+    traced = plan.trace(frame)
+    _, before = next(traced)
+    tensors.write("opened", channels_first(before), "CHW")
     steps = []
-    for place, (step, stage) in enumerate(zip(spec.preprocess, plan.stages, strict=True), 1):
-        before, image = image, stage(image)
+    for place, (step, (stage, image)) in enumerate(zip(spec.preprocess, traced, strict=True), 1):
         numbers = _write_numbers(step, stage, before, image, tensors)
-        result = tensors.write(f"step{place}_{step.step}", _planes(image), "CHW")
+        result = tensors.write(f"step{place}_{step.step}", channels_first(image), "CHW")
         steps.append({**to_mapping(step), "result": result, **numbers})
+        before = image
     return steps
 
 
@@ -174,7 +163,7 @@ def _write_numbers(
     """Write what a step has learned of the image: the mask of a fan, the table of a scale."""
     if isinstance(step, CropFan):
         white = np.full(before.shape, 255, np.uint8)
-        return {"mask": tensors.write("fan_mask", _planes(stage(white)), "CHW")}
+        return {"mask": tensors.write("fan_mask", channels_first(stage(white)), "CHW")}
     if before.dtype == np.uint8 and after.dtype == np.float32:
         levels = np.arange(256, dtype=np.uint8)[None]
         return {"table": tensors.write(f"{step.step}_table", stage(levels)[0], "V")}
@@ -199,10 +188,6 @@ def _make_input(spec: DeploymentSpec, path: Path) -> Path:
         planes[4:7, 4:60] = (250, 180, 20)
     Image.fromarray(planes.squeeze()).save(path, "PNG")
     return path
-
-
-def _planes(image: np.ndarray) -> np.ndarray:
-    return image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
 
 
 def _edges(box: Box) -> list[int]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import sparse
 
 from bedside.system.parallel import count_workers, ordered_map
 
@@ -168,6 +167,8 @@ class _Forest:
         """Make the numbers of each pair one component, (P, 2)."""
         if not len(pairs):
             return
+        from scipy import sparse
+
         roots = self._find_roots(pairs)
         nodes, places = np.unique(roots, return_inverse=True)
         ends = places.reshape(roots.shape).T

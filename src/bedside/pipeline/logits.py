@@ -1,4 +1,4 @@
-"""From the logits of one slice to labels on a finer grid."""
+"""From the logits of one frame or slice to labels and probabilities on a finer grid."""
 
 from collections.abc import Callable
 
@@ -57,7 +57,9 @@ def find_place_at(rows: np.ndarray, columns: np.ndarray, plane: tuple[int, int])
     return lambda values: np.ascontiguousarray((across @ (down @ values).T).T, np.float32)
 
 
-def most_likely(logits: np.ndarray, place: Place) -> np.ndarray:
+def most_likely(
+    logits: np.ndarray, place: Place, *, probabilities: np.ndarray | None = None
+) -> np.ndarray:
     """Interpolate logits and take the class of the largest; of equals the first.
 
     A class that nowhere exceeds the background cannot do so in between, and is left out.
@@ -65,6 +67,8 @@ def most_likely(logits: np.ndarray, place: Place) -> np.ndarray:
     Args:
         logits: (K, h, w) float32; class 0 is the background.
         place: From (h, w) to (H, W); see `find_place`.
+        probabilities: (K, H, W) float32 that the softmax of the interpolated logits is
+            written to; its largest class is the label everywhere.
 
     Returns:
         (H, W) uint8.
@@ -74,6 +78,17 @@ def most_likely(logits: np.ndarray, place: Place) -> np.ndarray:
         >>> most_likely(logits, find_place((1, 8), begin=(0, 0), size=(1, 2))).tolist()
         [[0, 0, 0, 1, 1, 1, 1, 1]]
     """
+    if probabilities is not None:
+        placed = np.stack([place(plane) for plane in logits])
+        labels = most_likely(placed, lambda plane: plane)
+        softmax(placed)
+        # Logits that differ in their last bit may have equal probabilities, of which the first
+        # would be taken for the label.
+        rows, columns = np.nonzero(placed.argmax(axis=0) != labels)
+        tied = labels[rows, columns], rows, columns
+        placed[tied] = np.nextafter(placed[tied], np.float32(2))
+        probabilities[...] = placed
+        return labels
     best = place(logits[0])
     labels = np.zeros(best.shape, np.uint8)
     above = (logits[1:] > logits[0]).any(axis=(1, 2))
@@ -83,3 +98,17 @@ def most_likely(logits: np.ndarray, place: Place) -> np.ndarray:
         cv2.copyTo(np.full_like(labels, value), higher, labels)
         best = cv2.max(placed, best)
     return labels
+
+
+def softmax(logits: np.ndarray) -> None:
+    """Turn (K, ...) float32 logits into probabilities, in place."""
+    best = logits[0]
+    for plane in logits[1:]:
+        best = np.maximum(best, plane)
+    logits -= best
+    np.exp(logits, out=logits)
+    total = logits[0].copy()
+    for plane in logits[1:]:
+        total += plane
+    np.reciprocal(total, out=total)
+    logits *= total

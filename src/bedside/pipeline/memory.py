@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from bedside.errors import MemoryLimitError
 from bedside.pipeline.components import SLAB_VOXELS
 from bedside.pipeline.postprocess.scans import SCAN_APPLIERS
-from bedside.pipeline.volume_transform import VolumeTransform
+from bedside.pipeline.volumes.transform import VolumeTransform
 from bedside.spec import DeploymentSpec, ScalePercentile
+from bedside.system.parallel import count_workers
 from bedside.volume import ImageSequence
 
 _FLOAT, _HALF = 4, 2
@@ -22,6 +23,8 @@ _NUMBERS_BYTES = 0.5
 _WHOLE_BYTES = 10
 # Copies of one slice of the source at full size: decoded, as float, interpolated, drawn.
 _SLICE_COPIES = 10
+# Copies of the logits of one plane while they become probabilities.
+_PLANE_COPIES = 3
 # What is promised is this much above what is expected.
 _MARGIN = 1.05
 
@@ -46,6 +49,7 @@ def plan_volume(
     *,
     base_bytes: int,
     max_bytes: int | None = None,
+    probabilities: bool = False,
 ) -> MemoryPlan:
     """Choose how a scan is held so that the process stays under a ceiling.
 
@@ -55,21 +59,32 @@ def plan_volume(
         spec: The deployment.
         base_bytes: Resident memory of the process, runtime and network ready.
         max_bytes: The ceiling; None for none.
+        probabilities: Whether class probabilities are kept on the scan's grid.
 
     Raises:
         MemoryLimitError: If no way stays under it; the smallest ceiling that would do is named.
     """
+    kept_bytes = base_bytes
+    if probabilities:
+        shape = transform.source_shape
+        kept_bytes += _count_probabilities(spec.model.num_classes, shape, copies=count_workers())
     plans = [
-        MemoryPlan(half, base_bytes + _count(sequence, transform, spec, half=half))
+        MemoryPlan(half, kept_bytes + _count(sequence, transform, spec, half=half))
         for half in (False, True)
     ]
     return _choose(plans, max_bytes)
 
 
 def plan_frames(
-    sequence: ImageSequence, *, base_bytes: int, max_bytes: int | None = None
+    sequence: ImageSequence, *, base_bytes: int, max_bytes: int | None = None, classes: int = 0
 ) -> MemoryPlan:
-    """Tell what a cine takes whose frames are segmented one by one.
+    """What a cine takes whose frames are segmented one by one.
+
+    Args:
+        sequence: The frames, not decoded.
+        base_bytes: Resident memory of the process, runtime and network ready.
+        max_bytes: The ceiling; None for none.
+        classes: Classes whose probabilities are kept, background among them; 0 for none.
 
     Raises:
         MemoryLimitError: If that is more than the ceiling.
@@ -77,7 +92,14 @@ def plan_frames(
     frames, channels, height, width = sequence.shape
     labels = frames * height * width
     peak = base_bytes + _LATER_BYTES + labels + _SLICE_COPIES * _FLOAT * channels * height * width
+    peak += _count_probabilities(classes, (frames, height, width), copies=1)
     return _choose([MemoryPlan(False, peak)], max_bytes)
+
+
+def _count_probabilities(classes: int, shape: tuple[int, ...], *, copies: int) -> int:
+    """Count those of a whole grid, and what `copies` planes take while they are worked out."""
+    plane = _PLANE_COPIES * classes * math.prod(shape[1:])
+    return _FLOAT * (classes * math.prod(shape) + copies * plane)
 
 
 def _choose(plans: list[MemoryPlan], max_bytes: int | None) -> MemoryPlan:

@@ -1,9 +1,12 @@
 """Resizing arrays of any number of axes about the centres of their elements."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 
 def resize_linear(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -50,7 +53,7 @@ def sample_axis(
     return _weigh(array, sample_weights(positions, array.shape[axis], reach=reach), axis=axis)
 
 
-def resize_weights(old: int, new: int) -> sparse.csr_array:
+def resize_weights(old: int, new: int) -> "sparse.csr_array":
     """Weigh the elements of an axis for each of its resized ones, (new, old); see `resize_linear`.
 
     Example:
@@ -61,7 +64,7 @@ def resize_weights(old: int, new: int) -> sparse.csr_array:
     return sample_weights(centres, old, reach=max(1.0, old / new))
 
 
-def sample_weights(positions: np.ndarray, size: int, *, reach: float = 1.0) -> sparse.csr_array:
+def sample_weights(positions: np.ndarray, size: int, *, reach: float = 1.0) -> "sparse.csr_array":
     """Weigh the elements of an axis for each position on it, (positions, size); see `sample_axis`.
 
     Example:
@@ -71,7 +74,7 @@ def sample_weights(positions: np.ndarray, size: int, *, reach: float = 1.0) -> s
     return _triangles(np.clip(positions, 0, size - 1), size, reach)
 
 
-def _weigh(array: np.ndarray, weights: sparse.csr_array, *, axis: int) -> np.ndarray:
+def _weigh(array: np.ndarray, weights: "sparse.csr_array", *, axis: int) -> np.ndarray:
     moved = np.moveaxis(array, axis, 0)
     flat = np.ascontiguousarray(moved, np.float32).reshape(len(moved), -1)
     sampled = (weights @ flat).reshape(weights.shape[0], *moved.shape[1:])
@@ -91,8 +94,10 @@ def nearest_indices(old: int, new: int) -> np.ndarray:
     return inside
 
 
-def _triangles(positions: np.ndarray, size: int, reach: float) -> sparse.csr_array:
+def _triangles(positions: np.ndarray, size: int, reach: float) -> "sparse.csr_array":
     """Weigh the elements near each position; each row of (positions, size) sums to 1."""
+    from scipy import sparse  # a third of the import time of the data way, and only for scans
+
     span = int(np.ceil(reach)) + 1
     nearby = np.floor(positions).astype(int)[:, None] + np.arange(-span + 1, span + 1)
     weights = np.maximum(0.0, 1.0 - np.abs(nearby - positions[:, None]) / reach)

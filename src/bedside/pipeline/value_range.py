@@ -30,24 +30,24 @@ _FULL_16_BITS = 2**14
 
 def plan_bytes(
     sample: Sequence[np.ndarray], *, modality: str, force: bool = False
-) -> tuple[Stage, list[str]]:
-    """Find how the frames of a sequence become images of 8 bits.
+) -> tuple[Stage | None, list[str]]:
+    """Find how the images of a sequence become images of 8 bits.
 
     Args:
-        sample: (C, H, W) frames of one type, at least one.
+        sample: Images of one type, at least one.
         modality: Of the bundle.
         force: Scale by the range that is there where nothing is certain.
 
     Returns:
-        A function from a frame, (C, H, W), to uint8, (H, W) or (H, W, 3); and warnings.
+        A function from an image to uint8 of the same shape, None if they are of 8 bits; and
+        warnings.
 
     Raises:
         FormatError: If the values are not what the bundle takes, and it is not certain what
-            they are; or, from the function, if too many are NaN or infinite.
+            they are.
     """
-    dtype = sample[0].dtype
-    if dtype == np.uint8:
-        return _planes_last, []
+    if sample[0].dtype == np.uint8:
+        return None, []
     values = np.concatenate([_finite(frame) for frame in sample])
     low, high = find_range(sample)
     offset, scale, warning = _find_scale(values, low, high, modality)
@@ -64,9 +64,7 @@ def plan_bytes(
         offset, scale = low, 255 / (high - low or 1.0)
         warning = f"{text}; they were mapped to it because that was forced"
 
-    def to_bytes(frame: np.ndarray) -> Image:
-        check_numbers(frame)
-        image = _planes_last(frame)
+    def to_bytes(image: Image) -> Image:
         if image.dtype.kind == "f":
             image = np.where(np.isfinite(image), image, offset)
         return np.clip(np.rint((image.astype(np.float64) - offset) * scale), 0, 255).astype(
@@ -184,8 +182,3 @@ def _describe_scaled(ends: str) -> str:
 def _finite(frame: np.ndarray) -> np.ndarray:
     values = frame.ravel()
     return values[np.isfinite(values)] if values.dtype.kind == "f" else values
-
-
-def _planes_last(frame: np.ndarray) -> Image:
-    """Turn (C, H, W) into (H, W) or (H, W, C)."""
-    return frame[0] if len(frame) == 1 else np.moveaxis(frame, 0, -1)

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from bedside.datasets import Case, detect_layout, list_cases, read_case, relabel_cases
 from bedside.io.source import open_source
-from bedside.pipeline.preprocess import STRONG_COLOUR
+from bedside.pipeline.frames.geometry_steps import STRONG_COLOUR
 from bedside.planning.masks import choose_relabel, count_values, spread
 from bedside.system.regular_files import read_regular
 from bedside.volume import ImageSequence, find_orientation

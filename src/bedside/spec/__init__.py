@@ -45,7 +45,6 @@ from bedside.spec.recipe import (
 )
 from bedside.spec.repairs import (
     Closing,
-    DenseCrf,
     DropSmall,
     FillHoles,
     KeepLargest,
@@ -82,7 +81,6 @@ __all__ = [
     "CropCentre",
     "CropFan",
     "DataSpec",
-    "DenseCrf",
     "DeploymentSpec",
     "DistillSpec",
     "DropSmall",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bedside import __version__
 from bedside.errors import SpecError
 from bedside.spec.model import ModelSpec
 from bedside.spec.priors import Prior, check_prior
@@ -182,7 +183,10 @@ class DeploymentSpec:
             )
         for step in (*self.preprocess, *self.postprocess, *self.refine, *self.priors):
             if spatial_dims not in step.AXES:
-                raise SpecError(f'step "{step.step}" is not for a network of {spatial_dims} axes.')
+                raise SpecError(
+                    f'step "{step.step}" is not for a network of {spatial_dims} axes in bedside '
+                    f"{__version__}. Leave it out."
+                )
         check_order(self.preprocess, spatial_dims)
 
     def _check_repairs(self, values: list[int]) -> None:

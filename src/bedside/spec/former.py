@@ -14,6 +14,14 @@ FORMER_VALUES: Mapping[str, Mapping[str, Mapping[str, str]]] = {
 }
 """By dataclass and key: former value to present one."""
 
+DROPPED_KEYS: Mapping[str, tuple[str, ...]] = {"NonLocalMeans": ("slices",)}
+"""By dataclass: former keys that mean nothing any more."""
+
+REMOVED_STEPS: Mapping[str, str] = {
+    "dense_crf": "local_crf loses less Dice and takes a fortieth of the time. Use that, or none."
+}
+"""Steps that are refused, and what to do instead."""
+
 
 def to_present(kind: type, mapping: Mapping[Any, Any]) -> dict[Any, Any]:
     """Return a mapping of settings with former keys and values replaced.
@@ -24,6 +32,8 @@ def to_present(kind: type, mapping: Mapping[Any, Any]) -> dict[Any, Any]:
     values = FORMER_VALUES.get(kind.__name__, {})
     present = {}
     for key, value in mapping.items():
+        if key in DROPPED_KEYS.get(kind.__name__, ()):
+            continue
         new = keys.get(key, key)
         known = values.get(new, {})
         present[key if new in mapping else new] = (

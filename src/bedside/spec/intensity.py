@@ -139,9 +139,7 @@ class ZScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Clahe:
-    """Equalise the histogram of each part of an image, its steepness limited.
-
-    Frames stay in the range that they have. A scan, or each channel of it, comes out in [0, 1].
+    """Equalise the histogram of each part of a frame, its steepness limited; range is kept.
 
     Attributes:
         clip: Most that a bin of a histogram may hold, in multiples of what it would hold if
@@ -150,10 +148,9 @@ class Clahe:
 
     Source:
         Zuiderveld 1994, Graphics Gems IV, "Contrast limited adaptive histogram equalization".
-        Frames are equalised by OpenCV, scans by our own code.
     """
 
-    AXES: ClassVar[tuple[int, ...]] = (2, 3)
+    AXES: ClassVar[tuple[int, ...]] = (2,)
     step: Literal["clahe"] = "clahe"
     clip: float = 2.0
     tiles: int = 8
@@ -172,26 +169,23 @@ class Clahe:
 class NonLocalMeans:
     """Average each pixel with those whose surroundings look alike.
 
-    Slow: some 10 ms for a frame of 256 x 256. Of a scan, what is looked for in the slices
-    beside is a patch of one slice.
+    Slow: some 10 ms for a frame of 256 x 256.
 
     Attributes:
         strength: Difference of patches that is taken for noise, as a part of the image's
             range, in (0, 1].
         patch_px: Side of a patch; odd.
         search_px: Side of the area that is searched; odd.
-        slices: Slices of a scan that are searched, odd; without meaning for frames.
 
     Source:
         Buades, Coll and Morel 2005, doi:10.1109/CVPR.2005.38.
     """
 
-    AXES: ClassVar[tuple[int, ...]] = (2, 3)
+    AXES: ClassVar[tuple[int, ...]] = (2,)
     step: Literal["non_local_means"] = "non_local_means"
     strength: float = 0.03
     patch_px: int = 5
     search_px: int = 15
-    slices: int = 3
 
     def __post_init__(self) -> None:
         """Refuse sizes without a middle.
@@ -201,7 +195,7 @@ class NonLocalMeans:
         """
         if not 0 < self.strength <= 1:
             raise SpecError(f"strength is {self.strength}; expected above 0 and at most 1.")
-        for name in ("patch_px", "search_px", "slices"):
+        for name in ("patch_px", "search_px"):
             value = getattr(self, name)
             if value < 1 or value % 2 == 0:
                 raise SpecError(f"{name} is {value}; expected an odd number above 0.")

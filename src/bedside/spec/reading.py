@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bedside import __version__
 from bedside.errors import SpecError
-from bedside.spec.former import FORMER_VALUES, to_present
+from bedside.spec.former import FORMER_VALUES, REMOVED_STEPS, to_present
 from bedside.system.regular_files import open_regular
 
 Settings = TypeVar("Settings")
@@ -36,7 +37,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def from_mapping(kind: type[Settings], mapping: Any, where: str = "") -> Settings:
-    """Return a settings dataclass built from a mapping, with every key and type checked.
+    """Build a settings dataclass out of a mapping, checking every key and type.
 
     A union of dataclasses is told apart by their `step` field. Lists become tuples.
 
@@ -78,11 +79,7 @@ def from_mapping(kind: type[Settings], mapping: Any, where: str = "") -> Setting
 
 
 def to_mapping(settings: Any) -> Any:
-    """Return settings as mappings, lists and plain values: the inverse of `from_mapping`.
-
-    Args:
-        settings: A settings dataclass, or anything in one.
-    """
+    """Turn settings into mappings, lists and plain values that JSON holds; the way back."""
     if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
         return {
             field.name: to_mapping(getattr(settings, field.name))
@@ -98,6 +95,12 @@ def to_mapping(settings: Any) -> Any:
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     """Check `value` against one type hint, building what it asks for."""
+    step = str(value.get("step")) if isinstance(value, Mapping) else ""
+    if step in REMOVED_STEPS:
+        raise SpecError(
+            f'{where}.step is "{step}", which bedside no longer has (this is {__version__}): '
+            f"{REMOVED_STEPS[step]}"
+        )
     origin = typing.get_origin(hint)
     if origin is typing.Literal:
         if value not in typing.get_args(hint):

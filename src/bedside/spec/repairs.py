@@ -140,51 +140,7 @@ class LocalCrf:
         _check_positive(self.step, {"sigma": self.sigma, "weight": self.weight})
 
 
-@dataclass(frozen=True, kw_only=True)
-class DenseCrf:
-    """Let every pixel vote for every other's class, the near and the similar the more.
-
-    Acts on logits, at their grid, by mean-field rounds with Gaussian messages.
-
-    Attributes:
-        rounds: Number of rounds, at least 1.
-        smooth_px: Standard deviation of the kernel that knows place only, in pixels of the
-            network's input.
-        smooth_weight: Its strength, in logits; 0 leaves it out.
-        reach_px: Standard deviation in place of the kernel that knows intensity too.
-        sigma: Its standard deviation in intensity, as a part of the image's range.
-        weight: Its strength, in logits; 0 leaves it out.
-
-    Source:
-        Krähenbühl and Koltun 2011, arXiv:1210.5644; kernels are normalised symmetrically.
-    """
-
-    AXES: ClassVar[tuple[int, ...]] = (2,)
-    step: Literal["dense_crf"] = "dense_crf"
-    rounds: int = 5
-    smooth_px: float = 3.0
-    smooth_weight: float = 1.0
-    reach_px: float = 20.0
-    sigma: float = 0.1
-    weight: float = 2.0
-
-    def __post_init__(self) -> None:
-        """Refuse numbers out of range.
-
-        Raises:
-            SpecError: If a width or the number of rounds is not above 0, a weight is below 0,
-                or both are 0.
-        """
-        widths = {"smooth_px": self.smooth_px, "reach_px": self.reach_px, "sigma": self.sigma}
-        _check_positive(self.step, {**widths, "rounds": self.rounds})
-        if min(self.smooth_weight, self.weight) < 0 or self.smooth_weight + self.weight == 0:
-            raise SpecError(
-                f"smooth_weight is {self.smooth_weight} and weight {self.weight}; expected at "
-                "least 0, and one of them above."
-            )
-
-
-RefineStep = LocalCrf | DenseCrf
+RefineStep = LocalCrf
 
 
 def check_units(step: PostprocessStep, spatial_dims: int) -> None:

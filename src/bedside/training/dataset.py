@@ -7,8 +7,8 @@ from pathlib import Path
 from bedside.datasets import Case
 from bedside.datasets.case import read_case
 from bedside.pipeline.axis_roles import resolve_axes
-from bedside.pipeline.preprocess import plan_sequence, stack_neighbours
-from bedside.pipeline.volumes import prepare_volume
+from bedside.pipeline.frames.plan import plan_sequence, stack_neighbours
+from bedside.pipeline.volumes.prepare import prepare_volume
 from bedside.spec import DeploymentSpec
 from bedside.training.cache import load_cached
 from bedside.training.example import Example

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bedside.pipeline.sliding_window import predict_scan
+from bedside.pipeline.volumes.sliding_window import predict_scan
 from bedside.spec import DeploymentSpec
 from bedside.training.batches import to_batch
 from bedside.training.example import Example

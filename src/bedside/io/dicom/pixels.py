@@ -1,4 +1,4 @@
-"""Frames of a DICOM file, decoded one at a time: grey as stored, colour as RGB."""
+"""Decodes the frames of a DICOM file one at a time, grey as stored, colour to RGB."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ _OPTIONS = {
 
 
 class FrameDecoder:
-    """Decodes any frame of a file to (C, H, W), without decoding the ones before it.
+    """Gives any frame of a file as (C, H, W), without decoding the ones before it.
 
     The encapsulated stream is parsed once. Frames of JPEG baseline go through OpenCV, ten
     times faster than pydicom's way, but only if both give the same first frame: the two
@@ -77,8 +77,7 @@ class FrameDecoder:
         """Decode frame `index`.
 
         Returns:
-            (C, H, W) in the stored dtype, writeable; of colours a view of (H, W, C) where the
-            decoder gives these.
+            (C, H, W) in the stored dtype, C contiguous and writeable.
 
         Raises:
             FormatError: If the frame's data cannot be decoded, or to another size.
@@ -141,11 +140,9 @@ class FrameDecoder:
         if self._palette is not None:
             image = self._palette.look_up(image)
         elif colour_space.startswith("YBR_FULL"):
-            swapped = np.empty_like(image, order="C")
-            cv2.mixChannels([np.ascontiguousarray(image)], [swapped], [0, 0, 1, 2, 2, 1])
-            image = cv2.cvtColor(swapped, cv2.COLOR_YCrCb2RGB)
+            image = cv2.cvtColor(np.ascontiguousarray(image[..., [0, 2, 1]]), cv2.COLOR_YCrCb2RGB)
         channels_first = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
-        # A view: OpenCV, which needs the channels last again, has them without a copy.
+        # A view: whoever needs the channels last again, as OpenCV does, has them for nothing.
         return channels_first.astype(image.dtype.newbyteorder("="), copy=False)
 
 

@@ -110,13 +110,10 @@ class Heads:
         return [self.num_heads * self.head_dim, kv_width, kv_width]
 
     def split(self, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return queries, keys and values of tokens.
+        """Divide tokens (B, *S, C) into queries, keys and values.
 
-        The map is flattened first: to split it in the layout of convolutions, a runtime may
-        reorder all of it and back.
-
-        Args:
-            tokens: (B, *S, C).
+        The map is flattened first: a runtime that splits a map of convolutions' layout may
+        turn all of it around and back.
         """
         shape = tokens.shape[:-1]
         flat = tokens.reshape(shape[0], -1, tokens.shape[-1])
@@ -131,22 +128,12 @@ class Heads:
         *,
         bias: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return what the tokens of each group read from each other, (G, N, heads * d).
-
-        Args:
-            tokens: (G, N, C).
-            bias: Added to the scores, to hide keys.
-        """
+        """Let tokens (G, N, C) of a group attend to each other: (G, N, heads * d)."""
         queries, keys, values = self.split(tokens)
         return attend(queries, keys, values, kv_heads=self.kv_heads, bias=bias)
 
     def branch(self, tokens: torch.Tensor, count: int) -> list[tuple["Heads", torch.Tensor]]:
-        """Return branches with an equal part of the query heads each, and their tokens (..., C').
-
-        Args:
-            tokens: (..., C).
-            count: Number of branches.
-        """
+        """Share the query heads out to branches; each gets its own tokens (..., C')."""
         if count == 1:
             return [(self, tokens)]
         queries, keys, values = self.split(tokens)
@@ -163,7 +150,7 @@ class Heads:
         windows: Sequence[int],
         attend_in: Callable[[torch.Tensor, "Heads", int], torch.Tensor],
     ) -> torch.Tensor:
-        """Return the joined outputs of branches of heads, each with windows of its own size.
+        """Let each branch of heads attend in windows of its own size, and join what they read.
 
         Args:
             tokens: (B, *S, C).

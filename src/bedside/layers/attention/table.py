@@ -30,10 +30,7 @@ class Mechanism(Protocol):
 
 
 def create_mechanism(level: LevelSpec) -> Mechanism:
-    """Return the attention mechanism that a level's block names.
-
-    Args:
-        level: Settings of the level.
+    """Make the mechanism that a level's block names.
 
     Example:
         >>> create_mechanism(LevelSpec("linear", channels=8, depth=1, num_heads=2, head_dim=4))

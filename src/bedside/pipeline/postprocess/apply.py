@@ -60,14 +60,14 @@ def apply_postprocess(
     labels = labels if in_place else labels.copy()
     grid = grid or LabelGrid()
     grid.check(labels.shape)
-    edits_made = []
+    edits = []
     for step in steps:
         run = functools.partial(_run_step, labels, step, step.labels or label_values, grid)
-        edits_made += _weighed(run, labels, grid)
+        edits += _weighed(run, labels, grid)
     for prior in priors:
         run = functools.partial(check_priors, labels, [prior], grid=grid)
-        edits_made += _weighed(run, labels, grid)
-    return labels, edits_made
+        edits += _weighed(run, labels, grid)
+    return labels, edits
 
 
 def _run_step(
@@ -88,7 +88,7 @@ def _weighed(
     if grid.shares is None:
         return run()
     before = count_by_slice(labels)
-    edits_made = run()
+    edits = run()
     # No step takes from a label and gives to it at once, but for two that change places.
     changed = weigh_change(before, labels, grid.shares)
     both = grid.shares @ before
@@ -99,7 +99,7 @@ def _weighed(
     }
     return [
         edit._replace(amount=float(amounts[edit.action](edit))) if edit.action in amounts else edit
-        for edit in edits_made
+        for edit in edits
     ]
 
 

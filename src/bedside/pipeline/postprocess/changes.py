@@ -57,15 +57,15 @@ class EditLog:
         self._of_frames = of_frames
         self._sums: dict[tuple[str, tuple[int, ...], Action, str], _Sum] = {}
 
-    def add(self, edits_made: Iterable[LabelEdit], *, share: float = 1.0) -> None:
+    def add(self, edits: Iterable[LabelEdit], *, share: float = 1.0) -> None:
         """Count the repairs of one frame.
 
         Args:
-            edits_made: What was done.
+            edits: What was done.
             share: What the frame stands for, in parts of the mean, if it is an uneven slice.
         """
         counted = set()
-        for edit in edits_made:
+        for edit in edits:
             key = (edit.step, edit.labels, edit.action, edit.expected)
             total = self._sums.setdefault(key, _Sum())
             total.parts += edit.parts

@@ -45,7 +45,7 @@ def _drop_small(
 def _fill_holes(
     labels: np.ndarray, step: FillHoles, values: Sequence[int], grid: LabelGrid
 ) -> list[LabelEdit]:
-    edits_made = []
+    edits = []
     for value in values:
         window = cut_out(labels, value)
         if window is None:
@@ -61,8 +61,8 @@ def _fill_holes(
             filled += int(np.count_nonzero(empty))
             inside[slab][empty] = value
         if filled:
-            edits_made.append(LabelEdit(step.step, (value,), "added", len(holes), filled))
-    return edits_made
+            edits.append(LabelEdit(step.step, (value,), "added", len(holes), filled))
+    return edits
 
 
 def _others(labels: np.ndarray, value: int, slab: slice) -> np.ndarray:
@@ -90,13 +90,13 @@ def _remove(
     """Turn components into background, and tell of it label by label."""
     for slab, numbers in found.select(dropped):
         labels[slab] *= numbers < 0
-    edits_made = []
+    edits = []
     for value in values:
         gone = dropped & (found.values == value)
         if gone.any():
             count, size = int(np.count_nonzero(gone)), int(found.sizes[gone].sum())
-            edits_made.append(LabelEdit(step, (value,), "removed", count, size))
-    return edits_made
+            edits.append(LabelEdit(step, (value,), "removed", count, size))
+    return edits
 
 
 SCAN_APPLIERS: Mapping[

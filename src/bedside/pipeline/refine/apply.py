@@ -6,9 +6,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bedside.pipeline.refine.dense import refine_dense
 from bedside.pipeline.refine.local import refine_local
-from bedside.spec import DenseCrf, LocalCrf, RefineStep
+from bedside.spec import LocalCrf, RefineStep
 
 
 def refine_logits(
@@ -53,5 +52,4 @@ def guide_of(tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 REFINERS: Mapping[type, Callable[[np.ndarray, np.ndarray, Any, int], np.ndarray]] = {
     LocalCrf: refine_local,
-    DenseCrf: refine_dense,
 }

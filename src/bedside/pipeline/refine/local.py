@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 
+from bedside.pipeline.logits import softmax
 from bedside.spec import LocalCrf
 
 _DOWN = np.array([-1, -1, -1, 0, 0, 1, 1, 1], np.int32)[:, None]
@@ -55,20 +56,6 @@ def refine_local(logits: np.ndarray, guide: np.ndarray, step: LocalCrf, stride: 
         chances[:, undecided] = updated
     refined[:, undecided] = total
     return refined.reshape(logits.shape)
-
-
-def softmax(logits: np.ndarray) -> None:
-    """Turn (K, N) float32 logits into chances, in place."""
-    best = logits[0]
-    for plane in logits[1:]:
-        best = np.maximum(best, plane)
-    logits -= best
-    np.exp(logits, out=logits)
-    total = logits[0].copy()
-    for plane in logits[1:]:
-        total += plane
-    np.reciprocal(total, out=total)
-    logits *= total
 
 
 def _margin(logits: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bedside.errors import SpecError
-from bedside.pipeline.sliding_window import blend_weights, predict_windows, window_origins
+from bedside.pipeline.volumes.sliding_window import blend_weights, predict_windows, window_origins
 
 
 @pytest.mark.parametrize("size", [64, 65, 100, 111, 300])

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from bedside.errors import GeometryError
+from bedside.pipeline.logits import find_place, most_likely
 from bedside.volume import Box
 
 ALIGNMENT = 4
@@ -48,7 +49,14 @@ class FrameTransform:
         tensor[self.inner.slices] = cv2.resize(labels[self.box.slices], size, interpolation=nearest)
         return tensor
 
-    def restore(self, logits: np.ndarray, *, stride: int) -> np.ndarray:
+    def restore(
+        self,
+        logits: np.ndarray,
+        *,
+        stride: int,
+        probabilities: np.ndarray | None = None,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Carry logits back to the source grid and take the most likely class there.
 
         The logits are interpolated and only then compared, so that contours fall
@@ -57,6 +65,9 @@ class FrameTransform:
         Args:
             logits: (K, h, w) float32 for the tensor, at a stride of `stride`.
             stride: Tensor pixels for one logit.
+            probabilities: (K, height, width) float32 that the softmax of the interpolated
+                logits is written to; background has 1 outside the box.
+            out: (height, width) uint8 that the labels are written to; None for a new array.
 
         Returns:
             (height, width) uint8 labels on the source grid.
@@ -78,19 +89,19 @@ class FrameTransform:
             raise GeometryError(
                 f"logits of {logits.shape} do not cover {inner} at a stride of {stride}."
             )
-        size = (self.box.width, self.box.height)
-        best: np.ndarray | None = None
-        labels = np.zeros((self.box.height, self.box.width), np.uint8)
-        for value, plane in enumerate(logits):
-            placed = cv2.resize(plane[shown.slices], size, interpolation=cv2.INTER_LINEAR)
-            if best is None:
-                best = placed
-                continue
-            higher = cv2.compare(placed, best, cv2.CMP_GT)
-            cv2.copyTo(np.full_like(labels, value), higher, labels)
-            best = cv2.max(best, placed)
-        frame = np.zeros(self.source_shape, np.uint8)
-        frame[self.box.slices] = labels
+        place = find_place(
+            (self.box.height, self.box.width),
+            begin=(shown.top, shown.left),
+            size=(shown.height, shown.width),
+        )
+        frame = np.empty(self.source_shape, np.uint8) if out is None else out
+        frame.fill(0)
+        chances = None
+        if probabilities is not None:
+            probabilities.fill(0)
+            probabilities[0] = 1
+            chances = probabilities[(slice(None), *self.box.slices)]
+        frame[self.box.slices] = most_likely(logits, place, probabilities=chances)
         return frame
 
 

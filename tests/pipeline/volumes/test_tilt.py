@@ -4,15 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_volumes import Threshold, make_spec
 
-from bedside.pipeline.tilt import correct_gantry_tilt
+from bedside.pipeline.volumes.tilt import correct_gantry_tilt
 from bedside.segment import Segmenter
 from bedside.spec import Orient, Resample, WindowLevel
 from bedside.volume import Geometry
 from bedside.volume.geometry import find_lean
 from dicom_makers import make_affine
-from volume_makers import centroid_mm, draw_phantom, make_scan
+from volume_makers import Threshold, centroid_mm, draw_phantom, make_scan, make_spec
 
 SHAPE, SPACING = (16, 24, 26), (2.0, 0.8, 0.7)
 LEANS = [(0.36, 0.0), (-0.5, 0.0), (0.2, -0.3)]

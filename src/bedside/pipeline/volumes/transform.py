@@ -1,13 +1,14 @@
 """How a scan lies in the network's tensor: the way there for labels, and back for logits."""
 
 import functools
+import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from bedside.pipeline.frame_transform import check_grid
+from bedside.pipeline.frames.transform import check_grid
 from bedside.pipeline.logits import Place, find_place, find_place_at, most_likely
 from bedside.pipeline.resize import nearest_indices
 from bedside.system.parallel import ordered_map
@@ -89,7 +90,13 @@ class VolumeTransform:
         cut[(slice(None), *places)] = array[(slice(None), *sources)]
         return cut
 
-    def restore(self, slabs: Iterable[np.ndarray], *, stride: int) -> np.ndarray:
+    def restore(
+        self,
+        slabs: Iterable[np.ndarray],
+        *,
+        stride: int,
+        probabilities: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Carry logits back to the source grid and take the most likely class there.
 
         Logits are interpolated slice by slice and only then compared, so that no more of them
@@ -99,6 +106,8 @@ class VolumeTransform:
             slabs: (K, n, H, W) float32 logits, slab after slab along the tensor's first axis;
                 a slab is not used any more once the next is asked for.
             stride: Tensor voxels for one logit.
+            probabilities: (K, D, H, W) float32 that the softmax of the interpolated logits is
+                written to; background has 1 where no logits lie.
 
         Returns:
             (D, H, W) uint8 on the source grid.
@@ -109,22 +118,15 @@ class VolumeTransform:
         labels = np.zeros(self.source_shape, np.uint8)
         coarse = tuple(side // stride for side in self.tensor_shape)
         within, places = self._find_slices()
-        # A view, so that slices written in the patient's order end up in the stored one.
-        seen = labels[within] if self.body is None else labels[within, *self.body[1:]]
-        turned = self.orientation.apply(seen)
-        depths, rows, columns = (
-            self._find_logits(axis, size, places, stride=stride)
-            for axis, size in enumerate(turned.shape)
-        )
-        if self.uneven is None or self.orientation.order[0] == 0:
-            place = find_place(
-                (turned.shape[1], turned.shape[2]),
-                begin=(self.offset[1] / stride, self.offset[2] / stride),
-                size=(self.grid[1] / stride, self.grid[2] / stride),
-            )
-        else:
-            _, height, width = (side // stride for side in self.tensor_shape)
-            place = find_place_at(rows, columns, (height, width))
+        # Views, so that slices written in the patient's order end up in the stored one.
+        seen = (within, *(self.body[1:] if self.body is not None else ()))
+        turned = self.orientation.apply(labels[seen])
+        chances: Iterator[np.ndarray | None] = itertools.repeat(None)
+        if probabilities is not None:
+            probabilities.fill(0)
+            probabilities[0] = 1
+            chances = iter(self.orientation.apply(probabilities[:, *seen]).swapaxes(0, 1))
+        depths, place = self._find_planes(turned.shape, places, stride=stride)
         known, done = 0, 0
         before: np.ndarray | None = None
         for slab in slabs:
@@ -132,12 +134,38 @@ class VolumeTransform:
             end = known + slab.shape[1]
             ready = int(np.searchsorted(np.ceil(depths), end))
             draw = functools.partial(_draw_slice, slab, before=before, place=place)
-            for labelled in ordered_map(draw, depths[done:ready] - known):
+            wanted = zip(depths[done:ready] - known, chances, strict=False)
+            for labelled in ordered_map(draw, wanted):
                 turned[done] = labelled
                 done += 1
             before, known = slab[:, -1].copy(), end
         check_grid((known,), coarse[:1], "slices of logits")
         return labels
+
+    def _find_planes(
+        self, shape: tuple[int, ...], places: np.ndarray | None, *, stride: int
+    ) -> tuple[np.ndarray, Place]:
+        """Where the slices of the turned scan lie among those of the logits, and their pixels.
+
+        Args:
+            shape: (D, H, W) of the scan, turned.
+            places: See `_find_slices`.
+            stride: Tensor voxels for one logit.
+
+        Returns:
+            (D,) in slices of the logits, and from a plane of logits to (H, W).
+        """
+        depths, rows, columns = (
+            self._find_logits(axis, size, places, stride=stride) for axis, size in enumerate(shape)
+        )
+        if self.uneven is not None and self.orientation.order[0] != 0:
+            _, height, width = (side // stride for side in self.tensor_shape)
+            return depths, find_place_at(rows, columns, (height, width))
+        return depths, find_place(
+            (shape[1], shape[2]),
+            begin=(self.offset[1] / stride, self.offset[2] / stride),
+            size=(self.grid[1] / stride, self.grid[2] / stride),
+        )
 
     def _find_slices(self) -> tuple[slice, np.ndarray | None]:
         """Find the stored slices that are seen, and where they lie in frames of the even grid.
@@ -185,23 +213,29 @@ class VolumeTransform:
 
 
 def _draw_slice(
-    slab: np.ndarray, depth: float, *, before: np.ndarray | None, place: Place
+    slab: np.ndarray,
+    wanted: tuple[float, np.ndarray | None],
+    *,
+    before: np.ndarray | None,
+    place: Place,
 ) -> np.ndarray:
     """Interpolate between the slices of a slab and label what lies there.
 
     Args:
         slab: (K, n, h, w) logits.
-        depth: In slices of the slab; from -1, which is `before`, to n - 1.
+        wanted: Depth in slices of the slab, from -1, which is `before`, to n - 1; and the
+            (K, H, W) that probabilities are written to, if any.
         before: The slice before the slab, (K, h, w).
         place: See `find_place`.
 
     Returns:
         (H, W) uint8.
     """
+    depth, probabilities = wanted
     low = math.floor(depth)
     share = np.float32(depth - low)
     near = slab[:, low] if low >= 0 else before
     assert near is not None  # what lies before a slab was the end of the last
     if share:
         near = near + share * (slab[:, low + 1] - near)
-    return most_likely(near, place)
+    return most_likely(near, place, probabilities=probabilities)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from bedside.errors import FormatError, FrameError, GeometryError, InputError, SpecError
-from bedside.pipeline.frame_transform import FrameTransform
+from bedside.pipeline.frames.plan import plan_preprocess
+from bedside.pipeline.frames.transform import FrameTransform
 from bedside.pipeline.postprocess import LabelGrid, apply_postprocess
-from bedside.pipeline.preprocess import plan_preprocess
-from bedside.pipeline.sliding_window import predict_windows
-from bedside.pipeline.volumes import prepare_volume
+from bedside.pipeline.volumes.prepare import prepare_volume
+from bedside.pipeline.volumes.sliding_window import predict_windows
 from bedside.runtime import open_graph
 from bedside.segment import Segmenter
 from bedside.spec import (
@@ -89,7 +89,7 @@ def test_the_error_names_both_and_the_way_out():
         "rows, columns). Make a new plan for frames of another kind."
     )
     assert isinstance(caught.value, InputError)
-    assert segmenter.segment_frame(make_fan(1, 240, 320), plan)[0].shape == (240, 320)
+    assert segmenter.segment_frame(make_fan(1, 240, 320), plan).labels.shape == (240, 320)
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.int16, np.float32, np.bool_])

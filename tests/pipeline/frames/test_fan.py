@@ -4,7 +4,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
-from bedside.pipeline.fan import bounding_box, find_fan
+from bedside.pipeline.frames.fan import bounding_box, find_fan
 
 
 def make_sector(frames=4, height=200, width=300, *, apex=(20, 150), reach=150, half_angle=0.7):

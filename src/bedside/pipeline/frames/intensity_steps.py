@@ -1,37 +1,35 @@
 """Steps on the tone of frames, planned once for a sequence so that nothing flickers."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 
+from bedside.pipeline.frames.builder import BLACK, FramePlanBuilder, Image, Stage
+from bedside.pipeline.value_range import check_hounsfield, find_range
 from bedside.spec import (
     Clahe,
     FanGain,
     NonLocalMeans,
+    ScalePercentile,
     ScaleRange,
     WindowLevel,
     WindowPreset,
     ZScore,
 )
 
-if TYPE_CHECKING:
-    from bedside.pipeline.preprocess import FramePlanBuilder, Image, Stage
-
-BLACK = "the images looked at are black."
 _BISECTIONS = 40
 
 
-def open_window(step: WindowLevel | WindowPreset) -> "Callable[[np.ndarray], Image]":
-    """Return a function from a frame as it is stored, (C, H, W), to an image in [0, 1].
-
-    Values that are no numbers become the window's lower end.
-    """
+def _plan_window(step: WindowLevel | WindowPreset, builder: FramePlanBuilder) -> None:
+    """Read stored values through a window; what is no number becomes its lower end."""
     low, width = step.level - step.width / 2, step.width
+    if builder.input.modality == "CT":
+        doubt = check_hounsfield(*find_range(builder.sample), width=width)
+        builder.warnings += [doubt] if doubt else []
 
-    def window(frame: np.ndarray) -> "Image":
-        image = frame[0] if len(frame) == 1 else np.moveaxis(frame, 0, -1)
+    def window(image: Image) -> Image:
         values = image.astype(np.float32)
         values -= np.float32(low)
         values *= np.float32(1 / width)
@@ -39,15 +37,10 @@ def open_window(step: WindowLevel | WindowPreset) -> "Callable[[np.ndarray], Ima
             np.nan_to_num(values, copy=False, nan=0.0)
         return np.clip(values, 0, 1, out=values)
 
-    return window
+    builder.add(window, pointwise=True)
 
 
-def _plan_window(step: WindowLevel | WindowPreset, builder: "FramePlanBuilder") -> "Stage":
-    # The values were read through the window when the frame was opened.
-    return lambda image: image
-
-
-def _plan_scale_range(step: ScaleRange, builder: "FramePlanBuilder") -> "Stage":
+def _plan_scale_range(step: ScaleRange, builder: FramePlanBuilder) -> None:
     if step.source == "nominal":
         low, high = 0.0, 255.0 if builder.sample[0].dtype == np.uint8 else 1.0
     else:
@@ -57,29 +50,28 @@ def _plan_scale_range(step: ScaleRange, builder: "FramePlanBuilder") -> "Stage":
         builder.warnings.append("the images looked at are all of one brightness.")
         high = low + 1
     span = (1 - step.low) / (high - low)
-    return _linear(span, step.low - low * span, limits=(step.low, 1.0))
+    builder.add(_linear(span, step.low - low * span, limits=(step.low, 1.0)))
 
 
-def _plan_z_score(step: ZScore, builder: "FramePlanBuilder") -> "Stage":
+def _plan_z_score(step: ZScore, builder: FramePlanBuilder) -> None:
     values = np.concatenate([image.ravel() for image in builder.sample]).astype(np.float64)
     if step.nonzero:
         values = values[values != 0]
     spread = float(values.std()) if values.size else 0.0
     if not spread:
         builder.warnings.append("the images looked at are all of one brightness.")
-        return lambda image: np.zeros(image.shape, np.float32)
+        builder.add(lambda image: np.zeros(image.shape, np.float32))
+        return
     scaled = _linear(1 / spread, -float(values.mean()) / spread)
-    if not step.nonzero:
-        return scaled
-    return lambda image: scaled(image) * (image != 0)
+    builder.add((lambda image: scaled(image) * (image != 0)) if step.nonzero else scaled)
 
 
-def _linear(factor: float, offset: float, limits: tuple[float, float] | None = None) -> "Stage":
+def _linear(factor: float, offset: float, limits: tuple[float, float] | None = None) -> Stage:
     """Return a function to factor * image + offset, float32, by a table where there are 8 bits."""
     table = np.arange(256, dtype=np.float64) * factor + offset
     table = (table if limits is None else np.clip(table, *limits)).astype(np.float32)
 
-    def scale(image: "Image") -> "Image":
+    def scale(image: Image) -> Image:
         if image.dtype == np.uint8:
             return cv2.LUT(image, table)
         scaled: Image = image * np.float32(factor) + np.float32(offset)
@@ -88,8 +80,8 @@ def _linear(factor: float, offset: float, limits: tuple[float, float] | None = N
     return scale
 
 
-def _plan_clahe(step: Clahe, builder: "FramePlanBuilder") -> "Stage":
-    def equalise(image: "Image") -> "Image":
+def _plan_clahe(step: Clahe, builder: FramePlanBuilder) -> None:
+    def equalise(image: Image) -> Image:
         # One for each call: it keeps its buffers, and frames may be equalised by several threads.
         equaliser = cv2.createCLAHE(clipLimit=step.clip, tileGridSize=(step.tiles, step.tiles))
         if image.ndim == 3:
@@ -99,26 +91,26 @@ def _plan_clahe(step: Clahe, builder: "FramePlanBuilder") -> "Stage":
             return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
         return equaliser.apply(image)
 
-    return _in_bytes(equalise)
+    builder.add(_in_bytes(equalise))
 
 
-def _plan_non_local_means(step: NonLocalMeans, builder: "FramePlanBuilder") -> "Stage":
+def _plan_non_local_means(step: NonLocalMeans, builder: FramePlanBuilder) -> None:
     strength = 255 * step.strength
 
-    def smooth(image: "Image") -> "Image":
+    def smooth(image: Image) -> Image:
         if image.ndim == 3:
             return cv2.fastNlMeansDenoisingColored(
                 image, None, strength, strength, step.patch_px, step.search_px
             )
         return cv2.fastNlMeansDenoising(image, None, strength, step.patch_px, step.search_px)
 
-    return _in_bytes(smooth)
+    builder.add(_in_bytes(smooth))
 
 
-def _in_bytes(work: "Stage") -> "Stage":
+def _in_bytes(work: Stage) -> Stage:
     """Let a function of 8 bits work on an image in [0, 1] too."""
 
-    def stage(image: "Image") -> "Image":
+    def stage(image: Image) -> Image:
         if image.dtype == np.uint8:
             return work(image)
         in_bytes = cv2.convertScaleAbs(image, alpha=255.0)
@@ -128,7 +120,7 @@ def _in_bytes(work: "Stage") -> "Stage":
     return stage
 
 
-def _plan_fan_gain(step: FanGain, builder: "FramePlanBuilder") -> "Stage":
+def _plan_fan_gain(step: FanGain, builder: FramePlanBuilder) -> None:
     """Find the curve y = g x / (1 + (g - 1) x) whose robust mean is the target."""
     grey = [image if image.ndim == 2 else image.max(axis=-1) for image in builder.sample]
     lit = np.max(grey, axis=0) > step.floor
@@ -136,7 +128,8 @@ def _plan_fan_gain(step: FanGain, builder: "FramePlanBuilder") -> "Stage":
     kept = _trimmed(counts, step.trim)
     if not kept.any():
         builder.warnings.append(BLACK)
-        return lambda image: image.astype(np.float32) / 255
+        builder.add(lambda image: image.astype(np.float32) / 255)
+        return
     levels = np.arange(256) / 255
 
     def curve(log_gain: float) -> np.ndarray:
@@ -150,7 +143,7 @@ def _plan_fan_gain(step: FanGain, builder: "FramePlanBuilder") -> "Stage":
         too_dark = np.average(curve(middle), weights=kept) < step.target
         low, high = (middle, high) if too_dark else (low, middle)
     table = curve((low + high) / 2).astype(np.float32)
-    return lambda image: cv2.LUT(image, table)
+    builder.add(lambda image: cv2.LUT(image, table))
 
 
 def _trimmed(counts: np.ndarray, trim: float) -> np.ndarray:
@@ -161,9 +154,25 @@ def _trimmed(counts: np.ndarray, trim: float) -> np.ndarray:
     return kept
 
 
-INTENSITY_PLANNERS: Mapping[type, "Callable[[Any, FramePlanBuilder], Stage]"] = {
+def _plan_scale_percentile(step: ScalePercentile, builder: FramePlanBuilder) -> None:
+    # One scale for the whole sequence: a flicker of the gain would be seen as motion.
+    counts = [np.bincount(image.ravel(), minlength=256) for image in builder.sample]
+    cumulative = np.cumsum(np.sum(counts, axis=0)[1:])
+    if cumulative[-1] == 0:
+        builder.warnings.append(BLACK)
+        builder.add(lambda image: image.astype(np.float32) / 255)
+        return
+    low = 1 + int(np.searchsorted(cumulative, step.low / 100 * cumulative[-1])) if step.low else 0
+    high = 1 + int(np.searchsorted(cumulative, step.high / 100 * cumulative[-1]))
+    span = max(high - low, 255 / step.max_gain)
+    table = np.clip((np.arange(256) - low) / span, 0, 1).astype(np.float32)
+    builder.add(lambda image: cv2.LUT(image, table))
+
+
+INTENSITY_PLANNERS: Mapping[type, Callable[[Any, FramePlanBuilder], None]] = {
     WindowLevel: _plan_window,
     WindowPreset: _plan_window,
+    ScalePercentile: _plan_scale_percentile,
     ScaleRange: _plan_scale_range,
     ZScore: _plan_z_score,
     Clahe: _plan_clahe,

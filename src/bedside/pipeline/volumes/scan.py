@@ -3,16 +3,19 @@
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
 from bedside.errors import FormatError
-from bedside.pipeline.frame_kind import check_decoded
+from bedside.pipeline.frames.kind import check_decoded
 from bedside.pipeline.resize import resize_weights
 from bedside.pipeline.value_range import MAX_BROKEN_SHARE
 from bedside.system.parallel import ordered_map
 from bedside.volume import Geometry, ImageSequence
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 
 def read_scan(sequence: ImageSequence) -> np.ndarray:
@@ -52,7 +55,7 @@ def resample_scan(sequence: ImageSequence, shape: Sequence[int]) -> np.ndarray:
         for old, new in zip((frames, height, width), shape, strict=True)
     )
     # Column after column, since what is wanted is where each stored slice goes.
-    shares = None if depth_weights is None else sparse.csc_array(depth_weights)
+    shares = None if depth_weights is None else depth_weights.tocsc()
     array = np.zeros((channels, *shape), np.float32)
 
     def shrink(slice_: np.ndarray) -> list[np.ndarray]:
@@ -130,7 +133,7 @@ def crop_scan(sequence: ImageSequence, box: Sequence[slice]) -> ImageSequence:
 
 
 def _resize_plane(
-    plane: np.ndarray, rows: sparse.csr_array | None, columns: sparse.csr_array | None
+    plane: np.ndarray, rows: "sparse.csr_array | None", columns: "sparse.csr_array | None"
 ) -> np.ndarray:
     """Resize (H, W) by its two sets of weights; None leaves an axis as it is."""
     small = np.ascontiguousarray(plane, np.float32)

@@ -19,11 +19,23 @@ class TiltCorrection:
         offsets: (D, 2), row and column of each slice's corner on the larger, straight grid.
         plane: (height, width) of a slice as stored.
         canvas: (height, width) of the straight grid.
+        affine: Of the straight grid, in LPS.
     """
 
     offsets: np.ndarray
     plane: tuple[int, int]
     canvas: tuple[int, int]
+    affine: np.ndarray
+
+    def straighten(self, sequence: ImageSequence) -> ImageSequence:
+        """Lay a scan onto the straight grid; its slices are moved as they are decoded."""
+        depth, channels, *_ = sequence.shape
+        return replace(
+            sequence,
+            shape=(depth, channels, *self.canvas),
+            decode=lambda index: self.apply(sequence.decode(index), index),
+            geometry=Geometry((depth, *self.canvas), self.affine, space="LPS"),
+        )
 
     def apply(self, slice_: np.ndarray, index: int) -> np.ndarray:
         """Move one slice, (C, H, W), onto the straight grid; around it is its smallest value."""
@@ -32,8 +44,11 @@ class TiltCorrection:
         return straight
 
     def undo(self, labels: np.ndarray) -> np.ndarray:
-        """Cut the slices of (D, H, W) out of the straight grid."""
-        return np.stack([plane[self._place(index)] for index, plane in enumerate(labels)])
+        """Cut the slices of (..., D, H, W) out of the straight grid."""
+        own = np.empty((*labels.shape[:-2], *self.plane), labels.dtype)
+        for index in range(len(self.offsets)):
+            own[..., index, :, :] = labels[(..., index, *self._place(index))]
+        return own
 
     def _place(self, index: int) -> tuple[slice, slice]:
         row, column = (int(offset) for offset in self.offsets[index])
@@ -53,7 +68,7 @@ def correct_gantry_tilt(sequence: ImageSequence) -> tuple[ImageSequence, TiltCor
     geometry = sequence.geometry
     if geometry is None or not find_lean(geometry).any():
         return sequence, None
-    depth, channels, height, width = sequence.shape
+    depth, _, height, width = sequence.shape
     step, down, across = geometry.affine[:3, :3].T
     axes = np.stack([down / (down @ down), across / (across @ across)])
     steps = np.arange(depth, dtype=np.float64)
@@ -62,16 +77,10 @@ def correct_gantry_tilt(sequence: ImageSequence) -> tuple[ImageSequence, TiltCor
     moved = np.rint(steps[:, None] * (axes @ step)).astype(int)
     low, high = moved.min(axis=0), moved.max(axis=0)
     canvas = height + int(high[0] - low[0]), width + int(high[1] - low[1])
-    correction = TiltCorrection(moved - low, (height, width), canvas)
     normal = np.cross(down, across)
     normal /= np.linalg.norm(normal)
     affine = geometry.affine.copy()
     affine[:3, 0] = normal * (step @ normal)
     affine[:3, 3] += low[0] * down + low[1] * across
-    straight = replace(
-        sequence,
-        shape=(depth, channels, *canvas),
-        decode=lambda index: correction.apply(sequence.decode(index), index),
-        geometry=Geometry((depth, *canvas), affine, space="LPS"),
-    )
-    return straight, correction
+    correction = TiltCorrection(moved - low, (height, width), canvas, affine)
+    return correction.straighten(sequence), correction

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from bedside.errors import SpecError
-from bedside.pipeline.frame_transform import check_grid
+from bedside.pipeline.frames.transform import check_grid
 from bedside.spec import DeploymentSpec
 
 Shape = tuple[int, ...]
@@ -120,18 +120,17 @@ def predict_slabs(
 ) -> Iterator[np.ndarray]:
     """Run a network window by window, and give the logits slab by slab as they are finished.
 
-    Windows go along the first axis last, so that what no further window touches can be given
-    away: never more logits are held than one window is long along that axis.
+    Windows go along the first axis last: never more logits are held than one window is long.
 
     Args:
-        predict: As in `predict_windows`.
+        predict: From (1, C, *window) float32 to (1, K, *window / stride) logits.
         read: Gives the part of a tensor (C, *S) that slices of its spatial axes name.
         shape: S, of that tensor.
-        window: As in `predict_windows`.
-        stride: Likewise.
-        overlap: Likewise.
-        blend: Likewise.
-        on_window: Likewise.
+        window: What the network takes.
+        stride: Tensor elements for one logit.
+        overlap: See `window_origins`.
+        blend: See `blend_weights`.
+        on_window: Called with the number of windows done, and of how many.
 
     Yields:
         (K, n, *S[1:] / stride) float32, slab after slab along the first axis; together
@@ -144,32 +143,28 @@ def predict_slabs(
     side = tuple(size // stride for size in window)
     weights = blend_weights(side, blend)
     origins = window_origins(shape, side, overlap=overlap)
-    firsts = sorted({origin[0] for origin in origins})
     total: np.ndarray | None = None
     norm = np.zeros((side[0], *shape[1:]), np.float32)
-    for index, origin in enumerate(origins):
+    for number, origin in enumerate(origins, 1):
         inside = tuple(slice(low, low + size) for low, size in zip(origin, side, strict=True))
         source = tuple(slice(s.start * stride, s.stop * stride) for s in inside)
         logits = predict(np.ascontiguousarray(read(source)[None], np.float32))[0]
         check_grid(logits.shape[1:], side, "logits of a window")
+        on_window(number, len(origins))
         if shape == side:
-            on_window(1, 1)
             yield logits
             return
         if total is None:
-            total = np.zeros((len(logits), side[0], *shape[1:]), np.float32)
-        across = inside[1:]
-        total[(slice(None), slice(None), *across)] += logits * weights
-        norm[(slice(None), *across)] += weights
-        on_window(index + 1, len(origins))
-        last = index + 1 == len(origins)
-        if last or origins[index + 1][0] != origin[0]:
-            later = firsts.index(origin[0]) + 1
-            done = side[0] if last else firsts[later] - origin[0]
+            total = np.zeros((len(logits), *norm.shape), np.float32)
+        across = (slice(None), *inside[1:])
+        total[:, *across] += logits * weights
+        norm[across] += weights
+        # Up to where the next window begins, or all.
+        done = origins[number][0] - origin[0] if number < len(origins) else side[0]
+        if done:
             total[:, :done] /= norm[:done]
             yield total[:, :done]
-            # Class by class: numpy copies what it moves within itself.
-            for held in (*total, norm):
+            for held in (*total, norm):  # one by one: numpy copies what it moves within itself
                 held[: side[0] - done] = held[done:]
                 held[side[0] - done :] = 0
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bedside.errors import GeometryError
-from bedside.pipeline.frame_transform import FrameTransform
+from bedside.pipeline.frames.transform import FrameTransform
 from bedside.volume import Box
 
 

@@ -1,10 +1,13 @@
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 
 from bedside.errors import FormatError, ModalityError, SpecError
-from bedside.pipeline.preprocess import plan_preprocess
+from bedside.pipeline.frames.plan import plan_preprocess
 from bedside.pipeline.value_range import plan_bytes
-from bedside.spec import CropCentre, CropFan, Fit, Grey, InputSpec, Rgb, ScalePercentile
+from bedside.spec import Clahe, CropCentre, CropFan, Fit, Grey, InputSpec, Rgb, ScalePercentile
 from bedside.volume import Box
 from makers import make_fan
 
@@ -105,11 +108,12 @@ def test_a_frame_of_many_nans_is_refused_and_a_few_are_black():
     frame = np.ones((1, 100, 100))
     frame *= 100
     frame[0, 0, :5] = np.nan
-    to_bytes, _ = plan_bytes([frame], modality="US")
-    assert to_bytes(frame)[0, :5].tolist() == [0] * 5
+    to_bytes, _ = plan_bytes([frame[0]], modality="US")
+    assert to_bytes(frame[0])[0, :5].tolist() == [0] * 5
+    plan = plan_preprocess((Grey(), Fit()), [frame], input_spec=US)
     frame[0, :10] = np.inf
     with pytest.raises(FormatError, match="NaN or infinite"):
-        to_bytes(frame)
+        plan.apply(frame)
 
 
 def test_colour_goes_through_every_step_as_three_channels():
@@ -171,3 +175,42 @@ def test_a_crop_within_the_sector_is_placed_on_the_source():
 def test_cuts_in_an_order_that_would_misplace_labels_are_refused(steps):
     with pytest.raises(SpecError, match="in front of"):
         plan_preprocess(steps, make_frames(channels=1), input_spec=US)
+
+
+def make_colour_frames():
+    fan = make_fan(4, 96, 128)
+    image = np.stack([fan, fan, np.minimum(fan, 250)], axis=-1)
+    return [np.moveaxis(each, -1, 0) for each in image]
+
+
+@pytest.mark.parametrize("steps", [STEPS, (Rgb(), CropCentre(size_px=(40, 50)), Fit())])
+def test_planes_together_and_planes_apart_in_memory_give_the_same_tensor(steps):
+    together = make_colour_frames()
+    apart = [np.ascontiguousarray(frame) for frame in together]
+    spec = US if steps is STEPS else InputSpec(modality="US", channels=3, size_px=(64, 64))
+    plan = plan_preprocess(steps, together, input_spec=spec)
+    assert plan.crop == plan.transform.box
+    for one, other in zip(together, apart, strict=True):
+        np.testing.assert_array_equal(plan.apply(one), plan.apply(other))
+
+
+def test_a_frame_whose_planes_lie_together_is_not_copied():
+    (frame, *_) = make_colour_frames()
+    seen = []
+    plan = plan_preprocess((Rgb(), Fit()), [frame], input_spec=US)
+    watched = replace(plan, stages=(lambda image: seen.append(image) or image, *plan.stages))
+    watched.apply(frame)
+    assert np.shares_memory(seen[0], frame)
+
+
+def test_a_crop_comes_before_colour_and_after_what_looks_around_a_pixel():
+    frames = make_colour_frames()
+    crop = CropCentre(size_px=(64, 64))
+    first = plan_preprocess((Grey(), crop), frames, input_spec=US)
+    grey = cv2.cvtColor(np.moveaxis(frames[0], 0, -1), cv2.COLOR_RGB2GRAY)
+    np.testing.assert_array_equal(first.apply(frames[0])[0, 0], grey[16:80, 32:96])
+    assert first.crop == Box(16, 32, 80, 96)
+    later = plan_preprocess((Grey(), Clahe(), crop), frames, input_spec=US)
+    equalised = cv2.createCLAHE(2.0, (8, 8)).apply(grey)
+    np.testing.assert_array_equal(later.apply(frames[0])[0, 0], equalised[16:80, 32:96])
+    assert later.crop == Box(0, 0, 96, 128)

@@ -6,69 +6,31 @@ import pytest
 import bedside.system.parallel
 from bedside.errors import FormatError, GeometryError, SpecError
 from bedside.pipeline.resize import resize_linear, sample_axis
-from bedside.pipeline.volumes import prepare_volume
+from bedside.pipeline.volumes.prepare import prepare_volume
 from bedside.segment import Segmenter
 from bedside.spec import (
-    Code,
-    DeploymentSpec,
     FillHoles,
     Fit,
     InputSpec,
     KeepLargest,
-    Label,
     Orient,
     Resample,
     ScalePercentile,
     WindowLevel,
-    named_spec,
 )
 from bedside.volume import find_orientation
 from volume_makers import (
     ORIENTATIONS,
+    Threshold,
     centroid_mm,
     draw_phantom,
     make_channels,
     make_geometry,
     make_scan,
+    make_spec,
 )
 
-CODE = Code("1", "99TEST", "thing")
 SPACING = (3.0, 0.8, 1.2)
-
-
-def make_spec(*preprocess, size=(8, 16, 16), stride=1, postprocess=()):
-    model = dataclasses.replace(
-        named_spec("nano", spatial_dims=3), logit_stride=stride, stem_stride=2
-    )
-    return DeploymentSpec(
-        name="phantom",
-        version="1",
-        task="finds what is bright",
-        input=InputSpec("CT", 1, size),
-        labels=(Label(1, "ball", (255, 0, 0), CODE, CODE),),
-        preprocess=preprocess,
-        model=model,
-        postprocess=postprocess,
-    )
-
-
-class Threshold:
-    """A network that calls bright what is above one half; logits at some stride."""
-
-    backend, precision, threads = "test", "f32", 1
-
-    def __init__(self, stride=1):
-        self.stride = stride
-        self.seen = []
-
-    def predict(self, tensor):
-        self.seen.append(tensor)
-        picked = tensor[(slice(None), slice(None), *[slice(None, None, self.stride)] * 3)]
-        if self.stride > 1:
-            batch, channels, *sizes = tensor.shape
-            cut = [n for size in sizes for n in (size // self.stride, self.stride)]
-            picked = tensor.reshape(batch, channels, *cut).mean(axis=(3, 5, 7))
-        return np.concatenate([np.full_like(picked, 0.5), picked], axis=1)
 
 
 @pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)

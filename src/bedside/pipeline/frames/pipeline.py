@@ -1,0 +1,245 @@
+"""Frame by frame: preprocess, predict, refine, restore, repair; memory only."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bedside.errors import FrameError
+from bedside.pipeline.frames.plan import FramePlan, plan_sequence, stack_neighbours
+from bedside.pipeline.frames.transform import FrameTransform
+from bedside.pipeline.memory import MemoryPlan, plan_frames
+from bedside.pipeline.postprocess import EditLog, LabelEdit, LabelGrid, grid_of
+from bedside.pipeline.protocol import (
+    STAGES,
+    Segmentation,
+    allocate_probabilities,
+    blank_unknown,
+    edit_labels,
+    name_missing,
+    predict_checked,
+)
+from bedside.pipeline.refine import refine_logits
+from bedside.runtime import Session
+from bedside.spec import DeploymentSpec
+from bedside.volume import ImageSequence, LabelMap
+
+
+@dataclass(frozen=True)
+class FrameBuffers:
+    """Arrays that `FramePipeline.run` writes to, so that a loop over frames allocates none.
+
+    Attributes:
+        tensor: (1, channels, height, width) float32, as the network takes it.
+        logits: (1, K, height / stride, width / stride) float32, as the network gives them.
+        labels: (H, W) uint8 on the source grid.
+        probabilities: (K, H, W) float32 on the source grid.
+    """
+
+    tensor: np.ndarray | None = None
+    logits: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """What was found in one frame.
+
+    Attributes:
+        labels: (H, W) uint8 on the source grid.
+        stage_ms: Time of each of "preprocess", "network" and "postprocess", in ms.
+        edits: What repairs changed, and what priors found odd.
+        probabilities: (K, H, W) float32, background first, before repairs; None unless they
+            were asked for.
+    """
+
+    labels: np.ndarray
+    stage_ms: Mapping[str, float]
+    edits: list[LabelEdit]
+    probabilities: np.ndarray | None = field(default=None, repr=False)
+
+
+class FramePipeline:
+    """The steps around a network of two axes.
+
+    A plan need not come from `plan`: any `FramePlan` for the frames' kind will do, so that frames
+    that keep coming can be planned for from those seen so far, and planned for again.
+
+    Args:
+        spec: The steps, and the labels.
+        session: The network, ready to run.
+    """
+
+    def __init__(self, spec: DeploymentSpec, session: Session) -> None:
+        self.spec = spec
+        self.session = session
+
+    def plan(self, sequence: ImageSequence, *, force: bool = False) -> FramePlan:
+        """Look at a few frames and fill in the numbers of the preprocessing.
+
+        Raises:
+            ModalityError: If they look like another kind of image, and not `force`.
+            FormatError: If they are not of one kind, or too many values are no numbers.
+        """
+        return plan_sequence(sequence, self.spec, force=force)
+
+    def make_buffers(self, plan: FramePlan, *, probabilities: bool = False) -> FrameBuffers:
+        """Buffers for the frames of a plan, used by one thread at a time."""
+        spec, shape = self.spec, plan.transform.source_shape
+        coarse = [size // spec.model.logit_stride for size in spec.input.size_px]
+        return FrameBuffers(
+            tensor=np.empty((1, spec.input.channels, *spec.input.size_px), np.float32),
+            logits=np.empty((1, spec.model.num_classes, *coarse), np.float32),
+            labels=np.empty(shape, np.uint8),
+            probabilities=allocate_probabilities(spec, shape) if probabilities else None,
+        )
+
+    def run(
+        self,
+        source: np.ndarray,
+        plan: FramePlan,
+        *,
+        grid: LabelGrid | None = None,
+        probabilities: bool = False,
+        out: FrameBuffers | None = None,
+    ) -> FrameResult:
+        """Segment one decoded frame.
+
+        Args:
+            source: (C, H, W), of the kind that the plan is for; not changed.
+            plan: For the sequence that the frame belongs to.
+            grid: Scale and direction of the frame; None if nothing is known of them.
+            probabilities: Whether to work out class probabilities too.
+            out: Arrays that the result is written to; what is None is allocated.
+
+        Raises:
+            FrameError: If the frame is not of the kind that the plan was made for, or the plan
+                is another bundle's.
+            FormatError: If too many of its values are no numbers.
+            SpecError: If the network's logits have another shape than the spec says.
+        """
+        spec, out = self.spec, out or FrameBuffers()
+        if plan.input != spec.input:
+            raise FrameError(
+                f"the plan is for {plan.input}, this bundle takes {spec.input}. Make a plan "
+                "with this bundle's segmenter."
+            )
+        moments = [time.perf_counter()]
+        tensor = plan.apply(source, out=out.tensor)
+        moments.append(time.perf_counter())
+        logits = predict_checked(self.session, spec, tensor, out=out.logits)[0]
+        moments.append(time.perf_counter())
+        if spec.refine:
+            logits = refine_logits(logits, tensor, spec.refine, stride=spec.model.logit_stride)
+        chances = out.probabilities
+        if probabilities and chances is None:
+            chances = allocate_probabilities(spec, plan.transform.source_shape)
+        labels = self.restore(logits, plan.transform, probabilities=chances, out=out.labels)
+        labels, edits = edit_labels(labels, spec, grid)
+        moments.append(time.perf_counter())
+        stage_ms = dict(zip(STAGES[1:-1], 1e3 * np.diff(moments), strict=True))
+        return FrameResult(labels, stage_ms, edits, chances)
+
+    def restore(
+        self,
+        logits: np.ndarray,
+        transform: FrameTransform,
+        *,
+        probabilities: np.ndarray | None = None,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Labels on the source grid, (H, W) uint8, from (K, h, w) float32 logits.
+
+        Args:
+            logits: Of one tensor.
+            transform: Where the tensor lies on the frame.
+            probabilities: (K, H, W) float32 that class probabilities are written to.
+            out: (H, W) uint8 that the labels are written to.
+        """
+        stride = self.spec.model.logit_stride
+        return transform.restore(logits, stride=stride, probabilities=probabilities, out=out)
+
+    def segment(
+        self,
+        sequence: ImageSequence,
+        *,
+        on_frame: Callable[[int], None] | None = None,
+        force: bool = False,
+        memory: MemoryPlan | None = None,
+        probabilities: bool = False,
+    ) -> Segmentation:
+        """Segment every frame of a sequence whose axes have been resolved.
+
+        Args:
+            sequence: The frames, decoded as they are needed.
+            on_frame: Called with the number of frames done.
+            force: Go on where the frames look like another kind of image.
+            memory: From `plan_memory`, where there is a ceiling.
+            probabilities: Whether to work out class probabilities too.
+
+        Raises:
+            ModalityError: As `plan`.
+            FormatError: If a frame cannot be decoded, or as `plan`.
+        """
+        spec = self.spec
+        sequence = stack_neighbours(sequence, spec.input.neighbours)
+        plan = self.plan(sequence, force=force)
+        frames, _, *plane = sequence.shape
+        labels = np.zeros((frames, *plane), np.uint8)
+        chances = allocate_probabilities(spec, labels.shape) if probabilities else None
+        stage_ms = {stage: np.zeros(frames) for stage in STAGES}
+        grid = grid_of(sequence, spatial_dims=2, spacing_mm=sequence.spacing_mm)
+        log = EditLog(spec.labels, of_frames=frames)
+        shares = None if sequence.uneven is None else sequence.uneven.shares
+        for index in range(frames):
+            begin = time.perf_counter()
+            frame = sequence.decode(index)
+            spans = {"decode": 1e3 * (time.perf_counter() - begin)}
+            own = None if chances is None else chances[:, index]
+            out = FrameBuffers(labels=labels[index], probabilities=own)
+            found = self.run(frame, plan, grid=grid, out=out)
+            spans |= found.stage_ms
+            for stage, span in {**spans, "total": sum(spans.values())}.items():
+                stage_ms[stage][index] = span
+            log.add(found.edits, share=1.0 if shares is None else float(shares[index]))
+            if on_frame:
+                on_frame(index + 1)
+        blank_unknown(labels, chances, sequence)
+        labelled = LabelMap(labels, sequence.spacing_mm)
+        return Segmentation(
+            labels=labelled,
+            stage_ms=stage_ms,
+            region=plan.transform.box,
+            spacing_mm=sequence.spacing_mm,
+            warnings=(*sequence.warnings, *plan.warnings, *name_missing(spec, labelled, sequence)),
+            changes=log.changes(
+                spacing_mm=sequence.spacing_mm,
+                slice_mm=sequence.slice_spacing_mm if frames > 1 else None,
+            ),
+            memory=memory,
+            probabilities=chances,
+        )
+
+    def plan_memory(
+        self,
+        sequence: ImageSequence,
+        *,
+        base_bytes: int,
+        max_bytes: int,
+        probabilities: bool = False,
+    ) -> MemoryPlan:
+        """Predict the peak of resident memory of `segment`.
+
+        Args:
+            sequence: The frames, not decoded.
+            base_bytes: Resident memory of the process, runtime and network ready.
+            max_bytes: The ceiling.
+            probabilities: Whether class probabilities are worked out too.
+
+        Raises:
+            MemoryLimitError: If it is above the ceiling.
+        """
+        classes = self.spec.model.num_classes if probabilities else 0
+        return plan_frames(sequence, base_bytes=base_bytes, max_bytes=max_bytes, classes=classes)

@@ -1,0 +1,220 @@
+"""From decoded frame to tensor: each step is planned once for a sequence, then run per frame."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+
+from bedside.errors import FormatError
+from bedside.pipeline.frames.builder import FramePlanBuilder, Image, Stage
+from bedside.pipeline.frames.geometry_steps import GEOMETRY_PLANNERS
+from bedside.pipeline.frames.intensity_steps import INTENSITY_PLANNERS
+from bedside.pipeline.frames.kind import FrameKind, check_decoded, find_kind
+from bedside.pipeline.frames.transform import FrameTransform
+from bedside.pipeline.value_range import check_numbers, plan_bytes
+from bedside.spec import DeploymentSpec, InputSpec, PreprocessStep, WindowLevel, WindowPreset
+from bedside.volume import Box, ImageSequence
+
+SAMPLE_FRAMES = 8
+"""Frames looked at, evenly spread over a sequence, before its preprocessing is planned."""
+
+
+@dataclass(frozen=True)
+class FramePlan:
+    """All steps with their numbers filled in, for one sequence.
+
+    Attributes:
+        crop: Part of the decoded frame that the first stage takes.
+        stages: Functions from image to image, in order.
+        steps: For each step of the spec its functions by themselves, crops among them; those
+            from the frame to 8 bits come first.
+        transform: Where the tensor lies on the source frame.
+        input: What the network takes.
+        warnings: What could not be trusted.
+        kind: What frames it was made for.
+    """
+
+    crop: Box
+    stages: tuple[Stage, ...]
+    steps: tuple[tuple[Stage, ...], ...]
+    transform: FrameTransform
+    input: InputSpec
+    warnings: tuple[str, ...]
+    kind: FrameKind
+
+    def trace(self, frame: np.ndarray) -> Iterator[tuple[Stage, Image]]:
+        """Run the steps one by one on a whole frame, as the spec lists them.
+
+        Args:
+            frame: As in `apply`.
+
+        Yields:
+            What turns a frame into 8 bits, if it must be, and the image that it gives; then the
+            same of each step.
+        """
+        image = _channels_last(frame, Box(0, 0, *frame.shape[1:]))
+        for stages in self.steps:
+            step = functools.partial(_run_all, stages)
+            image = step(image)
+            yield step, image
+
+    def apply(self, frame: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+        """Turn one frame into the network's input.
+
+        Args:
+            frame: (C, H, W) as decoded, of the kind that was planned for; not changed. Colour
+                is fastest as a view of (H, W, C), which decoders write.
+            out: Array that the result is written to; None for a new one.
+
+        Returns:
+            (1, channels, height, width) float32.
+
+        Raises:
+            FrameError: If it has another shape, or its numbers are stored otherwise.
+            FormatError: If too many of its values are no numbers.
+        """
+        self.kind.check(frame)
+        check_numbers(frame)
+        image = _channels_last(frame, self.crop)
+        image = _run_all(self.stages, image)
+        planes = channels_first(image)
+        if out is None:
+            return np.ascontiguousarray(planes[None], dtype=np.float32)
+        out[0] = planes
+        return out
+
+
+_MERGED = [np.dtype(kind) for kind in ("u1", "u2", "i2", "i4", "f4", "f8")]
+"""Numbers, in the machine's byte order, that OpenCV lays together."""
+
+
+def stack_neighbours(sequence: ImageSequence, count: int) -> ImageSequence:
+    """Give every frame those before and after it as channels; the ends are repeated.
+
+    Of uneven slices they are the next ones that do not lie at the same place. A frame of a film
+    lies between no others, and stands for its neighbours itself.
+
+    Args:
+        sequence: Of grey frames, (1, H, W) each.
+        count: Frames on each side; 0 leaves the cine as it is.
+
+    Raises:
+        FormatError: If its frames have more than one channel.
+    """
+    if not count:
+        return sequence
+    frames, channels, height, width = sequence.shape
+    if channels != 1:
+        raise FormatError(f"frames have {channels} channels; this bundle takes grey frames.")
+
+    def in_order(index: int, by: int) -> int:
+        if sequence.third_axis == "time":
+            return index
+        return min(max(index + by, 0), frames - 1)
+
+    find_neighbour = in_order if sequence.uneven is None else sequence.uneven.find_neighbour
+
+    def decode(index: int) -> np.ndarray:
+        around = range(-count, count + 1)
+        return np.concatenate([sequence.decode(find_neighbour(index, by)) for by in around])
+
+    return replace(sequence, shape=(frames, 2 * count + 1, height, width), decode=decode)
+
+
+def plan_sequence(
+    sequence: ImageSequence, spec: DeploymentSpec, *, force: bool = False
+) -> FramePlan:
+    """Look at a few frames of a cine and fill in the numbers of a deployment's steps.
+
+    Raises:
+        ModalityError: As `plan_preprocess`.
+        FormatError: As `plan_preprocess`.
+    """
+    count = min(len(sequence), SAMPLE_FRAMES)
+    indices = np.linspace(0, len(sequence) - 1, count).round().astype(int)
+    sample = [sequence.decode(int(index)) for index in indices]
+    check_decoded(sequence, *sample)
+    return plan_preprocess(
+        spec.preprocess, sample, input_spec=spec.input, region=sequence.region, force=force
+    )
+
+
+def plan_preprocess(
+    steps: Sequence[PreprocessStep],
+    sample: Sequence[np.ndarray],
+    *,
+    input_spec: InputSpec,
+    region: Box | None = None,
+    force: bool = False,
+) -> FramePlan:
+    """Fill in the numbers of every step from some frames of a sequence.
+
+    Args:
+        steps: What is to be done, in order.
+        sample: (C, H, W) frames, at least one, not changed.
+        input_spec: What the network takes.
+        region: Where the file says that the image proper lies, checked; or None.
+        force: Go on where the frames look like another kind of image.
+
+    Raises:
+        ModalityError: If the frames are colour photographs, and `force` is off.
+        FormatError: If too many of their values are no numbers, they are neither grey nor
+            colour, or not of one size.
+        SpecError: If a step cuts the image after another has scaled it.
+    """
+    reads_window = bool(steps) and isinstance(steps[0], WindowLevel | WindowPreset)
+    kind = find_kind(sample, any_numbers=reads_window)
+    for frame in sample:
+        check_numbers(frame)
+    height, width = kind.shape[1:]
+    whole = Box(0, 0, height, width)
+    transform = FrameTransform((height, width), box=whole, inner=whole)
+    images = [_channels_last(frame, whole) for frame in sample]
+    builder = FramePlanBuilder(images, transform, input_spec, region, force, crop=whole)
+    builder.steps.append([])
+    if not reads_window:
+        # A window comes first and reads values as stored; every other step takes 8 bits.
+        to_bytes, builder.warnings = plan_bytes(images, modality=input_spec.modality, force=force)
+        if to_bytes is not None:
+            builder.add(to_bytes, pointwise=True)
+    for step in steps:
+        builder.steps.append([])
+        PLANNERS[type(step)](step, builder)
+    return FramePlan(
+        crop=builder.crop,
+        stages=tuple(builder.stages),
+        steps=tuple(map(tuple, builder.steps)),
+        transform=builder.transform,
+        input=input_spec,
+        warnings=tuple(builder.warnings),
+        kind=kind,
+    )
+
+
+def _run_all(stages: Sequence[Stage], image: Image) -> Image:
+    return functools.reduce(lambda before, stage: stage(before), stages, image)
+
+
+def channels_first(image: Image) -> np.ndarray:
+    """An image, (H, W) or (H, W, C), as (C, H, W); a view."""
+    return image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
+
+
+def _channels_last(frame: np.ndarray, crop: Box) -> Image:
+    """Part of a frame, (C, H, W), as an image, (H, W) or (H, W, C); a view where memory allows."""
+    part = frame[(slice(None), *crop.slices)]
+    image: Image = part[0] if len(part) == 1 else np.moveaxis(part, 0, -1)
+    if image.ndim == 2 or image.strides[-1] == image.itemsize or image.dtype not in _MERGED:
+        return image
+    # Planes apart in memory: OpenCV would copy such a view pixel by pixel.
+    interleaved: Image = cv2.merge(list(part))
+    return interleaved
+
+
+PLANNERS: Mapping[type, Callable[[Any, FramePlanBuilder], None]] = {
+    **GEOMETRY_PLANNERS,
+    **INTENSITY_PLANNERS,
+}

@@ -1,0 +1,209 @@
+"""A scan whole: preprocess, predict window by window, restore slice by slice, repair."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from bedside.pipeline.memory import MemoryPlan, plan_volume
+from bedside.pipeline.postprocess import EditLog, LabelEdit, grid_of
+from bedside.pipeline.protocol import (
+    STAGES,
+    Segmentation,
+    allocate_probabilities,
+    blank_unknown,
+    edit_labels,
+    name_missing,
+    predict_checked,
+)
+from bedside.pipeline.stopwatch import Stopwatch
+from bedside.pipeline.volumes.prepare import plan_transform, prepare_volume
+from bedside.pipeline.volumes.sliding_window import scan_slabs
+from bedside.pipeline.volumes.tilt import TiltCorrection, correct_gantry_tilt
+from bedside.pipeline.volumes.transform import VolumeTransform
+from bedside.runtime import Session
+from bedside.spec import DeploymentSpec
+from bedside.system.process_memory import trim_heap
+from bedside.volume import Box, ImageSequence, LabelMap
+
+
+@dataclass(frozen=True)
+class VolumePlan:
+    """How a scan is taken.
+
+    Attributes:
+        correction: How far slices that lean are moved; None if they do not.
+        half: Whether it is kept in 16 bits on its way through the network.
+    """
+
+    correction: TiltCorrection | None = None
+    half: bool = False
+
+
+@dataclass(frozen=True)
+class VolumeResult:
+    """What was found in one scan.
+
+    Attributes:
+        labels: (D, H, W) uint8 on the source grid.
+        stage_ms: Time of each of `STAGES` but "total", in ms.
+        edits: What repairs changed, and what priors found odd.
+        warnings: What could not be trusted.
+        probabilities: (K, D, H, W) float32, background first, before repairs; None unless they
+            were asked for.
+    """
+
+    labels: np.ndarray
+    stage_ms: Mapping[str, float]
+    edits: list[LabelEdit]
+    warnings: tuple[str, ...]
+    probabilities: np.ndarray | None = field(default=None, repr=False)
+
+
+class VolumePipeline:
+    """The steps around a network of three axes, whose window moves over a scan.
+
+    Args:
+        spec: The steps, and the labels.
+        session: The network, ready to run.
+    """
+
+    def __init__(self, spec: DeploymentSpec, session: Session) -> None:
+        self.spec = spec
+        self.session = session
+
+    def plan(self, sequence: ImageSequence, *, force: bool = False) -> VolumePlan:
+        """Find how far the slices of a scan lean, from its geometry alone."""
+        return VolumePlan(correct_gantry_tilt(sequence)[1])
+
+    def run(
+        self,
+        source: ImageSequence,
+        plan: VolumePlan,
+        *,
+        probabilities: bool = False,
+        on_frame: Callable[[int], None] | None = None,
+    ) -> VolumeResult:
+        """Segment all slices together.
+
+        Args:
+            source: The scan; its slices are decoded once, one at a time.
+            plan: Made by `plan` for this scan.
+            probabilities: Whether to work out class probabilities too.
+            on_frame: Called with the number of slices done.
+
+        Raises:
+            FormatError: If a slice cannot be decoded, or the scan is not what the network takes.
+            GeometryError: If a step needs a spacing and there is none.
+            SpecError: If the network's logits have another shape than the spec says.
+        """
+        spec, correction = self.spec, plan.correction
+        watch = Stopwatch(STAGES[:-1])
+        straight = source if correction is None else correction.straighten(source)
+        with watch.running("preprocess"):
+            # Slices are decoded and forgotten on the way to the network's grid.
+            prepared = prepare_volume(watch.time_frames(straight, "decode"), spec, half=plan.half)
+        slabs = scan_slabs(
+            watch.time_calls(lambda tensor: predict_checked(self.session, spec, tensor), "network"),
+            prepared.read,
+            prepared.transform.tensor_shape,
+            spec,
+            on_window=lambda done, of: on_frame(len(source) * done // of) if on_frame else None,
+        )
+        with watch.running("postprocess"):
+            transform, warnings = prepared.transform, prepared.warnings
+            chances = None
+            if probabilities:
+                chances = allocate_probabilities(spec, transform.source_shape)
+            labels = self.restore(slabs, transform, probabilities=chances)
+            del prepared, slabs  # the scan need not be held beside what repairs take
+            trim_heap()
+            grid = grid_of(straight, spatial_dims=3, spacing_mm=straight.voxel_mm)
+            labels, edits = edit_labels(labels, spec, grid)
+            if correction is not None:
+                labels = correction.undo(labels)
+                chances = None if chances is None else correction.undo(chances)
+            blank_unknown(labels, chances, source)
+        return VolumeResult(labels, watch.spent_ms, edits, warnings, chances)
+
+    def restore(
+        self,
+        logits: Iterable[np.ndarray],
+        transform: VolumeTransform,
+        *,
+        probabilities: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Labels on the source grid, (D, H, W) uint8, from logits slab by slab.
+
+        Args:
+            logits: (K, n, h, w) float32, slab after slab along the tensor's first axis.
+            transform: How the tensor lies on the scan.
+            probabilities: (K, D, H, W) float32 that class probabilities are written to.
+        """
+        stride = self.spec.model.logit_stride
+        return transform.restore(logits, stride=stride, probabilities=probabilities)
+
+    def segment(
+        self,
+        sequence: ImageSequence,
+        *,
+        on_frame: Callable[[int], None] | None = None,
+        force: bool = False,
+        memory: MemoryPlan | None = None,
+        probabilities: bool = False,
+    ) -> Segmentation:
+        """Segment a scan whose axes have been resolved; see `FramePipeline.segment`.
+
+        Raises:
+            FormatError: As `run`.
+            GeometryError: As `run`.
+        """
+        spec = self.spec
+        plan = replace(self.plan(sequence), half=memory is not None and memory.half)
+        found = self.run(sequence, plan, probabilities=probabilities, on_frame=on_frame)
+        log = EditLog(spec.labels, of_frames=1)
+        log.add(found.edits)
+        # What was resampled by a scale that is none is not measured by it.
+        voxel_mm = None if sequence.default_grid else sequence.voxel_mm
+        labelled = LabelMap(found.labels, None if voxel_mm is None else sequence.spacing_mm)
+        stage_ms = {**found.stage_ms, "total": sum(found.stage_ms.values())}
+        return Segmentation(
+            labels=labelled,
+            stage_ms={stage: np.array([span]) for stage, span in stage_ms.items()},
+            region=Box(0, 0, *found.labels.shape[1:]),
+            spacing_mm=voxel_mm,
+            warnings=(*sequence.warnings, *found.warnings, *name_missing(spec, labelled, sequence)),
+            changes=log.changes(spacing_mm=voxel_mm),
+            memory=memory,
+            probabilities=found.probabilities,
+        )
+
+    def plan_memory(
+        self,
+        sequence: ImageSequence,
+        *,
+        base_bytes: int,
+        max_bytes: int,
+        probabilities: bool = False,
+    ) -> MemoryPlan:
+        """Predict the peak of resident memory of `segment`, and whether it needs 16 bits.
+
+        Args:
+            sequence: The scan, not read.
+            base_bytes: Resident memory of the process, runtime and network ready.
+            max_bytes: The ceiling.
+            probabilities: Whether class probabilities are worked out too.
+
+        Raises:
+            GeometryError: If a step needs a spacing and there is none.
+            MemoryLimitError: If it is above the ceiling in 16 bits too.
+        """
+        straight, _ = correct_gantry_tilt(sequence)
+        return plan_volume(
+            straight,
+            plan_transform(straight, self.spec),
+            self.spec,
+            base_bytes=base_bytes,
+            max_bytes=max_bytes,
+            probabilities=probabilities,
+        )
