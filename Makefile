@@ -5,9 +5,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PEERS := .venv-peers
 PEERS_PIP := $(PEERS)/bin/python -m pip --disable-pip-version-check
-SOURCES := src tests benchmarks
+SOURCES := src tests benchmarks docs
 
-.PHONY: demo setup test check bench peers frontier clean
+.PHONY: demo setup test check docs bench peers frontier clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bedside demo -o demo-output
@@ -36,6 +36,14 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/check_file_sizes.py
+
+# Guides and API reference into build/docs; a broken link or a docstring that does not fit fails.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python docs/build_site.py
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) install --quiet -c constraints.txt -e ".[docs]"
+	touch $@
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/network_latency.py

@@ -44,7 +44,7 @@ def list_commands():
     filled = filled.replace("\\\n", " ").replace("$i/$n", "2/16")
     filled = filled.replace("${SLURM_CPUS_PER_TASK}", "4")
     lines = re.findall(r"bedside (segment .*?)(?: \|\| code=.*)?$", filled, re.MULTILINE)
-    return [shlex.split(line) for line in lines]
+    return [shlex.split(line, comments=True) for line in lines]
 
 
 def parse(words):

@@ -7,14 +7,14 @@
 #include <sstream>
 #include "steps.hpp"
 
-template <class T> std::vector<T> read(const std::string& path) {
-    std::vector<T> values(std::filesystem::file_size(path) / sizeof(T));
-    std::ifstream(path, std::ios::binary).read((char*)values.data(), values.size() * sizeof(T));
+template <class Values> Values read(const std::string& path) {
+    Values values(std::filesystem::file_size(path) / sizeof(values[0]), 0);
+    std::ifstream(path, std::ios::binary).read((char*)values.data(), values.size() * sizeof(values[0]));
     return values;
 }
 
-template <class T> size_t compare(const std::string& path, const std::vector<T>& ours) {
-    const std::vector<T> golden = read<T>(path);
+template <class Values> size_t compare(const std::string& path, const Values& ours) {
+    const Values golden = read<Values>(path);
     if (golden.size() != ours.size()) throw std::runtime_error(path + " has another size");
     size_t differ = 0;
     double largest = 0;
@@ -30,28 +30,28 @@ int main(int argc, char** argv) try {
     if (argc != 3) throw std::runtime_error("usage: golden MODEL.onnx FOLDER");
     const std::string folder = std::string(argv[2]) + "/";
     // golden.json without its punctuation: its names, and the numbers behind them.
-    std::vector<char> text = read<char>(folder + "golden.json");
+    std::string text = read<std::string>(folder + "golden.json");
     for (char& c : text) if (std::string("{}[],:\"").find(c) != std::string::npos) c = ' ';
-    std::istringstream stream(std::string(text.begin(), text.end()));
+    std::istringstream stream(text);
     const std::vector<std::string> words{std::istream_iterator<std::string>(stream), {}};
-    auto find = [&](const char* name) { return std::find(words.begin(), words.end(), name); };
-    auto number = [&](const char* s, int place) { return std::stoi(words.at(find(s) - words.begin() + 1 + place)); };
+    auto find = [&](const char* s) { return std::find(words.begin(), words.end(), s) - words.begin(); };
+    auto number = [&](const char* s, int place) { return std::stoi(words.at(find(s) + 1 + place)); };
     auto box_of = [&](const char* s) { return Box{number(s, 0), number(s, 1), number(s, 2), number(s, 3)}; };
-    const std::string covered = "grey crop_fan fit scale_percentile keep_largest fill_holes";
+    const std::string known = "grey crop_fan fit scale_percentile keep_largest fill_holes";
     for (auto word = words.begin(); word != words.end(); ++word)
-        if (*word == "step" && covered.find(word[1]) == covered.npos)
-            throw std::runtime_error("the step " + word[1] + " is not covered");
+        if (*word == "step" && known.find(word[1]) == known.npos) throw std::runtime_error("not covered: " + word[1]);
 
     const Box box = box_of("box"), inner = box_of("inner");
     const Box source{0, 0, number("frame_shape", 0), number("frame_shape", 1)};
     const Box input{0, 0, number("input_shape", 2), number("input_shape", 3)};
-    Bytes image = crop_grey(read<uint8_t>(folder + "frame.raw"), source.right, number("frame_shape", 2), box);
+    Bytes image = crop_grey(read<Bytes>(folder + "frame.raw"), source.right, number("frame_shape", 2), box);
     Bytes mask(image.size(), 255);
-    if (find("crop_fan") != words.end()) mask = read<uint8_t>(folder + "fan_mask.raw");
+    if (text.find("crop_fan") != text.npos) mask = read<Bytes>(folder + "fan_mask.raw");
     for (size_t i = 0; i < image.size(); ++i) image[i] &= mask[i];
-    const Floats table = read<float>(folder + "scale_percentile_table.raw");
+    const Floats table = read<Floats>(folder + "scale_percentile_table.raw");
     Floats tensor;
-    for (uint8_t value : fit(image, box, input, inner)) tensor.push_back(table[value]);
+    image = fit(image, box, input, inner, text.find("linear") != text.npos);
+    for (uint8_t value : image) tensor.push_back(table[value]);
     compare(folder + "tensor.raw", tensor);
 
     auto network = ov::Core().compile_model(argv[1], "CPU", ov::hint::inference_precision(ov::element::f32));
@@ -63,9 +63,8 @@ int main(int argc, char** argv) try {
     compare(folder + "logits.raw", logits);
 
     Bytes labels = restore(logits, number("logit_stride", 0), input, inner, source, box);
-    const int last = *std::max_element(labels.begin(), labels.end());
-    for (int k = 1; k <= last; ++k) keep_largest(labels, source.columns(), k);
-    for (int k = 1; k <= last; ++k) fill_holes(labels, source.columns(), k);
+    for (int k = 1; k < number("num_classes", 0); ++k) keep_largest(labels, source.columns(), k);
+    for (int k = 1; k < number("num_classes", 0); ++k) fill_holes(labels, source.columns(), k);
     return compare(folder + "labels.raw", labels) ? 1 : 0;
 } catch (const std::exception& error) {
     std::cerr << error.what() << "\n";

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <stdexcept>
+#include <utility>
 #include <vector>
 
 using Bytes = std::vector<uint8_t>;
@@ -25,43 +25,47 @@ inline Bytes crop_grey(const Bytes& frame, int columns, int channels, Box box) {
     return image;
 }
 
-// For each new element of an axis: the old ones that it covers, and the part that each has in it.
-inline std::vector<std::vector<std::pair<int, float>>> shares(int from, int to) {
+// For each new element of an axis the old ones that it is made of, with their weights (of 2048 if it grows).
+inline std::vector<std::vector<std::pair<int, float>>> weigh(int from, int to, bool grows, bool linear, bool rows) {
     std::vector<std::vector<std::pair<int, float>>> all(to);
-    const double scale = double(from) / to;
+    const double growth = double(to) / from, scale = 1 / growth;
     for (int i = 0; i < to; ++i) {
         const double begin = i * scale, end = begin + scale, width = std::min(scale, from - begin);
-        for (int k = begin; k < end && k < from; ++k) {
+        for (int k = begin; !grows && k < end && k < from; ++k) {
             const double covered = std::min<double>(end, k + 1) - std::max<double>(begin, k);
             if (covered > 1e-3) all[i].emplace_back(k, covered / width);
         }
+        const float centre = (i + 0.5) * scale - 0.5;
+        const int k = std::floor(linear ? centre : begin);
+        float at = linear ? centre - k : std::max(0.0, i + 1 - (k + 1) * growth);
+        at = rows || (k >= 0 && k < from - 1) ? at - std::floor(at) : 0;
+        if (grows) all[i] = {{std::max(k, 0), rint(2048 - 2048 * at)}, {std::min(k + 1, from - 1), rint(2048 * at)}};
     }
     return all;
 }
 
-// Shrinks an image into a part of a black canvas: each new pixel is the mean of what it covers.
-inline Bytes fit(const Bytes& image, Box box, Box canvas, Box inner) {
-    if (inner.rows() > box.rows() || inner.columns() > box.columns())
-        throw std::runtime_error("frames that have to grow are not covered");
-    const int down = box.rows() / inner.rows(), across = box.columns() / inner.columns();
+// Resizes an image into a part of a black canvas.
+inline Bytes fit(const Bytes& image, Box box, Box canvas, Box inner, bool linear) {
+    const bool grows = inner.rows() > box.rows() || inner.columns() > box.columns();
     const bool whole = box.rows() % inner.rows() == 0 && box.columns() % inner.columns() == 0;
-    const auto rows = shares(box.rows(), inner.rows()), columns = shares(box.columns(), inner.columns());
+    const int down = box.rows() / inner.rows(), across = box.columns() / inner.columns();
+    const auto rows = weigh(box.rows(), inner.rows(), grows, linear, true);
+    const auto columns = weigh(box.columns(), inner.columns(), grows, linear, false);
     Bytes result(canvas.rows() * canvas.columns());
     for (int i = 0; i < inner.rows(); ++i)
         for (int j = 0; j < inner.columns(); ++j) {
-            int total = 0;
-            float mean = 0;
+            float sum = 0, total = 0;
             for (const auto& [y, height] : rows[i]) {
                 float line = 0;
                 for (const auto& [x, width] : columns[j]) {
-                    const int value = image[y * box.columns() + x];
-                    total += value;
-                    line += value * width;
+                    total += image[y * box.columns() + x];
+                    line += image[y * box.columns() + x] * width;
                 }
-                mean += line * height;
+                sum += grows ? int(height) * (int(line) >> 4) >> 16 : line * height;
             }
-            if (whole) mean = down == 2 && across == 2 ? (total + 2) / 4 : total * (1.0f / (down * across));
-            result[(inner.top + i) * canvas.columns() + inner.left + j] = std::nearbyint(mean);
+            if (grows) sum = (int(sum) + 2) >> 2;
+            else if (whole) sum = down == 2 && across == 2 ? int(total + 2) / 4 : total * (1.0f / (down * across));
+            result[(inner.top + i) * canvas.columns() + inner.left + j] = std::rint(sum);
         }
     return result;
 }
@@ -81,8 +85,7 @@ inline Bytes restore(const Floats& logits, int stride, Box input, Box inner, Box
             for (int k = 0; at < logits.size(); ++k, at += input.bottom / stride * pitch) {
                 const float* p = &logits[at];
                 const float value = mix(mix(p[0], p[next], x), mix(p[below], p[below + next], x), y);
-                if (value > best) labels[(box.top + i) * frame.columns() + box.left + j] = k;
-                best = std::max(best, value);
+                if (value > best) best = value, labels[(box.top + i) * frame.columns() + box.left + j] = k;
             }
         }
     return labels;
@@ -94,8 +97,7 @@ inline std::vector<int> flood(std::vector<bool>& open, int first, int columns, b
     open[first] = false;
     for (size_t k = 0; k < pixels.size(); ++k)
         for (int side = !corners; side < 9; side += corners ? 1 : 2) {
-            const int dy = side / 3 - 1, dx = side % 3 - 1, x = pixels[k] % columns + dx;
-            const int next = pixels[k] + dy * columns + dx;
+            const int dx = side % 3 - 1, x = pixels[k] % columns + dx, next = pixels[k] + (side / 3 - 1) * columns + dx;
             if (x < 0 || x >= columns || next < 0 || next >= int(open.size()) || !open[next]) continue;
             open[next] = false;
             pixels.push_back(next);
@@ -121,6 +123,5 @@ inline void fill_holes(Bytes& labels, int columns, int label) {
     for (int i = 0; i < int(labels.size()); ++i)
         if (open[i] && ((i + 1) % columns < 2 || i < columns || i + columns >= int(labels.size())))
             flood(open, i, columns, false);
-    for (size_t i = 0; i < labels.size(); ++i)
-        if (open[i] && !labels[i]) labels[i] = label;
+    for (size_t i = 0; i < labels.size(); ++i) if (open[i] && !labels[i]) labels[i] = label;
 }

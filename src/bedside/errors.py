@@ -137,7 +137,11 @@ def install_command(needed: str) -> str:
 
 
 def last_line(said: object, *, otherwise: str = "it ended") -> str:
-    r"""Return the last line of what a library or another process said, often over many lines.
+    r"""Return the last line of a message, for errors that quote a library or a process.
+
+    Args:
+        said: The message, of any number of lines.
+        otherwise: What an empty message becomes.
 
     Example:
         >>> last_line("Traceback\n  ValueError: no\n\n"), last_line("")
@@ -148,7 +152,10 @@ def last_line(said: object, *, otherwise: str = "it ended") -> str:
 
 
 def printable(text: object) -> str:
-    r"""Return a text that can be written as UTF-8: what of a file's name is none, as `\xff`.
+    r"""Return a text with every character that UTF-8 cannot hold written as `\xff`.
+
+    Args:
+        text: Such as the name of a file, or an error that quotes it.
 
     Example:
         >>> printable("caf\udce9.png")

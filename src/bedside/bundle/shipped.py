@@ -11,12 +11,12 @@ _FOLDER = Path(__file__).parent.parent / "bundles"
 
 
 def shipped_bundles() -> list[Path]:
-    """List the bundles that come with the package, by name."""
+    """Return the paths of the bundles that come with the package, sorted by name."""
     return sorted(_FOLDER.glob(f"*{SUFFIX}"))
 
 
 def find_bundle(name_or_path: str, *, on_notice: Callable[[str], None] = lambda text: None) -> Path:
-    """Find a bundle: a shipped one by its name, or a file.
+    """Return the path of a bundle, given the name of a shipped one or a path.
 
     What has a separator or the suffix is a path and nothing else is: no file that happens to lie
     in the working folder can take the place of a shipped bundle.

@@ -75,6 +75,9 @@ class Bundle:
     def read_graph(self, precision: str) -> bytes:
         """Return the serialized ONNX graph of one precision.
 
+        Args:
+            precision: "f32" or "int8".
+
         Raises:
             BundleError: If the bundle has no such graph.
         """
@@ -86,7 +89,7 @@ class Bundle:
 
 
 def read_bundle(path: Path, *, trusted: TrustedKeys | None = None) -> Bundle:
-    """Read a bundle whole, and check everything that can be checked without running it.
+    """Return a bundle, checked as far as is possible without running it.
 
     Args:
         path: The file.
@@ -117,6 +120,9 @@ def read_bundle(path: Path, *, trusted: TrustedKeys | None = None) -> Bundle:
 
 def check_machine_rule(bundle: Bundle) -> None:
     """Refuse a bundle that this machine must not run (`BEDSIDE_REQUIRE_SIGNED`).
+
+    Args:
+        bundle: A bundle that has been read.
 
     Raises:
         SignatureError: If only signed bundles are run, and no trusted key has signed this one.
@@ -169,7 +175,12 @@ def write_bundle(
 
 
 def write_with_card(path: Path, bundle: Bundle, card: Card) -> None:
-    """Write a bundle again with another card, all else as it is; signatures would not fit it.
+    """Write a copy of a bundle with another card and without signatures.
+
+    Args:
+        path: The file to write.
+        bundle: The bundle to copy.
+        card: The new card.
 
     Raises:
         BundleError: If the card is not one that `read_bundle` accepts.

@@ -51,7 +51,10 @@ class SignedBy:
 
 
 def read_trusted_keys(folder: Path) -> TrustedKeys:
-    """Read a folder of public keys, each a PEM file named after its owner.
+    """Return the public keys of a folder, each a PEM file named after its owner.
+
+    Args:
+        folder: Where the files lie.
 
     Raises:
         KeyFileError: If the folder cannot be read or has no key, or if a PEM file in it is no

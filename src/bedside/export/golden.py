@@ -18,7 +18,7 @@ from bedside.pipeline.frames.plan import FramePlan, channels_first, stack_neighb
 from bedside.pipeline.postprocess import apply_postprocess, grid_of
 from bedside.pipeline.refine import refine_logits
 from bedside.segment import open_segmenter
-from bedside.spec import CropFan, DeploymentSpec, Grey, PreprocessStep, to_mapping
+from bedside.spec import CropFan, DeploymentSpec, Fit, Grey, PreprocessStep, to_mapping
 from bedside.volume import Box, ImageSequence
 
 SCHEMA_VERSION = 1
@@ -131,7 +131,9 @@ def _run(bundle: Bundle, sequence: ImageSequence, tensors: _Tensors) -> dict[str
             "box": _edges(plan.transform.box),
             "inner": _edges(plan.transform.inner),
             "input_shape": list(tensor.shape),
+            "resize": _resize_of(spec, plan),
             "logit_stride": stride,
+            "num_classes": spec.model.num_classes,
         },
         "preprocess": steps,
         "refine": to_mapping(spec.refine),
@@ -139,6 +141,16 @@ def _run(bundle: Bundle, sequence: ImageSequence, tensors: _Tensors) -> dict[str
         "labels": [{"value": label.value, "name": label.name} for label in spec.labels],
         "warnings": list(plan.warnings),
     }
+
+
+def _resize_of(spec: DeploymentSpec, plan: FramePlan) -> str | None:
+    """How `fit` resizes a frame: "area" if it shrinks along the tighter axis; None without it."""
+    box, (height, width) = plan.transform.box, spec.input.size_px
+    for step in spec.preprocess:
+        if isinstance(step, Fit):
+            scale = min(height / (box.height * step.stretch), width / box.width)
+            return "area" if scale < 1 else "linear"
+    return None
 
 
 def _write_steps(

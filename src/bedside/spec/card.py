@@ -159,12 +159,22 @@ class Card:
             )
 
     def find_certificate(self, backend: str, precision: str) -> PrecisionResult | None:
-        """Find what was measured for a backend in a precision; None if nothing was."""
+        """Return what was measured for a backend in a precision, or None.
+
+        Args:
+            backend: Name of a runtime.
+            precision: "f32", "bf16" or "int8".
+        """
         found = (r for r in self.precisions if (r.backend, r.precision) == (backend, precision))
         return next(found, None)
 
     def certifies(self, backend: str, precision: str) -> bool:
-        """Whether a backend in a precision was measured, and keeps the accuracy."""
+        """Whether a backend in a precision was measured and keeps the accuracy.
+
+        Args:
+            backend: Name of a runtime.
+            precision: "f32", "bf16" or "int8".
+        """
         result = self.find_certificate(backend, precision)
         return result is not None and result.passed
 

@@ -104,7 +104,11 @@ class LevelSpec:
         return (self.window,) if isinstance(self.window, int) else self.window
 
     def owners(self, part: Literal["attention", "mlp"]) -> range:
-        """Number the blocks whose convolutions of a part are their own, not the first one's."""
+        """Return the indices of the blocks that own their weights; others share the first one's.
+
+        Args:
+            part: The part of a block in question.
+        """
         return range(min(self.depth, 1) if self.shared in (part, "both") else self.depth)
 
 

@@ -37,7 +37,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def from_mapping(kind: type[Settings], mapping: Any, where: str = "") -> Settings:
-    """Build a settings dataclass out of a mapping, checking every key and type.
+    """Return a settings dataclass built from a mapping, with every key and type checked.
 
     A union of dataclasses is told apart by their `step` field. Lists become tuples.
 
@@ -79,7 +79,11 @@ def from_mapping(kind: type[Settings], mapping: Any, where: str = "") -> Setting
 
 
 def to_mapping(settings: Any) -> Any:
-    """Turn settings into mappings, lists and plain values that JSON holds; the way back."""
+    """Return settings as mappings, lists and plain values: the inverse of `from_mapping`.
+
+    Args:
+        settings: A settings dataclass, or anything in one.
+    """
     if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
         return {
             field.name: to_mapping(getattr(settings, field.name))

@@ -301,13 +301,16 @@ class Recipe:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a recipe.
+    """Return a recipe that was read from a file.
 
     A recipe may say `extends = "other.toml"`, a file beside it, and then only what differs:
     tables are merged key by key, anything else is replaced, and `false` for a table leaves
     it out. Its `[deployment.model]` may
     give a `name` and, beside `in_channels` and `num_classes`, only what differs from the
     network of that name; a name replaces the network of a recipe that is extended.
+
+    Args:
+        path: A TOML file.
 
     Raises:
         SpecError: If it is missing, is not TOML, extends itself, or says something that no

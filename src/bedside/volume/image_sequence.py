@@ -102,7 +102,7 @@ class ImageSequence:
         modality: str | None = None,
         third_axis: Literal["time", "space"] | None = None,
     ) -> "ImageSequence":
-        """Frames or slices that are in memory already, such as another program's array.
+        """Return frames or slices that are in memory already, such as another program's array.
 
         Args:
             array: (frames, H, W), or (frames, C, H, W); not copied.
@@ -119,7 +119,7 @@ class ImageSequence:
                 axes, or an affine is given for frames in time.
 
         Example:
-            >>> scan = Cine.from_array(np.zeros((9, 4, 5)), affine=np.eye(4), space="RAS")
+            >>> scan = ImageSequence.from_array(np.zeros((9, 4, 5)), affine=np.eye(4), space="RAS")
             >>> scan.voxel_mm
             (1.0, 1.0, 1.0)
         """
@@ -178,12 +178,15 @@ class ImageSequence:
         return "slice" if self.has_slices else "frame"
 
     def start_ms(self, index: int) -> float | None:
-        """When a frame begins, in ms from the first; None if unknown.
+        """Return when a frame begins, in ms from the first; None if unknown.
+
+        Args:
+            index: Which frame, from 0.
 
         Example:
-            >>> Cine((3, 1, 9, 9), np.zeros, frame_time_ms=40.0).start_ms(2)
+            >>> ImageSequence((3, 1, 9, 9), np.zeros, frame_time_ms=40.0).start_ms(2)
             80.0
-            >>> Cine((3, 1, 9, 9), np.zeros, frame_starts_ms=(0.0, 30.0, 80.0)).start_ms(1)
+            >>> ImageSequence((3, 1, 9, 9), np.zeros, frame_starts_ms=(0.0, 30.0, 80.0)).start_ms(1)
             30.0
         """
         if self.frame_starts_ms is not None:

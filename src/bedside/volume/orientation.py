@@ -28,7 +28,10 @@ class Orientation:
     reversed: tuple[bool, bool, bool] = (False, False, False)
 
     def apply(self, array: np.ndarray) -> np.ndarray:
-        """Orient (..., D, H, W); a view.
+        """Return a view of an array with its axes reordered and reversed.
+
+        Args:
+            array: (..., D, H, W).
 
         Example:
             >>> Orientation((0, 2, 1), (False, True, False)).apply(np.ones((5, 2, 3, 4))).shape
@@ -39,7 +42,10 @@ class Orientation:
         return self._turn(array.transpose(axes))
 
     def undo(self, array: np.ndarray) -> np.ndarray:
-        """Bring (..., D, H, W) back to the stored order of axes; a view.
+        """Return a view of an oriented array with its axes as stored.
+
+        Args:
+            array: (..., D, H, W), in the order that `apply` returns.
 
         Example:
             >>> orientation = Orientation((2, 0, 1), (True, False, True))
@@ -53,7 +59,11 @@ class Orientation:
         return self._turn(array).transpose(axes)
 
     def reorder(self, values: tuple[Value, Value, Value]) -> tuple[Value, Value, Value]:
-        """Return one value an axis in the order of the oriented array."""
+        """Return one value per axis in the order of the oriented array.
+
+        Args:
+            values: One per axis, in the stored order.
+        """
         first, second, third = (values[axis] for axis in self.order)
         return first, second, third
 
@@ -63,7 +73,7 @@ class Orientation:
 
 
 def find_orientation(geometry: Geometry) -> Orientation:
-    """Find the axes that run most nearly to the head, to the back and to the left.
+    """Return the axes that run most nearly to the head, to the back and to the left.
 
     Args:
         geometry: Of an array (D, H, W).

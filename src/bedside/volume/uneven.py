@@ -87,7 +87,7 @@ class UnevenSlices:
         return np.array(self.heights_mm) / self.mean_mm
 
     def lay_grid(self, *, fineness: int = 1) -> np.ndarray:
-        """Heights of an even grid from the first edge to the last, in mm, about as fine as slices.
+        """Return heights in mm of an even grid over all slices, about as fine as they are.
 
         Args:
             fineness: How many frames of it the thinnest slices get, at least.
@@ -100,14 +100,21 @@ class UnevenSlices:
         return heights
 
     def find_owners(self, heights_mm: np.ndarray) -> np.ndarray:
-        """Find the slice that stands for each height; beyond the ends it is the outermost."""
+        """Return the index of the slice that covers each height, the outermost beyond the ends.
+
+        Args:
+            heights_mm: Along the normal of the slices.
+        """
         owners: np.ndarray = np.searchsorted(self.edges_mm[1:-1], heights_mm, side="right")
         return owners
 
     def blend(self, height_mm: float) -> list[tuple[int, float]]:
-        """Weigh the slices between which a height lies, linearly; beyond the ends the nearest.
+        """Return the slices around a height with their weights, for linear interpolation.
 
-        Slices at one place share its weight.
+        Beyond the ends it is the outermost slice. Slices at one place share its weight.
+
+        Args:
+            height_mm: Along the normal of the slices.
 
         Example:
             >>> slices = UnevenSlices((0.0, 4.0, 4.0, 8.0), (-2.0, 2.0, 4.0, 6.0, 10.0))
@@ -127,7 +134,7 @@ class UnevenSlices:
         return sorted(weights.items())
 
     def find_neighbour(self, index: int, by: int) -> int:
-        """Find the slice some steps above or below one, not counting others at the same place.
+        """Return the slice some steps above or below one, not counting others at the same place.
 
         Args:
             index: Of the slice.
@@ -143,7 +150,7 @@ class UnevenSlices:
         return int(found[0] if by > 0 else found[-1])
 
     def list_blocks(self) -> tuple[SliceBlock, ...]:
-        """List the runs of equal spacing, in their order.
+        """Return the runs of equal spacing, in their order.
 
         Example:
             >>> slices = UnevenSlices((0.0, 2.0, 4.0, 9.0), (-1.0, 1.0, 3.0, 6.5, 11.5))

@@ -1,4 +1,4 @@
-"""Decodes the frames of a DICOM file one at a time, grey as stored, colour to RGB."""
+"""Frames of a DICOM file, decoded one at a time: grey as stored, colour as RGB."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ _OPTIONS = {
 
 
 class FrameDecoder:
-    """Gives any frame of a file as (C, H, W), without decoding the ones before it.
+    """Decodes any frame of a file to (C, H, W), without decoding the ones before it.
 
     The encapsulated stream is parsed once. Frames of JPEG baseline go through OpenCV, ten
     times faster than pydicom's way, but only if both give the same first frame: the two
@@ -77,7 +77,8 @@ class FrameDecoder:
         """Decode frame `index`.
 
         Returns:
-            (C, H, W) in the stored dtype, C contiguous and writeable.
+            (C, H, W) in the stored dtype, writeable; of colours a view of (H, W, C) where the
+            decoder gives these.
 
         Raises:
             FormatError: If the frame's data cannot be decoded, or to another size.
@@ -140,9 +141,11 @@ class FrameDecoder:
         if self._palette is not None:
             image = self._palette.look_up(image)
         elif colour_space.startswith("YBR_FULL"):
-            image = cv2.cvtColor(np.ascontiguousarray(image[..., [0, 2, 1]]), cv2.COLOR_YCrCb2RGB)
+            swapped = np.empty_like(image, order="C")
+            cv2.mixChannels([np.ascontiguousarray(image)], [swapped], [0, 0, 1, 2, 2, 1])
+            image = cv2.cvtColor(swapped, cv2.COLOR_YCrCb2RGB)
         channels_first = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
-        # A view: whoever needs the channels last again, as OpenCV does, has them for nothing.
+        # A view: OpenCV, which needs the channels last again, has them without a copy.
         return channels_first.astype(image.dtype.newbyteorder("="), copy=False)
 
 

@@ -127,9 +127,9 @@ class _Slices:
         if not header.extra:
             return array[None]
         array = np.moveaxis(array, header.extra - len(axes) + len(block), 0)
-        if header.colours:
-            return np.moveaxis(np.ascontiguousarray(np.moveaxis(array[:3], 0, -1)), -1, 0)
-        return np.ascontiguousarray(array[self._place : self._place + 1])
+        if not header.colours:
+            return np.ascontiguousarray(array[self._place : self._place + 1])
+        return np.moveaxis(np.ascontiguousarray(np.moveaxis(array[:3], 0, -1)), -1, 0)
 
 
 def _choose_unpacker(header: NrrdHeader) -> Unpacker | None:

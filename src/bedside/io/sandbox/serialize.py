@@ -41,7 +41,8 @@ def serialize(source: Source, folder: Path) -> dict[str, Any]:
                     f"{dtype} {sequence.shape[1:]}."
                 )
             native = frame.astype(dtype.newbyteorder("="), copy=False)
-            file.write((np.moveaxis(native, 0, -1) if _is_picture(dtype) else native).tobytes())
+            # Colours together at each pixel, as decoders and OpenCV have them.
+            file.write(np.moveaxis(native, 0, -1).tobytes())
     region, geometry = sequence.region, sequence.geometry
     return {
         "kind": source.kind,
@@ -117,11 +118,6 @@ def deserialize(answer: dict[str, Any], folder: Path, path: Path) -> Source:
     return Source(path, kind, sequence, _read_header(answer["header"], folder, kind))
 
 
-def _is_picture(dtype: np.dtype) -> bool:
-    """Whether channels are colours, which lie together in the file as decoders leave them."""
-    return dtype == np.uint8
-
-
 class _Frames:
     """Decoded frames in a file, which may lose its name while it is open.
 
@@ -146,11 +142,9 @@ class _Frames:
     def __call__(self, index: int) -> np.ndarray:
         """Read frame `index`, (C, H, W)."""
         content = os.pread(self._file.fileno(), self._size, index * self._size)
-        values = np.frombuffer(bytearray(content), self._dtype)
-        if not _is_picture(self._dtype):
-            return values.reshape(self._shape)
         channels, *plane = self._shape
-        return np.moveaxis(values.reshape(*plane, channels), -1, 0)
+        pixels = np.frombuffer(bytearray(content), self._dtype).reshape(*plane, channels)
+        return np.moveaxis(pixels, -1, 0)
 
 
 def _write_header(source: Source, folder: Path) -> dict[str, Any] | None:

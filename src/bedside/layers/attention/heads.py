@@ -110,10 +110,13 @@ class Heads:
         return [self.num_heads * self.head_dim, kv_width, kv_width]
 
     def split(self, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Divide tokens (B, *S, C) into queries, keys and values.
+        """Return queries, keys and values of tokens.
 
-        The map is flattened first: a runtime that splits a map of convolutions' layout may
-        turn all of it around and back.
+        The map is flattened first: to split it in the layout of convolutions, a runtime may
+        reorder all of it and back.
+
+        Args:
+            tokens: (B, *S, C).
         """
         shape = tokens.shape[:-1]
         flat = tokens.reshape(shape[0], -1, tokens.shape[-1])
@@ -128,12 +131,22 @@ class Heads:
         *,
         bias: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Let tokens (G, N, C) of a group attend to each other: (G, N, heads * d)."""
+        """Return what the tokens of each group read from each other, (G, N, heads * d).
+
+        Args:
+            tokens: (G, N, C).
+            bias: Added to the scores, to hide keys.
+        """
         queries, keys, values = self.split(tokens)
         return attend(queries, keys, values, kv_heads=self.kv_heads, bias=bias)
 
     def branch(self, tokens: torch.Tensor, count: int) -> list[tuple["Heads", torch.Tensor]]:
-        """Share the query heads out to branches; each gets its own tokens (..., C')."""
+        """Return branches with an equal part of the query heads each, and their tokens (..., C').
+
+        Args:
+            tokens: (..., C).
+            count: Number of branches.
+        """
         if count == 1:
             return [(self, tokens)]
         queries, keys, values = self.split(tokens)
@@ -150,7 +163,7 @@ class Heads:
         windows: Sequence[int],
         attend_in: Callable[[torch.Tensor, "Heads", int], torch.Tensor],
     ) -> torch.Tensor:
-        """Let each branch of heads attend in windows of its own size, and join what they read.
+        """Return the joined outputs of branches of heads, each with windows of its own size.
 
         Args:
             tokens: (B, *S, C).

@@ -30,7 +30,10 @@ class Mechanism(Protocol):
 
 
 def create_mechanism(level: LevelSpec) -> Mechanism:
-    """Make the mechanism that a level's block names.
+    """Return the attention mechanism that a level's block names.
+
+    Args:
+        level: Settings of the level.
 
     Example:
         >>> create_mechanism(LevelSpec("linear", channels=8, depth=1, num_heads=2, head_dim=4))
