@@ -1,4 +1,4 @@
-"""The one deployable file: spec, graphs, checksums, split and model card; where both ways meet.
+"""The deployable file: spec, graphs, checksums, split, card; training and inference meet here.
 
 A bundle `NAME.bedside` is a zip with fixed members and nothing executable in it. Every
 byte is distrusted until it is read: sizes are capped, names are known, hashes agree.

@@ -1,4 +1,4 @@
-"""The zip around a bundle: written with the same bytes each time, read without trust."""
+"""The zip of a bundle: reproducible when written, distrusted when read."""
 
 import io
 import stat
@@ -47,7 +47,7 @@ def pack(members: Mapping[str, bytes]) -> bytes:
 
 
 def unpack(content: bytes, *, allowed: frozenset[str], where: str) -> dict[str, bytes]:
-    """Take every member out of a zip, refusing whatever a bundle never holds.
+    """Return the members of a zip, refusing anything that a bundle cannot contain.
 
     Nothing is written to disk, and no more than `MAX_MEMBER_BYTES` is inflated for a
     member, whatever its header claims.

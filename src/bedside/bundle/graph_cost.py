@@ -1,4 +1,4 @@
-"""What a graph may take at most: the shape of every value in it, and the arithmetic.
+"""Upper bounds of the memory and arithmetic of a graph, from the shape of every value.
 
 Shapes are worked out from the size of the input alone, operation by operation.
 """
@@ -28,7 +28,7 @@ _MOST_NODES = 20_000
 
 @dataclass(frozen=True)
 class GraphCost:
-    """What it takes at most to run a graph once.
+    """Upper bounds for running a graph once.
 
     Attributes:
         largest: Elements of its largest value.
@@ -44,7 +44,7 @@ class GraphCost:
 
 
 def measure_graph(graph: Graph, inputs: Mapping[str, Shape]) -> tuple[GraphCost, dict[str, Shape]]:
-    """Work out what a graph takes, and refuse one that takes too much.
+    """Return the cost of a graph; refuse one that is too expensive.
 
     Args:
         graph: The graph.

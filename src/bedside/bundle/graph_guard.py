@@ -1,4 +1,4 @@
-"""A look into an ONNX graph before any runtime sees it, with nothing but the bytes.
+"""Checks an ONNX graph from its bytes before any runtime sees it.
 
 A file of 163 bytes can declare a tensor of 20 GB, or name a file on this machine as its
 weights; one of a kilobyte can enlarge an image until memory is full. Runtimes believe all of it,
@@ -19,7 +19,7 @@ ALLOWED_OPERATIONS = frozenset(RULES)
 
 @dataclass(frozen=True)
 class GraphSignature:
-    """What a graph takes and gives.
+    """Inputs, outputs and cost of a graph.
 
     Attributes:
         inputs: Shape of each input, by name; None for a dimension left open.
@@ -89,7 +89,7 @@ def _close(name: str, shape: tuple[int | None, ...], input_shape: Shape | None) 
 
 
 def _check_outputs(outputs: Shapes, found: dict[str, Shape]) -> None:
-    """Make sure that the graph gives what it declares."""
+    """Check that the outputs have their declared shapes."""
     for name, shape in outputs.items():
         if name not in found:
             raise BundleError(f"its output {name!r} is given by nothing")

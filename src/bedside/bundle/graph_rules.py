@@ -1,4 +1,4 @@
-"""How each operation that a bundle may hold turns shapes into shapes, and what it computes.
+"""Shape inference and cost of each operation that a bundle may contain.
 
 An operation in a form that no network of ours has is refused: what cannot be foreseen is not
 run. No rule trusts a runtime to refuse what does not fit; some stretch it instead.

@@ -1,4 +1,4 @@
-"""One operation of a graph with the shapes of what it takes, while shapes are worked out."""
+"""One operation during shape inference, with the shapes of its inputs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Values:
             self._name(name, shape)
 
     def add(self, node: Node, shapes: Sequence[Shape]) -> None:
-        """Take over what a node gives."""
+        """Add the outputs of a node."""
         for name, shape in zip(node.outputs, shapes, strict=True):
             self._name(name, shape)
             self.computed.add(name)
@@ -57,7 +57,7 @@ class Values:
 
 @dataclass(frozen=True)
 class Step:
-    """One node with the shapes of what it takes."""
+    """One node with the shapes of its inputs."""
 
     node: Node
     values: Values

@@ -1,4 +1,4 @@
-"""Ed25519 keys in PEM files: made, read, and signed with. Nothing leaves the machine."""
+"""Ed25519 keys in PEM files: created, read, used for signing."""
 
 import os
 from collections.abc import Callable

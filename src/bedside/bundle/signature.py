@@ -1,4 +1,4 @@
-"""Signatures of a bundle: who vouches, by an Ed25519 key, for every byte of it that is used.
+"""Signatures of a bundle: Ed25519, over every byte of it that is used.
 
 What is signed is the hash of `bundle.json`, which holds the hash of every other member, so the
 signature covers all that is read and does not depend on how the zip is compressed. Signatures
@@ -32,7 +32,7 @@ class Signature:
     """One signature of a bundle.
 
     Attributes:
-        public_key: The key that it says it was made by, 32 bytes.
+        public_key: The key that it claims to be made by, 32 bytes.
         value: The signature itself, 64 bytes.
     """
 

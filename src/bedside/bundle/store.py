@@ -45,7 +45,7 @@ Settings = TypeVar("Settings")
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that has been read and found sound.
+    """A bundle that has been read and checked.
 
     Attributes:
         path: Where it was read from.
@@ -222,7 +222,7 @@ def sign_bundle(
 
 
 def _parse(content: bytes, path: Path) -> Bundle:
-    """Turn the bytes of a file into a checked bundle."""
+    """Return a checked bundle, from the bytes of its file."""
     where = str(path)
     members = unpack(content, allowed=_ALLOWED, where=where)
     if missing := _REQUIRED - set(members):
@@ -263,7 +263,7 @@ def _read_signatures(content: bytes | None, where: str) -> tuple[signature.Signa
 
 
 def _check_manifest(manifest: Any, where: str) -> None:
-    """Refuse another schema version before anything else is believed."""
+    """Refuse another schema version before reading anything else."""
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if type(version) is not int or version not in READABLE_VERSIONS:
         raise BundleError(
@@ -293,7 +293,7 @@ def _check_hashes(files: Any, members: Mapping[str, bytes], where: str) -> None:
 
 
 def _check_fit(graph: bytes, spec: DeploymentSpec, where: str) -> None:
-    """Make sure that the graph takes and gives what the spec says."""
+    """Check that the inputs and outputs of the graph are those of the spec."""
     size_px, stride = spec.input.size_px, spec.model.logit_stride
     signature = check_graph(graph, where=where, input_shape=(1, spec.input.channels, *size_px))
     expected = (
@@ -312,7 +312,7 @@ def _check_fit(graph: bytes, spec: DeploymentSpec, where: str) -> None:
 
 
 def _read_settings(kind: type[Settings], mapping: Any, where: str) -> Settings:
-    """Read a dataclass strictly; whatever a hostile mapping provokes becomes one error."""
+    """Read a dataclass strictly; every fault of the mapping becomes a BundleError."""
     try:
         return from_mapping(kind, mapping)
     except (SpecError, TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -320,7 +320,7 @@ def _read_settings(kind: type[Settings], mapping: Any, where: str) -> Settings:
 
 
 def _read_split(split: Any, where: str) -> dict[str, tuple[str, ...]]:
-    """Read the patients of each part; nobody may stand in two."""
+    """Read the patients of each part; no patient may be in two."""
     if not isinstance(split, dict) or set(split) != set(_PARTS):
         raise BundleError(f"{where}: split must name the patients of {', '.join(_PARTS)}.")
     for part in _PARTS:

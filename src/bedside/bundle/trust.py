@@ -1,4 +1,4 @@
-"""Whose bundles are run: public keys that are trusted, and the rule of the machine."""
+"""Which bundles may run: trusted public keys, and the rule of the machine."""
 
 import os
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ class TrustedKeys:
 
 @dataclass(frozen=True)
 class SignedBy:
-    """What is known of one signature.
+    """The status of one signature.
 
     Attributes:
         fingerprint: Of the key.
@@ -91,7 +91,7 @@ def machine_requires_signed() -> bool:
     """Whether this machine runs nothing but bundles signed by a trusted key.
 
     Raises:
-        UsageError: If the variable says neither yes nor no.
+        UsageError: If the variable is neither 0 nor 1.
     """
     text = os.environ.get(REQUIRE_SIGNED, "").strip().lower()
     if text in (*_YES, *_NO):
@@ -169,7 +169,7 @@ def check_sound(where: str, signatures: tuple[Signature, ...], manifest_sha256: 
 def describe_signature(
     signature: Signature, manifest_sha256: str, keys: TrustedKeys | None
 ) -> SignedBy:
-    """Whose signature it is, and whether it is one."""
+    """Return whose signature it is, and whether it is valid."""
     name = keys.names.get(signature.fingerprint) if keys else None
     status: Status = "trusted" if name else "not trusted"
     if not is_installed():

@@ -1,4 +1,4 @@
-"""Protobuf's wire format, read without trust: the bytes of an ONNX graph as plain values.
+"""Reader of untrusted ONNX graphs: Protobuf's wire format into plain values.
 
 Small enough to be read whole, and needs no `onnx` package.
 """

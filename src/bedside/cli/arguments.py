@@ -1,6 +1,6 @@
-"""From a frozen dataclass to a verb of the command line: one field, one argument.
+"""Turns a frozen dataclass into a command: one field, one argument.
 
-Light on purpose: nothing here imports numpy, so that `bedside --help` answers at once.
+Imports nothing heavy, so that `bedside --help` is fast.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def positional(
     default: Any = dataclasses.MISSING,
     choices: Sequence[Any] | None = None,
 ) -> Any:
-    """Describe a dataclass field that is given by its place.
+    """Return a dataclass field for a positional argument.
 
     Args:
         help: What it is, for `--help`.
@@ -56,7 +56,7 @@ def option(
     short: str | None = None,
     choices: Sequence[Any] | None = None,
 ) -> Any:
-    """Describe a dataclass field that is given by name, `--field-name`.
+    """Return a dataclass field for an option, `--field-name`.
 
     A `bool` field is a flag, and False unless given; its opposite needs no flag.
 
@@ -77,14 +77,14 @@ def option(
 def add_verb(
     subparsers: "argparse._SubParsersAction[Parser]", name: str, settings_type: type, run: Run
 ) -> None:
-    """Add a verb whose arguments are the fields of a dataclass.
+    """Add a command whose arguments are the fields of a dataclass.
 
-    The dataclass's docstring is the verb's help: its first line is the short one. The
-    parsed namespace knows them; see `settings_from` and `run_from`.
+    The dataclass's docstring is the help of the command. The parsed namespace keeps both; see
+    `settings_from` and `run_from`.
 
     Args:
-        subparsers: Where the verb goes.
-        name: The verb.
+        subparsers: Where the command is added.
+        name: The command.
         settings_type: A frozen dataclass made of `positional` and `option` fields, each
             a Path, int, float, str, bool, one of these or None, or `tuple[int, ...]` and
             the like, of at least one.
@@ -123,7 +123,7 @@ def add_verb(
 
 
 def settings_from(parsed: argparse.Namespace) -> Any:
-    """Build the settings that a verb's parsed arguments stand for."""
+    """Return the settings of a command, from its parsed arguments."""
     settings_type, _ = getattr(parsed, _VERB)
     names = [field.name for field in dataclasses.fields(settings_type)]
     values = {name: getattr(parsed, name) for name in names}
@@ -133,7 +133,7 @@ def settings_from(parsed: argparse.Namespace) -> Any:
 
 
 def run_from(parsed: argparse.Namespace) -> Run:
-    """Return the function that runs the verb."""
+    """Return the function that runs the command."""
     run: Run = getattr(parsed, _VERB)[1]
     return run
 
@@ -146,7 +146,7 @@ def _described(default: Any, metadata: dict[str, Any]) -> Any:
 def _add_argument(
     parser: argparse.ArgumentParser, field: "dataclasses.Field[Any]", hint: Any
 ) -> None:
-    """Add one field to a verb's parser."""
+    """Add one field to a command's parser."""
     described = field.metadata
     required = field.default is dataclasses.MISSING
     default = None if required else field.default

@@ -24,10 +24,10 @@ class Settings:
 
 
 def run(settings: Settings) -> int:
-    """Run the demo and say where to look next.
+    """Run the demo and print where to look next.
 
     Raises:
-        BackendError: If pydicom has come without its file.
+        BackendError: If pydicom was installed without its test files.
     """
     chosen = segment.Settings(
         source=find_cine(), output=settings.output, model=settings.model, json=settings.json

@@ -116,7 +116,7 @@ def run(settings: Settings) -> int:
 
 
 def read_relabel(text: str) -> dict[str, int]:
-    """Read what values of the masks stand for.
+    """Return the label for each mask value.
 
     Raises:
         UsageError: If it is not VALUE=LABEL, with commas between, or "none".
@@ -134,7 +134,7 @@ def read_relabel(text: str) -> dict[str, int]:
 
 
 def mirrored(segmenter: "Segmenter", axes: tuple[int, ...]) -> "Segmenter":
-    """Let a segmenter average its network over mirrors, if there are axes to mirror along.
+    """Return a segmenter that averages over flips of the image, if axes are given.
 
     Raises:
         UsageError: If the network has no such axis.
@@ -178,7 +178,7 @@ def choose_cases(
 
 
 def seen_before(cases: "Sequence[Case]", bundle: "Bundle") -> list[str]:
-    """Warn of cases that the weights were fitted to or chosen by; patients tell by their ids."""
+    """Warn of cases that were used for training or selection, known by their patient ids."""
     warnings = []
     for part, use in (("train", "were trained on"), ("val", "chose the weights (validation)")):
         patients = set(bundle.split.get(part, ()))
@@ -221,7 +221,7 @@ def _ablate(
 
 @contextlib.contextmanager
 def _progress(total: int, console: "Console") -> "Iterator[Callable[[str], None]]":
-    """Show a bar on stderr, only to a terminal; give a function that takes the case done."""
+    """Show a progress bar on stderr if it is a terminal; yield the function that advances it."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -244,7 +244,7 @@ def _progress(total: int, console: "Console") -> "Iterator[Callable[[str], None]
 def _about(
     settings: Settings, bundle: "Bundle", *, session: "Session", layout: str
 ) -> dict[str, Any]:
-    """Say what was evaluated, and with what."""
+    """Facts about the evaluation: bundle, data, runtime."""
     return {
         "bundle": {
             "name": bundle.spec.name,

@@ -1,4 +1,4 @@
-"""`bedside inspect`: a bundle's card, and whether the bundle is what it says it is."""
+"""`bedside inspect`: the model card of a bundle, after its hashes were checked."""
 
 import json
 from dataclasses import dataclass
@@ -130,7 +130,7 @@ def _facts(bundle: "Bundle", signed: "Sequence[SignedBy]") -> "Table":
 
 
 def describe_signer(signed: "SignedBy") -> str:
-    """Say in words who has signed a bundle."""
+    """Return a sentence about a signature."""
     who = f"key {signed.fingerprint}"
     return {
         "trusted": f"by {signed.name} ({who})",
@@ -142,7 +142,7 @@ def describe_signer(signed: "SignedBy") -> str:
 
 
 def _describe_bits(bits: "Mapping[str, int]") -> str:
-    """Say in how many bits weights are stored.
+    """Return the bits of the stored weights, in words.
 
     Example:
         >>> _describe_bits({"stem.0": 8, "head": 8, "downs.0": 4})

@@ -1,4 +1,4 @@
-"""`bedside keygen`: a new pair of keys to sign bundles with."""
+"""`bedside keygen`: a new key pair for signing bundles."""
 
 import os
 from dataclasses import dataclass

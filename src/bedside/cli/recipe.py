@@ -1,4 +1,4 @@
-"""`bedside recipe`: a data set in, a recipe to start with out."""
+"""`bedside recipe`: a first recipe for a data set."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ class Settings:
 
 
 def run(settings: Settings) -> int:
-    """Look, choose, write, and tell what was seen and chosen, a line each.
+    """Survey the data, choose a recipe, write it, and print what was found and chosen.
 
     Raises:
         UsageError: If the output is no `.toml` file, is there already, or cannot be written.
@@ -70,7 +70,7 @@ def run(settings: Settings) -> int:
 
 
 def _seen(survey: "Survey") -> list[str]:
-    """Tell what the data set is like."""
+    """Lines about the data set."""
     size = " x ".join(map(str, survey.size_px))
     colour = "colour" if survey.coloured else "grey"
     of = "slices or frames" if survey.frames > 1 else "frame"
@@ -95,7 +95,7 @@ def _seen(survey: "Survey") -> list[str]:
 
 
 def _chosen(plan: "RecipePlan") -> list[str]:
-    """Tell what was chosen."""
+    """Lines about the choices."""
     from bedside.spec import to_mapping
 
     recipe, deployment = plan.recipe, plan.recipe.deployment
@@ -124,7 +124,7 @@ def _channels(count: int) -> str:
 
 
 def _notes(survey: "Survey", plan: "RecipePlan") -> list[str]:
-    """Tell what a person should look at before training."""
+    """Lines about what to check before training."""
     from bedside.planning.choose import UNKNOWN
 
     notes = []

@@ -1,4 +1,4 @@
-"""`bedside sign`: one more signature in a bundle, by a private key of yours."""
+"""`bedside sign`: adds a signature to a bundle."""
 
 import os
 import sys
@@ -32,7 +32,7 @@ def run(settings: Settings) -> int:
 
     Raises:
         BundleError: If there is no such bundle, or it is not sound.
-        KeyFileError: If the key is none that can sign.
+        KeyFileError: If the key cannot sign.
         UsageError: If the key is encrypted and no password is given, or the bundle is a shipped
             one and no output is named.
         BackendError: If what signs is not installed.

@@ -1,4 +1,4 @@
-"""`bedside verify`: whether a bundle is signed by a key that you have."""
+"""`bedside verify`: whether a bundle is signed by one of your keys."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How good a segmentation is: metrics in mm, the loop over cases, intervals and the report."""
+"""Accuracy: metrics in mm, the loop over cases, confidence intervals, the report."""
 
 from bedside.evaluation.cases import (
     METRICS,

@@ -1,4 +1,4 @@
-"""What an evaluation puts on a model card."""
+"""Accuracy of an evaluation, as the model card states it."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from bedside.spec.card import Card
 
 
 def state_accuracy(card: Card, evaluation: Evaluation, *, split_unit: str | None = None) -> Card:
-    """Return a card with the figures of an evaluation on its test part.
+    """Return a card with the accuracy of an evaluation on the test part.
 
     Args:
         card: The card as it is.

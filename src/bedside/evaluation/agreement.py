@@ -1,4 +1,4 @@
-"""How far raters agree, from nothing but how many of them marked each voxel."""
+"""Agreement of raters, from the number of them that marked each voxel."""
 
 from dataclasses import dataclass
 from math import comb

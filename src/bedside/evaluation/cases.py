@@ -229,7 +229,7 @@ def score_case(
 def summarise(
     results: Sequence[CaseResult], *, warnings: Iterable[str] = (), seed: int = 0
 ) -> Evaluation:
-    """Average over cases, with intervals by independent unit, and say what no mean can tell.
+    """Average over cases, with intervals by independent unit, and say what no mean shows.
 
     Overlap is averaged over the cases that have the structure: a case without it has no Dice, and
     counting it as 1 would flatter rare structures.
@@ -348,7 +348,7 @@ def _score(
 
 
 def _too_few_units(results: Sequence[CaseResult]) -> list[str]:
-    """Say why there is no interval, if there is none."""
+    """Why there is no interval; empty if there is one."""
     count, unit = len({case.patient_id for case in results}), results[0].unit
     if count >= MIN_UNITS:
         return []
@@ -359,7 +359,7 @@ def _too_few_units(results: Sequence[CaseResult]) -> list[str]:
 
 
 def _absent(name: str, absent: int, alarms: int, *, of_cases: int) -> list[str]:
-    """Say how many cases do not have a structure, and how many of them were given it."""
+    """Warning about cases without a structure, and false alarms in them."""
     if not absent:
         return []
     mean = "there is no Dice" if absent == of_cases else "Dice leaves them out"
@@ -370,7 +370,7 @@ def _absent(name: str, absent: int, alarms: int, *, of_cases: int) -> list[str]:
 
 
 def _one_sided(name: str, results: Sequence[CaseResult]) -> list[str]:
-    """Say how often only one of truth and prediction has a structure, if it ever happens."""
+    """Warning about frames in which only one of truth and prediction has a structure."""
     frames = sum(case.structures[name].one_sided for case in results)
     if not frames:
         return []

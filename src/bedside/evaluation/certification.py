@@ -1,4 +1,4 @@
-"""What each backend and precision keeps of a bundle's accuracy: the certificates on its card."""
+"""Certificates: the accuracy that a bundle keeps in each backend and precision."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -64,7 +64,7 @@ def list_part(bundle: Bundle, data: Path, part: str, *, layout: str | None = Non
     """List the cases of one part of a bundle's split, with labels as the bundle knows them.
 
     Args:
-        bundle: Its split, and what values of the masks stand for.
+        bundle: Its split, and the labels of mask values.
         data: Folder of the data set.
         part: "train", "val" or "test".
         layout: How the folder is laid out; None to detect it.
@@ -119,14 +119,14 @@ def _open_sessions(bundle: Bundle, threads: int | None) -> dict[ExecutionMode, S
 
 
 def _is_ignored(variant: ExecutionMode, comparison: Comparison) -> bool:
-    """Whether a runtime took bf16 for a hint and computed in f32: nothing is shown then."""
+    """Whether a runtime computed in f32 although bf16 was asked for."""
     return variant[1] == "bf16" and comparison.worst_logit == 0
 
 
 def _certificate(
     variant: ExecutionMode, comparison: Comparison, *, max_drop: float, reference: ExecutionMode
 ) -> PrecisionResult:
-    """Write a comparison down as the card holds it."""
+    """Return a comparison as an entry of the card."""
     backend, precision = variant
     return PrecisionResult(
         precision=precision,

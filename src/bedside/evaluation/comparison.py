@@ -1,4 +1,4 @@
-"""Two ways to run one network, on the same images through the same pipeline, side by side."""
+"""Compares two ways to run one network, on the same images through the same pipeline."""
 
 import hashlib
 import threading
@@ -35,7 +35,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class StructureChange:
-    """What becomes of one structure when the network is run another way.
+    """How one structure changes when the network runs another way.
 
     Attributes:
         name: The label's name.
@@ -104,7 +104,7 @@ def compare_sessions(
     others: Mapping[str, Session],
     samples: Iterable[Sample],
 ) -> dict[str, Comparison]:
-    """Segment images with a reference and with others, and tell how the others differ.
+    """Return how other ways to run a network differ from a reference, over images.
 
     Each goes through the whole pipeline, so that masks are compared where they are used:
     repaired, at the resolution of the image.
@@ -140,7 +140,7 @@ def compare_sessions(
 
 
 class _Recording(WrappedSession):
-    """A session that keeps what it gave for the first tensors, by their content."""
+    """A session that keeps its outputs for the first tensors, by their content."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)

@@ -1,6 +1,6 @@
-"""Images made up of blobs and speckle, for where no data set is at hand.
+"""Synthetic images of blobs and speckle, for use without a data set.
 
-They show whether two ways to run a network agree, and nothing of how well it does.
+They show whether two ways to run a network agree, not how accurate it is.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Means over cases, with intervals over what is independent: patients, not their images."""
+"""Means over cases, with confidence intervals over patients, not images."""
 
 import functools
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What is measured on a segmentation, beside what experts measured on the image."""
+"""Measurements on a segmentation, compared with those of experts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How far a predicted mask is from the truth: overlap, and distances between surfaces in mm.
+"""Metrics of a predicted mask: overlap, and surface distances in mm.
 
 Conventions, the same for 2D and 3D, chosen to be those of MONAI so that figures compare:
 
@@ -8,7 +8,7 @@ Conventions, the same for 2D and 3D, chosen to be those of MONAI so that figures
   directed 95th percentiles (linear between ranks), HD the larger of the two maxima.
 - Both masks empty: neither overlap nor distance is defined; both are NaN.
 - One of them empty: overlap is 0, every distance is infinite.
-- Unknown spacing: distances are None. Pixels are never passed off as millimetres.
+- Unknown spacing: distances are None. Distances are never given in pixels.
 
 Means are taken over finite values only, and say how many cases they leave out
 (`bedside.evaluation.cases`).
@@ -39,7 +39,7 @@ class SurfaceDistances:
 
 
 def dice(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """Measure the overlap as twice the intersection over the sum of the sizes.
+    """Dice coefficient: twice the intersection over the sum of the sizes.
 
     Args:
         truth: Boolean mask.
@@ -64,7 +64,7 @@ def dice(truth: np.ndarray, prediction: np.ndarray) -> float:
 
 
 def iou(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """Measure the overlap as intersection over union.
+    """Jaccard index: intersection over union.
 
     Args:
         truth: Boolean mask.
@@ -88,7 +88,7 @@ def iou(truth: np.ndarray, prediction: np.ndarray) -> float:
 def surface_distances(
     truth: np.ndarray, prediction: np.ndarray, *, spacing_mm: tuple[float, ...]
 ) -> SurfaceDistances:
-    """Measure how far the surfaces of two masks lie apart.
+    """Surface distances between two masks.
 
     Args:
         truth: Boolean mask of any number of axes.

@@ -1,4 +1,4 @@
-"""The worst cases as one picture: where prediction and truth part, for a person to look at."""
+"""The worst cases as one picture, with the outlines of prediction and truth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -211,7 +211,7 @@ def _arrange(tiles: Sequence[Image.Image], labels: Sequence[Label]) -> Image.Ima
 
 
 def _draw_legend(labels: Sequence[Label], width: int) -> Image.Image:
-    """Say what each line is; they are drawn as in the pictures."""
+    """Draw the legend: one line per contour, in its style."""
     lines = _wrap([label.name for label in labels], width - 2 * _GAP_PX, before_px=20)
     notice = _wrap(DISCLAIMER.replace(". ", ".\n").split("\n"), width - 2 * _GAP_PX)
     height = _LINE_PX * (len(lines) + 1 + len(notice)) + 2 * _GAP_PX

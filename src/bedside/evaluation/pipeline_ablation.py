@@ -28,7 +28,7 @@ SMALLEST_MM = 0.02
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a variant lies from the deployment as it is, case by case.
+    """Difference between a variant and the deployment, case by case.
 
     Attributes:
         dice: Of Dice; above 0 is better.
@@ -41,7 +41,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class VariantResult:
-    """What came of one variant.
+    """Result of one variant.
 
     Attributes:
         variant: Which.
@@ -65,7 +65,7 @@ class VariantResult:
 
     @property
     def verdict(self) -> str:
-        """Say what it means for the bundle: differences that are certain, and not tiny."""
+        """Sentence about the steps that make a certain and relevant difference."""
         each = [self.overall, *self.structures.values()]
         dice = [difference.dice for difference in each]
         hd95 = [difference.hd95_mm for difference in each]
@@ -102,7 +102,7 @@ def ablate_pipeline(
     *,
     on_case: Callable[[str], None] | None = None,
 ) -> PipelineAblation:
-    """Segment every case with every variant, in turn, so that a busy machine slows all alike.
+    """Return accuracy and time of every variant, interleaved case by case.
 
     Args:
         open_variant: Gives a segmenter for a deployment; the network is the same for all.

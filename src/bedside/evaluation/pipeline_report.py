@@ -1,4 +1,4 @@
-"""What an ablation of the pipeline says, as a page and as JSON."""
+"""Report of a pipeline ablation, as Markdown and JSON."""
 
 import json
 from collections.abc import Mapping
@@ -73,7 +73,7 @@ def ablation_json(ablation: PipelineAblation, *, about: Mapping[str, Any]) -> st
 
 
 def ablation_markdown(ablation: PipelineAblation, *, title: str, about: Mapping[str, Any]) -> str:
-    """Write the page that a person reads."""
+    """Return the Markdown page."""
     plain = ablation.results[0]
     cases = plain.evaluation.cases
     ran = ", ".join(f"{about[key]}" for key in ("backend", "precision") if key in about)

@@ -1,4 +1,4 @@
-"""A deployment with one step less, or one more: what an ablation of the pipeline compares."""
+"""Variants of a deployment for a pipeline ablation: one step less, or one more."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -102,7 +102,7 @@ def list_variants(spec: DeploymentSpec) -> tuple[list[Variant], list[Required]]:
 
 
 def _why_required(spec: DeploymentSpec, index: int) -> str:
-    """Say why the network cannot run without a step; empty if it can."""
+    """Why the network cannot run without a step; empty if it can."""
     step = spec.preprocess[index]
     if isinstance(step, _DEFINE_INPUT):
         return "the network's input has no other shape or axes"
@@ -150,7 +150,7 @@ def _candidates(spec: DeploymentSpec) -> Iterator[Variant]:
 
 
 def _before_scale(spec: DeploymentSpec, tone: PreprocessStep) -> tuple[PreprocessStep, ...]:
-    """Put a step on tone in front of the first that scales; of a scan, at the end."""
+    """Insert an intensity step before the first scaling step; for a scan, at the end."""
     steps = spec.preprocess
     for index, step in enumerate(steps):
         if isinstance(step, ScalePercentile | FanGain | ScaleRange | ZScore) and (

@@ -1,4 +1,4 @@
-"""What an evaluation says, written down: JSON for machines, CSV for a sheet, Markdown to read."""
+"""Reports of an evaluation: JSON, CSV and Markdown."""
 
 import csv
 import io
@@ -81,7 +81,7 @@ def to_csv(evaluation: Evaluation) -> str:
 
 
 def to_markdown(evaluation: Evaluation, *, title: str, picture: str | None) -> str:
-    """Write the page that a person reads: the table, the worst cases, the warnings.
+    """Return a Markdown page: the table, the worst cases, the warnings.
 
     Args:
         evaluation: What to write.
@@ -143,7 +143,7 @@ def write_report(
 
 
 def describe_means(evaluation: Evaluation) -> str:
-    """Return the sentence that says what the figures of a table are."""
+    """Return the caption of a table of means."""
     if all(structure.dice.low is None for structure in evaluation.structures):
         return f"Means over cases; too few {evaluation.unit} for intervals."
     return f"Mean over cases (95 % interval, bootstrap over {evaluation.unit})."

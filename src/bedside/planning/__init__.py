@@ -1,4 +1,4 @@
-"""From a data set to a recipe to start with: what is there, what to choose, written down."""
+"""A first recipe for a data set: survey, choice, TOML."""
 
 from bedside.planning.choose import RecipePlan, Wishes, choose_recipe
 from bedside.planning.survey import Survey, survey_data

@@ -1,4 +1,4 @@
-"""From what a data set is like to a recipe to start with; each choice can be told in a line."""
+"""Chooses a first recipe for a data set, each choice explained in a line."""
 
 import math
 import re
@@ -64,7 +64,7 @@ _HU = -150.0
 
 @dataclass(frozen=True)
 class Wishes:
-    """What is not for the data to say.
+    """Choices of the user.
 
     Attributes:
         name: Name of the bundle; the folder's if None.
@@ -93,7 +93,7 @@ class RecipePlan:
 
 
 def choose_recipe(survey: Survey, wishes: Wishes) -> RecipePlan:
-    """Choose a recipe to start with.
+    """Return a first recipe.
 
     Raises:
         SplitError: If there are too few patients for three parts.
@@ -143,7 +143,7 @@ def choose_recipe(survey: Survey, wishes: Wishes) -> RecipePlan:
 
 
 def find_modality(survey: Survey) -> str | None:
-    """Find the modality where the files, the layout or an index tell it; None elsewhere."""
+    """The modality according to the files, the layout or an index; None if unknown."""
     known = survey.modality or _LAYOUTS.get(survey.layout)
     if known:
         return known
@@ -157,7 +157,7 @@ def find_modality(survey: Survey) -> str | None:
 
 
 def guess_modality(survey: Survey) -> str | None:
-    """Guess the modality by densities as only CT has, and by colour; None for neither."""
+    """Guess the modality from intensities that only CT has, or from colour; else None."""
     if survey.densities[0] < _HU:
         return "CT"
     return "ES" if survey.coloured else None
@@ -199,7 +199,7 @@ def _choose_window(survey: Survey) -> tuple[int, ...]:
 
 
 def _up(length: float, step: int) -> int:
-    """Round up to a multiple; what a rounding error adds does not count."""
+    """Round up to a multiple; ignoring rounding errors."""
     return max(step, math.ceil(round(length, 3) / step) * step)
 
 
@@ -220,7 +220,7 @@ def _percentiles() -> ScalePercentile:
 
 
 def _choose_window_level(survey: Survey) -> WindowLevel:
-    """Show what the labelled voxels hold, and half as much again around it."""
+    """Choose the intensities of the labelled voxels, widened by half."""
     low, high = survey.densities
     width = max(1.5 * (high - low), 50.0)
     return WindowLevel(level=10.0 * round((low + high) / 20), width=10.0 * round(width / 10))
@@ -240,7 +240,7 @@ def _choose_model(survey: Survey, name: str, size_px: tuple[int, ...]) -> ModelS
 
 
 def _with_strides(model: ModelSpec, size_px: tuple[int, ...]) -> ModelSpec:
-    """Let the first level work at every second pixel of an input that is small."""
+    """Return a small input's network with stride 2 at its first level."""
     small = max(size_px) <= (128 if model.spatial_dims == 2 else 64)
     return (
         replace(model, stem_stride=2, logit_stride=1 if model.spatial_dims == 3 else 2)
@@ -250,7 +250,7 @@ def _with_strides(model: ModelSpec, size_px: tuple[int, ...]) -> ModelSpec:
 
 
 def _choose_postprocess(survey: Survey) -> tuple[PostprocessStep, ...]:
-    """Repair only what the experts' labels never show."""
+    """Add repairs only for what the experts' labels never show."""
     every = len(survey.structures)
     steps: list[PostprocessStep] = []
     single = tuple(structure.value for structure in survey.structures if structure.single)
@@ -263,7 +263,7 @@ def _choose_postprocess(survey: Survey) -> tuple[PostprocessStep, ...]:
 
 
 def _label(structure: Structure) -> Label:
-    """Name, colour and code a label; the codes are true of any structure, and say little."""
+    """Return a label with name, colour and generic codes."""
     return Label(
         value=structure.value,
         name=structure.name or f"label {structure.value}",
@@ -274,7 +274,7 @@ def _label(structure: Structure) -> Label:
 
 
 def _slug(path: Path) -> str:
-    """Make a name for a bundle out of a folder's.
+    """Return a bundle name made from a folder's.
 
     Raises:
         UsageError: If nothing is left of it.

@@ -1,4 +1,4 @@
-"""What the masks of a data set hold: which values, and what they are to stand for."""
+"""Values in the masks of a data set, and the labels that they become."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _MOST_WITH_GAPS = 20
 
 
 def count_values(cases: Sequence[Case]) -> Counter[int]:
-    """Count in how many masks each value occurs.
+    """Return in how many masks each value occurs.
 
     Args:
         cases: At least one; of many, some spread evenly are read.
@@ -41,7 +41,7 @@ def count_values(cases: Sequence[Case]) -> Counter[int]:
 
 
 def choose_relabel(counts: Mapping[int, int], *, where: str) -> dict[int, int]:
-    """Choose labels for the values, which need not be 1, 2, 3, ...
+    """Return labels for mask values that are not 1, 2, 3, ...
 
     Args:
         counts: Number of masks by value.
@@ -77,7 +77,7 @@ def choose_relabel(counts: Mapping[int, int], *, where: str) -> dict[int, int]:
 
 
 def spread(cases: Sequence[Case], count: int) -> list[Case]:
-    """Take so many cases, evenly over the list.
+    """Return a number of items, spread evenly over a list.
 
     Example:
         >>> spread("abcdefg", 3)

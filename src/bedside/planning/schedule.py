@@ -1,4 +1,4 @@
-"""How long to train, on which patients, and with which variations, for a data set's size."""
+"""Split, augmentation and training schedule for the size of a data set."""
 
 import math
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ _AUGMENTS: Mapping[str | None, AugmentSpec] = {"US": _US, "IVUS": _US, "MR": _MR
 
 
 def choose_split(survey: Survey) -> tuple[float, float, float]:
-    """Choose the shares of training, validation and test.
+    """Return the shares of training, validation and test.
 
     Raises:
         SplitError: If there are too few patients.
@@ -65,7 +65,7 @@ def choose_split(survey: Survey) -> tuple[float, float, float]:
 
 
 def choose_augment(modality: str | None, *, spatial_dims: int, coloured: bool) -> AugmentSpec:
-    """Choose variations that other patients and machines of the modality would show."""
+    """Return augmentation that resembles other patients and machines of the modality."""
     if spatial_dims == 3:
         return _VOLUME
     return _PLAIN if coloured else _AUGMENTS.get(modality, _PLAIN)
@@ -74,13 +74,13 @@ def choose_augment(modality: str | None, *, spatial_dims: int, coloured: bool) -
 def choose_training(
     survey: Survey, model: str, *, size_px: tuple[int, ...], share: float
 ) -> TrainingSpec:
-    """Choose batch and epochs: about the same number of steps for a large and a small data set.
+    """Return batch size and epochs, for about the same number of steps whatever the size.
 
     Args:
-        survey: Says how many images there are.
+        survey: Properties of the data set.
         model: Name of the network; a larger one learns at a lower rate.
         size_px: The network's input.
-        share: Part of the patients that are trained on.
+        share: Part of the patients used for training.
     """
     images = max(1, round(share * survey.cases))
     if survey.spatial_dims == 2:

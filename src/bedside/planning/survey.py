@@ -1,4 +1,4 @@
-"""What a data set is like: grids, spacing, colours, intensities, and the shapes of labels."""
+"""Properties of a data set: grids, spacing, colours, intensities, and the shapes of labels."""
 
 import json
 from collections import Counter, defaultdict
@@ -57,7 +57,7 @@ class Structure:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a data set is like.
+    """Properties of a data set.
 
     Attributes:
         path: Its folder.
@@ -100,7 +100,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class _Look:
-    """What one image is like; `shapes` has (single, solid, extent) of each label there."""
+    """Properties of one image; `shapes` has (single, solid, extent) of each label there."""
 
     frames: int
     channels: int
@@ -115,7 +115,7 @@ class _Look:
 def survey_data(
     path: Path, *, layout: str | None = None, spatial_dims: int | None = None
 ) -> Survey:
-    """Look at a data set: at all masks up to a thousand, and at some images.
+    """Return the properties of a data set, from up to 1000 masks and some images.
 
     Args:
         path: Its folder.
@@ -159,7 +159,7 @@ def survey_data(
 
 
 def _choose_axes(cases: Sequence[Case]) -> int:
-    """Take scans whole where most have enough slices, close enough to each other."""
+    """3 if most scans have enough slices, close enough to each other; else 2."""
     whole = 0
     for case in cases:
         sequence = open_source(case.image).sequence
@@ -170,7 +170,7 @@ def _choose_axes(cases: Sequence[Case]) -> int:
 
 
 def _look(case: Case, values: tuple[int, ...], spatial_dims: int) -> _Look:
-    """Look at one case.
+    """Survey one case.
 
     Raises:
         DataError: If its labels do not fit its image.
@@ -194,7 +194,7 @@ def _look(case: Case, values: tuple[int, ...], spatial_dims: int) -> _Look:
 
 
 def _grid(sequence: ImageSequence) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
-    """Give (D, H, W) and spacing of a scan whose axes run as the patient's do."""
+    """(D, H, W) and spacing of a scan in the patient's axes."""
     shape = (len(sequence), *sequence.shape[2:])
     if sequence.geometry is None:
         return shape, sequence.voxel_mm
@@ -258,7 +258,7 @@ def _structures(
 
 
 def _read_about(path: Path) -> Mapping[str, Any]:
-    """Read what a data set says of itself, in the Decathlon's manner or nnU-Net's."""
+    """Read `dataset.json`, in the Decathlon's or nnU-Net's form."""
     try:
         about = json.loads(read_regular(path / _INDEX))
     except (OSError, ValueError):

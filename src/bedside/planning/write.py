@@ -116,7 +116,7 @@ def _plain(mapping: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _model(plan: RecipePlan) -> dict[str, Any]:
-    """Name the network, and say where it differs from that of its name."""
+    """The table of the network: its name, and what differs from it."""
     model = plan.recipe.deployment.model
     named = {"name": plan.model, "spatial_dims": model.spatial_dims}
     channels = {"in_channels": model.in_channels, "num_classes": model.num_classes}

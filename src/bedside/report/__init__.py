@@ -1,1 +1,1 @@
-"""What people and programs read of a result: pictures, pages, records, DICOM SR."""
+"""Results for people and programs: pictures, HTML, JSON, DICOM SR."""

@@ -1,4 +1,4 @@
-"""Words on pictures: the bar above a frame and the legend below it, clear of the anatomy."""
+"""Text on pictures: the bar above a frame and the legend below it."""
 
 import functools
 import math

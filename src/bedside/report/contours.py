@@ -76,7 +76,7 @@ def _find_lost(small: np.ndarray, values: Sequence[int]) -> list[int]:
 
 
 def _put_back(small: np.ndarray, value: int, cover: np.ndarray) -> None:
-    """Return a structure, in place, the nearest pixel that is no other structure's last one."""
+    """Restore a lost structure, in place, at the nearest pixel that is not the last of another."""
     rows, columns = np.indices(small.shape)
     row, column = np.unravel_index(cover.argmax(), cover.shape)
     far = np.asarray((rows - row) ** 2 + (columns - column) ** 2, np.float64)

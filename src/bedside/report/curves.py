@@ -1,4 +1,4 @@
-"""A plot of curves as SVG, drawn by hand: axes with units, a grid, a line per curve.
+"""Plot of curves as SVG: axes with units, a grid, a line per curve.
 
 It is dark, as the pictures are: the colours of structures are chosen to be seen on black.
 """

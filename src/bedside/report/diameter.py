@@ -1,4 +1,4 @@
-"""How long structures are: their largest diameter in each frame, and the box around them."""
+"""Largest diameter of structures in each frame, and their bounding box."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _EDGES = np.array(
 
 @dataclass(frozen=True)
 class Extent:
-    """How long one structure is.
+    """Diameters and bounding box of one structure.
 
     Attributes:
         diameter_mm: Its largest diameter in the plane of each frame; 0 where it is not.

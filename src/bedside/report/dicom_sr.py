@@ -1,6 +1,6 @@
 """Writes measurements as a DICOM SR (TID 1500) that refers to the SEG, its segments and the image.
 
-Written with highdicom, which knows the template and checks what is put into it.
+Written with highdicom, which implements the template and validates its content.
 """
 
 from collections import defaultdict
@@ -46,7 +46,7 @@ def write_sr(
     slices: bool,
     warnings: Sequence[str] = (),
 ) -> bool:
-    """Write what was measured: the volume of each structure of a scan, or areas frame by frame.
+    """Write the volume of each structure of a scan, or its area in each frame.
 
     A scan has a group of measurements for each structure that is in it: volume, and the
     largest diameter in a slice. Frames have one for each structure in each frame that it is
@@ -59,16 +59,15 @@ def write_sr(
         seg_path: The SEG with its structures, as it was written; a binary one.
         target: The file to write.
         labels_spec: Names and codes of the structures.
-        algorithm: Who drew them.
+        algorithm: The bundle, as DICOM files state it.
         slices: Whether the frames are the slices of a scan.
         warnings: What was fixed, doubted or not found, in sentences for a person.
 
     Returns:
-        Whether it was written: where nothing was found there is nothing to measure, and a report
-        without measurements is none.
+        Whether it was written: without a structure there is nothing to report.
 
     Raises:
-        UsageError: If the network is untrained: what it measures says nothing of the patient.
+        UsageError: If the network is untrained: its measurements are meaningless.
         FormatError: If the source's header does not let an SR refer to it.
         OutputError: If it cannot be written.
 
@@ -161,7 +160,7 @@ class _Drawn:
 
 @dataclass(frozen=True)
 class _About:
-    """What every group of measurements says of where it comes from."""
+    """Provenance shared by all groups of measurements."""
 
     drawn: _Drawn
     algorithm: Algorithm
@@ -317,7 +316,7 @@ def _build(groups: Sequence[Any], about: _About, source: Source) -> Any:
 
 
 def _comments(about: _About) -> list[str]:
-    """What a reader must know of the measurements, in sentences."""
+    """Comments on the measurements, in sentences."""
     algorithm = about.algorithm
     return [
         DISCLAIMER,
@@ -328,7 +327,7 @@ def _comments(about: _About) -> list[str]:
 
 
 def _reference(header: Dataset) -> Dataset:
-    """Keep of an image's header what a reference to it needs."""
+    """The part of an image's header that a reference needs."""
     kept = Dataset()
     for keyword in _NEEDED:
         setattr(kept, keyword, header[keyword].value)
@@ -336,7 +335,7 @@ def _reference(header: Dataset) -> Dataset:
 
 
 def _set_moment(report: Any, day: str, clock: str) -> None:
-    """Replace the moment that highdicom has taken from the clock."""
+    """Replace the date and time that highdicom took from the clock."""
     for word in ("Content", "InstanceCreation", "Series"):
         setattr(report, f"{word}Date", day)
         setattr(report, f"{word}Time", clock)

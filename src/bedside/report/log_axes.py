@@ -1,4 +1,4 @@
-"""A plot with both axes in logarithms: its frame, its grid, and where values stand in it."""
+"""Axes, grid and frame of a log-log plot."""
 
 import math
 from collections.abc import Sequence
@@ -40,12 +40,12 @@ class LogAxes:
         return cls(_decades(xs), _decades(ys), WIDTH - margin, top)
 
     def x(self, value: float) -> float:
-        """Say where a value stands, in pixels from the left."""
+        """Position of a value, in pixels from the left."""
         low, high = self.x_powers
         return LEFT + (math.log10(value) - low) / (high - low) * (self.right - LEFT)
 
     def y(self, value: float) -> float:
-        """Say where a value stands, in pixels from the top."""
+        """Position of a value, in pixels from the top."""
         low, high = self.y_powers
         return BOTTOM - (math.log10(value) - low) / (high - low) * (BOTTOM - self.top)
 

@@ -1,4 +1,4 @@
-"""Pictures of a result for a person: thin contours over the frames, a legend, a contact sheet."""
+"""Pictures of a result: contours over the frames, a legend, a contact sheet."""
 
 import functools
 import math
@@ -32,7 +32,7 @@ _MOST_SORTED = 16
 
 @dataclass(frozen=True)
 class Overlay:
-    """A cine and its labels, with how they are shown; `plan_overlay` makes one.
+    """A sequence and its labels, and how they are shown; see `plan_overlay`.
 
     Attributes:
         sequence: The frames.
@@ -54,7 +54,7 @@ class Overlay:
 
 
 def plan_overlay(sequence: ImageSequence, labels: LabelMap, structures: Sequence[Label]) -> Overlay:
-    """Decide how a cine is shown: in true proportions, one intensity window for all frames.
+    """Return how a sequence is shown: true proportions, one intensity window for all frames.
 
     Args:
         sequence: The frames.

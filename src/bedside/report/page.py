@@ -1,4 +1,4 @@
-"""The report as one page for a person: self-contained, printable on A4, no scripts."""
+"""The report as one HTML page: self-contained, printable on A4, no scripts."""
 
 import base64
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def to_html(report: Report, *, picture: bytes, with_cost: bool = True) -> str:
 
 
 def _header(report: Report) -> str:
-    """Say what was segmented with what."""
+    """Heading: source and bundle."""
     frames = f"{report.frames} {report.unit}{'s' if report.frames > 1 else ''}"
     if report.frame_time_ms is not None and report.frames > 1:
         average = " on average" if report.frame_starts_ms else ""
@@ -84,7 +84,7 @@ def _picture(report: Report, picture: bytes) -> str:
 
 
 def _warnings(warnings: Sequence[str]) -> str:
-    """List what a reader must know before believing a number."""
+    """List of warnings."""
     if not warnings:
         return ""
     items = "".join(f"<li>{escape(warning)}</li>" for warning in warnings)
@@ -131,7 +131,7 @@ def _areas(report: Report) -> str:
 
 
 def _volumes(report: Report) -> str:
-    """Tell the volume of each structure, in voxels too."""
+    """Volume of each structure, in ml and voxels."""
     rows = [
         [
             _named(structure),
@@ -202,7 +202,7 @@ def _latency(report: Report) -> str:
 
 
 def _provenance(report: Report, *, with_cost: bool) -> str:
-    """Tell what ran, on which terms, and what it took."""
+    """Bundle, licence, runtime and cost."""
     memory = report.peak_memory_mb
     speed = f"{report.fps:.1f} {report.unit}s a second"
     if report.latency_of in ("scan", "image"):
@@ -235,6 +235,6 @@ def _number(area: float) -> str:
 
 
 def _embedded(picture: bytes) -> str:
-    """Turn a picture into an address that holds it."""
+    """Return a picture as a data URL."""
     kinds = {b"\xff\xd8": "jpeg", b"\x89P": "png", b"GI": "gif"}
     return f"data:image/{kinds[picture[:2]]};base64,{base64.b64encode(picture).decode('ascii')}"

@@ -1,4 +1,4 @@
-"""The frame of every page for a browser: one style for screen, phone, dark mode and A4 paper.
+"""Layout of every HTML page: one style for screen, phone, dark mode and A4.
 
 A page needs nothing beside it and runs no scripts. What is wider than a small screen scrolls by
 itself; the page does not.

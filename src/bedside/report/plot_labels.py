@@ -1,4 +1,4 @@
-"""Names beside the points of a plot: no name over another, over a point, or beyond the plot."""
+"""Places names beside the points of a plot without overlaps."""
 
 import math
 import random
@@ -133,7 +133,7 @@ def _judge(
     names: Sequence[Name],
     lines: Sequence[Segment],
 ) -> float:
-    """Say what is bad about a place, in pixels that a name would rather be farther away."""
+    """Penalty of a position, in pixels of additional distance."""
     box, lead = name.box, name.lead
     others = [dot for index, dot in enumerate(dots) if index != own]
     cost = _OVER * (not _lies_in(box, area))

@@ -1,4 +1,4 @@
-"""Operations beside what a machine can do at most, as SVG drawn by hand."""
+"""Roofline plot of operations, as SVG."""
 
 import math
 from collections.abc import Mapping, Sequence

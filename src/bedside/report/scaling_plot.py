@@ -1,4 +1,4 @@
-"""A plot of how costs grow, both axes in logarithms, as SVG drawn by hand."""
+"""Log-log plot of costs, as SVG."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a deployment is and how it is made, as data: frozen, typed, strictly read."""
+"""Deployments and recipes as data: frozen dataclasses, typed, read strictly."""
 
 from bedside.spec.card import DISCLAIMER, Card, Interval, PrecisionResult, StructureResult
 from bedside.spec.deployment import (

@@ -1,4 +1,4 @@
-"""The model card: where a bundle comes from, how well it does, and what it is not for."""
+"""The model card: provenance, accuracy, and intended use of a bundle."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,10 +26,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class StructureResult:
-    """How well one structure is segmented.
+    """Accuracy of one structure.
 
-    Overlap is averaged over the cases in which the experts drew the structure. What is drawn in
-    the others is counted as a false alarm.
+    Overlap is averaged over the cases that have the structure; in the others, a prediction counts
+    as a false alarm.
 
     Attributes:
         name: The label's name.
@@ -56,11 +56,10 @@ class StructureResult:
 
 @dataclass(frozen=True)
 class PrecisionResult:
-    """What one precision in one runtime keeps of the accuracy of the reference: its certificate.
+    """A certificate: the accuracy that one precision keeps in one runtime.
 
-    It certifies that runtime only: another one sums in another order, and can saturate where
-    this one does not. What older bundles do not say is left empty; they were all measured in
-    OpenVINO.
+    It holds for that runtime only: another one sums in another order and can saturate where
+    this one does not. Older bundles leave some fields empty; they were measured in OpenVINO.
 
     Attributes:
         precision: "f32", "bf16" or "int8".
@@ -180,7 +179,7 @@ class Card:
 
 
 def count_units(count: int, unit: str) -> str:
-    """Write a number of units, given in the plural.
+    """Return a number with its unit, given in the plural.
 
     Example:
         >>> count_units(1, "pairs of neighbouring volumes"), count_units(2, "exams")
@@ -191,7 +190,7 @@ def count_units(count: int, unit: str) -> str:
 
 
 def describe_test(card: Card) -> str:
-    """Return in words what a card's figures were taken over.
+    """Return in words which images and patients a card's accuracy was measured on.
 
     Example:
         >>> from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""All that a deployment needs to know, in frozen dataclasses; travels inside the bundle."""
+"""The specification of a deployment, stored in its bundle."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,7 +18,7 @@ READABLE_VERSIONS = (1, SCHEMA_VERSION)
 
 @dataclass(frozen=True)
 class Code:
-    """A coded concept, as DICOM writes it.
+    """A coded concept of DICOM.
 
     Attributes:
         value: Code value, such as "87878005".
@@ -52,7 +52,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Region:
-    """Labels that are scored together, beside each for itself.
+    """A union of labels that evaluation scores as well.
 
     Attributes:
         name: Short name, unique among labels and regions, such as "whole tumour".
@@ -65,7 +65,7 @@ class Region:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What the network takes.
+    """Input of the network.
 
     Attributes:
         modality: DICOM's word, such as "US".
@@ -87,7 +87,7 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class SlidingWindowSpec:
-    """How a network of fixed size covers a scan that is larger.
+    """Sliding window over scans that are larger than the input of the network.
 
     Attributes:
         overlap: Part of a window that neighbours share at least, in [0, 1).
@@ -101,7 +101,7 @@ class SlidingWindowSpec:
 
 @dataclass(frozen=True)
 class DeploymentSpec:
-    """Everything that turns an image into labels, but the weights.
+    """Everything but the weights that turns an image into labels.
 
     Attributes:
         name: Name of the bundle, such as "camus-4ch".
@@ -132,7 +132,7 @@ class DeploymentSpec:
     priors: tuple[Prior, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse parts that do not fit together.
+        """Check that all parts fit together.
 
         Raises:
             SpecError: If label values are not 1, 2, ..., names repeat, a region is of labels

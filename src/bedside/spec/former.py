@@ -1,4 +1,4 @@
-"""Names that schema version 1 had, so that its recipes and bundles are read for good."""
+"""Names of schema version 1, so that its recipes and bundles can still be read."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Steps that change how bright an image is, as data; none of them moves a pixel."""
+"""Intensity steps, as data; none of them moves a pixel."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ CT_WINDOWS: Mapping[str, tuple[float, float]] = MappingProxyType(
 class ScalePercentile:
     """Map intensities linearly so that the given percentiles become 0 and 1, and clip.
 
-    Only pixels above zero count, so that the black around the image has no say. In a scan
-    each channel is mapped by itself.
+    Only pixels above zero count, so the black around the image has no influence. Scans are
+    mapped channel by channel.
 
     Attributes:
         low: Percentile that becomes 0, in [0, 100).
@@ -86,7 +86,7 @@ class WindowPreset:
     """Map one of the usual windows of CT to [0, 1] and clip; otherwise as `WindowLevel`.
 
     Attributes:
-        preset: Name of the window; `CT_WINDOWS` says its numbers.
+        preset: Name of the window; see `CT_WINDOWS`.
     """
 
     AXES: ClassVar[tuple[int, ...]] = (2, 3)
@@ -126,7 +126,7 @@ class ScaleRange:
 
 @dataclass(frozen=True, kw_only=True)
 class ZScore:
-    """Subtract the mean and divide by the standard deviation; of a scan, channel by channel.
+    """Subtract the mean and divide by the standard deviation; for scans, channel by channel.
 
     Attributes:
         nonzero: Whether only values other than 0 count; what is 0 then stays 0.
@@ -139,7 +139,7 @@ class ZScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Clahe:
-    """Equalise the histogram of each part of a frame, its steepness limited; range is kept.
+    """Contrast-limited adaptive histogram equalization of a frame; its range is kept.
 
     Attributes:
         clip: Most that a bin of a histogram may hold, in multiples of what it would hold if
@@ -167,7 +167,7 @@ class Clahe:
 
 @dataclass(frozen=True, kw_only=True)
 class NonLocalMeans:
-    """Average each pixel with those whose surroundings look alike.
+    """Non-local means: average pixels with similar surroundings.
 
     Slow: some 10 ms for a frame of 256 x 256.
 
@@ -203,7 +203,7 @@ class NonLocalMeans:
 
 @dataclass(frozen=True, kw_only=True)
 class FanGain:
-    """Bring the ultrasound sector to one brightness, however much black surrounds it.
+    """Normalize the brightness of the ultrasound sector, ignoring the black around it.
 
     The robust mean over what is ever lit becomes `target`, along a smooth curve that keeps
     0 at 0 and white at 1, so that nothing saturates. Comes after `crop_fan`.

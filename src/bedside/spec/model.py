@@ -1,4 +1,4 @@
-"""A network as data: what each of its levels is made of, in two or three dimensions."""
+"""A network as data, level by level, in two or three dimensions."""
 
 import difflib
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ BITS = (8, 4, 2, 1)
 
 @dataclass(frozen=True)
 class LevelSpec:
-    """One level of the network. A setting that its block has no use for says nothing.
+    """One level of the network; settings that its block does not use are ignored.
 
     Attributes:
         block: "conv" for inverted residuals, "reparam" for those with parallel branches
@@ -236,7 +236,7 @@ class ModelSpec:
 
 
 def check_paths(name: str, paths: Mapping[str, object], known: Mapping[str, object]) -> None:
-    """Make sure that a table names nothing but what is there.
+    """Refuse a table that names a part the network does not have.
 
     Args:
         name: Name of the table, for the error.

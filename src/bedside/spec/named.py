@@ -1,4 +1,4 @@
-"""Networks by name: a name is a spec, from the smallest up to one that teaches the others."""
+"""Named networks: specs from the smallest to one that serves as a teacher."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +12,7 @@ _WINDOW: dict[int, int] = {2: 8, 3: 6}
 
 @dataclass(frozen=True)
 class _Family:
-    """Widths of a size of network; levels without heads are convolutions."""
+    """Widths of one named network; levels without heads are convolutions."""
 
     stem: int
     decoder: int
@@ -46,7 +46,7 @@ NAMES = tuple(dict.fromkeys(name for name, _ in _FAMILIES))
 def named_spec(
     name: str, *, spatial_dims: Literal[2, 3] = 2, in_channels: int = 1, num_classes: int = 2
 ) -> ModelSpec:
-    """Return the network of a name.
+    """Return the spec of a named network.
 
     Args:
         name: One of `NAMES`.

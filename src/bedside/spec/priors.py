@@ -1,4 +1,4 @@
-"""What is known of anatomy before any image is seen, as data: checked, and repaired if asked."""
+"""Anatomical priors, as data: checked, and repaired on request."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -10,7 +10,7 @@ Action = Literal["repair", "report"]
 
 @dataclass(frozen=True, kw_only=True)
 class ComponentCount:
-    """A structure has at most so many connected components; corners connect.
+    """Largest number of connected components of a structure; corners connect.
 
     To repair is to keep the largest ones.
 
@@ -43,7 +43,7 @@ class ComponentCount:
 
 @dataclass(frozen=True, kw_only=True)
 class Surrounds:
-    """One structure lies around another, as the myocardium does around the cavity.
+    """One structure surrounds another, as the myocardium surrounds the cavity.
 
     To repair is to drop components of the inner one that do not touch the outer one at
     all. That the outline is open elsewhere is reported in any case: nobody knows how to
@@ -87,8 +87,8 @@ class NotTouching:
     To repair is to take from `second` what touches `first`.
 
     Attributes:
-        first: The structure that is believed.
-        second: The structure that gives way.
+        first: The structure that stays.
+        second: The structure that is cut back.
         action: What is done about touching.
     """
 
@@ -106,7 +106,7 @@ class NotTouching:
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """A structure that is seen has a plausible size. There is nothing to repair.
+    """Plausible size of a structure that is present; reported, never repaired.
 
     Attributes:
         label: The structure.
@@ -142,7 +142,7 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True)
 class Eccentricity:
-    """A structure is not more elongated than this. There is nothing to repair.
+    """Largest elongation of a structure; reported, never repaired.
 
     Of the ellipse or ellipsoid with the structure's second moments, a and c being its
     longest and shortest half axis, it is sqrt(1 - (c / a)^2): 0 for a circle.
@@ -211,7 +211,7 @@ Prior = ComponentCount | Surrounds | NotTouching | Size | Eccentricity | LeftRig
 
 
 def check_prior(prior: Prior, *, spatial_dims: int, values: list[int]) -> None:
-    """Refuse a prior that speaks of labels that are not there, or of one twice.
+    """Refuse a prior that names a missing label, or one label twice.
 
     Args:
         prior: What is checked.

@@ -1,4 +1,4 @@
-"""Settings to and from plain mappings, strictly: a typing error is named, never ignored."""
+"""Settings to and from plain mappings; unknown keys are errors."""
 
 import dataclasses
 import difflib
@@ -98,7 +98,7 @@ def to_mapping(settings: Any) -> Any:
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    """Check `value` against one type hint, building what it asks for."""
+    """Return `value` converted to a type hint."""
     step = str(value.get("step")) if isinstance(value, Mapping) else ""
     if step in REMOVED_STEPS:
         raise SpecError(

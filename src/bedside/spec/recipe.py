@@ -1,4 +1,4 @@
-"""A recipe: the deployment to be made, and how to train it, as data."""
+"""A recipe as data: a deployment and how to train it."""
 
 import os
 from collections.abc import Mapping
@@ -79,7 +79,7 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class AugmentSpec:
-    """How training images are varied. Ranges are (low, high), drawn evenly.
+    """Augmentation of training images. Ranges are (low, high), drawn uniformly.
 
     Attributes:
         rotate_deg: Largest rotation either way.
@@ -191,7 +191,7 @@ class TrainingSpec:
 
 @dataclass(frozen=True)
 class DistillSpec:
-    """What the network learns from others that have been trained before.
+    """Distillation: what the network learns from teachers.
 
     Each part is left out at weight 0.
 
@@ -221,7 +221,7 @@ class DistillSpec:
     correlation_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse teachers that teach nothing.
+        """Refuse weights that are all 0.
 
         Raises:
             SpecError: If there is no teacher, no weight is above 0 or one below it, a
@@ -341,7 +341,7 @@ def _read_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _merge(below: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Lay one table over another."""
+    """Merge one table over another."""
     merged = dict(below)
     for key, value in own.items():
         under = merged.get(key)
@@ -357,7 +357,7 @@ def _merge(below: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 
 def _resolve_name(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Put the settings of a named model in the place of its name."""
+    """Replace the name of a named model by its settings."""
     deployment = recipe.get("deployment")
     model = deployment.get("model") if isinstance(deployment, Mapping) else None
     if not isinstance(deployment, Mapping) or not isinstance(model, Mapping):

@@ -1,4 +1,4 @@
-"""What is done to logits and to labels after the network, as data."""
+"""Postprocessing of logits and labels, as data."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -34,7 +34,7 @@ class FillHoles:
 
 @dataclass(frozen=True, kw_only=True)
 class DropSmall:
-    """Drop connected components below a size; corners connect. Just one size is named.
+    """Drop connected components below a size; corners connect. Exactly one size is given.
 
     Attributes:
         min_px: Smallest size that stays, in pixels or voxels.
@@ -87,14 +87,14 @@ class _Ball:
 
 @dataclass(frozen=True, kw_only=True)
 class Opening(_Ball):
-    """Take away what a ball of this radius does not fit into: bridges, spikes, specks."""
+    """Morphological opening with a ball: removes bridges, spikes, specks."""
 
     step: Literal["opening"] = "opening"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Closing(_Ball):
-    """Fill background that a ball of this radius does not fit into: clefts, gaps, pits.
+    """Morphological closing with a ball: fills clefts, gaps, pits.
 
     No pixel of another label is taken.
     """
@@ -107,7 +107,7 @@ PostprocessStep = KeepLargest | FillHoles | DropSmall | Opening | Closing
 
 @dataclass(frozen=True, kw_only=True)
 class LocalCrf:
-    """Let each pixel's neighbours vote for its class, those that look alike the more.
+    """Local CRF: neighbours vote for the class of a pixel, weighted by similarity.
 
     Acts on logits, at their grid. Few rounds over the 3 x 3 neighbours at growing distances:
     made for 30 frames a second.
@@ -119,7 +119,7 @@ class LocalCrf:
 
     Source:
         Affinities and growing distances are PAMR's, Araslanov and Roth 2020,
-        doi:10.1109/CVPR42600.2020.00431; the network's own logits keep a say as in a CRF.
+        doi:10.1109/CVPR42600.2020.00431; the network's own logits keep their weight as in a CRF.
     """
 
     AXES: ClassVar[tuple[int, ...]] = (2,)

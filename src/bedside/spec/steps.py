@@ -1,4 +1,4 @@
-"""The steps before the network as data: what is done, in which order, with which numbers."""
+"""Preprocessing steps, as data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from bedside.spec.intensity import (
 
 @dataclass(frozen=True, kw_only=True)
 class Grey:
-    """Turn colour into luminance (ITU-R BT.601); a grey frame passes unchanged.
+    """Convert colour to luminance (ITU-R BT.601); grey frames are unchanged.
 
     Attributes:
         max_colour: Share of pixels with strong colour above which a frame is refused as
@@ -32,7 +32,7 @@ class Grey:
 
 @dataclass(frozen=True, kw_only=True)
 class Rgb:
-    """Pass colour on as three channels, red, green and blue; grey is repeated in each."""
+    """Three channels, red, green and blue; grey is repeated."""
 
     AXES: ClassVar[tuple[int, ...]] = (2,)
     step: Literal["rgb"] = "rgb"
@@ -40,7 +40,7 @@ class Rgb:
 
 @dataclass(frozen=True, kw_only=True)
 class CropFan:
-    """Cut out the ultrasound sector, and blank what is drawn around it.
+    """Crop to the ultrasound sector and blank everything outside it.
 
     Attributes:
         floor: Luminance in [0, 255] that a pixel must pass to count as insonified.
@@ -55,7 +55,7 @@ class CropFan:
 
 @dataclass(frozen=True, kw_only=True)
 class CropCentre:
-    """Keep the middle of an image: where a scanner's isocentre is, or a detector's finding.
+    """Crop to the centre of an image.
 
     Nothing is padded: of an image that is smaller along an axis, all of that axis is kept.
 
@@ -79,7 +79,7 @@ class CropCentre:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Scale to fit the network's input, always at one aspect ratio, centred on black.
+    """Scale into the network's input, keeping the aspect ratio, centred on black.
 
     Attributes:
         stretch: Rows are stretched by this factor against columns, the same for every
@@ -93,7 +93,7 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True)
 class Orient:
-    """Turn a scan's axes so that they run to the head, to the back and to the left."""
+    """Reorder and reverse the axes of a scan to run to the head, the back and the left."""
 
     AXES: ClassVar[tuple[int, ...]] = (3,)
     step: Literal["orient"] = "orient"
@@ -101,7 +101,7 @@ class Orient:
 
 @dataclass(frozen=True, kw_only=True)
 class Resample:
-    """Resample a scan to one distance between voxels.
+    """Resample a scan to a given spacing.
 
     Attributes:
         spacing_mm: Along (D, H, W) as the steps before leave them.
@@ -123,7 +123,7 @@ class Resample:
 
 @dataclass(frozen=True, kw_only=True)
 class CropBody:
-    """Cut out the box around the largest bright thing: the patient, without table and air.
+    """Crop to the box around the largest bright component: the patient without table and air.
 
     Of a scan it must be the first step. Labels outside the box are background.
 
@@ -155,7 +155,7 @@ PreprocessStep = Grey | Rgb | CropFan | CropCentre | CropBody | Fit | Orient | R
 
 
 def check_order(steps: Sequence[PreprocessStep], spatial_dims: int) -> None:
-    """Refuse steps in an order in which one cannot do its work.
+    """Refuse an order in which a step cannot work.
 
     Frames begin as 8 bits. Some steps need just that, and some leave the range [0, 1].
 

@@ -14,7 +14,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def to_toml(recipe: Recipe, *, comment: str = "") -> str:
-    """Write a whole recipe as TOML. What is as it is by default is left out.
+    """Return a recipe as TOML, without defaults.
 
     Args:
         recipe: What to write.
@@ -28,7 +28,7 @@ def to_toml(recipe: Recipe, *, comment: str = "") -> str:
 
 
 def strip_defaults(settings: Any) -> Any:
-    """Turn settings into mappings, as `to_mapping` does, without what is at its default.
+    """Return settings as mappings, like `to_mapping`, without defaults.
 
     The `step` that tells a union's members apart stays.
     """
