@@ -1,4 +1,4 @@
-// The steps around the network, bit for bit those of bedside; C++17 only.
+// The steps around the network as docs/bundle-format.md defines them, bit for bit; C++17 only.
 #pragma once
 #include <algorithm>
 #include <cmath>
