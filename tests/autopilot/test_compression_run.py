@@ -144,7 +144,7 @@ def test_pages_follow_the_steps(finished):
     assert len(told["steps"]) == len(outcome.state.steps)
     assert told["result"]["times_as_fast"] > 1
     promised, reference = outcome.latency_check.promised_ms, outcome.latency_check.reference_ms
-    assert told["promise"]["promised_ms"] == promised
+    assert told["latency_check"]["promised_ms"] == promised
     # The stand-in for the clock counts work, so that the walk's end repeats its beginning.
     assert reference == pytest.approx(outcome.state.reference.ms)
     assert promised == pytest.approx(outcome.state.metrics.ms)
@@ -183,7 +183,7 @@ def test_a_stopped_and_continued_walk_decides_as_an_unbroken_one(
 
 def test_a_folder_of_another_walk_is_left_alone(finished, trained, tables):
     folder = finished[0].bundle.parent
-    with pytest.raises(UsageError, match="another goal"):
+    with pytest.raises(UsageError, match="another target"):
         run(trained, folder, tables, target=replace(GOAL, target_ms=0.2))
     with pytest.raises(UsageError, match="another effort"):
         run(trained, folder, tables, effort=replace(EFFORT, epochs=3))

@@ -29,7 +29,14 @@ def test_numbers_that_mean_nothing_are_refused(wrong):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"epochs": -1}, {"stride": 0.0}, {"stride": 0.02}, {"rate": 0}, {"stride": 1.0}]
+    "wrong",
+    [
+        {"epochs": -1},
+        {"step_fraction": 0.0},
+        {"step_fraction": 0.02},
+        {"rate": 0},
+        {"step_fraction": 1.0},
+    ],
 )
 def test_effort_that_means_nothing_is_refused(wrong):
     with pytest.raises(UsageError):

@@ -38,10 +38,10 @@ def _quick_graphs():
         return bytes(400 + 4 * count_parameters(module))
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("device", "parts", "workshop"):
-            patch.setattr(f"bedside.autopilot.{module}.trace_part", trace)
-        for module in ("device", "workshop"):
-            patch.setattr(f"bedside.autopilot.{module}.quantize_roughly", lambda graph: graph)
+        for module in ("latency.device_table", "latency.blocks", "evaluator"):
+            patch.setattr(f"bedside.autopilot.{module}.trace_block", trace)
+        for module in ("latency.device_table", "evaluator"):
+            patch.setattr(f"bedside.autopilot.{module}.quantize_uncalibrated", lambda graph: graph)
         yield
 
 
@@ -148,7 +148,7 @@ def test_a_finished_search_trains_nothing_again(searched, recipe, tables):
 
 def test_a_folder_of_another_search_is_left_alone(searched, recipe, tables, tmp_path):
     folder = searched[0].recipe.parent
-    with pytest.raises(UsageError, match="another goal"):
+    with pytest.raises(UsageError, match="another target"):
         find(recipe, folder, tables, target=replace(GOAL, target_ms=5))
     with pytest.raises(UsageError, match="another effort"):
         find(recipe, folder, tables, effort=replace(EFFORT, seed=1))
@@ -180,7 +180,7 @@ def test_prediction_proposes_and_measurement_decides(recipe, tables, tmp_path):
 
     with pytest.raises(StoppedError):
         find(recipe, tmp_path, tables, clock=Grudging(), on_message=stop)
-    trials = json.loads((tmp_path / STATE).read_text())["entrants"]
+    trials = json.loads((tmp_path / STATE).read_text())["trials"]
     assert trials[0]["left"] == "measured 9.000 ms, above the target"
     assert not any(each["left"] for each in trials[1:])
 

@@ -25,13 +25,13 @@ from pathlib import Path
 from bedside.batch.case import Choices
 from bedside.batch.job import Runtime
 from bedside.batch.manifest import read_manifest
-from bedside.batch.ray import RayCrew, connect
+from bedside.batch.ray import RayPool, connect
 from bedside.batch.run import plan_batch, run_batch
 
 manifest, bundle, output = map(Path, sys.argv[1:])
 crew = connect("local")
 
-class Killing(RayCrew):
+class Killing(RayPool):
     def hire(self, first):
         worker = super().hire(first)
         give = worker.give

@@ -131,7 +131,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from test_record import RECORD
-from bedside.batch.record import append_line, begin_part, list_files, settle, write_lines
+from bedside.batch.record import append_line, begin_part, list_files, commit_record, write_lines
 
 output = Path(sys.argv[1])
 for turn in count():
@@ -140,7 +140,7 @@ for turn in count():
     for name in range(8):
         (folder / str(name)).write_text(f"{turn} " * 5000)
     record = replace(RECORD, files=list_files(folder), attempts=turn + 1)
-    settle(record, output, folder)
+    commit_record(record, output, folder)
     write_lines([record] * 50, output / "results.jsonl")
     append_line(record, output / "results.jsonl")
     print(turn, flush=True)

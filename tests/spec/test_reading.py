@@ -6,7 +6,15 @@ import pytest
 
 from bedside import spec
 from bedside.errors import SpecError
-from bedside.spec import DeploymentSpec, Recipe, from_mapping, read_recipe, to_mapping
+from bedside.spec import (
+    DeploymentSpec,
+    ModelSpec,
+    NotTouching,
+    Recipe,
+    from_mapping,
+    read_recipe,
+    to_mapping,
+)
 
 RECIPE = "recipes/camus.toml"
 PRE, POST = ("deployment", "preprocess"), ("deployment", "postprocess")
@@ -46,7 +54,7 @@ def test_settings_survive_json():
         (("deployment", "model", "levels", 1, "window"), "8", "expected int or tuple"),
         (("deployment", "model", "levels", 1, "num_heads"), 0, "num_heads is 0"),
         (("deployment", "model", "levels", 2, "window"), [4, 8, 2], "3 windows cannot share 4"),
-        (("deployment", "model", "axes"), 4, "model.spatial_dims is 4; choose one of 2, 3"),
+        (("deployment", "model", "spatial_dims"), 4, "model.spatial_dims is 4; choose one of 2, 3"),
         (("deployment", "model", "stem_stride"), 1, "logit_stride is 2; expected at most"),
         (("deployment", "labels", 0, "value"), 2, "label values must be 1, 2, 3"),
         (("deployment", "input", "size_px"), [256], "size_px is (256,); model.spatial_dims is 2"),
@@ -131,7 +139,7 @@ def test_a_recipe_may_name_its_model_and_say_what_differs(tmp_path):
     ("lines", "message"),
     [
         (['name = "tinny"'], 'no model "tinny" with 2 axes; choose one of nano, tiny'),
-        (['name = "tiny"', "axes = 4"], "with 4 axes"),
+        (['name = "tiny"', "spatial_dims = 4"], "with 4 axes"),
         (['name = "tiny"', "decodr_channels = 4"], 'Did you mean "decoder_channels"'),
         (['name = "tiny"', "decoder_channels = 0"], "decoder_channels is 0"),
     ],
@@ -212,3 +220,22 @@ def test_what_makes_no_sense_for_scans_is_refused(change, message):
     deployment = read_recipe("recipes/hippocampus.toml").deployment
     with pytest.raises(SpecError, match=message):
         dataclasses.replace(deployment, **change)
+
+
+def test_names_of_schema_version_1_are_read_for_good():
+    model = {
+        "architecture": "hybrid", "in_channels": 1, "num_classes": 2, "stem_channels": 8,
+        "decoder_channels": 8, "axes": 3,
+        "levels": [{"block": "conv", "channels": 8, "depth": 1, "shared": "nothing"}],
+    }  # fmt: skip
+    read = from_mapping(ModelSpec, model)
+    assert (read.spatial_dims, read.levels[0].shared) == (3, "none")
+    assert "axes" not in to_mapping(read)
+    recipe = to_mapping(read_recipe(RECIPE))
+    change(recipe, ("schema_version",), 1)
+    change(recipe, PRIORS, [{"step": "apart", "first": 1, "second": 2}])
+    upgraded = from_mapping(Recipe, recipe)
+    assert upgraded.deployment.priors == (NotTouching(first=1, second=2),)
+    assert upgraded.schema_version == 2
+    with pytest.raises(SpecError, match='unknown key "axes"'):
+        from_mapping(ModelSpec, {**model, "spatial_dims": 3})

@@ -101,8 +101,9 @@ class CompressionSettings:
             )
         if not 0 < self.min_step_fraction <= self.step_fraction < 1 or self.rate <= 0:
             raise UsageError(
-                f"stride is {self.step_fraction:g}, least_stride {self.min_step_fraction:g}, rate "
-                f"{self.rate:g}; expected 0 < least_stride <= stride < 1, and a rate above 0."
+                f"step_fraction is {self.step_fraction:g}, min_step_fraction "
+                f"{self.min_step_fraction:g}, rate {self.rate:g}; expected 0 < min_step_fraction "
+                "<= step_fraction < 1, and a rate above 0."
             )
 
 

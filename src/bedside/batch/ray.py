@@ -65,7 +65,7 @@ class RayWorker:
         self._ray.kill(self._actor, no_restart=True)
 
 
-class RayCrew:
+class RayPool:
     """Workers on the cluster that this process is connected to.
 
     Args:
@@ -91,7 +91,7 @@ class RayCrew:
         return [(owing[answer], owing[answer].hear()) for answer in heard]
 
 
-def connect(address: str) -> RayCrew:
+def connect(address: str) -> RayPool:
     """Connect to a cluster.
 
     Args:
@@ -116,4 +116,4 @@ def connect(address: str) -> RayCrew:
             f'no Ray cluster at "{address}": {error}. Start one with "ray start --head", '
             "or choose --ray local."
         ) from error
-    return RayCrew(ray)
+    return RayPool(ray)

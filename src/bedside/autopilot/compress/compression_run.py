@@ -111,8 +111,8 @@ class CompressionRun:
         """Ask for half as much next time, or go on to the next move if that is too little."""
         half, effort = self.state.step_fraction / 2, self.state.effort
         if strides and half >= effort.min_step_fraction:
-            return {"stride": half}
-        return {"stage": self.state.stage + 1, "stride": effort.step_fraction}
+            return {"step_fraction": half}
+        return {"stage": self.state.stage + 1, "step_fraction": effort.step_fraction}
 
     def _propose(self, cost: Cost) -> Pending | None:
         """Ask the stage's move for a step, and write it down before anything is spent on it."""
@@ -275,10 +275,10 @@ class CompressionRun:
             changes |= {
                 "network": step.number,
                 "precision": step.precision,
-                "figures": step.metrics,
+                "metrics": step.metrics,
             }
             if self._turns_to_size(step):
-                changes |= {"stage": 0, "stride": self.state.effort.step_fraction}
+                changes |= {"stage": 0, "step_fraction": self.state.effort.step_fraction}
         elif STEP_KINDS[step.move].strides:
             changes |= self._lessen(strides=True)
         self._update(**changes)

@@ -103,7 +103,7 @@ def to_json(outcome: Outcome) -> str:
     state = outcome.state
     content: dict[str, Any] = {
         "source": state.source,
-        "goal": to_mapping(state.target),
+        "target": to_mapping(state.target),
         "effort": to_mapping(state.effort),
         "machine": {"processor": describe_processor(), "fingerprint": fingerprint()},
         "met": not outcome.unmet,
@@ -118,7 +118,7 @@ def to_json(outcome: Outcome) -> str:
             "times_as_fast": state.reference.ms / state.metrics.ms,
             "smaller": 1 - outcome.size_bytes / state.reference.size_bytes,
         },
-        "promise": {
+        "latency_check": {
             **to_mapping(outcome.latency_check),
             "error": outcome.latency_check.error,
             "relative_error": outcome.latency_check.relative_error,

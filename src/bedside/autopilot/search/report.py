@@ -159,7 +159,7 @@ def to_json(outcome: SearchOutcome) -> str:
         "source": outcome.source,
         "recipe": outcome.recipe.name,
         "recipe_sha256": state.recipe,
-        "goal": {
+        "target": {
             "target_ms": state.target.target_ms,
             "max_size_bytes": state.target.max_size_bytes,
             "threads": state.target.threads,
