@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from bedside.bundle import Bundle
-from bedside.errors import FrameError, GeometryError, ModalityError
-from bedside.io.laterality import find_sides
+from bedside.errors import FrameError, ModalityError
+from bedside.io.laterality import check_sides
 from bedside.pipeline.axis_roles import resolve_axes
 from bedside.pipeline.frames.pipeline import FramePipeline, FrameResult
 from bedside.pipeline.frames.plan import FramePlan, plan_sequence
@@ -134,7 +134,7 @@ class Segmenter:
         sequence = self.resolve_axes(sequence)
         memory = self.plan_memory(sequence, max_bytes=max_bytes, probabilities=probabilities)
         if self.spec.model.spatial_dims == 3:
-            self._check_place(sequence, force=force)
+            check_sides(sequence, self.spec.labels, force=force)
         found = self.pipeline.segment(
             sequence, on_frame=on_frame, force=force, memory=memory, probabilities=probabilities
         )
@@ -168,14 +168,4 @@ class Segmenter:
             raise ModalityError(
                 f'modality is {sequence.modality}, bundle "{self.spec.name}" is for {wanted}. '
                 "Choose another bundle, or pass --force."
-            )
-
-    def _check_place(self, sequence: ImageSequence, *, force: bool) -> None:
-        """Refuse a scan that lies nowhere for structures that are told apart by side."""
-        pair = find_sides(self.spec.labels)
-        if pair is not None and sequence.geometry is None and not force:
-            raise GeometryError(
-                f'the scan does not say how it lies in the patient, so "{pair[0]}" cannot be told '
-                f'from "{pair[1]}". Give it a place (Cine.from_array takes an affine and its '
-                "space), or pass --force."
             )

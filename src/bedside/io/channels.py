@@ -8,6 +8,7 @@ import numpy as np
 from bedside.errors import GeometryError
 from bedside.io.nifti.grid import NiftiGrid
 from bedside.io.opened import Source
+from bedside.volume import corners_apart
 
 # Writers round affines to float32 and quaternions; what lies elsewhere is off by more.
 _GRID_TOLERANCE_VOX = 0.05
@@ -73,7 +74,7 @@ def _lies_elsewhere(image: Source, other: Source) -> bool:
     first, second = image.sequence.geometry, other.sequence.geometry
     if first is None or second is None:
         return False
-    apart_mm = _corners_apart(first.affine, second.affine, np.array(first.shape))
+    apart_mm = corners_apart(first.affine, second.affine, np.array(first.shape))
     return bool((apart_mm > _GRID_TOLERANCE_VOX * min(first.spacing_mm)).any())
 
 
@@ -99,20 +100,4 @@ def _same_place(image: NiftiGrid, truth: NiftiGrid) -> bool:
     if not (image.in_patient and truth.in_patient):
         apart = sizes * (np.linalg.norm(truth.affine[:3, :3], axis=0) - spacing_mm)
         return bool((np.abs(apart) <= tolerance_mm).all())
-    return bool((_corners_apart(image.affine, truth.affine, sizes + 1) <= tolerance_mm).all())
-
-
-def _corners_apart(one: np.ndarray, other: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """Measure how far each corner of a grid lies under one affine from where it lies under another.
-
-    Args:
-        one: (4, 4), index to mm.
-        other: The same.
-        shape: Voxels along each axis, (3,).
-
-    Returns:
-        (8,) in mm.
-    """
-    corners = np.indices((2, 2, 2)).reshape(3, -1) * (shape - 1)[:, None]
-    difference = other - one
-    return np.asarray(np.linalg.norm(difference[:3, :3] @ corners + difference[:3, 3:], axis=0))
+    return bool((corners_apart(image.affine, truth.affine, sizes + 1) <= tolerance_mm).all())

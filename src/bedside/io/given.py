@@ -98,7 +98,7 @@ def _name_dataset(given: Any) -> Path:
     if not known:
         raise UsageError(
             f"an image is given as {type(given).__name__}; expected a path, bytes, a binary file, "
-            "or a pydicom Dataset. Frames in an array become one with Cine.from_array."
+            "or a pydicom Dataset. Frames in an array become one with ImageSequence.from_array."
         )
     uid = str(given.get("SOPInstanceUID") or "")
     path = DatasetPath(f"Dataset {uid}" if uid else "the Dataset given")

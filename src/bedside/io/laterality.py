@@ -7,31 +7,36 @@ from bedside.errors import GeometryError
 from bedside.io.formats import FORMATS
 from bedside.io.opened import Source
 from bedside.spec import Label
+from bedside.volume import ImageSequence
 
 _SIDES = {"left": "right", "right": "left", "l": "r", "r": "l"}
 
 
-def check_sides(source: Source, labels: Sequence[Label], *, force: bool = False) -> None:
-    """Refuse a scan without a place in the patient for labels that are told apart by side.
+def check_sides(
+    image: Source | ImageSequence, labels: Sequence[Label], *, force: bool = False
+) -> None:
+    """Refuse an image without a place in the patient for labels that differ by side only.
 
-    Only formats that can place an image are asked; an ultrasound film or a photograph lies
-    nowhere, and is taken as the bundle's card describes its view.
+    Of files only formats that can place an image are asked; an ultrasound film or a photograph
+    lies nowhere, and is taken as the bundle's card describes its view.
 
     Args:
-        source: The image.
+        image: An opened file, or a scan in memory.
         labels: What will be drawn on it.
         force: Go on; the warning that the header does not place the image stays.
 
     Raises:
-        GeometryError: If its header does not say how it lies, and two labels differ only in
-            their side.
+        GeometryError: If it does not say how it lies, and two labels differ in their side only.
     """
     pair = find_sides(labels)
-    if force or pair is None or _is_placed(source):
+    if force or pair is None or _is_placed(image):
         return
+    name, way_out = "the scan", "Give it an affine (ImageSequence.from_array)"
+    if isinstance(image, Source):
+        name, way_out = f"{image.path}: its header", "Repair the header"
     raise GeometryError(
-        f"{source.path}: its header does not say how the image lies in the patient, so "
-        f'"{pair[0]}" cannot be told from "{pair[1]}". Repair the header, or pass --force.'
+        f"{name} does not say how the image lies in the patient, so "
+        f'"{pair[0]}" cannot be told from "{pair[1]}". {way_out}, or pass --force.'
     )
 
 
@@ -54,8 +59,10 @@ def find_sides(labels: Sequence[Label]) -> tuple[str, str] | None:
     return None
 
 
-def _is_placed(source: Source) -> bool:
-    """Whether an image of a format that can say where it lies does so."""
-    if not FORMATS[source.kind].has_place:
+def _is_placed(image: Source | ImageSequence) -> bool:
+    """Whether an image says where it lies, or is of a format that cannot."""
+    if isinstance(image, ImageSequence):
+        return image.geometry is not None
+    if not FORMATS[image.kind].has_place:
         return True
-    return source.header is not None and bool(source.header.in_patient)
+    return image.header is not None and bool(image.header.in_patient)

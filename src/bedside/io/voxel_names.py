@@ -7,9 +7,6 @@ from pathlib import Path
 from bedside.errors import FormatError
 from bedside.io.voxel_file import find_beside
 
-MAX_FILES = 100_000
-"""Most files that a scan may lie in."""
-
 # The conversions of whole numbers that C's printf and Python agree on.
 _NUMBER = re.compile(r"%0?[0-9]{0,2}[diu]")
 

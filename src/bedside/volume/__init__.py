@@ -1,7 +1,13 @@
 """Images and label maps together with their place: numpy only."""
 
 from bedside.volume.change import Change
-from bedside.volume.geometry import Geometry, Space, is_unit_grid, scale_geometry
+from bedside.volume.geometry import (
+    Geometry,
+    Space,
+    corners_apart,
+    is_unit_grid,
+    scale_geometry,
+)
 from bedside.volume.image_sequence import Box, ImageSequence, LabelMap
 from bedside.volume.orientation import Orientation, find_orientation
 from bedside.volume.uneven import SliceBlock, UnevenSlices
@@ -16,6 +22,7 @@ __all__ = [
     "SliceBlock",
     "Space",
     "UnevenSlices",
+    "corners_apart",
     "find_orientation",
     "is_unit_grid",
     "scale_geometry",

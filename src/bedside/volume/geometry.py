@@ -87,6 +87,23 @@ def scale_geometry(geometry: Geometry, spacing_mm: Sequence[float]) -> Geometry:
     return Geometry(geometry.shape, affine, space="LPS")
 
 
+def corners_apart(one: np.ndarray, other: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """Distance in mm, (8,), between the corners of a grid under one affine and under another.
+
+    Args:
+        one: (4, 4), index to mm.
+        other: The same.
+        shape: Voxels along each axis, (3,).
+
+    Example:
+        >>> corners_apart(np.eye(4), np.diag([2.0, 1.0, 1.0, 1.0]), np.array([4, 2, 2]))
+        array([0., 0., 0., 0., 3., 3., 3., 3.])
+    """
+    corners = np.indices((2, 2, 2)).reshape(3, -1) * (shape - 1)[:, None]
+    difference = other - one
+    return np.asarray(np.linalg.norm(difference[:3, :3] @ corners + difference[:3, 3:], axis=0))
+
+
 def find_lean(geometry: Geometry) -> np.ndarray:
     """Find how far slices move sideways from one to the next, as with a tilted gantry.
 

@@ -17,11 +17,9 @@ from bedside.io.dicom.auxiliary import (
 from bedside.io.dicom.enhanced import is_enhanced
 from bedside.io.dicom.files import MAX_BYTES, read_decimals, read_header
 from bedside.io.dicom.parts import PART_TAGS, is_part
-from bedside.io.dicom.runs import IN_TIME, RUN_TAGS, sort_runs
+from bedside.io.dicom.runs import IN_TIME, RUN_TAGS, are_parallel, count_heights, sort_runs
 from bedside.io.dicom.warnings import collected_warnings
 
-_PARALLEL = 1e-3
-_APART_MM = 1e-3
 # What tells the images at one place apart, in the order in which it is tried.
 _DIMENSIONS = (
     "EchoTime",
@@ -204,7 +202,7 @@ def _split_by_orientation(stubs: Sequence[_Stub]) -> list[list[_Stub]]:
     groups: list[list[_Stub]] = []
     for stub in stubs:
         for group in groups:
-            if np.abs(group[0].orientation - stub.orientation).max() <= _PARALLEL:
+            if are_parallel(group[0].orientation, stub.orientation):
                 group.append(stub)
                 break
         else:
@@ -235,8 +233,5 @@ def _read_text(stub: _Stub, keyword: str) -> str:
 
 
 def _count_places(stubs: Sequence[_Stub]) -> int:
-    """Count the different places along the normal."""
-    first = stubs[0].orientation
-    normal = np.cross(first[:3], first[3:])
-    heights = np.sort([float(stub.position @ normal) for stub in stubs])
-    return 1 + int((np.diff(heights) > _APART_MM).sum())
+    """Number of different places along the normal."""
+    return count_heights([stub.position for stub in stubs], stubs[0].orientation)

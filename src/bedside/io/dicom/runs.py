@@ -137,10 +137,24 @@ def lie_in_stack(headers: Sequence[Any]) -> bool:
         return False
     if positions.shape != (len(headers), 3) or orientations.shape != (len(headers), 6):
         return False
-    if not np.abs(orientations - orientations[0]).max() <= _PARALLEL:
-        return False
-    heights = positions @ np.cross(orientations[0, :3], orientations[0, 3:])
-    return bool(np.ptp(heights) > _APART_MM)
+    first = orientations[0]
+    return are_parallel(orientations, first) and count_heights(positions, first) > 1
+
+
+def are_parallel(orientations: np.ndarray, other: np.ndarray) -> bool:
+    """Whether ImageOrientationPatient is the same but for rounding, (6,) or (N, 6) and (6,)."""
+    return bool(np.abs(orientations - other).max() <= _PARALLEL)
+
+
+def count_heights(positions: Any, orientation: np.ndarray) -> int:
+    """Number of different places along the normal of slices.
+
+    Args:
+        positions: ImagePositionPatient of each slice, (N, 3).
+        orientation: ImageOrientationPatient of all, (6,).
+    """
+    heights = np.sort(np.asarray(positions) @ np.cross(orientation[:3], orientation[3:]))
+    return 1 + int((np.diff(heights) > _APART_MM).sum())
 
 
 def find_identity(header: Any) -> tuple[str, ...] | None:

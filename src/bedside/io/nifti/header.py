@@ -8,6 +8,7 @@ import numpy as np
 
 from bedside.errors import FormatError, GeometryError
 from bedside.io.select import choose_place
+from bedside.volume import corners_apart
 
 # qform holds a rotation in three float32 numbers; what lies elsewhere is off by more.
 _PLACE_TOLERANCE_VOX = 0.1
@@ -74,22 +75,14 @@ def check_place(header: Any, shape: tuple[int, ...], path: Path) -> list[str]:
             f"{path}: its qform and sform disagree on left and right: one is the mirror image of "
             "the other. Find out which is true, and set the code of the other to 0."
         )
-    apart_vox = _farthest_mm(qform, sform, shape) / np.abs(header.get_zooms()[:2]).min()
+    apart_mm = corners_apart(qform, sform, np.array([*shape[:3], 1, 1][:3])).max()
+    apart_vox = apart_mm / np.abs(header.get_zooms()[:2]).min()
     if apart_vox <= _PLACE_TOLERANCE_VOX:
         return []
     return [
         "the NIfTI header's qform and sform place the image differently, up to "
         f"{apart_vox:.1f} pixels apart; sform is used"
     ]
-
-
-def _farthest_mm(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
-    """Find how far apart two affines put the same corner of a grid."""
-    last = np.array([*shape[:3], 1, 1][:3]) - 1
-    corners = np.indices((2, 2, 2)).reshape(3, -1) * last[:, None]
-    difference = one - other
-    moved = difference[:3, :3] @ corners + difference[:3, 3:]
-    return float(np.linalg.norm(moved, axis=0).max())
 
 
 def reconcile_spacing(
