@@ -32,7 +32,7 @@ def make_samples(spec: DeploymentSpec, *, count: int = 8, seed: int = 0) -> Iter
     Example:
         >>> from bedside.bundle import find_bundle, read_bundle
         >>> spec = read_bundle(find_bundle("lidc-nodule")).spec
-        >>> next(make_samples(spec)).cine.shape
+        >>> next(make_samples(spec)).sequence.shape
         (2, 1, 80, 80)
     """
     generator = np.random.default_rng(seed)
