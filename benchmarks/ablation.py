@@ -30,7 +30,10 @@ from network_latency import Candidate, measure
 from scoring import score_run
 
 HERE = Path(__file__).parent
-RECIPES = {name: HERE.parent / "recipes" / f"{name}.toml" for name in ("camus", "hippocampus")}
+RECIPES = {
+    name: HERE.parent / "src" / "bedside" / "recipes" / f"{name}.toml"
+    for name in ("camus", "hippocampus")
+}
 EPOCHS = {"camus": 12, "hippocampus": 15}
 """The short schedule: rows are compared with one another, not with the shipped bundles."""
 

@@ -25,7 +25,7 @@ STAGES = ("decode", "preprocess", "network", "postprocess", "total")
 def run_once(bundle: str, threads: int, options: Sequence[str]) -> tuple[float, dict]:
     """Segment the cine in a fresh process; give its wall time in s and its report."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "bedside.cli.main", "segment", str(find_cine())]
+        command = [sys.executable, "-m", "bedside", "segment", str(find_cine())]
         command += ["-m", bundle, "-o", folder, "--threads", str(threads), "--json", *options]
         begin = time.perf_counter()
         done = subprocess.run(command, check=True, capture_output=True, text=True)

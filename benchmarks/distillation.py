@@ -22,7 +22,7 @@ from bedside.training.run import Progress, train
 from scoring import score_run
 
 HERE = Path(__file__).parent
-RECIPES = HERE.parent / "recipes"
+RECIPES = HERE.parent / "src" / "bedside" / "recipes"
 RESULTS = HERE / "results" / "distillation-camus"
 
 Result = dict[str, Any]

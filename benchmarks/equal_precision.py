@@ -21,7 +21,7 @@ from bedside.system.atomic import write_text
 
 PAIRS = {"camus-4ch": "camus-base.toml"}
 PRECISIONS = ("f32", "bf16", "int8")
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = Path(__file__).parents[1] / "src" / "bedside" / "recipes"
 
 
 def export_large(recipe: Recipe) -> tuple[bytes, int]:

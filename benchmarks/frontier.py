@@ -181,7 +181,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ours = [f"{OURS}{name}" for name in OWN]
     parser.add_argument("names", nargs="*", default=[*ours, *PEERS])
-    parser.add_argument("--recipe", type=Path, default=Path("recipes/camus.toml"))
+    parser.add_argument("--recipe", type=Path, default=Path("camus"))
     parser.add_argument("--runs", type=Path, default=RUNS, help="where peers.train put its runs")
     parser.add_argument("--bundles", nargs="*", default=[], help="bundles of ours to time too")
     parser.add_argument("--threads", type=int, default=2)

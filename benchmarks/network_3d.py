@@ -24,7 +24,7 @@ from pareto import read_results
 from peers.names import OURS, RECIPES_OWN
 
 REPOSITORY = Path(__file__).parents[1]
-RECIPE = REPOSITORY / "recipes" / "hippocampus.toml"
+RECIPE = REPOSITORY / "src" / "bedside" / "recipes" / "hippocampus.toml"
 RESULTS = Path(__file__).parent / "results" / "hippocampus-frontier"
 NAMES = (f"{OURS}nano", f"{OURS}tiny", RECIPES_OWN, "unet", "residual-unet", "swinunetr")
 SLOWEST = "swinunetr"

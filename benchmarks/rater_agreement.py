@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--evaluation", type=Path, nargs="*", default=[])
     arguments = parser.parse_args()
     data = arguments.data
-    recipe = read_recipe(Path("recipes/lidc.toml")).data
+    recipe = read_recipe("lidc").data
     nodules = read_nodules(data)
     split = split_patients(
         (nodule.patient_id for nodule in nodules), fractions=recipe.split, seed=recipe.split_seed

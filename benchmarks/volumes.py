@@ -23,7 +23,7 @@ from bedside.system.atomic import write_text
 from made_scan import write_scan
 
 HERE = Path(__file__).parent
-RECIPE = HERE.parent / "recipes" / "btcv.toml"
+RECIPE = HERE.parent / "src" / "bedside" / "recipes" / "btcv.toml"
 TEN_SHAPES = (
     (60, 128, 128), (100, 256, 256), (300, 128, 128), (40, 512, 512), (150, 320, 320),
     (120, 512, 512), (200, 400, 400), (300, 512, 512), (500, 384, 384), (160, 768, 768),

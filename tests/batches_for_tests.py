@@ -50,7 +50,7 @@ def _write_case(folder: Path, name: str, seed: int) -> Path:
 
 def start(manifest: Path, bundle: Path | str, output: Path, *words: str) -> subprocess.Popen:
     """Start a batch as a person would."""
-    command = [sys.executable, "-m", "bedside.cli.main", "segment", "--manifest", str(manifest)]
+    command = [sys.executable, "-m", "bedside", "segment", "--manifest", str(manifest)]
     command += ["-m", str(bundle), "-o", str(output), *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from bedside.cli.main import VERBS, _parser
+from bedside.cli import main as program
 from doc_pages import COMMANDS, PAGES, ROOT, read_blocks, run_page
 
 GUIDE = ROOT / "docs" / "train-your-own.md"
@@ -18,12 +18,14 @@ WRITTEN = [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md"]
 
 
 @pytest.fixture
-def scratch(tmp_path):
-    """A folder with every input that the pages name."""
+def scratch(tmp_path, monkeypatch):
+    """A folder with every input that the pages name; shipped recipes are small ones there."""
     pytest.importorskip("torch")
     from doc_scratch import make_scratch
 
-    return make_scratch(tmp_path)
+    folder = make_scratch(tmp_path)
+    monkeypatch.setattr("bedside.spec.shipped._FOLDER", folder / "recipes")
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -45,8 +47,8 @@ def test_more_blocks_are_run_than_left_out():
 
 @pytest.mark.parametrize(("block", "words"), CALLS, ids=[f"{b} {' '.join(w)}" for b, w in CALLS])
 def test_every_command_is_understood(block, words):
-    assert words[0] in VERBS
-    _parser(words).parse_args([re.sub(r"\$\w+|\$\{\w+\}", "1", word) for word in words])
+    assert words[0] in program.COMMANDS
+    program._parser(words).parse_args([re.sub(r"\$\w+|\$\{\w+\}", "1", word) for word in words])
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.kind == "toml"], ids=str)

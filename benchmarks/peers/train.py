@@ -112,7 +112,7 @@ def main() -> None:
     """Train the networks that are named, one after another."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="+", help=f"ours:NAME, or of {', '.join(PEERS)}")
-    parser.add_argument("--recipe", type=Path, default=Path("recipes/camus.toml"))
+    parser.add_argument("--recipe", type=Path, default=Path("camus"))
     parser.add_argument("--data", type=Path, help="folder of the data set, if not the recipe's")
     parser.add_argument("--epochs", type=int, help="if not the recipe's")
     parser.add_argument("--seed", type=int, help="if not the recipe's")

@@ -75,7 +75,7 @@ def test_without_ray_the_error_says_how_to_install_it(manifest, bundle, tmp_path
 def test_ray_gives_the_bytes_that_processes_give(manifest, bundle, tmp_path):
     command = ["segment", "--manifest", str(manifest), "-m", str(bundle)]
     assert main([*command, "-o", str(tmp_path / "plain")]) == 0
-    command = [sys.executable, "-m", "bedside.cli.main", *command]
+    command = [sys.executable, "-m", "bedside", *command]
     command += ["-o", str(tmp_path / "ray"), "--ray", "local", "--jobs", "2", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     assert json.loads(done.stdout)["counts"]["done"] == 3

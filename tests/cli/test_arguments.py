@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from bedside.cli.arguments import Parser, add_verb, option, positional, run_from, settings_from
+from bedside.cli.arguments import Parser, add_command, option, positional, run_from, settings_from
 from bedside.errors import UsageError
 
 
@@ -32,7 +32,7 @@ class Colliding:
 
 def parse(*words, settings_type=Brew):
     parser = Parser(prog="tea")
-    add_verb(parser.add_subparsers(), "brew", settings_type, lambda settings: 7)
+    add_command(parser.add_subparsers(), "brew", settings_type, lambda settings: 7)
     return parser.parse_args(["brew", *words])
 
 

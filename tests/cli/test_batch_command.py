@@ -252,7 +252,7 @@ def test_a_terminal_sees_a_bar_of_cases(cases, bundle, tmp_path):
     lines = cases[0].read_text().splitlines(keepends=True)[3:5]
     manifest.write_text("".join(lines).replace("data/", f"{cases[0].parent}/data/"))
     batch = subprocess.Popen(
-        [sys.executable, "-m", "bedside.cli.main", "segment", "--manifest", str(manifest),
+        [sys.executable, "-m", "bedside", "segment", "--manifest", str(manifest),
          "-m", str(bundle), "-o", str(tmp_path / "out")],
         stderr=follower, stdout=subprocess.DEVNULL, env={**os.environ, "TERM": "xterm-256color"},
     )  # fmt: skip

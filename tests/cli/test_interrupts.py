@@ -77,7 +77,7 @@ def send():
 sent = []
 {moment}
 from bedside.cli.program import run_program
-sys.exit(run_program())
+run_program()
 """
 
 

@@ -1,4 +1,5 @@
 import errno
+import importlib
 import json
 import os
 import subprocess
@@ -8,7 +9,7 @@ import pytest
 
 import bedside
 from bedside.cli import demo, models
-from bedside.cli.main import VERBS, main
+from bedside.cli.main import COMMANDS, main
 from bedside.errors import BackendError, FormatError
 
 
@@ -21,22 +22,34 @@ def fail_with(error):
 
 def run_fresh(*words):
     return subprocess.run(
-        [sys.executable, "-m", "bedside.cli.main", *words], capture_output=True, text=True,
+        [sys.executable, "-m", "bedside", *words], capture_output=True, text=True,
         check=False,
     )  # fmt: skip
 
 
-def test_help_names_every_verb_and_the_disclaimer(capsys):
+def test_help_names_every_command_and_the_disclaimer(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(verb in text for verb in VERBS)
+    assert all(name in text for name in COMMANDS)
     assert "Not a medical device" in text
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_a_help(verb, capsys):
-    assert main([verb, "--help"]) == 0
-    assert f"usage: bedside {verb}" in capsys.readouterr().out
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_help_that_begins_with_its_line(name, capsys):
+    assert main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"usage: bedside {name}" in text
+    module = importlib.import_module(f"bedside.cli.{name}")
+    assert module.Settings.__doc__.splitlines()[0] == COMMANDS[name]
+
+
+def test_help_loads_no_command():
+    code = (
+        "import sys; from bedside.cli.main import COMMANDS, main; main(['--help']); "
+        "print([name for name in COMMANDS if f'bedside.cli.{name}' in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "[]"
 
 
 def test_version_is_the_package_s(capsys):
@@ -127,7 +140,7 @@ def test_a_reader_that_leaves_is_no_error():
     os.close(reader)
     with os.fdopen(writer, "w") as gone:
         done = subprocess.run(
-            [sys.executable, "-m", "bedside.cli.main", "--help"], stdout=gone,
+            [sys.executable, "-m", "bedside", "--help"], stdout=gone,
             stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     assert done.stderr == ""

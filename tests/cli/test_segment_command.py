@@ -263,7 +263,7 @@ def test_a_terminal_sees_a_bar_and_stdout_stays_json(sequence, bundle, tmp_path,
 
     leader, follower = pty.openpty()
     done = subprocess.run(
-        [sys.executable, "-m", "bedside.cli.main", "segment", str(sequence), "-m", str(bundle),
+        [sys.executable, "-m", "bedside", "segment", str(sequence), "-m", str(bundle),
          "-o", str(tmp_path / "out"), "--json"],
         stderr=follower, stdout=subprocess.PIPE, check=True,
         env={**os.environ, "TERM": "xterm-256color"},

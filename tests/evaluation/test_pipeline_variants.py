@@ -12,7 +12,7 @@ RECIPES = ["camus", "acdc", "hippocampus", "lidc", "vocalfolds"]
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_each_step_is_dropped_alone_or_said_to_be_needed(name):
-    spec = read_recipe(f"recipes/{name}.toml").deployment
+    spec = read_recipe(name).deployment
     variants, required = list_modes(spec)
     assert variants[0].spec == spec
     dropped = [variant for variant in variants if variant.kind == "without"]
@@ -29,7 +29,7 @@ def test_each_step_is_dropped_alone_or_said_to_be_needed(name):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_candidates_change_just_one_thing_and_suit_the_axes(name):
-    spec = read_recipe(f"recipes/{name}.toml").deployment
+    spec = read_recipe(name).deployment
     for variant in list_modes(spec)[0]:
         if variant.kind == "with":
             parts = ("preprocess", "postprocess", "refine", "priors")
@@ -39,7 +39,7 @@ def test_candidates_change_just_one_thing_and_suit_the_axes(name):
 
 
 def test_a_field_of_the_bundle_is_dropped_too_and_a_crop_that_makes_the_grid_is_not():
-    spec = read_recipe("recipes/acdc.toml").deployment
+    spec = read_recipe("acdc").deployment
     with_crf = replace(spec, refine=(LocalCrf(),))
     assert "without local_crf" in [variant.name for variant in list_modes(with_crf)[0]]
     unfitted = replace(

@@ -1,11 +1,11 @@
 import tomllib
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bedside.planning.colors import choose_color, to_oklab
+from bedside.spec import shipped_recipes
 
 # What a person sees who has no cones for red, or for green; on linear values.
 # Source: Machado, Oliveira and Fernandes 2009, doi:10.1109/TVCG.2009.113, severity 1.
@@ -49,7 +49,7 @@ def test_every_colour_can_be_seen_on_black():
     assert to_oklab([choose_color(index) for index in range(60)])[:, 0].min() > 0.45
 
 
-@pytest.mark.parametrize("path", sorted(Path("recipes").glob("*.toml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", shipped_recipes(), ids=lambda path: path.name)
 def test_colours_of_a_recipe_are_far_apart(path):
     labels = tomllib.loads(path.read_text()).get("deployment", {}).get("labels", [])
     if len(labels) > 1:

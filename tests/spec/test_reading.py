@@ -1,6 +1,5 @@
 import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 
@@ -11,12 +10,13 @@ from bedside.spec import (
     ModelSpec,
     NotTouching,
     Recipe,
+    find_recipe,
     from_mapping,
     read_recipe,
     to_mapping,
 )
 
-RECIPE = "recipes/camus.toml"
+RECIPE = "camus"
 PRE, POST = ("deployment", "preprocess"), ("deployment", "postprocess")
 REFINE, PRIORS = ("deployment", "refine"), ("deployment", "priors")
 
@@ -119,7 +119,7 @@ def test_a_recipe_that_is_no_toml_names_the_file(tmp_path):
 
 
 def write_named(tmp_path, *lines):
-    text = Path(RECIPE).read_text()
+    text = find_recipe(RECIPE).read_text()
     begin, end = text.index("[deployment.model]"), text.index("[[deployment.postprocess]]")
     path = tmp_path / "named.toml"
     model = "\n".join(["[deployment.model]", "in_channels = 1", "num_classes = 4", *lines])
@@ -151,7 +151,7 @@ def test_a_faulty_named_model_is_refused(tmp_path, lines, message):
 
 def test_a_recipe_says_only_what_differs_from_the_one_it_extends(tmp_path):
     base = tmp_path / "base.toml"
-    base.write_text(Path(RECIPE).read_text())
+    base.write_text(find_recipe(RECIPE).read_text())
     path = tmp_path / "other.toml"
     path.write_text(
         'extends = "base.toml"\n[training]\nepochs = 3\n[deployment.model]\nname = "nano"\n'
@@ -164,7 +164,7 @@ def test_a_recipe_says_only_what_differs_from_the_one_it_extends(tmp_path):
 
 
 def test_a_recipe_may_leave_out_a_table_of_the_one_it_extends(tmp_path):
-    (tmp_path / "base.toml").write_text(Path(RECIPE).read_text())
+    (tmp_path / "base.toml").write_text(find_recipe(RECIPE).read_text())
     path = tmp_path / "other.toml"
     path.write_text('extends = "base.toml"\ndistill = false\n')
     assert read_recipe(tmp_path / "base.toml").distill is not None
@@ -217,7 +217,7 @@ def test_a_frame_bundle_that_names_the_slices_of_non_local_means_still_reads():
     ],
 )
 def test_what_makes_no_sense_for_scans_is_refused(change, message):
-    deployment = read_recipe("recipes/hippocampus.toml").deployment
+    deployment = read_recipe("hippocampus").deployment
     with pytest.raises(SpecError, match=message):
         dataclasses.replace(deployment, **change)
 

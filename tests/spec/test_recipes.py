@@ -1,13 +1,11 @@
 """Every recipe in the repository: read strictly, and of a layout and codes that are known."""
 
-from pathlib import Path
-
 import pytest
 
 from bedside.datasets import LAYOUTS
-from bedside.spec import read_recipe
+from bedside.spec import read_recipe, shipped_recipes
 
-RECIPES = sorted(Path("recipes").glob("*.toml"))
+RECIPES = shipped_recipes()
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -15,7 +15,7 @@ from bedside.errors import UsageError
 Run = Callable[[Any], int]
 
 # Where a parsed namespace keeps what to run; no field can have this name.
-_VERB = " verb"
+_COMMAND = " command"
 
 
 class Parser(argparse.ArgumentParser):
@@ -74,7 +74,7 @@ def option(
     )
 
 
-def add_verb(
+def add_command(
     subparsers: "argparse._SubParsersAction[Parser]", name: str, settings_type: type, run: Run
 ) -> None:
     """Add a command whose arguments are the fields of a dataclass.
@@ -101,7 +101,7 @@ def add_verb(
         ...     source: pathlib.Path = positional(help="what to copy")
         ...     times: int = option(help="how often", default=1, short="-n")
         >>> parser = Parser()
-        >>> add_verb(parser.add_subparsers(), "copy", Copy, lambda settings: 0)
+        >>> add_command(parser.add_subparsers(), "copy", Copy, lambda settings: 0)
         >>> settings_from(parser.parse_args(["copy", "a.txt", "-n", "2"])).times
         2
     """
@@ -112,8 +112,8 @@ def add_verb(
         description=text.split("\n\n")[0],
         allow_abbrev=False,
     )
-    parser.set_defaults(**{_VERB: (settings_type, run)})
-    # Absent unless given, so that it does not undo a --debug in front of the verb.
+    parser.set_defaults(**{_COMMAND: (settings_type, run)})
+    # Absent unless given, so that it does not undo a --debug in front of the command.
     parser.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks"
     )
@@ -124,7 +124,7 @@ def add_verb(
 
 def settings_from(parsed: argparse.Namespace) -> Any:
     """Return the settings of a command, from its parsed arguments."""
-    settings_type, _ = getattr(parsed, _VERB)
+    settings_type, _ = getattr(parsed, _COMMAND)
     names = [field.name for field in dataclasses.fields(settings_type)]
     values = {name: getattr(parsed, name) for name in names}
     return settings_type(
@@ -134,7 +134,7 @@ def settings_from(parsed: argparse.Namespace) -> Any:
 
 def run_from(parsed: argparse.Namespace) -> Run:
     """Return the function that runs the command."""
-    run: Run = getattr(parsed, _VERB)[1]
+    run: Run = getattr(parsed, _COMMAND)[1]
     return run
 
 

@@ -65,7 +65,13 @@ def run(settings: Settings) -> int:
     if settings.what != ("attention",):
         from bedside.cli.bench_bundles import run_bundles
 
-        return run_bundles(settings)
+        return run_bundles(
+            settings.what,
+            threads=settings.threads,
+            seconds=settings.seconds,
+            output=settings.output,
+            as_json=settings.json,
+        )
     check_torch("bench attention")
     from bedside.benchmarking.attention import (
         QUICK_CAPS,

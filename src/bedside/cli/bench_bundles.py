@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from bedside.cli.console import print_err, print_out, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from bedside.benchmarking.bundles import BundleCosts, Placed
-    from bedside.cli.bench import Settings
 
 _COLORS = {
     "Convolution": (31, 119, 180),
@@ -18,8 +20,22 @@ _COLORS = {
 _MOST_KINDS = 6
 
 
-def run_bundles(settings: "Settings") -> int:
-    """Measure bundles, telling on stderr what is being done.
+def run_bundles(
+    names: "Sequence[str]",
+    *,
+    threads: tuple[int, ...],
+    seconds: float,
+    output: "Path | None",
+    as_json: bool,
+) -> int:
+    """Measure bundles; progress goes to stderr.
+
+    Args:
+        names: Bundles, as files or names of shipped ones.
+        threads: Numbers of threads.
+        seconds: Time for the turns of all ways to run them.
+        output: Folder for bench.json and bench.svg; None to write none.
+        as_json: Whether stdout gets JSON and nothing else.
 
     Raises:
         BundleError: If a bundle is not there, or damaged.
@@ -30,22 +46,20 @@ def run_bundles(settings: "Settings") -> int:
     from bedside.bundle import find_bundle, read_bundle
     from bedside.system.atomic import check_writable, write_text
 
-    bundles = [
-        read_bundle(find_bundle(name, on_notice=print_err)) for name in dict.fromkeys(settings.what)
-    ]
-    if settings.output is not None:
-        check_writable(settings.output)
+    bundles = [read_bundle(find_bundle(name, on_notice=print_err)) for name in dict.fromkeys(names)]
+    if output is not None:
+        check_writable(output)
     costs = measure_bundles(
         bundles,
-        threads=settings.threads,
-        seconds=settings.seconds,
+        threads=threads,
+        seconds=seconds,
         on_stage=lambda stage: print_err(f"{stage} ..."),
     )
     content = json.dumps(dataclasses.asdict(costs), indent=1)
-    if settings.output is not None:
-        write_text(settings.output / "bench.json", content + "\n")
-        write_text(settings.output / "bench.svg", draw(costs))
-    if settings.json:
+    if output is not None:
+        write_text(output / "bench.json", content + "\n")
+        write_text(output / "bench.svg", draw(costs))
+    if as_json:
         print_out(content)
         return 0
     for line in lines(costs):

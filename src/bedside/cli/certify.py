@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """Measure a bundle in every backend and precision installed here; write it with a new card.
+    """Measure a bundle in every installed backend and precision, for a new card.
 
     Only the validation patients of its own split are used. Graphs, labels and the figures of
     the test patients stay as they are; so do certificates of backends that are not installed.

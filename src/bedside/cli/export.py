@@ -13,7 +13,7 @@ from bedside.export.formats.table import FORMATS
 
 @dataclass(frozen=True)
 class Settings:
-    """Export a bundle to another runtime's format, run it there, and certify what it does.
+    """Export a bundle to another runtime's format, run it there, and certify it.
 
     An export that loses more than it may is not written; the layer at fault is named.
     With --golden the tensors of one frame are written instead, for programs in other languages.

@@ -1,4 +1,4 @@
-"""The command `bedside`: finds the verb, runs it, and turns errors into one line and a code."""
+"""The command `bedside`: finds the command, runs it, and turns errors into one line and a code."""
 
 import errno
 import importlib
@@ -6,31 +6,31 @@ import json
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from bedside import __version__
-from bedside.cli.arguments import Parser, add_verb, run_from, settings_from
-from bedside.cli.program import run_program
-from bedside.errors import BedsideError, FormatError, OutputError
+from bedside.cli.arguments import Parser, add_command, run_from, settings_from
+from bedside.errors import BedsideError, FormatError
 
-# Verb -> module with `Settings` (a frozen dataclass) and `run(settings) -> exit code`.
-# These modules import nothing heavy before `run`.
-VERBS = {
-    "demo": "bedside.cli.demo",
-    "segment": "bedside.cli.segment",
-    "models": "bedside.cli.models",
-    "inspect": "bedside.cli.inspect",
-    "evaluate": "bedside.cli.evaluate",
-    "recipe": "bedside.cli.recipe",
-    "train": "bedside.cli.train",
-    "build": "bedside.cli.build",
-    "certify": "bedside.cli.certify",
-    "compress": "bedside.cli.compress",
-    "search": "bedside.cli.search",
-    "export": "bedside.cli.export",
-    "bench": "bedside.cli.bench",
-    "sign": "bedside.cli.sign",
-    "verify": "bedside.cli.verify",
-    "keygen": "bedside.cli.keygen",
+# Command -> its line in `bedside --help`, the first of its own help. `bedside.cli.NAME` has
+# `Settings` (a frozen dataclass) and `run(settings) -> exit code`; it is loaded when it is named.
+COMMANDS = {
+    "demo": "Segment a real ultrasound cine, the one that comes with pydicom.",
+    "segment": "Segment an image, a cine, a scan, or many of them: masks, pictures and a report.",
+    "models": "List the shipped bundles: task, modality, size, accuracy, licence of the data.",
+    "inspect": "Print the card of a bundle, after checking its hashes.",
+    "evaluate": "Score a bundle on images with expert labels, at their own resolution.",
+    "recipe": "Look at a data set and write a recipe that `bedside train` takes as it is.",
+    "train": "Train from a recipe; go on where a stopped training of the same recipe left off.",
+    "build": "Turn a finished training run into a bundle, measured on the test patients.",
+    "certify": "Measure a bundle in every installed backend and precision, for a new card.",
+    "compress": "Compress a trained network to a budget, and show that nothing is lost.",
+    "search": "Find the network to train for a budget of milliseconds on this machine.",
+    "export": "Export a bundle to another runtime's format, run it there, and certify it.",
+    "bench": "Measure what bundles cost on this machine, or what attention costs over the tokens.",
+    "sign": "Sign a bundle with a private key; nothing else in it is changed.",
+    "verify": "Check that a bundle is as it was when the owner of a key signed it.",
+    "keygen": "Make an Ed25519 private key, NAME.pem, and its public key, NAME.pub.pem.",
 }
 
 _INTERRUPTED = 130
@@ -44,22 +44,19 @@ _UNFORESEEN = (
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run `bedside` with these arguments.
 
     An error that bedside raises on purpose becomes one line on stderr and the error's exit
     code; with `--json` also `{"error": ...}` on stdout. `--debug` adds the traceback.
 
     Args:
-        argv: Arguments after the command's name. If None, the process is the command: its own
-            arguments, signals and streams; see `bedside.cli.program`.
+        argv: Arguments after the program's name.
 
     Returns:
         Exit code: 0 done, 2 wrong use or an output that cannot be written, 3 bad input, 4 a
         missing backend, 130 interrupted, 1 anything that nobody foresaw.
     """
-    if argv is None:
-        return run_program()
     arguments = list(argv)
     try:
         parsed = _parser(arguments).parse_args(arguments)
@@ -81,8 +78,9 @@ def _report_system(error: OSError, arguments: Sequence[str]) -> int:
     """Report what the system refused where nobody foresaw it: a full disk above all."""
     where = error.filename or "a file"
     if error.errno in _CANNOT_WRITE:
-        advice = "Free some space, or choose another place"
-        found: BedsideError = OutputError(f"cannot write {where}: {error.strerror}. {advice}.")
+        from bedside.system.atomic import make_output_error
+
+        found: BedsideError = make_output_error(error, Path(where))
     elif error.errno in _CANNOT_READ:
         found = FormatError(f"cannot open {where}: {error.strerror}.")
     else:
@@ -92,7 +90,7 @@ def _report_system(error: OSError, arguments: Sequence[str]) -> int:
 
 
 def _parser(arguments: Sequence[str]) -> Parser:
-    """Build the parser; a named verb is the only one whose module is loaded."""
+    """Build the parser; the named command is the only one whose module is loaded."""
     parser = Parser(
         prog="bedside",
         description="Medical image segmentation that runs where the patient is.",
@@ -101,16 +99,19 @@ def _parser(arguments: Sequence[str]) -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"bedside {__version__}")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    subparsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    first = next((word for word in arguments if not word.startswith("-")), None)
-    for verb in [first] if first in VERBS else VERBS:
-        module = importlib.import_module(VERBS[verb])
-        add_verb(subparsers, verb, module.Settings, module.run)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    named = next((word for word in arguments if not word.startswith("-")), None)
+    for name, line in COMMANDS.items():
+        if name == named:
+            module = importlib.import_module(f"bedside.cli.{name}")
+            add_command(subparsers, name, module.Settings, module.run)
+        else:
+            subparsers.add_parser(name, help=line)
     return parser
 
 
 def _report(message: str, error: Exception, exit_code: int, arguments: Sequence[str]) -> int:
-    """Tell of an error: one line on stderr, JSON on stdout where that was asked for."""
+    """Report an error: one line on stderr, JSON on stdout where that was asked for."""
     if "--debug" in arguments:
         traceback.print_exception(error)
     line = " ".join(message.split())
@@ -119,7 +120,3 @@ def _report(message: str, error: Exception, exit_code: int, arguments: Sequence[
         found = {"type": type(error).__name__, "message": line, "exit_code": exit_code}
         sys.stdout.write(json.dumps({"error": found}) + "\n")
     return exit_code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import print_err, print_out
+from bedside.cli.console import print_err, print_out, table
 from bedside.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,10 +16,14 @@ _FEW = 10
 
 @dataclass(frozen=True)
 class Settings:
-    """Look at a data set and write a recipe that `bedside train` takes as it is."""
+    """Look at a data set and write a recipe that `bedside train` takes as it is.
 
-    data: Path = positional(help="folder of the data set")
-    output: Path = option(help="the recipe to write, NAME.toml", short="-o")
+    With --list, print the recipes that come with the package; a name stands for the file.
+    """
+
+    data: Path | None = positional(help="folder of the data set", default=None)
+    output: Path | None = option(help="the recipe to write, NAME.toml", short="-o", default=None)
+    list: bool = option(help="print the shipped recipes, and nothing else", default=False)
     layout: str | None = option(
         help="how the folder is laid out, such as folder or msd (default: detected)", default=None
     )
@@ -44,28 +48,47 @@ def run(settings: Settings) -> int:
         UsageError: If the output is no `.toml` file, is there already, or cannot be written.
         DataError: If the data set is faulty, or too small for its split.
     """
-    if settings.output.suffix != ".toml":
-        raise UsageError(f"{settings.output} must end in .toml; name it so with -o.")
-    if settings.output.exists():
+    if settings.list:
+        return _list_shipped()
+    data, output = settings.data, settings.output
+    if data is None or output is None:
+        raise UsageError("name the data set's folder, and the recipe with -o; or pass --list.")
+    if output.suffix != ".toml":
+        raise UsageError(f"{output} must end in .toml; name it so with -o.")
+    if output.exists():
         raise UsageError(
-            f"{settings.output} is there already, perhaps with changes of yours. "
+            f"{output} is there already, perhaps with changes of yours. "
             "Choose another -o, or remove it."
         )
     from bedside.planning import Wishes, choose_recipe, survey_data, to_toml
     from bedside.spec import read_recipe
     from bedside.system.atomic import check_writable, write_text
 
-    check_writable(settings.output.parent)
-    print_err(f"looking at {settings.data} ...")
-    survey = survey_data(settings.data, layout=settings.layout, spatial_dims=settings.spatial_dims)
+    check_writable(output.parent)
+    print_err(f"looking at {data} ...")
+    survey = survey_data(data, layout=settings.layout, spatial_dims=settings.spatial_dims)
     modality = settings.modality and settings.modality.upper()
     plan = choose_recipe(survey, Wishes(settings.name, settings.model, modality))
-    write_text(settings.output, to_toml(plan, survey))
-    read_recipe(settings.output)
+    write_text(output, to_toml(plan, survey))
+    read_recipe(output)
     for line in (*_seen(survey), *_chosen(plan), *_notes(survey, plan)):
         print_out(line)
-    print_out(f"Written: {settings.output}")
-    print_out(f"Next: bedside train {settings.output} -o runs/{plan.recipe.deployment.name}")
+    print_out(f"Written: {output}")
+    print_out(f"Next: bedside train {output} -o runs/{plan.recipe.deployment.name}")
+    return 0
+
+
+def _list_shipped() -> int:
+    """Print the shipped recipes: name, axes, data set."""
+    from bedside.spec import read_recipe, shipped_recipes
+
+    rows = [("recipe", "data set", "network", "licence of the data")]
+    for path in shipped_recipes():
+        recipe = read_recipe(path)
+        network = f"{recipe.deployment.model.spatial_dims}D, {recipe.deployment.input.modality}"
+        rows.append((path.stem, recipe.data.name, network, recipe.data.license))
+    for line in table(rows):
+        print_out(line)
     return 0
 
 

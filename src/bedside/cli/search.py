@@ -23,7 +23,9 @@ class Settings:
     on for twice as long, until one is left. It can be stopped, and goes on where it was.
     """
 
-    recipe: Path = positional(help="the recipe, a TOML file; its network is one candidate")
+    recipe: Path = positional(
+        help="the recipe, a TOML file or the name of a shipped one; its network is one candidate"
+    )
     output: Path = option(help="folder for the recipe that is found, and the page", short="-o")
     target_ms: float = option(help="median time of the network for one input, in ms")
     data: Path | None = option(help="folder of the data set (default: the recipe's)", default=None)

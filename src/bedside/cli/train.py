@@ -28,7 +28,7 @@ class Settings:
     summary. Started by `torchrun -m bedside train ...`, several processes train together.
     """
 
-    recipe: Path = positional(help="the recipe, a TOML file")
+    recipe: Path = positional(help="the recipe, a TOML file or the name of a shipped one")
     output: Path = option(help="run folder, for log, curves and weights", short="-o")
     data: Path | None = option(help="folder of the data set (default: the recipe's)", default=None)
     threads: int | None = option(help="threads of torch (default: its choice)", default=None)

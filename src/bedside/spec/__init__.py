@@ -53,6 +53,7 @@ from bedside.spec.repairs import (
     PostprocessStep,
     RefineStep,
 )
+from bedside.spec.shipped import find_recipe, shipped_recipes
 from bedside.spec.steps import (
     CropBody,
     CropCentre,
@@ -120,8 +121,10 @@ __all__ = [
     "WindowLevel",
     "WindowPreset",
     "ZScore",
+    "find_recipe",
     "from_mapping",
     "named_spec",
     "read_recipe",
+    "shipped_recipes",
     "to_mapping",
 ]

@@ -12,6 +12,7 @@ from bedside.spec.former import to_present
 from bedside.spec.model import ModelSpec
 from bedside.spec.named import named_spec
 from bedside.spec.reading import from_mapping, read_toml, to_mapping
+from bedside.spec.shipped import find_recipe
 
 
 @dataclass(frozen=True)
@@ -300,8 +301,8 @@ class Recipe:
         object.__setattr__(self, "schema_version", SCHEMA_VERSION)
 
 
-def read_recipe(path: Path) -> Recipe:
-    """Return a recipe that was read from a file.
+def read_recipe(path: str | Path) -> Recipe:
+    """Read a recipe: a file, or a shipped one by its name.
 
     A recipe may say `extends = "other.toml"`, a file beside it, and then only what differs:
     tables are merged key by key, anything else is replaced, and `false` for a table leaves
@@ -316,8 +317,9 @@ def read_recipe(path: Path) -> Recipe:
         SpecError: If it is missing, is not TOML, extends itself, or says something that no
             setting means.
     """
+    path = find_recipe(path)
     try:
-        return from_mapping(Recipe, _resolve_name(_read_extended(Path(path), ())))
+        return from_mapping(Recipe, _resolve_name(_read_extended(path, ())))
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from error
 

@@ -133,14 +133,24 @@ def output_errors(path: Path) -> Iterator[None]:
     except BedsideError:
         raise
     except Exception as error:
-        number = _find_errno(error, path)
-        if number is None and not isinstance(error, OSError):
+        if _find_errno(error, path) is None and not isinstance(error, OSError):
             raise
-        reason = os.strerror(number) if number else str(error)
-        advice = _ADVICE.get(number or 0, "Choose another place with -o.")
-        # Results are written to a hidden folder first, of which nobody needs to know.
-        shown = Path(*(each for each in path.parts if not is_part(each)))
-        raise OutputError(f"cannot write {shown}: {reason.rstrip('.')}. {advice}") from error
+        raise make_output_error(error, path) from error
+
+
+def make_output_error(error: Exception, path: Path) -> OutputError:
+    """Return the error that says why a file cannot be written, and what to do.
+
+    Args:
+        error: What the system or a library raised.
+        path: What is written, as the user knows it.
+    """
+    number = _find_errno(error, path)
+    reason = os.strerror(number) if number else str(error)
+    advice = _ADVICE.get(number or 0, "Choose another place with -o.")
+    # Results are written to a hidden folder first, of which nobody needs to know.
+    shown = Path(*(each for each in path.parts if not is_part(each)))
+    return OutputError(f"cannot write {shown}: {reason.rstrip('.')}. {advice}")
 
 
 def _find_errno(error: Exception, path: Path) -> int | None:
