@@ -1,1 +1,1 @@
-"""The model way of turning a trained network into a graph, each checked before it is let out."""
+"""Export of trained networks to ONNX and other formats, each compared with its source."""

@@ -1,4 +1,4 @@
-"""A bundle into another runtime's format, certified: what is exported and what it is judged on."""
+"""Export of a bundle to another runtime's format, validated on images."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _CALIBRATION_IMAGES = 100
 
 @dataclass(frozen=True)
 class ValidationData:
-    """Images that an export is judged on.
+    """Images that an export is validated on.
 
     Attributes:
         data: Folder of a data set; None for generated images.
@@ -53,14 +53,14 @@ def export_bundle(
     validation: ValidationData,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Certificate:
-    """Export a bundle, run the export, and write it with its certificate if it is sound.
+    """Export a bundle, validate the export, and write it with its certificate.
 
     Args:
         bundle: What to export.
         output: Folder to write.
         to: Name of a format.
         options: Precision, threads, and where other environments are.
-        validation: What the export is judged on.
+        validation: Images to validate the export on.
         on_stage: Called with what is being done.
 
     Raises:
@@ -95,10 +95,10 @@ def export_bundle(
 def choose_samples(
     bundle: Bundle, validation: ValidationData
 ) -> tuple[Callable[[], Iterable[Sample]], str]:
-    """Choose what an export is run on.
+    """Images to validate an export on.
 
     Returns:
-        What gives the images, anew each time, and what they are, in words.
+        A function that iterates over the images, and a description of them.
 
     Raises:
         DataError: If the data have none of the patients.
@@ -115,7 +115,7 @@ def choose_samples(
 def _of_graph(
     bundle: Bundle, precision: str, data: Path | None
 ) -> tuple[GraphProgram, ProgramMaker]:
-    """Take the bundle's graph, or its quantized one; one is made if it has none."""
+    """The bundle's f32 graph, and a function that makes the graph to export, in f32 or int8."""
     reference = GraphProgram(with_metadata(bundle.read_graph("f32"), bundle.spec))
     if precision != "int8":
         return reference, lambda kept: reference
@@ -143,7 +143,7 @@ def _of_graph(
 def _of_torch(
     bundle: Bundle, precision: str, data: Path | None
 ) -> tuple[TorchProgram, ProgramMaker]:
-    """Take the bundle's network back into torch."""
+    """The bundle's network as a torch program, and a function that makes the one to export."""
     module = to_inference(rebuild_network(bundle).create())
     shape = (1, bundle.spec.input.channels, *bundle.spec.input.size_px)
     example = torch.from_numpy(make_inputs(shape, count=1)[-1])

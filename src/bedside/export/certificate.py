@@ -1,4 +1,4 @@
-"""What an exported network was shown to do: the certificate that lies beside it."""
+"""The certificate of an export: how its results differ from the bundle's."""
 
 import json
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from bedside.spec.card import DISCLAIMER
 
 SCHEMA_VERSION = 1
 FLOAT_BOUND = 0.002
-"""Dice that an export in f32 or bf16 may lose in any structure."""
+"""Largest loss of Dice of any structure in f32 or bf16."""
 LOGIT_BOUND = 0.01
-"""Part of the largest logit that logits in f32 may differ by: some roundings of the weights."""
+"""Largest difference of a logit in f32, as a part of the largest: a few roundings of weights."""
 
 
 @dataclass(frozen=True)
 class Bound:
-    """What an export may change.
+    """Largest differences allowed between an export and its bundle.
 
     Attributes:
         dice: Dice that any structure may lose.
@@ -29,7 +29,7 @@ class Bound:
     logit_part: float | None = None
 
     def find_fault(self, comparison: Comparison) -> str:
-        """Say in a few words what is out of bounds; nothing if all is well."""
+        """A phrase that names what is out of bounds; empty if nothing is."""
         worst = max(comparison.structures, key=lambda structure: structure.loss)
         if worst.loss > self.dice:
             what = "Dice" if comparison.with_truth else "Dice with the masks of the bundle"
@@ -44,16 +44,15 @@ class Bound:
 
 @dataclass(frozen=True)
 class Departure:
-    """Where an export stops doing what the network does.
+    """The layer at which the results of an export become wrong.
 
     Attributes:
-        layer: The layer whose result is off.
-        error: How far: the norm of the difference over the norm of what is right. If
-            `restored`, of the logits, with all layers before this one in f32.
-        before: The layer before it, whose result is still sound; None if it is the first.
-        error_before: How far that one is off. If `restored`, how far the logits are with this
-            layer in f32 as well.
-        runs: How many networks were converted and run to find it.
+        layer: The layer whose result is wrong.
+        error: Norm of the difference over the norm of the right result. If `restored`, of the
+            logits, with all layers before this one in f32.
+        before: The layer before it, whose result is right; None if it is the first.
+        error_before: Error of that layer. If `restored`, of the logits with this layer in f32 too.
+        runs: Number of networks that were converted and run to find it.
         restored: Whether it was found by putting layers back into f32 and not by cutting off.
     """
 
@@ -65,7 +64,7 @@ class Departure:
     restored: bool = False
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """A sentence for a person."""
         if self.restored:
             return (
                 f'it departs at "{self.layer}": with all before it in f32 the logits are off by '
@@ -81,12 +80,13 @@ class Departure:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One conversion and what came of it.
+    """One conversion and its result.
 
     Attributes:
         layers_in_f32: Layers that were left in f32 beside those in fewer bits.
         fault: What was out of bounds; empty if nothing was.
-        departure: Where it departs; None if nothing was out of bounds, or it cannot be told.
+        departure: Where its results become wrong; None if nothing was out of bounds, or if no layer
+            was found.
     """
 
     layers_in_f32: tuple[str, ...]
@@ -96,26 +96,26 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What is known of an exported network.
+    """How an export was made, and how its results compare with the bundle's.
 
     Attributes:
         bundle: Name, version and sha256 of the bundle that it was made from.
         format: Such as "openvino".
         precision: "f32", "bf16" or "int8".
-        made_with: Version of each package that converted.
+        made_with: Version of each package that took part in the conversion.
         ran_in: Runtime that it was run in, with its version; empty if it was not run.
         not_run: Why it was not run; empty if it was.
         data: What it was run on, in words: patients, or generated images.
-        bound: What it may change.
-        passed: Whether it stays within; None if it was not run.
+        bound: Largest differences allowed.
+        passed: Whether it is within the bound; None if it was not run.
         comparison: How it differs from the bundle's f32 graph; None if it was not run.
-        attempts: Every conversion that was tried, the last being the one that was kept.
+        attempts: All conversions; the last one is the one that was written.
         files: Size in bytes and sha256 of each file, by its name.
         latency_ms: Median time of "exported" and of "float" (the bundle's f32 graph in the
             default runtime), taken in turns, on this machine; "exported_best" and
             "float_best" are the shortest.
         processor: The machine that it was run on.
-        seconds: What converting took.
+        seconds: Duration of the conversion.
     """
 
     bundle: Mapping[str, str]
@@ -136,16 +136,16 @@ class Certificate:
 
     @property
     def layers_in_f32(self) -> tuple[str, ...]:
-        """Layers that were left in f32 so that the rest stays within the bound."""
+        """Layers that stay in f32 so that the export is within the bound."""
         return self.attempts[-1].layers_in_f32
 
     def to_json(self) -> str:
-        """Write it down."""
+        """The certificate as JSON."""
         mapping = {"schema_version": SCHEMA_VERSION, **to_mapping(self), "disclaimer": DISCLAIMER}
         return json.dumps(mapping, indent=1, allow_nan=False) + "\n"
 
     def lines(self) -> list[str]:
-        """Sum it up for a person."""
+        """A summary for a person, one line each."""
         if self.comparison is None:
             return [f"NOT RUN: {self.not_run}. Nothing is known of what it computes."]
         said = [
@@ -173,7 +173,7 @@ class Certificate:
 
 
 def bound_of(precision: str, *, max_drop: float) -> Bound:
-    """Tell what an export in a precision may change.
+    """The bound for exports in a precision.
 
     Example:
         >>> bound_of("int8", max_drop=0.005), bound_of("bf16", max_drop=0.005).dice

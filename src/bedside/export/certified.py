@@ -1,7 +1,7 @@
-"""Export in one screen: convert, run on real images, certify; repair or refuse; write.
+"""Export in one screen: convert, run on images, compare; keep layers in f32 or refuse; write.
 
 program -> converter -> compared with the bundle's f32 graph -> within the bound: written
-                             `-> not: the layer is named, left in f32, and it begins again
+                             `-> not: find the layer, keep it in f32, and repeat
 """
 
 import hashlib
@@ -35,17 +35,17 @@ _TIMING_S = 1.0
 
 @dataclass(frozen=True)
 class Material:
-    """What is exported, and how its exports are judged.
+    """A network to export, and how its exports are validated.
 
     Attributes:
         bundle: Where it comes from.
         precision: "f32", "bf16" or "int8".
         reference: The network in f32.
-        make: Makes what is converted, with some layers left in f32.
-        repairable: Whether leaving layers in f32 can change anything.
-        bound: What an export may change.
-        samples: Gives the images that it is run on, anew each time.
-        data: What these images are, in words.
+        make: Makes the program to convert, with some layers in f32.
+        repairable: Whether layers can stay in f32.
+        bound: Largest differences allowed.
+        samples: Returns an iterator over the images, a new one each time.
+        data: Description of these images.
         threads: Threads for one call.
     """
 
@@ -62,7 +62,7 @@ class Material:
 
 @dataclass(frozen=True)
 class _Trial:
-    """A conversion that has been run."""
+    """A conversion and its validation."""
 
     attempt: Attempt
     comparison: Comparison | None
@@ -78,7 +78,7 @@ def export_certified(
     *,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Certificate:
-    """Convert a network, show that it still does what it did, and write it.
+    """Convert a network, compare its results with the bundle's, and write it with a certificate.
 
     Args:
         material: What is exported.
@@ -91,7 +91,7 @@ def export_certified(
         The certificate, which lies in the folder as well.
 
     Raises:
-        ExportError: If it is out of bounds and cannot be repaired. Nothing is written then.
+        ExportError: If it is out of bounds, also with layers in f32. Nothing is written then.
         OutputError: If the folder cannot be written.
     """
     attempts: list[Attempt] = []
@@ -120,7 +120,7 @@ def _try(
     *,
     on_stage: Callable[[str], None],
 ) -> _Trial:
-    """Convert and run once, and find where it departs if it does."""
+    """Convert and validate once; if it is out of bounds, find the layer at fault."""
     on_stage("converting" if not kept else f"converting, {len(kept)} layers in f32")
     program = material.make(kept)
     begin = time.perf_counter()
@@ -150,7 +150,7 @@ def _try(
 
 
 class _Worst(WrappedSession):
-    """A session that keeps an input on which it can be asked again."""
+    """A session that remembers the input with the most contrast."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
@@ -159,7 +159,7 @@ class _Worst(WrappedSession):
         self._lock = threading.Lock()
 
     def predict(self, tensor: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        # The image with most to see tells most about layers.
+        # The image with the most contrast shows errors of layers best.
         spread = float(tensor[0].std())
         with self._lock:
             if spread > self._spread:
@@ -172,7 +172,7 @@ def _open_plain(material: Material) -> Session:
 
 
 def _make_runner(converter: Converter) -> Callable[[Program, np.ndarray], np.ndarray]:
-    """Return what converts a program that was cut off, and runs it once."""
+    """A function that converts a part of a program and runs it once."""
 
     def run(program: Program, tensor: np.ndarray) -> np.ndarray:
         with tempfile.TemporaryDirectory() as scratch:
@@ -181,17 +181,17 @@ def _make_runner(converter: Converter) -> Callable[[Program, np.ndarray], np.nda
             try:
                 return opener(Path(scratch)).predict(tensor)
             except BedsideError:
-                # A cut-off network that does not even run is off by all it can be.
+                # A part of a network that does not run counts as completely wrong.
                 return np.zeros(0, np.float32)
 
     return run
 
 
 def _check_worth_repairing(material: Material, target: Format, attempts: Sequence[Attempt]) -> None:
-    """Refuse an export that no layer in f32 would help.
+    """Raise if keeping a further layer in f32 cannot help.
 
     Raises:
-        ExportError: It says what is wrong, where, and what was tried.
+        ExportError: What is wrong, where, and what was tried.
     """
     last = attempts[-1]
     departure = last.departure
@@ -220,7 +220,7 @@ def _check_worth_repairing(material: Material, target: Format, attempts: Sequenc
 
 
 def _time(session: Session, plain: Session, tensor: np.ndarray) -> dict[str, float]:
-    """Time both in turns: medians, and the shortest, to which other work only ever adds."""
+    """Median and shortest latency of both, interleaved; other work only adds to them."""
     calls = {
         "exported": lambda: session.predict(tensor),
         "float": lambda: plain.predict(tensor),
@@ -265,7 +265,7 @@ def _certify(
 
 
 def _empty(folder: Path) -> None:
-    """Remove what an earlier attempt has left."""
+    """Delete the files of an earlier attempt."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)

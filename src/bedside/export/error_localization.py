@@ -1,4 +1,4 @@
-"""Finding the layer where an export departs from its network, by halving."""
+"""Search for the layer at which the results of an export become wrong, by bisection."""
 
 from collections.abc import Callable
 
@@ -7,9 +7,9 @@ import numpy as np
 from bedside.export.certificate import Departure
 from bedside.export.programs import Program, ProgramMaker
 
-# What rounding alone leaves of a layer in each precision, as norm over norm.
+# Relative error of a layer by rounding alone, in each precision.
 _ORDINARY = {"f32": 1e-5, "bf16": 4e-3, "int8": 2e-2}
-# Logits that are off by less, with every layer in f32, are right.
+# Logits with a smaller relative error, squared, are right.
 _NOTHING = 1e-9
 
 Runner = Callable[[Program, np.ndarray], np.ndarray]
@@ -18,22 +18,22 @@ Runner = Callable[[Program, np.ndarray], np.ndarray]
 def find_departure(
     reference: Program, made: Program, run: Runner, tensor: np.ndarray, *, precision: str
 ) -> Departure | None:
-    """Name the layer where an export departs from its network.
+    """The first layer whose result differs from that of the network.
 
-    Both are cut off behind the same layer, the one is converted and run as the export is, and
-    the results compared. A layer counts as off when its error is nearer to that at the end
-    than to what rounding leaves, on a scale of powers. Halving needs log2(layers) conversions
-    and ends at a layer that is off, right behind one that is not.
+    Both are truncated after the same layer, one is converted and run as the export is, and the
+    results are compared. A layer counts as wrong if its error is nearer to that of the logits
+    than to rounding, on a logarithmic scale. Bisection needs log2(layers) conversions and ends
+    at a wrong layer directly after a right one.
 
     Args:
-        reference: The network as it is meant.
-        made: What is converted: the same, or in fewer bits.
+        reference: The network in f32.
+        made: The program that is converted: the same, or in fewer bits.
         run: Converts a program and runs it on a tensor.
         tensor: An input on which the export is wrong, (1, C, *S) float32.
         precision: Of the export.
 
     Returns:
-        The layer; None if no layer can be compared, or the end is not off.
+        The layer; None if no layer can be compared, or the logits are right.
     """
     layers = [layer for layer in reference.layers if layer in made.layers]
     errors: dict[int, float] = {-1: 0.0}
@@ -71,22 +71,22 @@ def find_culprit(
     *,
     kept: tuple[str, ...],
 ) -> Departure | None:
-    """Name the layer that an export in few bits suffers from most, by putting layers back.
+    """The layer that contributes most to the error of an export in few bits.
 
-    In few bits every layer is off by a little more than the one before, so that looking at
-    layers does not tell a bad one from the sum of many. Instead the first layers are put into
-    f32, and halving finds the one with which half of the error at the end, squared, is gone.
-    A layer that causes more than all others together is found for certain.
+    In few bits the error grows from layer to layer, so errors of layers do not separate one bad
+    layer from the sum of many. Instead the first layers are computed in f32, and bisection finds
+    the layer with which half of the squared error of the logits disappears. A layer that causes
+    more than all others together is always found.
 
     Args:
-        reference: The network as it is meant.
-        make: Makes it in few bits, with some layers in f32.
+        reference: The network in f32.
+        make: Makes the program in few bits, with some layers in f32.
         run: Converts a program and runs it on a tensor.
         tensor: An input on which the export is wrong, (1, C, *S) float32.
         kept: Layers that are in f32 already.
 
     Returns:
-        The layer; None if layers do not matter.
+        The layer; None if layers in f32 change nothing.
     """
     layers = [layer for layer in reference.layers if layer not in kept]
     wanted = reference.predict(tensor)
@@ -112,7 +112,7 @@ def find_culprit(
 
 
 def _relative(seen: np.ndarray, wanted: np.ndarray) -> float:
-    """Norm of the difference over the norm of what is wanted; infinite if shapes differ.
+    """Norm of the difference over the norm of the right result; infinite if shapes differ.
 
     Example:
         >>> round(_relative(np.array([1.0, 2.0]), np.array([1.0, 1.0])), 4)

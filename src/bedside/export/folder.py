@@ -1,4 +1,4 @@
-"""The folder of an export: files of the format, spec, certificate and terms, all or nothing."""
+"""The folder of an export: files of the format, spec, certificate and license."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ CERTIFICATE, SPEC, CARD, LICENSE = "certificate.json", "spec.json", "card.json",
 
 @contextlib.contextmanager
 def written_folder(output: Path, *, marker: str = CERTIFICATE) -> Iterator[Path]:
-    """Return a hidden folder to write to, and put it in its place when all is well.
+    """A hidden folder to write to, which is moved to its place at the end.
 
     Args:
         output: Where it is to be. An earlier export there is replaced.
@@ -48,13 +48,13 @@ def written_folder(output: Path, *, marker: str = CERTIFICATE) -> Iterator[Path]
 def describe_export(
     folder: Path, bundle: Bundle, certificate: Certificate, *, hints: Mapping[str, str]
 ) -> None:
-    """Write beside a format's files what is needed to use them, and under which terms.
+    """Write spec, card, certificate and license beside the files of a format.
 
     Args:
         folder: Where the files are.
-        bundle: What they were made from.
-        certificate: What they were shown to do.
-        hints: What whoever runs them must set.
+        bundle: The bundle that was exported.
+        certificate: The certificate of the export.
+        hints: Settings of the runtime that the export needs.
     """
     spec = bundle.spec
     takes = [1, spec.input.channels, *spec.input.size_px]

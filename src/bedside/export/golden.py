@@ -1,4 +1,4 @@
-"""Golden tensors: one frame on its way from pixels to labels, for programs in other languages."""
+"""Golden tensors: every intermediate result of one frame, to check programs in other languages."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ DESCRIPTION, INPUT = "golden.json", "input.png"
 
 @dataclass(frozen=True)
 class _Tensors:
-    """Raw tensors in a folder, and what describes them.
+    """Raw tensors in a folder, and their descriptions.
 
     Attributes:
         folder: Where they are written.
@@ -52,7 +52,7 @@ class _Tensors:
 
 
 def export_golden(bundle: Bundle, output: Path, *, image: Path | None = None) -> dict[str, Any]:
-    """Segment one frame in f32, and write every tensor on the way with a description.
+    """Segment one frame in f32, and write every intermediate tensor with a description.
 
     Args:
         bundle: What to run.
@@ -156,7 +156,7 @@ def _resize_of(spec: DeploymentSpec, plan: FramePlan) -> str | None:
 def _write_steps(
     spec: DeploymentSpec, plan: FramePlan, frame: np.ndarray, tensors: _Tensors
 ) -> list[dict[str, Any]]:
-    """Write what each step makes of a frame, with the step's settings and its numbers."""
+    """Write the result of each step; returns its settings and the names of its tensors."""
     traced = plan.trace(frame)
     _, before = next(traced)
     tensors.write("opened", channels_first(before), "CHW")
@@ -172,7 +172,7 @@ def _write_steps(
 def _write_numbers(
     step: PreprocessStep, stage: Any, before: np.ndarray, after: np.ndarray, tensors: _Tensors
 ) -> dict[str, str]:
-    """Write what a step has learned of the image: the mask of a fan, the table of a scale."""
+    """Write what a step has found in the image: the mask of a sector, the table of a scale."""
     if isinstance(step, CropFan):
         white = np.full(before.shape, 255, np.uint8)
         return {"mask": tensors.write("fan_mask", channels_first(stage(white)), "CHW")}
@@ -183,7 +183,7 @@ def _write_numbers(
 
 
 def _make_input(spec: DeploymentSpec, path: Path) -> Path:
-    """Draw a frame and write it as PNG: in colour, with a mark beside it, where that is made grey.
+    """Draw a frame and write it as PNG; in colour, with a mark beside it, if a step makes it grey.
 
     Raises:
         UsageError: If the bundle takes values that are no brightness of 8 bits.

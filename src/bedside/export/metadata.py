@@ -1,4 +1,4 @@
-"""Metadata of an ONNX graph: names, layout, stride and labels, for programs that know no spec."""
+"""ONNX metadata: names, layout, stride and labels, for programs that do not read the spec."""
 
 import json
 
@@ -12,7 +12,7 @@ SCHEMA_VERSION = "1"
 def metadata_of(
     spec: DeploymentSpec, *, input_name: str = "image", output_name: str = "logits"
 ) -> dict[str, str]:
-    """What a graph's metadata hold, by key; lists are JSON.
+    """Metadata of a graph by key; lists are JSON.
 
     Example:
         >>> from bedside.bundle import find_bundle, read_bundle
@@ -39,7 +39,7 @@ def metadata_of(
 
 
 def with_metadata(graph: bytes, spec: DeploymentSpec) -> bytes:
-    """The same serialized graph, its metadata replaced by those of a deployment."""
+    """The same serialized graph with the metadata of a deployment."""
     model = onnx.load_from_string(graph)
     names = {"input_name": model.graph.input[0].name, "output_name": model.graph.output[0].name}
     onnx.helper.set_model_props(model, metadata_of(spec, **names))

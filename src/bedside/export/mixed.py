@@ -1,4 +1,4 @@
-"""Mixed precision: some layers of a quantized graph are put back into f32."""
+"""Mixed precision: a quantized graph with some layers in f32."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ _PAIR = ("QuantizeLinear", "DequantizeLinear")
 
 
 def leave_in_f32(quantized: bytes, plain: GraphProgram, layers: Sequence[str]) -> bytes:
-    """Return a quantized graph in which some convolutions compute in f32, as before.
+    """A quantized graph in which some convolutions compute in f32.
 
-    What such a layer reads is not rounded, for whoever else reads it either, and its weights
+    The input of such a layer is not rounded, also for other layers that read it, and its weights
     and bias are those of the float graph.
 
     Args:
@@ -42,7 +42,7 @@ def leave_in_f32(quantized: bytes, plain: GraphProgram, layers: Sequence[str]) -
 
 
 def _skip_pair(model: onnx.ModelProto, makers: dict[str, onnx.NodeProto], value: str) -> None:
-    """Let all that read a value, rounded to few levels, read it as it was before."""
+    """Connect the readers of a quantized value to the value before quantization."""
     second = makers.get(value)
     first = makers.get(second.input[0]) if second is not None else None
     if second is None or first is None or (first.op_type, second.op_type) != _PAIR:
@@ -57,7 +57,7 @@ def _skip_pair(model: onnx.ModelProto, makers: dict[str, onnx.NodeProto], value:
 def _restore_weights(
     node: onnx.NodeProto, before: onnx.NodeProto, plain: GraphProgram
 ) -> dict[str, onnx.TensorProto]:
-    """Point a convolution to weights and bias of the float graph, and give them by name."""
+    """Connect a convolution to weights and bias of the float graph; returns them by name."""
     values = fold_constants(plain.content, [name for name in before.input[1:] if name])
     added = {}
     for place, name in enumerate(before.input[1:], 1):

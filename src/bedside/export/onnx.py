@@ -1,4 +1,4 @@
-"""torch -> ONNX: batch norm folded, weights stored in 16 bits, and compared with torch."""
+"""torch to ONNX: batch norms folded, weights stored in 16 bits, compared with torch."""
 
 import copy
 import io
@@ -40,24 +40,24 @@ _LARGEST_STORED = 2.0**15
 
 
 def export_onnx(model: nn.Module, *, input_shape: tuple[int, ...], quickly: bool = False) -> bytes:
-    """Turn a model into a serialized ONNX graph that is half its size and computes in f32.
+    """Export a model to an ONNX graph that stores weights in 16 bits and computes in f32.
 
     The graph has one input "image" and one output "logits", both of fixed size. Large
     weights are stored in f16 with a cast to f32, which runtimes fold away as they load.
-    The graph is compared with torch twice, before and after its weights are rounded; if
-    it does not bear the rounding, its weights are stored in f32.
+    The graph is compared with torch before and after its weights are rounded; if rounding
+    changes its results too much, its weights are stored in f32.
 
     Args:
         model: Any torch module from one tensor to one; it is left as it was.
         input_shape: (1, C, *S).
-        quickly: Whether torch's older exporter is used, which takes a tenth of the time: for
-            graphs that are looked at and thrown away.
+        quickly: Whether torch's older exporter is used, which takes a tenth of the time, for
+            temporary graphs.
 
     Returns:
         The ONNX model, without names of files or people in it.
 
     Raises:
-        ExportError: If the model cannot be exported, or the graph does something else.
+        ExportError: If the model cannot be exported, or the graph gives other results.
     """
     frozen = copy.deepcopy(model).cpu().float().eval()
     inputs = make_inputs(input_shape)
@@ -79,7 +79,7 @@ def export_onnx(model: nn.Module, *, input_shape: tuple[int, ...], quickly: bool
 
 
 def trace_onnx(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
-    """Turn a model into a graph in f32, without a look at what it computes.
+    """Export a model to an f32 graph, without comparing their results.
 
     Args:
         model: In evaluation mode; it is left as it was.
@@ -92,7 +92,7 @@ def trace_onnx(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
 
 
 def trace_quickly(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
-    """Turn a model into a graph by torch's older exporter, of which runtimes make the same.
+    """Export a model by torch's older exporter; runtimes optimize the graph to the same network.
 
     Args:
         model: In evaluation mode; it is left as it was.
@@ -115,10 +115,10 @@ def trace_quickly(model: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
 
 
 class _PlainSizes(TorchFunctionMode):
-    """Gives sizes as numbers while torch's older exporter traces.
+    """Makes sizes plain numbers while torch's older exporter traces.
 
-    It would otherwise put what is computed of sizes into the graph, where a division of whole
-    numbers rounds towards zero.
+    Otherwise arithmetic on sizes becomes part of the graph, where integer division rounds towards
+    zero.
     """
 
     def __torch_function__(
@@ -189,7 +189,7 @@ def _store(graph: bytes, *, dropped_bits: int | None) -> bytes:
 
 
 def _store_in_half(model: onnx.ModelProto, *, dropped_bits: int) -> None:
-    """Store large f32 weights in f16, each behind a cast to f32; those beyond its range stay."""
+    """Store large f32 weights in f16 with a cast to f32, except those beyond its range."""
     casts = []
     for index, tensor in enumerate(model.graph.initializer):
         if tensor.data_type != onnx.TensorProto.FLOAT:

@@ -1,4 +1,4 @@
-"""Does a graph do what its model did? Asked of every backend that is installed."""
+"""Comparison of a graph with its torch model, in every installed backend."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from bedside.runtime import installed_backends, open_graph
 def check_parity(
     graph: bytes, model: nn.Module, *, inputs: Sequence[np.ndarray], tolerance: float
 ) -> float:
-    """Make sure that a graph gives the logits of a model, in every installed backend.
+    """Raise unless a graph gives the logits of a model in every installed backend.
 
     Args:
         graph: Serialized ONNX.
@@ -47,7 +47,7 @@ def check_parity(
 
 
 def make_inputs(shape: tuple[int, ...], *, count: int = 4, seed: int = 0) -> list[np.ndarray]:
-    """Make inputs that reach into different corners: nothing, everything, noise, and shapes.
+    """Test inputs of different kinds: zeros, ones, noise, and smooth shapes.
 
     Args:
         shape: (1, C, *S).
@@ -69,7 +69,7 @@ def make_inputs(shape: tuple[int, ...], *, count: int = 4, seed: int = 0) -> lis
 
 
 def _smooth(noise: np.ndarray) -> np.ndarray:
-    """Leave little of what changes fast, along all axes of space."""
+    """Attenuate high frequencies along all spatial axes."""
     axes = tuple(range(2, noise.ndim))
     spectrum = np.fft.rfftn(noise, axes=axes)
     total = np.float64(1e-2)
@@ -81,7 +81,7 @@ def _smooth(noise: np.ndarray) -> np.ndarray:
 
 
 def _compare(seen: np.ndarray, wanted: np.ndarray) -> tuple[float, tuple[int, ...]]:
-    """Find the largest difference relative to the largest logit, and where it is."""
+    """The largest difference relative to the largest logit, and its index."""
     if seen.shape != wanted.shape:
         raise ExportError(f"the exported graph gives {seen.shape}, torch gives {wanted.shape}.")
     difference = np.abs(seen - wanted)

@@ -1,7 +1,7 @@
-"""A network as something that can be converted, and cut off behind any of its layers.
+"""Programs that converters take, and that can be truncated after any convolution.
 
-Graph formats are made from ONNX, torch's relatives from an exported program. Both know the
-names of their convolutions, so that what an export does can be followed layer by layer.
+Graph formats are converted from ONNX, torch's formats from a program of torch.export. Both know
+the names of their convolutions, so that exports can be compared layer by layer.
 """
 
 import copy
@@ -27,17 +27,17 @@ _WEIGHT = ".weight"
 
 
 class Program(Protocol):
-    """What a converter takes."""
+    """The input of a converter."""
 
     @property
     def layers(self) -> Mapping[str, str]:
-        """Value that each convolution gives, by the layer's name, in the order they run."""
+        """Output of each convolution by the layer's name, in execution order."""
 
     def cut(self, layer: str) -> "Program":
-        """Return the same program, ending with what one layer gives."""
+        """The program truncated after one layer."""
 
     def predict(self, tensor: np.ndarray) -> np.ndarray:
-        """Run it as it is meant, before any conversion."""
+        """Run it before any conversion."""
 
 
 class GraphProgram:
@@ -45,8 +45,8 @@ class GraphProgram:
 
     Args:
         content: Serialized ONNX with one input and one output.
-        names: Name of the layer behind each value, where the graph's own weights do not tell
-            it: of the float graph that this one was made from.
+        names: Name of the layer behind each value, if the names of the weights do not contain it:
+            those of the float graph that this one was made from.
     """
 
     def __init__(self, content: bytes, *, names: Mapping[str, str] | None = None) -> None:
@@ -55,7 +55,7 @@ class GraphProgram:
 
     @cached_property
     def layers(self) -> Mapping[str, str]:
-        """Value that each convolution gives, by the layer's name, in the order they run."""
+        """Output of each convolution by the layer's name, in execution order."""
         values = [n for n in onnx.load_from_string(self.content).graph.node if n.op_type == "Conv"]
         if self._names is None:
             return {
@@ -76,7 +76,7 @@ class GraphProgram:
         return {value: layer for layer, value in self.layers.items()}
 
     def cut(self, layer: str) -> "GraphProgram":
-        """Return the same graph, ending with what one layer gives."""
+        """The graph truncated after one layer."""
         model = onnx.load_from_string(self.content)
         wanted = self.layers[layer]
         needed, kept = {wanted}, []
@@ -131,7 +131,7 @@ class TorchProgram:
 
     @cached_property
     def layers(self) -> Mapping[str, str]:
-        """Value that each convolution gives, by the layer's name, in the order they run."""
+        """Output of each convolution by the layer's name, in execution order."""
         found = {}
         for node in self.exported.graph.nodes:
             stack = list((node.meta.get("nn_module_stack") or {}).values())
@@ -140,7 +140,7 @@ class TorchProgram:
         return found
 
     def cut(self, layer: str) -> "TorchProgram":
-        """Return the same program, ending with what one layer gives."""
+        """The program truncated after one layer."""
         with quiet():
             module = copy.deepcopy(self.exported.module(check_guards=False))
         nodes = {node.name: node for node in module.graph.nodes}
@@ -170,7 +170,7 @@ def to_inference(model: nn.Module) -> nn.Module:
 
 
 def in_bf16(module: nn.Module, *, kept: tuple[str, ...] = ()) -> nn.Module:
-    """Let a network of `to_inference` compute in bf16, but for some of its layers.
+    """A network of `to_inference` in bf16, with some layers in f32.
 
     Args:
         module: The network; it is copied.
@@ -185,7 +185,7 @@ def in_bf16(module: nn.Module, *, kept: tuple[str, ...] = ()) -> nn.Module:
 
 
 class _Between(nn.Module):
-    """Something that computes in one type, between others of another."""
+    """A module that computes in one type between modules of another."""
 
     def __init__(self, inner: nn.Module, inside: torch.dtype, outside: torch.dtype) -> None:
         super().__init__()
@@ -197,7 +197,7 @@ class _Between(nn.Module):
 
 
 def _layer_name(path: str) -> str:
-    """Take out what `in_bf16` puts into paths.
+    """Path of a layer without what `in_bf16` adds to it.
 
     Example:
         >>> _layer_name("inner.stem.0.0.inner")

@@ -1,7 +1,7 @@
-"""From a bundle back to torch: the weights of its f32 graph, in the network of its spec.
+"""Import of a bundle into torch: the weights of its f32 graph in the network of its spec.
 
-A graph has its batch norms folded into convolutions and its weights stored in few bits. What
-comes back computes the same, so it can be converted, compressed and trained on.
+Batch norms of the graph are folded into convolutions, and its weights stored in few bits. The
+network computes the same, and can be converted, compressed and trained further.
 """
 
 import copy
@@ -27,7 +27,7 @@ from bedside.spec import ModelSpec
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
-# Of a borrowed convolution's weights, what rounding to 9 bits may leave unexplained.
+# Largest relative difference of shared weights, by rounding to 9 bits.
 _LARGEST_RESIDUE = 0.01
 
 
@@ -42,10 +42,10 @@ class _Folded:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where in the model one convolution of the graph comes from.
+    """The part of the model that one convolution of the graph was exported from.
 
     Attributes:
-        path: Its path once branches are folded and borrowed ones are copies.
+        path: Its path once branches are folded and shared convolutions are copies.
         module: The convolution, or the branched one.
         norm: The batch norm behind it, if there is one.
     """
@@ -56,11 +56,11 @@ class _Place:
 
 
 def rebuild_network(bundle: Bundle) -> TrainedNetwork:
-    """Return the network of a bundle with the weights of its f32 graph.
+    """The network of a bundle with the weights of its f32 graph.
 
-    Its batch norms are identities that add the folded bias. In evaluation mode it does what
-    the graph does, which is checked in every installed runtime; to train it on, give the
-    norms statistics first, with `restore_statistics`.
+    Its batch norms are identities that add the folded bias. In evaluation mode it computes
+    the same as the graph, which is checked in every installed runtime; before further training,
+    call `restore_statistics`.
 
     Args:
         bundle: Any bundle that `bedside build` made.
@@ -75,10 +75,10 @@ def rebuild_network(bundle: Bundle) -> TrainedNetwork:
 def rebuild_from_graph(
     graph: bytes, spec: ModelSpec, *, input_shape: tuple[int, ...]
 ) -> TrainedNetwork:
-    """Put the weights of a graph back into the network that it was exported from.
+    """The network that a graph was exported from, with the graph's weights.
 
     Convolutions are found by their names, and by the order in which they run where the graph
-    has other names. Parts that only train, such as the boundary branch, start afresh.
+    has other names. Parts used in training only, such as the boundary branch, are initialized anew.
 
     Args:
         graph: Serialized ONNX, made by `export_onnx`; weights in f32, f16 or small integers.
@@ -86,8 +86,8 @@ def rebuild_from_graph(
         input_shape: (1, C, *S) of the graph.
 
     Raises:
-        ExportError: If their convolutions do not match, or what comes out does something
-            else than the graph.
+        ExportError: If their convolutions do not match, or the network gives other results than
+            the graph.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -99,8 +99,8 @@ def rebuild_from_graph(
     lent: dict[nn.Module, torch.Tensor] = {}
     for place, folded in pairs:
         _fill(place, folded, lent)
-    # A lender's weights explain a borrower's but for their rounding, and runtimes compute with
-    # integers and their scales in ways of their own.
+    # Shared weights are equal up to rounding, and runtimes differ in how they compute with
+    # integers and scales.
     exact = len(lent) == len(pairs) and b"DequantizeLinear" not in graph
     check_parity(
         graph, model, inputs=inputs, tolerance=EXACT_TOLERANCE if exact else STORED_TOLERANCE
@@ -110,13 +110,13 @@ def rebuild_from_graph(
 
 @torch.no_grad()
 def restore_statistics(network: TrainedNetwork, inputs: Iterable[np.ndarray]) -> TrainedNetwork:
-    """Give batch norms the statistics of some images, without a change of what is computed.
+    """Set the statistics of batch norms to those of some images; results stay the same.
 
-    In training a batch norm divides by its batch's deviation. A rebuilt one knows none, and
-    would change everything at the first step; with these it goes on where training ended.
+    In training a batch norm divides by its batch's deviation, which a rebuilt one does not know;
+    with these statistics, training continues where it ended.
 
     Args:
-        network: As `rebuild_network` gives it, or any other.
+        network: As `rebuild_network` returns it, or any other.
         inputs: Tensors (B, C, *S) float32, preprocessed as in use; some tens of images do.
 
     Raises:
@@ -147,7 +147,7 @@ def restore_statistics(network: TrainedNetwork, inputs: Iterable[np.ndarray]) ->
 
 
 def _set_statistics(norm: Norm, mean: torch.Tensor, variance: torch.Tensor) -> None:
-    """Change what a norm subtracts and divides by, and undo it by what it multiplies and adds."""
+    """Set the statistics of a norm, and compensate for them in its weight and bias."""
     old_mean = cast(torch.Tensor, norm.running_mean).double()
     old_variance = cast(torch.Tensor, norm.running_var).double()
     scale = norm.weight.double() / (old_variance + norm.eps).sqrt()
@@ -158,7 +158,7 @@ def _set_statistics(norm: Norm, mean: torch.Tensor, variance: torch.Tensor) -> N
 
 
 def _read_convolutions(graph: bytes) -> list[_Folded]:
-    """List a graph's convolutions in the order in which they run, weights widened to f32."""
+    """A graph's convolutions in execution order, with weights in f32."""
     nodes = [n for n in onnx.load_from_string(graph).graph.node if n.op_type == "Conv"]
     constants = fold_constants(graph, {name for node in nodes for name in node.input[1:] if name})
     found = []
@@ -181,7 +181,7 @@ def _read_convolutions(graph: bytes) -> list[_Folded]:
 
 @torch.no_grad()
 def _find_places(model: nn.Module, example: torch.Tensor) -> list[_Place]:
-    """Run a model once to see which convolution is called when, and which norm reads it."""
+    """Convolutions of a model in execution order, each with the norm behind it."""
     branched = [m for m in model.modules() if isinstance(m, BranchedConvNorm)]
     inside = {part for unit in branched for part in unit.modules() if part is not unit}
     called: list[tuple[nn.Module, Any]] = []
@@ -212,7 +212,7 @@ def _find_places(model: nn.Module, example: torch.Tensor) -> list[_Place]:
 
 
 def _folded_paths(model: nn.Module, example: torch.Tensor) -> list[str]:
-    """Paths of convolutions as they run, once branches are folded; what the exporter names."""
+    """Paths of convolutions in execution order once branches are folded, as in exported graphs."""
     folded = fold_branches(copy.deepcopy(model))
     paths: list[str] = []
 
@@ -251,7 +251,7 @@ def _match(places: list[_Place], found: list[_Folded]) -> list[tuple[_Place, _Fo
 
 
 def _to_voxels(folded: _Folded, wanted: tuple[int, ...]) -> _Folded:
-    """Return a convolution over voxels for one that `read_by_cells` has rewritten; else itself."""
+    """The 3x3x3 convolution that `read_by_cells` has rewritten; any other as it is."""
     outputs, *rest = wanted
     if rest != [1, 3, 3, 3] or folded.weight.shape != (outputs, 8, 2, 2, 2):
         return folded
@@ -289,7 +289,7 @@ def _fill(place: _Place, folded: _Folded, lent: dict[nn.Module, torch.Tensor]) -
 
 
 def _fill_branched(module: BranchedConvNorm, folded: _Folded) -> None:
-    """Let the first branch do what all did together; the others start from nothing."""
+    """Write the folded convolution into the first branch, and scale the others to zero."""
     first, *others = (cast(ConvNorm, branch) for branch in module.branches)
     cast(nn.Conv2d, first[0]).weight.copy_(folded.weight)
     _set_identity(first.norm, torch.ones(len(folded.bias)), folded.bias)
@@ -298,7 +298,7 @@ def _fill_branched(module: BranchedConvNorm, folded: _Folded) -> None:
 
 
 def _set_identity(norm: Norm, scale: torch.Tensor, bias: torch.Tensor) -> None:
-    """Make a norm multiply and add, and nothing else, in evaluation mode."""
+    """Set a norm to a plain scale and bias in evaluation mode."""
     cast(torch.Tensor, norm.running_mean).zero_()
     cast(torch.Tensor, norm.running_var).fill_(1 - norm.eps)
     norm.weight.copy_(scale)
@@ -306,7 +306,7 @@ def _set_identity(norm: Norm, scale: torch.Tensor, bias: torch.Tensor) -> None:
 
 
 def _relate(folded: _Folded, shared_with: torch.Tensor) -> torch.Tensor:
-    """Tell how a borrowed convolution's channels are scaled against the lender's.
+    """Scale of each channel of a shared convolution against the one that owns the weights.
 
     Raises:
         ExportError: If they are no multiples of each other.

@@ -1,1 +1,1 @@
-"""What is stored in an ONNX graph and how: integers with a scale, halves, short names."""
+"""Edits of ONNX graphs: how weights are stored, and faster equivalents of operations."""

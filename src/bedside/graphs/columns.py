@@ -1,4 +1,4 @@
-"""Many short tensors stored as one: biases, and scales of channels."""
+"""Biases and channel scales of a graph, stored as one tensor."""
 
 from collections import defaultdict
 
@@ -12,11 +12,10 @@ _LARGEST_HALF = 2.0**15
 
 
 def join_columns(model: onnx.ModelProto, *, dropped_bits: int) -> None:
-    """Store biases and scales of channels one behind the other, in f16, in place.
+    """Store biases and channel scales as one f16 tensor, in place.
 
-    A cast and a split take them apart again, and runtimes work both out as they load. One
-    tensor instead of hundreds saves their headers, which would be a good part of a file of
-    low-bit weights.
+    A cast and a split separate them again; runtimes fold both when they load. One tensor instead
+    of hundreds saves headers, which are a large part of a file of low-bit weights.
 
     Args:
         model: The graph.

@@ -1,4 +1,4 @@
-"""What a graph computes from its own weights alone, such as a cast or a scale, worked out."""
+"""Constant folding: values of a graph that depend on its weights only, such as casts and scales."""
 
 from collections.abc import Collection, Iterable, Sequence
 
@@ -11,14 +11,14 @@ from bedside.graphs.edit import drop_unused, set_nodes, set_tensors
 
 
 def fold_constants(graph: bytes, names: Collection[str]) -> dict[str, np.ndarray]:
-    """Work out values of a graph that do not depend on its input.
+    """Values of a graph that do not depend on its input.
 
     Args:
         graph: Serialized ONNX.
         names: Values that are wanted.
 
     Returns:
-        Each of them that only depends on weights, by name.
+        Those of them that depend on weights only, by name.
     """
     model = onnx.load_from_string(graph)
     stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
@@ -38,7 +38,7 @@ def _is_constant(
     makers: dict[str, onnx.NodeProto],
     needed: set[str],
 ) -> bool:
-    """Whether a value rests on weights alone, and collect the nodes that make it."""
+    """Whether a value depends on weights only; adds the nodes that compute it to `needed`."""
     if not name or name in stored:
         return True
     node = makers.get(name)
@@ -54,7 +54,7 @@ def _is_constant(
 def _evaluate(
     model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], wanted: Collection[str]
 ) -> dict[str, np.ndarray]:
-    """Run some nodes that take no input, by ONNX's own reference."""
+    """Run nodes that take no input, by ONNX's reference evaluator."""
     used = {name for node in nodes for name in node.input}
     tensors = [tensor for tensor in model.graph.initializer if tensor.name in used]
     outputs = [helper.make_empty_tensor_value_info(name) for name in wanted]
@@ -70,7 +70,7 @@ def _evaluate(
 def _store(
     model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto], values: dict[str, np.ndarray]
 ) -> None:
-    """Leave a graph with some of its nodes, and what the others gave as weights, in place."""
+    """Keep some nodes of a graph, and store the results of the others as weights, in place."""
     found = [numpy_helper.from_array(value, name) for name, value in values.items()]
     set_nodes(model, nodes)
     set_tensors(model, [*model.graph.initializer, *found])
@@ -78,9 +78,9 @@ def _store(
 
 
 def widen(model: onnx.ModelProto) -> None:
-    """Work out what rests on initializers alone: weights become f32 tensors under their names.
+    """Fold everything that depends on initializers only: weights become f32 tensors, in place.
 
-    Undoes whatever way of storing them the export has chosen.
+    This undoes any compact storage that the export has chosen; names stay.
     """
     known = {tensor.name for tensor in model.graph.initializer}
     stored: list[onnx.NodeProto] = []
@@ -99,9 +99,9 @@ def widen(model: onnx.ModelProto) -> None:
 
 
 def widen_weights(graph: bytes) -> bytes:
-    """Store weights as what they are computed in: a cast of a weight becomes a weight.
+    """A graph whose weights are stored in the type that they are computed in.
 
-    Scales of quantized weights stay, since they say how to compute.
+    Quantized weights keep their scales.
 
     Args:
         graph: Serialized ONNX.

@@ -1,4 +1,4 @@
-"""Small edits of a graph, in place: its parts exchanged, notes dropped, names made short."""
+"""Small edits of a graph, in place: nodes and tensors replaced, names shortened."""
 
 import itertools
 from collections.abc import Collection, Iterable
@@ -22,7 +22,7 @@ def set_tensors(model: onnx.ModelProto, tensors: Iterable[onnx.TensorProto]) -> 
 
 
 def drop_unused(model: onnx.ModelProto) -> None:
-    """Drop nodes and initializers that no output rests on."""
+    """Drop nodes and initializers that no output depends on."""
     needed = {value.name for value in model.graph.output}
     kept: list[onnx.NodeProto] = []
     for node in reversed(model.graph.node):
@@ -34,7 +34,7 @@ def drop_unused(model: onnx.ModelProto) -> None:
 
 
 def drop_notes(model: onnx.ModelProto) -> None:
-    """Drop what only debuggers read: stack traces, paths, and shapes in between."""
+    """Drop debug information: stack traces, paths, and intermediate shapes."""
     graph = model.graph
     for message in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
         message.doc_string = ""
@@ -43,14 +43,14 @@ def drop_notes(model: onnx.ModelProto) -> None:
 
 
 def shorten_names(model: onnx.ModelProto, *, keep: Collection[str] = ()) -> None:
-    """Number the values that nobody looks for, and say each constant of sizes once, in place.
+    """Number intermediate values, and store equal int64 constants once, in place.
 
-    Weights, biases, input and output keep their names. Nodes lose theirs, which ONNX does
-    not ask for: a layer is known by its weights.
+    Weights, biases, input and output keep their names. Nodes lose theirs, which are optional in
+    ONNX: a layer is identified by its weights.
 
     Args:
         model: The graph.
-        keep: Values that somebody looks for.
+        keep: Values that keep their names.
     """
     graph = model.graph
     renamed = _share_sizes(model)
@@ -68,7 +68,7 @@ def shorten_names(model: onnx.ModelProto, *, keep: Collection[str] = ()) -> None
 
 
 def _share_sizes(model: onnx.ModelProto) -> dict[str, str]:
-    """Keep one of all int64 tensors that are alike; give the new name of each by the old one."""
+    """Keep one of several equal int64 tensors; returns new names by old ones."""
     renamed: dict[str, str] = {}
     first: dict[tuple[tuple[int, ...], bytes], str] = {}
     tensors = []

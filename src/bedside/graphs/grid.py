@@ -1,4 +1,4 @@
-"""Weights that are small integers times a scale per output channel, told from their values."""
+"""Detection of weights that are small integers times a scale per output channel."""
 
 from dataclasses import dataclass
 
@@ -24,17 +24,17 @@ class Grid:
 
 
 def find_grid(weights: np.ndarray, *, largest: int = LARGEST) -> Grid | None:
-    """Find the coarsest grid of each output channel that all its weights lie on.
+    """The coarsest grid of each output channel that contains all its weights.
 
-    Nothing has to be known of how they were rounded, nor of what has been folded into them:
-    a factor per channel changes the scale alone.
+    How they were rounded need not be known, nor what was folded into them: a factor per channel
+    only changes the scale.
 
     Args:
         weights: (out_channels, ...) float.
         largest: Largest integer of the finest grid.
 
     Returns:
-        The grid, or None if a channel lies on none, as weights that were never rounded.
+        The grid; None if a channel has none, as weights that were never rounded.
 
     Example:
         >>> grid = find_grid(np.float32([[0.5, -1.0, 0.0], [0.2, 0.2, -0.2]]))

@@ -1,9 +1,8 @@
-"""Weights on a grid of few levels, stored as bytes that hold several of them.
+"""Weights of few levels, stored as bytes that hold several of them.
 
-Behind the bytes stand a table look-up, a reshape and a product with the scales, which
-OpenVINO and ONNX Runtime work out as they load: what runs is the graph in f32. ONNX's own
-DequantizeLinear, or a plain cast of int8, is kept as it is by one or the other of them and
-computed anew for each image.
+A table look-up, a reshape and a product with the scales decode them, which OpenVINO and ONNX
+Runtime fold when they load: the graph runs in f32. ONNX's DequantizeLinear, or a plain cast of
+int8, is not folded by one or the other of them, and computed for each image.
 """
 
 import itertools
@@ -24,7 +23,7 @@ _SMALLEST = 64
 
 @dataclass
 class _Parts:
-    """What is added to a graph.
+    """Tensors and nodes to add to a graph.
 
     Attributes:
         tensors: Initializers by name.
@@ -41,15 +40,15 @@ class _Parts:
 
 
 def store_integers(model: onnx.ModelProto) -> int:
-    """Store the convolutions' weights that lie on a grid as integers and scales, in place.
+    """Store the weights of convolutions as integers and scales where they lie on a grid, in place.
 
-    Values keep their names, so that a weight is found where it was.
+    Values keep their names.
 
     Args:
         model: A graph whose weights are f32.
 
     Returns:
-        How many tensors are stored so.
+        Number of tensors stored as integers.
     """
     weights = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
     parts, kept, count = _Parts(), [], 0
@@ -70,7 +69,7 @@ def store_integers(model: onnx.ModelProto) -> int:
 
 
 def _store(name: str, grid: Grid, parts: _Parts) -> None:
-    """Add bytes and scales, and the nodes that make weights of them."""
+    """Add bytes and scales, and the nodes that decode them."""
     shape = grid.integers.shape
     bytes_name, whole, scale = f"{name}.q", f"{name}.i", f"{name}.s"
     book, per_byte = choose_book(grid.integers)
@@ -94,7 +93,7 @@ def _store(name: str, grid: Grid, parts: _Parts) -> None:
 
 
 def choose_book(integers: np.ndarray) -> tuple[tuple[int, ...], int]:
-    """Choose the smallest set of levels that holds all integers, and how many fit a byte.
+    """The smallest set of levels that contains all integers, and how many fit into a byte.
 
     Example:
         >>> choose_book(np.int8([1, -1, 0, 1, 0]))
@@ -110,7 +109,7 @@ def choose_book(integers: np.ndarray) -> tuple[tuple[int, ...], int]:
 
 
 def pack(integers: np.ndarray, book: tuple[int, ...], per_byte: int) -> np.ndarray:
-    """Put several integers into each byte, as digits of a number.
+    """Pack several integers into each byte, as digits of a number.
 
     Args:
         integers: Any shape; of `book` alone.
@@ -131,7 +130,7 @@ def pack(integers: np.ndarray, book: tuple[int, ...], per_byte: int) -> np.ndarr
 
 
 def make_table(book: tuple[int, ...], per_byte: int) -> np.ndarray:
-    """List what each byte stands for, (levels ** per_byte, per_byte) float32.
+    """The integers of each byte, (levels ** per_byte, per_byte) float32.
 
     Example:
         >>> make_table((-1, 1), 2).tolist()

@@ -1,12 +1,11 @@
-"""A stem that reads an image by cells of voxels instead of voxel by voxel: the same sums, sooner.
+"""Space-to-depth for the first convolution: cells of 2x2x2 voxels become channels.
 
-A 3x3x3 convolution of stride 2 over one channel is what runtimes are worst at: each of its 27
-taps is a matrix product of depth 1, which kernels of 8 and 16 bits fill up with zeros to a depth
-of 16 to 64. With the 2x2x2 voxels of a cell as channels it is a 2x2x2 convolution of stride 1
-over the cells: 8 taps of depth 8. With one thread of a processor with AMX it takes 0.3 instead of
-0.9 ms in bf16 for 40 x 56 x 40 voxels, and the same in f32, as all of it does in int8 without AMX.
-With two channels nothing is gained, with four a tenth is lost; over two axes, where kernels are
-better, nothing is gained either.
+Runtimes are slow at a 3x3x3 convolution of stride 2 over one channel: each of its 27 taps is a
+matrix product of depth 1, which kernels of 8 and 16 bits pad with zeros to a depth of 16 to 64.
+With the 2x2x2 voxels of a cell as channels it is a 2x2x2 convolution of stride 1 over cells: 8
+taps of depth 8, and the same sums. With one thread of a processor with AMX it takes 0.3 instead of
+0.9 ms in bf16 for 40 x 56 x 40 voxels, and the same in f32, as in int8 without AMX. With two
+channels nothing is gained, with four a tenth is lost; nothing is gained over two axes either.
 """
 
 import itertools
@@ -23,7 +22,7 @@ _TAPS = ((0, 1), (1, 0), (1, 1))
 
 
 def read_by_cells(model: onnx.ModelProto) -> None:
-    """Let 3x3x3 convolutions of stride 2 over one channel read cells of 2x2x2 voxels, in place.
+    """Rewrite 3x3x3 convolutions of stride 2 over one channel to cells of 2x2x2 voxels, in place.
 
     Only where sizes are fixed and even. Names of weights and values stay.
 
@@ -60,7 +59,7 @@ def read_by_cells(model: onnx.ModelProto) -> None:
 
 
 def to_cells(weight: np.ndarray) -> np.ndarray:
-    """Return the weights over cells of weights over voxels.
+    """Weights over voxels as weights over cells.
 
     Args:
         weight: (O, 1, 3, 3, 3), for stride 2 and a padding of 1.
@@ -80,7 +79,7 @@ def to_cells(weight: np.ndarray) -> np.ndarray:
 
 
 def from_cells(weight: np.ndarray) -> np.ndarray:
-    """Undo `to_cells`.
+    """Weights over cells as weights over voxels, the inverse of `to_cells`.
 
     Example:
         >>> weight = np.random.default_rng(0).random((4, 1, 3, 3, 3))
@@ -95,7 +94,7 @@ def from_cells(weight: np.ndarray) -> np.ndarray:
 
 
 def _places() -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Pair each tap of a kernel with where it lies: the voxel in its cell, then the cell."""
+    """Index of each tap over voxels, and of the same weight over cells."""
     pairs = []
     for taps in itertools.product(range(3), repeat=3):
         cells, voxels = zip(*(_TAPS[tap] for tap in taps), strict=True)
@@ -124,7 +123,7 @@ def _is_candidate(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
 
 
 def _infer_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each value, 0 for a size that is not fixed."""
+    """The shape of each value, with 0 for a size that is not fixed."""
     inferred = shape_inference.infer_shapes(model)
     return {
         value.name: tuple(size.dim_value for size in value.type.tensor_type.shape.dim)
@@ -135,7 +134,7 @@ def _infer_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
 def _cut_cells(
     model: onnx.ModelProto, source: str, target: str, shape: tuple[int, ...]
 ) -> list[onnx.NodeProto]:
-    """Turn (B, 1, *S) into (B, 8, *S / 2): axes are split, and their halves exchanged."""
+    """Nodes that turn (B, 1, *S) into (B, 8, *S / 2)."""
     batch, depth, height, width = shape[0], *(size // 2 for size in shape[2:])
     sizes = {
         _name(target, "split_sizes"): [batch, depth, 2, height, 2, width, 2],

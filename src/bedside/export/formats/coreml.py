@@ -1,4 +1,4 @@
-"""Core ML, `model.mlpackage`: for Apple's devices. It converts anywhere and runs only there."""
+"""Core ML, `model.mlpackage`, for Apple's devices: converted anywhere, run on macOS only."""
 
 import platform
 import threading
@@ -46,7 +46,7 @@ class CoremlSession(GraphSession):
 
 
 def make_converter(options: Options) -> Converter:
-    """Return what converts to Core ML, and runs it where that is possible."""
+    """The converter to Core ML; it runs packages on macOS only."""
     apple = platform.system() == "Darwin"
     return Converter(
         convert=_convert,

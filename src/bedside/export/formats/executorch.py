@@ -1,4 +1,4 @@
-"""ExecuTorch, `model.pte`: for phones and small boards, its operations done by XNNPACK."""
+"""ExecuTorch with XNNPACK, `model.pte`, for phones and small boards."""
 
 import threading
 from functools import partial
@@ -17,7 +17,7 @@ from bedside.system.quiet import quiet
 
 
 class ExecutorchSession(GraphSession):
-    """A program in ExecuTorch's own runtime, which runs one call after another.
+    """A program in ExecuTorch's runtime; calls are serialized.
 
     Args:
         method: The loaded method.
@@ -44,7 +44,7 @@ class ExecutorchSession(GraphSession):
 
 
 def make_converter(options: Options) -> Converter:
-    """Return what lowers to XNNPACK and runs it in ExecuTorch's runtime."""
+    """The converter to ExecuTorch with XNNPACK."""
     return Converter(
         convert=_convert,
         open=partial(_open, options=options),

@@ -1,4 +1,4 @@
-"""One format that a bundle can be exported to: what it can hold, and what converts to it.
+"""A format that a bundle can be exported to, and its converter.
 
 Light on purpose: the command line reads the table of formats, and imports no torch for `--help`.
 """
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """How a conversion is done, and its result run.
+    """Settings of a conversion, and of the session that runs its result.
 
     Attributes:
         precision: "f32", "bf16" or "int8".
         threads: Threads of the exported network.
-        litert_python: Python of the environment that LiteRT lives in; None if not told.
+        litert_python: Python of the environment that LiteRT is installed in; None if not given.
     """
 
     precision: str = "f32"
@@ -33,16 +33,16 @@ class Options:
 
 @dataclass(frozen=True)
 class Converter:
-    """One format, ready to convert and to run what it converted.
+    """Functions that convert to one format and open its files.
 
     Attributes:
         convert: Writes a program's files into a folder.
         open: Opens the files of such a folder in the format's own runtime; None if it does
             not run on this machine.
-        made_with: Version of each package that converts, by name.
+        made_with: Version of each package that takes part in the conversion, by name.
         runs_in: Name and version of the runtime.
         not_here: Why it does not run on this machine; empty if it does.
-        hints: What a program that runs it must set, beside opening the file.
+        hints: Settings of the runtime that the files need.
     """
 
     convert: Callable[[Any, Path], None]
@@ -60,12 +60,12 @@ class Format:
     Attributes:
         name: What it is called on the command line.
         kind: Whether it is made from an ONNX "graph" or from a "torch" program.
-        package: Module that must be importable here; None if it lives elsewhere.
+        package: Module that must be importable here; None if it needs an environment of its own.
         maker: "module:function" of ours that makes its `Converter` from `Options`.
-        elsewhere: Command that makes the environment of one that lives elsewhere.
-        spatial_dims: Numbers of spatial axes that it can hold.
+        elsewhere: Command that makes that environment.
+        spatial_dims: Numbers of spatial axes that it supports.
         precisions: What it can be exported in.
-        flat: Why it holds no three axes; empty if it does.
+        flat: Why it does not support three axes; empty if it does.
     """
 
     name: str
@@ -83,10 +83,10 @@ class Format:
         return self.elsewhere or install_command(str(self.package))
 
     def check(self, *, spatial_dims: int, precision: str) -> None:
-        """Make sure that a network can become this format here.
+        """Raise unless a network can be exported to this format here.
 
         Raises:
-            UsageError: If it cannot hold the axes or the precision.
+            UsageError: If the format does not support the number of axes or the precision.
             BackendError: If its converter is not installed; the error says how to install it.
         """
         if spatial_dims not in self.spatial_dims:
@@ -105,10 +105,10 @@ class Format:
             )
 
     def make_converter(self, options: Options) -> Converter:
-        """Load what converts to it.
+        """The converter to this format, loaded on demand.
 
         Raises:
-            BackendError: If it is not installed where `options` name it.
+            BackendError: If it is not installed in the environment that `options` name.
         """
         module, _, function = self.maker.partition(":")
         try:

@@ -1,7 +1,7 @@
-"""LiteRT, `model.tflite`: once TensorFlow Lite. It lives in an environment of its own.
+"""LiteRT, formerly TensorFlow Lite, `model.tflite`, in a Python environment of its own.
 
-Its converter and torch's other tools do not install together, so a Python elsewhere converts
-and runs; `litert_child.py` is what it is given to do.
+Its converter cannot be installed beside torch's other tools, so another Python converts and runs,
+with the script `litert_child.py`.
 """
 
 import contextlib
@@ -86,7 +86,7 @@ class LitertSession(GraphSession):
         return block
 
     def _fail(self) -> None:
-        """Raise what the other process said last.
+        """Raise the last message of the other process.
 
         Raises:
             BackendError: Always.
@@ -97,10 +97,10 @@ class LitertSession(GraphSession):
 
 
 def make_converter(options: Options) -> Converter:
-    """Return what converts to LiteRT and runs it, in the environment that was told.
+    """The converter to LiteRT in the environment that was named.
 
     Raises:
-        BackendError: If none was told, or it does not have what it takes.
+        BackendError: If none was named, or LiteRT is not installed in it.
     """
     python = _find_python(options)
     versions = _ask(python)
@@ -126,7 +126,7 @@ def _find_python(options: Options) -> Path:
 
 
 def _ask(python: Path) -> dict[str, str]:
-    """Ask the other environment for the versions of its packages."""
+    """Versions of the packages in the other environment."""
     try:
         versions: dict[str, str] = json.loads(_call(python, "versions"))
     except (ExportError, ValueError) as error:
@@ -146,7 +146,7 @@ def _open(folder: Path, *, python: Path, options: Options) -> LitertSession:
 
 
 def _call(python: Path, *arguments: str) -> str:
-    """Let the other environment do something, and give what it printed last."""
+    """Run the script in the other environment; returns the last line that it printed."""
     try:
         done = subprocess.run(
             [str(python), "-I", str(_CHILD), *arguments],

@@ -1,7 +1,7 @@
-"""What LiteRT's own environment is given to do; run there as a script, without this package.
+"""Script that converts to LiteRT and runs it; runs in LiteRT's environment without this package.
 
-versions              tell what is installed, as JSON
-convert FROM TO       turn a program of torch.export into a model
+versions              print the versions of packages, as JSON
+convert FROM TO       convert a program of torch.export
 run MODEL THREADS     read tensors from stdin and write logits to stdout, until stdin ends
 """
 
@@ -17,13 +17,13 @@ from typing import Any
 
 
 def list_versions() -> None:
-    """Print the versions of what converts and runs."""
+    """Print the versions of converter and runtime."""
     names = ("litert-torch", "ai-edge-litert", "torch")
     sys.stdout.write(json.dumps({name: version(name) for name in names}) + "\n")
 
 
 def convert(source: str, target: str) -> None:
-    """Turn a program into a model."""
+    """Convert a program of torch.export."""
     import litert_torch
     import torch
 
@@ -34,7 +34,7 @@ def convert(source: str, target: str) -> None:
 
 
 def serve(model: str, threads: str) -> None:
-    """Run a model on whatever comes in, a block of bytes each."""
+    """Run a model on tensors from stdin, one block of bytes each."""
     pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # What libraries print goes to stderr, so that it does not end up among the numbers.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -65,7 +65,7 @@ def _write(pipe: Any, block: bytes) -> None:
 
 
 def _end_with_parent() -> None:
-    """Have the system kill this process when the one that started it is gone; Linux only."""
+    """End this process with the one that started it; Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""A plain ONNX graph, `model.onnx`: opset 20, weights in f32 or quantized, nothing beside it."""
+"""ONNX, `model.onnx`: opset 20, weights in f32 or quantized, in one file."""
 
 from functools import partial
 from importlib.metadata import version
@@ -11,7 +11,7 @@ from bedside.runtime import Session, open_graph
 
 
 def make_converter(options: Options) -> Converter:
-    """Return what writes plain ONNX and runs it in ONNX Runtime."""
+    """The converter to plain ONNX, run in ONNX Runtime."""
     return Converter(
         convert=_convert,
         open=partial(_open, options=options),

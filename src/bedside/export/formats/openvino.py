@@ -1,4 +1,4 @@
-"""OpenVINO's own files: `model.xml`, the operations, and `model.bin`, the weights."""
+"""OpenVINO IR: `model.xml`, the operations, and `model.bin`, the weights."""
 
 from functools import partial
 from importlib.metadata import version
@@ -12,9 +12,9 @@ from bedside.runtime.openvino import OpenvinoSession, open_model
 
 
 def make_converter(options: Options) -> Converter:
-    """Return what converts to OpenVINO and runs it.
+    """The converter to OpenVINO IR.
 
-    Files in bf16 are those of f32: OpenVINO rounds as it runs, if it is told to.
+    Files in bf16 are those of f32: OpenVINO rounds at run time, by a hint.
     """
     hints = {"INFERENCE_PRECISION_HINT": "bf16"} if options.precision == "bf16" else {}
     return Converter(

@@ -1,4 +1,4 @@
-"""A program of torch.export, `model.pt2`: runs in torch alone, without this package."""
+"""A program of torch.export, `model.pt2`, that runs in torch without this package."""
 
 from functools import partial
 from importlib.metadata import version
@@ -25,7 +25,7 @@ class TorchSession(GraphSession):
 
 
 def make_converter(options: Options) -> Converter:
-    """Return what saves torch programs and runs them in torch."""
+    """The converter to programs of torch.export."""
     return Converter(
         convert=_convert,
         open=partial(_open, options=options),
@@ -35,7 +35,7 @@ def make_converter(options: Options) -> Converter:
 
 
 def save_program(program: TorchProgram, path: Path) -> None:
-    """Write a program as torch writes it."""
+    """Write a program with torch.export.save."""
     with quiet():
         torch.export.save(program.exported, path)
 
