@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 import makers
-from bedside.batch.case import OutputOptions
-from bedside.batch.job import Runtime
 from bedside.batch.manifest import Case
 from bedside.batch.run import plan_batch
 from bedside.bundle import write_bundle
+from bedside.options import Options, OutputOptions, RunOptions
 from bedside.spec import Fit, Grey, ScalePercentile
 
 
@@ -48,8 +47,10 @@ def plan(bundle, tmp_path):
             cases,
             tmp_path / "out",
             model=bundle,
-            choices=OutputOptions(with_cost=False, moment="source", **choices),
-            runtime=Runtime("auto", "f32", 1),
+            options=Options(
+                run=RunOptions("auto", "f32", 1),
+                output=OutputOptions(with_cost=False, moment="source", **choices),
+            ),
             resume=resume,
         )
 

@@ -1,171 +1,294 @@
-"""THE DATA WAY in one screen: a bundle and the frames of an image in, labels in their place out.
+"""THE DATA WAY in one screen: a bundle and an image in, labels in their place out.
 
-A network of two axes takes frame by frame (`pipeline/frames/pipeline.py`): plan, then for each
-frame decode, preprocess, predict, refine, restore, repair. A network of three axes takes all
+`load` opens a bundle; `Model.segment` opens an image and returns a `Result`; `segment_file` writes
+it too. A network of two axes takes frame by frame (`pipeline/frames/pipeline.py`): plan, then for
+each frame decode, preprocess, predict, refine, restore, repair. A network of three axes takes all
 frames at once, as the slices of a scan (`pipeline/volumes/pipeline.py`).
 """
 
-from collections.abc import Callable, Sequence
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from bedside.bundle import Bundle
-from bedside.errors import FrameError, ModalityError
+from bedside.bundle import Bundle, find_bundle, read_bundle
+from bedside.bundle.trust import choose_trusted_keys
+from bedside.errors import InputError, printable
+from bedside.io.image import Image, open_image
 from bedside.io.laterality import check_sides
-from bedside.pipeline.axis_roles import resolve_axes
-from bedside.pipeline.frames.pipeline import FramePipeline, FrameResult
-from bedside.pipeline.frames.plan import FramePlan, plan_sequence
-from bedside.pipeline.memory import MemoryPlan
-from bedside.pipeline.postprocess import LabelGrid
+from bedside.io.opened import Source
+from bedside.io.read_options import ReadOptions
+from bedside.options import OutputOptions, RunOptions
 from bedside.pipeline.protocol import STAGES, Segmentation
-from bedside.pipeline.table import create_pipeline
-from bedside.runtime import Session, open_session
-from bedside.runtime.execution_modes import certificate_warnings
-from bedside.spec import DeploymentSpec
-from bedside.system.process_memory import resident_bytes
-from bedside.volume import ImageSequence
+from bedside.pipeline.segmenter import Segmenter, open_segmenter
+from bedside.report.process_cost import peak_memory_mb, startup_ms
+from bedside.report.record import BundleFacts, RunFacts
+from bedside.report.results import SavedResult, choose_format, write_results
+from bedside.result import Result
+from bedside.system.process_memory import trim_heap
+from bedside.volume import Space
 
-__all__ = ["STAGES", "Segmentation", "Segmenter", "open_segmenter"]
+__all__ = [
+    "STAGES", "Model", "Result", "SavedResult", "Segmentation", "Segmenter", "load",
+    "open_segmenter", "segment_file",
+]  # fmt: skip
 
 
-def open_segmenter(
-    bundle: Bundle,
+def load(
+    name_or_path: str | Path,
     *,
     backend: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
-    on_choice: Callable[[str], None] = lambda text: None,
-) -> "Segmenter":
-    """Load a bundle.
+    require_signed: bool = False,
+    trusted_keys: Path | str | None = None,
+) -> "Model":
+    """Load a bundle: a model that is ready to segment.
 
     Args:
-        bundle: What to run.
+        name_or_path: Name of a shipped bundle, such as "camus-4ch", or path of a `.bedside` file.
         backend: Name of a runtime, or "auto".
         precision: "f32", "bf16", "int8", "auto" for what is the fastest here, or "default" for
             what is the fastest as a rule, without timing anything.
         threads: Threads of the runtime; None for every core this process may use.
-        on_choice: Called with a sentence if ways to run it were timed, and one was chosen.
+        require_signed: Refuse a bundle that no trusted key has signed.
+        trusted_keys: Folder of public keys, one of which must have signed the bundle.
 
     Raises:
+        BundleError: If there is no such bundle, or it is damaged.
+        SignatureError: If it must be signed and is not.
+        UsageError: If a setting has no meaning.
         BackendError: If the runtime is not installed.
     """
-    session = open_session(
-        bundle, backend=backend, precision=precision, threads=threads, on_choice=on_choice
-    )
-    warnings = certificate_warnings(bundle, session.backend, session.precision)
-    return Segmenter(bundle.spec, session, warnings=warnings)
+    folder = None if trusted_keys is None else Path(trusted_keys)
+    keys = choose_trusted_keys(folder=folder, required=require_signed)
+    bundle = read_bundle(find_bundle(os.fspath(name_or_path)), trusted=keys)
+    return Model.open(bundle, RunOptions(backend, precision, threads))
 
 
-class Segmenter:
-    """A deployment, loaded once, ready for any number of sequences.
+def segment_file(
+    model: "Model",
+    source: Image,
+    output: Path | str,
+    options: OutputOptions | None = None,
+    *,
+    read: ReadOptions | None = None,
+    on_frame: Callable[[int], None] | None = None,
+) -> SavedResult:
+    """Read one image, segment it, and write its results into a folder.
 
     Args:
-        spec: The steps around the network, and its labels.
-        session: The network, ready to run.
-        warnings: What stands in every result, in sentences for a person.
+        model: What segments it.
+        source: A file, or the folder of a DICOM series; or an image that is open.
+        output: Where the results go: all of them, or none.
+        options: What is written.
+        read: How the file is opened.
+        on_frame: Called with the number of frames done.
+
+    Raises:
+        UsageError: If the mask of this image cannot be in that format.
+        BackendError: If an SR is asked for, and what writes it is not installed.
+        InputError: If the image is refused.
+        OutputError: If a result cannot be written.
+    """
+    options = options or OutputOptions()
+    opened = open_image(source, read=read or ReadOptions())
+    choose_format(opened, model.bundle, options)
+    result = model.segment_source(
+        opened, with_probabilities=options.with_probabilities, on_frame=on_frame
+    )
+    return write_results(result, Path(output), options)
+
+
+class Model:
+    """A bundle, loaded once, for any number of images and threads.
+
+    Args:
+        bundle: For names, codes and the card.
+        segmenter: Its network and steps, ready.
+        options: How it runs.
     """
 
     def __init__(
-        self, spec: DeploymentSpec, session: Session, *, warnings: Sequence[str] = ()
+        self, bundle: Bundle, segmenter: Segmenter, *, options: RunOptions | None = None
     ) -> None:
-        self.spec = spec
-        self.session = session
-        self.warnings = tuple(warnings)
-        self.pipeline = create_pipeline(spec, session)
+        self.bundle = bundle
+        self.segmenter = segmenter
+        self.options = options or RunOptions()
 
-    def resolve_axes(self, sequence: ImageSequence) -> ImageSequence:
-        """Decide what an image's axes and scale mean here, where its file leaves it open.
-
-        Raises:
-            GeometryError: If frames follow in time, and the bundle takes the slices of a scan.
-        """
-        return resolve_axes(sequence, self.spec)
-
-    def plan(self, sequence: ImageSequence, *, force: bool = False) -> FramePlan:
-        """Look at a few frames and fill in the numbers of the preprocessing.
-
-        Raises:
-            ModalityError: If the image is of another kind than the bundle's, and not `force`.
-        """
-        self._check_modality(sequence, force=force)
-        return plan_sequence(sequence, self.spec, force=force)
-
-    def segment_frame(
-        self, frame: np.ndarray, plan: FramePlan, *, grid: LabelGrid | None = None
-    ) -> FrameResult:
-        """Segment one decoded frame, (C, H, W); see `FramePipeline.run`.
-
-        Raises:
-            FrameError: If the frame is not of the kind that the plan was made for, the plan is
-                another bundle's, or this bundle takes whole scans.
-            FormatError: If too many of its values are no numbers.
-        """
-        if not isinstance(self.pipeline, FramePipeline):
-            raise FrameError("this bundle takes whole scans and no single frames.")
-        return self.pipeline.run(frame, plan, grid=grid)
-
-    def segment_sequence(
-        self,
-        sequence: ImageSequence,
+    @classmethod
+    def open(
+        cls,
+        bundle: Bundle,
+        options: RunOptions | None = None,
         *,
-        on_frame: Callable[[int], None] | None = None,
-        force: bool = False,
-        max_bytes: int | None = None,
-        probabilities: bool = False,
-    ) -> Segmentation:
-        """Segment every frame.
+        on_choice: Callable[[str], None] = lambda text: None,
+    ) -> "Model":
+        """Load a bundle that has been read.
 
         Args:
-            sequence: The frames, decoded as they are needed.
-            on_frame: Called with the number of frames done.
+            bundle: What to run.
+            options: How it runs.
+            on_choice: Called with a sentence if ways to run it were timed, and one was chosen.
+
+        Raises:
+            BackendError: If the runtime is not installed.
+        """
+        options = options or RunOptions()
+        segmenter = open_segmenter(
+            bundle,
+            backend=options.backend,
+            precision=options.precision,
+            threads=options.threads,
+            on_choice=on_choice,
+        )
+        return cls(bundle, segmenter, options=options)
+
+    def segment(
+        self,
+        image: Image,
+        *,
+        affine: ArrayLike | None = None,
+        space: Space | None = None,
+        spacing_mm: Sequence[float] | None = None,
+        modality: str | None = None,
+        with_probabilities: bool = False,
+        force: bool = False,
+        read: ReadOptions | None = None,
+    ) -> Result:
+        """Segment one image: a still, a film, or a scan.
+
+        Args:
+            image: A path; bytes, a binary file or a pydicom `Dataset`; an array, see
+                `ImageSequence.from_array`; an `ImageSequence` or a `Source`.
+            affine: Of an array: (4, 4), from an index in array order to mm.
+            space: Which space the affine is in: "LPS" or "RAS".
+            spacing_mm: (row, column) distance of pixels, where the image has none; of an array
+                without an affine also (slice, row, column).
+            modality: Of an array: DICOM's word for the kind of image.
+            with_probabilities: Keep probabilities, so that the network need not run again for them.
             force: Go on where the image is of another kind than the bundle's.
-            max_bytes: Resident memory that the process must not exceed; None for no ceiling.
-            probabilities: Whether to work out the probabilities of all classes too.
+            read: How files are opened.
 
         Raises:
-            ModalityError: If the image is of another kind than the bundle's, and not `force`.
-            GeometryError: If frames follow in time, and the bundle takes the slices of a scan, or
-                the scan lies nowhere and structures differ in their side only.
-            FormatError: If a frame cannot be decoded.
-            MemoryLimitError: If it cannot be done in `max_bytes`.
+            InputError: If the image is refused.
+            UsageError: If an argument does not go with this image.
+            ClosedError: If the model was closed.
         """
-        self._check_modality(sequence, force=force)
-        sequence = self.resolve_axes(sequence)
-        memory = self.plan_memory(sequence, max_bytes=max_bytes, probabilities=probabilities)
-        if self.spec.model.spatial_dims == 3:
-            check_sides(sequence, self.spec.labels, force=force)
-        found = self.pipeline.segment(
-            sequence, on_frame=on_frame, force=force, memory=memory, probabilities=probabilities
+        source = open_image(
+            image, read=read or ReadOptions(), affine=affine, space=space, spacing_mm=spacing_mm,
+            modality=modality,
+        )  # fmt: skip
+        is_plane = isinstance(image, np.ndarray) and (
+            image.ndim == 2 or (image.ndim == 3 and source.sequence.shape[1] == 3)
         )
-        return replace(found, warnings=(*self.warnings, *found.warnings))
+        return self.segment_source(
+            source, is_plane=is_plane, with_probabilities=with_probabilities, force=force
+        )
 
-    def plan_memory(
-        self, sequence: ImageSequence, *, max_bytes: int | None = None, probabilities: bool = False
-    ) -> MemoryPlan | None:
-        """Predict the peak of resident memory, and choose how to stay under a ceiling.
+    def segment_source(
+        self,
+        source: Source,
+        *,
+        is_plane: bool = False,
+        with_probabilities: bool = False,
+        force: bool = False,
+        on_frame: Callable[[int], None] | None = None,
+    ) -> Result:
+        """Segment an image that is open.
 
-        One window is run first, so that what the runtime takes is measured and not guessed.
-
-        Returns:
-            None without a ceiling: nothing has to be known then.
+        Args:
+            source: The image.
+            is_plane: Whether labels are wanted as (H, W).
+            with_probabilities: Keep probabilities.
+            force: Go on where the image is of another kind than the bundle's.
+            on_frame: Called with the number of frames done.
 
         Raises:
-            MemoryLimitError: If it cannot be done in `max_bytes`.
+            InputError: If the image is refused.
+            ClosedError: If the model was closed.
         """
-        if max_bytes is None:
-            return None
-        taken = self.spec.input
-        self.session.predict(np.zeros((1, taken.channels, *taken.size_px), np.float32))
-        base_bytes = resident_bytes()
-        return self.pipeline.plan_memory(
-            sequence, base_bytes=base_bytes, max_bytes=max_bytes, probabilities=probabilities
+        self.segmenter.session.check_open()
+        force = force or self.options.force
+        started_ms, begin = startup_ms(), time.perf_counter()
+        with _naming(source):
+            check_sides(source, self.bundle.spec.labels, force=force)
+            source = replace(source, sequence=self.segmenter.resolve_axes(source.sequence))
+
+        def run(
+            probabilities: bool,  # noqa: FBT001
+            on_frame: Callable[[int], None] | None = None,
+        ) -> Segmentation:
+            with _naming(source):
+                return self.segmenter.segment_sequence(
+                    source.sequence, on_frame=on_frame, force=force,
+                    max_bytes=self.options.max_bytes, probabilities=probabilities,
+                )  # fmt: skip
+
+        found = run(with_probabilities, on_frame)
+        wall_s = time.perf_counter() - begin
+        facts = self._state_facts(source, found, wall_s=wall_s, startup_ms=started_ms)
+        trim_heap()
+        return Result(source, self.bundle, found, facts, lambda: run(True), is_plane=is_plane)
+
+    def close(self) -> None:
+        """Free the network. Calls under way finish; later ones are refused."""
+        self.segmenter.session.close()
+
+    def __enter__(self) -> "Model":
+        """Return the model; it is closed at the end of the block."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the model."""
+        self.close()
+
+    def _state_facts(
+        self, source: Source, found: Segmentation, *, wall_s: float, startup_ms: float
+    ) -> RunFacts:
+        """Bundle, runtime and cost of a run."""
+        bundle, session = self.bundle, self.segmenter.session
+        return RunFacts(
+            source=printable(source.path.name),
+            backend=session.backend,
+            precision=session.precision,
+            threads=session.threads,
+            wall_s=wall_s,
+            startup_ms=startup_ms,
+            peak_memory_mb=peak_memory_mb(),
+            predicted_memory_mb=(
+                round(found.memory.peak_bytes / 2**20, 1) if found.memory else None
+            ),
+            bundle=BundleFacts(
+                name=bundle.spec.name,
+                version=bundle.spec.version,
+                sha256=bundle.sha256,
+                bytes=bundle.size_bytes,
+                license=bundle.card.license,
+            ),
         )
 
-    def _check_modality(self, sequence: ImageSequence, *, force: bool) -> None:
-        wanted = self.spec.input.modality
-        if sequence.modality is not None and sequence.modality != wanted and not force:
-            raise ModalityError(
-                f'modality is {sequence.modality}, bundle "{self.spec.name}" is for {wanted}. '
-                "Choose another bundle, or pass --force."
-            )
+    def __repr__(self) -> str:
+        """Bundle, runtime and structures."""
+        spec, session = self.bundle.spec, self.segmenter.session
+        names = ", ".join(label.name for label in spec.labels)
+        return (
+            f"<Model {spec.name} {spec.version}: {names}; {session.backend} {session.precision}, "
+            f"{session.threads} threads>"
+        )
+
+
+@contextmanager
+def _naming(source: Source) -> Iterator[None]:
+    """Put the file in front of what is wrong with it: the pipeline knows frames, not files."""
+    try:
+        yield
+    except InputError as error:
+        if source.path.name in str(error):
+            raise
+        raise type(error)(f"{source.path}: {error}") from error

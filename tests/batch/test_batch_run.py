@@ -70,13 +70,13 @@ def test_a_case_that_kills_two_workers_is_given_up_and_the_others_are_done(plan,
     assert statuses(again) == dict.fromkeys("abc", "done")
 
 
-def test_a_case_that_hangs_is_stopped_at_its_deadline(plan, tmp_path):
+def test_a_case_that_hangs_is_stopped_after_its_timeout(plan, tmp_path):
     begin = time.monotonic()
     # A process that is stopped does nothing any more, and is still there.
     pool = Killing("b", 1, signal.SIGSTOP)
-    records = run_batch(plan(), pool, size=1, deadline_s=1.5)
+    records = run_batch(plan(), pool, size=1, timeout_s=1.5)
     assert statuses(records) == {"a": "done", "b": "failed", "c": "done"}
-    assert "deadline of 1.5 s" in records[1].error.message
+    assert "longer than 1.5 s" in records[1].error.message
     assert records[1].attempts == 1
     assert time.monotonic() - begin < 60
 
@@ -112,11 +112,16 @@ def test_workers_that_never_start_end_the_batch(plan, tmp_path):
         run_batch(plan("a"), Stillborn(), size=2)
 
 
+def with_options(job, name, **changes):
+    """The job with other options of one class."""
+    options = replace(job.options, **{name: replace(getattr(job.options, name), **changes)})
+    return replace(job, options=options)
+
+
 def test_a_missing_backend_ends_the_batch_with_its_own_error(plan, tmp_path):
     made = plan("ab")
     jobs = tuple(
-        replace(job, runtime=replace(job.runtime, precision="bf16", backend="onnxruntime"))
-        for job in made.jobs
+        with_options(job, "run", precision="bf16", backend="onnxruntime") for job in made.jobs
     )
     pytest.importorskip("onnxruntime")
     with pytest.raises(BackendError, match="bf16"):
@@ -131,8 +136,8 @@ def test_only_what_is_still_the_same_counts_as_done(plan, tmp_path):
     job = first.jobs[0]
     assert find_done(job) is not None
     assert find_done(replace(job, bundle_sha256="0" * 64)) is None
-    assert find_done(replace(job, choices=replace(job.choices, labels_format="nifti"))) is None
-    assert find_done(replace(job, runtime=replace(job.runtime, threads=2))) is not None
+    assert find_done(with_options(job, "output", labels_format="nifti")) is None
+    assert find_done(with_options(job, "run", threads=2)) is not None
     os.utime(tmp_path / "b.png", ns=(1, 1))
     kept = plan("ab", resume=True).kept
     assert [record.id for record in kept] == ["a"]

@@ -22,11 +22,10 @@ needs_ray = pytest.mark.skipif(
 KILLER = """
 import sys
 from pathlib import Path
-from bedside.batch.case import Choices
-from bedside.batch.job import Runtime
 from bedside.batch.manifest import read_manifest
 from bedside.batch.ray import RayPool, connect
 from bedside.batch.run import plan_batch, run_batch
+from bedside.options import Options, OutputOptions, RunOptions
 
 manifest, bundle, output = map(Path, sys.argv[1:])
 crew = connect("local")
@@ -45,7 +44,8 @@ class Killing(RayPool):
 import ray
 plan = plan_batch(
     read_manifest(manifest), output, model=bundle,
-    choices=Choices(with_cost=False, moment="source"), runtime=Runtime("auto", "f32", 1),
+    options=Options(run=RunOptions("auto", "f32", 1),
+                    output=OutputOptions(with_cost=False, moment="source")),
     resume=False,
 )
 run_batch(plan, Killing(ray), size=1)

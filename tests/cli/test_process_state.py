@@ -18,11 +18,11 @@ import pydicom
 import pytest
 
 import makers
-from bedside.batch.case import Loaded, OutputOptions, segment_case
 from bedside.bundle import read_bundle
 from bedside.errors import FormatError
 from bedside.io.source import open_source
-from bedside.segment import open_segmenter
+from bedside.options import OutputOptions, RunOptions
+from bedside.segment import Model, segment_file
 from dicom_makers import make_slices, write_series
 
 AT_ONCE, ROUNDS = 4, 2
@@ -99,7 +99,7 @@ def process_left_alone():
 @pytest.fixture
 def loaded(bundle):
     read = read_bundle(bundle)
-    return Loaded(read, open_segmenter(read, precision="f32", threads=1))
+    return Model.open(read, RunOptions(precision="f32", threads=1, force=True))
 
 
 def open_path(path):
@@ -109,8 +109,8 @@ def open_path(path):
 def segment(loaded, path, folder):
     """Segment an image into a folder, with an SR where there is a SEG; give its files."""
     with_sr = path.suffix == ".dcm" and path.name != "odd.dcm"
-    choices = OutputOptions(force=True, with_sr=with_sr, with_cost=False, moment="source")
-    segment_case(loaded, open_path(path), folder, choices=choices)
+    options = OutputOptions(with_sr=with_sr, with_cost=False, moment="source")
+    segment_file(loaded, open_path(path), folder, options)
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir()) if file.is_file()}
 
 

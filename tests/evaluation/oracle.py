@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import nibabel
 import numpy as np
 
-from bedside.segment import Segmentation
+from bedside.pipeline.protocol import Segmentation
 from bedside.spec import Code, Label, Region
 from bedside.volume import Box, ImageSequence, LabelMap
 

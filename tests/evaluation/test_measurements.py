@@ -10,8 +10,8 @@ import pytest
 from bedside.datasets import Case, list_cases, read_truth
 from bedside.datasets.hc18 import CIRCUMFERENCE
 from bedside.evaluation.cases import score_case, summarise
-from bedside.evaluation.ellipse import Ellipse
 from bedside.evaluation.report import to_json, to_markdown
+from bedside.report.ellipse import Ellipse
 from bedside.spec import Code, Label
 from layout_makers import make_hc18
 

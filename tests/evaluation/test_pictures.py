@@ -11,8 +11,8 @@ from PIL import Image
 from bedside.datasets import Case, list_cases
 from bedside.evaluation.cases import evaluate_cases
 from bedside.evaluation.pictures import PREDICTED, write_worst_cases
+from bedside.pipeline.protocol import Segmentation
 from bedside.planning.colors import choose_color
-from bedside.segment import Segmentation
 from bedside.volume import Box, LabelMap
 
 # Legend and captions show the colours of the structures too, but in larger patches than these.

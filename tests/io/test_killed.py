@@ -13,9 +13,10 @@ import time
 import pytest
 
 from bedside.io.source import SUFFIXES, Algorithm, open_source, write_labels
+from bedside.report.areas import measure_areas
 from bedside.report.dicom_sr import write_sr
 from bedside.report.page import write_report_html
-from bedside.report.record import measure_areas, write_report_json
+from bedside.report.record import write_report_json
 from bedside.system.signals import end_with_parent
 from bedside.volume import Box, LabelMap
 from makers import LABELS, make_dicom, make_fan, make_labels, make_region, write_dicom

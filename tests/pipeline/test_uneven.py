@@ -12,7 +12,7 @@ from bedside.pipeline.postprocess import EditLog, LabelGrid, apply_postprocess
 from bedside.pipeline.volumes.prepare import plan_transform, prepare_volume
 from bedside.pipeline.volumes.scan import even_out
 from bedside.pipeline.volumes.tilt import correct_gantry_tilt
-from bedside.report.record import measure_areas
+from bedside.report.areas import measure_areas
 from bedside.segment import Segmentation, Segmenter
 from bedside.spec import (
     CropBody,

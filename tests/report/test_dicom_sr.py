@@ -15,8 +15,8 @@ from pydicom.sr.codedict import codes
 from bedside.errors import FormatError, UsageError
 from bedside.io.dicom.options import DicomOptions
 from bedside.io.source import Algorithm, open_source, write_labels
+from bedside.report.areas import measure_areas
 from bedside.report.dicom_sr import write_sr
-from bedside.report.record import measure_areas
 from bedside.spec import DISCLAIMER
 from bedside.volume import Box, LabelMap
 from dicom_makers import make_slices, write_series

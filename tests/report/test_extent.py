@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from bedside.report.areas import measure_areas
 from bedside.report.diameter import measure_diameter_mm, measure_extents
-from bedside.report.record import measure_areas
 from bedside.volume import Box, LabelMap
 from makers import LABELS
 from tolerances import FLOAT64_ATOL

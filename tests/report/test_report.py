@@ -11,16 +11,11 @@ import pytest
 import makers
 from bedside.cli.console import group_warnings, summary
 from bedside.errors import OutputError
+from bedside.report.areas import measure_areas
 from bedside.report.curves import draw_curves, nice_ticks
 from bedside.report.page import to_html, write_report_html
 from bedside.report.plot_labels import measure
-from bedside.report.record import (
-    make_report,
-    measure_areas,
-    report_mapping,
-    to_json,
-    write_report_json,
-)
+from bedside.report.record import make_report, report_mapping, to_json, write_report_json
 from bedside.spec import DISCLAIMER
 from bedside.volume import ImageSequence, LabelMap
 from report_makers import PICTURE, REGION, STAGES, make_areas, make_facts, sample_report

@@ -55,7 +55,7 @@ def test_arrays_have_channels_or_not_and_no_other_axes():
     )
     assert (sequence.shape, sequence.unit) == ((3, 2, 4, 5), "frame")
     with pytest.raises(GeometryError, match="expected"):
-        ImageSequence.from_array(np.zeros((4, 5)))
+        ImageSequence.from_array(np.zeros(5))
 
 
 def test_left_and_right_are_not_drawn_on_an_array_that_lies_nowhere():

@@ -6,13 +6,11 @@ The only function that workers call, wherever they run; no voxel enters or leave
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bedside import __version__
-from bedside.batch.case import Finished, Loaded, OutputOptions, segment_case
 from bedside.batch.manifest import Case
 from bedside.batch.record import (
     Basis,
@@ -29,21 +27,13 @@ from bedside.batch.record import (
 )
 from bedside.errors import BackendError, BedsideError, BundleError, FormatError, OutputError
 from bedside.io.read_options import ReadOptions
+from bedside.options import Options, RunOptions
+from bedside.report.measurement_table import measurement_rows
+from bedside.version import __version__
 
-
-@dataclass(frozen=True)
-class Runtime:
-    """How networks are run.
-
-    Attributes:
-        backend: Name of a runtime, or "auto".
-        precision: "f32", "bf16", "int8", or "auto".
-        threads: Threads of one worker.
-    """
-
-    backend: str
-    precision: str
-    threads: int
+if TYPE_CHECKING:
+    from bedside.report.results import SavedResult
+    from bedside.segment import Model
 
 
 @dataclass(frozen=True)
@@ -55,8 +45,7 @@ class Job:
         bundle: File of its bundle.
         bundle_sha256: What that file must be.
         output: Folder of the whole batch.
-        choices: What the results depend on.
-        runtime: How the network is run.
+        options: How the file is read, the network runs, and what is written.
         attempt: How many workers have begun it, this one included.
     """
 
@@ -64,8 +53,7 @@ class Job:
     bundle: Path
     bundle_sha256: str
     output: Path
-    choices: OutputOptions
-    runtime: Runtime
+    options: Options
     attempt: int = 1
 
     def basis(self) -> Basis:
@@ -83,7 +71,7 @@ class Job:
         *,
         begun: float,
         error: Exception | None = None,
-        done: "_Done | None" = None,
+        done: "SavedResult | None" = None,
         basis: Basis | None = None,
     ) -> Record:
         """Make the record of this case.
@@ -102,37 +90,54 @@ class Job:
             error=None if error is None else Fault(type(error).__name__, str(error)),
             seconds=round(time.monotonic() - begun, 3),
             attempts=self.attempt,
-            files=() if done is None else list_files(done.finished.folder),
+            files=() if done is None else list_files(done.folder),
             basis=basis or self._basis(()),
-            cost=None if done is None else done.cost,
+            cost=None if done is None else _read_cost(done),
             finished=datetime.now(tz=UTC).isoformat(timespec="seconds"),
-            warnings=() if done is None else done.finished.report.warnings,
+            warnings=() if done is None else done.report.warnings,
+            measurements=() if done is None else measurement_rows(done.report),
         )
 
     @property
-    def reading(self) -> ReadOptions:
+    def threads(self) -> int:
+        """Threads of one worker."""
+        return self.options.run.threads or 1
+
+    @property
+    def read(self) -> ReadOptions:
         """How this case is opened."""
-        reading = self.choices.reading
-        return replace(reading, third_axis=self.case.third_axis or reading.third_axis)
+        read, case = self.options.read, self.case
+        return replace(
+            read,
+            third_axis=case.third_axis or read.third_axis,
+            pixel_spacing_mm=case.pixel_spacing_mm or read.pixel_spacing_mm,
+        )
 
     def _basis(self, inputs: tuple[InputFact, ...]) -> Basis:
-        choices, moment = self.choices, self.choices.moment
+        read, run, output = self.read, self.options.run, self.options.output
+        moment = output.moment
+        # Named only where they are asked for, so that earlier records still hold.
+        added = {
+            "probabilities": "true" if output.with_probabilities else "",
+            "pixel_spacing": " ".join(map(str, read.pixel_spacing_mm or ())),
+        }
         return Basis(
             inputs=inputs,
             bundle_sha256=self.bundle_sha256,
             settings={
-                "format": choices.labels_format,
-                "select": " ".join(f"{axis}={place}" for axis, place in choices.reading.select),
-                "third_axis": self.reading.third_axis,
-                "gaps": choices.reading.dicom.gaps,
-                "values_are_hu": str(choices.reading.dicom.values_are_hu).lower(),
-                "force": str(choices.force).lower(),
-                "sr": str(choices.with_sr).lower(),
-                "report": str(choices.with_report).lower(),
-                "max_bytes": str(choices.max_bytes),
+                "format": output.labels_format,
+                "select": " ".join(f"{axis}={place}" for axis, place in read.select),
+                "third_axis": read.third_axis,
+                "gaps": read.dicom.gaps,
+                "values_are_hu": str(read.dicom.values_are_hu).lower(),
+                "force": str(run.force).lower(),
+                "sr": str(output.with_sr).lower(),
+                "report": str(output.with_report).lower(),
+                "max_bytes": str(run.max_bytes),
                 "moment": moment if isinstance(moment, str) else moment.isoformat(),
-                "backend": self.runtime.backend,
-                "precision": self.runtime.precision,
+                "backend": run.backend,
+                "precision": run.precision,
+                **{name: text for name, text in added.items() if text},
             },
             bedside_version=__version__,
         )
@@ -153,14 +158,6 @@ def find_done(job: Job) -> Record | None:
         return None
 
 
-@dataclass(frozen=True)
-class _Done:
-    """Results in a folder where nobody looks yet, and what they cost."""
-
-    finished: Finished
-    cost: dict[str, Any] = field(default_factory=dict)
-
-
 class Loader:
     """Loads each bundle once.
 
@@ -170,19 +167,20 @@ class Loader:
     _MOST = 4
 
     def __init__(self) -> None:
-        self._loaded: dict[tuple[str, Runtime], Loaded] = {}
+        self._loaded: dict[tuple[str, RunOptions], Model] = {}
 
-    def load(self, job: Job) -> Loaded:
-        """Return the bundle of a job, ready to run.
+    def load(self, job: Job) -> "Model":
+        """The bundle of a job, ready to run.
 
         Raises:
             BundleError: If it is no longer the file that it was when the batch began.
             BackendError: If the runtime is not installed.
         """
         from bedside.bundle import read_bundle
-        from bedside.segment import open_segmenter
+        from bedside.segment import Model
 
-        key = (job.bundle_sha256, job.runtime)
+        options = job.options.run
+        key = (job.bundle_sha256, options)
         if key not in self._loaded:
             bundle = read_bundle(job.bundle)
             if bundle.sha256 != job.bundle_sha256:
@@ -190,21 +188,17 @@ class Loader:
                     f"{job.bundle} has changed since the batch began. Begin again with the "
                     "new bundle, in another folder."
                 )
-            runtime = job.runtime
-            segmenter = open_segmenter(
-                bundle,
-                backend=runtime.backend,
+            if options.precision == "auto":
                 # Workers must not differ in what they find the fastest, or results would.
-                precision="default" if runtime.precision == "auto" else runtime.precision,
-                threads=runtime.threads,
-            )
+                options = replace(options, precision="default")
+            model = Model.open(bundle, options)
             while len(self._loaded) >= self._MOST:
-                self._loaded.pop(next(iter(self._loaded)))
-            self._loaded[key] = Loaded(bundle, segmenter)
+                self._loaded.pop(next(iter(self._loaded))).close()
+            self._loaded[key] = model
         return self._loaded[key]
 
 
-def do_job(job: Job, load: Callable[[Job], Loaded]) -> Record:
+def do_job(job: Job, load: "Callable[[Job], Model]") -> Record:
     """Do one case, and put on record what became of it.
 
     Args:
@@ -225,7 +219,7 @@ def do_job(job: Job, load: Callable[[Job], Loaded]) -> Record:
         basis = job.basis()
         done = _segment(job, load(job), part / "results")
         record = job.finish("done", begun=begun, done=done, basis=basis)
-        commit_record(record, job.output, done.finished.folder)
+        commit_record(record, job.output, done.folder)
     except (BackendError, OutputError):
         raise
     except BedsideError as error:
@@ -239,16 +233,21 @@ def do_job(job: Job, load: Callable[[Job], Loaded]) -> Record:
     return record
 
 
-def _segment(job: Job, loaded: Loaded, folder: Path) -> _Done:
+def _segment(job: Job, model: "Model", folder: Path) -> "SavedResult":
     """Segment the case into a folder where nobody looks yet."""
     from bedside.io.channels import join_channels
+    from bedside.segment import segment_file
+
+    case, read = job.case, job.read
+    first = read.open(case.source, files=case.files)
+    source = join_channels([first, *map(read.open, case.channels)])
+    return segment_file(model, source, folder, job.options.output)
+
+
+def _read_cost(saved: "SavedResult") -> dict[str, Any]:
+    """Time and memory of a case; the start was that of the worker, and is left out."""
     from bedside.report.record import COST_KEYS, report_mapping
 
-    case, reading = job.case, job.reading
-    first = reading.open(case.source, files=case.files)
-    source = join_channels([first, *map(reading.open, case.channels)])
-    finished = segment_case(loaded, source, folder, choices=job.choices)
-    told = report_mapping(finished.report)
-    # The start was that of the worker, not of this case.
+    told = report_mapping(saved.report)
     keys = {"frames", "backend", "precision", *COST_KEYS} - {"startup_ms"}
-    return _Done(finished, {key: told[key] for key in told if key in keys})
+    return {key: told[key] for key in told if key in keys}

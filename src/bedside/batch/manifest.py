@@ -39,6 +39,8 @@ class Case:
         files: Those of the DICOM series that the source stands for; empty if it is one file,
             or a folder with nothing but one series.
         third_axis: Whether its third axis is "time" or "space"; None for what is said of all.
+        pixel_spacing_mm: (row, column) distance of its pixels, where the file does not say it;
+            None for what is said of all.
     """
 
     id: str
@@ -47,6 +49,7 @@ class Case:
     model: str | None = None
     files: tuple[Path, ...] = ()
     third_axis: Literal["auto", "time", "space"] | None = None
+    pixel_spacing_mm: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,13 +61,14 @@ class _Line:
     channels: tuple[str, ...] = ()
     model: str | None = None
     third_axis: Literal["auto", "time", "space"] | None = None
+    pixel_spacing_mm: tuple[float, float] | None = None
 
 
 def read_manifest(path: Path) -> tuple[Case, ...]:
     """Read a manifest, JSON lines of `id` and `source`.
 
-    Where needed a line has `channels`, `model` and `third_axis` too. Paths in it are relative
-    to its own folder. Empty lines are passed over.
+    Where needed a line has `channels`, `model`, `third_axis` and `pixel_spacing_mm` too. Paths in
+    it are relative to its own folder. Empty lines are passed over.
 
     Raises:
         FormatError: If the manifest cannot be read or has no case, or if a line is no such
@@ -203,7 +207,7 @@ def _read_line(content: bytes, folder: Path, *, where: str) -> Case:
         text = str(error) if isinstance(error, SpecError) else f"no JSON: {error}."
         raise FormatError(
             f'{where}: {text} Write {{"id": "a", "source": "a.nii.gz"}}, and where needed '
-            '"channels": [...], "model" and "third_axis".'
+            '"channels": [...], "model", "third_axis" and "pixel_spacing_mm": [row, column].'
         ) from error
     if not _ID.fullmatch(line.id) or _TAKEN.fullmatch(line.id):
         raise FormatError(f"{where}: id {line.id!r} cannot name a folder; {_ID_RULE}.")
@@ -211,7 +215,10 @@ def _read_line(content: bytes, folder: Path, *, where: str) -> Case:
         raise FormatError(f"{where}: a path is empty or holds a zero byte.")
     channels = tuple(folder / channel for channel in line.channels)
     model = _find_model(line.model, folder)
-    return Case(line.id, folder / line.source, channels, model, third_axis=line.third_axis)
+    return Case(
+        line.id, folder / line.source, channels, model,
+        third_axis=line.third_axis, pixel_spacing_mm=line.pixel_spacing_mm,
+    )  # fmt: skip
 
 
 def _find_model(model: str | None, folder: Path) -> str | None:

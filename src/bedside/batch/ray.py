@@ -44,8 +44,8 @@ class RayWorker:
     def __init__(self, ray: Any, first: Job) -> None:
         self._ray = ray
         # Its cores are its own. It is never restarted: who has it replaced counts its deaths.
-        kind = ray.remote(num_cpus=first.runtime.threads, max_restarts=0)(Actor)
-        self._actor = kind.remote(first.runtime.threads)
+        kind = ray.remote(num_cpus=first.threads, max_restarts=0)(Actor)
+        self._actor = kind.remote(first.threads)
         self.answer = self._actor.prepare.remote(first)
 
     def give(self, job: Job) -> None:

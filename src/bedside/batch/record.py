@@ -107,6 +107,8 @@ class Record:
         cost: What `report.json` of a single run tells of time and memory; None if not done.
         finished: When, in UTC.
         warnings: What its report warns of.
+        measurements: What was measured, a row for each structure: see
+            `bedside.report.measurement_table`.
     """
 
     id: str
@@ -120,6 +122,7 @@ class Record:
     cost: Mapping[str, Any] | None
     finished: str
     warnings: tuple[str, ...] = ()
+    measurements: tuple[Mapping[str, Any], ...] = ()
 
 
 def commit_record(record: Record, output: Path, results: Path | None = None) -> None:

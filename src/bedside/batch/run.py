@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedside.batch.case import OutputOptions
-from bedside.batch.job import Job, Runtime, find_done
+from bedside.batch.job import Job, find_done
 from bedside.batch.manifest import Case
 from bedside.batch.record import Record, append_line, clear_parts, read_record, write_lines
 from bedside.batch.supervise import Supervisor
 from bedside.batch.worker_pool import WorkerPool
 from bedside.errors import FormatError, UsageError
+from bedside.options import Options
 from bedside.system.signals import undone_early
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ def plan_batch(
     output: Path,
     *,
     model: Path | None,
-    choices: OutputOptions,
-    runtime: Runtime,
+    options: Options,
     resume: bool,
     shard: tuple[int, int] | None = None,
     open_bundle: Callable[[str], "Bundle"] | None = None,
@@ -50,8 +49,7 @@ def plan_batch(
         cases: The cases, those of one shard only.
         output: Folder for all results.
         model: Bundle of the cases that name none; None if all name one.
-        choices: What the results depend on.
-        runtime: How networks are run.
+        options: How files are read, networks run, and what is written.
         resume: Whether an earlier run is taken up again.
         shard: Which of how many shards this is; it has a list of its own.
         open_bundle: Finds and reads a bundle by name or path; None for `bedside.bundle`'s.
@@ -63,7 +61,7 @@ def plan_batch(
     """
     name = "results.jsonl" if shard is None else "results-{}-of-{}.jsonl".format(*shard)
     bundles = _find_bundles(cases, model, open_bundle or _open_bundle)
-    jobs = tuple(Job(case, *bundles[case.model], output, choices, runtime) for case in cases)
+    jobs = tuple(Job(case, *bundles[case.model], output, options) for case in cases)
     for job in jobs:
         _check_place(job, resume=resume)
     if not resume and (output / name).exists():
@@ -77,7 +75,7 @@ def run_batch(
     pool: WorkerPool,
     *,
     size: int,
-    deadline_s: float | None = None,
+    timeout_s: float | None = None,
     on_record: Callable[[Record], None] = lambda record: None,
 ) -> tuple[Record, ...]:
     """Do what is left of a batch.
@@ -89,7 +87,7 @@ def run_batch(
         plan: What is to be done.
         pool: Where workers come from.
         size: How many workers there are at most.
-        deadline_s: Time that a case may take; None for no limit.
+        timeout_s: Time that a case may take; None for no limit.
         on_record: Called with each record, in the order in which cases are settled.
 
     Returns:
@@ -124,7 +122,7 @@ def run_batch(
     write_lines(plan.kept, plan.listing)
     with undone_early(close):
         try:
-            Supervisor(waiting, pool, size=size, deadline_s=deadline_s, on_record=take).run()
+            Supervisor(waiting, pool, size=size, timeout_s=timeout_s, on_record=take).run()
         finally:
             close()
     return committed()

@@ -42,7 +42,7 @@ class Supervisor:
         jobs: The cases.
         pool: Where workers come from.
         size: How many workers there are at most.
-        deadline_s: Time that a case may take; None for no limit.
+        timeout_s: Time that a case may take; None for no limit.
         on_record: Called with each record, in the order in which cases are settled.
     """
 
@@ -52,12 +52,12 @@ class Supervisor:
         pool: WorkerPool,
         *,
         size: int,
-        deadline_s: float | None,
+        timeout_s: float | None,
         on_record: Callable[[Record], None],
     ) -> None:
         self._first = jobs[0] if jobs else None
         self._waiting = deque(jobs)
-        self._crew, self._size, self._deadline_s = pool, size, deadline_s
+        self._crew, self._size, self._timeout_s = pool, size, timeout_s
         self._on_record = on_record
         self._seats: list[_Slot] = []
         self._failed_starts = 0
@@ -138,7 +138,7 @@ class Supervisor:
         elif record := find_done(seat.job):
             self._on_record(record)
         else:
-            text = f"it took longer than the deadline of {limit_s:g} s; raise it with --deadline."
+            text = f"it took longer than {limit_s:g} s; raise the limit with --timeout."
             self._give_up(seat.job, seat.since, text)
 
     def _give_up(self, job: Job, begun: float, text: str) -> None:
@@ -170,7 +170,7 @@ class Supervisor:
             loading += 1
 
     def _limit_s(self, seat: _Slot) -> float | None:
-        return self._deadline_s if seat.ready else self._crew.start_limit_s
+        return self._timeout_s if seat.ready else self._crew.start_limit_s
 
     def _patience_s(self) -> float | None:
         """Tell how long nobody can have taken too long."""

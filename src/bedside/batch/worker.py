@@ -92,10 +92,10 @@ def serve(connection: Connection, first: Job) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # see `bedside.system.signals.starting`
     end_with_parent()
-    limit_threads(first.runtime.threads)
+    limit_threads(first.threads)
     inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, inbox), daemon=True).start()
-    runner = CaseRunner(first.runtime.threads)
+    runner = CaseRunner(first.threads)
     connection.send(runner.prepare(first))
     while (job := inbox.get()) is not None:
         connection.send(runner.do(job))

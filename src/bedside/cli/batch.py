@@ -2,38 +2,33 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedside.batch.case import Moment, OutputOptions
-from bedside.batch.job import Runtime
 from bedside.batch.manifest import Case, name_cases, read_manifest, read_shard, take_shard
 from bedside.batch.record import STATUSES, Record
-from bedside.batch.results import check_apart, results_folder
 from bedside.batch.run import plan_batch, run_batch
 from bedside.batch.worker_pool import Processes, WorkerPool
-from bedside.cli.amounts import parse_bytes
 from bedside.cli.bundles import choose_bundle, choose_keys
 from bedside.cli.console import case_progress, group_warnings, print_err, print_out, table
+from bedside.cli.segment_settings import Settings, read_options
 from bedside.errors import UsageError
+from bedside.io.read_options import ReadOptions
+from bedside.options import Moment, Options
+from bedside.report.folder import check_apart, results_folder
+from bedside.report.measurement_table import write_csv
 
 if TYPE_CHECKING:
     from bedside.bundle import Bundle
-    from bedside.cli.segment import Settings
 
 _BAD_INPUT = 3
 # What the leading process takes, with numpy and the names of many cases.
 _LEADER_BYTES = 100 * 2**20
 
 
-def is_batch(settings: "Settings") -> bool:
-    """Whether workers are to do it, and not this process."""
-    asked = (settings.manifest, settings.shard, settings.ray, settings.timeout)
-    return settings.jobs != 1 or settings.resume or any(value is not None for value in asked)
-
-
-def segment_batch(settings: "Settings") -> int:
+def segment_batch(settings: Settings) -> int:
     """Segment the cases of a manifest or a folder, each by one of several workers.
 
     Returns:
@@ -46,11 +41,11 @@ def segment_batch(settings: "Settings") -> int:
         BackendError: If the runtime, or Ray, is not installed.
         WorkerError: If no worker gets as far as its first case.
     """
-    from bedside.cli.segment import read_reading
-
     _check_options(settings)
     shard = None if settings.shard is None else read_shard(settings.shard)
-    cases, skipped = _list_cases(settings)
+    parsed = read_options(settings)
+    options = _share_memory(settings, parsed)
+    cases, skipped = _list_cases(settings, parsed.read)
     if shard is not None:
         cases = take_shard(cases, *shard)
     output = Path(os.path.realpath(settings.output))
@@ -59,26 +54,18 @@ def segment_batch(settings: "Settings") -> int:
             cases,
             output,
             model=_default_model(settings, cases),
-            choices=OutputOptions(
-                settings.format,
-                read_reading(settings, max_bytes=_ceiling(settings)),
-                force=settings.force,
-                with_sr=settings.sr,
-                with_report=not settings.no_report,
-                with_cost=False,
-                moment=read_epoch(),
-                max_bytes=_ceiling(settings),
-            ),
-            runtime=Runtime(settings.backend, settings.precision, _threads(settings)),
+            options=options,
             resume=settings.resume,
             shard=shard,
             open_bundle=_bundle_opener(settings),
         )
         with case_progress(len(plan.jobs), done=len(plan.kept)) as on_record:
             records = run_batch(
-                plan, _crew(settings), size=settings.jobs, deadline_s=settings.timeout,
+                plan, _crew(settings), size=settings.jobs, timeout_s=settings.timeout,
                 on_record=lambda record: on_record(record.status),
             )  # fmt: skip
+    if settings.csv is not None:
+        write_csv(settings.csv, [(record.id, record.measurements) for record in records])
     if settings.json:
         _describe_json(records, plan.listing, skipped)
     else:
@@ -86,14 +73,23 @@ def segment_batch(settings: "Settings") -> int:
     return 0 if all(record.status == "done" for record in records) else _BAD_INPUT
 
 
-def _ceiling(settings: "Settings") -> int | None:
-    """Return each worker its part of the memory; the process that leads them holds no voxels.
+def _share_memory(settings: Settings, options: Options) -> Options:
+    """Share memory and cores among the workers; the process that leads them holds no voxels.
 
-    The same ceiling gives the same parts in every run: results depend on them.
+    The same ceiling gives the same parts in every run: results depend on them. What differs
+    from run to run is kept out of the results.
     """
-    if settings.max_ram is None:
-        return None
-    return max(0, parse_bytes(settings.max_ram) - _LEADER_BYTES) // settings.jobs
+    ceiling = options.run.max_bytes
+    if ceiling is not None:
+        ceiling = max(0, ceiling - _LEADER_BYTES) // settings.jobs
+    untrusted = options.read.untrusted
+    if untrusted is not None:
+        untrusted = replace(untrusted, ceiling_bytes=ceiling)
+    return Options(
+        read=replace(options.read, untrusted=untrusted),
+        run=replace(options.run, max_bytes=ceiling, threads=_threads(settings)),
+        output=replace(options.output, with_cost=False, moment=read_epoch()),
+    )
 
 
 def read_epoch() -> Moment:
@@ -113,9 +109,9 @@ def read_epoch() -> Moment:
         ) from error
 
 
-def _check_options(settings: "Settings") -> None:
+def _check_options(settings: Settings) -> None:
     """Refuse options that mean nothing, alone or together."""
-    if settings.manifest is not None and settings.source is not None:
+    if settings.manifest is not None and settings.sources:
         raise UsageError("name a source or a --manifest, not both.")
     if settings.channels:
         raise UsageError('--channels goes with one scan; in a manifest write "channels": [...].')
@@ -124,36 +120,76 @@ def _check_options(settings: "Settings") -> None:
     if settings.threads is not None and settings.threads < 1:
         raise UsageError(f"--threads is {settings.threads}; expected at least 1.")
     if settings.timeout is not None and not 0 < settings.timeout < 1e9:
-        raise UsageError(f"--deadline is {settings.timeout}; expected seconds, above 0.")
+        raise UsageError(f"--timeout is {settings.timeout}; expected seconds, above 0.")
 
 
-def _list_cases(settings: "Settings") -> tuple[tuple[Case, ...], tuple[str, ...]]:
+def _list_cases(settings: Settings, read: ReadOptions) -> tuple[tuple[Case, ...], tuple[str, ...]]:
     """List all cases, and what of a folder is none."""
-    source = settings.source
     if settings.manifest is not None:
         return read_manifest(settings.manifest.absolute()), ()
-    if source is None or not source.is_dir():
+    if not settings.sources or (len(settings.sources) == 1 and not settings.sources[0].is_dir()):
         raise UsageError(
-            "--jobs, --shard, --resume, --deadline and --ray go with a folder or a --manifest."
+            "--jobs, --shard, --resume, --timeout and --ray go with a folder or a --manifest, "
+            "or with several images."
         )
-    from bedside.cli.segment import read_reading
-
-    root = Path(os.path.realpath(source))
-    check_apart(root, settings.output)
-    found = read_reading(settings).find(root).outside(settings.output)
-    for note in found.notes:
+    sources = tuple(Path(os.path.realpath(source)) for source in settings.sources)
+    cases, skipped, notes = find_cases(sources, settings.output, read)
+    for note in notes:
         print_err(note)
-    return name_cases(found.paths, root, files=found.files), found.skipped
+    return cases, skipped
 
 
-def _default_model(settings: "Settings", cases: Sequence[Case]) -> Path | None:
+def find_cases(
+    sources: Sequence[Path], output: Path, read: ReadOptions
+) -> tuple[tuple[Case, ...], tuple[str, ...], tuple[str, ...]]:
+    """List the images of files and folders, each with a name of its own.
+
+    Args:
+        sources: Files and folders; an image that is found twice is one case.
+        output: Folder of all results; what lies in it is no image.
+        read: How files are opened.
+
+    Returns:
+        The cases, what was skipped, and notes for a person.
+
+    Raises:
+        FormatError: If one is not there, or a folder has no image.
+        UsageError: If results would take the place of an image.
+    """
+    if len(sources) > 1:
+        sources = tuple(Path(os.path.realpath(source)) for source in sources)
+    found = []
+    for source in sources:
+        check_apart(source, output)
+        found.append(read.find(source).outside(output))
+    folders = [source if source.is_dir() else source.parent for source in sources]
+    root = sources[0] if len(sources) == 1 else Path(os.path.commonpath(folders))
+    paths = tuple(dict.fromkeys(path for each in found for path in each.paths))
+    files = {path: several for each in found for path, several in each.files.items()}
+    named = name_cases([_make_absolute(path) for path in paths], _make_absolute(root))
+    return (
+        tuple(
+            replace(case, source=path, files=files.get(path, ()))
+            for case, path in zip(named, paths, strict=True)
+        ),
+        tuple(dict.fromkeys(text for each in found for text in each.skipped)),
+        tuple(dict.fromkeys(text for each in found for text in each.notes)),
+    )
+
+
+def _make_absolute(path: Path) -> Path:
+    """The path from the root, links as they are: a series in "." is found under its whole path."""
+    return Path(os.path.abspath(path))
+
+
+def _default_model(settings: Settings, cases: Sequence[Case]) -> Path | None:
     """Find the bundle of those that name none."""
     if settings.model is None and all(case.model is not None for case in cases):
         return None
     return choose_bundle(settings.model)
 
 
-def _bundle_opener(settings: "Settings") -> Callable[[str], "Bundle"]:
+def _bundle_opener(settings: Settings) -> Callable[[str], "Bundle"]:
     """What finds and reads the bundles that cases name, signed where that is asked for."""
     from bedside.bundle import find_bundle, read_bundle
 
@@ -161,7 +197,7 @@ def _bundle_opener(settings: "Settings") -> Callable[[str], "Bundle"]:
     return lambda name: read_bundle(find_bundle(name, on_notice=print_err), trusted=keys)
 
 
-def _threads(settings: "Settings") -> int:
+def _threads(settings: Settings) -> int:
     """Share the cores that this process may use among the workers."""
     from bedside.runtime.session import MAX_DEFAULT_THREADS, count_cores
 
@@ -169,7 +205,7 @@ def _threads(settings: "Settings") -> int:
     return settings.threads or max(1, min(shared, MAX_DEFAULT_THREADS))
 
 
-def _crew(settings: "Settings") -> WorkerPool:
+def _crew(settings: Settings) -> WorkerPool:
     """Find who does the work."""
     if settings.ray is None:
         return Processes()

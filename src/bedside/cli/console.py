@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bedside.report.record import Report, StructureAreas
+    from bedside.report.areas import StructureAreas
+    from bedside.report.record import Report
 
 
 def print_out(text: str = "") -> None:
@@ -101,6 +102,7 @@ def summary(report: "Report") -> list[str]:
         f"{report.source}: {frames}, {report.bundle.name} {report.bundle.version}",
         *(
             f"  {areas.name:<{width}}  {_range(areas, slices=report.slices)}"
+            + "".join(f", {name} {value}" for name, value in areas.describe_measurements())
             for areas in report.structures
         ),
         f"  {_pace(report)}; {report.backend}, {report.precision}, {report.threads} "

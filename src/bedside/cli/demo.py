@@ -30,7 +30,7 @@ def run(settings: Settings) -> int:
         BackendError: If pydicom was installed without its test files.
     """
     chosen = segment.Settings(
-        source=find_cine(), output=settings.output, model=settings.model, json=settings.json
+        sources=(find_cine(),), output=settings.output, model=settings.model, json=settings.json
     )
     code = segment.run(chosen)
     if not settings.json:

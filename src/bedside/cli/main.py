@@ -8,9 +8,9 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from bedside import __version__
 from bedside.cli.arguments import Parser, add_command, run_from, settings_from
 from bedside.errors import BedsideError, FormatError
+from bedside.version import __version__
 
 # Command -> its line in `bedside --help`, the first of its own help. `bedside.cli.NAME` has
 # `Settings` (a frozen dataclass) and `run(settings) -> exit code`; it is loaded when it is named.

@@ -1,112 +1,26 @@
 """`bedside segment`: images on disk in, masks, pictures and reports in a folder out."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedside.batch.case import Finished, Loaded, OutputOptions, segment_case
-from bedside.batch.manifest import name_cases
-from bedside.batch.results import check_apart, results_folder
-from bedside.cli.amounts import parse_bytes
-from bedside.cli.arguments import option, positional
-from bedside.cli.batch import is_batch, segment_batch
-from bedside.cli.bundles import REQUIRE_SIGNED_HELP, TRUSTED_KEYS_HELP, open_bundle
+from bedside.batch.manifest import Case
+from bedside.cli.batch import find_cases, segment_batch
+from bedside.cli.bundles import open_bundle
 from bedside.cli.console import frame_progress, group_warnings, print_err, print_out, summary, table
+from bedside.cli.segment_settings import Settings, is_batch, read_options
 from bedside.errors import BackendError, BedsideError, FormatError, OutputError, UsageError
-from bedside.io.formats import label_formats
+from bedside.report.folder import check_apart, results_folder
+from bedside.report.measurement_table import measurement_rows, write_csv
 
 if TYPE_CHECKING:
-    from bedside.io.read_options import ReadOptions
     from bedside.io.source import Source
+    from bedside.options import Options
+    from bedside.report.results import SavedResult
+    from bedside.segment import Model
+
+__all__ = ["Settings", "run"]
 
 _BAD_INPUT = 3
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Segment an image, a cine, a scan, or many of them: masks, pictures and a report.
-
-    Of a folder with several images each gets a folder of its own. The slices of a DICOM
-    series are one image.
-    """
-
-    source: Path | None = positional(
-        help="a DICOM, NIfTI, NRRD, MetaImage, PNG or JPEG file, or a folder of them",
-        default=None,
-    )
-    output: Path = option(help="folder to write to", short="-o")
-    channels: tuple[Path, ...] = option(
-        help="further files of the same scan, one a channel, in the bundle's order", default=()
-    )
-    model: str | None = option(
-        help="a bundle's file, or the name of a shipped one (default: the only shipped one)",
-        default=None,
-        short="-m",
-    )
-    format: str = option(
-        help="how the mask is written; auto keeps the kind of the source",
-        default="auto",
-        choices=("auto", *label_formats()),
-    )
-    sr: bool = option(
-        help="beside a DICOM SEG, write the measurements as a DICOM SR (TID 1500)", default=False
-    )
-    select: tuple[str, ...] = option(
-        help="which image of a file with several: time=N, channel=N or stack=N, from 1",
-        default=(),
-    )
-    third_axis: str = option(
-        help="what the third axis of a NIfTI, NRRD or MetaImage file is; auto goes by its header "
-        "and the bundle",
-        default="auto",
-        choices=("auto", "time", "space"),
-    )
-    untrusted: bool = option(
-        help="decode files in a process of their own, with a cap on memory and a deadline",
-        default=False,
-    )
-    untrusted_mb: int = option(help="memory for decoding an untrusted file, in MiB", default=2048)
-    untrusted_s: float = option(help="seconds for decoding an untrusted file", default=60.0)
-    backend: str = option(help="runtime", default="auto")
-    precision: str = option(
-        help="graph and arithmetic: f32, bf16, int8; auto times them at first use and remembers "
-        "the fastest, default times nothing",
-        default="auto",
-    )
-    threads: int | None = option(
-        help="threads of the runtime (default: every core allowed)", default=None
-    )
-    manifest: Path | None = option(
-        help='instead of a source: a file of lines {"id": ..., "source": ...}', default=None
-    )
-    jobs: int = option(help="cases at once, each by a process of its own", default=1)
-    shard: str | None = option(help="do only the i-th of n parts, i/n", default=None)
-    resume: bool = option(
-        help="take an earlier run up again: do what it has not done", default=False
-    )
-    timeout: float | None = option(help="seconds after which a case is given up", default=None)
-    ray: str | None = option(
-        help='workers on a Ray cluster: its address, "auto", or "local"', default=None
-    )
-    max_ram: str | None = option(
-        help="memory that the process must not exceed, such as 1GB; shared by --jobs", default=None
-    )
-    force: bool = option(
-        help="go on where the image is of another kind than the bundle's", default=False
-    )
-    gaps: str = option(
-        help="a DICOM series with missing slices, or uneven ones of unknown thickness, is "
-        "refused, or read with missing slices marked",
-        default="refuse",
-        choices=("refuse", "interpolate"),
-    )
-    values_are_hu: bool = option(
-        help="take CT values as HU where the file does not say how to rescale them", default=False
-    )
-    no_report: bool = option(help="leave out report.json and report.html", default=False)
-    require_signed: bool = option(help=REQUIRE_SIGNED_HELP, default=False)
-    trusted_keys: Path | None = option(help=TRUSTED_KEYS_HELP, default=None)
-    json: bool = option(help="print the report as JSON, and nothing else", default=False)
 
 
 def run(settings: Settings) -> int:
@@ -122,75 +36,83 @@ def run(settings: Settings) -> int:
     """
     if is_batch(settings):
         return segment_batch(settings)
-    if settings.source is None:
+    if not settings.sources:
         raise UsageError("name an image, a folder, or a --manifest. See: bedside segment --help")
-    if settings.source.is_dir():
-        return _segment_folder(settings, settings.source)
-    return _segment_file(settings, settings.source)
+    if len(settings.sources) > 1 or settings.sources[0].is_dir():
+        return _segment_several(settings)
+    return _segment_one(settings, settings.sources[0])
 
 
-def _segment_file(settings: Settings, file: Path) -> int:
+def _segment_one(settings: Settings, file: Path) -> int:
     """Segment one image."""
     from bedside.io.channels import join_channels
     from bedside.system.parallel import run_in_background
 
-    reading = read_reading(settings, max_bytes=_read_ceiling(settings))
+    options = read_options(settings)
+    read = options.read
     for path in (file, *settings.channels):
         check_apart(path, settings.output)
     # A file is inflated while the runtime is loaded.
-    with run_in_background(lambda: _load(settings)) as loaded:
-        if reading.untrusted is not None and reading.untrusted.ceiling_bytes is not None:
+    with run_in_background(lambda: _load(settings, options)) as model:
+        if read.untrusted is not None and read.untrusted.ceiling_bytes is not None:
             # What is left for the child is known only after.
-            loaded()
-        source = join_channels([reading.open(path) for path in (file, *settings.channels)])
+            model()
+        source = join_channels([read.open(path) for path in (file, *settings.channels)])
         with results_folder(settings.output) as output:
-            finished = _segment(settings, loaded(), source, output)
+            saved = _segment(model(), source, output, options)
+            _write_csv(settings, [(file.name, saved)])
     if settings.json:
-        _describe_json(finished.to_mapping())
+        _print_json(saved.to_mapping())
         return 0
-    for line in summary(finished.report):
+    for line in summary(saved.report):
         print_out(line)
-    print_out(f"  Written to {output}: {', '.join(finished.files)}")
-    print_out(finished.report.disclaimer)
+    print_out(f"  Written to {output}: {', '.join(saved.files)}")
+    print_out(saved.report.disclaimer)
     return 0
 
 
-def read_reading(settings: Settings, *, max_bytes: int | None = None) -> "ReadOptions":
-    """Read how files are to be opened.
-
-    Args:
-        settings: Of this command.
-        max_bytes: Resident memory that opening must not exceed, a child's included; None for
-            no ceiling.
+def _segment_several(settings: Settings) -> int:
+    """Segment every image of a folder, or of several sources; a refused one stops no other.
 
     Raises:
-        UsageError: If a selection or a limit cannot be meant.
+        UsageError: If channels are named, which belong to one scan.
     """
-    from bedside.io.dicom.options import DicomOptions
-    from bedside.io.read_options import Limits, ReadOptions
-    from bedside.io.select import parse_selection
+    options = read_options(settings)
+    if settings.channels:
+        raise UsageError("--channels goes with one scan, not with several; name its first file.")
+    cases, skipped, notes = find_cases(settings.sources, settings.output, options.read)
+    saved: dict[str, SavedResult] = {}
+    refused: dict[str, BedsideError] = {}
+    with results_folder(settings.output) as output:
+        model = _load(settings, options)
+        for case in cases:
+            # The only image of a folder needs no folder of its own.
+            folder = output / case.id if len(cases) > 1 else output
+            try:
+                source = options.read.open(case.source, files=case.files)
+                saved[case.id] = _segment(model, source, folder, options)
+            except (BackendError, OutputError):
+                raise
+            except BedsideError as error:
+                refused[str(case.source)] = error
+        if not saved:
+            # Alone, an error says more than a table; and an empty folder goes again.
+            _raise_refused(cases, list(refused.values()))
+        _write_csv(settings, list(saved.items()))
+    for note in notes:
+        print_err(note)
+    if settings.json:
+        _print_json({**_to_mapping(list(saved.values()), refused, skipped), "notes": notes})
+    else:
+        _print_table(list(saved.values()), refused, skipped, output)
+    return _BAD_INPUT if refused else 0
 
-    if settings.untrusted_mb < 1 or not 0 < settings.untrusted_s < 1e9:
-        raise UsageError(
-            f"--untrusted-mb is {settings.untrusted_mb} and --untrusted-s is "
-            f"{settings.untrusted_s:g}; expected numbers above 0."
-        )
-    limits = None
-    if settings.untrusted:
-        limits = Limits(settings.untrusted_mb, settings.untrusted_s, max_bytes)
-    gaps: Any = settings.gaps
-    third_axis: Any = settings.third_axis
-    dicom = DicomOptions(gaps=gaps, values_are_hu=settings.values_are_hu)
-    return ReadOptions(
-        tuple(parse_selection(settings.select).items()), limits, dicom, third_axis=third_axis
-    )
 
-
-def _load(settings: Settings) -> Loaded:
+def _load(settings: Settings, options: "Options") -> "Model":
     """Load the bundle and its runtime."""
     import cv2
 
-    from bedside.segment import open_segmenter
+    from bedside.segment import Model
 
     if settings.threads is not None:
         # The work around the network is spread by OpenCV's number, as OpenCV's own is.
@@ -200,90 +122,37 @@ def _load(settings: Settings) -> Loaded:
         trusted_keys=settings.trusted_keys,
         require_signed=settings.require_signed,
     )
-    segmenter = open_segmenter(
-        bundle,
-        backend=settings.backend,
-        precision=settings.precision,
-        threads=settings.threads,
-        on_choice=print_err,
-    )
-    return Loaded(bundle, segmenter)
+    return Model.open(bundle, options.run, on_choice=print_err)
 
 
-def _read_ceiling(settings: Settings) -> int | None:
-    """Read the memory that the process must not exceed, in bytes."""
-    return None if settings.max_ram is None else parse_bytes(settings.max_ram)
-
-
-def _segment_folder(settings: Settings, root: Path) -> int:
-    """Segment every image of a folder; a refused one does not stop the others.
-
-    Raises:
-        UsageError: If channels are named, which belong to one scan.
-    """
-    reading = read_reading(settings, max_bytes=_read_ceiling(settings))
-    if settings.channels:
-        raise UsageError("--channels goes with one scan, not with a folder; name its first file.")
-    check_apart(root, settings.output)
-    found = reading.find(root).outside(settings.output)
-    finished: list[Finished] = []
-    refused: dict[str, BedsideError] = {}
-    with results_folder(settings.output) as output:
-        loaded = _load(settings)
-        for path, folder in zip(found.paths, _case_folders(found.paths, root, output), strict=True):
-            try:
-                source = reading.open(path, files=found.files.get(path, ()))
-                finished.append(_segment(settings, loaded, source, folder))
-            except (BackendError, OutputError):
-                raise
-            except BedsideError as error:
-                refused[str(path)] = error
-        if not finished:
-            # Alone, an error says more than a table; and an empty folder goes again.
-            _raise_refused(settings, list(refused.values()))
-    for note in found.notes:
-        print_err(note)
-    if settings.json:
-        _describe_json({**_folder_mapping(finished, refused, found.skipped), "notes": found.notes})
-    else:
-        _describe_folder(finished, refused, found.skipped, output)
-    return _BAD_INPUT if refused else 0
-
-
-def _segment(settings: Settings, loaded: Loaded, source: "Source", folder: Path) -> Finished:
+def _segment(model: "Model", source: "Source", folder: Path, options: "Options") -> "SavedResult":
     """Segment one image, with a bar."""
-    choices = OutputOptions(
-        settings.format,
-        read_reading(settings),
-        force=settings.force,
-        with_sr=settings.sr,
-        with_report=not settings.no_report,
-        max_bytes=_read_ceiling(settings),
-    )
+    from bedside.segment import segment_file
+
+    # What the user states of an image was stated when it was opened.
     with frame_progress(source.path.name, len(source.sequence), source.sequence.unit) as on_frame:
-        return segment_case(loaded, source, folder, choices=choices, on_frame=on_frame)
+        return segment_file(model, source, folder, options.output, on_frame=on_frame)
 
 
-def _case_folders(paths: tuple[Path, ...], root: Path, output: Path) -> list[Path]:
-    """Name a folder for each image after it."""
-    if len(paths) == 1:
-        return [output]
-    return [output / case.id for case in name_cases(paths, root)]
+def _write_csv(settings: Settings, saved: "list[tuple[str, SavedResult]]") -> None:
+    """Write the measurements of all images, if a file is named for them."""
+    if settings.csv is not None:
+        write_csv(settings.csv, [(name, measurement_rows(each.report)) for name, each in saved])
 
 
-def _raise_refused(settings: Settings, errors: list[BedsideError]) -> None:
+def _raise_refused(cases: tuple[Case, ...], errors: list[BedsideError]) -> None:
     """Raise the error of the only image, or one for all of them."""
     if len(errors) == 1:
         raise errors[0]
-    raise FormatError(f"all {len(errors)} images of {settings.source} were refused: {errors[0]}")
+    raise FormatError(f"all {len(cases)} images were refused; the first: {errors[0]}")
 
 
-def _folder_mapping(
-    finished: list[Finished], refused: dict[str, BedsideError], skipped: tuple[str, ...]
+def _to_mapping(
+    saved: "list[SavedResult]", refused: dict[str, BedsideError], skipped: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Gather what `--json` prints for a folder."""
+    """What `--json` prints for several images."""
     return {
-        "cases": [case.to_mapping() for case in finished],
+        "cases": [case.to_mapping() for case in saved],
         "refused": [
             {"source": source, "type": type(error).__name__, "message": str(error)}
             for source, error in refused.items()
@@ -292,13 +161,13 @@ def _folder_mapping(
     }
 
 
-def _describe_folder(
-    finished: list[Finished], refused: dict[str, BedsideError], skipped: tuple[str, ...],
+def _print_table(
+    saved: "list[SavedResult]", refused: dict[str, BedsideError], skipped: tuple[str, ...],
     output: Path,
 ) -> None:  # fmt: skip
     """Print a table of the cases, then what was refused and what was skipped."""
     rows = [("image", "size", "time", "warnings", "results")]
-    for case in finished:
+    for case in saved:
         report = case.report
         count = f"{report.frames} {report.unit}{'s' if report.frames > 1 else ''}"
         time = f"{report.latency_ms['total'].p50:,.1f} ms a {report.latency_of}"
@@ -307,20 +176,18 @@ def _describe_folder(
     for line in table(rows):
         print_out(line)
     for line in group_warnings(
-        [(case.report.source, text) for case in finished for text in case.report.warnings]
+        [(case.report.source, text) for case in saved for text in case.report.warnings]
     ):
         print_out(line)
     for error in refused.values():
         print_out(f"Refused: {error}")
     for text in skipped:
         print_out(f"Skipped: {text}")
-    print_out(
-        f"{len(finished)} segmented, {len(refused)} refused, {len(skipped)} skipped: {output}"
-    )
-    print_out(finished[0].report.disclaimer)
+    print_out(f"{len(saved)} segmented, {len(refused)} refused, {len(skipped)} skipped: {output}")
+    print_out(saved[0].report.disclaimer)
 
 
-def _describe_json(mapping: dict[str, Any]) -> None:
+def _print_json(mapping: dict[str, Any]) -> None:
     from bedside.report.record import to_json
 
     print_out(to_json(mapping))

@@ -24,7 +24,7 @@ from bedside.spec.deployment import DeploymentSpec, Label, Region
 from bedside.volume import LabelMap
 
 if TYPE_CHECKING:
-    from bedside.segment import Segmentation
+    from bedside.pipeline.protocol import Segmentation
     from bedside.volume import ImageSequence
 
 METRICS = ("dice", "iou", "asd_mm", "hd95_mm", "hd_mm")

@@ -7,8 +7,8 @@ import numpy as np
 
 from bedside.datasets.case import Case
 from bedside.datasets.hc18 import CIRCUMFERENCE
-from bedside.evaluation.ellipse import measure_head_mm
 from bedside.evaluation.intervals import mean_interval
+from bedside.report.ellipse import measure_head_mm
 from bedside.spec.card import Interval
 
 

@@ -68,7 +68,7 @@ def write_labels(
     with (
         written_atomically(target) as temporary,
         temporary.open("wb") as plain,
-        _compressed(plain, target.name) as file,
+        compressed(plain, target.name) as file,
     ):
         load(row.encode)(labels, source, file, labels_spec=labels_spec, algorithm=algorithm)
     return target
@@ -90,7 +90,7 @@ def encode_labels(
     row = find_label_format(format, source.kind, source.path)
     labels_spec = _mark_untrained(labels_spec, algorithm)
     whole = io.BytesIO()
-    with _compressed(whole, row.suffix) as file:
+    with compressed(whole, row.suffix) as file:
         load(row.encode)(labels, source, file, labels_spec=labels_spec, algorithm=algorithm)
     return whole.getvalue()
 
@@ -139,7 +139,7 @@ def to_dicom_seg(
 
 
 @contextlib.contextmanager
-def _compressed(file: BinaryIO, name: str) -> Iterator[BinaryIO]:
+def compressed(file: BinaryIO, name: str) -> Iterator[BinaryIO]:
     """The file itself, or where its name ends in .gz one that compresses what is written."""
     if not name.endswith(".gz"):
         yield file

@@ -11,16 +11,16 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from bedside import __version__
 from bedside.system.atomic import write_text
 from bedside.system.regular_files import open_regular
+from bedside.version import __version__
 
 MARKER = ".bedside-results.json"
 """The file in a result folder that lists its results."""
 
 _RESULT_NAME = re.compile(
     r"segmentation(\.[a-z.]+)?|measurements\.dcm|overlay\.(gif|png)|contact_sheet\.png"
-    r"|report\.(json|html)"
+    r"|report\.(json|html)|probabilities\.(npz|nii\.gz)"
 )
 
 NIFTI_DESCRIPTION = b"bedside labels"

@@ -70,11 +70,21 @@ class ReadOptions:
             BackendError: If it is not trusted and this system cannot limit a process.
         """
         from bedside.io.given import name_given
+
+        path, listed = name_given(given)
+        return self.complete(self._open(path, files or listed))
+
+    def complete(self, source: "Source") -> "Source":
+        """An open image with the third axis and the pixel spacing that are stated here.
+
+        Raises:
+            FormatError: If its file says that frames follow in time, and the user space.
+            GeometryError: If its pixels are not as far apart as stated.
+        """
         from bedside.io.pixel_spacing import state_pixel_spacing
         from bedside.io.third_axis import state_third_axis
 
-        path, listed = name_given(given)
-        source = state_third_axis(self._open(path, files or listed), self.third_axis)
+        source = state_third_axis(source, self.third_axis)
         return state_pixel_spacing(source, self.pixel_spacing_mm)
 
     def _open(self, path: Path, files: Sequence[Path]) -> "Source":

@@ -15,14 +15,14 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code as SrCode
 from pydicom.uid import generate_uid
 
-from bedside import __version__
 from bedside.errors import UsageError
 from bedside.io.dicom.datetimes import read_moment
 from bedside.io.dicom.seg import refused_reference
 from bedside.io.opened import Algorithm, Source
-from bedside.report.record import StructureAreas
+from bedside.report.areas import StructureAreas
 from bedside.spec import DISCLAIMER, Code, Label
 from bedside.system.atomic import written_atomically
+from bedside.version import __version__
 
 NO_SCALE = "no measurements.dcm was written: the scale of the image is not known"
 """The warning that takes the place of an SR where nothing can be measured."""

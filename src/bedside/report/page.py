@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from bedside.report.areas import StructureAreas
 from bedside.report.curves import draw_curves
 from bedside.report.page_frame import write_page, write_table
-from bedside.report.record import Report, StructureAreas
+from bedside.report.record import Report
 from bedside.system.atomic import write_text
 
 _STAGES = {
@@ -45,6 +46,7 @@ def to_html(report: Report, *, picture: bytes, with_cost: bool = True) -> str:
         _picture(report, picture),
         _curves(report),
         _areas(report),
+        _measurements(report),
         _changes(report),
         f'<div class="columns">{_latency(report) if with_cost else ""}'
         f"{_provenance(report, with_cost=with_cost)}</div>",
@@ -148,6 +150,17 @@ def _volumes(report: Report) -> str:
     head = ["Structure", "Volume, ml", "Voxels", "Slices", "Largest diameter, mm", "Box, mm"]
     table = write_table(head, rows)
     return f"<section><h2>Volumes</h2>{table}</section>"
+
+
+def _measurements(report: Report) -> str:
+    """Show what is measured on one kind of structure alone, in the frame where it is largest."""
+    rows = [
+        [_named(structure), escape(name), escape(value)]
+        for structure in report.structures
+        for name, value in structure.describe_measurements()
+    ]
+    table = write_table(["Structure", "Measurement", "Value"], rows) if rows else ""
+    return f"<section><h2>Measurements</h2>{table}</section>" if rows else ""
 
 
 def _changes(report: Report) -> str:

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bedside import __version__
 from bedside.errors import printable
-from bedside.report.diameter import Extent, measure_extents
+from bedside.report.areas import StructureAreas, measure_areas
 from bedside.spec import DISCLAIMER, Label, to_mapping
 from bedside.system.atomic import write_text
-from bedside.volume import Box, Change, ImageSequence, LabelMap, SliceBlock, UnevenSlices
+from bedside.version import __version__
+from bedside.volume import Box, Change, ImageSequence, LabelMap, SliceBlock
 
 COST_KEYS = (
     "fps",
@@ -26,70 +26,6 @@ COST_KEYS = (
     "threads",
 )
 """Keys of a report that tell what a run cost; all others are the same in every run."""
-
-
-@dataclass(frozen=True)
-class AreaChange:
-    """A structure at its largest and at its smallest.
-
-    Attributes:
-        largest_px: Largest area in source pixels.
-        smallest_px: Smallest area in source pixels.
-        largest_frame: Its frame, counted from 1 as DICOM does.
-        smallest_frame: Its frame, counted from 1.
-        fraction: (largest - smallest) / largest; None if it is in no frame.
-    """
-
-    largest_px: int
-    smallest_px: int
-    largest_frame: int
-    smallest_frame: int
-    fraction: float | None
-
-
-@dataclass(frozen=True)
-class LargestDiameter:
-    """A structure where it is longest.
-
-    Attributes:
-        mm: Largest diameter in the plane of a frame.
-        frame: That frame, counted from 1.
-    """
-
-    mm: float
-    frame: int
-
-
-@dataclass(frozen=True)
-class StructureAreas:
-    """The area of one structure in every frame.
-
-    Attributes:
-        name: The label's name.
-        color: (red, green, blue), each 0-255.
-        area_px: Source pixels, per frame.
-        area_cm2: Square centimetres, per frame; None where the scale is not to be trusted.
-        area_fraction: Part of the region's pixels, per frame.
-        fractional_area_change: None for a single frame, and for the slices of a scan.
-        volume_ml: Of the slices of a scan together; None for frames over time, and where
-            the scale is not to be trusted.
-        diameter_mm: Largest diameter in the plane, per frame, 0 where it is not; None where
-            the scale is not to be trusted.
-        largest_diameter: The largest of these; None where it is in no frame, likewise.
-        box_mm: Edges of the box around a structure in a scan, along the axes of the scan:
-            (slice, row, column); None for frames over time, likewise.
-    """
-
-    name: str
-    color: tuple[int, int, int]
-    area_px: tuple[int, ...]
-    area_cm2: tuple[float, ...] | None
-    area_fraction: tuple[float, ...]
-    fractional_area_change: AreaChange | None
-    volume_ml: float | None = None
-    diameter_mm: tuple[float, ...] | None = None
-    largest_diameter: LargestDiameter | None = None
-    box_mm: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -279,65 +215,6 @@ def make_report(
     )
 
 
-def measure_areas(
-    labels: LabelMap,
-    structures: Sequence[Label],
-    *,
-    region: Box,
-    slices: bool = False,
-    slice_mm: float | None = None,
-    uneven: UnevenSlices | None = None,
-) -> tuple[StructureAreas, ...]:
-    """Count the pixels of every structure in every frame, and measure how long it is.
-
-    Args:
-        labels: The labels, with the spacing of their pixels if that can be trusted.
-        structures: What the label values mean.
-        region: The part of the frame that `area_fraction` refers to.
-        slices: Whether the frames are the slices of a scan.
-        slice_mm: Distance from one to the next, if they are, and it is known.
-        uneven: Where the slices lie, if they are not evenly spaced.
-
-    Returns:
-        One for each structure, in their order.
-    """
-    counts = labels.counts
-    spacing = labels.spacing_mm
-    pixel_cm2 = None if spacing is None else spacing[0] * spacing[1] / 100
-    shares = np.ones(len(counts), int) if uneven is None else uneven.shares
-    region_px = max(1, region.height * region.width)
-    extents: dict[int, Extent] = {}
-    if spacing is not None:
-        extents = measure_extents(
-            labels.array,
-            [structure.value for structure in structures],
-            spacing_mm=spacing,
-            slice_mm=slice_mm,
-            counts=counts,
-            uneven=uneven,
-        )
-    return tuple(
-        StructureAreas(
-            name=structure.name,
-            color=structure.color,
-            area_px=tuple(area.tolist()),
-            area_cm2=None if pixel_cm2 is None else tuple((area * pixel_cm2).round(4).tolist()),
-            area_fraction=tuple((area / region_px).round(6).tolist()),
-            fractional_area_change=None if slices or slice_mm else _area_change(area),
-            volume_ml=(
-                round(float(area @ shares) * pixel_cm2 * slice_mm / 10, 4)
-                if slice_mm and pixel_cm2
-                else None
-            ),
-            diameter_mm=None if extent is None else extent.diameter_mm,
-            largest_diameter=None if extent is None else _find_largest(extent.diameter_mm),
-            box_mm=None if extent is None else extent.box_mm,
-        )
-        for structure in structures
-        for area, extent in [(counts[:, structure.value], extents.get(structure.value))]
-    )
-
-
 def write_report_json(
     report: Report, target: Path, *, files: Sequence[str] = (), with_cost: bool = True
 ) -> Path:
@@ -382,22 +259,6 @@ def _indented(value: Any, indent: str) -> str:
         return "[\n" + ",\n".join(rows) + "\n" + indent + "]"
     # Half characters of a file's name would be JSON that not every reader takes.
     return json.dumps(printable(value) if isinstance(value, str) else value, allow_nan=False)
-
-
-def _find_largest(diameter_mm: Sequence[float]) -> LargestDiameter | None:
-    """Find the frame in which a structure is longest."""
-    place = int(np.argmax(diameter_mm))
-    return LargestDiameter(diameter_mm[place], place + 1) if diameter_mm[place] else None
-
-
-def _area_change(area: np.ndarray) -> AreaChange | None:
-    """Compare the largest with the smallest area; a single frame has no change."""
-    if len(area) < 2:
-        return None
-    largest, smallest = int(area.argmax()), int(area.argmin())
-    most, least = int(area[largest]), int(area[smallest])
-    fraction = round((most - least) / most, 4) if most else None
-    return AreaChange(most, least, largest + 1, smallest + 1, fraction)
 
 
 def _percentiles(times: np.ndarray) -> Percentiles:

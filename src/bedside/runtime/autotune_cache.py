@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bedside import __version__
 from bedside.bundle import Bundle
 from bedside.runtime.execution_modes import ExecutionMode
 from bedside.runtime.machine import fingerprint
 from bedside.system.atomic import write_text, write_text_once
+from bedside.version import __version__
 
 try:
     import fcntl

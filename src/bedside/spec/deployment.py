@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bedside import __version__
 from bedside.errors import SpecError
 from bedside.spec.model import ModelSpec
 from bedside.spec.priors import Prior, check_prior
 from bedside.spec.repairs import PostprocessStep, RefineStep, check_units
 from bedside.spec.steps import PreprocessStep, check_order
+from bedside.version import __version__
 
 SCHEMA_VERSION = 2
 """Of what is written. Files of version 1 are read too; see `spec.former`."""

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bedside import __version__
 from bedside.errors import SpecError
 from bedside.spec.former import FORMER_VALUES, REMOVED_STEPS, to_present
 from bedside.system.regular_files import open_regular
+from bedside.version import __version__
 
 Settings = TypeVar("Settings")
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from bedside import __version__
 from bedside.datasets import Case
 from bedside.spec import DeploymentSpec, to_mapping
 from bedside.system.atomic import write_text, written_atomically
 from bedside.training.example import Example
+from bedside.version import __version__
 
 # Raised when an entry is written otherwise; the version of bedside stands for the steps' code.
 _FORMAT = 1

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from bedside import __version__
 from bedside.datasets import Case
 from bedside.errors import SpecError
 from bedside.spec import Recipe, from_mapping, to_mapping
@@ -18,6 +17,7 @@ from bedside.system.atomic import write_text
 from bedside.training.checkpoint import read_json
 from bedside.training.device import describe_device
 from bedside.training.split import check_split, split_cases
+from bedside.version import __version__
 
 RUN, LOG, CURVES, VALIDATION = "run.json", "log.jsonl", "curves.svg", "validation"
 CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"

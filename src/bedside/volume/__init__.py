@@ -8,7 +8,7 @@ from bedside.volume.geometry import (
     is_unit_grid,
     scale_geometry,
 )
-from bedside.volume.image_sequence import Box, ImageSequence, LabelMap
+from bedside.volume.image_sequence import Box, ImageSequence, LabelMap, split_spacing
 from bedside.volume.orientation import Orientation, find_orientation
 from bedside.volume.uneven import SliceBlock, UnevenSlices
 
@@ -26,4 +26,5 @@ __all__ = [
     "find_orientation",
     "is_unit_grid",
     "scale_geometry",
+    "split_spacing",
 ]

@@ -1,13 +1,14 @@
 """Frames in time order, decoded when asked for, and the labels drawn on them."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from bedside.errors import GeometryError
+from bedside.errors import FormatError, GeometryError
 from bedside.volume.geometry import Geometry, Space
 from bedside.volume.uneven import UnevenSlices
 
@@ -39,7 +40,7 @@ class Box:
 
 @dataclass(frozen=True)
 class ImageSequence:
-    """A sequence of two-dimensional frames on one grid; a still image is a cine of one.
+    """A sequence of two-dimensional frames on one grid; a still image is a sequence of one.
 
     A scan opens as a cine too: its slices are the frames, in the order stored, and
     `geometry` says where they lie.
@@ -96,56 +97,60 @@ class ImageSequence:
         cls,
         array: np.ndarray,
         *,
-        affine: np.ndarray | None = None,
+        affine: ArrayLike | None = None,
         space: Space | None = None,
-        spacing_mm: tuple[float, float] | None = None,
+        spacing_mm: Sequence[float] | None = None,
         modality: str | None = None,
         third_axis: Literal["time", "space"] | None = None,
     ) -> "ImageSequence":
         """Return frames or slices that are in memory already, such as another program's array.
 
         Args:
-            array: (frames, H, W), or (frames, C, H, W); not copied.
-            affine: (4, 4), from an index (d, h, w, 1) of the slices of a scan to mm. That of
-                nibabel's (x, y, z) has its columns reversed for the transposed array:
-                `affine[:, [2, 1, 0, 3]]` for `array.T`.
-            space: Which space the affine is in: "LPS" or "RAS". It must be said with an affine.
-            spacing_mm: (row, column) distance of pixels, without an affine.
+            array: (H, W) or (frames, H, W); in colour (H, W, 3) or (frames, H, W, 3); or
+                (frames, C, H, W). Not copied.
+            affine: (4, 4), from an index (d, h, w, 1) of the slices of a scan to mm. For nibabel's
+                `array.T` it is `affine[:, [2, 1, 0, 3]]`.
+            space: Which space the affine is in: "LPS" or "RAS"; required with an affine.
+            spacing_mm: (row, column) distance of pixels, or (slice, row, column) of the slices
+                of a scan; without an affine.
             modality: DICOM's word for the kind of image.
-            third_axis: Whether frames follow in time or in space; an affine means space.
+            third_axis: Whether frames follow in time or in space; an affine and a distance
+                of slices mean space.
 
         Raises:
-            GeometryError: If an affine is given and its space is not, or the array has other
-                axes, or an affine is given for frames in time.
+            FormatError: If the array holds no real numbers.
+            GeometryError: If it has other axes, or an affine or a spacing that cannot be one; or
+                if an affine is given without its space, with a spacing, or for frames in time.
 
         Example:
             >>> scan = ImageSequence.from_array(np.zeros((9, 4, 5)), affine=np.eye(4), space="RAS")
             >>> scan.voxel_mm
             (1.0, 1.0, 1.0)
+            >>> ImageSequence.from_array(np.zeros((480, 640, 3), np.uint8)).shape
+            (1, 3, 480, 640)
         """
-        if array.ndim not in (3, 4):
-            raise GeometryError(
-                f"the array has shape {array.shape}; expected (frames, H, W) or (frames, C, H, W)."
-            )
-        stack = array if array.ndim == 4 else array[:, None]
+        slice_mm, pixel_mm = split_spacing(spacing_mm)
+        stack = _stack_frames(array, is_scan=affine is not None or slice_mm is not None)
         frames, channels, height, width = stack.shape
         geometry = None
         if affine is not None:
-            if space is None or third_axis == "time":
+            if space is None or third_axis == "time" or spacing_mm is not None:
                 raise GeometryError(
                     'an affine is given; say which space it is in, space="LPS" (DICOM, ITK) or '
-                    'space="RAS" (NIfTI, nibabel), and give none for frames in time.'
+                    'space="RAS" (NIfTI, nibabel), and give none for frames in time. It holds the '
+                    "spacing: leave spacing_mm out."
                 )
-            geometry = Geometry((frames, height, width), affine, space=space)
-            spacing_mm = (geometry.spacing_mm[1], geometry.spacing_mm[2])
+            geometry = Geometry((frames, height, width), _read_matrix(affine), space=space)
+            slice_mm, *rest = geometry.spacing_mm
+            pixel_mm = (rest[0], rest[1])
         return cls(
             shape=(frames, channels, height, width),
             decode=stack.__getitem__,
             modality=modality,
-            spacing_mm=spacing_mm,
+            spacing_mm=pixel_mm,
             geometry=geometry,
-            slice_spacing_mm=None if geometry is None else geometry.spacing_mm[0],
-            third_axis="space" if geometry is not None else third_axis,
+            slice_spacing_mm=slice_mm,
+            third_axis=third_axis if slice_mm is None else "space",
         )
 
     @property
@@ -224,3 +229,71 @@ class LabelMap:
         """
         # Frame by frame: what is counted is widened on the way.
         return np.stack([np.bincount(frame.ravel(), minlength=256) for frame in self.array])
+
+
+def _stack_frames(array: np.ndarray, *, is_scan: bool) -> np.ndarray:
+    """View an array as (frames, C, H, W).
+
+    Args:
+        array: See `ImageSequence.from_array`.
+        is_scan: Whether three axes are those of a scan in any case, and none of colour.
+
+    Raises:
+        FormatError: If it holds no real numbers.
+        GeometryError: If it is empty or has other axes.
+    """
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        kind = getattr(array, "dtype", type(array).__name__)
+        raise FormatError(f"the image is of {kind}; expected an array of real numbers.")
+    axes = array.ndim
+    if not 2 <= axes <= 4 or not array.size:
+        raise GeometryError(
+            f"the array has shape {array.shape}; expected (H, W), (frames, H, W), in colour "
+            "(H, W, 3) or (frames, H, W, 3), or (frames, C, H, W), no size 0."
+        )
+    plane_last = (axes == 3 and is_scan) or (axes == 4 and array.shape[1] in (1, 3))
+    if array.shape[-1] == 4 and axes > 2 and not plane_last:
+        raise GeometryError(
+            f"the array has shape {array.shape}; colour with transparency is not read: give it "
+            "without, array[..., :3]."
+        )
+    if array.shape[-1] == 3 and axes > 2 and not plane_last:
+        array = np.moveaxis(array, -1, -3)
+    elif axes < 4:
+        array = array[..., None, :, :]
+    return array if array.ndim == 4 else array[None]
+
+
+def _read_matrix(affine: ArrayLike) -> np.ndarray:
+    """Read an affine as numbers.
+
+    Raises:
+        GeometryError: If it holds something else.
+    """
+    try:
+        return np.asarray(affine, np.float64)
+    except (TypeError, ValueError) as error:
+        raise GeometryError(f"affine is {affine!r}; expected a 4 x 4 matrix.") from error
+
+
+def split_spacing(
+    spacing_mm: Sequence[float] | None,
+) -> tuple[float | None, tuple[float, float] | None]:
+    """Split a spacing into the distance of slices and that of pixels.
+
+    Raises:
+        GeometryError: If it is not two or three lengths above 0.
+    """
+    if spacing_mm is None:
+        return None, None
+    try:
+        lengths = [float(length) for length in spacing_mm]
+    except (TypeError, ValueError):
+        lengths = []
+    if len(lengths) not in (2, 3) or not all(0 < length < np.inf for length in lengths):
+        raise GeometryError(
+            f"spacing_mm is {spacing_mm!r}; expected (row, column) or (slice, row, column) in mm, "
+            "each above 0."
+        )
+    *slices, row, column = lengths
+    return (slices[0] if slices else None), (row, column)

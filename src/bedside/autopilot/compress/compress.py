@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bedside import __version__
 from bedside.autopilot.compress.already_met import AlreadyMet, find_already_met
 from bedside.autopilot.compress.compression_run import CompressionRun, OnMessage, begin_run
 from bedside.autopilot.compress.report import Outcome, write_reports
@@ -37,6 +36,7 @@ from bedside.training.device import choose_device, choose_workers, configure_thr
 from bedside.training.example import Example
 from bedside.training.folder import RUN, WEIGHTS, find_commit
 from bedside.training.teacher import open_teacher
+from bedside.version import __version__
 
 # Images that norms of a network out of a bundle are measured on.
 _STATISTICS = 64

@@ -14,7 +14,6 @@ import numpy as np
 from pydicom import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage, generate_uid
 
-from bedside import __version__
 from bedside.errors import BedsideError, FormatError, UsageError
 from bedside.io.dicom.datetimes import read_moment
 from bedside.io.dicom.functional import find_frame_of_reference
@@ -23,6 +22,7 @@ from bedside.io.dicom.seg_pixels import find_present, gather_labels, pack_bits
 from bedside.io.dicom.warnings import collected_warnings
 from bedside.io.opened import Algorithm, Source
 from bedside.spec import DISCLAIMER, Code, Label
+from bedside.version import __version__
 from bedside.volume import LabelMap
 
 _PATIENT_AND_STUDY = (

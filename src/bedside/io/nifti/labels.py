@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 
 from bedside.errors import UsageError
-from bedside.io.even_grid import find_even_grid
+from bedside.io.even_grid import EvenGrid, find_even_grid
 from bedside.io.nifti.grid import NiftiGrid
 from bedside.io.opened import Algorithm, Source
 from bedside.io.own_results import NIFTI_DESCRIPTION
@@ -36,17 +36,46 @@ def encode_nifti(
         UsageError: If they are not on its grid.
         OSError: If it cannot be written.
     """
-    geometry, even = source.sequence.geometry, find_even_grid(source.sequence)
-    if isinstance(source.header, NiftiGrid):
-        header = _place_on(labels, source.header)
-    elif geometry is not None:
-        header = _place_at(geometry if even is None else even.geometry)
-    else:
-        header = _place_free(labels)
-    header.write_to(file)
+    even = find_even_grid(source.sequence)
+    _make_header(labels, source, even).write_to(file)
     for frame in labels.array if even is None else even.repeat(labels.array):
         # x runs fastest in a file, as columns do here.
         file.write(np.ascontiguousarray(frame, np.uint8).data)
+
+
+def encode_probabilities(
+    probabilities: np.ndarray, labels: LabelMap, source: Source, file: BinaryIO
+) -> None:
+    """Write class probabilities as float32, (x, y, z, class), in the place of the labels.
+
+    Args:
+        probabilities: (K, frames, height, width).
+        labels: The labels of the same image.
+        source: What was segmented.
+        file: The file to write to.
+
+    Raises:
+        UsageError: If the labels are not on its grid.
+        OSError: If it cannot be written.
+    """
+    even = find_even_grid(source.sequence)
+    header = _make_header(labels, source, even)
+    header.set_data_dtype(np.float32)
+    header.set_data_shape((*(*header.get_data_shape(), 1, 1)[:3], len(probabilities)))
+    header.write_to(file)
+    for volume in probabilities:
+        for frame in volume if even is None else even.repeat(volume):
+            file.write(np.ascontiguousarray(frame, header.get_data_dtype()).data)
+
+
+def _make_header(labels: LabelMap, source: Source, even: EvenGrid | None) -> Any:
+    """Make the header of labels: on the grid of a NIfTI source, in a place, or without one."""
+    geometry = source.sequence.geometry
+    if isinstance(source.header, NiftiGrid):
+        return _place_on(labels, source.header)
+    if geometry is not None:
+        return _place_at(geometry if even is None else even.geometry)
+    return _place_free(labels)
 
 
 def _place_free(labels: LabelMap) -> Any:

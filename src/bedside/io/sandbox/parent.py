@@ -18,7 +18,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import bedside
 from bedside import errors
 from bedside.errors import (
     BackendError,
@@ -199,7 +198,7 @@ def _run_child(request: dict[str, Any], path: Path, folder: Path, limits: Limits
         LimitError: If its time is up, or it was killed for memory.
         FormatError: If it died in another way.
     """
-    root = str(Path(bedside.__file__).parent.parent)
+    root = str(Path(errors.__file__).parent.parent)
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
         **os.environ,

@@ -73,8 +73,8 @@ def fit_ellipse(mask: np.ndarray, spacing_mm: tuple[float, float]) -> Ellipse | 
     return Ellipse((float(row), float(column)), axes, float(turned % 180))
 
 
-def measure_head_mm(mask: np.ndarray, spacing_mm: tuple[float, float]) -> float | None:
-    """Measure the circumference of a head as the experts of HC18 did; None without an ellipse.
+def fit_head(mask: np.ndarray, spacing_mm: tuple[float, float]) -> Ellipse | None:
+    """Fit the ellipse of a head as the experts of HC18 drew it; None where there is none.
 
     They drew an ellipse along the skull, and its line is part of the mask: what they measured
     is the middle of the line, half a pixel within the mask's edge. Over 798 of their masks the
@@ -89,7 +89,13 @@ def measure_head_mm(mask: np.ndarray, spacing_mm: tuple[float, float]) -> float 
         return None
     inset_mm = _LINE_INSET_PX * (spacing_mm[0] + spacing_mm[1]) / 2
     long, short = (axis - inset_mm for axis in ellipse.semi_axes_mm)
-    return replace(ellipse, semi_axes_mm=(long, short)).circumference_mm if short > 0 else None
+    return replace(ellipse, semi_axes_mm=(long, short)) if short > 0 else None
+
+
+def measure_head_mm(mask: np.ndarray, spacing_mm: tuple[float, float]) -> float | None:
+    """Measure the circumference of a head along the ellipse of `fit_head`."""
+    ellipse = fit_head(mask, spacing_mm)
+    return None if ellipse is None else ellipse.circumference_mm
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:
@@ -109,5 +115,5 @@ def _outline(mask: np.ndarray) -> np.ndarray:
         (points, 2) row and column in pixels.
     """
     below = np.argwhere(mask[1:] != mask[:-1]) + np.array([0.5, 0.0])
-    beside = np.argwhere(mask[:, 1:] != mask[:, :-1]) + np.array([0.0, 0.5])
-    return np.concatenate([below, beside])
+    run_in_background = np.argwhere(mask[:, 1:] != mask[:, :-1]) + np.array([0.0, 0.5])
+    return np.concatenate([below, run_in_background])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bedside.evaluation.ellipse import Ellipse, fit_ellipse, measure_head_mm
+from bedside.report.ellipse import Ellipse, fit_ellipse, measure_head_mm
 
 
 def draw(centre_mm, semi_axes_mm, angle_deg, *, spacing_mm, shape=(300, 400)):

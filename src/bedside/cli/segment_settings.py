@@ -1,0 +1,195 @@
+"""The settings of `bedside segment`, and how they are parsed into options."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bedside.cli.amounts import parse_bytes
+from bedside.cli.arguments import option, positional
+from bedside.cli.bundles import REQUIRE_SIGNED_HELP, TRUSTED_KEYS_HELP
+from bedside.errors import UsageError
+from bedside.io.formats import label_formats
+from bedside.options import Options, OutputOptions, RunOptions
+
+if TYPE_CHECKING:
+    from bedside.io.read_options import ReadOptions
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Segment an image, a cine, a scan, or many of them: masks, pictures and a report.
+
+    Of several images each gets a folder of its own. The slices of a DICOM series are one image.
+    """
+
+    sources: tuple[Path, ...] = positional(
+        help="DICOM, NIfTI, NRRD, MetaImage, PNG or JPEG files, or folders of them", default=()
+    )
+    output: Path = option(help="folder to write to", short="-o")
+    channels: tuple[Path, ...] = option(
+        help="further files of the same scan, one a channel, in the bundle's order", default=()
+    )
+    model: str | None = option(
+        help="a bundle's file, or the name of a shipped one (default: the only shipped one)",
+        default=None,
+        short="-m",
+    )
+    format: str = option(
+        help="how the mask is written; auto keeps the kind of the source",
+        default="auto",
+        choices=("auto", *label_formats()),
+    )
+    sr: bool = option(
+        help="beside a DICOM SEG, write the measurements as a DICOM SR (TID 1500)", default=False
+    )
+    probabilities: bool = option(
+        help="write the probability of each class too: probabilities.nii.gz (x, y, z, class) "
+        "beside a NIfTI mask, else probabilities.npz (class, frame, row, column)",
+        default=False,
+    )
+    csv: Path | None = option(
+        help="write the measurements of all images to this file, a row for each structure",
+        default=None,
+    )
+    select: tuple[str, ...] = option(
+        help="which image of a file with several: time=N, channel=N or stack=N, from 1",
+        default=(),
+    )
+    third_axis: str = option(
+        help="what the third axis of a NIfTI, NRRD or MetaImage file is; auto goes by its header "
+        "and the bundle",
+        default="auto",
+        choices=("auto", "time", "space"),
+    )
+    pixel_spacing: str | None = option(
+        help="distance of pixels as ROW,COLUMN in mm, for pictures and other files without one",
+        default=None,
+    )
+    untrusted: bool = option(
+        help="decode files in a process of their own, with a limit on memory and time",
+        default=False,
+    )
+    untrusted_mb: int = option(help="memory for decoding an untrusted file, in MiB", default=2048)
+    untrusted_s: float = option(help="seconds for decoding an untrusted file", default=60.0)
+    backend: str = option(help="runtime", default="auto")
+    precision: str = option(
+        help="graph and arithmetic: f32, bf16, int8; auto times them at first use and remembers "
+        "the fastest, default times nothing",
+        default="auto",
+    )
+    threads: int | None = option(
+        help="threads of the runtime (default: every core allowed)", default=None
+    )
+    manifest: Path | None = option(
+        help='instead of a source: a file of lines {"id": ..., "source": ...}', default=None
+    )
+    jobs: int = option(help="cases at once, each by a process of its own", default=1)
+    shard: str | None = option(help="do only the i-th of n parts, i/n", default=None)
+    resume: bool = option(
+        help="take an earlier run up again: do what it has not done", default=False
+    )
+    timeout: float | None = option(help="seconds after which a case is given up", default=None)
+    ray: str | None = option(
+        help='workers on a Ray cluster: its address, "auto", or "local"', default=None
+    )
+    max_ram: str | None = option(
+        help="memory that the process must not exceed, such as 1GB; shared by --jobs", default=None
+    )
+    force: bool = option(
+        help="go on where the image is of another kind than the bundle's", default=False
+    )
+    gaps: str = option(
+        help="a DICOM series with missing slices, or uneven ones of unknown thickness, is "
+        "refused, or read with missing slices marked",
+        default="refuse",
+        choices=("refuse", "interpolate"),
+    )
+    values_are_hu: bool = option(
+        help="take CT values as HU where the file does not say how to rescale them", default=False
+    )
+    no_report: bool = option(help="leave out report.json and report.html", default=False)
+    require_signed: bool = option(help=REQUIRE_SIGNED_HELP, default=False)
+    trusted_keys: Path | None = option(help=TRUSTED_KEYS_HELP, default=None)
+    json: bool = option(help="print the report as JSON, and nothing else", default=False)
+
+
+def is_batch(settings: Settings) -> bool:
+    """Whether workers do it, and not this process."""
+    asked = (settings.manifest, settings.shard, settings.ray, settings.timeout)
+    return settings.jobs != 1 or settings.resume or any(value is not None for value in asked)
+
+
+def read_options(settings: Settings) -> Options:
+    """Parse all settings of a run in this process.
+
+    Raises:
+        UsageError: If one has no meaning.
+    """
+    max_bytes = None if settings.max_ram is None else parse_bytes(settings.max_ram)
+    return Options(
+        read=_read_reading(settings, max_bytes),
+        run=RunOptions(
+            settings.backend, settings.precision, settings.threads, max_bytes, settings.force
+        ),
+        output=OutputOptions(
+            settings.format,
+            with_probabilities=settings.probabilities,
+            with_sr=settings.sr,
+            with_report=not settings.no_report,
+        ),
+    )
+
+
+def _read_reading(settings: Settings, max_bytes: int | None) -> "ReadOptions":
+    """Parse how files are opened.
+
+    Args:
+        settings: Of this command.
+        max_bytes: Resident memory that opening must not exceed, a child's included; None for
+            no ceiling.
+
+    Raises:
+        UsageError: If a selection, a spacing or a limit has no meaning.
+    """
+    from bedside.io.dicom.options import DicomOptions
+    from bedside.io.read_options import Limits, ReadOptions
+    from bedside.io.select import parse_selection
+
+    if settings.untrusted_mb < 1 or not 0 < settings.untrusted_s < 1e9:
+        raise UsageError(
+            f"--untrusted-mb is {settings.untrusted_mb} and --untrusted-s is "
+            f"{settings.untrusted_s:g}; expected numbers above 0."
+        )
+    limits = None
+    if settings.untrusted:
+        limits = Limits(settings.untrusted_mb, settings.untrusted_s, max_bytes)
+    gaps: Any = settings.gaps
+    third_axis: Any = settings.third_axis
+    return ReadOptions(
+        tuple(parse_selection(settings.select).items()),
+        limits,
+        DicomOptions(gaps=gaps, values_are_hu=settings.values_are_hu),
+        third_axis=third_axis,
+        pixel_spacing_mm=_parse_spacing(settings.pixel_spacing),
+    )
+
+
+def _parse_spacing(text: str | None) -> tuple[float, float] | None:
+    """Read "0.2,0.3" as the distance of rows and that of columns.
+
+    Raises:
+        UsageError: If it is no such thing.
+
+    Example:
+        >>> _parse_spacing("0.2,0.3")
+        (0.2, 0.3)
+    """
+    if text is None:
+        return None
+    try:
+        row, column = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f'--pixel-spacing is "{text}"; expected ROW,COLUMN in mm, such as 0.2,0.2.'
+        ) from error
+    return row, column

@@ -1,0 +1,201 @@
+"""Writes one result into a folder: mask, pictures, report; all of them or none."""
+
+import importlib.util
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from bedside.bundle import Bundle
+from bedside.errors import BackendError, UsageError, install_command
+from bedside.io.formats import find_label_format
+from bedside.io.labels import SUFFIXES, describe_even_grid, write_labels
+from bedside.io.opened import Algorithm, Source
+from bedside.io.probabilities import write_probabilities
+from bedside.options import Moment, OutputOptions
+from bedside.report.folder import written_together
+from bedside.report.process_cost import peak_memory_mb
+from bedside.report.record import Report, report_mapping, write_report_json
+from bedside.system.parallel import run_in_background
+from bedside.volume import Box, LabelMap
+
+_PAGE_TILE_PX = 440
+
+
+class Segmented(Protocol):
+    """A segmented image, as `bedside.result.Result` is."""
+
+    @property
+    def source(self) -> Source:
+        """The image."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """What segmented it."""
+
+    @property
+    def label_map(self) -> LabelMap:
+        """Its labels, (frames, H, W)."""
+
+    @property
+    def region(self) -> Box:
+        """Where the image proper was found on a frame."""
+
+    @property
+    def report(self) -> Report:
+        """What was measured; worked out when first asked for."""
+
+    def probabilities(self) -> np.ndarray:
+        """Probability of each class."""
+
+    def algorithm(self, moment: Moment) -> Algorithm:
+        """The name of the bundle as DICOM files state it."""
+
+
+@dataclass(frozen=True)
+class SavedResult:
+    """A result that is written.
+
+    Attributes:
+        folder: Where it is.
+        files: Names of its files.
+        report: What was found.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    report: Report
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The report and the place of the files, as `--json` prints them."""
+        return {**report_mapping(self.report, files=self.files), "output": str(self.folder)}
+
+
+def choose_format(source: Source, bundle: Bundle, options: OutputOptions) -> str:
+    """The format of the mask; checked before any work, like the rest of what is to be written.
+
+    Raises:
+        UsageError: If the mask of this image cannot be in that format, or there can be no SR.
+        BackendError: If an SR is asked for, and what writes it is not installed.
+    """
+    chosen = find_label_format(options.labels_format, source.kind, source.path).name
+    if options.with_sr:
+        _check_sr(source, bundle, chosen)
+    return chosen
+
+
+def write_results(result: Segmented, folder: Path, options: OutputOptions) -> SavedResult:
+    """Write mask, pictures and reports into a folder.
+
+    Raises:
+        UsageError: If the mask of this image cannot be in that format.
+        BackendError: If an SR is asked for, and what writes it is not installed.
+        OutputError: If a result cannot be written.
+    """
+    labels_format = choose_format(result.source, result.bundle, options)
+    with written_together(folder) as staging:
+        report = _write_all(result, staging, options=options, labels_format=labels_format)
+        files = tuple(sorted(path.name for path in staging.iterdir()))
+    return SavedResult(folder, files, report)
+
+
+def _write_all(
+    result: Segmented, folder: Path, *, options: OutputOptions, labels_format: str
+) -> Report:
+    """Write everything; pictures are drawn while the rest is done."""
+    source, bundle = result.source, result.bundle
+    with run_in_background(lambda: _write_pictures(result, folder)) as pictures:
+        write_labels(
+            result.label_map,
+            source,
+            folder / f"segmentation{SUFFIXES[labels_format]}",
+            labels_spec=bundle.spec.labels,
+            algorithm=result.algorithm(options.moment),
+            format=labels_format,
+        )
+        report = replace(result.report, peak_memory_mb=peak_memory_mb())
+        if options.with_probabilities:
+            names = ["background", *(label.name for label in bundle.spec.labels)]
+            write_probabilities(
+                result.probabilities(), result.label_map, source, folder, names=names,
+                as_nifti=labels_format == "nifti",
+            )  # fmt: skip
+        picture = pictures()
+    notes = describe_even_grid(source.sequence, labels_format)
+    report = replace(report, warnings=(*report.warnings, *notes))
+    if options.with_sr:
+        report = _write_sr(result, report, folder, options=options)
+    if options.with_report:
+        _write_reports(report, folder, picture=picture, with_cost=options.with_cost)
+    return report
+
+
+def _check_sr(source: Source, bundle: Bundle, labels_format: str) -> None:
+    """Refuse an SR that could not be written, or that would say nothing of the patient.
+
+    Raises:
+        UsageError: If the mask is no binary DICOM SEG, or the network is untrained.
+        BackendError: If what writes an SR is not installed.
+    """
+    # What an SR may say of a label map is not settled: dciodvfy finds fault with its segments.
+    if labels_format != "dicom-seg":
+        raise UsageError(
+            f"--sr refers to a binary DICOM SEG, but the mask of {source.path} is written as "
+            f"{labels_format}. Leave --sr out, or choose --format dicom-seg."
+        )
+    if bundle.card.untrained:
+        raise UsageError(
+            f'bundle "{bundle.spec.name}" has random weights: what it measures says nothing '
+            "of a patient, so no --sr is written. Leave --sr out, or choose a trained bundle."
+        )
+    if importlib.util.find_spec("highdicom") is None:
+        raise BackendError(
+            "--sr needs highdicom, which is not installed. Install it with: "
+            f"{install_command('sr')}."
+        )
+
+
+def _write_sr(result: Segmented, report: Report, folder: Path, *, options: OutputOptions) -> Report:
+    """Write the measurements of a report as a DICOM SR; where there are none, say why.
+
+    Returns:
+        The report, with that warning.
+    """
+    from bedside.report.dicom_sr import NO_SCALE, NOTHING_FOUND, write_sr
+
+    if report.spacing_mm is None:
+        return replace(report, warnings=(*report.warnings, NO_SCALE))
+    written = write_sr(
+        report.structures,
+        result.source,
+        folder / "segmentation.dcm",
+        folder / "measurements.dcm",
+        labels_spec=result.bundle.spec.labels,
+        algorithm=result.algorithm(options.moment),
+        slices=report.slices,
+        warnings=report.warnings,
+    )
+    return report if written else replace(report, warnings=(*report.warnings, NOTHING_FOUND))
+
+
+def _write_pictures(result: Segmented, folder: Path) -> bytes:
+    """Write overlay and contact sheet; return the picture for the report's page."""
+    from bedside.report import overlay
+
+    sequence, region = result.source.sequence, result.region
+    plan = overlay.plan_overlay(sequence, result.label_map, result.bundle.spec.labels)
+    overlay.write_overlay(plan, folder)
+    if len(sequence) > 1:
+        overlay.write_contact_sheet(plan, folder, region=region)
+    tile_px = _PAGE_TILE_PX if len(sequence) > 1 else 2 * _PAGE_TILE_PX
+    return overlay.encode_jpeg(overlay.draw_contact_sheet(plan, region=region, tile_px=tile_px))
+
+
+def _write_reports(report: Report, folder: Path, *, picture: bytes, with_cost: bool) -> None:
+    """Write the report for machines, which lists all files, and the one for people."""
+    from bedside.report.page import write_report_html
+
+    written = {path.name for path in folder.iterdir()} | {"report.json", "report.html"}
+    write_report_html(report, folder / "report.html", picture=picture, with_cost=with_cost)
+    write_report_json(report, folder / "report.json", files=sorted(written), with_cost=with_cost)

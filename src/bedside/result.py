@@ -1,0 +1,181 @@
+"""What a model drew on one image: labels, probabilities, measurements, and ways to write them."""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bedside.bundle import Bundle
+from bedside.io.opened import Algorithm, Source
+from bedside.options import Moment, OutputOptions
+from bedside.pipeline.protocol import Segmentation
+from bedside.report.areas import StructureAreas
+from bedside.report.record import Report, RunFacts, make_report
+from bedside.report.results import SavedResult, write_results
+from bedside.volume import Box, LabelMap
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_UNTRAINED = "the bundle has random weights, made to measure cost only: its labels mean nothing"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Result:
+    """The labels of one image, on the image's own grid, and what was measured on them.
+
+    Attributes:
+        source: The image.
+        bundle: What segmented it.
+        segmentation: What the pipeline returned.
+        facts: Runtime, time and memory of the run.
+        rerun: Segments the image again, with probabilities.
+        is_plane: Whether the image was given as one plane, (H, W), without an axis of frames.
+    """
+
+    source: Source
+    bundle: Bundle
+    segmentation: Segmentation
+    facts: RunFacts
+    rerun: Callable[[], Segmentation]
+    is_plane: bool = False
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels as uint8, 0 for the background: (frames, H, W), or (H, W) of a plane."""
+        array = self.segmentation.labels.array
+        return array[0] if self.is_plane else array
+
+    @property
+    def label_map(self) -> LabelMap:
+        """Labels (frames, H, W), with the spacing of their pixels if it is to be trusted."""
+        return self.segmentation.labels
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...] | None:
+        """(row, column) distance in mm, (slice, row, column) of a scan taken whole, or None."""
+        return self.segmentation.spacing_mm
+
+    @property
+    def region(self) -> Box:
+        """Where the image proper was found on a frame."""
+        return self.segmentation.region
+
+    @property
+    def stage_ms(self) -> Mapping[str, np.ndarray]:
+        """Time of each stage, "total" among them, in ms: per frame, or once for a scan."""
+        return self.segmentation.stage_ms
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was fixed, doubted or not found, in sentences for a person."""
+        return self.report.warnings
+
+    @property
+    def measurements(self) -> Mapping[str, StructureAreas]:
+        """Areas, volume and diameters of each structure, by its name."""
+        return {structure.name: structure for structure in self.report.structures}
+
+    @functools.cached_property
+    def report(self) -> Report:
+        """All that is reported of the run: measurements, warnings, changes, cost, provenance."""
+        found = self.segmentation
+        untrained = (_UNTRAINED,) if self.bundle.card.untrained else ()
+        return make_report(
+            self.label_map,
+            self.bundle.spec.labels,
+            region=found.region,
+            sequence=self.source.sequence,
+            stage_ms=found.stage_ms,
+            warnings=(*untrained, *found.warnings),
+            facts=self.facts,
+            changes=found.changes,
+        )
+
+    def probabilities(self) -> np.ndarray:
+        """Probability of each class on the image's grid, the background first, before repairs.
+
+        Unless they were asked for at `segment`, the network runs again on the first call.
+
+        Returns:
+            (K, frames, H, W) float32, or (K, H, W) of a plane; they sum to 1 over the classes.
+        """
+        array = self._probabilities
+        return array[:, 0] if self.is_plane else array
+
+    @functools.cached_property
+    def _probabilities(self) -> np.ndarray:
+        found = self.segmentation.probabilities
+        if found is None:
+            found = self.rerun().probabilities
+        assert found is not None  # they were asked for
+        return found
+
+    def overlay(self, frame: int = 0) -> np.ndarray:
+        """One frame with the outlines of the structures.
+
+        Args:
+            frame: Which frame, from 0.
+
+        Returns:
+            (height, width, 3) uint8, RGB, in true proportions.
+        """
+        from bedside.report import overlay
+
+        plan = overlay.plan_overlay(self.source.sequence, self.label_map, self.bundle.spec.labels)
+        return overlay.draw_frame(plan, frame)
+
+    def to_dicom_seg(self, *, as_labelmap: bool = False, moment: Moment = "now") -> "Dataset":
+        """The labels as a DICOM SEG that refers to the image; nothing is put on disk.
+
+        Args:
+            as_labelmap: Whether its frames are of the type LABELMAP, and not BINARY.
+            moment: The time that it states; "source" for that of the image.
+
+        Raises:
+            UsageError: If the image is not DICOM.
+            FormatError: If its header lacks what a reference needs.
+        """
+        from bedside.io.labels import to_dicom_seg
+
+        return to_dicom_seg(
+            self.label_map, self.source, labels_spec=self.bundle.spec.labels,
+            algorithm=self.algorithm(moment), as_labelmap=as_labelmap,
+        )  # fmt: skip
+
+    def algorithm(self, moment: Moment = "now") -> Algorithm:
+        """The name of the bundle as DICOM files state it."""
+        spec = self.bundle.spec
+        return Algorithm(
+            spec.name, spec.version, self.bundle.sha256, moment,
+            untrained=self.bundle.card.untrained,
+        )  # fmt: skip
+
+    def save(self, folder: Path | str, options: OutputOptions | None = None) -> SavedResult:
+        """Write mask, pictures and reports into a folder, all of them or none.
+
+        Args:
+            folder: Where they go; it is made if it is not there.
+            options: What is written; by default the same as `bedside segment`.
+
+        Raises:
+            UsageError: If the mask of this image cannot be in that format.
+            BackendError: If an SR is asked for, and what writes it is not installed.
+            OutputError: If a result cannot be written.
+        """
+        return write_results(self, Path(folder), options or OutputOptions())
+
+    def __repr__(self) -> str:
+        """Bundle, shape, structures and how many warnings."""
+        found = ", ".join(
+            structure.name for structure in self.report.structures if any(structure.area_px)
+        )
+        shape = " x ".join(map(str, self.labels.shape))
+        warned = len(self.warnings)
+        return (
+            f"<Result of {self.bundle.spec.name} on {self.facts.source}: {shape} labels, "
+            f"{found or 'nothing found'}, {warned} warning{'' if warned == 1 else 's'}>"
+        )
