@@ -5,6 +5,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from bedside.errors import GeometryError
 from bedside.pipeline.resize import sample_weights
 
 Place = Callable[[np.ndarray], np.ndarray]
@@ -112,3 +113,13 @@ def softmax(logits: np.ndarray) -> None:
         total += plane
     np.reciprocal(total, out=total)
     logits *= total
+
+
+def check_grid(shape: tuple[int, ...], expected: tuple[int, ...], name: str) -> None:
+    """Make sure that an array lies on the grid that it is taken to lie on.
+
+    Raises:
+        GeometryError: If it does not.
+    """
+    if shape != expected:
+        raise GeometryError(f"{name} are on a grid of {shape}; expected that of {expected}.")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bedside.pipeline.volumes.sliding_window import predict_scan
+from bedside.pipeline.volumes.sliding_window import plan_window, predict_windows
 from bedside.spec import DeploymentSpec
 from bedside.training.batches import to_batch
 from bedside.training.example import Example
@@ -66,7 +66,7 @@ def _cover(
     model: nn.Module, image: np.ndarray, spec: DeploymentSpec, device: torch.device
 ) -> torch.Tensor:
     """Return the logits of a scan (C, D, H, W), as (1, K, d, h, w), from overlapping windows."""
-    logits = predict_scan(TorchSession(model, device).predict, image, spec)
+    logits = predict_windows(TorchSession(model, device).predict, image, plan_window(spec))
     return torch.from_numpy(logits[None]).to(device)
 
 

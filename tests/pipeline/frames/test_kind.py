@@ -10,7 +10,7 @@ from bedside.pipeline.frames.plan import plan_preprocess
 from bedside.pipeline.frames.transform import FrameTransform
 from bedside.pipeline.postprocess import LabelGrid, apply_postprocess
 from bedside.pipeline.volumes.prepare import prepare_volume
-from bedside.pipeline.volumes.sliding_window import predict_windows
+from bedside.pipeline.volumes.sliding_window import SlidingWindow, predict_windows
 from bedside.runtime import open_graph
 from bedside.segment import Segmenter
 from bedside.spec import (
@@ -222,8 +222,9 @@ def test_logits_of_a_window_are_not_stretched_over_it(shape):
     with pytest.raises(GeometryError, match="logits of a window"):
         predict_windows(
             lambda window: np.zeros((1, *shape), np.float32),
-            np.zeros((1, 20, 20), np.float32), (8, 8), stride=1, overlap=0.5, blend="constant",
-        )  # fmt: skip
+            np.zeros((1, 20, 20), np.float32),
+            SlidingWindow((8, 8), blend="constant"),
+        )
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from bedside.errors import SpecError
-from bedside.pipeline.volumes.sliding_window import blend_weights, predict_windows, window_origins
+from bedside.pipeline.volumes.sliding_window import (
+    SlidingWindow,
+    blend_weights,
+    predict_windows,
+    window_origins,
+)
 
 
 @pytest.mark.parametrize("size", [64, 65, 100, 111, 300])
@@ -42,9 +47,9 @@ def pool(stride):
 @pytest.mark.parametrize(("stride", "shape"), [(1, (9, 14, 11)), (2, (10, 14, 12)), (2, (22, 30))])
 def test_a_network_that_changes_nothing_gives_back_its_input(blend, stride, shape):
     tensor = np.random.default_rng(0).random((2, *shape), dtype=np.float32)
-    window = (8,) * len(shape)
+    window = SlidingWindow((8,) * len(shape), stride, blend=blend)
     predict = pool(stride)
-    found = predict_windows(predict, tensor, window, stride=stride, overlap=0.5, blend=blend)
+    found = predict_windows(predict, tensor, window)
     np.testing.assert_allclose(found, predict(tensor[None])[0], atol=1e-6)
 
 
@@ -53,10 +58,7 @@ def test_a_constant_field_stays_constant(blend):
     found = predict_windows(
         lambda tensor: np.full_like(tensor, 3.25),
         np.zeros((1, 21, 33, 17), np.float32),
-        (8, 16, 8),
-        stride=1,
-        overlap=0.5,
-        blend=blend,
+        SlidingWindow((8, 16, 8), blend=blend),
     )
     np.testing.assert_allclose(found, 3.25, rtol=1e-6)
 
@@ -66,10 +68,7 @@ def test_progress_ends_at_the_number_of_windows():
     predict_windows(
         pool(1),
         np.zeros((1, 16, 8), np.float32),
-        (8, 8),
-        stride=1,
-        overlap=0.5,
-        blend="constant",
+        SlidingWindow((8, 8), blend="constant"),
         on_window=lambda done, total: seen.append((done, total)),
     )
     assert seen == [(1, 3), (2, 3), (3, 3)]

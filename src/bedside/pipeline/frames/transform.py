@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from bedside.errors import GeometryError
-from bedside.pipeline.logits import find_place, most_likely
+from bedside.pipeline.logits import check_grid, find_place, most_likely
 from bedside.volume import Box
 
 ALIGNMENT = 4
@@ -103,13 +103,3 @@ class FrameTransform:
             chances = probabilities[(slice(None), *self.box.slices)]
         frame[self.box.slices] = most_likely(logits, place, probabilities=chances)
         return frame
-
-
-def check_grid(shape: tuple[int, ...], expected: tuple[int, ...], name: str) -> None:
-    """Make sure that an array lies on the grid that it is taken to lie on.
-
-    Raises:
-        GeometryError: If it does not.
-    """
-    if shape != expected:
-        raise GeometryError(f"{name} are on a grid of {shape}; expected that of {expected}.")

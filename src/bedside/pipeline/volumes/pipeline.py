@@ -18,7 +18,7 @@ from bedside.pipeline.protocol import (
 )
 from bedside.pipeline.stopwatch import Stopwatch
 from bedside.pipeline.volumes.prepare import plan_transform, prepare_volume
-from bedside.pipeline.volumes.sliding_window import scan_slabs
+from bedside.pipeline.volumes.sliding_window import plan_window, predict_slabs
 from bedside.pipeline.volumes.tilt import TiltCorrection, correct_gantry_tilt
 from bedside.pipeline.volumes.transform import VolumeTransform
 from bedside.runtime import Session
@@ -103,11 +103,11 @@ class VolumePipeline:
         with watch.running("preprocess"):
             # Slices are decoded and forgotten on the way to the network's grid.
             prepared = prepare_volume(watch.time_frames(straight, "decode"), spec, half=plan.half)
-        slabs = scan_slabs(
+        slabs = predict_slabs(
             watch.time_calls(lambda tensor: predict_checked(self.session, spec, tensor), "network"),
             prepared.read,
             prepared.transform.tensor_shape,
-            spec,
+            plan_window(spec),
             on_window=lambda done, of: on_frame(len(source) * done // of) if on_frame else None,
         )
         with watch.running("postprocess"):

@@ -2,11 +2,12 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from bedside.errors import SpecError
-from bedside.pipeline.frames.transform import check_grid
+from bedside.pipeline.logits import check_grid
 from bedside.spec import DeploymentSpec
 
 Shape = tuple[int, ...]
@@ -14,6 +15,29 @@ Shape = tuple[int, ...]
 _BLEND_SIGMA = 0.125
 # Weight that the corners of a window keep, so that nothing is divided by zero.
 _SMALLEST_WEIGHT = 1e-3
+
+
+@dataclass(frozen=True)
+class SlidingWindow:
+    """How a network of fixed size covers a larger tensor.
+
+    Attributes:
+        size: What the network takes, along each spatial axis; multiples of `stride`.
+        stride: Tensor elements for one logit.
+        overlap: See `window_origins`.
+        blend: See `blend_weights`.
+    """
+
+    size: Shape
+    stride: int = 1
+    overlap: float = 0.5
+    blend: str = "gaussian"
+
+
+def plan_window(spec: DeploymentSpec) -> SlidingWindow:
+    """The window of a deployment, in use and in validation alike."""
+    stride, windows = spec.model.logit_stride, spec.windows
+    return SlidingWindow(spec.input.size_px, stride, windows.overlap, windows.blend)
 
 
 def window_origins(
@@ -79,31 +103,28 @@ def blend_weights(window: Sequence[int], blend: str) -> np.ndarray:
 def predict_windows(
     predict: Callable[[np.ndarray], np.ndarray],
     tensor: np.ndarray,
-    window: Shape,
+    window: SlidingWindow,
     *,
-    stride: int,
-    overlap: float,
-    blend: str,
     on_window: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
     """Run a network over a tensor, window by window, and blend the logits.
 
     Args:
-        predict: From (1, C, *window) float32 to (1, K, *window / stride) logits.
-        tensor: (C, *S) float32; sizes are multiples of `stride`, and at least the window's.
-        window: What the network takes; multiples of `stride`.
-        stride: Tensor elements for one logit.
-        overlap: See `window_origins`.
-        blend: See `blend_weights`.
+        predict: As in `predict_slabs`.
+        tensor: (C, *S) float32; sizes are multiples of the stride, and at least the window's.
+        window: How the network covers it.
         on_window: Called with the number of windows done, and of how many.
 
     Returns:
         (K, *S / stride) float32.
     """
     slabs = predict_slabs(
-        predict, lambda inside: tensor[(slice(None), *inside)], tensor.shape[1:], window,
-        stride=stride, overlap=overlap, blend=blend, on_window=on_window,
-    )  # fmt: skip
+        predict,
+        lambda inside: tensor[(slice(None), *inside)],
+        tensor.shape[1:],
+        window,
+        on_window=on_window,
+    )
     return np.concatenate([slab.copy() for slab in slabs], axis=1)
 
 
@@ -111,26 +132,20 @@ def predict_slabs(
     predict: Callable[[np.ndarray], np.ndarray],
     read: Callable[[tuple[slice, ...]], np.ndarray],
     shape: Shape,
-    window: Shape,
+    window: SlidingWindow,
     *,
-    stride: int,
-    overlap: float,
-    blend: str,
     on_window: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[np.ndarray]:
-    """Run a network window by window, and give the logits slab by slab as they are finished.
+    """Run a network window by window, and yield the logits slab by slab as they are finished.
 
     Windows go along the first axis last: never more logits are held than one window is long.
 
     Args:
         predict: From (1, C, *window) float32 to (1, K, *window / stride) logits.
-        read: Gives the part of a tensor (C, *S) that slices of its spatial axes name.
+        read: Returns the part of a tensor (C, *S) that slices of its spatial axes name.
         shape: S, of that tensor.
-        window: What the network takes.
-        stride: Tensor elements for one logit.
-        overlap: See `window_origins`.
-        blend: See `blend_weights`.
-        on_window: Called with the number of windows done, and of how many.
+        window: How the network covers it.
+        on_window: As in `predict_windows`.
 
     Yields:
         (K, n, *S[1:] / stride) float32, slab after slab along the first axis; together
@@ -139,10 +154,11 @@ def predict_slabs(
     Raises:
         GeometryError: If the network gives logits of another size.
     """
+    stride = window.stride
     shape = tuple(size // stride for size in shape)
-    side = tuple(size // stride for size in window)
-    weights = blend_weights(side, blend)
-    origins = window_origins(shape, side, overlap=overlap)
+    side = tuple(size // stride for size in window.size)
+    weights = blend_weights(side, window.blend)
+    origins = window_origins(shape, side, overlap=window.overlap)
     total: np.ndarray | None = None
     norm = np.zeros((side[0], *shape[1:]), np.float32)
     for number, origin in enumerate(origins, 1):
@@ -167,60 +183,3 @@ def predict_slabs(
             for held in (*total, norm):  # one by one: numpy copies what it moves within itself
                 held[: side[0] - done] = held[done:]
                 held[side[0] - done :] = 0
-
-
-def predict_scan(
-    predict: Callable[[np.ndarray], np.ndarray],
-    tensor: np.ndarray,
-    spec: DeploymentSpec,
-) -> np.ndarray:
-    """Run a deployment's network over a scan as its spec says: `scan_slabs`, put together.
-
-    Args:
-        predict: See `predict_windows`.
-        tensor: (C, D, H, W) float32, as `PreparedVolume.tensor` gives it.
-        spec: Size and overlap of the windows, their blend, and the stride of the logits.
-
-    Returns:
-        (K, D / stride, H / stride, W / stride) float32.
-    """
-    return predict_windows(
-        predict,
-        tensor,
-        spec.input.size_px,
-        stride=spec.model.logit_stride,
-        overlap=spec.windows.overlap,
-        blend=spec.windows.blend,
-    )
-
-
-def scan_slabs(
-    predict: Callable[[np.ndarray], np.ndarray],
-    read: Callable[[tuple[slice, ...]], np.ndarray],
-    shape: Shape,
-    spec: DeploymentSpec,
-    *,
-    on_window: Callable[[int, int], None] = lambda done, total: None,
-) -> Iterator[np.ndarray]:
-    """Run a deployment's network over a scan as its spec says, in use and in validation alike.
-
-    Args:
-        predict: See `predict_windows`.
-        read: See `predict_slabs`.
-        shape: (D, H, W) of the tensor.
-        spec: Size and overlap of the windows, their blend, and the stride of the logits.
-        on_window: See `predict_windows`.
-
-    Returns:
-        Logits, slab by slab, as `predict_slabs` yields them.
-    """
-    return predict_slabs(
-        predict,
-        read,
-        shape,
-        spec.input.size_px,
-        stride=spec.model.logit_stride,
-        overlap=spec.windows.overlap,
-        blend=spec.windows.blend,
-        on_window=on_window,
-    )

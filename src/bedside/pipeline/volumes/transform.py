@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bedside.pipeline.frames.transform import check_grid
-from bedside.pipeline.logits import Place, find_place, find_place_at, most_likely
+from bedside.pipeline.logits import Place, check_grid, find_place, find_place_at, most_likely
 from bedside.pipeline.resize import nearest_indices
 from bedside.system.parallel import ordered_map
 from bedside.volume import Orientation, UnevenSlices
