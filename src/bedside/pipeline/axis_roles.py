@@ -1,6 +1,6 @@
 """What the axes and the scale of an image mean for a bundle, where its file leaves it open.
 
-A wrong guess would give volumes of films, and millimetres that nobody has measured.
+A wrong guess would report volumes of cines, and millimetres that nobody measured.
 """
 
 from dataclasses import replace
@@ -28,7 +28,7 @@ UNKNOWN_AXIS = (
 
 
 def resolve_axes(sequence: ImageSequence, spec: DeploymentSpec) -> ImageSequence:
-    """Decide what a bundle needs to know of an image and its file does not say.
+    """Resolve what the file leaves open: whether frames are time or slices, and the scale.
 
     Frames in time lose the place and the distance of slices. A scale that is nothing but what
     programs write by default is dropped; one that a bundle of this kind of image can hardly
@@ -43,11 +43,11 @@ def resolve_axes(sequence: ImageSequence, spec: DeploymentSpec) -> ImageSequence
             the image's place is that of another grid.
     """
     _check_place(sequence)
-    return _settle_scale(_settle_axis(sequence, spec), spec)
+    return _resolve_scale(_resolve_axis(sequence, spec), spec)
 
 
 def _check_place(sequence: ImageSequence) -> None:
-    """Refuse a place whose axes are not those of the frames.
+    """Refuse a geometry whose axes are not those of the frames.
 
     Raises:
         GeometryError: If they are not as many, or pixels are not as far apart.
@@ -70,7 +70,7 @@ def _check_place(sequence: ImageSequence) -> None:
         )
 
 
-def _settle_axis(sequence: ImageSequence, spec: DeploymentSpec) -> ImageSequence:
+def _resolve_axis(sequence: ImageSequence, spec: DeploymentSpec) -> ImageSequence:
     """Decide whether frames are slices.
 
     Raises:
@@ -95,8 +95,8 @@ def _settle_axis(sequence: ImageSequence, spec: DeploymentSpec) -> ImageSequence
     return sequence
 
 
-def _settle_scale(sequence: ImageSequence, spec: DeploymentSpec) -> ImageSequence:
-    """Drop a scale that is none, and doubt one that is hardly possible."""
+def _resolve_scale(sequence: ImageSequence, spec: DeploymentSpec) -> ImageSequence:
+    """Drop a default scale, and warn of an implausible one."""
     if sequence.spacing_mm is None:
         return sequence
     kind = spec.input.modality
@@ -125,7 +125,7 @@ def _settle_scale(sequence: ImageSequence, spec: DeploymentSpec) -> ImageSequenc
 
 
 def _without_scale(sequence: ImageSequence, text: str, *, keep: bool) -> ImageSequence:
-    """Take the scale from a cine, or keep it for a network that must resample by it."""
+    """Remove the scale, or keep it for a network that must resample by it."""
     warnings = sequence.warnings if text in sequence.warnings else (*sequence.warnings, text)
     if keep:
         return replace(sequence, warnings=warnings, default_grid=True)
@@ -139,7 +139,7 @@ def _without_scale(sequence: ImageSequence, text: str, *, keep: bool) -> ImageSe
 
 
 def _find_doubt(sequence: ImageSequence, kind: str) -> str | None:
-    """Why a scale is hardly that of a kind of image; None if it may be."""
+    """Why a scale is implausible for a kind of image; None if it is plausible."""
     assert sequence.spacing_mm is not None
     frames, _, *plane = sequence.shape
     sides_mm = [size * mm for size, mm in zip(plane, sequence.spacing_mm, strict=True)]

@@ -8,11 +8,11 @@ from bedside.spec import CropBody
 from bedside.volume import ImageSequence
 
 _COARSEST = 96
-"""Voxels along each axis of a scan that the body is looked for in; its box is no finer."""
+"""Voxels along each axis of the subsample in which the body of a scan is found."""
 
 
 def find_body(image: np.ndarray, step: CropBody) -> tuple[slice, ...] | None:
-    """Find the box around the body in a frame, with its margin.
+    """Box around the body in a frame, with its margin.
 
     Args:
         image: (H, W), any real dtype.
@@ -25,7 +25,7 @@ def find_body(image: np.ndarray, step: CropBody) -> tuple[slice, ...] | None:
 
 
 def find_body_of_scan(sequence: ImageSequence, step: CropBody) -> tuple[slice, ...] | None:
-    """Find the box around the body in a scan, which is looked at in coarse steps.
+    """Box around the body in a scan, found in a coarse subsample.
 
     Args:
         sequence: Its slices, of which only some are decoded.
@@ -56,7 +56,7 @@ def _find_box(
     for axis in range(coarse.ndim):
         along = largest.any(axis=tuple(other for other in range(coarse.ndim) if other != axis))
         where = np.flatnonzero(along)
-        # Between two of the looked-at places anything may lie.
+        # The body may reach up to the next sample.
         spans.append(((where[0] - 1) * every[axis] + 1, (where[-1] + 1) * every[axis]))
     border = round(step.margin * max(high - low for low, high in spans))
     return tuple(
@@ -66,7 +66,7 @@ def _find_box(
 
 
 def otsu(values: np.ndarray) -> float:
-    """Find the threshold that parts values best into dark and bright.
+    """Threshold that best separates dark from bright values.
 
     Source:
         Otsu 1979, doi:10.1109/TSMC.1979.4310076.

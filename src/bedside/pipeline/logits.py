@@ -1,4 +1,4 @@
-"""From the logits of one frame or slice to labels and probabilities on a finer grid."""
+"""Labels and probabilities on a finer grid from the logits of one frame or slice."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ Place = Callable[[np.ndarray], np.ndarray]
 def find_place(
     shape: tuple[int, int], *, begin: tuple[float, float], size: tuple[float, float]
 ) -> Place:
-    """Make the function that interpolates a part of a plane linearly, edge to edge.
+    """Function that interpolates part of a plane linearly, edge to edge.
 
     Args:
         shape: (H, W) that it is interpolated to.
@@ -44,7 +44,7 @@ def find_place(
 
 
 def find_place_at(rows: np.ndarray, columns: np.ndarray, plane: tuple[int, int]) -> Place:
-    """Make the function that reads a plane linearly at rows and columns of its own.
+    """Function that samples a plane linearly at given rows and columns.
 
     Args:
         rows: (H,) in rows of the plane, 0 at the middle of the first.
@@ -61,7 +61,7 @@ def find_place_at(rows: np.ndarray, columns: np.ndarray, plane: tuple[int, int])
 def most_likely(
     logits: np.ndarray, place: Place, *, probabilities: np.ndarray | None = None
 ) -> np.ndarray:
-    """Interpolate logits and take the class of the largest; of equals the first.
+    """Class of the largest interpolated logit; the first of equals.
 
     A class that nowhere exceeds the background cannot do so in between, and is left out.
 
@@ -116,7 +116,7 @@ def softmax(logits: np.ndarray) -> None:
 
 
 def check_grid(shape: tuple[int, ...], expected: tuple[int, ...], name: str) -> None:
-    """Make sure that an array lies on the grid that it is taken to lie on.
+    """Refuse an array of another shape than expected.
 
     Raises:
         GeometryError: If it does not.

@@ -1,4 +1,4 @@
-"""What a scan will take in memory, told before it is read."""
+"""Peak memory of a segmentation, predicted before the image is read."""
 
 import math
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ _WHOLE_BYTES = 10
 _SLICE_COPIES = 10
 # Copies of the logits of one plane while they become probabilities.
 _PLANE_COPIES = 3
-# What is promised is this much above what is expected.
+# Safety margin on the expected peak.
 _MARGIN = 1.05
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """How a scan is to be held.
+    """How a scan is held, and the peak of memory.
 
     Attributes:
         half: Whether it is kept in 16 bits on its way through the network.
@@ -51,7 +51,7 @@ def plan_volume(
     max_bytes: int | None = None,
     probabilities: bool = False,
 ) -> MemoryPlan:
-    """Choose how a scan is held so that the process stays under a ceiling.
+    """Choose the precision that a scan is held in so that the process stays under a ceiling.
 
     Args:
         sequence: The scan, not read.
@@ -78,7 +78,7 @@ def plan_volume(
 def plan_frames(
     sequence: ImageSequence, *, base_bytes: int, max_bytes: int | None = None, classes: int = 0
 ) -> MemoryPlan:
-    """What a cine takes whose frames are segmented one by one.
+    """Peak memory of a sequence whose frames are segmented one by one.
 
     Args:
         sequence: The frames, not decoded.
@@ -97,13 +97,13 @@ def plan_frames(
 
 
 def _count_probabilities(classes: int, shape: tuple[int, ...], *, copies: int) -> int:
-    """Count those of a whole grid, and what `copies` planes take while they are worked out."""
+    """Bytes of the probabilities of a grid, and of `copies` planes in progress."""
     plane = _PLANE_COPIES * classes * math.prod(shape[1:])
     return _FLOAT * (classes * math.prod(shape) + copies * plane)
 
 
 def _choose(plans: list[MemoryPlan], max_bytes: int | None) -> MemoryPlan:
-    """Take the first plan that keeps its promise."""
+    """The first plan that fits under the ceiling."""
     if max_bytes is None:
         return plans[0]
     for plan in plans:
@@ -119,7 +119,7 @@ def _choose(plans: list[MemoryPlan], max_bytes: int | None) -> MemoryPlan:
 def _count(
     sequence: ImageSequence, transform: VolumeTransform, spec: DeploymentSpec, *, half: bool
 ) -> int:
-    """Count what is held at the same time, in the phase that holds most."""
+    """Bytes held at the same time, in the phase that holds most."""
     frames, channels, height, width = sequence.shape
     grid = channels * math.prod(transform.grid)
     source = frames * height * width

@@ -1,4 +1,4 @@
-"""What the two kinds of pipeline have in common: plan for a sequence, run, restore to its grid."""
+"""The protocol of both pipelines: plan for a sequence, run, restore to its grid."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -47,8 +47,8 @@ class Segmentation:
 class Pipeline(Protocol):
     """The steps around a network: a plan for each sequence, and pure functions of it.
 
-    What a network of two axes is given is a frame, what one of three axes is given a whole
-    scan. A plan is immutable, and holds for any number of calls by any number of threads.
+    A network of two axes takes frames, one of three axes whole scans. A plan is immutable, and may
+    be used by any number of threads.
     """
 
     def plan(self, sequence: ImageSequence, *, force: bool = False) -> Any:
@@ -118,7 +118,7 @@ def predict_checked(
 def edit_labels(
     labels: np.ndarray, spec: DeploymentSpec, grid: LabelGrid | None
 ) -> tuple[np.ndarray, list[LabelEdit]]:
-    """Labels after a spec's repairs, changed in place, and what repairs and priors found."""
+    """Run a spec's repairs and priors on labels, in place."""
     return apply_postprocess(
         labels,
         spec.postprocess,
@@ -140,14 +140,14 @@ def name_missing(spec: DeploymentSpec, labels: LabelMap, sequence: ImageSequence
 
 
 def allocate_probabilities(spec: DeploymentSpec, shape: tuple[int, ...]) -> np.ndarray:
-    """Room for the probabilities of all classes on a grid, (K, *shape) float32, not filled."""
+    """Uninitialized probabilities of all classes on a grid, (K, *shape) float32."""
     return np.empty((spec.model.num_classes, *shape), np.float32)
 
 
 def blank_unknown(
     labels: np.ndarray, probabilities: np.ndarray | None, sequence: ImageSequence
 ) -> None:
-    """Make frames that stand for missing slices background, in place."""
+    """Turn frames of missing slices into background, in place."""
     unknown = list(sequence.unknown)
     labels[unknown] = 0
     if probabilities is not None:

@@ -37,7 +37,7 @@ def resize_linear(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 def sample_axis(
     array: np.ndarray, positions: np.ndarray, *, axis: int, reach: float = 1.0
 ) -> np.ndarray:
-    """Read an array at positions along one axis, linearly.
+    """Array sampled linearly at positions along one axis.
 
     Args:
         array: Any real dtype.
@@ -54,7 +54,7 @@ def sample_axis(
 
 
 def resize_weights(old: int, new: int) -> "sparse.csr_array":
-    """Weigh the elements of an axis for each of its resized ones, (new, old); see `resize_linear`.
+    """Weights of the old elements for each new one, (new, old); see `resize_linear`.
 
     Example:
         >>> resize_weights(2, 4).toarray().tolist()
@@ -65,7 +65,7 @@ def resize_weights(old: int, new: int) -> "sparse.csr_array":
 
 
 def sample_weights(positions: np.ndarray, size: int, *, reach: float = 1.0) -> "sparse.csr_array":
-    """Weigh the elements of an axis for each position on it, (positions, size); see `sample_axis`.
+    """Weights of the elements for each position, (positions, size); see `sample_axis`.
 
     Example:
         >>> sample_weights(np.array([-1.0, 0.25]), 2).toarray().tolist()
@@ -83,7 +83,7 @@ def _weigh(array: np.ndarray, weights: "sparse.csr_array", *, axis: int) -> np.n
 
 
 def nearest_indices(old: int, new: int) -> np.ndarray:
-    """Find, for each element of a resized axis, the nearest of the old ones.
+    """Nearest old element for each element of a resized axis.
 
     Example:
         >>> nearest_indices(2, 4).tolist()
@@ -95,7 +95,7 @@ def nearest_indices(old: int, new: int) -> np.ndarray:
 
 
 def _triangles(positions: np.ndarray, size: int, reach: float) -> "sparse.csr_array":
-    """Weigh the elements near each position; each row of (positions, size) sums to 1."""
+    """Triangle weights of the elements near each position; each row sums to 1."""
     from scipy import sparse  # a third of the import time of the data way, and only for scans
 
     span = int(np.ceil(reach)) + 1

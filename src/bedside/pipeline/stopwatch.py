@@ -1,4 +1,4 @@
-"""Where time goes, when one stage of the work calls another."""
+"""Time per stage, for stages that call each other."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 class Stopwatch:
-    """Time of several stages, each without that of the stages it waited for.
+    """Time of several stages, each without the stages it called.
 
     Args:
         stages: Their names.
@@ -35,7 +35,7 @@ class Stopwatch:
 
     @contextmanager
     def running(self, stage: str) -> Iterator[None]:
-        """Count the time within as that of a stage."""
+        """Count the time of the block as a stage's."""
         begin = time.perf_counter()
         self._inner_ms.append(0.0)
         try:
@@ -55,5 +55,5 @@ class Stopwatch:
         return timed
 
     def time_frames(self, sequence: ImageSequence, stage: str) -> ImageSequence:
-        """Wrap a cine so that the decoding of its frames is counted as a stage's."""
+        """Wrap a sequence so that the decoding of its frames is counted as a stage's."""
         return replace(sequence, decode=self.time_calls(sequence.decode, stage))

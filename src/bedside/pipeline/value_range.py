@@ -1,7 +1,7 @@
-"""What the values of an image mean for a bundle: brightness in 8 bits, or Hounsfield units.
+"""The range of an image's values: brightness in 8 bits, or Hounsfield units.
 
-Decided once for a sequence, from the frames looked at, so that nothing flickers. What is certain
-is scaled, and said; what is not is refused, since a mask of it would be empty or wrong.
+Determined once for a sequence, so that it does not flicker. A certain range is scaled with a
+warning; an uncertain one is refused, since its mask would be empty or wrong.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ _FULL_16_BITS = 2**14
 def plan_bytes(
     sample: Sequence[np.ndarray], *, modality: str, force: bool = False
 ) -> tuple[Stage | None, list[str]]:
-    """Find how the images of a sequence become images of 8 bits.
+    """Plan the conversion of a sequence to 8 bits.
 
     Args:
         sample: Images of one type, at least one.
@@ -75,7 +75,7 @@ def plan_bytes(
 
 
 def check_numbers(frame: np.ndarray) -> None:
-    """Refuse a frame of which more than a small part is no numbers.
+    """Refuse a frame with more than a few NaN or infinite values.
 
     Raises:
         FormatError: If so.
@@ -96,7 +96,7 @@ def find_range(sample: Sequence[np.ndarray]) -> tuple[float, float]:
 
 
 def reaches_below_zero(values: np.ndarray) -> bool:
-    """Whether so many values are so far below 0 that they are no overshoot of a filter."""
+    """Whether more values lie below 0 than the overshoot of a filter explains."""
     low = float(values.min(initial=0))
     if low >= 0:
         return False
@@ -105,7 +105,7 @@ def reaches_below_zero(values: np.ndarray) -> bool:
 
 
 def check_hounsfield(low: float, high: float, *, width: float) -> str | None:
-    """Doubt values that a CT window is laid on and that are hardly Hounsfield units.
+    """Warn of values under a CT window that are hardly Hounsfield units.
 
     Args:
         low: The smallest value.
@@ -136,7 +136,7 @@ def check_hounsfield(low: float, high: float, *, width: float) -> str | None:
 def _find_scale(
     values: np.ndarray, low: float, high: float, modality: str
 ) -> tuple[float, float | None, str | None]:
-    """Find what is subtracted, and what the rest is multiplied by; None where it is not known."""
+    """Offset and factor to 8 bits, and a warning; the factor is None where it is unknown."""
     has_negatives = reaches_below_zero(values)
     if values.dtype.kind == "f" and 0 < high <= 1 + _OVERSHOOT:
         if not has_negatives:
@@ -159,7 +159,7 @@ def _find_scale(
 def _find_relative_scale(
     values: np.ndarray, low: float, high: float
 ) -> tuple[float, float | None, str | None]:
-    """Find the same where values have no unit."""
+    """The same for values without a unit."""
     has_negatives = reaches_below_zero(values)
     offset = low if has_negatives else 0.0
     span = high - offset
@@ -171,7 +171,7 @@ def _find_relative_scale(
 
 
 def describe_shifted(low: float) -> str:
-    """The warning that an image without a unit was moved to begin at 0."""
+    """Warning that an image without a unit was shifted to begin at 0."""
     return f"values go down to {low:.4g}; the smallest was taken for black"
 
 

@@ -1,4 +1,4 @@
-"""What is known while the steps of a frame pipeline are planned, one after another."""
+"""The state of a frame plan while its steps are planned one after another."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ class FramePlanBuilder:
 
     Attributes:
         sample: Some frames of the sequence, as the steps planned so far leave them.
-        transform: Where they lie on the source.
+        transform: Where they lie on the source frame.
         input: What the network takes.
         region: Where the file says that the image proper lies, or None.
         force: Whether doubts are warnings instead of errors.
@@ -80,7 +80,7 @@ class FramePlanBuilder:
 
 
 def _within(outer: Box, part: Box) -> Box:
-    """A part of a box, in the coordinates that the box is given in."""
+    """Part of a box, in the coordinates of that box."""
     return Box(
         top=outer.top + part.top,
         left=outer.left + part.left,

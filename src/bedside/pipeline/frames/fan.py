@@ -1,4 +1,4 @@
-"""Find the ultrasound sector from the pixels, when the file cannot be believed."""
+"""Detection of the ultrasound sector from pixels, for files whose region is wrong or missing."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ SMALLEST_SHARE = 0.04
 
 
 def find_fan(frames: Sequence[np.ndarray], *, floor: float) -> np.ndarray | None:
-    """Outline the insonified part of frames that show one view.
+    """Outline of the ultrasound sector in frames of one view.
 
     Tissue is a large connected patch above the noise floor; text, rulers and buttons are
     small or thin. With several frames, what never changes at all is a drawing, for
@@ -51,7 +51,7 @@ def find_fan(frames: Sequence[np.ndarray], *, floor: float) -> np.ndarray | None
 
 
 def _with_mirror_image(points: np.ndarray) -> np.ndarray:
-    """Add to (N, 2) points (column, row) their reflection about the axis through the top."""
+    """Points (N, 2) as (column, row), with their reflection about the axis through the top."""
     rows = points[:, 1]
     top = points[rows <= np.quantile(np.unique(rows), 0.03), 0]
     axis = 0.5 * (int(top.min()) + int(top.max()))
@@ -60,7 +60,7 @@ def _with_mirror_image(points: np.ndarray) -> np.ndarray:
 
 
 def bounding_box(mask: np.ndarray, *, margin: float) -> Box:
-    """Enclose what is not zero, with a border that is cut at the edge of the grid.
+    """Bounding box of the nonzero part, with a margin clipped to the grid.
 
     Args:
         mask: (H, W), not all zero.

@@ -1,4 +1,4 @@
-"""Steps of a frame pipeline that change which pixels there are: colour, crops, size."""
+"""Frame steps on colour, crop and size."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -119,7 +119,7 @@ def _plan_fit(step: Fit, builder: FramePlanBuilder) -> None:
 
 
 def _align(length: float, *, limit: int) -> int:
-    """Round a length to the alignment of placements, at least one step, at most `limit`."""
+    """Round a length to the alignment of transforms, at least one step, at most `limit`."""
     return min(limit, max(ALIGNMENT, round(length / ALIGNMENT) * ALIGNMENT))
 
 

@@ -1,4 +1,4 @@
-"""Steps on the tone of frames, planned once for a sequence so that nothing flickers."""
+"""Frame steps on intensity, planned once for a sequence so that it does not flicker."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,7 +23,7 @@ _BISECTIONS = 40
 
 
 def _plan_window(step: WindowLevel | WindowPreset, builder: FramePlanBuilder) -> None:
-    """Read stored values through a window; what is no number becomes its lower end."""
+    """Map stored values through a window; NaN becomes its lower end."""
     low, width = step.level - step.width / 2, step.width
     if builder.input.modality == "CT":
         doubt = check_hounsfield(*find_range(builder.sample), width=width)
@@ -67,7 +67,7 @@ def _plan_z_score(step: ZScore, builder: FramePlanBuilder) -> None:
 
 
 def _linear(factor: float, offset: float, limits: tuple[float, float] | None = None) -> Stage:
-    """Return a function to factor * image + offset, float32, by a table where there are 8 bits."""
+    """Function to factor * image + offset in float32, by a look-up table for 8 bits."""
     table = np.arange(256, dtype=np.float64) * factor + offset
     table = (table if limits is None else np.clip(table, *limits)).astype(np.float32)
 
@@ -82,7 +82,7 @@ def _linear(factor: float, offset: float, limits: tuple[float, float] | None = N
 
 def _plan_clahe(step: Clahe, builder: FramePlanBuilder) -> None:
     def equalise(image: Image) -> Image:
-        # One for each call: it keeps its buffers, and frames may be equalised by several threads.
+        # One per call: it keeps buffers, and several threads may share a plan.
         equaliser = cv2.createCLAHE(clipLimit=step.clip, tileGridSize=(step.tiles, step.tiles))
         if image.ndim == 3:
             # Colour keeps its hue: only the lightness is equalised.
@@ -108,7 +108,7 @@ def _plan_non_local_means(step: NonLocalMeans, builder: FramePlanBuilder) -> Non
 
 
 def _in_bytes(work: Stage) -> Stage:
-    """Let a function of 8 bits work on an image in [0, 1] too."""
+    """Apply an 8-bit function to images in [0, 1] too."""
 
     def stage(image: Image) -> Image:
         if image.dtype == np.uint8:
@@ -121,7 +121,7 @@ def _in_bytes(work: Stage) -> Stage:
 
 
 def _plan_fan_gain(step: FanGain, builder: FramePlanBuilder) -> None:
-    """Find the curve y = g x / (1 + (g - 1) x) whose robust mean is the target."""
+    """Fit the curve y = g x / (1 + (g - 1) x) whose robust mean is the target."""
     grey = [image if image.ndim == 2 else image.max(axis=-1) for image in builder.sample]
     lit = np.max(grey, axis=0) > step.floor
     counts = np.sum([np.bincount(image[lit], minlength=256) for image in grey], axis=0)
@@ -147,7 +147,7 @@ def _plan_fan_gain(step: FanGain, builder: FramePlanBuilder) -> None:
 
 
 def _trimmed(counts: np.ndarray, trim: float) -> np.ndarray:
-    """Take a part of what a histogram counts away at either end."""
+    """Histogram without a fraction of its counts at either end."""
     total = counts.sum()
     upto = np.clip(np.cumsum(counts), trim * total, (1 - trim) * total)
     kept: np.ndarray = np.diff(upto, prepend=trim * total)

@@ -1,4 +1,4 @@
-"""What the frames of one sequence have in common, checked before anything is done to one."""
+"""Shape and dtype that the frames of a sequence share, checked before each is processed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ _REAL = "biuf"
 
 @dataclass(frozen=True)
 class FrameKind:
-    """The shape of frames, and how their numbers are stored.
+    """Shape and dtype of the frames of a sequence.
 
     Attributes:
         shape: (C, H, W).
-        dtype: Of their numbers; None where any real ones do, as those that a window reads.
+        dtype: Of their values; None where any real dtype will do, as for a window.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype | None
 
     def check(self, frame: np.ndarray) -> None:
-        """Make sure that a frame is of this kind.
+        """Refuse a frame of another shape or dtype.
 
         Raises:
             FrameError: If it is not; both are named.
@@ -43,11 +43,11 @@ class FrameKind:
 
 
 def find_kind(sample: Sequence[np.ndarray], *, any_numbers: bool) -> FrameKind:
-    """Find what some frames of a sequence have in common.
+    """Shape and dtype that some frames share.
 
     Args:
         sample: (C, H, W) frames.
-        any_numbers: Whether it does not matter how their numbers are stored.
+        any_numbers: Whether any real dtype will do.
 
     Raises:
         FormatError: If there are none, or they are no frames of one sequence in grey or colour.
@@ -69,7 +69,7 @@ def find_kind(sample: Sequence[np.ndarray], *, any_numbers: bool) -> FrameKind:
 
 
 def check_decoded(sequence: ImageSequence, *frames: np.ndarray) -> None:
-    """Make sure that frames are as the cine that they were decoded from says.
+    """Refuse frames of another shape than their sequence states.
 
     Raises:
         FormatError: If they are not.
@@ -83,7 +83,7 @@ def check_decoded(sequence: ImageSequence, *frames: np.ndarray) -> None:
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:
-    """Refuse what is no frame in grey or colour, channels first.
+    """Refuse shapes other than (1, H, W) and (3, H, W).
 
     Raises:
         FormatError: If so.
@@ -100,5 +100,5 @@ def _check_shape(shape: tuple[int, ...]) -> None:
 
 
 def _same_numbers(one: np.dtype[Any], other: np.dtype[Any]) -> bool:
-    """Whether two dtypes are the same but for the order of bytes."""
+    """Whether two dtypes are equal up to byte order."""
     return (one.kind, one.itemsize) == (other.kind, other.itemsize)

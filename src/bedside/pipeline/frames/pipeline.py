@@ -45,7 +45,7 @@ class FrameBuffers:
 
 @dataclass(frozen=True)
 class FrameResult:
-    """What was found in one frame.
+    """Result of one frame.
 
     Attributes:
         labels: (H, W) uint8 on the source grid.
@@ -77,7 +77,7 @@ class FramePipeline:
         self.session = session
 
     def plan(self, sequence: ImageSequence, *, force: bool = False) -> FramePlan:
-        """Look at a few frames and fill in the numbers of the preprocessing.
+        """Plan the preprocessing of a sequence from a few of its frames.
 
         Raises:
             ModalityError: If they look like another kind of image, and not `force`.

@@ -24,7 +24,7 @@ SAMPLE_FRAMES = 8
 
 @dataclass(frozen=True)
 class FramePlan:
-    """All steps with their numbers filled in, for one sequence.
+    """The preprocessing of one sequence: every step with its numbers.
 
     Attributes:
         crop: Part of the decoded frame that the first stage takes.
@@ -92,14 +92,14 @@ _MERGED = [np.dtype(kind) for kind in ("u1", "u2", "i2", "i4", "f4", "f8")]
 
 
 def stack_neighbours(sequence: ImageSequence, count: int) -> ImageSequence:
-    """Give every frame those before and after it as channels; the ends are repeated.
+    """Add the frames before and after each frame as channels; the ends are repeated.
 
-    Of uneven slices they are the next ones that do not lie at the same place. A frame of a film
-    lies between no others, and stands for its neighbours itself.
+    Of uneven slices they are the next ones that do not lie at the same place. A frame in time
+    has no neighbours in space, and is repeated instead.
 
     Args:
         sequence: Of grey frames, (1, H, W) each.
-        count: Frames on each side; 0 leaves the cine as it is.
+        count: Frames on each side; 0 leaves the sequence as it is.
 
     Raises:
         FormatError: If its frames have more than one channel.
@@ -127,7 +127,7 @@ def stack_neighbours(sequence: ImageSequence, count: int) -> ImageSequence:
 def plan_sequence(
     sequence: ImageSequence, spec: DeploymentSpec, *, force: bool = False
 ) -> FramePlan:
-    """Look at a few frames of a cine and fill in the numbers of a deployment's steps.
+    """Plan the preprocessing of a sequence from a few of its frames.
 
     Raises:
         ModalityError: As `plan_preprocess`.
@@ -150,7 +150,7 @@ def plan_preprocess(
     region: Box | None = None,
     force: bool = False,
 ) -> FramePlan:
-    """Fill in the numbers of every step from some frames of a sequence.
+    """Plan every preprocessing step from some frames of a sequence.
 
     Args:
         steps: What is to be done, in order.

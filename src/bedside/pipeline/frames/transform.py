@@ -1,4 +1,4 @@
-"""Where the network's input lies on the source frame, and the way back: two rectangles."""
+"""The mapping between a source frame and the network's input: two rectangles."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class FrameTransform:
     inner: Box
 
     def project(self, labels: np.ndarray, size_px: tuple[int, ...]) -> np.ndarray:
-        """Carry labels from the source grid to the tensor's, by nearest neighbour.
+        """Labels on the tensor's grid, by nearest neighbour.
 
         Args:
             labels: (height, width) uint8 on the source grid.
@@ -57,10 +57,9 @@ class FrameTransform:
         probabilities: np.ndarray | None = None,
         out: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Carry logits back to the source grid and take the most likely class there.
+        """Labels on the source grid: logits are interpolated to it and compared there.
 
-        The logits are interpolated and only then compared, so that contours fall
-        between the network's coarser pixels. Outside the box all is background.
+        Contours so fall between the network's coarser pixels. Outside the box all is background.
 
         Args:
             logits: (K, h, w) float32 for the tensor, at a stride of `stride`.

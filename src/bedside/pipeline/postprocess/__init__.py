@@ -1,4 +1,4 @@
-"""From label map to label map on the source grid: repairs and priors, and a list of all changes."""
+"""Postprocessing of label maps: repairs, anatomical priors, and a log of all edits."""
 
 from bedside.pipeline.postprocess.apply import apply_postprocess
 from bedside.pipeline.postprocess.changes import EditLog, LabelEdit

@@ -1,4 +1,4 @@
-"""Run the repairs of a spec, then check its priors, in their order."""
+"""Runs the repairs of a spec, then its priors, in order."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -84,7 +84,7 @@ def _run_step(
 def _weighed(
     run: Callable[[], list[LabelEdit]], labels: np.ndarray, grid: LabelGrid
 ) -> list[LabelEdit]:
-    """Do something to labels, and weigh what it changed by what uneven slices stand for."""
+    """Run edits, and weigh them by the thickness that uneven slices cover."""
     if grid.shares is None:
         return run()
     before = count_by_slice(labels)
@@ -192,7 +192,7 @@ def _cut_out_along(
     labels: np.ndarray, step: Opening | Closing, value: int, grid: LabelGrid, *,
     margin: Sequence[int],
 ) -> Window | None:  # fmt: skip
-    """Cut out a label with a margin; of uneven slices all, since each has a place of its own."""
+    """Box of a label with a margin; all slices if they are uneven."""
     window = cut_out(labels, value, margin=tuple(margin))
     if window is None or grid.uneven is None or step.radius_mm is None:
         return window
@@ -205,7 +205,7 @@ def _change_shape(
     grid: LabelGrid,
     change: Callable[[np.ndarray, tuple[float, ...]], np.ndarray],
 ) -> np.ndarray:
-    """Open or close a mask by its ball; a ball in mm among uneven slices on an even grid."""
+    """Open or close a mask by a ball; uneven slices with a ball in mm on an even grid."""
     if grid.uneven is None or step.radius_mm is None or grid.spacing_mm is None:
         radius = _radius_px(step, mask.ndim, grid)
         assert radius is not None  # callers look
@@ -225,7 +225,7 @@ def _change_shape(
 def _radius_px(
     step: Opening | Closing, spatial_dims: int, grid: LabelGrid
 ) -> tuple[float, ...] | None:
-    """Return the ball's radius along each axis in pixels, if that can be done."""
+    """Radius of the ball along each axis in pixels; None if the scale is unknown."""
     if step.radius_px is not None:
         return (step.radius_px,) * spatial_dims
     if grid.spacing_mm is None or step.radius_mm is None:

@@ -1,4 +1,4 @@
-"""What repairs did, gathered over frames and put into words."""
+"""Edits that repairs made, summed over frames and described in sentences."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ Action = Literal["removed", "added", "exchanged", "reported", "skipped"]
 
 
 class LabelEdit(NamedTuple):
-    """What a step did to one label in one frame, or in one scan.
+    """Edit of one label by one step, in a frame or a scan.
 
     Attributes:
         step: The step's name in the spec.
@@ -45,7 +45,7 @@ class _Sum:
 
 
 class EditLog:
-    """Adds repairs up, frame by frame.
+    """Sums edits over the frames of a sequence.
 
     Args:
         labels: What the values mean.
@@ -58,11 +58,11 @@ class EditLog:
         self._sums: dict[tuple[str, tuple[int, ...], Action, str], _Sum] = {}
 
     def add(self, edits: Iterable[LabelEdit], *, share: float = 1.0) -> None:
-        """Count the repairs of one frame.
+        """Add the edits of one frame.
 
         Args:
             edits: What was done.
-            share: What the frame stands for, in parts of the mean, if it is an uneven slice.
+            share: Thickness that an uneven slice covers, relative to the mean.
         """
         counted = set()
         for edit in edits:
@@ -79,7 +79,7 @@ class EditLog:
     def changes(
         self, *, spacing_mm: tuple[float, ...] | None, slice_mm: float | None = None
     ) -> tuple[Change, ...]:
-        """Tell what was done, in the order in which it was first done.
+        """All edits, in the order in which they first occurred.
 
         Args:
             spacing_mm: Along the axes of the labels; None if unknown.
@@ -123,7 +123,7 @@ class EditLog:
 def _measure(
     pixels: float, spacing_mm: tuple[float, ...] | None, slice_mm: float | None
 ) -> tuple[float | None, float | None]:
-    """Turn a number of pixels into mm2, or into ml where they have a depth."""
+    """Area in mm2, or volume in ml where pixels have a depth."""
     if spacing_mm is None:
         return None, None
     size = float(pixels)
@@ -139,7 +139,7 @@ def _measure(
 def _words(
     step: str, names: list[str], action: Action, total: _Sum, *, size: str, expected: str
 ) -> str:
-    """Say what happened; the structure comes first in `names`."""
+    """Sentence about an edit; the structure comes first in `names`."""
     name = names[0]
     other = names[1] if len(names) > 1 else ""
     if action == "skipped":
@@ -180,5 +180,5 @@ def _show_size(pixels: int, mm2: float | None, ml: float | None) -> str:
 
 
 def _amount(value: float) -> str:
-    """Write one place, or two figures of what is smaller."""
+    """One decimal place, or two digits of what is smaller."""
     return f"{value:,.1f}" if value >= 0.1 or not value else f"{value:.2g}"

@@ -7,7 +7,7 @@ Window = tuple[slice, ...]
 
 
 def cut_out(labels: np.ndarray, value: int, *, margin: tuple[int, ...] = ()) -> Window | None:
-    """Find the smallest box that holds a label.
+    """Bounding box of a label.
 
     Args:
         labels: (H, W) or (D, H, W) uint8.
@@ -36,7 +36,7 @@ def cut_out(labels: np.ndarray, value: int, *, margin: tuple[int, ...] = ()) -> 
 
 
 def _box_of_scan(labels: np.ndarray, value: int) -> Window | None:
-    """Find the box of a label in (D, H, W), slice by slice, so that no mask is held whole."""
+    """Bounding box of a label in (D, H, W), slice by slice, so that no mask is held whole."""
     found = []
     for index, plane in enumerate(labels):
         left, top, width, height = cv2.boundingRect(cv2.inRange(plane, value, value))
@@ -50,7 +50,7 @@ def _box_of_scan(labels: np.ndarray, value: int) -> Window | None:
 
 
 def mask_of(labels: np.ndarray, value: int) -> np.ndarray:
-    """Mark a label with 255, uint8."""
+    """Mask of a label, 255 inside, uint8."""
     if labels.ndim == 2:
         return cv2.inRange(labels, value, value)
     mask: np.ndarray = (labels == value).astype(np.uint8)
@@ -59,7 +59,7 @@ def mask_of(labels: np.ndarray, value: int) -> np.ndarray:
 
 
 def components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tell connected components apart; corners connect.
+    """Connected components; corners connect.
 
     Args:
         mask: (H, W) or (D, H, W) uint8, not 0 inside.
@@ -82,7 +82,7 @@ def components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def weigh_parts(parts: np.ndarray, sizes: np.ndarray, shares: np.ndarray | None) -> np.ndarray:
-    """Weigh components by what each slice stands for.
+    """Sizes of components weighted by the thickness that each slice covers.
 
     Args:
         parts: As from `components`.
@@ -99,7 +99,7 @@ def weigh_parts(parts: np.ndarray, sizes: np.ndarray, shares: np.ndarray | None)
 
 
 def weigh_change(before: np.ndarray, labels: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Measure how far each label has grown or shrunk, weighed by what each slice stands for.
+    """Growth of each label, weighted by the thickness that each slice covers.
 
     Args:
         before: From `count_by_slice`.
@@ -113,7 +113,7 @@ def weigh_change(before: np.ndarray, labels: np.ndarray, shares: np.ndarray) -> 
 
 
 def count_by_slice(labels: np.ndarray) -> np.ndarray:
-    """Count each value in each slice, (D, 256)."""
+    """Count of each value in each slice, (D, 256)."""
     return np.stack([np.bincount(plane.ravel(), minlength=256) for plane in labels])
 
 

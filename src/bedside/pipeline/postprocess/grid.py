@@ -1,4 +1,4 @@
-"""How labels lie in the patient, as far as repairs need to know."""
+"""Scale and direction of label maps in the patient."""
 
 import math
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class LabelGrid:
     uneven: UnevenSlices | None = None
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Make sure that this is a grid for labels of some shape.
+        """Refuse labels of another shape than the grid's.
 
         Raises:
             GeometryError: If it has other axes, or its slices are others.
@@ -50,7 +50,7 @@ class LabelGrid:
 
     @property
     def shares(self) -> np.ndarray | None:
-        """What each slice stands for, in parts of the mean, (D,); None where all are alike."""
+        """Relative thickness that each slice covers, (D,); None where all are alike."""
         return None if self.uneven is None else self.uneven.shares
 
     @property
@@ -62,7 +62,7 @@ class LabelGrid:
 def grid_of(
     sequence: ImageSequence, *, spatial_dims: int, spacing_mm: tuple[float, ...] | None
 ) -> LabelGrid:
-    """Read off a cine what repairs need to know of its labels.
+    """Scale and direction of the labels of a sequence.
 
     Args:
         sequence: What was segmented.
@@ -80,7 +80,7 @@ def grid_of(
 
 
 def smallest_px(step: DropSmall, grid: LabelGrid) -> float | None:
-    """Turn the size that stays into pixels, if that can be done."""
+    """Smallest size that stays in pixels; None if the scale is unknown."""
     if step.min_px is not None:
         return step.min_px
     if grid.spacing_mm is None:

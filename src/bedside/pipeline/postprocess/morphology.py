@@ -7,7 +7,7 @@ import numpy as np
 
 
 def reach(radius: tuple[float, ...]) -> tuple[int, ...]:
-    """Give whole pixels that a ball reaches along each axis.
+    """Whole pixels that a ball covers along each axis.
 
     Example:
         >>> reach((1.5, 3.0))
@@ -17,7 +17,7 @@ def reach(radius: tuple[float, ...]) -> tuple[int, ...]:
 
 
 def opened(mask: np.ndarray, radius: tuple[float, ...]) -> np.ndarray:
-    """Keep what balls cover that lie wholly inside the mask; the image's edge cuts no ball.
+    """Opening: the union of all balls inside the mask; the image's edge cuts no ball.
 
     Args:
         mask: (H, W) or (D, H, W) uint8, 255 inside.
@@ -32,14 +32,14 @@ def opened(mask: np.ndarray, radius: tuple[float, ...]) -> np.ndarray:
 
 
 def closed(mask: np.ndarray, radius: tuple[float, ...]) -> np.ndarray:
-    """Add what no ball reaches that lies wholly outside; the way round of `opened`."""
+    """Closing: all but the union of balls outside the mask."""
     if mask.ndim == 2:
         return cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _disc(radius))
     return ~_dilated(~_dilated(mask, radius), radius)
 
 
 def touching(mask: np.ndarray) -> np.ndarray:
-    """Grow a mask by its neighbours, corners too."""
+    """Mask dilated by its 8 neighbours."""
     if mask.ndim == 2:
         touched: np.ndarray = cv2.dilate(mask, np.ones((3, 3), np.uint8))
         return touched
@@ -51,7 +51,7 @@ def touching(mask: np.ndarray) -> np.ndarray:
 
 
 def _disc(radius: tuple[float, ...]) -> np.ndarray:
-    """Mark the pixels within an ellipse about the middle one."""
+    """Kernel of an ellipse about the middle pixel."""
     down, across = reach(radius)
     rows, columns = np.mgrid[-down : down + 1, -across : across + 1]
     inside = (rows / radius[0]) ** 2 + (columns / radius[1]) ** 2 <= 1 + 1e-9
@@ -60,7 +60,7 @@ def _disc(radius: tuple[float, ...]) -> np.ndarray:
 
 
 def _dilated(mask: np.ndarray, radius: tuple[float, ...]) -> np.ndarray:
-    """Mark what lies within a ball about any voxel of the mask, by distances."""
+    """Mask dilated by a ball, from the distance transform."""
     if not mask.any():
         return mask
     from scipy import ndimage

@@ -1,4 +1,4 @@
-"""Anatomical priors: looked at in labels, repaired where that is asked for and defined."""
+"""Checks of anatomical priors, and their repairs where there are any."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 def check_priors(
     labels: np.ndarray, priors: Sequence[Prior], *, grid: LabelGrid
 ) -> list[LabelEdit]:
-    """Look at every prior; a structure that is not there offends none.
+    """Check every prior; an absent structure violates none.
 
     Args:
         labels: (H, W) or (D, H, W) uint8; changed in place where a prior repairs.
@@ -93,7 +93,7 @@ def _encloses(labels: np.ndarray, prior: Surrounds, grid: LabelGrid) -> Iterator
 
 
 def _open_share(labels: np.ndarray, prior: Surrounds) -> float:
-    """Measure the part of the inner one's outline that touches what it should not."""
+    """Share of the inner structure's outline that touches what it should not."""
     inner = labels == prior.inner
     fine = np.isin(labels, (prior.inner, prior.outer, *prior.open_to))
     outline = inner & ~_eroded(inner, beyond=False)
@@ -152,7 +152,7 @@ def _eccentricity(labels: np.ndarray, prior: Eccentricity, grid: LabelGrid) -> I
 def measure_eccentricity(
     mask: np.ndarray, spacing_mm: tuple[float, ...] | None, *, places: np.ndarray | None = None
 ) -> float | None:
-    """Measure how elongated a mask is; see `bedside.spec.Eccentricity`.
+    """Eccentricity of a mask; see `bedside.spec.Eccentricity`.
 
     Args:
         mask: Boolean, (H, W) or (D, H, W).
@@ -204,7 +204,7 @@ def _left_right(labels: np.ndarray, prior: LeftRight, grid: LabelGrid) -> Iterat
 
 
 def _eroded(mask: np.ndarray, *, beyond: bool) -> np.ndarray:
-    """Keep what has all its neighbours, corners not counted; `beyond` is what lies outside."""
+    """Mask eroded by its face neighbours; `beyond` is the value outside."""
     if mask.ndim == 2:
         kept = cv2.erode(
             mask.view(np.uint8), _CROSS, borderType=cv2.BORDER_CONSTANT, borderValue=int(beyond)
@@ -217,7 +217,7 @@ def _eroded(mask: np.ndarray, *, beyond: bool) -> np.ndarray:
 
 
 def _centre(mask: np.ndarray, places: np.ndarray | None) -> np.ndarray:
-    """Find the centre of a mask that is not empty, in elements; uneven slices at their places."""
+    """Centroid of a nonempty mask in elements; uneven slices at their heights."""
     if mask.ndim == 2:
         moments = cv2.moments(mask.view(np.uint8), binaryImage=True)
         return np.array([moments["m01"], moments["m10"]]) / moments["m00"]

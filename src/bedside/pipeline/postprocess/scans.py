@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bedside.pipeline.components import ComponentCount, find_components
+from bedside.pipeline.components import ConnectedComponents, find_components
 from bedside.pipeline.postprocess.changes import LabelEdit
 from bedside.pipeline.postprocess.components import cut_out
 from bedside.pipeline.postprocess.grid import NO_SCALE, LabelGrid, smallest_px
@@ -66,13 +66,13 @@ def _fill_holes(
 
 
 def _others(labels: np.ndarray, value: int, slab: slice) -> np.ndarray:
-    """Mark what is not of a label in a part of a map, uint8."""
+    """Mask of everything but a label in a part of a map, uint8."""
     mask: np.ndarray = labels[slab] != value
     return mask.view(np.uint8)
 
 
-def _find(labels: np.ndarray, values: Sequence[int], grid: LabelGrid) -> ComponentCount:
-    """Find the components of some labels."""
+def _find(labels: np.ndarray, values: Sequence[int], grid: LabelGrid) -> ConnectedComponents:
+    """Connected components of some labels."""
     kept = np.zeros(256, np.uint8)
     kept[list(values)] = list(values)
     depth, height, width = labels.shape
@@ -85,9 +85,13 @@ def _find(labels: np.ndarray, values: Sequence[int], grid: LabelGrid) -> Compone
 
 
 def _remove(
-    labels: np.ndarray, found: ComponentCount, dropped: np.ndarray, step: str, values: Sequence[int]
+    labels: np.ndarray,
+    found: ConnectedComponents,
+    dropped: np.ndarray,
+    step: str,
+    values: Sequence[int],
 ) -> list[LabelEdit]:
-    """Turn components into background, and tell of it label by label."""
+    """Turn components into background; one edit per label."""
     for slab, numbers in found.select(dropped):
         labels[slab] *= numbers < 0
     edits = []

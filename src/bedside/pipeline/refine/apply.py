@@ -33,7 +33,7 @@ def refine_logits(
 
 
 def guide_of(tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Bring the image that a network saw to the grid of its logits, and to [0, 1].
+    """The network's input on the grid of its logits, scaled to [0, 1].
 
     Args:
         tensor: (1, C, H, W).

@@ -14,7 +14,7 @@ _LEAST = 1e-6
 
 
 def refine_local(logits: np.ndarray, guide: np.ndarray, step: LocalCrf, stride: int) -> np.ndarray:
-    """Add to the logits of undecided pixels the votes of their neighbours, round after round.
+    """Logits to which similar neighbours of undecided pixels have added their votes.
 
     With Q the softmax of the logits so far, and a the affinity exp(-(I_i - I_j)^2 / 2
     sigma^2) to the eight neighbours at one distance, a round makes the logits
@@ -59,7 +59,7 @@ def refine_local(logits: np.ndarray, guide: np.ndarray, step: LocalCrf, stride: 
 
 
 def _margin(logits: np.ndarray) -> np.ndarray:
-    """Measure how far the best class of each pixel lies above the second."""
+    """Margin between the two largest logits of each pixel."""
     best, second = cv2.max(logits[0], logits[1]), cv2.min(logits[0], logits[1])
     for plane in logits[2:]:
         second = cv2.max(second, cv2.min(best, plane))
@@ -71,7 +71,7 @@ def _margin(logits: np.ndarray) -> np.ndarray:
 def _affinities(
     guide: np.ndarray, pixels: np.ndarray, distance: int, sigma: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the eight neighbours of pixels, and how much they look alike.
+    """The eight neighbours of pixels, and their affinities.
 
     Returns:
         Where they are, (8, N), and affinities, (8, N) float32; 0 for one beyond the image.

@@ -1,4 +1,4 @@
-"""A scan while the steps of a volume pipeline change it, one after another."""
+"""The state of a scan while the steps of a volume pipeline change it."""
 
 import numpy as np
 
@@ -9,13 +9,13 @@ from bedside.volume import ImageSequence, Orientation
 
 
 class VolumeBuilder:
-    """A scan on its way; each step reads it and writes to it.
+    """A scan and what its steps have done to it so far.
 
     Args:
         sequence: The scan as stored.
         multiple: Voxels that sizes are to be a multiple of where they are chosen.
-        foreseen: Follow its shape only, and never read it.
-        modality: Of the bundle, which tells what values mean.
+        foreseen: Track the shape only, without reading the scan.
+        modality: Of the bundle.
 
     Attributes:
         sequence: The part of the stored scan that is looked at.

@@ -1,4 +1,4 @@
-"""Steps on the tone of scans: each works on the array of a builder, (C, D, H, W)."""
+"""Scan steps on intensity; each works on the array of a builder, (C, D, H, W)."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,7 +32,7 @@ def _scale_range(step: ScaleRange, builder: VolumeBuilder) -> None:
 
 
 def _nominal(channel: np.ndarray, builder: VolumeBuilder) -> tuple[float, float]:
-    """Find whether values are parts of 1 or 8 bits.
+    """Nominal range of values: 0 to 1, or 8 bits.
 
     Raises:
         FormatError: If they are neither.
@@ -76,13 +76,13 @@ def _window(step: WindowLevel | WindowPreset, builder: VolumeBuilder) -> None:
 
 
 def _in_float(builder: VolumeBuilder) -> np.ndarray:
-    """Make a builder's array one of its own in float32, to be worked on in place."""
+    """The builder's array as writable float32."""
     builder.array = builder.own()
     return builder.array
 
 
 def _span(channel: np.ndarray, builder: VolumeBuilder) -> tuple[float, float]:
-    """Find the smallest and the largest value, which differ."""
+    """Smallest and largest value, made to differ."""
     low, high = float(channel.min()), float(channel.max())
     if low == high:
         builder.warnings.append("a channel of the scan is all of one value.")

@@ -1,4 +1,4 @@
-"""A scan whole: preprocess, predict window by window, restore slice by slice, repair."""
+"""Whole scans: preprocess, predict window by window, restore slice by slice, repair."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -29,10 +29,10 @@ from bedside.volume import Box, ImageSequence, LabelMap
 
 @dataclass(frozen=True)
 class VolumePlan:
-    """How a scan is taken.
+    """The plan of a scan.
 
     Attributes:
-        correction: How far slices that lean are moved; None if they do not.
+        correction: Of a tilted gantry; None if there is no tilt.
         half: Whether it is kept in 16 bits on its way through the network.
     """
 
@@ -42,7 +42,7 @@ class VolumePlan:
 
 @dataclass(frozen=True)
 class VolumeResult:
-    """What was found in one scan.
+    """Result of one scan.
 
     Attributes:
         labels: (D, H, W) uint8 on the source grid.
@@ -73,7 +73,7 @@ class VolumePipeline:
         self.session = session
 
     def plan(self, sequence: ImageSequence, *, force: bool = False) -> VolumePlan:
-        """Find how far the slices of a scan lean, from its geometry alone."""
+        """Find the gantry tilt of a scan from its geometry."""
         return VolumePlan(correct_gantry_tilt(sequence)[1])
 
     def run(

@@ -1,4 +1,4 @@
-"""From a scan to the network's tensor, and from its logits back to labels on the scan's grid."""
+"""From a scan to the network's tensor."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from bedside.volume import ImageSequence, find_orientation
 
 @dataclass(frozen=True)
 class PreparedVolume:
-    """A scan as the network sees it.
+    """A preprocessed scan.
 
     Attributes:
         array: (C, *placement.grid), float32 or float16.
@@ -42,14 +42,14 @@ class PreparedVolume:
         return self.transform.pad(self.array)
 
     def read(self, inside: tuple[slice, ...]) -> np.ndarray:
-        """Cut a part out of the tensor, float32, without building it."""
+        """Part of the tensor, float32, without building the tensor."""
         return self.transform.cut(self.array, inside)
 
 
 def prepare_volume(
     sequence: ImageSequence, spec: DeploymentSpec, *, half: bool = False
 ) -> PreparedVolume:
-    """Run every step of a deployment on a scan.
+    """Preprocess a scan.
 
     Args:
         sequence: The scan; its frames are decoded once, one at a time.
@@ -80,7 +80,7 @@ def prepare_volume(
 
 
 def plan_transform(sequence: ImageSequence, spec: DeploymentSpec) -> VolumeTransform:
-    """Tell how a scan will lie in the network's tensor, without reading it.
+    """The transform of a scan, without reading it.
 
     Raises:
         GeometryError: As `prepare_volume`.
@@ -96,7 +96,7 @@ def plan_transform(sequence: ImageSequence, spec: DeploymentSpec) -> VolumeTrans
 def place_volume(
     builder: VolumeBuilder, spec: DeploymentSpec, stored: ImageSequence
 ) -> VolumeTransform:
-    """Pad around the middle, to the window and to whole logits.
+    """The transform after all steps, padded evenly to the window and to whole logits.
 
     Args:
         builder: After all steps.

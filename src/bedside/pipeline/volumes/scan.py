@@ -1,4 +1,4 @@
-"""A scan read slice by slice: whole, or resampled on the way so that it is never held whole."""
+"""Reads a scan slice by slice: whole, or resampled so that it is never held whole."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def read_scan(sequence: ImageSequence) -> np.ndarray:
-    """Decode all frames of a cine as the slices of a scan.
+    """Decode all slices of a scan.
 
     Returns:
         (C, D, H, W), in the stored dtype.
@@ -32,7 +32,7 @@ def read_scan(sequence: ImageSequence) -> np.ndarray:
         if array is None:
             array = np.empty((sequence.shape[1], len(sequence), *sequence.shape[2:]), slice_.dtype)
         array[:, index] = slice_
-    assert array is not None  # a cine has a frame at least
+    assert array is not None  # a sequence has a frame at least
     return array
 
 

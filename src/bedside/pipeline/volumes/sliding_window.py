@@ -43,7 +43,7 @@ def plan_window(spec: DeploymentSpec) -> SlidingWindow:
 def window_origins(
     shape: Sequence[int], window: Sequence[int], *, overlap: float = 0.5
 ) -> list[Shape]:
-    """Place windows over a grid so that every element is covered, border to border.
+    """Corners of windows that cover a grid, border to border.
 
     Along each axis the first window touches the low border, the last one the high
     border, and the rest are spread evenly between, to the nearest element.
@@ -79,7 +79,7 @@ def window_origins(
 
 
 def blend_weights(window: Sequence[int], blend: str) -> np.ndarray:
-    """Weigh the elements of a window against those of its neighbours.
+    """Weights of the elements of a window against overlapping ones.
 
     Args:
         window: Window size.

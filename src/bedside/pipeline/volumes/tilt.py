@@ -1,4 +1,4 @@
-"""Straightens a scan whose slices lean, as a tilted gantry leaves them, and leans labels again."""
+"""Correction of gantry tilt, and its inverse for labels."""
 
 from dataclasses import dataclass, replace
 
@@ -10,16 +10,16 @@ from bedside.volume.geometry import find_lean
 
 @dataclass(frozen=True)
 class TiltCorrection:
-    """How far each slice was moved within its plane, by whole pixels.
+    """In-plane shift of each slice, in whole pixels, that corrects a gantry tilt.
 
     Whole pixels, because labels then come back exactly where the network drew them; what it
     sees is off by half a pixel at most, less than a resampled border would be on its way back.
 
     Attributes:
-        offsets: (D, 2), row and column of each slice's corner on the larger, straight grid.
+        offsets: (D, 2), row and column of each slice's corner on the larger, corrected grid.
         plane: (height, width) of a slice as stored.
-        canvas: (height, width) of the straight grid.
-        affine: Of the straight grid, in LPS.
+        canvas: (height, width) of the corrected grid.
+        affine: Of the corrected grid, in LPS.
     """
 
     offsets: np.ndarray
@@ -28,7 +28,7 @@ class TiltCorrection:
     affine: np.ndarray
 
     def straighten(self, sequence: ImageSequence) -> ImageSequence:
-        """Lay a scan onto the straight grid; its slices are moved as they are decoded."""
+        """The scan on the corrected grid; slices are shifted as they are decoded."""
         depth, channels, *_ = sequence.shape
         return replace(
             sequence,
@@ -38,13 +38,13 @@ class TiltCorrection:
         )
 
     def apply(self, slice_: np.ndarray, index: int) -> np.ndarray:
-        """Move one slice, (C, H, W), onto the straight grid; around it is its smallest value."""
+        """One slice, (C, H, W), on the corrected grid, padded with its smallest value."""
         straight = np.full((len(slice_), *self.canvas), slice_.min(), slice_.dtype)
         straight[:, *self._place(index)] = slice_
         return straight
 
     def undo(self, labels: np.ndarray) -> np.ndarray:
-        """Cut the slices of (..., D, H, W) out of the straight grid."""
+        """Labels or probabilities, (..., D, H, W), back on the stored grid."""
         own = np.empty((*labels.shape[:-2], *self.plane), labels.dtype)
         for index in range(len(self.offsets)):
             own[..., index, :, :] = labels[(..., index, *self._place(index))]
@@ -57,13 +57,13 @@ class TiltCorrection:
 
 
 def correct_gantry_tilt(sequence: ImageSequence) -> tuple[ImageSequence, TiltCorrection | None]:
-    """Move the slices of a leaning scan so that they stand above each other, wherever they lie.
+    """Shift the slices of a tilted scan so that they lie above each other.
 
     Args:
-        sequence: As stored; one that does not lean is given back as it is.
+        sequence: As stored; one without a tilt is returned as it is.
 
     Returns:
-        The scan on a straight grid, and the way back; None if there is nothing to undo.
+        The scan on the corrected grid, and the correction; None if there is no tilt.
     """
     geometry = sequence.geometry
     if geometry is None or not find_lean(geometry).any():

@@ -1,4 +1,4 @@
-"""How a scan lies in the network's tensor: the way there for labels, and back for logits."""
+"""The mapping between a scan and the network's tensor."""
 
 import functools
 import itertools
@@ -18,7 +18,7 @@ Shape3 = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class VolumeTransform:
-    """How the tensor lies on the scan: axes turned, resized edge to edge, and padded.
+    """The mapping from scan to tensor: axes reoriented, resized edge to edge, and padded.
 
     Uneven slices are seen on an even grid, and each gets the labels of its own place on it.
 
@@ -42,7 +42,7 @@ class VolumeTransform:
     uneven: UnevenSlices | None = None
 
     def project(self, labels: np.ndarray) -> np.ndarray:
-        """Carry labels from the source grid to the tensor's, by nearest neighbour.
+        """Labels on the tensor's grid, by nearest neighbour.
 
         Args:
             labels: (D, H, W) uint8 on the source grid.
@@ -65,12 +65,12 @@ class VolumeTransform:
         return tensor
 
     def pad(self, array: np.ndarray) -> np.ndarray:
-        """Put (C, *grid) into the tensor, zeros around it; float32."""
+        """(C, *grid) padded with zeros to the tensor, float32."""
         whole = tuple(slice(0, size) for size in self.tensor_shape)
         return self.cut(array, whole)
 
     def cut(self, array: np.ndarray, inside: tuple[slice, ...]) -> np.ndarray:
-        """Cut a part of the tensor out of (C, *grid) without building the tensor.
+        """Part of the tensor from (C, *grid), without building the tensor.
 
         Args:
             array: The scan on the grid, any real dtype.
@@ -96,7 +96,7 @@ class VolumeTransform:
         stride: int,
         probabilities: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Carry logits back to the source grid and take the most likely class there.
+        """Labels on the source grid: logits are interpolated to it and compared there.
 
         Logits are interpolated slice by slice and only then compared, so that no more of them
         are held on the source grid than one slice.
@@ -144,7 +144,7 @@ class VolumeTransform:
     def _find_planes(
         self, shape: tuple[int, ...], places: np.ndarray | None, *, stride: int
     ) -> tuple[np.ndarray, Place]:
-        """Where the slices of the turned scan lie among those of the logits, and their pixels.
+        """Positions of the oriented scan's slices among those of the logits, and of its pixels.
 
         Args:
             shape: (D, H, W) of the scan, turned.
@@ -167,7 +167,7 @@ class VolumeTransform:
         )
 
     def _find_slices(self) -> tuple[slice, np.ndarray | None]:
-        """Find the stored slices that are seen, and where they lie in frames of the even grid.
+        """The stored slices inside `body`, and their positions in slices of the even grid.
 
         Returns:
             Part of the stored first axis, and places in frames from the first one seen; None
@@ -184,9 +184,9 @@ class VolumeTransform:
     def _find_logits(
         self, axis: int, size: int, places: np.ndarray | None, *, stride: int
     ) -> np.ndarray:
-        """Find where the elements of the scan lie along an axis of the logits, (size,).
+        """Positions of the scan's elements along an axis of the logits, (size,).
 
-        Edge to edge, as the scan was resized; what pads the grid has no say.
+        Edge to edge, as the scan was resized; padding is ignored.
         """
         count = self.grid[axis] / stride
         if places is None or self.orientation.order[axis] != 0:
@@ -199,7 +199,7 @@ class VolumeTransform:
         return found
 
     def _count_frames(self) -> int:
-        """Count the frames of the even grid that are seen."""
+        """Number of slices of the even grid inside `body`."""
         assert self.uneven is not None  # callers look
         if self.body is not None:
             return int(self.body[0].stop - self.body[0].start)
@@ -218,7 +218,7 @@ def _draw_slice(
     before: np.ndarray | None,
     place: Place,
 ) -> np.ndarray:
-    """Interpolate between the slices of a slab and label what lies there.
+    """Labels of a plane between two slices of a slab.
 
     Args:
         slab: (K, n, h, w) logits.
