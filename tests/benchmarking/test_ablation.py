@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import ablation
-from ablation_variants import AS_IT_IS, VARIANTS, check_names, list_modes
+from ablation_variants import AS_IT_IS, VARIANTS, check_names, list_variants
 from bedside.errors import SpecError
 from bedside.models import create, named_spec
 from bedside.spec import LevelSpec
@@ -23,7 +23,7 @@ def study(tmp_path):
 
 @pytest.mark.parametrize("spatial_dims", [2, 3])
 def test_each_row_is_another_network_that_can_be_built(spatial_dims):
-    rows = list_modes(named_spec("nano", spatial_dims=spatial_dims))
+    rows = list_variants(named_spec("nano", spatial_dims=spatial_dims))
     assert len({repr(row) for row in rows.values()}) == len(rows) >= 12
     for spec in rows.values():
         with torch.device("meta"):
@@ -32,7 +32,7 @@ def test_each_row_is_another_network_that_can_be_built(spatial_dims):
 
 def test_a_row_changes_only_what_it_is_named_for():
     model = named_spec("tiny", num_classes=4)
-    rows = list_modes(model)
+    rows = list_variants(model)
     assert rows[AS_IT_IS] == model
     assert {level.block for level in rows["conv"].levels} == {"conv"}
     assert [level.exchange for level in rows["window-alone"].levels[2:]] == [False, False]
@@ -51,7 +51,7 @@ def test_windows_put_in_place_of_dense_attention_are_those_of_the_level_above():
         LevelSpec("dense", 8, 1),
     )
     model = dataclasses.replace(named_spec("nano", spatial_dims=3), levels=levels)
-    assert [level.window for level in list_modes(model)["window"].levels[1:]] == [5, 5]
+    assert [level.window for level in list_variants(model)["window"].levels[1:]] == [5, 5]
 
 
 def test_a_row_that_is_not_in_the_table_is_refused_by_name():
@@ -79,12 +79,12 @@ def test_rows_add_up_and_those_without_a_training_say_so(study):
     (routed,) = [line for line in lines if line.startswith("| routed")]
     assert "not trained" in routed
     assert "1.50" in routed
-    assert sum("not measured" in line for line in lines) == len(list_modes(study.model)) - 2
+    assert sum("not measured" in line for line in lines) == len(list_variants(study.model)) - 2
     assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
 
 
 def test_weights_are_counted_as_inference_has_them(study):
-    rows = list_modes(study.model)
+    rows = list_variants(study.model)
     plain = ablation.count_used(rows[AS_IT_IS])
     for name in ("reparam", "deep-supervision", "boundary"):
         assert ablation.count_used(rows[name]) == plain
