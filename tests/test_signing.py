@@ -313,7 +313,7 @@ def test_inspect_says_who_has_signed(bundle, signed, keys, capsys):
 
 def test_verify_asks_for_a_key_and_refuses_another(bundle, signed, keys, capsys):
     assert main(["verify", str(signed), "--key", str(keys / "ours.pub.pem")]) == 0
-    assert "is as it was when it was signed" in capsys.readouterr().out
+    assert "is unchanged since it was signed" in capsys.readouterr().out
     assert main(["verify", str(signed), "--key", str(keys / "theirs.pub.pem")]) == 3
     assert main(["verify", str(bundle), "--key", str(keys / "ours.pub.pem")]) == 3
     assert main(["verify", str(signed), "--key", str(keys / "ours.pem")]) == 3

@@ -1,4 +1,4 @@
-"""Medical image segmentation that runs where the patient is.
+"""Medical image segmentation with low latency on CPUs.
 
     import bedside
 

@@ -116,7 +116,7 @@ def choose_trusted_keys(*, folder: Path | None, required: bool) -> TrustedKeys |
     keys = find_trusted_keys(folder)
     if keys is None:
         raise UsageError(
-            "only signed bundles are to be run, but no key is trusted. Name a folder of public "
+            "only signed bundles may be run here, but no key is trusted. Name a folder of public "
             f"keys with --trusted-keys or {TRUSTED_KEYS}."
         )
     return keys

@@ -31,7 +31,7 @@ COLORS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Measure what bundles cost on this machine, or what attention costs over the tokens.
+    """Measure the cost of bundles, or of attention mechanisms, on this machine.
 
     Of bundles: latency, throughput, memory, cold start, in every runtime and precision, beside
     what the machine can do at most. Of "attention": every mechanism's time and memory.

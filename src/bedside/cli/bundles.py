@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from bedside.bundle import Bundle, TrustedKeys
 
 REQUIRE_SIGNED_HELP = (
-    "refuse a bundle that no trusted key has signed; keys by --trusted-keys or BEDSIDE_TRUSTED_KEYS"
+    "refuse bundles without a signature by a trusted key; "
+    "keys: --trusted-keys or BEDSIDE_TRUSTED_KEYS"
 )
-TRUSTED_KEYS_HELP = "folder of public keys, NAME.pem, one of which must have signed the bundle"
+TRUSTED_KEYS_HELP = "folder of public keys, NAME.pem; one of them must have signed the bundle"
 
 
 def choose_bundle(name_or_path: str | None) -> Path:

@@ -21,17 +21,17 @@ class Settings:
     the test patients stay as they are; so do certificates of backends that are not installed.
     """
 
-    bundle: str = positional(help="a bundle's file, or the name of a shipped one")
-    data: Path = option(help="folder of the data set that it was trained on")
-    output: Path = option(help="the bundle to write, NAME.bedside", short="-o")
+    bundle: str = positional(help="bundle file, or the name of a shipped bundle")
+    data: Path = option(help="folder of the data set that the bundle was trained on")
+    output: Path = option(help="bundle to write, NAME.bedside", short="-o")
     layout: str | None = option(
-        help="how the folder is laid out, such as camus or folder (default: detected)", default=None
+        help="layout of the folder, such as camus or folder (default: detected)", default=None
     )
-    max_drop: float = option(help="validation Dice that any structure may lose", default=0.005)
+    max_drop: float = option(help="largest loss of validation Dice in any structure", default=0.005)
     threads: int | None = option(
-        help="threads of the runtime (default: every core allowed)", default=None
+        help="threads of the runtime (default: all available cores)", default=None
     )
-    json: bool = option(help="print the certificates as JSON, and nothing else", default=False)
+    json: bool = option(help="print only the certificates, as JSON", default=False)
 
 
 def run(settings: Settings) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """Compress a trained network to a budget, and show that nothing is lost.
+    """Compress a trained network to a budget, without loss on the validation patients.
 
     Each step is timed on this machine, and kept only if it is faster here and no structure is
     worse on the validation patients. It can be stopped, and goes on where it was.

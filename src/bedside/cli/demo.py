@@ -14,13 +14,13 @@ _CINE = "data/test_files/examples_ybr_color.dcm"
 
 @dataclass(frozen=True)
 class Settings:
-    """Segment a real ultrasound cine, the one that comes with pydicom."""
+    """Segment the ultrasound cine that comes with pydicom."""
 
     output: Path = option(help="folder to write to", default=Path("demo-output"), short="-o")
     model: str = option(
-        help="a bundle's file, or the name of a shipped one", default="camus-4ch", short="-m"
+        help="a bundle file, or the name of a shipped bundle", default="camus-4ch", short="-m"
     )
-    json: bool = option(help="print the report as JSON, and nothing else", default=False)
+    json: bool = option(help="print only the report, as JSON", default=False)
 
 
 def run(settings: Settings) -> int:

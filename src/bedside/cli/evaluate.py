@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """Score a bundle on images with expert labels, at their own resolution.
+    """Score a bundle on images with expert labels, on their own grid.
 
     Writes evaluation.json, evaluation.csv, evaluation.md and worst_cases.png, or what an
     ablation of the pipeline says.

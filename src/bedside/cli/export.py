@@ -19,15 +19,13 @@ class Settings:
     With --golden the tensors of one frame are written instead, for programs in other languages.
     """
 
-    bundle: str = positional(help="a bundle's file, or the name of a shipped one")
-    to: str | None = option(
-        help="the format", choices=[each.name for each in FORMATS], default=None
-    )
+    bundle: str = positional(help="bundle file, or the name of a shipped bundle")
+    to: str | None = option(help="format", choices=[each.name for each in FORMATS], default=None)
     golden: bool = option(
-        help="write a frame, its tensor, logits and labels, each as a raw tensor", default=False
+        help="write a frame, its tensor, logits and labels as raw tensors", default=False
     )
     input: Path | None = option(
-        help="image whose middle frame --golden takes (default: one made of ellipses and noise)",
+        help="image whose middle frame --golden uses (default: a synthetic one)",
         default=None,
     )
     output: Path | None = option(
@@ -36,30 +34,28 @@ class Settings:
         default=None,
     )
     data: Path | None = option(
-        help="folder of the data set, to judge the export on its patients (default: on generated "
-        "images)",
+        help="folder of the data set to certify the export on (default: synthetic images)",
         default=None,
     )
     split: str = option(
-        help="patients of the bundle's split that it is judged on",
+        help="part of the bundle's split to certify it on",
         default="val",
         choices=("val", "test"),
     )
-    cases: int = option(help="images of the data set to take, at most", default=40)
+    cases: int = option(help="maximum number of images", default=40)
     precision: str = option(
-        help="how the export computes", default="f32", choices=("f32", "bf16", "int8")
+        help="precision of the export", default="f32", choices=("f32", "bf16", "int8")
     )
     max_drop: float = option(
-        help="Dice that an export in int8 may lose in any structure; others may lose 0.002",
+        help="largest loss of Dice of an int8 export in any structure; 0.002 for others",
         default=0.005,
     )
-    threads: int = option(help="threads that it is run and timed with", default=1)
+    threads: int = option(help="threads for running and timing it", default=1)
     litert_python: Path | None = option(
-        help="Python of the environment that LiteRT's converter lives in (default: the variable "
-        "BEDSIDE_LITERT_PYTHON)",
+        help="Python of the environment with LiteRT's converter (default: BEDSIDE_LITERT_PYTHON)",
         default=None,
     )
-    json: bool = option(help="print the certificate, and nothing else", default=False)
+    json: bool = option(help="print only the certificate, as JSON", default=False)
 
 
 def run(settings: Settings) -> int:

@@ -32,13 +32,13 @@ _MEASURES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Print the card of a bundle, after checking its hashes."""
+    """Print the model card of a bundle, after checking its hashes."""
 
-    bundle: str = positional(help="a bundle's file, or the name of a shipped one")
+    bundle: str = positional(help="a bundle file, or the name of a shipped bundle")
     trusted_keys: Path | None = option(
-        help="folder of public keys, NAME.pem, to name who has signed the bundle", default=None
+        help="folder of trusted public keys, NAME.pem, to name the signers", default=None
     )
-    json: bool = option(help="print the card as JSON, and nothing else", default=False)
+    json: bool = option(help="print only JSON", default=False)
 
 
 def run(settings: Settings) -> int:
@@ -105,7 +105,7 @@ def _facts(bundle: "Bundle", signed: "Sequence[SignedBy]") -> "Table":
         "File": str(bundle.path),
         "Size": f"{bundle.size_bytes:,} bytes",
         "SHA-256": bundle.sha256,
-        "Verified": "yes: every part has the hash that the bundle states",
+        "Verified": "yes: all hashes match",
         "Signed": "; ".join(map(describe_signer, signed)) or "not signed",
         "Graphs": ", ".join(bundle.precisions),
         "Input": f"{spec.input.modality}, {channels}, " + " x ".join(map(str, spec.input.size_px)),
@@ -134,7 +134,7 @@ def describe_signer(signed: "SignedBy") -> str:
     who = f"key {signed.fingerprint}"
     return {
         "trusted": f"by {signed.name} ({who})",
-        "not trusted": f"by an unknown {who}; the signature is sound",
+        "not trusted": f"by an unknown {who}; the signature is valid",
         "invalid": f"INVALID signature of {who}",
         "not checked": f"by {signed.name or 'an unknown'} {who}, NOT CHECKED: "
         + install_command("sign"),

@@ -12,14 +12,14 @@ from bedside.errors import UsageError
 
 @dataclass(frozen=True)
 class Settings:
-    """Make an Ed25519 private key, NAME.pem, and its public key, NAME.pub.pem.
+    """Create an Ed25519 key pair: NAME.pem (private) and NAME.pub.pem (public).
 
     The private key is encrypted with the password in BEDSIDE_KEY_PASSWORD.
     """
 
-    key: Path = positional(help="file of the private key to make, NAME.pem")
+    key: Path = positional(help="private key to create, NAME.pem")
     no_password: bool = option(
-        help="write the private key as it is; whoever reads the file can sign", default=False
+        help="do not encrypt the private key: anyone who reads the file can sign", default=False
     )
 
 
@@ -38,11 +38,11 @@ def run(settings: Settings) -> int:
     password = os.environ.get(PASSWORD, "").encode()
     if bool(password) == settings.no_password:
         raise UsageError(
-            f"give the private key a password in {PASSWORD}, or pass --no-password, one of both."
+            f"give the private key a password in {PASSWORD}, or pass --no-password, not both."
         )
     public = settings.key.with_suffix(".pub.pem")
     fingerprint = make_keys(settings.key, public, password=password or None)
     print_out(f"Key {fingerprint}")
-    print_out(f"  {settings.key}      private: keep it offline; it signs")
-    print_out(f"  {public}  public: give it to those who check")
+    print_out(f"  {settings.key}      private: signs; keep it offline")
+    print_out(f"  {public}  public: give it to those who verify")
     return 0

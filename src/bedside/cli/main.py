@@ -15,22 +15,22 @@ from bedside.version import __version__
 # Command -> its line in `bedside --help`, the first of its own help. `bedside.cli.NAME` has
 # `Settings` (a frozen dataclass) and `run(settings) -> exit code`; it is loaded when it is named.
 COMMANDS = {
-    "demo": "Segment a real ultrasound cine, the one that comes with pydicom.",
-    "segment": "Segment an image, a cine, a scan, or many of them: masks, pictures and a report.",
+    "demo": "Segment the ultrasound cine that comes with pydicom.",
+    "segment": "Segment images, cines and scans: masks, pictures and a report.",
     "models": "List the shipped bundles: task, modality, size, accuracy, licence of the data.",
-    "inspect": "Print the card of a bundle, after checking its hashes.",
-    "evaluate": "Score a bundle on images with expert labels, at their own resolution.",
-    "recipe": "Look at a data set and write a recipe that `bedside train` takes as it is.",
-    "train": "Train from a recipe; go on where a stopped training of the same recipe left off.",
+    "inspect": "Print the model card of a bundle, after checking its hashes.",
+    "evaluate": "Score a bundle on images with expert labels, on their own grid.",
+    "recipe": "Survey a data set and write a recipe for `bedside train`.",
+    "train": "Train from a recipe, or resume the training.",
     "build": "Turn a finished training run into a bundle, measured on the test patients.",
     "certify": "Measure a bundle in every installed backend and precision, for a new card.",
-    "compress": "Compress a trained network to a budget, and show that nothing is lost.",
-    "search": "Find the network to train for a budget of milliseconds on this machine.",
+    "compress": "Compress a trained network to a budget, without loss on the validation patients.",
+    "search": "Find the network to train for a latency budget on this machine.",
     "export": "Export a bundle to another runtime's format, run it there, and certify it.",
-    "bench": "Measure what bundles cost on this machine, or what attention costs over the tokens.",
-    "sign": "Sign a bundle with a private key; nothing else in it is changed.",
-    "verify": "Check that a bundle is as it was when the owner of a key signed it.",
-    "keygen": "Make an Ed25519 private key, NAME.pem, and its public key, NAME.pub.pem.",
+    "bench": "Measure the cost of bundles, or of attention mechanisms, on this machine.",
+    "sign": "Add a signature to a bundle, made with a private key.",
+    "verify": "Check that a bundle is signed by a given key and unchanged since.",
+    "keygen": "Create an Ed25519 key pair: NAME.pem (private) and NAME.pub.pem (public).",
 }
 
 _INTERRUPTED = 130
@@ -93,7 +93,7 @@ def _parser(arguments: Sequence[str]) -> Parser:
     """Build the parser; the named command is the only one whose module is loaded."""
     parser = Parser(
         prog="bedside",
-        description="Medical image segmentation that runs where the patient is.",
+        description="Medical image segmentation with low latency on CPUs.",
         epilog="Research use only. Not a medical device.",
         allow_abbrev=False,
     )

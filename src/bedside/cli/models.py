@@ -23,19 +23,18 @@ class Settings:
     """
 
     bundle: str | None = positional(
-        help="only this bundle: a file, or the name of a shipped one (default: all shipped)",
+        help="only this bundle: a file, or the name of a shipped bundle (default: all shipped)",
         default=None,
     )
     retune: bool = option(
-        help="time the certified backends and precisions anew, print the times, and remember the "
-        "fastest for `segment`",
+        help="time the certified backends and precisions again and keep the fastest for `segment`",
         default=False,
     )
-    backend: str = option(help="which backend to time", default="auto")
+    backend: str = option(help="backend to time", default="auto")
     threads: int | None = option(
-        help="threads to time with (default: every core allowed, as `segment` takes)", default=None
+        help="threads to time with (default: all available cores)", default=None
     )
-    json: bool = option(help="print the list as JSON, and nothing else", default=False)
+    json: bool = option(help="print only the list, as JSON", default=False)
 
 
 def run(settings: Settings) -> int:

@@ -16,28 +16,28 @@ _FEW = 10
 
 @dataclass(frozen=True)
 class Settings:
-    """Look at a data set and write a recipe that `bedside train` takes as it is.
+    """Survey a data set and write a recipe for `bedside train`.
 
     With --list, print the recipes that come with the package; a name stands for the file.
     """
 
     data: Path | None = positional(help="folder of the data set", default=None)
-    output: Path | None = option(help="the recipe to write, NAME.toml", short="-o", default=None)
+    output: Path | None = option(help="recipe to write, NAME.toml", short="-o", default=None)
     list: bool = option(help="print the shipped recipes, and nothing else", default=False)
     layout: str | None = option(
-        help="how the folder is laid out, such as folder or msd (default: detected)", default=None
+        help="layout of the folder, such as folder or msd (default: detected)", default=None
     )
-    name: str | None = option(help="name of the bundle (default: the folder's)", default=None)
+    name: str | None = option(help="name of the bundle (default: that of the folder)", default=None)
     model: str = option(
         help="size of the network", default="tiny", choices=("nano", "tiny", "small", "base")
     )
     spatial_dims: int | None = option(
-        help="2: scans slice by slice, 3: whole (default: by their spacing)",
+        help="2 for scans slice by slice, 3 for whole scans (default: by their spacing)",
         default=None,
         choices=(2, 3),
     )
     modality: str | None = option(
-        help="DICOM's word for the images, such as US, MR or CT (default: guessed)", default=None
+        help="modality in DICOM terms, such as US, MR or CT (default: guessed)", default=None
     )
 
 
@@ -152,13 +152,15 @@ def _notes(survey: "Survey", plan: "RecipePlan") -> list[str]:
 
     notes = []
     if plan.guessed and plan.recipe.deployment.input.modality == "OT":
-        notes.append("Note: nothing tells the modality. Pass --modality US, MR, CT or the like.")
+        notes.append("Note: the modality is unknown. Pass --modality US, MR, CT or another.")
     tested = round(plan.recipe.data.split[2] * survey.patients)
     if tested < _FEW:
-        notes.append(f"Note: {tested} test patients say little; more are better than more images.")
+        notes.append(
+            f"Note: {tested} test patients are few; more patients help more than more images."
+        )
     if survey.layout == "folder" and survey.patients == survey.cases > 1:
         notes.append(
-            "Note: each image counts as a patient of its own. If two are of one person, put the "
+            "Note: each image counts as one patient. If two are of one person, put the "
             "person in front of the first underscore: anna_1.png, anna_2.png."
         )
     if UNKNOWN in (plan.recipe.data.license, plan.recipe.data.source):

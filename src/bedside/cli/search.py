@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """Find the network to train for a budget of milliseconds on this machine.
+    """Find the network to train for a latency budget on this machine.
 
     Networks that use the budget are timed here and trained for a little; the better half goes
     on for twice as long, until one is left. It can be stopped, and goes on where it was.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """Segment an image, a cine, a scan, or many of them: masks, pictures and a report.
+    """Segment images, cines and scans: masks, pictures and a report.
 
     Of several images each gets a folder of its own. The slices of a DICOM series are one image.
     """
@@ -25,22 +25,23 @@ class Settings:
     sources: tuple[Path, ...] = positional(
         help="DICOM, NIfTI, NRRD, MetaImage, PNG or JPEG files, or folders of them", default=()
     )
-    output: Path = option(help="folder to write to", short="-o")
+    output: Path = option(help="folder for the results", short="-o")
     channels: tuple[Path, ...] = option(
-        help="further files of the same scan, one a channel, in the bundle's order", default=()
+        help="further files of the same scan, one per channel, in the bundle's order", default=()
     )
     model: str | None = option(
-        help="a bundle's file, or the name of a shipped one (default: the only shipped one)",
+        help="bundle file, or the name of a shipped bundle (default: the only shipped one)",
         default=None,
         short="-m",
     )
     format: str = option(
-        help="how the mask is written; auto keeps the kind of the source",
+        help="format of the mask; auto keeps that of the source",
         default="auto",
         choices=("auto", *label_formats()),
     )
     sr: bool = option(
-        help="beside a DICOM SEG, write the measurements as a DICOM SR (TID 1500)", default=False
+        help="also write the measurements as a DICOM SR (TID 1500), beside a DICOM SEG",
+        default=False,
     )
     probabilities: bool = option(
         help="write the probability of each class too: probabilities.nii.gz (x, y, z, class) "
@@ -56,7 +57,7 @@ class Settings:
         default=(),
     )
     third_axis: str = option(
-        help="what the third axis of a NIfTI, NRRD or MetaImage file is; auto goes by its header "
+        help="meaning of the third axis of a NIfTI, NRRD or MetaImage file; auto uses its header "
         "and the bundle",
         default="auto",
         choices=("auto", "time", "space"),
@@ -66,51 +67,51 @@ class Settings:
         default=None,
     )
     untrusted: bool = option(
-        help="decode files in a process of their own, with a limit on memory and time",
+        help="decode files in a child process with limits on memory and time",
         default=False,
     )
-    untrusted_mb: int = option(help="memory for decoding an untrusted file, in MiB", default=2048)
-    untrusted_s: float = option(help="seconds for decoding an untrusted file", default=60.0)
+    untrusted_mb: int = option(
+        help="memory limit for decoding an untrusted file, in MiB", default=2048
+    )
+    untrusted_s: float = option(
+        help="time limit for decoding an untrusted file, in seconds", default=60.0
+    )
     backend: str = option(help="runtime", default="auto")
     precision: str = option(
-        help="graph and arithmetic: f32, bf16, int8; auto times them at first use and remembers "
-        "the fastest, default times nothing",
+        help="f32, bf16 or int8; auto times the certified ones at first use and keeps the "
+        "fastest, default does not time anything",
         default="auto",
     )
     threads: int | None = option(
-        help="threads of the runtime (default: every core allowed)", default=None
+        help="threads of the runtime (default: all available cores)", default=None
     )
     manifest: Path | None = option(
-        help='instead of a source: a file of lines {"id": ..., "source": ...}', default=None
+        help='file of lines {"id": ..., "source": ...}, instead of a source', default=None
     )
-    jobs: int = option(help="cases at once, each by a process of its own", default=1)
-    shard: str | None = option(help="do only the i-th of n parts, i/n", default=None)
-    resume: bool = option(
-        help="take an earlier run up again: do what it has not done", default=False
-    )
-    timeout: float | None = option(help="seconds after which a case is given up", default=None)
+    jobs: int = option(help="number of worker processes", default=1)
+    shard: str | None = option(help="segment only part i of n, as i/n", default=None)
+    resume: bool = option(help="continue an earlier run: segment what is missing", default=False)
+    timeout: float | None = option(help="seconds after which a case fails", default=None)
     ray: str | None = option(
-        help='workers on a Ray cluster: its address, "auto", or "local"', default=None
+        help='run workers on a Ray cluster: its address, "auto", or "local"', default=None
     )
-    max_ram: str | None = option(
-        help="memory that the process must not exceed, such as 1GB; shared by --jobs", default=None
-    )
+    max_ram: str | None = option(help="memory limit, such as 1GB; shared by --jobs", default=None)
     force: bool = option(
-        help="go on where the image is of another kind than the bundle's", default=False
+        help="segment images of another modality than the bundle was trained for", default=False
     )
     gaps: str = option(
-        help="a DICOM series with missing slices, or uneven ones of unknown thickness, is "
-        "refused, or read with missing slices marked",
+        help="refuse a DICOM series with missing slices (or uneven ones of unknown thickness), "
+        "or read it with missing slices marked",
         default="refuse",
         choices=("refuse", "interpolate"),
     )
     values_are_hu: bool = option(
-        help="take CT values as HU where the file does not say how to rescale them", default=False
+        help="take CT values as HU if the file has no rescale values", default=False
     )
-    no_report: bool = option(help="leave out report.json and report.html", default=False)
+    no_report: bool = option(help="omit report.json and report.html", default=False)
     require_signed: bool = option(help=REQUIRE_SIGNED_HELP, default=False)
     trusted_keys: Path | None = option(help=TRUSTED_KEYS_HELP, default=None)
-    json: bool = option(help="print the report as JSON, and nothing else", default=False)
+    json: bool = option(help="print only the report, as JSON", default=False)
 
 
 def is_batch(settings: Settings) -> bool:

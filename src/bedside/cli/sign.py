@@ -15,15 +15,15 @@ PASSWORD = "BEDSIDE_KEY_PASSWORD"
 
 @dataclass(frozen=True)
 class Settings:
-    """Sign a bundle with a private key; nothing else in it is changed.
+    """Add a signature to a bundle, made with a private key.
 
     The password of an encrypted key is taken from BEDSIDE_KEY_PASSWORD, or asked for.
     """
 
-    bundle: str = positional(help="a bundle's file, or with -o the name of a shipped one")
-    key: Path = option(help="PEM file of an Ed25519 private key; see: bedside keygen --help")
+    bundle: str = positional(help="a bundle file; with -o also the name of a shipped bundle")
+    key: Path = option(help="PEM file of an Ed25519 private key; see bedside keygen")
     output: Path | None = option(
-        help="the signed bundle (default: the file itself)", default=None, short="-o"
+        help="the signed bundle to write (default: replace the file)", default=None, short="-o"
     )
 
 
@@ -43,7 +43,7 @@ def run(settings: Settings) -> int:
     check_installed()
     path = find_bundle(settings.bundle, on_notice=print_err)
     if settings.output is None and path.resolve() in {each.resolve() for each in shipped_bundles()}:
-        raise UsageError(f"{path} came with the package; name the signed bundle with -o.")
+        raise UsageError(f"{path} belongs to the package; name the signed copy with -o.")
     output = settings.output or path
     if output.suffix != SUFFIX:
         raise UsageError(f"{output} must end in {SUFFIX}; name it so with -o.")

@@ -22,24 +22,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """Train from a recipe; go on where a stopped training of the same recipe left off.
+    """Train from a recipe, or resume the training.
 
     With --seeds or --folds several trainings of it, each in a run folder of its own, and a
     summary. Started by `torchrun -m bedside train ...`, several processes train together.
     """
 
     recipe: Path = positional(help="the recipe, a TOML file or the name of a shipped one")
-    output: Path = option(help="run folder, for log, curves and weights", short="-o")
+    output: Path = option(help="run folder for log, curves and weights", short="-o")
     data: Path | None = option(help="folder of the data set (default: the recipe's)", default=None)
-    threads: int | None = option(help="threads of torch (default: its choice)", default=None)
+    threads: int | None = option(help="threads of torch (default: torch's choice)", default=None)
     cache: Path | None = option(
-        help="folder to keep preprocessed cases in (default: none)", default=None
+        help="folder to cache preprocessed cases in (default: none)", default=None
     )
     seeds: tuple[int, ...] = option(
         help="train once with each of these seeds, into OUTPUT/seed-N", default=()
     )
     folds: int = option(
-        help="cross-validate in so many folds, into OUTPUT/fold-N-seed-N; 0 for none", default=0
+        help="number of folds for cross-validation, into OUTPUT/fold-N-seed-N; 0 for none",
+        default=0,
     )
     teacher: tuple[Path, ...] = option(
         help="run folders of the teachers (default: the recipe's)", default=()

@@ -11,16 +11,18 @@ from bedside.errors import UsageError
 
 @dataclass(frozen=True)
 class Settings:
-    """Check that a bundle is as it was when the owner of a key signed it."""
+    """Check that a bundle is signed by a given key and unchanged since."""
 
-    bundle: str = positional(help="a bundle's file, or the name of a shipped one")
-    key: Path | None = option(help="PEM file of the public key that must have signed", default=None)
+    bundle: str = positional(help="a bundle file, or the name of a shipped bundle")
+    key: Path | None = option(
+        help="PEM file of the public key that must have signed the bundle", default=None
+    )
     trusted_keys: Path | None = option(
-        help="or a folder of such keys, NAME.pem, one of which must have signed "
+        help="folder of public keys, NAME.pem, one of which must have signed it "
         "(default: BEDSIDE_TRUSTED_KEYS)",
         default=None,
     )
-    json: bool = option(help="print what was found as JSON, and nothing else", default=False)
+    json: bool = option(help="print only JSON", default=False)
 
 
 def run(settings: Settings) -> int:
@@ -60,7 +62,7 @@ def run(settings: Settings) -> int:
         }
         print_out(json.dumps(found, indent=2))
         return 0
-    print_out(f"{bundle.path} is as it was when it was signed")
+    print_out(f"{bundle.path} is unchanged since it was signed")
     for each in signed:
         print_out(f"  {describe_signer(each)}")
     return 0

@@ -172,7 +172,7 @@ def _check_channels(survey: Survey) -> None:
     if survey.spatial_dims == 2 and survey.channels not in (1, 3):
         raise DataError(
             f"the images of {survey.path} have {survey.channels} channels; images have 1 "
-            "(grey) or 3 (colour). Keep one channel, or pass --axes 3 for a scan."
+            "(grey) or 3 (colour). Keep one channel, or pass --spatial-dims 3 for a scan."
         )
 
 

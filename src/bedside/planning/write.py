@@ -10,14 +10,14 @@ from bedside.spec import to_mapping
 from bedside.spec.writing import to_value
 
 _HEAD = """\
-# A recipe to start with, made by looking at {images} of the {cases} cases in
+# A first recipe, from {images} of the {cases} cases in
 # {path}
-# Read it once from top to bottom. What to change first: the names and codes of the labels, the
-# modality, and the licence. It can be trained as it is: bedside train THIS.toml -o runs/{name}
+# Read it once from top to bottom. Change first: names and codes of the labels, modality,
+# licence. It can be trained as it is: bedside train THIS.toml -o runs/{name}
 """
 
 _TABLES: Mapping[str, str] = {
-    "deployment": "What is made: the bundle's name, and what it segments, in a line.",
+    "deployment": "The bundle: its name, and what it segments.",
     "deployment.input": (
         "What the network takes. modality is DICOM's word (US, MR, CT, ES, OT for other): a DICOM "
         "image\n# of another one is refused. view says what must be seen, in words."
@@ -26,37 +26,37 @@ _TABLES: Mapping[str, str] = {
         "The codes go into DICOM segmentations. Those here are true of anything: look up your\n"
         "# structure in SNOMED CT, or in DICOM PS3.16, and put its code, scheme SCT, into type."
     ),
-    "deployment.preprocess": "Steps in front of the network, in order.",
+    "deployment.preprocess": "Preprocessing, in order.",
     "deployment.model": (
         "The network: {model}. Names, from small to large: nano, tiny, small, base, teacher."
     ),
     "deployment.postprocess": (
-        "Repairs after it: what the masks looked at never show. Remove one that is wrong of yours."
+        "Postprocessing: removes what the masks never show. Drop a step that does not fit."
     ),
     "data": (
         "Where the images are. Each patient is in one part of the split only: training, "
         "validation, test."
     ),
-    "augment": "How images are varied in training; ranges as [low, high].",
-    "training": "About {steps} steps. Fewer epochs for a first look, more if the loss still falls.",
+    "augment": "Augmentation; ranges are [low, high].",
+    "training": "About {steps} steps. Fewer epochs for a test, more if the loss still decreases.",
 }
 
 _COMMENTS: Mapping[str, str] = {
     "size_px": "{size}",
-    "source": "citation; it is shown on the card",
-    "license": "what is trained on the data comes under its terms",
+    "source": "citation, shown on the card",
+    "license": "the terms of the data hold for the model",
     "relabel": "value in the masks = label",
-    "split_seed": "another number shares the patients out anew",
-    "flip": "0.5 if left and right mean nothing",
+    "split_seed": "another seed gives another split",
+    "flip": "0.5 if left and right are interchangeable",
     "elastic_px": "smooth deformation",
     "depth_gain": "brighter or darker with depth",
     "fan_cut": "part of the sector lost",
     "compress": "JPEG",
-    "batch_size": "images a step; smaller if memory runs out",
+    "batch_size": "images per step; smaller if memory runs out",
     "learning_rate": "halve it if the loss jumps",
     "epochs": "passes over the training images",
-    "ema_decay": "the weights kept are an average over the last 1 / (1 - it) steps",
-    "validate_every": "epochs between looks at the validation patients",
+    "ema_decay": "weights are averaged over the last 1 / (1 - it) steps",
+    "validate_every": "epochs between validations",
 }
 
 
@@ -106,7 +106,7 @@ def to_toml(plan: RecipePlan, survey: Survey) -> str:
 def _size_comment(survey: Survey) -> str:
     seen = " x ".join(map(str, survey.size_px))
     if survey.spatial_dims == 3:
-        return f"the window that is moved over a scan; half of them are larger than {seen}"
+        return f"sliding window; half of the scans are larger than {seen}"
     return f"(height, width); the images are {seen}, in the median"
 
 
