@@ -5,9 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bedside.pipeline.refine import refine_logits
-from bedside.pipeline.refine.apply import guide_of
-from bedside.pipeline.refine.local import refine_local
+from bedside.pipeline.refine import guide_of, refine_local, refine_logits
 from bedside.segment import Segmenter
 from bedside.spec import (
     DeploymentSpec,

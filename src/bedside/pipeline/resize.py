@@ -30,27 +30,11 @@ def resize_linear(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     for axis, size in enumerate(shape, first):
         old = array.shape[axis]
         if size != old:
-            array = _weigh(array, resize_weights(old, size), axis=axis)
+            moved = np.moveaxis(array, axis, 0)
+            flat = np.ascontiguousarray(moved, np.float32).reshape(old, -1)
+            resized = (resize_weights(old, size) @ flat).reshape(size, *moved.shape[1:])
+            array = np.moveaxis(resized, 0, axis)
     return np.asarray(array, np.float32)
-
-
-def sample_axis(
-    array: np.ndarray, positions: np.ndarray, *, axis: int, reach: float = 1.0
-) -> np.ndarray:
-    """Array sampled linearly at positions along one axis.
-
-    Args:
-        array: Any real dtype.
-        positions: In elements of that axis, 0 at the centre of the first; fractions and
-            positions outside are allowed, where the outermost element holds.
-        axis: Which.
-        reach: Half the width of the triangle that elements are weighted by; 1 is plain
-            linear interpolation.
-
-    Returns:
-        float32, with as many elements along `axis` as there are positions.
-    """
-    return _weigh(array, sample_weights(positions, array.shape[axis], reach=reach), axis=axis)
 
 
 def resize_weights(old: int, new: int) -> "sparse.csr_array":
@@ -65,21 +49,29 @@ def resize_weights(old: int, new: int) -> "sparse.csr_array":
 
 
 def sample_weights(positions: np.ndarray, size: int, *, reach: float = 1.0) -> "sparse.csr_array":
-    """Weights of the elements for each position, (positions, size); see `sample_axis`.
+    """Weights of the elements of an axis for each position on it, (positions, size).
+
+    Args:
+        positions: In elements, 0 at the centre of the first; outside, the outermost one holds.
+        size: Number of elements.
+        reach: Half the width of the triangle of weights; 1 is linear interpolation.
 
     Example:
         >>> sample_weights(np.array([-1.0, 0.25]), 2).toarray().tolist()
         [[1.0, 0.0], [0.75, 0.25]]
     """
-    return _triangles(np.clip(positions, 0, size - 1), size, reach)
+    from scipy import sparse  # a third of the import time of the data way, and only for scans
 
-
-def _weigh(array: np.ndarray, weights: "sparse.csr_array", *, axis: int) -> np.ndarray:
-    moved = np.moveaxis(array, axis, 0)
-    flat = np.ascontiguousarray(moved, np.float32).reshape(len(moved), -1)
-    sampled = (weights @ flat).reshape(weights.shape[0], *moved.shape[1:])
-    back: np.ndarray = np.moveaxis(sampled, 0, axis)
-    return back
+    inside = np.clip(positions, 0, size - 1)
+    span = int(np.ceil(reach)) + 1
+    nearby = np.floor(inside).astype(int)[:, None] + np.arange(-span + 1, span + 1)
+    weights = np.maximum(0.0, 1.0 - np.abs(nearby - inside[:, None]) / reach)
+    weights[(nearby < 0) | (nearby >= size)] = 0
+    weights /= weights.sum(axis=1, keepdims=True)
+    rows = np.repeat(np.arange(len(inside)), nearby.shape[1])
+    columns = np.clip(nearby, 0, size - 1).ravel()
+    entries = (weights.ravel().astype(np.float32), (rows, columns))
+    return sparse.csr_array(entries, shape=(len(inside), size))
 
 
 def nearest_indices(old: int, new: int) -> np.ndarray:
@@ -92,18 +84,3 @@ def nearest_indices(old: int, new: int) -> np.ndarray:
     nearest: np.ndarray = ((np.arange(new) + 0.5) * (old / new)).astype(int)
     inside: np.ndarray = np.minimum(nearest, old - 1)
     return inside
-
-
-def _triangles(positions: np.ndarray, size: int, reach: float) -> "sparse.csr_array":
-    """Triangle weights of the elements near each position; each row sums to 1."""
-    from scipy import sparse  # a third of the import time of the data way, and only for scans
-
-    span = int(np.ceil(reach)) + 1
-    nearby = np.floor(positions).astype(int)[:, None] + np.arange(-span + 1, span + 1)
-    weights = np.maximum(0.0, 1.0 - np.abs(nearby - positions[:, None]) / reach)
-    weights[(nearby < 0) | (nearby >= size)] = 0
-    weights /= weights.sum(axis=1, keepdims=True)
-    rows = np.repeat(np.arange(len(positions)), nearby.shape[1])
-    columns = np.clip(nearby, 0, size - 1).ravel()
-    entries = (weights.ravel().astype(np.float32), (rows, columns))
-    return sparse.csr_array(entries, shape=(len(positions), size))

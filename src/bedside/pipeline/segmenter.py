@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from bedside.errors import FrameError, ModalityError
 from bedside.io.laterality import check_sides
 from bedside.pipeline.axis_roles import resolve_axes
 from bedside.pipeline.frames.pipeline import FramePipeline, FrameResult
-from bedside.pipeline.frames.plan import FramePlan, plan_sequence
+from bedside.pipeline.frames.plan import FramePlan
 from bedside.pipeline.memory import MemoryPlan
 from bedside.pipeline.postprocess import LabelGrid
 from bedside.pipeline.protocol import Segmentation
@@ -56,7 +57,7 @@ class Segmenter:
     Args:
         spec: The steps around the network, and its labels.
         session: The network, ready to run.
-        warnings: What stands in every result, in sentences for a person.
+        warnings: Sentences that go into every result.
     """
 
     def __init__(
@@ -68,21 +69,21 @@ class Segmenter:
         self.pipeline = create_pipeline(spec, session)
 
     def resolve_axes(self, sequence: ImageSequence) -> ImageSequence:
-        """Decide what an image's axes and scale mean here, where its file leaves it open.
+        """Resolve what the file leaves open: whether frames are time or slices, and the scale.
 
         Raises:
             GeometryError: If frames follow in time, and the bundle takes the slices of a scan.
         """
         return resolve_axes(sequence, self.spec)
 
-    def plan(self, sequence: ImageSequence, *, force: bool = False) -> FramePlan:
-        """Look at a few frames and fill in the numbers of the preprocessing.
+    def plan(self, sequence: ImageSequence, *, force: bool = False) -> Any:
+        """Plan the preprocessing of a sequence; a `FramePlan` for a network of two axes.
 
         Raises:
             ModalityError: If the image is of another kind than the bundle's, and not `force`.
         """
         self._check_modality(sequence, force=force)
-        return plan_sequence(sequence, self.spec, force=force)
+        return self.pipeline.plan(sequence, force=force)
 
     def segment_frame(
         self, frame: np.ndarray, plan: FramePlan, *, grid: LabelGrid | None = None

@@ -5,7 +5,7 @@ import pytest
 
 import bedside.system.parallel
 from bedside.errors import FormatError, GeometryError, SpecError
-from bedside.pipeline.resize import resize_linear, sample_axis
+from bedside.pipeline.resize import resize_linear, sample_weights
 from bedside.pipeline.volumes.prepare import prepare_volume
 from bedside.segment import Segmenter
 from bedside.spec import (
@@ -188,7 +188,8 @@ def test_labels_slab_by_slab_are_those_of_all_logits_at_once(monkeypatch, order_
     for axis in range(3):
         begin, size = transform.offset[axis] // 2, transform.grid[axis] // 2
         at = (np.arange(turned[axis]) + 0.5) * size / turned[axis] - 0.5
-        placed = sample_axis(placed, begin + np.clip(at, 0, size - 1), axis=1 + axis)
+        weights = sample_weights(begin + np.clip(at, 0, size - 1), placed.shape[1 + axis])
+        placed = np.apply_along_axis(weights.dot, 1 + axis, placed)
     expected = transform.orientation.undo(placed.argmax(0))
     found = transform.restore(slabs, stride=2)
     for workers in (1, 3):

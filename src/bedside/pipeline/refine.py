@@ -1,16 +1,58 @@
-"""A local conditional random field: rounds over 3 x 3 neighbours at growing distances."""
+"""Refinement of logits by the image before them: a local conditional random field."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 
 from bedside.pipeline.logits import softmax
-from bedside.spec import LocalCrf
+from bedside.spec import LocalCrf, RefineStep
 
 _DOWN = np.array([-1, -1, -1, 0, 0, 1, 1, 1], np.int32)[:, None]
 _ACROSS = np.array([-1, 0, 1, -1, 1, -1, 0, 1], np.int32)[:, None]
-
 _LEAST = 1e-6
 """Affinity that every neighbour has at least."""
+
+
+def refine_logits(
+    logits: np.ndarray, tensor: np.ndarray, steps: Sequence[RefineStep], *, stride: int
+) -> np.ndarray:
+    """Run every step.
+
+    Args:
+        logits: (K, h, w) float32; not changed.
+        tensor: (1, C, h * stride, w * stride), as the network saw the frame. Its middle
+            channel is looked at: of neighbouring slices the frame's own, of colours green,
+            which holds most of the light.
+        steps: What is to be done, in order.
+        stride: Tensor pixels for one logit.
+
+    Returns:
+        (K, h, w) float32 logits; a constant added to all classes of a pixel means nothing.
+    """
+    guide = guide_of(tensor, logits.shape[1:])
+    for step in steps:
+        logits = REFINERS[type(step)](logits, guide, step, stride)
+    return logits
+
+
+def guide_of(tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The network's input on the grid of its logits, scaled to [0, 1].
+
+    Args:
+        tensor: (1, C, H, W).
+        shape: (h, w).
+
+    Returns:
+        (h, w) float32.
+    """
+    image = tensor[0, tensor.shape[1] // 2]
+    if image.shape != shape:
+        image = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA)
+    low, high, *_ = cv2.minMaxLoc(image)
+    guide: np.ndarray = (image - np.float32(low)) * np.float32(1 / max(high - low, 1e-12))
+    return guide
 
 
 def refine_local(logits: np.ndarray, guide: np.ndarray, step: LocalCrf, stride: int) -> np.ndarray:
@@ -90,3 +132,8 @@ def _affinities(
     alike += np.float32(_LEAST)
     alike *= inside
     return neighbours, alike
+
+
+REFINERS: Mapping[type, Callable[[np.ndarray, np.ndarray, Any, int], np.ndarray]] = {
+    LocalCrf: refine_local,
+}
