@@ -56,11 +56,7 @@ def _patients(path: Path) -> list[Path]:
 
 
 def _present(stem: str, what: str, *, folder: Path, present: set[str]) -> str:
-    """Find the file of a stem, compressed or not.
-
-    Raises:
-        DataError: If there is neither.
-    """
+    """Find the file of a stem, compressed or not."""
     for name in (f"{stem}.nii.gz", f"{stem}.nii"):
         if name in present:
             return name

@@ -153,11 +153,7 @@ def read_case(case: Case, label_values: tuple[int, ...]) -> tuple[Source, np.nda
 
 
 def _open_image(case: Case) -> Source:
-    """Open the files of an image and join them, channel after channel.
-
-    Raises:
-        DataError: If they differ in grid.
-    """
+    """Open the files of an image and join them, channel after channel."""
     try:
         return join_channels([open_source(path) for path in case.images])
     except GeometryError as error:
@@ -165,11 +161,7 @@ def _open_image(case: Case) -> Source:
 
 
 def _read_labels(case: Case, image: Source, label_values: tuple[int, ...]) -> np.ndarray:
-    """Read the labels' file of a case.
-
-    Raises:
-        DataError: If it lies on another grid, or a value is in no table.
-    """
+    """Read the labels' file of a case."""
     truth = open_source(case.truth)
     try:
         check_same_grid(image, truth, what="labels")
@@ -180,11 +172,7 @@ def _read_labels(case: Case, image: Source, label_values: tuple[int, ...]) -> np
 
 
 def _draw(case: Case, image: Source, spheres: Sequence[Sphere]) -> np.ndarray:
-    """Draw the findings of a case as label 1.
-
-    Raises:
-        DataError: If the image has no place in the patient, or a finding lies outside it.
-    """
+    """Draw the findings of a case as label 1."""
     geometry = image.sequence.geometry
     if geometry is None:
         raise DataError(
@@ -203,11 +191,7 @@ def _draw(case: Case, image: Source, spheres: Sequence[Sphere]) -> np.ndarray:
 
 
 def _to_labels(case: Case, values: np.ndarray, label_values: tuple[int, ...]) -> np.ndarray:
-    """Turn what the labels' file holds into labels, uint8.
-
-    Raises:
-        DataError: If a value is in no table.
-    """
+    """Turn what the labels' file holds into labels, uint8."""
     allowed = (0, *label_values) if case.truth_values is None else tuple(case.truth_values)
     _check_values(case, values, allowed)
     if case.truth_values is None:
@@ -220,11 +204,7 @@ def _to_labels(case: Case, values: np.ndarray, label_values: tuple[int, ...]) ->
 
 
 def _check_values(case: Case, values: np.ndarray, allowed: tuple[int, ...]) -> None:
-    """Refuse a label outside its table.
-
-    Raises:
-        DataError: If there is one; it is named.
-    """
+    """Refuse a label outside its table."""
     strange = [value for value in np.unique(values).tolist() if value not in allowed]
     if strange:
         seen = ", ".join(f"{value:g}" for value in strange[:8])
@@ -256,11 +236,7 @@ def _with_spacing(case: Case, sequence: ImageSequence) -> ImageSequence:
 
 
 def _one_channel(case: Case, frame: np.ndarray) -> np.ndarray:
-    """Take the labels out of a frame, grey or grey saved as colour.
-
-    Raises:
-        DataError: If the channels differ, so that they are colours and not labels.
-    """
+    """Take the labels out of a frame, grey or grey saved as colour."""
     if (frame != frame[:1]).any():
         raise DataError(
             f"case {case.case_id}: {case.truth} is a colour picture; expected label values "

@@ -49,11 +49,7 @@ def list_cases(path: Path) -> list[Case]:
 
 
 def _stems(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
-    """Map the stems in a folder to files, passing over hidden files and other endings.
-
-    Raises:
-        DataError: If there is no such folder, or two files share a stem.
-    """
+    """Map the stems in a folder to files, passing over hidden files and other endings."""
     if not folder.is_dir():
         raise DataError(f"{folder} is missing; the layout is {SHAPE}.")
     found: dict[str, Path] = {}

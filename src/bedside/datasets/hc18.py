@@ -82,11 +82,7 @@ def list_cases(path: Path) -> list[Case]:
 
 
 def _stems(path: Path, variant: _Variant) -> list[str]:
-    """List the stems that have an image or labels, in order.
-
-    Raises:
-        DataError: If a folder is missing.
-    """
+    """List the stems that have an image or labels, in order."""
     found = set()
     for folder in (path / variant.images, path / variant.masks):
         if not folder.is_dir():
@@ -96,11 +92,7 @@ def _stems(path: Path, variant: _Variant) -> list[str]:
 
 
 def _case(stem: str, path: Path, variant: _Variant, table: dict[str, tuple[float, float]]) -> Case:
-    """Put the parts of a case together.
-
-    Raises:
-        DataError: If one is missing.
-    """
+    """Put the parts of a case together."""
     if stem not in table:
         raise DataError(
             f"case {stem} has no scale: {path / variant.table} has no row for {stem}.png. "
@@ -122,11 +114,7 @@ def _case(stem: str, path: Path, variant: _Variant, table: dict[str, tuple[float
 
 
 def _read_table(path: Path) -> dict[str, tuple[float, float]]:
-    """Read mm a pixel and circumference in mm for every stem.
-
-    Raises:
-        DataError: If a row is not a name and two numbers above 0.
-    """
+    """Read mm a pixel and circumference in mm for every stem."""
     table = {}
     with path.open(newline="") as file:
         for number, row in enumerate(csv.reader(file), start=1):

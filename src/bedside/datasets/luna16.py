@@ -75,11 +75,7 @@ def _find_contours(folder: Path, series: str) -> Path | None:
 
 
 def _read_table(path: Path) -> Mapping[str, tuple[Sphere, ...]]:
-    """Read the nodules of every scan.
-
-    Raises:
-        DataError: If the table is missing, lacks a column, or a row does not hold numbers.
-    """
+    """Read the nodules of every scan."""
     if not path.is_file():
         raise DataError(f"{path} is missing; the layout is {SHAPE}.")
     nodules: dict[str, tuple[Sphere, ...]] = {}
@@ -94,11 +90,7 @@ def _read_table(path: Path) -> Mapping[str, tuple[Sphere, ...]]:
 
 
 def _sphere(row: Mapping[str, str], path: Path, line: int) -> Sphere:
-    """Read a nodule.
-
-    Raises:
-        DataError: If place or diameter are no numbers, or the diameter is not above 0.
-    """
+    """Read a nodule."""
     try:
         x, y, z, diameter = (float(row[name]) for name in COLUMNS[1:])
     except (TypeError, ValueError):

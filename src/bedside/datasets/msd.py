@@ -55,11 +55,7 @@ def list_cases(path: Path) -> list[Case]:
 
 
 def _case(path: Path, entry: Any, *, block: int) -> Case:
-    """Make a case out of an entry of the index.
-
-    Raises:
-        DataError: If the entry names no two files inside the folder, or one is missing.
-    """
+    """Make a case out of an entry of the index."""
     try:
         image, label = (_inside(path, entry[key]) for key in ("image", "label"))
     except (KeyError, TypeError) as error:
@@ -102,11 +98,7 @@ def _person(name: str) -> str | None:
 
 
 def _inside(path: Path, name: str) -> Path:
-    """Resolve a name of the index, which may not lead out of the data set.
-
-    Raises:
-        DataError: If it does.
-    """
+    """Resolve a name of the index, which may not lead out of the data set."""
     file = path / name
     if not file.resolve().is_relative_to(path.resolve()):
         raise DataError(f"{path / INDEX} names {name}, outside {path}. Use relative names.")

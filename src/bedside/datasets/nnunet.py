@@ -64,11 +64,7 @@ def list_cases(path: Path) -> list[Case]:
 
 
 def _images(path: Path, name: str, *, channels: Mapping[str, Any], ending: str) -> tuple[Path, ...]:
-    """Find a case's channels.
-
-    Raises:
-        DataError: If one is missing.
-    """
+    """Find a case's channels."""
     return tuple(
         find_file(
             path / "imagesTr" / f"{name}_{int(number):04d}",
@@ -81,11 +77,7 @@ def _images(path: Path, name: str, *, channels: Mapping[str, Any], ending: str) 
 
 
 def _names(path: Path, *, channels: int, ending: str) -> list[str]:
-    """List the cases that have a channel or labels.
-
-    Raises:
-        DataError: If a folder is missing, an image's name has no channel, or one too many.
-    """
+    """List the cases that have a channel or labels."""
     for folder in (path / "imagesTr", path / "labelsTr"):
         if not folder.is_dir():
             raise DataError(f"{folder} is missing; the layout is {SHAPE}.")
@@ -102,11 +94,7 @@ def _names(path: Path, *, channels: int, ending: str) -> list[str]:
 
 
 def _values(index: Mapping[str, Any], path: Path) -> Mapping[int, int]:
-    """Read which values the labels may have.
-
-    Raises:
-        DataError: If the index has none, or labels that are regions, or an ignore label.
-    """
+    """Read which values the labels may have."""
     labels = index.get("labels")
     if not isinstance(labels, dict):
         raise DataError(f'{path / INDEX} has "labels" {labels!r}; expected names and values.')
@@ -124,11 +112,7 @@ def _values(index: Mapping[str, Any], path: Path) -> Mapping[int, int]:
 
 
 def _ending(index: Mapping[str, Any], path: Path) -> str:
-    """Read how the files end.
-
-    Raises:
-        DataError: If such files are not read.
-    """
+    """Read how the files end."""
     ending = index.get("file_ending")
     if ending not in ENDINGS:
         raise DataError(

@@ -114,11 +114,7 @@ def list_recipe_cases(recipe: Recipe, folder: Path | None = None) -> list[Case]:
 
 
 def _check_folder(path: Path) -> None:
-    """Refuse what is not a folder.
-
-    Raises:
-        DataError: If it is missing, or a file.
-    """
+    """Refuse what is not a folder."""
     if not path.is_dir():
         seen = "is a file" if path.exists() else "does not exist"
         raise DataError(f"{path} {seen}; give the folder that holds the data set.")

@@ -57,11 +57,7 @@ def list_cases(path: Path) -> list[Case]:
 
 
 def _case(image: Path, mask: Path, *, patient_id: str, unit: str) -> Case:
-    """Pair a frame's image and mask, given without ending.
-
-    Raises:
-        DataError: If one is missing.
-    """
+    """Pair a frame's image and mask, given without ending."""
     name = "_".join(image.parts[-3:])
     return Case(
         case_id=name,

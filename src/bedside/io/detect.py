@@ -34,11 +34,7 @@ def detect_format(path: Path) -> str:
 
 
 def _inflate_head(path: Path, head: bytes) -> bytes:
-    """The first bytes of what a gzip file holds, as far as they go; others as they are.
-
-    Raises:
-        OSError: If the file cannot be read.
-    """
+    """The first bytes of what a gzip file holds, as far as they go; others as they are."""
     if not head.startswith(b"\x1f\x8b"):
         return head
     try:

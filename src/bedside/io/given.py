@@ -52,11 +52,7 @@ def name_given(given: "Given | Sequence[Given]") -> tuple[Path, tuple[Path, ...]
 
 
 def _name(given: "Given", number: str) -> Path:
-    """The path that stands for one file.
-
-    Raises:
-        UsageError: If it is no file.
-    """
+    """The path that stands for one file."""
     if isinstance(given, Path):
         return given
     if isinstance(given, str | os.PathLike):
@@ -69,11 +65,7 @@ def _name(given: "Given", number: str) -> Path:
 
 
 def _read_file(file: BinaryIO, number: str) -> Path:
-    """Read an open file from where it stands, under the name that it has.
-
-    Raises:
-        UsageError: If it gives no bytes.
-    """
+    """Read an open file from where it stands, under the name that it has."""
     content = file.read()
     if not isinstance(content, bytes):
         raise UsageError(
@@ -84,11 +76,7 @@ def _read_file(file: BinaryIO, number: str) -> Path:
 
 
 def _name_dataset(given: Any) -> Path:
-    """A Dataset under its SOPInstanceUID.
-
-    Raises:
-        UsageError: If it is no Dataset.
-    """
+    """A Dataset under its SOPInstanceUID."""
     try:
         from pydicom import Dataset
 

@@ -96,11 +96,7 @@ class Inflated:
         return spool
 
     def _keep(self, piece: bytes, spool: IO[bytes]) -> None:
-        """Write what is inflated to a temporary file.
-
-        Raises:
-            OutputError: If the system has no room for it.
-        """
+        """Write what is inflated to a temporary file."""
         try:
             spool.write(piece)
         except OSError as error:
@@ -139,9 +135,6 @@ def _inflate_pieces(file: IO[bytes], path: Path, *, step: int = _CHUNK) -> Itera
     A gzip file may have several members, one behind another (bgzip, mgzip, pigz, cat); they
     are inflated one after another, as gzip does. Zeros after a member, and what is no member
     of gzip, are passed over.
-
-    Raises:
-        FormatError: If it is damaged or has no end.
     """
     inflater = zlib.decompressobj(_EITHER)
     rest = file.read(_FED)

@@ -81,11 +81,7 @@ def unpack_text(dtype: np.dtype) -> Unpacker:
 
 
 def _parse(words: list[bytes], dtype: np.dtype, path: Path) -> bytes:
-    """Turn words into numbers.
-
-    Raises:
-        FormatError: If one is none, or is not within the type.
-    """
+    """Turn words into numbers."""
     try:
         if dtype.kind == "f":
             return np.array([float(word) for word in words], dtype).tobytes()
@@ -96,12 +92,7 @@ def _parse(words: list[bytes], dtype: np.dtype, path: Path) -> bytes:
 
 
 def _whole(word: bytes) -> int:
-    """Read a whole number; some writers give large ones as 1e+17.
-
-    Raises:
-        ValueError: If it is none.
-        OverflowError: If it is infinite.
-    """
+    """Read a whole number; some writers give large ones as 1e+17."""
     if word.lstrip(b"+-").isdigit():
         return int(word)
     number = float(word)

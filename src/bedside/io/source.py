@@ -68,11 +68,7 @@ def open_source(
 
 
 def _only_series(folder: Path) -> tuple[Path, ...]:
-    """Find the files of the only DICOM series of a folder.
-
-    Raises:
-        FormatError: If it holds something else, or several; they are listed.
-    """
+    """Find the files of the only DICOM series of a folder."""
     found = find_sources(folder)
     if len(found.paths) == 1 and found.files:
         return found.files[found.paths[0]]

@@ -164,11 +164,7 @@ def open_voxels(sources: Sequence[Path], size: int, stored: Stored) -> VoxelFile
 
 
 def _open_file(source: Path, size: int, stored: Stored) -> VoxelFile:
-    """Open one file.
-
-    Raises:
-        FormatError: If it does not hold as many bytes as declared, or the stream is damaged.
-    """
+    """Open one file."""
     skip, start = stored.skip, stored.start(source)
     expected = f"its header declares {size} bytes after {max(skip, 0)}"
     if stored.compressed or stored.unpack is not None:

@@ -174,11 +174,7 @@ def _read_rules(
 
 
 def _read_places(parts: Sequence[Part]) -> _Places:
-    """Read where all frames lie: in the patient if each says so, else in the transducer's volume.
-
-    Raises:
-        FormatError: If a group is missing; it is named.
-    """
+    """Read where all frames lie: in the patient if each says so, else in the transducer's volume."""
     first = parts[0]
     if is_nuclear(first.header):
         planes, axes = place_nuclear(first.header, first.frames, first.path)
@@ -207,11 +203,7 @@ def _read_places(parts: Sequence[Part]) -> _Places:
 
 
 def _read_plane(groups: FrameGroups, name: str, *, in_patient: bool) -> Plane:
-    """Read where a frame lies.
-
-    Raises:
-        FormatError: If a functional group is missing; it is named.
-    """
+    """Read where a frame lies."""
     position = groups.place("PlanePositionSequence", in_patient=in_patient)
     orientation = groups.place("PlaneOrientationSequence", in_patient=in_patient)
     spacing = groups.read("PixelMeasuresSequence", "PixelSpacing")
@@ -242,11 +234,7 @@ def _read_plane(groups: FrameGroups, name: str, *, in_patient: bool) -> Plane:
 
 
 def _check_one_stack(planes: list[Plane], path: Path) -> None:
-    """Refuse what are several scans, which nothing in their frames tells apart.
-
-    Raises:
-        GeometryError: If there are.
-    """
+    """Refuse what are several scans, which nothing in their frames tells apart."""
     way_out = "Save each as a series of its own."
     directions = {tuple(np.round(plane.orientation, 2)) for plane in planes}
     try:

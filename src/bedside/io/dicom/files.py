@@ -235,11 +235,7 @@ def _check_inflated_size(path: Path, max_bytes: int) -> None:
 
 
 def _copy_dataset(path: DatasetPath) -> Any:
-    """A Dataset that was given, with its elements in a mapping of its own; theirs stays whole.
-
-    Raises:
-        FormatError: As a file is refused.
-    """
+    """A Dataset that was given, with its elements in a mapping of its own; theirs stays whole."""
     given = path.dataset
     dataset = Dataset(dict(given.items()))
     dataset.set_original_encoding(*given.original_encoding)
@@ -258,9 +254,6 @@ def _is_bare(path: Path) -> bool:
 
 def _assume_syntax(dataset: Any, path: Path) -> None:
     """Note the transfer syntax of a file that states none, by the encoding that it was read in.
-
-    Raises:
-        FormatError: If its pixels are compressed, which only the transfer syntax tells how.
 
     Source:
         DICOM PS3.5 10: implicit little endian unless another one is agreed.

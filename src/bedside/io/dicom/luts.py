@@ -113,11 +113,7 @@ def read_modality_lut(item: Any, header: Any, path: Path) -> Table:
 
 
 def _read_descriptor(holder: Any, keyword: str, header: Any = None) -> _Descriptor:
-    """Read a LUT descriptor, whichever VR it has.
-
-    Raises:
-        _NoTableError: If it is missing or no triple.
-    """
+    """Read a LUT descriptor, whichever VR it has."""
     header = holder if header is None else header
     value = holder.get(keyword)
     if isinstance(value, bytes):
@@ -146,9 +142,6 @@ def _read_entries(holder: Any, keyword: str, descriptor: _Descriptor, header: An
     """Read entries, (entries,) uint16.
 
     By the standard's note, entries of 8 bits may each fill a word; the length tells.
-
-    Raises:
-        _NoTableError: If there are fewer than the descriptor says.
     """
     words, octets = _read_raw(holder, keyword, header)
     if len(words) >= descriptor.count:
@@ -205,12 +198,7 @@ def _read_segments(dataset: Any, keyword: str, descriptor: _Descriptor) -> np.nd
 
 
 def _expand(data: list[int], count: int, *, in_bytes: bool) -> list[int]:
-    """Expand segments until there are `count` entries.
-
-    Raises:
-        IndexError: If the data ends before.
-        _NoTableError: If a segment is of no known kind, or points at no earlier one.
-    """
+    """Expand segments until there are `count` entries."""
     entries: list[int] = []
     # Places of segments that are still to be read, the next one last, and how many from each.
     pending = [(0, _MAX_SEGMENTS)]

@@ -127,11 +127,7 @@ def _find_beside(part: Part) -> Iterable[Path]:
 
 
 def _order(parts: Sequence[Part], path: Path) -> list[Part]:
-    """Put parts into their order; each must be there, once.
-
-    Raises:
-        FormatError: If one is missing, or they do not fit together.
-    """
+    """Put parts into their order; each must be there, once."""
     _check_shared(parts)
     by_number: dict[int, Part] = {}
     for part in parts:

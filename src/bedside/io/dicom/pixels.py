@@ -157,11 +157,7 @@ def describe_stray_bits(decoder: FrameDecoder) -> list[str]:
 
 
 def _find_decoder(syntax: UID, path: Path) -> Any:
-    """Find pydicom's decoder for a transfer syntax.
-
-    Raises:
-        FormatError: If there is none, naming the package that would help if one would.
-    """
+    """Find pydicom's decoder for a transfer syntax."""
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
@@ -179,11 +175,7 @@ def _find_decoder(syntax: UID, path: Path) -> Any:
 
 
 def _split_frames(dataset: Any, path: Path, frames: int) -> list[bytes]:
-    """Cut an encapsulated stream into its frames, all of which must be there, whole.
-
-    Raises:
-        FormatError: If there are fewer frames than declared, or a JPEG without its end.
-    """
+    """Cut an encapsulated stream into its frames, all of which must be there, whole."""
     offsets = None
     if "ExtendedOffsetTable" in dataset and "ExtendedOffsetTableLengths" in dataset:
         offsets = (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)

@@ -196,11 +196,7 @@ def _choose_frames(labels: LabelMap, source: Source, values: list[int]) -> list[
 
 
 def _check_uids(source: Source) -> None:
-    """Refuse a source that cannot be referred to.
-
-    Raises:
-        FormatError: If one of its UIDs is missing.
-    """
+    """Refuse a source that cannot be referred to."""
     missing = [
         keyword
         for keyword in _NEEDED_UIDS

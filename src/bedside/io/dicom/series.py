@@ -123,11 +123,7 @@ def _read_plane(one: SliceFile) -> Plane:
 def _drop_doubles(
     slices: list[SliceFile], planes: list[Plane], path: Path, max_bytes: int
 ) -> tuple[list[SliceFile], list[Plane], list[str]]:
-    """Drop slices that are there twice; refuse different ones at one place within a block.
-
-    Raises:
-        GeometryError: If all lie at one place, or two at one place show different things.
-    """
+    """Drop slices that are there twice; refuse different ones at one place within a block."""
     pairs = find_duplicates(planes)
     if len(slices) > 1 and len(pairs) == len(slices) - 1:
         raise GeometryError(

@@ -292,11 +292,7 @@ def _snap(heights: np.ndarray, nearest: float) -> np.ndarray:
 def _find_lean(
     places: np.ndarray, normal: np.ndarray, spacing_mm: tuple[float, float], names: Sequence[str]
 ) -> np.ndarray:  # fmt: skip
-    """Find how far slices move sideways for each mm along their normal, (3,); 0 without a tilt.
-
-    Raises:
-        GeometryError: If they do not move along a straight line.
-    """
+    """Find how far slices move sideways for each mm along their normal, (3,); 0 without a tilt."""
     heights = places @ normal
     sideways = places - heights[:, None] * normal
     rise = heights - heights[0]
@@ -322,9 +318,6 @@ def _fill(
     Returns:
         What each frame is made of; which are unknown; and their heights and thickness in mm,
         None where that is not known.
-
-    Raises:
-        GeometryError: If most of it would be made up.
     """
     made_up = int(spacing.missing.sum())
     if made_up + len(heights) > _MAX_INTERPOLATED * len(heights):

@@ -166,11 +166,7 @@ def _find_lut(dataset: Any, transformation: Any) -> Any:
 def _read_lut_rule(
     dataset: Any, lut: Any, path: Path, *, modality: str | None, options: DicomOptions
 ) -> ValueRule:
-    """Read the rule of an image whose values stand in a table.
-
-    Raises:
-        FormatError: If the table cannot be read, or is of CT and not in Hounsfield units.
-    """
+    """Read the rule of an image whose values stand in a table."""
     unit = str(lut.get("ModalityLUTType") or "")
     if modality == "CT" and unit != "HU" and not options.values_are_hu:
         raise FormatError(
@@ -262,11 +258,7 @@ def describe_rule(
 
 
 def _read_decimal(dataset: Any, keyword: str, path: Path) -> float | None:
-    """Read a decimal string strictly; None only where the attribute is not there at all.
-
-    Raises:
-        FormatError: If it is there and is not one finite number.
-    """
+    """Read a decimal string strictly; None only where the attribute is not there at all."""
     if keyword not in dataset:
         return None
     try:

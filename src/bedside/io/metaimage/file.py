@@ -116,11 +116,7 @@ class _Slices:
 
 
 def _open_voxels(path: Path, header: MetaHeader) -> VoxelFile:
-    """Open the voxels in the file or the files that the header names.
-
-    Raises:
-        FormatError: If they are missing, lie elsewhere, or are not as many as declared.
-    """
+    """Open the voxels in the file or the files that the header names."""
     local = header.data == _LOCAL
     start, skip = header.length if local else 0, header.skip
     if header.compressed:
@@ -132,11 +128,7 @@ def _open_voxels(path: Path, header: MetaHeader) -> VoxelFile:
 
 
 def _find_files(path: Path, header: MetaHeader) -> list[Path]:
-    """Find the files that hold the voxels.
-
-    Raises:
-        FormatError: If they are missing, lie elsewhere, or are not as many as needed.
-    """
+    """Find the files that hold the voxels."""
     words = header.data.split()
     if header.data == _LOCAL:
         return [path]
@@ -149,11 +141,7 @@ def _find_files(path: Path, header: MetaHeader) -> list[Path]:
 
 
 def _read_axes_of_file(words: list[str], axes: int, path: Path) -> int:
-    """Read how many axes each file of a list has, "LIST" or "LIST 2D"; one less, if not said.
-
-    Raises:
-        FormatError: If it is no such number.
-    """
+    """Read how many axes each file of a list has, "LIST" or "LIST 2D"; one less, if not said."""
     word = words[1].upper().removesuffix("D") if len(words) == 2 else str(axes - 1)
     if len(words) > 2 or word not in [str(count) for count in range(1, axes + 1)]:
         raise FormatError(

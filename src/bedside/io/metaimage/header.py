@@ -127,9 +127,6 @@ def _parse_lines(content: bytes, path: Path) -> tuple[dict[str, str], int]:
 
     Returns:
         The fields, and the bytes that they take.
-
-    Raises:
-        FormatError: If a line is of another form, repeats a key, or there is no last one.
     """
     fields: dict[str, str] = {}
     position = 0
@@ -164,11 +161,7 @@ def _read_channels(fields: Mapping[str, str], path: Path) -> int:
 
 
 def _read_type(fields: Mapping[str, str], path: Path) -> np.dtype:
-    """Read the type of a value.
-
-    Raises:
-        FormatError: If it is none that is read.
-    """
+    """Read the type of a value."""
     kind = fields.get("ElementType", "").removesuffix("_ARRAY")
     if kind not in _TYPES:
         raise FormatError(
@@ -181,12 +174,7 @@ def _read_type(fields: Mapping[str, str], path: Path) -> np.dtype:
 def _read_spacing(
     fields: Mapping[str, str], path: Path, axes: int, warnings: list[str]
 ) -> np.ndarray | None:
-    """Read the distance between voxels, fastest axis first; None if it is not given.
-
-    Raises:
-        FormatError: If it is no distance in mm.
-        GeometryError: If it is not above 0.
-    """
+    """Read the distance between voxels, fastest axis first; None if it is not given."""
     unit = fields.get("DistanceUnits", "mm")
     if unit not in ("mm", "?"):
         raise FormatError(
@@ -210,10 +198,6 @@ def _read_affine(
     """Put spacing, axes and place together, in array order; None for a plane.
 
     Each row of TransformMatrix is the direction of an axis of the image, x first.
-
-    Raises:
-        GeometryError: If the axes are not perpendicular unit vectors, or one in space leans
-            into time.
     """
     _warn_of_several(fields, warnings)
     unit = " ".join(f"{value:g}" for value in np.eye(axes).ravel())
@@ -263,11 +247,7 @@ def _check_letters(fields: Mapping[str, str], affine: np.ndarray, warnings: list
 def _numbers(
     fields: Mapping[str, str], path: Path, *, keys: tuple[str, ...], count: int, default: str = ""
 ) -> np.ndarray:
-    """Read a field of numbers under one of its names.
-
-    Raises:
-        FormatError: If it is missing, or is not as many finite numbers.
-    """
+    """Read a field of numbers under one of its names."""
     key = next((key for key in keys if key in fields), keys[0])
     text = fields.get(key, default)
     try:
@@ -280,11 +260,7 @@ def _numbers(
 
 
 def _flag(fields: Mapping[str, str], path: Path, key: str, default: str = "False") -> bool:
-    """Read a truth value.
-
-    Raises:
-        FormatError: If it is neither True nor False.
-    """
+    """Read a truth value."""
     value = fields.get(key, default)
     if value not in _TRUTH:
         raise FormatError(f"{path}: {key} is {value!r}; expected True or False.")

@@ -96,11 +96,7 @@ def open_nifti(
 
 
 def _open_voxels(path: Path, form: NiftiForm, *, max_bytes: int) -> Inflated:
-    """Open the file that holds the voxels, inflated no further than its header needs.
-
-    Raises:
-        FormatError: If there are fewer, or as many as axes behind dim[0] would have.
-    """
+    """Open the file that holds the voxels, inflated no further than its header needs."""
     needed, declared = form.needed, form.count_bytes(form.declared)
     expected = max(needed, min(declared, max_bytes)) + _MAX_REST
     file = Inflated(form.voxels, max_bytes=max_bytes, expected=expected)

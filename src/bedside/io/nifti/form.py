@@ -116,11 +116,7 @@ def read_form(path: Path) -> NiftiForm:
 
 
 def _check_magic(magic: bytes, path: Path) -> None:
-    """Refuse what is no NIfTI.
-
-    Raises:
-        FormatError: If it is none.
-    """
+    """Refuse what is no NIfTI."""
     if magic in (*_SINGLE, *_PAIR):
         return
     if not magic.strip(b"\0"):
@@ -135,11 +131,7 @@ def _check_magic(magic: bytes, path: Path) -> None:
 
 
 def _check_offset(raw: Any, path: Path) -> None:
-    """Refuse voxels that would begin within the header.
-
-    Raises:
-        FormatError: If they would, or the offset is no number.
-    """
+    """Refuse voxels that would begin within the header."""
     offset, least = float(raw["vox_offset"]), int(raw.sizeof_hdr) + 4
     if not offset >= least:
         raise FormatError(
@@ -149,11 +141,7 @@ def _check_offset(raw: Any, path: Path) -> None:
 
 
 def _read_type(raw: Any, path: Path) -> tuple[int, np.dtype]:
-    """Read how many values a voxel has, and of what type.
-
-    Raises:
-        FormatError: If they are of a type that is not read, or are no image.
-    """
+    """Read how many values a voxel has, and of what type."""
     code, intent = int(raw["datatype"]), int(raw["intent_code"])
     if intent in _CIFTI_INTENTS:
         raise FormatError(
@@ -174,11 +162,7 @@ def _read_type(raw: Any, path: Path) -> tuple[int, np.dtype]:
 
 
 def _check_axes(raw: Any, path: Path) -> int:
-    """Check how many axes there are; count the voxels that all of `dim` declare.
-
-    Raises:
-        FormatError: If dim[0] is no number of axes of an image, or an axis has no length.
-    """
+    """Check how many axes there are; count the voxels that all of `dim` declare."""
     count, *sizes = (int(size) for size in raw["dim"])
     if not 2 <= count <= 7:
         raise FormatError(f"{path}: dim[0] is {count}; expected 2 to 7 axes.")

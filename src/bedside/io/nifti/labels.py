@@ -91,11 +91,7 @@ def _place_free(labels: LabelMap) -> Any:
 
 
 def _place_on(labels: LabelMap, grid: NiftiGrid) -> Any:
-    """Make a header for labels in the version, shape and place of their source.
-
-    Raises:
-        UsageError: If they are not on its grid.
-    """
+    """Make a header for labels in the version, shape and place of their source."""
     if labels.array.size != np.prod(grid.shape, dtype=np.int64):
         raise UsageError(f"labels of shape {labels.array.shape} do not fit {grid.shape}.")
     header = grid.header.copy()

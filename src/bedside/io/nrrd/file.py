@@ -140,11 +140,7 @@ def _choose_unpacker(header: NrrdHeader) -> Unpacker | None:
 
 
 def _find_files(path: Path, header: NrrdHeader) -> list[Path]:
-    """Find the files that hold the voxels.
-
-    Raises:
-        FormatError: If they are missing, lie elsewhere, or are not as many as needed.
-    """
+    """Find the files that hold the voxels."""
     if header.data is None:
         return [path]
     words = header.data.split()
@@ -167,11 +163,7 @@ def _find_files(path: Path, header: NrrdHeader) -> list[Path]:
 
 
 def _skip_lines(source: Path, header: NrrdHeader) -> int:
-    """Find where the voxels begin, after the lines to skip, in bytes.
-
-    Raises:
-        FormatError: If there are fewer lines.
-    """
+    """Find where the voxels begin, after the lines to skip, in bytes."""
     with source.open("rb") as file:
         file.seek(header.length if header.data is None else 0)
         for _ in range(header.line_skip):

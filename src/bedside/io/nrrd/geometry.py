@@ -62,11 +62,7 @@ def read_directions(fields: Mapping[str, str], path: Path, axes: int) -> list[np
 
 
 def _read_space(fields: Mapping[str, str], path: Path) -> tuple[str, int]:
-    """Read the name of a space without its axis of time, and how many axes it has with it.
-
-    Raises:
-        FormatError: If it is none that is known.
-    """
+    """Read the name of a space without its axis of time, and how many axes it has with it."""
     space = fields.get("space", "").lower()
     name = _WITH_TIME.get(space, space)
     if name and name not in _SPACES and name not in _UNPLACED_SPACES:
@@ -90,11 +86,7 @@ def _vector(text: str, size: int) -> np.ndarray | None:
 
 
 def _in_space(vector: np.ndarray, path: Path) -> np.ndarray | None:
-    """Take the part of a vector that is in space; None if all of it is along time.
-
-    Raises:
-        GeometryError: If it is along both.
-    """
+    """Take the part of a vector that is in space; None if all of it is along time."""
     if len(vector) < 4:
         return np.pad(vector, (0, 3 - len(vector)))
     if vector[3] and vector[:3].any():
@@ -167,11 +159,7 @@ def _perpendicular(columns: np.ndarray, lengths: np.ndarray) -> bool:
 
 
 def _unit_mm(fields: Mapping[str, str], path: Path) -> float:
-    """Read how many mm a unit of space is; without one, 1.
-
-    Raises:
-        FormatError: If it is no length, or differs from axis to axis.
-    """
+    """Read how many mm a unit of space is; without one, 1."""
     given = re.findall(r'"([^"]*)"', fields.get("space units", ""))
     units = {unit.strip().lower() for unit in given[:3]}
     unit = units.pop() if len(units) == 1 else "mm" if not units else "several"
@@ -183,11 +171,7 @@ def _unit_mm(fields: Mapping[str, str], path: Path) -> float:
 def _read_origin(
     fields: Mapping[str, str], path: Path, size: int, warnings: list[str]
 ) -> np.ndarray:
-    """Read where the first voxel lies, in mm.
-
-    Raises:
-        GeometryError: If it is not three finite numbers.
-    """
+    """Read where the first voxel lies, in mm."""
     text = fields.get("space origin")
     if text is None:
         warnings.append("the NRRD header has no space origin; 0, 0, 0 is taken for it")
@@ -210,10 +194,6 @@ def _read_spacings(
         kept: The axes in space, slowest first.
         axes: How many axes there are.
         path: The header's file, for errors.
-
-    Raises:
-        FormatError: If there are not as many numbers as axes.
-        GeometryError: If one is 0 or infinite.
     """
     if "spacings" not in fields:
         return None

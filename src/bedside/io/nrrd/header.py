@@ -199,9 +199,6 @@ def _parse_lines(content: bytes, path: Path) -> tuple[dict[str, str], int]:
     """Part `field: value` lines, up to an empty line or the end of a header of its own.
 
     Keys with values of free meaning (`key:=value`) are passed over.
-
-    Raises:
-        FormatError: If a line is of another form, or repeats a field.
     """
     magic = _MAGIC.match(content)
     if magic is None:
@@ -231,11 +228,7 @@ def _parse_lines(content: bytes, path: Path) -> tuple[dict[str, str], int]:
 
 
 def _read_shape(fields: Mapping[str, str], path: Path) -> tuple[int, ...]:
-    """Read the sizes, slowest axis first.
-
-    Raises:
-        FormatError: If they are missing, or are not two to four sizes above 0.
-    """
+    """Read the sizes, slowest axis first."""
     dimension = _integer(fields, path, "dimension", smallest=1)
     if not 2 <= dimension <= 4:
         raise FormatError(f"{path}: dimension is {dimension}; 2 to 4 are read. Convert it.")
@@ -246,11 +239,7 @@ def _read_shape(fields: Mapping[str, str], path: Path) -> tuple[int, ...]:
 
 
 def _read_encoding(fields: Mapping[str, str], path: Path) -> tuple[np.dtype, Encoding]:
-    """Read the type of a value, and how voxels are written.
-
-    Raises:
-        FormatError: If the type, the encoding or the byte order is missing or not read.
-    """
+    """Read the type of a value, and how voxels are written."""
     kind = fields.get("type", "").lower()
     if kind not in _TYPES:
         raise FormatError(
@@ -283,12 +272,7 @@ def _find_extra(
     kinds: Sequence[str], directions: Sequence[np.ndarray | None], shape: tuple[int, ...],
     path: Path,
 ) -> int | None:  # fmt: skip
-    """Find the axis that is none in space, by its direction or its kind; slowest axis is 0.
-
-    Raises:
-        FormatError: If there are more, if it holds colours that are not read, or more than
-            three axes are left.
-    """
+    """Find the axis that is none in space, by its direction or its kind; slowest axis is 0."""
     axes = len(shape)
     extras = [axis for axis, direction in enumerate(directions) if direction is None]
     if not directions:
@@ -344,11 +328,7 @@ def _list_files(content: bytes, length: int) -> tuple[str, ...]:
 
 
 def _words(fields: Mapping[str, str], path: Path, name: str, count: int) -> list[str]:
-    """Part a field that has a word for each axis.
-
-    Raises:
-        FormatError: If it is missing or has another number of words.
-    """
+    """Part a field that has a word for each axis."""
     words = fields.get(name, "").split()
     if len(words) != count:
         raise FormatError(
@@ -360,11 +340,7 @@ def _words(fields: Mapping[str, str], path: Path, name: str, count: int) -> list
 def _integer(
     fields: Mapping[str, str], path: Path, name: str, *, smallest: int, default: str = ""
 ) -> int:
-    """Read a whole number.
-
-    Raises:
-        FormatError: If it is missing, no number, or below `smallest`.
-    """
+    """Read a whole number."""
     text = fields.get(name, default)
     if not re.fullmatch(r"-?[0-9]{1,9}", text) or int(text) < smallest:
         raise FormatError(f"{path}: {name} is {text[:40] or 'missing'}; expected a whole number.")

@@ -125,12 +125,6 @@ def _asked(
     """Ask a child about a path; give its answer, and the folder with what belongs to it.
 
     What the block raises is held to come of the answer.
-
-    Raises:
-        FormatError: If the path cannot be read, or the child died or answered what cannot be
-            meant.
-        LimitError: If it took more than it may.
-        BackendError: If this system cannot limit what a process takes.
     """
     if importlib.util.find_spec("resource") is None:
         raise BackendError("this system cannot limit a process; --untrusted needs Linux or macOS.")
@@ -158,11 +152,7 @@ def _asked(
 
 
 def _place(path: Path, target: Path) -> str:
-    """The path under which the child finds a file: bytes in memory are put into its folder.
-
-    Raises:
-        UsageError: If it is a Dataset, which has been read here already.
-    """
+    """The path under which the child finds a file: bytes in memory are put into its folder."""
     if not isinstance(path, MemoryPath):
         return str(path.absolute())
     if isinstance(path, DatasetPath):
@@ -173,11 +163,7 @@ def _place(path: Path, target: Path) -> str:
 
 
 def _allow_memory(path: Path, limits: Limits) -> int:
-    """Tell how many bytes decoding may take.
-
-    Raises:
-        MemoryLimitError: If the ceiling leaves none for it.
-    """
+    """Tell how many bytes decoding may take."""
     allowed = limits.memory_mb * 2**20
     if limits.ceiling_bytes is None:
         return allowed
@@ -192,12 +178,7 @@ def _allow_memory(path: Path, limits: Limits) -> int:
 
 
 def _run_child(request: dict[str, Any], path: Path, folder: Path, limits: Limits) -> None:
-    """Run the child until it ends or its time is up.
-
-    Raises:
-        LimitError: If its time is up, or it was killed for memory.
-        FormatError: If it died in another way.
-    """
+    """Run the child until it ends or its time is up."""
     root = str(Path(errors.__file__).parent.parent)
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
@@ -243,11 +224,7 @@ def _too_long(path: Path, limits: Limits) -> LimitError:
 
 
 def _read_answer(folder: Path, path: Path) -> dict[str, Any]:
-    """Read what the child found.
-
-    Raises:
-        FormatError: If it is missing, too long, or no JSON mapping.
-    """
+    """Read what the child found."""
     file = folder / "answer.json"
     try:
         if file.stat().st_size > _MAX_ANSWER_BYTES:
@@ -266,9 +243,6 @@ def _raise_error(error: Any, names: Mapping[str, Path]) -> None:
     Args:
         error: Its type and message.
         names: What files are called here, by what they are called there.
-
-    Raises:
-        InputError: Always; of the kind that the child names.
     """
     kind = getattr(errors, str(error.get("type", "")), None)
     message = str(error.get("message", ""))[:4000]

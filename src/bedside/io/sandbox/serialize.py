@@ -157,11 +157,7 @@ def _write_header(source: Source, folder: Path) -> dict[str, Any] | None:
 
 
 def _read_header(header: Any, folder: Path, kind: str) -> Any:
-    """Make a header of what `_write_header` has written.
-
-    Raises:
-        ValueError: If there is one, and the format has none.
-    """
+    """Make a header of what `_write_header` has written."""
     module = FORMATS[kind].header
     if header is None and kind != "dicom":
         return None
@@ -171,11 +167,7 @@ def _read_header(header: Any, folder: Path, kind: str) -> Any:
 
 
 def _third_axis(value: Any) -> Literal["time", "space"] | None:
-    """Take "time", "space" or None.
-
-    Raises:
-        ValueError: If it is something else.
-    """
+    """Take "time", "space" or None."""
     if value not in ("time", "space", None):
         raise ValueError(f"third axis {value!r}")
     axis: Literal["time", "space"] | None = value
