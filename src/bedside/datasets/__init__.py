@@ -1,4 +1,4 @@
-"""Folders of images with expert labels: which layouts are known, and what they hold."""
+"""Data sets with expert labels: their layouts and cases."""
 
 from bedside.datasets.case import Case, read_case, read_truth, read_values, relabel_cases
 from bedside.datasets.table import (

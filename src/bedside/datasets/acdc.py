@@ -1,4 +1,4 @@
-"""The layout of ACDC: a folder a patient, short-axis volumes at end-diastole and end-systole.
+"""The ACDC layout: a folder per patient, short-axis volumes at end-diastole and end-systole.
 
 Source: Bernard et al., IEEE TMI 37(11), 2018, doi:10.1109/TMI.2018.2837502.
 """
@@ -23,7 +23,7 @@ def recognise(path: Path) -> bool:
 def list_cases(path: Path) -> list[Case]:
     """List the labelled frames of every patient; the film (`_4d`) and `Info.cfg` are left out.
 
-    No spacing is believed: in copies of the data set that lost it the header says 1 mm along
+    No spacing is trusted: in copies of the data set that lost it the header says 1 mm along
     every axis, which no short-axis protocol has, and names do not tell one copy from another.
 
     Args:

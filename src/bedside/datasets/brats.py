@@ -1,4 +1,4 @@
-"""The layout of BraTS: a folder a patient, four co-registered MR channels and a segmentation.
+"""The BraTS layout: a folder per patient, four co-registered MR channels and labels.
 
 Source: Menze et al., IEEE TMI 34(10), 2015, doi:10.1109/TMI.2014.2377694; the newer names
 are those of the challenge of 2023.
@@ -26,7 +26,7 @@ NECROTIC, EDEMA, ENHANCING = 1, 2, 3
 
 @dataclass(frozen=True)
 class _Naming:
-    """How one generation of the challenge names its files.
+    """File names of one generation of the challenge.
 
     Attributes:
         channels: Suffixes, in the order of `CHANNELS`.
@@ -88,7 +88,7 @@ def list_cases(path: Path) -> list[Case]:
 
 
 def _naming(folder: Path) -> _Naming | None:
-    """Tell how a folder's files are named, by any one of its channels."""
+    """Return the naming that a folder follows, by any of its channels."""
     stems = set(list_stems(folder))
     for naming in _NAMINGS:
         if any(f"{folder.name}{suffix}" in stems for suffix in naming.channels):

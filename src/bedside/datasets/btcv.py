@@ -1,4 +1,4 @@
-"""The layout of BTCV ("Synapse"): abdominal CT with thirteen organs, numbered files.
+"""The BTCV ("Synapse") layout: abdominal CT with thirteen organs, numbered files.
 
 Source: Landman et al., MICCAI Multi-Atlas Labeling Beyond the Cranial Vault, 2015,
 doi:10.7303/syn3193805.
@@ -35,7 +35,7 @@ _VALUES = {value: value for value in range(len(ORGANS) + 1)}
 
 
 def recognise(path: Path) -> bool:
-    """Whether there is a numbered image in one of the pairs of folders."""
+    """Whether one of the pairs of folders holds a numbered image."""
     return any(_numbers(path / images, _IMAGE) for images, _ in _FOLDERS)
 
 

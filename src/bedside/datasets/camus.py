@@ -1,4 +1,4 @@
-"""The layout of CAMUS: a folder a patient, end-diastole and end-systole of each view.
+"""The CAMUS layout: a folder per patient, end-diastole and end-systole of each view.
 
 Source: Leclerc et al., IEEE TMI 38(9), 2019, doi:10.1109/TMI.2019.2900516.
 """

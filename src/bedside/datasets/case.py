@@ -21,22 +21,21 @@ class Case:
 
     Attributes:
         case_id: Name of the case, unique in its data set.
-        patient_id: The patient, so that no split and no interval counts one twice.
-        person_id: Who it is most likely of, where a split can only be by blocks of people and
-            `patient_id` names a block; None where that is the patient.
-        images: Files of the image, one a channel; most images are one file.
+        patient_id: The patient; splits and confidence intervals count each patient once.
+        person_id: The most likely person, where `patient_id` names a block of people because
+            splits are only possible by blocks; None where it names the patient.
+        images: Files of the image, one per channel; most images are one file.
         truth: File of the labels, on the image's grid.
         truth_values: Label for each value that the labels' file may hold, 0 included; None
             where values are labels. A value that is not listed is refused.
-        spacing_mm: Distances in mm, array order, known from elsewhere than the image's own
-            file and put in place of what that says; None to go by the file.
-        trust_spacing: Whether the file's own spacing is one; where it is a placeholder there
-            is no length in mm, whatever the header says.
+        spacing_mm: Spacing in mm, array order, from another source than the image's file,
+            which it replaces; None to go by the file.
+        trust_spacing: Whether the file's own spacing is real; a placeholder gives no lengths
+            in mm.
         outlined: Whether the labels' file draws closed outlines that are to be filled.
         spheres: Findings that are the truth, label 1; None where it is a file of labels.
-        reference: What experts measured on the image, by the name of the measurement; its
-            unit is the name's ending.
-        unit: What `person` names, in the plural: what figures count as independent.
+        reference: Measurements by experts, by name; the name ends in the unit.
+        unit: The independent unit that `person` names, in the plural.
         split_unit: What `patient_id` names, in the plural, if that is something else.
     """
 
@@ -56,31 +55,28 @@ class Case:
 
     @property
     def person(self) -> str:
-        """The independent unit that figures are taken over, such as a patient."""
+        """The independent unit of statistics, such as a patient."""
         return self.person_id or self.patient_id
 
     @property
     def image(self) -> Path:
-        """The first file of the image, which an error names."""
+        """The first file of the image, for error messages."""
         return self.images[0]
 
 
 def relabel_cases(
     cases: Iterable[Case], table: Mapping[str, int], *, labels: Iterable[int]
 ) -> list[Case]:
-    """Let values of the masks stand for labels: 255 for 1, where a program saved white.
+    """Return cases whose mask values stand for other labels, such as 255 for 1.
 
     A label that no value stands for may be in the masks as itself. One that a value stands
     for may not, or two structures could become one unnoticed.
 
     Args:
         cases: The cases; those with a table of values of their own keep it, and `table` is
-            applied to the labels that it gives.
+            applied to its labels.
         table: Label for each value; an empty one changes nothing.
-        labels: The labels there are, background left out.
-
-    Returns:
-        The cases with their `truth_values`.
+        labels: All labels but the background.
 
     Example:
         >>> case = Case("a_1", "a", (Path("a.png"),), Path("mask.png"))
@@ -103,7 +99,7 @@ def relabel_cases(
 
 
 def read_values(case: Case) -> np.ndarray:
-    """Read what a case's labels file holds, before it is known which values are labels.
+    """Return the values in a case's labels file, before they are mapped to labels.
 
     Returns:
         (frames, height, width), in the stored type.
@@ -116,7 +112,7 @@ def read_values(case: Case) -> np.ndarray:
 
 
 def read_truth(case: Case, label_values: tuple[int, ...]) -> np.ndarray:
-    """Read the expert labels of a case.
+    """Return the expert labels of a case.
 
     Args:
         case: The case.
@@ -134,10 +130,10 @@ def read_truth(case: Case, label_values: tuple[int, ...]) -> np.ndarray:
 
 
 def read_case(case: Case, label_values: tuple[int, ...]) -> tuple[Source, np.ndarray]:
-    """Open the image of a case and read its labels: as `read_truth`, with the image.
+    """Return the opened image of a case and its expert labels.
 
     Returns:
-        The opened image with the spacing that the case says can be trusted, and (frames,
+        The image with the spacing that can be trusted, and labels as (frames,
         height, width) uint8 on its grid.
 
     Raises:
@@ -191,7 +187,7 @@ def _draw(case: Case, image: Source, spheres: Sequence[Sphere]) -> np.ndarray:
 
 
 def _to_labels(case: Case, values: np.ndarray, label_values: tuple[int, ...]) -> np.ndarray:
-    """Turn what the labels' file holds into labels, uint8."""
+    """Map the values of the labels' file to labels, uint8."""
     allowed = (0, *label_values) if case.truth_values is None else tuple(case.truth_values)
     _check_values(case, values, allowed)
     if case.truth_values is None:
@@ -204,7 +200,7 @@ def _to_labels(case: Case, values: np.ndarray, label_values: tuple[int, ...]) ->
 
 
 def _check_values(case: Case, values: np.ndarray, allowed: tuple[int, ...]) -> None:
-    """Refuse a label outside its table."""
+    """Refuse values that are not in the table."""
     strange = [value for value in np.unique(values).tolist() if value not in allowed]
     if strange:
         seen = ", ".join(f"{value:g}" for value in strange[:8])
@@ -215,7 +211,7 @@ def _check_values(case: Case, values: np.ndarray, allowed: tuple[int, ...]) -> N
 
 
 def _fill(labels: np.ndarray) -> np.ndarray:
-    """Fill what each label's closed outline goes around, in every frame."""
+    """Fill each label's closed outlines in every frame."""
     filled = labels.copy()
     for frame in filled:
         for value in np.unique(frame[frame > 0]).tolist():
@@ -226,7 +222,7 @@ def _fill(labels: np.ndarray) -> np.ndarray:
 
 
 def _with_spacing(case: Case, sequence: ImageSequence) -> ImageSequence:
-    """Return a cine the spacing that its case says can be trusted."""
+    """Return the sequence with the spacing that the case trusts."""
     if case.spacing_mm is not None:
         return rescale(sequence, case.spacing_mm)
     if not case.trust_spacing:
@@ -236,7 +232,7 @@ def _with_spacing(case: Case, sequence: ImageSequence) -> ImageSequence:
 
 
 def _one_channel(case: Case, frame: np.ndarray) -> np.ndarray:
-    """Take the labels out of a frame, grey or grey saved as colour."""
+    """Return the labels of a grey frame, or of one saved in equal colours."""
     if (frame != frame[:1]).any():
         raise DataError(
             f"case {case.case_id}: {case.truth} is a colour picture; expected label values "

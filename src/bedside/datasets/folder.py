@@ -1,4 +1,4 @@
-"""The plain layout: `images/` and `masks/`, an image and its labels under the same stem."""
+"""The plain layout: `images/` and `masks/`, with equal file stems."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def list_cases(path: Path) -> list[Case]:
 
 
 def _stems(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
-    """Map the stems in a folder to files, passing over hidden files and other endings."""
+    """Map the stems in a folder to files; hidden files and other endings are ignored."""
     if not folder.is_dir():
         raise DataError(f"{folder} is missing; the layout is {SHAPE}.")
     found: dict[str, Path] = {}

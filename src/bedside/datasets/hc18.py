@@ -1,4 +1,4 @@
-"""The layouts of HC18: fetal heads in ultrasound, with a scale and a circumference for each.
+"""The HC18 layouts: fetal heads in ultrasound, each with a scale and a circumference.
 
 Source: van den Heuvel et al., PLoS ONE 13(8), 2018, doi:10.1371/journal.pone.0200412.
 """
@@ -25,10 +25,10 @@ _HEAD = 1
 
 @dataclass(frozen=True)
 class _Variant:
-    """One of the two ways in which the data set is handed on.
+    """One of the two published forms of the data set.
 
     Attributes:
-        table: File with a row an image: name, mm a pixel, circumference in mm.
+        table: File with a row per image: name, mm per pixel, circumference in mm.
         images: Folder of the images.
         masks: Folder of the labels.
         suffix: What the labels' stems have that the images' have not.
@@ -114,7 +114,7 @@ def _case(stem: str, path: Path, variant: _Variant, table: dict[str, tuple[float
 
 
 def _read_table(path: Path) -> dict[str, tuple[float, float]]:
-    """Read mm a pixel and circumference in mm for every stem."""
+    """Return mm per pixel and circumference in mm by stem."""
     table = {}
     with path.open(newline="") as file:
         for number, row in enumerate(csv.reader(file), start=1):

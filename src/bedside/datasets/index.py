@@ -1,4 +1,4 @@
-"""`dataset.json`, the index that the Decathlon and nnU-Net share: read strictly."""
+"""`dataset.json`, the index of the Decathlon and of nnU-Net, read strictly."""
 
 import json
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ def read_index(path: Path) -> Mapping[str, Any]:
 
 
 def has_key(path: Path, key: str) -> bool:
-    """Whether a folder has an index with a key; False where it cannot be read."""
+    """Whether a folder has an index with a key; False if it cannot be read."""
     try:
         return key in read_index(path)
     except DataError:
@@ -38,7 +38,7 @@ def has_key(path: Path, key: str) -> bool:
 
 
 def table_of_values(values: Any, path: Path) -> Mapping[int, int]:
-    """Make the table of values that labels may have: each is the label of its own number.
+    """Return the table of label values, in which each value is its own label.
 
     Args:
         values: Whole numbers from 0 on, numbers or their text.

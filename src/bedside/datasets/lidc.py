@@ -1,4 +1,4 @@
-"""Crops around lung nodules, with a count of the radiologists who marked each voxel.
+"""Crops around lung nodules, with the number of radiologists who marked each voxel.
 
 Source: Armato et al., Medical Physics 38(2), 2011, doi:10.1118/1.3528204 (LIDC-IDRI).
 """
@@ -30,7 +30,7 @@ def recognise(path: Path) -> bool:
 def list_cases(path: Path) -> list[Case]:
     """List every nodule; label 1 is where at least half of the radiologists saw it.
 
-    The header's spacing is a placeholder, so no length in mm comes of these cases.
+    The header's spacing is a placeholder: these cases give no lengths in mm.
 
     Args:
         path: Folder with one folder a patient.

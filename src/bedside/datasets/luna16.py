@@ -1,4 +1,4 @@
-"""The layout of LUNA16: CT scans in subsets, and a table of nodules as points and diameters.
+"""The LUNA16 layout: CT scans in subsets, and a table of nodules with diameters.
 
 Source: Setio et al., Medical Image Analysis 42, 2017, doi:10.1016/j.media.2017.06.015.
 """
@@ -25,16 +25,15 @@ _CONTOURS = (".nii.gz", ".nii", ".mhd")
 
 
 def recognise(path: Path) -> bool:
-    """Whether there is the table, and a subset of scans."""
+    """Whether the table and a subset of scans are there."""
     return (path / TABLE).is_file() and any(_scans(path))
 
 
 def list_cases(path: Path) -> list[Case]:
     """List every scan that is here; label 1 is nodule.
 
-    Where `masks` holds the radiologists' contours of a scan they are the truth; else the
-    table's nodules are, as spheres. A scan that the table does not name has no nodule. The
-    table may name scans of subsets that are not here. A patient has one scan.
+    The truth are the radiologists' contours in `masks`, or else the table's nodules as spheres.
+    A scan that is not in the table has no nodule. A patient has one scan.
 
     Args:
         path: Folder that holds the table and the subsets.
@@ -63,7 +62,7 @@ def list_cases(path: Path) -> list[Case]:
 
 
 def _scans(path: Path) -> list[Path]:
-    """List the headers of the scans in all subsets; other folders hold lungs, not scans."""
+    """List the headers of the scans in all subsets; other folders hold lung masks."""
     subsets = [folder for folder in list_folders(path) if folder.name.startswith("subset")]
     return [file for subset in subsets for file in sorted(subset.glob("*.mhd"))]
 

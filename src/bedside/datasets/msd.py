@@ -1,4 +1,4 @@
-"""The layout of the Medical Segmentation Decathlon: `dataset.json` lists images and labels.
+"""The Medical Segmentation Decathlon: `dataset.json` lists images and labels.
 
 Source: Antonelli et al., Nature Communications 13, 2022, doi:10.1038/s41467-022-30695-9.
 """
@@ -30,9 +30,9 @@ def recognise(path: Path) -> bool:
 def list_cases(path: Path) -> list[Case]:
     """List the training cases of the index.
 
-    Names hold no patient, so that each case counts as one of its own; of the hippocampus
-    both sides of a person are there as neighbouring numbers, and blocks of neighbours count
-    as one patient. Networks are compared on pairs of neighbours.
+    Names hold no patient, so each case counts as its own patient. In the hippocampus data both
+    sides of a person have neighbouring numbers: blocks of neighbours count as one patient, and
+    networks are compared on pairs of neighbours.
 
     Args:
         path: Folder that holds `dataset.json`.
@@ -55,7 +55,7 @@ def list_cases(path: Path) -> list[Case]:
 
 
 def _case(path: Path, entry: Any, *, block: int) -> Case:
-    """Make a case out of an entry of the index."""
+    """Return the case of an entry of the index."""
     try:
         image, label = (_inside(path, entry[key]) for key in ("image", "label"))
     except (KeyError, TypeError) as error:
@@ -75,7 +75,7 @@ def _case(path: Path, entry: Any, *, block: int) -> Case:
 
 
 def _patient(name: str, block: int) -> str:
-    """Name the patient of a case, or the block of neighbours that stands for patients."""
+    """Return the patient of a case, or the block of neighbours that stands for it."""
     number = _NUMBER.search(name)
     if not (block and number):
         return name
@@ -84,7 +84,7 @@ def _patient(name: str, block: int) -> str:
 
 
 def _person(name: str) -> str | None:
-    """Name a pair of neighbouring numbers, which most likely are the two sides of a person.
+    """Return a pair of neighbouring numbers, most likely the two sides of a person.
 
     Example:
         >>> _person("hippocampus_003"), _person("hippocampus_004")
@@ -98,7 +98,7 @@ def _person(name: str) -> str | None:
 
 
 def _inside(path: Path, name: str) -> Path:
-    """Resolve a name of the index, which may not lead out of the data set."""
+    """Resolve a path of the index, which must stay inside the data set."""
     file = path / name
     if not file.resolve().is_relative_to(path.resolve()):
         raise DataError(f"{path / INDEX} names {name}, outside {path}. Use relative names.")
@@ -106,6 +106,6 @@ def _inside(path: Path, name: str) -> Path:
 
 
 def _stem(file: Path) -> str:
-    """Cut a NIfTI file's ending off."""
+    """Return the name of a NIfTI file without its ending."""
     parted = split_ending(file.name, NIFTI)
     return parted[0] if parted else file.name

@@ -1,4 +1,4 @@
-"""The raw layout of nnU-Net (version 2): an index, and images with one file a channel.
+"""The raw layout of nnU-Net (version 2): an index, and one file per channel.
 
 Source: Isensee et al., Nature Methods 18, 2021, doi:10.1038/s41592-020-01008-z, and the
 description of the format that comes with its code, `documentation/dataset_format.md`.
@@ -33,7 +33,7 @@ def recognise(path: Path) -> bool:
 def list_cases(path: Path) -> list[Case]:
     """List the training cases.
 
-    Names hold no patient, so that each case counts as one of its own.
+    Names hold no patient, so each case counts as its own patient.
 
     Args:
         path: Folder of one data set, such as `Dataset004_Hippocampus`.
@@ -94,7 +94,7 @@ def _names(path: Path, *, channels: int, ending: str) -> list[str]:
 
 
 def _values(index: Mapping[str, Any], path: Path) -> Mapping[int, int]:
-    """Read which values the labels may have."""
+    """Return the values that labels may have."""
     labels = index.get("labels")
     if not isinstance(labels, dict):
         raise DataError(f'{path / INDEX} has "labels" {labels!r}; expected names and values.')
@@ -112,7 +112,7 @@ def _values(index: Mapping[str, Any], path: Path) -> Mapping[int, int]:
 
 
 def _ending(index: Mapping[str, Any], path: Path) -> str:
-    """Read how the files end."""
+    """Return the ending of the files."""
     ending = index.get("file_ending")
     if ending not in ENDINGS:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Files that belong together by their names: what is there, and what a case lacks."""
+"""Files of a case found by their names."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +10,7 @@ NIFTI = (".nii.gz", ".nii")
 
 
 def find_file(stem: Path, what: str, *, case: str, endings: Iterable[str] = NIFTI) -> Path:
-    """Find the file of a stem under one of some endings.
+    """Return the file of a stem with one of several endings.
 
     Args:
         stem: Folder and name without ending.
@@ -31,7 +31,7 @@ def find_file(stem: Path, what: str, *, case: str, endings: Iterable[str] = NIFT
 
 
 def split_ending(name: str, endings: Iterable[str] = NIFTI) -> tuple[str, str] | None:
-    """Part a file name into stem and ending; None for another ending or a hidden file.
+    """Split a file name into stem and ending; None for another ending or a hidden file.
 
     Example:
         >>> split_ending("patient001_frame01.nii.gz")
@@ -44,7 +44,7 @@ def split_ending(name: str, endings: Iterable[str] = NIFTI) -> tuple[str, str] |
 
 
 def list_folders(path: Path) -> list[Path]:
-    """List the folders in a folder in order, hidden ones left out."""
+    """List the folders in a folder in order, without hidden ones."""
     return sorted(
         entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")
     )

@@ -1,4 +1,4 @@
-"""The table of layouts: a new one is a module with `recognise` and `list_cases`, and a line."""
+"""The table of layouts: a layout is a module with `recognise` and `list_cases`, and a row."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ from bedside.spec import Recipe
 
 @dataclass(frozen=True)
 class Layout:
-    """One way of laying out images and their labels in a folder.
+    """A layout of images and labels in a folder.
 
     Attributes:
-        shape: What the folder looks like, for a person.
-        recognise: Whether a folder is laid out so; looks at names only.
+        shape: Description of the folder for messages.
+        recognise: Whether a folder has this layout; looks at names only.
         list_cases: Its cases in order; looks at names only.
     """
 
@@ -53,7 +53,7 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def detect_layout(path: Path) -> str:
-    """Tell from the names in a folder how it is laid out.
+    """Return the layout of a folder, by the names in it.
 
     Args:
         path: The data set's folder.
@@ -74,7 +74,7 @@ def detect_layout(path: Path) -> str:
 
 
 def list_cases(path: Path, layout: str | None = None) -> list[Case]:
-    """List the cases of a data set without reading a pixel.
+    """List the cases of a data set without reading pixels.
 
     Args:
         path: The data set's folder.
@@ -99,11 +99,11 @@ def list_cases(path: Path, layout: str | None = None) -> list[Case]:
 
 
 def list_recipe_cases(recipe: Recipe, folder: Path | None = None) -> list[Case]:
-    """List the cases of a recipe's data set, with what their masks' values stand for.
+    """List the cases of a recipe's data set, with its table of mask values.
 
     Args:
         recipe: Names the folder, its layout and the labels.
-        folder: Where the data set is, if not where the recipe says.
+        folder: The data set's folder, if not the recipe's.
 
     Raises:
         DataError: As `list_cases`.

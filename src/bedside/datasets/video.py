@@ -1,4 +1,4 @@
-"""Frames of videos with masks: `img/` and `annot/`, in each a folder a patient and a sequence.
+"""Video frames with masks: `img/` and `annot/`, in each a folder per patient and sequence.
 
 Source: the layout of Laves et al., IJCARS 14, 2019, doi:10.1007/s11548-018-01910-0.
 """
@@ -24,10 +24,9 @@ def recognise(path: Path) -> bool:
 def list_cases(path: Path) -> list[Case]:
     """List every frame that has an image or a mask; each is a case of its own.
 
-    Neighbouring frames look alike, so whole patients go into one part of a split. A data set
-    of a single patient cannot be split so; there the sequences, `PATIENT/SEQUENCE`, stand
-    for patients, and figures say how a network does on another sequence of a patient it has
-    seen, not on another patient.
+    Neighbouring frames look alike, so a split keeps patients whole. In a data set of a single
+    patient the sequences, `PATIENT/SEQUENCE`, stand for patients, and scores hold for another
+    sequence of a patient seen in training.
 
     Args:
         path: Folder that holds `img` and `annot`.
@@ -69,7 +68,7 @@ def _case(image: Path, mask: Path, *, patient_id: str, unit: str) -> Case:
 
 
 def _names(*folders: Path) -> list[str]:
-    """List the folders that stand in one of some folders, by name."""
+    """List the folders that are in any of several folders, by name."""
     present = [folder for folder in folders if folder.is_dir()]
     return sorted({entry.name for folder in present for entry in list_folders(folder)})
 

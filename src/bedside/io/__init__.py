@@ -1,1 +1,1 @@
-"""Readers and writers, one file per format, and the pictures and reports drawn of results."""
+"""Readers and writers of image files: a module or package per format, listed in `formats`."""

@@ -1,4 +1,4 @@
-"""Several files of one scan, a channel each: they must lie on one grid."""
+"""One image in several files, a channel each, all on one grid."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,10 +15,10 @@ _GRID_TOLERANCE_VOX = 0.05
 
 
 def join_channels(sources: Sequence[Source]) -> Source:
-    """Join images on one grid, channel after channel.
+    """Return one image with the channels of several on the same grid.
 
     Args:
-        sources: At least one; the first one's file and header stand for all.
+        sources: At least one; the result has the file and header of the first.
 
     Raises:
         GeometryError: If one lies on another grid; it is named.
@@ -41,11 +41,11 @@ def join_channels(sources: Sequence[Source]) -> Source:
 
 
 def check_same_grid(image: Source, other: Source, *, what: str) -> None:
-    """Refuse an image that does not lie on another one's grid.
+    """Check that an image lies on the grid of another.
 
     Args:
-        image: Whose grid counts.
-        other: What must lie on it.
+        image: The image with the reference grid.
+        other: The image to check.
         what: "labels" or "channel", for the error.
 
     Raises:
@@ -66,7 +66,7 @@ def check_same_grid(image: Source, other: Source, *, what: str) -> None:
 
 
 def _lies_elsewhere(image: Source, other: Source) -> bool:
-    """Whether two files say that they lie at different places in the patient."""
+    """Whether two files place their images differently in the patient."""
     if image.kind == other.kind == "nifti":
         return not _same_place(image.header, other.header)
     if _lie_unevenly(image, other):
@@ -79,7 +79,7 @@ def _lies_elsewhere(image: Source, other: Source) -> bool:
 
 
 def _lie_unevenly(image: Source, other: Source) -> bool:
-    """Whether the slices of one lie at other heights than those of the other."""
+    """Whether two scans have their slices at different heights."""
     first, second = image.sequence.uneven, other.sequence.uneven
     if first is None or second is None:
         # Pictures and labels without a place cannot contradict one that has it.
@@ -92,7 +92,7 @@ def _lie_unevenly(image: Source, other: Source) -> bool:
 def _same_place(image: NiftiGrid, truth: NiftiGrid) -> bool:
     """Whether two NIfTI grids of one size agree to a small part of a voxel.
 
-    A header that does not say where its image lies has only a spacing to compare.
+    Where a header has no place in the patient only spacings are compared.
     """
     spacing_mm = np.linalg.norm(image.affine[:3, :3], axis=0)
     tolerance_mm = _GRID_TOLERANCE_VOX * spacing_mm.min()

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes and never by its name."""
+"""File formats, recognised by the first bytes of a file and never by its name."""
 
 import zlib
 from pathlib import Path
@@ -14,10 +14,10 @@ _HEAD_BYTES, _LONG_HEAD_BYTES = 1024, 4096
 
 
 def detect_format(path: Path) -> str:
-    """The name of a file's format in `bedside.io.formats`.
+    """Return the name of a file's format in `bedside.io.formats`.
 
     Raises:
-        FormatError: If it cannot be read, is empty, or is of no format that is understood.
+        FormatError: If it cannot be read, is empty, or is of no supported format.
     """
     try:
         with open_regular(path) as file:
@@ -34,7 +34,7 @@ def detect_format(path: Path) -> str:
 
 
 def _inflate_head(path: Path, head: bytes) -> bytes:
-    """The first bytes of what a gzip file holds, as far as they go; others as they are."""
+    """Return the first bytes of a gzip file's content; of other files the bytes as they are."""
     if not head.startswith(b"\x1f\x8b"):
         return head
     try:
@@ -49,7 +49,7 @@ def _inflate_head(path: Path, head: bytes) -> bytes:
 
 
 def _name_stranger(path: Path, head: bytes, inflated: bytes) -> str:
-    """The message about a file of no format that is read: its form, if that is known."""
+    """Return the message about a file of an unsupported format, by name if it is known."""
     if inflated is not head:
         gzipped = " and ".join(row.title for row in FORMATS.values() if row.gzipped)
         if any(row.matches(inflated) for row in FORMATS.values()):
@@ -67,15 +67,15 @@ def _name_stranger(path: Path, head: bytes, inflated: bytes) -> str:
 
 
 def why_no_image(path: Path, kind: str) -> str | None:
-    """What a file is that is no image to segment, although its format could hold one.
+    """Return why a file of a supported format is no image to segment.
 
     Args:
         path: The file.
         kind: Its format.
 
     Returns:
-        Such as "is a DICOM segmentation", or None. Masks and pictures that this program has
-        written are known by their headers, wherever they lie.
+        Such as "is a DICOM segmentation"; None for an image. Results of this program are
+        recognised by marks in their headers.
 
     Raises:
         OSError: If it cannot be read.

@@ -1,4 +1,4 @@
-"""What there is to segment in a folder."""
+"""Discovery of the images in a folder."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ from bedside.io.label_maps import file_holds_labels, is_named_like_labels
 
 @dataclass(frozen=True)
 class DiscoveredImages:
-    """What a folder holds.
+    """The images in a folder.
 
     Attributes:
-        paths: What can be opened, one a case, sorted: files, and for a DICOM series its
-            folder, or its first file where it shares the folder.
-        skipped: Files that cannot, each "name: why".
+        paths: One per case, sorted: a file, or for a DICOM series its folder, or its first file
+            where it shares the folder.
+        skipped: Other files, each as "name: reason".
         files: The files of each path that is a DICOM series, for `open_source`.
-        notes: Why images of one DICOM series are several cases, in sentences for a person.
+        notes: Why images of one DICOM series are several cases, in sentences for the user.
     """
 
     paths: tuple[Path, ...]
@@ -30,7 +30,7 @@ class DiscoveredImages:
     notes: tuple[str, ...] = ()
 
     def outside(self, output: Path) -> "DiscoveredImages":
-        """What does not lie in the folder that results go to; what lies in it is skipped.
+        """Return what does not lie in the output folder; the rest is listed as skipped.
 
         Raises:
             FormatError: If nothing is left.
@@ -50,14 +50,14 @@ class DiscoveredImages:
 
 
 def find_sources(path: Path) -> DiscoveredImages:
-    """List what there is to segment: the file itself, or every image in a folder and below it.
+    """List the images at a path: the file itself, or every image in a folder and below it.
 
-    Files are told by their first bytes. Links are followed, each real file taken once. Left out
-    are files that are no image, results of this program, and label maps: files that both have
-    the name of one and hold one. All of these are listed, but for hidden files and what
-    operating systems leave behind. Single DICOM images that lie in a stack are one case, as are
-    those that follow each other in time and the parts of a concatenation; localizers, screen
-    captures, dose reports and renderings are skipped, where there is anything else.
+    Formats are recognised by content. Links are followed, each real file is taken once. Files
+    that are no image, results of this program, and label maps (by name and by content) are
+    skipped and listed, except hidden files and system files. Single DICOM images that form a
+    stack are one case, as are those that follow each other in time and the parts of a
+    concatenation; localizers, screen captures, dose reports and renderings are skipped if there
+    are other images.
 
     Raises:
         FormatError: If `path` is not there, or is a folder without an image.
@@ -89,7 +89,7 @@ def find_sources(path: Path) -> DiscoveredImages:
 
 
 def _look_at(file: Path, root: Path) -> tuple[str, str | None]:
-    """Find the format of a file, and why it is none to segment, if it is none."""
+    """Return the format of a file, and the reason if it is not an image to segment."""
     try:
         kind = detect_format(file)
         why = why_no_image(file, kind)

@@ -1,8 +1,8 @@
-"""Labels of uneven slices on an even grid, for what knows no other: NIfTI, NRRD, distances in mm.
+"""Labels of uneven slices on an even grid, for NIfTI, NRRD and distances in mm.
 
 Nothing is interpolated: the labels of a slice are repeated over the part of the patient that it
-stands for. The grid reaches from the first slice's edge to the last one's, and is so fine that
-the edges between slices fall nearly between its frames; volumes counted on it are right.
+covers. The grid reaches from the first slice's edge to the last one's, and is fine enough that
+edges between slices nearly coincide with edges of its frames: volumes on it are correct.
 """
 
 from collections.abc import Iterator
@@ -19,12 +19,12 @@ _NEAR = 0.1
 
 @dataclass(frozen=True)
 class EvenGrid:
-    """An even grid under uneven slices.
+    """An even grid over uneven slices.
 
     Attributes:
         geometry: Of the grid.
-        owners: For each of its frames the slice that it belongs to.
-        step_mm: From frame to frame along the normal.
+        owners: For each grid frame the index of its slice.
+        step_mm: Distance of frames along the normal.
     """
 
     geometry: Geometry
@@ -32,12 +32,12 @@ class EvenGrid:
     step_mm: float
 
     def repeat(self, array: np.ndarray) -> Iterator[np.ndarray]:
-        """Return the slices of (D, H, W) frame by frame, without a copy of all."""
+        """Yield the slices of (D, H, W) for each grid frame, without copying all."""
         return (array[index] for index in self.owners)
 
 
 def find_even_grid(sequence: ImageSequence) -> EvenGrid | None:
-    """Lay an even grid under the slices of a scan; None where they are even themselves."""
+    """Return an even grid for the slices of a scan; None if they are even already."""
     uneven, geometry = sequence.uneven, sequence.geometry
     if uneven is None or geometry is None:
         return None
@@ -57,14 +57,14 @@ def find_even_grid(sequence: ImageSequence) -> EvenGrid | None:
 
 
 def lay_evenly(labels: LabelMap, sequence: ImageSequence) -> tuple[LabelMap, ImageSequence]:
-    """Repeat the labels of uneven slices on an even grid.
+    """Return the labels of uneven slices on an even grid.
 
     Args:
         labels: (frames, height, width), on the grid of the source.
         sequence: The source.
 
     Returns:
-        The labels, and a cine that says where they lie; as given where slices are even.
+        The labels, and a sequence with their geometry; unchanged where slices are even.
     """
     grid = find_even_grid(sequence)
     if grid is None:

@@ -1,4 +1,4 @@
-"""The files of a folder and of all folders below it, links included, and what is left out."""
+"""The files of a folder and all folders below it, links included."""
 
 import os
 import stat
@@ -22,8 +22,7 @@ class FileList:
 
     Attributes:
         files: Regular files, each once, under the folder as it was named.
-        skipped: What is there and is left out, each "name: why", but for hidden files and
-            what operating systems leave behind.
+        skipped: Everything else as "name: reason", except hidden files and system files.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -33,9 +32,8 @@ class FileList:
 def list_files(root: Path) -> FileList:
     """List the regular files in a folder and below it.
 
-    Links are followed, after everything that is there in itself; each real folder and each
-    real file is taken once, so that no link leads around in circles. Results of this program
-    are left out where the marker of their folder lists them. Nothing is opened but markers.
+    Links are followed last; each real folder and file is taken once, so links cannot form a
+    loop. Results that the marker of their folder lists are left out. Only markers are opened.
 
     Args:
         root: The folder.
@@ -64,7 +62,7 @@ class _Search:
         self._seen = {real}
 
     def run(self) -> None:
-        """Look into every folder, then follow one link after another."""
+        """Search every folder, then follow one link after another."""
         while self._folders or self._links:
             if self._folders:
                 self._look_into(*self._folders.popleft())
@@ -75,7 +73,7 @@ class _Search:
         self.found.skipped.append(f"{path} {why}.")
 
     def _look_into(self, folder: Path, real: str) -> None:
-        """Take the files of one folder."""
+        """Add the files of one folder."""
         try:
             with os.scandir(folder) as entries:
                 names = sorted(entry.name for entry in entries)
@@ -90,7 +88,7 @@ class _Search:
                 self._take(folder / name, os.path.join(real, name))
 
     def _take(self, path: Path, real: str) -> None:
-        """Take what stands under one name."""
+        """Add one entry of a folder."""
         try:
             mode = path.lstat().st_mode
         except OSError as error:
@@ -102,7 +100,7 @@ class _Search:
             self._sort(path, real, mode)
 
     def _sort(self, path: Path, real: str, mode: int) -> None:
-        """Put a folder or a file where it belongs."""
+        """Queue a folder, or add a file."""
         if stat.S_ISDIR(mode):
             self._seen.add(real)
             self._folders.append((path, real))
@@ -113,7 +111,7 @@ class _Search:
             self._skip(path, f"is {name_kind(mode)} and was not opened")
 
     def _follow(self, link: Path) -> None:
-        """Take what a link leads to, unless that is taken already or holds the link itself."""
+        """Add the target of a link, unless it is known already or contains the link itself."""
         try:
             real, mode = os.path.realpath(link), link.stat().st_mode
         except OSError as error:

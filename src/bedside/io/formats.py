@@ -1,7 +1,7 @@
 """The table of file formats: how each is recognised, read and written.
 
-Light on purpose: the command line imports it for its choices. Code is named "module:function"
-and loaded when it is asked for.
+Light, because the command line imports it for its choices: code is named "module:function" and
+loaded on use.
 """
 
 import importlib
@@ -15,19 +15,18 @@ from bedside.errors import UsageError
 
 @dataclass(frozen=True)
 class LabelFormat:
-    """A form in which labels are written.
+    """A format for labels.
 
     Attributes:
-        name: What `--format` calls it.
+        name: The value of `--format`.
         suffix: Of its files.
-        title: What people call it.
-        encode: Writes labels to an open file:
-            `(labels, source, file, *, labels_spec, algorithm)`; what .gz in a file's name means
-            is seen to.
-        write: Writes them to a path, where several frames take several files:
-            `(labels, target, *, labels_spec)`, giving the path written; None where one holds all.
-        refers_to: The only format of images that it can be written for; None for any.
-        even_slices: Whether it knows evenly spaced slices only.
+        title: Name for messages.
+        encode: Writes labels to an open file: `(labels, source, file, *, labels_spec,
+            algorithm)`. A suffix .gz needs no compression here.
+        write: Writes labels to a path, if several frames need several files:
+            `(labels, target, *, labels_spec)`, returning the path; None if one file holds all.
+        refers_to: The only image format that it can be written for; None for any.
+        even_slices: Whether it supports evenly spaced slices only.
     """
 
     name: str
@@ -44,23 +43,23 @@ class FileFormat:
     """A format of image files.
 
     Attributes:
-        name: What `Source.kind` has.
-        title: What errors say is expected.
-        suffixes: Of images in data sets with a file a case; what a file is its bytes say.
-        open: Opens a file: `(path, *, select)` to its frames and its header.
-        begins: First bytes, any of which make it this format.
-        recognise: Where these do not tell: `(first 1024 bytes)` to whether it is.
-        gzipped: Whether it is read from a gzip file too.
-        open_series: Opens several files as one image; None where each is one of its own.
-        why_no_image: What a file is that is none to segment, from its first 4096 bytes,
-            inflated: `(head)` to the end of a sentence, or None.
-        header: The module that brings its headers out of the sandbox (`write_headers`,
-            `read_headers`); None where they are None.
-        label_suffixes: Of labels in data sets; none where they are not read from it.
-        labels: What labels can be written as in this format.
-        default_labels: What they are written as by default; the first of `labels` if empty.
-        has_label_class: Whether files say themselves that they are label maps.
-        has_place: Whether files can say how an image lies in the patient.
+        name: The value of `Source.kind`.
+        title: Name for messages.
+        suffixes: Of image files in data sets; formats are recognised by content only.
+        open: Opens a file: `(path, *, select)` to its frames and header.
+        begins: First bytes of its files, any of these.
+        recognise: Further test: `(first 1024 bytes)` to bool.
+        gzipped: Whether it is read from gzip files too.
+        open_series: Opens several files as one image; None if the format has no series.
+        why_no_image: Why a file is no image to segment, by its first 4096 bytes, decompressed:
+            `(head)` to the end of a sentence, or None.
+        header: Module with `write_headers` and `read_headers`, which bring headers out of the
+            sandbox; None if headers are None.
+        label_suffixes: Of label files in data sets; empty if labels are not read from it.
+        labels: Formats for labels.
+        default_labels: The default one for its images; the first of `labels` if empty.
+        has_label_class: Whether files state themselves that they are label maps.
+        has_place: Whether files can place an image in the patient.
         open_axis: Whether files may leave open if the third axis is time or space.
     """
 
@@ -82,14 +81,14 @@ class FileFormat:
     open_axis: bool = False
 
     def matches(self, head: bytes) -> bool:
-        """Whether a file that begins so is of this format."""
+        """Whether a file with these first bytes has this format."""
         if head.startswith(self.begins):
             return True
         return self.recognise is not None and bool(load(self.recognise)(head))
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """The modules that reading it loads."""
+        """The modules that its reader needs."""
         named = (self.open, self.open_series, self.why_no_image, self.header)
         return tuple(dict.fromkeys(each.partition(":")[0] for each in named if each))
 
@@ -173,33 +172,33 @@ FORMATS: Mapping[str, FileFormat] = {
 
 
 def load(name: str) -> Any:
-    """The function, or the module, that a row names."""
+    """Import the function, or the module, that a row names."""
     module, _, function = name.partition(":")
     loaded = importlib.import_module(module)
     return getattr(loaded, function) if function else loaded
 
 
 def expected() -> str:
-    """The end of the message about a file of none of these formats."""
+    """Return the end of the message about a file of an unsupported format."""
     *first, last = (each.title for each in FORMATS.values())
     return f"expected {', '.join(first)}, {last}"
 
 
 def label_formats() -> dict[str, LabelFormat]:
-    """What labels can be written as, by name."""
+    """Return the formats for labels by name."""
     return {each.name: each for row in FORMATS.values() for each in row.labels}
 
 
 def find_label_format(name: str, kind: str, path: Path) -> LabelFormat:
-    """The form in which labels of an image are written.
+    """Return the format for the labels of an image.
 
     Args:
-        name: What `--format` says; "auto" for the form of the image's own format.
+        name: The value of `--format`; "auto" for the default of the image's format.
         kind: The format of the image.
         path: The image, for errors.
 
     Raises:
-        UsageError: If there is none of that name, or it is not for such an image.
+        UsageError: If the name is unknown, or the format cannot refer to this image.
     """
     known = label_formats()
     row = FORMATS[kind]

@@ -1,4 +1,4 @@
-"""What an image can be given as: a path, bytes, an open file, pydicom Datasets."""
+"""Images given as a path, bytes, an open file or pydicom Datasets."""
 
 import os
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 Given: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Dataset"
-"""One file: its path, its bytes, an open binary file, or what pydicom has read of it."""
+"""One file: its path, its bytes, an open binary file, or its pydicom Dataset."""
 
 BYTES_GIVEN = "the bytes given"
 """What errors call bytes without a name."""
 
 
 class DatasetPath(MemoryPath):
-    """A pydicom Dataset under its SOPInstanceUID, for readers that take a path."""
+    """A pydicom Dataset named by its SOPInstanceUID, for readers that take a path."""
 
     dataset: Any = None
 
@@ -29,13 +29,13 @@ class DatasetPath(MemoryPath):
 
 
 def name_given(given: "Given | Sequence[Given]") -> tuple[Path, tuple[Path, ...]]:
-    """Paths that stand for what is given, as readers take them.
+    """Return paths for what is given, as readers take them.
 
     Args:
         given: One file, or the files of one DICOM series.
 
     Returns:
-        The path of the file, or one that stands for the series, and the files of the series.
+        The path of the file, or a name for the series, and the files of the series.
 
     Raises:
         UsageError: If it is something else.
@@ -52,7 +52,7 @@ def name_given(given: "Given | Sequence[Given]") -> tuple[Path, tuple[Path, ...]
 
 
 def _name(given: "Given", number: str) -> Path:
-    """The path that stands for one file."""
+    """Return the path for one file."""
     if isinstance(given, Path):
         return given
     if isinstance(given, str | os.PathLike):
@@ -65,7 +65,7 @@ def _name(given: "Given", number: str) -> Path:
 
 
 def _read_file(file: BinaryIO, number: str) -> Path:
-    """Read an open file from where it stands, under the name that it has."""
+    """Read an open file from its current position."""
     content = file.read()
     if not isinstance(content, bytes):
         raise UsageError(
@@ -76,7 +76,7 @@ def _read_file(file: BinaryIO, number: str) -> Path:
 
 
 def _name_dataset(given: Any) -> Path:
-    """A Dataset under its SOPInstanceUID."""
+    """Return a path for a Dataset."""
     try:
         from pydicom import Dataset
 

@@ -1,4 +1,4 @@
-"""The bytes of a file, inflated if compressed, read piece by piece and never held whole."""
+"""The bytes of a file, decompressed if needed, read in pieces and never held whole."""
 
 import tempfile
 import threading
@@ -23,22 +23,22 @@ _IN_MEMORY = 2**24
 
 
 class Inflated:
-    """A file to read from anywhere in, several threads at a time.
+    """A file for random access by several threads, decompressed if needed.
 
     Args:
         path: The file.
         max_bytes: A file that is larger, or inflates to more, is refused.
-        start: Where in the file what is read begins, in bytes.
-        expected: Bytes that a compressed file is to inflate to at most, by what its header
-            says; None for `max_bytes`.
-        compressed: Whether that is a gzip or zlib stream; None to tell gzip by its first bytes.
-        unpack: How it is packed otherwise; None for not at all.
+        start: Offset of the first byte to read.
+        expected: Most bytes that a compressed file may inflate to, by its header; None for
+            `max_bytes`.
+        compressed: Whether it is a gzip or zlib stream; None to recognise gzip.
+        unpack: Another decoder of the bytes; None for none.
 
     Attributes:
-        size: Bytes from `start` on, after inflating.
+        size: Bytes from `start` on, decompressed.
 
     Raises:
-        FormatError: If it is larger, truncated, or no such stream after all.
+        FormatError: If it is too large, truncated or damaged.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Inflated:
         return spool
 
     def _keep(self, piece: bytes, spool: IO[bytes]) -> None:
-        """Write what is inflated to a temporary file."""
+        """Write decompressed bytes to the temporary file."""
         try:
             spool.write(piece)
         except OSError as error:
@@ -107,14 +107,14 @@ class Inflated:
 
 
 def read_beginning(path: Path, size: int) -> bytes:
-    """Read the first bytes of a file, inflated if it is gzip, and no more of it than that takes.
+    """Return the first bytes of a file, decompressed if it is gzip.
 
     Args:
         path: The file.
-        size: How many; fewer come where there are fewer.
+        size: How many; fewer if there are fewer.
 
     Raises:
-        FormatError: If it is gzip, and damaged or cut off before.
+        FormatError: If it is gzip, and damaged or truncated within these bytes.
     """
     content = bytearray()
     with open_regular(path) as file:
@@ -130,11 +130,10 @@ def read_beginning(path: Path, size: int) -> bytes:
 
 
 def _inflate_pieces(file: IO[bytes], path: Path, *, step: int = _CHUNK) -> Iterator[bytes]:
-    """Inflate a stream, never more than a chunk at a time.
+    """Yield the decompressed stream, a chunk at a time.
 
-    A gzip file may have several members, one behind another (bgzip, mgzip, pigz, cat); they
-    are inflated one after another, as gzip does. Zeros after a member, and what is no member
-    of gzip, are passed over.
+    A gzip file may have several members (bgzip, mgzip, pigz, cat); all are decompressed, as gzip
+    does. Zeros and other bytes after a member are ignored.
     """
     inflater = zlib.decompressobj(_EITHER)
     rest = file.read(_FED)
@@ -155,7 +154,7 @@ def _inflate_pieces(file: IO[bytes], path: Path, *, step: int = _CHUNK) -> Itera
 
 
 def _find_member(rest: bytes, file: IO[bytes]) -> bytes:
-    """Find the next member of a gzip file behind the end of one; empty if there is none."""
+    """Return the start of the next member of a gzip file; empty if there is none."""
     rest = rest.lstrip(b"\0")
     while len(rest) < len(_GZIP) and (more := file.read(_FED)):
         rest = (rest + more).lstrip(b"\0")

@@ -1,4 +1,4 @@
-"""Forms of files that are known and not read, so that a refusal can name them."""
+"""Formats that are recognised but not supported, for clear error messages."""
 
 _FIRST_BYTES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"BZh", "compressed by bzip2", "Decompress it with bunzip2"),
@@ -28,13 +28,13 @@ _FIRST_BYTES: tuple[tuple[int, bytes, str, str], ...] = (
 
 
 def name_form(head: bytes) -> str | None:
-    """The name of a form that is not read, and what to do with such a file.
+    """Return the name of an unsupported format, with advice.
 
     Args:
         head: The first 1024 bytes of a file.
 
     Returns:
-        The end of a sentence that begins with the file's name; None for an unknown form.
+        The end of a sentence that begins with the file's name; None for an unknown format.
 
     Example:
         >>> name_form(b"BZh91AY")

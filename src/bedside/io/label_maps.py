@@ -1,4 +1,4 @@
-"""Tells label maps from images: by the names that people give them, and by what they hold."""
+"""Label maps told apart from images, by file name and by content."""
 
 import contextlib
 import re
@@ -38,7 +38,7 @@ _STEP_PX = 4
 
 
 def is_named_like_labels(path: Path) -> bool:
-    """Whether a file, or a folder above it, has a name that people give to label maps.
+    """Whether a file, or a folder above it, is named like a label map.
 
     Args:
         path: The file, relative to the folder that is searched.
@@ -53,13 +53,12 @@ def is_named_like_labels(path: Path) -> bool:
 
 
 def holds_labels(sequence: "ImageSequence", *, many: bool = False) -> bool:
-    """Whether the frames hold what a label map holds: few different whole numbers.
+    """Whether frames look like a label map: few different whole numbers.
 
-    Looks at frames spread over the sequence, and at no more of them than it takes to find
-    an image.
+    Only as many frames as needed are decoded, spread over the sequence.
 
     Args:
-        sequence: The frames; three channels are taken for one colour a pixel.
+        sequence: The frames; three channels count as one colour per pixel.
         many: Whether up to 256 labels count too, if neighbours are mostly equal.
 
     Raises:
@@ -69,11 +68,11 @@ def holds_labels(sequence: "ImageSequence", *, many: bool = False) -> bool:
 
 
 def file_holds_labels(path: Path, kind: str) -> bool:
-    """Whether a file, named like a label map, holds one.
+    """Whether a file that is named like a label map is one.
 
     Returns:
-        False for DICOM, where a segmentation has a class of its own, and for a file that cannot
-        be read: opening it raises the error.
+        False for DICOM, which has a class for segmentations, and for a file that cannot be
+        read: opening it raises the error.
     """
     try:
         if FORMATS[kind].has_label_class:
@@ -84,7 +83,7 @@ def file_holds_labels(path: Path, kind: str) -> bool:
 
 
 def doubt_labels(source: "Source") -> "Source":
-    """A source with a warning, if it is a label map or a result of this program by all looks.
+    """Return a source, with a warning if it looks like a label map or a result of this program.
 
     Raises:
         InputError: If a frame cannot be decoded.
@@ -105,7 +104,7 @@ def doubt_labels(source: "Source") -> "Source":
 
 
 def _spread(count: int) -> list[int]:
-    """Frames to look at, the middle one first: labels are seldom at the ends."""
+    """Return indices of frames to look at, the middle one first: labels are rare at the ends."""
     wanted = min(count, _MOST_FRAMES)
     places = {index * count // wanted for index in range(wanted)}
     return sorted(places, key=lambda place: abs(place - count // 2))
@@ -138,7 +137,7 @@ def _are_labels(frames: "Iterable[np.ndarray]", *, many: bool) -> bool:
 
 
 def _flatten(frame: "np.ndarray") -> "np.ndarray | None":
-    """A whole number a pixel, (H, W); None where there are others."""
+    """Return one whole number per pixel, (H, W); None if values are not whole numbers."""
     import numpy as np
 
     if frame.dtype.kind == "f" and not (np.isfinite(frame).all() and (frame % 1 == 0).all()):

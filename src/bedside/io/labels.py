@@ -1,4 +1,4 @@
-"""Labels written on the grid of their source: to a file, or as bytes."""
+"""Labels on the grid of their source, as a file, bytes or a Dataset."""
 
 import contextlib
 import gzip
@@ -26,7 +26,7 @@ SUFFIXES = {each.name: each.suffix for each in label_formats().values()}
 
 
 def default_format(source: Source) -> str:
-    """The name of the format of labels that is of the source's own kind."""
+    """Return the default format for the labels of an image."""
     return find_label_format("auto", source.kind, source.path).name
 
 
@@ -39,7 +39,7 @@ def write_labels(
     algorithm: Algorithm,
     format: str,  # noqa: A002
 ) -> Path:
-    """Write labels on the grid of their source, whole or not at all.
+    """Write labels on the grid of their source; the file is complete or absent.
 
     Args:
         labels: (frames, height, width), on the source's grid.
@@ -47,8 +47,7 @@ def write_labels(
         target: The file to write; compressed if its name ends in .gz. Labels of several frames
             as "png" become a folder of this name without its suffix, one file a frame.
         labels_spec: Names, colours and codes of the labels.
-        algorithm: Who drew them. What an untrained network drew is named so, structure by
-            structure: a mask travels without its report.
+        algorithm: What drew them. Labels of an untrained network say so in their names.
         format: Its name in `bedside.io.formats`, such as "dicom-seg" or "nifti"; "auto" for that
             of the source.
 
@@ -82,7 +81,7 @@ def encode_labels(
     algorithm: Algorithm,
     format: str = "auto",  # noqa: A002
 ) -> bytes:
-    """Labels as the bytes of the file that `write_labels` writes; nothing is put on disk.
+    """Return the bytes of the file that `write_labels` writes, without a file.
 
     Raises:
         UsageError: As `write_labels`, or if the format holds one frame and there are several.
@@ -96,7 +95,7 @@ def encode_labels(
 
 
 def describe_even_grid(sequence: ImageSequence, format_: str) -> list[str]:
-    """A warning that a mask does not lie on the slices of its source, if it does not."""
+    """Return a warning if a mask has other slices than its source."""
     row = label_formats()[format_]
     grid = find_even_grid(sequence) if row.even_slices else None
     if grid is None:
@@ -116,14 +115,14 @@ def to_dicom_seg(
     algorithm: Algorithm,
     as_labelmap: bool = False,
 ) -> "Dataset":
-    """Labels as the pydicom Dataset of a DICOM SEG; nothing is put on disk.
+    """Return labels as the pydicom Dataset of a DICOM SEG, without a file.
 
     Args:
         labels: (frames, height, width), on the source's grid.
         source: The DICOM image that was segmented.
         labels_spec: Names, colours and codes of the labels.
         algorithm: Who drew them.
-        as_labelmap: Whether its frames are of the type LABELMAP, and not BINARY.
+        as_labelmap: LABELMAP frames instead of BINARY ones.
 
     Raises:
         UsageError: If the source is not DICOM.
@@ -140,7 +139,7 @@ def to_dicom_seg(
 
 @contextlib.contextmanager
 def compressed(file: BinaryIO, name: str) -> Iterator[BinaryIO]:
-    """The file itself, or where its name ends in .gz one that compresses what is written."""
+    """Yield the file itself, or a gzip writer into it if the name ends in .gz."""
     if not name.endswith(".gz"):
         yield file
         return
@@ -150,7 +149,7 @@ def compressed(file: BinaryIO, name: str) -> Iterator[BinaryIO]:
 
 
 def _mark_untrained(labels_spec: tuple[Label, ...], algorithm: Algorithm) -> tuple[Label, ...]:
-    """Labels named so that what an untrained network drew is not taken for a finding."""
+    """Return labels whose names say that an untrained network drew them."""
     if not algorithm.untrained:
         return labels_spec
     return tuple(replace(label, name=f"{label.name[:50]} (untrained)") for label in labels_spec)

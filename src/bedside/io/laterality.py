@@ -1,4 +1,4 @@
-"""Left and right: an image that does not say where it lies cannot tell one from the other."""
+"""Left and right: structures that differ by side need an image with a place in the patient."""
 
 import re
 from collections.abc import Sequence
@@ -17,16 +17,16 @@ def check_sides(
 ) -> None:
     """Refuse an image without a place in the patient for labels that differ by side only.
 
-    Of files only formats that can place an image are asked; an ultrasound film or a photograph
-    lies nowhere, and is taken as the bundle's card describes its view.
+    Files are checked only in formats that can place an image; ultrasound cines and photographs
+    have no place, and the bundle's card describes their view.
 
     Args:
         image: An opened file, or a scan in memory.
-        labels: What will be drawn on it.
-        force: Go on; the warning that the header does not place the image stays.
+        labels: The labels to be drawn.
+        force: Skip the check; the warning of the missing place remains.
 
     Raises:
-        GeometryError: If it does not say how it lies, and two labels differ in their side only.
+        GeometryError: If the image has no place and two labels differ by side only.
     """
     pair = find_sides(labels)
     if force or pair is None or _is_placed(image):
@@ -41,7 +41,7 @@ def check_sides(
 
 
 def find_sides(labels: Sequence[Label]) -> tuple[str, str] | None:
-    """Find two labels that are the same structure on the two sides of the body.
+    """Return two labels that are one structure on the left and right side; None if there are none.
 
     Example:
         >>> from bedside.spec import Code
@@ -60,7 +60,7 @@ def find_sides(labels: Sequence[Label]) -> tuple[str, str] | None:
 
 
 def _is_placed(image: Source | ImageSequence) -> bool:
-    """Whether an image says where it lies, or is of a format that cannot."""
+    """Whether an image has a place in the patient, or its format cannot have one."""
     if isinstance(image, ImageSequence):
         return image.geometry is not None
     if not FORMATS[image.kind].has_place:

@@ -1,4 +1,4 @@
-"""Voxels that are not numbers: a few are filled and told of, many are refused."""
+"""NaN and infinite voxels: a few are filled with a warning, many are refused."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ MAX_FRACTION = 0.001
 
 @dataclass(frozen=True)
 class Gaps:
-    """The voxels of a scan that are not numbers.
+    """NaN and infinite voxels of a scan.
 
     Attributes:
         count: How many.
-        smallest: The smallest number of the scan, which takes their place.
+        smallest: The smallest finite value, which replaces them.
     """
 
     count: int
@@ -26,28 +26,28 @@ class Gaps:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to tell of them."""
+        """The warning about them, if there are any."""
         if self.count == 0:
             return ()
         return (f"{self.count} voxels are NaN or infinite and were set to the smallest value",)
 
     def fill(self, frame: np.ndarray) -> np.ndarray:
-        """Fill those of a frame."""
+        """Return a frame with them replaced."""
         if self.count == 0:
             return frame
         return np.where(np.isfinite(frame), frame, frame.dtype.type(self.smallest))
 
 
 def find_gaps(frames: Iterable[np.ndarray], dtype: np.dtype, path: Path) -> Gaps:
-    """Count voxels that are not numbers, slice by slice.
+    """Count NaN and infinite voxels, slice by slice.
 
     Args:
-        frames: The slices; not looked at where `dtype` is of whole numbers.
+        frames: The slices; not read if `dtype` is an integer type.
         dtype: Of a voxel.
         path: Their file, for errors.
 
     Raises:
-        InputError: If more than one in a thousand is not a number.
+        InputError: If more than one in a thousand is not finite.
     """
     if dtype.kind != "f":
         return Gaps(0, 0.0)

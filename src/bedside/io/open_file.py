@@ -1,4 +1,4 @@
-"""Opens one file of a known format, by its row in the table of formats."""
+"""One file of a known format, opened through the table of formats."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,16 +16,16 @@ def open_file(
     dicom: DicomOptions | None = None,
     select: Mapping[str, int] | None = None,
 ) -> tuple[ImageSequence, Any]:
-    """Open one file of a known format.
+    """Open a file of a known format.
 
     Args:
         path: The file.
         kind: Its format, as `bedside.io.detect.detect_format` finds it.
-        dicom: What to do where DICOM headers leave something open.
+        dicom: Options for DICOM headers that are incomplete.
         select: Which of several images in it, counted from 1.
 
     Returns:
-        Its frames, and its header; see `bedside.io.opened.Source`.
+        The frames and the header; see `bedside.io.opened.Source`.
 
     Raises:
         FormatError: If it is damaged, or holds several images of which none is selected.

@@ -1,4 +1,4 @@
-"""An opened image, and who drew labels on it."""
+"""An opened image, and the algorithm that labels it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,16 +10,15 @@ from bedside.volume import ImageSequence
 
 @dataclass(frozen=True)
 class Source:
-    """An image, opened.
+    """An opened image.
 
     Attributes:
-        path: Its file; of a DICOM series its folder, or its first file; of an image in memory
-            what errors call it.
-        kind: The name of its format in `bedside.io.formats`.
+        path: The file; for a DICOM series its folder or first file; for an image in memory its
+            name in error messages.
+        kind: Its format in `bedside.io.formats`.
         sequence: Its frames.
-        header: What a result in the same format needs to know: for DICOM a `DicomInstances`,
-            for NIfTI, MetaImage and NRRD a `NiftiGrid`, for a picture, and for NRRD without
-            a place in the patient, None.
+        header: What results in the same format need: `DicomInstances` for DICOM, `NiftiGrid` for
+            NIfTI, MetaImage and NRRD with a place in the patient, else None.
     """
 
     path: Path
@@ -30,15 +29,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Algorithm:
-    """Who drew the labels, as a DICOM SEG names it.
+    """The algorithm that drew the labels, as DICOM names it.
 
     Attributes:
         name: Name of the bundle.
         version: Version of the bundle.
         sha256: Hash of the bundle.
-        moment: Date and time in the file: the time of writing, or "source" for the time of the
-            image itself, which makes the bytes the same whenever it is written.
-        untrained: Whether its weights are random, so that its labels mean nothing.
+        moment: Date and time in the file: the time of writing, or "source" for that of the image,
+            which makes the bytes reproducible.
+        untrained: Whether its weights are random and its labels meaningless.
     """
 
     name: str

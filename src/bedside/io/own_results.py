@@ -1,7 +1,7 @@
-"""Marks by which results of this program are known again, and are not segmented in their turn.
+"""Marks on results of this program, which are not segmented again.
 
-Each result folder has a marker file that lists its results; masks and pictures also say so in
-their own headers, because they are copied elsewhere.
+A marker file in each result folder lists its results; masks and pictures also have a mark in
+their own headers, because they get copied elsewhere.
 """
 
 import json
@@ -35,11 +35,11 @@ _PNG_BEGINNING = 33  # The signature and the chunk IHDR.
 
 
 def write_marker(folder: Path, names: Iterable[str]) -> None:
-    """Write the marker file of a result folder; the same results give the same bytes.
+    """Write the marker file of a result folder; equal results give equal bytes.
 
     Args:
         folder: The folder.
-        names: Its results.
+        names: Names of its results.
 
     Raises:
         OutputError: If it cannot be written.
@@ -49,7 +49,7 @@ def write_marker(folder: Path, names: Iterable[str]) -> None:
 
 
 def is_result_name(name: str) -> bool:
-    """Whether a file of a result folder may have that name.
+    """Whether a result may have this file name.
 
     Masks have the suffix of their format; "segmentation" is a folder of PNG files.
 
@@ -61,9 +61,9 @@ def is_result_name(name: str) -> bool:
 
 
 def read_marker(folder: Path) -> frozenset[str]:
-    """Names of the results that a folder holds; none if it holds no results of ours.
+    """Return the names of the results in a folder; empty if it holds none.
 
-    Of folders written before there were markers, `report.json` says it.
+    In folders from before markers existed, `report.json` lists them.
     """
     for name in (MARKER, "report.json"):
         try:
@@ -77,21 +77,21 @@ def read_marker(folder: Path) -> frozenset[str]:
 
 
 def why_own_png(head: bytes) -> str | None:
-    """That a PNG is a result of ours, by its first kilobytes; else None."""
+    """Return the reason to skip a PNG that is a result, by its first bytes; else None."""
     chunk = f"tEXt{PNG_KEY}\0{PNG_TEXT}".encode()
     own = head.startswith(b"\x89PNG") and chunk in head.partition(b"IDAT")[0]
     return _WHY if own else None
 
 
 def why_own_nifti(head: bytes) -> str | None:
-    """That a NIfTI file is a result of ours, by its inflated header; else None."""
+    """Return the reason to skip a NIfTI file that is a result, by its header; else None."""
     second = head[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
     own = head[240 if second else 148 :].startswith(NIFTI_DESCRIPTION)
     return _WHY if own else None
 
 
 def mark_png(png: bytes) -> bytes:
-    """An encoded PNG with a chunk that makes it known as a result of ours."""
+    """Return an encoded PNG with the mark of a result."""
     body = b"tEXt" + f"{PNG_KEY}\0{PNG_TEXT}".encode()
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     return png[:_PNG_BEGINNING] + chunk + png[_PNG_BEGINNING:]

@@ -1,4 +1,4 @@
-"""How voxels may be packed in a file beside gzip: bzip2, hexadecimal digits, numbers as text."""
+"""Encodings of voxels other than gzip: bzip2, hexadecimal digits, numbers as text."""
 
 import bz2
 from collections.abc import Callable, Iterator
@@ -18,10 +18,10 @@ _SPACE = b" \t\r\n\v\f"
 
 
 def unpack_bzip2(file: IO[bytes], path: Path) -> Iterator[bytes]:
-    """Inflate bzip2 streams, one behind another, never more than a chunk at a time.
+    """Yield the content of bzip2 streams, a chunk at a time.
 
     Raises:
-        FormatError: If one is damaged or has no end.
+        FormatError: If one is damaged or truncated.
     """
     inflater = bz2.BZ2Decompressor()
     rest = file.read(_FED)
@@ -41,10 +41,10 @@ def unpack_bzip2(file: IO[bytes], path: Path) -> Iterator[bytes]:
 
 
 def unpack_hex(file: IO[bytes], path: Path) -> Iterator[bytes]:
-    """Read bytes that are written as two hexadecimal digits each; white space is passed over.
+    """Yield bytes written as two hexadecimal digits each; white space is ignored.
 
     Raises:
-        FormatError: If there is something else.
+        FormatError: If there are other characters.
     """
     odd = b""
     while text := file.read(_FED):
@@ -60,10 +60,10 @@ def unpack_hex(file: IO[bytes], path: Path) -> Iterator[bytes]:
 
 
 def unpack_text(dtype: np.dtype) -> Unpacker:
-    """An unpacker of numbers that are written as text, with white space between them.
+    """Return a decoder of numbers written as text, separated by white space.
 
     Args:
-        dtype: What they become, byte order included.
+        dtype: Of the result, byte order included.
     """
 
     def unpack(file: IO[bytes], path: Path) -> Iterator[bytes]:
@@ -81,7 +81,7 @@ def unpack_text(dtype: np.dtype) -> Unpacker:
 
 
 def _parse(words: list[bytes], dtype: np.dtype, path: Path) -> bytes:
-    """Turn words into numbers."""
+    """Return the bytes of numbers."""
     try:
         if dtype.kind == "f":
             return np.array([float(word) for word in words], dtype).tobytes()
@@ -92,7 +92,7 @@ def _parse(words: list[bytes], dtype: np.dtype, path: Path) -> bytes:
 
 
 def _whole(word: bytes) -> int:
-    """Read a whole number; some writers give large ones as 1e+17."""
+    """Return a whole number; some writers write large ones as 1e+17."""
     if word.lstrip(b"+-").isdigit():
         return int(word)
     number = float(word)

@@ -1,4 +1,4 @@
-"""The distance of pixels as the user states it, where the file has none to be trusted."""
+"""The pixel spacing that the user states for files without a trusted one."""
 
 from dataclasses import replace
 
@@ -15,14 +15,14 @@ _TOLERANCE = 0.01
 
 
 def state_pixel_spacing(source: Source, spacing_mm: tuple[float, float] | None) -> Source:
-    """An image with the pixel spacing that the user states, and a warning that it is the user's.
+    """Return an image with the pixel spacing stated by the user, and a warning.
 
     Args:
         source: The image.
-        spacing_mm: (row, column) distance in mm; None to leave the image as it is.
+        spacing_mm: (row, column) in mm; None to leave the image as it is.
 
     Raises:
-        GeometryError: If the file has another spacing, or pixels of another shape.
+        GeometryError: If the file has another spacing or pixel aspect ratio.
     """
     sequence = source.sequence
     if spacing_mm is None:
@@ -49,13 +49,13 @@ def state_pixel_spacing(source: Source, spacing_mm: tuple[float, float] | None) 
 def rescale(
     sequence: ImageSequence, spacing_mm: tuple[float, ...], *, warnings: tuple[str, ...] = ()
 ) -> ImageSequence:
-    """A sequence under a spacing that is known from elsewhere.
+    """Return a sequence with a spacing from another source than its file.
 
     Args:
         sequence: The frames.
         spacing_mm: (row, column) or (slice, row, column); without a slice the distance of slices
             is unknown.
-        warnings: What is added to those of the sequence.
+        warnings: Added to those of the sequence.
     """
     *slice_mm, row_mm, column_mm = spacing_mm
     return replace(

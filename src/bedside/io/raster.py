@@ -1,4 +1,4 @@
-"""Reads PNG and JPEG as a single frame, and writes labels as PNGs that can be looked at."""
+"""PNG and JPEG read as a single frame, and labels written as PNG."""
 
 import struct
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ _GREY16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 def read_picture(
     path: Path, *, select: Mapping[str, int] | None = None
 ) -> tuple[ImageSequence, None]:
-    """Open a PNG or JPEG as the table of formats asks for it.
+    """Open a PNG or JPEG, as the table of formats calls it.
 
     Raises:
         FormatError: As `open_picture`, or if one of several images is selected.
@@ -43,18 +43,17 @@ def read_picture(
 
 
 def open_picture(path: Path, *, max_bytes: int = MAX_BYTES) -> ImageSequence:
-    """Open a PNG or JPEG as a cine of one frame, grey or RGB, 8 or 16 bits.
+    """Open a PNG or JPEG as a sequence of one frame, grey or RGB, 8 or 16 bits.
 
-    Nothing is turned or mirrored, whatever EXIF says, so that a mask lies on the pixels
-    as stored. Transparency is dropped and palettes are converted, each with a warning
-    where it may matter.
+    EXIF orientation is ignored, so that a mask matches the stored pixels. Transparency is dropped
+    and palettes are converted, with a warning where it may matter.
 
     Args:
         path: The file.
         max_bytes: A picture that decodes to more is refused before decoding.
 
     Raises:
-        FormatError: If it is no picture, damaged, or too large.
+        FormatError: If it is not a picture, damaged, or too large.
     """
     notes: list[str] = []
     try:
@@ -84,7 +83,7 @@ def encode_png(
     labels: LabelMap, source: Source, file: BinaryIO, *, labels_spec: tuple[Label, ...],
     algorithm: Algorithm,
 ) -> None:  # fmt: skip
-    """Write the labels of a single frame as PNG to an open file, as `write_pngs` does.
+    """Write the labels of a single frame as PNG to an open file.
 
     Raises:
         UsageError: If there are several frames.
@@ -98,7 +97,7 @@ def encode_png(
 
 
 def write_pngs(labels: LabelMap, target: Path, *, labels_spec: tuple[Label, ...]) -> Path:
-    """Write labels as PNG: each pixel is a label's number, shown in the label's colour.
+    """Write labels as PNG: pixels hold label numbers, the palette their colours.
 
     One frame becomes the file `target`; several become `frame_0001.png` and so on in a
     folder named as `target` without its suffix.
@@ -133,14 +132,14 @@ def write_pngs(labels: LabelMap, target: Path, *, labels_spec: tuple[Label, ...]
 
 
 def own_png_info() -> PngInfo:
-    """The text that makes a PNG known as a result of this program."""
+    """Return the PNG text that marks a result of this program."""
     info = PngInfo()
     info.add_text(PNG_KEY, PNG_TEXT)
     return info
 
 
 def _make_palette(labels_spec: tuple[Label, ...]) -> bytes:
-    """The colour of each label, and black for what is none."""
+    """Return the palette: the colour of each label, black for other values."""
     palette = np.zeros((256, 3), np.uint8)
     for label in labels_spec:
         palette[label.value] = label.color
@@ -155,21 +154,21 @@ def _write_png(frame: np.ndarray, palette: bytes, file: BinaryIO) -> None:
 
 
 def _open_image(file: Any) -> Any:
-    """Read a picture's header; `Image.open` would hold it against a limit of the whole process."""
+    """Read a picture's header, without Pillow's process-wide size limit."""
     begins = file.read(len(_PNG))
     file.seek(0)
     return PngImageFile(file) if begins == _PNG else _Jpeg(file)
 
 
 class _Jpeg(JpegImageFile):
-    """A JPEG whose EXIF is not searched for a resolution; Pillow would warn of damage."""
+    """A JPEG whose EXIF resolution is not parsed; Pillow would warn of damaged EXIF."""
 
     def _read_dpi_from_exif(self) -> None:
-        """Read nothing."""
+        """Skip EXIF."""
 
 
 def _check_size(image: Any, path: Path, max_bytes: int) -> None:
-    """Refuse a picture by its declared size, before it is decoded."""
+    """Refuse a picture by its declared size, before decoding."""
     width, height = image.size
     size = width * height * (len(image.getbands()) if image.mode not in _GREY16 else 2)
     if size > max_bytes:
@@ -180,7 +179,7 @@ def _check_size(image: Any, path: Path, max_bytes: int) -> None:
 
 
 def _note_oddities(image: Any, notes: list[str]) -> None:
-    """Tell what in a picture may surprise."""
+    """Add warnings about unusual pictures."""
     orientation = _read_orientation(image.info.get("exif") or b"")
     if orientation != 1:
         notes.append(
@@ -199,7 +198,7 @@ def _note_oddities(image: Any, notes: list[str]) -> None:
 
 
 def _read_orientation(exif: bytes) -> int:
-    """Read how a picture is to be turned; 1 where EXIF does not say, or is damaged."""
+    """Return the EXIF orientation; 1 if it is missing or damaged."""
     tiff = exif.removeprefix(b"Exif\0\0")
     order = "<" if tiff.startswith(b"II") else ">"
     try:
@@ -215,7 +214,7 @@ def _read_orientation(exif: bytes) -> int:
 
 
 def _read_pixels(image: Any) -> np.ndarray:
-    """Decode to (H, W) uint8 or uint16, or to (H, W, 3) uint8."""
+    """Return pixels as (H, W) uint8 or uint16, or (H, W, 3) uint8."""
     if image.mode in _GREY16:
         array: np.ndarray = np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
         return array

@@ -1,6 +1,6 @@
-"""How files are opened: which of several images in one, and whether they are trusted.
+"""Options for opening files.
 
-Light on purpose: the command line imports it, and reads no image to answer `--help`.
+Light, because the command line imports it for `--help`.
 """
 
 import math
@@ -23,18 +23,17 @@ __all__ = ["Limits", "ReadOptions"]
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How every file of a run is opened.
+    """How the files of a run are opened.
 
     Attributes:
         select: Which time or channel of a file that has several, counted from 1, such as
             (("time", 3),).
-        untrusted: What a file from outside the machine may take to decode, in a process of
-            its own; None to decode in this one.
-        dicom: What to do where DICOM headers leave something open.
+        untrusted: Limits for decoding in a separate process; None to decode in this one.
+        dicom: Options for DICOM headers that are incomplete.
         third_axis: Whether the third axis of NIfTI, NRRD and MetaImage is "time" or "space";
             "auto" to go by the file and the bundle.
-        pixel_spacing_mm: (row, column) distance of pixels in mm, for files that have none to be
-            trusted, such as pictures; None to go by the file.
+        pixel_spacing_mm: (row, column) in mm for files without a trusted spacing, such as
+            pictures; None to go by the file.
     """
 
     select: tuple[tuple[str, int], ...] = ()
@@ -44,7 +43,7 @@ class ReadOptions:
     pixel_spacing_mm: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a spacing that is none.
+        """Check the spacing.
 
         Raises:
             UsageError: If it is not above 0 and finite.
@@ -56,18 +55,18 @@ class ReadOptions:
             )
 
     def open(self, given: "Given | Sequence[Given]", *, files: Sequence[Path] = ()) -> "Source":
-        """Open one file, or one DICOM series; one that looks like a label map gets a warning.
+        """Open one file or one DICOM series, with a warning if it looks like a label map.
 
         Args:
-            given: The file, or what stands for the series; in any form that
+            given: The file or the series, in any form that
                 `bedside.io.source.open_source` takes.
-            files: Those of the series, as `bedside.io.discovery.find_sources` lists them.
+            files: The files of the series, as `bedside.io.discovery.find_sources` lists them.
 
         Raises:
-            GeometryError: If its pixels are not as far apart as stated.
-            FormatError: If it is not a file that can be read, or is damaged.
-            LimitError: If it is not trusted and takes more than it may.
-            BackendError: If it is not trusted and this system cannot limit a process.
+            GeometryError: If its pixel spacing is not the stated one.
+            FormatError: If it is not a supported image, or is damaged.
+            LimitError: If decoding exceeds the limits.
+            BackendError: If there are limits and this system cannot enforce them.
         """
         from bedside.io.given import name_given
 
@@ -102,12 +101,12 @@ class ReadOptions:
         )
 
     def find(self, path: Path) -> "DiscoveredImages":
-        """List what there is to segment at a path, as `bedside.io.discovery.find_sources` does.
+        """List the images at a path, as `bedside.io.discovery.find_sources` does.
 
         Raises:
             FormatError: If it is not there, or is a folder without an image.
-            LimitError: If it is not trusted and takes more than it may.
-            BackendError: If it is not trusted and this system cannot limit a process.
+            LimitError: If decoding exceeds the limits.
+            BackendError: If there are limits and this system cannot enforce them.
         """
         if self.untrusted is None:
             from bedside.io.discovery import find_sources

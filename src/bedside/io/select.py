@@ -1,4 +1,4 @@
-"""Which time, channel or stack of a file that has several: `time=3`, counted from 1."""
+"""Selection of a time, channel or stack in a file: `time=3`, counted from 1."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,17 +6,17 @@ from pathlib import Path
 from bedside.errors import FormatError, UsageError
 
 AXES = ("time", "channel", "stack")
-"""What an axis beyond those in space can be called."""
+"""Names of axes that are not in space."""
 
 
 def parse_selection(words: Sequence[str]) -> dict[str, int]:
-    """Read words such as "time=3".
+    """Return the selection in words such as "time=3".
 
     Args:
-        words: Each an axis and a place on it, counted from 1.
+        words: Each an axis and an index, counted from 1.
 
     Raises:
-        UsageError: If one is of another form, or an axis is named twice.
+        UsageError: If one is malformed, or an axis occurs twice.
 
     Example:
         >>> parse_selection(["time=3"])
@@ -34,22 +34,22 @@ def parse_selection(words: Sequence[str]) -> dict[str, int]:
 
 
 def choose_place(select: Mapping[str, int] | None, axes: Mapping[str, int], path: Path) -> int:
-    """Find the one of several grids in a file that is meant.
+    """Return the index of the selected grid in a file.
 
-    A file with one further axis is content with either word, since its header seldom tells
-    times from channels.
+    A file with one further axis accepts any axis name, since headers seldom tell times from
+    channels.
 
     Args:
-        select: What was asked for, by axis, counted from 1.
+        select: The selected index by axis, counted from 1.
         axes: Names and lengths of the file's further axes, fastest first.
         path: The file, for errors.
 
     Returns:
-        Its place in the file, counted from 0.
+        The index in the file, counted from 0.
 
     Raises:
-        FormatError: If an axis is longer than 1 and nothing is chosen, or something is chosen
-            that is not there.
+        FormatError: If an axis is longer than 1 and nothing is selected, or the selection does
+            not exist.
 
     Example:
         >>> choose_place({"time": 3}, {"time or channel": 10}, Path("a.nii"))

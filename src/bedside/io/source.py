@@ -1,4 +1,4 @@
-"""The door of the data way: any image that is understood, known by its bytes, not by its name."""
+"""Opening of images in any supported format, recognised by content."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,23 +32,22 @@ def open_source(
     dicom: DicomOptions | None = None,
     select: Mapping[str, int] | None = None,
 ) -> Source:
-    """Open one image, whatever its name: a file, or a DICOM series.
+    """Open one image: a file, or a DICOM series.
 
     Args:
         given: The path of a file, or of the folder of a single DICOM series; the bytes of a file,
             an open binary file, or a pydicom Dataset, which is not changed; or a list of those
             that are the slices or frames of one series.
         files: The files of a series, as `find_sources` lists them for a path.
-        dicom: What to do where DICOM headers leave something open.
+        dicom: Options for DICOM headers that are incomplete.
         select: Which time, channel or stack of a file that has several, counted from 1:
             {"time": 3}.
 
     Raises:
-        FormatError: If it is not a file that can be read, or is damaged, or has several times
-            or channels of which none is selected; or if it is a folder that holds several
-            images, which are listed.
-        GeometryError: If it is a series whose slices do not lie evenly.
-        UsageError: If what is given is nothing that an image can be.
+        FormatError: If it is not a supported image, is damaged, or has several times or channels
+            of which none is selected; or if it is a folder with several images.
+        GeometryError: If it is a series with missing or uneven slices.
+        UsageError: If an object of another type is given.
     """
     path, listed = name_given(given)
     files = files or listed
@@ -68,7 +67,7 @@ def open_source(
 
 
 def _only_series(folder: Path) -> tuple[Path, ...]:
-    """Find the files of the only DICOM series of a folder."""
+    """Return the files of the only DICOM series in a folder."""
     found = find_sources(folder)
     if len(found.paths) == 1 and found.files:
         return found.files[found.paths[0]]
@@ -81,5 +80,5 @@ def _only_series(folder: Path) -> tuple[Path, ...]:
 
 
 def _describe(path: Path, found: DiscoveredImages) -> str:
-    """Name a case, and how many files it has."""
+    """Return the name of a case and its number of files."""
     return f"{path} ({len(found.files[path])} slices)" if path in found.files else str(path)

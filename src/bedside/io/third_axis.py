@@ -1,4 +1,4 @@
-"""The third axis of an image, time or space, as the user states it where the file does not."""
+"""The third axis of an image, time or space, as stated by the user."""
 
 from dataclasses import replace
 from typing import Literal
@@ -8,19 +8,18 @@ from bedside.io.formats import FORMATS
 from bedside.io.opened import Source
 
 ThirdAxis = Literal["auto", "time", "space"]
-"""What the third axis is; "auto" to go by the file and the bundle."""
+"""The third axis; "auto" to go by the file and the bundle."""
 
 
 def state_third_axis(source: Source, axis: ThirdAxis) -> Source:
-    """An image with the third axis that the user states.
+    """Return an image with the third axis stated by the user.
 
     Args:
-        source: The image; one of DICOM, and a picture, says itself what its frames are and is
-            given back as it is, with a warning.
-        axis: What the user says.
+        source: The image; DICOM and pictures define their frames themselves, and get a warning.
+        axis: The stated axis.
 
     Raises:
-        FormatError: If the file says that its frames follow in time, and the user space.
+        FormatError: If the file defines time and the user states space.
     """
     sequence = source.sequence
     if axis == "auto" or len(sequence) == 1:

@@ -1,7 +1,7 @@
-"""Voxels as a header declares them, in its own file or beside it; read piece by piece.
+"""Voxels of a scan, in the header's file or beside it, read in pieces.
 
-The header decides nothing unchecked: what it declares is held against a limit before anything
-is read, and against what is there after.
+The size that a header declares is checked against a limit before anything is read, and against
+the file afterwards.
 """
 
 import functools
@@ -22,7 +22,7 @@ _OPEN_PARTS = 4
 
 
 class Bytes(Protocol):
-    """What voxels are read from."""
+    """Random access to bytes."""
 
     def read(self, offset: int, size: int) -> bytes:
         """Read bytes."""
@@ -34,12 +34,10 @@ class Stored:
 
     Attributes:
         dtype: Of a value, byte order included.
-        skip: Bytes in front of the voxels, after what packs them is undone; -1 to take the
-            last ones.
+        skip: Bytes before the voxels, after decompression; -1 if the voxels are the last bytes.
         compressed: Whether they are a zlib or gzip stream.
-        unpack: How they are packed otherwise; None for not at all.
-        start: Where in a file voxels, or the stream that holds them, begin: bytes that are
-            the same for each, or found in the file.
+        unpack: Another decoder; None for none.
+        start: Offset of the voxels, or of their stream, in a file.
     """
 
     dtype: np.dtype
@@ -51,11 +49,11 @@ class Stored:
 
 @dataclass(frozen=True)
 class VoxelFile:
-    """The voxels of a scan in an open file, or in several.
+    """The voxels of a scan in one or several open files.
 
     Attributes:
-        file: The file, inflated.
-        skip: Bytes in front of the voxels.
+        file: The file, decompressed.
+        skip: Bytes before the voxels.
         dtype: Of a value, byte order included.
     """
 
@@ -64,13 +62,13 @@ class VoxelFile:
     dtype: np.dtype
 
     def read(self, index: int, shape: Sequence[int]) -> np.ndarray:
-        """Read one of the blocks of some shape that lie one behind another.
+        """Return one of consecutive blocks of equal shape.
 
         Returns:
-            Values of that shape, in the machine's byte order.
+            Values in native byte order.
 
         Raises:
-            FormatError: If the file has become shorter since it was opened.
+            FormatError: If the file was shortened since it was opened.
         """
         size = math.prod(shape) * self.dtype.itemsize
         content = self.file.read(self.skip + index * size, size)
@@ -80,11 +78,11 @@ class VoxelFile:
 
 
 class _Joined:
-    """Files that hold equally many bytes of voxels each, read as one.
+    """Files with equal numbers of voxel bytes, read as one.
 
     Args:
         sources: The files.
-        size: Bytes of voxels of each.
+        size: Bytes of voxels in each.
         stored: How they are stored.
     """
 
@@ -113,7 +111,7 @@ class _Joined:
 
 
 def check_declared(path: Path, shape: Sequence[int], dtype: np.dtype, *, max_bytes: int) -> int:
-    """Hold what a header declares against what is read at most; give it in bytes.
+    """Return the size in bytes that a header declares, if it is within the limit.
 
     Raises:
         FormatError: If it is more.
@@ -128,7 +126,7 @@ def check_declared(path: Path, shape: Sequence[int], dtype: np.dtype, *, max_byt
 
 
 def find_beside(path: Path, name: str) -> Path:
-    """Find a file that a header names for its voxels.
+    """Return the file of voxels that a header names.
 
     Raises:
         FormatError: If it lies elsewhere, or is missing.
@@ -145,15 +143,15 @@ def find_beside(path: Path, name: str) -> Path:
 
 
 def open_voxels(sources: Sequence[Path], size: int, stored: Stored) -> VoxelFile:
-    """Open the file that holds the voxels, or the files that hold equal parts of them.
+    """Open the file of the voxels, or files that hold equal parts of them.
 
     Args:
         sources: The files, at least one.
         size: Bytes that the voxels take, by their header.
-        stored: How.
+        stored: How they are stored.
 
     Raises:
-        FormatError: If they are not as many as declared, or a stream is damaged.
+        FormatError: If their number is not the declared one, or a stream is damaged.
     """
     if len(sources) == 1:
         return _open_file(sources[0], size, stored)

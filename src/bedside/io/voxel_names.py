@@ -1,4 +1,4 @@
-"""The files that a header names for its voxels: one, a list, or a pattern with a number in it."""
+"""The files that a header names for its voxels: a list, or a pattern with a number."""
 
 import re
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ _NUMBER = re.compile(r"%0?[0-9]{0,2}[diu]")
 
 
 def find_listed(path: Path, names: Sequence[str], *, count: int) -> list[Path]:
-    """Find the files of a list beside their header.
+    """Return the files of a list, beside their header.
 
     Args:
         path: The header's file.
-        names: As it lists them.
+        names: The names in the list.
         count: How many there must be.
 
     Raises:
-        FormatError: If there are others, or one lies elsewhere or is missing.
+        FormatError: If their number is wrong, or one is elsewhere or missing.
     """
     listed = [name.strip() for name in names if name.strip()]
     if len(listed) != count:
@@ -32,16 +32,16 @@ def find_listed(path: Path, names: Sequence[str], *, count: int) -> list[Path]:
 
 
 def expand_pattern(path: Path, text: str, *, count: int) -> list[Path]:
-    """Find the files of a pattern, such as "slice%03d.raw 0 19 1", beside their header.
+    """Return the files of a pattern such as "slice%03d.raw 0 19 1", beside their header.
 
     Args:
         path: The header's file.
-        text: Pattern, first number, last number and step; what is left out is 1, `count` and 1.
+        text: Pattern, first number, last number and step; by default 1, `count` and 1.
         count: How many files there must be.
 
     Raises:
-        FormatError: If it is no such pattern, makes another number of names, or a file lies
-            elsewhere or is missing.
+        FormatError: If it is not such a pattern, the number of names is wrong, or a file is
+            elsewhere or missing.
     """
     pattern, *words = text.split()
     if len(words) > 3 or not all(re.fullmatch(r"-?[0-9]{1,9}", word) for word in words):

@@ -1,4 +1,4 @@
-"""Images and label maps together with their place: numpy only."""
+"""Images and label maps with their geometry; numpy only."""
 
 from bedside.volume.change import Change
 from bedside.volume.geometry import (

@@ -1,4 +1,4 @@
-"""What was changed in labels after the network, or was found odd about them; never silent."""
+"""Changes made to labels after the network, and oddities found in them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,14 +6,14 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Change:
-    """One step's work on one structure, over all frames of an image.
+    """The effect of one step on one structure, over all frames of an image.
 
     Attributes:
         step: The step's or prior's name in the spec.
         label: Name of the structure.
-        action: What was done; "reported" where something is odd and nothing was done,
-            "skipped" where a step could not do its work.
-        parts: Islands, holes or pieces; 0 where they are not counted.
+        action: What was done; "reported" for an oddity that was left as it is,
+            "skipped" where a step could not run.
+        parts: Components or holes; 0 where they are not counted.
         size_px: Pixels or voxels that changed their label.
         size_mm2: The same in mm2, summed over frames; None where the scale is unknown, and
             for scans.

@@ -1,4 +1,4 @@
-"""Where the elements of an array lie in the patient: one convention, LPS, array order."""
+"""Position of array elements in the patient: one convention, LPS, array order."""
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass
@@ -19,15 +19,15 @@ _TO_LPS = {"LPS": np.eye(4), "RAS": np.diag([-1.0, -1.0, 1.0, 1.0])}
 class Geometry:
     """The grid of an array in patient space.
 
-    Whoever makes one names the space of the affine, since no check can tell LPS from RAS, and
-    left and right are exchanged under the wrong one.
+    The space of the affine must be named: no check can tell LPS from RAS, and the wrong one
+    exchanges left and right.
 
     Attributes:
         shape: Grid size in voxels, array order: (D, H, W) or (H, W).
         affine: (4, 4) float64. Maps an index in array order, (d, h, w, 1), or (h, w, 0, 1)
             for two axes, to millimetres in LPS (DICOM's: x to the left, y to the back,
-            z to the head), whatever space it was given in.
-        space: Which space `affine` is given in; it is turned to LPS.
+            z to the head); converted if it was given in RAS.
+        space: The space that `affine` is given in.
 
     Example:
         >>> Geometry((3, 4, 5), np.diag([1.0, 2.0, 3.0, 1.0]), space="RAS").affine.diagonal()
@@ -40,11 +40,11 @@ class Geometry:
     space: InitVar[Space]
 
     def __post_init__(self, space: Space) -> None:
-        """Turn the affine to LPS; refuse one that cannot place anything.
+        """Convert the affine to LPS.
 
         Raises:
-            GeometryError: If the affine is not (4, 4), not finite, or singular, or its space is
-                none of the two.
+            GeometryError: If the affine is not (4, 4), not finite or singular, or the space is
+                neither LPS nor RAS.
         """
         if space not in _TO_LPS:
             raise GeometryError(
@@ -66,7 +66,7 @@ class Geometry:
 
 
 def scale_geometry(geometry: Geometry, spacing_mm: Sequence[float]) -> Geometry:
-    """Return a grid another spacing, known from elsewhere, in the same place and direction.
+    """Return a grid with another spacing, in the same place and direction.
 
     Args:
         geometry: The grid.
@@ -88,7 +88,7 @@ def scale_geometry(geometry: Geometry, spacing_mm: Sequence[float]) -> Geometry:
 
 
 def corners_apart(one: np.ndarray, other: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """Distance in mm, (8,), between the corners of a grid under one affine and under another.
+    """Return the distances in mm, (8,), of a grid's corners under two affines.
 
     Args:
         one: (4, 4), index to mm.
@@ -105,13 +105,13 @@ def corners_apart(one: np.ndarray, other: np.ndarray, shape: np.ndarray) -> np.n
 
 
 def find_lean(geometry: Geometry) -> np.ndarray:
-    """Find how far slices move sideways from one to the next, as with a tilted gantry.
+    """Return how far slices shift sideways from one to the next, as with a tilted gantry.
 
     Args:
         geometry: Of an array (D, H, W) whose planes (H, W) have axes at a right angle.
 
     Returns:
-        (row, column) part of the way from slice to slice, for each mm along the normal; zeros
+        (row, column) shift in mm per mm along the normal; zeros
         where the slices move less than half a pixel over the whole scan.
 
     Example:
@@ -131,14 +131,14 @@ def find_lean(geometry: Geometry) -> np.ndarray:
 
 
 def is_unit_grid(spacing_mm: Sequence[float] | None, affine: np.ndarray | None) -> bool:
-    """Whether spacing and place are those that programs write when they know none.
+    """Whether spacing and origin are the defaults that programs write when none is known.
 
     Args:
         spacing_mm: Along (D, H, W), 0 where there is no such axis; None if unknown.
         affine: (4, 4) from an index in array order to mm; None without a place.
 
     Returns:
-        True for 1 mm along every axis, the first voxel at the origin and nothing turned.
+        True for 1 mm along every axis, the first voxel at the origin and no rotation.
 
     Example:
         >>> is_unit_grid((1.0, 1.0, 1.0), np.eye(4)[:, [2, 1, 0, 3]])

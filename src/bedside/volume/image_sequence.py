@@ -1,4 +1,4 @@
-"""Frames in time order, decoded when asked for, and the labels drawn on them."""
+"""Frames that are decoded on request, and the labels of each."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -40,40 +40,39 @@ class Box:
 
 @dataclass(frozen=True)
 class ImageSequence:
-    """A sequence of two-dimensional frames on one grid; a still image is a sequence of one.
+    """A sequence of two-dimensional frames on one grid; a still image has one frame.
 
-    A scan opens as a cine too: its slices are the frames, in the order stored, and
-    `geometry` says where they lie.
+    The slices of a scan are frames too, in the order stored; `geometry` places them.
 
-    Frames are decoded one at a time, on request, so that a long recording is never
-    held in memory and the first frame does not wait for the last.
+    Frames are decoded one at a time, on request: a long recording is never held in memory,
+    and the first frame does not wait for the last.
 
     Attributes:
         shape: (frames, channels, height, width).
-        decode: Gives frame `index` as (C, H, W), channels first, in the stored dtype.
+        decode: Returns frame `index` as (C, H, W), channels first, in the stored dtype.
             Three channels are RGB.
         modality: DICOM's word for the kind of image ("US", "MR", "CT", "XC"), or None
             where the file does not say.
         spacing_mm: (row, column) distance in mm; None if unknown or not to be trusted.
         frame_time_ms: Time from one frame to the next in ms, on average where it varies; None
             if unknown.
-        frame_starts_ms: When each frame begins, in ms from the first, where frames do not
+        frame_starts_ms: Start of each frame in ms from the first, where frames do not
             follow each other evenly; None where they do, or where it is not known.
-        region: Where the file says that the image proper lies, already checked to fit
-            the frame; None if it does not say or is not to be trusted.
-        warnings: What was fixed or cannot be trusted, in sentences for a person.
-        geometry: Where the frames lie in the patient, (frames, height, width), if they are
+        region: The part of the frame that holds the image, checked to fit
+            the frame; None if the file does not say or is not to be trusted.
+        warnings: What was corrected or cannot be trusted, in sentences for the user.
+        geometry: Grid in the patient, (frames, height, width), if the frames are
             the slices of a scan; None for frames over time, or where the file does not say. Of
-            uneven slices its first axis says where the first one lies and which way they go.
-        slice_spacing_mm: Distance from slice to slice in mm, of uneven slices their mean; None
+            uneven slices its first axis has the position of the first and their direction.
+        slice_spacing_mm: Distance from slice to slice in mm, the mean of uneven ones; None
             if there is none, or it is not to be trusted.
-        unknown: Frames that stand for slices that are missing, and can hold no labels.
+        unknown: Frames in the place of missing slices, which get no labels.
         third_axis: Whether frames follow each other in time or in space; None where the file
             does not say which.
-        pixel_aspect: Height of a pixel by its width, where the file says that and no spacing.
-        default_grid: Whether spacing and place are those that programs write when they know
-            none: 1 mm along every axis, the first voxel at the origin, nothing turned.
-        uneven: Where slices lie that are not evenly spaced; None where they are.
+        pixel_aspect: Height of a pixel divided by its width, where the file has no spacing.
+        default_grid: Whether spacing and origin are the defaults that programs write when
+            none is known: 1 mm along every axis, the first voxel at the origin, no rotation.
+        uneven: Positions of slices that are not evenly spaced; None where they are.
     """
 
     shape: tuple[int, int, int, int]
@@ -103,7 +102,7 @@ class ImageSequence:
         modality: str | None = None,
         third_axis: Literal["time", "space"] | None = None,
     ) -> "ImageSequence":
-        """Return frames or slices that are in memory already, such as another program's array.
+        """Return frames or slices that are in memory already.
 
         Args:
             array: (H, W) or (frames, H, W); in colour (H, W, 3) or (frames, H, W, 3); or
@@ -162,12 +161,12 @@ class ImageSequence:
 
     @property
     def proportions(self) -> tuple[float, float]:
-        """Height and width of a pixel as it is to be drawn: in mm, or by each other."""
+        """Height and width of a pixel in mm, or relative to each other where mm are unknown."""
         return self.spacing_mm or (self.pixel_aspect or 1.0, 1.0)
 
     @property
     def voxel_mm(self) -> tuple[float, float, float] | None:
-        """Distance between the neighbours of a scan along (D, H, W); None if one is unknown.
+        """Distance of voxels along (D, H, W), the mean of uneven slices; None if one is unknown.
 
         Of uneven slices it is the mean.
         """
@@ -177,13 +176,13 @@ class ImageSequence:
 
     @property
     def unit(self) -> Literal["frame", "slice", "image"]:
-        """What people call one of its frames: "image" if it is the only one."""
+        """What a frame is called: "image" if it is the only one."""
         if len(self) == 1:
             return "image"
         return "slice" if self.has_slices else "frame"
 
     def start_ms(self, index: int) -> float | None:
-        """Return when a frame begins, in ms from the first; None if unknown.
+        """Return the start of a frame in ms from the first; None if unknown.
 
         Args:
             index: Which frame, from 0.
@@ -209,7 +208,7 @@ class ImageSequence:
 
 @dataclass(frozen=True)
 class LabelMap:
-    """Labels for every frame of a cine, on the grid of its source.
+    """Labels of every frame of a sequence, on the grid of its source.
 
     Attributes:
         array: (frames, height, width) uint8; 0 is background.
@@ -221,7 +220,7 @@ class LabelMap:
 
     @functools.cached_property
     def counts(self) -> np.ndarray:
-        """Pixels of each value in each frame, (frames, 256); counted when first asked for.
+        """Number of pixels of each value in each frame, (frames, 256).
 
         Example:
             >>> LabelMap(np.uint8([[[0, 2], [2, 2]]])).counts[0, :3].tolist()

@@ -1,4 +1,4 @@
-"""How the axes of a scan lie to those of the patient."""
+"""Orientation of the axes of a scan relative to those of the patient."""
 
 import itertools
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ _PATIENT_AXES = (2, 1, 0)
 
 @dataclass(frozen=True)
 class Orientation:
-    """The axes of an array, reordered and reversed so that they run as the patient's do.
+    """A permutation and reversal of axes that aligns an array with the patient.
 
     Attributes:
         order: For each axis of the oriented array, the axis of the stored one.
-        reversed: For each axis of the oriented array, whether it runs the other way.
+        reversed: For each axis of the oriented array, whether its direction is reversed.
     """
 
     order: tuple[int, int, int] = (0, 1, 2)
@@ -73,7 +73,7 @@ class Orientation:
 
 
 def find_orientation(geometry: Geometry) -> Orientation:
-    """Return the axes that run most nearly to the head, to the back and to the left.
+    """Return the axes closest to the head, back and left directions.
 
     Args:
         geometry: Of an array (D, H, W).

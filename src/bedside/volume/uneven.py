@@ -1,4 +1,4 @@
-"""Slices of a scan that are not evenly spaced: where each lies, and what each stands for."""
+"""Slices of a scan that are not evenly spaced."""
 
 import functools
 import math
@@ -18,7 +18,7 @@ _MOST_FINE = 16
 
 @dataclass(frozen=True)
 class SliceBlock:
-    """Neighbouring slices that are equally far apart.
+    """Neighbouring slices of equal spacing.
 
     Attributes:
         first: Number of the first slice, counted from 1 as DICOM does.
@@ -33,22 +33,21 @@ class SliceBlock:
 
 @dataclass(frozen=True)
 class UnevenSlices:
-    """Where the slices of a scan lie along their normal, in mm from the first one.
+    """Positions of unevenly spaced slices along their normal, in mm from the first.
 
-    Each stands for a part of the patient, from one edge to the next, which touch: where slices
-    overlap, they share what both show, so that nothing counts twice.
+    Each slice covers a part of the patient from one edge to the next. Overlapping slices share
+    their overlap, so that nothing counts twice.
 
     Attributes:
-        heights_mm: Of each slice; never falling, and the same for two at one place.
-        edges_mm: Where the part begins that each slice stands for, and where the last one ends:
-            one more than there are slices.
+        heights_mm: Of each slice, ascending; equal for two at one place.
+        edges_mm: Edges between the parts that slices cover: one more than there are slices.
     """
 
     heights_mm: tuple[float, ...]
     edges_mm: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Refuse numbers that cannot be meant.
+        """Refuse heights and edges that are not valid.
 
         Raises:
             GeometryError: If they are not finite, too few, or not in order.
@@ -68,29 +67,29 @@ class UnevenSlices:
 
     @functools.cached_property
     def covered_mm(self) -> np.ndarray:
-        """Length along the normal that each slice stands for, (slices,)."""
+        """Length along the normal that each slice covers, (slices,)."""
         return np.diff(self.edges_mm)
 
     @property
     def mean_mm(self) -> float:
-        """Length that a slice stands for on average."""
+        """Mean length that a slice covers."""
         return (self.edges_mm[-1] - self.edges_mm[0]) / len(self)
 
     @property
     def shares(self) -> np.ndarray:
-        """What each slice stands for, in parts of the mean, (slices,)."""
+        """Length that each slice covers, relative to the mean, (slices,)."""
         return self.covered_mm / self.mean_mm
 
     @property
     def places(self) -> np.ndarray:
-        """Where each slice lies, in mean slices from the first, (slices,)."""
+        """Position of each slice, in units of the mean from the first, (slices,)."""
         return np.array(self.heights_mm) / self.mean_mm
 
     def lay_grid(self, *, fineness: int = 1) -> np.ndarray:
         """Return heights in mm of an even grid over all slices, about as fine as they are.
 
         Args:
-            fineness: How many frames of it the thinnest slices get, at least.
+            fineness: Least number of grid frames in the thinnest slices.
         """
         thin = float(np.quantile(self.covered_mm, 0.1, method="lower"))
         length = self.edges_mm[-1] - self.edges_mm[0]
@@ -134,7 +133,7 @@ class UnevenSlices:
         return sorted(weights.items())
 
     def find_neighbour(self, index: int, by: int) -> int:
-        """Return the slice some steps above or below one, not counting others at the same place.
+        """Return the slice a number of steps above or below; slices at one place count once.
 
         Args:
             index: Of the slice.
@@ -150,7 +149,7 @@ class UnevenSlices:
         return int(found[0] if by > 0 else found[-1])
 
     def list_blocks(self) -> tuple[SliceBlock, ...]:
-        """Return the runs of equal spacing, in their order.
+        """Return the runs of equal spacing, in order.
 
         Example:
             >>> slices = UnevenSlices((0.0, 2.0, 4.0, 9.0), (-1.0, 1.0, 3.0, 6.5, 11.5))

@@ -1,1 +1,1 @@
-"""DICOM: cines, series, enhanced files and concatenations in, SEG out."""
+"""DICOM: single files, series, enhanced files and concatenations in, SEG out."""

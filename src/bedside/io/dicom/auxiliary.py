@@ -1,4 +1,4 @@
-"""Images of a study that are not its scans: localizers, screen captures, reports, renderings."""
+"""Images of a study that are not scans: localizers, screen captures, reports, renderings."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ _RENDERED_WORDS = {"MIP", "MINIP", "VOLREN", "VRT", "RENDERED", "RENDERING", "3D
 
 
 def why_localizer(header: Any) -> str | None:
-    """Why an image is one that only shows where a scan lies, by ImageType; None if it is none.
+    """Return why an image is a localizer, by ImageType; None if it is not.
 
     Args:
         header: Of one image, with `AUXILIARY_TAGS`.
@@ -45,10 +45,9 @@ def why_localizer(header: Any) -> str | None:
 
 
 def why_capture(header: Any) -> str | None:
-    """Why an image of a CT, MR or nuclear study is a picture of a screen or a page, if it is one.
+    """Return why an image of a CT, MR or nuclear study is a screen capture or report; else None.
 
-    It is one by its class (a secondary capture without a place in the patient), or by what its
-    ImageType says.
+    It is one by its class (secondary capture without a place in the patient) or its ImageType.
 
     Args:
         header: Of one image, with `AUXILIARY_TAGS`.
@@ -69,7 +68,7 @@ def why_capture(header: Any) -> str | None:
 
 
 def why_beside_scan(header: Any) -> str | None:
-    """Why an image is none to segment where a scan of its study is there too.
+    """Return why an image is skipped if its study has a scan; else None.
 
     Args:
         header: Of one image, with `AUXILIARY_TAGS`.
@@ -89,14 +88,14 @@ def why_beside_scan(header: Any) -> str | None:
 
 
 def check_captured(dataset: Any, path: Path) -> list[str]:
-    """Refuse a picture of a screen that is named as an image, and tell of a localizer.
+    """Refuse a screen capture that is named as an image; warn of a localizer.
 
     Args:
         dataset: Its header.
         path: Its file, for the error.
 
     Returns:
-        What a person should know of it.
+        Warnings.
 
     Raises:
         FormatError: If it is a screen capture or report of a CT, MR or nuclear study.
@@ -111,13 +110,13 @@ def check_captured(dataset: Any, path: Path) -> list[str]:
 
 
 def is_secondary_capture(header: Any) -> bool:
-    """Whether an image is of one of the classes for what is no scanner's own image."""
+    """Whether an image is of a secondary capture class."""
     uid = str(header.get("SOPClassUID") or "")
     return uid == _SECONDARY_CAPTURE or uid.startswith(f"{_SECONDARY_CAPTURE}.")
 
 
 def is_placed(header: Any) -> bool:
-    """Whether an image says where it, or each of its frames, lies in the patient."""
+    """Whether an image, or each of its frames, has a place in the patient."""
     if header.get("SharedFunctionalGroupsSequence"):
         return True
     return bool(header.get("ImagePositionPatient") and header.get("ImageOrientationPatient"))
@@ -130,5 +129,5 @@ def _list_types(header: Any) -> list[str]:
 
 
 def _split(value: str) -> set[str]:
-    """The words of one value: REF_SURVIEW, "SCREEN SAVE", CT_SOM5 PROT."""
+    """Return the words of one value: REF_SURVIEW, "SCREEN SAVE", CT_SOM5 PROT."""
     return {*value.replace("_", " ").replace("-", " ").split()}

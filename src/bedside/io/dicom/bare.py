@@ -1,4 +1,4 @@
-"""DICOM files without their preamble, known by their first elements; and group 2 of any file."""
+"""DICOM files without a preamble, recognised by their first elements; file meta information."""
 
 import re
 from collections.abc import Iterator
@@ -27,8 +27,8 @@ class _Element:
 
     Attributes:
         tag: (group, element).
-        value: What there is of its value.
-        end: Where the next element begins.
+        value: Its value.
+        end: Offset of the next element.
     """
 
     tag: tuple[int, int]
@@ -37,20 +37,19 @@ class _Element:
 
 
 def has_prefix(head: bytes) -> bool:
-    """Whether a file begins as DICOM files do: 128 bytes of anything, then DICM."""
+    """Whether a file begins with 128 bytes and DICM."""
     return head[_PREAMBLE : _PREAMBLE + len(_PREFIX)] == _PREFIX
 
 
 def is_dicom(head: bytes) -> bool:
-    """Whether a file is DICOM, with a preamble or without, by its first 1024 bytes."""
+    """Whether a file is DICOM, with or without a preamble, by its first 1024 bytes."""
     return has_prefix(head) or is_bare_dicom(head)
 
 
 def is_bare_dicom(head: bytes) -> bool:
-    """Whether a file without preamble begins with elements of DICOM's groups 2 or 8.
+    """Whether a file without a preamble begins with elements of DICOM's groups 2 or 8.
 
-    Elements must follow each other as in a data set, and one must hold a UID: what does so is
-    no accident.
+    Elements must be in order and one must hold a UID, which other files do not match by chance.
 
     Args:
         head: The first 1024 bytes of a file.
@@ -67,7 +66,7 @@ def is_bare_dicom(head: bytes) -> bool:
 
 
 def find_syntax(head: bytes) -> str | None:
-    """The transfer syntax that the first bytes of a file state; None where they do not."""
+    """Return the transfer syntax in the first bytes of a file; None if it is not there."""
     for element in _list_meta(head):
         if element.tag == _TRANSFER_SYNTAX:
             return element.value.decode("ascii", "replace").strip(" \0")
@@ -75,7 +74,7 @@ def find_syntax(head: bytes) -> str | None:
 
 
 def find_dataset(content: bytes) -> int:
-    """Where the data set of a file begins, behind its file meta information."""
+    """Return the offset of the data set, after the file meta information."""
     end = _begin(content)
     for element in _list_meta(content):
         end = element.end
@@ -90,7 +89,7 @@ def _begin(head: bytes) -> int:
 
 
 def _list_meta(head: bytes) -> Iterator[_Element]:
-    """List the elements of file meta information, which is always explicit and little-endian."""
+    """Yield the elements of the file meta information, always explicit and little-endian."""
     for element in _list_elements(head, _begin(head), explicit=True, order="little"):
         if element.tag[0] != 2:
             return
@@ -98,7 +97,7 @@ def _list_meta(head: bytes) -> Iterator[_Element]:
 
 
 def _holds_uid(head: bytes, explicit: bool, order: str) -> bool:  # noqa: FBT001
-    """Whether elements of one encoding follow each other, up to one that holds a UID."""
+    """Whether elements of one encoding are in order, up to one that holds a UID."""
     last = (0, 0)
     for element in _list_elements(head, 0, explicit=explicit, order=order):
         if element.tag <= last or element.tag[0] not in (2, 8):
@@ -110,7 +109,7 @@ def _holds_uid(head: bytes, explicit: bool, order: str) -> bool:  # noqa: FBT001
 
 
 def _list_elements(head: bytes, place: int, *, explicit: bool, order: str) -> Iterator[_Element]:
-    """List elements as far as they can be ones and their values end within `head`."""
+    """Yield elements while they are valid and their values end within `head`."""
     for _ in range(_MOST_ELEMENTS):
         start = place + 8
         if start > len(head):

@@ -1,4 +1,4 @@
-"""What a DICOM header says of place and scale in a frame, believed only where it fits the frame."""
+"""Region and scale of a frame from its DICOM header, used only if they fit the frame."""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -19,12 +19,12 @@ _CORNERS = (
 
 @dataclass(frozen=True)
 class Calibration:
-    """Where the image proper lies in a frame, and its scale.
+    """Region and scale of a frame.
 
     Attributes:
-        region: The image proper, or None if not told or not to be trusted.
-        spacing_mm: (row, column) distance in mm, or None if not told or not to be trusted.
-        warnings: Why something is None, in sentences for a person.
+        region: The part of the frame that holds the image; None if unknown or not to be trusted.
+        spacing_mm: (row, column) in mm; None if unknown or not to be trusted.
+        warnings: Why something is None, in sentences for the user.
     """
 
     region: Box | None = None
@@ -33,16 +33,15 @@ class Calibration:
 
 
 def read_calibration(dataset: Any, measured: Any = None) -> Calibration:
-    """Read the region and the scale of a frame out of its header.
+    """Return the region and the scale of a frame from its header.
 
-    Ultrasound tells both in its regions; everything else its scale in PixelSpacing. In
-    ultrasound no module defines PixelSpacing: there it counts only where the header says how
-    it was calibrated, or where the image lies in the patient. The spacing at a detector
-    (ImagerPixelSpacing) is not one in the patient, and is not used.
+    Ultrasound has both in its regions; other images have PixelSpacing. No ultrasound module
+    defines PixelSpacing: there it counts only if the header says how it was calibrated, or if the
+    image has a place in the patient. ImagerPixelSpacing is measured at the detector and not used.
 
     Args:
         dataset: A pydicom dataset with Rows, Columns and Modality.
-        measured: The PixelSpacing that its functional groups give all frames, if they do.
+        measured: PixelSpacing from the functional groups of all frames, if they have it.
 
     Source:
         DICOM PS3.3 C.8.5.5, US Region Calibration; corners are zero-based and inclusive.
@@ -58,9 +57,9 @@ def read_calibration(dataset: Any, measured: Any = None) -> Calibration:
 
 
 def read_aspect(dataset: Any) -> float | None:
-    """Read the height of a pixel by its width; None where the header does not tell.
+    """Return the height of a pixel divided by its width; None if unknown.
 
-    The spacing at a detector is no scale of the patient, but its proportions are.
+    Spacing at a detector is not to scale in the patient, but its aspect ratio is right.
     """
     for keyword in ("PixelAspectRatio", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         try:
@@ -73,7 +72,7 @@ def read_aspect(dataset: Any) -> float | None:
 
 
 def read_number(dataset: Any, keyword: str) -> float | None:
-    """Read one finite number, or None where it is absent, empty or not a number."""
+    """Return one finite number; None if it is absent, empty or not a number."""
     try:
         number = float(getattr(dataset, keyword))
     except (AttributeError, TypeError, ValueError):
@@ -82,14 +81,14 @@ def read_number(dataset: Any, keyword: str) -> float | None:
 
 
 def _from_pixel_spacing(dataset: Any) -> Calibration:
-    """Take PixelSpacing, (row, column) in mm, if it is two positive numbers."""
+    """Return the calibration of PixelSpacing, if that is two positive numbers."""
     if dataset.get("PixelSpacing") is None:
         return Calibration(warnings=("the file has no pixel spacing; areas are given in pixels",))
     return _check_spacing(dataset.PixelSpacing)
 
 
 def _check_spacing(spacing: Any) -> Calibration:
-    """Take (row, column) in mm, if it is two positive numbers."""
+    """Return (row, column) in mm, if it is two positive numbers."""
     try:
         row_mm, column_mm = (float(value) for value in spacing)
     except (TypeError, ValueError):
@@ -102,7 +101,7 @@ def _check_spacing(spacing: Any) -> Calibration:
 
 
 def _without_regions(dataset: Any) -> Calibration:
-    """Take the PixelSpacing of ultrasound where something says what it means."""
+    """Return the calibration of ultrasound without regions."""
     if dataset.get("PixelSpacing") is None:
         return Calibration(
             warnings=("the file has no ultrasound calibration; areas are given in pixels",)
@@ -129,7 +128,7 @@ def _without_regions(dataset: Any) -> Calibration:
 
 
 def _beside_regions(regions: Calibration, spacing: Calibration) -> Calibration:
-    """Tell of a PixelSpacing beside ultrasound regions that says something else."""
+    """Return a warning if PixelSpacing contradicts the ultrasound regions."""
     if spacing.spacing_mm is None:
         return regions
     shown = _show_spacing(spacing.spacing_mm)
@@ -154,10 +153,10 @@ def _show_spacing(spacing_mm: tuple[float, float]) -> str:
 
 
 def _from_regions(dataset: Any) -> Calibration:
-    """Take the largest two-dimensional tissue region, if it lies within the frame.
+    """Return the calibration of the largest two-dimensional tissue region, if it fits the frame.
 
-    Some machines write the first column after the region instead of its last one; such a
-    region is cut by that pixel, and not taken for one of another frame size.
+    Some machines write the first column after the region instead of its last one; such a region is
+    cut by that pixel.
     """
     tissue = [
         (item, box)
@@ -200,7 +199,7 @@ def _from_regions(dataset: Any) -> Calibration:
 
 
 def _read_box(item: Any) -> Box | None:
-    """Read a region's corners, or None where one is missing."""
+    """Return a region as a box; None if a corner is missing."""
     corners = [read_number(item, keyword) for keyword in _CORNERS]
     if any(corner is None for corner in corners):
         return None
@@ -209,7 +208,7 @@ def _read_box(item: Any) -> Box | None:
 
 
 def _find_misfit(box: Box, rows: int, columns: int) -> str:
-    """Say how a region fails to fit its frame; empty if it fits."""
+    """Return how a region fails to fit its frame; empty if it fits."""
     past = []
     if box.right > columns:
         past.append(f"to column {box.right - 1} of a frame {columns} wide")
@@ -226,7 +225,7 @@ def _find_misfit(box: Box, rows: int, columns: int) -> str:
 
 
 def _describe_untrusted(misfit: str, item: Any) -> str:
-    """Tell why neither the crop nor the scale of a region is believed."""
+    """Return why a region is not used."""
     delta = read_number(item, "PhysicalDeltaX")
     scale = f" ({abs(delta):.3g} cm a pixel)" if delta is not None else ""
     return (
@@ -236,7 +235,7 @@ def _describe_untrusted(misfit: str, item: Any) -> str:
 
 
 def _read_spacing_mm(item: Any) -> tuple[float, float] | None:
-    """Read a region's (row, column) scale, which some machines write negative, in mm."""
+    """Return a region's (row, column) spacing in mm; some machines write it negative."""
     units = (item.get("PhysicalUnitsXDirection"), item.get("PhysicalUnitsYDirection"))
     column_cm = read_number(item, "PhysicalDeltaX")
     row_cm = read_number(item, "PhysicalDeltaY")

@@ -1,4 +1,4 @@
-"""What a DICOM header must say before a pixel is decoded."""
+"""Checks of a DICOM header before pixels are decoded."""
 
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,12 @@ _DICOMDIR = "1.2.840.10008.1.3.10"
 
 
 def check_attributes(dataset: Any, path: Path, *, pixels: bool = True) -> None:
-    """Refuse what is not an image, or lacks an attribute that decoding needs.
+    """Refuse a file that is no image, or lacks an attribute that decoding needs.
 
     Args:
         dataset: As read.
         path: Its file.
-        pixels: Whether it was read with its pixel data, which then has to be there.
+        pixels: Whether pixel data must be there.
 
     Raises:
         FormatError: If something is missing; it is named.
@@ -64,7 +64,7 @@ def check_attributes(dataset: Any, path: Path, *, pixels: bool = True) -> None:
 
 
 def _name_form(dataset: Any) -> str | None:
-    """Name a sound form of DICOM that lacks what images have; None for none that is known.
+    """Return the kind of a valid file that is no image; None if it is not known.
 
     Returns:
         The end of a sentence that begins with the file's name.
@@ -79,10 +79,10 @@ def _name_form(dataset: Any) -> str | None:
 
 
 def count_frames(dataset: Any, path: Path) -> int:
-    """Read the number of frames; a file that does not say has one.
+    """Return the number of frames; 1 if the file does not say.
 
     Raises:
-        FormatError: If it is no number, or below 1.
+        FormatError: If it is not a number, or below 1.
     """
     value = dataset.get("NumberOfFrames")
     try:

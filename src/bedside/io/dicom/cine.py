@@ -1,4 +1,4 @@
-"""Opens a DICOM cine, scan or single frame, after making sure that all of it is there."""
+"""DICOM files of one or several frames: cines, scans and single images."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -36,25 +36,25 @@ def open_dicom(
     options: DicomOptions | None = None,
     select: Mapping[str, int] | None = None,
 ) -> tuple[ImageSequence, DicomInstances]:
-    """Open a DICOM file as a cine; its frames are decoded when asked for.
+    """Open a DICOM file; its frames are decoded on request.
 
-    Frames that have a place each are the slices of a scan, sorted by place. A file that is a
-    part of a concatenation is opened with its other parts.
+    Frames with a place each are the slices of a scan, sorted by place. A file that is part of a
+    concatenation is opened with its other parts.
 
     Args:
-        path: The file, or what stands for several.
-        files: The parts of a concatenation; those beside `path` are looked for if none.
-        max_bytes: Larger files, and larger decoded cines, are refused before decoding.
-        options: What to do where the header leaves something open.
+        path: The file, or a name for several.
+        files: The parts of a concatenation; if empty, those beside `path`.
+        max_bytes: Larger files, and larger decoded images, are refused before decoding.
+        options: Options for headers that are incomplete.
         select: Which stack, point in time or channel of a file that has several.
 
     Returns:
-        The cine, and its headers.
+        The frames, and their headers.
 
     Raises:
         FormatError: If it is not DICOM, holds no image, is truncated, damaged or too large,
-            is compressed in a way that cannot be decoded, or a part of it is missing.
-        GeometryError: If it is a scan whose slices do not lie evenly.
+            has a compression that cannot be decoded, or a part of it is missing.
+        GeometryError: If it is a scan with missing or uneven slices.
     """
     with refused_as_ours(path) as caught:
         parts, told = read_parts(files or [path], path, max_bytes, caught)
@@ -70,7 +70,7 @@ def open_dicom(
 
 
 def describe_loss(dataset: Any) -> list[str]:
-    """Tell that an image is compressed with loss, and how much, where the header does."""
+    """Return a warning about lossy compression, if there is any."""
     if str(dataset.get("LossyImageCompression", "")) != "01":
         return []
     ratio = dataset.get("LossyImageCompressionRatio")
@@ -81,7 +81,7 @@ def describe_loss(dataset: Any) -> list[str]:
 
 
 def describe_values(header: Any, rule: ValueRule, decoder: FrameDecoder) -> list[str]:
-    """What is odd about stored pixels and how they become values, by the first frame."""
+    """Return warnings about stored pixels and their conversion, by the first frame."""
     notes = describe_stray_bits(decoder)
     if is_colour(header):
         return notes
@@ -94,15 +94,15 @@ def make_timed(
     header: Any, shape: tuple[int, int], decode: Callable[[int], np.ndarray], *,
     calibration: Calibration, times: FrameTimes, notes: Sequence[str],
 ) -> ImageSequence:  # fmt: skip
-    """Frames that follow each other in time.
+    """Return frames that follow each other in time.
 
     Args:
         header: Of the first.
-        shape: How many there are, and the channels of each.
-        decode: Decodes one.
+        shape: Number of frames and of channels.
+        decode: Returns one.
         calibration: Their scale and region.
-        times: When they follow.
-        notes: What is odd about their values.
+        times: Their times.
+        notes: Warnings about their values.
     """
     return ImageSequence(
         shape=(*shape, int(header.Rows), int(header.Columns)),
@@ -120,7 +120,7 @@ def make_timed(
 def _follow_in_time(
     parts: Sequence[Part], path: Path, options: DicomOptions
 ) -> tuple[ImageSequence, DicomInstances]:
-    """Take frames in the order stored; grey ones are rescaled to their values."""
+    """Return frames in the order stored; grey ones are rescaled."""
     first, frames = parts[0], sum(part.frames for part in parts)
     places = [(part, number) for part in parts for number in range(part.frames)]
     groups = [each for part in parts for each in list_groups(part.header, part.frames)]
@@ -154,7 +154,7 @@ def _read_rules(
     path: Path,
     options: DicomOptions,
 ) -> list[ValueRule]:
-    """Read how each frame becomes values: all of a file by one rule, unless groups say more."""
+    """Return the value rule of each frame: one per file, unless functional groups differ."""
     if any(each.find("PixelValueTransformationSequence") is not None for each in groups):
         rules = [read_frame_rule(each, path, options) for each in groups]
     else:
@@ -168,13 +168,13 @@ def _read_rules(
 
 
 def _find_spacing(groups: Sequence[FrameGroups]) -> Any:
-    """The PixelSpacing that the groups of all frames agree on; None if there is none."""
+    """Return the PixelSpacing that the groups of all frames share; else None."""
     found = [each.read("PixelMeasuresSequence", "PixelSpacing") for each in groups]
     return found[0] if found and all(each == found[0] for each in found) else None
 
 
 def _read_times(parts: Sequence[Part], groups: Sequence[FrameGroups], frames: int) -> FrameTimes:
-    """Read when frames follow each other, from the first header or else from their groups."""
+    """Return the times of frames, from the first header or from functional groups."""
     times = read_frame_times(parts[0].header, frames if len(parts) == 1 else 1)
     if times.step_ms is not None or not groups:
         return times

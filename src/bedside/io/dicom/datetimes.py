@@ -1,4 +1,4 @@
-"""The date and time that a DICOM file of ours says it was made."""
+"""Date and time of the DICOM files that this program writes."""
 
 import re
 from datetime import UTC, datetime
@@ -13,16 +13,15 @@ _UNKNOWN = ("19700101", "000000")
 
 
 def read_moment(moment: datetime | Literal["now", "source"], header: Any) -> tuple[str, str]:
-    """Write a moment as DICOM's date and time.
+    """Return a moment as DICOM's date and time.
 
     Args:
-        moment: A moment; "now"; or "source" for the image's own, which is the start of 1970
-            where the image has none.
+        moment: A moment; "now"; or "source" for the image's own, the start of 1970 if it has none.
         header: The image's dataset.
 
     Returns:
-        YYYYMMDD and HHMMSS; local time for "now", as the image says it for "source", and in
-        its own zone for a moment.
+        YYYYMMDD and HHMMSS; local time for "now", the image's time for "source", and the moment's
+        own zone otherwise.
 
     Example:
         >>> read_moment(datetime(2026, 11, 24, 17, 7, 45, tzinfo=UTC), None)
@@ -36,7 +35,7 @@ def read_moment(moment: datetime | Literal["now", "source"], header: Any) -> tup
 
 
 def _read(header: Any, word: str) -> tuple[str, str] | None:
-    """Read one date with its time, if the date is one."""
+    """Return one date with its time, if the date is valid."""
     day = _DATE.fullmatch(str(header.get(f"{word}Date") or "").strip())
     clock = _TIME.match(str(header.get(f"{word}Time") or "").strip())
     return (day[0], clock[0] if clock else _UNKNOWN[1]) if day else None

@@ -1,4 +1,4 @@
-"""Multi-frame files whose frames are slices, each placed by its own functional groups."""
+"""Multi-frame files whose frames are slices, placed by functional groups."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -49,13 +49,13 @@ _IN_VOLUME = (
 
 @dataclass(frozen=True)
 class _Places:
-    """Where the frames of all parts lie.
+    """Places of the frames of all parts.
 
     Attributes:
         planes: For each frame.
         groups: For each frame.
-        axes: For each frame, what tells its scan from others in the file.
-        in_patient: Whether places are those in the patient.
+        axes: For each frame, what distinguishes its scan from others in the file.
+        in_patient: Whether places are in the patient.
     """
 
     planes: list[Plane] = field(repr=False)
@@ -65,15 +65,15 @@ class _Places:
 
 
 def is_enhanced(header: Any) -> bool:
-    """Tell a file of a class whose frames have a place each by definition."""
+    """Whether a file is of a class whose frames always have a place."""
     return str(header.get("SOPClassUID")) in _ENHANCED
 
 
 def are_slices(parts: Sequence[Part]) -> bool:
     """Whether frames are slices: by definition of their class, or by their positions.
 
-    Frames that all lie at one place follow each other in time; those of such a class only if
-    each has its own point in time.
+    Frames at one place follow each other in time; those of such a class only if each has its own
+    point in time.
 
     Raises:
         FormatError: If they are neither slices nor points in time.
@@ -97,7 +97,7 @@ def are_slices(parts: Sequence[Part]) -> bool:
 
 
 def sort_in_time(groups: Sequence[FrameGroups]) -> list[int] | None:
-    """Sort frames by their point in time; None where they do not each have their own."""
+    """Return indices by point in time; None if frames do not each have their own."""
     times = [each.read("FrameContentSequence", "TemporalPositionIndex") for each in groups]
     if None in times or len(set(times)) < len(times):
         return None
@@ -108,16 +108,16 @@ def place_frames(
     parts: Sequence[Part], *, path: Path, options: DicomOptions,
     select: Mapping[str, int] | None = None,
 ) -> tuple[ImageSequence, DicomInstances]:  # fmt: skip
-    """Order frames by their place in the patient.
+    """Return frames ordered by place in the patient.
 
     Args:
         parts: Their files.
-        path: What a person named, for errors.
+        path: Name for errors.
         options: What to do with gaps.
         select: Which of several stacks or points in time, counted from 1: {"stack": 2}.
 
     Returns:
-        A cine with a geometry, and its headers.
+        The slices with their geometry, and their headers.
 
     Raises:
         FormatError: If the functional groups are missing, or there are several scans and none
@@ -152,7 +152,7 @@ def place_frames(
 
 
 def read_frame_rule(groups: FrameGroups, path: Path, options: DicomOptions) -> ValueRule:
-    """Read how one frame's stored pixels become values: by its groups, else by the file's header.
+    """Return the value rule of a frame, from its groups or else from the header.
 
     Raises:
         FormatError: As `read_rule`.
@@ -174,7 +174,7 @@ def _read_rules(
 
 
 def _read_places(parts: Sequence[Part]) -> _Places:
-    """Read where all frames lie: in the patient if each says so, else in the transducer's volume."""
+    """Return the places of frames: in the patient if known, else in the transducer's volume."""
     first = parts[0]
     if is_nuclear(first.header):
         planes, axes = place_nuclear(first.header, first.frames, first.path)
@@ -203,7 +203,7 @@ def _read_places(parts: Sequence[Part]) -> _Places:
 
 
 def _read_plane(groups: FrameGroups, name: str, *, in_patient: bool) -> Plane:
-    """Read where a frame lies."""
+    """Return the place of a frame."""
     position = groups.place("PlanePositionSequence", in_patient=in_patient)
     orientation = groups.place("PlaneOrientationSequence", in_patient=in_patient)
     spacing = groups.read("PixelMeasuresSequence", "PixelSpacing")
@@ -234,7 +234,7 @@ def _read_plane(groups: FrameGroups, name: str, *, in_patient: bool) -> Plane:
 
 
 def _check_one_stack(planes: list[Plane], path: Path) -> None:
-    """Refuse what are several scans, which nothing in their frames tells apart."""
+    """Refuse several scans in one file that cannot be told apart."""
     way_out = "Save each as a series of its own."
     directions = {tuple(np.round(plane.orientation, 2)) for plane in planes}
     try:

@@ -1,4 +1,4 @@
-"""Reads DICOM files without trusting them: sizes are capped, depth is, every error is ours."""
+"""DICOM files read with limits on size and nesting, and one type of error."""
 
 import contextlib
 import zlib
@@ -41,16 +41,16 @@ _HEAD_BYTES = 1024
 
 @contextlib.contextmanager
 def refused_as_ours(path: Path) -> Iterator[list[str]]:
-    """Turn whatever pydicom raises while a file is read or its values are asked for into one error.
+    """Turn any error of pydicom within the block into a FormatError.
 
     Args:
         path: The file, for the error.
 
     Yields:
-        A list that the texts of pydicom's warnings are collected in.
+        A list that collects pydicom's warnings.
 
     Raises:
-        FormatError: If anything but one of our own errors is raised.
+        FormatError: If any error but this program's own is raised.
     """
     with collected_warnings() as caught:
         try:
@@ -69,12 +69,12 @@ def refused_as_ours(path: Path) -> Iterator[list[str]]:
 
 
 def read_whole(path: Path, max_bytes: int, caught: Sequence[str]) -> Any:
-    """Read a data set, pixel data included.
+    """Return a data set with its pixel data.
 
     Args:
         path: The file.
         max_bytes: A file that is larger, or inflates to more, is refused.
-        caught: The list of `refused_as_ours`, which must be open around.
+        caught: The list of the `refused_as_ours` around this call.
 
     Raises:
         FormatError: If it is too large, ends in the middle, or nests too deep.
@@ -95,13 +95,13 @@ def read_whole(path: Path, max_bytes: int, caught: Sequence[str]) -> Any:
 def read_header(
     path: Path, max_bytes: int, *, tags: Sequence[str] | None = None, check_end: bool = False
 ) -> Any:
-    """Read a data set up to its pixel data.
+    """Return a data set up to its pixel data.
 
     Args:
         path: The file.
         max_bytes: A file that is larger, or inflates to more, is refused.
-        tags: Keywords of what is wanted; None for everything. Few are read much faster.
-        check_end: Whether to make sure that the pixel data is all there, without reading it.
+        tags: Keywords to read; None for all. A few are read much faster.
+        check_end: Whether to check that the pixel data is complete, without reading it.
 
     Raises:
         FormatError: If it is too large, nests too deep, or its pixel data goes on past the
@@ -129,7 +129,7 @@ def read_header(
 
 
 def describe_form(dataset: Any) -> list[str]:
-    """Tell of a file that lacks what DICOM files begin with."""
+    """Return warnings about a missing preamble or transfer syntax."""
     if not hasattr(dataset, "preamble"):
         # A Dataset that was given, and not read here.
         return []
@@ -145,10 +145,10 @@ def describe_form(dataset: Any) -> list[str]:
 
 
 def check_size(path: Path, max_bytes: int) -> None:
-    """Refuse a file that is too large to hold, or that inflates to one.
+    """Refuse a file that is too large, or inflates to too much.
 
     Raises:
-        FormatError: If it is.
+        FormatError: If it is too large.
     """
     size = path.stat().st_size
     if size > max_bytes:
@@ -168,13 +168,13 @@ def check_size(path: Path, max_bytes: int) -> None:
 
 
 def read_decimals(dataset: Any, keyword: str) -> list[float]:
-    """Read decimal strings strictly, many times faster than pydicom's own numbers.
+    """Return decimal strings as numbers, much faster than pydicom.
 
     Returns:
-        As many as there are; none where the attribute is missing or empty.
+        The numbers; none if the attribute is missing or empty.
 
     Raises:
-        ValueError: If one is no number.
+        ValueError: If one is not a number.
     """
     if keyword not in dataset:
         return []
@@ -188,12 +188,12 @@ def read_decimals(dataset: Any, keyword: str) -> list[float]:
 
 
 def truncated(path: Path) -> FormatError:
-    """Return the error of a file that ends too soon."""
+    """Return the error of a truncated file."""
     return FormatError(f"{path} ends in the middle of its data. It is truncated; export it again.")
 
 
 def _check_pixels_end(file: BinaryIO, dataset: Any, path: Path) -> None:
-    """Refuse a file, read up to its pixel data, that has none or not all of it."""
+    """Refuse a file, read up to its pixel data, that lacks all or part of it."""
     order: Literal["little", "big"] = "little" if dataset.original_encoding[1] else "big"
     if file.read(4) != (_PIXEL_DATA if order == "little" else b"\x7f\xe0\x00\x10"):
         raise FormatError(f"{path} lacks PixelData. It is truncated; export it again.")
@@ -206,7 +206,7 @@ def _check_pixels_end(file: BinaryIO, dataset: Any, path: Path) -> None:
 
 
 def _items_end(file: BinaryIO, size: int) -> bool:
-    """Walk encapsulated items up to their delimiter; tell whether it is there."""
+    """Whether encapsulated items end with their delimiter."""
     while len(head := file.read(8)) == 8:
         if head[:4] == _END_OF_ITEMS:
             return True
@@ -218,7 +218,7 @@ def _items_end(file: BinaryIO, size: int) -> bool:
 
 
 def _check_inflated_size(path: Path, max_bytes: int) -> None:
-    """Refuse a deflated data set that grows past `max_bytes`; pydicom would hold all of it."""
+    """Refuse a deflated data set larger than `max_bytes`, before pydicom inflates it."""
     content = path.read_bytes()
     start = find_dataset(content)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -235,7 +235,7 @@ def _check_inflated_size(path: Path, max_bytes: int) -> None:
 
 
 def _copy_dataset(path: DatasetPath) -> Any:
-    """A Dataset that was given, with its elements in a mapping of its own; theirs stays whole."""
+    """Return a copy of a given Dataset, which stays unchanged."""
     given = path.dataset
     dataset = Dataset(dict(given.items()))
     dataset.set_original_encoding(*given.original_encoding)
@@ -247,13 +247,13 @@ def _copy_dataset(path: DatasetPath) -> Any:
 
 
 def _is_bare(path: Path) -> bool:
-    """Whether a file without preamble is DICOM all the same."""
+    """Whether a file without a preamble is DICOM."""
     with path.open("rb") as file:
         return is_bare_dicom(file.read(_HEAD_BYTES))
 
 
 def _assume_syntax(dataset: Any, path: Path) -> None:
-    """Note the transfer syntax of a file that states none, by the encoding that it was read in.
+    """Set a missing transfer syntax by the encoding that was read.
 
     Source:
         DICOM PS3.5 10: implicit little endian unless another one is agreed.
@@ -274,7 +274,7 @@ def _assume_syntax(dataset: Any, path: Path) -> None:
 
 
 def _check_depth(dataset: Any, path: Path) -> None:
-    """Refuse sequences within sequences within sequences; walked without recursion."""
+    """Refuse sequences that nest too deep, without recursion."""
     pending = [(dataset, 0)]
     while pending:
         level, depth = pending.pop()
@@ -287,7 +287,7 @@ def _check_depth(dataset: Any, path: Path) -> None:
 
 
 def _is_sequence(dataset: Any, tag: Any) -> bool:
-    """Tell a sequence without reading its value, which for most elements is never asked for."""
+    """Whether an element is a sequence, without converting its value."""
     found = dataset.get_item(tag).VR
     if found is None:
         with contextlib.suppress(KeyError):

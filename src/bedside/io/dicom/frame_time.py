@@ -1,4 +1,4 @@
-"""When the frames of a DICOM cine follow each other, believed only where it can be meant."""
+"""Times of the frames of a DICOM cine, used only if plausible."""
 
 import itertools
 import math
@@ -24,12 +24,12 @@ _TIME = re.compile(r"(\d{2}):?(\d{2}):?(\d{2})(\.\d{1,6})?")
 
 @dataclass(frozen=True)
 class FrameTimes:
-    """When frames follow each other.
+    """Times of frames.
 
     Attributes:
-        step_ms: From one frame to the next, on average; None if unknown.
-        starts_ms: When each begins, where that is not even; else None.
-        warnings: What in the header was not believed, in sentences for a person.
+        step_ms: Mean time from one frame to the next; None if unknown.
+        starts_ms: Start of each frame if they are uneven; else None.
+        warnings: What was not used, in sentences for the user.
     """
 
     step_ms: float | None = None
@@ -38,10 +38,10 @@ class FrameTimes:
 
 
 def read_frame_times(dataset: Any, frames: int) -> FrameTimes:
-    """Read when the frames of a file follow each other.
+    """Return the times of the frames of a file.
 
-    FrameIncrementPointer says which of FrameTimeVector and FrameTime counts; without it the
-    vector does. Rates of display stand in where neither can be meant.
+    FrameIncrementPointer selects FrameTimeVector or FrameTime; without it the vector counts.
+    Display rates are used if neither is plausible.
 
     Args:
         dataset: A header.
@@ -62,7 +62,7 @@ def read_frame_times(dataset: Any, frames: int) -> FrameTimes:
 
 
 def times_from_steps(steps_ms: Sequence[float]) -> FrameTimes:
-    """Sum up the time from each frame to the next, all above 0.
+    """Return the times for steps from frame to frame, all above 0.
 
     Example:
         >>> times_from_steps([30.0, 50.0])
@@ -77,12 +77,12 @@ def times_from_steps(steps_ms: Sequence[float]) -> FrameTimes:
 
 
 def can_be_meant(step_ms: float) -> bool:
-    """Whether a time from frame to frame is that of any machine."""
+    """Whether a time from frame to frame is plausible."""
     return _SHORTEST_MS <= step_ms <= _LONGEST_MS
 
 
 def read_clock_ms(date_time: str) -> float | None:
-    """Read a DICOM date with time, YYYYMMDDHHMMSS.FFFFFF&ZZXX; ms from any fixed moment.
+    """Return a DICOM date and time, YYYYMMDDHHMMSS.FFFFFF&ZZXX, in ms from a fixed moment.
 
     Example:
         >>> read_clock_ms("20260101101010.040") - read_clock_ms("20260101101010")
@@ -106,9 +106,9 @@ def read_clock_ms(date_time: str) -> float | None:
 
 
 def read_moment_ms(dataset: Any, word: str) -> float | None:
-    """Read a moment, such as the "Acquisition" of an image, in ms from any fixed one.
+    """Return a time, such as "Acquisition", in ms from a fixed moment.
 
-    Without a date, times of one day can still be compared.
+    Times of one day can be compared without a date.
     """
     combined = read_clock_ms(str(dataset.get(f"{word}DateTime") or ""))
     if combined is not None:
@@ -121,7 +121,7 @@ def read_moment_ms(dataset: Any, word: str) -> float | None:
 
 
 def _points_at(dataset: Any) -> str:
-    """The attribute by which frames follow each other, as the header says."""
+    """Return the attribute that FrameIncrementPointer names."""
     pointer = dataset.get("FrameIncrementPointer")
     tags = pointer if isinstance(pointer, Sequence) and not isinstance(pointer, str) else [pointer]
     try:
@@ -131,7 +131,7 @@ def _points_at(dataset: Any) -> str:
 
 
 def _read_vector(dataset: Any, frames: int, warnings: list[str]) -> FrameTimes | None:
-    """Read FrameTimeVector; None, with a warning, where it cannot be meant."""
+    """Return FrameTimeVector; None, with a warning, if it is not plausible."""
     if frames < 2 or dataset.get("FrameTimeVector") in (None, ""):
         return None
     try:
@@ -158,14 +158,14 @@ def _read_vector(dataset: Any, frames: int, warnings: list[str]) -> FrameTimes |
 
 
 def _is_absolute(vector: Sequence[float]) -> bool:
-    """Whether times are counted from the first frame: they grow by the same again and again."""
+    """Whether times count from the first frame: they grow by equal steps."""
     steps = [later - earlier for earlier, later in itertools.pairwise(vector)]
     grows = len(vector) >= _LEAST_ABSOLUTE and vector[0] == 0 and min(steps) > 0
     return grows and max(steps) <= 2 * min(steps)
 
 
 def _read_step(dataset: Any, frames: int, warnings: list[str]) -> FrameTimes | None:
-    """Read FrameTime; None, with a warning, where it cannot be meant."""
+    """Return FrameTime; None, with a warning, if it is not plausible."""
     step_ms = _read_number(dataset, "FrameTime")
     if step_ms is None or can_be_meant(step_ms):
         return None if step_ms is None else FrameTimes(step_ms)
@@ -175,7 +175,7 @@ def _read_step(dataset: Any, frames: int, warnings: list[str]) -> FrameTimes | N
 
 
 def _read_rates(dataset: Any, frames: int, warnings: list[str]) -> FrameTimes | None:
-    """Read the rate at which frames are to be played."""
+    """Return times by the recommended display rate."""
     for keyword in ("CineRate", "RecommendedDisplayFrameRate"):
         rate = _read_number(dataset, keyword)
         if rate is None:
@@ -188,7 +188,7 @@ def _read_rates(dataset: Any, frames: int, warnings: list[str]) -> FrameTimes | 
 
 
 def _read_number(dataset: Any, keyword: str) -> float | None:
-    """Read one number; NaN where there is something else, None where there is nothing."""
+    """Return one number; NaN if it is malformed, None if it is missing."""
     value = dataset.get(keyword)
     if value in (None, ""):
         return None

@@ -1,4 +1,4 @@
-"""Functional groups: what a multi-frame file says of each of its frames."""
+"""Functional groups of multi-frame files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ _VOLUME_ATTRIBUTES = {
 
 @dataclass(frozen=True)
 class FrameGroups:
-    """The groups of one frame.
+    """The functional groups of one frame.
 
     Attributes:
         header: The header of the file.
@@ -33,18 +33,18 @@ class FrameGroups:
     shared: Any = field(repr=False)
 
     def find(self, keyword: str) -> Any:
-        """The item of a group, of this frame or of all; None if there is neither."""
+        """Return the item of a group, of this frame or shared; None if there is none."""
         found = self.own.get(keyword) or self.shared.get(keyword)
         return found[0] if found else None
 
     def read(self, group: str, keyword: str) -> Any:
-        """An attribute of a group; None where either is missing or empty."""
+        """Return an attribute of a group; None if it is missing or empty."""
         item = self.find(group)
         value = None if item is None else item.get(keyword)
         return None if value in (None, "") else value
 
     def place(self, group: str, *, in_patient: bool) -> Any:
-        """Position or orientation, in the patient or in the volume of a transducer."""
+        """Return position or orientation, in the patient or in the transducer's volume."""
         keyword, volume = PLACE_GROUPS[group]
         if in_patient:
             return self.read(group, keyword)
@@ -52,14 +52,14 @@ class FrameGroups:
 
 
 def list_groups(dataset: Any, frames: int) -> list[FrameGroups]:
-    """List the groups of each frame of a file.
+    """Return the groups of each frame of a file.
 
     Args:
         dataset: Its header.
         frames: How many frames it has.
 
     Returns:
-        One for each frame; empty where the file has no groups of its frames, or not as many.
+        One per frame; empty if the file does not have them for every frame.
     """
     own = dataset.get("PerFrameFunctionalGroupsSequence") or ()
     if len(own) != frames:
@@ -69,6 +69,6 @@ def list_groups(dataset: Any, frames: int) -> list[FrameGroups]:
 
 
 def find_frame_of_reference(header: Any) -> str | None:
-    """The frame of reference of positions: that of the patient, else that of a volume."""
+    """Return the frame of reference of the patient, else of the volume."""
     found = header.get("FrameOfReferenceUID") or header.get("VolumeFrameOfReferenceUID")
     return str(found) if found else None

@@ -1,4 +1,4 @@
-"""What is said of slices that are missing, and of those that are not evenly spaced."""
+"""Messages about missing and unevenly spaced slices."""
 
 from collections.abc import Sequence
 
@@ -15,15 +15,15 @@ _MOST_BLOCKS = 8
 def check_complete(
     spacing: Spacing, names: Sequence[str], thickness: Sequence[float | None]
 ) -> None:
-    """Refuse slices of which some are missing, or may be.
+    """Refuse slices of which some are or may be missing.
 
     Args:
         spacing: Of the sorted slices.
         names: Of their files or frames.
-        thickness: SliceThickness of each in mm; None where it is none.
+        thickness: SliceThickness of each in mm; None if it is missing.
 
     Raises:
-        GeometryError: If there are; the first place is named.
+        GeometryError: If slices are missing; the first place is named.
     """
     gaps, doubts = np.flatnonzero(spacing.missing), np.flatnonzero(spacing.doubtful)
     if gaps.size:
@@ -52,7 +52,7 @@ def check_complete(
 
 
 def _describe_others(spacing: Spacing, thickness: Sequence[float | None], where: int) -> str:
-    """Say what a step is to be compared with."""
+    """Return the steps that a step is compared with."""
     others = spacing.steps[spacing.missing == 0]
     if others.size and are_even(others):
         return f"the others {lower_median(others):.4g} mm"
@@ -62,21 +62,21 @@ def _describe_others(spacing: Spacing, thickness: Sequence[float | None], where:
 
 
 def _describe_thickness(thickness: Sequence[float | None], where: int) -> str:
-    """Say why thickness does not settle whether slices are missing."""
+    """Return why thickness does not show whether slices are missing."""
     if any(each is None for each in thickness):
         return "not every header has a SliceThickness"
     return f"a SliceThickness of {_list_thickness(thickness, where)} mm does not explain it"
 
 
 def _list_thickness(thickness: Sequence[float | None], where: int) -> str:
-    """List the thickness of a slice and of the next."""
+    """Return the thickness of a slice and the next."""
     return " and ".join(
         dict.fromkeys(f"{each:.4g}" for each in thickness[where : where + 2] if each)
     )
 
 
 def describe_unknown(unknown: Sequence[int]) -> list[str]:
-    """Tell of the slices that are missing."""
+    """Return a warning about missing slices."""
     if not unknown:
         return []
     if len(unknown) == 1:
@@ -90,7 +90,7 @@ def describe_unknown(unknown: Sequence[int]) -> list[str]:
 
 
 def describe_blocks(uneven: UnevenSlices, spacing: Spacing) -> list[str]:
-    """Name the blocks of a scan that is not evenly spaced."""
+    """Return a warning about blocks of different spacing."""
     blocks = uneven.list_blocks()
     words = [
         f"{each.first}{' and ' if each.last == each.first + 1 else '-'}{each.last} "

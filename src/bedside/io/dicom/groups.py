@@ -1,4 +1,4 @@
-"""Tells which files of a folder are one scan or one cine, by a quick look at their headers."""
+"""DICOM files sorted into scans, cines and single images by a few header attributes."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -45,13 +45,13 @@ _TAGS = (
 
 @dataclass(frozen=True)
 class Groups:
-    """The DICOM files of a folder, sorted out.
+    """Sorted DICOM files.
 
     Attributes:
-        scans: The files of each scan, of each cine in single images, and of each image in parts.
+        scans: The files of each scan, each cine in single images, and each image in parts.
         singles: Files that are an image of their own.
-        auxiliary: Images that belong to scans and are none, and what each is instead.
-        notes: Why single images of one series were not taken together.
+        auxiliary: Images that are not scans, with the reason.
+        notes: Why single images of one series are separate cases.
     """
 
     scans: tuple[tuple[Path, ...], ...]
@@ -62,12 +62,12 @@ class Groups:
 
 @dataclass(frozen=True)
 class _Stub:
-    """What a file says of its series and place.
+    """Series and place of a file.
 
     Attributes:
         path: The file.
         header: The attributes that were read.
-        series: What all slices of a scan have in common.
+        series: What the slices of a scan have in common.
         position: (3,).
         orientation: (6,).
     """
@@ -82,14 +82,14 @@ class _Stub:
 def group_files(paths: Iterable[Path]) -> Groups:
     """Sort DICOM files into scans, cines and single images.
 
-    The slices of a scan are single images of one series, class, size and orientation that
-    lie at two or more places. Where several lie at each place (echoes, points in time), the
-    series is split by what tells them apart, if anything does. The parts of a concatenation
-    are one image; the frames of a cine in single images are told by `bedside.io.dicom.runs`.
+    The slices of a scan are single images of one series, class, size and orientation at two or
+    more places. Where several lie at each place (echoes, points in time), the series is split by
+    the first attribute that separates them. The parts of a concatenation are one image; cines in
+    single images are found by `bedside.io.dicom.runs`.
 
     Args:
-        paths: The files. One whose header cannot be read is a single image, and is refused
-            when it is opened.
+        paths: The files. One with an unreadable header is a single image, and is refused when it
+            is opened.
     """
     singles: list[Path] = []
     headers: dict[Path, Any] = {}
@@ -130,7 +130,7 @@ def group_files(paths: Iterable[Path]) -> Groups:
 
 
 def _read_runs(singles: Iterable[Path], headers: Mapping[Path, Any]) -> dict[Path, Any]:
-    """Read what tells the frames of one cine, of images that can be such frames."""
+    """Read the attributes that define a cine, of images that can be its frames."""
     found = {}
     for path in singles:
         header = headers[path]
@@ -145,7 +145,7 @@ def _read_runs(singles: Iterable[Path], headers: Mapping[Path, Any]) -> dict[Pat
 def _find_beside_scans(
     scans: Iterable[Sequence[Path]], singles: Iterable[Path], headers: Mapping[Path, Any]
 ) -> dict[Path, str]:
-    """Find images that are none to segment where a scan of their study is there, and why."""
+    """Return images that are skipped because their study has a scan, with reasons."""
     whole = [path for path in singles if headers[path] is not None and is_enhanced(headers[path])]
     with_scans = [*whole, *(scan[0] for scan in scans)]
     studies = {str(headers[path].get("StudyInstanceUID")) for path in with_scans}
@@ -161,7 +161,7 @@ def _find_beside_scans(
 
 
 def _read_header(path: Path, tags: Sequence[str]) -> Any:
-    """Read some attributes; None where they cannot be read, which is said on opening."""
+    """Return some attributes; None if they cannot be read, which opening reports."""
     with collected_warnings():
         try:
             header = read_header(path, MAX_BYTES, tags=tags)
@@ -181,7 +181,7 @@ def _is_single(header: Any) -> bool:
 
 
 def _read_stub(path: Path, header: Any) -> _Stub | None:
-    """Read what tells the slices of a scan; None where the file cannot be one."""
+    """Return the series and place of a file; None if it cannot be a slice."""
     if not _is_single(header):
         return None
     try:
@@ -198,7 +198,7 @@ def _read_stub(path: Path, header: Any) -> _Stub | None:
 
 
 def _split_by_orientation(stubs: Sequence[_Stub]) -> list[list[_Stub]]:
-    """Put slices that lie parallel together."""
+    """Group parallel slices."""
     groups: list[list[_Stub]] = []
     for stub in stubs:
         for group in groups:
@@ -211,7 +211,7 @@ def _split_by_orientation(stubs: Sequence[_Stub]) -> list[list[_Stub]]:
 
 
 def _split_by_dimension(stubs: list[_Stub]) -> list[list[_Stub]]:
-    """Split slices of which several lie at each place by the first attribute that does it."""
+    """Split slices at shared places by the first attribute that separates them."""
     places = _count_places(stubs)
     if places == len(stubs) or places < 2:
         return [stubs]

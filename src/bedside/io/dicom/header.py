@@ -1,4 +1,4 @@
-"""What a DICOM SEG has to know of its source: the headers, and which frame is in which file."""
+"""Headers of the instances behind a sequence, for writing a DICOM SEG."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,15 +9,14 @@ from pydicom import Dataset
 
 @dataclass(frozen=True)
 class DicomInstances:
-    """The instances behind a cine: one file of frames, or the files of a series.
+    """The instances behind a sequence: one file of frames, or the files of a series.
 
     Attributes:
         instances: Their headers, pydicom datasets without pixel data.
-        frames: For every frame of the cine the index of its instance, and its number there,
-            counted from 1; 0 where the instance is a single image, which DICOM does not number.
-            The instance is -1 for a frame that was interpolated and is in no file.
-        in_patient: Whether places are those in the patient; not where they are those in the
-            volume of an ultrasound transducer.
+        frames: For every frame the index of its instance, and its number there, counted from 1; 0
+            where the instance is a single image, which DICOM does not number. The instance is -1
+            for an interpolated frame.
+        in_patient: Whether places are in the patient, and not in an ultrasound volume.
     """
 
     instances: tuple[Dataset, ...] = field(repr=False)
@@ -26,12 +25,12 @@ class DicomInstances:
 
     @property
     def first(self) -> Dataset:
-        """The header of the first instance, which stands for all in what they share."""
+        """The header of the first instance, for what all share."""
         return self.instances[0]
 
 
 def of_one_file(dataset: Dataset, frames: int) -> DicomInstances:
-    """Describe a single file whose frames are those of the cine.
+    """Return the instances of a single file.
 
     Args:
         dataset: Its header.
@@ -45,7 +44,7 @@ def of_one_file(dataset: Dataset, frames: int) -> DicomInstances:
 
 
 def number_frames(files: Sequence[tuple[Any, int]]) -> tuple[tuple[int, int], ...]:
-    """Number the frames of files one after another.
+    """Return the index of its file and its number there for each frame of several files.
 
     Args:
         files: The header of each, and how many frames it has.

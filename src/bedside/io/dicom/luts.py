@@ -1,4 +1,4 @@
-"""Lookup tables of DICOM headers: palettes and modality LUTs, in every encoding of entries."""
+"""Lookup tables of DICOM headers: palettes and modality LUTs, in every encoding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ _MAX_SEGMENTS = 2**16
 
 
 class _NoTableError(Exception):
-    """Why a table cannot be read."""
+    """A table cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Table:
 
     Attributes:
         entries: (entries,) or (entries, 3).
-        first: The stored value that gets the first entry.
+        first: The stored value of the first entry.
     """
 
     entries: np.ndarray = field(repr=False)
@@ -45,7 +45,7 @@ class Table:
 
 @dataclass(frozen=True)
 class _Descriptor:
-    """What a LUT descriptor says: number of entries, first stored value, bits of an entry."""
+    """A LUT descriptor: number of entries, first stored value, bits per entry."""
 
     count: int
     first: int
@@ -53,13 +53,13 @@ class _Descriptor:
 
 
 def read_palette(dataset: Any, path: Path) -> Table | None:
-    """Read the palette of a PALETTE COLOR image.
+    """Return the palette of a PALETTE COLOR image.
 
     Returns:
         A table of (entries, 3) uint8; None where the image has no palette.
 
     Raises:
-        FormatError: If there should be one, and it is incomplete or of an unknown form.
+        FormatError: If it is missing, incomplete or malformed.
 
     Source:
         DICOM PS3.3 C.7.6.3.1.5 and 6 (plain), C.7.9 (segmented).
@@ -85,18 +85,18 @@ def read_palette(dataset: Any, path: Path) -> Table | None:
 
 
 def read_modality_lut(item: Any, header: Any, path: Path) -> Table:
-    """Read an item of ModalityLUTSequence.
+    """Return the table of an item of ModalityLUTSequence.
 
     Args:
         item: The item.
-        header: The header that it stands in.
+        header: The header that holds it.
         path: The file, for errors.
 
     Returns:
         A table of (entries,), in the smallest dtype that holds them.
 
     Raises:
-        FormatError: If it is incomplete or of an unknown form.
+        FormatError: If it is incomplete or malformed.
 
     Source:
         DICOM PS3.3 C.11.1.1.
@@ -113,7 +113,7 @@ def read_modality_lut(item: Any, header: Any, path: Path) -> Table:
 
 
 def _read_descriptor(holder: Any, keyword: str, header: Any = None) -> _Descriptor:
-    """Read a LUT descriptor, whichever VR it has."""
+    """Return a LUT descriptor, of any VR."""
     header = holder if header is None else header
     value = holder.get(keyword)
     if isinstance(value, bytes):
@@ -130,7 +130,7 @@ def _read_descriptor(holder: Any, keyword: str, header: Any = None) -> _Descript
 
 
 def _read_channel(dataset: Any, colour: str, descriptor: _Descriptor) -> np.ndarray:
-    """Read the entries of one colour, plain or segmented, (entries,) uint16."""
+    """Return the entries of one colour, plain or segmented, (entries,) uint16."""
     plain = f"{colour}PaletteColorLookupTableData"
     segmented = f"Segmented{plain}"
     if plain in dataset or segmented not in dataset:
@@ -139,9 +139,9 @@ def _read_channel(dataset: Any, colour: str, descriptor: _Descriptor) -> np.ndar
 
 
 def _read_entries(holder: Any, keyword: str, descriptor: _Descriptor, header: Any) -> np.ndarray:
-    """Read entries, (entries,) uint16.
+    """Return entries, (entries,) uint16.
 
-    By the standard's note, entries of 8 bits may each fill a word; the length tells.
+    Entries of 8 bits may each fill a word; their length shows it.
     """
     words, octets = _read_raw(holder, keyword, header)
     if len(words) >= descriptor.count:
@@ -155,7 +155,7 @@ def _read_entries(holder: Any, keyword: str, descriptor: _Descriptor, header: An
 
 
 def _read_raw(holder: Any, keyword: str, header: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Read a table's data both ways: as words, and as the bytes that words hold low one first."""
+    """Return a table's data as words, and as bytes with the low byte of each word first."""
     if keyword not in holder:
         raise _NoTableError(f"its {keyword} is missing")
     element = holder[keyword]
@@ -172,7 +172,7 @@ def _read_raw(holder: Any, keyword: str, header: Any) -> tuple[np.ndarray, np.nd
 
 
 def is_big_endian(dataset: Any) -> bool:
-    """Whether bytes of a header lie in the order of big-endian files."""
+    """Whether a header is big-endian."""
     return dataset.original_encoding[1] is False
 
 
@@ -181,7 +181,7 @@ def _word_type(header: Any) -> str:
 
 
 def _read_segments(dataset: Any, keyword: str, descriptor: _Descriptor) -> np.ndarray:
-    """Expand a segmented table of either width, (entries,) uint16; the one that fits counts."""
+    """Return the entries of a segmented table, of the width that fits, (entries,) uint16."""
     words, octets = _read_raw(dataset, keyword, dataset)
     problem: _NoTableError | None = None
     for data, in_bytes in ((octets, True), (words, False)) if descriptor.bits == 8 else (
@@ -227,23 +227,23 @@ def _expand(data: list[int], count: int, *, in_bytes: bool) -> list[int]:
 
 
 def _ramp(start: int, end: int, length: int) -> list[int]:
-    """The entries of a linear segment: even steps from `start`, which is not among them."""
+    """Return the entries of a linear segment: even steps from `start`, which is excluded."""
     steps = np.arange(1, length + 1) / max(length, 1)
     return [int(value) for value in np.rint(start + (end - start) * steps)]
 
 
 def _read_offset(data: list[int], *, in_bytes: bool) -> int:
-    """The place that an indirect segment points at, which is written in bytes."""
+    """Return the index that an indirect segment points at by bytes."""
     if in_bytes:
         return int.from_bytes(bytes(data), "little")
     return (data[1] << 16 | data[0]) // 2
 
 
 def _to_8_bits(entries: np.ndarray, bits: int) -> np.ndarray:
-    """Bring a palette, (entries, 3), to 8 bits.
+    """Return a palette, (entries, 3), in 8 bits.
 
-    Entries of 16 bits that none passes 255 are of 8, as entries of 8 that pass it are of 16:
-    writers take the descriptor for either.
+    Writers confuse the descriptor's bits: 16-bit entries up to 255 are 8-bit ones, and 8-bit
+    entries beyond 255 are 16-bit ones.
     """
     if entries.max() < 256:
         return entries.astype(np.uint8)

@@ -1,4 +1,4 @@
-"""DICOM files without an image to segment, known by their class in their first bytes."""
+"""DICOM files without an image to segment, recognised by their class."""
 
 import re
 
@@ -21,7 +21,7 @@ _CLASS = re.compile(
 
 
 def why_no_image(head: bytes) -> str | None:
-    """What a file is that holds no image, such as "is a DICOM segmentation"; else None.
+    """Return the kind of a file that holds no image, such as "is a DICOM segmentation"; else None.
 
     Args:
         head: Its first 4096 bytes.

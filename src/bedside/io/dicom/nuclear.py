@@ -1,4 +1,4 @@
-"""Nuclear medicine: one file whose vectors say which slice, moment or view each frame is."""
+"""Nuclear medicine: frames whose slice, time or view is given by vectors."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ _TIMES = ("TimeSlotVector", "TimeSliceVector")
 
 
 def is_nuclear(header: Any) -> bool:
-    """Tell a file of nuclear medicine, whose frames have vectors instead of functional groups."""
+    """Whether a file is nuclear medicine, with vectors instead of functional groups."""
     return str(header.get("SOPClassUID")) == NuclearMedicineImageStorage
 
 
@@ -34,7 +34,7 @@ def are_nuclear_slices(header: Any, frames: int, path: Path) -> bool:
     """Whether the frames are slices; else they follow each other in time.
 
     Raises:
-        FormatError: If they are neither, such as the views of a camera that turns.
+        FormatError: If they are neither, such as the views of a rotating camera.
 
     Source:
         DICOM PS3.3 C.8.4.8, NM Multi-frame.
@@ -53,14 +53,14 @@ def are_nuclear_slices(header: Any, frames: int, path: Path) -> bool:
 
 
 def place_nuclear(header: Any, frames: int, path: Path) -> tuple[list[Plane], list[FrameAxes]]:
-    """Read where the slices of a reconstruction lie, and which point in time each is of.
+    """Return the place and point in time of the slices of a reconstruction.
 
     Returns:
         A plane for each frame, and its point in time.
 
     Raises:
-        FormatError: If there is no distance between slices.
-        GeometryError: If there is no position or orientation.
+        FormatError: If the distance between slices is missing.
+        GeometryError: If position or orientation is missing.
 
     Source:
         DICOM PS3.3 C.8.4.11 (position of the first slice) and C.8.4.15: slice n lies n - 1 times
@@ -99,7 +99,7 @@ def place_nuclear(header: Any, frames: int, path: Path) -> tuple[list[Plane], li
 
 
 def _read_vectors(header: Any, frames: int) -> dict[str, np.ndarray]:
-    """Read the vectors that have a number for each frame."""
+    """Return the vectors, which have a number for each frame."""
     vectors = {}
     for keyword in _VECTORS:
         value = header.get(keyword)

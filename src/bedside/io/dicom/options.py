@@ -1,4 +1,4 @@
-"""What a person may decide about DICOM files that leave something open; nothing heavy in here."""
+"""Options for DICOM headers that are incomplete; no heavy imports."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,14 +6,13 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class DicomOptions:
-    """How to read what a header leaves open; by default such files are refused.
+    """Options for incomplete headers; by default such files are refused.
 
     Attributes:
-        gaps: "refuse" a scan with missing slices, or with uneven ones of which it is not known
-            whether they are complete; or "interpolate": what is missing is marked as unknown,
-            and uneven slices are taken for complete.
-        values_are_hu: Take the stored values of CT as Hounsfield units where the header
-            does not say how to rescale them.
+        gaps: "refuse" a scan with missing slices, or with uneven ones that may be incomplete; or
+            "interpolate": missing slices are marked as unknown, and uneven ones count as complete.
+        values_are_hu: Whether stored values of CT are Hounsfield units if the header does not say
+            how to rescale them.
     """
 
     gaps: Literal["refuse", "interpolate"] = "refuse"

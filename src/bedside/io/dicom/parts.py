@@ -1,4 +1,4 @@
-"""The files that hold the frames of one image: one, or the parts of a concatenation."""
+"""The files of one image: a single one, or the parts of a concatenation."""
 
 import stat
 from collections.abc import Iterable, Sequence
@@ -49,15 +49,15 @@ class Part:
 
 
 def read_part(path: Path, max_bytes: int, caught: Sequence[Any]) -> Part:
-    """Read a file and make ready to decode its frames.
+    """Read a file and prepare to decode its frames.
 
     Args:
         path: The file.
         max_bytes: Larger files, and larger decoded images, are refused.
-        caught: The list of `refused_as_ours`, which must be open around.
+        caught: The list of the `refused_as_ours` around this call.
 
     Raises:
-        FormatError: If it is not an image that can be decoded.
+        FormatError: If it cannot be decoded.
     """
     dataset = read_whole(path, max_bytes, caught)
     check_attributes(dataset, path)
@@ -69,16 +69,16 @@ def read_part(path: Path, max_bytes: int, caught: Sequence[Any]) -> Part:
 def read_parts(
     files: Sequence[Path], path: Path, max_bytes: int, caught: Sequence[Any]
 ) -> tuple[list[Part], list[str]]:
-    """Read a file with the parts that belong to it, in the order of their frames.
+    """Return a file with its other parts, in the order of their frames.
 
     Args:
-        files: One file, whose other parts are looked for beside it; or all parts.
-        path: What a person named, for errors.
+        files: One file, whose other parts are searched beside it; or all parts.
+        path: Name for errors.
         max_bytes: As `read_part`, for all of them together.
         caught: As `read_part`.
 
     Returns:
-        The parts, and what a person is told of them.
+        The parts, and warnings.
 
     Raises:
         FormatError: If one is missing, or they do not belong together; or as `read_part`.
@@ -106,14 +106,14 @@ def read_parts(
 
 
 def is_part(header: Any) -> bool:
-    """Tell a file that holds a part of an image only."""
+    """Whether a file holds only a part of an image."""
     return bool(header.get("ConcatenationUID")) and _read_int(
         header, "InConcatenationTotalNumber"
     ) not in (0, 1)
 
 
 def _find_beside(part: Part) -> Iterable[Path]:
-    """Find the other parts of an image in the folder of one of them."""
+    """Yield the other parts of an image in the folder of one of them."""
     for file in sorted(part.path.parent.iterdir()):
         try:
             if file.samefile(part.path) or not stat.S_ISREG(file.stat().st_mode):
@@ -127,7 +127,7 @@ def _find_beside(part: Part) -> Iterable[Path]:
 
 
 def _order(parts: Sequence[Part], path: Path) -> list[Part]:
-    """Put parts into their order; each must be there, once."""
+    """Return parts in order; each must be there exactly once."""
     _check_shared(parts)
     by_number: dict[int, Part] = {}
     for part in parts:
@@ -169,7 +169,7 @@ def _check_shared(parts: Sequence[Part]) -> None:
 
 
 def _check_offsets(parts: Sequence[Part]) -> None:
-    """Refuse parts whose frames do not follow each other."""
+    """Refuse parts whose frames are not consecutive."""
     begin = 0
     for part in parts:
         offset = _read_int(part.header, "ConcatenationFrameOffsetNumber")
@@ -189,7 +189,7 @@ def _describe_unknown_total(parts: Sequence[Part]) -> list[str]:
 
 
 def _count_bytes(parts: Sequence[Part]) -> int:
-    """The size of the decoded frames of parts."""
+    """Return the size of the decoded frames of parts."""
     return sum(
         part.frames * part.header.Rows * part.header.Columns * part.header.SamplesPerPixel
         * part.header.BitsAllocated // 8

@@ -29,24 +29,23 @@ _OPTIONS = {
 class FrameDecoder:
     """Decodes any frame of a file to (C, H, W), without decoding the ones before it.
 
-    The encapsulated stream is parsed once. Frames of JPEG baseline go through OpenCV, ten
-    times faster than pydicom's way, but only if both give the same first frame: the two
-    choose the colour space by different rules.
+    The encapsulated stream is parsed once. JPEG baseline frames are decoded by OpenCV, ten times
+    faster than by pydicom, but only if both give the same first frame: their rules for the colour
+    space differ.
     """
 
     def __init__(self, dataset: Any, path: Path, frames: int, *, probe: bool = True) -> None:
-        """Take the pixels out of `dataset`, which is left without PixelData.
+        """Take the pixel data out of `dataset`.
 
         Args:
             dataset: A pydicom dataset whose image attributes have been checked.
             path: Its file, for errors.
             frames: Number of frames it declares.
-            probe: Whether the first frame is decoded at once, so that a damaged file is
-                refused when it is opened.
+            probe: Whether the first frame is decoded at once, to refuse damaged files early.
 
         Raises:
-            FormatError: If frames are missing or cut short, the transfer syntax cannot be
-                decoded, or the first frame is not what the header says.
+            FormatError: If frames are missing or truncated, the transfer syntax cannot be
+                decoded, or the first frame does not match the header.
         """
         self._path = path
         syntax = UID(dataset.file_meta.TransferSyntaxUID)
@@ -77,11 +76,11 @@ class FrameDecoder:
         """Decode frame `index`.
 
         Returns:
-            (C, H, W) in the stored dtype, writeable; of colours a view of (H, W, C) where the
-            decoder gives these.
+            (C, H, W) in the stored dtype, writeable; colours are a view of (H, W, C) memory if
+            the decoder returns that.
 
         Raises:
-            FormatError: If the frame's data cannot be decoded, or to another size.
+            FormatError: If the frame cannot be decoded, or has another size.
         """
         image = self._decode_by_opencv(index) if self._by_opencv else self._decode_by_pydicom(index)
         if image is None or image.shape[1:] != (self._options["rows"], self._options["columns"]):
@@ -117,7 +116,7 @@ class FrameDecoder:
         return self._finish(_drop_stray_bits(image, self._options["bits_stored"]), colour_space)
 
     def _decode_raw(self, index: int) -> tuple[np.ndarray, str]:
-        """Decode a frame, bits above those stored included; its pixels and their colour space."""
+        """Return a frame with bits above those stored, and its colour space."""
         source: bytes = self._buffer
         number = index
         if self._frames is not None:
@@ -137,7 +136,7 @@ class FrameDecoder:
         return image, str(properties["photometric_interpretation"])
 
     def _finish(self, image: np.ndarray, colour_space: str) -> np.ndarray:
-        """Turn (H, W) or (H, W, 3) as stored into (C, H, W), grey or RGB."""
+        """Return (H, W) or (H, W, 3) as (C, H, W), grey or RGB."""
         if self._palette is not None:
             image = self._palette.look_up(image)
         elif colour_space.startswith("YBR_FULL"):
@@ -150,14 +149,14 @@ class FrameDecoder:
 
 
 def describe_stray_bits(decoder: FrameDecoder) -> list[str]:
-    """Tell of bits above those stored, which older machines keep overlays in."""
+    """Return a warning about bits above those stored, where old machines keep overlays."""
     if not decoder.has_stray_bits(0):
         return []
     return ["bits above those stored were set in the pixels, and were ignored"]
 
 
 def _find_decoder(syntax: UID, path: Path) -> Any:
-    """Find pydicom's decoder for a transfer syntax."""
+    """Return pydicom's decoder for a transfer syntax."""
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
@@ -175,7 +174,7 @@ def _find_decoder(syntax: UID, path: Path) -> Any:
 
 
 def _split_frames(dataset: Any, path: Path, frames: int) -> list[bytes]:
-    """Cut an encapsulated stream into its frames, all of which must be there, whole."""
+    """Split an encapsulated stream into its frames, all of which must be complete."""
     offsets = None
     if "ExtendedOffsetTable" in dataset and "ExtendedOffsetTableLengths" in dataset:
         offsets = (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
@@ -208,7 +207,7 @@ def _split_frames(dataset: Any, path: Path, frames: int) -> list[bytes]:
 
 
 def _check_length(dataset: Any, path: Path, frames: int) -> None:
-    """Refuse uncompressed pixel data that is shorter than what the header declares."""
+    """Refuse uncompressed pixel data that is shorter than declared."""
     samples = int(dataset.SamplesPerPixel)
     if dataset.PhotometricInterpretation == "YBR_FULL_422":
         samples = 2
@@ -222,7 +221,7 @@ def _check_length(dataset: Any, path: Path, frames: int) -> None:
 
 
 def _drop_stray_bits(image: np.ndarray, bits_stored: int) -> np.ndarray:
-    """Extend stored integers over the bits above them, which overlays may fill."""
+    """Replace the bits above those stored, which overlays may use, by the sign."""
     spare = 8 * image.dtype.itemsize - bits_stored
     if spare <= 0:
         return image
@@ -231,7 +230,7 @@ def _drop_stray_bits(image: np.ndarray, bits_stored: int) -> np.ndarray:
 
 
 def _first_line(error: Exception) -> str:
-    """Shorten a library's message to one line: the first that gives a reason."""
+    """Return the first line of a library's message that gives a reason."""
     lines = [line.strip() for line in str(error).splitlines()]
     reasons = [line for line in lines if line and not line.endswith(":")]
     return (reasons or [type(error).__name__])[0].rstrip(".")

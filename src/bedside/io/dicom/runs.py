@@ -1,7 +1,7 @@
-"""Which single images of a series are the frames of one cine, and in which order.
+"""Single images that are the frames of one cine, and their order.
 
-An ultrasound exam is often one series of stills, and a cine often one file a frame: only what
-shows the same picture at a plausible pace is taken together.
+An ultrasound exam is often one series of stills, and a cine often one file per frame: images are
+joined only if they show the same view at a plausible rate.
 """
 
 import itertools
@@ -98,13 +98,13 @@ _SECOND_MS = 1000.0
 
 @dataclass(frozen=True)
 class Order:
-    """The order of the images of a run.
+    """The order of the images of a cine.
 
     Attributes:
         indices: Of the images, in order.
-        by: The attributes that it is by, for a person.
-        moments_ms: When each was taken, in that order; None where that is not known.
-        notes: What is odd about it, in sentences for a person.
+        by: The attributes that define it, for messages.
+        moments_ms: Time of each, in order; None if unknown.
+        notes: Warnings.
     """
 
     indices: tuple[int, ...]
@@ -118,8 +118,8 @@ class Runs:
     """The cines among the single images of a folder.
 
     Attributes:
-        cines: The files of each cine; what is in none is a still.
-        notes: Why the images of one series were not taken together, in sentences for a person.
+        cines: The files of each cine; all others are stills.
+        notes: Why images of one series were not joined, in sentences for the user.
     """
 
     cines: list[tuple[Path, ...]] = field(default_factory=list)
@@ -142,12 +142,12 @@ def lie_in_stack(headers: Sequence[Any]) -> bool:
 
 
 def are_parallel(orientations: np.ndarray, other: np.ndarray) -> bool:
-    """Whether ImageOrientationPatient is the same but for rounding, (6,) or (N, 6) and (6,)."""
+    """Whether orientations are equal but for rounding, (6,) or (N, 6) and (6,)."""
     return bool(np.abs(orientations - other).max() <= _PARALLEL)
 
 
 def count_heights(positions: Any, orientation: np.ndarray) -> int:
-    """Number of different places along the normal of slices.
+    """Return the number of different places along the normal of slices.
 
     Args:
         positions: ImagePositionPatient of each slice, (N, 3).
@@ -158,13 +158,13 @@ def count_heights(positions: Any, orientation: np.ndarray) -> int:
 
 
 def find_identity(header: Any) -> tuple[str, ...] | None:
-    """What copies of one image share: its UID, number and times; None where it has no UID."""
+    """Return the attributes that copies of an image share; None without a UID."""
     uid = _read_text(header, "SOPInstanceUID")
     return (uid, *(_read_text(header, keyword) for keyword in _ORDERING)) if uid else None
 
 
 def find_differences(headers: Sequence[Any]) -> list[str]:
-    """Name the attributes in which images differ that the frames of one cine share."""
+    """Return the attributes that must be equal in one cine and are not."""
     keys = [_read_key(each) for each in headers]
     return [name for name in keys[0] if len({key[name] for key in keys}) > 1]
 
@@ -172,9 +172,9 @@ def find_differences(headers: Sequence[Any]) -> list[str]:
 def sort_runs(files: Mapping[Path, Any]) -> Runs:
     """Sort single images into cines and stills.
 
-    A cine is three images or more of one series that share size, view and regions, have an
-    order, and follow each other within two seconds, or within three times the frame time that
-    they state. Without any times their numbers make them one.
+    A cine is three images or more of one series that share size, view and regions, have an order,
+    and follow each other within two seconds, or within three times their stated frame time. Images
+    without times are ordered by number.
 
     Args:
         files: The header of each file, with `RUN_TAGS`.
@@ -189,10 +189,10 @@ def sort_runs(files: Mapping[Path, Any]) -> Runs:
 
 
 def find_order(headers: Sequence[Any]) -> Order | None:
-    """Find the order of images: by time of acquisition, else by number, else by another time.
+    """Return the order of images: by acquisition time, else by number, else by another time.
 
     Returns:
-        The order; None where there is none.
+        The order; None if there is none.
     """
     numbers = read_instance_numbers(headers)
     moments = _read_moments(headers)
@@ -210,7 +210,7 @@ def find_order(headers: Sequence[Any]) -> Order | None:
 
 
 def read_run_times(first: Any, order: Order) -> FrameTimes:
-    """Read when the frames of a run follow each other: from their moments, or the header's time."""
+    """Return the times of the frames of a cine, by the files' times or the header."""
     stated = read_frame_times(first, len(order.indices))
     steps = _steps(order)
     whole_seconds = all(moment % _SECOND_MS == 0 for moment in order.moments_ms or (0,))
@@ -255,7 +255,7 @@ def _sort_series(series: Mapping[Path, Any], found: Runs) -> None:
 
 
 def _split_at_gaps(paths: Sequence[Path], headers: Sequence[Any]) -> list[list[Path]]:
-    """Split images where one comes too late to follow the one before; singly without an order.
+    """Split images at long pauses; into single images if they have no order.
 
     Copies of an image go where it goes.
     """
@@ -269,7 +269,7 @@ def _split_at_gaps(paths: Sequence[Path], headers: Sequence[Any]) -> list[list[P
 
 
 def _split_originals(paths: Sequence[Path], headers: Sequence[Any]) -> list[list[Path]]:
-    """Split images of which each is there once."""
+    """Split images without copies."""
     order = find_order(headers)
     if order is None:
         return [[path] for path in paths]
@@ -292,7 +292,7 @@ def _split_originals(paths: Sequence[Path], headers: Sequence[Any]) -> list[list
 
 
 def _read_key(header: Any) -> dict[str, str]:
-    """What the frames of one cine share, by name."""
+    """Return what the frames of one cine share, by name."""
     key = {keyword: _read_text(header, keyword) for keyword in _ALIKE}
     for keyword in _CODES:
         items = header.get(keyword) or ()
@@ -312,7 +312,7 @@ def _read_text(holder: Any, keyword: str) -> str:
 
 
 def read_instance_numbers(headers: Sequence[Any]) -> list[int]:
-    """Read InstanceNumber; nothing where one is missing."""
+    """Return InstanceNumber of each; empty if one is missing."""
     try:
         return [int(header.InstanceNumber) for header in headers]
     except (AttributeError, TypeError, ValueError):
@@ -320,7 +320,7 @@ def read_instance_numbers(headers: Sequence[Any]) -> list[int]:
 
 
 def _read_moments(headers: Sequence[Any]) -> tuple[str, list[float]] | None:
-    """Read when images were taken, by the first kind of time that tells them apart."""
+    """Return the times of images, by the first kind of time that separates them."""
     for word in _WORDS:
         read = [read_moment_ms(header, word) for header in headers]
         moments = [moment for moment in read if moment is not None]
@@ -330,7 +330,7 @@ def _read_moments(headers: Sequence[Any]) -> tuple[str, list[float]] | None:
 
 
 def _sort_by(keys: Sequence[Any]) -> tuple[int, ...] | None:
-    """Indices in the order of keys; None where two are the same."""
+    """Return indices in the order of keys; None if two are equal."""
     if len(set(keys)) < len(keys):
         return None
     return tuple(sorted(range(len(keys)), key=lambda index: keys[index]))

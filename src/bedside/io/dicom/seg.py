@@ -1,7 +1,7 @@
-"""Labels as a DICOM SEG that refers, frame by frame, to the image they were drawn on.
+"""Labels as a DICOM SEG that refers to the frames of its source.
 
-Written with pydicom alone: highdicom takes more than one frame only of sources that lie in
-a frame of reference, which an ultrasound cine does not. Its reader reads the result.
+Written with pydicom: highdicom requires a frame of reference for several frames, which an
+ultrasound cine does not have. highdicom reads the result.
 """
 
 import contextlib
@@ -58,19 +58,18 @@ def build_seg(
     algorithm: Algorithm,
     as_labelmap: bool = False,
 ) -> Dataset:
-    """A segmentation whose frames refer to those of the source, in memory.
+    """Return a segmentation whose frames refer to those of the source.
 
-    BINARY frames come structure by structure, each in the order of the source's frames; a
-    label map has one frame for each of the source. The same source, labels and bundle give
-    the same UIDs.
+    BINARY frames are ordered by structure, then by source frame; a label map has one frame per
+    source frame. Equal source, labels and bundle give equal UIDs.
 
     Args:
         labels: (frames, height, width), on the source's grid.
         source: The DICOM image that was segmented.
         labels_spec: Names, colours and codes of the structures, numbered 1, 2, 3 ...
-        algorithm: Who drew them.
-        as_labelmap: One LABELMAP frame, a byte a pixel, for each of the source, instead of
-            BINARY ones; half as large and far simpler, but not every viewer knows it yet.
+        algorithm: What drew them.
+        as_labelmap: LABELMAP frames, a byte per pixel, instead of BINARY ones; smaller and
+            simpler, but not every viewer supports them yet.
 
     Raises:
         UsageError: If the labels are not on the source's grid.
@@ -114,15 +113,15 @@ encode_labelmap = functools.partial(encode_seg, as_labelmap=True)
 
 @contextlib.contextmanager
 def refused_reference(source: Source, form: str, way_out: str) -> Iterator[None]:
-    """Raise what a library finds wrong with values of the source's header as our error.
+    """Turn errors about values of the source's header into a FormatError.
 
     Args:
         source: The DICOM image that is referred to.
-        form: What is written: "SEG" or "SR".
-        way_out: What to do instead.
+        form: "SEG" or "SR".
+        way_out: Advice.
 
     Raises:
-        FormatError: If anything but one of our own errors, or the system's, is raised.
+        FormatError: If an error is raised that is neither this program's nor the system's.
     """
     try:
         # What breaks DICOM's rules in the source's header is taken over as it stands.
@@ -140,7 +139,7 @@ def _build(
     labels: LabelMap, source: Source, labels_spec: tuple[Label, ...], algorithm: Algorithm, *,
     as_labelmap: bool,
 ) -> Dataset:  # fmt: skip
-    """Put the SEG together in memory."""
+    """Return the SEG."""
     header = source.header.first
     seg = Dataset()
     seg.SpecificCharacterSet = "ISO_IR 192"
@@ -175,11 +174,10 @@ def _build(
 
 
 def _choose_frames(labels: LabelMap, source: Source, values: list[int]) -> list[tuple[int, int]]:
-    """Choose which frames of which structures are written as BINARY masks.
+    """Return the structures and frames to write as BINARY masks.
 
-    Of a scan only those that are not empty: a slice that no frame refers to is empty by the
-    standard, and of 14 organs in 300 slices most are. Of a cine every one: there a structure
-    that was looked for and not found in a frame is a finding.
+    Of a scan only masks that are not empty: a slice without a frame is empty by the standard, and
+    most are. Of a cine all: a structure that was not found in a frame is a finding.
     """
     frames = range(len(source.sequence))
     if source.sequence.geometry is None:
@@ -210,7 +208,7 @@ def _check_uids(source: Source) -> None:
 
 
 def _copy_patient_and_study(seg: Any, header: Any) -> None:
-    """Say whose image it is; what the source lacks or garbles is left empty."""
+    """Copy patient and study; missing or malformed values are left empty."""
     for keyword in (*_PATIENT_AND_STUDY, *_OPTIONAL):
         try:
             value = str(header.get(keyword) or "")
@@ -230,7 +228,7 @@ def _copy_patient_and_study(seg: Any, header: Any) -> None:
 def _add_identity(
     seg: Any, header: Any, *, labels: LabelMap, algorithm: Algorithm, as_labelmap: bool
 ) -> None:
-    """Name the new series and instance, their device and their moment."""
+    """Add the identity of the series and instance, the device and the time."""
     day, clock = read_moment(algorithm.moment, header)
     seg.SOPClassUID = _LABEL_MAP_STORAGE if as_labelmap else SegmentationStorage
     seg.SOPInstanceUID = generate_uid(
@@ -266,7 +264,7 @@ def _add_identity(
 
 
 def _read_instance_number(header: Any) -> int:
-    """Take over the source's number, so that the SEGs of a series keep its order."""
+    """Return the source's number, so that the SEGs of a series keep its order."""
     try:
         return int(header.InstanceNumber)
     except (AttributeError, TypeError, ValueError):
@@ -274,7 +272,7 @@ def _read_instance_number(header: Any) -> int:
 
 
 def _add_image(seg: Any, header: Any, *, as_labelmap: bool) -> None:
-    """Describe the pixels: a bit or a label each, on the source's grid, derived from it."""
+    """Describe the pixels: one bit or one label each, on the source's grid."""
     seg.ImageType = ["DERIVED", "PRIMARY"]
     seg.BurnedInAnnotation = "NO"
     seg.SamplesPerPixel = 1
@@ -300,7 +298,7 @@ def _add_image(seg: Any, header: Any, *, as_labelmap: bool) -> None:
 
 
 def _build_segment(label: Label, algorithm: Algorithm) -> Dataset:
-    """Describe one structure and the algorithm that drew it."""
+    """Return the item of one structure and its algorithm."""
     segment = Dataset()
     segment.SegmentNumber = label.value
     segment.SegmentLabel = label.name[:64]
@@ -323,7 +321,7 @@ def _build_segment(label: Label, algorithm: Algorithm) -> Dataset:
 
 
 def _build_code(code: Code) -> Dataset:
-    """Write a coded concept as a sequence item."""
+    """Return a coded concept as a sequence item."""
     item = Dataset()
     item.CodeValue = code.value
     item.CodingSchemeDesignator = code.scheme
@@ -332,7 +330,7 @@ def _build_code(code: Code) -> Dataset:
 
 
 def encode_cielab(color: tuple[int, int, int]) -> list[int]:
-    """Turn an sRGB colour into DICOM's CIELab words.
+    """Return an sRGB colour as DICOM's CIELab words.
 
     Args:
         color: (red, green, blue), each 0-255.

@@ -1,4 +1,4 @@
-"""The functional groups of a DICOM SEG: which structure and which source frame each frame is."""
+"""Functional groups of a DICOM SEG: structure and source of each frame."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _PLACE = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSeq
 
 
 def build_reference(header: DicomInstances) -> Dataset:
-    """Name the source's series and all its instances."""
+    """Return the reference to the source's series and instances."""
     instances = []
     for instance in header.instances:
         item = Dataset()
@@ -37,13 +37,12 @@ def build_reference(header: DicomInstances) -> Dataset:
 
 @dataclass(frozen=True)
 class Scale:
-    """The scale that a source was found to have, whatever its header claims.
+    """The trusted scale of a source, whatever its header claims.
 
     Attributes:
-        pixel_mm: (row, column) distance, or None if not to be trusted.
-        slice_mm: From slice to slice, of uneven ones their mean; None where frames are not
-            slices.
-        uneven: Where slices lie that are not evenly spaced.
+        pixel_mm: (row, column), or None.
+        slice_mm: From slice to slice, the mean of uneven ones; None if frames are not slices.
+        uneven: Positions of slices that are not evenly spaced.
     """
 
     pixel_mm: tuple[float, float] | None
@@ -61,16 +60,15 @@ def build_frames(
 ) -> None:
     """Add the dimensions and the groups of the frames to a SEG.
 
-    Frames are indexed by structure, if each shows one, then by place where every source frame
-    has one in the patient, else by time.
+    Frames are indexed by structure, unless each shows all, then by place if all source frames have
+    one in the patient, else by time.
 
     Args:
-        seg: The dataset to add to; it has its SOPInstanceUID.
+        seg: The dataset to add to, with its SOPInstanceUID.
         header: The source's instances.
-        shown: For each frame the structure it shows, None for all of them, and the source
-            frame, counted from 0.
+        shown: For each frame its structure, None for all, and its source frame, counted from 0.
         scale: Of the source.
-        geometry: Where the source frames lie, if they are the slices of a scan.
+        geometry: Of the source frames, if they are the slices of a scan.
     """
     frames = list(dict.fromkeys(frame for _, frame in shown))
     scales = {frame: _build_scale(header, frame, scale) for frame in frames}
@@ -111,7 +109,7 @@ def build_frames(
 
 
 def _add_dimensions(seg: Any, *, placed: bool, by_structure: bool) -> None:
-    """Declare the axes that frames are indexed by."""
+    """Add the axes that frames are indexed by."""
     uid = generate_uid(entropy_srcs=[seg.SOPInstanceUID, "dimensions"])
     organization = Dataset()
     organization.DimensionOrganizationUID = uid
@@ -134,7 +132,7 @@ def _add_dimensions(seg: Any, *, placed: bool, by_structure: bool) -> None:
 
 
 def _build_content(structure: int | None, frame: int, *, placed: bool) -> Dataset:
-    """Return a frame's place along the axes."""
+    """Return a frame's index along the axes."""
     content = Dataset()
     content.DimensionIndexValues = [frame] if structure is None else [structure, frame]
     if not placed:
@@ -143,7 +141,7 @@ def _build_content(structure: int | None, frame: int, *, placed: bool) -> Datase
 
 
 def _build_derivation(header: Any, frame: int) -> Dataset:
-    """Refer to the source frame, counted from 1; 0 where the source is a single image."""
+    """Return the reference to the source frame, counted from 1; 0 for a single image."""
     image = Dataset()
     image.ReferencedSOPClassUID = header.SOPClassUID
     image.ReferencedSOPInstanceUID = header.SOPInstanceUID
@@ -160,7 +158,7 @@ def _build_derivation(header: Any, frame: int) -> Dataset:
 
 
 def _code(value: str, meaning: str) -> Dataset:
-    """Write one of DICOM's own concepts as a sequence item."""
+    """Return one of DICOM's own concepts as a sequence item."""
     item = Dataset()
     item.CodeValue = value
     item.CodingSchemeDesignator = "DCM"
@@ -172,10 +170,10 @@ def _find_place(
     header: DicomInstances, frame: int, measures: Dataset | None, geometry: Geometry | None,
     scale: Scale,
 ) -> dict[str, Sequence[Any]]:  # fmt: skip
-    """Find where a source frame lies in the patient.
+    """Return the place of a source frame in the patient.
 
     Returns:
-        The functional groups of position, orientation and pixel size that there are.
+        The functional groups of position, orientation and pixel size, as far as known.
     """
     instance, number = header.frames[frame]
     place: dict[str, Sequence[Any]] = {}
@@ -192,7 +190,7 @@ def _find_place(
 
 
 def _compute_place(geometry: Geometry, frame: float) -> dict[str, Sequence[Any]]:
-    """Place a frame whose file does not: one that was interpolated, or of nuclear medicine."""
+    """Return the place of a frame without one in its file: interpolated or nuclear."""
     position, orientation = Dataset(), Dataset()
     place = geometry.affine @ [frame, 0, 0, 1]
     _, down, across = geometry.affine[:3, :3].T
@@ -205,7 +203,7 @@ def _compute_place(geometry: Geometry, frame: float) -> dict[str, Sequence[Any]]
 
 
 def _copy_place(header: Any, index: int) -> dict[str, Sequence[Any]]:
-    """Copy the place that a single image, or a frame of an enhanced one, says it has."""
+    """Copy the place of a single image, or of a frame of an enhanced one."""
     if "PerFrameFunctionalGroupsSequence" in header:
         frames = len(header.PerFrameFunctionalGroupsSequence)
         groups = list_groups(header, frames)
@@ -224,7 +222,7 @@ def _copy_place(header: Any, index: int) -> dict[str, Sequence[Any]]:
 
 
 def _copy_groups(groups: FrameGroups) -> dict[str, Sequence[Any]]:
-    """Copy the place of a frame, that in the volume of a transducer as if it were the patient's."""
+    """Copy the place of a frame; one in a transducer's volume as if in the patient."""
     place: dict[str, Sequence[Any]] = {}
     in_patient = groups.find("PlanePositionSequence") is not None
     for keyword, (attribute, _) in PLACE_GROUPS.items():
@@ -239,7 +237,7 @@ def _copy_groups(groups: FrameGroups) -> dict[str, Sequence[Any]]:
 
 
 def _build_scale(header: DicomInstances, frame: int, scale: Scale) -> Dataset | None:
-    """Write the scale of a frame, or nothing where there is none to be trusted."""
+    """Return the scale of a frame, if it is trusted."""
     if scale.pixel_mm is None:
         return None
     measures = Dataset()
@@ -253,7 +251,7 @@ def _build_scale(header: DicomInstances, frame: int, scale: Scale) -> Dataset | 
 
 
 def _find_thickness(header: DicomInstances, frame: int, scale: Scale) -> float | None:
-    """Find how thick a slice is: as its own header says, else as far as to the next one."""
+    """Return the thickness of a slice: its header's, else the distance to the next."""
     instance, number = header.frames[frame]
     if instance < 0 and scale.uneven is not None:
         return float(scale.uneven.covered_mm[frame])

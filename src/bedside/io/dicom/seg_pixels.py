@@ -1,4 +1,4 @@
-"""The pixels of a DICOM SEG, made frame by frame: bits of each structure, or the labels."""
+"""Pixels of a DICOM SEG, frame by frame: bits of each structure, or labels."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,7 +8,7 @@ from bedside.volume import LabelMap
 
 
 def find_present(labels: LabelMap, values: Sequence[int]) -> np.ndarray:
-    """Find which structures are in which frames.
+    """Return which structures are in which frames.
 
     Args:
         labels: (frames, height, width).
@@ -21,10 +21,9 @@ def find_present(labels: LabelMap, values: Sequence[int]) -> np.ndarray:
 
 
 def pack_bits(labels: LabelMap, wanted: Iterable[tuple[int, int]]) -> bytes:
-    r"""Pack the masks of some structures in some frames, one bit a pixel, without a gap.
+    r"""Return masks of structures in frames, packed as one bit per pixel without gaps.
 
-    Only one mask is unpacked at a time: all of them together would take eight times the
-    room, and the structures times the scan.
+    Masks are unpacked one at a time: all together would take many times the memory of the scan.
 
     Args:
         labels: (frames, height, width).
@@ -50,6 +49,6 @@ def pack_bits(labels: LabelMap, wanted: Iterable[tuple[int, int]]) -> bytes:
 
 
 def gather_labels(labels: LabelMap, frames: Sequence[int]) -> bytes:
-    """Return the labels of some frames, one byte a pixel, of even length."""
+    """Return the labels of some frames, one byte per pixel, of even length."""
     content = labels.array[list(frames)] if len(frames) < len(labels.array) else labels.array
     return content.tobytes() + b"\0" * (content.size % 2)

@@ -1,4 +1,4 @@
-"""Single images of a series that follow each other in time, as one cine."""
+"""Single images of a series as the frames of one cine."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,17 +29,17 @@ def open_sequence(
     files: Sequence[SliceFile], notes: Sequence[str], path: Path, max_bytes: int,
     options: DicomOptions,
 ) -> tuple[ImageSequence, DicomInstances]:  # fmt: skip
-    """Take images as the frames of a cine; one file is read when its frame is asked for.
+    """Return images as the frames of a cine; each file is read when its frame is requested.
 
     Args:
-        files: The images, their headers read.
-        notes: What a person is told of files that are left out.
-        path: What a person named, for errors.
+        files: The images with their headers.
+        notes: Warnings about files that are left out.
+        path: Name for errors.
         max_bytes: A larger file, or a larger cine, is refused before decoding.
-        options: What to do where headers leave something open.
+        options: Options for headers that are incomplete.
 
     Raises:
-        FormatError: If they show different pictures, or one cannot be decoded.
+        FormatError: If they show different views, or one cannot be decoded.
         GeometryError: If they have no order.
     """
     files, doubled = _drop_copies(files, max_bytes)
@@ -78,7 +78,7 @@ def open_sequence(
 
 
 def _drop_copies(files: Sequence[SliceFile], max_bytes: int) -> tuple[list[SliceFile], list[str]]:
-    """Take an image once that is there in several files."""
+    """Drop copies of images."""
     kept: list[SliceFile] = []
     originals: dict[tuple[str, ...], SliceFile] = {}
     for one in files:
@@ -96,7 +96,7 @@ def _show_the_same(one: SliceFile, other: SliceFile, max_bytes: int) -> bool:
 
 
 def _describe_order(order: Order, ordered: Sequence[SliceFile]) -> list[str]:
-    """Tell what was taken together, and how sure that is."""
+    """Return warnings about what was joined, and in which order."""
     notes = [
         f"{len(ordered)} single images of one series were taken as the frames of one cine, in the "
         f"order of their {order.by}",

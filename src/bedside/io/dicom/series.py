@@ -1,4 +1,4 @@
-"""Opens the files of a DICOM series as one scan, its slices in the order of the patient."""
+"""Files of a DICOM series as one scan, cine or concatenation."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -39,23 +39,22 @@ def open_series(
 ) -> tuple[ImageSequence, DicomInstances]:  # fmt: skip
     """Open several files as one image: a scan, a cine, or the parts of a concatenation.
 
-    Ultrasound, fluoroscopy and endoscopy that lie in no stack are a cine in the order of time;
-    everything else is sorted by position, and by nothing else. One file is read when its slice
-    is asked for.
+    Ultrasound, fluoroscopy and endoscopy without a stack are a cine in the order of time;
+    everything else is sorted by position alone. A file is read when its slice is requested.
 
     Args:
         files: In any order; truncated ones count as missing.
-        path: What a person named, for errors.
+        path: Name for errors.
         max_bytes: A larger file, or a larger scan, is refused before decoding.
-        options: What to do with gaps, and with CT that does not say how to rescale.
+        options: Options for gaps, and for CT without a rescale.
         select: Which of several scans in the parts of a concatenation.
 
     Returns:
-        The cine, and the headers in the order of its frames.
+        The frames, and their headers in the same order.
 
     Raises:
         FormatError: If a file is damaged, or they are not of one series.
-        GeometryError: If slices are missing, or may be.
+        GeometryError: If slices are or may be missing.
     """
     options = options or DicomOptions()
     if _are_parts(files):
@@ -66,7 +65,7 @@ def open_series(
 
 
 def _are_parts(files: Sequence[Path]) -> bool:
-    """Tell the parts of a concatenation by the first file that can be read."""
+    """Whether files are parts of a concatenation, by the first readable one."""
     for file in files:
         with contextlib.suppress(FormatError, OSError), refused_as_ours(file):
             return is_part(read_header(file, MAX_BYTES, tags=PART_TAGS))
@@ -110,7 +109,7 @@ def _open(
 
 
 def _read_plane(one: SliceFile) -> Plane:
-    """Read where a slice lies, and what its header says of its thickness."""
+    """Return the place and thickness of a slice."""
     return read_plane(
         *(read_numbers(one, keyword) for keyword in PLACE),
         name=one.path.name,
@@ -123,7 +122,7 @@ def _read_plane(one: SliceFile) -> Plane:
 def _drop_doubles(
     slices: list[SliceFile], planes: list[Plane], path: Path, max_bytes: int
 ) -> tuple[list[SliceFile], list[Plane], list[str]]:
-    """Drop slices that are there twice; refuse different ones at one place within a block."""
+    """Drop copies of slices; refuse different slices at one place within a block."""
     pairs = find_duplicates(planes)
     if len(slices) > 1 and len(pairs) == len(slices) - 1:
         raise GeometryError(

@@ -1,4 +1,4 @@
-"""Single-image files of a series: their headers read at once, their pixels when asked for."""
+"""Single-image files of a series: headers read at once, pixels on request."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from bedside.io.dicom.runs import RUN_TAGS
 from bedside.io.dicom.values import VALUE_TAGS, ValueRule, is_colour, read_colour_rule, read_rule
 
 PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-"""What says where a slice lies."""
+"""Attributes of the place of a slice."""
 
 # What must be the same in every slice, and what a person is told where it is not.
 _SHARED = {
@@ -54,7 +54,7 @@ _TAGS = (
 
 @dataclass(frozen=True)
 class SliceFile:
-    """A file of a series: its header is read, its pixels are not."""
+    """A file of a series with its header."""
 
     path: Path
     header: Any = field(repr=False)
@@ -63,7 +63,7 @@ class SliceFile:
 def read_slices(
     files: Sequence[Path], path: Path, max_bytes: int
 ) -> tuple[list[SliceFile], list[str]]:
-    """Read every header; a file that is truncated or damaged is a missing slice, and told of.
+    """Return all headers and warnings; a damaged file counts as a missing slice.
 
     Raises:
         FormatError: If none can be read, or one has several frames.
@@ -93,7 +93,7 @@ def check_shared(slices: Sequence[SliceFile]) -> None:
     """Refuse files that do not belong together.
 
     Raises:
-        FormatError: If they differ in what a series has in common.
+        FormatError: If they differ in an attribute that a series shares.
     """
     first = slices[0]
     for one in slices[1:]:
@@ -108,7 +108,7 @@ def check_shared(slices: Sequence[SliceFile]) -> None:
 
 
 def read_numbers(one: SliceFile, keyword: str) -> Any:
-    """Read numbers of a header; what is none is left for `read_plane` to refuse by name."""
+    """Return numbers of a header; malformed ones as they are, for `read_plane` to refuse."""
     try:
         return read_decimals(one.header, keyword)
     except (TypeError, ValueError):
@@ -116,7 +116,7 @@ def read_numbers(one: SliceFile, keyword: str) -> Any:
 
 
 def read_rules(slices: Sequence[SliceFile], options: DicomOptions) -> list[ValueRule]:
-    """Read how each slice's pixels become values."""
+    """Return the value rule of each slice."""
     rules = []
     for one in slices:
         with refused_as_ours(one.path):
@@ -129,7 +129,7 @@ def read_rules(slices: Sequence[SliceFile], options: DicomOptions) -> list[Value
 
 
 def make_decoder(file: Path, max_bytes: int) -> FrameDecoder:
-    """Read one file and make ready to decode it.
+    """Read one file and prepare to decode it.
 
     Raises:
         FormatError: If it is damaged.
@@ -146,7 +146,7 @@ def make_decoder(file: Path, max_bytes: int) -> FrameDecoder:
 def order_headers(
     slices: Sequence[SliceFile], order: Sequence[int], max_bytes: int
 ) -> DicomInstances:
-    """Put the headers in the order of the frames; the first one is read in full."""
+    """Return the headers in the order of the frames; the first one is complete."""
     used = [index for index in order if index >= 0]
     place = {index: number for number, index in enumerate(used)}
     instances = [slices[index].header for index in used]

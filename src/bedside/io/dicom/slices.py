@@ -1,4 +1,4 @@
-"""Slices with a place each, of one file or of many, as one cine."""
+"""Placed slices of one or many files as a scan."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,22 +20,21 @@ def make_scan(
     planes: Sequence[Plane], rules: Sequence[ValueRule], decode: Decode, *, dataset: Any,
     options: DicomOptions, path: Path,
 ) -> tuple[ImageSequence, tuple[int, ...]]:  # fmt: skip
-    """Put slices in their order, each decoded when asked for, by its own rescale.
+    """Return slices in order, each decoded on request by its own rescale.
 
     Args:
-        planes: Where each slice lies; two at one place only where blocks meet.
-        rules: How each becomes values.
-        decode: Gives slice `index` as stored, (1, H, W).
+        planes: The place of each slice; two at one place only where blocks meet.
+        rules: The value rule of each.
+        decode: Returns slice `index` as stored, (1, H, W).
         dataset: Header of one, for what all share.
-        options: What to do with gaps.
+        options: Options for gaps.
         path: For errors.
 
     Returns:
-        A cine with a geometry, and for each of its frames the slice it is, -1 where one is
-        missing and was interpolated.
+        The frames with their geometry, and for each frame its slice, -1 if it is interpolated.
 
     Raises:
-        GeometryError: If slices are missing, or may be.
+        GeometryError: If slices are or may be missing.
         FormatError: If the first slice cannot be decoded.
     """
     if len(planes) < 2:
@@ -68,7 +67,7 @@ def make_scan(
 def _decode_frame(
     stack: Stack, rules: Sequence[ValueRule], decode: Decode, index: int
 ) -> np.ndarray:
-    """Decode a slice, or interpolate between the two that a frame lies between."""
+    """Decode a slice, or interpolate between two."""
     lower, upper, share = stack.picks[index]
     below = rules[lower].apply(decode(lower))
     if lower == upper:
@@ -80,7 +79,7 @@ def _decode_frame(
 
 
 def _describe_tilt(stack: Stack) -> list[str]:
-    """Tell of slices that are not stacked along their normal."""
+    """Return a warning about a tilted gantry."""
     lean = find_lean(stack.geometry)
     if not lean.any():
         return []

@@ -1,7 +1,7 @@
-"""Which slices of a scan are missing, and which are only unevenly spaced.
+"""Missing slices told from unevenly spaced ones.
 
-What a slice is thick says it: slices that touch or overlap leave nothing out, however far apart
-their middles are. Where thickness is missing or cannot be meant, nothing is taken for granted.
+Thickness decides: slices that touch or overlap are complete, at any distance of their centres.
+Where thickness is missing or not plausible, nothing is assumed.
 """
 
 import itertools
@@ -37,10 +37,10 @@ class Spacing:
 
     Attributes:
         steps: Distance from each slice to the next in mm, (slices - 1,).
-        missing: How many slices are missing in each, likewise.
-        doubtful: Whether some might be missing and nothing says so, likewise.
-        thickness_mm: Length that each slice stands for, gaps between slices included, (slices,);
-            None where thickness is not known or not to be trusted.
+        missing: Number of slices missing in each step, likewise.
+        doubtful: Whether slices may be missing in a step, likewise.
+        thickness_mm: Length that each slice covers, gaps between slices included, (slices,);
+            None if thickness is unknown or not to be trusted.
     """
 
     steps: np.ndarray
@@ -50,7 +50,7 @@ class Spacing:
 
     @property
     def is_even(self) -> bool:
-        """Whether all steps are the same to a thousandth."""
+        """Whether all steps are equal to a thousandth."""
         return are_even(self.steps)
 
 
@@ -61,13 +61,13 @@ def judge_spacing(
 ) -> Spacing:
     """Find where slices are missing.
 
-    A step is sound where its slices touch or overlap, as their thickness or their
-    SpacingBetweenSlices has it. Even then a single step of a whole number of those beside it,
-    between slices of one thickness, leaves slices out: those of a scan whose slices overlap.
+    A step is complete if its slices touch or overlap, by thickness or SpacingBetweenSlices. But a
+    single step that is a multiple of its neighbours, between slices of one thickness, has missing
+    slices: those of a scan with overlap.
 
     Args:
-        heights: Along the normal in mm, (slices,), at least two, rising.
-        thickness: SliceThickness of each, in mm; None where it is missing or no length.
+        heights: Along the normal in mm, (slices,), at least two, ascending.
+        thickness: SliceThickness of each, in mm; None if it is missing or invalid.
         between: SpacingBetweenSlices, likewise.
     """
     steps = np.diff(heights)
@@ -107,24 +107,24 @@ def judge_spacing(
 
 
 def are_even(steps: np.ndarray) -> bool:
-    """Whether steps are the same to a thousandth."""
+    """Whether steps are equal to a thousandth."""
     step = lower_median(steps)
     return bool((np.abs(steps - step) <= EVEN * step + _ROUNDING_MM).all())
 
 
 def lower_median(values: np.ndarray) -> float:
-    """The median; the lower of two middle ones: of a single gap and a single step the step."""
+    """Return the median, or the lower of two middle values."""
     return float(np.sort(values)[(len(values) - 1) // 2])
 
 
 def _read_widths(
     steps: np.ndarray, thickness: Sequence[float | None]
 ) -> tuple[np.ndarray | None, float, bool]:
-    """Read what thickness says of steps.
+    """Return what thickness shows about steps.
 
     Returns:
-        Thickness of each slice, None where one has none; by how much a step is larger than two
-        half slices as a rule; and whether a larger step proves that something lies between.
+        Thickness of each slice, None if one has none; the usual excess of a step over two half
+        slices; and whether a larger step proves a missing slice.
     """
     if any(each is None for each in thickness):
         return None, 1.0, False
@@ -142,7 +142,7 @@ def _read_widths(
 def _by_spacing(
     steps: np.ndarray, between: Sequence[float | None]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each step is no larger than SpacingBetweenSlices says, and whether it is that."""
+    """Whether each step is at most SpacingBetweenSlices, and whether it is equal to it."""
     nothing = np.zeros(len(steps), bool)
     if any(each is None for each in between):
         return nothing.copy(), nothing
@@ -154,16 +154,16 @@ def _by_spacing(
 
 
 def _small_alone(steps: np.ndarray, alone: np.ndarray) -> np.ndarray:
-    """Where every step is the same but for single smaller ones nothing can be missing."""
+    """Whether all steps are equal but for single smaller ones: then nothing is missing."""
     step = lower_median(steps)
     small = alone & (steps < step)
     return np.full(len(steps), are_even(steps[~small]))
 
 
 def _is_pattern(steps: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """Whether each step is one of several alike, no longer than the thicker of its slices.
+    """Whether each step is one of several alike, at most the thickness of its slices.
 
-    So lie slices of thickness in turn that are told by where they begin.
+    Slices of alternating thickness that are placed by their edges lie like this.
     """
     lower, upper = widths[:-1], widths[1:]
     found = np.zeros(len(steps), bool)
@@ -176,7 +176,7 @@ def _is_pattern(steps: np.ndarray, widths: np.ndarray) -> np.ndarray:
 
 
 def _find_usual(steps: np.ndarray, thickness: Sequence[float | None]) -> np.ndarray:
-    """Find the step that reigns among the neighbouring slices of one thickness."""
+    """Return the usual step among the neighbouring slices of one thickness."""
     kinds = [-1.0 if each is None else each for each in thickness]
     same = [abs(a - b) <= _ALIKE * abs(a) for a, b in itertools.pairwise(kinds)]
     usual = steps.astype(np.float64)
@@ -191,7 +191,7 @@ def _find_usual(steps: np.ndarray, thickness: Sequence[float | None]) -> np.ndar
 
 
 def _find_run_lengths(steps: np.ndarray) -> np.ndarray:
-    """Count, for each step, those on end that are the same, itself among them."""
+    """Return for each step the length of the run of equal steps around it."""
     lengths = np.ones(len(steps), int)
     first = 0
     for index in range(1, len(steps) + 1):

@@ -1,4 +1,4 @@
-"""Several scans in one file, told apart by what their frames say of stack, time and kind."""
+"""Several scans in one file, told apart by stack, time and kind of their frames."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from bedside.io.select import choose_place
 
 @dataclass(frozen=True)
 class FrameAxes:
-    """What tells the scan of a frame from others in its file.
+    """What distinguishes the scan of a frame from others in its file.
 
     Attributes:
-        stack: The stack; frames of one orientation are one where none is named.
+        stack: The stack; by orientation if stacks have no name.
         stack_id: Its name, if it has one.
         time: The point in time, in any unit.
         channel: What is shown, such as tissue or flow.
@@ -30,7 +30,7 @@ class FrameAxes:
 
 
 def read_axes(groups: Any, plane: Plane) -> FrameAxes:
-    """Read what tells the scan of a frame, from its own functional groups.
+    """Return the scan of a frame, from its functional groups.
 
     Source:
         DICOM PS3.3 C.7.6.16.2.2, Frame Content; C.8.24.6.3 and 5, Temporal Position and Image
@@ -51,11 +51,11 @@ def read_axes(groups: Any, plane: Plane) -> FrameAxes:
 def choose_frames(
     axes: Sequence[FrameAxes], select: Mapping[str, int] | None, path: Path
 ) -> list[int]:
-    """Choose the frames of one scan among those of a file.
+    """Return the frames of one scan among those of a file.
 
-    Stacks are told apart by their StackID, or where there is none by their orientation; points
-    in time by their TemporalPositionIndex, and what an ultrasound volume shows by its data
-    type. All are counted from 1, in the order of frames and of time.
+    Stacks are told apart by StackID or else by orientation, points in time by
+    TemporalPositionIndex, and contents of an ultrasound volume by data type. All are counted
+    from 1, in the order of frames and of time.
 
     Args:
         axes: Of each frame.
@@ -66,8 +66,8 @@ def choose_frames(
         Indices of frames, in the order stored.
 
     Raises:
-        FormatError: If there are several scans and none is chosen, or one that is not there;
-            they are listed.
+        FormatError: If there are several scans and none is selected, or the selection does not
+            exist; the scans are listed.
     """
     names = [each.stack for each in axes]
     kinds = [each.channel for each in axes]
@@ -98,14 +98,14 @@ def choose_frames(
 
 
 def _read(groups: Any, group: str, keyword: str) -> Any:
-    """Read an attribute of a frame's group; None where it is missing."""
+    """Return an attribute of a frame's group; None if it is missing."""
     content = groups.get(group)
     value = content[0].get(keyword) if content else None
     return None if value == "" else value
 
 
 def _number(keys: Sequence[Hashable], order: Sequence[Hashable]) -> list[int]:
-    """Number keys from 0 in an order."""
+    """Return numbers from 0 for keys in an order."""
     numbers = {key: number for number, key in enumerate(order)}
     return [numbers[key] for key in keys]
 
@@ -113,7 +113,7 @@ def _number(keys: Sequence[Hashable], order: Sequence[Hashable]) -> list[int]:
 def _list_scans(
     scans: Sequence[tuple[int, ...]], axes: Sequence[FrameAxes], lengths: Mapping[str, int]
 ) -> str:
-    """Name each scan as it is selected, with its StackID or kind and number of frames."""
+    """Return a description of each scan: its selection, StackID or kind, and frames."""
     listed = []
     for scan in sorted(set(scans)):
         words = " ".join(

@@ -1,4 +1,4 @@
-"""Where the slices of a scan lie: sorted along their normal, checked for gaps, one affine."""
+"""Slices sorted along their normal, checked for gaps, with one affine."""
 
 import math
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ _MAX_INTERPOLATED = 4.0
 
 @dataclass(frozen=True)
 class Plane:
-    """Where one slice lies, as its header says.
+    """The place of one slice, from its header.
 
     Attributes:
         name: Of its file, or "frame 12", for errors.
-        position: Its first pixel's middle in LPS mm, (3,).
+        position: Centre of its first pixel in LPS mm, (3,).
         orientation: Directions along a row and along a column, (6,).
-        spacing_mm: (row, column) distance.
-        thickness_mm: Of the slice; None where the header does not say, or says what is no length.
+        spacing_mm: (row, column).
+        thickness_mm: Of the slice; None if it is missing or invalid.
         between_mm: From slice to slice, likewise.
-        acquisition: Which of several acquisitions it is of, if the header says.
+        acquisition: Number of its acquisition, if known.
     """
 
     name: str
@@ -43,32 +43,32 @@ class Plane:
 
     @property
     def normal(self) -> np.ndarray:
-        """Unit vector across the slice, (3,)."""
+        """Unit vector perpendicular to the slice, (3,)."""
         return np.cross(self.orientation[:3], self.orientation[3:])
 
     @property
     def height_mm(self) -> float:
-        """Place along the normal."""
+        """Position along the normal."""
         return float(self.position @ self.normal)
 
     @property
     def block(self) -> tuple[float | None, str]:
-        """What slices that were taken together have in common."""
+        """What slices of one acquisition have in common."""
         return self.thickness_mm, self.acquisition
 
 
 @dataclass(frozen=True)
 class Stack:
-    """The slices of a scan in their order, with frames for those that are missing.
+    """The slices of a scan in order, with frames for missing ones.
 
     Attributes:
-        picks: For each frame the two slices it lies between, by index into the planes, and its
-            share of the way from the first to the second; 0 on a slice.
-        unknown: Frames that lie where slices are missing.
+        picks: For each frame the two slices around it, by index into the planes, and its fraction
+            of the way between them; 0 on a slice.
+        unknown: Frames in the place of missing slices.
         geometry: Of the frames; see `bedside.volume.ImageSequence`.
-        slice_spacing_mm: Distance from slice to slice along the normal; their mean if uneven.
-        uneven: Where each lies, if they are not evenly spaced.
-        warnings: What was mended, in sentences for a person.
+        slice_spacing_mm: Distance of slices along the normal; the mean if uneven.
+        uneven: Position of each, if they are not evenly spaced.
+        warnings: What was corrected, in sentences for the user.
     """
 
     picks: tuple[tuple[int, int, float], ...] = field(repr=False)
@@ -83,7 +83,7 @@ def read_plane(
     position: Any, orientation: Any, spacing: Any, *, name: str, thickness: Any = None,
     between: Any = None, acquisition: Any = None,
 ) -> Plane:  # fmt: skip
-    """Check and gather what a header says of a slice's place.
+    """Return the place of a slice, after checking its header.
 
     Args:
         position: ImagePositionPatient.
@@ -95,8 +95,8 @@ def read_plane(
         acquisition: AcquisitionNumber.
 
     Raises:
-        GeometryError: If something is missing, is no number, or is no pair of directions at
-            a right angle.
+        GeometryError: If something is missing or malformed, or the directions are not
+            perpendicular.
     """
     numbers = {}
     wanted = (
@@ -141,7 +141,7 @@ def read_plane(
 
 
 def _read_length(value: Any) -> float | None:
-    """Read a length in mm; None where it is none. SpacingBetweenSlices may have a sign."""
+    """Return a length in mm, without its sign; None if it is invalid."""
     values = value if isinstance(value, list | tuple) else [value]
     try:
         length = abs(float(values[0]))
@@ -151,7 +151,7 @@ def _read_length(value: Any) -> float | None:
 
 
 def find_duplicates(planes: Sequence[Plane]) -> list[tuple[int, int]]:
-    """Find slices that lie where another one does.
+    """Return slices that are at the place of another.
 
     Args:
         planes: Of one orientation.
@@ -172,7 +172,7 @@ def find_duplicates(planes: Sequence[Plane]) -> list[tuple[int, int]]:
 
 
 def _find_step(planes: Sequence[Plane]) -> float:
-    """Find the middle distance of slices that do not lie together, in mm; infinite if all do."""
+    """Return the median distance of slices at different places, in mm; else infinity."""
     steps = np.diff(np.sort([plane.height_mm for plane in planes]))
     apart = steps[steps > 1e-4]
     return float(np.median(apart)) if apart.size else math.inf
@@ -181,12 +181,12 @@ def _find_step(planes: Sequence[Plane]) -> float:
 def is_seam(planes: Sequence[Plane], first: int, second: int) -> bool:
     """Whether two slices at one place are the last of one block and the first of the next.
 
-    They differ in thickness or acquisition; the slice below is of the one's block, the slice
-    above of the other's, and there is no third one at their place.
+    They differ in thickness or acquisition; the slices below and above belong to one block each,
+    and no third slice is at their place.
 
     Args:
         planes: Of one orientation.
-        first: Index of the one.
+        first: Index of one slice.
         second: Index of the other.
     """
     blocks = planes[first].block, planes[second].block
@@ -207,7 +207,7 @@ def check_alike(planes: Sequence[Plane]) -> None:
     """Refuse slices of several orientations or pixel sizes.
 
     Raises:
-        GeometryError: If there are; the first that differs is named.
+        GeometryError: If there are several; the first difference is named.
     """
     first = planes[0]
     for plane in planes[1:]:
@@ -224,19 +224,19 @@ def check_alike(planes: Sequence[Plane]) -> None:
 
 
 def stack_planes(planes: Sequence[Plane], shape: tuple[int, int], *, fill_gaps: bool) -> Stack:
-    """Sort slices by their place, and find whether any are missing.
+    """Sort slices by place, and find missing ones.
 
     Args:
         planes: At least two, alike; two at one place only where blocks meet.
         shape: (height, width) of a slice.
-        fill_gaps: Whether missing slices are interpolated and marked, and slices are taken for
-            complete of which it is not known, instead of refused.
+        fill_gaps: Whether missing slices are interpolated and marked, and doubtful scans count as
+            complete, instead of being refused.
 
     Returns:
-        The slices and what is between them; the first is the one lowest along the normal.
+        The slices from the lowest along the normal, and frames between them.
 
     Raises:
-        GeometryError: If slices are missing, or may be, or are shifted sideways; it is said where.
+        GeometryError: If slices are or may be missing, or are shifted sideways.
     """
     normal = planes[0].normal
     places = np.array([plane.position for plane in planes])
@@ -268,7 +268,7 @@ def stack_planes(planes: Sequence[Plane], shape: tuple[int, int], *, fill_gaps: 
 
 
 def _sort(planes: Sequence[Plane]) -> np.ndarray:
-    """Sort slices by height; of two at one place first the one whose block lies below."""
+    """Sort slices by height; of two at one place the one of the block below comes first."""
     order = np.argsort([plane.height_mm for plane in planes], kind="stable")
     nearest = _SAME_PLACE * _find_step(planes)
     for index in range(1, len(order) - 1):
@@ -281,7 +281,7 @@ def _sort(planes: Sequence[Plane]) -> np.ndarray:
 
 
 def _snap(heights: np.ndarray, nearest: float) -> np.ndarray:
-    """Give slices that lie together one height."""
+    """Set slices at one place to one height."""
     snapped = heights.copy()
     for index in range(1, len(snapped)):
         if snapped[index] - snapped[index - 1] <= nearest:
@@ -292,7 +292,7 @@ def _snap(heights: np.ndarray, nearest: float) -> np.ndarray:
 def _find_lean(
     places: np.ndarray, normal: np.ndarray, spacing_mm: tuple[float, float], names: Sequence[str]
 ) -> np.ndarray:  # fmt: skip
-    """Find how far slices move sideways for each mm along their normal, (3,); 0 without a tilt."""
+    """Return the sideways shift of slices per mm along their normal, (3,); 0 without a tilt."""
     heights = places @ normal
     sideways = places - heights[:, None] * normal
     rise = heights - heights[0]
@@ -313,11 +313,11 @@ def _find_lean(
 def _fill(
     heights: np.ndarray, spacing: Spacing, order: np.ndarray
 ) -> tuple[list[tuple[int, int, float]], tuple[int, ...], tuple[np.ndarray, np.ndarray | None]]:
-    """Put frames where slices are missing, evenly between those beside them.
+    """Add frames for missing slices, evenly between their neighbours.
 
     Returns:
-        What each frame is made of; which are unknown; and their heights and thickness in mm,
-        None where that is not known.
+        The picks of each frame; which frames are unknown; their heights and thickness in mm, None
+        if that is unknown.
     """
     made_up = int(spacing.missing.sum())
     if made_up + len(heights) > _MAX_INTERPOLATED * len(heights):
@@ -346,10 +346,10 @@ def _fill(
 
 
 def _share(heights: np.ndarray, thickness: np.ndarray | None) -> tuple[float, ...]:
-    """Divide what lies between slices among them, by their thickness if it is known, else halved.
+    """Divide the space between slices among them, by thickness if known, else in halves.
 
-    The outermost reach as far beyond the scan as into it, or half their thickness where the next
-    one is of another block.
+    The outermost reach as far beyond the scan as into it, or half their thickness if the next one
+    is of another block.
 
     Returns:
         Edges in mm from the first slice, (slices + 1,).
@@ -365,5 +365,5 @@ def _share(heights: np.ndarray, thickness: np.ndarray | None) -> tuple[float, ..
 
 
 def _show(value: Any) -> str:
-    """Show a header's value, or say that there is none."""
+    """Return a header's value for messages."""
     return "missing" if value is None or not len(value) else str(value)

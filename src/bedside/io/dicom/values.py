@@ -1,4 +1,4 @@
-"""From stored pixels to values: stray bits, padding, inversion, rescale; each slice by its own."""
+"""Conversion of stored pixels to values: padding, inversion, rescale, for each slice."""
 
 import math
 from collections.abc import Sequence
@@ -37,20 +37,19 @@ _HOUNSFIELD = ("", "HU", "US", "HU_MOD")
 
 @dataclass(frozen=True)
 class ValueRule:
-    """How the stored pixels of one image become values.
+    """Conversion of the stored pixels of one image to values.
 
     Attributes:
         slope: Value of one stored step.
         intercept: Value of a stored 0.
-        inverted: Sum of the smallest and the largest stored value, where white is stored as
-            the smaller one and has to be turned; None where not.
-        padding: (low, high), stored values that stand for "outside the image"; None if none.
-        fill: The value that padding gets.
-        resigned: Whether stored values from 2**15 on are negative ones whose sign was lost.
+        inverted: Sum of the smallest and the largest stored value, if stored values are to be
+            inverted; else None.
+        padding: (low, high), stored values outside the image; None if there are none.
+        fill: The value of padding.
+        resigned: Whether stored values from 2**15 on are negative ones that lost their sign.
         dtype: Of the values.
-        table: The lookup table that stored values go through instead of slope and intercept,
-            inverted already where they have to be.
-        notes: What is odd about the rule, in sentences for a person.
+        table: The lookup table that replaces slope and intercept, inverted already if needed.
+        notes: Warnings.
     """
 
     slope: float
@@ -65,12 +64,12 @@ class ValueRule:
 
     @property
     def is_plain(self) -> bool:
-        """Whether values are as stored."""
+        """Whether values are the stored ones."""
         same = self.slope == 1 and self.intercept == 0 and self.inverted is None
         return same and self.padding is None and not self.resigned and self.table is None
 
     def apply(self, frame: np.ndarray) -> np.ndarray:
-        """Turn a decoded frame, not yet inverted, into values of `dtype`, same shape."""
+        """Return a decoded frame, not yet inverted, as values of `dtype`, same shape."""
         if self.is_plain:
             return frame.astype(self.dtype, copy=False)
         kind: Any = np.float32 if self.dtype.kind == "f" else np.int32
@@ -82,7 +81,7 @@ class ValueRule:
         return values.astype(self.dtype, copy=False)
 
     def _rescale(self, stored: np.ndarray) -> np.ndarray:
-        """Invert and rescale stored values."""
+        """Return stored values inverted and rescaled."""
         if self.resigned:
             stored = stored.view(np.int16) if stored.dtype == np.uint16 else stored
         kind: Any = np.float32 if self.dtype.kind == "f" else np.int32
@@ -100,18 +99,18 @@ def read_rule(
     dataset: Any, path: Path, *, modality: str | None, options: DicomOptions,
     transformation: Any = None,
 ) -> ValueRule:  # fmt: skip
-    """Read how an image's stored pixels become values.
+    """Return the value rule of an image.
 
     Args:
         dataset: Its header.
         path: Its file, for errors.
         modality: DICOM's word for the kind of image.
-        options: What to do where CT does not say.
-        transformation: Where slope and intercept stand, if not in the header itself: the item
-            of PixelValueTransformationSequence of a frame.
+        options: Options for CT without a rescale.
+        transformation: The item of PixelValueTransformationSequence of a frame, instead of the
+            header.
 
     Raises:
-        FormatError: If slope or intercept are no numbers, or CT has none.
+        FormatError: If slope or intercept is not a number, or missing in CT.
 
     Source:
         DICOM PS3.3 C.11.1 (rescale), C.7.5.1.1.2 (padding).
@@ -155,7 +154,7 @@ def read_rule(
 
 
 def _find_lut(dataset: Any, transformation: Any) -> Any:
-    """Find the Modality LUT of an image or of one of its frames; None if there is none."""
+    """Return the Modality LUT of an image or of one of its frames; None if there is none."""
     for holder in (transformation, dataset):
         found = None if holder is None else holder.get("ModalityLUTSequence")
         if found:
@@ -166,7 +165,7 @@ def _find_lut(dataset: Any, transformation: Any) -> Any:
 def _read_lut_rule(
     dataset: Any, lut: Any, path: Path, *, modality: str | None, options: DicomOptions
 ) -> ValueRule:
-    """Read the rule of an image whose values stand in a table."""
+    """Return the rule of an image with a Modality LUT."""
     unit = str(lut.get("ModalityLUTType") or "")
     if modality == "CT" and unit != "HU" and not options.values_are_hu:
         raise FormatError(
@@ -199,15 +198,15 @@ def _read_lut_rule(
 
 
 def _is_inverted(dataset: Any, modality: str | None) -> bool:
-    """Whether values have to be turned, so that more is brighter.
+    """Whether values are to be inverted, so that more is brighter.
 
-    HU and activity are what the rescale says, however a viewer is to show them.
+    HU and activity are not: MONOCHROME1 only tells viewers how to display them.
     """
     return dataset.PhotometricInterpretation == "MONOCHROME1" and modality not in ("CT", "PT")
 
 
 def _describe_units(holder: Any, modality: str | None) -> tuple[str, ...]:
-    """Warn of CT whose values are something else than Hounsfield units."""
+    """Return a warning about CT in other units than HU."""
     unit = str(holder.get("RescaleType") or "").strip()
     if modality != "CT" or unit in _HOUNSFIELD:
         return ()
@@ -215,20 +214,20 @@ def _describe_units(holder: Any, modality: str | None) -> tuple[str, ...]:
 
 
 def is_colour(dataset: Any) -> bool:
-    """Whether an image decodes to colours, which are taken as they are."""
+    """Whether an image is in colour and has no value rule."""
     palette = dataset.PhotometricInterpretation == "PALETTE COLOR"
     return bool(dataset.SamplesPerPixel != 1) or palette
 
 
 def read_colour_rule(dataset: Any) -> ValueRule:
-    """The rule of an image in colour, which leaves it as it is decoded."""
+    """Return the rule that leaves colours as decoded."""
     wide = dataset.BitsAllocated == 16 and dataset.PhotometricInterpretation != "PALETTE COLOR"
     dtype = np.dtype(np.uint16 if wide else np.uint8)
     return ValueRule(1.0, 0.0, None, None, 0.0, resigned=False, dtype=dtype)
 
 
 def with_one_dtype(rules: Sequence[ValueRule]) -> list[ValueRule]:
-    """Return all slices of a scan the dtype that holds the values of each."""
+    """Return the rules of all slices with the dtype that holds the values of each."""
     dtype = np.result_type(*{rule.dtype for rule in rules})
     dtype = np.dtype(np.float32) if dtype.kind == "f" else dtype
     return [replace(rule, dtype=dtype) for rule in rules]
@@ -237,7 +236,7 @@ def with_one_dtype(rules: Sequence[ValueRule]) -> list[ValueRule]:
 def describe_rule(
     rule: ValueRule, probe: np.ndarray, *, modality: str | None, photometric: str
 ) -> list[str]:
-    """Tell a person what is done to the values.
+    """Return warnings about the conversion to values.
 
     Args:
         rule: Of the image.
@@ -258,7 +257,7 @@ def describe_rule(
 
 
 def _read_decimal(dataset: Any, keyword: str, path: Path) -> float | None:
-    """Read a decimal string strictly; None only where the attribute is not there at all."""
+    """Return a decimal string as a number; None only if the attribute is missing."""
     if keyword not in dataset:
         return None
     try:
@@ -275,7 +274,7 @@ def _read_decimal(dataset: Any, keyword: str, path: Path) -> float | None:
 
 
 def _read_padding(dataset: Any, *, signed: bool) -> tuple[int, int] | None:
-    """Read the stored values that are no image, mending a sign that the header lost."""
+    """Return the stored values of padding, with a lost sign restored."""
     ends = [dataset.get(keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     numbers = []
     for end in ends:
@@ -289,7 +288,7 @@ def _read_padding(dataset: Any, *, signed: bool) -> tuple[int, int] | None:
 
 
 def _find_dtype(dataset: Any, rule: ValueRule) -> np.dtype[Any]:
-    """Find the smallest dtype for whole numbers, f32 for others."""
+    """Return the smallest dtype for whole numbers, f32 for others."""
     bits, signed = int(dataset.BitsStored), dataset.PixelRepresentation == 1
     if rule.slope != 1 or rule.intercept != int(rule.intercept):
         return np.dtype(np.float32)

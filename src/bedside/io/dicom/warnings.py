@@ -1,7 +1,7 @@
-"""What pydicom warns of, collected for the thread that asked; nothing is switched for the others.
+"""pydicom's warnings, collected for the calling thread without changing settings of the process.
 
-Python's filters of warnings and pydicom's settings are one for the whole process: a thread that
-changes them for a moment takes warnings from others, and can leave its own behind.
+Python's warning filters and pydicom's settings are process-wide: changing them for a moment would
+take warnings from other threads.
 """
 
 import contextlib
@@ -17,12 +17,12 @@ _texts: ContextVar[list[str] | None] = ContextVar("texts", default=None)
 
 @contextlib.contextmanager
 def collected_warnings() -> Iterator[list[str]]:
-    """Collect what pydicom warns of within the block, in this thread; it goes nowhere else.
+    """Collect pydicom's warnings in this thread within the block; they are not shown or logged.
 
-    It may quote values of the patient's, so it is not logged either.
+    They may quote patient data.
 
     Yields:
-        The texts so far; of an inner block of the same kind none.
+        The texts so far, without those of an inner block.
     """
     texts: list[str] = []
     token = _texts.set(texts)
@@ -33,11 +33,11 @@ def collected_warnings() -> Iterator[list[str]]:
 
 
 class _Warnings:
-    """What pydicom's one function that warns has for the module `warnings`."""
+    """A replacement for the module `warnings` in pydicom's only function that warns."""
 
     @staticmethod
     def warn(message: str, category: type[Warning] | None = None, stacklevel: int = 1) -> None:
-        """Collect a warning, or give it to Python's where nobody collects."""
+        """Collect a warning, or pass it to Python's if nothing collects."""
         texts = _texts.get()
         if texts is None:
             warnings.warn(message, category, stacklevel + 1)

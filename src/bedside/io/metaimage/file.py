@@ -1,4 +1,4 @@
-"""Reads MetaImage scans (.mhd with their voxels beside them, and .mha) with their place.
+"""MetaImage scans (.mhd with their voxels beside them, and .mha) with their place.
 
 Source: the format as ITK writes it, https://docs.itk.org, "MetaIO"; its world is LPS in mm.
 """
@@ -28,11 +28,10 @@ _LOCAL = "LOCAL"
 def open_metaimage(
     path: Path, *, select: Mapping[str, int] | None = None, max_bytes: int = MAX_BYTES
 ) -> tuple[ImageSequence, NiftiGrid | None]:
-    """Open an image as a cine whose frames are its slices, or of one slice its times.
+    """Open an image; its frames are the slices, or the times of a single slice.
 
-    Slices are read when they are asked for. Sizes are held against `max_bytes` before anything
-    is read and against the file's length after, and voxels are only looked for beside the
-    header.
+    Slices are read on request. Sizes are checked against `max_bytes` before reading and against the
+    file afterwards; voxels must lie beside the header.
 
     Args:
         path: The .mhd or .mha file.
@@ -40,13 +39,13 @@ def open_metaimage(
         max_bytes: A scan whose voxels take more is refused.
 
     Returns:
-        The cine, and the grid for labels; None for a plane.
+        The frames, and the grid for labels; None for a plane.
 
     Raises:
-        FormatError: If the header lacks a key or has one that cannot be meant, or the voxels
-            are missing, too few, too many, too large, or not compressed as said.
+        FormatError: If the header is incomplete or malformed, or the voxels are missing, too few,
+            too many, too large, or not compressed as stated.
         GeometryError: If the axes are not perpendicular unit vectors, or spacings not above 0.
-        InputError: If too many voxels are not numbers.
+        InputError: If too many voxels are not finite.
     """
     header = read_metaimage_header(path)
     check_declared(path, (*header.shape, header.channels), header.dtype, max_bytes=max_bytes)
@@ -77,19 +76,19 @@ class _Slices:
     """The slices of an open file.
 
     Args:
-        header: What it says.
+        header: Its header.
         voxels: Its voxels.
         path: For errors.
-        select: Which time or channel is read, if there are several.
+        select: Which time or channel to read.
 
     Attributes:
         film: Whether the frames are one slice at several times.
         grid: (frames, H, W).
-        channels: Values of a voxel that are given: 1, or 3 for colours.
+        channels: Channels of a frame: 1, or 3 for colours.
         warnings: What is left out.
 
     Raises:
-        FormatError: If there are several times or channels and none is chosen.
+        FormatError: If there are several times or channels and none is selected.
     """
 
     def __init__(
@@ -108,7 +107,7 @@ class _Slices:
         self._block = (plane[0], plane[1], header.channels)
 
     def read(self, index: int) -> np.ndarray:
-        """Read slice `index`, (C, H, W), in the machine's byte order."""
+        """Return slice `index`, (C, H, W), in native byte order."""
         values = self._voxels.read(self._first + index, self._block)
         if self.channels == 1:
             return np.ascontiguousarray(values[..., self._channel])[None]
@@ -128,7 +127,7 @@ def _open_voxels(path: Path, header: MetaHeader) -> VoxelFile:
 
 
 def _find_files(path: Path, header: MetaHeader) -> list[Path]:
-    """Find the files that hold the voxels."""
+    """Return the files that hold the voxels."""
     words = header.data.split()
     if header.data == _LOCAL:
         return [path]
@@ -141,7 +140,7 @@ def _find_files(path: Path, header: MetaHeader) -> list[Path]:
 
 
 def _read_axes_of_file(words: list[str], axes: int, path: Path) -> int:
-    """Read how many axes each file of a list has, "LIST" or "LIST 2D"; one less, if not said."""
+    """Return the number of axes per file of a list, "LIST" or "LIST 2D"; one less by default."""
     word = words[1].upper().removesuffix("D") if len(words) == 2 else str(axes - 1)
     if len(words) > 2 or word not in [str(count) for count in range(1, axes + 1)]:
         raise FormatError(

@@ -1,4 +1,4 @@
-"""The header of a MetaImage file: what it declares, every field checked.
+"""The header of a MetaImage file, checked.
 
 Source: the format as ITK reads and writes it, https://docs.itk.org, "MetaIO".
 """
@@ -43,22 +43,22 @@ _FROM_SIDES = (("R", "L"), ("A", "P"), ("I", "S"))
 
 @dataclass(frozen=True)
 class MetaHeader:
-    """What a header says, checked.
+    """A checked header.
 
     Attributes:
-        shape: Of the axes, slowest first: (H, W), (D, H, W) or (T, D, H, W).
-        channels: Values of a voxel, which lie together.
+        shape: Slowest axis first: (H, W), (D, H, W) or (T, D, H, W).
+        channels: Values of a voxel, which are stored together.
         dtype: Of a value, byte order included.
         affine: (4, 4) from (d, h, w, 1) to mm in LPS; None for a plane, and without a spacing.
-        spacing_mm: Along (D, H, W), 0 along D for a plane; None where it is not given.
-        data: What ElementDataFile says: a file, "LOCAL", "LIST" or a pattern.
-        files: The lines behind "LIST".
-        skip: Bytes in front of the voxels; -1 to take the last ones of the file.
+        spacing_mm: Along (D, H, W), 0 along D for a plane; None if unknown.
+        data: ElementDataFile: a file, "LOCAL", "LIST" or a pattern.
+        files: The lines after "LIST".
+        skip: Bytes before the voxels; -1 if the voxels are the last bytes of the file.
         compressed: Whether the voxels are a zlib stream.
         text: Whether they are written as text.
         length: Bytes of the header.
-        is_film: Whether a time stamp is given for each frame.
-        warnings: What was doubted.
+        is_film: Whether each frame has a time stamp.
+        warnings: Warnings.
     """
 
     shape: tuple[int, ...]
@@ -77,21 +77,21 @@ class MetaHeader:
 
     @property
     def size(self) -> int:
-        """Bytes that the voxels take, decompressed."""
+        """Bytes of the voxels, decompressed."""
         return math.prod(self.shape) * self.channels * self.dtype.itemsize
 
 
 def is_metaimage(head: bytes) -> bool:
-    """Whether a file begins with a header, by lines that the format fixes."""
+    """Whether a file begins with lines of a MetaImage header."""
     return _FIRST_LINE.match(head) is not None and _TELLING_LINE.search(head) is not None
 
 
 def read_metaimage_header(path: Path) -> MetaHeader:
-    """Read and check the lines in front of the voxels.
+    """Return the checked header.
 
     Raises:
-        FormatError: If they are not a header of an image, or of a form that is not read.
-        GeometryError: If they do not place it.
+        FormatError: If it is not the header of a supported image.
+        GeometryError: If its place is invalid.
     """
     with path.open("rb") as file:
         content = file.read(_MAX_HEADER_BYTES)
@@ -123,10 +123,10 @@ def read_metaimage_header(path: Path) -> MetaHeader:
 
 
 def _parse_lines(content: bytes, path: Path) -> tuple[dict[str, str], int]:
-    """Part `key = value` lines up to ElementDataFile, which is always the last.
+    """Split `key = value` lines up to ElementDataFile, which is always the last.
 
     Returns:
-        The fields, and the bytes that they take.
+        The fields, and their size in bytes.
     """
     fields: dict[str, str] = {}
     position = 0
@@ -148,7 +148,7 @@ def _parse_lines(content: bytes, path: Path) -> tuple[dict[str, str], int]:
 
 
 def _list_files(content: bytes, length: int) -> tuple[str, ...]:
-    """The lines behind the header, a file each."""
+    """Return the lines after the header, a file each."""
     lines = content[length:].decode("utf-8", "replace").splitlines()
     return tuple(line.strip() for line in lines if line.strip())
 
@@ -161,7 +161,7 @@ def _read_channels(fields: Mapping[str, str], path: Path) -> int:
 
 
 def _read_type(fields: Mapping[str, str], path: Path) -> np.dtype:
-    """Read the type of a value."""
+    """Return the type of a value."""
     kind = fields.get("ElementType", "").removesuffix("_ARRAY")
     if kind not in _TYPES:
         raise FormatError(
@@ -174,7 +174,7 @@ def _read_type(fields: Mapping[str, str], path: Path) -> np.dtype:
 def _read_spacing(
     fields: Mapping[str, str], path: Path, axes: int, warnings: list[str]
 ) -> np.ndarray | None:
-    """Read the distance between voxels, fastest axis first; None if it is not given."""
+    """Return the spacing of voxels, fastest axis first; None if unknown."""
     unit = fields.get("DistanceUnits", "mm")
     if unit not in ("mm", "?"):
         raise FormatError(
@@ -195,7 +195,7 @@ def _read_affine(
     fields: Mapping[str, str], path: Path, axes: int, spacing: np.ndarray | None,
     warnings: list[str],
 ) -> np.ndarray | None:  # fmt: skip
-    """Put spacing, axes and place together, in array order; None for a plane.
+    """Return the affine in array order; None for a plane.
 
     Each row of TransformMatrix is the direction of an axis of the image, x first.
     """
@@ -219,7 +219,7 @@ def _read_affine(
 
 
 def _warn_of_several(fields: Mapping[str, str], warnings: list[str]) -> None:
-    """Warn where a header says the same twice, and otherwise."""
+    """Add a warning if a header has several values for one property."""
     for keys in (_PLACE, _AXES):
         given = [key for key in keys if key in fields]
         if len({tuple(fields[key].split()) for key in given}) > 1:
@@ -229,7 +229,7 @@ def _warn_of_several(fields: Mapping[str, str], warnings: list[str]) -> None:
 
 
 def _check_letters(fields: Mapping[str, str], affine: np.ndarray, warnings: list[str]) -> None:
-    """Warn where AnatomicalOrientation names other axes than the matrix."""
+    """Add a warning if AnatomicalOrientation contradicts the matrix."""
     said = fields.get("AnatomicalOrientation", "").upper()
     if not re.fullmatch(r"(?=.*[RL])(?=.*[AP])(?=.*[IS])[RLAPIS]{3}", said):
         return
@@ -247,7 +247,7 @@ def _check_letters(fields: Mapping[str, str], affine: np.ndarray, warnings: list
 def _numbers(
     fields: Mapping[str, str], path: Path, *, keys: tuple[str, ...], count: int, default: str = ""
 ) -> np.ndarray:
-    """Read a field of numbers under one of its names."""
+    """Return a field of numbers, found under one of its names."""
     key = next((key for key in keys if key in fields), keys[0])
     text = fields.get(key, default)
     try:
@@ -260,7 +260,7 @@ def _numbers(
 
 
 def _flag(fields: Mapping[str, str], path: Path, key: str, default: str = "False") -> bool:
-    """Read a truth value."""
+    """Return a truth value."""
     value = fields.get(key, default)
     if value not in _TRUTH:
         raise FormatError(f"{path}: {key} is {value!r}; expected True or False.")

@@ -1,1 +1,1 @@
-"""NIfTI: its header, its forms, its place in the patient."""
+"""NIfTI: header, variants, place in the patient, labels."""

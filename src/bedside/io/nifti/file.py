@@ -36,7 +36,7 @@ _INTENT_TIME_SERIES = 2001
 def open_nifti(
     path: Path, *, select: Mapping[str, int] | None = None, max_bytes: int = MAX_BYTES
 ) -> tuple[ImageSequence, NiftiGrid]:
-    """Open a NIfTI image; its third axis becomes frames, as does time where there is one slice.
+    """Open a NIfTI image; its frames are the third axis, or times if there is one slice.
 
     Args:
         path: A .nii or .nii.gz file, or the .hdr of a pair.
@@ -44,15 +44,14 @@ def open_nifti(
         max_bytes: A file that is larger, or inflates to more, is refused.
 
     Returns:
-        The cine, whose frames are (1, y, x), or (3, y, x) in colour, and the grid for labels.
+        The frames, (1, y, x), or (3, y, x) in colour, and the grid for labels.
 
     Raises:
-        FormatError: If it is not NIfTI, truncated, too large, has several times or channels
-            of which none is selected, is of a form that is not read, or scales its voxels by
-            what is no number.
-        GeometryError: If its affine or its spacing is not finite or is degenerate, or its
-            qform and sform are mirror images of each other.
-        InputError: If too many voxels are not numbers.
+        FormatError: If it is not NIfTI, truncated, too large, of an unsupported variant, has
+            several times or channels of which none is selected, or an invalid scaling.
+        GeometryError: If its affine or spacing is not finite or is degenerate, or its qform and
+            sform are mirror images of each other.
+        InputError: If too many voxels are not finite.
     """
     form = read_form(path)
     header, shape, needed = form.header, form.shape, form.needed
@@ -96,7 +95,7 @@ def open_nifti(
 
 
 def _open_voxels(path: Path, form: NiftiForm, *, max_bytes: int) -> Inflated:
-    """Open the file that holds the voxels, inflated no further than its header needs."""
+    """Open the file of the voxels, decompressed no further than its header needs."""
     needed, declared = form.needed, form.count_bytes(form.declared)
     expected = max(needed, min(declared, max_bytes)) + _MAX_REST
     file = Inflated(form.voxels, max_bytes=max_bytes, expected=expected)
@@ -115,14 +114,14 @@ def _open_voxels(path: Path, form: NiftiForm, *, max_bytes: int) -> Inflated:
 
 
 def _is_film(form: NiftiForm) -> bool:
-    """Whether an image is of one slice at several times, (x, y, 1, t)."""
+    """Whether an image is one slice at several times, (x, y, 1, t)."""
     _, _, depth, times, *rest = (*form.shape, 1, 1, 1)
     seconds = int(form.header["xyzt_units"]) & _TIME_UNITS
     return depth == 1 < times and max(rest) == 1 and seconds in (0, *_MS_PER_UNIT)
 
 
 def _find_third_axis(form: NiftiForm, *, film: bool) -> Literal["time", "space"] | None:
-    """Whether the header says that frames follow in time, or are slices."""
+    """Return whether frames are times or slices, if the header says so."""
     header = form.header
     if form.shape[3:4] and form.shape[3] > 1 and not film:
         # Time has an axis of its own.
@@ -136,25 +135,25 @@ def _find_third_axis(form: NiftiForm, *, film: bool) -> Literal["time", "space"]
 
 
 def _read_frame_time_ms(header: Any) -> float | None:
-    """Read the time from frame to frame of a film; None where its unit is not given."""
+    """Return the time from frame to frame; None without a unit."""
     step = abs(float(header["pixdim"][4]))
     unit = _MS_PER_UNIT.get(int(header["xyzt_units"]) & _TIME_UNITS)
     return step * unit if unit and 0 < step < np.inf else None
 
 
 def _read_spacing_mm(header: Any) -> tuple[float, float, float]:
-    """Read the (slice, row, column) = (z, y, x) spacing; z is 0 if there is no such axis."""
+    """Return the (z, y, x) spacing; z is 0 if there is no such axis."""
     x, y, z = (abs(float(zoom)) * _mm_per_unit(header) for zoom in (*header.get_zooms(), 0.0)[:3])
     return z, y, x
 
 
 def _mm_per_unit(header: Any) -> float:
-    """A missing unit is mm."""
+    """Return mm per unit of length; a missing unit is mm."""
     return _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
 
 
 def _place_in_patient(affine: np.ndarray, header: Any, shape: tuple[int, ...]) -> Geometry | None:
-    """Turn NIfTI's affine, (x, y, z) to RAS, into ours, (D, H, W) = (z, y, x) to LPS in mm.
+    """Return NIfTI's affine, (x, y, z) to RAS, as ours, (D, H, W) = (z, y, x) to LPS in mm.
 
     A single slice without a third axis has no place as a volume.
     """
@@ -166,7 +165,7 @@ def _place_in_patient(affine: np.ndarray, header: Any, shape: tuple[int, ...]) -
 
 
 def _check_affine(affine: np.ndarray, shape: tuple[int, ...], path: Path) -> None:
-    """Refuse an affine that is not finite, or under which two axes coincide."""
+    """Refuse an affine that is not finite, or in which two axes coincide."""
     axes = affine[:3, : 3 if len(shape) > 2 and shape[2] > 1 else 2]
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(axes) < axes.shape[1]:
         raise GeometryError(
@@ -176,12 +175,12 @@ def _check_affine(affine: np.ndarray, shape: tuple[int, ...], path: Path) -> Non
 
 
 class _Slices:
-    """The slices of an open file, read when they are asked for.
+    """The slices of an open file, read on request.
 
     Args:
         file: The open file.
-        form: What its header says.
-        first: Which of its slices, one behind another, is the first.
+        form: Its header.
+        first: Index of the first slice in the file.
     """
 
     def __init__(self, file: Inflated, form: NiftiForm, *, first: int) -> None:
@@ -190,7 +189,7 @@ class _Slices:
         self._slope, self._intercept = form.header.get_slope_inter()
 
     def read(self, index: int) -> np.ndarray:
-        """Read one slice, (C, y, x), scaled if the header says so, in the machine's byte order."""
+        """Return one slice, (C, y, x), scaled if the header says so, in native byte order."""
         dtype = self._form.dtype
         size = math.prod(self._shape) * dtype.itemsize
         content = self._file.read(self._form.offset + (self._first + index) * size, size)

@@ -1,6 +1,6 @@
-"""Which form of NIfTI a file has: one file or two, NIfTI-1 or 2, and what its voxels are.
+"""Variants of NIfTI: one file or two, NIfTI-1 or 2, and the type of voxels.
 
-Forms that are not read are refused by their name.
+Unsupported variants are refused by name.
 """
 
 import io
@@ -37,14 +37,14 @@ _COLOURS = {128: 3, 2304: 4}
 
 @dataclass(frozen=True)
 class NiftiForm:
-    """A header, and where its voxels are.
+    """A header, and its voxels.
 
     Attributes:
-        header: The nibabel header of a single file, checked; of a pair it is made one.
+        header: The nibabel header of a single file, checked; that of a pair is converted.
         shape: (x, y), (x, y, z), or more axes.
-        declared: Voxels that all of `dim` count, those behind dim[0] included.
+        declared: Number of voxels by all of `dim`, also beyond dim[0].
         voxels: The file that holds the voxels.
-        offset: Where in it they begin, in bytes, after decompression.
+        offset: Offset of the voxels in bytes, after decompression.
         dtype: Of a value of a voxel, byte order included.
         channels: Values of a voxel in the file: 1; 3 or 4 for colours.
     """
@@ -63,19 +63,19 @@ class NiftiForm:
         return self.count_bytes(math.prod(self.shape))
 
     def count_bytes(self, voxels: int) -> int:
-        """Bytes of the file up to the end of so many voxels."""
+        """Return the bytes of the file up to the end of a number of voxels."""
         return self.offset + voxels * self.dtype.itemsize * self.channels
 
 
 def read_form(path: Path) -> NiftiForm:
-    """Read and check a header.
+    """Return the checked header.
 
     Args:
         path: The file with the header.
 
     Raises:
-        FormatError: If it is no NIfTI-1 or NIfTI-2 header, is of a form that is not read, its
-            voxels are missing, or its scaling is no number.
+        FormatError: If it is not a NIfTI-1 or NIfTI-2 header, of an unsupported variant, its
+            voxels are missing, or its scaling is not a number.
         GeometryError: If its spacing is zero or not a number.
     """
     content = read_beginning(path, _LONGEST_HEADER)
@@ -116,7 +116,7 @@ def read_form(path: Path) -> NiftiForm:
 
 
 def _check_magic(magic: bytes, path: Path) -> None:
-    """Refuse what is no NIfTI."""
+    """Refuse a header without NIfTI's magic bytes."""
     if magic in (*_SINGLE, *_PAIR):
         return
     if not magic.strip(b"\0"):
@@ -131,7 +131,7 @@ def _check_magic(magic: bytes, path: Path) -> None:
 
 
 def _check_offset(raw: Any, path: Path) -> None:
-    """Refuse voxels that would begin within the header."""
+    """Refuse voxels that begin within the header."""
     offset, least = float(raw["vox_offset"]), int(raw.sizeof_hdr) + 4
     if not offset >= least:
         raise FormatError(
@@ -141,7 +141,7 @@ def _check_offset(raw: Any, path: Path) -> None:
 
 
 def _read_type(raw: Any, path: Path) -> tuple[int, np.dtype]:
-    """Read how many values a voxel has, and of what type."""
+    """Return the number of values of a voxel, and their type."""
     code, intent = int(raw["datatype"]), int(raw["intent_code"])
     if intent in _CIFTI_INTENTS:
         raise FormatError(
@@ -162,7 +162,7 @@ def _read_type(raw: Any, path: Path) -> tuple[int, np.dtype]:
 
 
 def _check_axes(raw: Any, path: Path) -> int:
-    """Check how many axes there are; count the voxels that all of `dim` declare."""
+    """Check the number of axes; return the number of voxels by all of `dim`."""
     count, *sizes = (int(size) for size in raw["dim"])
     if not 2 <= count <= 7:
         raise FormatError(f"{path}: dim[0] is {count}; expected 2 to 7 axes.")
@@ -173,7 +173,7 @@ def _check_axes(raw: Any, path: Path) -> int:
 
 
 def _to_single(header: Any) -> Any:
-    """Make the header of a pair one of a single file."""
+    """Return the header of a pair as that of a single file."""
     second = isinstance(header, nibabel.Nifti2Pair.header_class)
     made: Any = nibabel.Nifti2Header if second else nibabel.Nifti1Header
     single = made(header.binaryblock, endianness=header.endianness, check=False)

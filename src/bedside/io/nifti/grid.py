@@ -1,4 +1,4 @@
-"""The grid of a NIfTI image; light, as it stands for MetaImage and NRRD too."""
+"""The grid of a NIfTI image, also used for MetaImage and NRRD; no heavy imports."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +10,11 @@ from bedside.volume import Geometry
 
 @dataclass(frozen=True)
 class NiftiGrid:
-    """The grid of a NIfTI image, to write labels back on.
+    """The grid of a NIfTI image, for writing labels on it.
 
     Attributes:
         shape: The array's shape in the file, (x, y), (x, y, z), or with trailing ones.
-        affine: (4, 4). Maps (x, y, z, 1) to mm in RAS, NIfTI's own convention, untouched.
+        affine: (4, 4). Maps (x, y, z, 1) to mm in RAS, NIfTI's own convention.
         header: The nibabel header, with its qform, sform and codes.
     """
 
@@ -24,16 +24,16 @@ class NiftiGrid:
 
     @property
     def in_patient(self) -> bool:
-        """Whether the header says how the image lies in the patient."""
+        """Whether the header places the image in the patient."""
         return int(self.header["qform_code"]) != 0 or int(self.header["sform_code"]) != 0
 
 
 def to_nifti_grid(geometry: Geometry, *, times: int = 1) -> NiftiGrid:
-    """The grid of a scan in NIfTI's terms, (x, y, z) and RAS.
+    """Return the grid of a scan in NIfTI's convention, (x, y, z) and RAS.
 
     Args:
         geometry: Of an array (D, H, W).
-        times: How often it was taken, if it is a film of one slice.
+        times: Number of times, for a single slice over time.
     """
     import nibabel
 

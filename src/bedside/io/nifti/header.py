@@ -1,4 +1,4 @@
-"""Checks of a NIfTI header: what it says twice must agree, and what it scales by be a number."""
+"""Checks of a NIfTI header: consistent places and valid scaling."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,15 +17,15 @@ _MAX_AXES = 5
 
 
 def check_raw_header(raw: Any, path: Path) -> None:
-    """Refuse numbers that nibabel would pass over or repair without a word.
+    """Refuse numbers that nibabel would silently ignore or repair.
 
     Args:
         raw: The nibabel header as stored, unchecked.
         path: Its file, for errors.
 
     Raises:
-        FormatError: If voxels are scaled by what is no number.
-        GeometryError: If a spacing is zero or not a number; a sign is ignored.
+        FormatError: If the scaling of voxels is not a number.
+        GeometryError: If a spacing is zero or not a number; signs are ignored.
     """
     slope, intercept = float(raw["scl_slope"]), float(raw["scl_inter"])
     # A slope of 0 or NaN means that voxels are not scaled; the intercept then means nothing.
@@ -45,7 +45,7 @@ def check_raw_header(raw: Any, path: Path) -> None:
 
 
 def check_place(header: Any, shape: tuple[int, ...], path: Path) -> list[str]:
-    """Hold the two places that a header can give an image against each other.
+    """Compare qform and sform.
 
     Args:
         header: The nibabel header.
@@ -53,10 +53,10 @@ def check_place(header: Any, shape: tuple[int, ...], path: Path) -> list[str]:
         path: Its file, for errors.
 
     Returns:
-        What to warn of.
+        Warnings.
 
     Raises:
-        GeometryError: If one of them mirrors what the other does not, or qform is no rotation.
+        GeometryError: If one mirrors the other, or qform is not a rotation.
     """
     codes = int(header["qform_code"]), int(header["sform_code"])
     if not any(codes):
@@ -88,13 +88,13 @@ def check_place(header: Any, shape: tuple[int, ...], path: Path) -> list[str]:
 def reconcile_spacing(
     spacing: tuple[float, float, float], affine: np.ndarray, *, placed: bool, warnings: list[str]
 ) -> tuple[float, float, float]:
-    """Take the spacing of the affine where that of pixdim is another one.
+    """Return the spacing, from the affine if that differs from pixdim.
 
     Args:
         spacing: (z, y, x) of pixdim, z 0 if there is no such axis.
         affine: (4, 4), (x, y, z, 1) to the same unit.
         placed: Whether the affine is the file's own.
-        warnings: Takes what there is to tell.
+        warnings: Collects warnings.
     """
     z, y, x = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0)[::-1])
     # A single slice may have an affine without a third axis.
@@ -111,18 +111,18 @@ def reconcile_spacing(
 
 
 def choose_volume(shape: tuple[int, ...], select: Mapping[str, int] | None, path: Path) -> int:
-    """Find the volume that is meant in a file that has several times or channels.
+    """Return the index of the selected volume in a file with several times or channels.
 
     Args:
         shape: (x, y, z, time, channel), or less, or with trailing ones.
-        select: What was asked for.
+        select: The selection.
         path: The file, for errors.
 
     Returns:
-        How many volumes lie before it in the file.
+        The number of volumes before it in the file.
 
     Raises:
-        FormatError: If there is a choice and none is made, or one that is not there.
+        FormatError: If there are several and none is selected, or the selection does not exist.
     """
     if any(length != 1 for length in shape[_MAX_AXES:]):
         raise FormatError(f"{path} has shape {shape}; expected at most (x, y, z, time, channel).")
@@ -136,11 +136,10 @@ def choose_volume(shape: tuple[int, ...], select: Mapping[str, int] | None, path
 def is_default_grid(
     header: Any, affine: np.ndarray, spacing_mm: tuple[float, float, float], *, placed: bool
 ) -> bool:
-    """Whether spacing and place are those that programs write when they know none.
+    """Whether spacing and origin are the defaults that programs write when none is known.
 
-    That is 1 mm along every axis and the first voxel at the origin, with no qform (nibabel, for
-    an array and the unit matrix) or with axes that are LPS's own (ITK). Who sets a qform whose
-    axes are RAS's has meant it.
+    That is 1 mm along every axis and the first voxel at the origin, without a qform (nibabel, for
+    an array and the unit matrix) or with LPS axes (ITK). A qform with RAS axes is deliberate.
 
     Args:
         header: The nibabel header.

@@ -20,20 +20,19 @@ def encode_nifti(
 ) -> None:  # fmt: skip
     """Write labels as uint8 in the shape, axis order and affine of their source.
 
-    Of a source of another format the file is (x, y, frame). Where the source has a place in the
-    patient, the sform says it, which bears a tilted scan as well; where it has none, both form
-    codes are 0, and pixdim is the spacing in mm if it is known, else 1 with unit "unknown".
-    Labels of uneven slices are repeated on an even grid.
+    For a source of another format the file is (x, y, frame). If it has a place in the patient, that
+    is the sform, which can be sheared; else both form codes are 0, and pixdim is the spacing in mm
+    if known, else 1 with unit "unknown". Labels of uneven slices are repeated on an even grid.
 
     Args:
         labels: (frames, height, width), on the source's grid.
         source: What was segmented.
         file: The file to write to.
-        labels_spec: Not used: NIfTI has no room for names.
+        labels_spec: Not used: NIfTI has no names.
         algorithm: Not used.
 
     Raises:
-        UsageError: If they are not on its grid.
+        UsageError: If they are not on the source's grid.
         OSError: If it cannot be written.
     """
     even = find_even_grid(source.sequence)
@@ -79,7 +78,7 @@ def _make_header(labels: LabelMap, source: Source, even: EvenGrid | None) -> Any
 
 
 def _place_free(labels: LabelMap) -> Any:
-    """Make a header for labels that have a scale at best, and no place in the patient."""
+    """Return a header for labels without a place in the patient."""
     frames, height, width = labels.array.shape
     kind: Any = nibabel.Nifti1Header
     header = kind()
@@ -91,7 +90,7 @@ def _place_free(labels: LabelMap) -> Any:
 
 
 def _place_on(labels: LabelMap, grid: NiftiGrid) -> Any:
-    """Make a header for labels in the version, shape and place of their source."""
+    """Return a header for labels in the version, shape and place of their source."""
     if labels.array.size != np.prod(grid.shape, dtype=np.int64):
         raise UsageError(f"labels of shape {labels.array.shape} do not fit {grid.shape}.")
     header = grid.header.copy()
@@ -101,7 +100,7 @@ def _place_on(labels: LabelMap, grid: NiftiGrid) -> Any:
 
 
 def _place_at(geometry: Geometry) -> Any:
-    """Make a header for labels that lie as our LPS affine for (z, y, x) says."""
+    """Return a header for labels with our LPS affine of (z, y, x)."""
     frames, height, width = geometry.shape
     kind: Any = nibabel.Nifti1Image
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ geometry.affine[:, [2, 1, 0, 3]]
@@ -112,7 +111,7 @@ def _place_at(geometry: Geometry) -> Any:
 
 
 def _label_header(header: Any) -> Any:
-    """Copy a header for labels: another dtype, no scaling, no display range."""
+    """Return a copy of a header for labels: uint8, no scaling, no display range."""
     copy = header.copy()
     copy.set_data_dtype(np.uint8)
     copy["cal_min"] = copy["cal_max"] = 0

@@ -1,4 +1,4 @@
-"""NIfTI in two files: NAME.hdr, and its voxels in NAME.img; either may be compressed."""
+"""NIfTI in two files: NAME.hdr, and voxels in NAME.img; either may be compressed."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ _PAIR = (b"ni1\0", b"ni2\0")
 
 
 def find_voxels(header: Path) -> Path:
-    """The file that holds the voxels of a header.
+    """Return the file with the voxels of a header.
 
     Args:
         header: The file with the header, whatever its name ends in.
@@ -32,7 +32,7 @@ def find_voxels(header: Path) -> Path:
 
 
 def find_header(voxels: Path) -> Path | None:
-    """The header that a file of voxels belongs to; None if it is no half of a pair."""
+    """Return the header of a file of voxels; None if it is not part of a pair."""
     stem = _stem(voxels, _VOXELS)
     for end in _HEADERS if stem else ():
         header = voxels.with_name(stem + end)
@@ -42,7 +42,7 @@ def find_header(voxels: Path) -> Path | None:
 
 
 def _stem(path: Path, ends: tuple[str, ...]) -> str:
-    """A name without one of some endings; empty if it has none of them."""
+    """Return a name without one of several endings; empty if it has none of them."""
     return next((path.name.removesuffix(end) for end in ends if path.name.endswith(end)), "")
 
 

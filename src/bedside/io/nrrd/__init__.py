@@ -1,1 +1,1 @@
-"""NRRD, and its form for segmentations."""
+"""NRRD, and its variant for segmentations."""

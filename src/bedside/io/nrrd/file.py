@@ -1,4 +1,4 @@
-"""Reads NRRD scans (.nrrd, and .nhdr with its voxels beside it) with their place in the patient.
+"""NRRD scans (.nrrd, and .nhdr with voxels beside it) with their place in the patient.
 
 Source: the format's definition, https://teem.sourceforge.net/nrrd/format.html.
 """
@@ -28,26 +28,24 @@ _LONGEST_LINE = 2**20
 def open_nrrd(
     path: Path, *, select: Mapping[str, int] | None = None, max_bytes: int = MAX_BYTES
 ) -> tuple[ImageSequence, NiftiGrid | None]:
-    """Open a scan as a cine whose frames are its slices, read when they are asked for.
+    """Open a scan; its frames are the slices, read on request.
 
-    The header decides nothing unchecked: sizes are held against `max_bytes` before anything
-    is allocated and against the file's length after, and voxels are only looked for beside
-    the header.
+    Sizes are checked against `max_bytes` before memory is allocated and against the file
+    afterwards; voxels must lie beside the header.
 
     Args:
         path: The .nrrd or .nhdr file.
-        select: Which one of a further axis, counted from 1: {"time": 3} or {"channel": 1}.
+        select: Index on a further axis, counted from 1: {"time": 3} or {"channel": 1}.
         max_bytes: A file whose voxels take more is refused.
 
     Returns:
-        The cine, and the grid for labels in NIfTI; None where the scan has no place.
+        The frames, and the grid for labels in NIfTI; None if the scan has no place.
 
     Raises:
-        FormatError: If the header lacks a field or has one that cannot be meant, or the
-            voxels are missing, too few, too many, too large, not compressed as said, or not
-            one value a voxel.
+        FormatError: If the header is incomplete or malformed, or the voxels are missing, too few,
+            too many, too large, not compressed as stated, or not one value each.
         GeometryError: If the axes are not finite and perpendicular.
-        InputError: If too many voxels are not numbers.
+        InputError: If too many voxels are not finite.
     """
     header = read_nrrd_header(path)
     check_declared(path, header.shape, header.dtype, max_bytes=max_bytes)
@@ -75,7 +73,7 @@ def open_nrrd(
 
 
 def _find_third_axis(header: NrrdHeader, times: int) -> Literal["time", "space"] | None:
-    """Whether the header says that frames follow in time, or are slices."""
+    """Return whether frames are times or slices, if the header says so."""
     if header.is_film and (times > 1 or header.extra != 0):
         return "time"
     # Whole scans one behind another: time has an axis of its own.
@@ -88,11 +86,11 @@ class _Slices:
 
     Args:
         path: The header's file.
-        header: What it says.
-        place: Which one along its further axis, counted from 0.
+        header: The header.
+        place: Index on the further axis, counted from 0.
 
     Raises:
-        FormatError: If voxels are missing, lie elsewhere, or are not as many as declared.
+        FormatError: If voxels are missing, elsewhere, or not as many as declared.
     """
 
     def __init__(self, path: Path, header: NrrdHeader, place: int) -> None:
@@ -107,7 +105,7 @@ class _Slices:
         self._voxels = open_voxels(_find_files(path, header), header.size, stored)
 
     def read(self, index: int) -> np.ndarray:
-        """Read slice `index`, (C, H, W), in the machine's byte order."""
+        """Return slice `index`, (C, H, W), in native byte order."""
         header = self._header
         axes = list(header.shape)
         if header.extra == 0 and not header.colours:
@@ -133,14 +131,14 @@ class _Slices:
 
 
 def _choose_unpacker(header: NrrdHeader) -> Unpacker | None:
-    """What undoes an encoding, but gzip and raw."""
+    """Return the decoder of an encoding other than gzip and raw."""
     if header.encoding == "ascii":
         return unpack_text(header.dtype)
     return {"bzip2": unpack_bzip2, "hex": unpack_hex}.get(header.encoding)
 
 
 def _find_files(path: Path, header: NrrdHeader) -> list[Path]:
-    """Find the files that hold the voxels."""
+    """Return the files that hold the voxels."""
     if header.data is None:
         return [path]
     words = header.data.split()
@@ -163,7 +161,7 @@ def _find_files(path: Path, header: NrrdHeader) -> list[Path]:
 
 
 def _skip_lines(source: Path, header: NrrdHeader) -> int:
-    """Find where the voxels begin, after the lines to skip, in bytes."""
+    """Return the offset of the voxels, after the lines to skip."""
     with source.open("rb") as file:
         file.seek(header.length if header.data is None else 0)
         for _ in range(header.line_skip):

@@ -1,4 +1,4 @@
-"""Where a NRRD header says that its axes lie in the patient, and how far apart voxels are."""
+"""Place of the axes of a NRRD scan in the patient, and the spacing of voxels."""
 
 import math
 import re
@@ -30,7 +30,7 @@ MM_PER_UNIT = {
 
 
 def read_directions(fields: Mapping[str, str], path: Path, axes: int) -> list[np.ndarray | None]:
-    """Read the direction in space of each axis, slowest first; None for one that has none.
+    """Return the direction in space of each axis, slowest first; None for an axis without one.
 
     Args:
         fields: The header's fields.
@@ -38,12 +38,12 @@ def read_directions(fields: Mapping[str, str], path: Path, axes: int) -> list[np
         axes: How many axes the array has.
 
     Returns:
-        Vectors of three numbers; nothing where the header gives no directions.
+        Vectors of three numbers; empty if the header has no directions.
 
     Raises:
         FormatError: If the space has other than 2 to 4 axes.
-        GeometryError: If there are not as many vectors as axes, or one is not of finite
-            numbers, as many as the space has axes.
+        GeometryError: If the number of vectors is not that of axes, or one does not have a
+            finite number for each axis of the space.
     """
     if "space directions" not in fields:
         return []
@@ -62,7 +62,7 @@ def read_directions(fields: Mapping[str, str], path: Path, axes: int) -> list[np
 
 
 def _read_space(fields: Mapping[str, str], path: Path) -> tuple[str, int]:
-    """Read the name of a space without its axis of time, and how many axes it has with it."""
+    """Return the name of a space without a time axis, and its number of axes."""
     space = fields.get("space", "").lower()
     name = _WITH_TIME.get(space, space)
     if name and name not in _SPACES and name not in _UNPLACED_SPACES:
@@ -78,7 +78,7 @@ def _read_space(fields: Mapping[str, str], path: Path) -> tuple[str, int]:
 
 
 def _vector(text: str, size: int) -> np.ndarray | None:
-    """Read "(1,2,3)"; what is not finite numbers becomes an empty vector, all NaN becomes None."""
+    """Return "(1,2,3)" as numbers; empty if malformed, None if all are NaN."""
     numbers = np.array([read_number(word) for word in text.strip("() ").split(",")])
     if len(numbers) == size and np.isnan(numbers).all() and "nan" in text:
         return None
@@ -86,7 +86,7 @@ def _vector(text: str, size: int) -> np.ndarray | None:
 
 
 def _in_space(vector: np.ndarray, path: Path) -> np.ndarray | None:
-    """Take the part of a vector that is in space; None if all of it is along time."""
+    """Return the spatial part of a vector; None if it is along time."""
     if len(vector) < 4:
         return np.pad(vector, (0, 3 - len(vector)))
     if vector[3] and vector[:3].any():
@@ -98,7 +98,7 @@ def _in_space(vector: np.ndarray, path: Path) -> np.ndarray | None:
 
 
 def read_number(text: str) -> float:
-    """Read a number; what is none is NaN."""
+    """Return a number; NaN if malformed."""
     try:
         return float(text)
     except ValueError:
@@ -109,16 +109,16 @@ def read_place(
     fields: Mapping[str, str], grid: tuple[int, ...], directions: list[np.ndarray], *,
     kept: Sequence[int], axes: int, path: Path, warnings: list[str],
 ) -> tuple[Geometry | None, tuple[float, float, float] | None]:  # fmt: skip
-    """Read where the axes in space lie, and their spacing.
+    """Return the place of the axes in space, and their spacing.
 
     Args:
         fields: The header's fields.
         grid: (D, H, W), or (H, W).
-        directions: Of these axes, as `read_directions` gives them; empty if there are none.
-        kept: Which of all axes these are, slowest first.
+        directions: Of these axes, by `read_directions`; empty if there are none.
+        kept: Indices of these axes, slowest first.
         axes: How many axes there are.
         path: Its file, for errors.
-        warnings: Takes what there is to tell.
+        warnings: Collects warnings.
 
     Returns:
         The place of a scan of three axes in the patient, if there is one, and the distance
@@ -159,7 +159,7 @@ def _perpendicular(columns: np.ndarray, lengths: np.ndarray) -> bool:
 
 
 def _unit_mm(fields: Mapping[str, str], path: Path) -> float:
-    """Read how many mm a unit of space is; without one, 1."""
+    """Return mm per unit of space; 1 without a unit."""
     given = re.findall(r'"([^"]*)"', fields.get("space units", ""))
     units = {unit.strip().lower() for unit in given[:3]}
     unit = units.pop() if len(units) == 1 else "mm" if not units else "several"
@@ -171,7 +171,7 @@ def _unit_mm(fields: Mapping[str, str], path: Path) -> float:
 def _read_origin(
     fields: Mapping[str, str], path: Path, size: int, warnings: list[str]
 ) -> np.ndarray:
-    """Read where the first voxel lies, in mm."""
+    """Return the position of the first voxel, in mm."""
     text = fields.get("space origin")
     if text is None:
         warnings.append("the NRRD header has no space origin; 0, 0, 0 is taken for it")
@@ -187,7 +187,7 @@ def _read_origin(
 def _read_spacings(
     fields: Mapping[str, str], kept: Sequence[int], axes: int, path: Path
 ) -> tuple[float, float, float] | None:
-    """Read spacings without directions; NaN is the format's word for unknown.
+    """Return spacings without directions; NaN is unknown.
 
     Args:
         fields: The header's fields.

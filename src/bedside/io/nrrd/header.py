@@ -1,4 +1,4 @@
-"""The header of a NRRD file: what it declares, every field checked."""
+"""The header of a NRRD file, checked."""
 
 import math
 import re
@@ -65,26 +65,25 @@ _MS_PER_UNIT = {"s": 1000.0, "sec": 1000.0, "ms": 1.0, "msec": 1.0, "us": 0.001}
 
 @dataclass(frozen=True)
 class NrrdHeader:
-    """What a header says, checked.
+    """A checked header.
 
     Attributes:
         shape: Of the array as stored, slowest axis first.
         dtype: Of a voxel, byte order included.
-        extra: The axis of the array that is none in space; None if there is none.
-        colours: Values along that axis that are one colour: 3, or 4 with transparency; 0 if
-            they are not.
-        is_film: Whether the frames, along `extra` or along the third axis, follow in time.
-        in_space: Whether the header says that the third axis is one in space.
-        frame_time_ms: Time from frame to frame; None if it is not given.
-        geometry: Of the axes in space; None where the header does not place them.
+        extra: The axis that is not in space; None if there is none.
+        colours: Colour values along that axis: 3, or 4 with transparency; 0 if they are no colours.
+        is_film: Whether the frames, along `extra` or the third axis, follow each other in time.
+        in_space: Whether the header says that the third axis is in space.
+        frame_time_ms: Time from frame to frame; None if unknown.
+        geometry: Of the axes in space; None if the header does not place them.
         spacing_mm: Along (D, H, W); 0 along D for a single slice; None if unknown.
-        data: The file that holds the voxels, "LIST", or a pattern; None for the header's own.
-        files: The lines behind "LIST".
-        line_skip: Lines in front of the voxels.
-        byte_skip: Bytes in front of the voxels; -1 to take the last ones of the file.
-        encoding: How the voxels are written.
+        data: The file of the voxels, "LIST", or a pattern; None for the header's own.
+        files: The lines after "LIST".
+        line_skip: Lines before the voxels.
+        byte_skip: Bytes before the voxels; -1 if the voxels are the last bytes of the file.
+        encoding: Encoding of the voxels.
         length: Bytes of the header.
-        warnings: What was doubted.
+        warnings: Warnings.
     """
 
     shape: tuple[int, ...]
@@ -106,7 +105,7 @@ class NrrdHeader:
 
     @property
     def size(self) -> int:
-        """Bytes that the voxels take, decompressed."""
+        """Bytes of the voxels, decompressed."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
@@ -117,15 +116,15 @@ class NrrdHeader:
 
     @property
     def times(self) -> int:
-        """Frames of a film of one slice, along the slowest axis; 1 if it is none."""
+        """Number of frames of a single slice over time; else 1."""
         one_slice = self.is_film and self.extra == 0 and self.grid[0] == 1
         return self.shape[0] if one_slice else 1
 
     def choose(self, select: Mapping[str, int] | None, path: Path) -> int:
-        """Find the place along the further axis that is to be read.
+        """Return the selected index on the further axis.
 
         Raises:
-            FormatError: If there is a choice and none is made, or none and one is made.
+            FormatError: If there are several and none is selected, or the selection is not there.
         """
         if self.extra is None or self.colours or (self.times > 1 and not select):
             return choose_place(select, {}, path)
@@ -134,21 +133,21 @@ class NrrdHeader:
 
 
 def is_nrrd(head: bytes) -> bool:
-    """Tell a NRRD file by its first line, which the format fixes."""
+    """Whether a file begins with NRRD's first line."""
     return _MAGIC.match(head) is not None
 
 
 def why_segmentation(head: bytes) -> str | None:
-    """What a NRRD file is that is no image: a segmentation, by the keys of its segments."""
+    """Return that a NRRD file is a segmentation, by the keys of its segments; else None."""
     return "is a segmentation (.seg.nrrd)" if _SEGMENTS.search(head) else None
 
 
 def read_nrrd_header(path: Path) -> NrrdHeader:
-    """Read and check the lines in front of the voxels.
+    """Return the checked header.
 
     Raises:
-        FormatError: If they are not a header of a scan.
-        GeometryError: If they place it where it cannot be.
+        FormatError: If it is not the header of a scan.
+        GeometryError: If its place is invalid.
     """
     with path.open("rb") as file:
         content = file.read(_MAX_HEADER_BYTES)
@@ -196,9 +195,9 @@ def read_nrrd_header(path: Path) -> NrrdHeader:
 
 
 def _parse_lines(content: bytes, path: Path) -> tuple[dict[str, str], int]:
-    """Part `field: value` lines, up to an empty line or the end of a header of its own.
+    """Split `field: value` lines, up to an empty line or the end of a detached header.
 
-    Keys with values of free meaning (`key:=value`) are passed over.
+    Other keys (`key:=value`) are ignored.
     """
     magic = _MAGIC.match(content)
     if magic is None:
@@ -228,7 +227,7 @@ def _parse_lines(content: bytes, path: Path) -> tuple[dict[str, str], int]:
 
 
 def _read_shape(fields: Mapping[str, str], path: Path) -> tuple[int, ...]:
-    """Read the sizes, slowest axis first."""
+    """Return the sizes, slowest axis first."""
     dimension = _integer(fields, path, "dimension", smallest=1)
     if not 2 <= dimension <= 4:
         raise FormatError(f"{path}: dimension is {dimension}; 2 to 4 are read. Convert it.")
@@ -239,7 +238,7 @@ def _read_shape(fields: Mapping[str, str], path: Path) -> tuple[int, ...]:
 
 
 def _read_encoding(fields: Mapping[str, str], path: Path) -> tuple[np.dtype, Encoding]:
-    """Read the type of a value, and how voxels are written."""
+    """Return the type of a value, and the encoding of voxels."""
     kind = fields.get("type", "").lower()
     if kind not in _TYPES:
         raise FormatError(
@@ -262,7 +261,7 @@ def _read_encoding(fields: Mapping[str, str], path: Path) -> tuple[np.dtype, Enc
 
 
 def _read_kinds(fields: Mapping[str, str], path: Path, axes: int) -> list[str]:
-    """Read the kind of each axis, slowest first."""
+    """Return the kind of each axis, slowest first."""
     if "kinds" not in fields:
         return ["domain"] * axes
     return [kind.lower() for kind in reversed(_words(fields, path, "kinds", axes))]
@@ -272,7 +271,7 @@ def _find_extra(
     kinds: Sequence[str], directions: Sequence[np.ndarray | None], shape: tuple[int, ...],
     path: Path,
 ) -> int | None:  # fmt: skip
-    """Find the axis that is none in space, by its direction or its kind; slowest axis is 0."""
+    """Return the axis that is not in space, by direction or kind, counted from the slowest."""
     axes = len(shape)
     extras = [axis for axis, direction in enumerate(directions) if direction is None]
     if not directions:
@@ -296,16 +295,16 @@ def _find_extra(
 def _read_frames(
     fields: Mapping[str, str], path: Path, kinds: Sequence[str], axis: int
 ) -> tuple[bool, bool, float | None]:
-    """Read what the header says of the axis along which frames lie.
+    """Return what the header says about the axis of the frames.
 
     Args:
         fields: The header's fields.
         path: Its file, for errors.
         kinds: Of all axes, slowest first.
-        axis: The axis, counted so too.
+        axis: The axis, counted from the slowest.
 
     Returns:
-        Whether it is time, whether it is said to be space, and the time from frame to frame.
+        Whether it is time, whether it is stated to be space, and the time from frame to frame.
     """
     axes = len(kinds)
     units = re.findall(r'"([^"]*)"', fields.get("units", ""))
@@ -322,13 +321,13 @@ def _read_frames(
 
 
 def _list_files(content: bytes, length: int) -> tuple[str, ...]:
-    """The lines behind the header, a file each."""
+    """Return the lines after the header, a file each."""
     lines = content[length:].decode("utf-8", "replace").splitlines()
     return tuple(line for line in lines if line.strip() and not line.startswith("#"))
 
 
 def _words(fields: Mapping[str, str], path: Path, name: str, count: int) -> list[str]:
-    """Part a field that has a word for each axis."""
+    """Split a field with a word for each axis."""
     words = fields.get(name, "").split()
     if len(words) != count:
         raise FormatError(
@@ -340,7 +339,7 @@ def _words(fields: Mapping[str, str], path: Path, name: str, count: int) -> list
 def _integer(
     fields: Mapping[str, str], path: Path, name: str, *, smallest: int, default: str = ""
 ) -> int:
-    """Read a whole number."""
+    """Return a whole number."""
     text = fields.get(name, default)
     if not re.fullmatch(r"-?[0-9]{1,9}", text) or int(text) < smallest:
         raise FormatError(f"{path}: {name} is {text[:40] or 'missing'}; expected a whole number.")

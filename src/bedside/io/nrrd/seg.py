@@ -37,7 +37,7 @@ def encode_seg_nrrd(
         source: What was segmented.
         file: The file to write to.
         labels_spec: Names, colours and codes of the structures.
-        algorithm: Who drew them; kept under a key of our own.
+        algorithm: What drew them; stored under a key of its own.
 
     Raises:
         OSError: If it cannot be written.
@@ -54,7 +54,7 @@ def encode_seg_nrrd(
 
 
 def _place_film(source: Source) -> ImageSequence:
-    """Frames in time with the place that the third axis of their file has, to write them there."""
+    """Return frames in time with the place of their file's third axis."""
     sequence, grid = source.sequence, source.header
     if sequence.third_axis != "time" or source.kind not in ("nrrd", "metaimage") or grid is None:
         return sequence
@@ -70,7 +70,7 @@ def _build_header(
     array: np.ndarray, sequence: ImageSequence, labels_spec: tuple[Label, ...], made_by: str,
     even: EvenGrid | None,
 ) -> bytes:  # fmt: skip
-    """Write the lines in front of the voxels."""
+    """Return the lines before the voxels."""
     depth, height, width = array.shape if even is None else even.geometry.shape
     extents = _find_extents(array if even is None else even.repeat(array))
     lines = [
@@ -97,7 +97,7 @@ def _build_header(
 
 
 def _place(sequence: ImageSequence) -> list[str]:
-    """Say where the voxels lie, fastest axis first."""
+    """Return the lines that place the voxels, fastest axis first."""
     if sequence.geometry is None:
         row_mm, column_mm = sequence.spacing_mm or (np.nan, np.nan)
         slice_mm = sequence.slice_spacing_mm or np.nan
@@ -112,7 +112,7 @@ def _vector(numbers: np.ndarray) -> str:
 
 
 def _find_extents(frames: Iterable[np.ndarray]) -> dict[int, str]:
-    """Find the first and last voxel of every label along x, y and z."""
+    """Return the first and last voxel of every label along x, y and z."""
     found: dict[int, list[int]] = {}
     for z, frame in enumerate(frames):
         for value in np.flatnonzero(np.bincount(frame.ravel(), minlength=256)[1:]) + 1:
@@ -128,7 +128,7 @@ def _find_extents(frames: Iterable[np.ndarray]) -> dict[int, str]:
 
 
 def _describe(prefix: str, label: Label, extent: str) -> list[str]:
-    """Describe one structure."""
+    """Return the lines of one structure."""
     color = " ".join(f"{part / 255:.6g}" for part in label.color)
     codes = "~".join(_code(code) for code in (label.category, label.type))
     terms = (
@@ -149,11 +149,11 @@ def _describe(prefix: str, label: Label, extent: str) -> list[str]:
 
 
 def _code(code: Code) -> str:
-    """Write a coded concept as Slicer does, without its own separators inside."""
+    """Return a coded concept as Slicer writes it, without its separators inside."""
     parts = (code.scheme, code.value, code.meaning)
     return "^".join(re.sub(r"[~^|]", " ", _plain(part)) for part in parts)
 
 
 def _plain(text: str) -> str:
-    """Keep a text on one line."""
+    """Return a text on one line."""
     return " ".join(text.replace("\\", "/").split())

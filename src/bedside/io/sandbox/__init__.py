@@ -1,1 +1,1 @@
-"""Files from outside, decoded by a child process with limits."""
+"""Untrusted files, decoded by a child process with limits."""

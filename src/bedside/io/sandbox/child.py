@@ -1,7 +1,7 @@
-"""The child of `bedside.io.sandbox.parent`: reads a file or a folder under limits, and tells of it.
+"""The child process of `bedside.io.sandbox.parent`, which decodes a file under limits.
 
-It reads a request as JSON from stdin, writes to the folder named there, and ends. It knows
-nothing that its parent does not check.
+It reads a request as JSON from stdin, writes its answer to the folder named there, and ends. The
+parent checks everything that it writes.
 """
 
 import contextlib
@@ -30,10 +30,10 @@ _GRACE_S = 2
 
 
 def main() -> int:
-    """Do what stdin asks for.
+    """Answer the request on stdin.
 
     Returns:
-        0, with an answer in the folder that says what was found or what is wrong.
+        0; the answer in the folder holds the result or the error.
     """
     request = json.loads(sys.stdin.read())
     folder, path = Path(request["folder"]), Path(request["path"])
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def _open(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Decode a file or a series, and hand it over."""
+    """Decode a file or a series into the folder."""
     path, files = Path(request["path"]), [Path(file) for file in request["files"]]
     kind = "dicom" if files or path.is_dir() else detect_format(path)
     _import_readers(kind)
@@ -60,7 +60,7 @@ def _open(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _find(path: Path, memory_bytes: int) -> dict[str, Any]:
-    """List what a folder holds."""
+    """List the images in a folder."""
     _import_readers(*FORMATS)
     _cap_memory(memory_bytes)
     found = find_sources(path)
@@ -73,20 +73,20 @@ def _find(path: Path, memory_bytes: int) -> dict[str, Any]:
 
 
 def _import_readers(*kinds: str) -> None:
-    """Load readers before memory is capped, so that the cap is what decoding takes."""
+    """Import readers before memory is limited, so that the limit is for decoding alone."""
     for kind in kinds:
         for name in FORMATS[kind].modules:
             importlib.import_module(name)
 
 
 def _end_with_parent(deadline_s: float) -> None:
-    """End when time is up or the parent is gone, whatever a decoder hangs in."""
+    """Kill this process at the deadline or with its parent, even if a decoder hangs."""
     signal.setitimer(signal.ITIMER_REAL, deadline_s + _GRACE_S)
     end_with_parent()
 
 
 def _cap_memory(memory_bytes: int) -> None:
-    """Cap memory beyond what is taken already, and the size of any file that is written."""
+    """Limit memory beyond the present use, and the size of files written."""
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_FSIZE, memory_bytes)
     with contextlib.suppress(OSError, ValueError):
@@ -95,14 +95,14 @@ def _cap_memory(memory_bytes: int) -> None:
 
 
 def _lower(limit: int, value: int) -> None:
-    """Set a limit, never above what is allowed already."""
+    """Set a limit, but never above the present one."""
     _, hard = resource.getrlimit(limit)
     allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(limit, (allowed, allowed))
 
 
 def _describe(error: Exception, path: Path, memory_bytes: int) -> dict[str, Any]:
-    """Say what is wrong with a file: that it is too large, if that is behind the error."""
+    """Return the error of a file: that it is too large, if a limit caused it."""
     if _is_limit(error):
         limit = math.ceil(memory_bytes / 2**20)
         message = (
@@ -116,7 +116,7 @@ def _describe(error: Exception, path: Path, memory_bytes: int) -> dict[str, Any]
 
 
 def _is_limit(error: BaseException | None) -> bool:
-    """Whether an error, or what it came from, is of memory or of a file's size."""
+    """Whether an error, or its cause, is about memory or file size."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, MemoryError):

@@ -1,4 +1,4 @@
-"""DICOM headers, from one process to another: files that hold elements and no pixels."""
+"""DICOM headers passed between processes: files of elements without pixels."""
 
 import io
 from copy import copy, deepcopy
@@ -19,18 +19,17 @@ _MAX_BYTES = 2**26
 def write_headers(header: DicomInstances, folder: Path) -> dict[str, Any]:
     """Write headers to a folder, a file each.
 
-    Elements that cannot be written, because their values break DICOM's rules, are left out;
-    nothing could be made of them.
+    Elements that break DICOM's rules and cannot be written are left out.
 
     Args:
         header: The headers.
-        folder: Where they go.
+        folder: The folder.
 
     Returns:
-        The rest, as JSON holds it.
+        Everything else, as JSON.
 
     Raises:
-        FormatError: If they are larger than headers are.
+        FormatError: If they are too large for headers.
     """
     total = 0
     for index, dataset in enumerate(header.instances):
@@ -44,11 +43,11 @@ def write_headers(header: DicomInstances, folder: Path) -> dict[str, Any]:
 
 
 def read_headers(header: Any, folder: Path) -> DicomInstances:
-    """Read what `write_headers` has written.
+    """Return the headers that `write_headers` wrote.
 
     Raises:
-        FormatError: If files are larger than headers are.
-        Exception: Of many kinds, if they are of another form.
+        FormatError: If files are too large for headers.
+        Exception: Of any kind, if they are malformed.
     """
     instances = []
     files = [_name(folder, index) for index in range(len(header["syntaxes"]))]
@@ -71,7 +70,7 @@ def _name(folder: Path, index: int) -> Path:
 
 
 def _to_bytes(dataset: Dataset) -> bytes:
-    """Write a header without compression, whatever that of its file is."""
+    """Return the bytes of a header, always without compression."""
     with collected_warnings():
         # Shallow: elements that go below go from `dataset` too, whose process ends with this.
         whole = copy(dataset)
@@ -89,7 +88,7 @@ def _to_bytes(dataset: Dataset) -> bytes:
 
 
 def _can_be_written(dataset: Dataset, tag: Any) -> bool:
-    """Try one element alone."""
+    """Whether a single element can be written."""
     single = Dataset()
     try:
         single.add(dataset[tag])

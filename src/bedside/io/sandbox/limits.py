@@ -1,18 +1,18 @@
-"""What decoding a file that is not trusted may take."""
+"""Limits for decoding an untrusted file."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What decoding one file may take.
+    """Limits for decoding one file.
 
     Attributes:
-        memory_mb: Memory in MiB, beside that of the libraries, and the most that the decoded
-            frames may be.
+        memory_mb: Memory in MiB beyond that of the libraries, and the largest size of the decoded
+            frames.
         deadline_s: Seconds.
-        ceiling_bytes: Resident memory that this process and the one that decodes must not
-            exceed together; None for no ceiling.
+        ceiling_bytes: Resident memory of this process and the decoding one together; None for no
+            ceiling.
     """
 
     memory_mb: int = 2048

@@ -1,4 +1,4 @@
-"""NIfTI headers, from one process to another: their bytes, in hexadecimal digits."""
+"""NIfTI headers passed between processes, as hexadecimal digits."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from bedside.io.nifti.grid import NiftiGrid
 
 
 def write_headers(header: NiftiGrid, folder: Path) -> dict[str, Any]:
-    """The grid of an image, as JSON holds it.
+    """Return the grid of an image as JSON.
 
     Args:
         header: The grid.
@@ -25,10 +25,10 @@ def write_headers(header: NiftiGrid, folder: Path) -> dict[str, Any]:
 
 
 def read_headers(header: Any, folder: Path) -> NiftiGrid:
-    """The grid of what `write_headers` gave.
+    """Return the grid that `write_headers` described.
 
     Raises:
-        Exception: Of many kinds, if it is of another form.
+        Exception: Of any kind, if it is malformed.
     """
     binary = bytes.fromhex(header["binary"])
     second = len(binary) == nibabel.Nifti2Header.sizeof_hdr

@@ -1,7 +1,7 @@
-"""Opens files from outside the machine: decoded in a child process, with a cap and a deadline.
+"""Untrusted files, decoded in a child process with a memory limit and a deadline.
 
-The child is `bedside.io.sandbox.child`. What comes back from it is plain numbers, texts and
-headers in files (`bedside.io.sandbox.serialize`), checked again here; nothing is unpickled.
+The child is `bedside.io.sandbox.child`. Its answer is numbers, texts and headers in files
+(`bedside.io.sandbox.serialize`), which are checked here; nothing is unpickled.
 """
 
 import contextlib
@@ -61,23 +61,23 @@ def open_untrusted(
     dicom: DicomOptions | None = None,
     limits: Limits | None = None,
 ) -> Source:
-    """Open a file as `bedside.io.source.open_source` does, in a process that may die of it.
+    """Open a file as `bedside.io.source.open_source` does, in a separate process.
 
-    All frames are decoded at once, to a file without a name that goes with the last use of
-    the source. Whatever becomes of the child, nothing is left behind.
+    All frames are decoded at once, to an unnamed file that disappears with the source. Nothing is
+    left behind if the child dies.
 
     Args:
-        path: The file, or what stands for a DICOM series.
+        path: The file, or the name of a DICOM series.
         files: As `open_source`.
         select: As `open_source`.
         dicom: As `open_source`.
-        limits: What decoding may take; the defaults of `Limits` if None.
+        limits: Limits for decoding; the defaults of `Limits` if None.
 
     Raises:
-        FormatError: If it is not a file that can be read, or its decoder died of it.
-        LimitError: If decoding takes more memory or time than it may.
-        InputError: As the reader of its format raises it.
-        BackendError: If this system cannot limit what a process takes.
+        FormatError: If it is not a supported image, or its decoder crashed.
+        LimitError: If decoding exceeds the limits.
+        InputError: As its reader raises it.
+        BackendError: If this system cannot limit a process.
     """
     from bedside.io.sandbox.serialize import deserialize
 
@@ -90,12 +90,12 @@ def open_untrusted(
 
 
 def find_untrusted(path: Path, *, limits: Limits | None = None) -> DiscoveredImages:
-    """List what there is to segment as `bedside.io.discovery.find_sources` does, in such a process.
+    """List images as `bedside.io.discovery.find_sources` does, in a separate process.
 
     Raises:
-        FormatError: As `find_sources`, or if a file in the folder makes its reader die.
-        LimitError: If looking through the folder takes more memory or time than it may.
-        BackendError: If this system cannot limit what a process takes.
+        FormatError: As `find_sources`, or if a file crashes its reader.
+        LimitError: If the search exceeds the limits.
+        BackendError: If this system cannot limit a process.
     """
     path = Path(path)
     with _asked({"find": True}, path, limits or Limits()) as (answer, _):
@@ -122,9 +122,9 @@ def find_untrusted(path: Path, *, limits: Limits | None = None) -> DiscoveredIma
 def _asked(
     request: Mapping[str, Any], path: Path, limits: Limits, *, files: Sequence[Path] = ()
 ) -> Iterator[tuple[dict[str, Any], Path]]:
-    """Ask a child about a path; give its answer, and the folder with what belongs to it.
+    """Yield a child's answer about a path, and the folder with its files.
 
-    What the block raises is held to come of the answer.
+    An error in the block counts as a malformed answer.
     """
     if importlib.util.find_spec("resource") is None:
         raise BackendError("this system cannot limit a process; --untrusted needs Linux or macOS.")
@@ -152,7 +152,7 @@ def _asked(
 
 
 def _place(path: Path, target: Path) -> str:
-    """The path under which the child finds a file: bytes in memory are put into its folder."""
+    """Return the path for the child; bytes in memory are written to its folder."""
     if not isinstance(path, MemoryPath):
         return str(path.absolute())
     if isinstance(path, DatasetPath):
@@ -163,7 +163,7 @@ def _place(path: Path, target: Path) -> str:
 
 
 def _allow_memory(path: Path, limits: Limits) -> int:
-    """Tell how many bytes decoding may take."""
+    """Return the number of bytes that decoding may take."""
     allowed = limits.memory_mb * 2**20
     if limits.ceiling_bytes is None:
         return allowed
@@ -178,7 +178,7 @@ def _allow_memory(path: Path, limits: Limits) -> int:
 
 
 def _run_child(request: dict[str, Any], path: Path, folder: Path, limits: Limits) -> None:
-    """Run the child until it ends or its time is up."""
+    """Run the child until it ends or reaches the deadline."""
     root = str(Path(errors.__file__).parent.parent)
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
@@ -224,7 +224,7 @@ def _too_long(path: Path, limits: Limits) -> LimitError:
 
 
 def _read_answer(folder: Path, path: Path) -> dict[str, Any]:
-    """Read what the child found."""
+    """Return the child's answer."""
     file = folder / "answer.json"
     try:
         if file.stat().st_size > _MAX_ANSWER_BYTES:
@@ -238,11 +238,11 @@ def _read_answer(folder: Path, path: Path) -> dict[str, Any]:
 
 
 def _raise_error(error: Any, names: Mapping[str, Path]) -> None:
-    """Raise what the child raised, if it is an error about input.
+    """Raise the child's error, if it is an error about input.
 
     Args:
         error: Its type and message.
-        names: What files are called here, by what they are called there.
+        names: Names of files here, by their paths in the child.
     """
     kind = getattr(errors, str(error.get("type", "")), None)
     message = str(error.get("message", ""))[:4000]

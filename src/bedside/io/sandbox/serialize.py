@@ -1,4 +1,4 @@
-"""An opened source, from one process to another: JSON, and files without code in them."""
+"""An opened source passed between processes: JSON and plain files."""
 
 import math
 import os
@@ -19,17 +19,17 @@ _DTYPES = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")
 
 
 def serialize(source: Source, folder: Path) -> dict[str, Any]:
-    """Decode all frames of a source and write them, and its header, to a folder.
+    """Write all frames of a source and its header to a folder.
 
     Args:
-        source: What is handed over.
-        folder: Where its files go.
+        source: The source.
+        folder: The folder.
 
     Returns:
-        The rest, as JSON holds it.
+        Everything else, as JSON.
 
     Raises:
-        FormatError: If a frame is of another kind than the first.
+        FormatError: If a frame differs in shape or type from the first.
     """
     sequence = source.sequence
     dtype = sequence.decode(0).dtype
@@ -66,16 +66,16 @@ def serialize(source: Source, folder: Path) -> dict[str, Any]:
 
 
 def deserialize(answer: dict[str, Any], folder: Path, path: Path) -> Source:
-    """Make a source of what another process has handed over, trusting none of it.
+    """Return the source that another process serialized, after checking all of it.
 
     Args:
-        answer: What `serialize` gives, after JSON.
-        folder: Where its files are; they are not needed any more after.
+        answer: The result of `serialize`, after JSON.
+        folder: The folder with its files, which may be deleted afterwards.
         path: The file that the source is of.
 
     Raises:
-        FormatError: If frames are not as many as it says.
-        Exception: Of many kinds, if the answer is of another form.
+        FormatError: If the number of frames is wrong.
+        Exception: Of any kind, if the answer is malformed.
     """
     kind = answer["kind"]
     if kind not in FORMATS or answer["dtype"] not in _DTYPES:
@@ -119,7 +119,7 @@ def deserialize(answer: dict[str, Any], folder: Path, path: Path) -> Source:
 
 
 class _Frames:
-    """Decoded frames in a file, which may lose its name while it is open.
+    """Decoded frames in a file, which may be deleted while it is open.
 
     Args:
         file: The file.
@@ -127,7 +127,7 @@ class _Frames:
         dtype: Of a value.
 
     Raises:
-        FormatError: If the file is not as long as these say.
+        FormatError: If the length of the file does not match.
     """
 
     def __init__(self, file: Path, shape: tuple[int, int, int, int], dtype: np.dtype) -> None:
@@ -148,7 +148,7 @@ class _Frames:
 
 
 def _write_header(source: Source, folder: Path) -> dict[str, Any] | None:
-    """Write the headers of a source to files, or as JSON holds them."""
+    """Write the headers of a source to files, or return them as JSON."""
     module = FORMATS[source.kind].header
     if module is None or source.header is None:
         return None
@@ -157,7 +157,7 @@ def _write_header(source: Source, folder: Path) -> dict[str, Any] | None:
 
 
 def _read_header(header: Any, folder: Path, kind: str) -> Any:
-    """Make a header of what `_write_header` has written."""
+    """Return the header that `_write_header` wrote."""
     module = FORMATS[kind].header
     if header is None and kind != "dicom":
         return None
@@ -167,7 +167,7 @@ def _read_header(header: Any, folder: Path, kind: str) -> Any:
 
 
 def _third_axis(value: Any) -> Literal["time", "space"] | None:
-    """Take "time", "space" or None."""
+    """Return "time", "space" or None."""
     if value not in ("time", "space", None):
         raise ValueError(f"third axis {value!r}")
     axis: Literal["time", "space"] | None = value
@@ -175,7 +175,7 @@ def _third_axis(value: Any) -> Literal["time", "space"] | None:
 
 
 def _aspect(value: Any) -> float | None:
-    """Take the proportions of a pixel, which must be a positive number."""
+    """Return the aspect ratio of a pixel, which must be positive."""
     aspect = _number(value)
     if aspect is not None and not 0 < aspect < math.inf:
         raise ValueError(f"pixels as high as {aspect:g} times their width")
