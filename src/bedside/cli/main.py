@@ -9,29 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bedside.cli.arguments import Parser, add_command, run_from, settings_from
+from bedside.cli.commands import COMMANDS
 from bedside.errors import BedsideError, FormatError
 from bedside.version import __version__
-
-# Command -> its line in `bedside --help`, the first of its own help. `bedside.cli.NAME` has
-# `Settings` (a frozen dataclass) and `run(settings) -> exit code`; it is loaded when it is named.
-COMMANDS = {
-    "demo": "Segment the ultrasound cine that comes with pydicom.",
-    "segment": "Segment images, cines and scans: masks, pictures and a report.",
-    "models": "List the shipped bundles: task, modality, size, accuracy, licence of the data.",
-    "inspect": "Print the model card of a bundle, after checking its hashes.",
-    "evaluate": "Score a bundle on images with expert labels, on their own grid.",
-    "recipe": "Survey a data set and write a recipe for `bedside train`.",
-    "train": "Train from a recipe, or resume the training.",
-    "build": "Turn a finished training run into a bundle, measured on the test patients.",
-    "certify": "Measure a bundle in every installed backend and precision, for a new card.",
-    "compress": "Compress a trained network to a budget, without loss on the validation patients.",
-    "search": "Find the network to train for a latency budget on this machine.",
-    "export": "Export a bundle to another runtime's format, run it there, and certify it.",
-    "bench": "Measure the cost of bundles, or of attention mechanisms, on this machine.",
-    "sign": "Add a signature to a bundle, made with a private key.",
-    "verify": "Check that a bundle is signed by a given key and unchanged since.",
-    "keygen": "Create an Ed25519 key pair: NAME.pem (private) and NAME.pub.pem (public).",
-}
 
 _INTERRUPTED = 130
 _CANNOT_WRITE = (errno.ENOSPC, errno.EROFS, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
