@@ -13,11 +13,12 @@ The data way is `bedside.segment`, the model way `bedside.build`; they meet at
 from bedside.system.telemetry import turn_telemetry_off
 from bedside.version import __version__
 
-__all__ = ["Model", "Result", "__version__", "load", "segment_file"]
+__all__ = ["Model", "ModelPool", "Result", "__version__", "load", "segment_file"]
 
 # Imported when they are first asked for.
 _LAZY = {
     "Model": "bedside.segment",
+    "ModelPool": "bedside.pool",
     "Result": "bedside.result",
     "load": "bedside.segment",
     "segment_file": "bedside.segment",
@@ -28,6 +29,7 @@ turn_telemetry_off()
 # `typing` would take longer to import than all of this; type checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from bedside.pool import ModelPool
     from bedside.result import Result
     from bedside.segment import Model, load, segment_file
 else:
