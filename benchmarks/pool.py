@@ -111,7 +111,8 @@ def main() -> None:
 
 Written by `benchmarks/pool.py` on {describe_processor()}; {versions}. f32.
 
-A pool of all shipped bundles; {THREADS} threads draw a bundle for each call. "Memory" is the largest growth of resident memory, in MiB, with freed memory that the C library keeps: the
+A pool of all shipped bundles; {THREADS} threads draw a bundle for each call. "Memory" is the
+largest growth of resident memory, in MiB, with freed memory that the C library keeps: the
 ceiling holds for the estimates below, and the process stays within a fifth of it.
 
 | runtime | ceiling | memory | loaded at most | calls | foreign results |
