@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import typing
 from pathlib import Path
 
@@ -163,10 +164,25 @@ def test_components_of_a_frame_are_numbered_by_blocks_of_two_by_two():
 
 @pytest.mark.parametrize("union", [PreprocessStep, PostprocessStep, RefineStep, Prior])
 def test_the_page_names_every_step_with_its_settings(union):
-    for step in typing.get_args(union):
+    for step in typing.get_args(union) or [union]:
         names = [field.name for field in dataclasses.fields(step) if field.name != "step"]
         assert f"`{step.step}`" in PAGE, step.step
         assert [name for name in names if f"`{name}`" not in PAGE] == [], step.step
+
+
+def test_the_page_names_no_step_that_is_not_there():
+    known = {
+        step.step
+        for union in (PreprocessStep, PostprocessStep, RefineStep, Prior)
+        for step in typing.get_args(union) or [union]
+    }
+    tables = re.findall(r"\| step \|.*?\n\n", PAGE, re.DOTALL)
+    named = {
+        name
+        for row in "".join(tables).split("\n|")
+        for name in re.findall(r"`(\w+)`", row.removeprefix("|").split("|")[0])
+    }
+    assert named == known
 
 
 @pytest.mark.parametrize(
