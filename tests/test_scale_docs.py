@@ -13,7 +13,7 @@ import pytest
 import makers
 from bedside.batch.manifest import read_manifest
 from bedside.cli import segment
-from bedside.cli.arguments import Parser, add_verb, settings_from
+from bedside.cli.arguments import Parser, add_command, settings_from
 
 TEXT = (Path(__file__).parents[1] / "docs" / "scale.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
@@ -49,7 +49,7 @@ def list_commands():
 
 def parse(words):
     parser = Parser(prog="bedside")
-    add_verb(parser.add_subparsers(), "segment", segment.Settings, segment.run)
+    add_command(parser.add_subparsers(), "segment", segment.Settings, segment.run)
     return settings_from(parser.parse_args(words))
 
 
@@ -114,7 +114,7 @@ def test_every_command_means_something_to_bedside():
     shards = []
     for words in list_commands():
         settings = parse(words)
-        assert settings.source or settings.manifest
+        assert settings.sources or settings.manifest
         shards.append(settings.shard)
     assert shards == [None, None, "1/2", "2/2", None, "2/16", "2/2"]
 

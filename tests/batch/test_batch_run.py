@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from bedside.batch.job import do_job, find_done
+from bedside.batch.job import find_done, run_job
 from bedside.batch.record import append_line, read_record
 from bedside.batch.run import run_batch
 from bedside.batch.worker_pool import Processes
@@ -25,15 +25,15 @@ class Killing(Processes):
     def start(self, first):
         self.hired += 1
         worker = super().start(first)
-        give = worker.give
+        submit = worker.submit
 
-        def give_and_kill(job):
+        def submit_and_kill(job):
             if job.case.id == self.name and self.times:
                 self.times -= 1
                 os.kill(worker._process.pid, self.number)
-            give(job)
+            submit(job)
 
-        worker.give = give_and_kill
+        worker.submit = submit_and_kill
         return worker
 
 
@@ -89,7 +89,7 @@ def test_what_was_done_before_its_worker_died_is_done(plan, tmp_path):
         def start(self, first):
             worker = super().start(first)
             if self.hired == 1:
-                do_job(made.jobs[0], loader.load)
+                run_job(made.jobs[0], loader.load)
             return worker
 
     from bedside.batch.job import Loader

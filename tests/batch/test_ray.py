@@ -33,12 +33,12 @@ crew = connect("local")
 class Killing(RayPool):
     def hire(self, first):
         worker = super().hire(first)
-        give = worker.give
-        def give_and_kill(job):
-            give(job)
+        submit = worker.submit
+        def submit_and_kill(job):
+            submit(job)
             if job.case.id == "b":
                 worker.stop()
-        worker.give = give_and_kill
+        worker.submit = submit_and_kill
         return worker
 
 import ray

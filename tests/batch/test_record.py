@@ -17,9 +17,9 @@ from bedside.batch.record import (
     begin_part,
     clear_parts,
     commit_record,
+    input_fact,
     is_whole,
     list_files,
-    look_at,
     read_record,
     write_lines,
 )
@@ -115,14 +115,14 @@ def test_lines_are_records_and_a_torn_one_is_repaired(tmp_path):
 
 def test_a_file_is_told_by_size_and_time_and_a_folder_by_all_in_it(tmp_path):
     (tmp_path / "a").write_bytes(b"123")
-    before = look_at(tmp_path / "a")
+    before = input_fact(tmp_path / "a")
     (tmp_path / "a").write_bytes(b"1234")
-    assert look_at(tmp_path / "a") != before
+    assert input_fact(tmp_path / "a") != before
     (tmp_path / "b").write_bytes(b"1")
-    found = look_at(tmp_path)
+    found = input_fact(tmp_path)
     assert (found.bytes, found.files) == (5, 2)
     with pytest.raises(FormatError, match="nowhere"):
-        look_at(tmp_path / "nowhere")
+        input_fact(tmp_path / "nowhere")
 
 
 SETTLE_FOR_EVER = """

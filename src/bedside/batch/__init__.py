@@ -1,1 +1,1 @@
-"""From paths to result folders: one case whole, or many by workers, in shards, taken up again."""
+"""Many cases: scheduled over workers, in shards, resumable."""

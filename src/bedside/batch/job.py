@@ -1,6 +1,6 @@
-"""One case, given as paths: read, segment, write, and put on record.
+"""One case, given as paths: read, segmented, written and recorded.
 
-The only function that workers call, wherever they run; no voxel enters or leaves it.
+`run_job` is the only function that workers call, wherever they run; no voxels enter or leave it.
 """
 
 import shutil
@@ -20,9 +20,9 @@ from bedside.batch.record import (
     Status,
     begin_part,
     commit_record,
+    input_fact,
     is_whole,
     list_files,
-    look_at,
     read_record,
 )
 from bedside.errors import BackendError, BedsideError, BundleError, FormatError, OutputError
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """A case, and all that a worker must know to do it.
+    """A case, with all that a worker needs to run it.
 
     Attributes:
         case: The image.
         bundle: File of its bundle.
-        bundle_sha256: What that file must be.
+        bundle_sha256: Expected hash of that file.
         output: Folder of the whole batch.
         options: How the file is read, the network runs, and what is written.
-        attempt: How many workers have begun it, this one included.
+        attempt: How many workers have started it, including this one.
     """
 
     case: Case
@@ -57,13 +57,13 @@ class Job:
     attempt: int = 1
 
     def basis(self) -> Basis:
-        """Tell what the results come from, as the files are now.
+        """The inputs and settings of the results, from the files as they are now.
 
         Raises:
-            FormatError: If the source or a channel is not there.
+            FormatError: If the source or a channel does not exist.
         """
-        source = look_at(self.case.source, self.case.files)
-        return self._basis((source, *map(look_at, self.case.channels)))
+        source = input_fact(self.case.source, self.case.files)
+        return self._basis((source, *map(input_fact, self.case.channels)))
 
     def finish(
         self,
@@ -74,14 +74,14 @@ class Job:
         done: "SavedResult | None" = None,
         basis: Basis | None = None,
     ) -> Record:
-        """Make the record of this case.
+        """The record of this case.
 
         Args:
-            status: What became of it.
-            begun: When it was begun, as `time.monotonic` tells it.
-            error: Why it is not done.
+            status: Its outcome.
+            begun: Start time, from `time.monotonic`.
+            error: The reason if it is not done.
             done: Its results, if it is.
-            basis: What they come from; None if that is not known.
+            basis: Their inputs and settings; None if unknown.
         """
         return Record(
             id=self.case.id,
@@ -116,7 +116,7 @@ class Job:
     def _basis(self, inputs: tuple[InputFact, ...]) -> Basis:
         read, run, output = self.read, self.options.run, self.options.output
         moment = output.moment
-        # Named only where they are asked for, so that earlier records still hold.
+        # Listed only if set, so that records of earlier versions stay valid.
         added = {
             "probabilities": "true" if output.with_probabilities else "",
             "pixel_spacing": " ".join(map(str, read.pixel_spacing_mm or ())),
@@ -144,10 +144,10 @@ class Job:
 
 
 def find_done(job: Job) -> Record | None:
-    """Find the record of a job that has been done, with this bundle, on these files, just so.
+    """The record of a job that is already done with this bundle, these files and these settings.
 
     Returns:
-        The record; None if the case is to be done (again).
+        The record; None if the case must run (again).
     """
     record = read_record(job.output, job.case.id)
     if record is None or not is_whole(record, job.output):
@@ -159,10 +159,7 @@ def find_done(job: Job) -> Record | None:
 
 
 class Loader:
-    """Loads each bundle once.
-
-    Few are kept, because each holds the memory of its network.
-    """
+    """Loads each bundle once and keeps a few, since each holds the memory of its network."""
 
     _MOST = 4
 
@@ -173,7 +170,7 @@ class Loader:
         """The bundle of a job, ready to run.
 
         Raises:
-            BundleError: If it is no longer the file that it was when the batch began.
+            BundleError: If the file has changed since the batch began.
             BackendError: If the runtime is not installed.
         """
         from bedside.bundle import read_bundle
@@ -189,7 +186,7 @@ class Loader:
                     "new bundle, in another folder."
                 )
             if options.precision == "auto":
-                # Workers must not differ in what they find the fastest, or results would.
+                # All workers must run the same precision, or their results would differ.
                 options = replace(options, precision="default")
             model = Model.open(bundle, options)
             while len(self._loaded) >= self._MOST:
@@ -198,19 +195,19 @@ class Loader:
         return self._loaded[key]
 
 
-def do_job(job: Job, load: "Callable[[Job], Model]") -> Record:
-    """Do one case, and put on record what became of it.
+def run_job(job: Job, load: "Callable[[Job], Model]") -> Record:
+    """Run one case and record the outcome.
 
     Args:
         job: The case.
-        load: Gives its bundle, ready to run.
+        load: Returns its bundle, ready to run.
 
     Returns:
-        The record, which is on disk as well.
+        The record, which is also on disk.
 
     Raises:
-        BackendError: If no case can be done for want of a runtime.
-        OutputError: If results cannot be written; then those of other cases cannot either.
+        BackendError: If the runtime is missing, so that no case can run.
+        OutputError: If results cannot be written, which affects all cases.
     """
     begun = time.monotonic()
     basis = None
@@ -225,7 +222,7 @@ def do_job(job: Job, load: "Callable[[Job], Model]") -> Record:
     except BedsideError as error:
         record = job.finish("refused", begun=begun, error=error, basis=basis)
         commit_record(record, job.output)
-    except Exception as error:  # noqa: BLE001 - one case never stops the others
+    except Exception as error:  # noqa: BLE001 - one case must not stop the others
         record = job.finish("failed", begun=begun, error=error, basis=basis)
         commit_record(record, job.output)
     finally:
@@ -234,7 +231,7 @@ def do_job(job: Job, load: "Callable[[Job], Model]") -> Record:
 
 
 def _segment(job: Job, model: "Model", folder: Path) -> "SavedResult":
-    """Segment the case into a folder where nobody looks yet."""
+    """Segment the case into a temporary folder."""
     from bedside.io.channels import join_channels
     from bedside.segment import segment_file
 
@@ -245,9 +242,9 @@ def _segment(job: Job, model: "Model", folder: Path) -> "SavedResult":
 
 
 def _read_cost(saved: "SavedResult") -> dict[str, Any]:
-    """Time and memory of a case; the start was that of the worker, and is left out."""
+    """Time and memory of a case, without the start-up time, which is the worker's."""
     from bedside.report.record import COST_KEYS, report_mapping
 
-    told = report_mapping(saved.report)
+    mapping = report_mapping(saved.report)
     keys = {"frames", "backend", "precision", *COST_KEYS} - {"startup_ms"}
-    return {key: told[key] for key in told if key in keys}
+    return {key: mapping[key] for key in mapping if key in keys}

@@ -1,4 +1,4 @@
-"""The list of cases: read from a manifest or named after a folder's files, and cut in shards."""
+"""The list of cases: read from a manifest or named after the files of a folder; shards of it."""
 
 import json
 import re
@@ -29,18 +29,18 @@ _MAX_LINE_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Case:
-    """One image to segment, and what its results are called.
+    """One image to segment, with the name of its results.
 
     Attributes:
         id: Its name, and its folder below the output.
         source: Its file, or the folder of a DICOM series.
         channels: Further files of the same scan, one a channel.
-        model: Path or name of its bundle; None for that of all.
+        model: Path or name of its bundle; None for the default bundle.
         files: Those of the DICOM series that the source stands for; empty if it is one file,
             or a folder with nothing but one series.
-        third_axis: Whether its third axis is "time" or "space"; None for what is said of all.
+        third_axis: Whether its third axis is "time" or "space"; None for the setting of the run.
         pixel_spacing_mm: (row, column) distance of its pixels, where the file does not say it;
-            None for what is said of all.
+            None for the setting of the run.
     """
 
     id: str
@@ -54,7 +54,7 @@ class Case:
 
 @dataclass(frozen=True)
 class _Line:
-    """One line of a manifest, as it is written."""
+    """One line of a manifest."""
 
     id: str
     source: str
@@ -140,7 +140,7 @@ def name_cases(
 
 
 def _set_apart(names: Sequence[Path]) -> list[Path]:
-    """Number names that are taken already, or under which others would lie."""
+    """Add numbers to names that are taken, or that contain others as folders."""
     above = {_fold(folder) for name in names for folder in name.parents}
     taken: set[str] = set()
     apart = []
@@ -155,7 +155,7 @@ def _set_apart(names: Sequence[Path]) -> list[Path]:
 
 
 def _fold(name: Path) -> str:
-    """The name as a file system sees it that does not tell capitals from small letters."""
+    """The name on a file system that ignores case."""
     return unicodedata.normalize("NFC", name.as_posix()).casefold()
 
 
@@ -163,7 +163,7 @@ def read_shard(text: str) -> tuple[int, int]:
     """Read "2/5", the second of five shards.
 
     Raises:
-        UsageError: If it is no such thing.
+        UsageError: If it has another form.
     """
     found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
     number, count = (int(found[1]), int(found[2])) if found else (0, 0)
@@ -194,7 +194,7 @@ def _read_line(content: bytes, folder: Path, *, where: str) -> Case:
     """Read one line of a manifest.
 
     Raises:
-        FormatError: If it is not what it must be.
+        FormatError: If it does not fit.
     """
     if len(content) > _MAX_LINE_BYTES:
         raise FormatError(f"{where} has {len(content)} bytes; at most {_MAX_LINE_BYTES} are read.")
@@ -222,7 +222,7 @@ def _read_line(content: bytes, folder: Path, *, where: str) -> Case:
 
 
 def _find_model(model: str | None, folder: Path) -> str | None:
-    """Take what is a path for a file beside the manifest, if there is one; else for a name."""
+    """Resolve a path to a file next to the manifest if it exists; otherwise keep the name."""
     if model is None or not is_bundle_path(model) or not (folder / model).is_file():
         return model
     return str(folder / model)

@@ -14,27 +14,27 @@ from bedside.errors import BackendError, UsageError, install_command
 
 
 class Actor:
-    """What stands on the other side: one process, which Ray starts somewhere.
+    """A worker process that Ray starts somewhere.
 
     Args:
-        threads: Threads that it may use.
+        threads: Number of its threads.
     """
 
     def __init__(self, threads: int) -> None:
         limit_threads(threads)
-        self._desk = CaseRunner(threads)
+        self._runner = CaseRunner(threads)
 
     def prepare(self, job: Job) -> Message:
-        """Load the bundle that the first case needs."""
-        return self._desk.prepare(job)
+        """Load the bundle of the first case."""
+        return self._runner.prepare(job)
 
-    def do(self, job: Job) -> Message:
-        """Do a case."""
-        return self._desk.do(job)
+    def run(self, job: Job) -> Message:
+        """Run a case."""
+        return self._runner.run(job)
 
 
 class RayWorker:
-    """One actor, and the answer that it owes.
+    """One actor and its pending answer.
 
     Args:
         ray: The module.
@@ -43,17 +43,17 @@ class RayWorker:
 
     def __init__(self, ray: Any, first: Job) -> None:
         self._ray = ray
-        # Its cores are its own. It is never restarted: who has it replaced counts its deaths.
+        # Never restarted: the supervisor counts crashes and starts another one.
         kind = ray.remote(num_cpus=first.threads, max_restarts=0)(Actor)
         self._actor = kind.remote(first.threads)
         self.answer = self._actor.prepare.remote(first)
 
-    def give(self, job: Job) -> None:
-        """Hand a case over."""
-        self.answer = self._actor.do.remote(job)
+    def submit(self, job: Job) -> None:
+        """Submit a case."""
+        self.answer = self._actor.run.remote(job)
 
-    def hear(self) -> Message:
-        """Take the answer, or find the actor gone."""
+    def receive(self) -> Message:
+        """Receive the answer, or `WorkerExited`."""
         try:
             message: Message = self._ray.get(self.answer)
         except self._ray.exceptions.RayError as error:
@@ -66,29 +66,29 @@ class RayWorker:
 
 
 class RayPool:
-    """Workers on the cluster that this process is connected to.
+    """Workers on the connected cluster.
 
     Args:
         ray: The module.
     """
 
-    # A cluster may take any time to find room for a worker, or to grow.
+    # A cluster may take any time to start a worker.
     start_limit_s: float | None = None
 
     def __init__(self, ray: Any) -> None:
         self._ray = ray
 
     def start(self, first: Job) -> RayWorker:
-        """Ask for an actor."""
+        """Start an actor."""
         return RayWorker(self._ray, first)
 
     def listen(
         self, workers: Collection[Worker], timeout_s: float | None
     ) -> list[tuple[Worker, Message]]:
-        """Wait for answers; that of a dead actor comes too, and is an error."""
-        owing = {worker.answer: worker for worker in workers if isinstance(worker, RayWorker)}
-        heard, _ = self._ray.wait(list(owing), num_returns=1, timeout=timeout_s)
-        return [(owing[answer], owing[answer].hear()) for answer in heard]
+        """Wait for answers; the answer of a crashed actor is an error."""
+        pending = {worker.answer: worker for worker in workers if isinstance(worker, RayWorker)}
+        ready, _ = self._ray.wait(list(pending), num_returns=1, timeout=timeout_s)
+        return [(pending[answer], pending[answer].receive()) for answer in ready]
 
 
 def connect(address: str) -> RayPool:

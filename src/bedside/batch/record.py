@@ -1,12 +1,12 @@
-"""What became of a case: its record, its folder, and the list of all, each there whole or not.
+"""The outcome of a case: its record, its folder and the list of all, each complete or absent.
 
-    OUTPUT/ID/...                      results; they appear by one rename
-    OUTPUT/.batch/records/ID.json      what became of it; written just before that rename
-    OUTPUT/.batch/parts/...            work in progress; whatever is left there is rubbish
-    OUTPUT/results.jsonl               all records, a line each
+    OUTPUT/ID/...                      results; they appear in one rename
+    OUTPUT/.batch/records/ID.json      its record; written just before that rename
+    OUTPUT/.batch/parts/...            work in progress; leftovers there are deleted
+    OUTPUT/results.jsonl               all records, one per line
 
-A case is done when its record says so and its folder holds the files that the record lists.
-Killed between the two, it is not done and is done again.
+A case is done if its record says so and its folder holds the files that the record lists.
+If the process is killed between the two, the case runs again.
 """
 
 import errno
@@ -60,11 +60,11 @@ class FileFact:
 
 @dataclass(frozen=True)
 class InputFact:
-    """Which file it was that was segmented; its path may change, its content not.
+    """Which file was segmented; its path may change, its content may not.
 
     Attributes:
         bytes: Its size, or that of all files of a folder.
-        mtime_ns: When it was last written, or the last one of them.
+        mtime_ns: Modification time, the latest of all files.
         files: How many files.
     """
 
@@ -75,12 +75,12 @@ class InputFact:
 
 @dataclass(frozen=True)
 class Basis:
-    """All that the results of a case come from. The same basis, the same bytes.
+    """All that the results of a case depend on: the same basis gives the same bytes.
 
     Attributes:
         inputs: The source and its further channels.
         bundle_sha256: Hash of the bundle.
-        settings: What was asked for.
+        settings: Settings of the run.
         bedside_version: Version of this program.
     """
 
@@ -92,23 +92,22 @@ class Basis:
 
 @dataclass(frozen=True)
 class Record:
-    """What became of a case; a line of `results.jsonl`.
+    """The outcome of a case; a line of `results.jsonl`.
 
     Attributes:
         id: The case.
         source: Its file.
-        status: "done", "refused" (the image cannot be segmented so) or "failed" (the worker
-            died, took too long, or met an error that nobody foresaw).
-        error: Why it is not done.
-        seconds: From its beginning to its end, as the worker or the one who waited saw it.
-        attempts: Workers that have begun it in this run.
+        status: "done", "refused" (the image cannot be segmented) or "failed" (the worker
+            crashed, timed out, or met an unforeseen error).
+        error: The reason if it is not done.
+        seconds: Elapsed time, measured by the worker or by its supervisor.
+        attempts: How many workers have started it in this run.
         files: Its results.
-        basis: What they come from.
-        cost: What `report.json` of a single run tells of time and memory; None if not done.
-        finished: When, in UTC.
-        warnings: What its report warns of.
-        measurements: What was measured, a row for each structure: see
-            `bedside.report.measurement_table`.
+        basis: Their inputs and settings.
+        cost: Time and memory, as in the `report.json` of a single run; None if not done.
+        finished: End time in UTC.
+        warnings: Warnings of its report.
+        measurements: One row per structure; see `bedside.report.measurement_table`.
     """
 
     id: str
@@ -126,10 +125,10 @@ class Record:
 
 
 def commit_record(record: Record, output: Path, results: Path | None = None) -> None:
-    """Put on record what became of a case, and its results in their place.
+    """Write the record of a case and move its results into place.
 
-    What an earlier run has left of the case goes first: a record never stands beside the
-    results of another.
+    Results of an earlier run are removed first, so that a record never accompanies the results of
+    another run.
 
     Args:
         record: Of the case.
@@ -154,7 +153,7 @@ def commit_record(record: Record, output: Path, results: Path | None = None) -> 
 
 
 def read_record(output: Path, case_id: str) -> Record | None:
-    """Read the record of a case; None if there is none that can be read."""
+    """The record of a case; None if there is none, or it cannot be read."""
     try:
         mapping = json.loads(_record_path(output, case_id).read_text("utf-8"))
         return from_mapping(Record, mapping, "record")
@@ -163,7 +162,7 @@ def read_record(output: Path, case_id: str) -> Record | None:
 
 
 def is_whole(record: Record, output: Path) -> bool:
-    """Whether a case is done and its folder holds every file, each of its size."""
+    """Whether a case is done and its folder holds every file in its size."""
     folder = output / record.id
     try:
         return record.status == "done" and all(
@@ -174,7 +173,7 @@ def is_whole(record: Record, output: Path) -> bool:
 
 
 def begin_part(output: Path, case_id: str) -> Path:
-    """Make a hidden folder for work on a case, on the file system of its results.
+    """Make a hidden folder for the work on a case, on the file system of its results.
 
     Raises:
         OutputError: If it cannot be made.
@@ -186,7 +185,7 @@ def begin_part(output: Path, case_id: str) -> Path:
 
 
 def clear_parts(output: Path, case_ids: Sequence[str]) -> None:
-    """Remove what was left of work on these cases, or lists, by processes that are gone."""
+    """Remove what ended processes left of their work on these cases or lists."""
     parts = output / _STATE / "parts"
     prefixes = {_part_prefix(case_id) for case_id in case_ids}
     for part in parts.iterdir() if parts.is_dir() else ():
@@ -203,15 +202,15 @@ def list_files(folder: Path) -> tuple[FileFact, ...]:
     )
 
 
-def look_at(path: Path, files: Sequence[Path] = ()) -> InputFact:
-    """Tell which file this is, without reading it; of a folder, which files.
+def input_fact(path: Path, files: Sequence[Path] = ()) -> InputFact:
+    """Size and time of a file, or of all files of a folder, without reading them.
 
     Args:
         path: A file or a folder.
-        files: Those that `path` stands for, if it is neither.
+        files: The files that `path` represents, if it is a series.
 
     Raises:
-        FormatError: If it is not there.
+        FormatError: If it does not exist.
     """
     try:
         files = files or [path]
@@ -228,7 +227,7 @@ def look_at(path: Path, files: Sequence[Path] = ()) -> InputFact:
 
 
 def append_line(record: Record, target: Path) -> None:
-    """Add a record to a list that others may be reading, in one write.
+    """Append a record to a list in one write, since others may be reading it.
 
     Raises:
         OutputError: If it cannot be written.
@@ -244,7 +243,7 @@ def append_line(record: Record, target: Path) -> None:
 
 
 def write_lines(records: Sequence[Record], target: Path) -> None:
-    """Write a list of records anew, whole or not at all.
+    """Write a list of records, completely or not at all.
 
     Raises:
         OutputError: If it cannot be written.
@@ -257,7 +256,7 @@ def write_lines(records: Sequence[Record], target: Path) -> None:
 
 
 def _put(text: str, target: Path, *, part: Path) -> None:
-    """Write a file whole or not at all; what is left by a kill is left where it is cleared."""
+    """Write a file completely or not at all, by way of a folder that is cleared later."""
     with output_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         write_text(part / "text", text)
@@ -273,7 +272,7 @@ def _record_path(output: Path, case_id: str) -> Path:
 
 
 def _part_prefix(case_id: str) -> str:
-    """Name parts after a hash: an id may hold slashes and be long."""
+    """A prefix from a hash, since an id may hold slashes and be long."""
     return hashlib.sha256(os.fsencode(case_id)).hexdigest()[:24] + "-"
 
 

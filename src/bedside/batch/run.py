@@ -1,4 +1,4 @@
-"""A batch from beginning to end: what is to be done, by whom, and the list of what became of it."""
+"""A batch from start to end: the plan, the workers, and the list of outcomes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """A batch before it begins.
+    """The plan of a batch.
 
     Attributes:
         jobs: Every case of it, in order.
-        kept: Records of those that an earlier run has done.
-        listing: The file with a line for each case.
+        kept: Records of the cases that an earlier run has done.
+        listing: The file with one line per case.
     """
 
     jobs: tuple[Job, ...]
@@ -43,21 +43,21 @@ def plan_batch(
     shard: tuple[int, int] | None = None,
     open_bundle: Callable[[str], "Bundle"] | None = None,
 ) -> BatchPlan:
-    """Look at what there is, and find what is to be done; nothing is written.
+    """Check the cases and find what must run; nothing is written.
 
     Args:
         cases: The cases, those of one shard only.
         output: Folder for all results.
-        model: Bundle of the cases that name none; None if all name one.
+        model: Bundle of the cases that name none; None if every case names one.
         options: How files are read, networks run, and what is written.
-        resume: Whether an earlier run is taken up again.
-        shard: Which of how many shards this is; it has a list of its own.
+        resume: Whether to resume an earlier run.
+        shard: Number of this shard and of all; each shard has its own list.
         open_bundle: Finds and reads a bundle by name or path; None for `bedside.bundle`'s.
 
     Raises:
-        BundleError: If a bundle is not there or not sound.
-        UsageError: If there are results already and nothing is to be taken up, or if a
-            folder is in the way that this program has not written.
+        BundleError: If a bundle does not exist or is damaged.
+        UsageError: If there are results already without `resume`, or a folder that this
+            program has not written.
     """
     name = "results.jsonl" if shard is None else "results-{}-of-{}.jsonl".format(*shard)
     bundles = _find_bundles(cases, model, open_bundle or _open_bundle)
@@ -78,25 +78,25 @@ def run_batch(
     timeout_s: float | None = None,
     on_record: Callable[[Record], None] = lambda record: None,
 ) -> tuple[Record, ...]:
-    """Do what is left of a batch.
+    """Run the cases of a batch that are not done.
 
-    While it runs, records are added to its list as cases are settled; at the end, and where
-    it is stopped by an error, the list is written anew in the order of the cases.
+    During the run, records are appended to the list as cases finish; at the end, also after an
+    error, the list is rewritten in the order of the cases.
 
     Args:
-        plan: What is to be done.
-        pool: Where workers come from.
-        size: How many workers there are at most.
-        timeout_s: Time that a case may take; None for no limit.
-        on_record: Called with each record, in the order in which cases are settled.
+        plan: From `plan_batch`.
+        pool: Starts workers.
+        size: Maximum number of workers.
+        timeout_s: Time limit of a case; None for none.
+        on_record: Called with each record as cases finish.
 
     Returns:
-        One record a case, in their order, those of an earlier run among them.
+        One record per case, in their order, including those of an earlier run.
 
     Raises:
         BackendError: If the runtime is not installed.
         OutputError: If results cannot be written.
-        WorkerError: If workers die before they have begun a case.
+        WorkerError: If workers crash before they start a case.
     """
     records = {record.id: record for record in plan.kept}
     order = [job.case.id for job in plan.jobs]
@@ -108,7 +108,7 @@ def run_batch(
         on_record(record)
 
     def close() -> None:
-        # A worker that was ended may have been done, and not have said so.
+        # A worker may have finished a case before it was stopped, without reporting it.
         left = (find_done(job) for job in waiting if job.case.id not in records)
         records.update({record.id: record for record in left if record})
         clear_parts(output, [*order, plan.listing.name])
@@ -137,24 +137,24 @@ def _open_bundle(name: str) -> "Bundle":
 def _find_bundles(
     cases: Sequence[Case], model: Path | None, open_bundle: Callable[[str], "Bundle"]
 ) -> dict[str | None, tuple[Path, str]]:
-    """Find each bundle that is named, and its hash."""
+    """Path and hash of each bundle that is named."""
     found: dict[str | None, tuple[Path, str]] = {}
     for case in cases:
         if case.model not in found:
             if case.model is None and model is None:
                 raise UsageError(f'case "{case.id}" names no model. Name one with -m.')
-            # "./name" would lose what tells it from the name of a shipped bundle.
+            # An absolute path cannot be confused with the name of a shipped bundle.
             bundle = open_bundle(case.model or str(Path(model or "").absolute()))
             found[case.model] = (bundle.path.resolve(), bundle.sha256)
     return found
 
 
 def _check_place(job: Job, *, resume: bool) -> None:
-    """Make sure that a case's folder is free, or was written by an earlier run.
+    """Refuse a folder that exists, unless an earlier run wrote it and is resumed.
 
     Raises:
-        UsageError: If it is neither.
-        FormatError: If the source lies where the results go.
+        UsageError: If the folder is not free.
+        FormatError: If the source lies in the folder of its results.
     """
     folder = job.output / job.case.id
     record = read_record(job.output, job.case.id)
@@ -171,6 +171,6 @@ def _check_place(job: Job, *, resume: bool) -> None:
 
 def _already(path: Path) -> str:
     return (
-        f"{path} holds results of an earlier run. Take it up again with --resume, "
+        f"{path} holds results of an earlier run. Continue it with --resume, "
         "or choose another folder with -o."
     )

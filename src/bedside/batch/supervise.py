@@ -1,4 +1,4 @@
-"""Hands cases to workers until all are settled, whatever becomes of the workers."""
+"""Distributes cases to workers until every case has a record, also if workers crash or hang."""
 
 import time
 from collections import deque
@@ -12,21 +12,21 @@ from bedside.batch.worker import Fatal, Message, Ready, WorkerExited
 from bedside.batch.worker_pool import Worker, WorkerPool
 from bedside.errors import BedsideError, WorkerError
 
-MOST_ATTEMPTS = 2
-"""Workers that a case may kill before it is given up."""
+MAX_ATTEMPTS = 2
+"""How many workers a case may crash before it is recorded as failed."""
 
-_MOST_FAILED_STARTS = 5
+_MAX_FAILED_STARTS = 5
 
 
 @dataclass
 class _Slot:
-    """A worker and what it is at.
+    """A worker and its current case.
 
     Attributes:
         worker: The worker.
-        since: When it began what it is at, as `time.monotonic` tells it.
-        job: The case that it does; None while it loads, or waits.
-        ready: Whether it has loaded its model.
+        since: Start time of its current work, from `time.monotonic`.
+        job: Its case; None while it loads or waits.
+        ready: Whether its model is loaded.
     """
 
     worker: Worker
@@ -36,14 +36,14 @@ class _Slot:
 
 
 class Supervisor:
-    """One batch under way.
+    """Runs one batch.
 
     Args:
         jobs: The cases.
-        pool: Where workers come from.
-        size: How many workers there are at most.
-        timeout_s: Time that a case may take; None for no limit.
-        on_record: Called with each record, in the order in which cases are settled.
+        pool: Starts workers.
+        size: Maximum number of workers.
+        timeout_s: Time limit of a case; None for none.
+        on_record: Called with each record as cases finish.
     """
 
     def __init__(
@@ -57,92 +57,92 @@ class Supervisor:
     ) -> None:
         self._first = jobs[0] if jobs else None
         self._waiting = deque(jobs)
-        self._crew, self._size, self._timeout_s = pool, size, timeout_s
+        self._pool, self._size, self._timeout_s = pool, size, timeout_s
         self._on_record = on_record
-        self._seats: list[_Slot] = []
+        self._slots: list[_Slot] = []
         self._failed_starts = 0
 
     def run(self) -> None:
-        """Work until every case has its record.
+        """Run until every case has its record.
 
         Raises:
             BackendError: If the runtime is not installed.
             OutputError: If results cannot be written.
-            WorkerError: If workers die before they have begun a case.
+            WorkerError: If workers crash before they start a case.
         """
         try:
-            self._hire()
-            while self._seats:
-                self._turn()
+            self._start_workers()
+            while self._slots:
+                self._handle_events()
         finally:
-            for seat in self._seats:
-                seat.worker.stop()
+            for slot in self._slots:
+                slot.worker.stop()
 
-    def _turn(self) -> None:
-        """Take what workers say, then see to those who have taken too long."""
-        seats = {id(seat.worker): seat for seat in self._seats}
-        workers = [seat.worker for seat in self._seats]
-        for worker, message in self._crew.listen(workers, self._patience_s()):
-            self._take(seats[id(worker)], message)
+    def _handle_events(self) -> None:
+        """Handle messages of workers, then timeouts."""
+        slots = {id(slot.worker): slot for slot in self._slots}
+        workers = [slot.worker for slot in self._slots]
+        for worker, message in self._pool.listen(workers, self._time_left_s()):
+            self._handle(slots[id(worker)], message)
         now = time.monotonic()
-        for seat in list(self._seats):
-            limit_s = self._limit_s(seat)
-            if limit_s is not None and now - seat.since >= limit_s:
-                self._overran(seat, limit_s)
-        self._hire()
+        for slot in list(self._slots):
+            limit_s = self._limit_s(slot)
+            if limit_s is not None and now - slot.since >= limit_s:
+                self._handle_timeout(slot, limit_s)
+        self._start_workers()
 
-    def _take(self, seat: _Slot, message: Message) -> None:
-        """Act on what one worker says."""
+    def _handle(self, slot: _Slot, message: Message) -> None:
+        """Handle one message."""
         if isinstance(message, WorkerExited):
-            self._lost(seat, message.reason)
+            self._handle_exit(slot, message.reason)
         elif isinstance(message, Fatal):
-            raise _remake(message)
+            raise _rebuild_error(message)
         else:
             if isinstance(message, Ready):
-                seat.ready = True
+                slot.ready = True
                 self._failed_starts = 0
             else:
                 self._on_record(message)
-            self._give_next(seat)
+            self._submit_next(slot)
 
-    def _give_next(self, seat: _Slot) -> None:
-        """Return a worker its next case, or let it go."""
+    def _submit_next(self, slot: _Slot) -> None:
+        """Submit the next case to a worker, or stop it if there is none."""
         if not self._waiting:
-            self._dismiss(seat)
+            self._stop(slot)
             return
-        seat.job = self._waiting.popleft()
-        seat.since = time.monotonic()
-        seat.worker.give(seat.job)
+        slot.job = self._waiting.popleft()
+        slot.since = time.monotonic()
+        slot.worker.submit(slot.job)
 
-    def _lost(self, seat: _Slot, reason: str) -> None:
-        """See to the case of a worker that died: once more, or given up."""
-        self._dismiss(seat)
-        job = seat.job
+    def _handle_exit(self, slot: _Slot, reason: str) -> None:
+        """Retry the case of a worker that has exited, or record it as failed."""
+        self._stop(slot)
+        job = slot.job
         if job is None:
             self._failed_start(reason)
             return
         if record := find_done(job):
-            # It died after its work was done, and before it could say so.
+            # It exited after finishing the case, before reporting it.
             self._on_record(record)
-        elif job.attempt < MOST_ATTEMPTS:
+        elif job.attempt < MAX_ATTEMPTS:
             self._waiting.appendleft(replace(job, attempt=job.attempt + 1))
         else:
-            text = f"the worker died over this case {job.attempt} times; the last time {reason}."
-            self._give_up(job, seat.since, text)
+            text = f"the worker crashed on this case {job.attempt} times; the last time {reason}."
+            self._fail(job, slot.since, text)
 
-    def _overran(self, seat: _Slot, limit_s: float) -> None:
-        """Stop a worker that takes too long. Its case would take as long once more."""
-        self._dismiss(seat)
-        if seat.job is None:
+    def _handle_timeout(self, slot: _Slot, limit_s: float) -> None:
+        """Stop a worker after its timeout; its case is not retried, it would time out again."""
+        self._stop(slot)
+        if slot.job is None:
             self._failed_start(f"it had not loaded its model after {limit_s:.0f} s")
-        elif record := find_done(seat.job):
+        elif record := find_done(slot.job):
             self._on_record(record)
         else:
             text = f"it took longer than {limit_s:g} s; raise the limit with --timeout."
-            self._give_up(seat.job, seat.since, text)
+            self._fail(slot.job, slot.since, text)
 
-    def _give_up(self, job: Job, begun: float, text: str) -> None:
-        """Put a case on record as failed."""
+    def _fail(self, job: Job, begun: float, text: str) -> None:
+        """Record a case as failed."""
         clear_parts(job.output, [job.case.id])
         error = WorkerError(f"{job.case.source}: {text}")
         record = job.finish("failed", begun=begun, error=error)
@@ -150,42 +150,42 @@ class Supervisor:
         self._on_record(record)
 
     def _failed_start(self, reason: str) -> None:
-        """Count workers that die before their first case; none would be done by the next."""
+        """Count workers that exit before their first case, and end the batch after too many."""
         self._failed_starts += 1
-        if self._failed_starts >= _MOST_FAILED_STARTS:
+        if self._failed_starts >= _MAX_FAILED_STARTS:
             raise WorkerError(
                 f"{self._failed_starts} workers in a row ended before their first case, the "
                 f"last because {reason}. Fewer workers need less memory: try --jobs 1."
             )
 
-    def _dismiss(self, seat: _Slot) -> None:
-        self._seats.remove(seat)
-        seat.worker.stop()
+    def _stop(self, slot: _Slot) -> None:
+        self._slots.remove(slot)
+        slot.worker.stop()
 
-    def _hire(self) -> None:
-        """Fill free seats, as far as there is work that nobody is there to take."""
-        loading = sum(not seat.ready for seat in self._seats)
-        while self._first and len(self._seats) < self._size and loading < len(self._waiting):
-            self._seats.append(_Slot(self._crew.start(self._first), time.monotonic()))
+    def _start_workers(self) -> None:
+        """Start workers, up to the limit, while more cases wait than workers load."""
+        loading = sum(not slot.ready for slot in self._slots)
+        while self._first and len(self._slots) < self._size and loading < len(self._waiting):
+            self._slots.append(_Slot(self._pool.start(self._first), time.monotonic()))
             loading += 1
 
-    def _limit_s(self, seat: _Slot) -> float | None:
-        return self._timeout_s if seat.ready else self._crew.start_limit_s
+    def _limit_s(self, slot: _Slot) -> float | None:
+        return self._timeout_s if slot.ready else self._pool.start_limit_s
 
-    def _patience_s(self) -> float | None:
-        """Tell how long nobody can have taken too long."""
+    def _time_left_s(self) -> float | None:
+        """Time until the next timeout."""
         now = time.monotonic()
         left = [
-            seat.since + limit_s - now
-            for seat in self._seats
-            for limit_s in [self._limit_s(seat)]
+            slot.since + limit_s - now
+            for slot in self._slots
+            for limit_s in [self._limit_s(slot)]
             if limit_s is not None
         ]
         return max(0.0, min(left)) if left else None
 
 
-def _remake(message: Fatal) -> BedsideError:
-    """Make an error of a worker again, here."""
+def _rebuild_error(message: Fatal) -> BedsideError:
+    """The error that a worker reported."""
     kind = getattr(errors, message.type, BedsideError)
     error = kind(message.message)
     return error if isinstance(error, BedsideError) else BedsideError(message.message)

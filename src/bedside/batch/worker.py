@@ -1,4 +1,4 @@
-"""A worker: a process of its own that loads the model once and does one case after another."""
+"""A worker: a process that loads the model once and runs one case after another."""
 
 import os
 import queue
@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from bedside.batch.job import Job, Loader, do_job
+from bedside.batch.job import Job, Loader, run_job
 from bedside.batch.record import Record
 from bedside.errors import BackendError, BedsideError, OutputError
 from bedside.system.signals import end_with_parent
@@ -18,16 +18,16 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 @dataclass(frozen=True)
 class Ready:
-    """The worker has loaded its model and waits."""
+    """The worker has loaded its model and waits for cases."""
 
 
 @dataclass(frozen=True)
 class Fatal:
-    """Something that ends the whole batch.
+    """An error that ends the whole batch.
 
     Attributes:
         type: Name of the error in `bedside.errors`.
-        message: What it says.
+        message: Its text.
     """
 
     type: str
@@ -36,10 +36,10 @@ class Fatal:
 
 @dataclass(frozen=True)
 class WorkerExited:
-    """The worker is no more.
+    """The worker has exited.
 
     Attributes:
-        reason: What is known of its end, such as "it was killed by SIGKILL".
+        reason: How it ended, such as "it was killed by SIGKILL".
     """
 
     reason: str
@@ -49,10 +49,10 @@ Message = Ready | Record | Fatal | WorkerExited
 
 
 class CaseRunner:
-    """What a worker does with what it is given, however the two are carried.
+    """Runs cases in a worker, whatever the transport.
 
     Args:
-        threads: Threads that this process may use.
+        threads: Number of threads of this process.
     """
 
     def __init__(self, threads: int) -> None:
@@ -62,33 +62,33 @@ class CaseRunner:
         cv2.setNumThreads(threads)
 
     def prepare(self, job: Job) -> Ready | Fatal:
-        """Load the bundle that the first case needs."""
+        """Load the bundle of the first case."""
         try:
             self._loader.load(job)
         except BedsideError as error:
             return Fatal(type(error).__name__, str(error))
         return Ready()
 
-    def do(self, job: Job) -> Record | Fatal:
-        """Do a case."""
+    def run(self, job: Job) -> Record | Fatal:
+        """Run a case."""
         try:
-            return do_job(job, self._loader.load)
+            return run_job(job, self._loader.load)
         except (BackendError, OutputError) as error:
             return Fatal(type(error).__name__, str(error))
 
 
 def limit_threads(threads: int) -> None:
-    """Tell libraries that are yet to be loaded how many threads they may start."""
+    """Limit the threads of libraries that are loaded later."""
     for variable in _THREAD_VARIABLES:
         os.environ.setdefault(variable, str(threads))
 
 
 def serve(connection: Connection, first: Job) -> None:
-    """Do cases as they come, until there are no more, or the one who sends them is gone.
+    """Run cases until there are no more, or the parent process has exited.
 
     Args:
-        connection: Where jobs come from (None is the last), and messages go.
-        first: A job whose bundle is loaded before anything is asked for.
+        connection: Receives jobs, None after the last, and sends messages.
+        first: A job whose bundle is loaded first.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # see `bedside.system.signals.starting`
     end_with_parent()
@@ -98,11 +98,11 @@ def serve(connection: Connection, first: Job) -> None:
     runner = CaseRunner(first.threads)
     connection.send(runner.prepare(first))
     while (job := inbox.get()) is not None:
-        connection.send(runner.do(job))
+        connection.send(runner.run(job))
 
 
 def _receive(connection: Connection, inbox: "queue.SimpleQueue[Job | None]") -> None:
-    """Take jobs in; end the process at once when there is nobody left to work for."""
+    """Receive jobs; exit at once if the parent process has exited."""
     while True:
         try:
             job = connection.recv()

@@ -1,4 +1,4 @@
-"""Workers as processes of this machine: hired, given cases, listened to, and stopped."""
+"""Workers as processes of this machine."""
 
 import contextlib
 import multiprocessing
@@ -12,41 +12,41 @@ from bedside.batch.job import Job
 from bedside.batch.worker import Message, WorkerExited, serve
 from bedside.system.signals import starting
 
-# A worker that has not loaded its model by then never will.
+# Loading a model takes seconds; a worker that needs longer hangs.
 _START_LIMIT_S = 300.0
-_LAST_WORDS_S = 5.0
+_EXIT_LIMIT_S = 5.0
 
 
 class Worker(Protocol):
-    """Whoever does cases, one at a time."""
+    """Runs cases, one at a time."""
 
-    def give(self, job: Job) -> None:
-        """Hand a case over."""
+    def submit(self, job: Job) -> None:
+        """Submit a case."""
         ...
 
     def stop(self) -> None:
-        """End the worker, whatever it is doing."""
+        """Stop the worker, whatever it is doing."""
         ...
 
 
 class WorkerPool(Protocol):
-    """Whoever finds workers, and hears them.
+    """Starts workers and receives their messages.
 
     Attributes:
-        start_limit_s: Time within which a worker is ready; None for no limit.
+        start_limit_s: Time limit until a worker is ready; None for none.
     """
 
     @property
     def start_limit_s(self) -> float | None: ...  # noqa: D102
 
     def start(self, first: Job) -> Worker:
-        """Start a worker, which loads the bundle of a job and then says that it is ready."""
+        """Start a worker, which loads the bundle of a job and then reports `Ready`."""
         ...
 
     def listen(
         self, workers: Collection[Worker], timeout_s: float | None
     ) -> list[tuple[Worker, Message]]:
-        """Wait until at least one of them has something to say, or for a time."""
+        """Messages of workers: at least one, or none after the timeout."""
         ...
 
 
@@ -58,7 +58,7 @@ class Process:
     """
 
     def __init__(self, first: Job) -> None:
-        # A fork would take locks of the runtime's threads over, but not the threads.
+        # A fork would copy the locks of the runtime's threads, but not the threads.
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self._process: SpawnProcess = context.Process(
@@ -67,25 +67,25 @@ class Process:
         # Ctrl-C reaches the whole group of processes; the parent decides what it means.
         with starting():
             self._process.start()
-        # Our copy of their end is closed, so that its end is heard when they are gone.
+        # Closing our copy of the child's end makes its exit visible as an end of file.
         theirs.close()
 
-    def give(self, job: Job) -> None:
-        """Hand a case over; one who is gone does not take it, and is heard to be gone."""
+    def submit(self, job: Job) -> None:
+        """Submit a case; if the process has exited, `receive` reports it."""
         with contextlib.suppress(OSError):
             self.connection.send(job)
 
-    def hear(self) -> Message:
-        """Take one message, or find the worker gone."""
+    def receive(self) -> Message:
+        """Receive one message, or `WorkerExited`."""
         try:
             message: Message = self.connection.recv()
         except (EOFError, OSError):
-            self._process.join(_LAST_WORDS_S)
+            self._process.join(_EXIT_LIMIT_S)
             return WorkerExited(_describe_end(self._process.exitcode))
         return message
 
     def stop(self) -> None:
-        """Kill the process; it holds nothing that must be put in order."""
+        """Kill the process, which holds nothing that needs cleaning up."""
         self._process.kill()
         self._process.join()
         self._process.close()
@@ -104,20 +104,20 @@ class Processes:
     def listen(
         self, workers: Collection[Worker], timeout_s: float | None
     ) -> list[tuple[Worker, Message]]:
-        """Wait for messages, and for ends: a process that dies closes its connection."""
+        """Wait for messages and for exits: an exiting process closes its connection."""
         by_connection = {
             worker.connection: worker for worker in workers if isinstance(worker, Process)
         }
-        heard = wait(list(by_connection), timeout_s)
+        ready = wait(list(by_connection), timeout_s)
         return [
-            (by_connection[connection], by_connection[connection].hear())
-            for connection in heard
+            (by_connection[connection], by_connection[connection].receive())
+            for connection in ready
             if isinstance(connection, Connection)
         ]
 
 
 def _describe_end(code: int | None) -> str:
-    """Tell how a process ended."""
+    """How a process ended, in words."""
     if code is None:
         return "it closed its connection"
     if code >= 0:
