@@ -10,14 +10,6 @@ from bedside.datasets.table import (
 )
 
 __all__ = [
-    "LAYOUTS",
-    "Case",
-    "Layout",
-    "detect_layout",
-    "list_cases",
-    "list_recipe_cases",
-    "read_case",
-    "read_truth",
-    "read_values",
-    "relabel_cases",
-]
+    "LAYOUTS", "Case", "Layout", "detect_layout", "list_cases", "list_recipe_cases", "read_case",
+    "read_truth", "read_values", "relabel_cases",
+]  # fmt: skip

@@ -13,20 +13,10 @@ from bedside.datasets.pairing import find_file, list_stems
 SHAPE = "img/imgNNNN.nii.gz and label/labelNNNN.nii.gz; or the same in imagesTr and labelsTr"
 
 ORGANS = (
-    "spleen",
-    "right kidney",
-    "left kidney",
-    "gallbladder",
-    "esophagus",
-    "liver",
-    "stomach",
-    "aorta",
-    "inferior vena cava",
-    "portal and splenic veins",
-    "pancreas",
-    "right adrenal gland",
+    "spleen", "right kidney", "left kidney", "gallbladder", "esophagus", "liver", "stomach",
+    "aorta", "inferior vena cava", "portal and splenic veins", "pancreas", "right adrenal gland",
     "left adrenal gland",
-)
+)  # fmt: skip
 """What labels 1 to 13 are."""
 
 _FOLDERS = (("img", "label"), ("imagesTr", "labelsTr"))

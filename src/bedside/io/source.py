@@ -14,15 +14,9 @@ from bedside.io.open_file import open_file
 from bedside.io.opened import Algorithm, Source
 
 __all__ = [
-    "SUFFIXES",
-    "Algorithm",
-    "Source",
-    "default_format",
-    "encode_labels",
-    "find_sources",
-    "open_source",
-    "write_labels",
-]
+    "SUFFIXES", "Algorithm", "Source", "default_format", "encode_labels", "find_sources",
+    "open_source", "write_labels",
+]  # fmt: skip
 
 
 def open_source(

@@ -13,18 +13,7 @@ from bedside.volume.orientation import Orientation, find_orientation
 from bedside.volume.uneven import SliceBlock, UnevenSlices
 
 __all__ = [
-    "Box",
-    "Change",
-    "Geometry",
-    "ImageSequence",
-    "LabelMap",
-    "Orientation",
-    "SliceBlock",
-    "Space",
-    "UnevenSlices",
-    "corners_apart",
-    "find_orientation",
-    "is_unit_grid",
-    "scale_geometry",
+    "Box", "Change", "Geometry", "ImageSequence", "LabelMap", "Orientation", "SliceBlock", "Space",
+    "UnevenSlices", "corners_apart", "find_orientation", "is_unit_grid", "scale_geometry",
     "split_spacing",
-]
+]  # fmt: skip

@@ -6,16 +6,10 @@ from typing import Any
 from bedside.errors import FormatError
 
 AUXILIARY_TAGS = (
-    "SOPClassUID",
-    "Modality",
-    "ImageType",
-    "StudyInstanceUID",
-    "SamplesPerPixel",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "NumberOfFrames",
+    "SOPClassUID", "Modality", "ImageType", "StudyInstanceUID", "SamplesPerPixel",
+    "ImagePositionPatient", "ImageOrientationPatient", "NumberOfFrames",
     "SharedFunctionalGroupsSequence",
-)
+)  # fmt: skip
 """Attributes that are looked at."""
 
 # Kinds of study whose images are slices with a place, and whose values have a meaning.

@@ -30,17 +30,11 @@ from bedside.io.dicom.stack import Plane, check_alike, find_duplicates, is_seam,
 from bedside.io.dicom.values import ValueRule, is_colour, read_colour_rule, read_rule
 from bedside.volume import ImageSequence
 
-_ENHANCED = frozenset(
-    {
-        EnhancedCTImageStorage,
-        EnhancedMRImageStorage,
-        EnhancedPETImageStorage,
-        EnhancedUSVolumeStorage,
-        LegacyConvertedEnhancedCTImageStorage,
-        LegacyConvertedEnhancedMRImageStorage,
-        LegacyConvertedEnhancedPETImageStorage,
-    }
-)
+_ENHANCED = frozenset({
+    EnhancedCTImageStorage, EnhancedMRImageStorage, EnhancedPETImageStorage,
+    EnhancedUSVolumeStorage, LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage, LegacyConvertedEnhancedPETImageStorage,
+})  # fmt: skip
 _IN_VOLUME = (
     "the slices are placed in the frame of the transducer, not of the patient: left and right, "
     "front and back of the patient are not known"

@@ -22,25 +22,14 @@ from bedside.io.dicom.warnings import collected_warnings
 
 # What tells the images at one place apart, in the order in which it is tried.
 _DIMENSIONS = (
-    "EchoTime",
-    "TemporalPositionIdentifier",
-    "AcquisitionNumber",
-    "TriggerTime",
-    "DiffusionBValue",
-    "ImageType",
-    "ContentTime",
-)
+    "EchoTime", "TemporalPositionIdentifier", "AcquisitionNumber", "TriggerTime", "DiffusionBValue",
+    "ImageType", "ContentTime",
+)  # fmt: skip
 _SERIES = ("SeriesInstanceUID", "SOPClassUID", "Rows", "Columns")
 _TAGS = (
-    *_SERIES,
-    *AUXILIARY_TAGS,
-    *PART_TAGS,
-    "Modality",
-    "NumberOfFrames",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    *_DIMENSIONS,
-)
+    *_SERIES, *AUXILIARY_TAGS, *PART_TAGS, "Modality", "NumberOfFrames", "ImagePositionPatient",
+    "ImageOrientationPatient", *_DIMENSIONS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

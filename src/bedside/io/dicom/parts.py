@@ -15,17 +15,9 @@ PART_TAGS = ("SeriesInstanceUID", "ConcatenationUID", "InConcatenationTotalNumbe
 """What tells the parts of one concatenation."""
 
 _SHARED = (
-    "PatientID",
-    "SeriesInstanceUID",
-    "SOPClassUID",
-    "FrameOfReferenceUID",
-    "Rows",
-    "Columns",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "BitsAllocated",
-    "PixelRepresentation",
-)
+    "PatientID", "SeriesInstanceUID", "SOPClassUID", "FrameOfReferenceUID", "Rows", "Columns",
+    "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "PixelRepresentation",
+)  # fmt: skip
 _WAY_OUT = "Put all parts into one folder, and name the folder or one of them."
 
 

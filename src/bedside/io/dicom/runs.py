@@ -26,63 +26,29 @@ IN_TIME = ("US", "IVUS", "XA", "RF", "ES")
 
 _WORDS = ("Acquisition", "Content", "InstanceCreation")
 _ALIKE = (
-    "SeriesInstanceUID",
-    "FrameOfReferenceUID",
-    "SOPClassUID",
-    "Rows",
-    "Columns",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "BitsAllocated",
-    "BitsStored",
-    "PixelRepresentation",
-    "PixelSpacing",
-    "PixelAspectRatio",
-    "NominalScannedPixelSpacing",
-    "ImagerPixelSpacing",
-    "ImageType",
-    "BodyPartExamined",
-    "Laterality",
-    "ImageLaterality",
-    "ViewPosition",
-    "ViewName",
-    "ViewNumber",
-    "StageName",
-    "StageNumber",
-    "PositionerPrimaryAngle",
-    "PositionerSecondaryAngle",
+    "SeriesInstanceUID", "FrameOfReferenceUID", "SOPClassUID", "Rows", "Columns", "SamplesPerPixel",
+    "PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation",
+    "PixelSpacing", "PixelAspectRatio", "NominalScannedPixelSpacing", "ImagerPixelSpacing",
+    "ImageType", "BodyPartExamined", "Laterality", "ImageLaterality", "ViewPosition", "ViewName",
+    "ViewNumber", "StageName", "StageNumber", "PositionerPrimaryAngle", "PositionerSecondaryAngle",
     "TransducerType",
-)
+)  # fmt: skip
 _CODES = ("ViewCodeSequence", "AnatomicRegionSequence", "PrimaryAnatomicStructureSequence")
 _REGIONS = "SequenceOfUltrasoundRegions"
 _REGION_ATTRIBUTES = (
-    "RegionSpatialFormat",
-    "RegionDataType",
-    "RegionLocationMinX0",
-    "RegionLocationMinY0",
-    "RegionLocationMaxX1",
-    "RegionLocationMaxY1",
-    "PhysicalUnitsXDirection",
-    "PhysicalUnitsYDirection",
-    "PhysicalDeltaX",
-    "PhysicalDeltaY",
-)
+    "RegionSpatialFormat", "RegionDataType", "RegionLocationMinX0", "RegionLocationMinY0",
+    "RegionLocationMaxX1", "RegionLocationMaxY1", "PhysicalUnitsXDirection",
+    "PhysicalUnitsYDirection", "PhysicalDeltaX", "PhysicalDeltaY",
+)  # fmt: skip
 _ORDERING = (
     "InstanceNumber",
     *(f"{word}{part}" for word in _WORDS for part in ("Date", "Time")),
     "AcquisitionDateTime",
 )
 RUN_TAGS = (
-    *_ALIKE,
-    *_ORDERING,
-    *_CODES,
-    _REGIONS,
-    "PixelSpacingCalibrationType",
-    "SOPInstanceUID",
-    "FrameTime",
-    "CineRate",
-    "RecommendedDisplayFrameRate",
-)
+    *_ALIKE, *_ORDERING, *_CODES, _REGIONS, "PixelSpacingCalibrationType", "SOPInstanceUID",
+    "FrameTime", "CineRate", "RecommendedDisplayFrameRate",
+)  # fmt: skip
 """What is read of headers to tell the frames of a cine."""
 
 _PARALLEL = 1e-3

@@ -34,22 +34,11 @@ _SHARED = {
     "SamplesPerPixel": "They are of several kinds",
 }
 _TAGS = (
-    *REQUIRED,
-    *PLACE,
-    *_SHARED,
-    *VALUE_TAGS,
-    *RUN_TAGS,
-    "SOPInstanceUID",
-    "StudyInstanceUID",
-    "NumberOfFrames",
-    "InstanceNumber",
-    "SliceThickness",
-    "SpacingBetweenSlices",
-    "AcquisitionNumber",
-    "LossyImageCompression",
-    "LossyImageCompressionRatio",
+    *REQUIRED, *PLACE, *_SHARED, *VALUE_TAGS, *RUN_TAGS, "SOPInstanceUID", "StudyInstanceUID",
+    "NumberOfFrames", "InstanceNumber", "SliceThickness", "SpacingBetweenSlices",
+    "AcquisitionNumber", "LossyImageCompression", "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,9 @@ from bedside.io.dicom.luts import Table, is_big_endian, read_modality_lut
 from bedside.io.dicom.options import DicomOptions
 
 VALUE_TAGS = (
-    "RescaleSlope",
-    "RescaleIntercept",
-    "RescaleType",
-    "ModalityLUTSequence",
-    "PixelPaddingValue",
+    "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "PixelPaddingValue",
     "PixelPaddingRangeLimit",
-)
+)  # fmt: skip
 """What is read of a header besides the attributes of its pixels."""
 
 _AIR_HU = -1024.0
