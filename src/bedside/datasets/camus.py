@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from bedside.datasets.case import Case
-from bedside.errors import DataError
+from bedside.datasets.pairing import find_file
 
 SHAPE = "patientNNNN/patientNNNN_4CH_{ED,ES}.nii.gz with labels in ..._gt.nii.gz"
 
@@ -34,34 +34,18 @@ def list_cases(path: Path, *, view: str = "4CH") -> list[Case]:
     Raises:
         DataError: If a patient lacks an image of this view, or its labels.
     """
-    cases = []
-    for folder in _patients(path):
-        present = set(os.listdir(folder))
-        for moment in ("ED", "ES"):
-            name = f"{folder.name}_{view}_{moment}"
-            cases.append(
-                Case(
-                    case_id=name,
-                    patient_id=folder.name,
-                    images=(folder / _present(name, "image", folder=folder, present=present),),
-                    truth=folder / _present(f"{name}_gt", "labels", folder=folder, present=present),
-                )
-            )
-    return cases
+    return [
+        Case(
+            case_id=name,
+            patient_id=folder.name,
+            images=(find_file(folder / name, "image", case=name),),
+            truth=find_file(folder / f"{name}_gt", "labels", case=name),
+        )
+        for folder in _patients(path)
+        for name in (f"{folder.name}_{view}_{moment}" for moment in ("ED", "ES"))
+    ]
 
 
 def _patients(path: Path) -> list[Path]:
     """List the patients' folders in order."""
     return sorted(entry for entry in path.iterdir() if _PATIENT.fullmatch(entry.name))
-
-
-def _present(stem: str, what: str, *, folder: Path, present: set[str]) -> str:
-    """Find the file of a stem, compressed or not."""
-    for name in (f"{stem}.nii.gz", f"{stem}.nii"):
-        if name in present:
-            return name
-    case = stem.removesuffix("_gt")
-    raise DataError(
-        f"case {case} has no {what}: {folder / stem}.nii.gz is missing. "
-        f"Restore it, or leave {folder.name} out."
-    )

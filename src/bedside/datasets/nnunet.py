@@ -13,14 +13,17 @@ from bedside.datasets.case import Case
 from bedside.datasets.index import INDEX, has_key, read_index, table_of_values
 from bedside.datasets.pairing import find_file, list_stems
 from bedside.errors import DataError
+from bedside.io.formats import FORMATS
 
 SHAPE = (
     "dataset.json with channel_names, labels and file_ending; imagesTr/CASE_0000.nii.gz, one a "
     "channel, and labelsTr/CASE.nii.gz"
 )
 
-ENDINGS = (".nii.gz", ".nii", ".png", ".mhd", ".mha")
-"""Endings of files that are read."""
+ENDINGS = tuple(
+    end for row in FORMATS.values() for end in row.label_suffixes if end in row.suffixes
+)
+"""Supported endings of files."""
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 

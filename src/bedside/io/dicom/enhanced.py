@@ -6,16 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import Dataset
-from pydicom.uid import (
-    EnhancedCTImageStorage,
-    EnhancedMRImageStorage,
-    EnhancedPETImageStorage,
-    EnhancedUSVolumeStorage,
-    LegacyConvertedEnhancedCTImageStorage,
-    LegacyConvertedEnhancedMRImageStorage,
-    LegacyConvertedEnhancedPETImageStorage,
-)
+from pydicom import Dataset, uid
 
 from bedside.errors import FormatError, GeometryError
 from bedside.io.dicom.functional import FrameGroups, list_groups
@@ -31,9 +22,9 @@ from bedside.io.dicom.values import ValueRule, is_colour, read_colour_rule, read
 from bedside.volume import ImageSequence
 
 _ENHANCED = frozenset({
-    EnhancedCTImageStorage, EnhancedMRImageStorage, EnhancedPETImageStorage,
-    EnhancedUSVolumeStorage, LegacyConvertedEnhancedCTImageStorage,
-    LegacyConvertedEnhancedMRImageStorage, LegacyConvertedEnhancedPETImageStorage,
+    uid.EnhancedCTImageStorage, uid.EnhancedMRImageStorage, uid.EnhancedPETImageStorage,
+    uid.EnhancedUSVolumeStorage, uid.LegacyConvertedEnhancedCTImageStorage,
+    uid.LegacyConvertedEnhancedMRImageStorage, uid.LegacyConvertedEnhancedPETImageStorage,
 })  # fmt: skip
 _IN_VOLUME = (
     "the slices are placed in the frame of the transducer, not of the patient: left and right, "

@@ -3,9 +3,8 @@
 import math
 import os
 import weakref
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -77,44 +76,34 @@ def deserialize(answer: dict[str, Any], folder: Path, path: Path) -> Source:
         FormatError: If the number of frames is wrong.
         Exception: Of any kind, if the answer is malformed.
     """
-    kind = answer["kind"]
+    kind, third_axis = answer["kind"], answer["third_axis"]
     if kind not in FORMATS or answer["dtype"] not in _DTYPES:
         raise ValueError(f"kind {kind!r} of {answer['dtype']!r}")
+    if third_axis not in ("time", "space", None):
+        raise ValueError(f"third axis {third_axis!r}")
     frames, channels, height, width = (int(size) for size in answer["shape"])
-    dtype = np.dtype(answer["dtype"])
+    shape = (frames, channels, height, width)
+    geometry, region, uneven = (answer[key] for key in ("geometry", "region", "uneven"))
+    affine = None if geometry is None else np.array(geometry, np.float64)
     sequence = ImageSequence(
-        shape=(frames, channels, height, width),
-        decode=_Frames(folder / _FRAMES, (frames, channels, height, width), dtype),
+        shape=shape,
+        decode=_Frames(folder / _FRAMES, shape, np.dtype(answer["dtype"])),
         modality=None if answer["modality"] is None else str(answer["modality"]),
-        warnings=tuple(str(text) for text in answer["warnings"]),
+        spacing_mm=_numbers(answer["spacing_mm"], 2),
         frame_time_ms=_number(answer["frame_time_ms"]),
-        pixel_aspect=_aspect(answer["pixel_aspect"]),
+        frame_starts_ms=_numbers(answer["frame_starts_ms"], frames),
+        region=None if region is None else Box(*map(int, region)),
+        warnings=tuple(str(text) for text in answer["warnings"]),
+        geometry=None if affine is None else Geometry(shape[:1] + shape[2:], affine, space="LPS"),
         slice_spacing_mm=_number(answer["slice_spacing_mm"]),
         unknown=tuple(int(index) for index in answer["unknown"] if 0 <= index < frames),
-        third_axis=_third_axis(answer["third_axis"]),
+        third_axis=third_axis,
+        pixel_aspect=_aspect(answer["pixel_aspect"]),
         default_grid=bool(answer["default_grid"]),
-    )
-    if answer["frame_starts_ms"] is not None:
-        starts_ms = tuple(float(value) for value in answer["frame_starts_ms"])
-        if len(starts_ms) != frames or not all(map(math.isfinite, starts_ms)):
-            raise ValueError(f"{len(starts_ms)} times of {frames} frames")
-        sequence = replace(sequence, frame_starts_ms=starts_ms)
-    if answer["spacing_mm"] is not None:
-        row_mm, column_mm = (float(value) for value in answer["spacing_mm"])
-        sequence = replace(sequence, spacing_mm=(row_mm, column_mm))
-    if answer["region"] is not None:
-        top, left, bottom, right = (int(value) for value in answer["region"])
-        sequence = replace(sequence, region=Box(top, left, bottom, right))
-    if answer["geometry"] is not None:
-        affine = np.array(answer["geometry"], np.float64)
-        sequence = replace(
-            sequence, geometry=Geometry((frames, height, width), affine, space="LPS")
-        )
-    if answer["uneven"] is not None:
-        heights, edges = (tuple(map(float, each)) for each in answer["uneven"])
-        if len(heights) != frames:
-            raise ValueError(f"{len(heights)} heights of {frames} slices")
-        sequence = replace(sequence, uneven=UnevenSlices(heights, edges))
+        uneven=None if uneven is None else UnevenSlices(
+            _numbers(uneven[0], frames), _numbers(uneven[1], frames + 1)
+        ),
+    )  # fmt: skip
     return Source(path, kind, sequence, _read_header(answer["header"], folder, kind))
 
 
@@ -166,12 +155,14 @@ def _read_header(header: Any, folder: Path, kind: str) -> Any:
     return load(module).read_headers(header, folder)
 
 
-def _third_axis(value: Any) -> Literal["time", "space"] | None:
-    """Return "time", "space" or None."""
-    if value not in ("time", "space", None):
-        raise ValueError(f"third axis {value!r}")
-    axis: Literal["time", "space"] | None = value
-    return axis
+def _numbers(values: Any, count: int) -> Any:
+    """Return that many finite numbers, or None."""
+    if values is None:
+        return None
+    numbers = tuple(map(float, values))
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{numbers[:8]} are not {count} numbers")
+    return numbers
 
 
 def _aspect(value: Any) -> float | None:
