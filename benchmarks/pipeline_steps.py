@@ -21,11 +21,11 @@ from bedside.pipeline.postprocess import LabelGrid, apply_postprocess
 from bedside.pipeline.refine import refine_logits
 from bedside.pipeline.volumes.builder import VolumeBuilder
 from bedside.pipeline.volumes.intensity_steps import INTENSITY_STEPS
-from bedside.runtime.interleaved_timing import time_interleaved
 from bedside.runtime.machine import describe_processor, read_load
 from bedside.system.atomic import write_text
 from bedside.volume import ImageSequence
 
+HEADER = "| step | p50 ms | p95 ms | own p50 ms | own p95 ms |"
 SIDE = 256
 COLOUR = (720, 960)
 SCAN = (64, 128, 128)
@@ -81,16 +81,23 @@ def draw_logits(labels: np.ndarray, stride: int) -> np.ndarray:
     return (10 * np.stack(small) + 4 * np.stack(noise)).astype(np.float32)
 
 
-def measure(work: Callable[[], object], runs: int) -> list[float]:
-    """Time some work: p50 and p95 on the wall, and of what the thread itself ran, in ms."""
-    work()
-    wall, own = [], []
-    for _ in range(runs):
-        begin, own_begin = time.perf_counter(), time.thread_time()
-        work()
-        own.append(1e3 * (time.thread_time() - own_begin))
-        wall.append(1e3 * (time.perf_counter() - begin))
-    return [*np.percentile(wall, (50, 95)), *np.percentile(own, (50, 95))]
+def measure(*works: Callable[[], object], runs: int) -> list[list[float]]:
+    """Time each work, ten calls in turn: p50 and p95 on the wall, then the thread's own, in ms."""
+    spans: list[list[tuple[float, float]]] = [[] for _ in works]
+    for _ in range(-(-runs // 10)):
+        for work, taken in zip(works, spans, strict=True):
+            work()
+            for _ in range(min(runs, 10)):
+                begin, own_begin = time.perf_counter(), time.thread_time()
+                work()
+                own_ms = 1e3 * (time.thread_time() - own_begin)
+                taken.append((1e3 * (time.perf_counter() - begin), own_ms))
+    return [np.percentile(taken, (50, 95), axis=0).T.ravel().tolist() for taken in spans]
+
+
+def write_row(name: str, times: list[float]) -> str:
+    """A row of the table."""
+    return f"| {name} | {' | '.join(f'{ms:.2f}' for ms in times)} |"
 
 
 def list_work() -> dict[str, Callable[[], object]]:
@@ -200,7 +207,7 @@ def list_colour_rows(runs: int) -> list[str]:
         tensors = [call() for call in calls.values()]
         assert all(np.array_equal(tensors[0], tensor) for tensor in tensors)
         work |= {f"{name}, {each}": call for each, call in calls.items()}
-    times = time_interleaved(work, total_s=0, calls_a_turn=10, rounds=max(1, runs // 5))
+    times = measure(*work.values(), runs=runs)
     return [
         "",
         f"Colour frames of {height} x {width}, timed in turns, with the same tensors to the bit. "
@@ -209,12 +216,9 @@ def list_colour_rows(runs: int) -> list[str]:
         "`--untrusted`, came before, and how an array may come from a caller. `before` converts "
         "the whole frame to grey and crops then.",
         "",
-        "| frame | p50 ms | p95 ms | best ms |",
-        "|---|---|---|---|",
-        *(
-            f"| {name} | {each.p50_ms:.2f} | {each.p95_ms:.2f} | {each.best_ms:.2f} |"
-            for name, each in times.items()
-        ),
+        HEADER,
+        "|---|---|---|---|---|",
+        *map(write_row, work, times),
     ]
 
 
@@ -237,13 +241,13 @@ def main() -> None:
         "thread itself ran, which other work on the machine does not change: where it lies far "
         "below p50, the machine was busy.",
         "",
-        "| step | p50 ms | p95 ms | own p50 ms | own p95 ms |",
+        HEADER,
         "|---|---|---|---|---|",
     ]
     for name, work in list_work().items():
         slow = "scan" in name or "non_local" in name
-        times = measure(work, max(5, arguments.runs // 20) if slow else arguments.runs)
-        lines.append(f"| {name} | {' | '.join(f'{ms:.2f}' for ms in times)} |")
+        (times,) = measure(work, runs=max(5, arguments.runs // 20) if slow else arguments.runs)
+        lines.append(write_row(name, times))
         print(lines[-1], flush=True)
     lines += list_colour_rows(arguments.runs)
     text = "\n".join([*lines, ""])

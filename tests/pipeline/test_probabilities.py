@@ -12,6 +12,7 @@ from bedside.errors import MemoryLimitError
 from bedside.pipeline.frames.pipeline import FramePipeline
 from bedside.pipeline.logits import find_place, most_likely
 from bedside.pipeline.memory import plan_frames, plan_volume
+from bedside.pipeline.volumes.pipeline import VolumePipeline
 from bedside.pipeline.volumes.prepare import plan_transform
 from bedside.segment import Segmenter
 from bedside.spec import (
@@ -185,6 +186,20 @@ def test_a_ceiling_counts_them():
     peak = network.plan_memory(frames, max_bytes=2**40, probabilities=True).peak_bytes
     with pytest.raises(MemoryLimitError):
         network.segment_sequence(frames, max_bytes=peak, probabilities=True, force=True)
+
+
+def test_a_ceiling_counts_those_of_a_tilted_scan_on_both_grids():
+    array = np.zeros((10, 80, 90), np.uint8)
+    pipeline = VolumePipeline(make_deployment(3, (ZScore(),)), Waves())
+    more = []
+    for lean in ((0.0, 0.0), (0.36, 0.0)):
+        scan = make_scan(array, make_geometry_of(array, lean))
+        plain, kept = (
+            pipeline.plan_memory(scan, base_bytes=0, max_bytes=2**40, probabilities=asked)
+            for asked in (False, True)
+        )
+        more.append(kept.peak_bytes - plain.peak_bytes)
+    assert more[1] - more[0] >= 4 * 4 * array.size
 
 
 def test_a_loop_over_frames_writes_to_the_buffers_that_it_is_given():

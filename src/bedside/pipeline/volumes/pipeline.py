@@ -1,5 +1,6 @@
 """Whole scans: preprocess, predict window by window, restore slice by slice, repair."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -198,7 +199,12 @@ class VolumePipeline:
             GeometryError: If a step needs a spacing and there is none.
             MemoryLimitError: If it is above the ceiling in 16 bits too.
         """
-        straight, _ = correct_gantry_tilt(sequence)
+        straight, correction = correct_gantry_tilt(sequence)
+        if probabilities and correction is not None:
+            # Those on the corrected grid and those on the stored one are held at the same time.
+            frames, _, *plane = sequence.shape
+            stored = (self.spec.model.num_classes, frames, *plane)
+            base_bytes += math.prod(stored) * np.dtype(np.float32).itemsize
         return plan_volume(
             straight,
             plan_transform(straight, self.spec),
