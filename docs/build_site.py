@@ -120,7 +120,8 @@ def _public_names(module: str) -> list[str]:
     body = ast.parse(file.read_text(encoding="utf-8")).body
     for node in body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "__all__":
-            return list(ast.literal_eval(node.value))
+            names = ast.literal_eval(node.value)
+            return [name for name in names if not name.startswith("_")]
     kinds = (ast.ClassDef, ast.FunctionDef)
     return [each.name for each in body if isinstance(each, kinds) and each.name[0] != "_"]
 

@@ -124,6 +124,9 @@ class ModelPool:
             wait_s: Seconds to wait for models in use to leave room. A thread that uses a model
                 itself does not wait, as two such threads could wait for each other for ever.
 
+        Yields:
+            The model; it stays loaded within the block.
+
         Raises:
             BundleError: If there is no such bundle, or it is damaged.
             BackendError: If the runtime is not installed.

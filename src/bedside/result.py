@@ -129,7 +129,7 @@ class Result:
         return overlay.draw_frame(plan, frame)
 
     def to_dicom_seg(self, *, as_labelmap: bool = False, moment: Moment = "now") -> "Dataset":
-        """The labels as a DICOM SEG that refers to the image; nothing is put on disk.
+        """Return the labels as a DICOM SEG that refers to the image; nothing is written to disk.
 
         Args:
             as_labelmap: Whether its frames are of the type LABELMAP, and not BINARY.
@@ -147,7 +147,11 @@ class Result:
         )  # fmt: skip
 
     def algorithm(self, moment: Moment = "now") -> Algorithm:
-        """The name of the bundle as DICOM files state it."""
+        """Return the name of the bundle as DICOM files state it.
+
+        Args:
+            moment: The time that the file states.
+        """
         spec = self.bundle.spec
         return Algorithm(
             spec.name, spec.version, self.bundle.sha256, moment,
@@ -160,6 +164,9 @@ class Result:
         Args:
             folder: Where they go; it is made if it is not there.
             options: What is written; by default the same as `bedside segment`.
+
+        Returns:
+            Names of the files and the report.
 
         Raises:
             UsageError: If the mask of this image cannot be in that format.

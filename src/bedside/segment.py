@@ -48,13 +48,13 @@ def load(
     require_signed: bool = False,
     trusted_keys: Path | str | None = None,
 ) -> "Model":
-    """Load a bundle: a model that is ready to segment.
+    """Return a model that is ready to segment, loaded from a bundle.
 
     Args:
         name_or_path: Name of a shipped bundle, such as "camus-4ch", or path of a `.bedside` file.
         backend: Name of a runtime, or "auto".
-        precision: "f32", "bf16", "int8", "auto" for what is the fastest here, or "default" for
-            what is the fastest as a rule, without timing anything.
+        precision: "f32", "bf16", "int8", "auto" for the fastest certified one on this machine, or
+            "default" to choose without timing.
         threads: Threads of the runtime; None for every core this process may use.
         require_signed: Refuse a bundle that no trusted key has signed.
         trusted_keys: Folder of public keys, one of which must have signed the bundle.
@@ -89,6 +89,9 @@ def segment_file(
         options: What is written.
         read: How the file is opened.
         on_frame: Called with the number of frames done.
+
+    Returns:
+        The folder, the names of its files, and the report.
 
     Raises:
         UsageError: If the mask of this image cannot be in that format.
@@ -129,7 +132,7 @@ class Model:
         *,
         on_choice: Callable[[str], None] = lambda text: None,
     ) -> "Model":
-        """Load a bundle that has been read.
+        """Return a model of a bundle that has been read.
 
         Args:
             bundle: What to run.
@@ -161,7 +164,7 @@ class Model:
         force: bool = False,
         read: ReadOptions | None = None,
     ) -> Result:
-        """Segment one image: a still, a film, or a scan.
+        """Return the result of segmenting one image: a still, a film, or a scan.
 
         Args:
             image: A path; bytes, a binary file or a pydicom `Dataset`; an array, see
@@ -170,7 +173,7 @@ class Model:
             space: Which space the affine is in: "LPS" or "RAS".
             spacing_mm: (row, column) distance of pixels, where the image has none; of an array
                 without an affine also (slice, row, column).
-            modality: Of an array: DICOM's word for the kind of image.
+            modality: Of an array: in DICOM terms, such as "US".
             with_probabilities: Keep probabilities, so that the network need not run again for them.
             force: Go on where the image is of another kind than the bundle's.
             read: How files are opened.
@@ -200,7 +203,7 @@ class Model:
         force: bool = False,
         on_frame: Callable[[int], None] | None = None,
     ) -> Result:
-        """Segment an image that is open.
+        """Return the result of segmenting an image that is open.
 
         Args:
             source: The image.

@@ -302,7 +302,7 @@ class Recipe:
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """Read a recipe: a file, or a shipped one by its name.
+    """Return a recipe: a file, or a shipped one by its name.
 
     A recipe may say `extends = "other.toml"`, a file beside it, and then only what differs:
     tables are merged key by key, anything else is replaced, and `false` for a table leaves

@@ -17,6 +17,9 @@ def find_recipe(name_or_path: str | Path) -> Path:
 
     What has a separator or ends in ".toml" is a path, and nothing else is.
 
+    Args:
+        name_or_path: Name such as "camus", or the path of a TOML file.
+
     Raises:
         SpecError: If no recipe of that name is shipped.
 

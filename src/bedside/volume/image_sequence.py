@@ -278,7 +278,10 @@ def _read_matrix(affine: ArrayLike) -> np.ndarray:
 def split_spacing(
     spacing_mm: Sequence[float] | None,
 ) -> tuple[float | None, tuple[float, float] | None]:
-    """Split a spacing into the distance of slices and that of pixels.
+    """Return the distance of slices (or None) and that of pixels.
+
+    Args:
+        spacing_mm: (row, column) or (slice, row, column).
 
     Raises:
         GeometryError: If it is not two or three lengths above 0.
