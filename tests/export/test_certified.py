@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from bedside.errors import ExportError, UsageError
 from bedside.export.certificate import Bound, bound_of
 from bedside.export.certified import export_certified
-from bedside.export.error_localization import find_departure
+from bedside.export.error_localization import find_faulty_layer
 from bedside.export.formats.format import Options
 from bedside.export.formats.table import find_format
 from bedside.export.mixed import leave_in_f32
@@ -118,7 +118,7 @@ def test_an_export_takes_the_place_of_an_earlier_one_and_of_nothing_else(tmp_pat
     ids=["statistics of a batch norm", "scale of the image"],
 )
 def test_a_wrong_normalisation_is_refused_and_its_layer_named(tmp_path, spoil, layer):
-    with pytest.raises(ExportError, match=f'departs at "{layer}"') as caught:
+    with pytest.raises(ExportError, match=f'diverges at "{layer}"') as caught:
         export_certified(
             make_material(), OPENVINO, converter(spoil=spoil), tmp_path / "made" / "out"
         )
@@ -134,20 +134,20 @@ def test_eight_bits_stay_within_their_bound(tmp_path):
     assert certificate.comparison.worst_logit_part > 0.01
 
 
-def test_a_clipped_range_that_nothing_mends_is_refused_and_its_layer_named(tmp_path):
+def test_a_clipped_range_that_nothing_corrects_is_refused_and_its_layer_named(tmp_path):
     clipped = clip_range(make_quantized(), FAULTY)
     material = make_material("int8", bound=Bound(-1.0), quantized=clipped)
-    with pytest.raises(ExportError, match=f"Leaving {FAULTY}, .* in f32 did not mend it"):
+    with pytest.raises(ExportError, match=f"Leaving {FAULTY}, .* in f32 did not correct it"):
         export_certified(material, OPENVINO, converter("int8"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_clipped_range_is_mended_by_leaving_its_layer_in_f32_and_said(tmp_path):
+def test_a_clipped_range_is_corrected_by_leaving_its_layer_in_f32_and_said(tmp_path):
     material = make_material("int8", bound=RAGGED, quantized=clip_range(make_quantized(), FAULTY))
     certificate = export_certified(material, OPENVINO, converter("int8"), tmp_path / "out")
     assert certificate.layers_in_f32 == (FAULTY,)
     first = certificate.attempts[0]
-    assert first.departure.layer == FAULTY
+    assert first.faulty_layer.layer == FAULTY
     assert "loses" in first.fault
     told = json.loads((tmp_path / "out" / "certificate.json").read_text())
     assert told["attempts"][1]["layers_in_f32"] == [FAULTY]
@@ -170,7 +170,7 @@ def test_a_layer_left_in_f32_is_rounded_no_more():
     assert last in GraphProgram(everything, names=plain.names).layers
 
 
-def test_a_departure_is_found_by_halving():
+def test_a_faulty_layer_is_found_by_bisection():
     material = make_material()
     counted = []
 
@@ -178,11 +178,11 @@ def test_a_departure_is_found_by_halving():
         counted.append(program)
         return scale_weights(program, FAULTY, 2.0).predict(tensor)
 
-    found = find_departure(material.reference, material.reference, run, noise(), precision="f32")
+    found = find_faulty_layer(material.reference, material.reference, run, noise(), precision="f32")
     assert found.layer == FAULTY
     assert found.error > 0.5 > found.error_before
     assert len(counted) <= 2 + np.ceil(np.log2(len(material.reference.layers)))
-    sound = find_departure(
+    sound = find_faulty_layer(
         material.reference, material.reference, lambda p, x: p.predict(x), noise(), precision="f32"
     )
     assert sound is None

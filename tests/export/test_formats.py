@@ -12,7 +12,7 @@ from export_fixtures import make_bundle, noise
 from bedside.cli.main import main
 from bedside.errors import BackendError, ExportError, InputError, UsageError
 from bedside.export.bundle import ValidationData, export_bundle
-from bedside.export.error_localization import find_departure
+from bedside.export.error_localization import find_faulty_layer
 from bedside.export.formats.format import Format, Options
 from bedside.export.formats.litert import PYTHON_VARIABLE
 from bedside.export.formats.table import FORMATS, find_format
@@ -149,7 +149,7 @@ def test_a_fault_in_a_torch_program_is_named():
                 held.div_(2)
         return result
 
-    found = find_departure(reference, reference, run, noise(), precision="f32")
+    found = find_faulty_layer(reference, reference, run, noise(), precision="f32")
     assert found.layer == layer
 
 

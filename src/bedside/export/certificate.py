@@ -8,7 +8,7 @@ from bedside.evaluation.comparison import Comparison
 from bedside.spec import to_mapping
 from bedside.spec.card import DISCLAIMER
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FLOAT_BOUND = 0.002
 """Largest loss of Dice of any structure in f32 or bf16."""
 LOGIT_BOUND = 0.01
@@ -43,7 +43,7 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class Departure:
+class FaultyLayer:
     """The layer at which the results of an export become wrong.
 
     Attributes:
@@ -67,7 +67,7 @@ class Departure:
         """A sentence for a person."""
         if self.restored:
             return (
-                f'it departs at "{self.layer}": with all before it in f32 the logits are off by '
+                f'it diverges at "{self.layer}": with all before it in f32 the logits are off by '
                 f"{self.error:.2g}, with it as well by {self.error_before:.2g}"
             )
         sound = (
@@ -75,7 +75,7 @@ class Departure:
             if self.before
             else "nothing lies before it but the input"
         )
-        return f'it departs at "{self.layer}", which is off by {self.error:.2g}; {sound}'
+        return f'it diverges at "{self.layer}", which is off by {self.error:.2g}; {sound}'
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ class Attempt:
     Attributes:
         layers_in_f32: Layers that were left in f32 beside those in fewer bits.
         fault: What was out of bounds; empty if nothing was.
-        departure: Where its results become wrong; None if nothing was out of bounds, or if no layer
-            was found.
+        faulty_layer: Where its results become wrong; None if nothing was out of bounds, or
+            no layer was found.
     """
 
     layers_in_f32: tuple[str, ...]
     fault: str
-    departure: Departure | None = None
+    faulty_layer: FaultyLayer | None = None
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ import numpy as np
 from bedside.bundle import Bundle
 from bedside.errors import BedsideError, ExportError
 from bedside.evaluation.comparison import Comparison, Sample, compare_sessions
-from bedside.export.certificate import Attempt, Bound, Certificate, Departure
-from bedside.export.error_localization import find_culprit, find_departure
+from bedside.export.certificate import Attempt, Bound, Certificate, FaultyLayer
+from bedside.export.error_localization import find_faulty_layer, find_sensitive_layer
 from bedside.export.folder import describe_export, written_folder
 from bedside.export.formats.format import Converter, Format
 from bedside.export.programs import Program, ProgramMaker
@@ -100,13 +100,13 @@ def export_certified(
             _empty(folder)
             kept = attempts[-1].layers_in_f32 if attempts else ()
             if attempts:
-                kept = (*kept, cast(Departure, attempts[-1].departure).layer)
+                kept = (*kept, cast(FaultyLayer, attempts[-1].faulty_layer).layer)
             trial = _try(material, converter, folder, kept, on_stage=on_stage)
             attempts.append(trial.attempt)
             if not trial.attempt.fault:
                 break
             _check_worth_repairing(material, target, attempts)
-            on_stage(f"{trial.attempt.departure}; leaving it in f32")
+            on_stage(f"{trial.attempt.faulty_layer}; leaving it in f32")
         certificate = _certify(material, target, converter, tuple(attempts), trial, folder)
         describe_export(folder, material.bundle, certificate, hints=converter.hints)
     return certificate
@@ -138,14 +138,14 @@ def _try(
     if fault:
         on_stage(f"it {fault}; looking for the layer")
         run = _make_runner(converter)
-        departure = (
-            find_culprit(material.reference, material.make, run, seen.tensor, kept=kept)
+        faulty_layer = (
+            find_sensitive_layer(material.reference, material.make, run, seen.tensor, kept=kept)
             if material.repairable
-            else find_departure(
+            else find_faulty_layer(
                 material.reference, program, run, seen.tensor, precision=material.precision
             )
         )
-        return _Trial(Attempt(kept, fault, departure), comparison, {}, seconds)
+        return _Trial(Attempt(kept, fault, faulty_layer), comparison, {}, seconds)
     return _Trial(Attempt(kept, ""), comparison, _time(session, plain, seen.tensor), seconds)
 
 
@@ -194,20 +194,20 @@ def _check_worth_repairing(material: Material, target: Format, attempts: Sequenc
         ExportError: What is wrong, where, and what was tried.
     """
     last = attempts[-1]
-    departure = last.departure
+    faulty_layer = last.faulty_layer
     helpless = (
         not material.repairable
-        or departure is None
-        or departure.layer in last.layers_in_f32
-        or departure.layer not in material.reference.layers
+        or faulty_layer is None
+        or faulty_layer.layer in last.layers_in_f32
+        or faulty_layer.layer not in material.reference.layers
         or len(attempts) > MAX_REPAIRS
     )
     if not helpless:
         return
     name = material.bundle.spec.name
-    where = f" In it, {departure}." if departure else ""
+    where = f" In it, {faulty_layer}." if faulty_layer else ""
     tried = (
-        f" Leaving {', '.join(last.layers_in_f32)} in f32 did not mend it."
+        f" Leaving {', '.join(last.layers_in_f32)} in f32 did not correct it."
         if last.layers_in_f32
         else ""
     )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bedside.export.certificate import Departure
+from bedside.export.certificate import FaultyLayer
 from bedside.export.programs import Program, ProgramMaker
 
 # Relative error of a layer by rounding alone, in each precision.
@@ -15,9 +15,9 @@ _NOTHING = 1e-9
 Runner = Callable[[Program, np.ndarray], np.ndarray]
 
 
-def find_departure(
+def find_faulty_layer(
     reference: Program, made: Program, run: Runner, tensor: np.ndarray, *, precision: str
-) -> Departure | None:
+) -> FaultyLayer | None:
     """The first layer whose result differs from that of the network.
 
     Both are truncated after the same layer, one is converted and run as the export is, and the
@@ -52,7 +52,7 @@ def find_departure(
     threshold = float(np.sqrt(ordinary * whole))
     sound, off = -1, len(layers) - 1
     if error_at(off) < threshold:
-        return Departure("logits", whole, layers[off], errors[off], len(errors))
+        return FaultyLayer("logits", whole, layers[off], errors[off], len(errors))
     while off - sound > 1:
         middle = (sound + off) // 2
         if error_at(middle) < threshold:
@@ -60,17 +60,17 @@ def find_departure(
         else:
             off = middle
     before = layers[sound] if sound >= 0 else None
-    return Departure(layers[off], errors[off], before, errors[sound], len(errors))
+    return FaultyLayer(layers[off], errors[off], before, errors[sound], len(errors))
 
 
-def find_culprit(
+def find_sensitive_layer(
     reference: Program,
     make: ProgramMaker,
     run: Runner,
     tensor: np.ndarray,
     *,
     kept: tuple[str, ...],
-) -> Departure | None:
+) -> FaultyLayer | None:
     """The layer that contributes most to the error of an export in few bits.
 
     In few bits the error grows from layer to layer, so errors of layers do not separate one bad
@@ -97,18 +97,20 @@ def find_culprit(
             errors[count] = _relative(run(make((*kept, *layers[:count])), tensor), wanted)
         return errors[count]
 
-    off, mended = 0, len(layers)
-    if not layers or error_with(off) ** 2 - error_with(mended) ** 2 <= _NOTHING:
+    off, corrected = 0, len(layers)
+    if not layers or error_with(off) ** 2 - error_with(corrected) ** 2 <= _NOTHING:
         return None
-    threshold = (error_with(off) ** 2 + error_with(mended) ** 2) / 2
-    while mended - off > 1:
-        middle = (off + mended) // 2
+    threshold = (error_with(off) ** 2 + error_with(corrected) ** 2) / 2
+    while corrected - off > 1:
+        middle = (off + corrected) // 2
         if error_with(middle) ** 2 > threshold:
             off = middle
         else:
-            mended = middle
+            corrected = middle
     before = layers[off - 1] if off else None
-    return Departure(layers[off], errors[off], before, errors[mended], len(errors), restored=True)
+    return FaultyLayer(
+        layers[off], errors[off], before, errors[corrected], len(errors), restored=True
+    )
 
 
 def _relative(seen: np.ndarray, wanted: np.ndarray) -> float:
