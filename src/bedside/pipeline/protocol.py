@@ -1,8 +1,9 @@
-"""The protocol of both pipelines: plan for a sequence, run, restore to its grid."""
+"""What both pipelines do: plan for a sequence, run, restore to its grid."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -44,27 +45,53 @@ class Segmentation:
     probabilities: np.ndarray | None = field(default=None, repr=False)
 
 
-class Pipeline(Protocol):
+class Pipeline(ABC):
     """The steps around a network: a plan for each sequence, and pure functions of it.
 
     A network of two axes takes frames, one of three axes whole scans. A plan is immutable, and may
     be used by any number of threads.
+
+    Args:
+        spec: The steps, and the labels.
+        session: The network, ready to run.
     """
 
+    def __init__(self, spec: DeploymentSpec, session: Session) -> None:
+        self.spec = spec
+        self.session = session
+
+    @abstractmethod
     def plan(self, sequence: ImageSequence, *, force: bool = False) -> Any:
-        """Fill in the numbers of all steps for one sequence."""
-        ...
+        """Plan all steps for one sequence.
 
+        Args:
+            sequence: Its frames; some of them may be decoded.
+            force: Go on where they look like another kind of image.
+        """
+
+    @abstractmethod
     def run(self, source: Any, plan: Any, *, probabilities: bool = False) -> Any:
-        """Labels of one frame, or of one scan, with their times and edits."""
-        ...
+        """Segment one frame, or one scan.
 
+        Args:
+            source: A decoded frame, (C, H, W), or a scan.
+            plan: For its sequence.
+            probabilities: Whether to work out class probabilities too.
+        """
+
+    @abstractmethod
     def restore(
         self, logits: Any, transform: Any, *, probabilities: np.ndarray | None = None
     ) -> np.ndarray:
-        """Labels on the source grid from logits on the network's; class probabilities too."""
-        ...
+        """Labels on the source grid, uint8, from logits on the network's.
 
+        Args:
+            logits: (K, h, w) of a frame; of a scan (K, n, h, w) slab after slab.
+            transform: Where the tensor lies on the source.
+            probabilities: Array that class probabilities on the source grid are written to.
+        """
+
+    @abstractmethod
     def segment(
         self,
         sequence: ImageSequence,
@@ -74,9 +101,22 @@ class Pipeline(Protocol):
         memory: MemoryPlan | None = None,
         probabilities: bool = False,
     ) -> Segmentation:
-        """Plan and run for a whole sequence."""
-        ...
+        """Segment every frame of a sequence whose axes have been resolved.
 
+        Args:
+            sequence: The frames, decoded as they are needed.
+            on_frame: Called with the number of frames done.
+            force: Go on where the frames look like another kind of image.
+            memory: From `plan_memory`, where there is a ceiling.
+            probabilities: Whether to work out class probabilities too.
+
+        Raises:
+            ModalityError: If the frames look like another kind of image, and not `force`.
+            FormatError: If a frame cannot be decoded, or is not what the network takes.
+            GeometryError: If a step needs a spacing and there is none.
+        """
+
+    @abstractmethod
     def plan_memory(
         self,
         sequence: ImageSequence,
@@ -85,63 +125,61 @@ class Pipeline(Protocol):
         max_bytes: int,
         probabilities: bool = False,
     ) -> MemoryPlan:
-        """Predict the peak of resident memory of `segment`, and how it stays under a ceiling."""
-        ...
+        """Predict the peak of resident memory of `segment`, and how it stays under a ceiling.
 
+        Args:
+            sequence: The frames, not decoded.
+            base_bytes: Resident memory of the process, runtime and network ready.
+            max_bytes: The ceiling.
+            probabilities: Whether class probabilities are worked out too.
 
-def predict_checked(
-    session: Session, spec: DeploymentSpec, tensor: np.ndarray, *, out: np.ndarray | None = None
-) -> np.ndarray:
-    """Logits of a tensor, (B, K, *s), from the network that belongs to a spec.
+        Raises:
+            GeometryError: If a step needs a spacing and there is none.
+            MemoryLimitError: If it is above the ceiling.
+        """
 
-    Args:
-        session: The network.
-        spec: What it should be.
-        tensor: (B, C, *S) float32.
-        out: Array that the logits are written to; None for a new one.
+    def _predict(self, tensor: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Logits of a tensor, (B, K, *s).
 
-    Raises:
-        SpecError: If they have another shape than the spec says.
-    """
-    logits = session.predict(tensor) if out is None else session.predict(tensor, out)
-    model = spec.model
-    sizes = (size // model.logit_stride for size in tensor.shape[2:])
-    expected = (len(tensor), model.num_classes, *sizes)
-    if logits.shape != expected:
-        raise SpecError(
-            f"the network gives logits of {logits.shape}; by the spec of {spec.name} they "
-            f"are {expected}. It belongs to another spec."
+        Raises:
+            SpecError: If the network belongs to another spec: its logits have another shape.
+        """
+        logits = self.session.predict(tensor) if out is None else self.session.predict(tensor, out)
+        model = self.spec.model
+        sizes = (size // model.logit_stride for size in tensor.shape[2:])
+        expected = (len(tensor), model.num_classes, *sizes)
+        if logits.shape != expected:
+            raise SpecError(
+                f"the network gives logits of {logits.shape}; by the spec of {self.spec.name} they "
+                f"are {expected}. It belongs to another spec."
+            )
+        return logits
+
+    def _edit(
+        self, labels: np.ndarray, grid: LabelGrid | None
+    ) -> tuple[np.ndarray, list[LabelEdit]]:
+        """Run repairs and priors on labels, in place."""
+        return apply_postprocess(
+            labels,
+            self.spec.postprocess,
+            label_values=[label.value for label in self.spec.labels],
+            priors=self.spec.priors,
+            grid=grid,
+            in_place=True,
         )
-    return logits
 
+    def _name_missing(self, labels: LabelMap, sequence: ImageSequence) -> list[str]:
+        """Warnings that name the structures that were found nowhere."""
+        counts = labels.counts.sum(axis=0)
+        return [
+            f"{label.name} was not found{'' if len(sequence) == 1 else f' in any {sequence.unit}'}."
+            for label in self.spec.labels
+            if not counts[label.value]
+        ]
 
-def edit_labels(
-    labels: np.ndarray, spec: DeploymentSpec, grid: LabelGrid | None
-) -> tuple[np.ndarray, list[LabelEdit]]:
-    """Run a spec's repairs and priors on labels, in place."""
-    return apply_postprocess(
-        labels,
-        spec.postprocess,
-        label_values=[label.value for label in spec.labels],
-        priors=spec.priors,
-        grid=grid,
-        in_place=True,
-    )
-
-
-def name_missing(spec: DeploymentSpec, labels: LabelMap, sequence: ImageSequence) -> list[str]:
-    """Warnings that name the structures that were found nowhere."""
-    counts = labels.counts.sum(axis=0)
-    return [
-        f"{label.name} was not found{'' if len(sequence) == 1 else f' in any {sequence.unit}'}."
-        for label in spec.labels
-        if not counts[label.value]
-    ]
-
-
-def allocate_probabilities(spec: DeploymentSpec, shape: tuple[int, ...]) -> np.ndarray:
-    """Uninitialized probabilities of all classes on a grid, (K, *shape) float32."""
-    return np.empty((spec.model.num_classes, *shape), np.float32)
+    def _allocate_probabilities(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Uninitialized probabilities of all classes on a grid, (K, *shape) float32."""
+        return np.empty((self.spec.model.num_classes, *shape), np.float32)
 
 
 def blank_unknown(

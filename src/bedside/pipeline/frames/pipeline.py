@@ -11,18 +11,8 @@ from bedside.pipeline.frames.plan import FramePlan, plan_sequence, stack_neighbo
 from bedside.pipeline.frames.transform import FrameTransform
 from bedside.pipeline.memory import MemoryPlan, plan_frames
 from bedside.pipeline.postprocess import EditLog, LabelEdit, LabelGrid, grid_of
-from bedside.pipeline.protocol import (
-    STAGES,
-    Segmentation,
-    allocate_probabilities,
-    blank_unknown,
-    edit_labels,
-    name_missing,
-    predict_checked,
-)
+from bedside.pipeline.protocol import STAGES, Pipeline, Segmentation, blank_unknown
 from bedside.pipeline.refine import refine_logits
-from bedside.runtime import Session
-from bedside.spec import DeploymentSpec
 from bedside.volume import ImageSequence, LabelMap
 
 
@@ -61,20 +51,12 @@ class FrameResult:
     probabilities: np.ndarray | None = field(default=None, repr=False)
 
 
-class FramePipeline:
+class FramePipeline(Pipeline):
     """The steps around a network of two axes.
 
     A plan need not come from `plan`: any `FramePlan` for the frames' kind will do, so that frames
     that keep coming can be planned for from those seen so far, and planned for again.
-
-    Args:
-        spec: The steps, and the labels.
-        session: The network, ready to run.
     """
-
-    def __init__(self, spec: DeploymentSpec, session: Session) -> None:
-        self.spec = spec
-        self.session = session
 
     def plan(self, sequence: ImageSequence, *, force: bool = False) -> FramePlan:
         """Plan the preprocessing of a sequence from a few of its frames.
@@ -93,7 +75,7 @@ class FramePipeline:
             tensor=np.empty((1, spec.input.channels, *spec.input.size_px), np.float32),
             logits=np.empty((1, spec.model.num_classes, *coarse), np.float32),
             labels=np.empty(shape, np.uint8),
-            probabilities=allocate_probabilities(spec, shape) if probabilities else None,
+            probabilities=self._allocate_probabilities(shape) if probabilities else None,
         )
 
     def run(
@@ -111,7 +93,8 @@ class FramePipeline:
             source: (C, H, W), of the kind that the plan is for; not changed.
             plan: For the sequence that the frame belongs to.
             grid: Scale and direction of the frame; None if nothing is known of them.
-            probabilities: Whether to work out class probabilities too.
+            probabilities: Whether to work out class probabilities too, if `out` has no array for
+                them.
             out: Arrays that the result is written to; what is None is allocated.
 
         Raises:
@@ -129,15 +112,15 @@ class FramePipeline:
         moments = [time.perf_counter()]
         tensor = plan.apply(source, out=out.tensor)
         moments.append(time.perf_counter())
-        logits = predict_checked(self.session, spec, tensor, out=out.logits)[0]
+        logits = self._predict(tensor, out.logits)[0]
         moments.append(time.perf_counter())
         if spec.refine:
             logits = refine_logits(logits, tensor, spec.refine, stride=spec.model.logit_stride)
         chances = out.probabilities
         if probabilities and chances is None:
-            chances = allocate_probabilities(spec, plan.transform.source_shape)
+            chances = self._allocate_probabilities(plan.transform.source_shape)
         labels = self.restore(logits, plan.transform, probabilities=chances, out=out.labels)
-        labels, edits = edit_labels(labels, spec, grid)
+        labels, edits = self._edit(labels, grid)
         moments.append(time.perf_counter())
         stage_ms = dict(zip(STAGES[1:-1], 1e3 * np.diff(moments), strict=True))
         return FrameResult(labels, stage_ms, edits, chances)
@@ -150,14 +133,7 @@ class FramePipeline:
         probabilities: np.ndarray | None = None,
         out: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Labels on the source grid, (H, W) uint8, from (K, h, w) float32 logits.
-
-        Args:
-            logits: Of one tensor.
-            transform: Where the tensor lies on the frame.
-            probabilities: (K, H, W) float32 that class probabilities are written to.
-            out: (H, W) uint8 that the labels are written to.
-        """
+        """Labels on the frame, (H, W) uint8, written to `out` if it is given."""
         stride = self.spec.model.logit_stride
         return transform.restore(logits, stride=stride, probabilities=probabilities, out=out)
 
@@ -170,25 +146,13 @@ class FramePipeline:
         memory: MemoryPlan | None = None,
         probabilities: bool = False,
     ) -> Segmentation:
-        """Segment every frame of a sequence whose axes have been resolved.
-
-        Args:
-            sequence: The frames, decoded as they are needed.
-            on_frame: Called with the number of frames done.
-            force: Go on where the frames look like another kind of image.
-            memory: From `plan_memory`, where there is a ceiling.
-            probabilities: Whether to work out class probabilities too.
-
-        Raises:
-            ModalityError: As `plan`.
-            FormatError: If a frame cannot be decoded, or as `plan`.
-        """
+        """Segment every frame of a sequence, one by one."""
         spec = self.spec
         sequence = stack_neighbours(sequence, spec.input.neighbours)
         plan = self.plan(sequence, force=force)
         frames, _, *plane = sequence.shape
         labels = np.zeros((frames, *plane), np.uint8)
-        chances = allocate_probabilities(spec, labels.shape) if probabilities else None
+        chances = self._allocate_probabilities(labels.shape) if probabilities else None
         stage_ms = {stage: np.zeros(frames) for stage in STAGES}
         grid = grid_of(sequence, spatial_dims=2, spacing_mm=sequence.spacing_mm)
         log = EditLog(spec.labels, of_frames=frames)
@@ -213,7 +177,7 @@ class FramePipeline:
             stage_ms=stage_ms,
             region=plan.transform.box,
             spacing_mm=sequence.spacing_mm,
-            warnings=(*sequence.warnings, *plan.warnings, *name_missing(spec, labelled, sequence)),
+            warnings=(*sequence.warnings, *plan.warnings, *self._name_missing(labelled, sequence)),
             changes=log.changes(
                 spacing_mm=sequence.spacing_mm,
                 slice_mm=sequence.slice_spacing_mm if frames > 1 else None,
@@ -230,16 +194,6 @@ class FramePipeline:
         max_bytes: int,
         probabilities: bool = False,
     ) -> MemoryPlan:
-        """Predict the peak of resident memory of `segment`.
-
-        Args:
-            sequence: The frames, not decoded.
-            base_bytes: Resident memory of the process, runtime and network ready.
-            max_bytes: The ceiling.
-            probabilities: Whether class probabilities are worked out too.
-
-        Raises:
-            MemoryLimitError: If it is above the ceiling.
-        """
+        """Predict the peak of resident memory of `segment`."""
         classes = self.spec.model.num_classes if probabilities else 0
         return plan_frames(sequence, base_bytes=base_bytes, max_bytes=max_bytes, classes=classes)

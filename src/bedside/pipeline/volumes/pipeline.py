@@ -8,22 +8,12 @@ import numpy as np
 
 from bedside.pipeline.memory import MemoryPlan, plan_volume
 from bedside.pipeline.postprocess import EditLog, LabelEdit, grid_of
-from bedside.pipeline.protocol import (
-    STAGES,
-    Segmentation,
-    allocate_probabilities,
-    blank_unknown,
-    edit_labels,
-    name_missing,
-    predict_checked,
-)
+from bedside.pipeline.protocol import STAGES, Pipeline, Segmentation, blank_unknown
 from bedside.pipeline.stopwatch import Stopwatch
 from bedside.pipeline.volumes.prepare import plan_transform, prepare_volume
 from bedside.pipeline.volumes.sliding_window import plan_window, predict_slabs
 from bedside.pipeline.volumes.tilt import TiltCorrection, correct_gantry_tilt
 from bedside.pipeline.volumes.transform import VolumeTransform
-from bedside.runtime import Session
-from bedside.spec import DeploymentSpec
 from bedside.system.process_memory import trim_heap
 from bedside.volume import Box, ImageSequence, LabelMap
 
@@ -61,17 +51,8 @@ class VolumeResult:
     probabilities: np.ndarray | None = field(default=None, repr=False)
 
 
-class VolumePipeline:
-    """The steps around a network of three axes, whose window moves over a scan.
-
-    Args:
-        spec: The steps, and the labels.
-        session: The network, ready to run.
-    """
-
-    def __init__(self, spec: DeploymentSpec, session: Session) -> None:
-        self.spec = spec
-        self.session = session
+class VolumePipeline(Pipeline):
+    """The steps around a network of three axes, whose window moves over a scan."""
 
     def plan(self, sequence: ImageSequence, *, force: bool = False) -> VolumePlan:
         """Find the gantry tilt of a scan from its geometry."""
@@ -105,7 +86,7 @@ class VolumePipeline:
             # Slices are decoded and forgotten on the way to the network's grid.
             prepared = prepare_volume(watch.time_frames(straight, "decode"), spec, half=plan.half)
         slabs = predict_slabs(
-            watch.time_calls(lambda tensor: predict_checked(self.session, spec, tensor), "network"),
+            watch.time_calls(self._predict, "network"),
             prepared.read,
             prepared.transform.tensor_shape,
             plan_window(spec),
@@ -115,12 +96,12 @@ class VolumePipeline:
             transform, warnings = prepared.transform, prepared.warnings
             chances = None
             if probabilities:
-                chances = allocate_probabilities(spec, transform.source_shape)
+                chances = self._allocate_probabilities(transform.source_shape)
             labels = self.restore(slabs, transform, probabilities=chances)
             del prepared, slabs  # the scan need not be held beside what repairs take
             trim_heap()
             grid = grid_of(straight, spatial_dims=3, spacing_mm=straight.voxel_mm)
-            labels, edits = edit_labels(labels, spec, grid)
+            labels, edits = self._edit(labels, grid)
             if correction is not None:
                 labels = correction.undo(labels)
                 chances = None if chances is None else correction.undo(chances)
@@ -134,13 +115,7 @@ class VolumePipeline:
         *,
         probabilities: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Labels on the source grid, (D, H, W) uint8, from logits slab by slab.
-
-        Args:
-            logits: (K, n, h, w) float32, slab after slab along the tensor's first axis.
-            transform: How the tensor lies on the scan.
-            probabilities: (K, D, H, W) float32 that class probabilities are written to.
-        """
+        """Labels on the scan, (D, H, W) uint8, from logits slab by slab."""
         stride = self.spec.model.logit_stride
         return transform.restore(logits, stride=stride, probabilities=probabilities)
 
@@ -153,12 +128,7 @@ class VolumePipeline:
         memory: MemoryPlan | None = None,
         probabilities: bool = False,
     ) -> Segmentation:
-        """Segment a scan whose axes have been resolved; see `FramePipeline.segment`.
-
-        Raises:
-            FormatError: As `run`.
-            GeometryError: As `run`.
-        """
+        """Segment all frames of a sequence together, as the slices of a scan."""
         spec = self.spec
         plan = replace(self.plan(sequence), half=memory is not None and memory.half)
         found = self.run(sequence, plan, probabilities=probabilities, on_frame=on_frame)
@@ -173,7 +143,7 @@ class VolumePipeline:
             stage_ms={stage: np.array([span]) for stage, span in stage_ms.items()},
             region=Box(0, 0, *found.labels.shape[1:]),
             spacing_mm=voxel_mm,
-            warnings=(*sequence.warnings, *found.warnings, *name_missing(spec, labelled, sequence)),
+            warnings=(*sequence.warnings, *found.warnings, *self._name_missing(labelled, sequence)),
             changes=log.changes(spacing_mm=voxel_mm),
             memory=memory,
             probabilities=found.probabilities,
@@ -187,18 +157,7 @@ class VolumePipeline:
         max_bytes: int,
         probabilities: bool = False,
     ) -> MemoryPlan:
-        """Predict the peak of resident memory of `segment`, and whether it needs 16 bits.
-
-        Args:
-            sequence: The scan, not read.
-            base_bytes: Resident memory of the process, runtime and network ready.
-            max_bytes: The ceiling.
-            probabilities: Whether class probabilities are worked out too.
-
-        Raises:
-            GeometryError: If a step needs a spacing and there is none.
-            MemoryLimitError: If it is above the ceiling in 16 bits too.
-        """
+        """Predict the peak of resident memory of `segment`, and whether it needs 16 bits."""
         straight, correction = correct_gantry_tilt(sequence)
         if probabilities and correction is not None:
             # Those on the corrected grid and those on the stored one are held at the same time.
