@@ -59,7 +59,7 @@ class Settings:
 
 
 def run(settings: Settings) -> int:
-    """Export, telling on stderr what is being done.
+    """Export, with progress on stderr.
 
     Raises:
         UsageError: If an option has no meaning, or the format cannot hold the network.

@@ -50,15 +50,10 @@ def find_faulty_layer(
     if not layers or whole <= ordinary:
         return None
     threshold = float(np.sqrt(ordinary * whole))
-    sound, off = -1, len(layers) - 1
+    off = len(layers) - 1
     if error_at(off) < threshold:
         return FaultyLayer("logits", whole, layers[off], errors[off], len(errors))
-    while off - sound > 1:
-        middle = (sound + off) // 2
-        if error_at(middle) < threshold:
-            sound = middle
-        else:
-            off = middle
+    sound, off = _bisect(-1, off, lambda index: error_at(index) < threshold)
     before = layers[sound] if sound >= 0 else None
     return FaultyLayer(layers[off], errors[off], before, errors[sound], len(errors))
 
@@ -101,16 +96,19 @@ def find_sensitive_layer(
     if not layers or error_with(off) ** 2 - error_with(corrected) ** 2 <= _NOTHING:
         return None
     threshold = (error_with(off) ** 2 + error_with(corrected) ** 2) / 2
-    while corrected - off > 1:
-        middle = (off + corrected) // 2
-        if error_with(middle) ** 2 > threshold:
-            off = middle
-        else:
-            corrected = middle
+    off, corrected = _bisect(off, corrected, lambda count: error_with(count) ** 2 > threshold)
     before = layers[off - 1] if off else None
     return FaultyLayer(
         layers[off], errors[off], before, errors[corrected], len(errors), restored=True
     )
+
+
+def _bisect(low: int, high: int, is_low: Callable[[int], bool]) -> tuple[int, int]:
+    """The last number that is low and the first that is not, of those from `low` to `high`."""
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if is_low(middle) else (low, middle)
+    return low, high
 
 
 def _relative(seen: np.ndarray, wanted: np.ndarray) -> float:

@@ -1,6 +1,6 @@
 """Constant folding: values of a graph that depend on its weights only, such as casts and scales."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import onnx
@@ -67,26 +67,21 @@ def _evaluate(
     return dict(zip(wanted, results, strict=True))
 
 
-def _store(
-    model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto], values: dict[str, np.ndarray]
-) -> None:
-    """Keep some nodes of a graph, and store the results of the others as weights, in place."""
-    found = [numpy_helper.from_array(value, name) for name, value in values.items()]
-    set_nodes(model, nodes)
-    set_tensors(model, [*model.graph.initializer, *found])
-    drop_unused(model)
-
-
-def widen(model: onnx.ModelProto) -> None:
-    """Fold everything that depends on initializers only: weights become f32 tensors, in place.
+def widen(model: onnx.ModelProto, *, casts_only: bool = False) -> None:
+    """Fold what depends on initializers only: weights become f32 tensors, in place.
 
     This undoes any compact storage that the export has chosen; names stay.
+
+    Args:
+        model: The graph.
+        casts_only: Whether other operations stay, such as the scales of quantized weights.
     """
     known = {tensor.name for tensor in model.graph.initializer}
     stored: list[onnx.NodeProto] = []
     running: list[onnx.NodeProto] = []
     for node in model.graph.node:
         constant = bool(node.input) and all(name in known for name in node.input)
+        constant = constant and (node.op_type == "Cast" or not casts_only)
         (stored if constant else running).append(node)
         known.update(node.output if constant else ())
     if not stored:
@@ -95,22 +90,16 @@ def widen(model: onnx.ModelProto) -> None:
         {name for node in stored for name in node.output}
         & {name for node in running for name in node.input}
     )
-    _store(model, running, _evaluate(model, stored, wanted))
+    values = _evaluate(model, stored, wanted)
+    found = [numpy_helper.from_array(value, name) for name, value in values.items()]
+    set_nodes(model, running)
+    set_tensors(model, [*model.graph.initializer, *found])
+    drop_unused(model)
 
 
 def widen_weights(graph: bytes) -> bytes:
-    """A graph whose weights are stored in the type that they are computed in.
-
-    Quantized weights keep their scales.
-
-    Args:
-        graph: Serialized ONNX.
-    """
+    """A serialized graph whose weights are stored in the type that they are computed in."""
     model = onnx.load_from_string(graph)
-    stored = {tensor.name for tensor in model.graph.initializer}
-    casts = [n for n in model.graph.node if n.op_type == "Cast" and n.input[0] in stored]
-    values = fold_constants(graph, [node.output[0] for node in casts])
-    made = {node.output[0] for node in casts}
-    _store(model, [node for node in model.graph.node if node.output[0] not in made], values)
+    widen(model, casts_only=True)
     content: bytes = model.SerializeToString()
     return content
