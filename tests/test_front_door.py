@@ -1,6 +1,7 @@
 """The three lines that most users write: load, segment, save."""
 
 import csv
+import io
 import json
 import re
 import subprocess
@@ -21,6 +22,7 @@ from bedside.errors import (
     ClosedError,
     FormatError,
     GeometryError,
+    MemoryLimitError,
     ModalityError,
     UsageError,
 )
@@ -28,6 +30,8 @@ from bedside.io.source import open_source
 from bedside.options import OutputOptions
 from bedside.volume import ImageSequence
 
+CLOSED_FILE = io.BytesIO(b"")
+CLOSED_FILE.close()
 RNG = np.random.default_rng(0)
 
 
@@ -118,6 +122,7 @@ def test_a_scan_in_memory_is_segmented_by_a_network_of_three_axes(brain):
         ([[0, 1], [1, 0]], {}, UsageError, "given as list"),
         (None, {}, UsageError, "given as NoneType"),
         (b"", {}, FormatError, "the bytes given"),
+        (CLOSED_FILE, {}, UsageError, "closed file"),
         ("no/such.dcm", {}, FormatError, "no/such.dcm"),
     ],
 )  # fmt: skip
@@ -126,6 +131,20 @@ def test_what_cannot_be_segmented_is_refused_by_its_own_error(
 ):
     with pytest.raises(error, match=text):
         cardiac.segment(array, **settings)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "int64", "float16", "float64", ">u2", ">f4"])
+def test_the_dtype_of_an_array_makes_no_difference(cardiac, dtype):
+    fan = makers.make_fan(1, 96, 128)[0]
+    labels = cardiac.segment(fan).labels
+    assert np.array_equal(cardiac.segment(fan.astype(dtype)).labels, labels)
+    assert np.array_equal(cardiac.segment(np.asfortranarray(fan)).labels, labels)
+
+
+def test_a_scan_that_would_not_fit_into_memory_is_refused(brain):
+    scan = np.ones((20, 30, 24), np.uint8)
+    with pytest.raises(MemoryLimitError, match="not enough memory"):
+        brain.segment(scan, spacing_mm=np.array([1e9, 1, 1]))
 
 
 def test_a_file_has_its_own_place_and_kind(cardiac):
@@ -229,6 +248,7 @@ def test_a_seg_in_memory_is_that_of_the_file(cardiac, tmp_path):
     result.save(tmp_path, OutputOptions(moment="source"))
     written = pydicom.dcmread(tmp_path / "segmentation.dcm")
     assert seg == written
+    assert result.to_bytes(moment="source") == (tmp_path / "segmentation.dcm").read_bytes()
     with pytest.raises(UsageError, match="not DICOM"):
         cardiac.segment(makers.make_fan(1)[0]).to_dicom_seg()
 

@@ -146,6 +146,23 @@ class Result:
             algorithm=self.algorithm(moment), as_labelmap=as_labelmap,
         )  # fmt: skip
 
+    def to_bytes(self, labels_format: str = "auto", *, moment: Moment = "now") -> bytes:
+        """The labels as the bytes of the file that `save` writes; nothing is put on disk.
+
+        Args:
+            labels_format: "dicom-seg", "nifti", "seg-nrrd", ...; "auto" for that of the image.
+            moment: The time that a DICOM SEG states; "source" for that of the image.
+
+        Raises:
+            UsageError: If the format is unknown or not for this image, or holds one frame only.
+        """
+        from bedside.io.labels import encode_labels
+
+        return encode_labels(
+            self.label_map, self.source, labels_spec=self.bundle.spec.labels,
+            algorithm=self.algorithm(moment), format=labels_format,
+        )  # fmt: skip
+
     def algorithm(self, moment: Moment = "now") -> Algorithm:
         """Return the name of the bundle as DICOM files state it.
 

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from bedside.bundle import Bundle, find_bundle, read_bundle
 from bedside.bundle.trust import choose_trusted_keys
-from bedside.errors import InputError, printable
+from bedside.errors import InputError, MemoryLimitError, printable
 from bedside.io.image import Image, open_image
 from bedside.io.laterality import check_sides
 from bedside.io.opened import Source
@@ -295,3 +295,5 @@ def _naming(source: Source) -> Iterator[None]:
         if source.path.name in str(error):
             raise
         raise type(error)(f"{source.path}: {error}") from error
+    except MemoryError as error:
+        raise MemoryLimitError(f"{source.path}: there is not enough memory: {error}") from error

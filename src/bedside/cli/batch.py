@@ -1,4 +1,4 @@
-"""Many cases for `bedside segment`: settings in; a bar, a table, or JSON out."""
+"""Many cases of `bedside segment`: a progress bar, then a table or JSON."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from bedside.bundle import Bundle
 
 _BAD_INPUT = 3
-# What the leading process takes, with numpy and the names of many cases.
+# Memory of the parent process, with numpy and the names of many cases.
 _LEADER_BYTES = 100 * 2**20
 
 
 def segment_batch(settings: Settings) -> int:
-    """Segment the cases of a manifest or a folder, each by one of several workers.
+    """Segment the cases of a manifest or of folders by worker processes.
 
     Returns:
         0, or 3 if a case was refused or failed.
@@ -61,7 +61,7 @@ def segment_batch(settings: Settings) -> int:
         )
         with case_progress(len(plan.jobs), done=len(plan.kept)) as on_record:
             records = run_batch(
-                plan, _crew(settings), size=settings.jobs, timeout_s=settings.timeout,
+                plan, _open_pool(settings), size=settings.jobs, timeout_s=settings.timeout,
                 on_record=lambda record: on_record(record.status),
             )  # fmt: skip
     if settings.csv is not None:
@@ -74,7 +74,7 @@ def segment_batch(settings: Settings) -> int:
 
 
 def _share_memory(settings: Settings, options: Options) -> Options:
-    """Share memory and cores among the workers; the process that leads them holds no voxels.
+    """Divide memory and cores among the workers; the parent process holds no voxels.
 
     The same ceiling gives the same parts in every run: results depend on them. What differs
     from run to run is kept out of the results.
@@ -93,10 +93,10 @@ def _share_memory(settings: Settings, options: Options) -> Options:
 
 
 def read_epoch() -> Moment:
-    """Read the moment that files are to tell: SOURCE_DATE_EPOCH, or else that of each image.
+    """The time that DICOM files state: SOURCE_DATE_EPOCH if set, else the time of each image.
 
     Raises:
-        UsageError: If the variable is no number of seconds since 1970.
+        UsageError: If the variable is not a number of seconds since 1970.
     """
     text = os.environ.get("SOURCE_DATE_EPOCH")
     if not text:
@@ -110,7 +110,7 @@ def read_epoch() -> Moment:
 
 
 def _check_options(settings: Settings) -> None:
-    """Refuse options that mean nothing, alone or together."""
+    """Refuse options that have no meaning, alone or together."""
     if settings.manifest is not None and settings.sources:
         raise UsageError("name a source or a --manifest, not both.")
     if settings.channels:
@@ -124,7 +124,7 @@ def _check_options(settings: Settings) -> None:
 
 
 def _list_cases(settings: Settings, read: ReadOptions) -> tuple[tuple[Case, ...], tuple[str, ...]]:
-    """List all cases, and what of a folder is none."""
+    """All cases, and what was skipped."""
     if settings.manifest is not None:
         return read_manifest(settings.manifest.absolute()), ()
     if not settings.sources or (len(settings.sources) == 1 and not settings.sources[0].is_dir()):
@@ -178,19 +178,19 @@ def find_cases(
 
 
 def _make_absolute(path: Path) -> Path:
-    """The path from the root, links as they are: a series in "." is found under its whole path."""
+    """The absolute path, with links kept; the series in "." has an absolute path too."""
     return Path(os.path.abspath(path))
 
 
 def _default_model(settings: Settings, cases: Sequence[Case]) -> Path | None:
-    """Find the bundle of those that name none."""
+    """The bundle of the cases that name none."""
     if settings.model is None and all(case.model is not None for case in cases):
         return None
     return choose_bundle(settings.model)
 
 
 def _bundle_opener(settings: Settings) -> Callable[[str], "Bundle"]:
-    """What finds and reads the bundles that cases name, signed where that is asked for."""
+    """A function that finds and reads bundles by name, and checks signatures if required."""
     from bedside.bundle import find_bundle, read_bundle
 
     keys = choose_keys(settings.trusted_keys, require_signed=settings.require_signed)
@@ -198,15 +198,15 @@ def _bundle_opener(settings: Settings) -> Callable[[str], "Bundle"]:
 
 
 def _threads(settings: Settings) -> int:
-    """Share the cores that this process may use among the workers."""
+    """Threads of each worker: its share of the available cores."""
     from bedside.runtime.session import MAX_DEFAULT_THREADS, count_cores
 
     shared = count_cores() // settings.jobs
     return settings.threads or max(1, min(shared, MAX_DEFAULT_THREADS))
 
 
-def _crew(settings: Settings) -> WorkerPool:
-    """Find who does the work."""
+def _open_pool(settings: Settings) -> WorkerPool:
+    """The pool of workers: processes of this machine, or a Ray cluster."""
     if settings.ray is None:
         return Processes()
     from bedside.batch.ray import connect
@@ -230,7 +230,7 @@ def _describe_json(records: Sequence[Record], listing: Path, skipped: Sequence[s
 def _describe_records(
     records: Sequence[Record], listing: Path, skipped: Sequence[str], *, kept: int
 ) -> None:
-    """Print every case that is not done, then a table of how many became what."""
+    """Print every case that is not done, then a table of the outcomes."""
     from bedside.spec import DISCLAIMER
 
     for record in records:

@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: progress on stderr, results on stdout."""
+"""Output in the terminal: progress on stderr, results on stdout."""
 
 import contextlib
 import re
@@ -17,7 +17,7 @@ def print_out(text: str = "") -> None:
 
 
 def print_err(text: str) -> None:
-    """Write a line to stderr: what is being done, beside the results."""
+    """Write a line to stderr, apart from the results."""
     sys.stderr.write(text + "\n")
 
 
@@ -54,7 +54,7 @@ def frame_progress(name: str, total: int, unit: str) -> Iterator[Callable[[int],
 
 @contextlib.contextmanager
 def case_progress(total: int, *, done: int = 0) -> Iterator[Callable[[str], None]]:
-    """Show a bar on stderr while the cases of a batch are settled; only a terminal shows it.
+    """Show a bar on stderr while the cases of a batch finish; only a terminal shows it.
 
     Args:
         total: Number of cases.
@@ -95,7 +95,7 @@ def case_progress(total: int, *, done: int = 0) -> Iterator[Callable[[str], None
 
 
 def summary(report: "Report") -> list[str]:
-    """Sum a report up in a few lines for the terminal."""
+    """A report in a few lines for the terminal."""
     frames = f"{report.frames} {report.unit}{'s' if report.frames > 1 else ''}"
     width = max((len(structure.name) for structure in report.structures), default=0)
     return [
@@ -105,7 +105,7 @@ def summary(report: "Report") -> list[str]:
             + "".join(f", {name} {value}" for name, value in areas.describe_measurements())
             for areas in report.structures
         ),
-        f"  {_pace(report)}; {report.backend}, {report.precision}, {report.threads} "
+        f"  {_speed(report)}; {report.backend}, {report.precision}, {report.threads} "
         f"thread{'s' if report.threads > 1 else ''}",
         *(f"  {change.text}" for change in report.changes),
         *(f"  Warning: {warning}" for warning in report.warnings),
@@ -113,7 +113,7 @@ def summary(report: "Report") -> list[str]:
 
 
 def group_warnings(warnings: Sequence[tuple[str, str]]) -> list[str]:
-    """Write the warnings of many images, one line for those that differ in numbers at most.
+    """The warnings of many images, one line for those that differ in numbers only.
 
     Args:
         warnings: (image, warning) pairs.
@@ -141,7 +141,7 @@ def group_warnings(warnings: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Align rows of cells in columns, the first to the left and the others to the right.
+    """Rows of cells aligned in columns, the first to the left and the others to the right.
 
     Example:
         >>> table([("name", "frames"), ("a.dcm", "30")])
@@ -157,8 +157,8 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _pace(report: "Report") -> str:
-    """Write how long a frame took, or a scan that was taken whole."""
+def _speed(report: "Report") -> str:
+    """Time of a frame, or of a scan that was segmented as a whole."""
     total = report.latency_ms["total"]
     if report.latency_of in ("scan", "image"):
         return f"the {report.latency_of} in {total.p50:,.0f} ms"
@@ -169,7 +169,7 @@ def _pace(report: "Report") -> str:
 
 
 def _range(areas: "StructureAreas", *, slices: bool) -> str:
-    """Write a structure's volume, or its smallest and largest area."""
+    """Volume of a structure, or its smallest and largest area."""
     if areas.volume_ml is not None:
         return f"{areas.volume_ml:,.2f} ml"
     if slices:

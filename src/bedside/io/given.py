@@ -66,7 +66,10 @@ def _name(given: "Given", number: str) -> Path:
 
 def _read_file(file: BinaryIO, number: str) -> Path:
     """Read an open file from its current position."""
-    content = file.read()
+    try:
+        content = file.read()
+    except ValueError as error:  # what Python raises for a closed file
+        raise UsageError(f"the file given cannot be read: {error}") from error
     if not isinstance(content, bytes):
         raise UsageError(
             f'the file given is open for {type(content).__name__}; open it in binary, mode "rb".'

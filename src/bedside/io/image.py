@@ -54,7 +54,7 @@ def open_image(
             image,
             affine=affine,
             space=space,
-            spacing_mm=spacing_mm or read.pixel_spacing_mm,
+            spacing_mm=read.pixel_spacing_mm if spacing_mm is None else spacing_mm,
             modality=modality,
             third_axis=None if read.third_axis == "auto" else read.third_axis,
         )

@@ -1,4 +1,4 @@
-"""What this process has cost so far: time since it started, and memory."""
+"""Cost of this process so far: time since its start, and memory."""
 
 import os
 import time
@@ -12,7 +12,7 @@ _LONGEST_START_S = 30.0
 
 
 def startup_ms() -> float:
-    """Tell the time since the process began; where nobody knows, since bedside was imported."""
+    """Time since the process started; since bedside was imported if that is unknown."""
     since_import = time.perf_counter() - _IMPORTED
     try:
         # Field 22 of proc(5); the second field may hold spaces, and ends with the last ")".
@@ -26,6 +26,6 @@ def startup_ms() -> float:
 
 
 def peak_memory_mb() -> float | None:
-    """Tell the largest resident memory so far, in MiB; None where the system does not say."""
+    """Peak resident memory so far, in MiB; None if unknown."""
     found = peak_bytes()
     return None if found is None else round(found / 2**20, 1)

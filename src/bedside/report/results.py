@@ -55,7 +55,7 @@ class Segmented(Protocol):
 
 @dataclass(frozen=True)
 class SavedResult:
-    """A result that is written.
+    """A result on disk.
 
     Attributes:
         folder: Where it is.
@@ -73,7 +73,7 @@ class SavedResult:
 
 
 def choose_format(source: Source, bundle: Bundle, options: OutputOptions) -> str:
-    """The format of the mask; checked before any work, like the rest of what is to be written.
+    """The format of the mask; with --sr, whether an SR can be written. Checked before any work.
 
     Raises:
         UsageError: If the mask of this image cannot be in that format, or there can be no SR.
@@ -132,7 +132,7 @@ def _write_all(
 
 
 def _check_sr(source: Source, bundle: Bundle, labels_format: str) -> None:
-    """Refuse an SR that could not be written, or that would say nothing of the patient.
+    """Refuse an SR that could not be written, or would have no meaning for the patient.
 
     Raises:
         UsageError: If the mask is no binary DICOM SEG, or the network is untrained.
@@ -157,7 +157,7 @@ def _check_sr(source: Source, bundle: Bundle, labels_format: str) -> None:
 
 
 def _write_sr(result: Segmented, report: Report, folder: Path, *, options: OutputOptions) -> Report:
-    """Write the measurements of a report as a DICOM SR; where there are none, say why.
+    """Write the measurements of a report as a DICOM SR, or a warning why there is none.
 
     Returns:
         The report, with that warning.

@@ -52,7 +52,9 @@ class Geometry:
                 '"RAS", as of NIfTI and nibabel.'
             )
         if self.affine.shape != (4, 4) or not np.isfinite(self.affine).all():
-            raise GeometryError(f"affine must be a finite 4 x 4 matrix, not {self.affine!r}.")
+            raise GeometryError(
+                f"affine must be a finite 4 x 4 matrix, not {self.affine.tolist()}."
+            )
         if abs(np.linalg.det(self.affine[:3, :3])) < 1e-12:
             raise GeometryError("affine is singular: two axes of the image point the same way.")
         if space != "LPS":
