@@ -5,7 +5,7 @@ import torch
 
 from bedside.autopilot.finetune import FinetuneSetup, finetune
 from bedside.build import open_finished
-from bedside.compression.prune import keep_hidden
+from bedside.compression.prune import keep_units
 from bedside.models import TrainedNetwork
 from bedside.training.checkpoint import load_tensors
 from bedside.training.dataset import load_cases
@@ -29,7 +29,9 @@ def source(trained):
 
 @pytest.fixture(scope="module")
 def pruned(trained):
-    return keep_hidden(source(trained), {"levels.0.0": range(8), "levels.1.0": range(16)})
+    return keep_units(
+        source(trained), {"hidden.levels.0.0": range(8), "hidden.levels.1.0": range(16)}
+    )
 
 
 def mean_dice(network, trained):

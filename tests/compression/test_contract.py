@@ -14,10 +14,10 @@ import torch
 from bedside.bundle.graph_guard import check_graph
 from bedside.compression.groups import list_groups
 from bedside.compression.importance import measure_importance
+from bedside.compression.kv_heads import merge_kv_heads
 from bedside.compression.lowrank import choose_ranks, factorize
 from bedside.compression.norms import recalibrate_norms
 from bedside.compression.prune import drop_block, shrink
-from bedside.compression.share import merge_kv_heads, tie_blocks
 from bedside.compression.sparsity import apply_masks, find_masks
 from bedside.export.onnx import EXACT_TOLERANCE, trace_onnx
 from bedside.export.parity import check_parity
@@ -37,15 +37,10 @@ def shrink_by_magnitude(part):
     return apply
 
 
-def tie_deepest(network):
-    return tie_blocks(network, len(network.spec.levels) - 1, "both")
-
-
 TOOLS = {
     **{part: shrink_by_magnitude(part) for part in PARTS},
     "low rank": lambda network: factorize(network, choose_ranks(network, keep_energy=0.7)),
     "merge": merge_kv_heads,
-    "tie": tie_deepest,
     "sparse": lambda network: apply_masks(network, find_masks(network, fraction=0.5)),
     "2:4": lambda network: apply_masks(network, find_masks(network, pattern=(2, 4))),
 }
@@ -97,8 +92,6 @@ def test_what_went_through_all_tools_exports_and_does_the_same(block, spatial_di
         network = shrink(network, importance, part=part, ratio=0.3, round_to=2)
     network = factorize(network, choose_ranks(network, keep_energy=0.8, round_to=2))
     assert len(network.spec.ranks) >= 3
-    if block != "reparam":
-        network = tie_blocks(network, 1, "attention")
     network = drop_block(network, 0, 0)
     network = recalibrate_norms(network, make_batches(network.spec))
     model = network.create()

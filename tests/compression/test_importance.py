@@ -82,7 +82,7 @@ def test_a_gates_gradient_is_the_slope_of_the_loss_as_a_unit_is_turned_down():
     for name in ("hidden.levels.1.0", "channels.levels.1", "decoder", "stem", "heads.levels.0.1"):
         group = find_group(network, name)
         model = network.create().double()
-        with GateGradients(model, network.spec, [group]) as gates:
+        with GateGradients(model, [group]) as gates:
             task(model, images.clone().requires_grad_(), truths)[0].backward()
             slope = gates.take()[name].sum(dim=0)[1]
         losses = []
@@ -103,7 +103,7 @@ def test_a_blocks_gate_is_the_slope_of_the_loss_as_its_update_is_turned_down():
     group = find_group(network, "blocks.levels.1")
     images, truths = make_batches(network.spec, count=1)[0]
     model = network.create()
-    with GateGradients(model, network.spec, [group]) as gates:
+    with GateGradients(model, [group]) as gates:
         task(model, images.clone().requires_grad_(), truths)[0].backward()
         slope = gates.take()[group.name].sum(dim=0)[1]
     step, losses = 1e-3, []

@@ -8,7 +8,7 @@ import torch
 
 from bedside.compression.input_statistics import measure_inputs
 from bedside.compression.lowrank import choose_ranks, factorize, list_candidates
-from bedside.compression.prune import keep_hidden
+from bedside.compression.prune import keep_units
 from bedside.compression.slicing import multiply_out, norms_behind
 from bedside.compression.spectra import factorable_weights, relative_macs
 from bedside.errors import SpecError, UsageError
@@ -86,14 +86,14 @@ def test_a_lost_mean_is_given_back_to_every_norm_behind(spatial_dims):
     network = make_network(make_spec("window", spatial_dims, shared="both"))
     batches = make_batches(network.spec, 1)
     path = "levels.1.0.project"
-    assert norms_behind(network.weights, path) == [f"{path}.1", "levels.1.1.project.1"]
-    assert norms_behind(network.weights, "levels.1.0.spatial") == ["levels.1.0.spatial.1"]
+    assert norms_behind(network.spec, path) == [f"{path}.1", "levels.1.1.project.1"]
+    assert norms_behind(network.spec, "levels.1.0.spatial") == ["levels.1.0.spatial.1"]
     inputs = measure_inputs(network, batches)
     factored = factorize(network, {path: (2,)}, inputs)
     lost = network.weights[f"{path}.0.weight"] - multiply_out(factored.weights, path)
     shift = lost.flatten(1).double() @ inputs[path].mean
     assert shift.abs().max() > 1e-3
-    for norm in norms_behind(network.weights, path):
+    for norm in norms_behind(network.spec, path):
         name = f"{norm}.running_mean"
         moved = (network.weights[name] - factored.weights[name]).double()
         assert torch.allclose(moved, shift, atol=1e-5)
@@ -161,7 +161,7 @@ def test_what_is_factored_can_be_factored_anew_and_pruned():
     assert torch.allclose(
         multiply_out(twice.weights, path), multiply_out(directly, path), atol=1e-5
     )
-    assert keep_hidden(twice, {"levels.1.0": range(3)}).spec.ranks == {"downs.1": (12, 8)}
+    assert keep_units(twice, {"hidden.levels.1.0": range(3)}).spec.ranks == {"downs.1": (12, 8)}
 
 
 def test_what_cannot_be_factored_is_said():

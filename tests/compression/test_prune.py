@@ -9,15 +9,7 @@ from bedside.compression.groups import find_group, list_groups
 from bedside.compression.importance import Importance, measure_importance
 from bedside.compression.input_statistics import measure_inputs
 from bedside.compression.lowbit import choose_bits, round_weights
-from bedside.compression.prune import (
-    drop_block,
-    keep_decoder,
-    keep_heads,
-    keep_hidden,
-    keep_level_channels,
-    keep_stem,
-    shrink,
-)
+from bedside.compression.prune import drop_block, keep_units, shrink
 from bedside.errors import UsageError
 from bedside.models import TrainedNetwork, create
 from compressed_networks import (
@@ -38,18 +30,6 @@ EXACT = 1e-9
 MULTIPLIED_OUT = 1e-6
 
 
-def keep(network, name, units):
-    """Keep units of any group by the function that is for its kind."""
-    kind, _, path = name.partition(".")
-    if kind == "hidden":
-        return keep_hidden(network, {path: units})
-    if kind == "heads":
-        return keep_heads(network, {path: units})
-    if kind == "channels":
-        return keep_level_channels(network, int(path.split(".")[1]), units)
-    return {"stem": keep_stem, "decoder": keep_decoder}[kind](network, units)
-
-
 def halve(group):
     """Keep every other unit of each lot, and let the first go."""
     size = group.units // group.divisor
@@ -63,7 +43,7 @@ def assert_same(network, name, *, tolerance=EXACT):
     kept = halve(group)
     gone = [unit for unit in range(group.units) if unit not in kept]
     assert gone
-    pruned = keep(network, name, kept)
+    pruned = keep_units(network, {name: kept})
     expected = run(clear(network, group, gone), x)
     error = (run(pruned, x) - expected).abs().max() / expected.abs().max()
     assert error < tolerance
@@ -99,7 +79,7 @@ def test_heads_stay_in_equal_numbers_with_each_head_of_keys_and_each_window(kv_h
     network = make_network(make_spec(num_heads=8, kv_heads=kv_heads, window=window))
     assert_same(network, "heads.levels.1.0")
     with pytest.raises(UsageError, match="equally many of each"):
-        keep_heads(network, {"levels.1.0": [0, 1, 2, 3]})
+        keep_units(network, {"heads.levels.1.0": [0, 1, 2, 3]})
 
 
 @pytest.mark.parametrize("spatial_dims", SIZES)
@@ -117,7 +97,7 @@ def test_factored_convolutions_are_pruned_and_put_together_where_the_rank_is_ful
         "stem.1": (4, 5), "downs.0": (6, 8), "downs.1": (8, 5), "levels.1.0.expand": (6,),
         "fusions.0.project": (3,),
     }  # fmt: skip
-    assert "downs.1" not in keep_level_channels(narrowed, 2, [3, 4, 5, 7]).spec.ranks
+    assert "downs.1" not in keep_units(narrowed, {"channels.levels.2": [3, 4, 5, 7]}).spec.ranks
     for name in ("channels.levels.0", "stem", "decoder", "hidden.levels.1.0", "heads.levels.1.1"):
         assert_same(network, name, tolerance=MULTIPLIED_OUT)
 
@@ -178,7 +158,7 @@ def test_shrinking_keeps_the_most_important_and_a_width_that_kernels_like():
 def test_what_cannot_be_pruned_is_said():
     network = make_network(make_spec())
     importance = measure_importance(network, (), None, method="magnitude")
-    smaller = keep_hidden(network, {"levels.1.0": range(8)})
+    smaller = keep_units(network, {"hidden.levels.1.0": range(8)})
     with pytest.raises(UsageError, match="has 8 units, and 32 of them have been measured"):
         shrink(smaller, importance, part="hidden", ratio=0.5)
     with pytest.raises(UsageError, match=r'no part "hiden"; choose one of hidden.levels.0.0'):
@@ -188,10 +168,10 @@ def test_what_cannot_be_pruned_is_said():
     with pytest.raises(UsageError, match=r"ratio is 1.0; expected at least 0 and below 1"):
         shrink(network, importance, part="hidden", ratio=1.0)
     with pytest.raises(UsageError, match=r'no group "hidden.levels.9.0"'):
-        keep_hidden(network, {"levels.9.0": [0]})
+        keep_units(network, {"hidden.levels.9.0": [0]})
     for kept in ([], [0, 0], [32], [-1]):
         with pytest.raises(UsageError, match="expected at least one of 0 to 31, each once"):
-            keep_hidden(network, {"levels.1.0": kept})
+            keep_units(network, {"hidden.levels.1.0": kept})
 
 
 @pytest.mark.parametrize("spatial_dims", SIZES)
@@ -213,17 +193,10 @@ def test_channels_that_follow_from_others_are_made_up_for(shared, spatial_dims):
         inputs = measure_inputs(twin, make_batches(network.spec))
         expected = run(twin, x)
         errors = [
-            float((run(shrink_to(twin, name, kept, known), x) - expected).abs().max())
+            float((run(keep_units(twin, {name: kept}, known), x) - expected).abs().max())
             for known in (None, inputs)
         ]
         assert errors[1] < 1e-2 * errors[0], name
-
-
-def shrink_to(network, name, kept, inputs):
-    kind, _, path = name.partition(".")
-    if kind == "stem":
-        return keep_stem(network, kept, inputs)
-    return {"hidden": keep_hidden, "heads": keep_heads}[kind](network, {path: kept}, inputs)
 
 
 @pytest.mark.parametrize("spatial_dims", SIZES)
@@ -248,15 +221,15 @@ def test_knowing_the_inputs_makes_every_part_lose_less(ranks, spatial_dims):
 def test_inputs_of_another_network_are_refused():
     network = make_network(make_spec())
     inputs = measure_inputs(network, make_batches(network.spec))
-    smaller = keep_hidden(network, {"levels.1.0": range(8)}, inputs)
+    smaller = keep_units(network, {"hidden.levels.1.0": range(8)}, inputs)
     with pytest.raises(UsageError, match=r"reads 8 channels, .* when there were 32"):
-        keep_hidden(smaller, {"levels.1.0": range(4)}, inputs)
+        keep_units(smaller, {"hidden.levels.1.0": range(4)}, inputs)
 
 
 def test_pruning_leaves_the_network_that_it_was_given():
     network = make_network(make_spec())
     before = {name: tensor.clone() for name, tensor in network.weights.items()}
-    keep_level_channels(drop_block(network, 1, 0), 1, [0, 3])
+    keep_units(drop_block(network, 1, 0), {"channels.levels.1": [0, 3]})
     assert all(torch.equal(before[name], tensor) for name, tensor in network.weights.items())
 
 

@@ -18,7 +18,6 @@ from bedside.layers.attention import (
 )
 from bedside.layers.attention.routed import RoutedAttention
 from bedside.spec import LevelSpec
-from bedside.spec.model import WINDOWED_BLOCKS
 from tolerances import FLOAT64_ATOL
 
 SIZES = {2: ((16, 12), (9, 14), (3, 5)), 3: ((8, 8, 8), (5, 9, 3))}
@@ -39,7 +38,7 @@ CASES = [
     pytest.param(name, variant, sizes, id=f"{name}-{variant}-{'x'.join(map(str, sizes))}")
     for name in MECHANISMS
     for variant in VARIANTS
-    if variant != "exchange_window" or name not in WINDOWED_BLOCKS
+    if variant != "exchange_window" or not MECHANISMS[name].windowed
     for spatial_dims in SIZES
     for sizes in SIZES[spatial_dims]
 ]
@@ -185,7 +184,7 @@ def test_blocks_of_a_level_share_weights_and_keep_their_own_norms(shared):
         assert torch.equal(other[0](torch.ones(1, 8, 1, 1)), shared_with[0](torch.ones(1, 8, 1, 1)))
 
 
-@pytest.mark.parametrize("name", WINDOWED_BLOCKS)
+@pytest.mark.parametrize("name", [name for name, row in MECHANISMS.items() if row.windowed])
 def test_a_level_with_windows_of_its_own_takes_no_others_for_the_exchange(name):
     with pytest.raises(SpecError, match=r"exchange_window is 4.*set exchange"):
         dataclasses.replace(make_level(name), exchange_window=4)

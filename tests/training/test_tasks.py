@@ -6,7 +6,7 @@ from torch import nn
 
 from bedside.errors import SpecError
 from bedside.models import create
-from bedside.models.hybrid import Outputs
+from bedside.models.outputs import Outputs
 from bedside.spec import TrainingSpec
 from bedside.training.losses import outline_loss, overlap_losses
 from bedside.training.tasks import Supervised, observe

@@ -20,19 +20,12 @@ from bedside.layers.attention import Attention, Heads
 from bedside.layers.windows import from_tokens, to_tokens
 from bedside.runtime import open_graph
 from bedside.spec import LevelSpec
+from bedside.spec.mechanisms import MECHANISMS
 
 CHANNELS = 64
 # 64 tokens a window, region or pooled grid, in both.
 _SIDE = {2: 8, 3: 4}
-VARIANTS = {
-    "window": ("window", False),
-    "window + exchange": ("window", True),
-    "overlap": ("overlap", False),
-    "routed": ("routed", False),
-    "pooled": ("pooled", False),
-    "linear": ("linear", False),
-    "dense": ("dense", False),
-}
+VARIANTS = {name: (name, False) for name in MECHANISMS} | {"window + exchange": ("window", True)}
 """Name of a row -> mechanism, and whether windows exchange pooled tokens."""
 
 CONTROL = "projections alone"
@@ -172,7 +165,7 @@ def create_layer(name: str, spatial_dims: int) -> nn.Module:
     block, exchange = VARIANTS.get(name, ("window", False))
     side = _SIDE[spatial_dims]
     level = LevelSpec(
-        block,  # type: ignore[arg-type]
+        block,
         channels=CHANNELS,
         depth=1,
         window=side,

@@ -1,6 +1,7 @@
 """`bedside bench`: what bundles, or mechanisms of attention, cost on this machine."""
 
 import dataclasses
+import itertools
 import json
 import math
 from dataclasses import dataclass
@@ -17,16 +18,18 @@ if TYPE_CHECKING:
 
     from bedside.benchmarking.attention import Costs, Point
 
-COLORS = {
-    "window": (31, 119, 180),
-    "window + exchange": (23, 160, 190),
-    "overlap": (44, 140, 60),
-    "routed": (200, 110, 20),
-    "pooled": (148, 103, 189),
-    "linear": (120, 90, 70),
-    "dense": (205, 50, 50),
-    "projections alone": (150, 150, 150),
-}
+_COLORS = (
+    (120, 90, 70),
+    (148, 103, 189),
+    (31, 119, 180),
+    (44, 140, 60),
+    (200, 110, 20),
+    (205, 50, 50),
+    (23, 160, 190),
+    (190, 160, 30),
+    (240, 130, 160),
+)
+_CONTROL_COLOR = (150, 150, 150)
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,9 @@ def draw(costs: "Costs") -> str:
     from bedside.report.scaling_plot import draw_scaling, stack_plots
 
     plots = []
+    names = dict.fromkeys(point.mechanism for point in costs.points)
+    colors = dict(zip(names, itertools.cycle(_COLORS), strict=False))
+    colors |= {point.mechanism: _CONTROL_COLOR for point in costs.control}
     counts = list(dict.fromkeys(point.threads for point in costs.points))
     wanted = [("milliseconds", count, f"ms, {count} threads") for count in counts]
     wanted = [(q, c, title.replace("1 threads", "1 thread")) for q, c, title in wanted]
@@ -153,7 +159,7 @@ def draw(costs: "Costs") -> str:
                         == (name, spatial_dims, count)
                     ],
                 )
-                for name, color in COLORS.items()
+                for name, color in colors.items()
             }
             shown = {name: row for name, row in series.items() if row[1]}
             plots.append(draw_scaling(shown, x_title=f"tokens, {spatial_dims}D", y_title=title))

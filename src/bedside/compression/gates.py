@@ -8,8 +8,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from bedside.compression.groups import Group, update_paths
-from bedside.spec import ModelSpec
+from bedside.models.structure import Group
 
 Sum = Callable[[torch.Tensor], torch.Tensor]
 
@@ -22,12 +21,11 @@ class GateGradients:
 
     Args:
         model: Hooks are put on it while this is open as a context.
-        spec: Its spec.
         groups: Whose units to look at.
     """
 
-    def __init__(self, model: nn.Module, spec: ModelSpec, groups: Iterable[Group]) -> None:
-        self._model, self._spec = model, spec
+    def __init__(self, model: nn.Module, groups: Iterable[Group]) -> None:
+        self._model = model
         self._groups = list(groups)
         self._sums: dict[str, Any] = defaultdict(float)
         self._handles: list[Any] = []
@@ -37,8 +35,8 @@ class GateGradients:
         for group in self._groups:
             for path in group.ins:
                 self._watch_input(path, group)
-            for index, block in enumerate(group.blocks):
-                for path in update_paths(self._spec, block):
+            for index, paths in enumerate(group.updates):
+                for path in paths:
                     self._watch_output(path, group, index)
         return self
 

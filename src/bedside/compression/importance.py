@@ -140,7 +140,7 @@ def _fisher(
     """Average the squared gradients of the units' gates over examples."""
     model = network.create().requires_grad_(requires_grad=False)
     totals = {name: torch.zeros(group.units) for name, group in groups.items()}
-    with GateGradients(model, network.spec, groups.values()) as gates:
+    with GateGradients(model, groups.values()) as gates:
         for images, truths in batches:
             # Weights need no gradient; the image's own starts the way back to all gates.
             loss = task(model, images.clone().requires_grad_(), truths.long())[0]

@@ -11,29 +11,74 @@ from dataclasses import replace
 import torch
 
 from bedside.compression.affine import Affine, concatenate, read_affine, write_affine
-from bedside.compression.groups import attention_path, level_of, query_heads
-from bedside.compression.input_statistics import InputStatistics
+from bedside.compression.input_statistics import Inputs, InputStatistics, white
 from bedside.compression.slicing import make_whole
 from bedside.compression.spectra import scale_of_norm
-from bedside.models import TrainedNetwork
+from bedside.errors import UsageError
+from bedside.models import TrainedNetwork, find_structure
+from bedside.models.structure import AttentionSite
+from bedside.spec.mechanisms import MECHANISMS
 
 # Directions that weigh less than this share of the heaviest count as this.
 _FLOOR = 1e-6
 
 
-def merge_block(network: TrainedNetwork, block: str, inputs: InputStatistics) -> TrainedNetwork:
-    """Merge the heads of keys and values of one block.
+def merge_kv_heads(network: TrainedNetwork, inputs: Inputs | None = None) -> TrainedNetwork:
+    """Merge the heads of keys and values of every attention of a network into one.
+
+    The merged head is the part of all heads that explains most of what queries read, and
+    queries and the projection back are turned into its basis; where the heads are linear
+    images of one another, nothing changes. Of linear attention, which cuts keys and queries
+    off at zero, keys are averaged and queries left.
+
+    Args:
+        network: With levels of more than one of `kv_heads`.
+        inputs: From `measure_inputs`. Without, all inputs count alike, and the norms'
+            statistics are only true once they are taken again.
+
+    Raises:
+        UsageError: If every level has one head of keys already, or one that has several
+            shares its attention among blocks.
+
+    Source:
+        Ainslie et al., GQA, EMNLP 2023, who average; the common basis is ours.
+    """
+    spec = network.spec
+    several = [n for n, level in enumerate(spec.levels) if level.kv_heads > 1]
+    sites = [site for site in find_structure(spec).attentions() if site.level in several]
+    if not sites:
+        raise UsageError("every level has one head of keys and values already.")
+    for number in several:
+        level = spec.levels[number]
+        if level.shared in ("attention", "both") and level.depth > 1:
+            raise UsageError(
+                f"the blocks of level {number} share their attention, each behind norms of its "
+                "own: merge the heads of keys first, and tie the blocks then."
+            )
+    for site in sites:
+        known = (inputs or {}).get(f"{site.path}.project_in")
+        network = _merge_site(network, site, known or white(spec.levels[site.level].channels))
+    levels = tuple(
+        replace(level, kv_heads=1) if n in several else level for n, level in enumerate(spec.levels)
+    )
+    return replace(network, spec=replace(network.spec, levels=levels))
+
+
+def _merge_site(
+    network: TrainedNetwork, site: AttentionSite, inputs: InputStatistics
+) -> TrainedNetwork:
+    """Merge the heads of keys and values of one attention.
 
     Args:
         network: Its level says more than one of `kv_heads` still.
-        block: Path of the block, or of a level's exchange.
-        inputs: Moments of what the block's projection is given.
+        site: The attention.
+        inputs: Moments of what its projection is given.
 
     Returns:
-        The network with the block's weights for one head; the level's spec is as it was.
+        The network with its weights for one head; the level's spec is as it was.
     """
-    spec, path = network.spec, attention_path(network.spec, block)
-    level, heads = spec.levels[level_of(block)], query_heads(spec)[block]
+    spec, path, heads = network.spec, site.path, site.heads
+    level = spec.levels[site.level]
     spec, weights = make_whole(spec, network.weights, f"{path}.project_in")
     spec, weights = make_whole(spec, weights, f"{path}.project_out")
     d, count = level.head_dim, level.kv_heads
@@ -43,7 +88,8 @@ def merge_block(network: TrainedNetwork, block: str, inputs: InputStatistics) ->
     back = weights[f"{path}.project_out.0.weight"]
     columns = back.double().flatten(1).reshape(len(back), heads, d)
     group = torch.arange(heads) // (heads // count)
-    if level.block == "linear":
+    mechanism = MECHANISMS.get(level.block)
+    if mechanism is not None and not mechanism.dot_products:
         # Keys and queries are cut off at zero there, which no other basis survives.
         keys = keys.then(torch.eye(d, dtype=torch.float64).repeat(1, count) / count)
     else:

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from bedside.errors import UsageError
-from bedside.layers.conv import Conv
 from bedside.layers.rounding import attach_bits, list_convolutions, round_to_bits
-from bedside.models import TrainedNetwork, create
+from bedside.models import TrainedNetwork, create, find_structure
 from bedside.spec import ModelSpec
 
 Part = Literal["first", "stem", "depthwise", "downs", "attention", "mlp", "decoder", "head"]
@@ -47,29 +46,14 @@ def choose_bits(
         raise UsageError(f"keep names {sorted(unknown)}; expected {', '.join(get_args(Part))}.")
     with torch.device("meta"):
         model = create(replace(spec, bits={}))
-    chosen = {}
+    structure, chosen = find_structure(spec), {}
     for path, convolutions in list_convolutions(model):
-        if path.split(".")[0] not in ("auxiliary", "boundary"):
-            kept = _parts_of(path, convolutions) & set(keep)
-            chosen[path] = max(bits, kept_bits) if kept else bits
+        parts = structure.roles(path)
+        if any(convolution.groups > 1 for convolution in convolutions):
+            parts = parts - {"attention", "mlp"} | {"depthwise"}
+        if "training" not in parts:
+            chosen[path] = max(bits, kept_bits) if parts & set(keep) else bits
     return chosen
-
-
-def _parts_of(path: str, convolutions: list[Conv]) -> set[Part]:
-    """Name the parts of a network that a convolution belongs to."""
-    first, *_ = path.split(".")
-    if first == "stem":
-        return {"stem", "first"} if path == "stem.0" else {"stem"}
-    if first == "downs":
-        return {"downs"}
-    if first == "head":
-        return {"head"}
-    parts: set[Part] = {"decoder"} if first in ("laterals", "fusions") else set()
-    if any(convolution.groups > 1 for convolution in convolutions):
-        return parts | {"depthwise"}
-    if first == "levels":
-        parts |= {"attention"} if "attention" in path else {"mlp"}
-    return parts
 
 
 def attach(model: nn.Module, bits: Mapping[str, int]) -> nn.Module:

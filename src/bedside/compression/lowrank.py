@@ -60,7 +60,7 @@ def factorize(
         factors = _factor(whole.double(), rank, statistics, scale_of_norm(weights, path))
         weights.update({f"{path}.0.{name}.weight": t.to(whole) for name, t in factors.items()})
         lost = (whole.double() - multiply_out(weights, path).double()).flatten(2).sum(dim=2)
-        for norm in norms_behind(weights, path):
+        for norm in norms_behind(spec, path):
             mean = weights[f"{norm}.running_mean"]
             weights[f"{norm}.running_mean"] = mean - (lost @ statistics.mean).to(mean)
         spec = replace(spec, ranks={**spec.ranks, path: tuple(rank)})

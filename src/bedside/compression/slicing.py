@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import torch
 
-from bedside.compression.groups import Group
 from bedside.compression.input_statistics import Inputs, InputStatistics
+from bedside.models import TrainedNetwork, find_structure
+from bedside.models.structure import Group
 from bedside.spec import ModelSpec
 
 Weights = dict[str, torch.Tensor]
@@ -37,7 +38,7 @@ def _first_of(weights: Mapping[str, torch.Tensor], path: str, names: tuple[str, 
 
 
 def cut(
-    weights: Mapping[str, torch.Tensor],
+    network: TrainedNetwork,
     group: Group,
     kept: torch.Tensor,
     inputs: Inputs | None = None,
@@ -45,7 +46,7 @@ def cut(
     """Keep some units of a group, and with them all weights that belong to them.
 
     Args:
-        weights: State of the network.
+        network: What to cut.
         group: What the units are.
         kept: Numbers of the units that stay, in the order that they are to have.
         inputs: From `measure_inputs`; with them, whatever reads the group makes up for
@@ -54,12 +55,13 @@ def cut(
     Returns:
         The new state.
     """
-    result = dict(weights)
+    weights, result = network.weights, dict(network.weights)
     channels = group.channels(kept)
     for path in group.ins:
         name = weight_that_reads(weights, path)
         if name is not None and inputs is not None and path in inputs:
-            _make_up(result, path, channels, inputs[path])
+            norms = norms_behind(network.spec, path)
+            _make_up(result, path, norms, kept=channels, inputs=inputs[path])
         elif name is not None:
             result[name] = weights[name][:, channels]
     for path in group.outs:
@@ -73,7 +75,9 @@ def cut(
     return result
 
 
-def _make_up(weights: Weights, path: str, kept: torch.Tensor, inputs: InputStatistics) -> None:
+def _make_up(
+    weights: Weights, path: str, norms: list[str], *, kept: torch.Tensor, inputs: InputStatistics
+) -> None:
     """Let a convolution read some channels only, and guess the others from them.
 
     The guess is the best linear one on the inputs that were measured; what it misses of
@@ -91,7 +95,7 @@ def _make_up(weights: Weights, path: str, kept: torch.Tensor, inputs: InputStati
     if f"{path}.bias" in weights:
         weights[f"{path}.bias"] = weights[f"{path}.bias"] + lost.to(weights[f"{path}.bias"])
         return
-    for norm in norms_behind(weights, path):
+    for norm in norms:
         mean = weights[f"{norm}.running_mean"]
         weights[f"{norm}.running_mean"] = mean - lost.to(mean)
 
@@ -172,14 +176,6 @@ def _drop_full_sides(
     return replace(spec, ranks={**spec.ranks, path: ranks}), result
 
 
-def norms_behind(weights: Mapping[str, torch.Tensor], path: str) -> list[str]:
-    """List the norms behind a convolution: its own, and those of blocks that borrow it."""
-    kind, *rest = path.split(".")
-    found = [f"{path}.1"]
-    if kind == "levels" and rest[1] == "0":
-        block, convolution = 1, ".".join(rest[2:])
-        while f"{(other := f'levels.{rest[0]}.{block}.{convolution}')}.1.weight" in weights:
-            if weight_that_makes(weights, other) is None:
-                found.append(f"{other}.1")
-            block += 1
-    return found
+def norms_behind(spec: ModelSpec, path: str) -> list[str]:
+    """Norms behind a convolution: its own, and those of blocks that borrow it."""
+    return [f"{user}.1" for user in (path, *find_structure(spec).borrowers(path))]

@@ -5,7 +5,7 @@ One code for two and three dimensions, any size of input, any number of channels
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -13,31 +13,11 @@ from torch.nn import functional
 
 from bedside.layers.attention import Level, WindowExchange
 from bedside.layers.conv import MEMORY_FORMATS, ConvNorm, InvertedResidual, choose_convolution
-from bedside.layers.factored import factor_convolutions
 from bedside.layers.shuffle import shuffle
 from bedside.layers.tracing import is_exporting
+from bedside.models.outputs import Outputs
 from bedside.spec import ModelSpec
 from bedside.spec.model import CONV_BLOCKS, FUSION_RATIO
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What a network gives in training, beyond the logits that it is used for.
-
-    Attributes:
-        logits: (B, num_classes, *S / logit_stride).
-        auxiliary: Logits of the decoder's coarser levels, from fine to coarse, each at
-            its level's stride; empty without deep supervision.
-        boundary: (B, 1, *S / logit_stride), logits of being at an outline; None without
-            the boundary branch.
-        features: What each level of the encoder gives, from fine to coarse, for a
-            teacher's and a student's to be compared.
-    """
-
-    logits: torch.Tensor
-    auxiliary: tuple[torch.Tensor, ...]
-    boundary: torch.Tensor | None
-    features: tuple[torch.Tensor, ...]
 
 
 class Hybrid(nn.Module):
@@ -57,9 +37,6 @@ class Hybrid(nn.Module):
 
     Args:
         spec: Widths, depths and kinds of block.
-
-    Raises:
-        SpecError: If ranks are those of no convolution here, or not below its size.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -110,7 +87,6 @@ class Hybrid(nn.Module):
             convolution(width, spec.num_classes, 1) for _ in channels[1:] if spec.deep_supervision
         )
         self.boundary = convolution(width, cells, 1) if spec.boundary else None
-        factor_convolutions(self, spec.ranks)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Turn images into logits.

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bedside.errors import SpecError
+from bedside.spec.mechanisms import MECHANISMS
 from bedside.spec.reading import UNLESS_EMPTY
 
 CONV_BLOCKS = ("conv", "reparam")
-WINDOWED_BLOCKS = ("window", "overlap", "routed")
 FUSION_RATIO = 2
 """Inner width of the decoder's blocks over its own."""
 BITS = (8, 4, 2, 1)
@@ -22,8 +22,8 @@ class LevelSpec:
     Attributes:
         block: "conv" for inverted residuals, "reparam" for those with parallel branches
             that fold into one convolution; else a Transformer block over one of the
-            mechanisms of attention: "window", "overlap" (windows that see a halo of
-            keys), "routed" (regions that choose the regions they attend to), "pooled"
+            mechanisms in `spec.mechanisms`: "window", "overlap" (windows that see a halo
+            of keys), "routed" (regions that choose the regions they attend to), "pooled"
             (a grid of pooled keys), "linear" (linear attention), "dense" (all to all).
         channels: Width of the level.
         depth: Number of blocks; 0 leaves the convolution that leads to the level.
@@ -31,8 +31,8 @@ class LevelSpec:
         head_dim: Channels of a head.
         window: Side of a window in tokens; several share the query heads evenly among
             them, so that one block sees several scales.
-        exchange: Whether pooled tokens of windows or regions attend to each other; for
-            "window", "overlap" and "routed".
+        exchange: Whether pooled tokens of windows or regions attend to each other, in
+            mechanisms that have some.
         exchange_window: The same for all other blocks, which have no windows of their own:
             side of the windows that exchange pooled tokens, 0 for none.
         mlp_ratio: Hidden width of a block's MLP (or inverted residual) over its width.
@@ -45,7 +45,7 @@ class LevelSpec:
             attention, of their MLP, of both, or "none". Norms are each block's own.
     """
 
-    block: Literal["conv", "reparam", "window", "overlap", "routed", "pooled", "linear", "dense"]
+    block: str
     channels: int
     depth: int
     num_heads: int = 4
@@ -65,9 +65,9 @@ class LevelSpec:
         """Refuse numbers that no block can be built from.
 
         Raises:
-            SpecError: If a size is below 1, or the depth below 0, heads cannot be shared
-                out evenly, a halo reaches beyond the neighbouring window, or an exchange
-                has two kinds of windows.
+            SpecError: If there is no such block, a size is below 1, or the depth below 0,
+                heads cannot be shared out evenly, a halo reaches beyond the neighbouring
+                window, or an exchange has two kinds of windows.
         """
         sizes = ("channels", "num_heads", "head_dim", "mlp_ratio")
         for name in (*sizes, "region", "top_k", "grid", "kv_heads"):
@@ -78,7 +78,25 @@ class LevelSpec:
         for name in ("depth", "halo", "exchange_window"):
             if getattr(self, name) < 0:
                 raise SpecError(f"{name} is {getattr(self, name)}; expected at least 0.")
-        if self.exchange_window and self.block in WINDOWED_BLOCKS:
+        if self.num_heads % self.kv_heads:
+            raise SpecError(
+                f"num_heads is {self.num_heads}; expected a multiple of kv_heads, {self.kv_heads}."
+            )
+        self._check_block()
+        count = len(self.windows)
+        if self.num_heads % count or (self.kv_heads > 1 and self.kv_heads % count):
+            raise SpecError(
+                f"{count} windows cannot share {self.num_heads} heads and {self.kv_heads} "
+                "kv_heads evenly; choose multiples, or one of kv_heads."
+            )
+
+    def _check_block(self) -> None:
+        """Refuse an unknown block, and settings that it cannot have."""
+        if self.block not in (*CONV_BLOCKS, *MECHANISMS):
+            known = ", ".join((*CONV_BLOCKS, *MECHANISMS))
+            raise SpecError(f'block is "{self.block}"; expected one of {known}.')
+        mechanism = MECHANISMS.get(self.block)
+        if self.exchange_window and mechanism is not None and mechanism.windowed:
             raise SpecError(
                 f'exchange_window is {self.exchange_window}, but "{self.block}" exchanges between '
                 "windows or regions of its own: leave it out, and set exchange."
@@ -86,16 +104,6 @@ class LevelSpec:
         if self.block == "overlap" and self.halo > min(self.windows):
             raise SpecError(
                 f"halo is {self.halo}; it may be at most the smallest window, {min(self.windows)}."
-            )
-        if self.num_heads % self.kv_heads:
-            raise SpecError(
-                f"num_heads is {self.num_heads}; expected a multiple of kv_heads, {self.kv_heads}."
-            )
-        count = len(self.windows)
-        if self.num_heads % count or (self.kv_heads > 1 and self.kv_heads % count):
-            raise SpecError(
-                f"{count} windows cannot share {self.num_heads} heads and {self.kv_heads} "
-                "kv_heads evenly; choose multiples, or one of kv_heads."
             )
 
     @property

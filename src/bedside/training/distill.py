@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
-from bedside.models.hybrid import Outputs
+from bedside.models.outputs import Outputs
 from bedside.spec import DistillSpec
 from bedside.training.distillation import (
     FeatureMatch,

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from bedside.errors import SpecError
-from bedside.models.hybrid import Outputs
+from bedside.models.outputs import Outputs
 from bedside.spec import TrainingSpec
 from bedside.training.losses import (
     find_outlines,

@@ -79,6 +79,8 @@ def propose_pruning(
     """
     price = Price(evaluator, precision, cost)
     groups = list_groups(network)
+    if not groups:
+        return None
     # Between groups, units compare by what their gates' gradients say of the loss; which of a
     # group's units go is known better by how well the others make up for them.
     between, within = (
@@ -225,10 +227,10 @@ def describe(before: TrainedNetwork, after: TrainedNetwork) -> str:
 
     Example:
         >>> from bedside.models import create, named_spec
-        >>> from bedside.compression.prune import keep_stem
+        >>> from bedside.compression.prune import keep_units
         >>> spec = named_spec("nano")
         >>> network = TrainedNetwork.of(create(spec), spec)
-        >>> describe(network, keep_stem(network, range(8)))
+        >>> describe(network, keep_units(network, {"stem": range(8)}))
         'stem 16 to 8'
     """
     old = {name: group.units for name, group in list_groups(before).items()}

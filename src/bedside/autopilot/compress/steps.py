@@ -13,8 +13,8 @@ from bedside.autopilot.compress.ranks import propose_ranks
 from bedside.autopilot.evaluator import Candidate, CandidateEvaluator
 from bedside.autopilot.state import Cost
 from bedside.compression.input_statistics import measure_inputs
+from bedside.compression.kv_heads import merge_kv_heads
 from bedside.compression.lowbit import choose_bits, round_weights
-from bedside.compression.share import merge_kv_heads
 from bedside.spec.model import BITS
 
 

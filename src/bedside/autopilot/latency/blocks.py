@@ -7,18 +7,17 @@ attention does with tokens, so that whatever a compression does to a block, the 
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from bedside.export.onnx import trace_quickly
-from bedside.models import create
-from bedside.models.hybrid import Hybrid, crop
-from bedside.spec import LevelSpec, ModelSpec, to_mapping
+from bedside.models import create, find_structure
+from bedside.models.structure import TimedModule
+from bedside.spec import ModelSpec, to_mapping
 
 # What weights' shapes tell already, or what says nothing about a single block.
 _NOT_IN_KEY = ("channels", "depth", "mlp_ratio", "shared")
@@ -77,25 +76,6 @@ class Probe(nn.Module):
         return given.mean(dim=tuple(range(2, given.ndim)), keepdim=True)
 
 
-class Fusion(nn.Module):
-    """A step of the decoder: double the coarser level, and fuse.
-
-    Args:
-        fusion: What follows the sum of both levels.
-        sizes: Size of the finer level.
-    """
-
-    def __init__(self, fusion: nn.Module, sizes: tuple[int, ...]) -> None:
-        super().__init__()
-        self.fusion, self.sizes = fusion, sizes
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Turn (B, C, *S / 2) into (B, C, *S)."""
-        larger = crop(functional.interpolate(x, scale_factor=2.0, mode="nearest"), [*self.sizes])
-        fused: torch.Tensor = self.fusion(larger)
-        return fused
-
-
 class Empty(nn.Module):
     """A network without work: it gives logits of the right shape, by one convolution.
 
@@ -123,46 +103,14 @@ def list_blocks(spec: ModelSpec, size_px: tuple[int, ...]) -> list[Block]:
         spec: The network.
         size_px: Size of its input.
     """
-    model = cast(Hybrid, create(spec).eval())
-    return [
-        _describe(name, module, level, (1, channels, *sizes))
-        for name, module, level, channels, sizes in _list_blocks(model, spec, size_px)
-    ]
+    model = create(spec).eval()
+    return [_describe(each) for each in find_structure(spec).list_timed(model, size_px)]
 
 
-def _list_blocks(
-    model: Hybrid, spec: ModelSpec, size_px: tuple[int, ...]
-) -> Iterator[tuple[str, nn.Module, LevelSpec | None, int, tuple[int, ...]]]:
-    """Name each part, with its level, its input's channels and its input's size."""
-    first, second = {1: (1, 1), 2: (2, 1), 4: (2, 2)}[spec.stem_stride]
-    half = _divide(size_px, first)
-    yield "stem.0", model.stem[0], None, spec.in_channels, size_px
-    yield "stem.1", model.stem[1], None, spec.stem_channels, half
-    sizes = [_divide(half, second)]
-    for index, level in enumerate(spec.levels):
-        if index:
-            fine = spec.levels[index - 1].channels
-            yield f"downs.{index - 1}", model.downs[index - 1], None, fine, sizes[-1]
-            sizes.append(_divide(sizes[-1], 2))
-        for number, block in enumerate(cast(nn.Sequential, model.levels[index])):
-            yield f"levels.{index}.{number}", block, level, level.channels, sizes[-1]
-    for index, level in enumerate(spec.levels):
-        yield f"laterals.{index}", model.laterals[index], None, level.channels, sizes[index]
-    width = spec.decoder_channels
-    for index in range(len(spec.levels) - 1):
-        fusion = Fusion(model.fusions[index], sizes[index])
-        yield f"fusions.{index}", fusion, None, width, sizes[index + 1]
-    yield "head", model.head, None, width, sizes[0]
-
-
-def _divide(sizes: tuple[int, ...], stride: int) -> tuple[int, ...]:
-    return tuple(-(-size // stride) for size in sizes)
-
-
-def _describe(
-    name: str, module: nn.Module, level: LevelSpec | None, shape: tuple[int, ...]
-) -> Block:
+def _describe(timed: TimedModule) -> Block:
     """Return a part its key: kind, settings of attention, shapes of weights, shape of input."""
+    name, module, level, channels, size = timed
+    shape = (1, channels, *size)
     settings: dict[str, Any] = {} if level is None else to_mapping(level)
     about = {
         "kind": type(module).__name__,

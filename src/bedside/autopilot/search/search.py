@@ -29,6 +29,7 @@ from bedside.autopilot.target import CompressionSettings, Target, check_reachabl
 from bedside.build import FinishedRun
 from bedside.datasets import list_recipe_cases
 from bedside.errors import BudgetError, SpecError
+from bedside.models import find_structure
 from bedside.spec import Recipe, read_recipe, to_mapping
 from bedside.spec.writing import to_toml
 from bedside.system.atomic import check_writable, write_text
@@ -90,7 +91,7 @@ def search(
             names one that would do.
         PatientsError: If there are too few validation patients to compare networks on.
         DataError: If the data set is faulty, or a structure is in no validation case.
-        UsageError: If the folder holds another search.
+        UsageError: If the folder holds another search, or the recipe's architecture offers none.
         OutputError: If the folder cannot be written to, or holds what would be overwritten.
     """
     if target.target_ms is None:
@@ -99,6 +100,9 @@ def search(
     recipe = read_recipe(path)
     if data is not None:
         recipe = replace(recipe, data=replace(recipe.data, path=str(data)))
+    structure = find_structure(recipe.deployment.model)
+    if not structure.searchable:
+        structure.refuse("space of networks to search")
     folder, known = SearchFolder(output), hash_recipe(recipe)
     state = folder.load_search(known, target, effort)
     check_writable(output)

@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 
 from bedside.spec import LevelSpec, ModelSpec, named_spec, to_mapping
+from bedside.spec.mechanisms import MECHANISMS, Settings
 from bedside.spec.model import CONV_BLOCKS, FUSION_RATIO
-
-Settings = Mapping[str, tuple[Any, ...]]
-"""Name of a setting -> what it may be, from small to large."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +50,18 @@ class Space:
     settings: Mapping[str, Settings]
 
 
-_HEADS: Settings = {"num_heads": (2, 4, 8)}
-_PLAIN: Mapping[str, Settings] = {
-    "conv": {},
-    "reparam": {},
-    "pooled": _HEADS,
-    "linear": _HEADS,
-    "dense": _HEADS,
-}
-_ANYWHERE = ("conv", "linear", "pooled", "window", "overlap", "routed")
-_COARSE = ("linear", "pooled", "window", "dense")
+def _blocks(level: int, *, conv: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Kinds of block that a level may have: convolutions, and mechanisms by their table."""
+    return (*conv, *(name for name, row in MECHANISMS.items() if level in row.levels))
+
+
+def _settings(spatial_dims: int) -> Mapping[str, Settings]:
+    """Settings of each kind of block that are drawn."""
+    return {
+        **{name: {} for name in CONV_BLOCKS},
+        **{name: row.settings[spatial_dims] for name, row in MECHANISMS.items()},
+    }
+
 
 SPACES: Mapping[int, Space] = {
     2: Space(
@@ -69,34 +69,24 @@ SPACES: Mapping[int, Space] = {
         decoders=(16, 24, 32, 48, 64, 96),
         stages=(
             Stage((16, 24, 32, 48, 64), (1, 2), CONV_BLOCKS),
-            Stage((32, 48, 64, 96, 128), (1, 2), (*CONV_BLOCKS, "linear", "pooled")),
-            Stage((48, 64, 96, 144, 192, 256), (1, 2, 3, 4), _ANYWHERE),
-            Stage((64, 96, 128, 192, 256, 384), (1, 2, 3, 4), _COARSE),
-            Stage((96, 128, 192, 256, 384), (1, 2, 3), _COARSE),
+            Stage((32, 48, 64, 96, 128), (1, 2), _blocks(1, conv=CONV_BLOCKS)),
+            Stage((48, 64, 96, 144, 192, 256), (1, 2, 3, 4), _blocks(2, conv=("conv",))),
+            Stage((64, 96, 128, 192, 256, 384), (1, 2, 3, 4), _blocks(3)),
+            Stage((96, 128, 192, 256, 384), (1, 2, 3), _blocks(4)),
         ),
-        settings={
-            **_PLAIN,
-            "window": {**_HEADS, "window": (4, 8, (4, 8))},
-            "overlap": {**_HEADS, "window": (4, 8)},
-            "routed": {**_HEADS, "top_k": (2, 4)},
-        },
+        settings=_settings(2),
     ),
     3: Space(
         stems=(8, 16, 24),
         decoders=(16, 24, 32, 48),
         stages=(
             Stage((16, 24, 32, 48), (1, 2), CONV_BLOCKS),
-            Stage((24, 32, 48, 64, 96), (1, 2), (*CONV_BLOCKS, "linear", "pooled")),
-            Stage((48, 64, 96, 128, 208), (1, 2, 3, 4), _ANYWHERE),
-            Stage((64, 96, 128, 176, 320), (1, 2, 3, 4), _COARSE),
-            Stage((96, 128, 176, 256), (1, 2, 3), _COARSE),
+            Stage((24, 32, 48, 64, 96), (1, 2), _blocks(1, conv=CONV_BLOCKS)),
+            Stage((48, 64, 96, 128, 208), (1, 2, 3, 4), _blocks(2, conv=("conv",))),
+            Stage((64, 96, 128, 176, 320), (1, 2, 3, 4), _blocks(3)),
+            Stage((96, 128, 176, 256), (1, 2, 3), _blocks(4)),
         ),
-        settings={
-            **_PLAIN,
-            "window": {**_HEADS, "window": (4, 6)},
-            "overlap": {**_HEADS, "window": (4, 6), "halo": (2,)},
-            "routed": {**_HEADS, "region": (4,), "top_k": (2, 4)},
-        },
+        settings=_settings(3),
     ),
 }
 """Axes -> what a network of so many may be."""
@@ -290,4 +280,4 @@ def _draw_level(
 
 
 def _level(block: str, channels: int, depth: int, settings: Mapping[str, Any]) -> LevelSpec:
-    return LevelSpec(block, channels, depth, **settings)  # type: ignore[arg-type]
+    return LevelSpec(block, channels, depth, **settings)

@@ -2,7 +2,8 @@
 
 from bedside.layers.attention.block import Attention, Level, TransformerBlock, WindowExchange
 from bedside.layers.attention.heads import Heads, attend
-from bedside.layers.attention.table import MECHANISMS, Mechanism, create_mechanism
+from bedside.layers.attention.table import Mechanism, create_mechanism
+from bedside.spec.mechanisms import MECHANISMS
 
 __all__ = [
     "MECHANISMS",

@@ -1,4 +1,4 @@
-"""The table of mechanisms: a name in the spec, and the function that makes it."""
+"""From a level's spec to its mechanism of attention, by the table in `spec.mechanisms`."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -9,16 +9,7 @@ import torch
 from bedside.layers.attention.exchange import Exchanging
 from bedside.layers.attention.heads import Heads
 from bedside.spec import LevelSpec
-
-MECHANISMS = {
-    "window": "bedside.layers.attention.window:create",
-    "overlap": "bedside.layers.attention.overlap:create",
-    "routed": "bedside.layers.attention.routed:create",
-    "pooled": "bedside.layers.attention.pooled:create",
-    "linear": "bedside.layers.attention.linear:create",
-    "dense": "bedside.layers.attention.dense:create",
-}
-"""Block of a level -> "module:function"; the function takes the level's spec."""
+from bedside.spec.mechanisms import MECHANISMS
 
 
 class Mechanism(Protocol):
@@ -39,8 +30,9 @@ def create_mechanism(level: LevelSpec) -> Mechanism:
         >>> create_mechanism(LevelSpec("linear", channels=8, depth=1, num_heads=2, head_dim=4))
         LinearAttention(heads=Heads(num_heads=2, head_dim=4, kv_heads=1))
     """
-    module, name = MECHANISMS[level.block].split(":")
-    create: Callable[[LevelSpec], Mechanism] = getattr(import_module(module), name)
+    module, name = MECHANISMS[level.block].create.split(":")
+    package = import_module(f"bedside.layers.attention.{module}")
+    create: Callable[[LevelSpec], Mechanism] = getattr(package, name)
     mechanism = create(level)
     if not level.exchange_window:
         return mechanism

@@ -1,15 +1,12 @@
 """Heads that are images of one another merge exactly; blocks that are alike tie exactly."""
 
-import dataclasses
-
 import pytest
 import torch
 
 from bedside.compression.affine import Affine, concatenate, read_affine, write_affine
 from bedside.compression.input_statistics import measure_inputs, white
+from bedside.compression.kv_heads import merge_kv_heads
 from bedside.compression.lowrank import factorize
-from bedside.compression.norms import recalibrate_norms
-from bedside.compression.share import merge_kv_heads, tie_blocks
 from bedside.errors import UsageError
 from bedside.models import TrainedNetwork
 from compressed_networks import (
@@ -109,64 +106,9 @@ def test_an_exchange_and_factored_projections_merge_too(block):
     assert torch.isfinite(run(merged, make_images(spec))).all()
 
 
-@pytest.mark.parametrize("spatial_dims", [2, 3])
-@pytest.mark.parametrize("what", ["attention", "mlp", "both"])
-def test_blocks_that_are_alike_but_for_order_and_scale_tie_exactly(what, spatial_dims):
-    network = make_network(make_spec("window", spatial_dims))
-    weights = dict(network.weights)
-    order = torch.randperm(32)
-    for name, tensor in network.weights.items():
-        if not name.startswith("levels.1.0.") or "tracked" in name:
-            continue
-        twin = tensor.clone()
-        if ".expand." in name:
-            twin = tensor[order]
-        elif name.endswith("project.0.weight"):
-            twin = tensor[:, order]
-        # A convolution of another scale, and a norm that divides by it, are the same.
-        if name.endswith(("expand.0.weight", "project_in.0.weight", "running_mean")):
-            twin = twin * 3 if "expand" in name or "project_in" in name else twin
-        if name.endswith("running_var") and ("expand" in name or "project_in" in name):
-            twin = twin * 9
-        weights[name.replace("levels.1.0.", "levels.1.1.")] = twin
-    network = TrainedNetwork(network.spec, weights)
-    tied = tie_blocks(network, 1, what)
-    assert tied.spec.levels[1].shared == what
-    x = make_images(network.spec)
-    expected = run(network, x)
-    assert (run(tied, x) - expected).abs().max() < 1e-4 * expected.abs().max()
-    saved = sum(t.numel() for t in network.weights.values()) - sum(
-        t.numel() for t in tied.weights.values()
-    )
-    assert saved == {"attention": 16 * (24 + 16), "mlp": 2 * 16 * 32, "both": 16 * 104}[what]
-
-
-def test_tying_takes_the_norms_statistics_again_and_in_two_steps_gives_both():
-    spec = dataclasses.replace(
-        make_spec(), hidden={"levels.1.0": 24, "levels.1.1": 24}, ranks={"levels.1.1.expand": (5,)}
-    )
-    network = make_network(spec)
-    batches = make_batches(spec)
-    tied = tie_blocks(network, 1, "mlp", batches)
-    assert tied.spec.hidden == {"levels.1.0": 24}
-    assert not tied.spec.ranks
-    again = recalibrate_norms(tied, batches)
-    name = "levels.1.1.expand.1.running_mean"
-    assert torch.allclose(tied.weights[name], again.weights[name], atol=1e-5)
-    assert tie_blocks(tied, 1, "attention").spec.levels[1].shared == "both"
-
-
 def test_what_cannot_be_shared_is_said():
     network = make_network(make_spec(kv_heads=2, shared="attention"))
     with pytest.raises(UsageError, match="merge the heads of keys first"):
         merge_kv_heads(network)
-    with pytest.raises(UsageError, match="share attention already"):
-        tie_blocks(network, 1, "both")
     with pytest.raises(UsageError, match="one head of keys and values already"):
         merge_kv_heads(make_network(make_spec()))
-    for level in (0, 2, 5):
-        with pytest.raises(UsageError, match=f"level {level} has no two Transformer blocks"):
-            tie_blocks(network, level, "mlp")
-    uneven = make_network(dataclasses.replace(make_spec(), heads={"levels.1.1": 2}))
-    with pytest.raises(UsageError, match=r"differ in heads, \[4, 2\]"):
-        tie_blocks(uneven, 1, "attention")
