@@ -62,8 +62,7 @@ def judge(
     Every structure has to pass by itself, so that no correction for several of them is due.
 
     Args:
-        reference: Patient -> structure -> Dice, a mean over the patient's images; structures
-            that a patient does not have are left out.
+        reference: Patient -> structure -> mean Dice; absent structures are left out.
         candidate: The same patients and structures.
         max_drop: Largest loss that is let through.
         new_alarms: See `NoninferiorityResult`; none if left out.
@@ -85,31 +84,47 @@ def judge(
         [True]
     """
     structures = dict.fromkeys(name for scores in reference.values() for name in scores)
-    verdicts = []
+    results = []
     for structure in structures:
-        patients = sorted(patient for patient in reference if structure in reference[patient])
-        if len(patients) < 2:
-            raise PatientsError(
-                f"{structure}: there is {len(patients)} patient to compare on; "
-                f"expected at least {MIN_PATIENTS}."
-            )
-        differences = [candidate[p][structure] - reference[p][structure] for p in patients]
-        alarms = (new_alarms or {}).get(structure, 0.0)
-        bound = lower_bound(differences, seed=seed)
-        spread = float(np.std(differences, ddof=1))
-        verdicts.append(
+        differences = _subtract(candidate, reference, structure)
+        bound, alarms = lower_bound(differences, seed=seed), (new_alarms or {}).get(structure, 0.0)
+        spread, enough = float(np.std(differences, ddof=1)), len(differences) >= MIN_PATIENTS
+        results.append(
             NoninferiorityResult(
                 structure=structure,
                 difference=float(np.mean(differences)),
                 bound=bound,
                 spread=spread,
-                patients=len(patients),
+                patients=len(differences),
                 needed=count_needed(spread, max_drop=max_drop),
-                passed=bound > -max_drop and len(patients) >= MIN_PATIENTS and alarms <= max_drop,
+                passed=bound > -max_drop and enough and alarms <= max_drop,
                 new_alarms=alarms,
             )
         )
-    return tuple(verdicts)
+    return tuple(results)
+
+
+def _subtract(
+    candidate: Mapping[str, Mapping[str, float]],
+    reference: Mapping[str, Mapping[str, float]],
+    structure: str,
+) -> list[float]:
+    """Differences of a structure's scores, one a patient that has it.
+
+    Raises:
+        PatientsError: If fewer than two have it.
+    """
+    differences = [
+        candidate[patient][structure] - scores[structure]
+        for patient, scores in sorted(reference.items())
+        if structure in scores
+    ]
+    if len(differences) < 2:
+        raise PatientsError(
+            f"{structure}: there is {len(differences)} patient to compare on; "
+            f"expected at least {MIN_PATIENTS}."
+        )
+    return differences
 
 
 def lower_bound(differences: Sequence[float], *, seed: int = 0) -> float:

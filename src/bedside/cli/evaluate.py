@@ -74,6 +74,7 @@ def run(settings: Settings) -> int:
     from rich.console import Console
 
     from bedside.datasets import detect_layout, list_cases, relabel_cases
+    from bedside.evaluation.certification import select_part
     from bedside.evaluation.pictures import write_worst_cases
     from bedside.evaluation.report import PICTURE, to_json, write_report
     from bedside.segment import open_segmenter
@@ -85,10 +86,11 @@ def run(settings: Settings) -> int:
         require_signed=settings.require_signed,
     )
     layout = settings.layout or detect_layout(settings.data)
+    cases = list_cases(settings.data, layout)
+    if settings.split is not None:
+        cases = select_part(cases, bundle, settings.split, data=settings.data)
     cases = relabel_cases(
-        choose_cases(
-            list_cases(settings.data, layout), bundle, settings.split, where=settings.data
-        ),
+        cases,
         bundle.card.relabel if settings.relabel is None else read_relabel(settings.relabel),
         labels=[label.value for label in bundle.spec.labels],
     )
@@ -153,28 +155,6 @@ def mirrored(segmenter: "Segmenter", axes: tuple[int, ...]) -> "Segmenter":
         return segmenter
     session = FlipTTASession(segmenter.session, axes)
     return Segmenter(segmenter.spec, session, warnings=segmenter.warnings)
-
-
-def choose_cases(
-    cases: "Sequence[Case]", bundle: "Bundle", split: str | None, *, where: Path
-) -> "list[Case]":
-    """Keep the cases of one part of the bundle's split; all of them if none is named.
-
-    Raises:
-        DataError: If no case is left, or the bundle says nothing of its split.
-    """
-    from bedside.errors import DataError
-
-    if split is None:
-        return list(cases)
-    patients = set(bundle.split.get(split, ()))
-    chosen = [case for case in cases if case.patient_id in patients]
-    if not chosen:
-        raise DataError(
-            f'{where} holds none of the {len(patients)} patients in the part "{split}" of '
-            f"{bundle.path.name}'s split. Leave out --split to score every case."
-        )
-    return chosen
 
 
 def seen_before(cases: "Sequence[Case]", bundle: "Bundle") -> list[str]:

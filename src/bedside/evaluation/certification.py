@@ -60,8 +60,30 @@ def certify(
     )
 
 
+def select_part(cases: Sequence[Case], bundle: Bundle, part: str, *, data: Path) -> list[Case]:
+    """Cases of one part of a bundle's split.
+
+    Args:
+        cases: All cases of the data set.
+        bundle: Its split.
+        part: "train", "val" or "test".
+        data: Folder of the data set, for the error.
+
+    Raises:
+        DataError: If none of the patients is there, or the bundle says nothing of its split.
+    """
+    patients = set(bundle.split.get(part, ()))
+    chosen = [case for case in cases if case.patient_id in patients]
+    if not chosen:
+        raise DataError(
+            f"{data} holds none of the {len(patients)} patients in the part "
+            f'"{part}" of {bundle.path.name}\'s split; name the folder of {bundle.card.data}.'
+        )
+    return chosen
+
+
 def list_part(bundle: Bundle, data: Path, part: str, *, layout: str | None = None) -> list[Case]:
-    """List the cases of one part of a bundle's split, with labels as the bundle knows them.
+    """Cases of one part of a bundle's split, with labels as the bundle knows them.
 
     Args:
         bundle: Its split, and the labels of mask values.
@@ -72,13 +94,7 @@ def list_part(bundle: Bundle, data: Path, part: str, *, layout: str | None = Non
     Raises:
         DataError: If the folder holds none of the patients, or is laid out otherwise.
     """
-    patients = set(bundle.split[part])
-    chosen = [case for case in list_cases(data, layout) if case.patient_id in patients]
-    if not chosen:
-        raise DataError(
-            f"{data} holds none of the {len(patients)} patients in the part "
-            f'"{part}" of {bundle.path.name}\'s split; name the folder of {bundle.card.data}.'
-        )
+    chosen = select_part(list_cases(data, layout), bundle, part, data=data)
     values = [label.value for label in bundle.spec.labels]
     return relabel_cases(chosen, bundle.card.relabel, labels=values)
 

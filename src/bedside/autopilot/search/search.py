@@ -97,12 +97,7 @@ def search(
     if target.target_ms is None:
         raise BudgetError("there is no target; give milliseconds with --target-ms.")
     effort, resources = effort or SearchSettings(), resources or SearchResources()
-    recipe = read_recipe(path)
-    if data is not None:
-        recipe = replace(recipe, data=replace(recipe.data, path=str(data)))
-    structure = find_structure(recipe.deployment.model)
-    if not structure.searchable:
-        structure.refuse("space of networks to search")
+    recipe = _read(path, data)
     folder, known = SearchFolder(output), hash_recipe(recipe)
     state = folder.load_search(known, target, effort)
     check_writable(output)
@@ -119,6 +114,15 @@ def search(
     write_recipe(outcome, recipe)
     write_search_reports(output, outcome)
     return outcome
+
+
+def _read(path: Path, data: Path | None) -> Recipe:
+    """Read a recipe whose network can be searched for, with the folder of its data set."""
+    recipe = read_recipe(path)
+    structure = find_structure(recipe.deployment.model)
+    if not structure.searchable:
+        structure.refuse("space of networks to search")
+    return recipe if data is None else replace(recipe, data=replace(recipe.data, path=str(data)))
 
 
 def hash_recipe(recipe: Recipe) -> str:
