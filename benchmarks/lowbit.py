@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from bedside.compression.lowbit import KEPT, Block, choose_bits, round_weights
-from bedside.compression.qat import InputRange, attach, detach, quantize_int8_trained
+from bedside.compression.qat import attach
 from bedside.compression.quantize import quantize_int8
 from bedside.datasets import list_recipe_cases
 from bedside.evaluation.cases import evaluate_cases
@@ -62,7 +62,7 @@ def make_recipe(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
 
 def finetune(
     recipe: Recipe, arguments: argparse.Namespace, images: list[np.ndarray]
-) -> tuple[TrainedNetwork, dict[str, InputRange]]:
+) -> TrainedNetwork:
     """Train with rounded weights from those of the float run, and settle what came out.
 
     Args:
@@ -71,16 +71,14 @@ def finetune(
         images: Calibration images; none to leave activations as they are.
 
     Returns:
-        The network, and the ranges of its activations.
+        The network.
     """
     weights = load_tensors(arguments.run / WEIGHTS)[0]
-    trained: list[nn.Module] = []
 
     def start(spec: ModelSpec) -> nn.Module:
         model = create(spec)
         model.load_state_dict(weights, strict=True)
-        trained.append(attach(model, images) if images else model)
-        return trained[-1]
+        return attach(model, images) if images else model
 
     def say(progress: Progress) -> None:
         if progress.stage == "training":
@@ -96,16 +94,10 @@ def finetune(
             create_model=start,
         )
         weights = load_tensors(path)[0]
-    spec = recipe.deployment.model
-    ranges: dict[str, InputRange] = {}
-    if images and trained:
-        trained[-1].load_state_dict(weights, strict=True)
-        network, ranges = detach(trained[-1], spec)
-    else:
-        network = round_weights(TrainedNetwork(spec, weights))
+    network = round_weights(TrainedNetwork(recipe.deployment.model, weights))
     arguments.output.mkdir(parents=True, exist_ok=True)
     save_tensors(arguments.output / WEIGHTS, network.weights)
-    return network, ranges
+    return network
 
 
 def load_images(recipe: Recipe, patients: list[str], cache: Path | None) -> list[np.ndarray]:
@@ -132,16 +124,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     images: list[np.ndarray] = []
     if arguments.activations:
         images = load_images(recipe, record["split"]["train"], arguments.cache)
-    network, ranges = finetune(recipe, arguments, images)
+    network = finetune(recipe, arguments, images)
     if not arguments.epochs:
         write_text(
             arguments.output / RUN, json.dumps(record | {"recipe": to_mapping(recipe)}, indent=1)
         )
     shape = (1, recipe.deployment.input.channels, *recipe.deployment.input.size_px)
     graph = export_onnx(network.create(), input_shape=shape)
-    if ranges:
-        graph = quantize_int8_trained(graph, images, ranges)
-    elif images:
+    if images:
         graph = quantize_int8(graph, images)
     precision = "int8" if images else "f32"
     session = open_graph(graph, precision=precision, threads=arguments.threads)

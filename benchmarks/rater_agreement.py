@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from agreement import Agreement, measure_agreement
 from bedside.datasets import list_cases
-from bedside.evaluation.agreement import Agreement, measure_agreement
 from bedside.evaluation.intervals import mean_interval
 from bedside.io.source import open_source
 from bedside.spec import read_recipe

@@ -16,17 +16,19 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bedside.bundle import read_bundle, write_bundle
+from bedside.compression.accuracy_aware import MixedGraph, quantize_int8_accuracy_aware
 from bedside.compression.quantize import quantize_int8
 from bedside.datasets import Case, list_recipe_cases
 from bedside.errors import DataError
 from bedside.evaluation.accuracy import state_accuracy
-from bedside.evaluation.cases import Evaluation, evaluate_cases
+from bedside.evaluation.cases import evaluate_cases
 from bedside.evaluation.certification import certify
 from bedside.export.metadata import with_metadata
 from bedside.export.onnx import export_onnx
 from bedside.models import count_parameters, create
-from bedside.segment import open_segmenter
-from bedside.spec import Card, Recipe, from_mapping
+from bedside.runtime import default_threads, open_graph
+from bedside.segment import Segmenter
+from bedside.spec import Card, PrecisionResult, Recipe, from_mapping
 from bedside.training.calibration import draw_calibration
 from bedside.training.checkpoint import load_tensors, read_json
 from bedside.training.run import RUN, WEIGHTS, select_cases
@@ -69,6 +71,7 @@ def build_bundle(
     data: Path | None = None,
     limits: Sequence[str] = (),
     int8: bool | None = None,
+    accuracy_aware: bool | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Path:
     """Turn a finished run into a bundle.
@@ -79,6 +82,8 @@ def build_bundle(
         data: Folder of the data set, if not the recipe's.
         limits: Sentences for the card about what is known to go wrong.
         int8: Whether a graph in 8 bits is added; None for what the recipe says.
+        accuracy_aware: Whether some layers may stay in f32 where 8 bits throughout lose too
+            much; None for what the recipe says.
         on_stage: Called with what is being done.
 
     Returns:
@@ -100,22 +105,63 @@ def build_bundle(
         on_stage("quantizing to 8 bits")
         graphs["int8"] = quantize_int8(graphs["f32"], read_calibration(finished))
     card = _blank_card(finished, model, shape)
-    with tempfile.TemporaryDirectory() as scratch:
-        draft = Path(scratch) / "draft.bedside"
-        _write(draft, finished, card, graphs)
-        on_stage("measuring every backend and precision on the validation patients")
-        precisions = certify(
-            read_bundle(draft), finished.part("val"), max_drop=recipe.build.max_dice_drop
-        )
-        passed = {result.precision for result in precisions if result.passed}
-        graphs = {name: graph for name, graph in graphs.items() if name in passed}
-        on_stage("measuring accuracy on the test patients")
-        cases = finished.part("test")
-        test = _evaluate(draft, cases, "f32")
+    on_stage("measuring every backend and precision on the validation patients")
+    precisions, passed = _certify(finished, card, graphs)
+    if accuracy_aware is None:
+        accuracy_aware = recipe.build.accuracy_aware
+    if accuracy_aware and "int8" in graphs and "int8" not in passed:
+        on_stage("8 bits lose too much: looking for the fewest layers to keep in f32")
+        mixed = keep_layers_in_f32(finished, graphs["f32"])
+        card = replace(card, compression=(*card.compression, describe_mixed(mixed)))
+        graphs["int8"] = mixed.graph
+        precisions, passed = _certify(finished, card, graphs)
+    graphs = {name: graph for name, graph in graphs.items() if name in passed}
+    on_stage("measuring accuracy on the test patients")
+    cases = finished.part("test")
+    session = open_graph(graphs["f32"], backend="openvino", threads=default_threads())
+    test = evaluate_cases(Segmenter(recipe.deployment, session), cases)
     card = state_accuracy(card, test, split_unit=cases[0].split_unit)
     card = replace(card, precisions=precisions, limits=tuple(limits))
     _write(output, finished, card, graphs)
     return output
+
+
+def _certify(
+    finished: FinishedRun, card: Card, graphs: dict[str, bytes]
+) -> tuple[tuple[PrecisionResult, ...], set[str]]:
+    """Certificates of a draft of the bundle, and the precisions that pass in some backend."""
+    with tempfile.TemporaryDirectory() as scratch:
+        draft = Path(scratch) / "draft.bedside"
+        _write(draft, finished, card, graphs)
+        max_drop = finished.recipe.build.max_dice_drop
+        results = certify(read_bundle(draft), finished.part("val"), max_drop=max_drop)
+    return results, {result.precision for result in results if result.passed}
+
+
+def keep_layers_in_f32(finished: FinishedRun, graph: bytes) -> MixedGraph:
+    """Quantize a run's f32 graph, but for the layers that its validation patients need in f32.
+
+    Raises:
+        ExportError: If a structure loses too much although every layer is in f32.
+    """
+    recipe, cases = finished.recipe, finished.part("val")
+
+    def score(candidate: bytes) -> list[float]:
+        session = open_graph(
+            candidate, backend="openvino", precision="int8", threads=default_threads()
+        )
+        evaluation = evaluate_cases(Segmenter(recipe.deployment, session), cases)
+        return [each.dice.mean or 0.0 for each in evaluation.structures]
+
+    return quantize_int8_accuracy_aware(
+        graph, read_calibration(finished), score, recipe.build.max_dice_drop
+    )
+
+
+def describe_mixed(mixed: MixedGraph) -> str:
+    """Which layers stay in f32, for the card."""
+    names = ", ".join(layer.name for layer in mixed.kept)
+    return f"int8: {len(mixed.kept)} of {mixed.layers} layers stay in f32: {names}"
 
 
 def build_untrained(recipe: Recipe, output: Path) -> Path:
@@ -192,11 +238,6 @@ def read_calibration(finished: FinishedRun) -> list[np.ndarray]:
     return draw_calibration(
         finished.part("train"), recipe.deployment, count=recipe.build.calibration_images
     )
-
-
-def _evaluate(bundle: Path, cases: list[Case], precision: str) -> Evaluation:
-    segmenter = open_segmenter(read_bundle(bundle), backend="openvino", precision=precision)
-    return evaluate_cases(segmenter, cases)
 
 
 def _blank_card(finished: FinishedRun, model: Any, shape: tuple[int, ...]) -> Card:

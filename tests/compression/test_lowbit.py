@@ -10,7 +10,7 @@ import torch
 from onnx import numpy_helper
 
 from bedside.bundle import check_graph
-from bedside.compression.lowbit import attach, choose_bits, round_weights
+from bedside.compression.lowbit import choose_bits, round_weights
 from bedside.compression.lowrank import factorize
 from bedside.compression.quantize import quantize_int8
 from bedside.errors import SpecError, UsageError
@@ -20,6 +20,7 @@ from bedside.export.rebuild import rebuild_from_graph
 from bedside.graphs.constant_folding import widen
 from bedside.graphs.grid import find_grid
 from bedside.graphs.space_to_depth_stem import from_cells
+from bedside.layers.rounding import attach_bits
 from bedside.models import NAMES, TrainedNetwork, create, named_spec
 from bedside.spec import LevelSpec, ModelSpec, from_mapping, to_mapping
 from bedside.spec.model import BITS
@@ -78,7 +79,7 @@ def test_a_named_network_learns_with_few_bits_and_settles(name, spatial_dims, bi
     size = SIZES[spatial_dims]
     network = make_network(named_spec(name, spatial_dims=spatial_dims, num_classes=3), size)
     chosen = choose_bits(network.spec, bits=bits, keep=())
-    model = attach(network.create(), chosen).train()
+    model = attach_bits(network.create(), chosen).train()
     model(torch.rand(2, 1, *size)).square().mean().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
     model.eval()

@@ -154,11 +154,11 @@ class CandidateEvaluator:
         if candidate.precision != "int8":
             return {"f32": graphs["f32"]}
         if "int8" not in graphs:
-            graphs["int8"] = quantize_int8(graphs["f32"], self._calibration)
+            graphs["int8"] = quantize_int8(graphs["f32"], self.calibration)
         return dict(graphs)
 
     @functools.cached_property
-    def _calibration(self) -> list[np.ndarray]:
+    def calibration(self) -> list[np.ndarray]:
         """The very images that the bundle will be calibrated with."""
         return read_calibration(self.source.finished)
 

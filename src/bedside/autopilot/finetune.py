@@ -31,6 +31,9 @@ from bedside.training.tasks import Supervised, Task
 # Batches that norms are measured on before a healing.
 _NORM_BATCHES = 16
 
+Prepare = Callable[[nn.Module], object]
+"""What is done to a model in place before it is trained; the names of its weights stay."""
+
 
 @dataclass(frozen=True)
 class FinetuneSetup:
@@ -101,9 +104,8 @@ def finetune(
     setup: FinetuneSetup,
     *,
     checkpoint: Path,
-    prepare: Callable[[nn.Module], None] | None = None,
-    after_step: Callable[[nn.Module], None] | None = None,
-    on_epoch: Callable[[int, dict[str, float]], None] = lambda done, resources: None,
+    prepare: Prepare | None = None,
+    on_epoch: Callable[[int, dict[str, float]], None] = lambda done, means: None,
 ) -> TrainedNetwork:
     """Train a network on, or go on where a stopped healing of it left off.
 
@@ -112,9 +114,8 @@ def finetune(
         setup: What to learn, and how long.
         checkpoint: File that is kept while it lasts; the caller removes it, once what came
             of it is safe.
-        prepare: Done to the model before it is trained, such as fake quantization; the names
-            of its weights must stay.
-        after_step: Done to the model after each step, such as setting masked weights to 0.
+        prepare: Called with the model before it is trained, to compute in 8 bits or to keep
+            weights at zero.
         on_epoch: Called after every epoch with how many are done, and the mean losses.
 
     Returns:
@@ -135,20 +136,15 @@ def finetune(
         seed=setup.seed,
     )
     trainer = Trainer(model, spec, batches=setup.batches, task=setup.task(), device=setup.device)
-    if after_step is not None:
-        trainer.optimizer.register_step_post_hook(lambda *_: after_step(trainer.model))
     run_epochs(trainer, checkpoint=checkpoint, on_epoch=on_epoch)
-    averaged = trainer.averaged()
-    if after_step is not None:
-        after_step(averaged)
-    return TrainedNetwork.of(averaged, network.spec)
+    return TrainedNetwork.of(trainer.averaged(), network.spec)
 
 
 def run_epochs(
     trainer: Trainer,
     *,
     checkpoint: Path,
-    on_epoch: Callable[[int, dict[str, float]], None] = lambda done, resources: None,
+    on_epoch: Callable[[int, dict[str, float]], None] = lambda done, means: None,
 ) -> None:
     """Train to the end of the schedule, from where a stopped training left off.
 

@@ -78,6 +78,7 @@ class CompressionSettings:
         calibration_images: Training images that ranges of 8 bits and importance are read from.
         timing_s: Seconds that a comparison of times goes on for.
         seed: Seed of the healing's batches and of the bootstrap.
+        also: Kinds of step that are tried beside the usual ones: "qat", "sparsity".
 
     Raises:
         UsageError: If a number cannot mean anything.
@@ -91,6 +92,7 @@ class CompressionSettings:
     calibration_images: int = 64
     timing_s: float = 3.0
     seed: int = 0
+    also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be spent."""

@@ -27,6 +27,11 @@ class Settings:
         help="leave out the graph in 8 bits, for a smaller bundle, whatever the recipe says",
         default=False,
     )
+    accuracy_aware: bool = option(
+        help="where 8 bits lose too much, keep as few layers in f32 as bring the accuracy back; "
+        "takes one validation for each layer",
+        default=False,
+    )
     untrained: bool = option(
         help="take a recipe's network with random weights: for measuring cost, and marked so",
         default=False,
@@ -59,6 +64,7 @@ def run(settings: Settings) -> int:
         data=settings.data,
         limits=limits,
         int8=False if settings.no_int8 else None,
+        accuracy_aware=settings.accuracy_aware or None,
         on_stage=lambda stage: print_err(f"{stage} ..."),
     )
     print_out(f"Built: {path}, {path.stat().st_size:,} bytes")
@@ -72,8 +78,10 @@ def _build_untrained(settings: Settings) -> int:
     Raises:
         UsageError: If an option is given that is about a trained one.
     """
-    if settings.data or settings.limits or settings.no_int8:
-        raise UsageError("--untrained goes without --data, --limits and --no-int8.")
+    if settings.data or settings.limits or settings.no_int8 or settings.accuracy_aware:
+        raise UsageError(
+            "--untrained goes without --data, --limits, --no-int8 and --accuracy-aware."
+        )
     from bedside.build import build_untrained
     from bedside.spec import read_recipe
 

@@ -1,13 +1,11 @@
 """`bedside compress`: a trained network and a budget in, a smaller bundle out."""
 
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedside.cli.amounts import parse_bytes
 from bedside.cli.arguments import option, positional
+from bedside.cli.budget import BudgetOptions, read_target, show_reading
 from bedside.cli.console import print_err, print_out
 from bedside.cli.train import check_torch
 from bedside.errors import BudgetError
@@ -15,11 +13,11 @@ from bedside.errors import BudgetError
 if TYPE_CHECKING:
     from bedside.autopilot.compress.already_met import AlreadyMet
     from bedside.autopilot.compress.report import Outcome
-    from bedside.autopilot.target import CompressionSettings, Target
+    from bedside.autopilot.target import CompressionSettings
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(BudgetOptions):
     """Compress a trained network to a budget, without loss on the validation patients.
 
     Each step is timed on this machine, and kept only if it is faster here and no structure is
@@ -37,22 +35,20 @@ class Settings:
     target_ms: float | None = option(
         help="median time of the network for one input, in ms", default=None
     )
-    threads: int = option(help="threads of the runtime", default=1)
-    max_size: str | None = option(help="size of the bundle, such as 300kB", default=None)
     max_drop: float = option(help="largest loss of Dice of any structure", default=0.005)
-    backend: str = option(help="runtime whose time counts", default="openvino")
     epochs: int = option(help="epochs of training after each step", default=3)
     step_fraction: float = option(
         help="part of a network's time that a step tries to take away", default=0.12
     )
+    qat: bool = option(
+        help="also try training for 8 bits, where 8 bits lose too much as they are", default=False
+    )
+    sparsity: bool = option(
+        help="also try zeros among the weights, where size is missing; they save no time",
+        default=False,
+    )
     teacher: tuple[Path, ...] = option(
         help="run folders that teach beside the source itself", default=()
-    )
-    cache: Path | None = option(
-        help="folder to keep preprocessed cases in (default: none)", default=None
-    )
-    torch_threads: int | None = option(
-        help="threads of the training (default: torch's choice)", default=None
     )
 
 
@@ -67,7 +63,10 @@ def run(settings: Settings) -> int:
         InputError: If source or data cannot be used.
     """
     check_torch("compress")
-    target, effort = read_goal(settings), read_effort(settings)
+    target, effort = (
+        read_target(settings, settings.target_ms, settings.max_drop),
+        read_effort(settings),
+    )
     from bedside.autopilot.compress.already_met import AlreadyMet
     from bedside.autopilot.compress.compress import Resources, compress
 
@@ -107,22 +106,6 @@ def find_source(path: Path) -> Path:
     return path if path.exists() or path.suffix else find_bundle(str(path))
 
 
-def read_goal(settings: Settings) -> "Target":
-    """Turn the command line into a budget.
-
-    Raises:
-        BudgetError: If it means nothing.
-        UsageError: If a size or a number cannot be read, or no runtime has that name.
-        BackendError: If the runtime is not installed.
-    """
-    from bedside.autopilot.target import Target
-    from bedside.runtime import find_backend
-
-    size = None if settings.max_size is None else parse_bytes(settings.max_size)
-    backend = find_backend(settings.backend).name
-    return Target(settings.target_ms, size, settings.max_drop, settings.threads, backend)
-
-
 def read_effort(settings: Settings) -> "CompressionSettings":
     """Turn the command line into what may be spent.
 
@@ -131,9 +114,11 @@ def read_effort(settings: Settings) -> "CompressionSettings":
     """
     from bedside.autopilot.target import CompressionSettings
 
-    least = min(CompressionSettings.min_step_fraction, settings.step_fraction)
     return CompressionSettings(
-        epochs=settings.epochs, step_fraction=settings.step_fraction, min_step_fraction=least
+        epochs=settings.epochs,
+        step_fraction=settings.step_fraction,
+        min_step_fraction=min(CompressionSettings.min_step_fraction, settings.step_fraction),
+        also=tuple(name for name in ("qat", "sparsity") if getattr(settings, name)),
     )
 
 
@@ -159,14 +144,3 @@ def describe(outcome: "Outcome") -> list[str]:
         *(f"Warning: {text}" for text in outcome.warnings),
         f"See {outcome.bundle.parent / 'compression.html'}",
     ]
-
-
-def show_reading() -> Callable[[int, int], None]:
-    """Make a function that shows how many images are read, on a terminal."""
-
-    def show(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\rreading {done} of {total}" + ("\n" if done == total else ""))
-            sys.stderr.flush()
-
-    return show

@@ -4,19 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedside.cli.amounts import parse_bytes
 from bedside.cli.arguments import option, positional
-from bedside.cli.compress import show_reading
+from bedside.cli.budget import BudgetOptions, read_target, show_reading
 from bedside.cli.console import print_err, print_out
 from bedside.cli.train import check_torch
 
 if TYPE_CHECKING:
     from bedside.autopilot.search.report import SearchOutcome
-    from bedside.autopilot.target import Target
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(BudgetOptions):
     """Find the network to train for a latency budget on this machine.
 
     Networks that use the budget are timed here and trained for a little; the better half goes
@@ -29,21 +27,12 @@ class Settings:
     output: Path = option(help="folder for the recipe that is found, and the page", short="-o")
     target_ms: float = option(help="median time of the network for one input, in ms")
     data: Path | None = option(help="folder of the data set (default: the recipe's)", default=None)
-    threads: int = option(help="threads of the runtime", default=1)
-    backend: str = option(help="runtime whose time counts", default="openvino")
-    max_size: str | None = option(help="size of the bundle, such as 800kB", default=None)
     candidates: int = option(help="networks that are trained in the first round", default=16)
     rounds: int = option(help="rounds of training, at most", default=4)
     epochs: int = option(
         help="epochs of the first round; twice as many in each further one", default=4
     )
     seed: int = option(help="seed of draws and trainings", default=0)
-    cache: Path | None = option(
-        help="folder to keep preprocessed cases in (default: none)", default=None
-    )
-    torch_threads: int | None = option(
-        help="threads of the training (default: torch's choice)", default=None
-    )
 
 
 def run(settings: Settings) -> int:
@@ -56,7 +45,7 @@ def run(settings: Settings) -> int:
         InputError: If recipe or data cannot be used.
     """
     check_torch("search")
-    target = read_goal(settings)
+    target = read_target(settings, settings.target_ms)
     from bedside.autopilot.search.search import SearchResources, search
     from bedside.autopilot.search.search_state import SearchSettings
 
@@ -78,21 +67,6 @@ def run(settings: Settings) -> int:
     for line in describe(outcome):
         print_out(line)
     return 0
-
-
-def read_goal(settings: Settings) -> "Target":
-    """Turn the command line into a budget.
-
-    Raises:
-        BudgetError: If it means nothing.
-        UsageError: If a size or a number cannot be read.
-    """
-    from bedside.autopilot.target import Target
-    from bedside.runtime import find_backend
-
-    size = None if settings.max_size is None else parse_bytes(settings.max_size)
-    backend = find_backend(settings.backend).name
-    return Target(settings.target_ms, size, threads=settings.threads, backend=backend)
 
 
 def describe(outcome: "SearchOutcome") -> list[str]:

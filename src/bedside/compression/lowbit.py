@@ -5,10 +5,9 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
-from torch import nn
 
 from bedside.errors import UsageError
-from bedside.layers.rounding import attach_bits, list_convolutions, round_to_bits
+from bedside.layers.rounding import list_convolutions, round_to_bits
 from bedside.models import TrainedNetwork, create, find_structure
 from bedside.spec import ModelSpec
 
@@ -54,26 +53,6 @@ def choose_bits(
         if "training" not in parts:
             chosen[path] = max(bits, kept_bits) if parts & set(keep) else bits
     return chosen
-
-
-def attach(model: nn.Module, bits: Mapping[str, int]) -> nn.Module:
-    """Make a network compute with rounded weights, in place, to be trained so.
-
-    Gradients go through as if nothing were rounded; names of weights do not change, so that
-    averages and checkpoints know nothing of it. `models.create` does this for a spec that
-    has `bits`.
-
-    Args:
-        model: The network.
-        bits: As in `ModelSpec.bits`.
-
-    Returns:
-        The model.
-
-    Raises:
-        SpecError: If a path is not that of a convolution which can have few bits.
-    """
-    return attach_bits(model, bits)
 
 
 def round_weights(network: TrainedNetwork, bits: Mapping[str, int] | None = None) -> TrainedNetwork:

@@ -258,11 +258,14 @@ class BuildSpec:
         int8: Whether a graph in 8 bits is added, if it passes `max_dice_drop`.
         calibration_images: Training images that its ranges are read from.
         max_dice_drop: Largest loss of any structure's validation Dice against f32.
+        accuracy_aware: Whether layers are taken back to f32, as few as suffice, where 8 bits
+            throughout lose more than that.
     """
 
     int8: bool = True
     calibration_images: int = 128
     max_dice_drop: float = 0.005
+    accuracy_aware: bool = False
 
 
 @dataclass(frozen=True)

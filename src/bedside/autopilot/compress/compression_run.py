@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from bedside.autopilot.compress.steps import SEQUENCE, STEP_KINDS, CompressionState, Proposal
+from bedside.autopilot.compress.steps import STEP_KINDS, CompressionState, Proposal, list_stages
 from bedside.autopilot.evaluator import REFERENCE, Candidate, CandidateEvaluator
 from bedside.autopilot.finetune import finetune
 from bedside.autopilot.noninferiority import (
@@ -75,6 +75,11 @@ class CompressionRun:
         return self.state
 
     @property
+    def stages(self) -> tuple[str, ...]:
+        """Kinds of step, in order."""
+        return list_stages(self.state.effort)
+
+    @property
     def current(self) -> Candidate:
         """The network that the walk is at, with its precision."""
         number = self.state.network
@@ -90,7 +95,7 @@ class CompressionRun:
     def _advance(self) -> None:
         """Take a step, or go on to the next stage."""
         cost = open_cost(self.state)
-        if cost is None or self.state.stage >= len(SEQUENCE):
+        if cost is None or self.state.stage >= len(self.stages):
             if cost == "ms" and open_cost(replace(self.state, slow=True)) == "bytes":
                 self.on_message("no move meets the time; going on with the size")
                 self._update(slow=True, stage=0, step_fraction=self.state.effort.step_fraction)
@@ -101,7 +106,7 @@ class CompressionRun:
         if pending is not None:
             self._decide(pending, cost)
             return
-        name = SEQUENCE[self.state.stage]
+        name = self.stages[self.state.stage]
         changes = self._lessen(strides=STEP_KINDS[name].strides)
         if "stage" in changes:
             self.on_message(f"{name}: nothing more to gain")
@@ -116,7 +121,7 @@ class CompressionRun:
 
     def _propose(self, cost: Cost) -> Pending | None:
         """Ask the stage's move for a step, and write it down before anything is spent on it."""
-        name, begin = SEQUENCE[self.state.stage], time.monotonic()
+        name, begin = self.stages[self.state.stage], time.monotonic()
         current = CompressionState(
             current=self.current,
             ms=self.state.metrics.ms,
@@ -183,8 +188,8 @@ class CompressionRun:
             step = self._judge(step, before, candidate)
             if step.kept or self._is_beyond_healing(step):
                 return step
-            self.on_message(f"to be healed: {step.reason}")
-        return self._judge(replace(step, finetuned=True), before, self._heal(candidate))
+            self.on_message(f"to be fine-tuned: {step.reason}")
+        return self._judge(replace(step, finetuned=True), before, self._heal(step.move, candidate))
 
     def _is_beyond_healing(self, step: Step) -> bool:
         """Whether a healing would be wasted: nothing gained, or so much lost at once."""
@@ -206,16 +211,17 @@ class CompressionRun:
         scale = self.state.reference.ms / times[REFERENCE]
         return {name: ms * scale for name, ms in times.items()}
 
-    def _heal(self, candidate: Candidate) -> Candidate:
+    def _heal(self, move: str, candidate: Candidate) -> Candidate:
         """Train a candidate on, or take what was trained before a stop."""
         if not self.folder.has_network(_HEALED):
-            setup = self.evaluator.setup
+            setup, prepare = self.evaluator.setup, STEP_KINDS[move].prepare
             finetuned = finetune(
                 candidate.network,
                 setup,
                 checkpoint=self.folder.finetuning,
-                on_epoch=lambda done, resources: self.on_message(
-                    f"healing: epoch {done} of {setup.epochs}, loss {resources['loss']:.4f}"
+                prepare=None if prepare is None else prepare(self.evaluator, candidate.network),
+                on_epoch=lambda done, means: self.on_message(
+                    f"fine-tuning: epoch {done} of {setup.epochs}, loss {means['loss']:.4f}"
                 ),
             )
             self.folder.keep_network(_HEALED, finetuned)

@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from bedside.autopilot.compress.pruning import propose_pruning
 from bedside.autopilot.compress.ranks import propose_ranks
 from bedside.autopilot.evaluator import Candidate, CandidateEvaluator
+from bedside.autopilot.finetune import Prepare
 from bedside.autopilot.state import Cost
+from bedside.autopilot.target import CompressionSettings
 from bedside.compression.input_statistics import measure_inputs
 from bedside.compression.kv_heads import merge_kv_heads
 from bedside.compression.lowbit import choose_bits, round_weights
+from bedside.compression.qat import attach
+from bedside.compression.sparsity import apply_masks, find_masks, keep_zeros
+from bedside.models import TrainedNetwork
 from bedside.spec.model import BITS
 
 
@@ -66,12 +71,16 @@ class StepKind:
     """One row of the table.
 
     Attributes:
-        propose: Gives the next step, or None.
+        propose: Returns the next step, or None.
         strides: Whether it can be asked again for less.
+        prepare: Returns what is done to a model before it is trained on, if anything is.
+        optional: Whether it is only taken where `CompressionSettings.also` names it.
     """
 
     propose: Callable[[CandidateEvaluator, CompressionState], Proposal | None]
-    strides: bool
+    strides: bool = False
+    prepare: Callable[[CandidateEvaluator, TrainedNetwork], Prepare] | None = None
+    optional: bool = False
 
 
 # A precision that gains less is not worth what it may lose.
@@ -158,6 +167,44 @@ def propose_bits(evaluator: CandidateEvaluator, current: CompressionState) -> Pr
     return None
 
 
+# Shares of the weights that are set to zero, one after the other.
+_ZEROS = (0.5, 0.75, 0.9)
+
+
+def propose_zeros(evaluator: CandidateEvaluator, current: CompressionState) -> Proposal | None:
+    """Set the smallest weights to zero, where size is what is missing; it saves no time."""
+    network = current.current.network
+    masks = find_masks(network, fraction=0.0)
+    now = 1 - sum(int(network.weights[name].count_nonzero()) for name in masks) / sum(
+        mask.numel() for mask in masks.values()
+    )
+    for share in _ZEROS:
+        about = f"{share:.0%} of the weights at zero"
+        if current.cost == "bytes" and share > now + 0.01 and about not in current.tried:
+            sparse = apply_masks(network, find_masks(network, fraction=share))
+            return Proposal(about, Candidate(sparse, current.current.precision))
+    return None
+
+
+def _keep_zeros(evaluator: CandidateEvaluator, network: TrainedNetwork) -> Prepare:
+    masks = {name: network.weights[name] != 0 for name in find_masks(network, fraction=0.0)}
+    return lambda model: keep_zeros(model, masks)
+
+
+def propose_qat(evaluator: CandidateEvaluator, current: CompressionState) -> Proposal | None:
+    """Compute in 8 bits after training for them, where 8 bits were not kept as they are."""
+    about = "compute in 8 bits, trained for them"
+    if current.current.precision == "int8" or "int8" not in evaluator.precisions():
+        return None
+    if about in current.tried:
+        return None
+    return Proposal(about, Candidate(current.current.network, "int8"))
+
+
+def _round_to_int8(evaluator: CandidateEvaluator, network: TrainedNetwork) -> Prepare:
+    return lambda model: attach(model, evaluator.calibration)
+
+
 def _predict(
     evaluator: CandidateEvaluator, current: CompressionState, candidate: Candidate
 ) -> float:
@@ -168,17 +215,31 @@ def _predict(
 
 
 STEP_KINDS: dict[str, StepKind] = {
-    "precision": StepKind(propose_precision, strides=False),
+    "precision": StepKind(propose_precision),
     "prune": StepKind(propose_cut, strides=True),
     "low rank": StepKind(propose_factors, strides=True),
-    "share": StepKind(propose_sharing, strides=False),
-    "bits": StepKind(propose_bits, strides=False),
+    "share": StepKind(propose_sharing),
+    "bits": StepKind(propose_bits),
+    "qat": StepKind(propose_qat, prepare=_round_to_int8, optional=True),
+    "sparsity": StepKind(propose_zeros, prepare=_keep_zeros, optional=True),
 }
 
-SEQUENCE = ("precision", "bits", "share", "prune", "low rank", "precision")
-"""The moves of a walk, in order. Precision comes first because it costs no training, and the
-times that count from then on are those of the precision that will be used; it is asked for
-again at the end, where another may be faster for what the network has become. Fewer bits are
-only asked for where size is missing, and then before anything is taken away, which costs more.
-Where both are missed, time comes first; when it is met, or no move has more to offer for it, all
-are asked again for the size."""
+_SEQUENCE = ("precision", "bits", "share", "prune", "low rank", "precision", "qat", "sparsity")
+
+
+def list_stages(effort: CompressionSettings) -> tuple[str, ...]:
+    """Kinds of step of a run, in order.
+
+    Precision comes first because it costs no training, and the times that count from then on are
+    those of the precision that will be used; it is asked for again at the end, where another may
+    be faster for what the network has become. Fewer bits are only asked for where size is missing,
+    and then before anything is removed, which costs more. Training for 8 bits and zeros come last,
+    because training after another step would undo them. Where time and size are both missed, time
+    comes first; when it is met, or no step has more to offer for it, all are asked again for the
+    size.
+
+    Example:
+        >>> list_stages(CompressionSettings(also=("sparsity",)))[-2:]
+        ('precision', 'sparsity')
+    """
+    return tuple(name for name in _SEQUENCE if not STEP_KINDS[name].optional or name in effort.also)

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
+from agreement import measure_agreement
 from bedside.errors import UsageError
-from bedside.evaluation.agreement import measure_agreement
 
 
 def make_masks(raters: int = 4, *, seed: int = 0) -> np.ndarray:

@@ -1,0 +1,44 @@
+"""A bundle whose 8 bits lose too much gets them back layer by layer, if that is asked for."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+
+from bedside import build
+from bedside.bundle import read_bundle
+from bedside.spec import Recipe, from_mapping, to_mapping
+
+pytest_plugins = ["autopilot_fixtures"]
+
+
+@pytest.fixture
+def run(trained, tmp_path, monkeypatch):
+    """A run whose ranges of 8 bits are far too narrow, so that plain int8 fails."""
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    record = json.loads((folder / "run.json").read_text())
+    recipe = from_mapping(Recipe, record["recipe"])
+    settings = dataclasses.replace(recipe.build, calibration_images=4, max_dice_drop=0.01)
+    record["recipe"] = to_mapping(dataclasses.replace(recipe, build=settings))
+    (folder / "run.json").write_text(json.dumps(record))
+    read = build.read_calibration
+    monkeypatch.setattr(build, "read_calibration", lambda run: [0.02 * each for each in read(run)])
+    return folder
+
+
+def test_layers_stay_in_f32_where_8_bits_lose_too_much(run, tmp_path):
+    plain = read_bundle(build.build_bundle(run, tmp_path / "plain.bedside", int8=True))
+    assert "int8" not in plain.precisions
+    stages = []
+    path = build.build_bundle(
+        run, tmp_path / "mixed.bedside", int8=True, accuracy_aware=True, on_stage=stages.append
+    )
+    assert any("fewest layers to keep in f32" in stage for stage in stages)
+    mixed = read_bundle(path)
+    results = [each for each in mixed.card.precisions if each.precision == "int8"]
+    assert any(each.passed for each in results)
+    (said,) = [line for line in mixed.card.compression if line.startswith("int8: ")]
+    kept, layers = (int(word) for word in said.split() if word.isdigit())
+    assert 0 < kept <= layers
