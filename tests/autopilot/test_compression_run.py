@@ -86,7 +86,7 @@ def test_only_what_needs_it_is_healed(finished):
     outcome, told = finished
     judged = [step for step in outcome.state.steps if step.metrics]
     assert {step.finetuned for step in judged} == {True, False}
-    finetunings = sum(line.startswith("to be fine-tuned") for line in told)
+    finetunings = sum(line.startswith("to be finetuned") for line in told)
     assert finetunings == sum(step.finetuned for step in judged)
     # A step that is beyond healing is tried again at half its stride.
     assert any(not step.kept and not step.finetuned for step in judged)
@@ -162,7 +162,7 @@ def test_pages_follow_the_steps(finished):
 def test_a_stopped_and_continued_walk_decides_as_an_unbroken_one(
     finished, trained, tables, tmp_path
 ):
-    stops = iter(["undone: ", "fine-tuning: epoch 1", "scoring the test"])
+    stops = iter(["undone: ", "finetuning: epoch 1", "scoring the test"])
 
     def stop(line):
         if line.startswith(waiting[0]):

@@ -188,7 +188,7 @@ class CompressionRun:
             step = self._judge(step, before, candidate)
             if step.kept or self._is_beyond_healing(step):
                 return step
-            self.on_message(f"to be fine-tuned: {step.reason}")
+            self.on_message(f"to be finetuned: {step.reason}")
         return self._judge(replace(step, finetuned=True), before, self._heal(step.move, candidate))
 
     def _is_beyond_healing(self, step: Step) -> bool:
@@ -221,7 +221,7 @@ class CompressionRun:
                 checkpoint=self.folder.finetuning,
                 prepare=None if prepare is None else prepare(self.evaluator, candidate.network),
                 on_epoch=lambda done, means: self.on_message(
-                    f"fine-tuning: epoch {done} of {setup.epochs}, loss {means['loss']:.4f}"
+                    f"finetuning: epoch {done} of {setup.epochs}, loss {means['loss']:.4f}"
                 ),
             )
             self.folder.keep_network(_HEALED, finetuned)
