@@ -36,14 +36,14 @@ from bedside.training.run import RUN, WEIGHTS, select_cases
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What training left behind.
+    """A finished training run.
 
     Attributes:
         recipe: The recipe it followed.
         split: Patients of each part.
         commit: Revision of the code that trained it.
         cases: The data set's cases.
-        compression: What was done to the network after its training, in sentences.
+        compression: Compression steps after training, in sentences.
     """
 
     recipe: Recipe
@@ -80,11 +80,11 @@ def build_bundle(
         run: Folder that `bedside train` made.
         output: The bundle to write.
         data: Folder of the data set, if not the recipe's.
-        limits: Sentences for the card about what is known to go wrong.
-        int8: Whether a graph in 8 bits is added; None for what the recipe says.
+        limits: Sentences for the card about known limitations.
+        int8: Whether a graph in 8 bits is added; None for the recipe's setting.
         accuracy_aware: Whether some layers may stay in f32 where 8 bits throughout lose too
-            much; None for what the recipe says.
-        on_stage: Called with what is being done.
+            much; None for the recipe's setting.
+        on_stage: Called with a description of each stage.
 
     Returns:
         `output`.
@@ -167,7 +167,7 @@ def describe_mixed(mixed: MixedGraph) -> str:
 def build_untrained(recipe: Recipe, output: Path) -> Path:
     """Make a bundle of a recipe's network with random weights, to measure what it costs.
 
-    Its card says so, and so does every use of it.
+    Its card and every use of it state that.
 
     Args:
         recipe: Whose deployment is built; its data are not looked at.
@@ -182,8 +182,8 @@ def build_untrained(recipe: Recipe, output: Path) -> Path:
     torch.manual_seed(recipe.training.seed)
     model = create(recipe.deployment.model).eval()
     shape = (1, recipe.deployment.input.channels, *recipe.deployment.input.size_px)
-    nobody: dict[str, tuple[str, ...]] = {"train": (), "val": (), "test": ()}
-    unused = FinishedRun(recipe, nobody, commit="", cases=[])
+    none: dict[str, tuple[str, ...]] = {"train": (), "val": (), "test": ()}
+    unused = FinishedRun(recipe, none, commit="", cases=[])
     card = replace(
         _blank_card(unused, model, shape), untrained=True, epochs=0, data="none: random weights"
     )
@@ -192,7 +192,7 @@ def build_untrained(recipe: Recipe, output: Path) -> Path:
 
 
 def open_finished(run: Path, data: Path | None = None) -> FinishedRun:
-    """Read what a run's folder says of it, and list the cases of its data set.
+    """Read the record of a finished run, and list the cases of its data set.
 
     Args:
         run: Folder that `bedside train` or `bedside compress` made.

@@ -22,7 +22,7 @@ from runs_for_tests import StoppedError
 
 pytest_plugins = ["autopilot_fixtures"]
 
-# The made-up network has so few weights that any step hurts: what is tested is the walking.
+# The made-up network has so few weights that any step hurts: what is tested is the run.
 GOAL = Target(target_ms=0.25, max_drop=0.04)
 EFFORT = CompressionSettings(
     epochs=2, step_fraction=0.4, min_step_fraction=0.2, calibration_images=8, timing_s=0.1
@@ -45,7 +45,7 @@ def run(
     )
 
 
-def only_walk(
+def only_run(
     trained, output, tables, *, target, effort=EFFORT, clock=None, on_message=lambda line: None
 ):
     """Walk without what follows: the test patients, the bundle, the pages."""
@@ -62,13 +62,13 @@ def only_walk(
 
 @pytest.fixture(scope="module")
 def finished(trained, tables, tmp_path_factory):
-    """A walk with steps that are kept, healed and undone, and all that it told."""
-    output, told = tmp_path_factory.mktemp("walk") / "out", []
+    """A run with steps that are kept, finetuned and undone, and its messages."""
+    output, told = tmp_path_factory.mktemp("run") / "out", []
     return run(trained, output, tables, on_message=told.append), told
 
 
-def test_a_walk_ends_where_its_budget_is_met(trained, tables, tmp_path):
-    state = only_walk(trained, tmp_path, tables, target=NEAR)
+def test_a_run_ends_where_its_budget_is_met(trained, tables, tmp_path):
+    state = only_run(trained, tmp_path, tables, target=NEAR)
     assert state.reference.ms > NEAR.target_ms >= state.metrics.ms
     assert state.steps[-1].kept
 
@@ -82,13 +82,13 @@ def test_steps_are_kept_only_if_no_structure_is_worse(finished):
         assert all(v.bound > -GOAL.max_drop for v in step.verdicts) == step.kept
 
 
-def test_only_what_needs_it_is_healed(finished):
+def test_only_what_needs_it_is_finetuned(finished):
     outcome, told = finished
     judged = [step for step in outcome.state.steps if step.metrics]
     assert {step.finetuned for step in judged} == {True, False}
     finetunings = sum(line.startswith("to be finetuned") for line in told)
     assert finetunings == sum(step.finetuned for step in judged)
-    # A step that is beyond healing is tried again at half its stride.
+    # A step that is too bad for finetuning is tried again at half its size.
     assert any(not step.kept and not step.finetuned for step in judged)
 
 
@@ -145,7 +145,7 @@ def test_pages_follow_the_steps(finished):
     assert told["result"]["times_as_fast"] > 1
     promised, reference = outcome.latency_check.promised_ms, outcome.latency_check.reference_ms
     assert told["latency_check"]["promised_ms"] == promised
-    # The stand-in for the clock counts work, so that the walk's end repeats its beginning.
+    # The stand-in for the clock counts work, so that the end of the run repeats its beginning.
     assert reference == pytest.approx(outcome.state.reference.ms)
     assert promised == pytest.approx(outcome.state.metrics.ms)
     page = (folder / "compression.md").read_text()
@@ -159,7 +159,7 @@ def test_pages_follow_the_steps(finished):
     assert all(f"{step.number} {step.move}" in plot for step in judged)
 
 
-def test_a_stopped_and_continued_walk_decides_as_an_unbroken_one(
+def test_a_stopped_and_continued_run_decides_as_an_unbroken_one(
     finished, trained, tables, tmp_path
 ):
     stops = iter(["undone: ", "finetuning: epoch 1", "scoring the test"])
@@ -181,7 +181,7 @@ def test_a_stopped_and_continued_walk_decides_as_an_unbroken_one(
     assert state.test == unbroken.test
 
 
-def test_a_folder_of_another_walk_is_left_alone(finished, trained, tables):
+def test_a_folder_of_another_run_is_left_alone(finished, trained, tables):
     folder = finished[0].bundle.parent
     with pytest.raises(UsageError, match="another target"):
         run(trained, folder, tables, target=replace(GOAL, target_ms=0.2))
@@ -197,7 +197,7 @@ def test_a_run_is_not_overwritten(trained, tables):
 def test_what_loses_too_much_is_undone_with_its_reason(trained, tables, tmp_path):
     effort = replace(EFFORT, epochs=0, hopeless=0.001)
     target = replace(NEAR, max_drop=0.001)
-    state = only_walk(trained, tmp_path, tables, target=target, effort=effort)
+    state = only_run(trained, tmp_path, tables, target=target, effort=effort)
     kept = [step for step in state.steps if step.kept]
     undone = [step for step in state.steps if step.metrics and not step.kept]
     assert undone
@@ -218,7 +218,7 @@ class Grudging(Counting):
 
 def test_what_is_not_faster_here_is_not_even_judged(trained, tables, tmp_path):
     told = []
-    state = only_walk(
+    state = only_run(
         trained, tmp_path, tables, target=NEAR, clock=Grudging(), on_message=told.append
     )
     assert state.steps
@@ -229,7 +229,7 @@ def test_what_is_not_faster_here_is_not_even_judged(trained, tables, tmp_path):
 def test_too_few_patients_for_so_small_a_loss_are_refused(trained, tables, tmp_path):
     target = replace(NEAR, max_drop=1e-5)
     with pytest.raises(PatientsError, match=r"9 patients are too few .* would do"):
-        only_walk(trained, tmp_path, tables, target=target, clock=Counting(int8=0.5))
+        only_run(trained, tmp_path, tables, target=target, clock=Counting(int8=0.5))
 
 
 def test_too_few_patients_for_any_bound_are_refused(trained, tables, tmp_path):
@@ -239,12 +239,12 @@ def test_too_few_patients_for_any_bound_are_refused(trained, tables, tmp_path):
     del record["split"]["val"][5:]
     (run / "run.json").write_text(json.dumps(record))
     with pytest.raises(PatientsError, match="5 validation patients; at least 8"):
-        only_walk(run, tmp_path / "out", tables, target=NEAR)
+        only_run(run, tmp_path / "out", tables, target=NEAR)
 
 
 def test_a_target_below_an_empty_graph_is_refused(trained, tables, tmp_path):
     with pytest.raises(BudgetError, match="an empty graph takes"):
-        only_walk(trained, tmp_path, tables, target=replace(NEAR, target_ms=0.001))
+        only_run(trained, tmp_path, tables, target=replace(NEAR, target_ms=0.001))
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_the_command_says_that_a_budget_is_already_met(trained, tmp_path, capsys
 
 def test_a_faster_precision_is_the_gentlest_step(trained, tables, tmp_path):
     target = replace(NEAR, max_drop=0.1)
-    state = only_walk(trained, tmp_path, tables, target=target, clock=Counting(bf16=0.5))
+    state = only_run(trained, tmp_path, tables, target=target, clock=Counting(bf16=0.5))
     [step] = state.steps
     assert step.about == "compute in bfloat16"
     assert state.precision == "bf16"
@@ -321,10 +321,10 @@ def test_fewer_bits_make_a_bundle_smaller_where_size_is_missing(trained, tables,
 
 def test_where_nothing_meets_the_time_the_size_is_met_all_the_same(trained, tables, tmp_path):
     target, told = replace(NEAR, max_size_bytes=24_000, max_drop=0.1), []
-    state = only_walk(
+    state = only_run(
         trained, tmp_path, tables, target=target, clock=Grudging(), on_message=told.append
     )
-    assert "no move meets the time; going on with the size" in told
+    assert "no step meets the latency; continuing with the size" in told
     kept = [step for step in state.steps if step.kept]
     assert {step.move for step in kept} == {"bits"}
     assert not any(step.kept for step in state.steps if step.number < kept[0].number)

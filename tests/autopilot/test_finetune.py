@@ -46,7 +46,7 @@ def same(one, other):
     return all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
 
 
-def test_healing_brings_back_what_pruning_took(pruned, setup, trained, tmp_path):
+def test_finetuning_brings_back_what_pruning_took(pruned, setup, trained, tmp_path):
     longer = dataclasses.replace(setup, epochs=4)
     finetuned = finetune(pruned, longer, checkpoint=tmp_path / "c")
     before, after = mean_dice(pruned, trained), mean_dice(finetuned, trained)
@@ -54,7 +54,7 @@ def test_healing_brings_back_what_pruning_took(pruned, setup, trained, tmp_path)
     assert after > before + 0.02
 
 
-def test_a_stopped_and_continued_healing_ends_where_an_unbroken_one_ends(pruned, setup, tmp_path):
+def test_a_resumed_finetuning_ends_where_an_unbroken_one_ends(pruned, setup, tmp_path):
     def stop(done, resources):
         raise StoppedError
 

@@ -5,7 +5,7 @@ from bedside.autopilot.scoring import (
     CaseScore,
     Score,
     StructureScore,
-    measure_blocks,
+    measure_components,
     score_network,
 )
 from bedside.datasets import list_cases
@@ -32,18 +32,18 @@ def test_parts_are_counted_within_frames():
     truth[0, 0, :2] = truth[0, 3, 3] = truth[1, 0, :2] = 1
     prediction = np.zeros_like(truth)
     prediction[0, 0, 0] = prediction[1] = 1
-    assert measure_blocks(truth, prediction, ONE) == ((2, 1, 2), (0.5, 0.0, 1.0))
+    assert measure_components(truth, prediction, ONE) == ((2, 1, 2), (0.5, 0.0, 1.0))
 
 
 def test_touching_corners_are_two_parts():
     truth = np.eye(2, dtype=int)[None]
-    assert measure_blocks(truth, truth, ONE) == ((1, 1), (1.0, 1.0))
+    assert measure_components(truth, truth, ONE) == ((1, 1), (1.0, 1.0))
 
 
 def test_a_scan_is_one_thing():
     truth = np.zeros((1, 3, 2, 2), int)
     truth[0, :, 0, 0] = 1
-    assert measure_blocks(truth, truth, ONE) == ((3,), (1.0,))
+    assert measure_components(truth, truth, ONE) == ((3,), (1.0,))
 
 
 def test_only_the_smallest_quarter_of_parts_counts():

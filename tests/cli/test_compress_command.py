@@ -12,7 +12,7 @@ from bedside.cli.main import main
         ("camus-4ch", [], 2, "there is no budget"),
         ("camus-4ch", ["--max-size", "small"], 2, "no amount of memory"),
         ("camus-4ch", ["--max-size", "100kB", "--max-drop", "2"], 2, "max_drop is 2"),
-        ("camus-4ch", ["--max-size", "100kB", "--stride", "1.5"], 2, "stride is 1.5"),
+        ("camus-4ch", ["--max-size", "100kB", "--step-fraction", "1.5"], 2, "step_fraction is 1.5"),
         ("camus-4ch", ["--max-size", "100kB"], 3, "Name them with --data"),
         ("no-such-bundle", ["--max-size", "100kB"], 3, 'no bundle "no-such-bundle"'),
         ("no.bedside", ["--max-size", "100kB"], 3, "no.bedside"),

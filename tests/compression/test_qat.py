@@ -42,7 +42,7 @@ def read_ranges(model) -> dict[str, InputRange]:
     return {
         path: hook
         for path, module in model.named_modules()
-        for hook in getattr(module, "lender", module)._forward_pre_hooks.values()
+        for hook in getattr(module, "shared_with", module)._forward_pre_hooks.values()
         if isinstance(hook, InputRange)
     }
 

@@ -12,7 +12,7 @@ from bedside.compression.importance import measure_importance
 from bedside.compression.kv_heads import merge_kv_heads
 from bedside.compression.prune import shrink
 from bedside.errors import SpecError
-from bedside.export import export_onnx
+from bedside.export.onnx import export_onnx
 from bedside.layers.attention.heads import Heads
 from bedside.models import TrainedNetwork, create
 from bedside.spec import LevelSpec, from_mapping, to_mapping

@@ -19,7 +19,8 @@ from bedside.compression.lowrank import choose_ranks, factorize
 from bedside.compression.prune import drop_block, keep_units, shrink
 from bedside.compression.quantize import quantize_int8
 from bedside.errors import SpecError, UsageError
-from bedside.export import check_parity, export_onnx
+from bedside.export.onnx import export_onnx
+from bedside.export.parity import check_parity
 from bedside.models import ARCHITECTURES, Architecture, TrainedNetwork, create
 from bedside.spec import LevelSpec, ModelSpec, TrainingSpec
 from bedside.training.tasks import Supervised

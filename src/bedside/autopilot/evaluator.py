@@ -1,4 +1,4 @@
-"""All that is asked of a candidate: its graph, its time here, its size, and how well it does."""
+"""Graph, latency, size and accuracy of a candidate."""
 
 import dataclasses
 import functools
@@ -30,7 +30,7 @@ from bedside.spec import ModelSpec
 from bedside.training.tasks import Supervised
 
 REFERENCE = "reference"
-# Networks whose graphs are kept: the source, the one the walk is at, and its candidate.
+# Networks whose graphs are kept: the source, the present network, and its candidate.
 _KEPT = 3
 
 
@@ -86,11 +86,11 @@ class CandidateEvaluator:
         return (1, self.source.network.spec.in_channels, *self.size_px)
 
     def setting(self, precision: str) -> Setting:
-        """Say how a precision runs here."""
+        """Setting of a precision on this machine."""
         return Setting(self.target.backend, precision, self.target.threads)
 
     def precisions(self) -> tuple[str, ...]:
-        """Name the precisions that the runtime gains by on this processor, and f32 first."""
+        """Precisions that are faster on this processor, f32 first."""
         backend = find_backend(self.target.backend)
         native = backend.load().native_precisions()
         faster = (name for name in backend.faster_than_f32 if name in native)
@@ -130,13 +130,22 @@ class CandidateEvaluator:
             graphs = self.graphs(candidate)
             graph = graphs.get(candidate.precision, graphs["f32"])
         else:
-            graph = trace_block(candidate.network.create(), self.shape)
+            is_source = candidate.network is self.source.network
+            graph = self._source_trace if is_source else self._trace(candidate.network)
             if candidate.precision == "int8":
                 graph = quantize_uncalibrated(graph)
         return Timed(graph, self.shape, self.setting(candidate.precision))
 
+    def _trace(self, network: TrainedNetwork) -> bytes:
+        return trace_block(network.create(), self.shape)
+
+    @functools.cached_property
+    def _source_trace(self) -> bytes:
+        """Graph of the source for inexact timings, which is beside every candidate."""
+        return self._trace(self.source.network)
+
     def graphs(self, candidate: Candidate, *, final: bool = False) -> dict[str, bytes]:
-        """Make the graphs of a candidate's bundle, checked against torch; the last are kept.
+        """Graphs of a candidate's bundle, checked against torch; the last are kept.
 
         Args:
             candidate: The network, and whether it is wanted in 8 bits.
@@ -159,7 +168,7 @@ class CandidateEvaluator:
 
     @functools.cached_property
     def calibration(self) -> list[np.ndarray]:
-        """The very images that the bundle will be calibrated with."""
+        """The images that the bundle will be calibrated with."""
         return read_calibration(self.source.finished)
 
     def size(self, candidate: Candidate) -> int:
@@ -178,7 +187,7 @@ class CandidateEvaluator:
         final: bool = False,
         on_case: Callable[[int], None] | None = None,
     ) -> Score:
-        """Segment the patients of a part; see `graphs` for what `final` says."""
+        """Segment the patients of a part; `final` is as in `graphs`."""
         graphs = self.graphs(candidate, final=final)
         session = open_graph(
             graphs.get(candidate.precision, graphs["f32"]),

@@ -1,7 +1,7 @@
-"""Training on after a step: the network as it was teaches what is left of it.
+"""Finetuning after a compression step, with the network before as the teacher.
 
-The schedule is short and of the usual form, and the weights come out averaged. It can be
-stopped after any epoch and goes on with the same batches, as every training here.
+The schedule is short and of the usual form, and weights are averaged. It can be stopped after any
+epoch and resumes with the same batches.
 """
 
 import json
@@ -28,7 +28,7 @@ from bedside.training.intensity_range import find_values
 from bedside.training.loop import Trainer
 from bedside.training.tasks import Supervised, Task
 
-# Batches that norms are measured on before a healing.
+# Batches that norms are measured on before a finetuning.
 _NORM_BATCHES = 16
 
 Prepare = Callable[[nn.Module], object]
@@ -37,7 +37,7 @@ Prepare = Callable[[nn.Module], object]
 
 @dataclass(frozen=True)
 class FinetuneSetup:
-    """What a network is healed with.
+    """Data, teachers and schedule of a finetuning.
 
     Attributes:
         recipe: How its source was trained: variations, loss, size of batches.
@@ -46,7 +46,7 @@ class FinetuneSetup:
         epochs: Length of the schedule.
         rate: Peak learning rate, over that of the recipe.
         seed: Seed of order and variation.
-        workers: Threads that vary images ahead.
+        workers: Threads that augment images ahead.
         device: Where it is trained.
     """
 
@@ -87,7 +87,7 @@ class FinetuneSetup:
                 return
 
     def task(self) -> Task:
-        """Say what is learned: the experts' labels, and what the teachers hold likely."""
+        """Training task: expert labels, and distillation from the teachers."""
         recipe = self.recipe
         supervised = Supervised(recipe.training, num_classes=recipe.deployment.model.num_classes)
         if not self.teachers:
@@ -107,7 +107,7 @@ def finetune(
     prepare: Prepare | None = None,
     on_epoch: Callable[[int, dict[str, float]], None] = lambda done, means: None,
 ) -> TrainedNetwork:
-    """Train a network on, or go on where a stopped healing of it left off.
+    """Finetune a network, or resume a stopped finetuning.
 
     Args:
         network: After a step.
@@ -146,7 +146,7 @@ def run_epochs(
     checkpoint: Path,
     on_epoch: Callable[[int, dict[str, float]], None] = lambda done, means: None,
 ) -> None:
-    """Train to the end of the schedule, from where a stopped training left off.
+    """Train to the end of the schedule, from a checkpoint if there is one.
 
     Args:
         trainer: At its beginning.
@@ -171,7 +171,7 @@ def _count_norm_batches(setup: FinetuneSetup) -> int:
 
 
 def _resume(checkpoint: Path, trainer: Trainer) -> int:
-    """Take up a training that was stopped; gives the number of its epochs."""
+    """Restore a stopped training; returns the number of its epochs."""
     if not checkpoint.exists():
         return 0
     tensors, note = load_tensors(checkpoint)

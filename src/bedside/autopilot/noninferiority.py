@@ -1,8 +1,8 @@
-"""Is a candidate shown not to be worse? Structure by structure, patient by patient.
+"""Noninferiority of a candidate, per structure and patient.
 
 Both networks segment the same patients, so each patient is compared with itself. What is
 asked is one-sided: may the mean difference be as bad as `-max_drop`? Only if its lower 95 %
-bound lies above that is a candidate let through. A candidate that is as good on average but
+bound lies above that does a candidate pass. A candidate that is as good on average but
 whose bound is wide is not: too few patients, or differences that scatter too much.
 """
 
@@ -25,7 +25,7 @@ _Z95 = 1.6449
 
 @dataclass(frozen=True)
 class NoninferiorityResult:
-    """What is known of one structure.
+    """Noninferiority of one structure.
 
     Attributes:
         structure: Its name.
@@ -64,12 +64,12 @@ def judge(
     Args:
         reference: Patient -> structure -> mean Dice; absent structures are left out.
         candidate: The same patients and structures.
-        max_drop: Largest loss that is let through.
+        max_drop: Largest loss that passes.
         new_alarms: See `NoninferiorityResult`; none if left out.
         seed: Seed of the bootstrap.
 
     Returns:
-        A verdict a structure, in their order.
+        A result per structure, in their order.
 
     Raises:
         PatientsError: If no two patients have a structure.
@@ -80,7 +80,7 @@ def judge(
     Example:
         >>> before = {str(n): {"a": 0.9} for n in range(20)}
         >>> after = {str(n): {"a": 0.899} for n in range(20)}
-        >>> [verdict.passed for verdict in judge(before, after, max_drop=0.005)]
+        >>> [result.passed for result in judge(before, after, max_drop=0.005)]
         [True]
     """
     structures = dict.fromkeys(name for scores in reference.values() for name in scores)
@@ -156,11 +156,11 @@ def lower_bound(differences: Sequence[float], *, seed: int = 0) -> float:
 
 
 def count_needed(spread: float, *, max_drop: float) -> int:
-    """Say how many patients show that a candidate without any loss on average is not worse.
+    """Number of patients that show that a candidate without mean loss is not worse.
 
     Args:
         spread: Standard deviation of the differences between patients.
-        max_drop: Largest loss that is let through.
+        max_drop: Largest loss that passes.
 
     Example:
         >>> count_needed(0.02, max_drop=0.005)
@@ -172,7 +172,7 @@ def count_needed(spread: float, *, max_drop: float) -> int:
 
 
 def check_count(patients: int, *, wanted_to: str = "put a bound on a loss") -> None:
-    """Refuse so few patients that nothing can be shown, whatever the differences are.
+    """Refuse too few patients for any result.
 
     Args:
         patients: How many there are.
@@ -189,14 +189,14 @@ def check_count(patients: int, *, wanted_to: str = "put a bound on a loss") -> N
 
 
 def check_patients(verdicts: Sequence[NoninferiorityResult], *, max_drop: float) -> None:
-    """Refuse to go on where even a candidate without loss could not be shown to have none.
+    """Refuse patients on whom even a candidate without loss could not pass.
 
     Args:
         verdicts: Of a candidate that differs as little as a useful one can.
-        max_drop: Largest loss that is let through.
+        max_drop: Largest loss that passes.
 
     Raises:
-        PatientsError: If there are too few; it says how many would do.
+        PatientsError: If there are too few; it names how many suffice.
     """
     short = [verdict for verdict in verdicts if verdict.patients < verdict.needed]
     if short:
@@ -209,7 +209,7 @@ def check_patients(verdicts: Sequence[NoninferiorityResult], *, max_drop: float)
 
 
 def explain(verdicts: Sequence[NoninferiorityResult], *, max_drop: float) -> str:
-    """Say why a candidate is not let through; empty if it is.
+    """Reason why a candidate fails; empty if it passes.
 
     Example:
         >>> verdict = NoninferiorityResult("liver", -0.001, -0.007, 0.02, 30, 44, False)

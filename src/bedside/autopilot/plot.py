@@ -1,4 +1,4 @@
-"""Dice over milliseconds, drawn by hand as SVG: every candidate, the path, and the budget."""
+"""Plot of Dice over milliseconds as SVG: candidates, path and budget."""
 
 import itertools
 import math
@@ -29,7 +29,7 @@ class Dot:
         name: What stands beside it.
         ms: Its time.
         dice: Its mean validation Dice; far below the others, an arrow at the edge stands for it.
-        kind: Whether it is where the walk began, was kept, or was undone.
+        kind: Whether it is the source, was kept, or was undone.
     """
 
     name: str
@@ -143,7 +143,7 @@ def draw_path(
     """Draw candidates as points, the path through those kept, the frontier, and the budget.
 
     Args:
-        dots: In the order of the walk, the source first.
+        dots: In the order of the run, the source first.
         target_ms: Where the budget's line stands; None for none.
         x_title: What x is, with its unit.
         y_title: What y is.
@@ -164,7 +164,7 @@ def draw_path(
 
 
 def draw_frontier(dots: Sequence[Dot], frame: Frame) -> str:
-    """Draw the stairs of the candidates than which none is both faster and better."""
+    """Draw the Pareto frontier."""
     corners = [(frame.x(dot.ms), frame.y(dot.dice)) for dot in find_frontier(dots)]
     stairs = f"M{corners[0][0]:.1f} {corners[0][1]:.1f}"
     stairs += "".join(f"H{a:.1f}V{b:.1f}" for a, b in corners[1:]) + f"H{_RIGHT}"
@@ -172,7 +172,7 @@ def draw_frontier(dots: Sequence[Dot], frame: Frame) -> str:
 
 
 def find_frontier(dots: Sequence[Dot]) -> list[Dot]:
-    """Return the candidates than which none is both faster and better, fastest first.
+    """Pareto frontier: candidates than which none is both faster and better, fastest first.
 
     Example:
         >>> dots = [Dot("a", 2, 0.9, "kept"), Dot("b", 3, 0.8, "kept"), Dot("c", 1, 0.7, "kept")]

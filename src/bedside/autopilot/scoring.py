@@ -1,8 +1,8 @@
-"""How well a network segments patients: Dice and HD95 a case, and what becomes of small parts.
+"""Accuracy on patients: Dice and HD95 per case, and recall of small components.
 
 Cases go through the data way's own pipeline and are compared on their own grid, as in
-`bedside.evaluation`. Small parts get a look of their own, because a mean of Dice hardly sees
-them: a network that is made smaller loses the smallest structures first.
+`bedside.evaluation`. Small components are measured separately, because mean Dice hardly shows
+them, and a smaller network loses them first.
 """
 
 from collections import defaultdict
@@ -57,7 +57,7 @@ class CaseScore:
 
 @dataclass(frozen=True)
 class Score:
-    """How well a network does on some patients.
+    """Accuracy of a network on some patients.
 
     Attributes:
         cases: Case by case.
@@ -117,7 +117,7 @@ class Score:
         return resources
 
     def smallest_recall(self) -> dict[str, float | None]:
-        """Tell how much of the experts' smallest parts is found: structure -> mean recall.
+        """Recall of the experts' smallest components: structure -> mean recall.
 
         The smallest parts of a structure are those up to the first quartile of the sizes of
         all its parts here; each counts alike, however small. A part is what hangs together
@@ -161,7 +161,7 @@ def score_network(
         segmentation = segment_named(segmenter, source.sequence, case)
         truth, prediction, spacing_mm = lay_out(source.sequence, truth, segmentation)
         scored = score_case(case, truth, prediction, spacing_mm=spacing_mm, labels=labels)
-        parts = {label.name: measure_blocks(truth, prediction, label) for label in labels}
+        parts = {label.name: measure_components(truth, prediction, label) for label in labels}
         results.append(
             CaseScore(
                 case.case_id,
@@ -181,7 +181,7 @@ def score_network(
     return score
 
 
-def measure_blocks(
+def measure_components(
     truth: np.ndarray, prediction: np.ndarray, label: Label
 ) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Find the connected parts of a structure, and how much of each is found.
@@ -199,7 +199,7 @@ def measure_blocks(
         >>> code = Code("1", "SCT", "Thing")
         >>> label = Label(1, "thing", (255, 0, 0), code, code)
         >>> truth = np.array([[[1, 1, 0, 1]]])
-        >>> measure_parts(truth, np.array([[[1, 0, 0, 0]]]), label)
+        >>> measure_components(truth, np.array([[[1, 0, 0, 0]]]), label)
         ((2, 1), (0.5, 0.0))
     """
     sizes: list[int] = []
@@ -215,7 +215,7 @@ def measure_blocks(
 
 
 def _check_present(score: Score) -> None:
-    """Refuse data in which a structure never is: a loss of it could not be seen.
+    """Refuse data that lack a structure: its loss could not be measured.
 
     Raises:
         DataError: If there is one.

@@ -21,7 +21,7 @@ _TRAINING = TrainingSpec(batch_size=8, learning_rate=2e-3)
 
 @dataclass(frozen=True)
 class Source:
-    """A trained network, and all that is needed to train it on and to judge it.
+    """A trained network, with what is needed to finetune and to judge it.
 
     Attributes:
         path: Where it was read from.
@@ -39,7 +39,7 @@ class Source:
 
     @property
     def about(self) -> str:
-        """Say in words what was compressed.
+        """The source in words.
 
         Example:
             >>> from unittest.mock import sentinel
@@ -55,7 +55,7 @@ class Source:
 
 
 def describe(finished: FinishedRun, network: TrainedNetwork) -> FinishedRun:
-    """Put a network's spec in the place of a run's own."""
+    """Run with another network's spec."""
     deployment = dataclasses.replace(finished.recipe.deployment, model=network.spec)
     recipe = dataclasses.replace(finished.recipe, deployment=deployment)
     return dataclasses.replace(finished, recipe=recipe)
@@ -126,7 +126,7 @@ def _open_bundle(path: Path, data: Path | None, recipe: Recipe | None) -> Source
 
 
 def _guess_recipe(bundle: Bundle, data: Path | None) -> Recipe:
-    """Say how a network is trained on of which only the bundle is there."""
+    """Recipe to finetune a network by, if only its bundle is there."""
     if data is None:
         raise SpecError(
             f"{bundle.path} is a bundle, which does not hold its data. Name them with --data, or "

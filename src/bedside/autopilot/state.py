@@ -1,8 +1,8 @@
-"""The walk on disk: what was measured, what was decided, and where it stands.
+"""State of a compression run on disk.
 
-`state.json` alone says how far a walk is; networks lie beside it as safetensors with their
-spec. It is written after every measurement and every decision, whole or not at all, so that a
-walk that was stopped goes on from the last of them, and decides no step twice.
+`state.json` holds all measurements and decisions; networks lie beside it as safetensors with their
+spec. It is written after every measurement and decision, whole or not at all, so that a stopped run
+resumes from the last of them.
 """
 
 import json
@@ -20,7 +20,7 @@ from bedside.spec import ModelSpec, from_mapping, to_mapping
 from bedside.system.atomic import write_text
 from bedside.training.checkpoint import load_tensors, read_json, save_tensors
 
-STATE, NETWORKS, HEALING = "state.json", "networks", "healing.safetensors"
+STATE, NETWORKS, FINETUNING = "state.json", "networks", "finetuning.safetensors"
 _SCHEMA = 1
 
 _State = TypeVar("_State")
@@ -53,7 +53,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Metrics:
-    """What a network was measured at.
+    """Measurements of a network.
 
     Attributes:
         ms: Time of a call, by the source's clock: measured beside the source, and scaled to
@@ -71,7 +71,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class TestResult:
-    """The one look at the test patients.
+    """Results on the test patients.
 
     Attributes:
         source: Accuracy of the source, in f32.
@@ -97,14 +97,14 @@ class Step:
         move: Its kind; a key of the table of moves.
         about: What it does, in words.
         precision: How the network is computed after it.
-        predicted_ms: Its time by the table of blocks; None where the table says nothing.
+        predicted_ms: Its time by the table of blocks; None if that does not change.
         metrics: What was measured; None where it was undone before it was judged.
         before_ms: Time of the network before it, in the same run.
-        raw_ms: Its own time in that run, before it was healed.
+        raw_ms: Its own time in that run, before finetuning.
         verdicts: What is known of the loss of each structure.
-        kept: Whether the walk goes on from it.
+        kept: Whether the run continues from it.
         reason: Why it was undone, or what it gains.
-        seconds: What it took.
+        seconds: Time that it took.
         finetuned: Whether it was trained on before it was judged for good.
     """
 
@@ -125,14 +125,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Pending:
-    """A step that has been chosen and not been decided on.
+    """A step that is proposed and not yet decided on.
 
     Attributes:
         move: Its kind.
         about: What it does.
         precision: How the network is computed after it.
         predicted_ms: Its time by the table of blocks.
-        finetunes: Whether it is healed before it is judged.
+        finetunes: Whether it is finetuned before it is judged for good.
         seconds: What it has taken until it was last written down.
     """
 
@@ -146,25 +146,25 @@ class Pending:
 
 @dataclass(frozen=True)
 class RunState:
-    """All that a walk has to remember, beside its networks.
+    """State of a run, besides its networks.
 
     Attributes:
         source: What is compressed, in words with its hash.
         target: The budget.
         effort: What may be spent.
-        reference: The source's figures in f32.
+        reference: The source's metrics in f32.
         score: The source's validation scores, that all candidates are compared with.
         empty_ms: Time of an empty graph.
-        metrics: Figures of the network where the walk is.
-        step_fraction: Part of the network's cost that the next step tries to take away.
+        metrics: Metrics of the present network.
+        step_fraction: Part of the network's cost that the next step tries to remove.
         precision: How it is computed.
         network: Number of the step it comes from; 0 is the source.
-        stage: Number of the stage that the walk is in.
+        stage: Number of the present stage.
         steps: All that was decided.
         pending: What was begun.
         slow: Whether no move meets the time, and only the size is worked at any more.
-        done: Whether the walk is at its end.
-        test: The look at the test patients; None before it.
+        done: Whether the run is over.
+        test: Results on the test patients; None before.
     """
 
     source: str
@@ -186,7 +186,7 @@ class RunState:
     schema: int = field(default=_SCHEMA)
 
     def tried(self) -> set[str]:
-        """Name the steps that were tried from where the walk is, and undone.
+        """Steps that were tried from the present network and undone.
 
         What was only not faster may still be smaller.
         """
@@ -195,7 +195,7 @@ class RunState:
 
 
 def read_state(path: Path, kind: type[_State], about: str, **wanted: object) -> _State:
-    """Read where a walk or a search stands, if it is the one that is wanted.
+    """Read the state of a run or a search, if it is the one that is wanted.
 
     Args:
         path: File that it was written to.
@@ -221,7 +221,7 @@ def read_state(path: Path, kind: type[_State], about: str, **wanted: object) -> 
 
 
 class Folder:
-    """The folder of a walk.
+    """The folder of a compression run.
 
     Args:
         path: Where it is.
@@ -231,7 +231,7 @@ class Folder:
         self.path = path
 
     def load(self, source: str, target: Target, effort: CompressionSettings) -> RunState | None:
-        """Read the state, if a walk was begun here.
+        """Read the state, if a run was begun here.
 
         Args:
             source: What is to be compressed, in words with its hash.
@@ -239,13 +239,18 @@ class Folder:
             effort: What may be spent.
 
         Raises:
-            UsageError: If the folder holds a walk from another source or to another goal.
+            UsageError: If the folder holds a run from another source or to another target.
             FormatError: If the state is damaged.
         """
         if not (self.path / STATE).exists():
             return None
         return read_state(
-            self.path / STATE, RunState, "walk", source=source, target=target, effort=effort
+            self.path / STATE,
+            RunState,
+            "compression run",
+            source=source,
+            target=target,
+            effort=effort,
         )
 
     def save(self, state: RunState) -> None:
@@ -270,8 +275,8 @@ class Folder:
 
     @property
     def finetuning(self) -> Path:
-        """The checkpoint of a healing."""
-        return self.path / HEALING
+        """The checkpoint of a finetuning."""
+        return self.path / FINETUNING
 
     def _file(self, name: str) -> Path:
         return self.path / NETWORKS / f"{name}.safetensors"
@@ -300,7 +305,7 @@ Cost = Literal["ms", "bytes"]
 
 
 def open_cost(state: RunState) -> Cost | None:
-    """Say which budget is still to be met where the walk is, time before size; None if none is."""
+    """Budget that is still to be met, latency before size; None if none is."""
     metrics, target = state.metrics, state.target
     if target.target_ms is not None and metrics.ms > target.target_ms and not state.slow:
         return "ms"

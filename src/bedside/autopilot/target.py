@@ -1,4 +1,4 @@
-"""What is asked for, how much may be spent on it, and which budgets nothing can meet."""
+"""Target and settings of a compression run, and targets that nothing can meet."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from bedside.errors import BudgetError, UsageError
 
 @dataclass(frozen=True)
 class Target:
-    """A budget, and what may be lost on the way to it.
+    """A budget, and the loss that is allowed.
 
     Attributes:
         target_ms: Median time of the network for one input; None where only size counts.
@@ -45,10 +45,10 @@ class Target:
             raise UsageError(f"threads is {self.threads}; expected at least 1.")
 
     def describe(self) -> str:
-        """Say it in words.
+        """The target in words.
 
         Example:
-            >>> Goal(target_ms=3, max_size_bytes=300_000).describe()
+            >>> Target(target_ms=3, max_size_bytes=300_000).describe()
             'at most 3 ms with 1 thread and 300 kB, losing less than 0.005 Dice in each structure'
         """
         budgets = []
@@ -65,19 +65,19 @@ class Target:
 
 @dataclass(frozen=True)
 class CompressionSettings:
-    """How much is spent on a walk.
+    """Settings of a compression run.
 
     Attributes:
-        epochs: Epochs of the healing after a step.
-        rate: Peak learning rate of the healing, over that of the source's training.
-        step_fraction: Part of the time (or size) that a step tries to take away at first.
-        min_step_fraction: The smallest part worth a healing; a step that fails is tried again
-            at half its stride until that is below this.
-        hopeless: Loss of a structure's Dice from which on a step is not healed, but tried again
-            at half its stride, as long as there is one.
+        epochs: Epochs of finetuning after a step.
+        rate: Peak learning rate of finetuning, over that of the source's training.
+        step_fraction: Part of the time (or size) that a step tries to remove at first.
+        min_step_fraction: The smallest part worth trying; a step that fails is tried again at
+            half its size until that is below this.
+        hopeless: Loss of a structure's Dice from which on a step is not finetuned, but tried
+            again at half its size, as long as that is allowed.
         calibration_images: Training images that ranges of 8 bits and importance are read from.
         timing_s: Seconds that a comparison of times goes on for.
-        seed: Seed of the healing's batches and of the bootstrap.
+        seed: Seed of the finetuning's batches and of the bootstrap.
         also: Kinds of step that are tried beside the usual ones: "qat", "sparsity".
 
     Raises:
@@ -110,7 +110,7 @@ class CompressionSettings:
 
 
 def check_reachable(target: Target, *, empty_ms: float) -> None:
-    """Refuse a target that a network without work to do already misses.
+    """Refuse a target that an empty graph already misses.
 
     Args:
         target: What is asked for.

@@ -30,7 +30,7 @@ VARIANTS = {name: (name, False) for name in MECHANISMS} | {"window + exchange": 
 
 CONTROL = "projections alone"
 """The 1x1 convolutions without any attention between: linear by definition, so that what its
-time grows by beyond that is the machine's caches, and nobody's mechanism."""
+time grows by beyond that is due to the machine's caches."""
 
 SIDES = {2: (32, 64, 88, 128, 192, 256, 384, 512), 3: (8, 12, 16, 20, 24, 32, 48)}
 QUICK_SIDES = {2: (32, 64, 128), 3: (8, 16)}
@@ -95,7 +95,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Costs:
-    """All that was measured.
+    """Measurements of attention.
 
     Attributes:
         points: Of the mechanisms.
@@ -209,7 +209,7 @@ def fit_exponents(points: Sequence[Point], quantity: str) -> dict[str, dict[str,
 
 
 def foresee(tokens: Sequence[int], milliseconds: Sequence[float], larger: int) -> float:
-    """Say how long a larger map will take: as the last two grew, but at least in proportion.
+    """Expected time of a larger map: extrapolated from the last two, at least in proportion.
 
     Example:
         >>> foresee([1024, 4096], [1.0, 16.0], 16384)
@@ -259,7 +259,7 @@ def _prepare(
 def _measure(
     graphs: Sequence[_Graph], *, threads: int, caps: Caps, backend: str
 ) -> tuple[list[Point], list[Skipped]]:
-    """Open all sizes side by side, and time them in turns."""
+    """Open all sizes, and time them interleaved."""
     opened: list[_Graph] = []
     calls: list[Callable[[], object]] = []
     first: list[float] = []

@@ -1,4 +1,4 @@
-"""What bundles cost on this machine: every backend, precision and number of threads, in turns."""
+"""Cost of bundles on this machine: every backend, precision and number of threads, interleaved."""
 
 import math
 from collections import defaultdict
@@ -61,7 +61,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Group:
-    """Where the time of one way to run a bundle goes.
+    """Time per operation of one way to run a bundle.
 
     Attributes:
         kind: Kind of operation, as the runtime calls it.
@@ -97,16 +97,16 @@ class Placed:
 
 @dataclass(frozen=True)
 class BundleCosts:
-    """What was measured of some bundles.
+    """Measurements of some bundles.
 
     Attributes:
         machine: The processor, in a line.
-        load: Load of the machine before; above 0.5 the times flatter nobody.
+        load: Load of the machine before; above 0.5 times are too long.
         costs: One for each way to run each bundle.
         ceilings: One for each number of threads.
         size_bytes: Size of each bundle's file.
         gflop: 1e9 operations of each bundle's network.
-        where: By "bundle, precision": where the time of OpenVINO goes, first number of threads.
+        where: By "bundle, precision": time per operation in OpenVINO, first number of threads.
         placed: By the same: products and convolutions beside the ceilings.
     """
 
@@ -243,7 +243,7 @@ def _cost(way: _Way, latency: Latency, ceilings: Ceilings) -> Cost:
 
 
 def _raise(ceilings: Ceilings, way: _Way, latency: Latency) -> Ceilings:
-    """Lift a ceiling that a network has gone through: on a busy machine it was found too low."""
+    """Raise a ceiling that a network exceeded: on a busy machine it was measured too low."""
     flops = sum(each.flops for each in _products(way.bundle))
     reached = round(flops / latency.best_ms / 1e6, 1)
     gflops = ceilings.gflops | {way.precision: max(ceilings.gflops[way.precision], reached)}
@@ -251,7 +251,7 @@ def _raise(ceilings: Ceilings, way: _Way, latency: Latency) -> Ceilings:
 
 
 def _products(bundle: Bundle) -> list[Operation]:
-    """Take what no runtime fuses away: convolutions and products."""
+    """Operations that no runtime fuses away: convolutions and products."""
     operations = count_operations(bundle.read_graph("f32"))
     return [each for each in operations if each.kind in ("Convolution", "depthwise", "MatMul")]
 

@@ -1,4 +1,4 @@
-"""What this machine can do at most: products in each precision, and bytes from memory."""
+"""Ceilings of this machine: arithmetic in each precision, and memory bandwidth."""
 
 import time
 from dataclasses import dataclass
@@ -34,12 +34,12 @@ class Ceilings:
     memory_gbs: float
 
     def raised_to(self, other: "Ceilings") -> "Ceilings":
-        """Take the higher of two measurements of each."""
+        """The higher of two measurements of each ceiling."""
         gflops = {name: max(value, other.gflops[name]) for name, value in self.gflops.items()}
         return Ceilings(self.threads, gflops, max(self.memory_gbs, other.memory_gbs))
 
     def shortest_ms(self, flops: int, elements: int, precision: str) -> float:
-        """Tell how long it takes at least to compute, and to move numbers from and to memory.
+        """Least time for the arithmetic and the memory traffic.
 
         Example:
             >>> Ceilings(1, {"f32": 100.0}, 10.0).shortest_ms(2 * 10**8, 10**6, "f32")
@@ -82,7 +82,7 @@ def _levels(value: Any, low: float, count: int) -> Any:
 
 
 def _copy() -> Any:
-    """Read and write much, and compute next to nothing."""
+    """A copy: memory traffic with hardly any arithmetic."""
     image = op.parameter([_ELEMENTS], np.float32)
     return ov.Model([op.relu(image)], [image])
 

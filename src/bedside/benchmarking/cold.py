@@ -1,4 +1,4 @@
-"""The first mask of a fresh process: how long it takes to come, and the memory it takes."""
+"""Cold start: latency of the first mask of a new process, and its memory."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ _DEADLINE_S = 300
 
 @dataclass(frozen=True)
 class ColdStart:
-    """What a fresh process needs.
+    """Cost of a cold start.
 
     Attributes:
         first_logits_ms: From its start to the first logits, imports and compiling included.
@@ -85,7 +85,7 @@ def time_first_line(
 
 
 def main(bundle: str, backend: str, precision: str, threads: str) -> None:
-    """Open, run once, say so; run some more, and tell the memory it took."""
+    """Open, run once and report it; run some more, and report the memory."""
     import numpy as np
 
     from bedside.bundle import read_bundle

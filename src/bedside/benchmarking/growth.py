@@ -1,4 +1,4 @@
-"""How a cost grows: times taken in turns over all sizes, and the slope through them."""
+"""Growth of a cost: interleaved times over all sizes, and their slope."""
 
 import math
 import time
@@ -15,7 +15,7 @@ def shortest_interleaved(
     rounds: int = 4,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[float]:
-    """Take the shortest time of each call, going round all of them again and again.
+    """Shortest time of each call, all of them interleaved.
 
     What else the machine does falls on small and large sizes alike, instead of on those that
     happened to be measured meanwhile; and it only ever adds time, hence the shortest.
@@ -32,7 +32,7 @@ def shortest_interleaved(
         Milliseconds of each call.
 
     Example:
-        >>> [round(t / 5) for t in shortest_in_turns([lambda: time.sleep(0.005)], total_ms=20)]
+        >>> [round(t / 5) for t in shortest_interleaved([lambda: time.sleep(0.005)], total_ms=20)]
         [1]
     """
     for call in calls:

@@ -1,4 +1,4 @@
-"""How much memory a computation holds at its worst, counted instead of guessed."""
+"""Peak memory of a computation, counted from its tensors."""
 
 import weakref
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the tensors that come and go while it is active."""
+    """Counts the bytes of live tensors while it is active."""
 
     def __init__(self, known: Iterable[torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""What a graph's operations compute and move, and how long each takes: no torch, no onnx."""
+"""Arithmetic, memory traffic and time of a graph's operations; needs no torch and no onnx."""
 
 import math
 from collections import defaultdict

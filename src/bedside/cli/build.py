@@ -21,10 +21,10 @@ class Settings:
     output: Path = option(help="the bundle to write, NAME.bedside", short="-o")
     data: Path | None = option(help="folder of the data set (default: the recipe's)", default=None)
     limits: Path | None = option(
-        help="text file for the card: what is known to go wrong, a sentence a line", default=None
+        help="text file for the card: known limitations, one sentence per line", default=None
     )
     no_int8: bool = option(
-        help="leave out the graph in 8 bits, for a smaller bundle, whatever the recipe says",
+        help="leave out the graph in 8 bits, for a smaller bundle, whatever the recipe's setting",
         default=False,
     )
     accuracy_aware: bool = option(
@@ -39,7 +39,7 @@ class Settings:
 
 
 def run(settings: Settings) -> int:
-    """Build, telling on stderr what is being done.
+    """Build, with progress on stderr.
 
     Raises:
         BackendError: If torch is not installed.

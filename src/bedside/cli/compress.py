@@ -21,7 +21,7 @@ class Settings(BudgetOptions):
     """Compress a trained network to a budget, without loss on the validation patients.
 
     Each step is timed on this machine, and kept only if it is faster here and no structure is
-    worse on the validation patients. It can be stopped, and goes on where it was.
+    worse on the validation patients. It can be interrupted and resumed.
     """
 
     source: Path = positional(help="folder of a finished run, or a bundle: path or name")
@@ -38,7 +38,7 @@ class Settings(BudgetOptions):
     max_drop: float = option(help="largest loss of Dice of any structure", default=0.005)
     epochs: int = option(help="epochs of training after each step", default=3)
     step_fraction: float = option(
-        help="part of a network's time that a step tries to take away", default=0.12
+        help="part of a network's time that a step tries to remove", default=0.12
     )
     qat: bool = option(
         help="also try training for 8 bits, where 8 bits lose too much as they are", default=False
@@ -53,7 +53,7 @@ class Settings(BudgetOptions):
 
 
 def run(settings: Settings) -> int:
-    """Walk to the budget, telling on stderr what is measured and decided.
+    """Compress to the budget, with measurements and decisions on stderr.
 
     Raises:
         BudgetError: If the budget means nothing, or could not be met; what was reached is
@@ -100,14 +100,14 @@ def run(settings: Settings) -> int:
 
 
 def find_source(path: Path) -> Path:
-    """Take the name of a shipped bundle for its file; anything else is as it was given."""
+    """File of a shipped bundle by its name; any other path unchanged."""
     from bedside.bundle import find_bundle
 
     return path if path.exists() or path.suffix else find_bundle(str(path))
 
 
 def read_effort(settings: Settings) -> "CompressionSettings":
-    """Turn the command line into what may be spent.
+    """Settings of the run from the command line.
 
     Raises:
         UsageError: If a number cannot mean anything.
@@ -123,7 +123,7 @@ def read_effort(settings: Settings) -> "CompressionSettings":
 
 
 def describe_already_met(met: "AlreadyMet") -> str:
-    """Say in a line that there is nothing to compress."""
+    """Message that there is nothing to compress."""
     time = "" if met.ms is None else f"{met.ms:.3f} ms in {met.precision}, "
     return (
         f"Already met: {met.source}, takes {time}{met.size_bytes:,} bytes; asked for was "
@@ -132,7 +132,7 @@ def describe_already_met(met: "AlreadyMet") -> str:
 
 
 def describe(outcome: "Outcome") -> list[str]:
-    """Sum a walk up for the terminal."""
+    """Summary of a compression run for the terminal."""
     state, latency_check = outcome.state, outcome.latency_check
     before, after = state.reference, state.metrics
     kept = sum(step.kept for step in state.steps)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Settings(BudgetOptions):
     """Find the network to train for a latency budget on this machine.
 
-    Networks that use the budget are timed here and trained for a little; the better half goes
-    on for twice as long, until one is left. It can be stopped, and goes on where it was.
+    Networks that use the budget are timed here and trained briefly, each round twice as long for
+    the better half, until one is left. It can be interrupted and resumed.
     """
 
     recipe: Path = positional(
@@ -36,7 +36,7 @@ class Settings(BudgetOptions):
 
 
 def run(settings: Settings) -> int:
-    """Search, telling on stderr what is measured, trained and decided.
+    """Search, with measurements and decisions on stderr.
 
     Raises:
         BudgetError: If the budget means nothing, or no network fits it.
@@ -70,7 +70,7 @@ def run(settings: Settings) -> int:
 
 
 def describe(outcome: "SearchOutcome") -> list[str]:
-    """Sum a search up for the terminal."""
+    """Summary of a search for the terminal."""
     from bedside.autopilot.search.report import MARKDOWN, describe_spec
 
     state, best = outcome.state, outcome.state.best

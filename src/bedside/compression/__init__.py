@@ -1,1 +1,1 @@
-"""Making models smaller: (spec, weights) in, (spec, weights) or a smaller graph out."""
+"""Model compression: (spec, weights) in, (spec, weights) or a smaller graph out."""

@@ -1,4 +1,4 @@
-"""Eight bits but where a structure would lose too much: the fewest layers stay in f32."""
+"""Int8 with as few layers in f32 as keep every structure accurate."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class MixedGraph:
 def quantize_int8_accuracy_aware(
     graph: bytes, calibration: Sequence[np.ndarray], score: Score, max_drop: float
 ) -> MixedGraph:
-    """Quantize to 8 bits, and take back the fewest layers that bring every structure up to par.
+    """Quantize to 8 bits, but for the fewest layers that keep every structure accurate.
 
     Each layer is tried in f32 alone and ranked by what the structures that fell short gain;
     as many are taken back as it needs, and those that turn out not to be needed are
@@ -127,7 +127,7 @@ class _Search:
         return round(max(drops) - self.max_drop, 9)
 
     def rank(self, plain: tuple[float, ...]) -> list[KeptLayer]:
-        """List all layers, the one first whose return helps the worst structure most."""
+        """All layers, by how much f32 in them helps the worst structure."""
         gains = {
             name: tuple(b - a for a, b in zip(plain, self.measure((name,)), strict=True))
             for name in self.nodes
@@ -138,7 +138,7 @@ class _Search:
         return [KeptLayer(name, gains[name]) for name in ordered]
 
     def choose(self, ranked: Sequence[str]) -> list[str]:
-        """Take the first few that suffice, and leave out again what is not needed among them.
+        """The first few layers that suffice, without those that turn out not to be needed.
 
         Raises:
             ExportError: If all of them do not suffice.
@@ -168,7 +168,7 @@ class _Search:
 
 
 def name_layers(quantized: onnx.ModelProto, original: onnx.ModelProto) -> Iterator[tuple[str, str]]:
-    """Name all nodes that read something in 8 bits, as people know them.
+    """Layers that read 8-bit values, by readable names.
 
     Yields:
         Name of the layer, and name of its node.
@@ -191,7 +191,7 @@ def name_layers(quantized: onnx.ModelProto, original: onnx.ModelProto) -> Iterat
 def restore_layers(
     quantized: onnx.ModelProto, original: onnx.ModelProto, names: Collection[str]
 ) -> None:
-    """Let some nodes read what they would without quantization, in place.
+    """Connect some nodes to their unquantized inputs, in place.
 
     Args:
         quantized: As `quantize_model` gives it.

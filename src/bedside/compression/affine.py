@@ -1,4 +1,4 @@
-"""A convolution with its norm as the one affine map that it is, and back."""
+"""A convolution with its norm as one affine map, and back."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _EPS = 1e-5
 
 @dataclass(frozen=True)
 class Affine:
-    """What a 1x1 convolution with its norm does to each position: `matrix @ x + bias`.
+    """Map of a 1x1 convolution with its norm: `matrix @ x + bias`.
 
     Attributes:
         matrix: (out, in) float64.
@@ -25,7 +25,7 @@ class Affine:
     bias: torch.Tensor
 
     def rows(self, begin: int, end: int) -> "Affine":
-        """Take some of the channels out."""
+        """Map to some of the channels."""
         return Affine(self.matrix[begin:end], self.bias[begin:end])
 
     def then(self, matrix: torch.Tensor) -> "Affine":

@@ -1,4 +1,4 @@
-"""Gradients of gates that stand at 1: what the loss does when a unit is turned down."""
+"""Gradients of gates at 1: sensitivity of the loss to each unit."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -31,7 +31,7 @@ class GateGradients:
         self._handles: list[Any] = []
 
     def __enter__(self) -> Self:
-        """Put the hooks on."""
+        """Register the hooks."""
         for group in self._groups:
             for path in group.ins:
                 self._watch_input(path, group)
@@ -46,12 +46,12 @@ class GateGradients:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Take them off."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
 
     def take(self) -> dict[str, torch.Tensor]:
-        """Return what was summed up since the last time: by group, (B, units)."""
+        """Return the sums since the last call: by group, (B, units)."""
         taken, self._sums = dict(self._sums), defaultdict(float)
         return taken
 

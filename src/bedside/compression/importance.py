@@ -1,4 +1,4 @@
-"""How much each unit of a network matters to its task, measured on real batches."""
+"""Importance of the units of a network for its task, measured on batches."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,8 +30,8 @@ class Importance:
         method: How they were measured.
         scores: By name of the group, (units,); a larger one matters more. Scores of one
             kind of group compare with each other.
-        inputs: What each convolution was given on the same batches, for pruning to make up
-            for what goes; None where no batches were looked at.
+        inputs: What each convolution was given on the same batches, to compensate for what
+            pruning removes; None without batches.
     """
 
     method: str
@@ -62,12 +62,12 @@ def measure_importance(
     method: Method = "reconstruction",
     seed: int = 0,
 ) -> Importance:
-    """Score every unit of every group by what its loss would do.
+    """Score every unit of every group by the effect of its removal.
 
-    "reconstruction" asks which units can be made up for by the others, and scores blocks
+    "reconstruction" asks which units the others can replace, and scores blocks
     like "fisher", which puts a gate of 1 before all that reads a unit, and averages the
     square of the gate's gradient over examples. "taylor" sums |weight * gradient| over all
-    weights of a unit: the change of the loss to first order if each were taken away.
+    weights of a unit: the change of the loss to first order if each were removed.
     "magnitude" and "random" look at no data; they are there to compare with.
 
     The network stays in evaluation mode, so that examples do not see each other.

@@ -1,4 +1,4 @@
-"""What convolutions are given: mean and covariance of their channels, measured on real images.
+"""Mean and covariance of the inputs of convolutions, measured on images.
 
 A weight matters as far as its input does; all that approximates weights asks here.
 """
@@ -11,20 +11,20 @@ import torch
 from torch import nn
 
 from bedside.errors import UsageError
-from bedside.layers.conv import Borrowed, ConvNorm
+from bedside.layers.conv import ConvNorm, SharedConv
 from bedside.layers.factored import FactoredConv
 from bedside.models import TrainedNetwork
 
 # Directions in which the input varies less than this share of the largest count as this.
 _FLOOR = 1e-6
-# Channels are taken to vary by this share of their mean variance on their own: a guess that
+# Channels have at least this share of their mean variance of their own: a guess that
 # needs more precision than that would not hold on other images.
 _RIDGE = 1e-4
 
 
 @dataclass(frozen=True)
 class InputStatistics:
-    """Of the channels that a convolution reads, over all positions and images.
+    """Moments of the input channels of a convolution, over all positions and images.
 
     Attributes:
         mean: (C,) float64.
@@ -47,8 +47,8 @@ class InputStatistics:
         values = values.clamp(min=float(values[-1]) * _FLOOR + 1e-30).sqrt()
         return vectors * values @ vectors.T, vectors / values @ vectors.T
 
-    def guess(self, kept: torch.Tensor, gone: torch.Tensor) -> torch.Tensor:
-        """Return the best linear guess of some channels from others: (gone, kept).
+    def guess(self, kept: torch.Tensor, removed: torch.Tensor) -> torch.Tensor:
+        """Return the best linear guess of some channels from others: (removed, kept).
 
         Example:
             >>> covariance = torch.tensor([[4.0, 2.0], [2.0, 4.0]])
@@ -59,7 +59,7 @@ class InputStatistics:
         known = self.covariance[kept][:, kept]
         ridge = float(known.diagonal().mean()) * _RIDGE + 1e-30
         known = known + ridge * torch.eye(len(known), dtype=known.dtype)
-        solved: torch.Tensor = torch.linalg.solve(known, self.covariance[kept][:, gone])
+        solved: torch.Tensor = torch.linalg.solve(known, self.covariance[kept][:, removed])
         return solved.T
 
 
@@ -68,7 +68,7 @@ Inputs = Mapping[str, InputStatistics]
 
 
 def white(channels: int) -> InputStatistics:
-    """Return the moments of an input of which nothing is known."""
+    """Moments of an unknown input: white."""
     return InputStatistics(
         torch.zeros(channels, dtype=torch.float64), torch.eye(channels, dtype=torch.float64)
     )
@@ -77,9 +77,9 @@ def white(channels: int) -> InputStatistics:
 def measure_inputs(
     network: TrainedNetwork, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]
 ) -> dict[str, InputStatistics]:
-    """Measure what every convolution reads that mixes channels, heads included.
+    """Measure the inputs of all convolutions that mix channels, heads included.
 
-    What blocks that borrow a convolution read counts for the one that lends it.
+    Inputs of blocks that share a convolution count for its owner.
 
     Args:
         network: In evaluation mode.
@@ -104,12 +104,12 @@ def measure_inputs(
 
 
 def _find_readers(model: nn.Module) -> dict[str, list[nn.Module]]:
-    """Find, by path, what mixes channels, each with those that borrow it."""
+    """Convolutions that mix channels, by path, each with those that share it."""
     found: dict[str, list[nn.Module]] = {}
     paths = {id(module): path for path, module in model.named_modules()}
     for path, module in model.named_modules():
         inner = module[0] if isinstance(module, ConvNorm) else None
-        if isinstance(inner, Borrowed):
+        if isinstance(inner, SharedConv):
             found.setdefault(paths[id(inner.owner)], []).append(module)
         elif isinstance(inner, FactoredConv) or (
             isinstance(inner, nn.Conv2d | nn.Conv3d) and inner.groups == 1
@@ -121,7 +121,7 @@ def _find_readers(model: nn.Module) -> dict[str, list[nn.Module]]:
 
 
 def _add_to(sums: dict[str, torch.Tensor], path: str) -> Callable[[nn.Module, Any], None]:
-    """Make a hook that adds the products of a module's channels in."""
+    """Hook that sums the products of a module's channels."""
 
     def watch(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
         # In float64: what varies little about a large mean would be lost in the difference.

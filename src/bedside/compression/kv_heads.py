@@ -1,4 +1,4 @@
-"""Several heads of keys and values into one, with queries and the way back fitted to it.
+"""Merging heads of keys and values into one, with queries and output projection fitted to it.
 
 A query sees only its product with a key, and the block only the product of a value with the
 projection back: so all heads may be read in one basis. The one head is the part of all heads
@@ -70,7 +70,7 @@ def _merge_site(
     """Merge the heads of keys and values of one attention.
 
     Args:
-        network: Its level says more than one of `kv_heads` still.
+        network: Its level still has several `kv_heads`.
         site: The attention.
         inputs: Moments of what its projection is given.
 
@@ -123,7 +123,7 @@ def _weight_of_queries(
 def _merge(
     heads: Affine, moment: torch.Tensor, weights: list[torch.Tensor]
 ) -> tuple[Affine, torch.Tensor]:
-    """Find the one head from which all can best be had back.
+    """The one head from which all others can best be reconstructed.
 
     Args:
         heads: All heads behind each other, (count * d, C).

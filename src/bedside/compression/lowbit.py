@@ -1,4 +1,4 @@
-"""Weights in 8, 4, 2 and 1 bits: which, trained how, and settled on their grid."""
+"""Weights in 8, 4, 2 and 1 bits: which convolutions, and rounding."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -18,7 +18,7 @@ KEPT: tuple[Part, ...] = ("first", "depthwise", "head")
 def choose_bits(
     spec: ModelSpec, *, bits: int, keep: Collection[Part] = KEPT, kept_bits: int = 8
 ) -> dict[str, int]:
-    """Say how many bits the weights of each convolution get.
+    """Number of bits for the weights of each convolution.
 
     Args:
         spec: The network.

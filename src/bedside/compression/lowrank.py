@@ -1,4 +1,4 @@
-"""Low rank: a convolution as a product of smaller ones, fitted to what it is given.
+"""Low rank: convolutions as products of smaller ones, fitted to their inputs.
 
 A 1x1 convolution is cut by its singular values, one of more taps by Tucker-2 (its channels
 in and out). What counts is the error behind the norm, on the inputs that there are: columns
@@ -116,7 +116,7 @@ def list_candidates(
     round_to: int = 8,
     paths: Iterable[str] | None = None,
 ) -> list[Candidate]:
-    """List what `choose_ranks` would choose, with cost, for a clock to decide one by one.
+    """Convolutions that `choose_ranks` would factor, with cost, to be timed one by one.
 
     Fewer multiplications are not less time: two small convolutions move more memory than
     one. Only what is timed as faster is worth its error.
@@ -127,7 +127,7 @@ def list_candidates(
 
 
 def _fit_energy(spectra: list[Spectrum], keep_parameters: float, round_to: int) -> float:
-    """Find the largest energy at which so small a share of the weights is left."""
+    """The largest energy that leaves at most a share of the weights."""
 
     def share_at(energy: float) -> float:
         left = total = 0

@@ -1,4 +1,4 @@
-"""Statistics of batch norms, taken again: what every surgery leaves behind fits no norm."""
+"""Statistics of batch norms, measured again after a network was changed."""
 
 from collections.abc import Iterable
 
@@ -12,15 +12,15 @@ from bedside.models import TrainedNetwork
 def recalibrate_norms(
     network: TrainedNetwork, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]
 ) -> TrainedNetwork:
-    """Measure the means and variances of all batch norms on a network as it is now.
+    """Measure the means and variances of all batch norms of a network again.
 
     Weights stay. Each statistic is the plain mean over the batches, so that their order is
     of no consequence; a few dozen batches of the training's size are enough.
 
     Args:
         network: After pruning, factoring or tying.
-        batches: Images (B, C, *S) and truths, varied as in training; truths are not looked
-            at. More than one image a batch, because means over windows need several.
+        batches: Images (B, C, *S) and truths, augmented as in training; truths are not
+            used. More than one image a batch, because means over windows need several.
 
     Raises:
         UsageError: If there are no batches.

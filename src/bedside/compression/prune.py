@@ -1,4 +1,4 @@
-"""Structured pruning: channels, heads and blocks that are gone from spec and weights alike."""
+"""Structured pruning: channels, heads and blocks are removed from spec and weights."""
 
 from collections.abc import Mapping, Sequence
 
@@ -44,9 +44,9 @@ def keep_units(
 
 
 def drop_block(network: TrainedNetwork, level: int, index: int) -> TrainedNetwork:
-    """Remove a whole block; its input goes on as it is.
+    """Remove a whole block; its input passes unchanged.
 
-    If other blocks borrow its convolutions, the first of them becomes their owner.
+    If other blocks share its convolutions, the first of them becomes their owner.
 
     Args:
         network: What to prune.
@@ -69,10 +69,10 @@ def shrink(
     width: int | None = None,
     round_to: int = 8,
 ) -> TrainedNetwork:
-    """Take away what is least important of one part, down to a width that kernels like.
+    """Remove the least important units of one part, down to a width that kernels are fast at.
 
-    What reads the part makes up for what goes by what stays, if the importance knows the
-    inputs; nothing of it is left to be done at inference.
+    What reads the part compensates for what is removed, if the importance knows the inputs, at
+    no cost at inference.
 
     Args:
         network: The network that the importance was measured on, but for other parts that
@@ -80,7 +80,7 @@ def shrink(
         importance: From `measure_importance`.
         part: A group, such as "hidden.levels.1.0" or "decoder", or all of a kind, such as
             "hidden" or "channels".
-        ratio: Share of the units that goes, in [0, 1); of each group.
+        ratio: Share of the units to remove, in [0, 1); of each group.
         width: Units that stay, in place of `ratio`, as they are.
         round_to: What widths by `ratio` are multiples of; heads and blocks go one by one.
 
@@ -89,7 +89,7 @@ def shrink(
             width leaves nothing.
     """
     if (ratio is None) == (width is None):
-        raise UsageError("give either ratio, the share that goes, or width, what stays.")
+        raise UsageError("give either ratio, the share to remove, or width, what stays.")
     groups = list_groups(network)
     names = [name for name in groups if name == part or part == name.split(".")[0]]
     if groups and not names:
@@ -107,7 +107,7 @@ def shrink(
 
 
 def choose_width(group: Group, ratio: float | None, *, round_to: int = 8) -> int:
-    """Say how many units stay: near what the ratio says, a multiple, and never none.
+    """Number of units that stay: near the ratio, a multiple, and at least one.
 
     Example:
         >>> [choose_width(Group("decoder", units=32), r) for r in (0.25, 0.4, 0.99)]

@@ -21,7 +21,7 @@ _MOMENTUM = 0.01
 
 @dataclass
 class InputRange:
-    """What a convolution reads, in 8 bits: rounds it, as a hook before the convolution.
+    """8-bit range of the input of a convolution: a forward pre-hook that rounds it.
 
     It reaches to the mean of what images reach to, as in the quantizer that makes the graph:
     to the largest of all would give a level to what hardly ever occurs. While the network
@@ -45,7 +45,7 @@ class InputRange:
         return max(self.high, 1e-6) / (127 if self.signed else 255)
 
     def __call__(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
-        """Round what the convolution is about to read."""
+        """Round the input of the convolution."""
         (x,) = inputs
         if self.watching or module.training:
             self._watch(x.detach())
@@ -66,7 +66,7 @@ class InputRange:
 
 
 def attach(model: nn.Module, calibration: Sequence[np.ndarray]) -> nn.Module:
-    """Make a network compute in 8 bits where its quantized graph will, in place.
+    """Let a network compute in 8 bits where its quantized graph will, in place.
 
     Weights have one scale a channel and the bits that the spec gave them, or 8; what each
     convolution reads has one scale. Products of attention and softmax stay as they are.

@@ -74,7 +74,7 @@ def quantize_model(model: onnx.ModelProto, calibration: Sequence[np.ndarray]) ->
 
 
 def prepare(graph: bytes) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """Make a graph's weights f32 and name its nodes, as quantizers need them.
+    """Graph with weights in f32 and named nodes, as quantizers need it.
 
     Returns:
         The graph, and the weights of its convolutions by the name of the node.
@@ -93,7 +93,7 @@ def prepare(graph: bytes) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
 
 
 def restore_grids(quantized: onnx.ModelProto, weights: Mapping[str, np.ndarray]) -> None:
-    """Give weights that lie on a grid of few levels their own integers and scales, in place.
+    """Restore the integers and scales of weights that lie on a grid of few levels, in place.
 
     The quantizer knows nothing of the grid: it has rounded such weights once more, to the
     nearest of 255 levels.

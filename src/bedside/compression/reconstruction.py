@@ -1,4 +1,4 @@
-"""Which units are missed least once all that reads them has made up for them."""
+"""Units that can best be replaced by the others, once their readers are refitted."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ _RIDGE = 1e-3
 def score_reconstruction(
     weights: Mapping[str, torch.Tensor], group: Group, inputs: Inputs
 ) -> torch.Tensor:
-    """Take units away one by one, each time the one whose loss can best be made up for.
+    """Remove units one by one, each time the one whose loss can best be compensated.
 
     The loss is that of the readers' results behind their norms, squared and summed up, when
     every reader has been fitted to what is left; nothing is known of what comes later.
@@ -51,7 +51,7 @@ def score_reconstruction(
 
 
 class _Reader:
-    """What one convolution does with channels, as they are taken away from it.
+    """A convolution whose input channels are removed one by one.
 
     Args:
         weights: State of the network.
@@ -74,20 +74,20 @@ class _Reader:
         self._width = width
 
     def losses(self) -> torch.Tensor:
-        """What each unit would cost, the others fitted to do without it: (units,)."""
+        """Loss of the removal of each unit, the others refitted: (units,)."""
         grams, inverses = (self._blocks(matrix) for matrix in (self._gram, self._inverse))
         losses: torch.Tensor = torch.linalg.solve(inverses, grams)
         return losses.diagonal(dim1=1, dim2=2).sum(dim=1)
 
     def drop(self, unit: int) -> None:
-        """Take a unit away, and fit the others to do without it."""
+        """Remove a unit, and fit the others to do without it."""
         own = torch.arange(unit * self._width, (unit + 1) * self._width)
         # Weights go over to the others by W - W[:, own] @ share.
         share = torch.linalg.solve(self._inverse[own][:, own], self._inverse[own])
         gram = self._gram - self._gram[:, own] @ share
         gram = gram - share.T @ gram[own]
         inverse = self._inverse - self._inverse[:, own] @ share
-        # What is gone costs nothing more, and is bound to nothing.
+        # A removed unit costs nothing more, and is independent.
         for matrix, diagonal in ((gram, 0.0), (inverse, 1.0)):
             matrix[own], matrix[:, own] = 0.0, 0.0
             matrix[own, own] = diagonal

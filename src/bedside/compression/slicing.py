@@ -1,4 +1,4 @@
-"""Cutting weights by name: rows of what makes channels, columns of what reads them.
+"""Slicing weights by name: rows of producers of channels, columns of their readers.
 
 A convolution with its norm is named by its path; it may be whole, a product of factors, or
 another block's. All functions leave what they are given as it is.
@@ -20,18 +20,18 @@ NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 def weight_that_makes(weights: Mapping[str, torch.Tensor], path: str) -> str | None:
-    """Name the weight whose rows are the channels out; None if the convolution is borrowed."""
+    """Name the weight whose rows are the channels out; None if it is shared."""
     return _first_of(weights, path, ("0.weight", "0.widen.weight", "0.core.weight", "weight"))
 
 
 def weight_that_reads(weights: Mapping[str, torch.Tensor], path: str) -> str | None:
-    """Name the weight whose columns are the channels in; None if the convolution is borrowed."""
+    """Name the weight whose columns are the channels in; None if it is shared."""
     return _first_of(weights, path, ("0.weight", "0.narrow.weight", "0.core.weight", "weight"))
 
 
 def _first_of(weights: Mapping[str, torch.Tensor], path: str, names: tuple[str, ...]) -> str | None:
     for name in names:
-        # A borrowed convolution is not in the state, and "weight" alone is a head's.
+        # A shared convolution is not in the state, and "weight" alone is a head's.
         if f"{path}.{name}" in weights:
             return f"{path}.{name}"
     return None
@@ -49,8 +49,8 @@ def cut(
         network: What to cut.
         group: What the units are.
         kept: Numbers of the units that stay, in the order that they are to have.
-        inputs: From `measure_inputs`; with them, whatever reads the group makes up for
-            what it loses by what stays, as well as a linear map can.
+        inputs: From `measure_inputs`; with them, whatever reads the group compensates
+            for what is removed, as well as a linear map can.
 
     Returns:
         The new state.
@@ -61,7 +61,7 @@ def cut(
         name = weight_that_reads(weights, path)
         if name is not None and inputs is not None and path in inputs:
             norms = norms_behind(network.spec, path)
-            _make_up(result, path, norms, kept=channels, inputs=inputs[path])
+            _compensate(result, path, norms, kept=channels, inputs=inputs[path])
         elif name is not None:
             result[name] = weights[name][:, channels]
     for path in group.outs:
@@ -75,23 +75,23 @@ def cut(
     return result
 
 
-def _make_up(
+def _compensate(
     weights: Weights, path: str, norms: list[str], *, kept: torch.Tensor, inputs: InputStatistics
 ) -> None:
-    """Let a convolution read some channels only, and guess the others from them.
+    """Let a convolution read some channels only, and estimate the others from them.
 
     The guess is the best linear one on the inputs that were measured; what it misses of
-    their mean goes to the norm, or to the bias.
+    their mean is added to the norm, or to the bias.
     """
-    gone = torch.ones(len(inputs.mean), dtype=torch.bool)
-    gone[kept] = False
-    guess = inputs.guess(kept, gone)
+    removed = torch.ones(len(inputs.mean), dtype=torch.bool)
+    removed[kept] = False
+    guess = inputs.guess(kept, removed)
     name = str(weight_that_reads(weights, path))
     reader = weights[name].double()
     whole = multiply_out(weights, path).double().flatten(2).sum(dim=2)
-    made_up = torch.einsum("og...,gk->ok...", reader[:, gone], guess)
-    weights[name] = (reader[:, kept] + made_up).to(weights[name])
-    lost = whole[:, gone] @ (inputs.mean[gone] - guess @ inputs.mean[kept])
+    added = torch.einsum("og...,gk->ok...", reader[:, removed], guess)
+    weights[name] = (reader[:, kept] + added).to(weights[name])
+    lost = whole[:, removed] @ (inputs.mean[removed] - guess @ inputs.mean[kept])
     if f"{path}.bias" in weights:
         weights[f"{path}.bias"] = weights[f"{path}.bias"] + lost.to(weights[f"{path}.bias"])
         return
@@ -111,7 +111,7 @@ def _cut_norm(weights: Weights, path: str, rows: torch.Tensor) -> None:
 
 
 def multiply_out(weights: Mapping[str, torch.Tensor], path: str) -> torch.Tensor:
-    """Return the weight of a convolution as a whole, (out, in, *taps), whatever it is made of."""
+    """Return the weight of a convolution, (out, in, *taps), with its factors multiplied out."""
     for plain in (f"{path}.0.weight", f"{path}.weight"):
         if plain in weights:
             return weights[plain]
@@ -143,7 +143,7 @@ def make_whole(
 def drop_full_ranks(
     spec: ModelSpec, weights: Mapping[str, torch.Tensor]
 ) -> tuple[ModelSpec, Weights]:
-    """Multiply out the factors that save nothing any more since channels were cut."""
+    """Multiply out factors that save nothing after channels were removed."""
     result = dict(weights)
     for path, ranks in spec.ranks.items():
         makes, reads = weight_that_makes(result, path), weight_that_reads(result, path)
@@ -177,5 +177,5 @@ def _drop_full_sides(
 
 
 def norms_behind(spec: ModelSpec, path: str) -> list[str]:
-    """Norms behind a convolution: its own, and those of blocks that borrow it."""
-    return [f"{user}.1" for user in (path, *find_structure(spec).borrowers(path))]
+    """Norms behind a convolution: its own, and those of blocks that share it."""
+    return [f"{user}.1" for user in (path, *find_structure(spec).shared_by(path))]

@@ -32,7 +32,7 @@ def find_masks(
 
     Args:
         network: What will be sparse.
-        fraction: Share of the weights that goes, in [0, 1).
+        fraction: Share of the weights to set to zero, in [0, 1).
         pattern: In place of it, (2, 4): of every 4 neighbours along the channels in, 2
             stay. Channels that are left over at the end stay whole.
         scope: Whether `fraction` is that of each layer, or of all together; then layers
@@ -52,7 +52,7 @@ def find_masks(
         0.25
     """
     if (fraction is None) == (pattern is None):
-        raise UsageError("give either fraction, the share that goes, or pattern, such as (2, 4).")
+        raise UsageError("give either fraction, the share of zeros, or pattern, such as (2, 4).")
     weights = {
         name: weight
         for name, weight in network.weights.items()

@@ -1,4 +1,4 @@
-"""How much of a convolution lies in how few directions, and what it would cost as a product."""
+"""Spectra of convolutions, and the cost of their low-rank products."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -60,7 +60,7 @@ class Spectrum:
         return math.prod(self.shape)
 
     def choose(self, keep_energy: float, *, round_to: int) -> Candidate | None:
-        """Take the ranks that keep so much of the energy, if the product is cheaper."""
+        """Ranks that keep a share of the energy; None if the product costs as much."""
         # Each side loses an equal part of what may be lost.
         allowed = (1 - keep_energy) / len(self.sides)
         ranks = tuple(_count(side, 1 - allowed, round_to) for side in self.sides)
@@ -110,7 +110,7 @@ def relative_macs(shape: tuple[int, ...], ranks: Ranks, *, stride: int = 1) -> f
 def read_spectra(
     network: TrainedNetwork, inputs: Inputs | None, paths: Iterable[str] | None
 ) -> list[Spectrum]:
-    """Decompose convolutions as they count behind their norms, on the inputs that there are.
+    """Spectra of convolutions, weighted by their norms and inputs.
 
     Args:
         network: Whose.
@@ -147,14 +147,14 @@ def _strides(network: TrainedNetwork) -> dict[str, int]:
 
 
 def _list_whole(network: TrainedNetwork) -> dict[str, Conv]:
-    """Find the convolutions of a network that has nothing factored yet; without weights."""
+    """Convolutions of the network without ranks, on the meta device."""
     with torch.device("meta"):
         modules: dict[str, ConvNorm] = list_factorable(create(replace(network.spec, ranks={})))
     return {path: module[0] for path, module in modules.items()}  # type: ignore[misc]
 
 
 def scale_of_norm(weights: Mapping[str, torch.Tensor], path: str) -> torch.Tensor:
-    """How much the norm behind a convolution makes of each channel, (out,), in float64."""
+    """Scale of the norm behind a convolution per channel, (out,), in float64."""
     norm = f"{path}.1"
     deviation = (weights[f"{norm}.running_var"].double() + 1e-5).sqrt()
     scale = weights[f"{norm}.weight"].double().abs() / deviation

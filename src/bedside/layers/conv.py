@@ -18,7 +18,7 @@ MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 def choose_convolution(
     spatial_dims: int, *, kernel: int = 1, stride: int = 1, depthwise: bool = False
 ) -> type[Conv]:
-    """Take the class whose training is fast; names of weights and results are the same.
+    """Convolution class that trains fast; names of weights and results are the same.
 
     Example:
         >>> choose_convolution(3, kernel=3, depthwise=True).__name__
@@ -31,8 +31,8 @@ def choose_convolution(
     return CONVOLUTIONS[spatial_dims]
 
 
-class Borrowed(nn.Module):
-    """A convolution that belongs to another block, used here as well.
+class SharedConv(nn.Module):
+    """A convolution that belongs to another block and is used here as well.
 
     It is no submodule: its weights are named, counted and saved once, where it belongs.
 
@@ -42,12 +42,12 @@ class Borrowed(nn.Module):
 
     def __init__(self, shared_with: "ConvNorm") -> None:
         super().__init__()
-        self._lender = (shared_with,)
+        self._owner = (shared_with,)
 
     @property
     def owner(self) -> "ConvNorm":
-        """Where it belongs."""
-        return self._lender[0]
+        """The `ConvNorm` that owns it."""
+        return self._owner[0]
 
     @property
     def shared_with(self) -> nn.Module:
@@ -55,7 +55,7 @@ class Borrowed(nn.Module):
         return self.owner[0]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Do what the lender does."""
+        """Apply the convolution."""
         result: torch.Tensor = self.shared_with(x)
         return result
 
@@ -114,7 +114,7 @@ class ConvNorm(nn.Sequential):
 
         One norm for both would average two statistics that fit neither.
         """
-        self[0] = Borrowed(shared_with)
+        self[0] = SharedConv(shared_with)
 
 
 class BranchedConvNorm(nn.Module):
@@ -207,7 +207,7 @@ class BranchedConvNorm(nn.Module):
 def fold_branches(model: nn.Module) -> nn.Module:
     """Replace, in place, all branched convolutions inside a model by single ones.
 
-    Borrowed convolutions become copies: the norm behind each folds into its own.
+    Shared convolutions become copies: the norm behind each folds into its own.
 
     Args:
         model: A model in evaluation mode; what it computes does not change.
@@ -218,7 +218,7 @@ def fold_branches(model: nn.Module) -> nn.Module:
     for name, child in model.named_children():
         if isinstance(child, BranchedConvNorm):
             setattr(model, name, child.fold())
-        elif isinstance(child, Borrowed):
+        elif isinstance(child, SharedConv):
             setattr(model, name, copy.deepcopy(child.shared_with))
         else:
             fold_branches(child)
@@ -265,7 +265,7 @@ class InvertedResidual(nn.Module):
 
 
 def _scale_and_shift(norm: Norm) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a batch norm multiplies with and adds in evaluation mode, in float64."""
+    """Scale and shift of a batch norm in evaluation mode, in float64."""
     mean, variance = cast(torch.Tensor, norm.running_mean), cast(torch.Tensor, norm.running_var)
     scale = norm.weight.double() / (variance.double() + norm.eps).sqrt()
     return scale, norm.bias.double() - mean.double() * scale

@@ -1,4 +1,4 @@
-"""Convolutions as a product of smaller ones: what a low rank makes of them.
+"""Low-rank convolutions: products of smaller ones.
 
 Nothing stands between the factors, so that they are one linear map until the norm.
 """
@@ -53,7 +53,7 @@ class FactoredConv(nn.Sequential):
 
 
 def check_ranks(wide_in: int, wide_out: int, kernel: int, ranks: tuple[int, ...]) -> None:
-    """Make sure that ranks are below a convolution's size.
+    """Check that ranks are below a convolution's size.
 
     Args:
         wide_in: Channels in.
@@ -96,7 +96,7 @@ def list_factorable(model: nn.Module) -> dict[str, ConvNorm]:
 
 
 def factor_convolutions(model: nn.Module, ranks: Mapping[str, tuple[int, ...]]) -> None:
-    """Put products of fresh weights in the place of a model's convolutions.
+    """Replace a model's convolutions by products with fresh weights.
 
     Args:
         model: Changed in place.

@@ -1,4 +1,4 @@
-"""Weights of few bits: rounded whenever a network computes, learned as if they were not.
+"""Weights of few bits: rounded in every forward pass, with straight-through gradients.
 
 A rounded weight is an integer times one scale per output channel. A batch norm that folds
 into the convolution at export changes the scale and not the integers.
@@ -87,7 +87,7 @@ def _trim(scale: torch.Tensor) -> torch.Tensor:
 
 
 class Rounded:
-    """What a convolution of rounded weights adds to its class; see `round_convolution`.
+    """Mixin of a convolution with rounded weights; see `round_convolution`.
 
     The parameter keeps its place and its name, so that optimizers, averages and checkpoints
     see what they saw before; only who asks for `weight` to compute with it gets it rounded.
@@ -100,7 +100,7 @@ class Rounded:
 
     @property
     def weight(self) -> torch.Tensor:
-        """The rounded weights; their gradient goes to the parameter as it is."""
+        """The rounded weights; their gradient passes to the parameter unchanged."""
         parameter = self._parameters["weight"]
         if torch.is_grad_enabled():
             return parameter + (round_weights(parameter, self.bits) - parameter).detach()
@@ -115,21 +115,21 @@ _CLASSES: dict[type[nn.Module], Any] = {}
 
 
 def _rounded_class(plain: type[nn.Module]) -> Any:
-    """Return the one class of rounded convolutions that is made of a plain one."""
+    """Return the class of rounded convolutions of a plain one."""
     if plain not in _CLASSES:
         _CLASSES[plain] = type(f"Rounded{plain.__name__}", (Rounded, plain), {"PLAIN": plain})
     return _CLASSES[plain]
 
 
 def round_convolution(convolution: nn.Module, bits: int) -> None:
-    """Make a convolution compute with rounded weights from now on, in place."""
+    """Let a convolution compute with rounded weights, in place."""
     if not isinstance(convolution, Rounded):
         convolution.__class__ = _rounded_class(type(convolution))
     cast(Rounded, convolution).bits = bits
 
 
 def attach_bits(model: nn.Module, bits: Mapping[str, int]) -> nn.Module:
-    """Make some convolutions of a network compute with rounded weights, in place.
+    """Let some convolutions of a network compute with rounded weights, in place.
 
     Names and values of its state stay as they are.
 
@@ -165,7 +165,7 @@ def round_to_bits(model: nn.Module) -> nn.Module:
 
 
 def to_plain(model: nn.Module) -> nn.Module:
-    """Copy a network into what it computes: no rounding as it runs, and no parallel branches."""
+    """Copy of a network with rounded weights stored and parallel branches folded."""
     return fold_branches(round_to_bits(copy.deepcopy(model)))
 
 
@@ -180,8 +180,8 @@ def find_convolutions(model: nn.Module, path: str) -> list[Conv]:
     if path not in found:
         raise SpecError(
             f'bits are given for "{path}", which is no convolution that can have few; such are '
-            f"{', '.join(list(found)[:3])} ... Convolutions that are borrowed have the bits of "
-            "their lender, and parallel branches have none."
+            f"{', '.join(list(found)[:3])} ... Shared convolutions have the bits of "
+            "their owner, and parallel branches have none."
         )
     return found[path]
 

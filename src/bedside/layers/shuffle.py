@@ -1,11 +1,11 @@
-"""From channels to space: how logits come out finer than the features they are made from."""
+"""Channels to space: logits of a finer stride than their features."""
 
 import torch
 from torch.nn import functional
 
 
 def shuffle(x: torch.Tensor, factor: int) -> torch.Tensor:
-    """Spread groups of channels over space.
+    """Rearrange groups of channels into space.
 
     Args:
         x: (B, C * factor**axes, *S).

@@ -1,4 +1,4 @@
-"""Whether a network runs, or is only looked at to be turned into a graph."""
+"""Whether a network runs, or is traced into a graph."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ _EXPORTING = ContextVar("exporting", default=False)
 
 
 def is_exporting() -> bool:
-    """Whether a network is looked at now, by torch's exporter or inside `exporting`.
+    """Whether a network is being traced, by torch's exporter or inside `exporting`.
 
     What only makes torch itself faster, such as a layout of memory, stays out of a graph.
     """
@@ -19,7 +19,7 @@ def is_exporting() -> bool:
 
 @contextmanager
 def exporting() -> Iterator[None]:
-    """Have networks run as they are exported, for tracers that do not say so themselves."""
+    """Let networks run as they are exported, for tracers that torch does not know."""
     token = _EXPORTING.set(True)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Cutting maps of tokens into windows, in any number of axes, and putting them back.
+"""Windows of token maps, in any number of axes, and back.
 
 Tokens are channels-last, (B, *S, C): convolutions run in that layout already. Axes are cut
 one after the other, so that no step permutes more than four, whatever the number of axes.
@@ -26,7 +26,7 @@ def from_tokens(tokens: torch.Tensor) -> torch.Tensor:
 
 
 def fit_window(sizes: Sizes, window: int) -> tuple[int, ...]:
-    """Take the window's side along each axis, but no more than there is.
+    """Side of a window along each axis, at most the map's.
 
     Example:
         >>> fit_window((4, 20), 8)
@@ -46,7 +46,7 @@ def count_windows(padded: torch.Tensor, window: Sizes) -> tuple[int, ...]:
 
 
 def pad_tokens(tokens: torch.Tensor, window: Sizes) -> torch.Tensor:
-    """Fill up with zeros, behind, to whole windows; (B, *S, C)."""
+    """Pad with zeros at the end to whole windows; (B, *S, C)."""
     for axis, side in enumerate(window, 1):
         missing = -tokens.shape[axis] % side
         if missing:
@@ -98,7 +98,7 @@ def cut_windows(tokens: torch.Tensor, window: Sizes, *, halo: int = 0) -> torch.
 
 
 def join_windows(windows: torch.Tensor, sizes: Sizes, window: Sizes) -> torch.Tensor:
-    """Put windows without halo back into a map; undoes `cut_windows`.
+    """Join windows without halo into a map; inverse of `cut_windows`.
 
     Args:
         windows: (B, windows, tokens of a window, C).
@@ -124,7 +124,7 @@ def join_windows(windows: torch.Tensor, sizes: Sizes, window: Sizes) -> torch.Te
 
 
 def key_bias(sizes: Sizes, window: Sizes, *, halo: int = 0) -> torch.Tensor | None:
-    """Hide the keys that lie outside the map, by a number added to their scores.
+    """Bias that hides keys outside the map.
 
     Args:
         sizes: Size of the map before it was padded.
@@ -176,7 +176,7 @@ def pool_windows(tokens: torch.Tensor, sizes: Sizes, window: Sizes) -> torch.Ten
 
 
 def mean_scale(sizes: Sizes, window: Sizes) -> torch.Tensor | None:
-    """Say by what a mean over a padded window is too small: (windows, 1); None if by nothing."""
+    """Correction of means over padded windows, (windows, 1); None if nothing is padded."""
     if not _is_padded(sizes, window):
         return None
     scale: torch.Tensor | None = None
@@ -204,7 +204,7 @@ def _is_padded(sizes: Sizes, window: Sizes) -> bool:
 
 
 def _add_halo(cut: torch.Tensor, halo: int) -> torch.Tensor:
-    """Put the ends of the neighbours around windows: (G, A, n, w, R) to (G, A, n, w + 2h, R)."""
+    """Add a halo of the neighbours to windows: (G, A, n, w, R) to (G, A, n, w + 2h, R)."""
     side = cut.shape[3]
     left, right = cut[:, :, :, side - halo :], cut[:, :, :, :halo]
     before = torch.cat([left[:, :, -1:], left[:, :, :-1]], dim=2)

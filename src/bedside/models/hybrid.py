@@ -129,7 +129,7 @@ class Hybrid(nn.Module):
         return features
 
     def _decode(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Fuse features from coarse to fine; give what each level comes to, finest first."""
+        """Fuse features from coarse to fine; returns those of each level, finest first."""
         fused = [self.laterals[-1](features[-1])]
         for index in range(len(features) - 2, -1, -1):
             larger = functional.interpolate(fused[0], scale_factor=2.0, mode="nearest")
@@ -167,7 +167,7 @@ def create_level(spec: ModelSpec, number: int) -> nn.Sequential:
 
 
 def _of_level(table: Mapping[str, int], number: int) -> dict[int, int]:
-    """Take what is said of a level's blocks, by their number.
+    """Entries of a table for one level's blocks, by number of the block.
 
     Example:
         >>> _of_level({"levels.1.0": 24, "levels.10.0": 32, "fusions.1": 16}, 1)
@@ -182,7 +182,7 @@ def _of_level(table: Mapping[str, int], number: int) -> dict[int, int]:
 
 
 def crop(x: torch.Tensor, sizes: torch.Size | list[int]) -> torch.Tensor:
-    """Cut (B, C, *S) off behind, to `sizes`."""
+    """Crop (B, C, *S) at the end, to `sizes`."""
     for axis, size in enumerate(sizes, 2):
         if x.shape[axis] != size:
             x = x.narrow(axis, 0, size)

@@ -94,7 +94,7 @@ class HybridStructure(Structure):
     ) -> tuple[ModelSpec, dict[str, torch.Tensor]]:
         """Spec and weights without one block of a level; its exchange comes behind its blocks.
 
-        If other blocks borrow its convolutions, the first of them becomes their owner.
+        If other blocks share its convolutions, the first of them becomes their owner.
         """
         spec = self.spec
         paths = self._block_paths(level) if 0 <= level < len(spec.levels) else []
@@ -104,10 +104,10 @@ class HybridStructure(Structure):
             )
         own = spec.levels[level]
         change = {"exchange_window": 0} if index == own.depth else {"depth": own.depth - 1}
-        lent = _lent(own, paths[0]) if index == 0 and own.depth > 1 else {}
+        shared = _shared_prefixes(own, paths[0]) if index == 0 and own.depth > 1 else {}
 
         def move(table: Mapping[str, Any], part: str) -> dict[str, Any]:
-            return _move(table, level=level, index=index, lent=lent.get(part, ()))
+            return _move(table, level=level, index=index, shared=shared.get(part, ()))
 
         new_spec = replace(
             spec,
@@ -126,7 +126,7 @@ class HybridStructure(Structure):
             for block, heads in query_heads(self.spec).items()
         ]
 
-    def borrowers(self, path: str) -> tuple[str, ...]:
+    def shared_by(self, path: str) -> tuple[str, ...]:
         """Paths in later blocks of a level that use the convolution of its first block."""
         kind, *rest = path.split(".")
         if kind != "levels" or rest[1] != "0":
@@ -223,8 +223,8 @@ class HybridStructure(Structure):
         return Group("decoder", spec.decoder_channels, outs=tuple(outs), ins=tuple(ins))
 
     def _users(self, path: str) -> tuple[str, ...]:
-        """Path of a convolution, and those of all that borrow it."""
-        return (path, *self.borrowers(path))
+        """Path of a convolution, and those of all that share it."""
+        return (path, *self.shared_by(path))
 
     def _block_paths(self, number: int) -> list[str]:
         """List the blocks of a level, its exchange last."""
@@ -233,7 +233,7 @@ class HybridStructure(Structure):
         return [f"levels.{number}.{block}" for block in range(level.depth + extra)]
 
     def _update_paths(self, block: str) -> list[str]:
-        """List the convolutions whose results a block adds to what it was given."""
+        """List the convolutions whose results a block adds to its input."""
         level = self.spec.levels[_level_of(block)]
         if level.block not in CONV_BLOCKS:
             return [f"{block}.attention.project_out", f"{block}.project"]
@@ -297,13 +297,13 @@ def _spatial_of(
 
 
 def _shared_names(level: LevelSpec) -> list[str]:
-    """Convolutions of a level's first block that its other blocks borrow."""
+    """Convolutions of a level's first block that its other blocks share."""
     parts = {"none": (), "both": ("attention", "mlp")}.get(level.shared, (level.shared,))
     parts = () if level.block in CONV_BLOCKS else parts
     return [name for part in parts for name in _CONVOLUTIONS[part]]
 
 
-def _lent(level: LevelSpec, block: str) -> dict[str, tuple[str, ...]]:
+def _shared_prefixes(level: LevelSpec, block: str) -> dict[str, tuple[str, ...]]:
     """Beginnings of names, by table, that stand for all blocks of a level."""
     names = _shared_names(level)
     return {
@@ -315,12 +315,12 @@ def _lent(level: LevelSpec, block: str) -> dict[str, tuple[str, ...]]:
 
 
 def _move(
-    table: Mapping[str, Any], *, level: int, index: int, lent: tuple[str, ...]
+    table: Mapping[str, Any], *, level: int, index: int, shared: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Table without one block's names, those behind it renumbered; what is lent stays.
+    """Table without one block's names, those behind it renumbered; shared names stay.
 
     Example:
-        >>> _move({"levels.1.0": 8, "levels.1.1": 9, "stem": 1}, level=1, index=0, lent=())
+        >>> _move({"levels.1.0": 8, "levels.1.1": 9, "stem": 1}, level=1, index=0, shared=())
         {'levels.1.0': 9, 'stem': 1}
     """
     moved = {}
@@ -328,7 +328,7 @@ def _move(
         parts = name.split(".")
         if parts[:2] == ["levels", str(level)]:
             block = int(parts[2])
-            if block == index and not f"{name}.".startswith(lent):
+            if block == index and not f"{name}.".startswith(shared):
                 continue
             if block > index:
                 name = ".".join([*parts[:2], str(block - 1), *parts[3:]])

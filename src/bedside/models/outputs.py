@@ -1,4 +1,4 @@
-"""What a network returns in training beyond the logits that it is used for."""
+"""Outputs of a network in training."""
 
 from dataclasses import dataclass
 

@@ -130,8 +130,8 @@ class Structure:
         """Attentions whose heads of keys and values can be merged."""
         return []
 
-    def borrowers(self, path: str) -> tuple[str, ...]:
-        """Paths of the norms' convolutions that use the convolution of `path` as well."""
+    def shared_by(self, path: str) -> tuple[str, ...]:
+        """Other paths whose norms stand behind the convolution of `path` too."""
         return ()
 
     def roles(self, path: str) -> set[str]:

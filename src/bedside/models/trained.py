@@ -1,4 +1,4 @@
-"""A network with its weights: what every compression takes and gives back."""
+"""A network with its weights: input and output of every compression."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from bedside.spec import ModelSpec
 class TrainedNetwork:
     """A spec and the weights that fit it: all that is needed to build a network again.
 
-    Compression goes from one to another. Widths, ranks and bits are in the spec, so that
+    Widths, ranks and bits are in the spec, so that
     what was compressed is rebuilt as anything else is, and nothing is pickled.
 
     Attributes:
@@ -34,7 +34,7 @@ class TrainedNetwork:
 
     @classmethod
     def of(cls, model: nn.Module, spec: ModelSpec) -> "TrainedNetwork":
-        """Take a copy of a model's weights; training it on changes nothing here."""
+        """Network with a copy of a model's weights."""
         return cls(spec, {name: t.detach().cpu().clone() for name, t in model.state_dict().items()})
 
     def create(self) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Training images varied as other patients, probes and machines would vary them."""
+"""Augmentation of training images, as other patients, probes and machines would vary them."""
 
 import numpy as np
 
@@ -21,11 +21,11 @@ def augment(
     size: tuple[int, ...] | None = None,
     values: Values = UNIT,
 ) -> Example:
-    """Draw one variation of an example; the example itself is not changed.
+    """Augment an example, as a copy.
 
     Args:
         example: An image with two or three axes.
-        spec: What may vary, and how far.
+        spec: Augmentations and their ranges.
         rng: Where all chance comes from.
         size: What is cut out of the middle; the whole if None.
         values: What values the image has, by its preprocessing.

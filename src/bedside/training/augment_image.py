@@ -1,4 +1,4 @@
-"""Variations of images with two axes: where things lie, and how the machine shows them.
+"""Augmentation of 2-D images: geometry, and appearance.
 
 Everything that moves is moved alike in all channels; everything that changes tone is drawn
 once an image, and noise for each channel by itself.
@@ -21,7 +21,7 @@ def augment_image(
     size: tuple[int, ...],
     values: Values,
 ) -> Example:
-    """Draw one variation of an image with two axes, and of its labels.
+    """Augment a 2-D image and its labels.
 
     Returns:
         The middle of it, of the given size.
@@ -32,7 +32,7 @@ def augment_image(
 
 
 def _show(image: np.ndarray, spec: AugmentSpec, rng: np.random.Generator) -> np.ndarray:
-    """Show an image as another machine would."""
+    """Change the appearance of an image, as another machine would."""
     if rng.random() < spec.fan_cut:
         image = _shade_sides(image, rng)
     return _degrade(_change_tone(image, spec, rng), spec, rng)
@@ -56,7 +56,7 @@ def _move(
 
 
 def _draw_matrix(shape: tuple[int, ...], spec: AugmentSpec, rng: np.random.Generator) -> np.ndarray:
-    """Draw where a pixel (column, row, 1) goes, as (2, 3)."""
+    """Draw an affine map of pixels (column, row, 1), as (2, 3)."""
     height, width = shape
     angle = np.deg2rad(rng.uniform(-spec.rotate_deg, spec.rotate_deg))
     scale = 2 ** rng.uniform(*spec.log2_scale)
@@ -72,7 +72,7 @@ def _draw_matrix(shape: tuple[int, ...], spec: AugmentSpec, rng: np.random.Gener
 def _bend(
     matrix: np.ndarray, shape: tuple[int, ...], strength_px: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Say where each pixel reads from: an affine map backwards, bent by smooth noise.
+    """Source position of each pixel: an inverse affine map, deformed by smooth noise.
 
     Both are sums of products of something along rows and something along columns, so that
     one small matrix product gives them for all pixels.
@@ -140,7 +140,7 @@ def _degrade(image: np.ndarray, spec: AugmentSpec, rng: np.random.Generator) -> 
 def _draw_grain(shape: tuple[int, ...], sigma_px: float, rng: np.random.Generator) -> np.ndarray:
     """Draw blurred noise of mean 0 and deviation 1.
 
-    Bytes are drawn several times as fast as normal numbers; blurred, nobody can tell.
+    Bytes are drawn several times as fast as normal numbers; blurred, the difference is invisible.
     """
     raw = np.frombuffer(rng.bytes(int(np.prod(shape))), np.uint8).reshape(shape)
     noise = cv2.GaussianBlur(raw.astype(np.float32), (0, 0), sigma_px)
@@ -150,7 +150,7 @@ def _draw_grain(shape: tuple[int, ...], sigma_px: float, rng: np.random.Generato
 
 
 def _coarsen(image: np.ndarray, factor: float) -> np.ndarray:
-    """Show (C, H, W) as a machine with pixels `factor` times as large would."""
+    """Lower the resolution of (C, H, W) by `factor`."""
     height, width = image.shape[1:]
     size = max(2, round(width / factor)), max(2, round(height / factor))
     coarse = (cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in image)
@@ -158,7 +158,7 @@ def _coarsen(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _compress(image: np.ndarray, quality: int) -> np.ndarray:
-    """Put a grey or colour image through JPEG; one of other channels was never a JPEG."""
+    """Compress a grey or colour image by JPEG; other images are unchanged."""
     if len(image) not in (1, 3):
         return image
     coded = np.clip(image * 255, 0, 255).astype(np.uint8)

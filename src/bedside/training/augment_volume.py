@@ -1,4 +1,4 @@
-"""Variations of volumes: turned, scaled, shifted, mirrored, bent, and shown otherwise.
+"""Augmentation of volumes: rotation, scale, shift, mirrors, deformation and appearance.
 
 Everything that moves is read in one go from where it comes from, so that a volume is
 interpolated once. Chance comes from numpy's generator alone; torch only reads.
@@ -20,7 +20,7 @@ Shape = tuple[int, ...]
 def augment_volume(
     example: Example, spec: AugmentSpec, rng: np.random.Generator, size: Shape, values: Values
 ) -> Example:
-    """Draw one variation of a volume with three axes, and of its labels.
+    """Augment a volume and its labels.
 
     Returns:
         The middle of it, of the given size.
@@ -38,7 +38,7 @@ def augment_volume(
 def _draw_reads(
     shape: Shape, size: Shape, spec: AugmentSpec, rng: np.random.Generator
 ) -> torch.Tensor:
-    """Draw where each voxel reads from.
+    """Draw the source position of each voxel.
 
     Args:
         shape: Of what is read.
@@ -72,7 +72,7 @@ def _draw_reads(
 
 
 def _draw_linear(spec: AugmentSpec, rng: np.random.Generator) -> np.ndarray:
-    """Draw where offsets from the middle go, (3, 3) in array order."""
+    """Draw a linear map of offsets from the centre, (3, 3) in array order."""
     linear = np.diag(np.array(draw_mirrors(spec, rng, spatial_dims=3), float))
     scale = 2 ** rng.uniform(*spec.log2_scale)
     stretch = 2 ** (0.5 * rng.uniform(-spec.log2_aspect, spec.log2_aspect, 3))
@@ -96,13 +96,13 @@ def _raise_bends(coarse: np.ndarray, shape: Shape) -> np.ndarray:
 
 
 def _read(array: np.ndarray, reads: torch.Tensor, *, mode: str) -> np.ndarray:
-    """Read (C, D, H, W) at places; zero outside."""
+    """Interpolate (C, D, H, W) at positions; zero outside."""
     source = torch.from_numpy(np.ascontiguousarray(array, np.float32))[None]
     return functional.grid_sample(source, reads, mode=mode, align_corners=True)[0].numpy()
 
 
 def _change_tone(image: np.ndarray, spec: AugmentSpec, rng: np.random.Generator) -> np.ndarray:
-    """Change gamma and gain, for each channel by itself: each is a measurement of its own."""
+    """Change gamma and gain of each channel separately."""
     toned = [
         raise_to(channel[None], 2 ** rng.uniform(*spec.gamma_log2)) * rng.uniform(*spec.gain)
         for channel in image
@@ -111,7 +111,7 @@ def _change_tone(image: np.ndarray, spec: AugmentSpec, rng: np.random.Generator)
 
 
 def _degrade(image: np.ndarray, spec: AugmentSpec, rng: np.random.Generator) -> np.ndarray:
-    """Coarsen, blur, and add noise, each now and then."""
+    """Lower the resolution, blur, and add noise, each at random."""
     if spec.low_resolution > 1 and rng.random() < 0.25:
         image = _coarsen(image, rng.uniform(1, spec.low_resolution))
     if spec.blur_px and rng.random() < 0.3:
@@ -126,7 +126,7 @@ def _degrade(image: np.ndarray, spec: AugmentSpec, rng: np.random.Generator) -> 
 
 
 def _coarsen(image: np.ndarray, factor: float) -> np.ndarray:
-    """Show (C, D, H, W) as a scan with voxels `factor` times as large would."""
+    """Lower the resolution of (C, D, H, W) by `factor`."""
     sizes = [max(2, round(size / factor)) for size in image.shape[1:]]
     coarse = functional.interpolate(torch.from_numpy(image)[None], sizes, mode="trilinear")
     return functional.interpolate(coarse, image.shape[1:], mode="trilinear")[0].numpy()

@@ -1,4 +1,4 @@
-"""Batches of varied examples, the same ones whenever and wherever an epoch is drawn."""
+"""Batches of augmented examples, the same ones whenever and wherever an epoch is drawn."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ class Batches:
 
     Attributes:
         examples: Training examples.
-        augment: How each is varied.
+        augment: Augmentation of each.
         size: Examples a batch.
         seed: Seed of order and variation.
         patch: Size of what is cut out of larger examples; None to take all as they are.
@@ -65,7 +65,7 @@ class Batches:
             )
 
     def __len__(self) -> int:
-        """Number of batches; what is left over waits for the next epoch's order."""
+        """Number of batches; a last incomplete one is left out."""
         return max(1, len(self.examples) * self.repeats // self.size)
 
     def epoch(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -88,7 +88,7 @@ class Batches:
     def _prepared(
         self, epoch: int, shares: list[list[int]]
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Give batches that workers vary ahead."""
+        """Batches that workers augment ahead."""
         waiting: list[list[Future[Example]]] = []
         with ThreadPoolExecutor(self.workers) as pool:
             for number in range(len(shares) + _AHEAD):

@@ -1,4 +1,4 @@
-"""Preprocessed cases on disk, read in place: a second training starts at once.
+"""Cache of preprocessed cases on disk, memory-mapped.
 
 An entry is named by a hash of all that it depends on: the steps and the input's size, the
 case, and size and time of every file of it. So a stale entry is never found, only left
@@ -31,7 +31,7 @@ def load_cached(
     folder: Path,
     load: Callable[[Case, DeploymentSpec], list[Example]],
 ) -> list[Example]:
-    """Return a case from the cache, or load it and put it there.
+    """Examples of a case from the cache, or loaded and cached.
 
     Several processes may share a folder: files appear whole, and the list of them last.
 
@@ -83,7 +83,7 @@ def name_entry(case: Case, spec: DeploymentSpec) -> str:
 
 
 def _describe(value: Any) -> Iterator[Any]:
-    """Say what a field of a case stands for: of files, also their size and time."""
+    """Content of a field of a case; of files, with their size and time."""
     if isinstance(value, tuple | list):
         for item in value:
             yield from _describe(item)

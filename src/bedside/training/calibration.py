@@ -1,4 +1,4 @@
-"""Images that show a quantizer which values a network sees."""
+"""Calibration images for quantization."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -16,7 +16,7 @@ Item = TypeVar("Item")
 def draw_calibration(
     cases: Sequence[Case], spec: DeploymentSpec, *, count: int
 ) -> list[np.ndarray]:
-    """Draw images evenly over cases and their frames, as the network sees them.
+    """Calibration images, evenly over cases and frames, as network inputs.
 
     Args:
         cases: Cases that training has seen.
@@ -34,7 +34,7 @@ def draw_calibration(
 
 
 def spread_evenly(items: Sequence[Item], count: int) -> list[Item]:
-    """Take at most `count` items, evenly.
+    """At most `count` items, evenly spaced.
 
     Example:
         >>> spread_evenly("abcdefg", 3)

@@ -38,7 +38,7 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], str]:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Name the tensors of an optimizer's state by parameter and kind."""
+    """Tensors of an optimizer's state, by parameter and kind."""
     state = optimizer.state_dict()["state"]
     return {
         f"{OPTIMIZER}{index}.{kind}": tensor
@@ -50,13 +50,13 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]
 ) -> None:
-    """Put named tensors back into an optimizer for the same parameters."""
+    """Restore the state of an optimizer of the same parameters."""
     state: dict[int, dict[str, Any]] = {}
     parameters = [each for group in optimizer.param_groups for each in group["params"]]
     for name, tensor in tensors.items():
         if name.startswith(OPTIMIZER):
             index, kind = name.removeprefix(OPTIMIZER).split(".")
-            # Laid out in memory as the parameter is: a fused step goes through both at once.
+            # In the memory layout of the parameter: a fused step reads both at once.
             parameter = parameters[int(index)]
             alike = tensor.shape == parameter.shape
             state.setdefault(int(index), {})[kind] = (

@@ -1,4 +1,4 @@
-"""Loss and Dice over the epochs, as a picture that any browser shows."""
+"""Plot of loss and Dice over the epochs, as SVG."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

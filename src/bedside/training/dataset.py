@@ -1,4 +1,4 @@
-"""Cases of a data set on the network's grid, through the very pipeline that a bundle uses."""
+"""Examples on the network's grid, by the preprocessing of the bundle."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,7 @@ from bedside.training.example import Example
 
 
 def load_case(case: Case, spec: DeploymentSpec) -> list[Example]:
-    """Read one case: an example a frame, or one of a whole scan for a network of three axes.
+    """Examples of a case: one per frame, or the whole scan for a 3-D network.
 
     Raises:
         DataError: If the truth does not fit the image or the labels.

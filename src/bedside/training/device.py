@@ -1,4 +1,4 @@
-"""Where a training runs, and with how many threads."""
+"""Device and threads of a training."""
 
 import ctypes
 import os
@@ -16,7 +16,7 @@ _MOST_WORKERS = 8
 
 
 def choose_device() -> torch.device:
-    """Take the GPU of this process if there is one, else the CPU."""
+    """The GPU of this process if there is one, else the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -25,14 +25,14 @@ def choose_device() -> torch.device:
 
 
 def describe_device() -> str:
-    """Name what is trained on: the GPU, or the processor."""
+    """Name of the GPU, or of the processor."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return describe_processor()
 
 
 def choose_workers(threads: int | None, device: torch.device) -> int:
-    """Say how many threads vary images ahead of the network.
+    """Number of threads that augment images ahead of the network.
 
     Args:
         threads: As many as torch was asked to use. Who asks for one gets one: none is added.
@@ -50,7 +50,7 @@ def configure_threads(threads: int | None, device: torch.device) -> None:
 
     Args:
         threads: As many as asked for; None leaves the libraries' choice.
-        device: Beside a GPU one thread a worker is best, since several workers vary images.
+        device: Beside a GPU one thread a worker is best, since several workers augment images.
     """
     count = threads or (1 if device.type == "cuda" else None)
     if count:
@@ -60,7 +60,7 @@ def configure_threads(threads: int | None, device: torch.device) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Ask the C library, where it is glibc, not to give freed memory back; 8 % faster steps."""
+    """Let glibc keep freed memory, which makes steps 8 % faster."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _LARGEST)

@@ -1,4 +1,4 @@
-"""The task of learning from teachers as well as from experts."""
+"""Training task: expert labels and distillation from teachers."""
 
 from collections.abc import Iterator, Sequence
 
@@ -21,10 +21,10 @@ Term = tuple[str, float, torch.Tensor]
 
 
 class Distill(nn.Module):
-    """Learn from the experts' labels, and from networks that have learned from them before.
+    """Loss from expert labels, and from the outputs of trained teachers.
 
-    The teachers see the same varied images. What they have to say is weighed by the recipe,
-    and what has weight 0 is not computed.
+    The teachers see the same augmented images. The recipe weights their terms; terms of weight 0
+    are not computed.
 
     Args:
         supervised: How the experts' labels are learned from.
@@ -50,7 +50,7 @@ class Distill(nn.Module):
     def forward(
         self, model: nn.Module, images: torch.Tensor, truths: torch.Tensor
     ) -> tuple[torch.Tensor, Parts]:
-        """Judge a network on a batch; see `Task`."""
+        """Loss on a batch; see `Task`."""
         outputs = observe(model, images, supervise=True)
         loss, parts = self.supervised.judge(outputs, truths)
         with torch.no_grad():
@@ -66,7 +66,7 @@ class Distill(nn.Module):
     def _compare(
         self, outputs: Outputs, taught: Sequence[Outputs], truths: torch.Tensor
     ) -> Iterator[Term]:
-        """Compare what student and teachers gave, at the student's resolution."""
+        """Distillation losses, at the student's resolution."""
         spec = self.spec
         student = outputs.logits.float().contiguous()
         each = [resize_logits(other.logits.float(), student.shape[2:]) for other in taught]
@@ -88,7 +88,7 @@ class Distill(nn.Module):
     def _compare_pixels(
         self, student: torch.Tensor, teacher: torch.Tensor, truths: torch.Tensor
     ) -> Iterator[Term]:
-        """Compare soft labels everywhere, and near outlines of truth or teacher."""
+        """Divergence of soft labels everywhere, and near outlines of truth or teacher."""
         spec = self.spec
         if not spec.soft_weight and not spec.boundary_weight:
             return

@@ -1,4 +1,4 @@
-"""How far a student is from its teachers: in every pixel, in every channel, in its ranking."""
+"""Distillation losses: per pixel, per channel, and by correlation."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from bedside.spec import ModelSpec
 
 
 def mean_logits(logits: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Average what several teachers hold likely; the logits of one pass unchanged.
+    """Logits of the mean probabilities of several teachers; those of one unchanged.
 
     Args:
         logits: (B, K, *s) of each teacher.
@@ -51,7 +51,7 @@ def pixel_divergence(
 def channel_divergence(
     student: torch.Tensor, teacher: torch.Tensor, *, temperature: float
 ) -> torch.Tensor:
-    """Compare where in the image each channel is active, as a distribution over pixels.
+    """Divergence of the activity of each channel, as a distribution over pixels.
 
     Args:
         student: (B, C, *s) logits or features.
@@ -72,7 +72,7 @@ def channel_divergence(
 def correlation_loss(
     student: torch.Tensor, teacher: torch.Tensor, *, temperature: float
 ) -> torch.Tensor:
-    """Compare probabilities by correlation: over labels in a pixel, and over pixels for a label.
+    """Correlation of probabilities: over labels in a pixel, and over pixels for a label.
 
     A student smaller than its teacher need not be as sure, only to rank alike.
 
@@ -98,7 +98,7 @@ def correlation_loss(
 
 
 class FeatureMatch(nn.Module):
-    """Brings a student's features to its teacher's channels, at the strides that both have.
+    """Projects a student's features to its teacher's channels, at common strides.
 
     Args:
         student: The student's network.

@@ -1,4 +1,4 @@
-"""What training learns from: an image on the network's grid, and its labels."""
+"""A training example: an image on the network's grid, and its labels."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The folder of a run: its files, and `run.json`, which says what it is a run of."""
+"""The folder of a run: its files, and `run.json`, its record."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ class Network:
 
 
 def find_split(output: Path, recipe: Recipe, cases: Sequence[Case]) -> Split:
-    """Return the patients of each part: as the run there recorded them, or as the recipe says.
+    """Return the patients of each part: as the run there recorded them, or by the recipe.
 
     Raises:
         SpecError: If the folder holds a run of another recipe.
@@ -92,7 +92,7 @@ def open_run(
 
 
 def _check_same(output: Path, network: Network, teachers: Sequence[Mapping[str, Any]]) -> None:
-    """Compare a run's record with what is to go on."""
+    """Compare a run's record with the training to resume."""
     run = read_json(output / RUN)
     recorded = run.get("network", run["recipe"]["deployment"]["model"]["architecture"])
     if recorded != network.name:
@@ -124,7 +124,7 @@ def select_cases(cases: Sequence[Case], patients: tuple[str, ...]) -> list[Case]
 
 
 def find_commit() -> str:
-    """Name the revision of the code that runs, or the version where there is no repository."""
+    """Revision of the running code, or its version without a repository."""
     here = Path(__file__).parent
     command = [
         "git",

@@ -1,4 +1,4 @@
-"""What values images have, so that tone is varied in [0, 1] whatever the network is shown."""
+"""Ranges of intensity, so that intensity is augmented in [0, 1] whatever the network is given."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from bedside.spec import PreprocessStep, ScaleRange, ZScore
 
 @dataclass(frozen=True)
 class Values:
-    """The values that images have.
+    """Range of the intensities of images.
 
     Attributes:
         low: What is black.
@@ -31,7 +31,7 @@ UNIT = Values()
 
 
 def find_values(steps: Sequence[PreprocessStep], *, spatial_dims: int) -> Values:
-    """Tell what values a preprocessing leaves, by the last step that says so.
+    """Range of values after a preprocessing, from the last step that sets one.
 
     A scan is padded after its steps, with zeros; a frame before them, with black.
 
@@ -54,7 +54,7 @@ def find_values(steps: Sequence[PreprocessStep], *, spatial_dims: int) -> Values
 def augment_intensity(
     image: np.ndarray, values: Values, change: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """Change the tone of an image in [0, 1], and cut off what leaves that.
+    """Change intensities of an image in [0, 1], clipped to that range.
 
     Where values are others, they are brought there and back. What is 0 in all channels lies
     beyond the image then, or is background that a step has left out.
@@ -76,6 +76,6 @@ def augment_intensity(
     if values.own:
         low, high = image.min(axis=axes, keepdims=True), image.max(axis=axes, keepdims=True)
     span = np.maximum(high - low, np.float32(1e-6))
-    varied: np.ndarray = np.clip(change((image - low) / span), 0, 1) * span + low
-    varied[:, outside] = 0 if values.zero_outside else np.min(low)
-    return varied
+    changed: np.ndarray = np.clip(change((image - low) / span), 0, 1) * span + low
+    changed[:, outside] = 0 if values.zero_outside else np.min(low)
+    return changed

@@ -22,7 +22,7 @@ MODEL, AVERAGE, TASK = "model.", "average.", "task."
 
 
 class Trainer:
-    """A network under training, with all that has to be kept to go on later.
+    """A network in training, with all state that is needed to resume.
 
     Args:
         model: The network, with fresh weights.
@@ -103,7 +103,7 @@ class Trainer:
         return model.eval()
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Name all weights: present, averaged, and the task's own."""
+        """All weights by name: present, averaged, and the task's own."""
         return {
             f"{prefix}{name}": value
             for prefix, state in (
@@ -115,7 +115,7 @@ class Trainer:
         }
 
     def restore(self, tensors: dict[str, torch.Tensor], *, step: int) -> None:
-        """Take weights back from `tensors`, strictly, and go on at `step`."""
+        """Restore weights from `tensors`, strictly, and continue at `step`."""
         self.model.load_state_dict(_part(tensors, MODEL), strict=True)
         self.task.load_state_dict(_part(tensors, TASK))
         average = _part(tensors, AVERAGE)
@@ -125,7 +125,7 @@ class Trainer:
 
 
 def _seed_of(*numbers: int) -> int:
-    """Seed of what a network draws by itself, such as dropout, from torch's own generator."""
+    """Seed of torch's own generator, for dropout and the like."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
@@ -145,7 +145,7 @@ def learning_rate(step: int, spec: TrainingSpec, *, total: int) -> float:
 
 
 def _channels_last(model: nn.Module) -> nn.Module:
-    """Lay the weights of convolutions out as `to_batch` lays out images."""
+    """Set the memory layout of convolution weights to that of images in `to_batch`."""
     for parameter in model.parameters():
         layout = MEMORY_FORMATS.get(parameter.ndim - 2)
         if layout is not None:

@@ -1,4 +1,4 @@
-"""What the network is punished for where it differs from the truth."""
+"""Segmentation losses."""
 
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ _MAX_POOL = {2: functional.max_pool2d, 3: functional.max_pool3d}
 def overlap_losses(
     logits: torch.Tensor, truth: torch.Tensor, *, smoothing: float = 0.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compare logits with labels: by soft Dice over the batch, and pixel by pixel.
+    """Soft Dice loss over the batch, and cross-entropy per pixel.
 
     The soft Dice is one minus that of each structure over the batch, averaged, background
     left out. Where several processes train together, their batches count as one.
@@ -108,7 +108,7 @@ def resize_logits(logits: torch.Tensor, sizes: torch.Size) -> torch.Tensor:
 
 
 def sample_labels(labels: torch.Tensor, sizes: torch.Size) -> torch.Tensor:
-    """Take (B, *S) labels at the middles of a coarser grid's cells.
+    """(B, *S) labels sampled at the centres of a coarser grid's cells.
 
     Example:
         >>> sample_labels(torch.arange(6)[None], torch.Size([2]))
@@ -122,7 +122,7 @@ def sample_labels(labels: torch.Tensor, sizes: torch.Size) -> torch.Tensor:
 
 
 def find_outlines(labels: torch.Tensor, *, reach: int) -> torch.Tensor:
-    """Mark what lies near a change of label.
+    """Mask of pixels near a boundary between labels.
 
     Args:
         labels: (B, *S) integers.
@@ -152,12 +152,12 @@ def find_outlines(labels: torch.Tensor, *, reach: int) -> torch.Tensor:
 
 
 def mean_over(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Average where a mask of the same shape is set; 0 where it never is."""
+    """Mean over a mask of the same shape; 0 if it is empty."""
     return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
 def outline_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Punish a branch that draws outlines: binary cross-entropy and soft Dice.
+    """Loss of the boundary branch: binary cross-entropy and soft Dice.
 
     Args:
         logits: (B, 1, *s) of being at an outline.

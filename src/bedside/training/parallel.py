@@ -1,4 +1,4 @@
-"""Several processes that train one network together, each on its share of every batch.
+"""Data-parallel training: processes with a share of every batch each.
 
 Started by `torchrun`; without it there is one process, and all of this does nothing.
 Gradients are averaged, sums that a loss needs of the whole batch are summed, and batch
@@ -25,7 +25,7 @@ def is_started_together() -> bool:
 
 
 def is_first() -> bool:
-    """Tell, before the processes have joined, whether this is the one that speaks and writes."""
+    """Whether this process writes output, known before the processes have joined."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
@@ -53,13 +53,13 @@ def world_size() -> int:
 
 
 def wait_for_all() -> None:
-    """Go on when every process has come here."""
+    """Barrier: wait for all processes."""
     if _is_joined():
         distributed.barrier()
 
 
 def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
-    """Add up, in place, what every process has; gives the tensor, without a gradient."""
+    """Sum a tensor over the processes, in place and without a gradient."""
     if _is_joined():
         distributed.all_reduce(tensor)
     return tensor

@@ -1,4 +1,4 @@
-"""Parts of a scan that is larger than the network's input, with all structures in their turn."""
+"""Patches of scans larger than the network's input, balanced over structures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class PatchSampler:
     _places: dict[int, list[np.ndarray]] = field(default_factory=dict, init=False, repr=False)
 
     def draw(self, index: int, rng: np.random.Generator) -> Example:
-        """Draw a patch with a margin around it, to be varied and then cut to size.
+        """Draw a patch with a margin, to be augmented and then cropped.
 
         An example of the patch's own size is given as it is. Where patch or margin reach
         beyond the scan, they are empty.
@@ -55,7 +55,7 @@ class PatchSampler:
         return Example(cut(example.image, lows, highs), cut(example.truth, lows, highs))
 
     def _draw_middle(self, index: int, shape: Shape, rng: np.random.Generator) -> Shape:
-        """Draw where the middle of a patch lies."""
+        """Draw the centre of a patch."""
         wants_structure = rng.random() < self.foreground
         places = self._find_places(index) if wants_structure else []
         if places:
@@ -69,7 +69,7 @@ class PatchSampler:
         return tuple(low + side // 2 for low, side in zip(corners, self.size, strict=True))
 
     def _find_places(self, index: int) -> list[np.ndarray]:
-        """Find some voxels of each structure of an example, once."""
+        """Some voxels of each structure of an example."""
         if index not in self._places:
             truth = np.asarray(self.examples[index].truth).ravel()
             present = np.flatnonzero(np.bincount(truth))
@@ -82,7 +82,7 @@ class PatchSampler:
 
 
 def cut(array: np.ndarray, lows: Sequence[int], highs: Sequence[int]) -> np.ndarray:
-    """Cut a box out of the last axes; what lies beyond the array is 0.
+    """Crop a box of the last axes, zero-padded beyond the array.
 
     Example:
         >>> cut(np.array([[1, 2, 3]]), [-1], [2])
@@ -103,7 +103,7 @@ def cut(array: np.ndarray, lows: Sequence[int], highs: Sequence[int]) -> np.ndar
 
 
 def cut_middle(array: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Cut the middle out of the last axes."""
+    """Crop the centre of the last axes."""
     lows = [
         (have - want) // 2
         for have, want in zip(array.shape[array.ndim - len(size) :], size, strict=True)

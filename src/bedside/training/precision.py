@@ -1,4 +1,4 @@
-"""Half precision where the processor has it."""
+"""Mixed precision where the processor supports it."""
 
 import torch
 
@@ -11,5 +11,5 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def mixed_precision(device: torch.device) -> torch.autocast:
-    """Compute what can be in bfloat16, where that is done in hardware."""
+    """Autocast to bfloat16, where the hardware supports it."""
     return torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device))

@@ -1,4 +1,4 @@
-"""Draws and tones that variations of images and of volumes have in common."""
+"""Random draws and intensity changes for augmentation of images and volumes."""
 
 import functools
 from collections.abc import Sequence

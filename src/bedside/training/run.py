@@ -1,4 +1,4 @@
-"""One training from recipe to weights, in a run folder that can be left and taken up again.
+"""One training from recipe to weights, in a run folder that can be resumed.
 
 A run folder holds `run.json` (recipe, split, provenance), `log.jsonl` (a line an epoch),
 `curves.svg`, `checkpoint.safetensors` while it runs, and at the end `weights.safetensors` and
@@ -59,7 +59,7 @@ __all__ = ["RUN", "WEIGHTS", "Progress", "select_cases", "train"]
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is.
+    """Progress of a training.
 
     Attributes:
         stage: "reading" or "training".
@@ -76,14 +76,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class Run:
-    """What a training has at hand once its folder is open.
+    """A training whose folder is open.
 
     Attributes:
         output: The run folder.
         recipe: What is trained on what, and how.
         cases: Cases of each part.
         cache: Folder of preprocessed cases, or None.
-        workers: Threads that vary images ahead.
+        workers: Threads that augment images ahead.
         on_progress: Called after every case read and every epoch.
     """
 
@@ -106,7 +106,7 @@ def train(
     create_model: Callable[[ModelSpec], nn.Module] = create,
     network: str | None = None,
 ) -> Path:
-    """Train, or go on where a stopped training of the same recipe left off.
+    """Train, or resume a stopped training of the same recipe.
 
     Started by `torchrun`, each process trains on its share of every batch, and the first
     one alone writes.
@@ -204,7 +204,7 @@ def _load(run: Run, part: str) -> list[Example]:
 def _train_epoch(
     epoch: int, trainer: Trainer, run: Run, validation: Sequence[Example]
 ) -> dict[str, Any]:
-    """Train for one epoch, and validate where it is time to.
+    """Train for one epoch, and validate if it is due.
 
     Returns:
         A line of the log.
@@ -243,7 +243,7 @@ def _finish(run: Run, trainer: Trainer) -> None:
 
 
 def _save(run: Run, trainer: Trainer, log: list[dict[str, Any]]) -> None:
-    """Write the checkpoint first: it alone says how far the run is."""
+    """Write the checkpoint first: the run resumes from it."""
     tensors = trainer.tensors() | optimizer_tensors(trainer.optimizer)
     note = json.dumps({"log": log, "step": trainer.step})
     save_tensors(run.output / CHECKPOINT, tensors, note=note)

@@ -1,4 +1,4 @@
-"""Several trainings of one recipe: other seeds, other folds; and what they say together."""
+"""Several trainings of one recipe, with other seeds and folds, and their summary."""
 
 import functools
 import itertools
@@ -48,7 +48,7 @@ class Spread:
 
 
 def list_members(recipe: Recipe, *, seeds: Sequence[int], folds: int = 0) -> list[Member]:
-    """Name every combination of a fold and a seed, and give each its recipe.
+    """Every combination of a fold and a seed, with its recipe.
 
     Args:
         recipe: What they have in common.
@@ -78,7 +78,7 @@ def train_series(
     threads: int | None = None,
     on_progress: Callable[[Member, Progress], None] = lambda member, progress: None,
 ) -> Path:
-    """Train all members one after the other, those that are finished left as they are.
+    """Train all members one after the other, except finished ones.
 
     Args:
         members: What to train; see `list_members`.
@@ -107,7 +107,7 @@ def train_series(
 
 
 def write_summary(output: Path, members: Sequence[Member]) -> None:
-    """Write what finished members say of each structure: one by one, and together."""
+    """Write the Dice of each structure, per finished member and together."""
     runs = {
         member.name: read_dice(output / member.name)
         for member in members
@@ -135,7 +135,7 @@ def read_spread(summary: Path) -> dict[str, Spread]:
 
 
 def spread_dice(runs: Mapping[str, Mapping[str, float]]) -> dict[str, Spread]:
-    """Give mean and range over runs for each structure, and for the mean of all of them.
+    """Mean and range over runs of each structure, and of the mean over structures.
 
     Example:
         >>> spread_dice({"a": {"x": 0.5, "y": 0.5}, "b": {"x": 1.0, "y": 0.5}})["mean"]

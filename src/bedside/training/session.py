@@ -1,4 +1,4 @@
-"""A torch model as a runtime session, so that training is judged by the data way's own pipeline."""
+"""A torch model as a runtime session, to validate by the inference pipeline."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Patients into training, validation and test: no patient on two sides, ever."""
+"""Split of patients into training, validation and test."""
 
 import itertools
 import re
@@ -10,12 +10,12 @@ from bedside.errors import SplitError
 from bedside.spec import DataSpec
 
 PARTS = ("train", "val", "test")
-# Tells the draws of one split seed apart: which patients, which folds, which fraction.
+# Separate random draws of one split seed: patients, folds, fraction.
 _FOLDS, _FRACTION = 1, 2
 
 
 def split_cases(patients: Iterable[str], spec: DataSpec) -> dict[str, tuple[str, ...]]:
-    """Share patients out as a data set's settings say.
+    """Split patients by the settings of a data set.
 
     Args:
         patients: Patient ids; repeats count once.
@@ -26,7 +26,7 @@ def split_cases(patients: Iterable[str], spec: DataSpec) -> dict[str, tuple[str,
         Sorted patient ids for "train", "val" and "test".
 
     Raises:
-        SplitError: If a part with a share gets nobody.
+        SplitError: If a part with a share is empty.
     """
     units = list_units(patients, blocks=spec.split_blocks if spec.split_by == "blocks" else None)
     names = list(units)
@@ -46,7 +46,7 @@ def split_cases(patients: Iterable[str], spec: DataSpec) -> dict[str, tuple[str,
 
 
 def list_units(patients: Iterable[str], *, blocks: int | None) -> dict[str, list[str]]:
-    """Say who has to stay together: nobody, or neighbours in the order of their ids.
+    """Groups of patients that must not be separated: single ones, or neighbours by id.
 
     Args:
         patients: Patient ids; repeats count once.
@@ -77,7 +77,7 @@ def list_units(patients: Iterable[str], *, blocks: int | None) -> dict[str, list
 def split_patients(
     patients: Iterable[str], *, fractions: tuple[float, float, float], seed: int
 ) -> dict[str, tuple[str, ...]]:
-    """Share patients out at random, but always in the same way for the same seed.
+    """Split patients at random, reproducibly for a seed.
 
     Args:
         patients: Patient ids; repeats count once.
@@ -88,7 +88,7 @@ def split_patients(
         Sorted patient ids for "train", "val" and "test".
 
     Raises:
-        SplitError: If the fractions do not sum to 1, or a part with a share gets nobody.
+        SplitError: If the fractions do not sum to 1, or a part with a share is empty.
 
     Example:
         >>> parts = split_patients("abcdefghij", fractions=(0.7, 0.1, 0.2), seed=0)
@@ -110,7 +110,7 @@ def split_patients(
 
 
 def cut_fold(split: Mapping[str, Sequence[str]], spec: DataSpec) -> dict[str, tuple[str, ...]]:
-    """Take another part of the patients that are not for test for validation, fold by fold.
+    """Split of one fold: another part of the patients outside the test set validates.
 
     Args:
         split: "train", "val" and "test" without folds.
@@ -143,7 +143,7 @@ def thin_out(patients: Sequence[str], *, fraction: float, seed: int) -> tuple[st
 
 
 def check_split(split: Mapping[str, Iterable[str]]) -> None:
-    """Make sure that no patient stands in two parts.
+    """Check that no patient is in two parts.
 
     Raises:
         SplitError: If one does; it is named.
@@ -159,5 +159,5 @@ def check_split(split: Mapping[str, Iterable[str]]) -> None:
 
 
 def _by_number(name: str) -> list[tuple[int, str]]:
-    """Order names as a person would: p2 before p10."""
+    """Sort key of names in natural order: p2 before p10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -1,4 +1,4 @@
-"""What a network is trained for: a task turns images and truths into one number to lower.
+"""Training tasks: from images and truths to the loss.
 
 A task knows the student as a module that turns images into logits; only deep supervision,
 outlines and features are asked of a network that can give them.
@@ -27,21 +27,21 @@ Parts = dict[str, torch.Tensor]
 
 
 class Task(Protocol):
-    """Something to train for. Its own weights, if it has any, are trained along."""
+    """A training objective. Its own weights, if it has any, are trained too."""
 
     def parameters(self) -> Any:
         """Return the weights of the task itself."""
 
     def state_dict(self) -> Any:
-        """Return what has to be kept to go on later."""
+        """Return the state that is needed to resume."""
 
     def load_state_dict(self, state: Any) -> Any:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
 
     def __call__(
         self, model: nn.Module, images: torch.Tensor, truths: torch.Tensor
     ) -> tuple[torch.Tensor, Parts]:
-        """Judge a network on a batch.
+        """Loss of a network on a batch.
 
         Args:
             model: The student, in training mode.
@@ -70,10 +70,9 @@ def observe(model: nn.Module, images: torch.Tensor, *, supervise: bool) -> Outpu
 
 
 class Supervised(nn.Module):
-    """Learn from the experts' labels: Dice, cross-entropy, and what the recipe adds to them.
+    """Loss from expert labels: Dice, cross-entropy, and the recipe's additions.
 
-    A network with deep supervision or a branch for outlines is punished for these too; one
-    without is trained by its logits alone.
+    Deep supervision and the boundary branch add their losses, if the network has them.
 
     Args:
         spec: Weights of the parts.
@@ -99,11 +98,11 @@ class Supervised(nn.Module):
     def forward(
         self, model: nn.Module, images: torch.Tensor, truths: torch.Tensor
     ) -> tuple[torch.Tensor, Parts]:
-        """Judge a network on a batch; see `Task`."""
+        """Loss on a batch; see `Task`."""
         return self.judge(observe(model, images, supervise=True), truths)
 
     def judge(self, outputs: Outputs, truths: torch.Tensor) -> tuple[torch.Tensor, Parts]:
-        """Compare what a network gave with the truth."""
+        """Loss of outputs against the truth."""
         logits = resize_logits(outputs.logits.float().contiguous(), truths.shape[1:])
         loss, parts = self._compare(logits, truths)
         if outputs.auxiliary and self.spec.deep_weight:
@@ -116,7 +115,7 @@ class Supervised(nn.Module):
         return loss, parts
 
     def _compare(self, logits: torch.Tensor, truths: torch.Tensor) -> tuple[torch.Tensor, Parts]:
-        """Compare logits with labels of the same size."""
+        """Loss of logits against labels of the same size."""
         spec = self.spec
         dice, entropy = overlap_losses(logits, truths, smoothing=spec.label_smoothing)
         parts = {"dice": dice, "ce": self._mean(entropy, truths)}

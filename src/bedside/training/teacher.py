@@ -20,7 +20,7 @@ from bedside.training.tasks import Supervised, Task
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained network, and what is to be remembered of it.
+    """A trained network, and its record.
 
     Attributes:
         model: The network in evaluation mode.
@@ -78,7 +78,7 @@ def open_teacher(run: Path, student: Recipe, split: Split, device: torch.device)
 
 
 def _check_same_view(run: Path, record: Mapping[str, Any], recipe: Recipe, student: Recipe) -> None:
-    """Make sure that teacher and student see and draw the same."""
+    """Check that teacher and student have the same input and labels."""
     theirs, ours = recipe.deployment, student.deployment
     network = record.get("network", theirs.model.architecture)
     if network != theirs.model.architecture:
@@ -102,7 +102,7 @@ def _check_same_view(run: Path, record: Mapping[str, Any], recipe: Recipe, stude
 def _check_unseen(
     run: Path, recipe: Recipe, student: Recipe, *, seen: set[str], split: Split
 ) -> None:
-    """Make sure that the teacher knows nobody whom the student is judged by."""
+    """Check that the teacher was not trained on the student's validation or test patients."""
     theirs, ours = ((data.name, data.layout) for data in (recipe.data, student.data))
     if theirs != ours:
         raise SplitError(
@@ -122,7 +122,7 @@ def _check_unseen(
 def create_task(
     recipe: Recipe, model: nn.Module, teachers: Sequence[Teacher], device: torch.device
 ) -> Task:
-    """Say what a network is trained for: the experts' labels, and teachers if there are any.
+    """Training task of a recipe: expert labels, and distillation if it names teachers.
 
     Raises:
         SpecError: If features are wanted of a network that has none.

@@ -1,4 +1,4 @@
-"""A quick look at how a network does while it is trained."""
+"""Validation of a network during training."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ from bedside.training.losses import resize_logits
 from bedside.training.session import TorchSession
 
 _MOST_ELEMENTS = 16 * 256 * 256
-"""Pixels or voxels of one batch; a larger image goes alone."""
+"""Pixels or voxels of one batch; a larger image is a batch of its own."""
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
-"""COMPRESSION TO THE CLOCK in one screen: a trained network and a budget in, a bundle out.
+"""COMPRESSION in one screen: a trained network and a budget in, a bundle out.
 
-source -> block times -> steps, each kept only if it pays and loses nothing (validation
-patients) -> one look at the test patients -> bundle -> its time in a fresh process -> page
+source -> block times -> steps, each kept only if it gains and loses nothing (validation
+patients) -> test patients, once -> bundle -> its time in a new process -> report
 """
 
 import json
@@ -40,13 +40,13 @@ from bedside.version import __version__
 
 # Images that norms of a network out of a bundle are measured on.
 _STATISTICS = 64
-# A machine whose speed changed by this part during a walk is told of.
+# Relative change of the speed of the machine during a run from which on there is a warning.
 _DRIFT = 0.2
 
 
 @dataclass(frozen=True)
 class Resources:
-    """With what a walk works, beside its goal and its effort.
+    """What a compression run works with, besides target and settings.
 
     Attributes:
         cache: Folder of preprocessed cases; None for none.
@@ -76,16 +76,16 @@ def compress(
     on_message: OnMessage = lambda line: None,
     on_case: Callable[[int, int], None] = lambda done, total: None,
 ) -> Outcome | AlreadyMet:
-    """Make a trained network smaller until it meets a budget, or go on where it was stopped.
+    """Compress a trained network until it meets a budget, or resume a stopped run.
 
-    A source that meets the budget as it is is left alone: nothing is trained or written, and no
-    patient is looked at.
+    If the source meets the budget already, nothing is trained or written and no patient is
+    scored.
 
     Args:
         path: Folder of a finished run, or a bundle.
-        output: Folder for all that comes of it: `NAME.bedside`, `compression.json`,
+        output: Folder for the results: `NAME.bedside`, `compression.json`,
             `compression.md`, `compression.html`, `compression.svg`, and the run folder of the
-            result, which can be built, taught by, and compressed again.
+            result, which can be built, teach and be compressed again.
         target: The budget.
         data: Folder of the data set, if not the run's; a bundle needs it.
         effort: What may be spent.
@@ -94,13 +94,13 @@ def compress(
         on_case: Called while images are read, with how many and of how many.
 
     Returns:
-        What came of it; or how the source meets the budget already.
+        The outcome; or how the source meets the budget already.
 
     Raises:
         BudgetError: If the target is below what an empty graph takes here.
         PatientsError: If there are too few patients to show that nothing is lost.
         DataError: If the data do not fit the source.
-        UsageError: If the folder holds a walk from another source or to another goal.
+        UsageError: If the folder holds a run from another source or to another target.
         OutputError: If the folder cannot be written to.
     """
     effort, resources = effort or CompressionSettings(), resources or Resources()
@@ -133,11 +133,11 @@ def open_run(
     on_message: OnMessage = lambda line: None,
     on_case: Callable[[int, int], None] = lambda done, total: None,
 ) -> CompressionRun:
-    """Read source, data and what was done before, and measure the source if that is nothing.
+    """Open a compression run: read source, data and state, or measure the source at its start.
 
     Args:
         path: As in `compress`, and so are all others.
-        output: Folder of the walk.
+        output: Folder of the run.
         target: The budget.
         data: Folder of the data set.
         effort: What may be spent.
@@ -167,7 +167,7 @@ def run_from(
     on_message: OnMessage,
     on_case: Callable[[int, int], None],
 ) -> CompressionRun:
-    """Do what `open_run` does from a source that is open."""
+    """The same as `open_run`, from a source that is open already."""
     device, folder = choose_device(), Folder(output)
     configure_threads(resources.threads, device)
     check_writable(output)
@@ -204,7 +204,7 @@ def _check_free(output: Path, source: Source) -> None:
 
 
 def _with_statistics(source: Source, examples: Sequence[Example]) -> Source:
-    """Return the norms of a network out of a bundle what training needs of them."""
+    """Source with norm statistics for training, if it comes from a bundle."""
     if not source.from_bundle:
         return source
     size = source.finished.recipe.deployment.input.size_px
@@ -223,7 +223,7 @@ def _plan_finetuning(
     resources: Resources,
     device: torch.device,
 ) -> FinetuneSetup:
-    """Say what networks are healed with: the training images, and who teaches."""
+    """Training images, teachers and schedule for finetuning."""
     recipe, split = source.finished.recipe, source.finished.split
     teachers: list[nn.Module] = [source.network.create().to(device)]
     teachers += [open_teacher(run, recipe, split, device).model for run in resources.teachers]
@@ -240,7 +240,7 @@ def _plan_finetuning(
 
 
 def _conclude(run: CompressionRun, *, data: Path | None) -> Outcome:
-    """Score source and result on the test patients, once, and write all that stays."""
+    """Score source and result on the test patients, once, and write the results."""
     evaluator, folder, state, on_message = run.evaluator, run.folder, run.state, run.on_message
     result = Candidate(folder.read_network(f"{state.network:03d}"), state.precision)
     if state.test is None:
@@ -274,7 +274,7 @@ def _conclude(run: CompressionRun, *, data: Path | None) -> Outcome:
 def _score_test_set(
     evaluator: CandidateEvaluator, state: RunState, result: Candidate, on_message: OnMessage
 ) -> TestResult:
-    """Compare source and result on patients that nothing was decided by."""
+    """Compare source and result on the test patients, which decided nothing."""
     on_message("scoring the test patients, once")
     source = evaluator.score(Candidate(evaluator.source.network), part="test", final=True)
     score = evaluator.score(result, part="test", final=True)
@@ -290,7 +290,7 @@ def _score_test_set(
 
 
 def _find_broken(state: RunState, bundle: Path) -> tuple[str, ...]:
-    """Say what was promised and does not hold, in sentences."""
+    """Warnings about certificates that the result does not have."""
     card = read_bundle(bundle).card
     if card.certifies(state.target.backend, state.precision):
         return ()
@@ -301,16 +301,15 @@ def _find_broken(state: RunState, bundle: Path) -> tuple[str, ...]:
 
 
 def _find_drift(state: RunState, latency_check: LatencyCheck) -> tuple[str, ...]:
-    """Say so if the source takes another time now than when the walk began."""
+    """Warning if the latency of the source has changed since the start of the run."""
     ratio = latency_check.reference_ms / state.reference.ms
     if 1 / (1 + _DRIFT) <= ratio <= 1 + _DRIFT:
         return ()
     return (
         f"The source takes {latency_check.reference_ms:.3f} ms now and took "
-        f"{state.reference.ms:.3f} ms "
-        "when the walk began: this machine's speed changed, by its neighbours or its clock. The "
-        "walk's milliseconds are those of its beginning; ratios hold, and the time in a fresh "
-        "process is that of now.",
+        f"{state.reference.ms:.3f} ms at the start of the run: the speed of this machine changed "
+        "(other load, or its clock). The milliseconds of the steps are those of the start; their "
+        "ratios hold. The time in a new process is current.",
     )
 
 
@@ -333,7 +332,7 @@ def write_run(folder: Path, source: Source, state: RunState, network: TrainedNet
 
 
 def describe_steps(state: RunState) -> list[str]:
-    """Say for the card what was compressed, to which budget, and what was done to it."""
+    """Lines for the card: what was compressed, to which budget, and by which steps."""
     kept = [step for step in state.steps if step.kept]
     lines = [f"from {state.source}; {state.target.describe()}"]
     for step in kept:

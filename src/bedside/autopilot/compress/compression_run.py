@@ -1,9 +1,9 @@
-"""The walk: one step at a time towards a budget, each kept only if it pays and loses nothing.
+"""A compression run: steps towards a budget, each kept only if it gains and loses nothing.
 
-A step is proposed by a move, timed beside what it would replace, healed, measured again, and
-compared with the source on the validation patients. It is kept if it is faster here (or
-smaller, where size is what is missing) and shown not to be worse; else it is undone, the
-reason written down, and tried again at half its stride. Test patients are not looked at.
+A step is proposed, timed interleaved with the network it would replace, finetuned, measured again
+and compared with the source on the validation patients. It is kept if it is faster here (or
+smaller, if size is missing) and shown not to be worse. Otherwise it is undone, the reason is
+recorded, and it is tried again at half the step size. Test patients are not used.
 """
 
 import time
@@ -37,19 +37,19 @@ from bedside.models import TrainedNetwork, count_parameters
 # Part of a time or size by which a step has to be better than what it replaces.
 _LEAST_GAIN = 0.01
 _PENDING = "pending"
-_HEALED = "healed"
+_FINETUNED = "finetuned"
 
 OnMessage = Callable[[str], None]
 
 
 @dataclass
 class CompressionRun:
-    """A walk at some point of it.
+    """A compression run and its state.
 
     Attributes:
         evaluator: Measures candidates.
-        folder: Where the walk is kept.
-        state: Where it stands.
+        folder: Folder of the run.
+        state: Its state.
         on_message: Called with a line for every measurement and decision.
     """
 
@@ -60,9 +60,9 @@ class CompressionRun:
     _loaded: dict[int, TrainedNetwork] = field(default_factory=dict, repr=False)
 
     def run(self) -> RunState:
-        """Go on until the budget is met or no move has more to offer.
+        """Run until the budget is met or no step gains any more.
 
-        Where no move meets the time, the size is worked at all the same.
+        If no step meets the latency, the size is still reduced.
 
         Returns:
             The state at the end.
@@ -81,23 +81,23 @@ class CompressionRun:
 
     @property
     def current(self) -> Candidate:
-        """The network that the walk is at, with its precision."""
+        """The present network, with its precision."""
         number = self.state.network
         if number not in self._loaded:
             self._loaded = {number: self.folder.read_network(f"{number:03d}")}
         return Candidate(self._loaded[number], self.state.precision)
 
     def _update(self, **changes: object) -> None:
-        """Change the state, on disk too."""
+        """Change the state, and write it."""
         self.state = replace(self.state, **changes)  # type: ignore[arg-type]
         self.folder.save(self.state)
 
     def _advance(self) -> None:
-        """Take a step, or go on to the next stage."""
+        """Do a step, or go on to the next stage."""
         cost = open_cost(self.state)
         if cost is None or self.state.stage >= len(self.stages):
             if cost == "ms" and open_cost(replace(self.state, slow=True)) == "bytes":
-                self.on_message("no move meets the time; going on with the size")
+                self.on_message("no step meets the latency; continuing with the size")
                 self._update(slow=True, stage=0, step_fraction=self.state.effort.step_fraction)
             else:
                 self._update(done=True, pending=None)
@@ -113,14 +113,14 @@ class CompressionRun:
         self._update(**changes)
 
     def _lessen(self, *, strides: bool) -> dict[str, object]:
-        """Ask for half as much next time, or go on to the next move if that is too little."""
+        """Halve the step size, or go on to the next kind of step if that is too little."""
         half, effort = self.state.step_fraction / 2, self.state.effort
         if strides and half >= effort.min_step_fraction:
             return {"step_fraction": half}
         return {"stage": self.state.stage + 1, "step_fraction": effort.step_fraction}
 
     def _propose(self, cost: Cost) -> Pending | None:
-        """Ask the stage's move for a step, and write it down before anything is spent on it."""
+        """Propose a step of the stage, and write it to the state before it is tried."""
         name, begin = self.stages[self.state.stage], time.monotonic()
         current = CompressionState(
             current=self.current,
@@ -137,7 +137,7 @@ class CompressionRun:
 
     def _keep_pending(self, name: str, proposal: Proposal, seconds: float) -> Pending:
         self.folder.finetuning.unlink(missing_ok=True)
-        self.folder.drop_network(_HEALED)
+        self.folder.drop_network(_FINETUNED)
         self.folder.keep_network(_PENDING, proposal.candidate.network)
         pending = Pending(
             move=name,
@@ -151,14 +151,14 @@ class CompressionRun:
         return pending
 
     def _missing(self, cost: Cost) -> float:
-        """Say which part of the network's cost is still too much."""
+        """Part of the network's cost that is above the budget."""
         metrics, target = self.state.metrics, self.state.target
         if cost == "ms":
             return 1 - (target.target_ms or 0) / metrics.ms
         return 1 - (target.max_size_bytes or 0) / metrics.size_bytes
 
     def _decide(self, pending: Pending, cost: Cost) -> None:
-        """Measure a step that was begun, and keep or undo it."""
+        """Measure a pending step, and keep or undo it."""
         begin, before = time.monotonic(), self.current
         self.on_message(f"{pending.move}: {pending.about}")
         candidate = Candidate(self.folder.read_network(_PENDING), pending.precision)
@@ -179,20 +179,22 @@ class CompressionRun:
             reason = f"not faster here: {times['after']:.3f} against {times['before']:.3f} ms"
             self._finish(pending, replace(step, reason=reason), begin)
             return
-        judge_it = self._heal_and_judge if pending.finetunes else self._judge
+        judge_it = self._finetune_and_judge if pending.finetunes else self._judge
         self._finish(pending, judge_it(step, before, candidate), begin)
 
-    def _heal_and_judge(self, step: Step, before: Candidate, candidate: Candidate) -> Step:
-        """Judge a candidate as it is, and if it has lost too much, once more when it is healed."""
-        if not self.folder.finetuning.exists() and not self.folder.has_network(_HEALED):
+    def _finetune_and_judge(self, step: Step, before: Candidate, candidate: Candidate) -> Step:
+        """Judge a candidate as it is and, if it has lost too much, again after finetuning."""
+        if not self.folder.finetuning.exists() and not self.folder.has_network(_FINETUNED):
             step = self._judge(step, before, candidate)
-            if step.kept or self._is_beyond_healing(step):
+            if step.kept or self._is_hopeless(step):
                 return step
             self.on_message(f"to be finetuned: {step.reason}")
-        return self._judge(replace(step, finetuned=True), before, self._heal(step.move, candidate))
+        return self._judge(
+            replace(step, finetuned=True), before, self._finetune(step.move, candidate)
+        )
 
-    def _is_beyond_healing(self, step: Step) -> bool:
-        """Whether a healing would be wasted: nothing gained, or so much lost at once."""
+    def _is_hopeless(self, step: Step) -> bool:
+        """Whether finetuning would be useless: nothing gained, or too much lost."""
         if all(verdict.passed for verdict in step.verdicts):
             return True
         effort = self.state.effort
@@ -206,14 +208,14 @@ class CompressionRun:
     def _time(
         self, before: Candidate, after: Candidate, *, exact: bool = False
     ) -> dict[str, float]:
-        """Time what is and what may be beside the source; scaled to the source's first time."""
+        """Time both networks beside the source, scaled to the first time of the source."""
         times = self.evaluator.time({"before": before, "after": after}, exact=exact)
         scale = self.state.reference.ms / times[REFERENCE]
         return {name: ms * scale for name, ms in times.items()}
 
-    def _heal(self, move: str, candidate: Candidate) -> Candidate:
-        """Train a candidate on, or take what was trained before a stop."""
-        if not self.folder.has_network(_HEALED):
+    def _finetune(self, move: str, candidate: Candidate) -> Candidate:
+        """Finetune a candidate, or read it if that was done before a stop."""
+        if not self.folder.has_network(_FINETUNED):
             setup, prepare = self.evaluator.setup, STEP_KINDS[move].prepare
             finetuned = finetune(
                 candidate.network,
@@ -224,8 +226,8 @@ class CompressionRun:
                     f"finetuning: epoch {done} of {setup.epochs}, loss {means['loss']:.4f}"
                 ),
             )
-            self.folder.keep_network(_HEALED, finetuned)
-        return Candidate(self.folder.read_network(_HEALED), candidate.precision)
+            self.folder.keep_network(_FINETUNED, finetuned)
+        return Candidate(self.folder.read_network(_FINETUNED), candidate.precision)
 
     def _judge(self, step: Step, before: Candidate, candidate: Candidate) -> Step:
         """Compare a candidate with the source, and with what it would replace."""
@@ -243,7 +245,7 @@ class CompressionRun:
         step = replace(step, metrics=metrics, verdicts=verdicts, before_ms=times["before"])
         reason = self._find_fault(metrics, times["before"], verdicts)
         if step.move == "precision":
-            # Nothing is gentler than another precision: what it cannot show, no step can.
+            # Another precision changes least: what it cannot show, no step can.
             check_patients(verdicts, max_drop=target.max_drop)
         if reason:
             return replace(step, reason=reason)
@@ -253,7 +255,7 @@ class CompressionRun:
     def _find_fault(
         self, metrics: Metrics, before_ms: float, verdicts: tuple[NoninferiorityResult, ...]
     ) -> str:
-        """Say why a step must be undone; nothing if it may stay."""
+        """Reason why a step must be undone; empty if it may stay."""
         now, target = self.state.metrics, self.state.target
         if open_cost(self.state) == "ms":
             if metrics.ms > (1 - _LEAST_GAIN) * before_ms:
@@ -271,7 +273,7 @@ class CompressionRun:
         return explain(verdicts, max_drop=target.max_drop)
 
     def _finish(self, pending: Pending, step: Step, begin: float) -> None:
-        """Write a decision down, and go on from the step or from before it."""
+        """Record a decision, and continue from the step or from before it."""
         step = replace(step, seconds=round(pending.seconds + time.monotonic() - begin, 1))
         verdict = "kept" if step.kept else "undone"
         metrics = "" if step.metrics is None else f" {_say(step.metrics)};"
@@ -291,9 +293,9 @@ class CompressionRun:
         self.folder.finetuning.unlink(missing_ok=True)
 
     def _turns_to_size(self, step: Step) -> bool:
-        """Whether a step has met the time, while the size is still to be met.
+        """Whether a step has met the latency, while the size is still to be met.
 
-        All moves are then asked again, fewer bits before anything else is taken away.
+        All kinds of step are then tried again, fewer bits before anything is removed.
         """
         assert step.metrics is not None
         after = replace(self.state, metrics=step.metrics)
@@ -306,18 +308,18 @@ def _say(metrics: Metrics) -> str:
 
 
 def _describe_gain(step: Step, after: Metrics, before: Metrics) -> str:
-    """Say what a step bought."""
+    """What a step gained."""
     faster = step.before_ms / after.ms
-    finetuned = "" if step.finetuned or step.move == "precision" else ", without healing"
+    finetuned = "" if step.finetuned or step.move == "precision" else ", without finetuning"
     size = describe_size(before.size_bytes, after.size_bytes)
     return f"{faster:.2f} times as fast, {size}{finetuned}"
 
 
 def describe_size(before: int, after: int) -> str:
-    """Say how a size changed.
+    """Change of a size, in words.
 
     Example:
-        >>> say_size(200, 150), say_size(100, 103), say_size(100, 100)
+        >>> describe_size(200, 150), describe_size(100, 103), describe_size(100, 100)
         ('25 % smaller', '3 % larger', 'of the same size')
     """
     change = round(100 * (after / before - 1))
@@ -327,7 +329,7 @@ def describe_size(before: int, after: int) -> str:
 
 
 def begin_run(evaluator: CandidateEvaluator, folder: Folder, *, on_message: OnMessage) -> RunState:
-    """Measure the source, with which everything later is compared, and keep the first state.
+    """Measure the source, and write the first state.
 
     Raises:
         BudgetError: If the target is below what an empty graph takes here.
@@ -361,7 +363,7 @@ def begin_run(evaluator: CandidateEvaluator, folder: Folder, *, on_message: OnMe
 def describe_candidate(
     evaluator: CandidateEvaluator, candidate: Candidate, *, ms: float, score: Score
 ) -> Metrics:
-    """Put together what was measured of a candidate."""
+    """Metrics of a candidate."""
     return Metrics(
         ms=ms,
         size_bytes=evaluator.size(candidate),

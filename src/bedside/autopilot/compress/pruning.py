@@ -1,9 +1,9 @@
-"""Which units to take away: those that gain most of the clock for the importance they lose.
+"""Units to prune: those that gain most time for the importance that is lost.
 
 Units hang together in groups (`compression.groups`): inner channels of a block, channels of a
-level, heads, whole blocks. What a group's units cost is asked of the table of block times, by
-taking a quarter of them away; what they matter, of their importance. Then lots of units are
-taken from all groups, best bargain first, until the gain is what was asked for.
+level, heads, whole blocks. The cost of a group's units comes from the table of block
+times, by removing a quarter of them. Then units are removed from all groups, a few at a time and
+those with the least importance per gain first, until the gain is what was asked for.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,23 +17,23 @@ from bedside.compression.prune import shrink
 from bedside.models import TrainedNetwork, count_parameters, create
 from bedside.spec import ModelSpec
 
-# Channels go by so many: kernels work on vectors of 8 or 16.
+# Channels are removed by so many: kernels work on vectors of 8 or 16.
 _CHANNELS = 8
 # No group loses more than this part of its units in one step.
 _MOST = 0.5
-# A lot that gains more than this, over what is wanted, is for another step.
-_LARGEST_LOT = 1.5
+# A slice that gains more than this, over what is wanted, is left to another step.
+_LARGEST_SLICE = 1.5
 # A gain below this part of the whole is not above what timing leaves open.
 _LEAST_GAIN = 0.001
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What pruning proposes.
+    """A pruned network, as a proposal.
 
     Attributes:
-        about: Which groups become how wide.
-        network: The network after it, not yet healed.
+        about: Groups that become narrower, with their widths.
+        network: The network after it, before finetuning.
     """
 
     about: str
@@ -41,13 +41,13 @@ class Pruned:
 
 
 @dataclass(frozen=True)
-class UnitBundle:
-    """Some units of a group that go together.
+class UnitSlice:
+    """Units of a group that are removed together.
 
     Attributes:
         group: Name of the group.
         units: How many.
-        gain: Part of the whole network's cost that goes with them.
+        gain: Part of the network's cost that they take.
         loss: Importance that is lost.
     """
 
@@ -65,7 +65,7 @@ def propose_pruning(
     cost: Cost,
     share: float,
 ) -> Pruned | None:
-    """Choose units to take away.
+    """Choose units to remove.
 
     Args:
         evaluator: Knows times of blocks, and training images.
@@ -75,7 +75,7 @@ def propose_pruning(
         share: How much of the network's cost.
 
     Returns:
-        The network without them; None if nothing that may go gains anything.
+        The network without them; None if no removal gains anything.
     """
     price = Price(evaluator, precision, cost)
     groups = list_groups(network)
@@ -86,10 +86,10 @@ def propose_pruning(
     between, within = (
         evaluator.importance(network, method) for method in ("fisher", "reconstruction")
     )
-    bundles = list_bundles(groups, between, price.of_units(network, within, groups))
-    bundles = [bundle for bundle in bundles if bundle.gain <= _LARGEST_LOT * share]
-    chosen = choose_bundles(
-        bundles, lambda some: price.of_lots(network, within, groups, some), share
+    slices = list_slices(groups, between, price.of_units(network, within, groups))
+    slices = [each for each in slices if each.gain <= _LARGEST_SLICE * share]
+    chosen = choose_slices(
+        slices, lambda some: price.of_slices(network, within, groups, some), share
     )
     if not chosen:
         return None
@@ -120,7 +120,7 @@ class Price:
     def of_units(
         self, network: TrainedNetwork, importance: Importance, groups: Mapping[str, Group]
     ) -> dict[str, float]:
-        """Return what a unit of each group costs, as a part of the whole: a quarter is taken."""
+        """Return what a unit of each group costs, as a part of the whole: a quarter is removed."""
         specs, going = {}, {}
         bare = replace(importance, inputs=None)
         for name, group in groups.items():
@@ -136,31 +136,31 @@ class Price:
         prices = {name: (1 - self(spec) / whole) / going[name] for name, spec in specs.items()}
         return {name: prices.get(name, 0.0) for name in groups}
 
-    def of_lots(
+    def of_slices(
         self,
         network: TrainedNetwork,
         importance: Importance,
         groups: Mapping[str, Group],
-        bundles: list[UnitBundle],
+        slices: list[UnitSlice],
     ) -> float:
-        """Return what some lots cost together, as a part of the whole."""
-        # Nothing is made up for where only widths are asked for.
+        """Return what some slices cost together, as a part of the whole."""
+        # Nothing is compensated where only widths are asked for.
         bare = replace(importance, inputs=None)
-        spec = remove_units(network, bare, groups, bundles).spec
+        spec = remove_units(network, bare, groups, slices).spec
         return 1 - self(spec) / self(network.spec)
 
 
-def list_bundles(
+def list_slices(
     groups: Mapping[str, Group], importance: Importance, gains: Mapping[str, float]
-) -> list[UnitBundle]:
-    """Cut groups into lots, best bargain first; within a group the least important go first.
+) -> list[UnitSlice]:
+    """Cut groups into slices, least importance per gain first; within a group likewise.
 
     Args:
         groups: All groups by name.
         importance: Of their units.
         gains: What a unit of each gains, as a part of the whole.
     """
-    bundles = []
+    slices = []
     for name, group in groups.items():
         size = _step(group)
         if gains[name] * size < _LEAST_GAIN:
@@ -171,59 +171,59 @@ def list_bundles(
             if begin + size >= group.units and not group.blocks:
                 break
             loss = sum(scores[begin : begin + size])
-            bundles.append(UnitBundle(name, size, gains[name] * size, loss))
-    return sorted(bundles, key=lambda bundle: bundle.loss / bundle.gain)
+            slices.append(UnitSlice(name, size, gains[name] * size, loss))
+    return sorted(slices, key=lambda each: each.loss / each.gain)
 
 
-def choose_bundles(
-    bundles: list[UnitBundle], gain_of: Callable[[list[UnitBundle]], float], wanted: float
-) -> list[UnitBundle]:
-    """Take as many of the best bargains as gain what is wanted.
+def choose_slices(
+    slices: list[UnitSlice], gain_of: Callable[[list[UnitSlice]], float], wanted: float
+) -> list[UnitSlice]:
+    """The first slices that together gain what is wanted.
 
-    What lots gain together is not the sum of what they gain one by one, so it is asked for.
+    The gain of several slices is not the sum of their gains, so it is asked for.
 
     Args:
-        bundles: Best bargain first.
-        gain_of: Gives what some lots gain together, as a part of the whole.
+        slices: Least importance per gain first.
+        gain_of: Returns what some slices gain together, as a part of the whole.
         wanted: What they should gain.
 
     Returns:
         The fewest that gain it; all of them if that is not enough.
 
     Example:
-        >>> lots = [Lot(name, 8, 0.1, 1.0) for name in "abcd"]
-        >>> len(choose_lots(lots, lambda some: 0.08 * len(some), 0.15))
+        >>> slices = [UnitSlice(name, 8, 0.1, 1.0) for name in "abcd"]
+        >>> len(choose_slices(slices, lambda some: 0.08 * len(some), 0.15))
         2
     """
-    low, high = 0, len(bundles)
+    low, high = 0, len(slices)
     while low < high:
         middle = (low + high) // 2
-        if gain_of(bundles[:middle]) >= wanted:
+        if gain_of(slices[:middle]) >= wanted:
             high = middle
         else:
             low = middle + 1
-    return bundles[:low]
+    return slices[:low]
 
 
 def remove_units(
     network: TrainedNetwork,
     importance: Importance,
     groups: Mapping[str, Group],
-    bundles: list[UnitBundle],
+    slices: list[UnitSlice],
 ) -> TrainedNetwork:
-    """Shrink every group by its lots; blocks come last, because they number what is behind."""
+    """Shrink every group by its slices; blocks last, because that renumbers those behind."""
     going: dict[str, int] = {}
-    for bundle in bundles:
-        going[bundle.group] = going.get(bundle.group, 0) + bundle.units
-    gone = {name for name in going if groups[name].blocks}
-    for name in sorted(going, key=lambda name: (name in gone, name)):
+    for each in slices:
+        going[each.group] = going.get(each.group, 0) + each.units
+    dropped = {name for name in going if groups[name].blocks}
+    for name in sorted(going, key=lambda name: (name in dropped, name)):
         width = groups[name].units - going[name]
         network = shrink(network, importance, part=name, width=width)
     return network
 
 
 def describe(before: TrainedNetwork, after: TrainedNetwork) -> str:
-    """Say which groups became how wide.
+    """Groups that became narrower, with their widths.
 
     Example:
         >>> from bedside.models import create, named_spec
@@ -247,7 +247,7 @@ def describe(before: TrainedNetwork, after: TrainedNetwork) -> str:
 
 
 def _step(group: Group) -> int:
-    """Say how many units of a group go together."""
+    """Number of units of a group that are removed together."""
     if group.blocks:
         return 1
     return group.divisor if group.width > 1 or group.divisor > 1 else _CHANNELS

@@ -1,4 +1,4 @@
-"""Which convolutions to replace by products of lower rank: those that the clock gains by."""
+"""Convolutions to replace by products of lower rank: those that become faster."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,11 @@ _LEAST_GAIN = 0.002
 
 @dataclass(frozen=True)
 class Factored:
-    """What factoring proposes.
+    """A factored network, as a proposal.
 
     Attributes:
         about: Which convolutions, and their ranks.
-        network: The network after it, not yet healed.
+        network: The network after it, before finetuning.
     """
 
     about: str
@@ -27,7 +27,7 @@ class Factored:
 def propose_ranks(
     evaluator: CandidateEvaluator, network: TrainedNetwork, *, precision: str, energy: float
 ) -> Factored | None:
-    """Choose convolutions and ranks by what they read, and keep those that are faster.
+    """Choose convolutions and ranks by their inputs, and keep those that are faster.
 
     Args:
         evaluator: Knows times of blocks, and training images.

@@ -1,4 +1,4 @@
-"""What came of a walk, for machines and for a reviewer: JSON, Markdown, HTML and a plot."""
+"""Reports of a compression run: JSON, Markdown, HTML and a plot."""
 
 import json
 from collections.abc import Sequence
@@ -27,14 +27,14 @@ _DEPTH = 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a walk.
+    """Outcome of a compression run.
 
     Attributes:
         state: Where it ended, with all steps and the look at the test patients.
-        latency_check: Its time as measured by the walk and in a fresh process.
+        latency_check: Its time as measured by the run and in a new process.
         bundle: The bundle.
         size_bytes: Its size.
-        warnings: What was promised and does not hold.
+        warnings: What a user should know.
     """
 
     state: RunState
@@ -45,7 +45,7 @@ class Outcome:
 
     @property
     def unmet(self) -> str:
-        """Say which budget was missed; empty if none was."""
+        """The budget that was missed; empty if none was."""
         state, target = self.state, self.state.target
         missed = []
         if target.target_ms is not None and state.metrics.ms > target.target_ms:
@@ -133,7 +133,7 @@ def to_json(outcome: Outcome) -> str:
 
 
 def predict_errors(state: RunState) -> list[float]:
-    """Tell how far the table of blocks was off, as a part of each measured time."""
+    """Error of the table of block times, as a part of each measured time."""
     return [
         step.predicted_ms / step.metrics.ms - 1
         for step in state.steps
@@ -142,7 +142,7 @@ def predict_errors(state: RunState) -> list[float]:
 
 
 def to_markdown(outcome: Outcome) -> str:
-    """Write the page that a reviewer follows."""
+    """The report in Markdown."""
     lines = [f"# {_title(outcome)}", "", *_summary(outcome), ""]
     lines += [f"![Dice over milliseconds]({PLOT})", ""]
     lines += ["## Steps", "", *markdown_table(*_steps(outcome.state)), ""]
@@ -154,7 +154,7 @@ def to_markdown(outcome: Outcome) -> str:
 
 
 def to_html(outcome: Outcome, plot: str) -> str:
-    """Write the same page for a browser, with the plot inside it."""
+    """The report in HTML, with the plot inside."""
     head, *texts = _summary(outcome)
     parts = [
         f"<header><h1>{escape(_title(outcome))}</h1><p>{escape(head)}</p>"
@@ -177,7 +177,7 @@ def _title(outcome: Outcome) -> str:
 
 
 def _summary(outcome: Outcome) -> list[str]:
-    """Say in a few sentences what came of it."""
+    """Summary in a few sentences."""
     state, latency_check = outcome.state, outcome.latency_check
     before, after = state.reference, state.metrics
     met = f"The budget was not met: {outcome.unmet}." if outcome.unmet else "The budget is met."
@@ -190,12 +190,12 @@ def _summary(outcome: Outcome) -> list[str]:
         f"{outcome.size_bytes / 1000:.1f} kB "
         f"({describe_size(before.size_bytes, outcome.size_bytes)}); weights "
         f"{before.parameters:,} to {after.parameters:,}.",
-        f"At the end of the walk the result took {latency_check.promised_ms:.3f} ms and the "
-        "source, in "
-        f"turns with it, {latency_check.reference_ms:.3f} ms; in a fresh process the bundle takes "
+        f"At the end of the run the result took {latency_check.promised_ms:.3f} ms and the "
+        "source, interleaved with it, "
+        f"{latency_check.reference_ms:.3f} ms; in a new process the bundle takes "
         f"{latency_check.subprocess_ms:.3f} and the source "
-        f"{latency_check.subprocess_reference_ms:.3f} ms: the promise "
-        "is off by "
+        f"{latency_check.subprocess_reference_ms:.3f} ms: an "
+        "error of "
         f"{100 * latency_check.error:+.1f} %, and as a part of the source's time by "
         f"{100 * latency_check.relative_error:+.1f} %.",
         f"{kept} of {len(state.steps)} steps were kept. Every step was compared with the source "
@@ -214,7 +214,7 @@ def _summary(outcome: Outcome) -> list[str]:
 
 
 def _steps(state: RunState) -> tuple[list[str], list[list[str]]]:
-    """Return the table of what each step bought."""
+    """Return the table of what each step gained."""
     head = ["Step", "What", "ms before", "ms after", "predicted", "kB", "Weights", "Decision"]
     rows = [["0", "source, f32", "", *_costs(state.reference, None), "reference"]]
     for step in state.steps:

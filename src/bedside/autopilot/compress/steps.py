@@ -1,8 +1,8 @@
-"""The table of moves: what can be done to a network on the way to a budget.
+"""The table of steps: what can be done to a network on the way to a budget.
 
-A move looks at where the walk is and proposes one step, or none if it has no more to offer.
-What a step gains is asked of the table of block times, because fewer multiplications are not
-less time; what it costs is asked of the importance of what goes.
+Each kind of step proposes one step from the present state, or none if nothing more is to gain. The
+gain is predicted from the table of block times, because fewer multiplications are not less time;
+the loss, from the importance of what is removed.
 """
 
 from collections.abc import Callable, Set
@@ -25,15 +25,15 @@ from bedside.spec.model import BITS
 
 @dataclass(frozen=True)
 class CompressionState:
-    """Where a walk is when it asks for a step.
+    """State of a run that a step is proposed for.
 
     Attributes:
         current: The network, and how it is computed.
         ms: Its measured time.
         cost: Which budget is missed: "ms" or "bytes".
-        step_fraction: Part of its cost that the step should take away.
+        step_fraction: Part of its cost that the step should remove.
         missing: Part of its cost that is still too much; no step need take more.
-        tried: What was tried from here and undone, in words.
+        tried: Descriptions of the steps that were tried from here and undone.
     """
 
     current: Candidate
@@ -45,7 +45,7 @@ class CompressionState:
 
     @property
     def share(self) -> float:
-        """Part of the cost to take away: the stride, or all that is missing and a little."""
+        """Part of the cost to remove: the step size, or all that is missing and a little."""
         return min(self.step_fraction, 1.02 * self.missing + 0.005)
 
 
@@ -56,7 +56,7 @@ class Proposal:
     Attributes:
         about: What it does, in words; the same words mean the same step.
         candidate: What it leads to.
-        predicted_ms: Its time by the table of blocks; None where the table says nothing.
+        predicted_ms: Its time by the table of blocks; None if that does not change.
         finetunes: Whether the network has to be trained on before it is judged.
     """
 
@@ -72,7 +72,7 @@ class StepKind:
 
     Attributes:
         propose: Returns the next step, or None.
-        strides: Whether it can be asked again for less.
+        strides: Whether it can be tried again with a smaller step size.
         prepare: Returns what is done to a model before it is trained on, if anything is.
         optional: Whether it is only taken where `CompressionSettings.also` names it.
     """
@@ -113,7 +113,7 @@ def _describe_precision(name: str) -> str:
 
 
 def propose_cut(evaluator: CandidateEvaluator, current: CompressionState) -> Proposal | None:
-    """Take away units that cost much and matter little; see `pruning`."""
+    """Remove units that cost much and matter little; see `pruning`."""
     network = current.current.network
     found = propose_pruning(
         evaluator,

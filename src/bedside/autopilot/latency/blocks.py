@@ -1,8 +1,7 @@
-"""A network taken apart into the blocks whose times add up to its own.
+"""The blocks of a network, whose latencies add up to its own.
 
-A part is a module of the network with the shape of what goes into it, and a key that is the
-same for all parts that take the same time: made from the shapes of its weights and from what
-attention does with tokens, so that whatever a compression does to a block, the key knows.
+A block is a module of the network with the shape of its input, and a key that is the same for all
+blocks of the same latency: a hash of the shapes of its weights and of the settings of attention.
 """
 
 import hashlib
@@ -19,19 +18,19 @@ from bedside.models import create, find_structure
 from bedside.models.structure import TimedModule
 from bedside.spec import ModelSpec, to_mapping
 
-# What weights' shapes tell already, or what says nothing about a single block.
+# Settings that shapes of weights contain already, or that do not affect a single block.
 _NOT_IN_KEY = ("channels", "depth", "mlp_ratio", "shared")
 
 
 @dataclass(frozen=True)
 class Block:
-    """One part of a network.
+    """One block of a network.
 
     Attributes:
         name: Its path, such as "levels.2.0".
         key: What its time depends on, as a hash.
-        about: The same in words, for a person who reads the table.
-        module: The part, in evaluation mode.
+        about: The same in words.
+        module: The block, in evaluation mode.
         shape: (1, C, *S) of its input.
     """
 
@@ -51,18 +50,18 @@ class Block:
         return trace_block(Probe(self.module, self.shape[2:]), self.probe_shape)
 
     def trace_frame(self) -> bytes:
-        """Turn what its graph has around it into a graph: what is to be subtracted."""
+        """Turn the frame around it into a graph, whose time is to be subtracted."""
         return trace_block(Probe(nn.Identity(), self.shape[2:]), self.probe_shape)
 
 
 class Probe(nn.Module):
-    """A part between a spread-out input and a mean, both inside the graph.
+    """A block between an upsampled input and a mean, both inside the graph.
 
-    So the runtime lays out what goes in and out as it likes, as inside a network. Given whole
-    feature maps from outside, a light part would mostly be timed at turning their layout.
+    So the runtime chooses the layout of input and output, as inside a network. Given whole
+    feature maps from outside, a light block would mostly be timed at changing their layout.
 
     Args:
-        part: The part.
+        part: The block.
         sizes: Size of its input.
     """
 
@@ -71,7 +70,7 @@ class Probe(nn.Module):
         self.part, self.sizes = part, sizes
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Turn (1, C, 1, 1) into the means of what the part gives."""
+        """Turn (1, C, 1, 1) into the means of the output of the block."""
         given: torch.Tensor = self.part(functional.interpolate(x, size=self.sizes, mode="nearest"))
         return given.mean(dim=tuple(range(2, given.ndim)), keepdim=True)
 
@@ -97,7 +96,7 @@ class Empty(nn.Module):
 
 
 def list_blocks(spec: ModelSpec, size_px: tuple[int, ...]) -> list[Block]:
-    """Take the network of a spec apart, with weights that say nothing.
+    """Blocks of the network of a spec, with fresh weights.
 
     Args:
         spec: The network.
@@ -108,7 +107,7 @@ def list_blocks(spec: ModelSpec, size_px: tuple[int, ...]) -> list[Block]:
 
 
 def _describe(timed: TimedModule) -> Block:
-    """Return a part its key: kind, settings of attention, shapes of weights, shape of input."""
+    """Block with its key: kind, settings of attention, shapes of weights and input."""
     name, module, level, channels, size = timed
     shape = (1, channels, *size)
     settings: dict[str, Any] = {} if level is None else to_mapping(level)
@@ -131,7 +130,7 @@ def _describe(timed: TimedModule) -> Block:
 
 
 def trace_block(module: nn.Module, shape: tuple[int, ...]) -> bytes:
-    """Turn a module into a graph to be timed, and only that: what it computes is not looked at.
+    """Turn a module into a graph for timing; its results are not checked.
 
     Args:
         module: From one tensor to one, in evaluation mode; it is left as it was.

@@ -1,8 +1,8 @@
-"""What blocks take on this machine: a table that is measured once, kept, and added to.
+"""Latencies of blocks on this machine: a table that is measured once and kept.
 
 The table lies in the user's cache folder under the machine's fingerprint, and is not used
-under another one. All its times hang on one yardstick, a convolution that is timed again with
-every lot of new blocks, so that a lot that was timed while the machine was busy fits the rest.
+under another one. All times are relative to one reference convolution that is timed again with
+every batch of new blocks, so that a batch timed on a busy machine fits the rest.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _SCHEMA = 2
 _YARDSTICK = "yardstick"
 # Seconds that a block is timed for, when many are timed in turns.
 _SECONDS_A_BLOCK = 0.15
-_LOT = 24
+_BATCH = 24
 """Blocks that are timed in the same turns."""
 
 
@@ -101,12 +101,12 @@ class DeviceTable:
                 if part.key not in self._own["blocks"]:
                     missing.setdefault(part.key, part)
         parts = list(missing.values())
-        for begin in range(0, len(parts), _LOT):
-            self._measure_lot(parts[begin : begin + _LOT])
+        for begin in range(0, len(parts), _BATCH):
+            self._measure_batch(parts[begin : begin + _BATCH])
             self.save()
         return len(parts)
 
-    def _measure_lot(self, parts: Sequence[Block]) -> None:
+    def _measure_batch(self, parts: Sequence[Block]) -> None:
         graphs = {part.key: self._timed(part.trace(), part.probe_shape) for part in parts}
         frames = {part.shape: self._timed(part.trace_frame(), part.probe_shape) for part in parts}
         graphs |= {f"frame {shape}": timed for shape, timed in frames.items()}
@@ -120,7 +120,7 @@ class DeviceTable:
             self._own["blocks"][part.key] = {"ms": round(alone, 6), "about": part.about}
 
     def _timed(self, graph: bytes, shape: tuple[int, ...]) -> Timed:
-        """Say how a graph of the table is to be run."""
+        """Graph with the setting of the table."""
         if self.setting.precision == "int8":
             graph = quantize_uncalibrated(graph)
         return Timed(graph, shape, self.setting)
@@ -175,7 +175,7 @@ class DeviceTable:
     def time_whole(
         self, specs: Mapping[str, ModelSpec], size_px: tuple[int, ...]
     ) -> dict[str, float]:
-        """Time networks with weights that say nothing, in ms by the table's yardstick."""
+        """Time networks with fresh weights, in ms relative to the table's reference."""
         from bedside.models import create
 
         graphs = {}
@@ -276,7 +276,7 @@ def _read(path: Path | None, machine: str) -> dict[str, Any]:
 
 
 def _yardstick() -> tuple[str, bytes, tuple[int, ...]]:
-    """A convolution that all times are measured by."""
+    """The reference convolution."""
     torch.manual_seed(0)
     module, shape = nn.Conv2d(32, 32, 3, padding=1).eval(), (1, 32, 48, 48)
     return _YARDSTICK, trace_block(module, shape), shape

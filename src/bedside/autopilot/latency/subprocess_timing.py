@@ -1,9 +1,8 @@
-"""Does a bundle keep its promise? Its time in a process of its own, beside the source's.
+"""Latency of a bundle in a process of its own, interleaved with the source's.
 
-A walk times graphs in a process that has done much else. What it promises at its end is
-therefore measured again where nothing is warm, and where nothing can be shared by accident.
-Both are taken in turns: what a walk measured in its first hour says little of a machine whose
-speed its neighbours have changed since.
+A compression run times graphs in a process that has done much else. Its result is measured again in
+a new process, where nothing is warm or shared. Source and result are interleaved, because the speed
+of the machine may have changed since the start of the run.
 """
 
 import contextlib
@@ -30,12 +29,12 @@ _PATIENCE_S = 600
 
 @dataclass(frozen=True)
 class LatencyCheck:
-    """What was promised, and what was measured.
+    """Latency at the end of a run, and in a new process.
 
     Attributes:
-        promised_ms: Time of the result as the walk measured it at its end.
+        promised_ms: Time of the result at the end of the run.
         subprocess_ms: The same in a fresh process.
-        reference_ms: Time of the source, in turns with the result at the walk's end.
+        reference_ms: Time of the source, interleaved with the result at the end of the run.
         subprocess_reference_ms: The same, in turns with the result in the fresh process.
     """
 
@@ -46,7 +45,7 @@ class LatencyCheck:
 
     @property
     def error(self) -> float:
-        """How far the promise is off, as a part of what was measured.
+        """Error of the time at the end of the run, as a part of that in a new process.
 
         Example:
             >>> round(LatencyCheck(2.9, 3.0, 6.0, 6.1).error, 3)
@@ -86,7 +85,7 @@ def time_in_subprocess(
         setting: How the bundle runs; the source runs so in f32.
         time_here: Times both in this process: milliseconds of the result and of the source.
         rounds: How often each process has its turn. The mean over them counts: beside a
-            neighbour who comes and goes a median jumps between two times.
+            changing load a median jumps between two times.
         total_s: Seconds that the fresh process times for, all rounds together.
 
     Raises:
@@ -117,7 +116,7 @@ class _Subprocess:
         self._asked = asked
 
     def __enter__(self) -> Self:
-        # A file, since a pipe that nobody reads would stop a process that says much.
+        # A file: an unread pipe would block a process that writes much.
         self._told = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bedside.autopilot.latency.subprocess_timing"],
@@ -132,7 +131,7 @@ class _Subprocess:
         return self
 
     def time(self) -> dict[str, float]:
-        """Let it time both graphs once.
+        """Time both graphs once.
 
         Raises:
             BackendError: If it has ended.

@@ -1,11 +1,10 @@
-"""Times of whole graphs in one run, in turns: only what was timed together is compared.
+"""Interleaved timing of graphs: only what was timed together is compared.
 
-Where others keep the cores busy, the clock says how long a call waits for a core, in steps of
-the scheduler. So a call of one thread is measured by the processor time that it takes, which on
-a quiet machine is its time on the clock. It leaves the waiting out, and not what neighbours take
-from caches and shared cores, so only ratios hold on a busy one. Work that several
-threads share has no such measure: there it is the median on the clock, or the shortest call
-where the two are far apart.
+On busy cores, wall-clock time includes waiting for a core, in steps of the scheduler. So a call of
+one thread is measured by its processor time, which on an idle machine equals wall-clock time. It
+excludes waiting, but not the effect of other load on caches and shared cores, so only ratios hold
+on a busy machine. For several threads it is the median wall-clock time, or the shortest call where
+the two are far apart.
 """
 
 import time
@@ -67,7 +66,7 @@ Clock = Callable[[Mapping[str, Timed], float], Mapping[str, float]]
 
 
 def time_graphs(graphs: Mapping[str, Timed], total_s: float) -> dict[str, float]:
-    """Time graphs in turns; see `correct_for_load` for which time it is.
+    """Time graphs, interleaved; see `correct_for_load` for which time it is.
 
     Args:
         graphs: What to time, by name.
@@ -108,11 +107,11 @@ def correct_for_load(
         machine the shortest call.
 
     Example:
-        >>> settle({"a": Latency(7.9, 12.0, 16.0, 1.2, 99)}, {"a": 1.05})
+        >>> correct_for_load({"a": Latency(7.9, 12.0, 16.0, 1.2, 99)}, {"a": 1.05})
         {'a': 1.05}
-        >>> settle({"a": Latency(1.1, 1.2, 1.3, 1.0, 99)}, {})
+        >>> correct_for_load({"a": Latency(1.1, 1.2, 1.3, 1.0, 99)}, {})
         {'a': 1.1}
-        >>> settle({"a": Latency(4.0, 9.0, 9.0, 1.0, 99)}, {})
+        >>> correct_for_load({"a": Latency(4.0, 9.0, 9.0, 1.0, 99)}, {})
         {'a': 1.0}
     """
     busy = median(each.p50_ms / each.best_ms for each in clocked.values()) > _BUSY
@@ -123,7 +122,7 @@ def correct_for_load(
 
 
 def _metered(call: Callable[[], object], spent_ms: list[float]) -> Callable[[], None]:
-    """Make a call that notes the processor time that it takes."""
+    """Call that records its processor time."""
 
     def metered() -> None:
         begin = time.process_time()

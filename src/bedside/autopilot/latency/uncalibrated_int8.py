@@ -16,7 +16,7 @@ _UNSIGNED = ("Relu",)
 
 
 def quantize_uncalibrated(graph: bytes) -> bytes:
-    """Put quantizers where a calibrated graph has them, with ranges that nobody measured.
+    """Graph with quantizers where a calibrated graph has them, with guessed ranges.
 
     Args:
         graph: Serialized ONNX in f32.
@@ -47,7 +47,7 @@ def quantize_uncalibrated(graph: bytes) -> bytes:
 
 
 def _list_features(model: onnx.ModelProto, makers: Mapping[str, str]) -> set[str]:
-    """Name what a graph computes of its input in f32: no weights, no sizes and indices."""
+    """Names of the f32 features of a graph: no weights, sizes or indices."""
     inferred = onnx.shape_inference.infer_shapes(model).graph
     return {
         value.name
@@ -60,7 +60,7 @@ def _list_features(model: onnx.ModelProto, makers: Mapping[str, str]) -> set[str
 def _quantize(
     model: onnx.ModelProto, weights: dict[str, TensorProto], name: str, *, unsigned: bool
 ) -> list[onnx.NodeProto]:
-    """Make what stands between a value, or a weight, and what reads it in 8 bits."""
+    """Nodes that quantize a value or a weight."""
     scale, zero, whole = (f"{name}_{part}" for part in ("scale", "zero", "int8"))
     back = helper.make_node("DequantizeLinear", [whole, scale, zero], [f"{name}_back"])
     if name not in weights:

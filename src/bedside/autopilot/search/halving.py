@@ -1,4 +1,4 @@
-"""Successive halving: train all for a little, let the better half go on for twice as long.
+"""Successive halving: short trainings, each round twice as long for the better half.
 
 Each round's training is a short schedule of its own from fresh weights, and not the last one
 continued: a schedule ends at a rate of zero, and what is compared are networks at their ends.
@@ -37,7 +37,7 @@ class SuccessiveHalving:
     on_message: OnMessage = lambda line: None
 
     def run(self) -> SearchState:
-        """Go on until one is left, or the rounds are.
+        """Run until one candidate is left, or the rounds are over.
 
         Returns:
             The state at the end, with a winner.
@@ -50,7 +50,7 @@ class SuccessiveHalving:
         return self.state
 
     def _try(self, trial: Trial) -> None:
-        """Train an entrant for a round, and score it as it would run."""
+        """Train a candidate for a round, and score it as it would run."""
         rounds, setup = self.state.rounds, plan_finetuning(self.evaluator.setup, self.state)
         name = f"{trial.number:03d}-{rounds + 1}"
         about = f"round {rounds + 1}, {trial.number} {trial.name}"
@@ -71,14 +71,14 @@ class SuccessiveHalving:
         self.on_message(f"{about}: Dice {average_dice(dice):.4f} at {trial.time_ms:.3f} ms")
 
     def _replace(self, *changed: Trial, **changes: object) -> None:
-        """Put entrants in the place of what they were, on disk too."""
+        """Replace candidates in the state, and write it."""
         by_number = {each.number: each for each in (*self.state.trials, *changed)}
         trials = tuple(by_number[each.number] for each in self.state.trials)
         self.state = replace(self.state, trials=trials, **changes)  # type: ignore[arg-type]
         self.folder.save_search(self.state)
 
     def _close_round(self) -> None:
-        """Let the better half go on, or only the best where the rounds are over."""
+        """Keep the better half, or only the best after the last round."""
         ranked, done = rank(self.state.remaining), self.state.rounds + 1
         keep = 1 if done >= self.state.effort.rounds else (len(ranked) + 1) // 2
         out = [
@@ -101,7 +101,7 @@ def rank(trials: tuple[Trial, ...]) -> list[Trial]:
 
 
 def count_epochs(state: SearchState, *, most: int) -> int:
-    """Say how many epochs the trainings of the present round take.
+    """Number of epochs of a training in the present round.
 
     Args:
         state: With the rounds that are done.
@@ -111,14 +111,14 @@ def count_epochs(state: SearchState, *, most: int) -> int:
 
 
 def plan_finetuning(setup: FinetuneSetup, state: SearchState) -> FinetuneSetup:
-    """Say how networks are trained in the present round."""
+    """Training of networks in the present round."""
     return replace(setup, epochs=count_epochs(state, most=setup.recipe.training.epochs))
 
 
 def train_from_scratch(
     spec: ModelSpec, setup: FinetuneSetup, *, checkpoint: Path, on_message: OnMessage, about: str
 ) -> TrainedNetwork:
-    """Train a network from fresh weights, or go on where a stopped training of it left off.
+    """Train a network from fresh weights, or resume a stopped training.
 
     Args:
         spec: The network.

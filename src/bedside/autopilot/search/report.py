@@ -1,4 +1,4 @@
-"""What came of a search, for machines and for a reviewer: JSON, Markdown and a plot."""
+"""Reports of a search: JSON, Markdown and a plot."""
 
 import json
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ JSON, MARKDOWN, PLOT = (f"search.{kind}" for kind in ("json", "md", "svg"))
 
 @dataclass(frozen=True)
 class SearchOutcome:
-    """What came of a search.
+    """Outcome of a search.
 
     Attributes:
         state: Where it ended, with all candidates and the winner.
@@ -35,7 +35,7 @@ class SearchOutcome:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Say what a person should know before training the winner."""
+        """What a user should know before training the winner."""
         state, said = self.state, []
         trained = [each for each in state.trials if each.dice]
         if len(trained) == 1:
@@ -65,7 +65,7 @@ def write_search_reports(folder: Path, outcome: SearchOutcome) -> list[Path]:
 
 
 def describe_found(outcome: SearchOutcome) -> str:
-    """Say in some lines what the winner is, for the head of its recipe."""
+    """Description of the winner, for the head of its recipe."""
     state, best = outcome.state, outcome.state.best
     dice = "" if best.mean_dice is None else f", mean validation Dice {best.mean_dice:.4f}"
     return (
@@ -78,7 +78,7 @@ def describe_found(outcome: SearchOutcome) -> str:
 
 
 def describe_budget(state: SearchState) -> str:
-    """Say the budget in words."""
+    """The budget in words."""
     target = state.target
     size = "" if target.max_size_bytes is None else f" and {target.max_size_bytes / 1000:g} kB"
     return (
@@ -88,7 +88,7 @@ def describe_budget(state: SearchState) -> str:
 
 
 def describe_spec(spec: ModelSpec) -> str:
-    """Say a network in a line.
+    """A network in one line.
 
     Example:
         >>> from bedside.spec import named_spec
@@ -107,7 +107,7 @@ def _describe_level(level: LevelSpec) -> str:
 def draw_search(state: SearchState) -> str:
     """Draw each candidate that was trained, by mean validation Dice over its time.
 
-    A line goes up through what it reached round by round; its end is a cross where it left.
+    A line connects its rounds; a cross marks the last one of a candidate that was dropped.
     """
     trained = [each for each in state.trials if each.dice]
     rounds = [(each.time_ms, average_dice(dice)) for each in trained for dice in each.dice]
@@ -141,7 +141,7 @@ def draw_search(state: SearchState) -> str:
 
 
 def _draw_rounds(trial: Trial, frame: Frame) -> str:
-    """Draw the rounds before an entrant's last one, with a line through all of them."""
+    """Draw the rounds before a candidate's last one, with a line through all of them."""
     x = frame.x(trial.time_ms)
     places = [frame.y(average_dice(dice)) for dice in trial.dice]
     path = " ".join(f"{x:.1f},{y:.1f}" for y in places)
@@ -188,7 +188,7 @@ def _trial_mapping(trial: Trial, state: SearchState) -> dict[str, object]:
 
 
 def to_markdown(outcome: SearchOutcome) -> str:
-    """Write the page that a reviewer follows."""
+    """The report in Markdown."""
     state, best = outcome.state, outcome.state.best
     lines = [f"# {outcome.name}: the network for {describe_budget(state)}", ""]
     lines += [

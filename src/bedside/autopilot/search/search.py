@@ -1,7 +1,7 @@
 """THE SEARCH in one screen: a recipe and a budget in, the recipe with the network for it out.
 
-recipe -> block times -> networks that use the budget -> their real times -> rounds of short
-trainings, each letting the better half go on -> recipe of the winner -> page
+recipe -> block times -> networks that use the budget -> their measured times -> rounds of
+short trainings, each for the better half of the last -> recipe of the winner -> report
 """
 
 import hashlib
@@ -41,7 +41,7 @@ from bedside.training.split import split_cases
 
 @dataclass(frozen=True)
 class SearchResources:
-    """With what a search works, beside its goal and its effort.
+    """What a search works with, besides target and settings.
 
     Attributes:
         cache: Folder of preprocessed cases; None for none.
@@ -67,9 +67,9 @@ def search(
     on_message: OnMessage = lambda line: None,
     on_case: Callable[[int, int], None] = lambda done, total: None,
 ) -> SearchOutcome:
-    """Find the network to train for a budget, or go on where a stopped search left off.
+    """Find the network to train for a budget, or resume a stopped search.
 
-    Test patients are not looked at.
+    Test patients are not used.
 
     Args:
         path: The recipe: data, labels, input and training. Its network is one candidate.
@@ -126,7 +126,7 @@ def _read(path: Path, data: Path | None) -> Recipe:
 
 
 def hash_recipe(recipe: Recipe) -> str:
-    """Return the SHA-256 of what a recipe says, in hexadecimal, whatever its file looks like."""
+    """SHA-256 of the content of a recipe, in hexadecimal."""
     text = json.dumps(to_mapping(recipe), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -140,11 +140,11 @@ def open_evaluator(
     resources: SearchResources,
     on_case: Callable[[int, int], None] = lambda done, total: None,
 ) -> CandidateEvaluator:
-    """Read the training images, and make ready to measure networks.
+    """Read the training images, and open an evaluator of networks.
 
     Args:
         path: Where the recipe was read from.
-        recipe: Whose own network stands where a walk has its source.
+        recipe: Its network takes the place of a source.
         target: The budget.
         effort: What may be spent.
         resources: Caches, threads.
@@ -210,10 +210,10 @@ def write_recipe(outcome: SearchOutcome, recipe: Recipe) -> None:
 def _begin(
     evaluator: CandidateEvaluator, known: str, effort: SearchSettings, *, on_message: OnMessage
 ) -> SearchState:
-    """Choose who takes part.
+    """Choose the candidates.
 
     Raises:
-        BudgetError: If nobody can.
+        BudgetError: If there are none.
     """
     target, empty_ms = evaluator.target, evaluator.time_empty()
     check_reachable(target, empty_ms=empty_ms)

@@ -1,6 +1,6 @@
-"""A search on disk: who takes part, what was measured of whom, and why somebody left.
+"""State of a search on disk: candidates, measurements, and why candidates were dropped.
 
-`search-state.json` alone says how far a search is. It is written after every measurement and
+`search-state.json` holds the state of a search. It is written after every measurement and
 every training, whole or not at all; trained networks lie beside it as safetensors.
 """
 
@@ -21,7 +21,7 @@ _SCHEMA = 1
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """How much is spent on a search.
+    """Settings of a search.
 
     Attributes:
         candidates: Networks that are trained in the first round, at most.
@@ -101,7 +101,7 @@ def average_dice(dice: Mapping[str, float]) -> float:
 
 @dataclass(frozen=True)
 class SearchState:
-    """All that a search has to remember, beside its networks.
+    """State of a search, besides its networks.
 
     Attributes:
         recipe: What is searched for, as a hash of the recipe's content.
@@ -136,7 +136,7 @@ class SearchState:
 
     @property
     def remaining(self) -> tuple[Trial, ...]:
-        """Those that are still in."""
+        """Candidates that were not dropped."""
         return tuple(each for each in self.trials if not each.left)
 
     @property
@@ -182,5 +182,5 @@ class SearchFolder(Folder):
         write_text(self.path / STATE, json.dumps(to_mapping(state), indent=1))
 
     def checkpoint(self, name: str) -> Path:
-        """Say where the checkpoint of a training is kept while it lasts."""
+        """Path of the checkpoint of a training in progress."""
         return self.path / "training" / f"{name}.safetensors"

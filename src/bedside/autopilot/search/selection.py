@@ -1,4 +1,4 @@
-"""Who takes part in a search: networks that use a budget and do not pass it.
+"""Candidates of a search: networks that use a budget and do not exceed it.
 
 Prediction proposes, from block times; measurement decides, before anything is trained.
 """
@@ -28,20 +28,20 @@ _PREDICTIONS = 20
 # A time that is guessed from a count of multiplications is right within this factor.
 _TOLERANCE = 2.0
 # Networks that are predicted at a time.
-_LOT = 8
+_BATCH = 8
 # What a number that would do is above what was measured, so that the next run agrees.
 _MARGIN = 1.1
 # Part of the time of a finer precision below which a coarser one is worth its rounding.
 _WORTH = 0.9
 # The fewest bytes that a weight takes in a bundle without `bits`.
 _BYTES_A_WEIGHT = 2
-# Networks that are predicted whatever their multiplications tell.
+# Networks that are predicted whatever their number of multiplications.
 _ALWAYS = ("recipe", *NAMED, "smallest")
 
 
 @dataclass(frozen=True)
 class BaselineLatency:
-    """How fast this machine is, for guesses before anything of a network is timed.
+    """Speed of this machine, for estimates before a network is timed.
 
     Attributes:
         precision: How all candidates are computed.
@@ -58,7 +58,7 @@ class BaselineLatency:
 
 @dataclass(frozen=True)
 class Selection:
-    """Who was looked at, and who fits.
+    """Candidates that fit, and how many were considered.
 
     Attributes:
         drawn: Networks that were drawn or named.
@@ -123,9 +123,9 @@ def select(
     """
     found, heavy, seen = list[Trial](), list[Trial](), dict[str, float]()
     specs, drawn = _list_specs(evaluator, effort), 0
-    while lot := list(itertools.islice(specs, _LOT)):
-        drawn += len(lot)
-        near = [(name, spec) for name, spec in lot if _is_near(name, spec, evaluator, baseline)]
+    while batch := list(itertools.islice(specs, _BATCH)):
+        drawn += len(batch)
+        near = [(name, spec) for name, spec in batch if _is_near(name, spec, evaluator, baseline)]
         times = evaluator.predict([spec for _, spec in near], baseline.precision) if near else []
         for (name, spec), ms in zip(near, times, strict=True):
             seen[name] = ms
@@ -177,7 +177,7 @@ def measure(
 
 
 def create_untrained(spec: ModelSpec, *, seed: int) -> TrainedNetwork:
-    """Make a network with fresh weights."""
+    """A network with fresh weights."""
     torch.manual_seed(seed)
     return TrainedNetwork.of(create(spec), spec)
 
@@ -185,7 +185,7 @@ def create_untrained(spec: ModelSpec, *, seed: int) -> TrainedNetwork:
 def _list_specs(
     evaluator: CandidateEvaluator, effort: SearchSettings
 ) -> Iterator[tuple[str, ModelSpec]]:
-    """Name the networks to look at, in order: those that everybody knows, then draws."""
+    """Name the networks to look at, in order: the named ones, then draws."""
     like = evaluator.source.network.spec
     anchors = list_anchors(like, evaluator.size_px)
     yield from anchors.items()
@@ -236,7 +236,7 @@ def _weigh(evaluator: CandidateEvaluator, baseline: BaselineLatency, trial: Tria
 def _describe_size(
     evaluator: CandidateEvaluator, baseline: BaselineLatency, heavy: Sequence[Trial]
 ) -> str:
-    """Say which size would do: that of the smallest network that fits by its time."""
+    """Message with a feasible size: of the smallest network that meets the latency."""
     least = min(heavy, key=lambda each: each.parameters)
     size = evaluator.size(Candidate(create_untrained(least.spec, seed=0), baseline.precision))
     return (
@@ -250,7 +250,7 @@ def _describe_size(
 def _describe_time(
     evaluator: CandidateEvaluator, baseline: BaselineLatency, seen: dict[str, float]
 ) -> str:
-    """Say which target would do: that of the network that misses this one least."""
+    """Message with a feasible target: of the network that misses this one least."""
     anchors = list_anchors(evaluator.source.network.spec, evaluator.size_px)
     corners = [(name, anchors[name]) for name in ("smallest", "largest") if name in anchors]
     missing = [spec for name, spec in corners if name not in seen]

@@ -101,7 +101,7 @@ NAMED = ("nano", "tiny", "small")
 
 
 def list_anchors(like: ModelSpec, size_px: tuple[int, ...]) -> dict[str, ModelSpec]:
-    """Name the networks that a search looks at in any case.
+    """Networks that a search always considers, by name.
 
     Args:
         like: The recipe's network, whose input, classes and strides all have.
@@ -168,7 +168,7 @@ def draw_specs(
 
 
 def count_levels(like: ModelSpec, size_px: tuple[int, ...]) -> tuple[int, ...]:
-    """Say how many levels drawn networks have: as many as the recipe's, one fewer, one more.
+    """Numbers of levels of drawn networks: the recipe's, one fewer, one more.
 
     Those are left out whose coarsest level would see the whole input as a single token.
 
@@ -183,15 +183,15 @@ def count_levels(like: ModelSpec, size_px: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def spec_key(spec: ModelSpec) -> str:
-    """Write a spec so that two of one network are the same text."""
+    """Text of a spec that is the same for equal networks."""
     return json.dumps(to_mapping(spec), sort_keys=True)
 
 
 def guess_work(spec: ModelSpec, size_px: tuple[int, ...]) -> float:
-    """Guess the multiplications of a network for one input, without building it.
+    """Estimate the multiplications of a network for one input, without building it.
 
-    Products of tokens with tokens are not counted, nor are depthwise convolutions. It tells
-    what cannot possibly fit a budget, so that its blocks need not be timed.
+    Products of tokens with tokens are not counted, nor are depthwise convolutions. It excludes
+    networks that cannot fit a budget, whose blocks need not be timed.
 
     Args:
         spec: The network.
@@ -222,7 +222,7 @@ def guess_work(spec: ModelSpec, size_px: tuple[int, ...]) -> float:
 
 
 def _build(levels: Sequence[LevelSpec], like: ModelSpec, *, stem: int, decoder: int) -> ModelSpec:
-    """Make a network with the input, classes, strides and supervision of another."""
+    """Network with the input, classes, strides and supervision of another."""
     return replace(
         like,
         levels=tuple(levels),
@@ -236,7 +236,7 @@ def _build(levels: Sequence[LevelSpec], like: ModelSpec, *, stem: int, decoder: 
 
 
 def _corner(space: Space, like: ModelSpec, *, levels: int, end: int) -> ModelSpec:
-    """Take the first of everything, or the last."""
+    """Network of the first choice of everything, or the last."""
     chosen = [
         _level(
             stage.blocks[end],

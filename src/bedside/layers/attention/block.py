@@ -28,7 +28,7 @@ from bedside.spec import LevelSpec
 
 
 class Attention(nn.Module):
-    """Project into queries, keys and values, let them attend, and project back.
+    """Attention between 1x1 projections to queries, keys and values, and back.
 
     Args:
         level: Mechanism, width and heads.
@@ -155,7 +155,7 @@ class WindowExchange(nn.Module):
 
 
 class Level(nn.Sequential):
-    """The Transformer blocks of a level; all but the first borrow what the level shares.
+    """The Transformer blocks of a level; all but the first use what the level shares.
 
     Args:
         level: Depth, and what each block is made of.
@@ -175,7 +175,7 @@ class Level(nn.Sequential):
         hidden, heads = hidden or {}, heads or {}
         blocks = []
         for number in range(level.depth):
-            # A block that borrows has the size of what it borrows.
+            # A block that shares convolutions has their size.
             of_mlp = number if number in level.owners("mlp") else 0
             of_attention = number if number in level.owners("attention") else 0
             own = replace(level, num_heads=heads.get(of_attention, level.num_heads))

@@ -1,4 +1,4 @@
-"""Dense attention: every token to every token; the O(n^2) that the others are measured by."""
+"""Dense attention: every token to every token, O(n^2); the baseline of the others."""
 
 from dataclasses import dataclass
 
@@ -33,5 +33,5 @@ class DenseAttention:
 
 
 def create(level: LevelSpec) -> DenseAttention:
-    """Make it as a level's spec says."""
+    """Mechanism of a level's spec."""
     return DenseAttention(Heads(level.num_heads, level.head_dim, level.kv_heads))

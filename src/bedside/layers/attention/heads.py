@@ -1,4 +1,4 @@
-"""Heads in their cheap form: query heads folded into rows, so that nothing is transposed."""
+"""Attention heads: query heads folded into rows, so that nothing is transposed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -46,5 +46,5 @@ class LinearAttention:
 
 
 def create(level: LevelSpec) -> LinearAttention:
-    """Make it as a level's spec says."""
+    """Mechanism of a level's spec."""
     return LinearAttention(Heads(level.num_heads, level.head_dim, level.kv_heads))

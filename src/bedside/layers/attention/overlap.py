@@ -82,7 +82,7 @@ class OverlapAttention:
 
 
 def create(level: LevelSpec) -> OverlapAttention:
-    """Make it as a level's spec says."""
+    """Mechanism of a level's spec."""
     heads = Heads(level.num_heads, level.head_dim, level.kv_heads)
     return OverlapAttention(
         heads,

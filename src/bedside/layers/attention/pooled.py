@@ -43,6 +43,6 @@ class PooledAttention:
 
 
 def create(level: LevelSpec) -> PooledAttention:
-    """Make it as a level's spec says."""
+    """Mechanism of a level's spec."""
     heads = Heads(level.num_heads, level.head_dim, level.kv_heads)
     return PooledAttention(heads, grid=level.grid)

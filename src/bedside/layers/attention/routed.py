@@ -110,7 +110,7 @@ class RoutedAttention:
 
 
 def create(level: LevelSpec) -> RoutedAttention:
-    """Make it as a level's spec says."""
+    """Mechanism of a level's spec."""
     heads = Heads(level.num_heads, level.head_dim, level.kv_heads)
     return RoutedAttention(
         heads,
@@ -130,7 +130,7 @@ def _spread(gate: torch.Tensor, area: int) -> torch.Tensor:
 def _choose_bias(
     bias: torch.Tensor | None, chosen: torch.Tensor, batch: int
 ) -> torch.Tensor | None:
-    """Take the keys that are hidden in the chosen regions: (B * R, 1, k * area)."""
+    """Bias that hides padded keys of the chosen regions: (B * R, 1, k * area)."""
     if bias is None:
         return None
     rows = repeat_batch(bias, batch, chosen).flatten(1)

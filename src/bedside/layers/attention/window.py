@@ -69,6 +69,6 @@ class WindowAttention:
 
 
 def create(level: LevelSpec) -> WindowAttention:
-    """Make it as a level's spec says."""
+    """Mechanism of a level's spec."""
     heads = Heads(level.num_heads, level.head_dim, level.kv_heads)
     return WindowAttention(heads, windows=level.windows, exchange=level.exchange, grid=level.grid)
