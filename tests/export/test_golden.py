@@ -1,7 +1,9 @@
 """Golden tensors: each is what its description says, and together they lead to the labels."""
 
 import hashlib
+import itertools
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,6 +20,7 @@ from bedside.io.source import open_source
 from bedside.segment import open_segmenter
 
 NAMES = ("camus-4ch", "hc18-head", "acdc-sax", "lidc-nodule", "vocal-folds")
+SCAN = "hippocampus"
 
 
 def read_tensor(folder, name):
@@ -29,7 +32,7 @@ def read_tensor(folder, name):
 
 @pytest.fixture(scope="module")
 def golden(tmp_path_factory):
-    """The golden folder of each shipped bundle of two axes, written at most once."""
+    """The golden folder of each shipped bundle, written at most once."""
     root, written = tmp_path_factory.mktemp("golden"), {}
 
     def write(name):
@@ -41,14 +44,15 @@ def golden(tmp_path_factory):
     return write
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, SCAN])
 def test_the_labels_are_those_of_the_picture_that_lies_beside_them(golden, name):
     folder = golden(name)
     segmenter = open_segmenter(read_bundle(find_bundle(name)), precision="f32", threads=1)
-    found = segmenter.segment_sequence(open_source(folder / "input.png").sequence)
+    found = segmenter.segment_sequence(open_source(next(folder.glob("input.*"))).sequence)
     labels = read_tensor(folder, "labels")
     assert labels.any()
-    assert np.array_equal(labels, found.labels.array[0])
+    wanted = found.labels.array
+    assert np.array_equal(labels, wanted if name == SCAN else wanted[0])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -104,9 +108,44 @@ def test_an_image_of_the_user_is_not_copied_nor_named(tmp_path):
     assert not (out / "input.png").exists()
 
 
+def test_the_tensors_of_a_scan_lead_to_its_labels_as_the_page_says(golden):
+    """Windows, their weights, and the way back, written out as docs/bundle-format.md has them."""
+    folder = golden(SCAN)
+    plan = json.loads((folder / "golden.json").read_text())["plan"]
+    volume, tensor = read_tensor(folder, "volume"), read_tensor(folder, "tensor")
+    assert list(volume.shape) == plan["volume_shape"]
+    assert plan["axes_order"] == [0, 1, 2]
+    assert not any(plan["axes_reversed"])
+    assert plan["grid_shape"] == [round(0.9 * size) for size in volume.shape[1:]]
+    assert plan["grid_offset"] == [0, 0, 0]
+    window, overlap = plan["window_shape"][2:], plan["windows"]["overlap"]
+    starts, weight = [], np.ones(window)
+    for axis, (size, side) in enumerate(zip(tensor.shape[2:], window, strict=True)):
+        count = math.ceil((size - side) / max(1, side * (1 - overlap))) + 1
+        starts.append(np.rint(np.linspace(0, size - side, count)).astype(int).tolist())
+        k = np.arange(side).reshape([-1 if axis == other else 1 for other in range(3)])
+        weight = weight * np.exp(-(((k - (side - 1) / 2) / (0.125 * side)) ** 2) / 2)
+    weight = np.maximum(weight, 0.001)
+    session = open_segmenter(read_bundle(find_bundle(SCAN)), precision="f32", threads=1).session
+    total, norm = np.zeros((plan["num_classes"], *tensor.shape[2:])), np.zeros(tensor.shape[2:])
+    for corner in itertools.product(*starts):
+        part = tuple(slice(low, low + side) for low, side in zip(corner, window, strict=True))
+        total[(..., *part)] += weight * session.predict(tensor[(..., *part)].copy())[0]
+        norm[part] += weight
+    logits = read_tensor(folder, "logits")[0]
+    np.testing.assert_allclose(total / norm, logits, rtol=0, atol=1e-4 * np.abs(logits).max())
+    for axis, size in enumerate(volume.shape[1:], 1):
+        count = logits.shape[axis]
+        y = np.clip((np.arange(size) + 0.5) * (count / size) - 0.5, 0, count - 1)
+        first = y.astype(int)
+        t = (y - first).astype(np.float32).reshape([-1 if axis == each else 1 for each in range(4)])
+        below, above = (logits.take(np.minimum(first + by, count - 1), axis) for by in (0, 1))
+        logits = below + t * (above - below)
+    restored = read_tensor(folder, "restored")
+    assert np.count_nonzero(logits.argmax(axis=0) != restored) <= 1e-5 * restored.size
+
+
 def test_what_cannot_be_written_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="hippocampus is a network of 3 axes"):
-        export_golden(read_bundle(find_bundle("hippocampus")), tmp_path / "out")
     bundle = read_bundle(find_bundle("lidc-nodule"))
     units = replace(bundle.spec, preprocess=bundle.spec.preprocess[1:])
     with pytest.raises(UsageError, match=r"takes CT in its own units.*--input"):

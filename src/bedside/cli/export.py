@@ -16,16 +16,17 @@ class Settings:
     """Export a bundle to another runtime's format, run it there, and certify it.
 
     An export that loses more than it may is not written; the layer at fault is named.
-    With --golden the tensors of one frame are written instead, for programs in other languages.
+    With --golden the tensors of one image are written instead, for programs in other languages.
     """
 
     bundle: str = positional(help="bundle file, or the name of a shipped bundle")
     to: str | None = option(help="format", choices=[each.name for each in FORMATS], default=None)
     golden: bool = option(
-        help="write a frame, its tensor, logits and labels as raw tensors", default=False
+        help="write an image, its tensor, logits and labels as raw tensors", default=False
     )
     input: Path | None = option(
-        help="image whose middle frame --golden uses (default: a synthetic one)",
+        help="image of --golden, of which a scan or the middle frame is used (default: a "
+        "synthetic one)",
         default=None,
     )
     output: Path | None = option(

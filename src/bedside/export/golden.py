@@ -1,12 +1,13 @@
-"""Golden tensors: every intermediate result of one frame, to check programs in other languages."""
+"""Golden tensors: every intermediate result of one image, to check programs in other languages."""
 
 import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from nibabel import Nifti1Image
 from PIL import Image
 
 from bedside.bundle import Bundle
@@ -17,12 +18,16 @@ from bedside.io.source import open_source
 from bedside.pipeline.frames.plan import FramePlan, channels_first, stack_neighbours
 from bedside.pipeline.postprocess import apply_postprocess, grid_of
 from bedside.pipeline.refine import refine_logits
-from bedside.segment import open_segmenter
+from bedside.pipeline.segmenter import Segmenter, open_segmenter
+from bedside.pipeline.volumes.prepare import prepare_volume
+from bedside.pipeline.volumes.scan import read_scan
+from bedside.pipeline.volumes.sliding_window import plan_window, predict_windows
+from bedside.pipeline.volumes.tilt import correct_gantry_tilt
 from bedside.spec import CropFan, DeploymentSpec, Fit, Grey, PreprocessStep, to_mapping
 from bedside.volume import Box, ImageSequence
 
 SCHEMA_VERSION = 1
-DESCRIPTION, INPUT = "golden.json", "input.png"
+DESCRIPTION = "golden.json"
 
 
 @dataclass(frozen=True)
@@ -52,37 +57,32 @@ class _Tensors:
 
 
 def export_golden(bundle: Bundle, output: Path, *, image: Path | None = None) -> dict[str, Any]:
-    """Segment one frame in f32, and write every intermediate tensor with a description.
+    """Segment one frame or scan in f32, and write every intermediate tensor with a description.
 
     Args:
         bundle: What to run.
         output: Folder to write; it appears whole, or not at all.
-        image: Image whose middle frame is taken. It is not copied: only the pixels of this frame
-            are. None for a frame made of noise and ellipses, which is written too.
+        image: A scan, or an image whose middle frame is taken. Only pixels are written, neither
+            its name nor its header. None for an image made of noise and ellipses, which is
+            written too.
 
     Returns:
         The description, which lies in the folder as `golden.json`.
 
     Raises:
-        UsageError: If the network has three axes, or takes frames that cannot be made.
+        UsageError: If the bundle takes frames that cannot be made.
         InputError: If the image is refused.
         OutputError: If the folder cannot be written.
     """
     spec = bundle.spec
-    if spec.model.spatial_dims != 2:
-        raise UsageError(
-            f"{spec.name} is a network of {spec.model.spatial_dims} axes; --golden writes the "
-            "tensors of a frame, for networks of 2 axes. Export it with --to: the certificate "
-            "compares whole scans."
-        )
     with written_folder(output, marker=DESCRIPTION) as folder:
-        path = image or _make_input(spec, folder / INPUT)
+        path = image or _make_input(spec, folder)
         tensors = _Tensors(folder)
         described = {
             "schema_version": SCHEMA_VERSION,
             "bundle": {"name": spec.name, "version": spec.version, "sha256": bundle.sha256},
             "input": {
-                "file": None if image else INPUT,
+                "file": None if image else path.name,
                 "sha256": hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None,
             },
             **_run(bundle, open_source(path).sequence, tensors),
@@ -95,10 +95,24 @@ def export_golden(bundle: Bundle, output: Path, *, image: Path | None = None) ->
 
 
 def _run(bundle: Bundle, sequence: ImageSequence, tensors: _Tensors) -> dict[str, Any]:
-    """Segment the middle frame of an image step by step; returns the numbers of the steps."""
+    """Segment an image step by step; returns the numbers of the steps."""
     spec = bundle.spec
     segmenter = open_segmenter(bundle, precision="f32", threads=1)
-    sequence = stack_neighbours(segmenter.resolve_axes(sequence), spec.input.neighbours)
+    sequence = segmenter.resolve_axes(sequence)
+    run = _run_frame if spec.model.spatial_dims == 2 else _run_scan
+    return {
+        "made_with": {"backend": segmenter.session.backend, "precision": "f32"},
+        **run(segmenter, sequence, tensors),
+        "refine": to_mapping(spec.refine),
+        "postprocess": to_mapping(spec.postprocess),
+        "labels": [{"value": label.value, "name": label.name} for label in spec.labels],
+    }
+
+
+def _run_frame(segmenter: Segmenter, sequence: ImageSequence, tensors: _Tensors) -> dict[str, Any]:
+    """Segment the middle frame of a sequence."""
+    spec = segmenter.spec
+    sequence = stack_neighbours(sequence, spec.input.neighbours)
     plan = segmenter.plan(sequence)
     index = len(sequence) // 2
     frame = sequence.decode(index)
@@ -123,7 +137,6 @@ def _run(bundle: Bundle, sequence: ImageSequence, tensors: _Tensors) -> dict[str
     )
     tensors.write("labels", labels, "HW")
     return {
-        "made_with": {"backend": segmenter.session.backend, "precision": "f32"},
         "frame_index": index,
         "spacing_mm": sequence.spacing_mm,
         "plan": {
@@ -136,10 +149,38 @@ def _run(bundle: Bundle, sequence: ImageSequence, tensors: _Tensors) -> dict[str
             "num_classes": spec.model.num_classes,
         },
         "preprocess": steps,
-        "refine": to_mapping(spec.refine),
-        "postprocess": to_mapping(spec.postprocess),
-        "labels": [{"value": label.value, "name": label.name} for label in spec.labels],
         "warnings": list(plan.warnings),
+    }
+
+
+def _run_scan(segmenter: Segmenter, sequence: ImageSequence, tensors: _Tensors) -> dict[str, Any]:
+    """Segment a scan."""
+    spec, window = segmenter.spec, plan_window(segmenter.spec)
+    found = segmenter.segment_sequence(sequence)
+    tensors.write("volume", read_scan(sequence), "CDHW")
+    prepared = prepare_volume(correct_gantry_tilt(sequence)[0], spec)
+    tensors.write("tensor", prepared.tensor[None], "NCDHW")
+    logits = predict_windows(segmenter.session.predict, prepared.tensor, window)
+    tensors.write("logits", logits[None], "NCDHW")
+    transform = prepared.transform
+    restored = transform.restore([logits], stride=spec.model.logit_stride)
+    tensors.write("restored", restored, "DHW")
+    tensors.write("labels", found.labels.array, "DHW")
+    return {
+        "spacing_mm": found.spacing_mm,
+        "plan": {
+            "volume_shape": [sequence.shape[1], *transform.source_shape],
+            "axes_order": list(transform.orientation.order),
+            "axes_reversed": list(transform.orientation.reversed),
+            "grid_shape": list(transform.grid),
+            "grid_offset": list(transform.offset),
+            "window_shape": [1, spec.input.channels, *spec.input.size_px],
+            "windows": to_mapping(spec.windows),
+            "logit_stride": spec.model.logit_stride,
+            "num_classes": spec.model.num_classes,
+        },
+        "preprocess": to_mapping(spec.preprocess),
+        "warnings": list(found.warnings),
     }
 
 
@@ -182,22 +223,33 @@ def _write_numbers(
     return {}
 
 
-def _make_input(spec: DeploymentSpec, path: Path) -> Path:
-    """Draw a frame and write it as PNG; in colour, with a mark beside it, if a step makes it grey.
+def _make_input(spec: DeploymentSpec, folder: Path) -> Path:
+    """Draw an image and write it: a frame as PNG, a scan as NIfTI.
+
+    A frame is in colour, with a mark beside it, if a step makes it grey.
 
     Raises:
         UsageError: If the bundle takes values that are no brightness of 8 bits.
     """
-    frame = next(make_samples(spec, count=1)).sequence.decode(0)
+    drawn = next(make_samples(spec, count=1)).sequence
+    frame = drawn.decode(0)
     if frame.dtype != np.uint8:
         raise UsageError(
             f"{spec.name} takes {spec.input.modality} in its own units, which a picture that is "
             "made up does not have; name an image with --input."
         )
+    if drawn.geometry is not None:
+        # NIfTI's axes are (x, y, z), and its coordinates run to the right and to the front.
+        affine = np.diag([-1.0, -1, 1, 1]) @ drawn.geometry.affine[:, [2, 1, 0, 3]]
+        affine[:, :3] *= 0.9  # so that there is something to resample
+        path, image = folder / "input.nii", cast(Any, Nifti1Image)
+        image(read_scan(drawn)[0].transpose(2, 1, 0), affine).to_filename(path)
+        return path
     planes = np.pad(np.moveaxis(frame, 0, -1), ((12, 20), (30, 10), (0, 0)))
     if any(isinstance(step, Grey) for step in spec.preprocess):
         planes = np.repeat(planes[..., :1], 3, axis=-1)
         planes[4:7, 4:60] = (250, 180, 20)
+    path = folder / "input.png"
     Image.fromarray(planes.squeeze()).save(path, "PNG")
     return path
 
