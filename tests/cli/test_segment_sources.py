@@ -83,6 +83,17 @@ def test_measurements_of_all_images_are_rows_of_one_table(fans, bundle, tmp_path
     assert any("0.5 x 0.25 mm were given" in text for text in report["warnings"])
 
 
+@pytest.mark.parametrize("more", MODES)
+def test_a_table_that_cannot_be_written_stops_the_run_before_it_begins(
+    fans, bundle, tmp_path, capsys, more
+):
+    target = fans[0] / "all.csv"
+    command = [*fans, "-m", bundle, "-o", tmp_path / "out", "--csv", target, *more]
+    assert main(["segment", *map(str, command)]) == 2
+    assert "a.png" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_resumed_batch_has_the_rows_of_the_earlier_run(fans, bundle, tmp_path, capsys):
     command = [fans[0].parent, "-m", bundle, "-o", tmp_path / "out"]
     assert run(capsys, *command, "--jobs", "2")[0] == 0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bedside.report.ellipse import Ellipse, fit_ellipse, measure_head_mm
+from bedside.report.ellipse import Ellipse, fit_ellipse, fit_head
 
 
 def draw(centre_mm, semi_axes_mm, angle_deg, *, spacing_mm, shape=(300, 400)):
@@ -40,7 +40,7 @@ def test_the_circumference_is_that_of_the_integral():
 def test_a_head_is_measured_half_a_pixel_within_its_mask():
     mask = draw((30.0, 40.0), (20.0, 15.0), 20.0, spacing_mm=(0.2, 0.2))
     expected = Ellipse((0, 0), (19.9, 14.9), 0).circumference_mm
-    assert measure_head_mm(mask, (0.2, 0.2)) == pytest.approx(expected, abs=0.1)
+    assert fit_head(mask, (0.2, 0.2)).circumference_mm == pytest.approx(expected, abs=0.1)
 
 
 def test_holes_and_crumbs_do_not_move_the_ellipse():
@@ -63,4 +63,4 @@ def test_what_has_no_outline_has_no_ellipse(pixels):
     mask = np.zeros((20, 20), bool)
     mask[5, 5 : 5 + pixels] = True
     assert fit_ellipse(mask, (1.0, 1.0)) is None
-    assert measure_head_mm(mask, (1.0, 1.0)) is None
+    assert fit_head(mask, (1.0, 1.0)) is None

@@ -11,6 +11,7 @@ from bedside.cli.segment_settings import Settings, is_batch, read_options
 from bedside.errors import BackendError, BedsideError, FormatError, OutputError, UsageError
 from bedside.report.folder import check_apart, results_folder
 from bedside.report.measurement_table import measurement_rows, write_csv
+from bedside.system.atomic import check_writable
 
 if TYPE_CHECKING:
     from bedside.io.source import Source
@@ -34,6 +35,8 @@ def run(settings: Settings) -> int:
         InputError: If the image or the bundle is refused.
         BackendError: If the runtime is not installed.
     """
+    if settings.csv is not None:
+        check_writable(settings.csv.absolute().parent)
     if is_batch(settings):
         return segment_batch(settings)
     if not settings.sources:

@@ -1,6 +1,6 @@
 """Measurements on a segmentation, compared with those of experts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from bedside.datasets.case import Case
 from bedside.datasets.hc18 import CIRCUMFERENCE
 from bedside.evaluation.intervals import mean_interval
-from bedside.report.ellipse import measure_head_mm
+from bedside.report.own_measurements import Measure, measure_head
 from bedside.spec.card import Interval
 
 
@@ -19,17 +19,16 @@ class Measurement:
     Attributes:
         title: What it is called.
         label: Value of the label that it is made on.
-        measure: From a mask (height, width) and a spacing (row, column) in mm to a number;
-            None where it cannot be made.
+        measure: From a mask and its spacing to measurements by name; this is one of them.
     """
 
     title: str
     label: int
-    measure: Callable[[np.ndarray, tuple[float, float]], float | None]
+    measure: Measure
 
 
 MEASUREMENTS: Mapping[str, Measurement] = {
-    CIRCUMFERENCE: Measurement("Head circumference", label=1, measure=measure_head_mm),
+    CIRCUMFERENCE: Measurement("Head circumference", label=1, measure=measure_head),
 }
 """By the name under which a case has a reference."""
 
@@ -98,7 +97,7 @@ def measure_case(
     for name in case.reference.keys() & MEASUREMENTS.keys():
         how = MEASUREMENTS[name]
         predicted, on_truth = (
-            how.measure(labels[0] == how.label, (row_mm, column_mm))
+            how.measure(labels[0] == how.label, (row_mm, column_mm))[name]
             for labels in (prediction, truth)
         )
         measured[name] = Measured(case.reference[name], predicted, on_truth)

@@ -92,12 +92,6 @@ def fit_head(mask: np.ndarray, spacing_mm: tuple[float, float]) -> Ellipse | Non
     return replace(ellipse, semi_axes_mm=(long, short)) if short > 0 else None
 
 
-def measure_head_mm(mask: np.ndarray, spacing_mm: tuple[float, float]) -> float | None:
-    """Measure the circumference of a head along the ellipse of `fit_head`."""
-    ellipse = fit_head(mask, spacing_mm)
-    return None if ellipse is None else ellipse.circumference_mm
-
-
 def _largest(mask: np.ndarray) -> np.ndarray:
     """Keep the largest connected part of a mask, with its holes filled."""
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
