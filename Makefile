@@ -7,7 +7,7 @@ PEERS := .venv-peers
 PEERS_PIP := $(PEERS)/bin/python -m pip --disable-pip-version-check
 SOURCES := src tests benchmarks docs
 
-.PHONY: demo setup test check docs bench peers frontier clean
+.PHONY: demo setup test check docs wheel bench peers frontier clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bedside demo -o demo-output
@@ -44,6 +44,10 @@ docs: $(VENV)/.installed-docs
 $(VENV)/.installed-docs: $(VENV)/.installed
 	$(PIP) install --quiet -c constraints.txt -e ".[docs]"
 	touch $@
+
+# The wheel in empty environments: make wheel PYTHONS="python3.11 python3.12 python3.13"
+wheel: $(VENV)/.installed
+	$(BIN)/python tests/check_wheel.py $(PYTHONS)
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/network_latency.py
