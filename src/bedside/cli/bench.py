@@ -41,18 +41,18 @@ class Settings:
     """
 
     what: tuple[str, ...] = positional(
-        help='bundles (files, or names of shipped ones), or "attention"'
+        help='bundles (files, or names of shipped bundles), or "attention"'
     )
-    json: bool = option(help="print the figures as JSON, and nothing else", default=False)
+    json: bool = option(help="print only the results, as JSON", default=False)
     output: Path | None = option(
         help="folder for bench.json and bench.svg, or attention.json and attention.svg",
         short="-o",
         default=None,
     )
     threads: tuple[int, ...] = option(help="numbers of threads to measure with", default=(1, 2))
-    seconds: float = option(help="time for the turns of all ways to run bundles", default=10.0)
-    backend: str = option(help="runtime that attention is timed in", default="auto")
-    quick: bool = option(help="of attention: fewer sizes, shorter turns", default=False)
+    seconds: float = option(help="time for measuring all combinations", default=10.0)
+    backend: str = option(help="runtime for attention", default="auto")
+    quick: bool = option(help="for attention: fewer sizes, shorter rounds", default=False)
 
 
 def run(settings: Settings) -> int:

@@ -18,7 +18,7 @@ class BudgetOptions:
     """Runtime, size and caches of a run towards a budget."""
 
     threads: int = option(help="threads of the runtime", default=1)
-    backend: str = option(help="runtime whose time counts", default="openvino")
+    backend: str = option(help="runtime whose latency counts", default="openvino")
     max_size: str | None = option(help="size of the bundle, such as 300kB", default=None)
     cache: Path | None = option(
         help="folder to keep preprocessed cases in (default: none)", default=None

@@ -17,14 +17,14 @@ class Settings:
     With --untrained, a recipe into a bundle with random weights, to measure what it costs.
     """
 
-    run: Path = positional(help="folder that `bedside train` made; with --untrained a recipe")
-    output: Path = option(help="the bundle to write, NAME.bedside", short="-o")
+    run: Path = positional(help="folder of a finished `bedside train`; with --untrained, a recipe")
+    output: Path = option(help="bundle to write, NAME.bedside", short="-o")
     data: Path | None = option(help="folder of the data set (default: the recipe's)", default=None)
     limits: Path | None = option(
-        help="text file for the card: known limitations, one sentence per line", default=None
+        help="text file with known limits for the card, one sentence per line", default=None
     )
     no_int8: bool = option(
-        help="leave out the graph in 8 bits, for a smaller bundle, whatever the recipe's setting",
+        help="omit the int8 graph, for a smaller bundle, whatever the recipe says",
         default=False,
     )
     accuracy_aware: bool = option(
@@ -33,7 +33,7 @@ class Settings:
         default=False,
     )
     untrained: bool = option(
-        help="take a recipe's network with random weights: for measuring cost, and marked so",
+        help="use random weights, to measure cost; the bundle is marked as untrained",
         default=False,
     )
 

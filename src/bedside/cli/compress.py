@@ -24,21 +24,23 @@ class Settings(BudgetOptions):
     worse on the validation patients. It can be interrupted and resumed.
     """
 
-    source: Path = positional(help="folder of a finished run, or a bundle: path or name")
-    output: Path = option(help="folder for the bundle, the page and all that is kept", short="-o")
+    source: Path = positional(help="folder of a finished run, or a bundle (path or name)")
+    output: Path = option(
+        help="folder for the bundle, the report and the state of the run", short="-o"
+    )
     data: Path | None = option(
         help="folder of the data set (default: the run's, or the recipe's)", default=None
     )
     recipe: Path | None = option(
-        help="recipe that a bundle was trained by (default: plain augmentation)", default=None
+        help="recipe that the bundle was trained with (default: plain augmentation)", default=None
     )
     target_ms: float | None = option(
         help="median time of the network for one input, in ms", default=None
     )
-    max_drop: float = option(help="largest loss of Dice of any structure", default=0.005)
-    epochs: int = option(help="epochs of training after each step", default=3)
+    max_drop: float = option(help="largest loss of Dice in any structure", default=0.005)
+    epochs: int = option(help="epochs of finetuning after each step", default=3)
     step_fraction: float = option(
-        help="part of a network's time that a step tries to remove", default=0.12
+        help="fraction of the network's latency that a step should remove", default=0.12
     )
     qat: bool = option(
         help="also try training for 8 bits, where 8 bits lose too much as they are", default=False
@@ -48,7 +50,7 @@ class Settings(BudgetOptions):
         default=False,
     )
     teacher: tuple[Path, ...] = option(
-        help="run folders that teach beside the source itself", default=()
+        help="run folders of further teachers beside the source", default=()
     )
 
 

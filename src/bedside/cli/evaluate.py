@@ -27,40 +27,42 @@ class Settings:
     ablation of the pipeline says.
     """
 
-    bundle: str = positional(help="a bundle's file, or the name of a shipped one")
+    bundle: str = positional(help="bundle file, or the name of a shipped bundle")
     data: Path = positional(help="folder of the data set")
     output: Path = option(help="folder to write to", default=Path("evaluation-output"), short="-o")
     layout: str | None = option(
-        help="how the folder is laid out, such as camus or folder (default: detected)", default=None
+        help="layout of the folder, such as camus or folder (default: detected)", default=None
     )
     split: str | None = option(
-        help="score only these patients of the bundle's split (default: every case)",
+        help="score only this part of the bundle's split (default: all cases)",
         default=None,
         choices=("train", "val", "test"),
     )
     relabel: str | None = option(
-        help="label for a value of the masks, such as 255=1,128=2 or none "
-        "(default: as in the data that the bundle was trained on)",
+        help="labels of mask values, such as 255=1,128=2, or none (default: those of the "
+        "training data)",
         default=None,
     )
     backend: str = option(help="runtime", default="auto")
-    precision: str = option(help="graph and arithmetic; default times nothing", default="default")
+    precision: str = option(
+        help="precision of the network; default does not time anything", default="default"
+    )
     threads: int | None = option(
-        help="threads of the runtime (default: every core allowed)", default=None
+        help="threads of the runtime (default: all available cores)", default=None
     )
     mirror: tuple[int, ...] = option(
-        help="average over mirrors of the image along these axes, counted from 0 (default: none); "
-        "not what a bundle does elsewhere, and slower",
+        help="average over flips along these axes, counted from 0; slower, and not done by "
+        "`segment` (default: none)",
         default=(),
     )
     ablate_pipeline: bool = option(
-        help="score the pipeline with and without each of its steps, and with steps it might "
-        "have, instead; writes pipeline_steps.md and .json",
+        help="instead, score the pipeline without each of its steps and with additional ones; "
+        "writes pipeline_steps.md and .json",
         default=False,
     )
     require_signed: bool = option(help=REQUIRE_SIGNED_HELP, default=False)
     trusted_keys: Path | None = option(help=TRUSTED_KEYS_HELP, default=None)
-    json: bool = option(help="print the report as JSON, and nothing else", default=False)
+    json: bool = option(help="print only the report, as JSON", default=False)
 
 
 def run(settings: Settings) -> int:

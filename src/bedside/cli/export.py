@@ -22,11 +22,10 @@ class Settings:
     bundle: str = positional(help="bundle file, or the name of a shipped bundle")
     to: str | None = option(help="format", choices=[each.name for each in FORMATS], default=None)
     golden: bool = option(
-        help="write an image, its tensor, logits and labels as raw tensors", default=False
+        help="write a frame, its tensor, logits and labels as raw tensors", default=False
     )
     input: Path | None = option(
-        help="image of --golden, of which a scan or the middle frame is used (default: a "
-        "synthetic one)",
+        help="image whose middle frame --golden uses (default: a synthetic one)",
         default=None,
     )
     output: Path | None = option(

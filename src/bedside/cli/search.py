@@ -24,15 +24,13 @@ class Settings(BudgetOptions):
     recipe: Path = positional(
         help="the recipe, a TOML file or the name of a shipped one; its network is one candidate"
     )
-    output: Path = option(help="folder for the recipe that is found, and the page", short="-o")
+    output: Path = option(help="folder for the resulting recipe and the report", short="-o")
     target_ms: float = option(help="median time of the network for one input, in ms")
     data: Path | None = option(help="folder of the data set (default: the recipe's)", default=None)
-    candidates: int = option(help="networks that are trained in the first round", default=16)
-    rounds: int = option(help="rounds of training, at most", default=4)
-    epochs: int = option(
-        help="epochs of the first round; twice as many in each further one", default=4
-    )
-    seed: int = option(help="seed of draws and trainings", default=0)
+    candidates: int = option(help="networks trained in the first round", default=16)
+    rounds: int = option(help="maximum number of rounds", default=4)
+    epochs: int = option(help="epochs of the first round; doubled in each further round", default=4)
+    seed: int = option(help="seed of sampling and training", default=0)
 
 
 def run(settings: Settings) -> int:

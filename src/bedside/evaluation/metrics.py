@@ -140,11 +140,7 @@ def _distance_to(surface: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarr
 
 
 def _check_same_grid(truth: np.ndarray, prediction: np.ndarray) -> None:
-    """Refuse masks that cannot be laid over each other.
-
-    Raises:
-        GeometryError: If the shapes differ or a mask is not boolean.
-    """
+    """Refuse masks that cannot be laid over each other."""
     if truth.shape != prediction.shape:
         raise GeometryError(
             f"truth is {truth.shape} and prediction {prediction.shape}; they must be equal. "
@@ -158,11 +154,7 @@ def _check_same_grid(truth: np.ndarray, prediction: np.ndarray) -> None:
 
 
 def _check_spacing(spacing_mm: tuple[float, ...], spatial_dims: int) -> None:
-    """Refuse a spacing that cannot scale a grid.
-
-    Raises:
-        GeometryError: If the number of axes differs, or an entry is not a positive number.
-    """
+    """Refuse a spacing that cannot scale a grid."""
     if len(spacing_mm) != spatial_dims or not all(0 < value < np.inf for value in spacing_mm):
         raise GeometryError(
             f"spacing_mm is {tuple(spacing_mm)}; a mask of {spatial_dims} axes needs "

@@ -164,11 +164,7 @@ def guess_modality(survey: Survey) -> str | None:
 
 
 def _check_channels(survey: Survey) -> None:
-    """Refuse images that the pipeline has no step for.
-
-    Raises:
-        DataError: If there are two channels, or more than three, in 2D.
-    """
+    """Refuse images that the pipeline has no step for."""
     if survey.spatial_dims == 2 and survey.channels not in (1, 3):
         raise DataError(
             f"the images of {survey.path} have {survey.channels} channels; images have 1 "
@@ -274,11 +270,7 @@ def _label(structure: Structure) -> Label:
 
 
 def _slug(path: Path) -> str:
-    """Return a bundle name made from a folder's.
-
-    Raises:
-        UsageError: If nothing is left of it.
-    """
+    """Return a bundle name made from a folder's."""
     name = re.sub(r"[^a-z0-9]+", "-", path.resolve().name.lower()).strip("-")
     if not name:
         raise UsageError(f"{path} gives no name for the bundle; name it with --name.")

@@ -88,11 +88,7 @@ def spread(cases: Sequence[Case], count: int) -> list[Case]:
 
 
 def _values(case: Case) -> list[int]:
-    """List the values of one mask.
-
-    Raises:
-        DataError: If one is no whole number from 0 up.
-    """
+    """List the values of one mask."""
     found = np.unique(read_values(case))
     strange = found[~((found >= 0) & (found == np.floor(found)))]
     if strange.size:

@@ -170,11 +170,7 @@ def _choose_axes(cases: Sequence[Case]) -> int:
 
 
 def _look(case: Case, values: tuple[int, ...], spatial_dims: int) -> _Look:
-    """Survey one case.
-
-    Raises:
-        DataError: If its labels do not fit its image.
-    """
+    """Survey one case."""
     source, truth = read_case(case, values)
     sequence = source.sequence
     parts = [truth] if spatial_dims == 3 else [frame for frame in truth if frame.any()]

@@ -132,12 +132,7 @@ def _write_all(
 
 
 def _check_sr(source: Source, bundle: Bundle, labels_format: str) -> None:
-    """Refuse an SR that could not be written, or would have no meaning for the patient.
-
-    Raises:
-        UsageError: If the mask is no binary DICOM SEG, or the network is untrained.
-        BackendError: If what writes an SR is not installed.
-    """
+    """Refuse an SR that could not be written, or would have no meaning for the patient."""
     # What an SR may say of a label map is not settled: dciodvfy finds fault with its segments.
     if labels_format != "dicom-seg":
         raise UsageError(

@@ -144,11 +144,7 @@ class Card:
     split_unit: str = field(default="", metadata=UNLESS_EMPTY)
 
     def __post_init__(self) -> None:
-        """Refuse two certificates for one backend and precision.
-
-        Raises:
-            SpecError: If there are.
-        """
+        """Refuse two certificates for one backend and precision."""
         pairs = [(result.backend, result.precision) for result in self.precisions]
         if repeated := [pair for pair in dict.fromkeys(pairs) if pairs.count(pair) > 1]:
             backend, precision = repeated[0]

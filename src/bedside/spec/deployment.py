@@ -132,14 +132,7 @@ class DeploymentSpec:
     priors: tuple[Prior, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check that all parts fit together.
-
-        Raises:
-            SpecError: If label values are not 1, 2, ..., names repeat, a region is of labels
-                that are not there, the network's channels are not those of input and
-                labels, input, network and steps have different numbers of axes, steps are
-                in an order in which one cannot work, or speak of labels that are not there.
-        """
+        """Check that all parts fit together."""
         values = [label.value for label in self.labels]
         if values != list(range(1, len(values) + 1)):
             raise SpecError(f"label values must be 1, 2, 3, ... in order, not {values}.")

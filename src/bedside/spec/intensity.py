@@ -46,11 +46,7 @@ class ScalePercentile:
     max_gain: float = 8.0
 
     def __post_init__(self) -> None:
-        """Refuse percentiles that are out of order.
-
-        Raises:
-            SpecError: Unless 0 <= low < high <= 100.
-        """
+        """Refuse percentiles that are out of order."""
         if not 0 <= self.low < self.high <= 100:
             raise SpecError(f"low {self.low} and high {self.high}: need 0 <= low < high <= 100.")
 
@@ -72,11 +68,7 @@ class WindowLevel:
     width: float
 
     def __post_init__(self) -> None:
-        """Refuse a window without width.
-
-        Raises:
-            SpecError: Unless it is above 0.
-        """
+        """Refuse a window without width."""
         if self.width <= 0:
             raise SpecError(f"width is {self.width}; expected above 0.")
 
@@ -156,11 +148,7 @@ class Clahe:
     tiles: int = 8
 
     def __post_init__(self) -> None:
-        """Refuse a limit or a number of tiles without meaning.
-
-        Raises:
-            SpecError: If one is below 1.
-        """
+        """Refuse a limit or a number of tiles without meaning."""
         if self.clip < 1 or self.tiles < 1:
             raise SpecError(f"clip is {self.clip} and tiles {self.tiles}; expected at least 1.")
 
@@ -188,11 +176,7 @@ class NonLocalMeans:
     search_px: int = 15
 
     def __post_init__(self) -> None:
-        """Refuse sizes without a middle.
-
-        Raises:
-            SpecError: Unless strength is in (0, 1] and the sizes are odd and above 0.
-        """
+        """Refuse sizes without a middle."""
         if not 0 < self.strength <= 1:
             raise SpecError(f"strength is {self.strength}; expected above 0 and at most 1.")
         for name in ("patch_px", "search_px"):
@@ -226,11 +210,7 @@ class FanGain:
     max_gain: float = 8.0
 
     def __post_init__(self) -> None:
-        """Refuse numbers out of range.
-
-        Raises:
-            SpecError: Unless they are where the attributes say.
-        """
+        """Refuse numbers out of range."""
         if not 0 < self.target < 1 or not 0 <= self.trim < 0.5 or self.max_gain < 1:
             raise SpecError(
                 f"target {self.target}, trim {self.trim}, max_gain {self.max_gain}: need "

@@ -62,13 +62,7 @@ class LevelSpec:
     exchange_window: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no block can be built from.
-
-        Raises:
-            SpecError: If there is no such block, a size is below 1, or the depth below 0,
-                heads cannot be shared out evenly, a halo reaches beyond the neighbouring
-                window, or an exchange has two kinds of windows.
-        """
+        """Refuse numbers that no block can be built from."""
         sizes = ("channels", "num_heads", "head_dim", "mlp_ratio")
         for name in (*sizes, "region", "top_k", "grid", "kv_heads"):
             if getattr(self, name) < 1:
@@ -170,14 +164,7 @@ class ModelSpec:
     bits: Mapping[str, int] = field(default_factory=dict, metadata=UNLESS_EMPTY)
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no network can be built from.
-
-        Raises:
-            SpecError: If a width is below 1, logits are coarser than the first level, a
-                block is named that is not there, heads cannot be shared out evenly, or
-                weights are of a number of bits that has no grid. Whether the paths of `bits`
-                are there is found when the network is built.
-        """
+        """Refuse numbers that no network can be built from."""
         for name in ("in_channels", "num_classes", "stem_channels", "decoder_channels"):
             if getattr(self, name) < 1:
                 raise SpecError(f"{name} is {getattr(self, name)}; expected at least 1.")

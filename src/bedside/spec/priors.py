@@ -27,11 +27,7 @@ class ComponentCount:
     action: Action = "report"
 
     def __post_init__(self) -> None:
-        """Refuse to keep nothing.
-
-        Raises:
-            SpecError: If `most` is below 1.
-        """
+        """Refuse to keep nothing."""
         if self.most < 1:
             raise SpecError(f"component_count: most is {self.most}; expected at least 1.")
 
@@ -66,11 +62,7 @@ class Surrounds:
     action: Action = "report"
 
     def __post_init__(self) -> None:
-        """Refuse a part that is none.
-
-        Raises:
-            SpecError: Unless `most_open` is in [0, 1].
-        """
+        """Refuse a part that is none."""
         if not 0 <= self.most_open <= 1:
             raise SpecError(f"surrounds: most_open is {self.most_open}; expected 0 to 1.")
 
@@ -125,11 +117,7 @@ class Size:
     action: Action = "report"
 
     def __post_init__(self) -> None:
-        """Refuse an empty range, and a repair.
-
-        Raises:
-            SpecError: If `most` is below `least`, or `action` is "repair".
-        """
+        """Refuse an empty range, and a repair."""
         _refuse_repair(self.step, self.action)
         if self.most is not None and self.most < self.least:
             raise SpecError(f"size: most is {self.most}, below least, {self.least}.")
@@ -162,11 +150,7 @@ class Eccentricity:
     action: Action = "report"
 
     def __post_init__(self) -> None:
-        """Refuse an empty range, and a repair.
-
-        Raises:
-            SpecError: Unless 0 <= least <= most < 1, or if `action` is "repair".
-        """
+        """Refuse an empty range, and a repair."""
         _refuse_repair(self.step, self.action)
         if not 0 <= self.least <= self.most < 1:
             raise SpecError(

@@ -54,13 +54,7 @@ class DataSpec:
     train_fraction: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse values, folds and fractions that do not exist.
-
-        Raises:
-            SpecError: If a key of `relabel` is no whole number, or 0, or a label is
-                negative, if there is one fold only, the fold is not among them, or the
-                fraction is not in (0, 1].
-        """
+        """Refuse values, folds and fractions that do not exist."""
         for value, label in self.relabel.items():
             if not value.isdecimal() or int(value) == 0 or label < 0:
                 raise SpecError(
@@ -176,11 +170,7 @@ class TrainingSpec:
     patches: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse numbers that cannot be trained with.
-
-        Raises:
-            SpecError: If a count is below 1, or the smoothing is not in [0, 1).
-        """
+        """Refuse numbers that cannot be trained with."""
         for name in ("epochs", "batch_size", "validate_every", "boundary_px", "patches"):
             if getattr(self, name) < 1:
                 raise SpecError(f"{name} is {getattr(self, name)}; expected at least 1.")
@@ -222,12 +212,7 @@ class DistillSpec:
     correlation_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse weights that are all 0.
-
-        Raises:
-            SpecError: If there is no teacher, no weight is above 0 or one below it, a
-                temperature is not above 0, or features are wanted of several teachers.
-        """
+        """Refuse weights that are all 0."""
         if not self.teachers:
             raise SpecError("teacher is empty; expected one run folder or several.")
         weights = [
@@ -291,11 +276,7 @@ class Recipe:
     distill: DistillSpec | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a version that this code does not know.
-
-        Raises:
-            SpecError: If it is another one.
-        """
+        """Refuse a version that this code does not know."""
         if self.schema_version not in READABLE_VERSIONS:
             raise SpecError(
                 f"schema_version is {self.schema_version}; this bedside reads "
@@ -328,11 +309,7 @@ def read_recipe(path: str | Path) -> Recipe:
 
 
 def _read_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    """Read a recipe's table with all that it extends merged below it.
-
-    Raises:
-        SpecError: If a file is missing, is not TOML, or extends itself.
-    """
+    """Read a recipe's table with all that it extends merged below it."""
     real = Path(os.path.realpath(path))
     if real in seen:
         raise SpecError(f"{path} extends itself.")

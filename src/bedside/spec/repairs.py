@@ -51,11 +51,7 @@ class DropSmall:
     labels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse no size, or several.
-
-        Raises:
-            SpecError: Unless just one is given, above 0.
-        """
+        """Refuse no size, or several."""
         sizes = {"min_px": self.min_px, "min_mm2": self.min_mm2, "min_ml": self.min_ml}
         _check_one(self.step, sizes)
 
@@ -77,11 +73,7 @@ class _Ball:
     labels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse no radius, or two.
-
-        Raises:
-            SpecError: Unless just one is given, above 0.
-        """
+        """Refuse no radius, or two."""
         _check_one(self.step, {"radius_px": self.radius_px, "radius_mm": self.radius_mm})
 
 
@@ -129,12 +121,7 @@ class LocalCrf:
     weight: float = 2.0
 
     def __post_init__(self) -> None:
-        """Refuse numbers out of range.
-
-        Raises:
-            SpecError: Unless there are dilations, all at least 1, and sigma and weight are
-                above 0.
-        """
+        """Refuse numbers out of range."""
         if not self.dilations or min(self.dilations) < 1:
             raise SpecError(f"dilations is {list(self.dilations)}; expected some, at least 1 each.")
         _check_positive(self.step, {"sigma": self.sigma, "weight": self.weight})

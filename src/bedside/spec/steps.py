@@ -68,11 +68,7 @@ class CropCentre:
     step: Literal["crop_centre"] = "crop_centre"
 
     def __post_init__(self) -> None:
-        """Refuse a size that keeps nothing.
-
-        Raises:
-            SpecError: If a side is below 1.
-        """
+        """Refuse a size that keeps nothing."""
         if min(self.size_px) < 1:
             raise SpecError(f"size_px is {list(self.size_px)}; expected at least 1 each.")
 
@@ -112,11 +108,7 @@ class Resample:
     spacing_mm: tuple[float, float, float]
 
     def __post_init__(self) -> None:
-        """Refuse distances that are none.
-
-        Raises:
-            SpecError: Unless all are above 0.
-        """
+        """Refuse distances that are none."""
         if min(self.spacing_mm) <= 0:
             raise SpecError(f"spacing_mm is {self.spacing_mm}; expected mm above 0.")
 
@@ -142,11 +134,7 @@ class CropBody:
     margin: float = 0.02
 
     def __post_init__(self) -> None:
-        """Refuse to cut into the body.
-
-        Raises:
-            SpecError: If the margin is below 0.
-        """
+        """Refuse to cut into the body."""
         if self.margin < 0:
             raise SpecError(f"margin is {self.margin}; expected at least 0.")
 
