@@ -25,7 +25,7 @@ def read_index(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"{path / INDEX} cannot be read as JSON: {error}.") from error
     if not isinstance(index, dict):
-        raise DataError(f"{path / INDEX} is no JSON object, but {index!r:.60}.")
+        raise DataError(f"{path / INDEX} is not a JSON object, but {index!r:.60}.")
     return index
 
 
@@ -45,7 +45,7 @@ def table_of_values(values: Any, path: Path) -> Mapping[int, int]:
         path: The data set's folder, for the error.
 
     Raises:
-        DataError: If one is no whole number, or the background, 0, is not among them.
+        DataError: If one is not a whole number, or the background, 0, is not among them.
     """
     try:
         numbers = sorted({int(value) for value in values})

@@ -16,7 +16,7 @@ from bedside.errors import DataError
 from bedside.io.formats import FORMATS
 
 SHAPE = (
-    "dataset.json with channel_names, labels and file_ending; imagesTr/CASE_0000.nii.gz, one a "
+    "dataset.json with channel_names, labels and file_ending; imagesTr/CASE_0000.nii.gz, one per "
     "channel, and labelsTr/CASE.nii.gz"
 )
 

@@ -92,7 +92,7 @@ class _Search:
         try:
             mode = path.lstat().st_mode
         except OSError as error:
-            self._skip(path, f"cannot be looked at: {error.strerror or error}")
+            self._skip(path, f"cannot be read: {error.strerror or error}")
             return
         if stat.S_ISLNK(mode):
             self._links.append(path)
@@ -118,8 +118,8 @@ class _Search:
             self._skip(link, f"is a link that leads nowhere: {error.strerror or error}")
             return
         if real in self._above:
-            self._skip(link, f"is a link to {real}, which holds the folder itself; not followed")
+            self._skip(link, f"is a link to {real}, which contains this folder; not followed")
         elif real in self._seen:
-            self._skip(link, f"is a link to {real}, which is taken once")
+            self._skip(link, f"is a link to {real}, which is used once")
         else:
             self._sort(link, real, mode)

@@ -165,5 +165,5 @@ def _too_large(path: Path, max_bytes: int) -> FormatError:
     if max_bytes >= 2**30:
         most, way_out = f"{max_bytes / 2**30:g} GiB", "Crop or split it."
     else:
-        most, way_out = f"{max_bytes} bytes", "It is damaged, or made to do harm."
+        most, way_out = f"{max_bytes} bytes", "It is damaged or malicious."
     return FormatError(f"{path} holds more than {most} and is refused. {way_out}")

@@ -54,7 +54,7 @@ def unpack_hex(file: IO[bytes], path: Path) -> Iterator[bytes]:
         try:
             yield bytes.fromhex(digits[:whole].decode("ascii"))
         except ValueError as error:
-            raise FormatError(f"{path} holds what are no hexadecimal digits.") from error
+            raise FormatError(f"{path} holds characters that are no hexadecimal digits.") from error
     if odd:
         raise FormatError(f"{path} holds an odd number of hexadecimal digits.")
 
@@ -73,7 +73,7 @@ def unpack_text(dtype: np.dtype) -> Unpacker:
             end = max(text.rfind(letter) for letter in (b" ", b"\n", b"\t", b"\r"))
             begun = text[end + 1 :]
             if len(begun) > _FED:
-                raise FormatError(f"{path} holds what is no number: {begun[:40]!r}.")
+                raise FormatError(f"{path} holds text that is not a number: {begun[:40]!r}.")
             yield _parse(text[: end + 1].split(), dtype, path)
         yield _parse(begun.split(), dtype, path)
 
@@ -97,5 +97,5 @@ def _whole(word: bytes) -> int:
         return int(word)
     number = float(word)
     if not number.is_integer():
-        raise ValueError(f"{word[:40]!r} is no whole number")
+        raise ValueError(f"{word[:40]!r} is not a whole number")
     return int(number)

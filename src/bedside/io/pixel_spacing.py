@@ -6,7 +6,7 @@ import numpy as np
 
 from bedside.errors import GeometryError
 from bedside.io.opened import Source
-from bedside.volume import ImageSequence, scale_geometry
+from bedside.volume import ImageSequence, scale_geometry, split_spacing
 
 NO_SCALE = "the picture has no scale; areas are given in pixels"
 """The warning that goes with every picture, unless its scale is known from elsewhere."""
@@ -57,11 +57,11 @@ def rescale(
             is unknown.
         warnings: Added to those of the sequence.
     """
-    *slice_mm, row_mm, column_mm = spacing_mm
+    slice_mm, pixel_mm = split_spacing(spacing_mm)
     return replace(
         sequence,
-        spacing_mm=(row_mm, column_mm),
-        slice_spacing_mm=slice_mm[0] if slice_mm else None,
+        spacing_mm=pixel_mm,
+        slice_spacing_mm=slice_mm,
         third_axis="space" if sequence.has_slices else sequence.third_axis,
         geometry=sequence.geometry and scale_geometry(sequence.geometry, spacing_mm),
         default_grid=False,

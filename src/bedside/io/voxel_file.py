@@ -157,7 +157,9 @@ def open_voxels(sources: Sequence[Path], size: int, stored: Stored) -> VoxelFile
         return _open_file(sources[0], size, stored)
     part, rest = divmod(size, len(sources))
     if rest:
-        raise FormatError(f"{size} bytes of voxels do not part evenly into {len(sources)} files.")
+        raise FormatError(
+            f"{size} bytes of voxels cannot be divided evenly into {len(sources)} files."
+        )
     return VoxelFile(_Joined(sources, part, stored), 0, stored.dtype)
 
 

@@ -25,8 +25,8 @@ def find_listed(path: Path, names: Sequence[str], *, count: int) -> list[Path]:
     listed = [name.strip() for name in names if name.strip()]
     if len(listed) != count:
         raise FormatError(
-            f"{path} lists {len(listed)} files of voxels; its sizes need {count}. Set right "
-            "whichever is not so."
+            f"{path} lists {len(listed)} files of voxels; its sizes need {count}. "
+            "Correct whichever is wrong."
         )
     return [find_beside(path, name) for name in listed]
 

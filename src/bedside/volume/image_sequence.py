@@ -166,10 +166,7 @@ class ImageSequence:
 
     @property
     def voxel_mm(self) -> tuple[float, float, float] | None:
-        """Distance of voxels along (D, H, W), the mean of uneven slices; None if one is unknown.
-
-        Of uneven slices it is the mean.
-        """
+        """Distance of voxels along (D, H, W), the mean of uneven slices; None if one is unknown."""
         if self.spacing_mm is None or self.slice_spacing_mm is None:
             return None
         return (self.slice_spacing_mm, *self.spacing_mm)

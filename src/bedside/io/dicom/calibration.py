@@ -95,7 +95,7 @@ def _check_spacing(spacing: Any) -> Calibration:
         row_mm = column_mm = math.nan
     if not (0 < row_mm < math.inf and 0 < column_mm < math.inf):
         return Calibration(
-            warnings=(f"the pixel spacing {spacing} is no scale; areas are given in pixels",)
+            warnings=(f"the pixel spacing {spacing} is not valid; areas are given in pixels",)
         )
     return Calibration(spacing_mm=(row_mm, column_mm))
 
@@ -227,7 +227,7 @@ def _find_misfit(box: Box, rows: int, columns: int) -> str:
 def _describe_untrusted(misfit: str, item: Any) -> str:
     """Return why a region is not used."""
     delta = read_number(item, "PhysicalDeltaX")
-    scale = f" ({abs(delta):.3g} cm a pixel)" if delta is not None else ""
+    scale = f" ({abs(delta):.3g} cm per pixel)" if delta is not None else ""
     return (
         f"the ultrasound region {misfit}: its crop and its calibration{scale} belong to "
         "another frame size; areas are given in pixels"

@@ -136,7 +136,7 @@ def describe_form(dataset: Any) -> list[str]:
     notes = []
     if dataset.preamble is None:
         notes.append(
-            "the file has no DICOM preamble (128 bytes, then DICM); it was known by its elements"
+            "the file has no DICOM preamble (128 bytes, DICM) and was recognised by its elements"
         )
     if getattr(dataset, "assumed_syntax", False):
         name = dataset.file_meta.TransferSyntaxUID.name

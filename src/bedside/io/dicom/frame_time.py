@@ -143,7 +143,7 @@ def _read_vector(dataset: Any, frames: int, warnings: list[str]) -> FrameTimes |
     if len(vector) != frames:
         reason = f"has {len(vector)} times for {frames} frames"
     elif not all(map(math.isfinite, vector)):
-        reason = "holds what is no number"
+        reason = "holds text that is not a number"
     elif _is_absolute(vector):
         warnings.append("FrameTimeVector was taken as times from the first frame, not as steps")
         steps = [later - earlier for earlier, later in itertools.pairwise(vector)]
@@ -183,7 +183,7 @@ def _read_rates(dataset: Any, frames: int, warnings: list[str]) -> FrameTimes | 
         if rate > 0 and can_be_meant(_SECOND_MS / rate):
             return FrameTimes(_SECOND_MS / rate)
         if frames > 1:
-            warnings.append(f"{keyword} is {rate:g} a second, and was not used")
+            warnings.append(f"{keyword} is {rate:g} per second, and was not used")
     return None
 
 

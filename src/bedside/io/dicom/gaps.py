@@ -80,7 +80,7 @@ def describe_unknown(unknown: Sequence[int]) -> list[str]:
     if not unknown:
         return []
     if len(unknown) == 1:
-        return [f"1 slice is missing (number {unknown[0] + 1}): it is unknown, and holds no labels"]
+        return [f"1 slice is missing (number {unknown[0] + 1}): it is unknown, and has no labels"]
     numbers = ", ".join(str(frame + 1) for frame in unknown[:8])
     more = f" and {len(unknown) - 8} more" if unknown[8:] else ""
     return [
@@ -103,5 +103,5 @@ def describe_blocks(uneven: UnevenSlices, spacing: Spacing) -> list[str]:
         listed = f"neighbours are {min(lengths):.4g} to {max(lengths):.4g} mm apart"
     said = f"the slices are not evenly spaced: {listed}. Each is labelled where it lies"
     if spacing.doubtful.any():
-        said += "; whether any is missing is not known"
+        said += "; it is not known whether any is missing"
     return [said]

@@ -219,10 +219,10 @@ def _expand(data: list[int], count: int, *, in_bytes: bool) -> list[int]:
         elif kind == _INDIRECT and entries:
             target = _read_offset(data[place + 2 : place + size], in_bytes=in_bytes)
             if not target < place:
-                raise _NoTableError("a segment points at none before it")
+                raise _NoTableError("a segment points at no earlier one")
             pending.append((target, length))
         else:
-            raise _NoTableError(f"a segment of kind {kind} is none that is known there")
+            raise _NoTableError(f"a segment is of the unknown kind {kind}")
     raise _NoTableError("it has too many segments")
 
 

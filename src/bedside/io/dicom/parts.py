@@ -81,7 +81,9 @@ def read_parts(
     first = read_part(files[0], max_bytes, caught)
     if not is_part(first.header):
         if len(files) > 1:
-            raise FormatError(f"{files[0]} holds {first.frames} frames, and is no part of others.")
+            raise FormatError(
+                f"{files[0]} holds {first.frames} frames, and is not part of a concatenation."
+            )
         return [first], []
     notes = []
     if len(files) == 1:
@@ -125,7 +127,9 @@ def _order(parts: Sequence[Part], path: Path) -> list[Part]:
     for part in parts:
         number = _read_int(part.header, "InConcatenationNumber")
         if number is None or number < 1:
-            raise FormatError(f"{part.path} is a part of one image that does not say which.")
+            raise FormatError(
+                f"{part.path} is part of a concatenation and lacks its InConcatenationNumber."
+            )
         other = by_number.setdefault(number, part)
         if other.header.get("SOPInstanceUID") != part.header.get("SOPInstanceUID"):
             raise FormatError(

@@ -213,7 +213,7 @@ def _sort_series(series: Mapping[Path, Any], found: Runs) -> None:
         if apart:
             reasons.append("they were taken more than 2 s apart")
         if unordered:
-            reasons.append("no time or number puts them into an order")
+            reasons.append("they have no times or numbers to order them by")
         found.notes.append(
             f"{min(series)} and {len(series) - 1} other single images of its series are "
             f"{len(cines) + stills} cases: {'; '.join(reasons) or 'they are too few'}."

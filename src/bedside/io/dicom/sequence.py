@@ -87,7 +87,7 @@ def _drop_copies(files: Sequence[SliceFile], max_bytes: int) -> tuple[list[Slice
         if original is one or not _show_the_same(original, one, max_bytes):
             kept.append(one)
     gone = len(files) - len(kept)
-    return kept, [f"{gone} images are there twice, and were taken once"] if gone else []
+    return kept, [f"{gone} images are there twice, and were used once"] if gone else []
 
 
 def _show_the_same(one: SliceFile, other: SliceFile, max_bytes: int) -> bool:
@@ -104,7 +104,7 @@ def _describe_order(order: Order, ordered: Sequence[SliceFile]) -> list[str]:
     ]
     if order.moments_ms is None:
         notes.append(
-            "they say no times: if they are stills of different views, segment each by itself"
+            "they have no times: if they are stills of different views, segment each by itself"
         )
     numbers = read_instance_numbers([one.header for one in ordered])
     gaps = sorted(set(range(min(numbers, default=0), max(numbers, default=-1))) - set(numbers))

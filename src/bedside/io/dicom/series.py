@@ -139,5 +139,5 @@ def _drop_doubles(
             )
     gone = {dropped for _, dropped in pairs}
     kept_indices = [index for index in range(len(slices)) if index not in gone]
-    notes = [f"{len(gone)} slices are there twice, and were taken once"] if gone else []
+    notes = [f"{len(gone)} slices are there twice, and were used once"] if gone else []
     return [slices[i] for i in kept_indices], [planes[i] for i in kept_indices], notes

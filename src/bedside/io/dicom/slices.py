@@ -86,5 +86,5 @@ def _describe_tilt(stack: Stack) -> list[str]:
     angle = np.degrees(np.arctan(np.linalg.norm(lean)))
     return [
         f"the slices are tilted by {angle:.1f} degrees (gantry tilt); a network of three axes "
-        "sees them straightened"
+        "sees them corrected"
     ]

@@ -323,7 +323,7 @@ def _fill(
     if made_up + len(heights) > _MAX_INTERPOLATED * len(heights):
         raise GeometryError(
             f"{len(heights)} slices over {heights[-1] - heights[0]:.4g} mm, most of them "
-            f"{lower_median(spacing.steps):.4g} mm apart, leave more unknown than known. Find the "
+            f"{lower_median(spacing.steps):.4g} mm apart, have more gaps than slices. Find the "
             "missing files."
         )
     thickness = spacing.thickness_mm

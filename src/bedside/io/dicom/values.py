@@ -126,7 +126,7 @@ def read_rule(
     slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
     if slope == 0:
         raise FormatError(
-            f"{path}: RescaleSlope is 0, which makes every value the same. Export it again."
+            f"{path}: RescaleSlope is 0, which makes all values equal. Export it again."
         )
     bits, signed = int(dataset.BitsStored), dataset.PixelRepresentation == 1
     rule = ValueRule(
@@ -244,7 +244,7 @@ def describe_rule(
     if rule.resigned and probe.dtype == np.uint16 and (probe >= _SIGN_BIT).any():
         notes.append(_LOST_SIGN)
     if photometric == "MONOCHROME1" and modality in ("CT", "PT"):
-        notes.append("the image is to be shown inverted; its values were taken as they are")
+        notes.append("the image is displayed inverted; its values were used as stored")
     if rule.padding is not None:
         low, high = rule.padding
         if ((probe >= low) & (probe <= high)).any():

@@ -144,7 +144,7 @@ def _parse_lines(content: bytes, path: Path) -> tuple[dict[str, str], int]:
             return fields, position if end >= 0 else len(content)
         if end < 0:
             break
-    raise FormatError(f"{path} has no line ElementDataFile; it is no whole MetaImage header.")
+    raise FormatError(f"{path} has no line ElementDataFile; it is not a complete MetaImage header.")
 
 
 def _list_files(content: bytes, length: int) -> tuple[str, ...]:

@@ -108,7 +108,7 @@ def _open_voxels(path: Path, form: NiftiForm, *, max_bytes: int) -> Inflated:
         sizes = [int(size) for size in form.header["dim"][1:]]
         raise FormatError(
             f"{path}: dim[0] says {len(form.shape)} axes, and the file holds the voxels of all "
-            f"of {sizes}. Set dim[0] to the number of axes that are meant."
+            f"of {sizes}. Correct dim[0]."
         )
     return file
 

@@ -121,8 +121,8 @@ def _check_magic(magic: bytes, path: Path) -> None:
         return
     if not magic.strip(b"\0"):
         raise FormatError(
-            f"{path} is ANALYZE 7.5, which does not say left from right, and is not read. Convert "
-            "it to NIfTI with a program that knows how it was written."
+            f"{path} is ANALYZE 7.5, which does not define left and right, and is not supported. "
+            "Convert it to NIfTI with a program that knows how it was written."
         )
     raise FormatError(
         f"{path} is not a NIfTI file: its magic is {magic!r}, expected b'n+1', b'n+2', b'ni1' "
@@ -136,7 +136,7 @@ def _check_offset(raw: Any, path: Path) -> None:
     if not offset >= least:
         raise FormatError(
             f"{path}: vox_offset is {offset:g}; the voxels of a single file begin at byte "
-            f"{least} or later. Set it to where they begin."
+            f"{least} or later. Correct it."
         )
 
 

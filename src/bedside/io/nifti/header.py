@@ -33,7 +33,7 @@ def check_raw_header(raw: Any, path: Path) -> None:
     if np.isinf([slope, intercept]).any() or (scaled and np.isnan(intercept)):
         raise FormatError(
             f"{path}: scl_slope and scl_inter are [{slope:g}, {intercept:g}]; expected numbers to "
-            "scale the voxels by, or a slope of 0 or NaN for none. Set them to what is meant."
+            "scale the voxels by, or a slope of 0 or NaN for none. Correct them."
         )
     dim, pixdim = raw["dim"], np.asarray(raw["pixdim"][1:4], float)
     axes = 3 if int(dim[0]) > 2 and int(dim[3]) > 1 else 2

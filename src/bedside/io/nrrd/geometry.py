@@ -201,7 +201,7 @@ def _read_spacings(
     told = [word for word in words if word.lower() != "nan" and math.isnan(read_number(word))]
     if len(words) != axes or told:
         raise FormatError(
-            f"{path}: spacings is {fields['spacings'][:80]!r}; expected a number an axis."
+            f"{path}: spacings is {fields['spacings'][:80]!r}; expected one number per axis."
         )
     units = re.findall(r'"([^"]*)"', fields.get("units", ""))
     if len(units) != axes:

@@ -171,7 +171,7 @@ def _allow_memory(path: Path, limits: Limits) -> int:
     if limits.ceiling_bytes < taken + _LEAST_BYTES:
         smallest = math.ceil((taken + _LEAST_BYTES) / 1e6)
         raise MemoryLimitError(
-            f"{path}: to decode it in a process of its own takes {smallest} MB at least, more than "
+            f"{path}: decoding in a separate process takes at least {smallest} MB, more than "
             f"the {limits.ceiling_bytes / 1e6:.0f} MB allowed. Allow more with --max-ram."
         )
     return min(allowed, limits.ceiling_bytes - taken)
@@ -206,14 +206,12 @@ def _run_child(request: dict[str, Any], path: Path, folder: Path, limits: Limits
         raise _too_long(path, limits)
     if code == -signal.SIGKILL:
         raise LimitError(
-            f"{path}: its decoder was killed, as a system does that is short of memory. "
-            "The file may be made to do harm."
+            f"{path}: its decoder was killed, perhaps because memory ran out. "
+            "The file may be malicious."
         )
     if code != 0:
         how = f"of {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
-        raise FormatError(
-            f"{path}: its decoder died {how}. The file is damaged or made to do harm."
-        )
+        raise FormatError(f"{path}: its decoder died {how}. The file is damaged or malicious.")
 
 
 def _too_long(path: Path, limits: Limits) -> LimitError:
