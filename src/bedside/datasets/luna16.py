@@ -49,7 +49,7 @@ def list_cases(path: Path) -> list[Case]:
     for scan in _scans(path):
         series = scan.name.removesuffix(".mhd")
         if series in cases:
-            raise DataError(f"case {series} exists twice: {cases[series].image} and {scan}.")
+            raise DataError(f"case {series} is there twice: {cases[series].image} and {scan}.")
         contours = _find_contours(path / "masks", series)
         cases[series] = Case(
             case_id=series,

@@ -183,7 +183,7 @@ def _read_rates(dataset: Any, frames: int, warnings: list[str]) -> FrameTimes | 
         if rate > 0 and can_be_meant(_SECOND_MS / rate):
             return FrameTimes(_SECOND_MS / rate)
         if frames > 1:
-            warnings.append(f"{keyword} is {rate:g} per second, and was not used")
+            warnings.append(f"{keyword} is {rate:g} a second, and was not used")
     return None
 
 

@@ -103,5 +103,5 @@ def describe_blocks(uneven: UnevenSlices, spacing: Spacing) -> list[str]:
         listed = f"neighbours are {min(lengths):.4g} to {max(lengths):.4g} mm apart"
     said = f"the slices are not evenly spaced: {listed}. Each is labelled where it lies"
     if spacing.doubtful.any():
-        said += "; it is not known whether any is missing"
+        said += "; whether any is missing is not known"
     return [said]

@@ -127,9 +127,7 @@ def _order(parts: Sequence[Part], path: Path) -> list[Part]:
     for part in parts:
         number = _read_int(part.header, "InConcatenationNumber")
         if number is None or number < 1:
-            raise FormatError(
-                f"{part.path} is part of a concatenation and lacks its InConcatenationNumber."
-            )
+            raise FormatError(f"{part.path} is a part of one image that does not say which.")
         other = by_number.setdefault(number, part)
         if other.header.get("SOPInstanceUID") != part.header.get("SOPInstanceUID"):
             raise FormatError(

@@ -104,7 +104,7 @@ def _describe_order(order: Order, ordered: Sequence[SliceFile]) -> list[str]:
     ]
     if order.moments_ms is None:
         notes.append(
-            "they have no times: if they are stills of different views, segment each by itself"
+            "they say no times: if they are stills of different views, segment each by itself"
         )
     numbers = read_instance_numbers([one.header for one in ordered])
     gaps = sorted(set(range(min(numbers, default=0), max(numbers, default=-1))) - set(numbers))

@@ -244,7 +244,7 @@ def describe_rule(
     if rule.resigned and probe.dtype == np.uint16 and (probe >= _SIGN_BIT).any():
         notes.append(_LOST_SIGN)
     if photometric == "MONOCHROME1" and modality in ("CT", "PT"):
-        notes.append("the image is displayed inverted; its values were used as stored")
+        notes.append("the image is shown inverted; its values were used as stored")
     if rule.padding is not None:
         low, high = rule.padding
         if ((probe >= low) & (probe <= high)).any():

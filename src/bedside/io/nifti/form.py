@@ -121,7 +121,7 @@ def _check_magic(magic: bytes, path: Path) -> None:
         return
     if not magic.strip(b"\0"):
         raise FormatError(
-            f"{path} is ANALYZE 7.5, which does not define left and right, and is not supported. "
+            f"{path} is ANALYZE 7.5, which does not say left from right, and is not supported. "
             "Convert it to NIfTI with a program that knows how it was written."
         )
     raise FormatError(
