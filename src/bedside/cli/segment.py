@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bedside.batch.manifest import Case
-from bedside.cli.batch import find_cases, segment_batch
 from bedside.cli.bundles import open_bundle
 from bedside.cli.console import frame_progress, group_warnings, print_err, print_out, summary, table
 from bedside.cli.segment_settings import Settings, is_batch, read_options
@@ -14,6 +12,7 @@ from bedside.report.measurement_table import measurement_rows, write_csv
 from bedside.system.atomic import check_writable
 
 if TYPE_CHECKING:
+    from bedside.batch.manifest import Case
     from bedside.io.source import Source
     from bedside.options import Options
     from bedside.report.results import SavedResult
@@ -38,6 +37,8 @@ def run(settings: Settings) -> int:
     if settings.csv is not None:
         check_writable(settings.csv.absolute().parent)
     if is_batch(settings):
+        from bedside.cli.batch import segment_batch
+
         return segment_batch(settings)
     if not settings.sources:
         raise UsageError("name an image, a folder, or a --manifest. See: bedside segment --help")
@@ -80,6 +81,8 @@ def _segment_several(settings: Settings) -> int:
     Raises:
         UsageError: If channels are named, which belong to one scan.
     """
+    from bedside.cli.batch import find_cases
+
     options = read_options(settings)
     if settings.channels:
         raise UsageError("--channels goes with one scan, not with several; name its first file.")
@@ -143,7 +146,7 @@ def _write_csv(settings: Settings, saved: "list[tuple[str, SavedResult]]") -> No
         write_csv(settings.csv, [(name, measurement_rows(each.report)) for name, each in saved])
 
 
-def _raise_refused(cases: tuple[Case, ...], errors: list[BedsideError]) -> None:
+def _raise_refused(cases: "tuple[Case, ...]", errors: list[BedsideError]) -> None:
     """Raise the error of the only image, or one for all of them."""
     if len(errors) == 1:
         raise errors[0]

@@ -173,7 +173,7 @@ def draw_contours(
     """Draw the outline of every structure into a picture, in place.
 
     Args:
-        picture: (height, width, 3) uint8, RGB, contiguous.
+        picture: (height, width, 3) uint8, RGB.
         labels: (height, width) label values, on the screen; see `resize_labels`.
         structures: What the values mean, and their colours; inner ones last.
         line_px: Width of the line.
@@ -181,8 +181,14 @@ def draw_contours(
     values = [structure.value for structure in structures]
     colors = np.zeros((256, 3), np.uint8)
     colors[values] = [structure.color for structure in structures]
-    lines = trace_lines(labels, values, line_px=line_px)
-    cv2.copyTo(cv2.LUT(cv2.merge([lines] * 3), colors[:, None]), lines, picture)
+    # Outside the box around all labels there is nothing to draw.
+    left, top, width, height = cv2.boundingRect(labels)
+    inside = slice(top, top + height), slice(left, left + width)
+    if not width:
+        return
+    lines, part = trace_lines(labels[inside], values, line_px=line_px), picture[inside]
+    on_line = np.nonzero(lines)
+    part[on_line] = colors[lines[on_line]]
     places, owners = find_corners(lines)
-    pixels = picture.reshape(-1, 3)
-    pixels[places] = ((pixels[places].astype(np.uint16) + colors[owners] + 1) // 2).astype(np.uint8)
+    corners = np.divmod(places, width)
+    part[corners] = ((part[corners].astype(np.uint16) + colors[owners] + 1) // 2).astype(np.uint8)

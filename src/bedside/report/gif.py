@@ -114,9 +114,10 @@ def to_indices(picture: np.ndarray, lookup: np.ndarray) -> np.ndarray:
     chroma = cv2.subtract(cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue))
     table = (np.arange(256) * (_GREYS - 1) / 255).round().astype(np.uint8)
     indices = cv2.LUT(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), table)
-    where = np.nonzero(chroma > _GREY_CHROMA)
-    colored = picture[where].astype(np.uint16) >> 3
-    indices[where] = lookup[(colored[:, 0] << 10) | (colored[:, 1] << 5) | colored[:, 2]]
+    where = np.flatnonzero(chroma > _GREY_CHROMA)
+    colored = picture.reshape(-1, 3)[where].astype(np.uint16) >> 3
+    found = lookup[(colored[:, 0] << 10) | (colored[:, 1] << 5) | colored[:, 2]]
+    indices.reshape(-1)[where] = found
     return np.asarray(indices)
 
 
