@@ -54,7 +54,7 @@ def draw_spheres(spheres: Sequence[Sphere], geometry: Geometry) -> np.ndarray:
                 f"a finding at {sphere.centre_mm} mm lies outside the scan, at voxel "
                 f"{tuple(nearest.tolist())} of {geometry.shape}."
             )
-        # How far along each axis of the array a sphere reaches, whichever way that axis runs.
+        # Extent of a sphere along each axis of the array.
         reach = sphere.diameter_mm / 2 * np.linalg.norm(backward[:3, :3], axis=1)
         low = np.maximum(np.floor(centre - reach).astype(int), 0)
         high = np.minimum(np.ceil(centre + reach).astype(int) + 1, geometry.shape)

@@ -10,7 +10,7 @@ from bedside.io.nifti.grid import NiftiGrid
 from bedside.io.opened import Source
 from bedside.volume import corners_apart
 
-# Writers round affines to float32 and quaternions; what lies elsewhere is off by more.
+# Affines are rounded to float32 and quaternions; real shifts are larger.
 _GRID_TOLERANCE_VOX = 0.05
 
 
@@ -82,7 +82,7 @@ def _lie_unevenly(image: Source, other: Source) -> bool:
     """Whether two scans have their slices at different heights."""
     first, second = image.sequence.uneven, other.sequence.uneven
     if first is None or second is None:
-        # Pictures and labels without a place cannot contradict one that has it.
+        # Images without a place match any other.
         placed = image.sequence.geometry is not None and other.sequence.geometry is not None
         return placed and (first is None) != (second is None)
     apart = np.abs(np.array(first.heights_mm) - second.heights_mm).max()

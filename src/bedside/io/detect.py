@@ -30,7 +30,7 @@ def detect_format(path: Path) -> str:
     for row in FORMATS.values():
         if row.matches(inflated if row.gzipped else head):
             return row.name
-    raise FormatError(_name_stranger(path, head, inflated))
+    raise FormatError(_describe_unknown(path, head, inflated))
 
 
 def _inflate_head(path: Path, head: bytes) -> bytes:
@@ -42,13 +42,13 @@ def _inflate_head(path: Path, head: bytes) -> bytes:
     except FormatError:
         pass
     try:
-        # Cut off within the first bytes: what there is shows the format all the same.
+        # Truncated within the first bytes, which may still show the format.
         return zlib.decompressobj(31).decompress(head, _HEAD_BYTES)
     except zlib.error:
         return b""
 
 
-def _name_stranger(path: Path, head: bytes, inflated: bytes) -> str:
+def _describe_unknown(path: Path, head: bytes, inflated: bytes) -> str:
     """Return the message about a file of an unsupported format, by name if it is known."""
     if inflated is not head:
         gzipped = " and ".join(row.title for row in FORMATS.values() if row.gzipped)

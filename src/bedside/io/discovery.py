@@ -128,7 +128,7 @@ def _find_series(
     for scan in groups.scans:
         folder = scan[0].parent
         alone = holding.count(folder) == 1 and {file.parent for file in scan} == {folder}
-        # The folder searched stands for all that is in it, unless that is one series.
+        # The folder searched names its images only if they are one series.
         name = folder if alone and (folder != root or cases == 1) else scan[0]
         # "." has no name to call a case by.
         series[name if name.name else name.resolve()] = scan

@@ -12,7 +12,7 @@ import numpy as np
 
 from bedside.volume import Geometry, ImageSequence, LabelMap
 
-# How many frames the thinnest slices may get, and how far off an edge may be, in such slices.
+# Frames per thinnest slice to try, and the tolerance of edges in such slices.
 _FINENESS = (1, 2, 3, 4)
 _NEAR = 0.1
 

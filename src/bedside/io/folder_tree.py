@@ -9,7 +9,7 @@ from pathlib import Path
 from bedside.io.own_results import read_marker
 from bedside.system.regular_files import name_kind
 
-# What operating systems and storage leave in folders; of no interest to anybody.
+# System files and folders.
 _JUNK = frozenset({
     "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
     "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found",
@@ -55,7 +55,7 @@ class _Search:
         self.found = FileList()
         real = os.path.realpath(root)
         self._above = {str(folder) for folder in Path(real).parents}
-        # Folders to look into, each with its real path; and links, looked at when none is left.
+        # Folders to list, each with its real path; links are followed when none is left.
         self._folders = deque([(root, real)])
         self._links: deque[Path] = deque()
         # Real paths of folders and files.
@@ -65,14 +65,14 @@ class _Search:
         """Search every folder, then follow one link after another."""
         while self._folders or self._links:
             if self._folders:
-                self._look_into(*self._folders.popleft())
+                self._list_folder(*self._folders.popleft())
             else:
                 self._follow(self._links.popleft())
 
     def _skip(self, path: Path, why: str) -> None:
         self.found.skipped.append(f"{path} {why}.")
 
-    def _look_into(self, folder: Path, real: str) -> None:
+    def _list_folder(self, folder: Path, real: str) -> None:
         """Add the files of one folder."""
         try:
             with os.scandir(folder) as entries:

@@ -14,11 +14,11 @@ from bedside.system.regular_files import open_regular
 
 _CHUNK = 2**20
 _GZIP = b"\x1f\x8b"
-# Window bits that tell zlib to take streams with a header of gzip's or of its own, or of gzip's.
+# zlib window bits: gzip or zlib header, gzip header only.
 _EITHER, _GZIP_ONLY = 47, 31
-# Compressed bytes taken at a time: what follows the end of a member is copied once a member.
+# Compressed bytes per read: the rest after a member is copied once per member.
 _FED = 2**14
-# What inflates to less is kept in memory; more goes to a file without a name.
+# Most bytes kept in memory; more go to an unnamed file.
 _IN_MEMORY = 2**24
 
 

@@ -26,14 +26,14 @@ _WORDS = frozenset({
 # Runs of letters, cut at capitals: labelsTr01 is labels, Tr.
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
-# So few different values has no image that is more than a drawing.
+# Only drawings have so few different values.
 _FEW_VALUES = 16
 _MOST_VALUES = 256
 _LARGEST_VALUE = 65535
-# Part of neighbouring pixels, the background's aside, that are equal where labels are many.
+# Fraction of equal neighbours, without background, in maps of many labels.
 _EQUAL_NEIGHBOURS = 0.8
 _MOST_FRAMES = 24
-# Pixels of one row or column in this many are looked at to find that an image is one.
+# Subsampling for a first look.
 _STEP_PX = 4
 
 
@@ -82,7 +82,7 @@ def file_holds_labels(path: Path, kind: str) -> bool:
         return False
 
 
-def doubt_labels(source: "Source") -> "Source":
+def warn_of_labels(source: "Source") -> "Source":
     """Return a source, with a warning if it looks like a label map or a result of this program.
 
     Raises:
@@ -118,7 +118,7 @@ def _are_labels(frames: "Iterable[np.ndarray]", *, many: bool) -> bool:
     values: set[int] = set()
     pairs, equal = 0, [0, 0]
     for frame in frames:
-        # An image is found by a few of its pixels.
+        # A few pixels are enough to recognise an image.
         few = _flatten(frame[:, ::_STEP_PX, ::_STEP_PX])
         if few is None or len(np.unique(few)) > most:
             return False

@@ -13,7 +13,7 @@ MAX_FRACTION = 0.001
 
 
 @dataclass(frozen=True)
-class Gaps:
+class NonfiniteVoxels:
     """NaN and infinite voxels of a scan.
 
     Attributes:
@@ -38,7 +38,7 @@ class Gaps:
         return np.where(np.isfinite(frame), frame, frame.dtype.type(self.smallest))
 
 
-def find_gaps(frames: Iterable[np.ndarray], dtype: np.dtype, path: Path) -> Gaps:
+def find_nonfinite(frames: Iterable[np.ndarray], dtype: np.dtype, path: Path) -> NonfiniteVoxels:
     """Count NaN and infinite voxels, slice by slice.
 
     Args:
@@ -50,7 +50,7 @@ def find_gaps(frames: Iterable[np.ndarray], dtype: np.dtype, path: Path) -> Gaps
         InputError: If more than one in a thousand is not finite.
     """
     if dtype.kind != "f":
-        return Gaps(0, 0.0)
+        return NonfiniteVoxels(0, 0.0)
     count, total, smallest = 0, 0, np.inf
     for frame in frames:
         finite = np.isfinite(frame)
@@ -59,4 +59,4 @@ def find_gaps(frames: Iterable[np.ndarray], dtype: np.dtype, path: Path) -> Gaps
         smallest = min(smallest, float(np.min(frame, where=finite, initial=np.inf)))
     if count > MAX_FRACTION * total:
         raise InputError(f"{path}: {count} of {total} voxels are NaN or infinite. Repair it.")
-    return Gaps(count, smallest)
+    return NonfiniteVoxels(count, smallest)

@@ -85,7 +85,7 @@ def _parse(words: list[bytes], dtype: np.dtype, path: Path) -> bytes:
     try:
         if dtype.kind == "f":
             return np.array([float(word) for word in words], dtype).tobytes()
-        # Python's own numbers do not wrap around where a type ends.
+        # Python integers raise on overflow instead of wrapping around.
         return np.array([_whole(word) for word in words], dtype).tobytes()
     except (ValueError, OverflowError) as error:
         raise FormatError(f"{path} holds what is no {dtype.name}: {error}.") from error

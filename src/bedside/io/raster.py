@@ -59,11 +59,11 @@ def open_picture(path: Path, *, max_bytes: int = MAX_BYTES) -> ImageSequence:
     try:
         with path.open("rb") as file, _open_image(file) as image:
             _check_size(image, path, max_bytes)
-            # Before anything is noted: EXIF may come behind the pixels.
+            # Before warnings: EXIF may follow the pixels.
             image.load()
             _note_oddities(image, notes)
             array = _read_pixels(image)
-    # A warning, where Python was told to make them errors.
+    # Warning: Python may be set to raise them.
     except (OSError, SyntaxError, ValueError, EOFError, Warning) as error:
         raise FormatError(
             f"{path} is a truncated or damaged picture: {error}. Save it again."
@@ -73,7 +73,7 @@ def open_picture(path: Path, *, max_bytes: int = MAX_BYTES) -> ImageSequence:
     notes.append(NO_SCALE)
     return ImageSequence(
         shape=(1, frame.shape[0], height, width),
-        # In the order in which it was decoded: colours together at each pixel.
+        # In decoded memory order: colours together at each pixel.
         decode=lambda _index: frame.copy(order="K"),
         warnings=tuple(notes),
     )
@@ -220,6 +220,6 @@ def _read_pixels(image: Any) -> np.ndarray:
         return array
     if image.mode in _GREY:
         return np.array(image.convert("L"))
-    # Dropped here, which is what `convert` would do with a warning.
+    # Dropped here, as `convert` does with a warning.
     image.info.pop("transparency", None)
     return np.array(image.convert("RGB"))

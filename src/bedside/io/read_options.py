@@ -88,10 +88,10 @@ class ReadOptions:
 
     def _open(self, path: Path, files: Sequence[Path]) -> "Source":
         if self.untrusted is None:
-            from bedside.io.label_maps import doubt_labels
+            from bedside.io.label_maps import warn_of_labels
             from bedside.io.source import open_source
 
-            return doubt_labels(
+            return warn_of_labels(
                 open_source(path, files=files, select=dict(self.select), dicom=self.dicom)
             )
         from bedside.io.sandbox.parent import open_untrusted

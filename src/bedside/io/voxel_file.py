@@ -17,7 +17,7 @@ from bedside.errors import FormatError
 from bedside.io.gzip_stream import Inflated
 from bedside.io.packing import Unpacker
 
-# Files of a list that are kept open.
+# Most files kept open.
 _OPEN_PARTS = 4
 
 
@@ -92,7 +92,7 @@ class _Joined:
             lambda number: _open_file(sources[number], size, stored)
         )
         for number in range(len(sources)):
-            # What is wrong with one is found before the first slice is asked for.
+            # Errors are found before the first slice is read.
             self._part(number)
 
     def read(self, offset: int, size: int) -> bytes:
@@ -169,7 +169,7 @@ def _open_file(source: Path, size: int, stored: Stored) -> VoxelFile:
     expected = f"its header declares {size} bytes after {max(skip, 0)}"
     if stored.compressed or stored.unpack is not None:
         try:
-            # No more is inflated than is declared.
+            # Never inflates more than declared.
             file = Inflated(
                 source, max_bytes=max(skip, 0) + size, start=start,
                 compressed=stored.compressed, unpack=stored.unpack,

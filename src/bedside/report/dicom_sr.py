@@ -17,7 +17,7 @@ from pydicom.uid import generate_uid
 
 from bedside.errors import UsageError
 from bedside.io.dicom.datetimes import read_moment
-from bedside.io.dicom.seg import refused_reference
+from bedside.io.dicom.seg import reference_errors
 from bedside.io.opened import Algorithm, Source
 from bedside.report.areas import StructureAreas
 from bedside.spec import DISCLAIMER, Code, Label
@@ -79,7 +79,7 @@ def write_sr(
             f'bundle "{algorithm.name}" has random weights: what it measures says nothing of a '
             "patient, so no SR is written. Leave --sr out, or choose a trained bundle."
         )
-    with refused_reference(source, "SR", "Leave --sr out."):
+    with reference_errors(source, "SR", "Leave --sr out."):
         seg = pydicom.dcmread(seg_path, stop_before_pixels=True)
         about = _About(_Drawn(seg, source), algorithm, tuple(warnings))
         groups = _scan_groups if slices else _frame_groups

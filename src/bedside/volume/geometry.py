@@ -106,7 +106,7 @@ def corners_apart(one: np.ndarray, other: np.ndarray, shape: np.ndarray) -> np.n
     return np.asarray(np.linalg.norm(difference[:3, :3] @ corners + difference[:3, 3:], axis=0))
 
 
-def find_lean(geometry: Geometry) -> np.ndarray:
+def find_tilt(geometry: Geometry) -> np.ndarray:
     """Return how far slices shift sideways from one to the next, as with a tilted gantry.
 
     Args:
@@ -118,7 +118,7 @@ def find_lean(geometry: Geometry) -> np.ndarray:
 
     Example:
         >>> affine = np.array([[0, 0, 1, 0], [0.5, 1, 0, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]])
-        >>> find_lean(Geometry((9, 4, 4), affine, space="LPS"))
+        >>> find_tilt(Geometry((9, 4, 4), affine, space="LPS"))
         array([0.25, 0.  ])
     """
     step, down, across = geometry.affine[:3, :3].T

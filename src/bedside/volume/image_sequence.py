@@ -223,7 +223,7 @@ class LabelMap:
             >>> LabelMap(np.uint8([[[0, 2], [2, 2]]])).counts[0, :3].tolist()
             [1, 0, 3]
         """
-        # Frame by frame: what is counted is widened on the way.
+        # Frame by frame, because bincount widens its input.
         return np.stack([np.bincount(frame.ravel(), minlength=256) for frame in self.array])
 
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from bedside.errors import GeometryError
 
-# Part of a step by which two steps may differ and still be called the same.
+# Relative difference of equal steps.
 _ALIKE = 2e-3
-# Slices nearer than this lie at one place.
+# Slices closer than this are at one place.
 _SAME_PLACE_MM = 1e-4
-# Frames of an even grid for each slice, at most.
+# Most frames of an even grid per slice.
 _MOST_FINE = 16
 
 
@@ -145,7 +145,7 @@ class UnevenSlices:
         if wanted == places[index]:
             return index
         found = np.flatnonzero(places == wanted)
-        # Of two at one place the one on this side belongs to the same block.
+        # Of two at one place, the one on this side is of the same block.
         return int(found[0] if by > 0 else found[-1])
 
     def list_blocks(self) -> tuple[SliceBlock, ...]:

@@ -9,7 +9,7 @@ from bedside.pipeline.volumes.tilt import correct_gantry_tilt
 from bedside.segment import Segmenter
 from bedside.spec import Orient, Resample, WindowLevel
 from bedside.volume import Geometry
-from bedside.volume.geometry import find_lean
+from bedside.volume.geometry import find_tilt
 from dicom_makers import make_affine
 from volume_makers import Threshold, centroid_mm, draw_phantom, make_scan, make_spec
 
@@ -29,7 +29,7 @@ def _make_scan(lean):
 def test_the_straight_scan_shows_the_same_ball_at_the_same_place(lean):
     scan, ball = _make_scan(lean)
     straight, way_back = correct_gantry_tilt(scan)
-    assert not find_lean(straight.geometry).any()
+    assert not find_tilt(straight.geometry).any()
     shown = np.stack(list(straight))[:, 0]
     assert shown.shape == straight.geometry.shape
     off = centroid_mm(shown > 0.5, straight.geometry) - centroid_mm(ball, scan.geometry)

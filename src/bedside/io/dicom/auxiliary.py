@@ -12,13 +12,13 @@ AUXILIARY_TAGS = (
 )  # fmt: skip
 """Attributes that are looked at."""
 
-# Kinds of study whose images are slices with a place, and whose values have a meaning.
+# Modalities of slices with a place and quantitative values.
 _OF_SLICES = ("CT", "MR", "PT", "NM")
-# Those whose own images all have a place; a planar image of a nuclear study has none.
+# Modalities whose images all have a place; planar nuclear images have none.
 _PLACED = ("CT", "MR", "PT")
 _IN_TIME = ("US", "IVUS", "XA", "RF")
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-# Words within the values of ImageType, as scanners and workstations write them.
+# Words in ImageType, as scanners and workstations write them.
 _LOCALIZER_WORDS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW", "SCANOGRAM", "SCANOSCOPE"}
 _REPORT_WORDS = {"DOSE", "DOSEREPORT", "PROTOCOL", "PROT", "REPORT"}
 _SCREEN_WORDS = {"SCREEN", "SCREENSHOT", "SCREENSAVE", "CAPTURE"}

@@ -11,7 +11,7 @@ import numpy as np
 from bedside.io.dicom.auxiliary import check_captured
 from bedside.io.dicom.calibration import Calibration, read_aspect, read_calibration
 from bedside.io.dicom.enhanced import are_slices, place_frames, read_frame_rule, sort_in_time
-from bedside.io.dicom.files import MAX_BYTES, describe_form, refused_as_ours
+from bedside.io.dicom.files import MAX_BYTES, describe_form, pydicom_errors
 from bedside.io.dicom.frame_time import (
     FrameTimes,
     read_clock_ms,
@@ -56,7 +56,7 @@ def open_dicom(
             has a compression that cannot be decoded, or a part of it is missing.
         GeometryError: If it is a scan with missing or uneven slices.
     """
-    with refused_as_ours(path) as caught:
+    with pydicom_errors(path) as caught:
         parts, told = read_parts(files or [path], path, max_bytes, caught)
         told += [*describe_form(parts[0].header), *check_captured(parts[0].header, path)]
         options = options or DicomOptions()

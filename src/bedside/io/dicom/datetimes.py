@@ -4,11 +4,11 @@ import re
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-# Where an image tells its own moment, the most exact first.
+# Times of an image, the most exact first.
 _KEYWORDS = ("Content", "Acquisition", "Series", "Study")
 _DATE = re.compile(r"[12]\d{3}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 _TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d){2}")
-# For an image without a date: DICOM wants one, and this one nobody takes for real.
+# For an image without a date: DICOM requires one, and this one is clearly not real.
 _UNKNOWN = ("19700101", "000000")
 
 

@@ -192,7 +192,7 @@ def _read_plane(groups: FrameGroups, name: str, *, in_patient: bool) -> Plane:
     position = groups.place("PlanePositionSequence", in_patient=in_patient)
     orientation = groups.place("PlaneOrientationSequence", in_patient=in_patient)
     spacing = groups.read("PixelMeasuresSequence", "PixelSpacing")
-    # Classes without the module of functional groups may say what all share as single images do.
+    # Classes without functional groups may have shared attributes like single images.
     header = groups.header
     orientation = orientation or header.get("ImageOrientationPatient")
     spacing = spacing or header.get("PixelSpacing")

@@ -40,7 +40,7 @@ _HEAD_BYTES = 1024
 
 
 @contextlib.contextmanager
-def refused_as_ours(path: Path) -> Iterator[list[str]]:
+def pydicom_errors(path: Path) -> Iterator[list[str]]:
     """Turn any error of pydicom within the block into a FormatError.
 
     Args:
@@ -60,7 +60,7 @@ def refused_as_ours(path: Path) -> Iterator[list[str]]:
         except RecursionError as error:
             raise _too_deep(path) from error
         except Exception as error:
-            # pydicom reads values when they are asked for, and raises nine kinds of error.
+            # pydicom converts values on access, and raises many types of error.
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise FormatError(
                 f"{path} cannot be read as DICOM: {reason.rstrip('.')}. "
@@ -74,7 +74,7 @@ def read_whole(path: Path, max_bytes: int, caught: Sequence[str]) -> Any:
     Args:
         path: The file.
         max_bytes: A file that is larger, or inflates to more, is refused.
-        caught: The list of the `refused_as_ours` around this call.
+        caught: The list of the `pydicom_errors` around this call.
 
     Raises:
         FormatError: If it is too large, ends in the middle, or nests too deep.
@@ -119,7 +119,7 @@ def read_header(
             file, stop_before_pixels=True, specific_tags=wanted, force=_is_bare(path)
         )
         syntax = dataset.file_meta.get("TransferSyntaxUID")
-        # A deflated file has been inflated to its end already.
+        # A deflated file has been read to its end already.
         if check_end and syntax != DeflatedExplicitVRLittleEndian:
             _check_pixels_end(file, dataset, path)
     if tags is None:
@@ -131,7 +131,7 @@ def read_header(
 def describe_form(dataset: Any) -> list[str]:
     """Return warnings about a missing preamble or transfer syntax."""
     if not hasattr(dataset, "preamble"):
-        # A Dataset that was given, and not read here.
+        # A given Dataset was not read here.
         return []
     notes = []
     if dataset.preamble is None:
@@ -223,7 +223,7 @@ def _check_inflated_size(path: Path, max_bytes: int) -> None:
     start = find_dataset(content)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     total, pending = 0, content[start:]
-    # What follows the end of the stream, such as a byte to make it even, is never consumed.
+    # Bytes after the end of the stream, such as padding, are never consumed.
     while pending and not inflater.eof:
         total += len(inflater.decompress(pending, 2**20))
         if total > max_bytes:
@@ -267,7 +267,7 @@ def _assume_syntax(dataset: Any, path: Path) -> None:
             "not known how. Ask its sender for the file with its file meta information."
         )
     is_implicit, is_little = dataset.original_encoding
-    # Of a Dataset that was never in a file neither is known: its bytes are the machine's.
+    # Neither is known of a Dataset that was never in a file: it has native byte order.
     explicit = ExplicitVRBigEndian if is_little is False else ExplicitVRLittleEndian
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else explicit
     dataset.assumed_syntax = True

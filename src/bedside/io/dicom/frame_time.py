@@ -12,9 +12,9 @@ from pydicom.datadict import keyword_for_tag
 
 from bedside.io.dicom.files import read_decimals
 
-# Shorter than any ultrafast scanner's, and longer than frames that anybody plays.
+# Limits: ultrafast scanners, and the slowest playback.
 _SHORTEST_MS, _LONGEST_MS = 0.1, 60_000.0
-# Part of the mean by which steps differ that are called even.
+# Relative difference of even steps.
 _EVEN = 1e-3
 _LEAST_ABSOLUTE = 5
 _SECOND_MS = 1000.0
@@ -52,7 +52,7 @@ def read_frame_times(dataset: Any, frames: int) -> FrameTimes:
     """
     warnings: list[str] = []
     readers = [_read_vector, _read_step]
-    if _points_at(dataset) == "FrameTime":
+    if _read_increment_pointer(dataset) == "FrameTime":
         readers.reverse()
     for read in (*readers, _read_rates):
         times = read(dataset, frames, warnings)
@@ -76,7 +76,7 @@ def times_from_steps(steps_ms: Sequence[float]) -> FrameTimes:
     return FrameTimes(mean_ms, tuple(itertools.accumulate(steps_ms, initial=0.0)))
 
 
-def can_be_meant(step_ms: float) -> bool:
+def is_plausible(step_ms: float) -> bool:
     """Whether a time from frame to frame is plausible."""
     return _SHORTEST_MS <= step_ms <= _LONGEST_MS
 
@@ -96,11 +96,11 @@ def read_clock_ms(date_time: str) -> float | None:
         moment = datetime.strptime(day + hour + minute, "%Y%m%d%H%M")
     except ValueError:
         return None
-    # Both in the zone of the file.
+    # Both in the file's time zone.
     since = moment - datetime(1970, 1, 1)
     zone = timedelta(hours=int(zone_h or 0), minutes=int(zone_min or 0))
     since -= -zone if sign == "-" else zone
-    # Whole microseconds: differences of times come out as they were written.
+    # Whole microseconds, for exact differences.
     micro = (int(second) * 10**6) + round(float(fraction or 0) * 10**6)
     return (since // timedelta(milliseconds=1)) + micro / 1000
 
@@ -120,7 +120,7 @@ def read_moment_ms(dataset: Any, word: str) -> float | None:
     return read_clock_ms(f"{day}{time[1]}{time[2]}{time[3]}{time[4] or ''}")
 
 
-def _points_at(dataset: Any) -> str:
+def _read_increment_pointer(dataset: Any) -> str:
     """Return the attribute that FrameIncrementPointer names."""
     pointer = dataset.get("FrameIncrementPointer")
     tags = pointer if isinstance(pointer, Sequence) and not isinstance(pointer, str) else [pointer]
@@ -149,7 +149,7 @@ def _read_vector(dataset: Any, frames: int, warnings: list[str]) -> FrameTimes |
         steps = [later - earlier for earlier, later in itertools.pairwise(vector)]
     elif min(steps) <= 0:
         reason = f"has a step of {min(steps):g} ms"
-    if not reason and not can_be_meant(sum(steps) / len(steps)):
+    if not reason and not is_plausible(sum(steps) / len(steps)):
         reason = f"has a mean step of {sum(steps) / len(steps):g} ms"
     if reason:
         warnings.append(f"FrameTimeVector {reason}, and was not used")
@@ -167,7 +167,7 @@ def _is_absolute(vector: Sequence[float]) -> bool:
 def _read_step(dataset: Any, frames: int, warnings: list[str]) -> FrameTimes | None:
     """Return FrameTime; None, with a warning, if it is not plausible."""
     step_ms = _read_number(dataset, "FrameTime")
-    if step_ms is None or can_be_meant(step_ms):
+    if step_ms is None or is_plausible(step_ms):
         return None if step_ms is None else FrameTimes(step_ms)
     if frames > 1:
         warnings.append(f"FrameTime is {step_ms:g} ms, which cannot be meant, and was not used")
@@ -180,7 +180,7 @@ def _read_rates(dataset: Any, frames: int, warnings: list[str]) -> FrameTimes | 
         rate = _read_number(dataset, keyword)
         if rate is None:
             continue
-        if rate > 0 and can_be_meant(_SECOND_MS / rate):
+        if rate > 0 and is_plausible(_SECOND_MS / rate):
             return FrameTimes(_SECOND_MS / rate)
         if frames > 1:
             warnings.append(f"{keyword} is {rate:g} a second, and was not used")

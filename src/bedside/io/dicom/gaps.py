@@ -8,7 +8,7 @@ from bedside.errors import GeometryError
 from bedside.io.dicom.spacing import EVEN, Spacing, are_even, lower_median
 from bedside.volume import UnevenSlices
 
-# Blocks that a warning lists.
+# Most blocks in a warning.
 _MOST_BLOCKS = 8
 
 

@@ -20,7 +20,7 @@ from bedside.io.dicom.parts import PART_TAGS, is_part
 from bedside.io.dicom.runs import IN_TIME, RUN_TAGS, are_parallel, count_heights, sort_runs
 from bedside.io.dicom.warnings import collected_warnings
 
-# What tells the images at one place apart, in the order in which it is tried.
+# Attributes that separate images at one place, in order of precedence.
 _DIMENSIONS = (
     "EchoTime", "TemporalPositionIdentifier", "AcquisitionNumber", "TriggerTime", "DiffusionBValue",
     "ImageType", "ContentTime",
@@ -154,7 +154,7 @@ def _read_header(path: Path, tags: Sequence[str]) -> Any:
     with collected_warnings():
         try:
             header = read_header(path, MAX_BYTES, tags=tags)
-            # Read now, so that what cannot be read is known now.
+            # Converted now, to find unreadable values.
             for keyword in tags:
                 header.get(keyword)
         except Exception:  # noqa: BLE001 - pydicom raises nine kinds of error
@@ -178,7 +178,7 @@ def _read_stub(path: Path, header: Any) -> _Stub | None:
         position = np.array(read_decimals(header, "ImagePositionPatient"))
         orientation = np.array(read_decimals(header, "ImageOrientationPatient"))
     except (KeyError, TypeError, ValueError):
-        # Whatever is wrong with it is said when it is opened.
+        # Opening it reports the error.
         return None
     placed = position.shape == (3,) and orientation.shape == (6,)
     if not placed or not np.isfinite([*position, *orientation]).all():

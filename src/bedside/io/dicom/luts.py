@@ -200,7 +200,7 @@ def _read_segments(dataset: Any, keyword: str, descriptor: _Descriptor) -> np.nd
 def _expand(data: list[int], count: int, *, in_bytes: bool) -> list[int]:
     """Expand segments until there are `count` entries."""
     entries: list[int] = []
-    # Places of segments that are still to be read, the next one last, and how many from each.
+    # Stack of segment positions to read, with the number of segments from each.
     pending = [(0, _MAX_SEGMENTS)]
     for _ in range(_MAX_SEGMENTS):
         if len(entries) >= count:

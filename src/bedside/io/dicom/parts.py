@@ -8,7 +8,7 @@ from typing import Any
 
 from bedside.errors import FormatError
 from bedside.io.dicom.checks import check_attributes, check_grid, count_frames
-from bedside.io.dicom.files import read_header, read_whole, refused_as_ours
+from bedside.io.dicom.files import pydicom_errors, read_header, read_whole
 from bedside.io.dicom.pixels import FrameDecoder
 
 PART_TAGS = ("SeriesInstanceUID", "ConcatenationUID", "InConcatenationTotalNumber")
@@ -46,7 +46,7 @@ def read_part(path: Path, max_bytes: int, caught: Sequence[Any]) -> Part:
     Args:
         path: The file.
         max_bytes: Larger files, and larger decoded images, are refused.
-        caught: The list of the `refused_as_ours` around this call.
+        caught: The list of the `pydicom_errors` around this call.
 
     Raises:
         FormatError: If it cannot be decoded.
@@ -112,7 +112,7 @@ def _find_beside(part: Part) -> Iterable[Path]:
         try:
             if file.samefile(part.path) or not stat.S_ISREG(file.stat().st_mode):
                 continue
-            with refused_as_ours(file):
+            with pydicom_errors(file):
                 header = read_header(file, 2**62, tags=PART_TAGS)
         except (FormatError, OSError):
             continue

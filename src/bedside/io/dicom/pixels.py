@@ -144,7 +144,7 @@ class FrameDecoder:
             cv2.mixChannels([np.ascontiguousarray(image)], [swapped], [0, 0, 1, 2, 2, 1])
             image = cv2.cvtColor(swapped, cv2.COLOR_YCrCb2RGB)
         channels_first = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
-        # A view: OpenCV, which needs the channels last again, has them without a copy.
+        # A view: OpenCV, which needs channels last, gets them without a copy.
         return channels_first.astype(image.dtype.newbyteorder("="), copy=False)
 
 
@@ -197,7 +197,7 @@ def _split_frames(dataset: Any, path: Path, frames: int) -> list[bytes]:
         )
     if dataset.file_meta.TransferSyntaxUID == JPEGBaseline8Bit:
         for number, frame in enumerate(whole[:frames], start=1):
-            # The end-of-image marker, which the coded data cannot hold; padding may follow.
+            # The end-of-image marker never occurs in coded data; padding may follow.
             if b"\xff\xd9" not in frame[-1024:]:
                 raise FormatError(
                     f"{path}: the JPEG of frame {number} has no end. "

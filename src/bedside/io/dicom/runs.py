@@ -53,10 +53,10 @@ RUN_TAGS = (
 
 _PARALLEL = 1e-3
 _APART_MM = 1e-3
-# Nobody freezes and stores stills faster; a cine is slower only where its header says so.
+# Stills are not stored faster than this; a cine is slower only if its header says so.
 _LONGEST_STEP_MS = 2000.0
 _SLOWER = 3.0
-# Two images may be the two stills of a measurement.
+# Two images may be stills of one measurement.
 _LEAST_FRAMES = 3
 _SAME_STEP = 0.02
 _SECOND_MS = 1000.0
@@ -242,7 +242,7 @@ def _split_originals(paths: Sequence[Path], headers: Sequence[Any]) -> list[list
     ordered = [paths[index] for index in order.indices]
     steps = _steps(order)
     if steps and min(steps) < 0:
-        # Times that do not go with the numbers say only how long it all took.
+        # Times in another order than the numbers only show the duration.
         span = sorted(order.moments_ms or ())
         steps = [later - earlier for earlier, later in itertools.pairwise(span)]
         if max(steps) > _LONGEST_STEP_MS:

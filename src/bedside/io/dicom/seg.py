@@ -38,7 +38,7 @@ _LOSSY_METHODS = {
     "1.2.840.10008.1.2.4.91": "ISO_15444_1",
 }
 _SERIES_NUMBER = 1000
-# Of DICOM's Supplement 243, of 2024; pydicom has no name for it yet.
+# DICOM Supplement 243 (2024); pydicom has no name for it yet.
 _LABEL_MAP_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
 _ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 
@@ -77,7 +77,7 @@ def build_seg(
             f"labels of shape {labels.array.shape} are not on the grid of {source.path}, "
             f"{(frames, height, width)}."
         )
-    with refused_reference(source, "SEG", "Choose --format nifti or png."):
+    with reference_errors(source, "SEG", "Choose --format nifti or png."):
         _check_uids(source)
         return _build(labels, source, labels_spec, algorithm, as_labelmap=as_labelmap)
 
@@ -96,7 +96,7 @@ def encode_seg(
     seg = build_seg(
         labels, source, labels_spec=labels_spec, algorithm=algorithm, as_labelmap=as_labelmap
     )
-    with refused_reference(source, "SEG", "Choose --format nifti or png."):
+    with reference_errors(source, "SEG", "Choose --format nifti or png."):
         seg.save_as(file, enforce_file_format=True)
 
 
@@ -105,7 +105,7 @@ encode_labelmap = functools.partial(encode_seg, as_labelmap=True)
 
 
 @contextlib.contextmanager
-def refused_reference(source: Source, form: str, way_out: str) -> Iterator[None]:
+def reference_errors(source: Source, form: str, way_out: str) -> Iterator[None]:
     """Turn errors about values of the source's header into a FormatError.
 
     Args:
@@ -117,7 +117,7 @@ def refused_reference(source: Source, form: str, way_out: str) -> Iterator[None]
         FormatError: If an error is raised that is neither this program's nor the system's.
     """
     try:
-        # What breaks DICOM's rules in the source's header is taken over as it stands.
+        # Invalid values of the source's header are copied unchanged.
         with collected_warnings():
             yield
     except (BedsideError, OSError):

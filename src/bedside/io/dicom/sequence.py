@@ -84,13 +84,13 @@ def _drop_copies(files: Sequence[SliceFile], max_bytes: int) -> tuple[list[Slice
     for one in files:
         identity = find_identity(one.header)
         original = originals.setdefault(identity, one) if identity else one
-        if original is one or not _show_the_same(original, one, max_bytes):
+        if original is one or not _are_equal(original, one, max_bytes):
             kept.append(one)
     gone = len(files) - len(kept)
     return kept, [f"{gone} images are there twice, and were used once"] if gone else []
 
 
-def _show_the_same(one: SliceFile, other: SliceFile, max_bytes: int) -> bool:
+def _are_equal(one: SliceFile, other: SliceFile, max_bytes: int) -> bool:
     first, second = (make_decoder(each.path, max_bytes)(0) for each in (one, other))
     return np.array_equal(first, second)
 

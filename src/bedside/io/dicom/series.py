@@ -10,7 +10,7 @@ import numpy as np
 from bedside.errors import FormatError, GeometryError
 from bedside.io.dicom.checks import check_grid
 from bedside.io.dicom.cine import describe_loss, open_dicom
-from bedside.io.dicom.files import MAX_BYTES, read_header, refused_as_ours
+from bedside.io.dicom.files import MAX_BYTES, pydicom_errors, read_header
 from bedside.io.dicom.header import DicomInstances
 from bedside.io.dicom.options import DicomOptions
 from bedside.io.dicom.parts import PART_TAGS, is_part
@@ -60,14 +60,14 @@ def open_series(
     if _are_parts(files):
         return open_dicom(path, files=files, max_bytes=max_bytes, options=options, select=select)
     choose_place(select, {}, path)
-    with refused_as_ours(path):
+    with pydicom_errors(path):
         return _open(files, path, max_bytes, options)
 
 
 def _are_parts(files: Sequence[Path]) -> bool:
     """Whether files are parts of a concatenation, by the first readable one."""
     for file in files:
-        with contextlib.suppress(FormatError, OSError), refused_as_ours(file):
+        with contextlib.suppress(FormatError, OSError), pydicom_errors(file):
             return is_part(read_header(file, MAX_BYTES, tags=PART_TAGS))
     return False
 
@@ -85,7 +85,7 @@ def _open(
     channels = check_grid(first, slices[0].path, frames=len(slices), max_bytes=max_bytes)
     planes = [_read_plane(one) for one in slices]
     check_alike(planes)
-    slices, planes, doubled = _drop_doubles(slices, planes, path, max_bytes)
+    slices, planes, doubled = _drop_duplicates(slices, planes, path, max_bytes)
     rules = read_rules(slices, options)
     stray = describe_stray_bits(make_decoder(slices[0].path, max_bytes))
     try:
@@ -119,7 +119,7 @@ def _read_plane(one: SliceFile) -> Plane:
     )
 
 
-def _drop_doubles(
+def _drop_duplicates(
     slices: list[SliceFile], planes: list[Plane], path: Path, max_bytes: int
 ) -> tuple[list[SliceFile], list[Plane], list[str]]:
     """Drop copies of slices; refuse different slices at one place within a block."""

@@ -9,10 +9,10 @@ from bedside.errors import FormatError
 from bedside.io.dicom.checks import REQUIRED, check_attributes, count_frames
 from bedside.io.dicom.files import (
     describe_form,
+    pydicom_errors,
     read_decimals,
     read_header,
     read_whole,
-    refused_as_ours,
 )
 from bedside.io.dicom.header import DicomInstances
 from bedside.io.dicom.options import DicomOptions
@@ -23,7 +23,7 @@ from bedside.io.dicom.values import VALUE_TAGS, ValueRule, is_colour, read_colou
 PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 """Attributes of the place of a slice."""
 
-# What must be the same in every slice, and what a person is told where it is not.
+# Attributes that all slices share, with the message if they differ.
 _SHARED = {
     "PatientID": "They are of several patients",
     "SeriesInstanceUID": "They are of several series",
@@ -60,7 +60,7 @@ def read_slices(
     slices, broken = [], []
     for file in sorted(files):
         try:
-            with refused_as_ours(file):
+            with pydicom_errors(file):
                 header = read_header(file, max_bytes, tags=_TAGS, check_end=True)
                 check_attributes(header, file, pixels=False)
                 frames = count_frames(header, file)
@@ -108,7 +108,7 @@ def read_rules(slices: Sequence[SliceFile], options: DicomOptions) -> list[Value
     """Return the value rule of each slice."""
     rules = []
     for one in slices:
-        with refused_as_ours(one.path):
+        with pydicom_errors(one.path):
             if is_colour(one.header):
                 rules.append(read_colour_rule(one.header))
                 continue
@@ -124,7 +124,7 @@ def make_decoder(file: Path, max_bytes: int) -> FrameDecoder:
         FormatError: If it is damaged.
     """
     try:
-        with refused_as_ours(file) as caught:
+        with pydicom_errors(file) as caught:
             dataset = read_whole(file, max_bytes, caught)
             check_attributes(dataset, file)
             return FrameDecoder(dataset, file, 1, probe=False)
@@ -139,9 +139,9 @@ def order_headers(
     used = [index for index in order if index >= 0]
     place = {index: number for number, index in enumerate(used)}
     instances = [slices[index].header for index in used]
-    with refused_as_ours(slices[used[0]].path):
+    with pydicom_errors(slices[used[0]].path):
         instances[0] = read_header(slices[used[0]].path, max_bytes)
-    # A file of a multi-frame class numbers its only frame.
+    # Files of multi-frame classes number their only frame.
     numbers = [int("NumberOfFrames" in each) for each in instances]
     frames = tuple(
         (place[index], numbers[place[index]]) if index >= 0 else (-1, 0) for index in order

@@ -11,7 +11,7 @@ from bedside.io.dicom.options import DicomOptions
 from bedside.io.dicom.stack import Plane, Stack, stack_planes
 from bedside.io.dicom.values import ValueRule, describe_rule, with_one_dtype
 from bedside.volume import ImageSequence
-from bedside.volume.geometry import find_lean
+from bedside.volume.geometry import find_tilt
 
 Decode = Callable[[int], np.ndarray]
 
@@ -80,7 +80,7 @@ def _decode_frame(
 
 def _describe_tilt(stack: Stack) -> list[str]:
     """Return a warning about a tilted gantry."""
-    lean = find_lean(stack.geometry)
+    lean = find_tilt(stack.geometry)
     if not lean.any():
         return []
     angle = np.degrees(np.arctan(np.linalg.norm(lean)))

@@ -16,16 +16,16 @@ EVEN = 1e-3
 # Part of the thinner slice that may lie between two slices that are said to touch: a header
 # rounds thickness, and a shifted slice is no missing one.
 _SLACK = 0.25
-# Gap between slices, as a part of their thickness, that protocols of MR leave everywhere.
+# Usual gap between MR slices, relative to their thickness.
 _WIDEST_RATIO = 1.5
-# How far SpacingBetweenSlices may be off the distances that it describes.
+# Tolerance of SpacingBetweenSlices.
 _AGREES = 0.1
-# A step that is nearer than this to a whole number of those beside it leaves slices out.
+# A step this close to a multiple of its neighbours has missing slices.
 _WHOLE = 0.1
 _WIDE_STEP = 1.5
-# Part of the thinnest slice thereabouts that a missing one leaves at least.
+# Least room for a missing slice, relative to the thinnest slice nearby.
 _ROOM = 0.75
-# So many equal steps on end are how a block was taken, and no accident.
+# So many equal steps in a row are a block, not chance.
 _A_BLOCK = 3
 _ALIKE = 2e-2
 _ROUNDING_MM = 1e-6
@@ -74,11 +74,11 @@ def judge_spacing(
     if are_even(steps):
         nothing = np.zeros(len(steps), int)
         return Spacing(steps, nothing, nothing > 0, None)
-    usual = _find_usual(steps, thickness)
+    usual = _find_usual_step(steps, thickness)
     widths, scale, trusted = _read_widths(steps, thickness)
     sound, agrees = _by_spacing(steps, between)
     alone = _find_run_lengths(steps) < _A_BLOCK
-    sound |= _small_alone(steps, alone)
+    sound |= _is_even_but_for_small_steps(steps, alone)
     if widths is not None:
         thinner = np.minimum(widths[:-1], widths[1:])
         touching = scale * (widths[:-1] + widths[1:]) / 2
@@ -131,7 +131,7 @@ def _read_widths(
     widths = np.array(thickness, np.float64)
     ratios = steps / ((widths[:-1] + widths[1:]) / 2)
     if (ratios * (1 + _AGREES) < 1).all():
-        # Every slice overlaps the next: so the same share of each has to, or it is no thickness.
+        # All slices overlap: by the same share, or thickness is not valid.
         return widths, float(np.quantile(ratios, 0.1, method="lower")), False
     scale = float(np.quantile(ratios, 0.25, method="lower"))
     if scale > _WIDEST_RATIO:
@@ -153,7 +153,7 @@ def _by_spacing(
     return steps <= said * (1 + _AGREES), np.abs(steps / said - 1) <= _AGREES
 
 
-def _small_alone(steps: np.ndarray, alone: np.ndarray) -> np.ndarray:
+def _is_even_but_for_small_steps(steps: np.ndarray, alone: np.ndarray) -> np.ndarray:
     """Whether all steps are equal but for single smaller ones: then nothing is missing."""
     step = lower_median(steps)
     small = alone & (steps < step)
@@ -175,7 +175,7 @@ def _is_pattern(steps: np.ndarray, widths: np.ndarray) -> np.ndarray:
     return found
 
 
-def _find_usual(steps: np.ndarray, thickness: Sequence[float | None]) -> np.ndarray:
+def _find_usual_step(steps: np.ndarray, thickness: Sequence[float | None]) -> np.ndarray:
     """Return the usual step among the neighbouring slices of one thickness."""
     kinds = [-1.0 if each is None else each for each in thickness]
     same = [abs(a - b) <= _ALIKE * abs(a) for a, b in itertools.pairwise(kinds)]

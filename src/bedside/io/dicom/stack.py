@@ -14,7 +14,7 @@ from bedside.volume import Geometry, UnevenSlices
 
 _UNIT = 1e-3
 _SIDEWAYS_PX = 0.05
-# Two slices nearer than this part of a step lie at one place.
+# Slices closer than this part of a step are at one place.
 _SAME_PLACE = 1e-2
 _MAX_INTERPOLATED = 4.0
 
@@ -243,11 +243,11 @@ def stack_planes(planes: Sequence[Plane], shape: tuple[int, int], *, fill_gaps: 
     order = _sort(planes)
     names = [planes[index].name for index in order]
     thickness = [planes[index].thickness_mm for index in order]
-    heights = _snap((places @ normal)[order], _SAME_PLACE * _find_step(planes))
+    heights = _merge_heights((places @ normal)[order], _SAME_PLACE * _find_step(planes))
     spacing = judge_spacing(heights, thickness, [planes[index].between_mm for index in order])
     if not fill_gaps:
         check_complete(spacing, names, thickness)
-    lean = _find_lean(places[order], normal, planes[0].spacing_mm, names)
+    lean = _find_tilt(places[order], normal, planes[0].spacing_mm, names)
     picks, unknown, grid = _fill(heights, spacing, order)
     uneven, step = None, float(heights[-1] - heights[0]) / (len(planes) - 1)
     warnings = describe_unknown(unknown)
@@ -280,7 +280,7 @@ def _sort(planes: Sequence[Plane]) -> np.ndarray:
     return order
 
 
-def _snap(heights: np.ndarray, nearest: float) -> np.ndarray:
+def _merge_heights(heights: np.ndarray, nearest: float) -> np.ndarray:
     """Set slices at one place to one height."""
     snapped = heights.copy()
     for index in range(1, len(snapped)):
@@ -289,7 +289,7 @@ def _snap(heights: np.ndarray, nearest: float) -> np.ndarray:
     return snapped
 
 
-def _find_lean(
+def _find_tilt(
     places: np.ndarray, normal: np.ndarray, spacing_mm: tuple[float, float], names: Sequence[str]
 ) -> np.ndarray:  # fmt: skip
     """Return the sideways shift of slices per mm along their normal, (3,); 0 without a tilt."""
@@ -304,7 +304,7 @@ def _find_lean(
             f"{names[worst]} lies {off_mm[worst]:.2f} mm beside the line of the other slices. "
             "A scan needs slices along one line; name the files of one stack."
         )
-    # What moves less than that over the whole scan is rounding of the header.
+    # Smaller shifts over the whole scan are rounding.
     if np.linalg.norm(lean) * rise[-1] <= _SIDEWAYS_PX * min(spacing_mm):
         return np.zeros(3)
     return lean

@@ -21,13 +21,13 @@ VALUE_TAGS = (
 
 _AIR_HU = -1024.0
 _SIGN_BIT = 2**15
-# Denser than any metal in a scanner of 16 bits: a whole HU above this has lost its sign.
+# Above the HU of any metal: larger values have lost their sign.
 _DENSEST_HU = 30000
 _LOST_SIGN = (
     "stored values from 32768 on were taken as negative: the header calls them unsigned, which "
     "no HU can be"
 )
-# What a rescale of CT may call its values and still mean Hounsfield units.
+# Rescale types that mean Hounsfield units.
 _HOUNSFIELD = ("", "HU", "US", "HU_MOD")
 
 
@@ -42,7 +42,7 @@ class ValueRule:
             inverted; else None.
         padding: (low, high), stored values outside the image; None if there are none.
         fill: The value of padding.
-        resigned: Whether stored values from 2**15 on are negative ones that lost their sign.
+        sign_lost: Whether stored values from 2**15 on are negative ones that lost their sign.
         dtype: Of the values.
         table: The lookup table that replaces slope and intercept, inverted already if needed.
         notes: Warnings.
@@ -53,7 +53,7 @@ class ValueRule:
     inverted: int | None
     padding: tuple[int, int] | None
     fill: float
-    resigned: bool
+    sign_lost: bool
     dtype: np.dtype[Any]
     table: Table | None = None
     notes: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class ValueRule:
     def is_plain(self) -> bool:
         """Whether values are the stored ones."""
         same = self.slope == 1 and self.intercept == 0 and self.inverted is None
-        return same and self.padding is None and not self.resigned and self.table is None
+        return same and self.padding is None and not self.sign_lost and self.table is None
 
     def apply(self, frame: np.ndarray) -> np.ndarray:
         """Return a decoded frame, not yet inverted, as values of `dtype`, same shape."""
@@ -78,7 +78,7 @@ class ValueRule:
 
     def _rescale(self, stored: np.ndarray) -> np.ndarray:
         """Return stored values inverted and rescaled."""
-        if self.resigned:
+        if self.sign_lost:
             stored = stored.view(np.int16) if stored.dtype == np.uint16 else stored
         kind: Any = np.float32 if self.dtype.kind == "f" else np.int32
         values: np.ndarray = stored.astype(kind)
@@ -135,7 +135,7 @@ def read_rule(
         inverted=(-1 if signed else 2**bits - 1) if _is_inverted(dataset, modality) else None,
         padding=_read_padding(dataset, signed=signed),
         fill=0.0,
-        resigned=modality == "CT"
+        sign_lost=modality == "CT"
         and not signed
         and (bits, slope) == (16, 1)
         and _SIGN_BIT + intercept > _DENSEST_HU,
@@ -145,7 +145,7 @@ def read_rule(
     rule = replace(rule, dtype=_find_dtype(dataset, rule))
     if modality != "CT":
         return replace(rule, fill=rule.intercept)
-    # What is stored unsigned and without an offset holds nothing below 0.
+    # Unsigned values without an offset are never negative.
     return replace(rule, fill=0.0 if rule.dtype.kind == "u" else _AIR_HU)
 
 
@@ -186,7 +186,7 @@ def _read_lut_rule(
         inverted=None,
         padding=_read_padding(dataset, signed=dataset.PixelRepresentation == 1),
         fill=_AIR_HU if modality == "CT" else float(entries.min()),
-        resigned=False,
+        sign_lost=False,
         dtype=np.dtype(np.int16) if modality == "CT" else entries.dtype,
         table=replace(table, entries=entries),
         notes=tuple(notes),
@@ -219,7 +219,7 @@ def read_colour_rule(dataset: Any) -> ValueRule:
     """Return the rule that leaves colours as decoded."""
     wide = dataset.BitsAllocated == 16 and dataset.PhotometricInterpretation != "PALETTE COLOR"
     dtype = np.dtype(np.uint16 if wide else np.uint8)
-    return ValueRule(1.0, 0.0, None, None, 0.0, resigned=False, dtype=dtype)
+    return ValueRule(1.0, 0.0, None, None, 0.0, sign_lost=False, dtype=dtype)
 
 
 def with_one_dtype(rules: Sequence[ValueRule]) -> list[ValueRule]:
@@ -241,7 +241,7 @@ def describe_rule(
         photometric: PhotometricInterpretation.
     """
     notes = [*rule.notes]
-    if rule.resigned and probe.dtype == np.uint16 and (probe >= _SIGN_BIT).any():
+    if rule.sign_lost and probe.dtype == np.uint16 and (probe >= _SIGN_BIT).any():
         notes.append(_LOST_SIGN)
     if photometric == "MONOCHROME1" and modality in ("CT", "PT"):
         notes.append("the image is shown inverted; its values were used as stored")
@@ -289,10 +289,10 @@ def _find_dtype(dataset: Any, rule: ValueRule) -> np.dtype[Any]:
     if rule.slope != 1 or rule.intercept != int(rule.intercept):
         return np.dtype(np.float32)
     width = int(dataset.BitsAllocated)
-    if rule.intercept == 0 and not rule.resigned:
+    if rule.intercept == 0 and not rule.sign_lost:
         return np.dtype(f"{'i' if signed else 'u'}{width // 8}")
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    if rule.resigned:
+    if rule.sign_lost:
         low, high = -_SIGN_BIT, _SIGN_BIT - 1
     low, high = low + int(rule.intercept), high + int(rule.intercept)
     fits = low >= -(2**15) and high < 2**15

@@ -45,6 +45,6 @@ class _Warnings:
             texts.append(str(message))
 
 
-# Once, for good, and without effect on anybody who does not collect.
+# Permanent, and without effect where warnings are not collected.
 vars(pydicom.misc)["warnings"] = _Warnings
 logging.getLogger("pydicom").addFilter(lambda record: _texts.get() is None)

@@ -12,7 +12,7 @@ import numpy as np
 from bedside.errors import FormatError
 from bedside.io.metaimage.header import MetaHeader, read_metaimage_header
 from bedside.io.nifti.grid import NiftiGrid, to_nifti_grid
-from bedside.io.nonfinite import find_gaps
+from bedside.io.nonfinite import find_nonfinite
 from bedside.io.packing import unpack_text
 from bedside.io.select import choose_place
 from bedside.io.voxel_file import Stored, VoxelFile, check_declared, find_beside, open_voxels
@@ -51,19 +51,19 @@ def open_metaimage(
     check_declared(path, (*header.shape, header.channels), header.dtype, max_bytes=max_bytes)
     slices = _Slices(header, _open_voxels(path, header), path, select)
     depth, height, width = slices.grid
-    gaps = find_gaps(map(slices.read, range(depth)), header.dtype, path)
+    nonfinite = find_nonfinite(map(slices.read, range(depth)), header.dtype, path)
     film = slices.film or header.is_film
-    # Where time has an axis of its own, the third one is in space.
+    # If time has its own axis, the third one is in space.
     has_times = len(header.shape) == 4 and header.shape[0] > 1
-    # Of a film, the place of its one slice.
+    # Of a film, the place of its slice.
     shape = (1, height, width) if slices.film else slices.grid
     place = None if header.affine is None else Geometry(shape, header.affine, space="LPS")
     spacing = header.spacing_mm
     sequence = ImageSequence(
         shape=(depth, slices.channels, height, width),
-        decode=lambda index: gaps.fill(slices.read(index)),
+        decode=lambda index: nonfinite.fill(slices.read(index)),
         spacing_mm=spacing[1:] if spacing else None,
-        warnings=(*header.warnings, *slices.warnings, *gaps.warnings),
+        warnings=(*header.warnings, *slices.warnings, *nonfinite.warnings),
         geometry=None if slices.film else place,
         slice_spacing_mm=(spacing[0] or None) if spacing and not slices.film else None,
         third_axis="time" if film else "space" if has_times else None,
@@ -119,7 +119,7 @@ def _open_voxels(path: Path, header: MetaHeader) -> VoxelFile:
     local = header.data == _LOCAL
     start, skip = header.length if local else 0, header.skip
     if header.compressed:
-        # What is skipped lies in front of the stream, and not in it.
+        # Skipped bytes are before the stream.
         start, skip = start + max(skip, 0), 0
     unpack = unpack_text(header.dtype) if header.text else None
     stored = Stored(header.dtype, skip, header.compressed, unpack, start=lambda _: start)

@@ -30,7 +30,7 @@ _TYPES: Mapping[str, str] = {
     "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }
-# Keys that mean one thing, in ITK's order where a header has several.
+# Synonymous keys, in ITK's order of precedence.
 _PLACE = ("Offset", "Origin", "Position")
 _AXES = ("TransformMatrix", "Rotation", "Orientation")
 _SPACING = ("ElementSpacing", "ElementSize")

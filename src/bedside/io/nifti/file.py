@@ -18,13 +18,13 @@ from bedside.io.nifti.header import (
     is_default_grid,
     reconcile_spacing,
 )
-from bedside.io.nonfinite import find_gaps
+from bedside.io.nonfinite import find_nonfinite
 from bedside.volume import Geometry, ImageSequence
 
 MAX_BYTES = 2**31
 """Largest file, after decompression, that is read: 2 GiB."""
 
-# Bytes that may lie behind the voxels of a compressed file.
+# Most bytes after the voxels of a compressed file.
 _MAX_REST = 2**20
 _MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}
 # Bits of xyzt_units that hold the unit of time, or of frequency.
@@ -72,14 +72,14 @@ def open_nifti(
         _read_spacing_mm(header), affine * _mm_per_unit(header), placed=placed, warnings=warnings
     )
     slices = _Slices(file, form, first=volume * depth)
-    gaps = find_gaps((slices.read(index) for index in range(depth)), form.dtype, path)
-    warnings += gaps.warnings
+    nonfinite = find_nonfinite((slices.read(index) for index in range(depth)), form.dtype, path)
+    warnings += nonfinite.warnings
     if form.channels == 4:
         warnings.append("the image's transparency is dropped")
     in_space = placed and not film
     sequence = ImageSequence(
         shape=(depth, min(form.channels, 3), shape[1], shape[0]),
-        decode=lambda index: gaps.fill(slices.read(index)),
+        decode=lambda index: nonfinite.fill(slices.read(index)),
         spacing_mm=spacing_mm[1:],
         frame_time_ms=_read_frame_time_ms(header) if film else None,
         warnings=tuple(warnings),
@@ -128,7 +128,7 @@ def _find_third_axis(form: NiftiForm, *, film: bool) -> Literal["time", "space"]
         return "space"
     if film or int(header["intent_code"]) == _INTENT_TIME_SERIES:
         return "time"
-    # Which axis a scanner took its slices along, and how.
+    # Slice axis and timing of the acquisition.
     slice_axis = int(header["dim_info"]) >> 4 & 3
     taken = int(header["slice_code"]) or float(header["slice_duration"]) > 0
     return "space" if slice_axis == 3 or taken else None
@@ -196,7 +196,7 @@ class _Slices:
         stored = np.frombuffer(content, dtype).reshape(self._shape)
         native = stored.astype(dtype.newbyteorder("="), copy=False)
         if self._form.channels > 1:
-            # Colours lie together at each voxel; what is behind the third is transparency.
+            # Colours are interleaved; a fourth channel is transparency.
             return np.ascontiguousarray(native[..., :3]).transpose(2, 0, 1)
         grey = native[None, ..., 0]
         if self._slope is None:

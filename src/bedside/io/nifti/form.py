@@ -17,7 +17,7 @@ from bedside.io.gzip_stream import read_beginning
 from bedside.io.nifti.header import check_raw_header
 from bedside.io.nifti.pair import find_voxels
 
-# Bytes of the longer header, and those that one may have with its extensions.
+# Bytes of the longer header, and the most with extensions.
 _LONGEST_HEADER = 544
 _MAX_EXTENDED = 2**24
 _NIFTI2_LENGTHS = (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
@@ -86,7 +86,7 @@ def read_form(path: Path) -> NiftiForm:
     if magic in _PAIR:
         kind = nibabel.Nifti2Pair if second else nibabel.Nifti1Pair
     try:
-        # nibabel repairs a zero spacing, and would say so on stderr.
+        # nibabel repairs a zero spacing and logs it to stderr.
         raw = kind.header_class(content[: kind.header_class.sizeof_hdr], check=False)
         channels, dtype = _read_type(raw, path)
         declared = _check_axes(raw, path)
@@ -105,7 +105,7 @@ def read_form(path: Path) -> NiftiForm:
         nibabel.imageglobals.logger.disabled = False
     return NiftiForm(
         header=header if magic in _SINGLE else _to_single(header),
-        # What has no length counts once, as in the library that defines the format.
+        # An axis of length 0 counts as 1, as in the reference library.
         shape=tuple(max(int(size), 1) for size in header.get_data_shape()),
         declared=declared,
         voxels=path if magic in _SINGLE else find_voxels(path),
@@ -166,7 +166,7 @@ def _check_axes(raw: Any, path: Path) -> int:
     count, *sizes = (int(size) for size in raw["dim"])
     if not 2 <= count <= 7:
         raise FormatError(f"{path}: dim[0] is {count}; expected 2 to 7 axes.")
-    # FreeSurfer keeps the first length elsewhere where it is too long for this field.
+    # FreeSurfer stores a first length elsewhere if it is too long for this field.
     if (min(sizes[:2]) < 1 and sizes[0] != -1) or min(sizes[2:count], default=0) < 0:
         raise FormatError(f"{path} has shape {tuple(sizes[:count])}; expected (x, y) or (x, y, z).")
     return math.prod(max(size, 1) for size in sizes)

@@ -10,7 +10,7 @@ from bedside.errors import FormatError, GeometryError
 from bedside.io.select import choose_place
 from bedside.volume import corners_apart
 
-# qform holds a rotation in three float32 numbers; what lies elsewhere is off by more.
+# qform is rounded to three float32 numbers; real shifts are larger.
 _PLACE_TOLERANCE_VOX = 0.1
 _SPACING_TOLERANCE = 1e-3
 _MAX_AXES = 5
@@ -28,7 +28,7 @@ def check_raw_header(raw: Any, path: Path) -> None:
         GeometryError: If a spacing is zero or not a number; signs are ignored.
     """
     slope, intercept = float(raw["scl_slope"]), float(raw["scl_inter"])
-    # A slope of 0 or NaN means that voxels are not scaled; the intercept then means nothing.
+    # A slope of 0 or NaN means no scaling; the intercept is then ignored.
     scaled = slope != 0 and not np.isnan(slope)
     if np.isinf([slope, intercept]).any() or (scaled and np.isnan(intercept)):
         raise FormatError(

@@ -104,7 +104,7 @@ def _place_at(geometry: Geometry) -> Any:
     frames, height, width = geometry.shape
     kind: Any = nibabel.Nifti1Image
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ geometry.affine[:, [2, 1, 0, 3]]
-    # An image of this shape without its memory, for nibabel to write the affine's codes.
+    # An image without memory, for nibabel to set the affine's codes.
     image = kind(np.broadcast_to(np.uint8(0), (width, height, frames)), affine)
     image.header.set_xyzt_units("mm")
     return _label_header(image.header)

@@ -12,7 +12,7 @@ import numpy as np
 
 from bedside.errors import FormatError
 from bedside.io.nifti.grid import NiftiGrid, to_nifti_grid
-from bedside.io.nonfinite import find_gaps
+from bedside.io.nonfinite import find_nonfinite
 from bedside.io.nrrd.header import NrrdHeader, read_nrrd_header
 from bedside.io.packing import Unpacker, unpack_bzip2, unpack_hex, unpack_text
 from bedside.io.voxel_file import Stored, check_declared, find_beside, open_voxels
@@ -52,15 +52,15 @@ def open_nrrd(
     times = 1 if select else header.times
     slices = _Slices(path, header, header.choose(select, path))
     depth, height, width = header.grid
-    gaps = find_gaps(map(slices.read, range(depth * times)), header.dtype, path)
+    nonfinite = find_nonfinite(map(slices.read, range(depth * times)), header.dtype, path)
     spacing = header.spacing_mm
-    warnings = [*header.warnings, *gaps.warnings]
+    warnings = [*header.warnings, *nonfinite.warnings]
     if header.colours == 4:
         warnings.append("the image's transparency is dropped")
     place = header.geometry
     sequence = ImageSequence(
         shape=(depth * times, 3 if header.colours else 1, height, width),
-        decode=lambda index: gaps.fill(slices.read(index)),
+        decode=lambda index: nonfinite.fill(slices.read(index)),
         spacing_mm=spacing[1:] if spacing else None,
         frame_time_ms=header.frame_time_ms,
         warnings=tuple(warnings),
@@ -76,7 +76,7 @@ def _find_third_axis(header: NrrdHeader, times: int) -> Literal["time", "space"]
     """Return whether frames are times or slices, if the header says so."""
     if header.is_film and (times > 1 or header.extra != 0):
         return "time"
-    # Whole scans one behind another: time has an axis of its own.
+    # Consecutive scans: time has its own axis.
     has_times = header.extra == 0 and not header.colours
     return "space" if header.in_space or has_times else None
 
@@ -109,16 +109,16 @@ class _Slices:
         header = self._header
         axes = list(header.shape)
         if header.extra == 0 and not header.colours:
-            # One whole scan lies behind another.
+            # Scans are consecutive.
             del axes[0]
             index += self._place * (axes[0] if len(axes) == 3 else 1)
             return self._voxels.read(index, axes[-2:])[None]
         if header.extra == 0:
-            # So do the planes of colours that are not together at each voxel.
+            # So are the planes of colours that are not interleaved.
             depth = header.grid[0]
             planes = [self._voxels.read(index + depth * each, axes[-2:]) for each in range(3)]
             return np.stack(planes)
-        # What is read at once: a plane, with all the values at its places where it has several.
+        # Read at once: a plane with all values of its voxels.
         planes_of = len(axes) - (1 if header.extra else 0) == 3
         block = axes[1:] if planes_of else axes
         array = self._voxels.read(index, block)
@@ -146,7 +146,7 @@ def _find_files(path: Path, header: NrrdHeader) -> list[Path]:
         return [find_beside(path, header.data)]
     is_list = words[0] == "LIST"
     axes = len(header.shape)
-    # How many axes each file has may stand last; it is one less, if it does not.
+    # The last word may be the number of axes per file; by default one less.
     last = words[1] if is_list and len(words) == 2 else words[4] if len(words) == 5 else None
     own = int(last) if last and last.isdecimal() else axes - 1
     if not 1 <= own <= axes or len(words) > (2 if is_list else 5):

@@ -206,7 +206,7 @@ def _read_spacings(
     units = re.findall(r'"([^"]*)"', fields.get("units", ""))
     if len(units) != axes:
         units = [""] * axes
-    # A unit that is no length, such as seconds, gives no spacing.
+    # Units other than lengths, such as seconds, give no spacing.
     numbers = [
         abs(read_number(words[place])) * MM_PER_UNIT.get(units[place].strip().lower(), math.nan)
         for place in (axes - 1 - axis for axis in kept)

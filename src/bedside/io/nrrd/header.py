@@ -167,7 +167,7 @@ def read_nrrd_header(path: Path) -> NrrdHeader:
     byte_skip = _integer(fields, path, "byte skip", default="0", smallest=-1)
     if encoding != "raw" and byte_skip == -1:
         raise FormatError(f"{path}: byte skip is -1, which has no meaning in {encoding} encoding.")
-    # One slice, and an axis behind it that is none of its values, is a slice at several times.
+    # A single slice with a further axis that holds no channels is a slice over time.
     one_slice = len(kept) == 2 or shape[kept[0]] == 1
     is_behind = extra == 0 and one_slice and kinds[0] in (*_IN_SPACE, *_TIMES)
     is_film, in_space, frame_time_ms = _read_frames(
@@ -219,7 +219,7 @@ def _parse_lines(content: bytes, path: Path) -> tuple[dict[str, str], int]:
             raise FormatError(f"{path} is not a NRRD header: it has the line {line[:60]!r}.")
         fields[name] = value.strip()
         if name == "data file" and fields[name].split()[:1] == ["LIST"]:
-            # The names of the files follow, a line each, up to the end.
+            # File names follow, one per line.
             return fields, position
     if len(content) == _MAX_HEADER_BYTES or "data file" not in fields:
         raise FormatError(f"{path} has no empty line after its header. It is truncated.")

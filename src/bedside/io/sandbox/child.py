@@ -21,7 +21,7 @@ from bedside.io.detect import detect_format
 from bedside.io.dicom.options import DicomOptions
 from bedside.io.discovery import find_sources
 from bedside.io.formats import FORMATS
-from bedside.io.label_maps import doubt_labels
+from bedside.io.label_maps import warn_of_labels
 from bedside.io.sandbox.serialize import serialize
 from bedside.io.source import open_source
 from bedside.system.signals import end_with_parent
@@ -56,7 +56,7 @@ def _open(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     source = open_source(
         path, files=files, select=request["select"], dicom=DicomOptions(**request["dicom"])
     )
-    return serialize(doubt_labels(source), folder)
+    return serialize(warn_of_labels(source), folder)
 
 
 def _find(path: Path, memory_bytes: int) -> dict[str, Any]:

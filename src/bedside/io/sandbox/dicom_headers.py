@@ -59,7 +59,7 @@ def read_headers(header: Any, folder: Path) -> DicomInstances:
             dataset.file_meta.TransferSyntaxUID = UID(str(syntax))
             instances.append(dataset)
     frames = tuple((int(instance), int(number)) for instance, number in header["frames"])
-    # A frame between slices is of no file, which is written as -1.
+    # An interpolated frame has the instance -1.
     if not instances or any(not -1 <= instance < len(instances) for instance, _ in frames):
         raise FormatError("a frame is of an instance that is not there.")
     return DicomInstances(tuple(instances), frames, bool(header["in_patient"]))
@@ -72,10 +72,10 @@ def _name(folder: Path, index: int) -> Path:
 def _to_bytes(dataset: Dataset) -> bytes:
     """Return the bytes of a header, always without compression."""
     with collected_warnings():
-        # Shallow: elements that go below go from `dataset` too, whose process ends with this.
+        # Shallow: elements deleted below also go from `dataset`, which is not used after this.
         whole = copy(dataset)
         whole.file_meta = deepcopy(dataset.file_meta)
-        # pydicom does not change the order of bytes on its own.
+        # pydicom does not change the byte order.
         if whole.file_meta.TransferSyntaxUID != ExplicitVRBigEndian:
             whole.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         try:

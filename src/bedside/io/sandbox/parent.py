@@ -41,10 +41,10 @@ MODULE = "bedside.io.sandbox.child"
 
 # Room for the names of half a million files.
 _MAX_ANSWER_BYTES = 2**26
-# What a child takes before it decodes anything, measured 73 MB; and what it then needs at least.
+# Memory of a child before it decodes anything (measured: 73 MB), and the least for decoding.
 _CHILD_BYTES = 85 * 10**6
 _LEAST_BYTES = 16 * 10**6
-# The child decodes one file; a pool of threads for each library only takes address space.
+# The child decodes one file: thread pools would only take address space.
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -85,7 +85,7 @@ def open_untrusted(
         "select": dict(select or {}),
         "dicom": asdict(dicom or DicomOptions()),
     }
-    with _asked(request, path, limits or Limits(), files=files) as (answer, folder):
+    with _child_answer(request, path, limits or Limits(), files=files) as (answer, folder):
         return deserialize(answer, folder, path)
 
 
@@ -98,7 +98,7 @@ def find_untrusted(path: Path, *, limits: Limits | None = None) -> DiscoveredIma
         BackendError: If this system cannot limit a process.
     """
     path = Path(path)
-    with _asked({"find": True}, path, limits or Limits()) as (answer, _):
+    with _child_answer({"find": True}, path, limits or Limits()) as (answer, _):
         root = path.absolute()
 
         def place(text: Any) -> Path:
@@ -119,7 +119,7 @@ def find_untrusted(path: Path, *, limits: Limits | None = None) -> DiscoveredIma
 
 
 @contextlib.contextmanager
-def _asked(
+def _child_answer(
     request: Mapping[str, Any], path: Path, limits: Limits, *, files: Sequence[Path] = ()
 ) -> Iterator[tuple[dict[str, Any], Path]]:
     """Yield a child's answer about a path, and the folder with its files.
@@ -128,7 +128,7 @@ def _asked(
     """
     if importlib.util.find_spec("resource") is None:
         raise BackendError("this system cannot limit a process; --untrusted needs Linux or macOS.")
-    # Held by a lock: other runs tidy away what nobody holds.
+    # Locked: other runs remove folders that nobody holds.
     with scratch_folder(Path(tempfile.gettempdir())) as folder:
         named = (path, *files)
         placed = [_place(each, folder / f"given_{n:05d}") for n, each in enumerate(named)]
@@ -157,7 +157,7 @@ def _place(path: Path, target: Path) -> str:
         return str(path.absolute())
     if isinstance(path, DatasetPath):
         raise UsageError(f"{path} has been read already; --untrusted takes its file or its bytes.")
-    # What stands for several files has no bytes itself.
+    # The name of a series has no bytes itself.
     target.write_bytes(path.content or b"")
     return str(target)
 

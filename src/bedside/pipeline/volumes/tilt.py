@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bedside.volume import Geometry, ImageSequence
-from bedside.volume.geometry import find_lean
+from bedside.volume.geometry import find_tilt
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def correct_gantry_tilt(sequence: ImageSequence) -> tuple[ImageSequence, TiltCor
         The scan on the corrected grid, and the correction; None if there is no tilt.
     """
     geometry = sequence.geometry
-    if geometry is None or not find_lean(geometry).any():
+    if geometry is None or not find_tilt(geometry).any():
         return sequence, None
     depth, _, height, width = sequence.shape
     step, down, across = geometry.affine[:3, :3].T
