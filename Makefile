@@ -36,6 +36,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/check_file_sizes.py
+	$(BIN)/python tests/check_imports.py
 
 # Guides and API reference into build/docs; a broken link or a docstring that does not fit fails.
 docs: $(VENV)/.installed-docs
