@@ -354,6 +354,6 @@ def _draw_tile(
 def _write_png(picture: np.ndarray, target: Path) -> Path:
     """Write an RGB picture."""
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    _, encoded = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    _, encoded = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     write_bytes(target, mark_png(encoded.tobytes()))
     return target

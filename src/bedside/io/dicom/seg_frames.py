@@ -89,14 +89,18 @@ def build_frames(
     elif measures:
         shared.PixelMeasuresSequence = [measures]
     seg.SharedFunctionalGroupsSequence = [shared]
+    sources = {frame: header.frames[frame] for frame in frames}
+    derivations = {
+        frame: [_build_derivation(header.instances[instance], number)]
+        for frame, (instance, number) in sources.items()
+        if instance >= 0
+    }
     groups = []
     for structure, frame in shown:
-        instance, number = header.frames[frame]
         group = Dataset()
         group.FrameContentSequence = [_build_content(structure, frame + 1, placed=placed)]
-        if instance >= 0:
-            derivation = _build_derivation(header.instances[instance], number)
-            group.DerivationImageSequence = [derivation]
+        if frame in derivations:
+            group.DerivationImageSequence = derivations[frame]
         if structure is not None:
             group.SegmentIdentificationSequence = [Dataset()]
             group.SegmentIdentificationSequence[0].ReferencedSegmentNumber = structure
