@@ -1,7 +1,7 @@
 """Checks an ONNX graph from its bytes before any runtime sees it.
 
 A file of 163 bytes can declare a tensor of 20 GB, or name a file on this machine as its
-weights; one of a kilobyte can enlarge an image until memory is full. Runtimes believe all of it,
+weights; one of a kilobyte can enlarge an image until memory is full. Runtimes trust all of it,
 so graphs are read here first, and what they would take is worked out.
 """
 

@@ -168,7 +168,7 @@ def seen_before(cases: "Sequence[Case]", bundle: "Bundle") -> list[str]:
         if count:
             warnings.append(
                 f"{count} of {len(cases)} cases {use}, going by their patient ids: "
-                "the figures flatter. Use --split test."
+                "the scores are too optimistic. Use --split test."
             )
     return warnings
 

@@ -106,7 +106,7 @@ class Evaluation:
     Attributes:
         structures: Mean and interval of every metric, a structure each.
         cases: Scores case by case, in the order given.
-        warnings: What the figures leave out or stand on, in sentences for a person.
+        warnings: What the scores leave out or depend on, in sentences.
         measurements: How far measurements lie from the experts', where a data set has them.
     """
 

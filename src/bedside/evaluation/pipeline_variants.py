@@ -132,29 +132,29 @@ def _candidates(spec: DeploymentSpec) -> Iterator[Variant]:
             yield Variant(f"with {edit.step}", "with", more)
     for radius_px in (1.0, 2.0):
         for step in (Opening(radius_px=radius_px), Closing(radius_px=radius_px)):
-            # In front of the others: what an opening cuts off is an island then.
+            # In front of the others: what an opening cuts off is then a component of its own.
             more = replace(spec, postprocess=(step, *post))
             yield Variant(f"with {step.step}, {radius_px:g} px", "with", more)
     if spec.model.spatial_dims == 2:
         yield Variant("with local_crf", "with", replace(spec, refine=(*spec.refine, LocalCrf())))
-    for tone in (Clahe(), NonLocalMeans()):
+    for added in (Clahe(), NonLocalMeans()):
         try:
-            more = replace(spec, preprocess=_before_scale(spec, tone))
+            more = replace(spec, preprocess=_before_scale(spec, added))
         except SpecError:
             continue
-        yield Variant(f"with {tone.step}", "with", more, _RETRAIN)
+        yield Variant(f"with {added.step}", "with", more, _RETRAIN)
     if spec.input.modality == "US" and any(isinstance(s, ScalePercentile) for s in spec.preprocess):
         gained = tuple(FanGain() if isinstance(s, ScalePercentile) else s for s in spec.preprocess)
         more = replace(spec, preprocess=gained)
         yield Variant("with fan_gain for scale_percentile", "with", more, _RETRAIN)
 
 
-def _before_scale(spec: DeploymentSpec, tone: PreprocessStep) -> tuple[PreprocessStep, ...]:
+def _before_scale(spec: DeploymentSpec, added: PreprocessStep) -> tuple[PreprocessStep, ...]:
     """Insert an intensity step before the first scaling step; for a scan, at the end."""
     steps = spec.preprocess
     for index, step in enumerate(steps):
         if isinstance(step, ScalePercentile | FanGain | ScaleRange | ZScore) and (
             spec.model.spatial_dims == 2
         ):
-            return (*steps[:index], tone, *steps[index:])
-    return (*steps, tone)
+            return (*steps[:index], added, *steps[index:])
+    return (*steps, added)

@@ -137,7 +137,7 @@ class _Drawn:
         return reference
 
     def image_of(self, frames: Sequence[int]) -> list[Any]:
-        """Name the source images of frames of the cine: each instance, with its frames.
+        """Return the source images of frames: each instance with its frame numbers.
 
         Frames that lie between slices have none.
         """

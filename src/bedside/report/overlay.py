@@ -23,7 +23,7 @@ _LEAST_HEIGHT_PX = 480
 _LONGEST_PX, _LONGEST_FILM_PX = 2048, 1280
 _DEFAULT_DELAY_MS = 80.0
 _MOST_FILM_FRAMES = 150
-# A walk through a scan; every fifth slice of 300 shows what there is, in a second less of work.
+# Of a scan, every fifth of 300 slices shows enough, in a second less.
 _MOST_FILM_SLICES = 60
 _TILE_WIDTH_PX = 640
 # As many frames say which structure lies within which.
@@ -116,7 +116,7 @@ def display_window(sequence: ImageSequence) -> tuple[float, float]:
     """Find the intensities shown as black and white, the same for every frame.
 
     Bytes are shown as they are. Anything else is stretched between its 0.5th and 99.5th
-    percentile, taken over up to five frames spread over the cine.
+    percentile, over up to five frames, spread evenly.
     """
     frames = [sequence.decode(index) for index in spread(len(sequence), 5)]
     if frames[0].dtype == np.uint8:
@@ -246,7 +246,7 @@ def _delay_of(sequence: ImageSequence, index: int, step: int) -> float | None:
 def write_contact_sheet(
     overlay: Overlay, folder: Path, *, region: Box | None = None, tiles: int = 8
 ) -> Path:
-    """Write `contact_sheet.png`: frames spread evenly over the cine, four to a row.
+    """Write `contact_sheet.png`: frames spread evenly over the sequence, four to a row.
 
     Args:
         overlay: What to draw, and how.
