@@ -211,15 +211,15 @@ def test_a_file_over_the_cap_is_not_even_read(sound: Path) -> None:
     assert "at most" in refusal(sound)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", 1.0, None, True])
+@pytest.mark.parametrize("version", [0, 3, "1", 1.0, None, True])
 def test_another_schema_version_is_refused(sound: Path, version: object) -> None:
     edit_manifest(sound, lambda manifest: manifest.update(schema_version=version))
     assert f"schema version {version!r}; this bedside reads 1" in refusal(sound)
 
 
 def test_a_newer_bundle_is_refused_for_its_version_not_for_its_keys(sound: Path) -> None:
-    edit_manifest(sound, lambda manifest: manifest.update(schema_version=2, extra=1))
-    assert "schema version 2" in refusal(sound)
+    edit_manifest(sound, lambda manifest: manifest.update(schema_version=3, extra=1))
+    assert "schema version 3" in refusal(sound)
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ class Result:
         )  # fmt: skip
 
     def to_bytes(self, labels_format: str = "auto", *, moment: Moment = "now") -> bytes:
-        """The labels as the bytes of the file that `save` writes; nothing is put on disk.
+        """Return the labels as the bytes of the file that `save` writes; nothing is put on disk.
 
         Args:
             labels_format: "dicom-seg", "nifti", "seg-nrrd", ...; "auto" for that of the image.

@@ -49,7 +49,7 @@ def test_settings_survive_json():
         (("deployment", "preprocess", 0, "step"), "gray", "choose one of grey"),
         (("deployment", "preprocess", 3, "low"), 100.0, "need 0 <= low < high"),
         (("deployment", "model", "num_classes"), 3, "3 labels and background make 4"),
-        (("deployment", "model", "levels", 0, "block"), "swin", "choose one of 'conv', 'reparam'"),
+        (("deployment", "model", "levels", 0, "block"), "swin", "expected one of conv, reparam"),
         (("deployment", "model", "levels", 1, "windw"), 8, 'Did you mean "window"?'),
         (("deployment", "model", "levels", 1, "window"), "8", "expected int or tuple"),
         (("deployment", "model", "levels", 1, "num_heads"), 0, "num_heads is 0"),
