@@ -328,7 +328,7 @@ def test_what_is_repaired_is_told_in_the_summary_the_report_and_the_page(bundle,
     source, out = makers.write_picture(picture, tmp_path / "still.png"), tmp_path / "out"
     assert main(["segment", str(source), "-m", str(repaired), "-o", str(out)]) == 0
     expected = [
-        "2 islands of LV cavity removed, 4 px",
+        "2 components of LV cavity removed, 4 px",
         "1 hole of LV cavity filled, 1 px",
         "drop_small of LV cavity was left out: the scale of the image is not known",
         "LV cavity: 400 px, at most 100 expected",

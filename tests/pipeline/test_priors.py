@@ -71,7 +71,7 @@ def test_more_components_than_expected_are_reported_or_the_smallest_go(spatial_d
     repaired, edits_made = check(labels, ComponentCount(label=1, most=2, action="repair"))
     assert repaired[(0,) * spatial_dims] == 0
     assert np.count_nonzero(repaired != labels) == 1
-    assert texts(edits_made) == ["1 island of LV cavity removed, 1 px"]
+    assert texts(edits_made) == ["1 component of LV cavity removed, 1 px"]
 
 
 @pytest.mark.parametrize("spatial_dims", [2, 3])
@@ -82,10 +82,10 @@ def test_what_lies_apart_from_its_wall_goes_and_an_open_wall_is_told_of(spatial_
     repaired, edits_made = check(labels, prior)
     np.testing.assert_array_equal(repaired, ring(spatial_dims))
     assert texts(edits_made) == [
-        f"1 island of LV cavity apart from LV myocardium removed, {2**spatial_dims} px"
+        f"1 component of LV cavity apart from LV myocardium removed, {2**spatial_dims} px"
     ]
     _, edits_made = check(labels, Surrounds(outer=2, inner=1, most_open=1.0))
-    assert texts(edits_made) == ["LV cavity: 1 islands apart from LV myocardium, none expected"]
+    assert texts(edits_made) == ["LV cavity: 1 components apart from LV myocardium, none expected"]
     gap = ring(spatial_dims)
     gap[:7][gap[:7] == 2] = 0
     for action in ("repair", "report"):

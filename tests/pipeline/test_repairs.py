@@ -134,7 +134,7 @@ def test_a_volume_is_measured_in_three_axes():
     edits = EditLog(LABELS, of_frames=1)
     edits.add([edit])
     (change,) = edits.changes(spacing_mm=(5.0, 5.0, 5.0))
-    assert change.text == "1 island of LV cavity removed, 1.0 ml"
+    assert change.text == "1 component of LV cavity removed, 1.0 ml"
     assert (change.size_ml, change.size_mm2, change.size_px) == (1.0, None, 8)
 
 
@@ -164,10 +164,10 @@ def test_repairs_of_a_film_are_summed_with_the_number_of_frames():
         edits.add(apply_postprocess(frame, [KeepLargest(), FillHoles()], label_values=(1,))[1])
     texts = [change.text for change in edits.changes(spacing_mm=(2.0, 0.5))]
     assert texts == [
-        "4 islands of LV cavity removed, 4.0 mm2, in 2 of 3 frames",
+        "4 components of LV cavity removed, 4.0 mm2, in 2 of 3 frames",
         "2 holes of LV cavity filled, 2.0 mm2, in 2 of 3 frames",
     ]
     (islands, _) = edits.changes(spacing_mm=(2.0, 0.5), slice_mm=10.0)
-    assert islands.text == "4 islands of LV cavity removed, 0.04 ml, in 2 of 3 slices"
+    assert islands.text == "4 components of LV cavity removed, 0.04 ml, in 2 of 3 slices"
     (islands, _) = edits.changes(spacing_mm=None)
-    assert islands.text.startswith("4 islands of LV cavity removed, 4 px")
+    assert islands.text.startswith("4 components of LV cavity removed, 4 px")

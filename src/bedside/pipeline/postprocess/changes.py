@@ -157,7 +157,7 @@ def _words(
     if step == "not_touching":
         return f"{name} removed where it touched {other}, {size}"
     where = f" apart from {other}" if step == "surrounds" else ""
-    return f"{_count(total.parts, 'island')} of {name}{where} {action}, {size}"
+    return f"{_count(total.parts, 'component')} of {name}{where} {action}, {size}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -81,7 +81,7 @@ def _encloses(labels: np.ndarray, prior: Surrounds, grid: LabelGrid) -> Iterator
             )
         else:
             count, pixels = int(apart.sum()), int(sizes[apart].sum())
-            expected = "{value} islands apart from {other}, none expected"
+            expected = "{value} components apart from {other}, none expected"
             yield LabelEdit(prior.step, named, "reported", count, pixels, count, expected)
     share = _open_share(inside, prior)
     if share > prior.most_open:
