@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bedside.autopilot.compress.already_met import AlreadyMet, find_already_met
-from bedside.autopilot.compress.compress import Resources, compress, open_run
+from bedside.autopilot.compress.compress import CompressionResources, compress, open_run
 from bedside.autopilot.latency.timing import Setting, Timed
 from bedside.autopilot.source import open_source
 from bedside.autopilot.state import Folder
@@ -39,7 +39,7 @@ def tables(tmp_path_factory):
 def run(
     trained, output, tables, *, target=GOAL, effort=EFFORT, clock=None, on_message=lambda line: None
 ):
-    resources = Resources(tables=tables, threads=1, clock=clock or Counting())
+    resources = CompressionResources(tables=tables, threads=1, clock=clock or Counting())
     return compress(
         trained, output, target=target, effort=effort, resources=resources, on_message=on_message
     )
@@ -49,7 +49,7 @@ def only_run(
     trained, output, tables, *, target, effort=EFFORT, clock=None, on_message=lambda line: None
 ):
     """Walk without what follows: the test patients, the bundle, the pages."""
-    resources = Resources(tables=tables, threads=1, clock=clock or Counting())
+    resources = CompressionResources(tables=tables, threads=1, clock=clock or Counting())
     how = {
         "target": target,
         "effort": effort,

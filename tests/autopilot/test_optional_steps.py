@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bedside.autopilot.compress import steps
-from bedside.autopilot.compress.compress import Resources, open_run
+from bedside.autopilot.compress.compress import CompressionResources, open_run
 from bedside.autopilot.finetune import finetune
 from bedside.autopilot.target import CompressionSettings, Target
 from bedside.compression.sparsity import find_masks
@@ -25,7 +25,7 @@ def make_run(trained, folder, target, *also):
         target=target,
         data=None,
         effort=dataclasses.replace(EFFORT, also=also),
-        resources=Resources(tables=folder, threads=1, clock=Counting()),
+        resources=CompressionResources(tables=folder, threads=1, clock=Counting()),
     )
 
 

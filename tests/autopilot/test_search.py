@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 
-from bedside.autopilot.evaluator import CandidateEvaluator
+from bedside.autopilot.evaluator import CandidateEvaluator, Resources
 from bedside.autopilot.search.halving import rank
-from bedside.autopilot.search.search import SearchResources, hash_recipe, open_evaluator, search
+from bedside.autopilot.search.search import hash_recipe, open_evaluator, search
 from bedside.autopilot.search.search_state import STATE, SearchFolder, SearchSettings, Trial
 from bedside.autopilot.search.selection import LEAST_USE, measure_baseline, select
 from bedside.autopilot.target import Target
@@ -63,7 +63,7 @@ def recipe(many_patients, tmp_path_factory):
 def find(
     recipe, output, tables, *, target=GOAL, effort=EFFORT, clock=None, on_message=lambda line: None
 ):
-    resources = SearchResources(tables=tables, threads=1, clock=clock or Counting())
+    resources = Resources(tables=tables, threads=1, clock=clock or Counting())
     return search(
         recipe, output, target=target, effort=effort, resources=resources, on_message=on_message
     )
@@ -197,7 +197,7 @@ def test_a_budget_that_nothing_fits_is_refused_with_one_that_would_do(
         assert "an empty graph takes" in str(refused.value)
         return
     asked = float(re.search(r"Ask for at (?:least|most) ([\d.]+) ms", str(refused.value))[1])
-    resources = SearchResources(tables=tables, threads=1, clock=Counting())
+    resources = Resources(tables=tables, threads=1, clock=Counting())
     evaluator = open_evaluator(
         recipe, read_recipe(recipe), Target(target_ms=asked), effort, resources=resources
     )
@@ -228,7 +228,7 @@ def test_a_faster_precision_is_counted_on_if_the_recipe_builds_it(recipe, tables
     def choose(build_int8, **parts):
         content = read_recipe(recipe)
         content = replace(content, build=replace(content.build, int8=build_int8))
-        resources = SearchResources(tables=tables, threads=1, clock=Counting(**parts))
+        resources = Resources(tables=tables, threads=1, clock=Counting(**parts))
         evaluator = open_evaluator(recipe, content, GOAL, EFFORT, resources=resources)
         monkeypatch.setattr(evaluator, "precisions", lambda: ("f32", "bf16", "int8"))
         return measure_baseline(evaluator, empty_ms=0.01, on_message=lambda line: None).precision
@@ -257,8 +257,8 @@ def test_too_few_validation_patients_are_refused(recipe, tables, tmp_path):
 def test_the_command_tells_what_was_found_and_what_to_do_next(
     searched, recipe, tables, monkeypatch, capsys
 ):
-    resources = partial(SearchResources, tables=tables, clock=Counting())
-    monkeypatch.setattr("bedside.autopilot.search.search.SearchResources", resources)
+    resources = partial(Resources, tables=tables, clock=Counting())
+    monkeypatch.setattr("bedside.autopilot.evaluator.Resources", resources)
     effort = partial(SearchSettings, timing_s=EFFORT.timing_s)
     monkeypatch.setattr("bedside.autopilot.search.search_state.SearchSettings", effort)
     outcome, options = searched[0], "--target-ms 4 --candidates 3 --rounds 2 --epochs 1"

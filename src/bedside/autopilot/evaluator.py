@@ -35,6 +35,23 @@ _KEPT = 3
 
 
 @dataclass(frozen=True)
+class Resources:
+    """What a run or a search works with, besides target and settings.
+
+    Attributes:
+        cache: Folder of preprocessed cases; None for none.
+        tables: Folder of the tables of block times; None for the user's cache.
+        threads: Threads of torch; None leaves its choice.
+        clock: How graphs are timed.
+    """
+
+    cache: Path | None = None
+    tables: Path | None = None
+    threads: int | None = None
+    clock: Clock = time_graphs
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A network, and how it is to be computed.
 

@@ -70,7 +70,7 @@ def run(settings: Settings) -> int:
         read_effort(settings),
     )
     from bedside.autopilot.compress.already_met import AlreadyMet
-    from bedside.autopilot.compress.compress import Resources, compress
+    from bedside.autopilot.compress.compress import CompressionResources, compress
 
     outcome = compress(
         find_source(settings.source),
@@ -78,7 +78,7 @@ def run(settings: Settings) -> int:
         target=target,
         data=settings.data,
         effort=effort,
-        resources=Resources(
+        resources=CompressionResources(
             cache=settings.cache,
             teachers=settings.teacher,
             recipe=settings.recipe,

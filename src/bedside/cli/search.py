@@ -44,7 +44,8 @@ def run(settings: Settings) -> int:
     """
     check_torch("search")
     target = read_target(settings, settings.target_ms)
-    from bedside.autopilot.search.search import SearchResources, search
+    from bedside.autopilot.evaluator import Resources
+    from bedside.autopilot.search.search import search
     from bedside.autopilot.search.search_state import SearchSettings
 
     outcome = search(
@@ -58,7 +59,7 @@ def run(settings: Settings) -> int:
             epochs=settings.epochs,
             seed=settings.seed,
         ),
-        resources=SearchResources(cache=settings.cache, threads=settings.torch_threads),
+        resources=Resources(cache=settings.cache, threads=settings.torch_threads),
         on_message=print_err,
         on_case=show_reading(),
     )

@@ -15,10 +15,9 @@ from torch import nn
 from bedside.autopilot.compress.already_met import AlreadyMet, find_already_met
 from bedside.autopilot.compress.compression_run import CompressionRun, OnMessage, begin_run
 from bedside.autopilot.compress.report import Outcome, write_reports
-from bedside.autopilot.evaluator import REFERENCE, Candidate, CandidateEvaluator
+from bedside.autopilot.evaluator import REFERENCE, Candidate, CandidateEvaluator, Resources
 from bedside.autopilot.finetune import FinetuneSetup
 from bedside.autopilot.latency.subprocess_timing import LatencyCheck, time_in_subprocess
-from bedside.autopilot.latency.timing import Clock, time_graphs
 from bedside.autopilot.noninferiority import judge
 from bedside.autopilot.source import Source, open_source
 from bedside.autopilot.state import Accuracy, Folder, RunState, TestResult
@@ -45,24 +44,16 @@ _DRIFT = 0.2
 
 
 @dataclass(frozen=True)
-class Resources:
-    """What a compression run works with, besides target and settings.
+class CompressionResources(Resources):
+    """Resources of a compression run.
 
     Attributes:
-        cache: Folder of preprocessed cases; None for none.
-        tables: Folder of the tables of block times; None for the user's cache.
         teachers: Runs that teach beside the source.
         recipe: How a bundle is trained on; a run knows its own.
-        threads: Threads of torch; None leaves its choice.
-        clock: How graphs are timed.
     """
 
-    cache: Path | None = None
-    tables: Path | None = None
     teachers: Sequence[Path] = ()
     recipe: Path | None = None
-    threads: int | None = None
-    clock: Clock = time_graphs
 
 
 def compress(
@@ -72,7 +63,7 @@ def compress(
     target: Target,
     data: Path | None = None,
     effort: CompressionSettings | None = None,
-    resources: Resources | None = None,
+    resources: CompressionResources | None = None,
     on_message: OnMessage = lambda line: None,
     on_case: Callable[[int, int], None] = lambda done, total: None,
 ) -> Outcome | AlreadyMet:
@@ -103,7 +94,7 @@ def compress(
         UsageError: If the folder holds a run from another source or to another target.
         OutputError: If the folder cannot be written to.
     """
-    effort, resources = effort or CompressionSettings(), resources or Resources()
+    effort, resources = effort or CompressionSettings(), resources or CompressionResources()
     source = open_source(path, data, resources.recipe)
     if Folder(output).load(source.about, target, effort) is None:
         met = find_already_met(source, target, clock=resources.clock, timing_s=effort.timing_s)
@@ -129,7 +120,7 @@ def open_run(
     target: Target,
     data: Path | None,
     effort: CompressionSettings,
-    resources: Resources,
+    resources: CompressionResources,
     on_message: OnMessage = lambda line: None,
     on_case: Callable[[int, int], None] = lambda done, total: None,
 ) -> CompressionRun:
@@ -163,7 +154,7 @@ def run_from(
     *,
     target: Target,
     effort: CompressionSettings,
-    resources: Resources,
+    resources: CompressionResources,
     on_message: OnMessage,
     on_case: Callable[[int, int], None],
 ) -> CompressionRun:
@@ -220,7 +211,7 @@ def _plan_finetuning(
     source: Source,
     examples: Sequence[Example],
     effort: CompressionSettings,
-    resources: Resources,
+    resources: CompressionResources,
     device: torch.device,
 ) -> FinetuneSetup:
     """Training images, teachers and schedule for finetuning."""

@@ -210,11 +210,6 @@ class DeviceTable:
         blocks = self._own["blocks"]
         return float(sum(blocks[part.key]["ms"] for part in list_blocks(spec, size_px)))
 
-    def break_down(self, spec: ModelSpec, size_px: tuple[int, ...]) -> dict[str, float]:
-        """Return the time of each block of a network by its name, in ms."""
-        blocks = self._own["blocks"]
-        return {part.name: blocks[part.key]["ms"] for part in list_blocks(spec, size_px)}
-
     def save(self) -> None:
         """Write the table, with what other processes have added to it meanwhile.
 

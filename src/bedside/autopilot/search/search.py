@@ -7,12 +7,11 @@ short trainings, each for the better half of the last -> recipe of the winner ->
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from bedside.autopilot.evaluator import CandidateEvaluator
+from bedside.autopilot.evaluator import CandidateEvaluator, Resources
 from bedside.autopilot.finetune import FinetuneSetup
-from bedside.autopilot.latency.timing import Clock, time_graphs
 from bedside.autopilot.noninferiority import check_count
 from bedside.autopilot.search.halving import SuccessiveHalving
 from bedside.autopilot.search.report import SearchOutcome, describe_found, write_search_reports
@@ -39,23 +38,6 @@ from bedside.training.folder import find_commit
 from bedside.training.split import split_cases
 
 
-@dataclass(frozen=True)
-class SearchResources:
-    """What a search works with, besides target and settings.
-
-    Attributes:
-        cache: Folder of preprocessed cases; None for none.
-        tables: Folder of the tables of block times; None for the user's cache.
-        threads: Threads of torch; None leaves its choice.
-        clock: How graphs are timed.
-    """
-
-    cache: Path | None = None
-    tables: Path | None = None
-    threads: int | None = None
-    clock: Clock = time_graphs
-
-
 def search(
     path: Path,
     output: Path,
@@ -63,7 +45,7 @@ def search(
     target: Target,
     data: Path | None = None,
     effort: SearchSettings | None = None,
-    resources: SearchResources | None = None,
+    resources: Resources | None = None,
     on_message: OnMessage = lambda line: None,
     on_case: Callable[[int, int], None] = lambda done, total: None,
 ) -> SearchOutcome:
@@ -96,7 +78,7 @@ def search(
     """
     if target.target_ms is None:
         raise BudgetError("there is no target; give milliseconds with --target-ms.")
-    effort, resources = effort or SearchSettings(), resources or SearchResources()
+    effort, resources = effort or SearchSettings(), resources or Resources()
     recipe = _read(path, data)
     folder, known = SearchFolder(output), hash_recipe(recipe)
     state = folder.load_search(known, target, effort)
@@ -137,7 +119,7 @@ def open_evaluator(
     target: Target,
     effort: SearchSettings,
     *,
-    resources: SearchResources,
+    resources: Resources,
     on_case: Callable[[int, int], None] = lambda done, total: None,
 ) -> CandidateEvaluator:
     """Read the training images, and open an evaluator of networks.

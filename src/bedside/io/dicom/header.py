@@ -29,20 +29,6 @@ class DicomInstances:
         return self.instances[0]
 
 
-def of_one_file(dataset: Dataset, frames: int) -> DicomInstances:
-    """Return the instances of a single file.
-
-    Args:
-        dataset: Its header.
-        frames: How many frames it has.
-
-    Example:
-        >>> of_one_file(Dataset(), 1).frames
-        ((0, 0),)
-    """
-    return DicomInstances((dataset,), number_frames([(dataset, frames)]))
-
-
 def number_frames(files: Sequence[tuple[Any, int]]) -> tuple[tuple[int, int], ...]:
     """Return the index of its file and its number there for each frame of several files.
 
