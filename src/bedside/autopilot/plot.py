@@ -40,7 +40,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Frame:
-    """Axes of Dice over milliseconds: where values lie in the picture.
+    """Axes of Dice over milliseconds, and coordinates of values.
 
     Attributes:
         x_ticks: Marks along x in ms, from 0.
@@ -76,11 +76,11 @@ class Frame:
         return self.y_ticks[0] - (self.y_ticks[1] - self.y_ticks[0])
 
     def x(self, ms: float) -> float:
-        """Return the place of a time."""
+        """X coordinate of a time."""
         return _LEFT + ms / self.x_ticks[-1] * (_RIGHT - _LEFT)
 
     def y(self, dice: float) -> float:
-        """Return the place of a Dice; of one below the axis, the lower edge."""
+        """Y coordinate of a Dice; of one below the axis, the lower edge."""
         share = max(0.0, dice - self._low) / (self.y_ticks[-1] - self._low)
         return _BOTTOM - share * (_BOTTOM - _TOP)
 
@@ -193,7 +193,7 @@ def draw_dots(
     target_ms: float | None,
     lines: Sequence[Segment] = (),
 ) -> list[str]:
-    """Draw candidates, and their names where nothing else is.
+    """Draw candidates, and their names where there is room.
 
     Args:
         dots: The candidates.

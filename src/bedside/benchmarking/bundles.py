@@ -34,7 +34,7 @@ class Cost:
         p99_ms: 99th percentile.
         best_ms: The shortest.
         per_second: Calls a second at the median, one after the other.
-        peak_mb: Most memory of a fresh process, 2**20 bytes each.
+        peak_mb: Most memory of a new process, 2**20 bytes each.
         cold_start_ms: From the start of a process to the first logits.
         graph_bytes: Size of its graph in the bundle, before the bundle is compressed.
         shortest_ms: What the machine's ceilings allow at best: its products at the speed of a

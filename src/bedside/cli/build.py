@@ -28,8 +28,8 @@ class Settings:
         default=False,
     )
     accuracy_aware: bool = option(
-        help="where 8 bits lose too much, keep as few layers in f32 as bring the accuracy back; "
-        "takes one validation for each layer",
+        help="where 8 bits lose too much, keep the fewest layers in f32 that restore accuracy; "
+        "takes about one validation per layer",
         default=False,
     )
     untrained: bool = option(

@@ -46,7 +46,7 @@ class Settings(BudgetOptions):
         help="also try training for 8 bits, where 8 bits lose too much as they are", default=False
     )
     sparsity: bool = option(
-        help="also try zeros among the weights, where size is missing; they save no time",
+        help="also try zeros among the weights, if the size is above the budget; saves no time",
         default=False,
     )
     teacher: tuple[Path, ...] = option(
@@ -141,7 +141,7 @@ def describe(outcome: "Outcome") -> list[str]:
     return [
         f"Compressed: {outcome.bundle}, {outcome.size_bytes:,} bytes (from {before.size_bytes:,})",
         f"Time: {after.ms:.3f} ms in {state.precision}, {before.ms / after.ms:.2f} times as fast; "
-        f"{latency_check.subprocess_ms:.3f} ms in a fresh process",
+        f"{latency_check.subprocess_ms:.3f} ms in a new process",
         f"Steps: {kept} of {len(state.steps)} kept",
         *(f"Warning: {text}" for text in outcome.warnings),
         f"See {outcome.bundle.parent / 'compression.html'}",

@@ -243,7 +243,7 @@ def _conclude(run: CompressionRun, *, data: Path | None) -> Outcome:
         on_message("building the bundle")
         int8 = state.precision == "int8"
         build_bundle(folder.path, bundle, data=data, int8=int8, on_stage=on_message)
-    on_message("timing the bundle, here and in a fresh process")
+    on_message("timing the bundle, here and in a new process")
 
     def time_here() -> tuple[float, float]:
         times = evaluator.time({"result": result}, exact=True, total_s=state.effort.timing_s / 3)

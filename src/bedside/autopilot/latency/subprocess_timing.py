@@ -33,9 +33,9 @@ class LatencyCheck:
 
     Attributes:
         promised_ms: Time of the result at the end of the run.
-        subprocess_ms: The same in a fresh process.
+        subprocess_ms: The same in a new process.
         reference_ms: Time of the source, interleaved with the result at the end of the run.
-        subprocess_reference_ms: The same, in turns with the result in the fresh process.
+        subprocess_reference_ms: The same, interleaved with the result in the new process.
     """
 
     promised_ms: float
@@ -86,7 +86,7 @@ def time_in_subprocess(
         time_here: Times both in this process: milliseconds of the result and of the source.
         rounds: How often each process has its turn. The mean over them counts: beside a
             changing load a median jumps between two times.
-        total_s: Seconds that the fresh process times for, all rounds together.
+        total_s: Seconds that the new process times for, all rounds together.
 
     Raises:
         BackendError: If the process fails.
@@ -144,7 +144,7 @@ class _Subprocess:
             self._told.seek(0)
             bundle, reason = self._asked["bundle"], self._told.read().strip()
             raise BackendError(
-                f"timing {bundle} in a fresh process failed (exit code "
+                f"timing {bundle} in a new process failed (exit code "
                 f"{self._process.returncode}): {reason}"
             )
         times: dict[str, float] = json.loads(answer)

@@ -73,7 +73,7 @@ def describe_found(outcome: SearchOutcome) -> str:
         f"{describe_spec(best.spec)}\n"
         f"{best.time_ms:.3f} ms in {state.precision}, {best.parameters:,} weights{dice} after "
         f"{len(best.dice)} short training{'s' if len(best.dice) > 1 else ''}.\n"
-        "What a setting does not say is as it is by default."
+        "Settings that are left out have their defaults."
     )
 
 
