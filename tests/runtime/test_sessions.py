@@ -285,6 +285,18 @@ def test_byte_products_are_read_from_the_processors_flags(
     assert not execution_modes.has_int8_products(tmp_path / "none")
 
 
+def test_openvinos_converter_is_loaded_only_when_it_is_used() -> None:
+    program = (
+        "import sys, bedside.runtime.openvino, openvino; "
+        "print('openvino.tools.ovc' in sys.modules, hasattr(openvino, 'nothing')); "
+        "print(openvino.convert_model.__name__, 'openvino.tools.ovc' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "False", "convert_model", "True"]
+
+
 def test_opening_a_session_leaves_torch_and_onnx_out(tmp_path: Path) -> None:
     path = make_bundle(tmp_path).path
     program = (

@@ -1,12 +1,13 @@
 """OpenVINO on the CPU: the default backend."""
 
 import math
+import sys
 from collections import deque
 from functools import cache
-from typing import Any
+from importlib import import_module
+from typing import Any, cast
 
 import numpy as np
-import openvino as ov
 
 from bedside.errors import BackendError
 from bedside.runtime.checks import make_backend_error
@@ -17,6 +18,34 @@ from bedside.runtime.contract import GraphSession
 _MAX_ELEMENTS = 256 * 2**20
 # Requests that are kept while nobody calls; more threads than that make new ones.
 _MOST_IDLE = 16
+
+_CONVERTER = "openvino.tools.ovc"
+
+
+def _import_openvino() -> Any:
+    """Import OpenVINO without its model converter, which is loaded once it is used.
+
+    The converter and what it imports take as long as half of the rest. OpenVINO does without it.
+    """
+    if "openvino" in sys.modules or _CONVERTER in sys.modules:
+        return import_module("openvino")
+    cast(Any, sys.modules)[_CONVERTER] = None
+    try:
+        module = import_module("openvino")
+    finally:
+        del sys.modules[_CONVERTER]
+    vars(module).setdefault("__getattr__", _load_converter)
+    return module
+
+
+def _load_converter(name: str) -> Any:
+    """Attribute of the module `openvino` that its import has left out."""
+    if name != "convert_model":
+        raise AttributeError(f"module 'openvino' has no attribute {name!r}")
+    return import_module(_CONVERTER).convert_model
+
+
+ov = _import_openvino()
 
 
 class OpenvinoSession(GraphSession):
