@@ -56,7 +56,9 @@ def _to_rgb(image: Image) -> Image:
 def _colour_share(image: Image) -> float:
     if image.ndim == 2:
         return 0.0
-    spread = image.max(axis=-1).astype(np.int16) - image.min(axis=-1)
+    # Plane by plane: numpy takes twenty times as long along an axis of three.
+    red, green, blue = cv2.split(image)
+    spread = cv2.max(cv2.max(red, green), blue) - cv2.min(cv2.min(red, green), blue)
     return float((spread > STRONG_COLOUR).mean())
 
 
