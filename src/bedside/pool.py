@@ -1,4 +1,4 @@
-"""Several models at once: loaded when they are asked for, under one ceiling of memory.
+"""A pool of models: loaded at their first use, closed when memory runs short.
 
 with ModelPool(max_bytes=2**30) as pool, pool.model("camus-4ch") as model:
     result = model.segment("image.dcm")
@@ -67,12 +67,12 @@ class _Entry:
 
 
 class ModelPool:
-    """Models by name, shared by any number of threads.
+    """Models by name, for any number of threads.
 
-    A model is loaded at its first use, once, whoever else asks for it meanwhile. If there is no
-    room for it, models that nobody uses are closed, the one that was used longest ago first. A
-    model in use is never closed. All networks share one budget of threads: at most `at_once`
-    calls run at the same time, each with an equal part of `threads`.
+    A model is loaded at its first use, and only once if several threads ask for it together. If
+    there is no room for it, unused models are closed, the least recently used first. A model in
+    use is never closed. All networks share one budget of threads: at most `at_once` calls run at
+    the same time, each with an equal part of `threads`.
 
     Args:
         max_bytes: Memory for the loaded models together, as `estimate_bytes` counts them.
@@ -145,7 +145,7 @@ class ModelPool:
             self._leave(entry, user)
 
     def close(self) -> None:
-        """Close all models, once nobody uses them; later calls of `model` are refused."""
+        """Close all models, those in use at the end of their blocks; later calls are refused."""
         with self._changed:
             self._closed = True
             self._close_unused(room=self._max_bytes)
@@ -160,7 +160,7 @@ class ModelPool:
         self.close()
 
     def _enter(self, path: Path, user: int) -> tuple[_Entry, bool]:
-        """Note a use of a model, and whether it is this use that has to load it."""
+        """Register a use of a model; return its entry, and whether this use has to load it."""
         with self._changed:
             if self._closed:
                 raise ClosedError("the pool of models was closed. Open another one.")
@@ -171,7 +171,7 @@ class ModelPool:
             return entry, is_new
 
     def _leave(self, entry: _Entry, user: int) -> None:
-        """Note the end of a use."""
+        """Register the end of a use."""
         with self._changed:
             entry.users.remove(user)
             if self._closed:
@@ -195,7 +195,7 @@ class ModelPool:
             return entry.model
 
     def _load(self, entry: _Entry, *, wait_s: float) -> None:
-        """Load a model, or note why it cannot be."""
+        """Load a model; an error is kept for every thread that waits for it."""
         try:
             bundle = read_bundle(entry.path)
             self._reserve(entry, estimate_bytes(bundle, at_once=self._at_once), wait_s=wait_s)
@@ -216,7 +216,7 @@ class ModelPool:
             self._changed.notify_all()
 
     def _reserve(self, entry: _Entry, n_bytes: int, *, wait_s: float) -> None:
-        """Make room for a model.
+        """Reserve memory for a model, and close unused ones for it.
 
         Raises:
             MemoryLimitError: If there is none.
@@ -238,7 +238,7 @@ class ModelPool:
             entry.n_bytes, entry.waits = n_bytes, False
 
     def _uses_another(self, entry: _Entry, user: int) -> bool:
-        """Whether a thread uses another model, and would wait for itself."""
+        """Whether a thread uses another model, so that waiting could never end."""
         others = (other for other in self._entries.values() if other is not entry)
         return any(user in other.users for other in others)
 
@@ -250,7 +250,7 @@ class ModelPool:
         )
 
     def _close_unused(self, *, room: int) -> bool:
-        """Close models that nobody uses until there is room; return whether there is."""
+        """Close unused models until there is room; return whether there is."""
         for path, entry in list(self._entries.items()):
             if sum(each.n_bytes for each in self._entries.values()) + room <= self._max_bytes:
                 break
@@ -262,7 +262,7 @@ class ModelPool:
 
 
 class _SharedSession(WrappedSession):
-    """A session that waits until a call of a network may run.
+    """A session that limits how many networks of a pool run at the same time.
 
     Args:
         session: The network.

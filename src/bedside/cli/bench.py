@@ -1,4 +1,4 @@
-"""`bedside bench`: what bundles, or mechanisms of attention, cost on this machine."""
+"""`bedside bench`: the cost of bundles, or of attention mechanisms, on this machine."""
 
 import dataclasses
 import itertools
@@ -56,7 +56,7 @@ class Settings:
 
 
 def run(settings: Settings) -> int:
-    """Measure, telling of each point on stderr.
+    """Measure and print the results; progress goes to stderr.
 
     Raises:
         BackendError: If a runtime, or for attention torch, is not installed.
@@ -107,7 +107,7 @@ def run(settings: Settings) -> int:
 
 
 def describe(costs: "Costs") -> dict[str, Any]:
-    """Sum up as JSON holds it; `exponents` are of the time with the first number of threads."""
+    """Return the results for JSON; `exponents` are of the time with the first number of threads."""
     from bedside.benchmarking.attention import CONTROL, fit_exponents
 
     counts = list(dict.fromkeys(point.threads for point in costs.points))
@@ -167,7 +167,7 @@ def draw(costs: "Costs") -> str:
 
 
 def _lines(report: dict[str, Any]) -> list[str]:
-    """Sum up for a person."""
+    """Return the summary for the terminal."""
     spatial_dims = list(next(iter(report["exponents"].values())))
     counts = list(report["exponents_by_threads"])
     rows = [

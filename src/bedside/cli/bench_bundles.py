@@ -1,4 +1,4 @@
-"""`bedside bench BUNDLE...`: what ways to run bundles cost on this machine, shown."""
+"""`bedside bench BUNDLE...`: latency, memory and roofline of bundles on this machine."""
 
 import dataclasses
 import json
@@ -68,7 +68,7 @@ def run_bundles(
 
 
 def lines(costs: "BundleCosts") -> list[str]:
-    """Sum up for a person."""
+    """Return the summary for the terminal."""
     rows = [
         ("bundle", "runtime", "thr.", "p50 ms", "p95", "p99", "best", "/s", "MB", "cold ms", "roof")
     ]
@@ -104,7 +104,7 @@ def lines(costs: "BundleCosts") -> list[str]:
 
 
 def draw(costs: "BundleCosts") -> str:
-    """Draw the operations of each bundle and precision under the machine's roof."""
+    """Draw the roofline plot: the operations of each bundle and precision."""
     from bedside.report.roofline_plot import Dot, draw_roofline
     from bedside.report.scaling_plot import stack_plots
 

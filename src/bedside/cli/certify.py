@@ -1,4 +1,4 @@
-"""`bedside certify`: what each backend and precision keeps, measured anew for a bundle's card."""
+"""`bedside certify`: the accuracy of each backend and precision, for a bundle's card."""
 
 import json
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Settings:
 
 
 def run(settings: Settings) -> int:
-    """Certify, telling on stderr what is being done.
+    """Certify and write the bundle; progress goes to stderr.
 
     Raises:
         UsageError: If an option has no meaning, or the output cannot be written.
@@ -72,7 +72,7 @@ def run(settings: Settings) -> int:
 
 
 def _check(settings: Settings) -> None:
-    """Refuse options that mean nothing, before anything is measured."""
+    """Check the options before anything is measured."""
     if settings.output.suffix != ".bedside":
         raise UsageError(f"{settings.output} must end in .bedside; name it so with -o.")
     if not 0 <= settings.max_drop < 1:

@@ -1,4 +1,4 @@
-"""`bedside completion`: a script that teaches a shell the commands, options and values."""
+"""`bedside completion`: shell completion of commands, options and values."""
 
 import dataclasses
 import importlib

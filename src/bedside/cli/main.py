@@ -1,4 +1,4 @@
-"""The command `bedside`: finds the command, runs it, and turns errors into one line and a code."""
+"""The program `bedside`: runs a command, and turns errors into one line and an exit code."""
 
 import errno
 import importlib
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
 
     Returns:
         Exit code: 0 done, 2 wrong use or an output that cannot be written, 3 bad input, 4 a
-        missing backend, 130 interrupted, 1 anything that nobody foresaw.
+        missing backend, 130 interrupted, 1 an unexpected error.
     """
     arguments = list(argv)
     try:
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _report_system(error: OSError, arguments: Sequence[str]) -> int:
-    """Report what the system refused where nobody foresaw it: a full disk above all."""
+    """Report an error of the operating system that no command has handled, such as a full disk."""
     where = error.filename or "a file"
     if error.errno in _CANNOT_WRITE:
         from bedside.system.atomic import make_output_error
@@ -91,7 +91,7 @@ def _parser(arguments: Sequence[str]) -> Parser:
 
 
 def _report(message: str, error: Exception, exit_code: int, arguments: Sequence[str]) -> int:
-    """Report an error: one line on stderr, JSON on stdout where that was asked for."""
+    """Report an error: one line on stderr, with --json also an object on stdout."""
     if "--debug" in arguments:
         traceback.print_exception(error)
     line = " ".join(message.split())

@@ -1,4 +1,4 @@
-"""`bedside models`: what comes with the package, how well it does, and on which terms."""
+"""`bedside models`: the shipped bundles, their accuracy and their licences."""
 
 import json
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ def run(settings: Settings) -> int:
 
 
 def _retune(bundles: "list[Bundle]", settings: Settings) -> int:
-    """Time each bundle, and print what it takes."""
+    """Time each bundle, and print the times."""
     from bedside.runtime import default_threads
     from bedside.runtime.autotune import describe_choice, retune
     from bedside.runtime.machine import describe_processor, read_load
@@ -105,7 +105,7 @@ def _retune(bundles: "list[Bundle]", settings: Settings) -> int:
 
 
 def _times(found: dict[str, Any]) -> list[str]:
-    """Make the table of the times of one bundle."""
+    """Return the table of the times of one bundle."""
     rows = [(found["name"], "lower quartile ms", "98 % interval", "quiet rounds")]
     for time in found["times"]:
         rows.append((
@@ -116,7 +116,7 @@ def _times(found: dict[str, Any]) -> list[str]:
 
 
 def describe(bundle: "Bundle") -> dict[str, Any]:
-    """Sum a bundle up as JSON holds it."""
+    """Return a summary of a bundle for JSON."""
     spec, card = bundle.spec, bundle.card
     return {
         "name": spec.name,
@@ -141,7 +141,7 @@ def describe(bundle: "Bundle") -> dict[str, Any]:
 
 
 def _lines(bundle: "Bundle") -> list[str]:
-    """Sum a bundle up for a person."""
+    """Return a summary of a bundle for the terminal."""
     spec, card = bundle.spec, bundle.card
     dice = ", ".join(
         f"{structure.name} {structure.dice.mean:.3f}"

@@ -1,6 +1,6 @@
-"""The command as a process of its own: its signals, its streams, its temporary files.
+"""The command as a process: signals, streams and temporary files.
 
-`bedside.cli.main.main` does the rest, and is what tests call in a process that they share.
+`bedside.cli.main.main` does the rest; tests call it in their own process.
 """
 
 import atexit
@@ -37,13 +37,13 @@ def run_program() -> NoReturn:
 
 
 def _leave(number: int, _frame: object) -> None:
-    """Leave while nothing has begun that would have to be put in order."""
+    """End the process on Ctrl-C, before there is anything to clean up."""
     os.write(2, b"bedside: interrupted.\n")
     os._exit(128 + number)
 
 
 def _reserve_streams() -> None:
-    """Open what was closed of stdin, stdout and stderr.
+    """Open /dev/null in place of a closed stdin, stdout or stderr.
 
     Or the next file that is opened would have that number, and get whatever is printed.
     """

@@ -1,4 +1,4 @@
-"""Stdout and stderr that cannot fail a run whose work is done, and a folder for temporary files."""
+"""Stdout and stderr whose errors do not fail a finished run, and a folder for temporary files."""
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ from bedside.errors import OutputError
 
 
 class _Quiet(io.FileIO):
-    """A stream that never raises: whether anybody reads it changes no result.
+    """A stream that never raises, so that a reader that is gone changes no result.
 
     Attributes:
         failure: Why not all was written; None if it was, or if the reader has gone.
@@ -23,7 +23,7 @@ class _Quiet(io.FileIO):
     failure: OSError | None = None
 
     def write(self, content: Any, /) -> int:
-        """Write, and count as written what cannot be."""
+        """Write; what cannot be written counts as written."""
         try:
             # Of a stream that does not block nothing may be written yet.
             while (written := super().write(content)) is None:
@@ -38,7 +38,7 @@ class _Quiet(io.FileIO):
 
 @dataclass(frozen=True)
 class Streams:
-    """What stands in for stdout and stderr.
+    """The replacements of stdout and stderr.
 
     Attributes:
         out: What is under `sys.stdout`.
@@ -47,7 +47,7 @@ class Streams:
     out: _Quiet
 
     def finish(self, code: int) -> int:
-        """Write what is left, and return the exit code: another one if stdout took not all."""
+        """Flush, and return the exit code: an error code if stdout could not be written."""
         sys.stdout.flush()
         if self.out.failure is not None:
             reason = self.out.failure.strerror
@@ -58,7 +58,7 @@ class Streams:
 
 
 def take_over_streams() -> Streams:
-    """Take the place of `sys.stdout` and `sys.stderr`, which may have been closed.
+    """Replace `sys.stdout` and `sys.stderr`, which may have been closed.
 
     Characters that their encoding does not have are written as escapes.
     """
@@ -80,7 +80,7 @@ def _replace(name: str, number: int) -> _Quiet:
 
 @contextlib.contextmanager
 def temporary_files() -> Iterator[None]:
-    """Keep temporary files of all libraries and children in one folder, which goes at the end."""
+    """Keep temporary files of all libraries and children in one folder, removed at the end."""
     import tempfile
 
     from bedside.system.unfinished import scratch_folder

@@ -1,4 +1,4 @@
-"""Runtimes that execute a graph, behind one protocol and one table."""
+"""Runtimes that execute a graph: one session contract, one table."""
 
 from bedside.runtime.contract import Session
 from bedside.runtime.session import default_threads, open_session

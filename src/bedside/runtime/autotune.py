@@ -1,8 +1,8 @@
-"""At first use on a machine, the ways to run a bundle are timed and the fastest is remembered.
+"""Times the ways to run a bundle at its first use on a machine, and remembers the fastest.
 
-What is fastest depends on the processor in ways that no rule knows. Only ways that the card
-certifies take part. Until it is certain which is the fastest, and where nothing can be
-remembered, the default of the table runs: the same machine always gives the same answer.
+Which way is the fastest depends on the processor. Only certified ways take part. Until the fastest is
+certain, and where no choice can be stored, the default of the table runs: the same machine always
+gives the same result.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ BUDGET_S = 2.0
 
 @dataclass(frozen=True)
 class TunedChoice:
-    """What was found to be the fastest, when it was looked for.
+    """The result of timing the ways to run a bundle.
 
     Attributes:
         mode: What runs from now on.
@@ -50,7 +50,7 @@ def open_fastest(
     threads: int,
     on_choice: Callable[[str], None] = lambda text: None,
 ) -> Session:
-    """Open the fastest certified way to run a bundle here, timing them if nobody has yet.
+    """Open a bundle in its fastest certified way; at the first use here, the ways are timed.
 
     Args:
         bundle: What to run.
@@ -123,7 +123,7 @@ def retune(
 
 
 def describe_choice(bundle: Bundle, choice: TunedChoice) -> str:
-    """Say in a sentence what runs from now on, and why."""
+    """Return a sentence that names the choice and the times."""
     times = ", ".join(
         f"{name} {timing.quartile_ms:.2f} ms"
         for name, timing in sorted(choice.times.items(), key=lambda item: item[1].quartile_ms)
@@ -158,7 +158,7 @@ def _choose(
     total_s: float,
     replace: bool = False,
 ) -> TunedChoice:
-    """Time what is open, the default first, and remember the answer."""
+    """Time the open sessions, the default first, and keep the result."""
     spec = bundle.spec
     shape = (1, spec.input.channels, *spec.input.size_px)
     tensor = np.random.default_rng(0).random(shape, np.float32)
@@ -182,7 +182,7 @@ def _choose(
 def _facts(
     bundle: Bundle, sessions: Mapping[ExecutionMode, Session], found: Fastest
 ) -> dict[str, object]:
-    """What a person may want to know of a choice."""
+    """Return the facts that are kept beside a choice, for people."""
     return {
         "bundle": bundle.spec.name,
         "threads": next(iter(sessions.values())).threads,

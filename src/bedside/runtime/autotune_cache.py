@@ -1,8 +1,7 @@
-"""What was found to be the fastest on this machine: a small file for each question, kept for good.
+"""The files that keep the fastest way to run a bundle on this machine.
 
-The first answer stays, whoever else timed at the same moment, so that the same image gives
-the same mask in every later run. Without an answer a second file says when one was last
-looked for.
+The first choice stays, also if another process has timed at the same moment, so that the same image
+gives the same mask in every later run. Without a choice, a second file holds the time of the last try.
 """
 
 import contextlib
@@ -32,7 +31,7 @@ _PATIENCE_S, _POLL_S = 20.0, 0.05
 
 
 class ChoiceFile:
-    """The file that keeps what is the fastest for one bundle, machine and number of threads.
+    """The file of the fastest way for one bundle, machine and number of threads.
 
     Args:
         folder: Where such files are.
@@ -50,7 +49,7 @@ class ChoiceFile:
         self.path = folder / f"{bundle.sha256[:16]}-{key}.json"
 
     def read(self) -> ExecutionMode | None:
-        """Read what was chosen; None if nothing was, or the file is damaged."""
+        """Return the kept choice; None if there is none, or the file is damaged."""
         try:
             kept = json.loads(self.path.read_text("utf-8"))
             mode = (kept["backend"], kept["precision"])
@@ -62,11 +61,11 @@ class ChoiceFile:
     def keep(
         self, chosen: ExecutionMode, facts: Mapping[str, Any], *, replace: bool = False
     ) -> ExecutionMode:
-        """Write down what was chosen, unless another process has done so meanwhile.
+        """Keep a choice, unless another process has kept one meanwhile.
 
         Args:
             chosen: What was found.
-            facts: What else the file says, for people.
+            facts: Further content of the file, for people.
             replace: Write it whatever was there before.
 
         Returns:
@@ -91,7 +90,7 @@ class ChoiceFile:
         return chosen
 
     def was_tried(self, *, now: Callable[[], float] = time.time) -> bool:
-        """Whether an answer was looked for within the last hour, and not found."""
+        """Whether timing had no result within the last hour."""
         try:
             passed_s = now() - self._tried.stat().st_mtime
         except OSError:
@@ -99,7 +98,7 @@ class ChoiceFile:
         return 0 <= passed_s < PAUSE_S
 
     def note_try(self) -> None:
-        """Note that an answer was looked for now, and not found.
+        """Record that timing had no result now.
 
         Raises:
             OutputError: If that cannot be written.
@@ -108,12 +107,12 @@ class ChoiceFile:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[bool]:
-        """Hold the file, so that no two processes look for the same answer at once.
+        """Lock the file, so that no two processes time the same bundle at once.
 
-        Two that time together disturb each other. The system lets go of it when a process dies.
+        Two that time together disturb each other. The system releases the lock when a process ends.
 
         Yields:
-            Whether an answer can be kept here and nobody else is looking for it; False if the
+            Whether a choice can be stored here and no other process is timing; False if the
             folder cannot be written to, or another took too long.
         """
         with contextlib.ExitStack() as stack:

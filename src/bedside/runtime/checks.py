@@ -1,4 +1,4 @@
-"""What every backend asks of tensors and logits, so that nothing is wrong in silence."""
+"""Checks of tensors and logits that every runtime makes."""
 
 import numpy as np
 
@@ -59,7 +59,7 @@ def check_out(out: np.ndarray, shape: tuple[int, ...], tensor: np.ndarray) -> np
 
 
 def check_logits(logits: np.ndarray) -> np.ndarray:
-    """Return the logits back if they are finite.
+    """Return the logits if they are finite.
 
     Raises:
         InputError: If one is NaN or infinite.
@@ -69,13 +69,13 @@ def check_logits(logits: np.ndarray) -> np.ndarray:
 
 
 def make_backend_error(backend: str, error: Exception) -> BackendError:
-    """Put what a runtime says, often over many lines, into one line of ours."""
+    """Return an error with the last line of what a runtime reports."""
     last = last_line(error, otherwise=repr(error))
     return BackendError(f"{backend} cannot run this graph: {last}")
 
 
 def _check_finite(values: np.ndarray, name: str) -> None:
-    """Add everything up first, which is a third of the cost of looking at each value."""
+    """Refuse NaN and infinity; the sum is looked at first, which costs a third."""
     with np.errstate(over="ignore", invalid="ignore"):
         suspicious = not np.isfinite(np.add.reduce(values, axis=None))
     if suspicious and (bad := int(values.size - np.isfinite(values).sum())):

@@ -1,4 +1,4 @@
-"""The contract of a session: logits of a tensor, for any number of threads, until it is closed."""
+"""The contract of sessions: tensors in, logits out, from any number of threads."""
 
 from abc import ABC, abstractmethod
 from typing import Any, Self, final
@@ -10,7 +10,7 @@ from bedside.runtime.checks import check_logits, check_out, check_tensor, make_b
 
 
 class Session(ABC):
-    """A network that is ready to run, by any number of threads at once.
+    """A network that is ready to run, from any number of threads at once.
 
     Each call returns the logits of its own tensor, in memory that nothing writes to afterwards.
     It is its own context manager, closed at the end of the block.
@@ -70,7 +70,7 @@ class Session(ABC):
 
 
 class WrappedSession(Session):
-    """A session that does something more around another one, which it owns.
+    """A session around another one, which it owns and closes.
 
     Args:
         session: The other one.

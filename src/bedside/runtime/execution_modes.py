@@ -23,7 +23,7 @@ _INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"})
 
 
 def list_modes(bundle: Bundle, *, backend: str = "auto") -> list[ExecutionMode]:
-    """List every way to run a bundle in what is installed, as the processor computes itself.
+    """Return the ways to run a bundle in installed runtimes, in precisions native to the processor.
 
     Args:
         bundle: Its graphs.
@@ -39,7 +39,7 @@ def list_modes(bundle: Bundle, *, backend: str = "auto") -> list[ExecutionMode]:
 
 
 def list_runnable(bundle: Bundle) -> list[ExecutionMode]:
-    """List every way to run a bundle in what is installed, emulated precisions too.
+    """Return the ways to run a bundle in installed runtimes, emulated precisions included.
 
     f32 of the first backend comes first.
     """
@@ -52,7 +52,7 @@ def list_runnable(bundle: Bundle) -> list[ExecutionMode]:
 
 
 def certified_modes(bundle: Bundle, *, backend: str = "auto") -> tuple[ExecutionMode, ...]:
-    """List the ways that the card certifies, each backend by its own certificate.
+    """Return the ways that the card certifies, each backend by its own certificate.
 
     Without instructions that sum products of bytes, int8 can saturate and is left out.
 
@@ -68,7 +68,7 @@ def certified_modes(bundle: Bundle, *, backend: str = "auto") -> tuple[Execution
 
 
 def default_mode(bundle: Bundle, *, backend: str = "auto") -> ExecutionMode:
-    """Find what the table of backends expects to be the fastest certified way.
+    """Return the certified way that is the fastest by the table of backends.
 
     It is the first backend for which there is a certificate, in the first of its certified
     precisions by the table. A bundle that is certified for nothing that is installed runs in
@@ -93,7 +93,7 @@ def default_mode(bundle: Bundle, *, backend: str = "auto") -> ExecutionMode:
 
 
 def find_certified_backend(bundle: Bundle, precision: str, *, backend: str = "auto") -> str:
-    """Find a backend for a precision: the first one certified for it, or else the first one.
+    """Return the backend for a precision: the first certified one, or else the first.
 
     Args:
         bundle: Its graphs and its card.
@@ -112,7 +112,7 @@ def find_certified_backend(bundle: Bundle, precision: str, *, backend: str = "au
 
 
 def certificate_warnings(bundle: Bundle, backend: str, precision: str) -> tuple[str, ...]:
-    """Warn of a backend and precision in which nobody has shown that the masks are as good.
+    """Return warnings if a backend and precision have no certificate.
 
     An untrained bundle has nothing to certify, and a warning of its own.
 
@@ -168,7 +168,7 @@ def open_mode(bundle: Bundle, mode: ExecutionMode, *, threads: int) -> Session:
 
 
 def computes_right(backend: str, precision: str) -> bool:
-    """Whether a backend can compute in a precision here without sums that saturate."""
+    """Whether sums of a precision do not saturate in a backend on this processor."""
     saturates = any(row.int8_saturates for row in table.BACKENDS if row.name == backend)
     return precision != "int8" or not saturates or has_int8_products()
 

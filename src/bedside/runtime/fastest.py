@@ -1,9 +1,8 @@
-"""Which of several calls is the fastest, timed in interleaved rounds until that is certain.
+"""Finds the fastest of several calls, timed in interleaved rounds until it is certain.
 
-Other work on a machine changes what is the fastest: a runtime that waits for all of its threads
-loses more by it. So calls during which a thread waited for a core are left out, those that are
-left are compared by their lower quartile, and rounds are drawn anew with all of their calls
-together (a bootstrap), to see how far the ratios can be trusted.
+Other load on the machine changes the ranking: a runtime that waits for all of its threads suffers
+more. So calls during which a thread waited for a core are left out, the others are compared by their
+lower quartile, and a bootstrap over rounds gives the intervals of the ratios.
 """
 
 import time
@@ -56,7 +55,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Fastest:
-    """What came of timing.
+    """The result of timing several calls.
 
     Attributes:
         name: The call to take: the first that is as fast as any other, but for 5 %; None if
@@ -123,7 +122,7 @@ def find_fastest(
 
 
 def _order(names: Sequence[str], rounds: int) -> Sequence[str]:
-    """Every other round runs backwards, so that nobody always follows the same other."""
+    """Return the order of a round: every other one is reversed."""
     return names if rounds % 2 == 0 else names[::-1]
 
 
@@ -153,13 +152,13 @@ def _take_turn(call: Callable[[], object], clock: Clock, waited: Clock) -> tuple
 
 
 def _drop_hopeless(running: Sequence[str], spans: Mapping[str, list[float]]) -> list[str]:
-    """Leave out what was twice as slow in its best round as another in its worst one."""
+    """Drop calls whose best round took twice as long as the worst one of another."""
     bound = _HOPELESS * min(max(spans[name]) for name in running)
     return [name for name in running if min(spans[name]) <= bound]
 
 
 def _judge(running: Sequence[str], spans: Mapping[str, list[float]], *, limit: float) -> str | None:
-    """Find the first call that is certain to be within a limit of the fastest.
+    """Return the first call that is certain to be within a limit of the fastest.
 
     A later one is only taken if all before it are certain to be beyond.
     """

@@ -1,4 +1,4 @@
-"""A network asked about an image and its mirrors, for evaluation only."""
+"""Test-time augmentation by flips, for evaluation only."""
 
 import itertools
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Times of several calls, taken in turns, so that what else a machine does falls on all alike."""
+"""Times several calls in turns, so that other load on the machine affects all alike."""
 
 import time
 from collections.abc import Callable, Mapping

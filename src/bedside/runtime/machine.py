@@ -1,4 +1,4 @@
-"""What a measurement ran on: in a line for people, and as a key for what is remembered."""
+"""The machine of a measurement: a description, and a key for kept times."""
 
 import contextlib
 import hashlib
@@ -13,7 +13,7 @@ FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16"
 
 
 def describe_processor() -> str:
-    """Name the processor, the cores that may be used, and what counts for networks."""
+    """Return processor, usable cores and relevant instruction sets, in one line."""
     try:
         fields = dict(
             [part.strip() for part in line.split(":", 1)]
@@ -32,7 +32,7 @@ def describe_processor() -> str:
 
 
 def read_load() -> float:
-    """Read the load of the last minute, 0 where it is not known."""
+    """Load of the last minute, 0 where it is not known."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 

@@ -23,7 +23,7 @@ class OnnxSession(GraphSession):
 
 
 def open_graph(graph: bytes, *, precision: str, threads: int) -> OnnxSession:
-    """Open a graph, with as many threads as are asked for and not as the host has.
+    """Open a graph for lowest latency.
 
     Args:
         graph: Serialized ONNX with one input of batch 1 and one output.
@@ -57,5 +57,5 @@ def open_graph(graph: bytes, *, precision: str, threads: int) -> OnnxSession:
 
 
 def native_precisions() -> tuple[str, ...]:
-    """Name the precisions that this processor computes itself."""
+    """Return the precisions that this processor computes natively."""
     return ("f32", "int8")

@@ -63,7 +63,7 @@ class OpenvinoSession(GraphSession):
     backend = "openvino"
 
     def __init__(self, compiled: Any, *, precision: str, threads: int) -> None:
-        """Take the runtime's object over."""
+        """Create the first infer request."""
         # A deque's append and pop are atomic; beyond its length the oldest request is let go.
         idle = deque([compiled.create_infer_request()], _MOST_IDLE)
         super().__init__(
@@ -121,7 +121,7 @@ def open_model(model: Any, *, precision: str, threads: int) -> OpenvinoSession:
 
 
 def compile_settings(*, precision: str, threads: int) -> dict[str, Any]:
-    """Tell OpenVINO to compile for lowest latency, one call at a time."""
+    """Return the settings of OpenVINO for lowest latency, one call at a time."""
     return {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
@@ -131,7 +131,7 @@ def compile_settings(*, precision: str, threads: int) -> dict[str, Any]:
 
 
 def native_precisions() -> tuple[str, ...]:
-    """Name the precisions that this processor computes itself; bf16 is emulated elsewhere."""
+    """Return the precisions that this processor computes natively; bf16 is emulated elsewhere."""
     capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return ("f32", "bf16", "int8") if "BF16" in capabilities else ("f32", "int8")
 

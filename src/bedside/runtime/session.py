@@ -1,4 +1,4 @@
-"""From a bundle to a session: which backend, which precision, how many threads."""
+"""Opens a session of a bundle: backend, precision, threads."""
 
 import os
 from collections.abc import Callable
@@ -67,12 +67,12 @@ def open_session(
 
 
 def default_threads() -> int:
-    """Count the cores that this process may use, up to what such networks gain by."""
+    """Return the cores that this process may use, at most 4."""
     return min(count_cores(), MAX_DEFAULT_THREADS)
 
 
 def count_cores() -> int:
-    """Count the cores that this process may use.
+    """Return the number of cores that this process may use.
 
     The affinity counts, not the host's cores, so that a pinned container is right.
     """

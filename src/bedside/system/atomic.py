@@ -31,7 +31,7 @@ _FULL_BYTES = 4096
 
 @contextlib.contextmanager
 def written_atomically(path: Path) -> Iterator[Path]:
-    """Return the caller a temporary path beside `path`, and rename it when the block ends well.
+    """Write to a temporary path beside `path`, renamed to it when the block succeeds.
 
     A reader sees the old file or the new one, never a part. If the block raises, the
     temporary file is removed and `path` is as it was.
@@ -119,7 +119,7 @@ def check_writable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """Turn what goes wrong in writing into an error that says what to do.
+    """Turn errors of writing into an OutputError with advice.
 
     Args:
         path: What is written, as the user knows it.
@@ -154,7 +154,7 @@ def make_output_error(error: Exception, path: Path) -> OutputError:
 
 
 def _find_errno(error: Exception, path: Path) -> int | None:
-    """Tell why the system refused to write; None if it is not said and not to be seen."""
+    """Return the number of the system error; None if there is none."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
     # As libraries in Rust say it, or those that catch an error and raise one of their own.
@@ -167,5 +167,5 @@ def _find_errno(error: Exception, path: Path) -> int | None:
 
 
 def _existing(path: Path) -> Path:
-    """Find the folder that a path would lie in, as far as there is one."""
+    """Return the nearest existing folder of a path."""
     return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())

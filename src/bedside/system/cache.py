@@ -23,7 +23,7 @@ def cache_folder() -> Path | None:
 
 @contextlib.contextmanager
 def any_home() -> Iterator[None]:
-    """Name a home within the block if there is none, for libraries that ask as they load.
+    """Set HOME within the block if there is none, for libraries that need one as they load.
 
     It is the folder for temporary files; nothing is made in it.
     """

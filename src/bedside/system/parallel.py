@@ -1,4 +1,4 @@
-"""Work done side by side, by threads: OpenCV, zlib and numpy let go of the interpreter."""
+"""Parallel work by threads: OpenCV, zlib and numpy release the interpreter lock."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +18,7 @@ _PATIENCE_S = 5.0
 
 
 def count_workers() -> int:
-    """Tell how many parts are worked on at a time: as many as OpenCV may use threads.
+    """Return the number of workers: the threads that OpenCV may use, at most 4.
 
     So what keeps OpenCV within the cores of a process keeps all of it there.
     """
@@ -27,7 +27,7 @@ def count_workers() -> int:
 
 @contextmanager
 def run_in_background(call: Callable[[], Result]) -> Iterator[Callable[[], Result]]:
-    """Run a function beside the block, or before it where there is one worker only.
+    """Run a function in parallel with the block, or before it if there is one worker.
 
     The block does not end before the function has, whatever is raised; after Ctrl-C it waits for
     a few seconds only.
@@ -61,7 +61,7 @@ def run_in_background(call: Callable[[], Result]) -> Iterator[Callable[[], Resul
 
 
 def _fulfil(future: "Future[Result]", call: Callable[[], Result]) -> None:
-    """Call a function, and put what it gives or raises into a future."""
+    """Call a function, and store its result or error in a future."""
     try:
         future.set_result(call())
     except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
@@ -69,7 +69,7 @@ def _fulfil(future: "Future[Result]", call: Callable[[], Result]) -> None:
 
 
 def ordered_map(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Work on items side by side, and give the results in the order of the items.
+    """Process items in parallel, and yield the results in the order of the items.
 
     Items are taken from the caller's thread, and no further ahead than is worked on, so that
     neither they nor their results pile up.

@@ -1,4 +1,4 @@
-"""Resident memory of this process: how much, how much at most, and how it is given back."""
+"""Resident memory of this process: current, peak, and returning freed memory."""
 
 import contextlib
 import ctypes
@@ -8,15 +8,15 @@ from pathlib import Path
 
 
 def resident_bytes() -> int:
-    """Tell the resident memory of this process; 0 where the system does not say."""
+    """Resident memory of this process in bytes; 0 where it is not known."""
     return _read_status("VmRSS") or 0
 
 
 def peak_bytes() -> int | None:
-    """Tell the largest resident memory so far; None where the system does not say.
+    """Peak resident memory in bytes; None where it is not known.
 
-    Linux tells it per program. Its `ru_maxrss` begins with the size of whoever started the
-    process, and is asked only where there is nothing better.
+    `ru_maxrss` of Linux starts with the size of the parent process, so it is used only where
+    /proc is missing.
     """
     found = _read_status("VmHWM")
     if found is not None:
@@ -30,7 +30,7 @@ def peak_bytes() -> int | None:
 
 
 def trim_heap() -> None:
-    """Give memory that has been freed back to the system.
+    """Return freed memory to the system.
 
     The C library of Linux keeps it, for each thread apart, so that what one stage has used is
     not there for the next. Elsewhere nothing is done.
@@ -41,7 +41,7 @@ def trim_heap() -> None:
 
 
 def _read_status(name: str) -> int | None:
-    """Read an amount that Linux tells of this process, in bytes."""
+    """Return a value of /proc/self/status in bytes."""
     try:
         found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     except OSError:

@@ -1,7 +1,6 @@
-"""Libraries that chatter, kept quiet: what a person must know reaches them as our own words.
+"""Keeps converters of the model way from printing, logging and warning.
 
-For the model way alone, whose converters print and warn. Only the threads that ask are kept quiet;
-what others print, log and warn of in the meantime goes where it would go.
+Only the threads that ask are kept quiet; the output of other threads is not affected.
 """
 
 import contextlib
@@ -20,7 +19,7 @@ _blocks = 0
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the block from printing, logging below errors, and warning; errors still rise."""
+    """Suppress prints, log records below errors, and warnings within the block; not errors."""
     token = _quiet.set(True)
     _count(1)
     try:
@@ -31,7 +30,7 @@ def quiet() -> Iterator[None]:
 
 
 class _Sieve:
-    """A stream that passes on what is written by threads that are not quiet.
+    """A stream that drops what quiet threads write.
 
     Args:
         stream: Where it goes.
@@ -41,20 +40,20 @@ class _Sieve:
         self.stream = stream
 
     def write(self, text: str) -> int:
-        """Write, or do as if."""
+        """Write, unless the thread is quiet."""
         return len(text) if _quiet.get() else int(self.stream.write(text))
 
     def isatty(self) -> bool:
-        """Whether bars may be drawn: their threads do not know that their caller is quiet."""
+        """Whether it is a terminal; never while a thread is quiet: bars have own threads."""
         return False
 
     def __getattr__(self, name: str) -> Any:
-        """Be the stream in all else."""
+        """Return an attribute of the stream."""
         return getattr(self.stream, name)
 
 
 class _QuietHere:
-    """What `warnings` takes for the pattern of a filter: it matches in quiet threads alone."""
+    """A pattern for a filter of `warnings` that matches in quiet threads only."""
 
     def match(self, _text: str) -> bool:
         """Whether a warning is ignored."""
@@ -65,7 +64,7 @@ _FILTER: Any = ("ignore", _QuietHere(), Warning, None, 0)
 
 
 def _count(step: int) -> None:
-    """Count the blocks that are open, and stand in the way while there are any."""
+    """Count the open blocks, and replace the streams while there are any."""
     global _blocks
     with _lock:
         _blocks += step
@@ -84,7 +83,7 @@ def _count(step: int) -> None:
 
 
 def _sift_logs() -> None:
-    """Have every handler there is drop what quiet threads log; for good, and once."""
+    """Add a filter to every log handler that drops records of quiet threads."""
     known = [logging.getLogger(name).handlers for name in (None, *logging.root.manager.loggerDict)]
     for handler in (*(each for handlers in known for each in handlers), logging.lastResort):
         if handler is not None:

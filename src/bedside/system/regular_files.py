@@ -1,4 +1,4 @@
-"""Opening what a user, or a header, names as a file: only if it is one, on disk or in memory."""
+"""Opens files that a user or a header names, only if they are regular files or in memory."""
 
 import errno
 import io
@@ -39,7 +39,7 @@ class MemoryPath(_SystemPath):
 
     @classmethod
     def of(cls, content: bytes | None, name: str) -> "MemoryPath":
-        """Put bytes under a name that errors and reports call them by."""
+        """Return bytes under a name for errors and reports."""
         path = cls(name)
         path.content = content
         return path
@@ -69,7 +69,7 @@ class MemoryPath(_SystemPath):
 
 
 def name_kind(mode: int) -> str | None:
-    """What a path is that is no regular file, by its mode; None if it is one."""
+    """Kind of a path that is no regular file; None for a regular file."""
     if stat.S_ISREG(mode):
         return None
     return _KINDS.get(stat.S_IFMT(mode), "no regular file")

@@ -1,9 +1,9 @@
-"""What happens when a signal ends the command: one line, no children, nothing half-written.
+"""Ends the command on a signal: one line, no children, nothing half-written.
 
 Only the command line arms this, so a program that imports bedside keeps its own handlers and
-sees KeyboardInterrupt as ever. There an exception could come in the middle of an import or of
-a library's cleaning up, where it is lost, or leaves a lock that a thread then waits for. So
-the handler raises nothing: it puts things in order itself and leaves.
+sees KeyboardInterrupt as usual. In a command the exception could come in the middle of an import or
+of a library's cleanup, where it is lost, or leaves a lock that a thread then waits for. So the
+handler raises nothing: it cleans up itself and ends the process.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ def arm() -> None:
 
 @contextlib.contextmanager
 def undone_early(undo: Callable[[], None]) -> Iterator[None]:
-    """Have something undone if a signal ends the process within the block.
+    """Register a cleanup that runs if a signal ends the process within the block.
 
     Args:
         undo: What to do then; after the children are gone, the latest first. What it raises
@@ -65,7 +65,7 @@ def undone_early(undo: Callable[[], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Let a block of a few renames end before a signal ends the process."""
+    """Delay signals until a block of a few renames has ended."""
     with _lock:
         _state["held"] += 1
     try:
@@ -78,12 +78,12 @@ def held() -> Iterator[None]:
 
 
 def starting() -> contextlib.AbstractContextManager[None]:
-    """Return a child that is started in the block no Ctrl-C of its own: its parent decides."""
+    """Block SIGINT in children that are started within the block; their parent handles it."""
     return _masked() if hasattr(signal, "pthread_sigmask") else contextlib.nullcontext()
 
 
 def end_with_parent() -> None:
-    """Have the system kill this process when the one that started it is gone; Linux only."""
+    """Ask Linux to kill this process when its parent ends."""
     if sys.platform == "linux":
         import ctypes
 
@@ -106,7 +106,7 @@ def _numbers() -> list[signal.Signals]:
 
 
 def _take(number: int, _frame: FrameType | None) -> None:
-    """Take a signal, between two steps of the main thread."""
+    """Handle a signal, in the main thread."""
     if _state["held"]:
         _state["pending"] = number
     else:
@@ -114,7 +114,7 @@ def _take(number: int, _frame: FrameType | None) -> None:
 
 
 def _watch(reading: int, caught: frozenset[int]) -> None:
-    """End the process where the main thread does not come to it."""
+    """End the process if the main thread does not handle a signal in time."""
     while number := os.read(reading, 1):
         if number[0] in caught:
             time.sleep(_PATIENCE_S)
@@ -124,7 +124,7 @@ def _watch(reading: int, caught: frozenset[int]) -> None:
 
 
 def _end(number: int) -> None:
-    """Put things in order and leave; a second signal changes nothing."""
+    """Clean up and end the process; a second signal changes nothing."""
     if _state["ending"]:
         return
     _state["ending"] = number
@@ -142,7 +142,7 @@ def _end(number: int) -> None:
 
 
 def _say(number: int) -> None:
-    """Write the one line, past Python's buffers: the main thread may be in the midst of them."""
+    """Write the message to file descriptor 2; Python's buffers may be in use."""
     how = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
     # A bar of progress has hidden the cursor, and stands where the line goes.
     clear = "\r\x1b[K\x1b[?25h" if os.isatty(2) else ""
@@ -151,7 +151,7 @@ def _say(number: int) -> None:
 
 
 def kill_descendants() -> None:
-    """Kill every process that this one has started, and theirs, and wait until they are gone.
+    """Kill all descendants of this process, and wait until they have ended.
 
     Where the system does not list processes nothing is done.
     """
@@ -166,7 +166,7 @@ def kill_descendants() -> None:
 
 
 def _has_children() -> bool:
-    """Whether a child is left, after those that have ended are taken off the system's list."""
+    """Reap ended children; return whether one is left."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -176,7 +176,7 @@ def _has_children() -> bool:
 
 
 def _find_descendants() -> list[int]:
-    """Find processes below this one that still run, by who started whom (proc(5), field 4)."""
+    """Return the running descendants of this process (proc(5), field 4)."""
     children: dict[int, list[int]] = {}
     with contextlib.suppress(OSError):
         for name in filter(str.isdigit, os.listdir("/proc")):

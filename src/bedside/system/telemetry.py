@@ -1,4 +1,4 @@
-"""Keeps the libraries that bedside runs on from reporting to their makers.
+"""Turns off the usage reports of the libraries that bedside uses.
 
 Called when bedside is imported, before any of them is: each reads its switch as it loads.
 """

@@ -1,8 +1,8 @@
-"""Files and folders that are being written: hidden, and gone if they are not finished.
+"""Files and folders that are being written: hidden, and removed if they are not finished.
 
-A part lies beside what it is to become, and is locked as long as its process lives. So what
-was left by one that was killed is known, also from another machine that shares the folder,
-and goes when somebody next writes there.
+A part lies beside its final place, and is locked while its process lives. So parts of killed
+processes are recognized, also from another machine that shares the folder, and are removed by the
+next write there.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ _tidied: set[str] = set()
 
 @contextlib.contextmanager
 def part_file(target: Path) -> Iterator[Path]:
-    """Make an empty file beside `target` for its content; it goes if it is still there.
+    """Create an empty file beside `target` for its content; removed at the end if still there.
 
     Raises:
         OSError: If it cannot be made.
@@ -48,7 +48,7 @@ def part_file(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def part_folder(parent: Path) -> Iterator[Path]:
-    """Make a hidden folder in `parent` for what is to lie there; it goes with what is in it.
+    """Create a hidden folder in `parent`; removed with its content at the end.
 
     Raises:
         OSError: If it cannot be made.
@@ -59,7 +59,7 @@ def part_folder(parent: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
-    """Make a folder for temporary files in `parent`, private to the user; it goes at the end.
+    """Create a private folder for temporary files in `parent`; removed at the end.
 
     Raises:
         OSError: If it cannot be made.
@@ -69,12 +69,12 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 
 def is_part(name: str) -> bool:
-    """Whether a name is that of a part."""
+    """Whether a name is that of an unfinished file or folder."""
     return _PART.match(name) is not None
 
 
 def tidy(folder: Path) -> None:
-    """Remove parts that no living process holds, the first time that a process asks."""
+    """Remove unfinished parts of ended processes, once per process."""
     place = os.path.abspath(folder)
     if _fcntl is None or place in _tidied:
         return
@@ -87,7 +87,7 @@ def tidy(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _made(parent: Path, prefix: str, suffix: str, make: Callable[[Path], None]) -> Iterator[Path]:
-    """Make a file or a folder of a new name, hold it, and remove it at the end."""
+    """Create a file or folder under a new name, locked, and remove it at the end."""
     tidy(parent)
     while True:
         path = parent / f"{prefix}{secrets.token_hex(8)}{suffix}"
@@ -111,7 +111,7 @@ def _make_file(path: Path) -> None:
 
 @contextlib.contextmanager
 def _holding(path: Path) -> Iterator[bool]:
-    """Lock a path; whether it is still there, as another process may have tidied it away.
+    """Lock a path; return whether it still exists, as another process may have removed it.
 
     Where a file system has no locks nothing is locked, and nothing is ever tidied away.
     """
@@ -128,7 +128,7 @@ def _holding(path: Path) -> Iterator[bool]:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove a part if nobody holds it."""
+    """Remove a part if no process has locked it."""
     with contextlib.suppress(OSError):
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
@@ -139,7 +139,7 @@ def _remove_stale(path: str) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder with all that is in it, as far as that can be done."""
+    """Remove a file, or a folder with its content, as far as possible."""
     try:
         path.unlink()
     except FileNotFoundError:
