@@ -1,8 +1,8 @@
 """Times the ways to run a bundle at its first use on a machine, and remembers the fastest.
 
-Which way is the fastest depends on the processor. Only certified ways take part. Until the fastest is
-certain, and where no choice can be stored, the default of the table runs: the same machine always
-gives the same result.
+Which way is the fastest depends on the processor. Only certified ways take part. Until the fastest
+is certain, and where no choice can be stored, the default of the table runs: the same machine
+always gives the same result.
 """
 
 import contextlib

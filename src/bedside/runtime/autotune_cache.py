@@ -1,7 +1,8 @@
 """The files that keep the fastest way to run a bundle on this machine.
 
-The first choice stays, also if another process has timed at the same moment, so that the same image
-gives the same mask in every later run. Without a choice, a second file holds the time of the last try.
+The first choice stays, also if another process has timed at the same moment, so that the same
+image gives the same mask in every later run. Without a choice, a second file holds the time of the
+last try.
 """
 
 import contextlib

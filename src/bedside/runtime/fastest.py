@@ -1,8 +1,8 @@
 """Finds the fastest of several calls, timed in interleaved rounds until it is certain.
 
-Other load on the machine changes the ranking: a runtime that waits for all of its threads suffers
-more. So calls during which a thread waited for a core are left out, the others are compared by their
-lower quartile, and a bootstrap over rounds gives the intervals of the ratios.
+Other load on the machine changes the ranking: a runtime that waits for all of its threads loses
+more. So calls during which a thread waited for a core are left out, the others are compared by
+their lower quartile, and a bootstrap over rounds gives the intervals of the ratios.
 """
 
 import time

@@ -50,7 +50,7 @@ def time_interleaved(
         The times of each, by name.
 
     Example:
-        >>> times = time_in_turns({"nap": lambda: time.sleep(0.002)}, total_s=0.02)
+        >>> times = time_interleaved({"nap": lambda: time.sleep(0.002)}, total_s=0.02)
         >>> times["nap"].calls >= 20 and times["nap"].best_ms >= 2
         True
     """

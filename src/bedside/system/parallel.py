@@ -36,7 +36,7 @@ def run_in_background(call: Callable[[], Result]) -> Iterator[Callable[[], Resul
         A function that waits for the result, and raises what `call` raises.
 
     Example:
-        >>> with beside(lambda: 3) as three:
+        >>> with run_in_background(lambda: 3) as three:
         ...     four = 4
         ...     print(three() + four)
         7
@@ -82,7 +82,7 @@ def ordered_map(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterat
         The results; what `work` raises is raised here.
 
     Example:
-        >>> list(map_in_turn(abs, [-3, 1, -2]))
+        >>> list(ordered_map(abs, [-3, 1, -2]))
         [3, 1, 2]
     """
     workers = count_workers()
