@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, JPEGBaseline8Bit
+from pydicom.uid import UID, JPEGBaseline8Bit, RLELossless
 
 from bedside.errors import FormatError
 from bedside.io.dicom.luts import read_palette
+from bedside.io.dicom.rle import decode_rle
 from bedside.io.dicom.warnings import collected_warnings
 
 # Two JPEG decoders differ by rounding (mean 0.02 here); a wrong colour space by tens.
@@ -50,6 +51,7 @@ class FrameDecoder:
         self._path = path
         syntax = UID(dataset.file_meta.TransferSyntaxUID)
         self._decoder = _find_decoder(syntax, path)
+        self._is_rle = syntax == RLELossless
         self._options = {name: dataset[keyword].value for name, keyword in _OPTIONS.items()}
         self._options["planar_configuration"] = dataset.get("PlanarConfiguration") or 0
         self._options["pixel_keyword"] = "PixelData"
@@ -120,6 +122,9 @@ class FrameDecoder:
         source: bytes = self._buffer
         number = index
         if self._frames is not None:
+            image = self._decode_by_pillow(self._frames[index])
+            if image is not None:
+                return image, self._options["photometric_interpretation"]
             source, number = encapsulate([self._frames[index]], has_bot=False), 0
         try:
             with collected_warnings():
@@ -134,6 +139,16 @@ class FrameDecoder:
                 "transfer syntax."
             ) from error
         return image, str(properties["photometric_interpretation"])
+
+    def _decode_by_pillow(self, frame: bytes) -> np.ndarray | None:
+        """Decode an RLE frame; None if it is of another syntax, or malformed."""
+        if not self._is_rle:
+            return None
+        options = self._options
+        samples, signed = options["samples_per_pixel"], options["pixel_representation"]
+        dtype = np.dtype(f"{'i' if signed else 'u'}{options['bits_allocated'] // 8}")
+        image = decode_rle(frame, (options["rows"], options["columns"], samples), dtype)
+        return image if image is None or samples > 1 else image[..., 0]
 
     def _finish(self, image: np.ndarray, colour_space: str) -> np.ndarray:
         """Return (H, W) or (H, W, 3) as (C, H, W), grey or RGB."""
