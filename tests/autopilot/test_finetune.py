@@ -6,6 +6,7 @@ import torch
 from bedside.autopilot.finetune import FinetuneSetup, finetune
 from bedside.build import open_finished
 from bedside.compression.prune import keep_units
+from bedside.compression.sparsity import apply_masks, keep_zeros
 from bedside.models import TrainedNetwork
 from bedside.training.checkpoint import load_tensors
 from bedside.training.dataset import load_cases
@@ -82,16 +83,11 @@ def test_what_is_masked_stays_masked(pruned, setup, tmp_path):
     name = "stem.1.0.weight"
     mask = torch.rand(pruned.weights[name].shape, generator=torch.Generator().manual_seed(0)) < 0.5
 
-    def hide(model):
-        with torch.no_grad():
-            dict(model.named_parameters())[name].mul_(mask)
-
     finetuned = finetune(
-        pruned,
+        apply_masks(pruned, {name: mask}),
         dataclasses.replace(setup, epochs=1),
         checkpoint=tmp_path / "c",
-        prepare=hide,
-        after_step=hide,
+        prepare=lambda model: keep_zeros(model, {name: mask}),
     )
     assert torch.equal(finetuned.weights[name] != 0, mask)
 
