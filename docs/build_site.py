@@ -121,7 +121,8 @@ def _public_names(module: str) -> list[str]:
     for node in body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "__all__":
             names = ast.literal_eval(node.value)
-            return [name for name in names if not name.startswith("_")]
+            public = [name for name in names if not name.startswith("_")]
+            return sorted(public, key=lambda name: name[0].isupper())  # functions first
     kinds = (ast.ClassDef, ast.FunctionDef)
     return [each.name for each in body if isinstance(each, kinds) and each.name[0] != "_"]
 

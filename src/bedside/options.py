@@ -1,6 +1,6 @@
-"""Settings of the data way, parsed once: how networks run and what is written.
+"""Settings of a run: how images are read, how networks run, what is written.
 
-Light on purpose: the command line imports it to answer `--help`.
+Imports nothing heavy, for a fast `--help`.
 """
 
 from dataclasses import dataclass, field
@@ -19,11 +19,11 @@ class RunOptions:
 
     Attributes:
         backend: Name of a runtime, or "auto".
-        precision: "f32", "bf16", "int8", "auto" for what is the fastest here, or "default" for
-            what is the fastest as a rule, without timing anything.
+        precision: "f32", "bf16", "int8", "auto" for the fastest certified one on this machine, or
+            "default" to choose without timing.
         threads: Threads of the runtime; None for every core this process may use.
-        max_bytes: Resident memory that the process must not exceed; None for no ceiling.
-        force: Go on where the image is of another kind than the bundle's.
+        max_bytes: Limit of the resident memory of the process; None for no limit.
+        force: Accept images of another modality than the bundle's.
     """
 
     backend: str = "auto"
@@ -35,15 +35,15 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What is written of a result.
+    """Which results are written.
 
     Attributes:
-        labels_format: Format of the mask; "auto" for the source's own kind.
+        labels_format: Format of the mask; "auto" for that of the source.
         with_probabilities: Whether the probability of each class is written too.
         with_sr: Whether measurements are written as a DICOM SR beside a DICOM SEG.
         with_report: Whether report.json and report.html are written too.
         with_cost: Whether the reports hold time and memory, which differ from run to run.
-        moment: The time that a DICOM SEG states.
+        moment: Date and time of a DICOM SEG.
     """
 
     labels_format: str = "auto"

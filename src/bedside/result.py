@@ -1,4 +1,4 @@
-"""What a model drew on one image: labels, probabilities, measurements, and ways to write them."""
+"""The result of segmenting one image: labels, probabilities, measurements, files."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -25,15 +25,15 @@ _UNTRAINED = "the bundle has random weights, made to measure cost only: its labe
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """The labels of one image, on the image's own grid, and what was measured on them.
+    """Labels of one image, on its own grid, with measurements and warnings.
 
     Attributes:
         source: The image.
-        bundle: What segmented it.
-        segmentation: What the pipeline returned.
+        bundle: The bundle that segmented it.
+        segmentation: Output of the pipeline.
         facts: Runtime, time and memory of the run.
         rerun: Segments the image again, with probabilities.
-        is_plane: Whether the image was given as one plane, (H, W), without an axis of frames.
+        is_plane: Whether the image was one plane, (H, W), without an axis of frames.
     """
 
     source: Source
@@ -45,33 +45,33 @@ class Result:
 
     @property
     def labels(self) -> np.ndarray:
-        """Labels as uint8, 0 for the background: (frames, H, W), or (H, W) of a plane."""
+        """Labels as uint8, 0 for the background: (frames, H, W), or (H, W) for a plane."""
         array = self.segmentation.labels.array
         return array[0] if self.is_plane else array
 
     @property
     def label_map(self) -> LabelMap:
-        """Labels (frames, H, W), with the spacing of their pixels if it is to be trusted."""
+        """Labels (frames, H, W), with their spacing if it is trustworthy."""
         return self.segmentation.labels
 
     @property
     def spacing_mm(self) -> tuple[float, ...] | None:
-        """(row, column) distance in mm, (slice, row, column) of a scan taken whole, or None."""
+        """(row, column) spacing in mm, (slice, row, column) for a 3D network; None if unknown."""
         return self.segmentation.spacing_mm
 
     @property
     def region(self) -> Box:
-        """Where the image proper was found on a frame."""
+        """Part of a frame that holds the image, such as the ultrasound sector."""
         return self.segmentation.region
 
     @property
     def stage_ms(self) -> Mapping[str, np.ndarray]:
-        """Time of each stage, "total" among them, in ms: per frame, or once for a scan."""
+        """Time of each stage and in "total", in ms: per frame, or once for a scan."""
         return self.segmentation.stage_ms
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was fixed, doubted or not found, in sentences for a person."""
+        """Corrections, doubts and missing structures, in sentences."""
         return self.report.warnings
 
     @property
@@ -81,7 +81,7 @@ class Result:
 
     @functools.cached_property
     def report(self) -> Report:
-        """All that is reported of the run: measurements, warnings, changes, cost, provenance."""
+        """The report: measurements, warnings, changes of labels, cost, provenance."""
         found = self.segmentation
         untrained = (_UNTRAINED,) if self.bundle.card.untrained else ()
         return make_report(
@@ -96,12 +96,13 @@ class Result:
         )
 
     def probabilities(self) -> np.ndarray:
-        """Probability of each class on the image's grid, the background first, before repairs.
+        """Return the probability of each class on the image's grid, background first.
 
-        Unless they were asked for at `segment`, the network runs again on the first call.
+        They are those before postprocessing. Without `with_probabilities` at `segment`, the
+        network runs a second time.
 
         Returns:
-            (K, frames, H, W) float32, or (K, H, W) of a plane; they sum to 1 over the classes.
+            (K, frames, H, W) float32, or (K, H, W) for a plane; they sum to 1 over the classes.
         """
         array = self._probabilities
         return array[:, 0] if self.is_plane else array
@@ -115,7 +116,7 @@ class Result:
         return found
 
     def overlay(self, frame: int = 0) -> np.ndarray:
-        """One frame with the outlines of the structures.
+        """Return one frame with the outlines of the structures.
 
         Args:
             frame: Which frame, from 0.
@@ -132,8 +133,8 @@ class Result:
         """Return the labels as a DICOM SEG that refers to the image; nothing is written to disk.
 
         Args:
-            as_labelmap: Whether its frames are of the type LABELMAP, and not BINARY.
-            moment: The time that it states; "source" for that of the image.
+            as_labelmap: Write a label map segmentation, not a binary one.
+            moment: Its date and time; "source" for those of the image.
 
         Raises:
             UsageError: If the image is not DICOM.
@@ -147,11 +148,11 @@ class Result:
         )  # fmt: skip
 
     def to_bytes(self, labels_format: str = "auto", *, moment: Moment = "now") -> bytes:
-        """Return the labels as the bytes of the file that `save` writes; nothing is put on disk.
+        """Return the labels as the bytes of the file that `save` writes, without writing it.
 
         Args:
             labels_format: "dicom-seg", "nifti", "seg-nrrd", ...; "auto" for that of the image.
-            moment: The time that a DICOM SEG states; "source" for that of the image.
+            moment: Date and time of a DICOM SEG; "source" for those of the image.
 
         Raises:
             UsageError: If the format is unknown or not for this image, or holds one frame only.
@@ -179,8 +180,8 @@ class Result:
         """Write mask, pictures and reports into a folder, all of them or none.
 
         Args:
-            folder: Where they go; it is made if it is not there.
-            options: What is written; by default the same as `bedside segment`.
+            folder: The folder; created if missing.
+            options: What is written; the default is that of `bedside segment`.
 
         Returns:
             Names of the files and the report.

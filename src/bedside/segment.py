@@ -1,9 +1,9 @@
-"""THE DATA WAY in one screen: a bundle and an image in, labels in their place out.
+"""INFERENCE in one screen: a bundle and an image in, labels on the grid of the image out.
 
 `load` opens a bundle; `Model.segment` opens an image and returns a `Result`; `segment_file` writes
-it too. A network of two axes takes frame by frame (`pipeline/frames/pipeline.py`): plan, then for
-each frame decode, preprocess, predict, refine, restore, repair. A network of three axes takes all
-frames at once, as the slices of a scan (`pipeline/volumes/pipeline.py`).
+it too. A 2D network processes frame by frame (`pipeline/frames/pipeline.py`): plan, then for each
+frame decode, preprocess, predict, refine, restore, postprocess. A 3D network processes a scan
+as a whole (`pipeline/volumes/pipeline.py`).
 """
 
 import os
@@ -83,9 +83,9 @@ def segment_file(
     """Read one image, segment it, and write its results into a folder.
 
     Args:
-        model: What segments it.
-        source: A file, or the folder of a DICOM series; or an image that is open.
-        output: Where the results go: all of them, or none.
+        model: The model.
+        source: A file, the folder of a DICOM series, or an image that is open.
+        output: Folder for the results; all of them are written, or none.
         options: What is written.
         read: How the file is opened.
         on_frame: Called with the number of frames done.
@@ -109,12 +109,12 @@ def segment_file(
 
 
 class Model:
-    """A bundle, loaded once, for any number of images and threads.
+    """A loaded bundle, for any number of images and threads; see `bedside.load`.
 
     Args:
-        bundle: For names, codes and the card.
-        segmenter: Its network and steps, ready.
-        options: How it runs.
+        bundle: The bundle.
+        segmenter: Its network and pipeline.
+        options: Backend, precision, threads, memory limit.
     """
 
     def __init__(
@@ -135,9 +135,9 @@ class Model:
         """Return a model of a bundle that has been read.
 
         Args:
-            bundle: What to run.
-            options: How it runs.
-            on_choice: Called with a sentence if ways to run it were timed, and one was chosen.
+            bundle: The bundle.
+            options: Backend, precision, threads, memory limit.
+            on_choice: Called with a sentence if backends and precisions were timed.
 
         Raises:
             BackendError: If the runtime is not installed.
@@ -167,20 +167,20 @@ class Model:
         """Return the result of segmenting one image: a still, a film, or a scan.
 
         Args:
-            image: A path; bytes, a binary file or a pydicom `Dataset`; an array, see
-                `ImageSequence.from_array`; an `ImageSequence` or a `Source`.
-            affine: Of an array: (4, 4), from an index in array order to mm.
-            space: Which space the affine is in: "LPS" or "RAS".
-            spacing_mm: (row, column) distance of pixels, where the image has none; of an array
-                without an affine also (slice, row, column).
-            modality: Of an array: in DICOM terms, such as "US".
-            with_probabilities: Keep probabilities, so that the network need not run again for them.
-            force: Go on where the image is of another kind than the bundle's.
+            image: A path; bytes or a binary file; a pydicom `Dataset`, or several of one series;
+                an array, see `ImageSequence.from_array`; an `ImageSequence` or a `Source`.
+            affine: For an array: (4, 4), maps an index in array order to mm.
+            space: Space of the affine: "LPS" or "RAS".
+            spacing_mm: (row, column) spacing if the image has none; for an array without an
+                affine also (slice, row, column).
+            modality: For an array: in DICOM terms, such as "US".
+            with_probabilities: Keep class probabilities, which otherwise need a second run.
+            force: Accept images of another modality than the bundle's.
             read: How files are opened.
 
         Raises:
             InputError: If the image is refused.
-            UsageError: If an argument does not go with this image.
+            UsageError: If an argument does not fit this image.
             ClosedError: If the model was closed.
         """
         source = open_image(
@@ -207,9 +207,9 @@ class Model:
 
         Args:
             source: The image.
-            is_plane: Whether labels are wanted as (H, W).
-            with_probabilities: Keep probabilities.
-            force: Go on where the image is of another kind than the bundle's.
+            is_plane: Return labels as (H, W).
+            with_probabilities: Keep class probabilities.
+            force: Accept images of another modality than the bundle's.
             on_frame: Called with the number of frames done.
 
         Raises:
@@ -240,7 +240,7 @@ class Model:
         return Result(source, self.bundle, found, facts, lambda: run(True), is_plane=is_plane)
 
     def close(self) -> None:
-        """Free the network. Calls under way finish; later ones are refused."""
+        """Release the network; calls in progress finish, later ones raise `ClosedError`."""
         self.segmenter.session.close()
 
     def __enter__(self) -> "Model":
@@ -288,7 +288,7 @@ class Model:
 
 @contextmanager
 def _naming(source: Source) -> Iterator[None]:
-    """Put the file in front of what is wrong with it: the pipeline knows frames, not files."""
+    """Prefix errors of the pipeline, which does not know files, with the name of the file."""
     try:
         yield
     except InputError as error:
