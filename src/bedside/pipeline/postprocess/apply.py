@@ -106,30 +106,33 @@ def _weighed(
 def _keep_largest(
     labels: np.ndarray, step: KeepLargest, value: int, grid: LabelGrid
 ) -> LabelEdit | None:
-    window = cut_out(labels, value)
-    if window is None:
-        return None
-    inside = labels[window]
-    parts, sizes = components(mask_of(inside, value))
-    if len(sizes) == 1:
-        return None
-    dropped = np.ones(len(sizes), bool)
-    dropped[int(sizes.argmax())] = False
-    return LabelEdit(step.step, (value,), "removed", *remove_parts(inside, parts, sizes, dropped))
+    return _remove(labels, step, value, lambda sizes: np.arange(len(sizes)) != sizes.argmax())
 
 
 def _drop_small(
     labels: np.ndarray, step: DropSmall, value: int, grid: LabelGrid
 ) -> LabelEdit | None:
+    smallest = smallest_px(step, grid)
+    if smallest is not None:
+        return _remove(labels, step, value, lambda sizes: sizes < smallest)
+    if cut_out(labels, value) is None:
+        return None
+    return LabelEdit(step.step, (value,), "skipped", expected=NO_SCALE)
+
+
+def _remove(
+    labels: np.ndarray,
+    step: KeepLargest | DropSmall,
+    value: int,
+    choose: Callable[[np.ndarray], np.ndarray],
+) -> LabelEdit | None:
+    """Remove the components of a label that `choose` marks, given their sizes."""
     window = cut_out(labels, value)
     if window is None:
         return None
-    smallest = smallest_px(step, grid)
-    if smallest is None:
-        return LabelEdit(step.step, (value,), "skipped", expected=NO_SCALE)
     inside = labels[window]
     parts, sizes = components(mask_of(inside, value))
-    dropped = sizes < smallest
+    dropped = choose(sizes)
     if not dropped.any():
         return None
     return LabelEdit(step.step, (value,), "removed", *remove_parts(inside, parts, sizes, dropped))
@@ -154,38 +157,26 @@ def _fill_holes(
     return LabelEdit(step.step, (value,), "added", len(sizes), found)
 
 
-def _open(labels: np.ndarray, step: Opening, value: int, grid: LabelGrid) -> LabelEdit | None:
+def _open_or_close(
+    labels: np.ndarray, step: Opening | Closing, value: int, grid: LabelGrid
+) -> LabelEdit | None:
     radius = _radius_px(step, labels.ndim, grid)
     if radius is None:
         return LabelEdit(step.step, (value,), "skipped", expected=NO_SCALE)
-    window = _cut_out_along(labels, step, value, grid, margin=[side + 1 for side in reach(radius)])
-    if window is None:
-        return None
-    inside = labels[window]
-    mask = mask_of(inside, value)
-    gone = mask & ~_change_shape(mask, step, grid, opened)
-    count = int(np.count_nonzero(gone))
-    if not count:
-        return None
-    inside[gone > 0] = 0
-    return LabelEdit(step.step, (value,), "removed", 0, count)
-
-
-def _close(labels: np.ndarray, step: Closing, value: int, grid: LabelGrid) -> LabelEdit | None:
-    radius = _radius_px(step, labels.ndim, grid)
-    if radius is None:
-        return LabelEdit(step.step, (value,), "skipped", expected=NO_SCALE)
-    margin = [2 * side + 1 for side in reach(radius)]
+    opens = isinstance(step, Opening)
+    margin = [(1 if opens else 2) * side + 1 for side in reach(radius)]
     window = _cut_out_along(labels, step, value, grid, margin=margin)
     if window is None:
         return None
     inside = labels[window]
-    added = _change_shape(mask_of(inside, value), step, grid, closed) & mask_of(inside, 0)
-    count = int(np.count_nonzero(added))
+    mask = mask_of(inside, value)
+    changed = _change_shape(mask, step, grid, opened if opens else closed)
+    affected = mask & ~changed if opens else changed & mask_of(inside, 0)
+    count = int(np.count_nonzero(affected))
     if not count:
         return None
-    inside[added > 0] = value
-    return LabelEdit(step.step, (value,), "added", 0, count)
+    inside[affected > 0] = 0 if opens else value
+    return LabelEdit(step.step, (value,), "removed" if opens else "added", 0, count)
 
 
 def _cut_out_along(
@@ -237,6 +228,6 @@ APPLIERS: Mapping[type, Callable[[np.ndarray, Any, int, LabelGrid], LabelEdit | 
     KeepLargest: _keep_largest,
     FillHoles: _fill_holes,
     DropSmall: _drop_small,
-    Opening: _open,
-    Closing: _close,
+    Opening: _open_or_close,
+    Closing: _open_or_close,
 }

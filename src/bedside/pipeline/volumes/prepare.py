@@ -12,13 +12,7 @@ from bedside.pipeline.volumes.builder import VolumeBuilder
 from bedside.pipeline.volumes.intensity_steps import INTENSITY_STEPS
 from bedside.pipeline.volumes.scan import even_out
 from bedside.pipeline.volumes.transform import VolumeTransform
-from bedside.spec import (
-    CropBody,
-    DeploymentSpec,
-    Orient,
-    PreprocessStep,
-    Resample,
-)
+from bedside.spec import CropBody, DeploymentSpec, Orient, PreprocessStep, Resample
 from bedside.volume import ImageSequence, find_orientation
 
 
@@ -27,7 +21,7 @@ class PreparedVolume:
     """A preprocessed scan.
 
     Attributes:
-        array: (C, *placement.grid), float32 or float16.
+        array: (C, *transform.grid), float32 or float16.
         transform: Where it lies on the scan, and in the network's tensor.
         warnings: What could not be trusted.
     """

@@ -61,7 +61,8 @@ class VolumeTransform:
             nearest_indices(old, new) for old, new in zip(turned.shape, self.grid, strict=True)
         ]
         tensor = np.zeros(self.tensor_shape, np.uint8)
-        tensor[self._inside] = turned[np.ix_(*picks)]
+        pairs = zip(self.offset, self.grid, strict=True)
+        tensor[tuple(slice(low, low + size) for low, size in pairs)] = turned[np.ix_(*picks)]
         return tensor
 
     def pad(self, array: np.ndarray) -> np.ndarray:
@@ -98,8 +99,7 @@ class VolumeTransform:
     ) -> np.ndarray:
         """Labels on the source grid: logits are interpolated to it and compared there.
 
-        Logits are interpolated slice by slice and only then compared, so that no more of them
-        are held on the source grid than one slice.
+        This is done slice by slice, so that no more logits are held on the source grid.
 
         Args:
             slabs: (K, n, H, W) float32 logits, slab after slab along the tensor's first axis;
@@ -204,11 +204,6 @@ class VolumeTransform:
         if self.body is not None:
             return int(self.body[0].stop - self.body[0].start)
         return len(self.uneven.lay_grid())
-
-    @property
-    def _inside(self) -> tuple[slice, ...]:
-        pairs = zip(self.offset, self.grid, strict=True)
-        return tuple(slice(low, low + size) for low, size in pairs)
 
 
 def _draw_slice(
