@@ -14,7 +14,10 @@ BLOCKS = [block for page in PAGES for block in read_blocks(page)]
 RUN = [b for b in BLOCKS if b.kind in (*COMMANDS, "python") and b.mark != "not run"]
 LEFT_OUT = [block for block in BLOCKS if block.mark == "not run"]
 CALLS = [(b, words) for b in BLOCKS if b.kind in COMMANDS for words in b.bedside_calls]
-WRITTEN = [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md"]
+WRITTEN = [
+    *PAGES,
+    *(ROOT / name for name in ("ARCHITECTURE.md", "CHANGELOG.md", "benchmarks/README.md")),
+]
 
 
 @pytest.fixture
