@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK
 from pydicom.data import get_testdata_file
 
 from bedside.errors import FormatError, InputError, OutputError, UsageError
@@ -139,6 +140,22 @@ def test_opening_the_door_loads_no_format():
     code = (
         "import sys, bedside.io.source; "
         "print([m for m in ('highdicom', 'nibabel', 'PIL', 'pydicom', 'cv2') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("kind", ["dicom", "nrrd", "mha"])
+def test_an_image_loads_the_libraries_of_its_own_format_only(tmp_path, kind):
+    path = tmp_path / f"x.{kind}"
+    if kind == "dicom":
+        write_dicom(make_dicom(make_fan()), path)
+    else:
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(make_fan()), str(path))
+    code = (
+        "import sys; from bedside.io.read_options import ReadOptions; "
+        f"ReadOptions().open({str(path)!r}).sequence.decode(0); "
+        "print([m for m in ('highdicom', 'nibabel', 'scipy', 'torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -15,17 +15,33 @@ class NiftiGrid:
     Attributes:
         shape: The array's shape in the file, (x, y), (x, y, z), or with trailing ones.
         affine: (4, 4). Maps (x, y, z, 1) to mm in RAS, NIfTI's own convention.
-        header: The nibabel header, with its qform, sform and codes.
+        header: The nibabel header, with its qform, sform and codes; None of another format,
+            which lies where the affine says.
     """
 
     shape: tuple[int, ...]
     affine: np.ndarray
-    header: Any
+    header: Any = None
 
     @property
     def in_patient(self) -> bool:
-        """Whether the header places the image in the patient."""
-        return int(self.header["qform_code"]) != 0 or int(self.header["sform_code"]) != 0
+        """Whether the grid has a place in the patient."""
+        header = self.header
+        return header is None or int(header["qform_code"]) != 0 or int(header["sform_code"]) != 0
+
+    def make_header(self) -> Any:
+        """Return a nibabel header of this grid."""
+        if self.header is not None:
+            return self.header.copy()
+        import nibabel
+
+        kind: Any = nibabel.Nifti1Header
+        header = kind()
+        header.set_data_shape(self.shape)
+        header.set_qform(self.affine, code="scanner")
+        header.set_sform(self.affine, code="scanner")
+        header.set_xyzt_units("mm")
+        return header
 
 
 def to_nifti_grid(geometry: Geometry, *, times: int = 1) -> NiftiGrid:
@@ -35,14 +51,5 @@ def to_nifti_grid(geometry: Geometry, *, times: int = 1) -> NiftiGrid:
         geometry: Of an array (D, H, W).
         times: Number of times, for a single slice over time.
     """
-    import nibabel
-
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ geometry.affine[:, [2, 1, 0, 3]]
-    shape = (*geometry.shape[::-1], *([times] if times > 1 else []))
-    kind: Any = nibabel.Nifti1Header
-    header = kind()
-    header.set_data_shape(shape)
-    header.set_qform(affine, code="scanner")
-    header.set_sform(affine, code="scanner")
-    header.set_xyzt_units("mm")
-    return NiftiGrid(shape, affine, header)
+    return NiftiGrid((*geometry.shape[::-1], *([times] if times > 1 else [])), affine)

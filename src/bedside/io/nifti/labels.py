@@ -93,7 +93,7 @@ def _place_on(labels: LabelMap, grid: NiftiGrid) -> Any:
     """Return a header for labels in the version, shape and place of their source."""
     if labels.array.size != np.prod(grid.shape, dtype=np.int64):
         raise UsageError(f"labels of shape {labels.array.shape} do not fit {grid.shape}.")
-    header = grid.header.copy()
+    header = grid.make_header()
     if header.get_data_shape() != grid.shape:
         header.set_data_shape(grid.shape)
     return _label_header(header)

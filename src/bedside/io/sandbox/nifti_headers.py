@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 
 from bedside.io.nifti.grid import NiftiGrid
@@ -16,12 +15,11 @@ def write_headers(header: NiftiGrid, folder: Path) -> dict[str, Any]:
         header: The grid.
         folder: Not used: no file is needed.
     """
-    return {
-        "shape": header.shape,
-        "affine": header.affine.tolist(),
-        "binary": header.header.binaryblock.hex(),
-        "endianness": header.header.endianness,
-    }
+    written = {"shape": header.shape, "affine": header.affine.tolist()}
+    if header.header is None:
+        return written
+    binary, endianness = header.header.binaryblock.hex(), header.header.endianness
+    return {**written, "binary": binary, "endianness": endianness}
 
 
 def read_headers(header: Any, folder: Path) -> NiftiGrid:
@@ -30,11 +28,14 @@ def read_headers(header: Any, folder: Path) -> NiftiGrid:
     Raises:
         Exception: Of any kind, if it is malformed.
     """
+    shape = tuple(int(size) for size in header["shape"])
+    affine = np.array(header["affine"], np.float64).reshape(4, 4)
+    if "binary" not in header:
+        return NiftiGrid(shape, affine)
+    import nibabel
+
     binary = bytes.fromhex(header["binary"])
     second = len(binary) == nibabel.Nifti2Header.sizeof_hdr
     made_of: Any = nibabel.Nifti2Header if second else nibabel.Nifti1Header
-    return NiftiGrid(
-        tuple(int(size) for size in header["shape"]),
-        np.array(header["affine"], np.float64).reshape(4, 4),
-        made_of(binary, endianness="<" if header["endianness"] == "<" else ">", check=False),
-    )
+    endianness = "<" if header["endianness"] == "<" else ">"
+    return NiftiGrid(shape, affine, made_of(binary, endianness=endianness, check=False))
