@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,6 +19,7 @@ from bedside.errors import UsageError
 from bedside.export.golden import export_golden
 from bedside.io.source import open_source
 from bedside.segment import open_segmenter
+from bedside.spec import ComponentCount
 
 NAMES = ("camus-4ch", "hc18-head", "acdc-sax", "lidc-nodule", "vocal-folds")
 SCAN = "hippocampus"
@@ -143,6 +145,20 @@ def test_the_tensors_of_a_scan_lead_to_its_labels_as_the_page_says(golden):
         logits = below + t * (above - below)
     restored = read_tensor(folder, "restored")
     assert np.count_nonzero(logits.argmax(axis=0) != restored) <= 1e-5 * restored.size
+
+
+def test_labels_are_those_after_repairs_and_priors(tmp_path):
+    bundle = read_bundle(find_bundle("vocal-folds"))
+    prior = ComponentCount(label=3, most=1, action="repair")
+    spec = replace(bundle.spec, postprocess=(), priors=(prior,))
+    export_golden(replace(bundle, spec=spec), tmp_path / "out")
+    before, after = (read_tensor(tmp_path / "out", name) == 3 for name in ("restored", "labels"))
+    assert [cv2.connectedComponents(mask.astype(np.uint8))[0] > 2 for mask in (before, after)] == [
+        True,
+        False,
+    ]
+    described = json.loads((tmp_path / "out" / "golden.json").read_text())
+    assert described["priors"][0]["step"] == "component_count"
 
 
 def test_what_cannot_be_written_is_refused(tmp_path):

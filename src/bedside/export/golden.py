@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from bedside.evaluation.generated import make_samples
 from bedside.export.folder import written_folder
 from bedside.io.source import open_source
 from bedside.pipeline.frames.plan import FramePlan, channels_first, stack_neighbours
-from bedside.pipeline.postprocess import apply_postprocess, grid_of
+from bedside.pipeline.postprocess import grid_of
 from bedside.pipeline.refine import refine_logits
 from bedside.pipeline.segmenter import Segmenter, open_segmenter
 from bedside.pipeline.volumes.prepare import prepare_volume
@@ -24,7 +24,7 @@ from bedside.pipeline.volumes.scan import read_scan
 from bedside.pipeline.volumes.sliding_window import plan_window, predict_windows
 from bedside.pipeline.volumes.tilt import correct_gantry_tilt
 from bedside.spec import CropFan, DeploymentSpec, Fit, Grey, PreprocessStep, to_mapping
-from bedside.volume import Box, ImageSequence
+from bedside.volume import ImageSequence
 
 SCHEMA_VERSION = 1
 DESCRIPTION = "golden.json"
@@ -105,6 +105,7 @@ def _run(bundle: Bundle, sequence: ImageSequence, tensors: _Tensors) -> dict[str
         **run(segmenter, sequence, tensors),
         "refine": to_mapping(spec.refine),
         "postprocess": to_mapping(spec.postprocess),
+        "priors": to_mapping(spec.priors),
         "labels": [{"value": label.value, "name": label.name} for label in spec.labels],
     }
 
@@ -129,20 +130,15 @@ def _run_frame(segmenter: Segmenter, sequence: ImageSequence, tensors: _Tensors)
         tensors.write("refined", refined, "CHW")
     restored = plan.transform.restore(refined, stride=stride)
     tensors.write("restored", restored, "HW")
-    labels, _ = apply_postprocess(
-        restored,
-        spec.postprocess,
-        label_values=[label.value for label in spec.labels],
-        grid=grid_of(sequence, spatial_dims=2, spacing_mm=sequence.spacing_mm),
-    )
-    tensors.write("labels", labels, "HW")
+    grid = grid_of(sequence, spatial_dims=2, spacing_mm=sequence.spacing_mm)
+    tensors.write("labels", segmenter.segment_frame(frame, plan, grid=grid).labels, "HW")
     return {
         "frame_index": index,
         "spacing_mm": sequence.spacing_mm,
         "plan": {
             "frame_shape": [*plan.transform.source_shape, len(frame)],
-            "box": _edges(plan.transform.box),
-            "inner": _edges(plan.transform.inner),
+            "box": astuple(plan.transform.box),
+            "inner": astuple(plan.transform.inner),
             "input_shape": list(tensor.shape),
             "resize": _resize_of(spec, plan),
             "logit_stride": stride,
@@ -252,7 +248,3 @@ def _make_input(spec: DeploymentSpec, folder: Path) -> Path:
     path = folder / "input.png"
     Image.fromarray(planes.squeeze()).save(path, "PNG")
     return path
-
-
-def _edges(box: Box) -> list[int]:
-    return [box.top, box.left, box.bottom, box.right]
