@@ -227,9 +227,8 @@ def test_probabilities_are_written_beside_the_mask(cardiac, brain, tmp_path):
     assert "probabilities.npz" in result.save(tmp_path / "film", options).files
     with np.load(tmp_path / "film" / "probabilities.npz") as archive:
         assert np.array_equal(archive["probabilities"], result.probabilities())
-        assert archive["names"].tolist() == [
-            "background", "LV cavity", "LV myocardium", "Left atrium",
-        ]  # fmt: skip
+        names = ("background", "LV cavity", "LV myocardium", "Left atrium")
+        assert tuple(archive["names"].tolist()) == result.names == names
     scan = RNG.integers(0, 200, (34, 50, 36)).astype(np.int16)
     result = brain.segment(scan, affine=np.diag([2.0, 1.0, 1.0, 1.0]), space="RAS")
     result.save(tmp_path / "scan", options)

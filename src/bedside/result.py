@@ -50,6 +50,11 @@ class Result:
         return array[0] if self.is_plane else array
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each label value, "background" first: the classes of `probabilities`."""
+        return ("background", *(label.name for label in self.bundle.spec.labels))
+
+    @property
     def label_map(self) -> LabelMap:
         """Labels (frames, H, W), with their spacing if it is trustworthy."""
         return self.segmentation.labels

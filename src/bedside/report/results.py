@@ -39,6 +39,10 @@ class Segmented(Protocol):
         """Its labels, (frames, H, W)."""
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each label value, the background first."""
+
+    @property
     def region(self) -> Box:
         """Where the image proper was found on a frame."""
 
@@ -114,13 +118,12 @@ def _write_all(
             algorithm=result.algorithm(options.moment),
             format=labels_format,
         )
-        report = replace(result.report, peak_memory_mb=peak_memory_mb())
         if options.with_probabilities:
-            names = ["background", *(label.name for label in bundle.spec.labels)]
             write_probabilities(
-                result.probabilities(), result.label_map, source, folder, names=names,
+                result.probabilities(), result.label_map, source, folder, names=result.names,
                 as_nifti=labels_format == "nifti",
             )  # fmt: skip
+        report = replace(result.report, peak_memory_mb=peak_memory_mb())
         picture = pictures()
     notes = describe_even_grid(source.sequence, labels_format)
     report = replace(report, warnings=(*report.warnings, *notes))
