@@ -1,9 +1,10 @@
 """INFERENCE in one screen: a bundle and an image in, labels on the grid of the image out.
 
 `load` opens a bundle; `Model.segment` opens an image and returns a `Result`; `segment_file` writes
-it too. A 2D network processes frame by frame (`pipeline/frames/pipeline.py`): plan, then for each
-frame decode, preprocess, predict, refine, restore, postprocess. A 3D network processes a scan
-as a whole (`pipeline/volumes/pipeline.py`).
+it too; `Model.stream` takes frames that keep coming (`stream/live.py`). A 2D network processes
+frame by frame (`pipeline/frames/pipeline.py`): plan, then for each frame decode, preprocess,
+predict, refine, restore, postprocess. A 3D network processes a scan as a whole
+(`pipeline/volumes/pipeline.py`).
 """
 
 import os
@@ -30,6 +31,8 @@ from bedside.report.process_cost import peak_memory_mb, startup_ms
 from bedside.report.record import BundleFacts, RunFacts
 from bedside.report.results import SavedResult, choose_format, write_results
 from bedside.result import Result
+from bedside.stream.event import Event
+from bedside.stream.live import LiveStream
 from bedside.system.process_memory import trim_heap
 from bedside.volume import Space
 
@@ -238,6 +241,35 @@ class Model:
         facts = self._state_facts(source, found, wall_s=wall_s, startup_ms=started_ms)
         trim_heap()
         return Result(source, self.bundle, found, facts, lambda: run(True), is_plane=is_plane)
+
+    def stream(
+        self,
+        *,
+        deadline_ms: float = 33.0,
+        spacing_mm: tuple[float, float] | None = None,
+        sample: Sequence[np.ndarray] = (),
+        on_event: Callable[[Event], None] | None = None,
+    ) -> LiveStream:
+        """Open a stream, for frames that keep coming; close it before the model.
+
+        Args:
+            deadline_ms: Time from the arrival of a frame to its mask.
+            spacing_mm: (row, column) distance of pixels; None if unknown.
+            sample: Frames of the same view that are known before, such as those of a film.
+            on_event: Called with each event, by the thread that segments.
+
+        Returns:
+            The stream, ready for frames.
+
+        Raises:
+            UsageError: If the bundle takes more than one frame at a time.
+            ClosedError: If the model was closed.
+        """
+        self.segmenter.session.check_open()
+        return LiveStream(
+            self.bundle, self.segmenter, deadline_ms=deadline_ms, spacing_mm=spacing_mm,
+            sample=sample, force=self.options.force, on_event=on_event,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Release the network; calls in progress finish, later ones raise `ClosedError`."""

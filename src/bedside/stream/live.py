@@ -1,0 +1,291 @@
+"""A stream: frames are pushed, or offered by one thread and their events taken by another."""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bedside.bundle import Bundle
+from bedside.errors import UsageError
+from bedside.pipeline.segmenter import Segmenter
+from bedside.stream.event import Event
+from bedside.stream.frames import FrameCopies, view_frame
+from bedside.stream.ladder import open_rungs
+from bedside.stream.planner import CausalPlanner
+from bedside.stream.protocol import Frame
+from bedside.stream.slot import Arrived, Counts, LatestSlot
+from bedside.stream.work import FrameWork
+
+__all__ = ["Counts", "LiveStream"]
+
+STALE_MS = 70.0
+"""Time without a new mask after which the last one is stale; a longer deadline counts instead."""
+
+
+class LiveStream:
+    """Segments frames that keep coming, the latest first of all.
+
+    `push` works a frame off and returns its event. With threads, `offer` hands a frame over
+    without waiting, a thread of the stream works it off, and `take` waits for the event; a frame
+    that still waits when the next one comes is dropped and counted. Close it at the end, or use
+    it in a `with` block.
+
+    Args:
+        bundle: For the execution modes that its card certifies.
+        segmenter: The network that is loaded, which stays open.
+        deadline_ms: Time from the arrival of a frame to its mask.
+        spacing_mm: (row, column) distance of pixels; None if unknown.
+        sample: Frames of the same view that are known before, from which the plan is made.
+        force: Go on where the frames look like another kind of image.
+        on_event: Called with each event by the thread that works frames off; with "stale" too,
+            once for each stall, if frames are offered.
+
+    Attributes:
+        steps: Names of the ways to run the bundle, each faster than the one before.
+
+    Raises:
+        UsageError: If the bundle takes whole scans or neighbouring slices, or a number cannot
+            mean anything.
+        InputError: If the sample is refused.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        segmenter: Segmenter,
+        *,
+        deadline_ms: float = 33.0,
+        spacing_mm: tuple[float, float] | None = None,
+        sample: Sequence[np.ndarray] = (),
+        force: bool = False,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> None:
+        _check(bundle, deadline_ms, spacing_mm)
+        views = [view_frame(frame) for frame in sample]
+        planner = CausalPlanner(bundle.spec, sample=views, force=force)
+        self.stale_after_ms = max(STALE_MS, float(deadline_ms))
+        rungs, self._opened = open_rungs(bundle, segmenter.session)
+        self.steps = tuple(rung.name for rung in rungs)
+        self._copies, self._slot = FrameCopies(), LatestSlot()
+        self._frames = FrameWork(
+            bundle.spec, rungs, planner, self._copies, deadline_ms=float(deadline_ms),
+            spacing_mm=spacing_mm, warnings=segmenter.warnings,
+        )  # fmt: skip
+        self._on_event = on_event or (lambda event: None)
+        self._working = threading.Lock()
+        # What is told; guarded by `_told`.
+        self._told = threading.Condition()
+        self._told_s: float | None = None
+        self._out: tuple[Event, float] | None = None
+        self._mask: tuple[Event, float] | None = None
+        self._failure: BaseException | None = None
+        self._worker: threading.Thread | None = None
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the frames so far."""
+        return self._slot.counts
+
+    def push(self, frame: Frame, time_s: float, *, step: str | None = None) -> Event:
+        """Work a frame off, and return its event.
+
+        Args:
+            frame: (H, W), (H, W, 3), (1, H, W) or (3, H, W), which is copied; or a function that
+                decodes it, or the error for which there is none.
+            time_s: Its time by the clock of its source.
+            step: One of `steps` to run, instead of what the deadline asks for.
+
+        Raises:
+            ClosedError: If the stream was closed.
+            UsageError: If there is no such step.
+        """
+        arrived_s = time.perf_counter()
+        if step is not None and step not in self.steps:
+            raise UsageError(f"there is no step {step!r}; there are {', '.join(self.steps)}.")
+        rung = None if step is None else self.steps.index(step)
+        item = self._slot.enter(self._copies.take(frame), time_s, arrived_s)
+        return self._work_off(item, rung)
+
+    def skip(self) -> None:
+        """Count a frame that nobody will look at as sent and dropped.
+
+        Raises:
+            ClosedError: If the stream was closed.
+        """
+        self._slot.enter(UsageError("skipped"), 0.0, 0.0)
+        self._slot.finish(processed=False)
+
+    def offer(self, frame: Frame, time_s: float) -> None:
+        """Hand a frame over, from any thread, and return at once.
+
+        Args:
+            frame: As in `push`.
+            time_s: Its time by the clock of its source.
+
+        Raises:
+            ClosedError: If the stream was closed.
+            BedsideError: If the network or the callback has failed.
+        """
+        arrived_s = time.perf_counter()
+        self._raise_failure()
+        before = self._slot.put(self._copies.take(frame), time_s, arrived_s)
+        if before is not None:
+            self._copies.give_back(before.payload)
+        if self._worker is None:
+            with self._told:
+                if self._worker is None:
+                    self._told_s = arrived_s
+                    self._worker = threading.Thread(
+                        target=self._work, name="bedside stream", daemon=True
+                    )
+                    self._worker.start()
+
+    def take(self, timeout_s: float | None = None) -> Event | None:
+        """Wait for the next event of frames that are offered.
+
+        An event that is not taken before the next one is there is lost, but for its being a
+        reset. If there is no new mask for a while, the last one is returned as "stale".
+
+        Args:
+            timeout_s: Longest time to wait; None for any.
+
+        Returns:
+            None if nothing came in that time, or if the stream was closed.
+
+        Raises:
+            BedsideError: If the network or the callback has failed.
+        """
+        until = math.inf if timeout_s is None else time.perf_counter() + timeout_s
+        with self._told:
+            while True:
+                self._raise_failure()
+                if self._out is not None:
+                    (event, arrived_s), self._out = self._out, None
+                    return self._age(event, arrived_s)
+                now = time.perf_counter()
+                stale_s = math.inf
+                if self._told_s is not None:
+                    stale_s = self._told_s + 1e-3 * self.stale_after_ms
+                if self._slot.closed or now >= until:
+                    return None
+                if now >= stale_s:
+                    self._told_s = now
+                    return self._make_stale()
+                wait_s = min(until, stale_s) - now
+                self._told.wait(None if math.isinf(wait_s) else wait_s)
+
+    def close(self) -> None:
+        """End the stream; a frame that waits is dropped, one in flight is finished."""
+        self._slot.close()
+        with self._told:
+            self._told.notify_all()
+        if self._worker is not None and self._worker is not threading.current_thread():
+            self._worker.join()
+        self._frames.close()
+        for session in self._opened:
+            session.close()
+
+    def __enter__(self) -> "LiveStream":
+        """Return the stream; it is closed at the end of the block."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the stream."""
+        self.close()
+
+    def _work(self) -> None:
+        """Work off frames that are offered, until the stream is closed."""
+        is_stalled = False
+        try:
+            while not self._slot.closed:
+                item = self._slot.get(1e-3 * self.stale_after_ms)
+                if item is not None:
+                    self._work_off(item, None)
+                    is_stalled = False
+                elif not is_stalled and not self._slot.closed:
+                    is_stalled = True
+                    with self._told:
+                        stale = self._make_stale()
+                    self._on_event(stale)
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that takes events
+            with self._told:
+                self._failure = error
+                self._told.notify_all()
+
+    def _work_off(self, item: Arrived, rung: int | None) -> Event:
+        """Make the event of a frame, count it, and tell it."""
+        with self._working:
+            processed = False
+            try:
+                waits = self._slot.counts.waiting > 0
+                event = self._frames.run(item, newer_waits=waits, rung=rung)
+                processed = event.labels is not None
+            finally:
+                counts = self._slot.finish(processed=processed)
+            event = self._age(replace(event, dropped=counts.dropped), item.arrived_s)
+            if self._worker is not None:
+                self._tell(event, item.arrived_s)
+            self._on_event(event)
+            return event
+
+    def _tell(self, event: Event, arrived_s: float) -> None:
+        """Let an event be taken; it keeps the reset of one that was not."""
+        with self._told:
+            lost = self._out
+            if lost is not None and lost[0].state == "reset" and event.state != "reset":
+                reason = "; ".join(filter(None, (lost[0].reason, event.reason)))
+                self._out = replace(event, state="reset", reason=reason), arrived_s
+            else:
+                self._out = event, arrived_s
+            if event.labels is not None:
+                self._mask = event, arrived_s
+                self._told_s = time.perf_counter()
+            self._told.notify()
+
+    def _age(self, event: Event, arrived_s: float) -> Event:
+        """The event as it is now: a mask that has become too old is stale."""
+        age_ms = 1e3 * (time.perf_counter() - arrived_s)
+        if event.labels is None or event.state != "live" or age_ms <= self.stale_after_ms:
+            return replace(event, age_ms=age_ms)
+        reason = "; ".join(filter(None, (event.reason, f"the mask is {age_ms:.0f} ms old")))
+        return replace(event, age_ms=age_ms, state="stale", reason=reason)
+
+    def _make_stale(self) -> Event:
+        """The last mask, told to be stale."""
+        reason = f"no new mask for {self.stale_after_ms:.0f} ms"
+        if self._mask is None:
+            counts = self._slot.counts
+            return Event(-1, 0.0, "stale", reason=reason, dropped=counts.dropped)
+        event, arrived_s = self._mask
+        age_ms = 1e3 * (time.perf_counter() - arrived_s)
+        return replace(
+            event, state="stale", age_ms=age_ms, reason=reason, beat=None,
+            dropped=self._slot.counts.dropped,
+        )  # fmt: skip
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+
+def _check(bundle: Bundle, deadline_ms: float, spacing_mm: tuple[float, float] | None) -> None:
+    """Refuse a bundle that needs more than one frame at a time, and numbers without a meaning.
+
+    Raises:
+        UsageError: If so.
+    """
+    name, spec = bundle.spec.name, bundle.spec
+    if spec.model.spatial_dims != 2:
+        raise UsageError(f"{name} takes whole scans and no frames one by one. Choose another.")
+    if spec.input.neighbours:
+        raise UsageError(
+            f"{name} takes the {spec.input.neighbours} frames before and after each; live, those "
+            "after are not there yet. Choose a bundle without neighbours."
+        )
+    if not 0 < deadline_ms < math.inf:
+        raise UsageError(f"deadline_ms is {deadline_ms}; expected a number above 0.")
+    if spacing_mm is not None and not all(0 < length < math.inf for length in spacing_mm):
+        raise UsageError(f"spacing_mm is {spacing_mm}; expected two lengths above 0.")

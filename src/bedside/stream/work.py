@@ -1,0 +1,166 @@
+"""The way of one frame through a stream: decode, check, plan, segment, measure."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bedside.errors import FormatError, InputError
+from bedside.pipeline.frames.pipeline import FrameBuffers
+from bedside.pipeline.postprocess import LabelGrid
+from bedside.spec import DeploymentSpec
+from bedside.stream.event import Event, State
+from bedside.stream.frames import FrameCopies, decode_payload
+from bedside.stream.heart import BeatFinder
+from bedside.stream.ladder import DeadlineLadder, Rung
+from bedside.stream.measure import measure_frame
+from bedside.stream.planner import CausalPlanner
+from bedside.stream.slot import Arrived
+
+
+class FrameWork:
+    """Turns frames into events, one after the other, by one thread at a time.
+
+    Args:
+        spec: The bundle's.
+        rungs: Ways to run it, each faster than the one before.
+        planner: Plans the preprocessing.
+        copies: Where the frames' memory goes back to.
+        deadline_ms: Time from the arrival of a frame to its mask.
+        spacing_mm: (row, column) distance of pixels; None if unknown.
+        warnings: Sentences that go into every event.
+    """
+
+    def __init__(
+        self,
+        spec: DeploymentSpec,
+        rungs: Sequence[Rung],
+        planner: CausalPlanner,
+        copies: FrameCopies,
+        *,
+        deadline_ms: float,
+        spacing_mm: tuple[float, float] | None,
+        warnings: tuple[str, ...],
+    ) -> None:
+        self._spec, self._rungs, self._planner, self._copies = spec, rungs, planner, copies
+        self._deadline_ms, self._warnings = deadline_ms, warnings
+        self._spacing_mm, self._grid = spacing_mm, LabelGrid(spacing_mm)
+        expected_ms = [rung.expected_ms for rung in rungs]
+        self._ladder = DeadlineLadder(expected_ms, deadline_ms=deadline_ms)
+        self._beats = BeatFinder(spec.labels, spacing_mm=spacing_mm)
+        self._buffers: FrameBuffers | None = None
+        # The last frame that was not refused: its arrival, its pixels and its time.
+        self._last: tuple[Arrived, np.ndarray, float] | None = None
+        self._was_too_old = False
+
+    def run(self, item: Arrived, *, newer_waits: bool = False, rung: int | None = None) -> Event:
+        """Segment a frame, or find why it is refused.
+
+        Args:
+            item: The frame.
+            newer_waits: Whether a later frame waits, so that this one may be dropped for its age.
+            rung: What runs, instead of what the ladder chooses.
+        """
+        begin = time.perf_counter()
+        last = self._last
+        index = self._ladder.index if rung is None else rung
+        event = Event(item.number, 0.0, "live", step=self._rungs[index].name)
+        spans_ms = {"wait": 1e3 * (begin - item.arrived_s)}
+        try:
+            frame = decode_payload(item.payload)
+            spans_ms["decode"] = 1e3 * (time.perf_counter() - begin)
+            event = replace(event, time_s=_read_time(item.time_s))
+            state, reason = self._check_order(frame, event.time_s)
+            reason = reason or self._check_age(item, newer_waits=newer_waits)
+            if reason:
+                event = replace(event, state=state, reason=reason)
+            else:
+                event = self._segment(item, frame, event, index)
+        except InputError as error:
+            event = replace(event, reason=str(error))
+        if self._last is None or self._last[0] is not item:
+            self._copies.give_back(item.payload)
+        elif last is not None:
+            self._copies.give_back(last[0].payload)
+        spans_ms |= event.stage_ms
+        spans_ms["total"] = total_ms = 1e3 * (time.perf_counter() - item.arrived_s)
+        if event.labels is not None and rung is None:
+            step = self._ladder.note(time.perf_counter(), total_ms)
+            event = replace(event, reason="; ".join(filter(None, (event.reason, step))))
+        return replace(
+            event, stage_ms=spans_ms, plan=self._planner.made, late=total_ms > self._deadline_ms,
+            warming_up=self._planner.warming_up,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """End the thread that plans."""
+        self._planner.close()
+
+    def _check_order(self, frame: np.ndarray, time_s: float) -> tuple[State, str]:
+        """Whether a frame follows the one before in time; or what the matter is."""
+        if self._last is None:
+            return "live", ""
+        arrived, before, before_s = self._last
+        if time_s > before_s:
+            return "live", ""
+        if time_s == before_s:
+            if frame.shape == before.shape and np.array_equal(frame, before):
+                return "live", f"the frame is frame {arrived.number} again"
+            return "live", f"its time is that of frame {arrived.number}, {before_s:g} s"
+        self._last = arrived, before, time_s
+        self._planner.rewind(time_s)
+        self._beats.restart()
+        return "reset", f"time runs backwards, from {before_s:g} s to {time_s:g} s"
+
+    def _check_age(self, item: Arrived, *, newer_waits: bool) -> str:
+        """Whether a frame is too old to be begun, as a later one waits; never two in a row."""
+        age_ms = 1e3 * (time.perf_counter() - item.arrived_s)
+        self._was_too_old = newer_waits and age_ms > self._deadline_ms and not self._was_too_old
+        return f"too old before the network: {age_ms:.0f} ms" if self._was_too_old else ""
+
+    def _segment(self, item: Arrived, frame: np.ndarray, event: Event, index: int) -> Event:
+        """Plan for a frame and segment it.
+
+        Raises:
+            InputError: If the frame is refused.
+        """
+        begin = time.perf_counter()
+        planned = self._planner.plan_for(frame, event.time_s)
+        plan_ms = 1e3 * (time.perf_counter() - begin)
+        if planned.reason:
+            self._beats.restart()
+        plan, pipeline = planned.plan, self._rungs[index].pipeline
+        if self._buffers is None:
+            # Labels go out with the event; tensor and logits have one size for all plans.
+            made = pipeline.make_buffers(plan)
+            self._buffers = FrameBuffers(tensor=made.tensor, logits=made.logits)
+        found = pipeline.run(frame, plan, grid=self._grid, out=self._buffers)
+        self._last = item, frame, event.time_s
+        self._planner.add(frame, event.time_s)
+        begin = time.perf_counter()
+        measured = measure_frame(found.labels, self._spec.labels, spacing_mm=self._spacing_mm)
+        beat = self._beats.add(item.number, event.time_s, found.labels)
+        measure_ms = 1e3 * (time.perf_counter() - begin)
+        return replace(
+            event,
+            state="reset" if planned.reason else "live",
+            labels=found.labels,
+            stage_ms={"plan": plan_ms, **found.stage_ms, "measure": measure_ms},
+            measurements=measured,
+            beat=beat,
+            reason=planned.reason,
+            warnings=(*self._warnings, *plan.warnings),
+        )
+
+
+def _read_time(time_s: object) -> float:
+    """Read a time.
+
+    Raises:
+        FormatError: If it is no finite number.
+    """
+    if isinstance(time_s, (int, float, np.integer, np.floating)) and math.isfinite(time_s):
+        return float(time_s)
+    raise FormatError(f"the time of the frame is {time_s!r}; expected seconds, a finite number.")
