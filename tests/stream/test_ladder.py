@@ -66,11 +66,11 @@ def test_the_last_mode_stays_however_late_it_is():
 
 def test_a_ladder_has_certified_modes_alone_each_faster_and_the_loaded_one_first():
     with bedside.load("hc18-head", precision="f32", threads=1) as model:
-        rungs, opened = open_rungs(model.bundle, model.segmenter.session)
+        rungs, count, opened = open_rungs(model.bundle, model.segmenter.session)
         certified = certified_modes(model.bundle, backend=model.segmenter.session.backend)
         assert rungs[0].name == "openvino f32"
         assert {tuple(rung.name.split()) for rung in rungs} <= set(certified)
-        times = [rung.expected_ms for rung in rungs]
+        times = [rung.expected_ms for rung in rungs[:count]]
         assert times == sorted(times, reverse=True)
         for session in opened:
             session.close()

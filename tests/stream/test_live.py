@@ -340,6 +340,6 @@ def test_areas_and_lengths_have_a_scale_if_pixels_have(model):
 def test_the_mask_is_that_of_the_same_frames_in_a_file(model):
     film = FRAMES[:8]
     offline = model.segment(film).labels
-    with model.stream(sample=list(film)) as live:
+    with model.stream(deadline_ms=1e4, sample=list(film)) as live:
         labels = [live.push(frame, index / 30).labels for index, frame in enumerate(film)]
     assert np.array_equal(labels, offline)

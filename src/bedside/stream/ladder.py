@@ -42,7 +42,7 @@ class Rung:
     expected_ms: float
 
 
-def open_rungs(bundle: Bundle, session: Session) -> tuple[list[Rung], list[Session]]:
+def open_rungs(bundle: Bundle, session: Session) -> tuple[list[Rung], int, list[Session]]:
     """Open and time the certified ways to run a bundle, the one that is loaded first.
 
     Only modes of the same backend are taken: two runtimes would disturb each other's threads.
@@ -52,7 +52,8 @@ def open_rungs(bundle: Bundle, session: Session) -> tuple[list[Rung], list[Sessi
         session: What is loaded; stays open.
 
     Returns:
-        Rungs, each faster than the one before; and the sessions that were opened for them.
+        All ways to run it, how many of them are rungs, each of these faster than the one before,
+        and the sessions that were opened for them.
     """
     spec = bundle.spec
     opened = [
@@ -80,11 +81,7 @@ def open_rungs(bundle: Bundle, session: Session) -> tuple[list[Rung], list[Sessi
     for rung in sorted(rungs, key=lambda rung: -rung.expected_ms):
         if rung.expected_ms <= _FASTER * kept[-1].expected_ms:
             kept.append(rung)
-    used = [rung.pipeline.session for rung in kept]
-    for each in opened:
-        if each not in used:
-            each.close()
-    return kept, [each for each in opened if each in used]
+    return [*kept, *(rung for rung in rungs if rung not in kept)], len(kept), opened
 
 
 class DeadlineLadder:

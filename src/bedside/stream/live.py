@@ -13,7 +13,7 @@ from bedside.errors import UsageError
 from bedside.pipeline.segmenter import Segmenter
 from bedside.stream.event import Event
 from bedside.stream.frames import FrameCopies, view_frame
-from bedside.stream.ladder import open_rungs
+from bedside.stream.ladder import Rung, open_rungs
 from bedside.stream.planner import CausalPlanner
 from bedside.stream.protocol import Frame
 from bedside.stream.slot import Arrived, Counts, LatestSlot
@@ -67,11 +67,12 @@ class LiveStream:
         views = [view_frame(frame) for frame in sample]
         planner = CausalPlanner(bundle.spec, sample=views, force=force)
         self.stale_after_ms = max(STALE_MS, float(deadline_ms))
-        rungs, self._opened = open_rungs(bundle, segmenter.session)
-        self.steps = tuple(rung.name for rung in rungs)
+        rungs, count, self._opened = open_rungs(bundle, segmenter.session)
+        self._rungs = {rung.name: rung for rung in rungs}
+        self.steps = tuple(self._rungs)[:count]
         self._copies, self._slot = FrameCopies(), LatestSlot()
         self._frames = FrameWork(
-            bundle.spec, rungs, planner, self._copies, deadline_ms=float(deadline_ms),
+            bundle.spec, rungs[:count], planner, self._copies, deadline_ms=float(deadline_ms),
             spacing_mm=spacing_mm, warnings=segmenter.warnings,
         )  # fmt: skip
         self._on_event = on_event or (lambda event: None)
@@ -96,16 +97,17 @@ class LiveStream:
             frame: (H, W), (H, W, 3), (1, H, W) or (3, H, W), which is copied; or a function that
                 decodes it, or the error for which there is none.
             time_s: Its time by the clock of its source.
-            step: One of `steps` to run, instead of what the deadline asks for.
+            step: A certified way to run the bundle, as `Event.step` names it, instead of what the
+                deadline asks for.
 
         Raises:
             ClosedError: If the stream was closed.
             UsageError: If there is no such step.
         """
         arrived_s = time.perf_counter()
-        if step is not None and step not in self.steps:
-            raise UsageError(f"there is no step {step!r}; there are {', '.join(self.steps)}.")
-        rung = None if step is None else self.steps.index(step)
+        if step is not None and step not in self._rungs:
+            raise UsageError(f"there is no step {step!r}; there are {', '.join(self._rungs)}.")
+        rung = None if step is None else self._rungs[step]
         item = self._slot.enter(self._copies.take(frame), time_s, arrived_s)
         return self._work_off(item, rung)
 
@@ -215,7 +217,7 @@ class LiveStream:
                 self._failure = error
                 self._told.notify_all()
 
-    def _work_off(self, item: Arrived, rung: int | None) -> Event:
+    def _work_off(self, item: Arrived, rung: Rung | None) -> Event:
         """Make the event of a frame, count it, and tell it."""
         with self._working:
             processed = False

@@ -55,7 +55,7 @@ class FrameWork:
         self._last: tuple[Arrived, np.ndarray, float] | None = None
         self._was_too_old = False
 
-    def run(self, item: Arrived, *, newer_waits: bool = False, rung: int | None = None) -> Event:
+    def run(self, item: Arrived, *, newer_waits: bool = False, rung: Rung | None = None) -> Event:
         """Segment a frame, or find why it is refused.
 
         Args:
@@ -65,8 +65,8 @@ class FrameWork:
         """
         begin = time.perf_counter()
         last = self._last
-        index = self._ladder.index if rung is None else rung
-        event = Event(item.number, 0.0, "live", step=self._rungs[index].name)
+        chosen = rung or self._rungs[self._ladder.index]
+        event = Event(item.number, 0.0, "live", step=chosen.name)
         spans_ms = {"wait": 1e3 * (begin - item.arrived_s)}
         try:
             frame = decode_payload(item.payload)
@@ -77,7 +77,7 @@ class FrameWork:
             if reason:
                 event = replace(event, state=state, reason=reason)
             else:
-                event = self._segment(item, frame, event, index)
+                event = self._segment(item, frame, event, chosen)
         except InputError as error:
             event = replace(event, reason=str(error))
         if self._last is None or self._last[0] is not item:
@@ -120,7 +120,7 @@ class FrameWork:
         self._was_too_old = newer_waits and age_ms > self._deadline_ms and not self._was_too_old
         return f"too old before the network: {age_ms:.0f} ms" if self._was_too_old else ""
 
-    def _segment(self, item: Arrived, frame: np.ndarray, event: Event, index: int) -> Event:
+    def _segment(self, item: Arrived, frame: np.ndarray, event: Event, rung: Rung) -> Event:
         """Plan for a frame and segment it.
 
         Raises:
@@ -131,7 +131,7 @@ class FrameWork:
         plan_ms = 1e3 * (time.perf_counter() - begin)
         if planned.reason:
             self._beats.restart()
-        plan, pipeline = planned.plan, self._rungs[index].pipeline
+        plan, pipeline = planned.plan, rung.pipeline
         if self._buffers is None:
             # Labels go out with the event; tensor and logits have one size for all plans.
             made = pipeline.make_buffers(plan)
