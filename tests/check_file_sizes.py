@@ -6,16 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LONGEST_FILE = {"src": 400, "tests": 600}
+LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
 LARGEST_BYTES = 2 * 2**20
 
 
-def list_faults(path: Path, *, longest: int) -> Iterator[str]:
-    """What is too long in a Python file."""
+def list_faults(path: Path) -> Iterator[str]:
+    """What is too large about a file."""
+    if path.stat().st_size > LARGEST_BYTES:
+        yield f"over {LARGEST_BYTES} bytes"
+    if path.suffix != ".py":
+        return
     text = path.read_text(encoding="utf-8")
-    if len(text.splitlines()) > longest:
-        yield f"over {longest} lines"
+    if len(text.splitlines()) > LONGEST_FILE:
+        yield f"over {LONGEST_FILE} lines"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or 0) - node.lineno + 1
@@ -24,15 +28,10 @@ def list_faults(path: Path, *, longest: int) -> Iterator[str]:
 
 
 def main(root: Path = ROOT) -> int:
-    faults = []
-    for name, longest in LONGEST_FILE.items():
-        for path in sorted((root / name).rglob("*")):
-            if path.suffix == ".py":
-                faults += [
-                    f"{path.relative_to(root)}: {f}" for f in list_faults(path, longest=longest)
-                ]
-            elif path.is_file() and path.stat().st_size > LARGEST_BYTES:
-                faults.append(f"{path.relative_to(root)}: over {LARGEST_BYTES} bytes")
+    files = sorted(
+        path for name in ("src", "tests") for path in (root / name).rglob("*") if path.is_file()
+    )
+    faults = [f"{path.relative_to(root)}: {fault}" for path in files for fault in list_faults(path)]
     sys.stderr.write("".join(f"{fault}\n" for fault in faults))
     return 1 if faults else 0
 

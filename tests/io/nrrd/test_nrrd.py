@@ -8,11 +8,9 @@ import pytest
 from bedside.errors import FormatError, GeometryError, InputError, UsageError
 from bedside.io.nrrd.file import open_nrrd
 from bedside.io.select import parse_selection
-from bedside.io.source import Algorithm, find_sources, open_source, write_labels
-from bedside.volume import LabelMap
-from makers import LABELS, make_fan, make_labels, write_picture
+from bedside.io.source import open_source
+from makers import make_fan, write_picture
 from tolerances import FLOAT64_ATOL
-from volume_makers import ORIENTATIONS, centroid_mm, draw_phantom, make_geometry
 
 pytest_plugins = ["memory_fixtures"]
 pytestmark = pytest.mark.usefixtures("in_little_memory")
@@ -341,92 +339,3 @@ def test_damaged_headers_are_read_or_refused_with_our_error(tmp_path, seed):
         except InputError:
             continue
         assert source.sequence.decode(0).shape == source.sequence.shape[1:]
-
-
-def _write(labels, source, target):
-    return write_labels(
-        LabelMap(labels), source, target, labels_spec=LABELS,
-        algorithm=Algorithm("a", "1", "0"), format="seg-nrrd",
-    )  # fmt: skip
-
-
-def test_segments_have_names_colours_values_extents_and_codes(tmp_path):
-    nrrd = pytest.importorskip("nrrd")
-    source = open_source(write_nrrd(tmp_path / "a.nrrd"))
-    labels = np.zeros(SCAN.shape, np.uint8)
-    labels[1, 1:, 2:] = 1
-    labels[0, 0, 0] = 3
-    target = _write(labels, source, tmp_path / "a.seg.nrrd")
-    array, header = nrrd.read(str(target))
-    assert (array == labels.transpose(2, 1, 0)).all()
-    assert array.dtype == np.uint8
-    assert header["space"] == "left-posterior-superior"
-    assert header["encoding"] == "gzip"
-    assert header["space origin"].tolist() == [10, -20, 30]
-    assert header["Segment0_ID"] == "Segment_1"
-    assert header["Segment0_Name"] == "LV cavity"
-    assert header["Segment0_LabelValue"] == "1"
-    assert header["Segment0_Layer"] == "0"
-    assert header["Segment0_Extent"] == "2 3 1 2 1 1"
-    assert header["Segment1_Extent"] == "0 -1 0 -1 0 -1"
-    assert header["Segment2_Extent"] == "0 0 0 0 0 0"
-    color = [float(part) for part in header["Segment0_Color"].split()]
-    np.testing.assert_allclose(color, np.array(LABELS[0].color) / 255, atol=1e-5)
-    assert (
-        "SCT^91723000^Anatomical Structure~SCT^87878005^Left ventricle" in header["Segment0_Tags"]
-    )
-    assert header["Segment0_Tags"].startswith("TerminologyEntry:")
-    assert header["Segmentation_SourceRepresentation"] == "Binary labelmap"
-    assert header["Segmentation_ContainedRepresentationNames"] == "Binary labelmap|"
-    assert "Segment3_ID" not in header
-
-
-@pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)
-def test_the_phantom_stays_where_it_was_through_reader_and_writer(tmp_path, order, signs):
-    sitk = pytest.importorskip("SimpleITK")
-    spacing = (2.0, 0.75, 0.5)
-    geometry = make_geometry((9, 14, 20), spacing, order, signs, tilt=0.3)
-    middle = (geometry.affine @ (4, 5, 12, 1))[:3]
-    phantom = draw_phantom(geometry, middle, 3.0).astype(np.uint8)
-    vectors = [
-        "(" + ",".join(repr(float(n)) for n in geometry.affine[:3, a]) + ")" for a in (2, 1, 0)
-    ]
-    origin = "(" + ",".join(repr(float(n)) for n in geometry.affine[:3, 3]) + ")"
-    fields = {"space directions": " ".join(vectors), "space origin": origin, "encoding": "gzip"}
-    source = open_source(write_nrrd(tmp_path / "a.nrrd", phantom, fields=fields))
-    labels = np.stack([frame[0] for frame in source.sequence])
-    image = sitk.ReadImage(str(_write(labels, source, tmp_path / "a.seg.nrrd")))
-    stored = sitk.GetArrayFromImage(image)
-    index = np.argwhere(stored == 1).mean(axis=0)[::-1]
-    theirs = image.TransformContinuousIndexToPhysicalPoint(index.tolist())
-    np.testing.assert_allclose(theirs, centroid_mm(phantom, geometry), atol=1e-6)
-
-
-def test_a_film_has_no_place_and_its_known_spacing(tmp_path):
-    nrrd = pytest.importorskip("nrrd")
-    source = open_source(write_picture(make_fan(1)[0], tmp_path / "a.png"))
-    _, header = nrrd.read(str(_write(make_labels(1), source, tmp_path / "a.seg.nrrd")))
-    assert "space" not in header
-    assert np.isnan(header["spacings"]).all()
-
-
-def test_a_mask_beside_its_scan_is_not_taken_for_an_image(tmp_path):
-    source = open_source(write_nrrd(tmp_path / "scan.nrrd"))
-    _write(np.ones(SCAN.shape, np.uint8), source, tmp_path / "scan.seg.nrrd")
-    found = find_sources(tmp_path)
-    assert found.paths == (tmp_path / "scan.nrrd",)
-    assert "scan.seg.nrrd" in found.skipped[0]
-
-
-def test_a_large_label_map_is_written_without_a_second_copy(tmp_path):
-    import tracemalloc
-
-    source = open_source(write_picture(make_fan(1)[0], tmp_path / "a.png"))
-    labels = np.zeros((100, 400, 400), np.uint8)
-    labels[20:80, 100:300, 100:300] = 2
-    tracemalloc.start()
-    _write(labels, source, tmp_path / "a.seg.nrrd")
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    # bincount counts a slice as int64: eight times a slice, and some slices more.
-    assert peak < labels.nbytes / 5
