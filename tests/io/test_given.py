@@ -163,6 +163,20 @@ def test_bytes_that_are_not_trusted_are_decoded_in_a_process_of_their_own(tmp_pa
         options.open(make_dicom(make_fan()))
 
 
+def test_slices_that_are_not_trusted_keep_their_names():
+    files = [io.BytesIO() for _ in range(5)]
+    array = np.arange(5 * 6 * 7, dtype=np.uint16).reshape(5, 6, 7)
+    for dataset, file in zip(make_slices(array), files, strict=True):
+        dataset.save_as(file, enforce_file_format=True)
+    given = [file.getvalue() for file in files]
+    options = ReadOptions(untrusted=Limits(1024, 120))
+    assert options.open(given).sequence.shape == (5, 1, 6, 7)
+    with pytest.raises(GeometryError, match=r"the bytes given \(2 of 4\)"):
+        options.open([*given[:2], *given[3:]])
+    warnings = options.open([*given[:4], given[4][:-20]]).sequence.warnings
+    assert any("the bytes given (5 of 5) ends in the middle" in text for text in warnings)
+
+
 @pytest.mark.parametrize("format_", ["dicom-seg", "dicom-labelmap", "nifti", "seg-nrrd"])
 def test_labels_in_memory_are_the_bytes_of_the_file(tmp_path, format_):
     source = open_source(make_dicom(make_fan()))

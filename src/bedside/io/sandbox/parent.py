@@ -141,9 +141,13 @@ def _child_answer(
         }
         _run_child({**request, **limited}, path, folder, limits)
         answer = _read_answer(folder, path)
+        names = dict(zip(placed, named, strict=True))
         if "error" in answer:
-            _raise_error(answer["error"], dict(zip(placed, named, strict=True)))
+            _raise_error(answer["error"], names)
         try:
+            if "warnings" in answer:
+                texts = [str(text) for text in answer["warnings"]]
+                answer["warnings"] = [_restore_names(text, names) for text in texts]
             yield answer, folder
         except Exception as error:
             raise FormatError(
@@ -243,9 +247,16 @@ def _raise_error(error: Any, names: Mapping[str, Path]) -> None:
         names: Names of files here, by their paths in the child.
     """
     kind = getattr(errors, str(error.get("type", "")), None)
-    message = str(error.get("message", ""))[:4000]
-    for absolute, path in names.items():
-        message = message.replace(absolute, str(path))
+    message = _restore_names(str(error.get("message", ""))[:4000], names)
     if not (isinstance(kind, type) and issubclass(kind, InputError)):
         kind = FormatError
     raise kind(message)
+
+
+def _restore_names(text: str, names: Mapping[str, Path]) -> str:
+    """Return a text of the child with the names that files have here."""
+    for absolute, path in names.items():
+        text = text.replace(absolute, str(path))
+        if isinstance(path, MemoryPath):
+            text = text.replace(Path(absolute).name, path.name)
+    return text
