@@ -94,6 +94,13 @@ def test_a_table_that_cannot_be_written_stops_the_run_before_it_begins(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_refused_image_leaves_no_folder_for_its_table(tmp_path, bundle):
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    command = [tmp_path / "a.png", "-m", bundle, "-o", tmp_path / "out"]
+    assert main(["segment", *map(str, command), "--csv", str(tmp_path / "out" / "all.csv")]) == 3
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_resumed_batch_has_the_rows_of_the_earlier_run(fans, bundle, tmp_path, capsys):
     command = [fans[0].parent, "-m", bundle, "-o", tmp_path / "out"]
     assert run(capsys, *command, "--jobs", "2")[0] == 0

@@ -9,7 +9,6 @@ from bedside.cli.segment_settings import Settings, is_batch, read_options
 from bedside.errors import BackendError, BedsideError, FormatError, OutputError, UsageError
 from bedside.report.folder import check_apart, results_folder
 from bedside.report.measurement_table import measurement_rows, write_csv
-from bedside.system.atomic import check_writable
 
 if TYPE_CHECKING:
     from bedside.batch.manifest import Case
@@ -34,8 +33,14 @@ def run(settings: Settings) -> int:
         InputError: If the image or the bundle is refused.
         BackendError: If the runtime is not installed.
     """
-    if settings.csv is not None:
-        check_writable(settings.csv.absolute().parent)
+    if settings.csv is None:
+        return _run(settings)
+    with results_folder(settings.csv.absolute().parent):
+        return _run(settings)
+
+
+def _run(settings: Settings) -> int:
+    """Segment one image, several in this process, or several by workers."""
     if is_batch(settings):
         from bedside.cli.batch import segment_batch
 
