@@ -1,4 +1,4 @@
-"""A network of three axes from a data set to labels on the scan's own grid, in NIfTI."""
+"""A 3D network from a data set to labels on the scan's own grid, in NIfTI."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Every architecture x every mechanism x two and three axes: one matrix over the tables."""
+"""Every architecture x every mechanism x 2D and 3D: one matrix over the tables."""
 
 import dataclasses
 

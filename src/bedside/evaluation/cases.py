@@ -1,4 +1,4 @@
-"""The loop over cases: segment each at its own resolution, score every structure, summarise."""
+"""The loop over cases: segment, score every structure on the image's own grid, summarise."""
 
 import math
 from collections import Counter
@@ -34,7 +34,7 @@ _MOST_WARNINGS = 20
 
 
 class Segmenter(Protocol):
-    """What evaluation needs of `bedside.segment.Segmenter`."""
+    """The part of `bedside.segment.Segmenter` that evaluation needs."""
 
     @property
     def spec(self) -> "DeploymentSpec":
@@ -46,18 +46,18 @@ class Segmenter(Protocol):
 
 @dataclass(frozen=True)
 class Scores:
-    """How well one structure is segmented in one case.
+    """Scores of one structure in one case.
 
     Attributes:
-        dice: Dice over all frames together; None where the experts did not draw the structure.
+        dice: Dice over all frames together; None without the structure in the truth.
         iou: Intersection over union, likewise.
         asd_mm: Average symmetric surface distance, a mean over the frames in which truth
-            and prediction both have the structure; None without one, or without a spacing.
+            and prediction both have the structure; None without such a frame or a spacing.
         hd95_mm: 95th percentile of the Hausdorff distance, likewise.
         hd_mm: Hausdorff distance, likewise.
-        one_sided: Frames in which only one of truth and prediction has the structure; no
-            distance can tell of them.
-        false_alarm: Whether it was drawn although the experts drew it nowhere in the case.
+        one_sided: Frames in which only one of truth and prediction has the structure, which
+            have no distance.
+        false_alarm: Whether it was predicted in a case without it.
     """
 
     dice: float | None
@@ -75,12 +75,12 @@ class CaseResult:
 
     Attributes:
         case_id: Name of the case.
-        patient_id: Its patient, or the independent unit that stands for one.
+        patient_id: Its patient, or another independent unit.
         structures: Scores by name, labels in their order and then regions.
         frames: Number of frames.
         spacing_mm: (row, column) distance in mm that was used, or (slice, row, column)
-            where a scan was measured as a whole; or None.
-        measured: What was measured beside what experts had measured, by name.
+            if a scan was measured as a whole; or None.
+        measured: Measurements, and those of experts, by name.
         unit: What `patient_id` names, in the plural.
     """
 
@@ -107,7 +107,7 @@ class Evaluation:
         structures: Mean and interval of every metric, a structure each.
         cases: Scores case by case, in the order given.
         warnings: What the scores leave out or depend on, in sentences.
-        measurements: How far measurements lie from the experts', where a data set has them.
+        measurements: Errors of measurements, if the data set has those of experts.
     """
 
     structures: tuple[StructureResult, ...]
@@ -117,7 +117,7 @@ class Evaluation:
 
     @property
     def unit(self) -> str:
-        """What counts as independent, in the plural, such as "patients"."""
+        """The independent unit, in the plural, such as "patients"."""
         return self.cases[0].unit
 
     @property
@@ -151,16 +151,16 @@ def evaluate_cases(
 ) -> Evaluation:
     """Segment every case and compare it with the experts' labels.
 
-    Nothing is resampled: truth and prediction meet on the image's own grid. One case is in
+    Truth and prediction are compared on the image's own grid. One case is in
     memory at a time.
 
     Args:
-        segmenter: Labels the frames of an image.
+        segmenter: The bundle, loaded.
         cases: What to score.
         on_case: Called after each case, to show progress.
 
     Returns:
-        Scores by case, means with intervals, and what was noticed on the way.
+        Scores by case, means with intervals, and warnings.
 
     Raises:
         DataError: If a case's labels do not fit its image or the bundle's labels.
@@ -179,10 +179,10 @@ def evaluate_cases(
         results.append(result)
         if on_case is not None:
             on_case(result)
-    said = [f"{text} ({count} of {len(results)} cases)" for text, count in noticed.most_common()]
-    if len(said) > _MOST_WARNINGS:
-        said[_MOST_WARNINGS:] = [f"{len(said) - _MOST_WARNINGS} more warnings are left out."]
-    return summarise(results, warnings=said)
+    warned = [f"{text} ({count} of {len(results)} cases)" for text, count in noticed.most_common()]
+    if len(warned) > _MOST_WARNINGS:
+        warned[_MOST_WARNINGS:] = [f"{len(warned) - _MOST_WARNINGS} more warnings are left out."]
+    return summarise(results, warnings=warned)
 
 
 def score_case(
@@ -196,8 +196,8 @@ def score_case(
 ) -> CaseResult:
     """Compare two label maps, structure by structure.
 
-    Overlap counts the pixels of all frames together, so that a frame without the structure
-    weighs nothing. Distances are measured within each frame, since the distance between
+    Overlap counts the pixels of all frames together, so a frame without the structure has
+    no weight. Distances are measured within each frame, since the distance between
     frames is a time, or is not known, and averaged over frames.
 
     Args:
@@ -229,24 +229,24 @@ def score_case(
 def summarise(
     results: Sequence[CaseResult], *, warnings: Iterable[str] = (), seed: int = 0
 ) -> Evaluation:
-    """Average over cases, with intervals by independent unit, and say what no mean shows.
+    """Return means over cases, with intervals over independent units, and warnings.
 
     Overlap is averaged over the cases that have the structure: a case without it has no Dice, and
-    counting it as 1 would flatter rare structures.
+    counting it as 1 would favour rare structures.
 
     Args:
         results: At least one case.
-        warnings: What was noticed before, kept.
+        warnings: Earlier warnings.
         seed: Seed of the bootstrap.
 
     Returns:
         The results with their means. A distance that no case has is all None.
     """
     patients = [case.patient_id for case in results]
-    structures, said = [], [*warnings, *_too_few_units(results)]
+    structures, warned = [], [*warnings, *_too_few_units(results)]
     unscaled = sum(case.spacing_mm is None for case in results)
     if unscaled:
-        said.append(
+        warned.append(
             f"{unscaled} of {len(results)} cases have no spacing that can be trusted; "
             "distances in mm leave them out."
         )
@@ -267,25 +267,25 @@ def summarise(
                 false_alarms=alarms,
             )
         )
-        said.extend(_absent(name, len(absent), alarms, of_cases=len(scores)))
-        said.extend(_one_sided(name, results))
+        warned.extend(_absent(name, len(absent), alarms, of_cases=len(scores)))
+        warned.extend(_one_sided(name, results))
     measurements = summarise_measurements([case.measured for case in results], patients, seed=seed)
-    said += [
+    warned += [
         f"{each.title}: it could not be measured on {each.missing} of {each.cases} predictions; "
         "its error leaves them out."
         for each in measurements
         if each.missing
     ]
-    return Evaluation(tuple(structures), tuple(results), tuple(said), measurements)
+    return Evaluation(tuple(structures), tuple(results), tuple(warned), measurements)
 
 
 def lay_out(
     sequence: "ImageSequence", truth: np.ndarray, segmentation: "Segmentation"
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, ...] | None]:
-    """Lay expert labels and a result out as `score_case` takes them.
+    """Return expert labels and a result in the form that `score_case` takes.
 
-    A scan that was segmented whole is one thing to measure: its frames are slices, with a
-    distance. Uneven slices are repeated on an even grid, so that each counts for what it covers.
+    A scan that was segmented as a whole is measured as a volume. Uneven slices are repeated on an
+    even grid, so each counts for the range it covers.
 
     Args:
         sequence: What was segmented.
@@ -304,7 +304,7 @@ def lay_out(
 
 
 def segment_named(segmenter: Segmenter, sequence: "ImageSequence", case: Case) -> "Segmentation":
-    """Segment one case, naming it and its file in whatever error comes of it.
+    """Segment one case; errors name the case and its file.
 
     Raises:
         InputError: If the image is refused.
@@ -316,7 +316,7 @@ def segment_named(segmenter: Segmenter, sequence: "ImageSequence", case: Case) -
 
 
 def _mask(labels: np.ndarray, structure: Label | Region) -> np.ndarray:
-    """Mark where a structure is."""
+    """Return the mask of a structure."""
     if isinstance(structure, Label):
         return np.asarray(labels == structure.value)
     return np.isin(labels, structure.labels)

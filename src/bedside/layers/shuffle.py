@@ -15,7 +15,7 @@ def shuffle(x: torch.Tensor, factor: int) -> torch.Tensor:
         (B, C, *(S * factor)); a group's channels are in reading order.
 
     Source:
-        Shi et al., CVPR 2016, in two and three axes. In three, planes are shuffled by what
+        Shi et al., CVPR 2016, in 2D and 3D. In three, planes are shuffled by what
         runtimes have for images: permuting one axis after the other takes them longer.
 
     Example:

@@ -25,10 +25,10 @@ class Segmentation:
         labels: Labels of every frame, on the source grid.
         stage_ms: For each of `STAGES` the time every frame took, (frames,) in ms; of a scan
             that was taken whole, (1,).
-        region: Where the image proper was found on the frame.
+        region: Part of the frame that holds the image.
         spacing_mm: (row, column) distance in mm, or (slice, row, column) of a scan that was
             taken whole, of uneven slices their mean; None if it cannot be trusted.
-        warnings: What was fixed, doubted or not found, in sentences for a person.
+        warnings: Corrections, doubts and missing structures, in sentences.
         changes: What repairs changed in the labels, and what priors found odd about them.
         memory: What was predicted of it, if there was a ceiling.
         probabilities: (K, F, H, W) or (K, D, H, W) float32 on the source grid, background
@@ -48,7 +48,7 @@ class Segmentation:
 class Pipeline(ABC):
     """The steps around a network: a plan for each sequence, and pure functions of it.
 
-    A network of two axes takes frames, one of three axes whole scans. A plan is immutable, and may
+    A 2D network takes frames, a 3D network whole scans. A plan is immutable, and may
     be used by any number of threads.
 
     Args:

@@ -77,7 +77,7 @@ class Segmenter:
         return resolve_axes(sequence, self.spec)
 
     def plan(self, sequence: ImageSequence, *, force: bool = False) -> Any:
-        """Plan the preprocessing of a sequence; a `FramePlan` for a network of two axes.
+        """Plan the preprocessing of a sequence; a `FramePlan` for a 2D network.
 
         Raises:
             ModalityError: If the image is of another kind than the bundle's, and not `force`.

@@ -61,7 +61,7 @@ def write_sr(
         labels_spec: Names and codes of the structures.
         algorithm: The bundle, as DICOM files state it.
         slices: Whether the frames are the slices of a scan.
-        warnings: What was fixed, doubted or not found, in sentences for a person.
+        warnings: Corrections, doubts and missing structures, in sentences.
 
     Returns:
         Whether it was written: without a structure there is nothing to report.

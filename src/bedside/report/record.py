@@ -1,4 +1,4 @@
-"""What a run found and what it cost, as data: areas over time, latency, provenance, warnings."""
+"""The report of a run as data: measurements, latency, provenance, warnings."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,17 +25,17 @@ COST_KEYS = (
     "predicted_memory_mb",
     "threads",
 )
-"""Keys of a report that tell what a run cost; all others are the same in every run."""
+"""Keys of a report for time and memory; all others are the same in every run."""
 
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Spread of a time over the frames, in ms.
+    """Percentiles of a time over the frames, in ms.
 
     Attributes:
         p50: Median.
-        p95: Time that 95 % of the frames stay within.
-        p99: Time that 99 % of the frames stay within.
+        p95: 95th percentile.
+        p99: 99th percentile.
     """
 
     p50: float
@@ -45,14 +45,14 @@ class Percentiles:
 
 @dataclass(frozen=True)
 class BundleFacts:
-    """Which bundle drew the labels.
+    """The bundle that was used.
 
     Attributes:
         name: Its name.
         version: Its version.
         sha256: Hash of its file.
         bytes: Size of its file.
-        license: Terms that its data and weights come under.
+        license: Licence of its data and weights.
     """
 
     name: str
@@ -64,18 +64,17 @@ class BundleFacts:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run was and cost; nothing of it is read from the image.
+    """Runtime, time and memory of a run.
 
     Attributes:
         source: Name of the file that was segmented.
         backend: Runtime.
         precision: Precision of the graph.
         threads: Threads of the runtime.
-        wall_s: Time for the whole sequence, with the look at it that precedes the first frame.
+        wall_s: Time for the whole sequence, planning included.
         startup_ms: From the start of the process until the first frame could be decoded.
         peak_memory_mb: Largest resident memory of the process, in MiB; None if unknown.
-        predicted_memory_mb: What was predicted of it before the image was read; None without
-            a ceiling.
+        predicted_memory_mb: Predicted before the image is read; None without a limit.
         bundle: Which bundle.
     """
 
@@ -92,7 +91,7 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that `report.json` holds, and `report.html` shows.
+    """Content of `report.json` and `report.html`.
 
     Attributes:
         source: Name of the file that was segmented.
@@ -100,28 +99,26 @@ class Report:
         slices: Whether the frames are the slices of a scan.
         frame_time_ms: Time from frame to frame, on average where it varies; None if unknown.
         frame_starts_ms: When each frame begins, from the first, where the time varies.
-        spacing_mm: (row, column); None if not to be trusted.
-        slice_blocks: Which slices of a scan are how far apart, if they are not evenly spaced;
-            None otherwise.
-        region: Where the image proper was found on the frame.
+        spacing_mm: (row, column); None if unknown or not trustworthy.
+        slice_blocks: Spacing of each range of slices, if they are uneven; else None.
+        region: Part of the frame that holds the image.
         structures: Areas of each structure.
-        fps: Frames per second of processing, decoding to labels, one after another.
-        wall_s: Time for the whole sequence, with the look at it that precedes the first frame.
+        fps: Frames per second, decoding to labels, one after another.
+        wall_s: Time for the whole sequence, planning included.
         latency_ms: Per stage, and in total.
-        latency_of: What these are the times of: each "frame", "slice" or "image", or the whole
-            "scan", which a network of three axes takes at once.
+        latency_of: Whether these are times per "frame", "slice" or "image", or of the whole
+            "scan", for a 3D network.
         startup_ms: From the start of the process until the first frame could be decoded.
         peak_memory_mb: Largest resident memory of the process, in MiB; None if unknown.
-        predicted_memory_mb: What was predicted of it before the image was read; None without
-            a ceiling.
+        predicted_memory_mb: Predicted before the image is read; None without a limit.
         backend: Runtime.
         precision: Precision of the graph.
         threads: Threads of the runtime.
         bundle: Which bundle.
-        warnings: What was fixed, doubted or not found.
-        changes: What repairs changed in the labels, and what was found odd about them.
+        warnings: Corrections, doubts and missing structures, in sentences.
+        changes: Changes of the labels by postprocessing, and violated priors.
         bedside_version: Version of this program.
-        disclaimer: What the result is not for.
+        disclaimer: Statement of the research use.
     """
 
     source: str
@@ -171,13 +168,13 @@ def make_report(
     Args:
         labels: The result; its spacing is None where the scale is not to be trusted.
         structures: What the label values mean.
-        region: Where the image proper was found.
+        region: Part of the frame that holds the image.
         sequence: What was segmented; only what it says of time and place is read.
         stage_ms: For every stage, "total" among them, the time of each frame, (frames,) in
             ms; of a scan that was taken whole, (1,).
-        warnings: What was fixed, doubted or not found.
+        warnings: Corrections, doubts and missing structures, in sentences.
         facts: What the run was and cost.
-        changes: What repairs changed in the labels, and what was found odd about them.
+        changes: Changes of the labels by postprocessing, and violated priors.
     """
     slices = sequence.has_slices
     areas = measure_areas(

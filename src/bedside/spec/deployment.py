@@ -73,7 +73,7 @@ class InputSpec:
         size_px: (height, width) of the network's input, or (depth, height, width) of the
             window that it moves over a scan.
         view: What the image must show, in words.
-        neighbours: Frames on each side that a network of two axes sees beside its own, as
+        neighbours: Frames on each side that a 2D network sees beside its own, as
             channels: of a scan, the slices above and below. At the ends the last one is
             repeated.
     """

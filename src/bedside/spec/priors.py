@@ -102,7 +102,7 @@ class Size:
 
     Attributes:
         label: The structure.
-        unit: "px" for pixels or voxels, "mm2" for networks of two axes, "ml" of three.
+        unit: "px" for pixels or voxels, "mm2" for 2D networks, "ml" for 3D networks.
         least: Smallest plausible size.
         most: Largest plausible size; None for any.
         action: "report".

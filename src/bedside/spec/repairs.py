@@ -38,8 +38,8 @@ class DropSmall:
 
     Attributes:
         min_px: Smallest size that stays, in pixels or voxels.
-        min_mm2: The same in mm2, for networks of two axes.
-        min_ml: The same in ml, for networks of three axes.
+        min_mm2: The same in mm2, for 2D networks.
+        min_ml: The same in ml, for 3D networks.
         labels: Label values; every label if empty.
     """
 

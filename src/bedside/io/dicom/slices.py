@@ -85,6 +85,6 @@ def _describe_tilt(stack: Stack) -> list[str]:
         return []
     angle = np.degrees(np.arctan(np.linalg.norm(lean)))
     return [
-        f"the slices are tilted by {angle:.1f} degrees (gantry tilt); a network of three axes "
+        f"the slices are tilted by {angle:.1f} degrees (gantry tilt); a 3D network "
         "sees them corrected"
     ]

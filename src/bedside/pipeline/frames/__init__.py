@@ -1,1 +1,1 @@
-"""Networks of two axes: frames one by one, from decoded frame to labels on its grid."""
+"""2D networks: frames one by one, from decoded frame to labels on its grid."""

@@ -52,7 +52,7 @@ class FrameResult:
 
 
 class FramePipeline(Pipeline):
-    """The steps around a network of two axes.
+    """The steps around a 2D network.
 
     A plan need not come from `plan`: any `FramePlan` for the frames' kind will do, so that frames
     that keep coming can be planned for from those seen so far, and planned for again.

@@ -1,1 +1,1 @@
-"""Networks of three axes: scans whole, from slices to labels on their grid."""
+"""3D networks: scans whole, from slices to labels on their grid."""

@@ -52,7 +52,7 @@ class VolumeResult:
 
 
 class VolumePipeline(Pipeline):
-    """The steps around a network of three axes, whose window moves over a scan."""
+    """The steps around a 3D network, whose window moves over a scan."""
 
     def plan(self, sequence: ImageSequence, *, force: bool = False) -> VolumePlan:
         """Find the gantry tilt of a scan from its geometry."""
