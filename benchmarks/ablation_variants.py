@@ -12,7 +12,7 @@ AS_IT_IS = "as-it-is"
 
 
 @dataclass(frozen=True)
-class ExecutionMode:
+class Variant:
     """One row.
 
     Attributes:
@@ -85,25 +85,23 @@ def find_window(model: ModelSpec) -> int:
 
 
 VARIANTS = {
-    AS_IT_IS: ExecutionMode("the recipe's network", lambda model: model),
-    "conv": ExecutionMode("attention -> convolutions", at_attention(block="conv")),
-    "window-alone": ExecutionMode("windows, no exchange", swap("window", exchange=False)),
-    "window": ExecutionMode("windows with exchange", swap("window")),
-    "overlap": ExecutionMode("overlapping windows with exchange", swap("overlap")),
-    "routed": ExecutionMode("routed regions with exchange", swap("routed")),
-    "pooled": ExecutionMode("pooled keys", swap("pooled")),
-    "linear": ExecutionMode("linear attention", swap("linear")),
-    "dense": ExecutionMode("dense at the coarsest level", dense_below),
-    "two-scales": ExecutionMode("windows of two sizes across heads", in_two_scales),
-    "kv-heads-2": ExecutionMode("2 heads of keys and values, not 1", at_attention(kv_heads=2)),
-    "shared": ExecutionMode("attention and MLP shared in a level", at_attention(shared="both")),
-    "reparam": ExecutionMode(
-        "reparameterised convolutions on top", at_convolutions(block="reparam")
-    ),
-    "deep-supervision": ExecutionMode(
+    AS_IT_IS: Variant("the recipe's network", lambda model: model),
+    "conv": Variant("attention -> convolutions", at_attention(block="conv")),
+    "window-alone": Variant("windows, no exchange", swap("window", exchange=False)),
+    "window": Variant("windows with exchange", swap("window")),
+    "overlap": Variant("overlapping windows with exchange", swap("overlap")),
+    "routed": Variant("routed regions with exchange", swap("routed")),
+    "pooled": Variant("pooled keys", swap("pooled")),
+    "linear": Variant("linear attention", swap("linear")),
+    "dense": Variant("dense at the coarsest level", dense_below),
+    "two-scales": Variant("windows of two sizes across heads", in_two_scales),
+    "kv-heads-2": Variant("2 heads of keys and values, not 1", at_attention(kv_heads=2)),
+    "shared": Variant("attention and MLP shared in a level", at_attention(shared="both")),
+    "reparam": Variant("reparameterised convolutions on top", at_convolutions(block="reparam")),
+    "deep-supervision": Variant(
         "deep supervision on", lambda model: replace(model, deep_supervision=True)
     ),
-    "boundary": ExecutionMode("boundary branch on", lambda model: replace(model, boundary=True)),
+    "boundary": Variant("boundary branch on", lambda model: replace(model, boundary=True)),
 }
 """Name of a row -> what differs in it."""
 

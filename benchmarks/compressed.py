@@ -41,7 +41,7 @@ class Row:
         precision: The fastest that has a passing certificate.
         times_ms: By number of threads: time in that precision.
         score: On the test patients.
-        verdicts: Beside the large network.
+        comparisons: Beside the large network.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Row:
     precision: str
     times_ms: dict[int, float]
     score: Score
-    verdicts: Sequence[NoninferiorityResult]
+    comparisons: Sequence[NoninferiorityResult]
 
 
 def name_bundle(bundle: Bundle) -> str:
@@ -113,7 +113,7 @@ def compare(
                 precision=best,
                 times_ms={count: times[count][f"{number} {best}"] for count in threads},
                 score=score,
-                verdicts=judge(
+                comparisons=judge(
                     reference.by_patient(),
                     score.by_patient(),
                     max_drop=max_drop,
@@ -162,15 +162,15 @@ def format_page(rows: Sequence[Row], *, max_drop: float, data: str, load: float)
     ]
     for row in rows:
         dice = row.score.mean_dice()
-        for verdict in row.verdicts:
+        for result in row.comparisons:
             beside = (
                 "| | | |"
                 if row is first
-                else f"| {verdict.difference:+.4f} | {-verdict.bound:.4f} "
-                f"| {'yes' if verdict.passed else 'no'} |"
+                else f"| {result.difference:+.4f} | {-result.bound:.4f} "
+                f"| {'yes' if result.passed else 'no'} |"
             )
             lines.append(
-                f"| {row.name} | {verdict.structure} | {dice[verdict.structure]:.4f} {beside}"
+                f"| {row.name} | {result.structure} | {dice[result.structure]:.4f} {beside}"
             )
     return "\n".join(lines) + "\n"
 
@@ -186,7 +186,7 @@ def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "times_ms": row.times_ms,
             "dice": row.score.mean_dice(),
             "hd95_mm": row.score.mean_hd95_mm(),
-            "verdicts": [asdict(verdict) for verdict in row.verdicts],
+            "comparisons": [asdict(result) for result in row.comparisons],
         }
         for row in rows
     ]

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bedside.compression.lowbit import KEPT, Block, choose_bits, round_weights
+from bedside.compression.lowbit import KEPT, Part, choose_bits, round_weights
 from bedside.compression.qat import attach
 from bedside.compression.quantize import quantize_int8
 from bedside.datasets import list_recipe_cases
@@ -152,7 +152,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("run", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--bits", type=int, default=4)
-    parser.add_argument("--keep", nargs="*", choices=get_args(Block), default=list(KEPT))
+    parser.add_argument("--keep", nargs="*", choices=get_args(Part), default=list(KEPT))
     parser.add_argument("--epochs", type=int, default=2, help="0 rounds without training")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--activations", action="store_true", help="round them to 8 bits too")

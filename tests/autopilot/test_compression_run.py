@@ -78,8 +78,8 @@ def test_steps_are_kept_only_if_no_structure_is_worse(finished):
     judged = [step for step in state.steps if step.metrics]
     assert {step.kept for step in judged} == {True, False}
     for step in judged:
-        assert step.kept == all(verdict.passed for verdict in step.verdicts)
-        assert all(v.bound > -GOAL.max_drop for v in step.verdicts) == step.kept
+        assert step.kept == all(result.passed for result in step.comparisons)
+        assert all(v.bound > -GOAL.max_drop for v in step.comparisons) == step.kept
 
 
 def test_only_what_needs_it_is_finetuned(finished):
@@ -143,11 +143,11 @@ def test_pages_follow_the_steps(finished):
     assert told["met"] is not bool(outcome.unmet)
     assert len(told["steps"]) == len(outcome.state.steps)
     assert told["result"]["times_as_fast"] > 1
-    promised, reference = outcome.latency_check.promised_ms, outcome.latency_check.reference_ms
-    assert told["latency_check"]["promised_ms"] == promised
+    result, reference = outcome.latency_check.result_ms, outcome.latency_check.reference_ms
+    assert told["latency_check"]["result_ms"] == result
     # The stand-in for the clock counts work, so that the end of the run repeats its beginning.
     assert reference == pytest.approx(outcome.state.reference.ms)
-    assert promised == pytest.approx(outcome.state.metrics.ms)
+    assert result == pytest.approx(outcome.state.metrics.ms)
     page = (folder / "compression.md").read_text()
     for step in outcome.state.steps:
         assert step.about in page
@@ -156,7 +156,7 @@ def test_pages_follow_the_steps(finished):
     assert "budget 0.25 ms" in plot
     assert plot.strip() in html
     judged = [step for step in outcome.state.steps if step.metrics]
-    assert all(f"{step.number} {step.move}" in plot for step in judged)
+    assert all(f"{step.number} {step.kind}" in plot for step in judged)
 
 
 def test_a_stopped_and_continued_run_decides_as_an_unbroken_one(
@@ -314,7 +314,7 @@ def test_fewer_bits_make_a_bundle_smaller_where_size_is_missing(trained, tables,
     target = Target(max_size_bytes=24_000, max_drop=0.1)
     outcome = run(trained, tmp_path, tables, target=target)
     kept = [step for step in outcome.state.steps if step.kept]
-    assert [step.move for step in kept] == ["bits"]
+    assert [step.kind for step in kept] == ["bits"]
     assert outcome.size_bytes <= 24_000 < outcome.state.reference.size_bytes
     assert set(read_bundle(outcome.bundle).spec.model.bits.values()) <= {8, 4}
 
@@ -326,7 +326,7 @@ def test_where_nothing_meets_the_time_the_size_is_met_all_the_same(trained, tabl
     )
     assert "no step meets the latency; continuing with the size" in told
     kept = [step for step in state.steps if step.kept]
-    assert {step.move for step in kept} == {"bits"}
+    assert {step.kind for step in kept} == {"bits"}
     assert not any(step.kept for step in state.steps if step.number < kept[0].number)
     assert state.metrics.size_bytes <= target.max_size_bytes < state.reference.size_bytes
     assert state.metrics.ms > target.target_ms

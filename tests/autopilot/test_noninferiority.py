@@ -41,22 +41,22 @@ def test_the_same_loss_for_everybody_is_known_exactly():
 
 
 def test_a_candidate_as_good_on_average_is_refused_where_patients_scatter_too_much():
-    [verdict] = judge(*by_patient([0.05, -0.05] * 10), max_drop=0.005)
-    assert verdict.difference == pytest.approx(0)
-    assert not verdict.passed
+    [result] = judge(*by_patient([0.05, -0.05] * 10), max_drop=0.005)
+    assert result.difference == pytest.approx(0)
+    assert not result.passed
     # (1.6449 * 0.0513 / 0.005)^2 = 284.8
-    assert verdict.needed == 285
+    assert result.needed == 285
 
 
 def test_patients_that_would_do_do():
     spread = 0.02
     count = count_needed(spread, max_drop=0.005)
     half = np.full(count // 2, spread)
-    [verdict] = judge(*by_patient([*half, *-half]), max_drop=0.005)
-    assert verdict.passed
+    [result] = judge(*by_patient([*half, *-half]), max_drop=0.005)
+    assert result.passed
     short = np.full(count // 4, spread)
-    [verdict] = judge(*by_patient([*short, *-short]), max_drop=0.005)
-    assert not verdict.passed
+    [result] = judge(*by_patient([*short, *-short]), max_drop=0.005)
+    assert not result.passed
 
 
 def test_each_structure_has_to_pass_by_itself():
@@ -77,15 +77,15 @@ def test_order_of_patients_does_not_matter():
 
 
 def test_too_few_patients_are_refused_with_the_number_that_would_do():
-    verdicts = judge(*by_patient([0.02, -0.02, 0.01, -0.01]), max_drop=0.005)
+    results = judge(*by_patient([0.02, -0.02, 0.01, -0.01]), max_drop=0.005)
     with pytest.raises(PatientsError, match=r"4 patients are too few .* 37 would do"):
-        check_patients(verdicts, max_drop=0.005)
+        check_patients(results, max_drop=0.005)
 
 
 def test_a_handful_without_any_scatter_is_still_too_few():
-    verdicts = judge(*by_patient([0.0] * 4), max_drop=0.005)
+    results = judge(*by_patient([0.0] * 4), max_drop=0.005)
     with pytest.raises(PatientsError, match=f"{MIN_PATIENTS} would do"):
-        check_patients(verdicts, max_drop=0.005)
+        check_patients(results, max_drop=0.005)
     check_patients(judge(*by_patient([0.0] * MIN_PATIENTS), max_drop=0.005), max_drop=0.005)
 
 

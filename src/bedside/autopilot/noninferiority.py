@@ -188,19 +188,19 @@ def check_count(patients: int, *, wanted_to: str = "put a bound on a loss") -> N
         )
 
 
-def check_patients(verdicts: Sequence[NoninferiorityResult], *, max_drop: float) -> None:
+def check_patients(results: Sequence[NoninferiorityResult], *, max_drop: float) -> None:
     """Refuse patients on whom even a candidate without loss could not pass.
 
     Args:
-        verdicts: Of a candidate that differs as little as a useful one can.
+        results: Of a candidate that differs as little as a useful one can.
         max_drop: Largest loss that passes.
 
     Raises:
         PatientsError: If there are too few; it names how many suffice.
     """
-    short = [verdict for verdict in verdicts if verdict.patients < verdict.needed]
+    short = [result for result in results if result.patients < result.needed]
     if short:
-        worst = max(short, key=lambda verdict: verdict.needed)
+        worst = max(short, key=lambda result: result.needed)
         raise PatientsError(
             f"{worst.patients} patients are too few to show that less than {max_drop:g} Dice is "
             f"lost: in {worst.structure} differences between patients already scatter by "
@@ -208,35 +208,35 @@ def check_patients(verdicts: Sequence[NoninferiorityResult], *, max_drop: float)
         )
 
 
-def explain(verdicts: Sequence[NoninferiorityResult], *, max_drop: float) -> str:
+def explain(results: Sequence[NoninferiorityResult], *, max_drop: float) -> str:
     """Reason why a candidate fails; empty if it passes.
 
     Example:
-        >>> verdict = NoninferiorityResult("liver", -0.001, -0.007, 0.02, 30, 44, False)
-        >>> explain([verdict], max_drop=0.005)
+        >>> result = NoninferiorityResult("liver", -0.001, -0.007, 0.02, 30, 44, False)
+        >>> explain([result], max_drop=0.005)
         'liver loses 0.0010, and 0.0070 cannot be excluded with 30 patients (44 might do)'
     """
     reasons = []
-    for verdict in verdicts:
-        if verdict.passed:
+    for result in results:
+        if result.passed:
             continue
-        if verdict.new_alarms > max_drop:
+        if result.new_alarms > max_drop:
             reasons.append(
-                f"{verdict.structure} is drawn in {100 * verdict.new_alarms:.2g} % more of the "
+                f"{result.structure} is drawn in {100 * result.new_alarms:.2g} % more of the "
                 "cases, where it is not"
             )
             continue
-        change = f"{verdict.structure} " + (
-            f"loses {-verdict.difference:.4f}"
-            if verdict.difference < 0
-            else f"gains {verdict.difference:.4f}"
+        change = f"{result.structure} " + (
+            f"loses {-result.difference:.4f}"
+            if result.difference < 0
+            else f"gains {result.difference:.4f}"
         )
-        if verdict.difference <= -max_drop:
+        if result.difference <= -max_drop:
             reasons.append(change)
             continue
-        more = f" ({verdict.needed} might do)" if verdict.needed > verdict.patients else ""
+        more = f" ({result.needed} might do)" if result.needed > result.patients else ""
         reasons.append(
-            f"{change}, and {-verdict.bound:.4f} cannot be excluded with "
-            f"{verdict.patients} patients{more}"
+            f"{change}, and {-result.bound:.4f} cannot be excluded with "
+            f"{result.patients} patients{more}"
         )
     return "; ".join(reasons)

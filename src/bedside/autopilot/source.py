@@ -15,7 +15,7 @@ from bedside.spec import SCHEMA_VERSION, DataSpec, Recipe, TrainingSpec, read_re
 from bedside.training.checkpoint import load_tensors, read_json
 from bedside.training.folder import RUN, WEIGHTS, hash_file
 
-# How a network is trained on whose bundle does not say how it was trained.
+# Training settings for a bundle without a recipe.
 _TRAINING = TrainingSpec(batch_size=8, learning_rate=2e-3)
 
 
@@ -113,7 +113,7 @@ def _open_bundle(path: Path, data: Path | None, recipe: Recipe | None) -> Source
         recipe = _guess_recipe(bundle, data)
     else:
         _check_fits(recipe, bundle)
-        # What teaches is the bundle itself; see `compress`.
+        # The bundle itself is the teacher; see `compress`.
         recipe = dataclasses.replace(recipe, deployment=bundle.spec, distill=None)
     finished = FinishedRun(
         recipe,

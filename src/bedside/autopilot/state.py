@@ -76,7 +76,7 @@ class TestResult:
     Attributes:
         source: Accuracy of the source, in f32.
         result: Accuracy of the result, as it is computed.
-        verdicts: What is known of the loss of each structure.
+        comparisons: What is known of the loss of each structure.
         patients: How many there are.
     """
 
@@ -84,7 +84,7 @@ class TestResult:
 
     source: Accuracy
     result: Accuracy
-    verdicts: tuple[NoninferiorityResult, ...]
+    comparisons: tuple[NoninferiorityResult, ...]
     patients: int
 
 
@@ -94,14 +94,14 @@ class Step:
 
     Attributes:
         number: From 1.
-        move: Its kind; a key of the table of moves.
+        kind: Its kind; a key of the table of steps.
         about: What it does, in words.
         precision: How the network is computed after it.
         predicted_ms: Its time by the table of blocks; None if that does not change.
         metrics: What was measured; None where it was undone before it was judged.
         before_ms: Time of the network before it, in the same run.
         raw_ms: Its own time in that run, before finetuning.
-        verdicts: What is known of the loss of each structure.
+        comparisons: What is known of the loss of each structure.
         kept: Whether the run continues from it.
         reason: Why it was undone, or what it gains.
         seconds: Time that it took.
@@ -109,7 +109,7 @@ class Step:
     """
 
     number: int
-    move: str
+    kind: str
     about: str
     precision: str
     predicted_ms: float | None
@@ -119,7 +119,7 @@ class Step:
     reason: str
     seconds: float
     metrics: Metrics | None = None
-    verdicts: tuple[NoninferiorityResult, ...] = ()
+    comparisons: tuple[NoninferiorityResult, ...] = ()
     finetuned: bool = False
 
 
@@ -128,7 +128,7 @@ class Pending:
     """A step that is proposed and not yet decided on.
 
     Attributes:
-        move: Its kind.
+        kind: Its kind.
         about: What it does.
         precision: How the network is computed after it.
         predicted_ms: Its time by the table of blocks.
@@ -136,7 +136,7 @@ class Pending:
         seconds: What it has taken until it was last written down.
     """
 
-    move: str
+    kind: str
     about: str
     precision: str
     predicted_ms: float | None
@@ -191,7 +191,7 @@ class RunState:
         What was only not faster may still be smaller.
         """
         undone = (step for step in self.steps if step.number > self.network and not step.kept)
-        return {step.about for step in undone if step.verdicts or not self.slow}
+        return {step.about for step in undone if step.comparisons or not self.slow}
 
 
 def read_state(path: Path, kind: type[_State], about: str, **wanted: object) -> _State:

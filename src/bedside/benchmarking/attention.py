@@ -264,7 +264,7 @@ def _measure(
     calls: list[Callable[[], object]] = []
     first: list[float] = []
     skipped = []
-    # The clock on the wall needs more calls until one is undisturbed.
+    # Wall-clock time needs more calls until one is undisturbed.
     clock = time.process_time if threads == 1 else time.perf_counter
     total = caps.total_ms if threads == 1 else 1.5 * caps.total_ms
     for graph in graphs:

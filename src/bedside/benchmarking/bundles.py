@@ -152,7 +152,7 @@ def measure_bundles(
     ceilings = {count: measure_ceilings(precisions, threads=count) for count in counts}
     on_stage(f"timing {len(ways)} ways in turns, for {seconds:g} s or more")
     latencies = time_interleaved({way.key: way.open() for way in ways}, total_s=seconds)
-    # Before and after: a ceiling that something else pressed down would flatter.
+    # Before and after: other load lowers a ceiling, which would flatter.
     again = {count: measure_ceilings(precisions, threads=count) for count in counts}
     ceilings = {count: ceilings[count].raised_to(again[count]) for count in counts}
     for way in ways:

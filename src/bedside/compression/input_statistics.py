@@ -15,7 +15,7 @@ from bedside.layers.conv import ConvNorm, SharedConv
 from bedside.layers.factored import FactoredConv
 from bedside.models import TrainedNetwork
 
-# Directions in which the input varies less than this share of the largest count as this.
+# Least variance of a direction of the input, as a share of the largest.
 _FLOOR = 1e-6
 # Channels have at least this share of their mean variance of their own: a guess that
 # needs more precision than that would not hold on other images.

@@ -19,7 +19,7 @@ from bedside.models import TrainedNetwork, find_structure
 from bedside.models.structure import AttentionSite
 from bedside.spec.mechanisms import MECHANISMS
 
-# Directions that weigh less than this share of the heaviest count as this.
+# Least weight of a direction, as a share of the largest.
 _FLOOR = 1e-6
 
 
@@ -90,7 +90,7 @@ def _merge_site(
     group = torch.arange(heads) // (heads // count)
     mechanism = MECHANISMS.get(level.block)
     if mechanism is not None and not mechanism.dot_products:
-        # Keys and queries are cut off at zero there, which no other basis survives.
+        # Keys and queries are clipped at zero there, so they cannot be rotated.
         keys = keys.then(torch.eye(d, dtype=torch.float64).repeat(1, count) / count)
     else:
         weigh_keys = [_weight_of_queries(queries, group == g, d, inputs) for g in range(count)]

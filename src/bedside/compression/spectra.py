@@ -14,7 +14,7 @@ from bedside.models import TrainedNetwork, create
 from bedside.spec.model import check_paths
 
 Ranks = tuple[int, ...]
-# A channel that its norm makes nothing of counts as this share of the one it makes most of.
+# Least scale of a channel behind its norm, as a share of the largest.
 _SCALE_FLOOR = 1e-3
 
 

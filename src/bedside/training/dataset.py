@@ -22,7 +22,7 @@ def load_case(case: Case, spec: DeploymentSpec) -> list[Example]:
         InputError: If the image cannot be read.
     """
     source, truth = read_case(case, tuple(label.value for label in spec.labels))
-    # What axes and scale mean is decided as in use, or a network would learn from other inputs.
+    # Axes and scale are interpreted as in inference, so that the inputs are the same.
     sequence = resolve_axes(source.sequence, spec)
     if spec.model.spatial_dims == 3:
         prepared = prepare_volume(sequence, spec)

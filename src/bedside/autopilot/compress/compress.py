@@ -269,7 +269,7 @@ def _score_test_set(
     on_message("scoring the test patients, once")
     source = evaluator.score(Candidate(evaluator.source.network), part="test", final=True)
     score = evaluator.score(result, part="test", final=True)
-    verdicts = judge(
+    results = judge(
         source.by_patient(),
         score.by_patient(),
         max_drop=state.target.max_drop,
@@ -277,7 +277,7 @@ def _score_test_set(
         seed=state.effort.seed,
     )
     patients = len(source.by_patient())
-    return TestResult(Accuracy.of(source), Accuracy.of(score), verdicts, patients)
+    return TestResult(Accuracy.of(source), Accuracy.of(score), results, patients)
 
 
 def _find_broken(state: RunState, bundle: Path) -> tuple[str, ...]:
@@ -329,5 +329,5 @@ def describe_steps(state: RunState) -> list[str]:
     for step in kept:
         metrics = step.metrics
         times = "" if metrics is None else f" ({metrics.ms:.3g} ms, {metrics.parameters:,} weights)"
-        lines.append(f"{step.move}: {step.about}{times}")
+        lines.append(f"{step.kind}: {step.about}{times}")
     return lines

@@ -140,7 +140,7 @@ class CompressionRun:
         self.folder.drop_network(_FINETUNED)
         self.folder.keep_network(_PENDING, proposal.candidate.network)
         pending = Pending(
-            move=name,
+            kind=name,
             about=proposal.about,
             precision=proposal.candidate.precision,
             predicted_ms=proposal.predicted_ms,
@@ -160,12 +160,12 @@ class CompressionRun:
     def _decide(self, pending: Pending, cost: Cost) -> None:
         """Measure a pending step, and keep or undo it."""
         begin, before = time.monotonic(), self.current
-        self.on_message(f"{pending.move}: {pending.about}")
+        self.on_message(f"{pending.kind}: {pending.about}")
         candidate = Candidate(self.folder.read_network(_PENDING), pending.precision)
         times = self._time(before, candidate)
         step = Step(
             number=len(self.state.steps) + 1,
-            move=pending.move,
+            kind=pending.kind,
             about=pending.about,
             precision=pending.precision,
             predicted_ms=pending.predicted_ms,
@@ -190,17 +190,17 @@ class CompressionRun:
                 return step
             self.on_message(f"to be finetuned: {step.reason}")
         return self._judge(
-            replace(step, finetuned=True), before, self._finetune(step.move, candidate)
+            replace(step, finetuned=True), before, self._finetune(step.kind, candidate)
         )
 
     def _is_hopeless(self, step: Step) -> bool:
         """Whether finetuning would be useless: nothing gained, or too much lost."""
-        if all(verdict.passed for verdict in step.verdicts):
+        if all(result.passed for result in step.comparisons):
             return True
         effort = self.state.effort
-        worst = min(verdict.difference for verdict in step.verdicts)
+        worst = min(result.difference for result in step.comparisons)
         smaller = (
-            STEP_KINDS[step.move].strides
+            STEP_KINDS[step.kind].strides
             and self.state.step_fraction / 2 >= effort.min_step_fraction
         )
         return smaller and worst < -effort.hopeless
@@ -213,10 +213,10 @@ class CompressionRun:
         scale = self.state.reference.ms / times[REFERENCE]
         return {name: ms * scale for name, ms in times.items()}
 
-    def _finetune(self, move: str, candidate: Candidate) -> Candidate:
+    def _finetune(self, kind: str, candidate: Candidate) -> Candidate:
         """Finetune a candidate, or read it if that was done before a stop."""
         if not self.folder.has_network(_FINETUNED):
-            setup, prepare = self.evaluator.setup, STEP_KINDS[move].prepare
+            setup, prepare = self.evaluator.setup, STEP_KINDS[kind].prepare
             finetuned = finetune(
                 candidate.network,
                 setup,
@@ -235,25 +235,25 @@ class CompressionRun:
         score = self.evaluator.score(candidate)
         times = self._time(before, candidate, exact=True)
         metrics = describe_candidate(self.evaluator, candidate, ms=times["after"], score=score)
-        verdicts = judge(
+        results = judge(
             reference.by_patient(),
             score.by_patient(),
             max_drop=target.max_drop,
             new_alarms=score.new_alarms(reference),
             seed=self.state.effort.seed,
         )
-        step = replace(step, metrics=metrics, verdicts=verdicts, before_ms=times["before"])
-        reason = self._find_fault(metrics, times["before"], verdicts)
-        if step.move == "precision":
+        step = replace(step, metrics=metrics, comparisons=results, before_ms=times["before"])
+        reason = self._find_fault(metrics, times["before"], results)
+        if step.kind == "precision":
             # Another precision changes least: what it cannot show, no step can.
-            check_patients(verdicts, max_drop=target.max_drop)
+            check_patients(results, max_drop=target.max_drop)
         if reason:
             return replace(step, reason=reason)
         self.folder.keep_network(f"{step.number:03d}", candidate.network)
         return replace(step, kept=True, reason=_describe_gain(step, metrics, self.state.metrics))
 
     def _find_fault(
-        self, metrics: Metrics, before_ms: float, verdicts: tuple[NoninferiorityResult, ...]
+        self, metrics: Metrics, before_ms: float, results: tuple[NoninferiorityResult, ...]
     ) -> str:
         """Reason why a step must be undone; empty if it may stay."""
         now, target = self.state.metrics, self.state.target
@@ -270,14 +270,14 @@ class CompressionRun:
                 )
             if metrics.ms > (1 + _LEAST_GAIN) * before_ms:
                 return f"smaller, but slower: {metrics.ms:.3f} against {before_ms:.3f} ms"
-        return explain(verdicts, max_drop=target.max_drop)
+        return explain(results, max_drop=target.max_drop)
 
     def _finish(self, pending: Pending, step: Step, begin: float) -> None:
         """Record a decision, and continue from the step or from before it."""
         step = replace(step, seconds=round(pending.seconds + time.monotonic() - begin, 1))
-        verdict = "kept" if step.kept else "undone"
+        decision = "kept" if step.kept else "undone"
         metrics = "" if step.metrics is None else f" {_say(step.metrics)};"
-        self.on_message(f"{verdict}:{metrics} {step.reason}")
+        self.on_message(f"{decision}:{metrics} {step.reason}")
         changes: dict[str, object] = {"steps": (*self.state.steps, step), "pending": None}
         if step.kept:
             changes |= {
@@ -287,7 +287,7 @@ class CompressionRun:
             }
             if self._turns_to_size(step):
                 changes |= {"stage": 0, "step_fraction": self.state.effort.step_fraction}
-        elif STEP_KINDS[step.move].strides:
+        elif STEP_KINDS[step.kind].strides:
             changes |= self._lessen(strides=True)
         self._update(**changes)
         self.folder.finetuning.unlink(missing_ok=True)
@@ -310,7 +310,7 @@ def _say(metrics: Metrics) -> str:
 def _describe_gain(step: Step, after: Metrics, before: Metrics) -> str:
     """What a step gained."""
     faster = step.before_ms / after.ms
-    finetuned = "" if step.finetuned or step.move == "precision" else ", without finetuning"
+    finetuned = "" if step.finetuned or step.kind == "precision" else ", without finetuning"
     size = describe_size(before.size_bytes, after.size_bytes)
     return f"{faster:.2f} times as fast, {size}{finetuned}"
 

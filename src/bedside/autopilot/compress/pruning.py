@@ -23,7 +23,7 @@ _CHANNELS = 8
 _MOST = 0.5
 # A slice that gains more than this, over what is wanted, is left to another step.
 _LARGEST_SLICE = 1.5
-# A gain below this part of the whole is not above what timing leaves open.
+# A gain below this part of the whole is within the error of timing.
 _LEAST_GAIN = 0.001
 
 
@@ -81,8 +81,8 @@ def propose_pruning(
     groups = list_groups(network)
     if not groups:
         return None
-    # Between groups, units compare by what their gates' gradients say of the loss; which of a
-    # group's units go is known better by how well the others make up for them.
+    # Units of different groups are compared by the gradients of their gates; units of one
+    # group, by how well the others can replace them.
     between, within = (
         evaluator.importance(network, method) for method in ("fisher", "reconstruction")
     )
@@ -113,7 +113,7 @@ class Price:
         """Return the price of the network of a spec."""
         if self.cost == "ms":
             return self.evaluator.predict([spec], self.precision)[0]
-        # What only trains is not in a bundle.
+        # Heads for training are not in a bundle.
         bare = replace(spec, deep_supervision=False, boundary=False)
         return float(count_parameters(create(bare)))
 
@@ -239,7 +239,7 @@ def describe(before: TrainedNetwork, after: TrainedNetwork) -> str:
     changed = [f"{name} {old[name]} to {new.get(name, 0)}" for name in blocks]
     levels = {name.split(".", 1)[1] for name in blocks}
     for name, units in old.items():
-        # Of a level that lost blocks, the numbers of blocks do not name the same ones.
+        # In a level that lost blocks, numbers of blocks have changed.
         renumbered = any(f".{level}." in name for level in levels)
         if name not in blocks and not renumbered and new.get(name, units) < units:
             changed.append(f"{name} {units} to {new[name]}")

@@ -21,7 +21,7 @@ from bedside.system.atomic import write_text
 
 JSON, MARKDOWN, HTML, PLOT = (f"compression.{kind}" for kind in ("json", "md", "html", "svg"))
 
-# Losses that a plot shows, over the largest that is let through.
+# Losses that a plot shows, over the largest that passes.
 _DEPTH = 5
 
 
@@ -88,7 +88,7 @@ def draw_run(state: RunState) -> str:
         if step.metrics is not None:
             kind: Kind = "kept" if step.kept else "undone"
             dice = step.metrics.accuracy.mean_dice
-            dots.append(Dot(f"{step.number} {step.move}", step.metrics.ms, dice, kind))
+            dots.append(Dot(f"{step.number} {step.kind}", step.metrics.ms, dice, kind))
     return draw_path(
         dots,
         target_ms=state.target.target_ms,
@@ -190,7 +190,7 @@ def _summary(outcome: Outcome) -> list[str]:
         f"{outcome.size_bytes / 1000:.1f} kB "
         f"({describe_size(before.size_bytes, outcome.size_bytes)}); weights "
         f"{before.parameters:,} to {after.parameters:,}.",
-        f"At the end of the run the result took {latency_check.promised_ms:.3f} ms and the "
+        f"At the end of the run the result took {latency_check.result_ms:.3f} ms and the "
         "source, interleaved with it, "
         f"{latency_check.reference_ms:.3f} ms; in a new process the bundle takes "
         f"{latency_check.subprocess_ms:.3f} and the source "
@@ -222,7 +222,7 @@ def _steps(state: RunState) -> tuple[list[str], list[list[str]]]:
         if step.metrics is not None:
             costs = _costs(step.metrics, step.predicted_ms)
         decision = f"{'kept' if step.kept else 'undone'}: {step.reason}"
-        what = f"{step.move}: {step.about}"
+        what = f"{step.kind}: {step.about}"
         rows.append([str(step.number), what, _ms(step.before_ms), *costs, decision])
     return head, rows
 
@@ -241,20 +241,20 @@ def _losses(state: RunState) -> tuple[list[str], list[list[str]]]:
     ]
     for step in state.steps:
         if step.metrics is not None:
-            rows += [_loss(step, step.metrics, verdict) for verdict in step.verdicts]
+            rows += [_loss(step, step.metrics, result) for result in step.comparisons]
     return head, rows
 
 
-def _loss(step: Step, metrics: Metrics, verdict: NoninferiorityResult) -> list[str]:
-    name = verdict.structure
+def _loss(step: Step, metrics: Metrics, result: NoninferiorityResult) -> list[str]:
+    name = result.structure
     return [
         str(step.number),
         name,
         f"{metrics.accuracy.dice[name]:.4f}",
-        f"{verdict.difference:+.4f}",
-        f"{verdict.bound:+.4f}",
+        f"{result.difference:+.4f}",
+        f"{result.bound:+.4f}",
         *_others(metrics, name),
-        "" if verdict.passed else "not shown",
+        "" if result.passed else "not shown",
     ]
 
 
@@ -264,7 +264,7 @@ def _others(metrics: Metrics, name: str) -> list[str]:
 
 
 def _explain_test(test: TestResult) -> str:
-    shown = all(verdict.passed for verdict in test.verdicts)
+    shown = all(result.passed for result in test.comparisons)
     return f"{test.patients} patients that no step was decided by, looked at once. " + (
         "No structure is worse, within the bound." if shown else "Not every structure passes."
     )
@@ -283,8 +283,8 @@ def _test(test: TestResult) -> tuple[list[str], list[list[str]]]:
         "",
     ]
     rows = []
-    for verdict in test.verdicts:
-        name = verdict.structure
+    for result in test.comparisons:
+        name = result.structure
         pairs = [
             f"{_number(test.source.hd95_mm[name], 2)} to {_number(test.result.hd95_mm[name], 2)}",
             f"{_number(test.source.smallest_recall[name], 3)} to "
@@ -295,10 +295,10 @@ def _test(test: TestResult) -> tuple[list[str], list[list[str]]]:
                 name,
                 f"{test.source.dice[name]:.4f}",
                 f"{test.result.dice[name]:.4f}",
-                f"{verdict.difference:+.4f}",
-                f"{verdict.bound:+.4f}",
+                f"{result.difference:+.4f}",
+                f"{result.bound:+.4f}",
                 *pairs,
-                "passed" if verdict.passed else "not shown",
+                "passed" if result.passed else "not shown",
             ]
         )
     return head, rows

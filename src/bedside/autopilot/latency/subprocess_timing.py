@@ -32,13 +32,13 @@ class LatencyCheck:
     """Latency at the end of a run, and in a new process.
 
     Attributes:
-        promised_ms: Time of the result at the end of the run.
+        result_ms: Time of the result at the end of the run.
         subprocess_ms: The same in a new process.
         reference_ms: Time of the source, interleaved with the result at the end of the run.
         subprocess_reference_ms: The same, interleaved with the result in the new process.
     """
 
-    promised_ms: float
+    result_ms: float
     subprocess_ms: float
     reference_ms: float
     subprocess_reference_ms: float
@@ -51,7 +51,7 @@ class LatencyCheck:
             >>> round(LatencyCheck(2.9, 3.0, 6.0, 6.1).error, 3)
             -0.033
         """
-        return self.promised_ms / self.subprocess_ms - 1
+        return self.result_ms / self.subprocess_ms - 1
 
     @property
     def relative_error(self) -> float:
@@ -61,8 +61,8 @@ class LatencyCheck:
             >>> round(LatencyCheck(1.0, 1.5, 4.0, 6.0).relative_error, 3)
             0.0
         """
-        promised = self.promised_ms / self.reference_ms
-        return promised / (self.subprocess_ms / self.subprocess_reference_ms) - 1
+        result = self.result_ms / self.reference_ms
+        return result / (self.subprocess_ms / self.subprocess_reference_ms) - 1
 
 
 def time_in_subprocess(
@@ -105,8 +105,8 @@ def time_in_subprocess(
             for _ in range(rounds):
                 times = fresh.time()
                 seen.append((time_here(), (times["bundle"], times["source"])))
-    (promised, reference), (measured, measured_reference) = np.mean(seen, axis=0).tolist()
-    return LatencyCheck(promised, measured, reference, measured_reference)
+    (result, reference), (measured, measured_reference) = np.mean(seen, axis=0).tolist()
+    return LatencyCheck(result, measured, reference, measured_reference)
 
 
 class _Subprocess:
@@ -152,7 +152,7 @@ class _Subprocess:
 
     def _say(self, line: str) -> None:
         assert self._process.stdin is not None
-        # One that has ended is told of when its answer is missing.
+        # If it has ended, the missing answer is reported.
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()

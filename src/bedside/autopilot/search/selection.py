@@ -23,13 +23,13 @@ LEAST_USE = 0.6
 
 # Draws for each network that is wanted. A draw costs nothing before its blocks are timed.
 _DRAWS = 500
-# Predictions for each network that is wanted, after which the search for more is given up.
+# Predictions for each network that is wanted, after which no more are drawn.
 _PREDICTIONS = 20
 # A time that is guessed from a count of multiplications is right within this factor.
 _TOLERANCE = 2.0
 # Networks that are predicted at a time.
 _BATCH = 8
-# What a number that would do is above what was measured, so that the next run agrees.
+# Margin of a suggested number above the measured one, so that the next run meets it.
 _MARGIN = 1.1
 # Part of the time of a finer precision below which a coarser one is worth its rounding.
 _WORTH = 0.9
