@@ -9,10 +9,11 @@ import shutil
 import pytest
 
 from bedside.cli.demo import find_cine
+from bedside.runtime import BACKENDS as TABLE
 from bedside.runtime.table import installed_backends
 from outside_for_tests import Outside, can_trace, can_unshare
 
-BACKENDS = ("openvino", "onnxruntime")
+BACKENDS = [backend.name for backend in TABLE]
 
 
 @pytest.fixture
