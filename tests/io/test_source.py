@@ -155,7 +155,7 @@ def test_an_image_loads_the_libraries_of_its_own_format_only(tmp_path, kind):
     code = (
         "import sys; from bedside.io.read_options import ReadOptions; "
         f"ReadOptions().open({str(path)!r}).sequence.decode(0); "
-        "print([m for m in ('highdicom', 'nibabel', 'scipy', 'torch') if m in sys.modules])"
+        "print([m for m in ('highdicom', 'nibabel', 'scipy', 'bedside.spec') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from bedside.io.even_grid import find_even_grid
 from bedside.io.formats import find_label_format, label_formats, load
 from bedside.io.opened import Algorithm, Source
-from bedside.spec import Label
 from bedside.system.atomic import written_atomically
 from bedside.volume import ImageSequence, LabelMap
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+    from bedside.spec import Label
 
 # Labels are long runs of one value: higher levels take longer and save next to nothing.
 _GZIP_LEVEL = 2
@@ -35,7 +36,7 @@ def write_labels(
     source: Source,
     target: Path,
     *,
-    labels_spec: tuple[Label, ...],
+    labels_spec: tuple["Label", ...],
     algorithm: Algorithm,
     format: str,  # noqa: A002
 ) -> Path:
@@ -77,7 +78,7 @@ def encode_labels(
     labels: LabelMap,
     source: Source,
     *,
-    labels_spec: tuple[Label, ...],
+    labels_spec: tuple["Label", ...],
     algorithm: Algorithm,
     format: str = "auto",  # noqa: A002
 ) -> bytes:
@@ -111,7 +112,7 @@ def to_dicom_seg(
     labels: LabelMap,
     source: Source,
     *,
-    labels_spec: tuple[Label, ...],
+    labels_spec: tuple["Label", ...],
     algorithm: Algorithm,
     as_labelmap: bool = False,
 ) -> "Dataset":
@@ -148,7 +149,7 @@ def compressed(file: BinaryIO, name: str) -> Iterator[BinaryIO]:
         yield cast("BinaryIO", packed)
 
 
-def _mark_untrained(labels_spec: tuple[Label, ...], algorithm: Algorithm) -> tuple[Label, ...]:
+def _mark_untrained(labels_spec: tuple["Label", ...], algorithm: Algorithm) -> tuple["Label", ...]:
     """Return labels whose names say that an untrained network drew them."""
     if not algorithm.untrained:
         return labels_spec

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -15,11 +15,13 @@ from bedside.io.opened import Algorithm, Source
 from bedside.io.own_results import PNG_KEY, PNG_TEXT
 from bedside.io.pixel_spacing import NO_SCALE
 from bedside.io.select import choose_place
-from bedside.spec import Label
 from bedside.system.atomic import output_errors, written_atomically
 from bedside.system.signals import held
 from bedside.system.unfinished import part_folder
 from bedside.volume import ImageSequence, LabelMap
+
+if TYPE_CHECKING:
+    from bedside.spec import Label
 
 MAX_BYTES = 2**31
 """Largest decoded picture that is read: 2 GiB."""
@@ -80,7 +82,7 @@ def open_picture(path: Path, *, max_bytes: int = MAX_BYTES) -> ImageSequence:
 
 
 def encode_png(
-    labels: LabelMap, source: Source, file: BinaryIO, *, labels_spec: tuple[Label, ...],
+    labels: LabelMap, source: Source, file: BinaryIO, *, labels_spec: tuple["Label", ...],
     algorithm: Algorithm,
 ) -> None:  # fmt: skip
     """Write the labels of a single frame as PNG to an open file.
@@ -96,7 +98,7 @@ def encode_png(
     _write_png(labels.array[0], _make_palette(labels_spec), file)
 
 
-def write_pngs(labels: LabelMap, target: Path, *, labels_spec: tuple[Label, ...]) -> Path:
+def write_pngs(labels: LabelMap, target: Path, *, labels_spec: tuple["Label", ...]) -> Path:
     """Write labels as PNG: pixels hold label numbers, the palette their colours.
 
     One frame becomes the file `target`; several become `frame_0001.png` and so on in a
@@ -138,7 +140,7 @@ def own_png_info() -> PngInfo:
     return info
 
 
-def _make_palette(labels_spec: tuple[Label, ...]) -> bytes:
+def _make_palette(labels_spec: tuple["Label", ...]) -> bytes:
     """Return the palette: the colour of each label, black for other values."""
     palette = np.zeros((256, 3), np.uint8)
     for label in labels_spec:
