@@ -237,7 +237,7 @@ def test_a_missing_backend_says_how_to_install_it(
         open_session(make_bundle(tmp_path), backend="onnxruntime")
     assert str(caught.value) == (
         'backend "onnxruntime" is not installed. Install it with: pip install "onnxruntime>=1.32". '
-        "Installed here: openvino."
+        f"Installed here: {', '.join(name for name in BACKEND_NAMES if name != 'onnxruntime')}."
     )
     assert caught.value.exit_code == 4
     monkeypatch.setattr(table, "find_spec", lambda name: None)
