@@ -72,14 +72,16 @@ class ModelPool:
     A model is loaded at its first use, and only once if several threads ask for it together. If
     there is no room for it, unused models are closed, the least recently used first. A model in
     use is never closed. All networks share one budget of threads: at most `at_once` calls run at
-    the same time, each with an equal part of `threads`.
+    the same time, each with an equal part of `threads`. A result computes probabilities with its
+    model, so they are asked for within the block.
 
     Args:
         max_bytes: Memory for the loaded models together, as `estimate_bytes` counts them.
         threads: Threads of all runtimes together; None for every core this process may use.
         at_once: Calls of networks that may run at the same time.
         backend: Name of a runtime, or "auto".
-        precision: As in `bedside.load`.
+        precision: As in `bedside.load`; "auto" opens all certified ways for some seconds, at the
+            first use of a bundle on a machine, so "default" keeps to the memory.
 
     Raises:
         UsageError: If a number is below 1.
@@ -92,7 +94,7 @@ class ModelPool:
         threads: int | None = None,
         at_once: int = 1,
         backend: str = "auto",
-        precision: str = "auto",
+        precision: str = "default",
     ) -> None:
         threads = default_threads() if threads is None else threads
         if min(max_bytes, threads, at_once) < 1:
