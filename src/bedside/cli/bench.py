@@ -1,4 +1,4 @@
-"""`bedside bench`: the cost of bundles, or of attention mechanisms, on this machine."""
+"""`bedside bench`: the cost of bundles, streams, or attention mechanisms, on this machine."""
 
 import dataclasses
 import itertools
@@ -34,24 +34,30 @@ _CONTROL_COLOR = (150, 150, 150)
 
 @dataclass(frozen=True)
 class Settings:
-    """Measure the cost of bundles, or of attention mechanisms, on this machine.
+    """Measure the cost of bundles, streams, or attention mechanisms, on this machine.
 
     Of bundles: latency, throughput, memory, cold start, in every runtime and precision, beside
-    what the machine can do at most. Of "attention": every mechanism's time and memory.
+    what the machine can do at most. Of "stream": frames against the clock, at
+    30 and 60 a second, with and without another process on one core: latency, misses, drops, age of
+    masks, growth of memory. Of "attention": every mechanism's time and memory.
     """
 
     what: tuple[str, ...] = positional(
-        help='bundles (files, or names of shipped bundles), or "attention"'
+        help='bundles (files, or names of shipped bundles), "stream", or "attention"'
     )
     json: bool = option(help="print only the results, as JSON", default=False)
     output: Path | None = option(
-        help="folder for bench.json and bench.svg, or attention.json and attention.svg",
+        help="folder for bench.json and bench.svg, or stream.* or attention.*",
         short="-o",
         default=None,
     )
     threads: tuple[int, ...] = option(help="numbers of threads to measure with", default=(1, 2))
     seconds: float = option(help="time for measuring all combinations", default=10.0)
     backend: str = option(help="runtime for attention", default="auto")
+    model: str | None = option(
+        help="for a stream: the bundle (default: camus-4ch)", default=None, short="-m"
+    )
+    minutes: float = option(help="for a stream: time of each of its four runs", default=10.0)
     quick: bool = option(help="for attention: fewer sizes, shorter rounds", default=False)
 
 
@@ -60,11 +66,17 @@ def run(settings: Settings) -> int:
 
     Raises:
         BackendError: If a runtime, or for attention torch, is not installed.
-        UsageError: If a number of threads is below 1.
+        UsageError: If a number of threads is below 1, or a stream takes no time.
         OutputError: If the folder cannot be written to.
     """
     if min(settings.threads) < 1:
         raise UsageError(f"threads is {min(settings.threads)}; expected at least 1.")
+    if settings.what == ("stream",):
+        from bedside.cli.bench_stream import run_streams
+
+        return run_streams(
+            settings.model, minutes=settings.minutes, output=settings.output, as_json=settings.json
+        )
     if settings.what != ("attention",):
         from bedside.cli.bench_bundles import run_bundles
 

@@ -5,6 +5,7 @@
 COMMANDS = {
     "demo": "Segment the ultrasound cine that comes with pydicom.",
     "segment": "Segment images, cines and scans: masks, pictures and a report.",
+    "stream": "Segment frames as they come: a film at its own rate, a video, a camera, a pipe.",
     "models": "List the shipped bundles: task, modality, size, accuracy, licence of the data.",
     "inspect": "Print the model card of a bundle, after checking its hashes.",
     "evaluate": "Score a bundle on images with expert labels, on their own grid.",
@@ -15,7 +16,7 @@ COMMANDS = {
     "compress": "Compress a trained network to a budget, without loss on the validation patients.",
     "search": "Find the network to train for a latency budget on this machine.",
     "export": "Export a bundle to another runtime's format, run it there, and certify it.",
-    "bench": "Measure the cost of bundles, or of attention mechanisms, on this machine.",
+    "bench": "Measure the cost of bundles, streams, or attention mechanisms, on this machine.",
     "sign": "Add a signature to a bundle, made with a private key.",
     "verify": "Check that a bundle is signed by a given key and unchanged since.",
     "keygen": "Create an Ed25519 key pair: NAME.pem (private) and NAME.pub.pem (public).",

@@ -4,11 +4,12 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from bedside.cli import segment
+from bedside.cli import segment, stream
 from bedside.cli.arguments import option
 from bedside.cli.console import print_out
 from bedside.errors import BackendError
 
+_LOOPS = 10
 _CINE = "data/test_files/examples_ybr_color.dcm"
 
 
@@ -21,6 +22,10 @@ class Settings:
         help="a bundle file, or the name of a shipped bundle", default="camus-4ch", short="-m"
     )
     json: bool = option(help="print only the report, as JSON", default=False)
+    live: bool = option(
+        help="play the cine for ten seconds at its own rate, with the time of its masks",
+        default=False,
+    )
 
 
 def run(settings: Settings) -> int:
@@ -29,6 +34,11 @@ def run(settings: Settings) -> int:
     Raises:
         BackendError: If pydicom was installed without its test files.
     """
+    if settings.live:
+        live = stream.Settings(
+            source=str(find_cine()), model=settings.model, loops=_LOOPS, json=settings.json
+        )
+        return stream.run(live)
     chosen = segment.Settings(
         sources=(find_cine(),), output=settings.output, model=settings.model, json=settings.json
     )

@@ -1,0 +1,114 @@
+"""`bedside bench stream`: frames against the clock on this machine, shown."""
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+from bedside.cli.console import print_err, print_out, table
+from bedside.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from bedside.benchmarking.streams import StreamRun
+
+_RATES = (30.0, 60.0)
+_TITLES = (
+    "frames/s", "frames", "masks", "dropped", "late", "p50", "p95", "p99", "p99.9", "max",
+    "age p99", "steps", "RSS drift",
+)  # fmt: skip
+_COLORS = ((31, 119, 180), (200, 110, 20), (44, 140, 60), (205, 50, 50))
+
+
+def run_streams(
+    model_name: "str | None", *, minutes: float, output: "Path | None", as_json: bool
+) -> int:
+    """Play frames at 30 and 60 a second, alone and with another process on one core.
+
+    Args:
+        model_name: Bundle, as a file or the name of a shipped one.
+        minutes: Time of each of the four runs.
+        output: Folder for stream.json and stream.svg; None to write none.
+        as_json: Whether stdout gets JSON and nothing else.
+
+    Raises:
+        BundleError: If the bundle is not there, or damaged.
+        UsageError: If the bundle takes more than one frame at a time, or the time is none.
+        OutputError: If the folder cannot be written to.
+    """
+    from bedside.benchmarking.streams import make_frames, measure_stream
+    from bedside.cli.bundles import open_bundle
+    from bedside.cli.demo import find_cine
+    from bedside.io.source import open_source
+    from bedside.runtime.machine import describe_processor, read_load
+    from bedside.segment import Model
+    from bedside.system.atomic import check_writable, write_text
+
+    if not 0 < minutes < 1e5:
+        raise UsageError(f"minutes is {minutes}; expected a number above 0.")
+    if output is not None:
+        check_writable(output)
+    load = read_load()
+    with Model.open(open_bundle(model_name or "camus-4ch")) as model:
+        is_heart = model.bundle.spec.input.modality == "US"
+        frames = list(open_source(find_cine()).sequence) if is_heart else make_frames(model)
+        runs = []
+        for competing in (False, True):
+            for fps in _RATES:
+                print_err(f"{fps:g} frames a second for {60 * minutes:g} s{_beside(competing)} ...")
+                runs.append(
+                    measure_stream(
+                        model, frames, fps=fps, seconds=60 * minutes, competing=competing
+                    )
+                )
+        name = model.bundle.spec.name
+    report = {
+        "bundle": name,
+        "machine": describe_processor(),
+        "load": round(load, 2),
+        "runs": [dataclasses.asdict(each) for each in runs],
+    }
+    if output is not None:
+        write_text(output / "stream.json", json.dumps(report, indent=1) + "\n")
+        write_text(output / "stream.svg", draw(runs))
+    if as_json:
+        print_out(json.dumps(report, indent=1))
+        return 0
+    for line in list_rows(runs):
+        print_out(line)
+    return 0
+
+
+def draw(runs: "Sequence[StreamRun]") -> str:
+    """Latest mask of each second, over the time of the runs."""
+    from bedside.report.curves import draw_curves
+
+    count = max(2, min(len(each.timeline_ms) for each in runs))
+    curves = {
+        f"{each.fps:g} frames/s{_beside(each.competing)}": (
+            color, [*each.timeline_ms, 0.0, 0.0][:count],
+        )
+        for each, color in zip(runs, _COLORS, strict=False)
+    }  # fmt: skip
+    return draw_curves(
+        [float(second) for second in range(count)], curves, x_title="time, s",
+        y_title="latest mask of each second, ms",
+    )  # fmt: skip
+
+
+def list_rows(runs: "Sequence[StreamRun]") -> list[str]:
+    """The runs as a table, for a person."""
+    rows: list[Sequence[str]] = [_TITLES]
+    for each in runs:
+        times = (*each.latency_ms.values(), each.age_ms["p99"])
+        rows.append((
+            f"{each.fps:g}{_beside(each.competing)}", str(each.frames), str(each.processed),
+            str(each.dropped), str(each.misses), *(f"{ms:.1f}" for ms in times),
+            str(len(each.steps)), f"{each.rss_drift_mb:.1f} MB",
+        ))  # fmt: skip
+    return table(rows)
+
+
+def _beside(competing: bool) -> str:  # noqa: FBT001
+    return ", one core busy" if competing else ""

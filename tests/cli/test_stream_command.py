@@ -1,0 +1,75 @@
+"""`bedside stream` and `bedside bench stream`, as a person or a program calls them."""
+
+import json
+
+import pytest
+
+from bedside.cli.main import main
+from makers import make_dicom, make_fan, write_dicom
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    path = tmp_path_factory.mktemp("film") / "film.dcm"
+    return str(write_dicom(make_dicom(make_fan(8, 96, 128), tags={"FrameTime": "20"}), path))
+
+
+OPTIONS = ("-m", "camus-4ch", "--precision", "f32", "--threads", "1")
+
+
+def test_events_are_json_lines_and_counts_add_up(film, capsys):
+    assert main(["stream", film, *OPTIONS, "--json", "--loops", "2"]) == 0
+    found = capsys.readouterr()
+    events = [json.loads(line) for line in found.out.splitlines()]
+    own = [each for each in events if each["state"] != "stale" or "no new" not in each["reason"]]
+    with_mask = [each for each in own if "labels" in each]
+    assert len(with_mask) + events[-1]["dropped"] == 16
+    assert {tuple(each["labels"]["shape"]) for each in with_mask} == {(96, 128)}
+    assert "16 frames" in found.err
+
+
+def test_a_recording_is_played_again_with_the_same_masks(film, tmp_path, capsys):
+    record, video = tmp_path / "run.jsonl", tmp_path / "masks.mp4"
+    run = ["stream", film, *OPTIONS]
+    assert main([*run, "--record", str(record), "--video", str(video)]) == 0
+    assert video.stat().st_size > 1000
+    assert main([*run, "--replay", str(record)]) == 0
+    assert "0 otherwise" in capsys.readouterr().out
+    text = record.read_text().replace('"crc32": ', '"crc32": 1')
+    record.write_text(text)
+    assert main([*run, "--replay", str(record)]) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["-m", "acdc-sax"], "before and after"),
+        (["-m", "camus-4ch", "--deadline", "0"], "deadline_ms"),
+        (["-m", "camus-4ch", "--fps", "-1"], "fps"),
+    ],
+)
+def test_what_cannot_mean_anything_is_refused(film, capsys, arguments, word):
+    assert main(["stream", film, "--precision", "f32", *arguments]) == 2
+    assert word in capsys.readouterr().err
+
+
+def test_a_stream_stops_after_its_time(film, capsys):
+    assert main(["stream", film, *OPTIONS, "--loops", "1000", "--seconds", "0.5"]) == 0
+    assert "in all" in capsys.readouterr().out
+
+
+def test_a_bench_of_streams_states_what_a_program_reads(tmp_path, capsys):
+    assert main(["bench", "stream", "--minutes", "0.01", "--json", "-o", str(tmp_path / "b")]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [(run["fps"], run["competing"]) for run in report["runs"]] == [
+        (30, False), (60, False), (30, True), (60, True),
+    ]  # fmt: skip
+    for run in report["runs"]:
+        assert run["frames"] == run["processed"] + run["dropped"] == round(0.6 * run["fps"])
+        assert set(run["latency_ms"]) == {"p50", "p95", "p99", "p999", "max"}
+        assert run["latency_ms"]["p50"] <= run["latency_ms"]["max"]
+        assert run["age_ms"]["max"] >= run["latency_ms"]["p50"] > 0
+        assert 0 <= run["misses"] <= run["processed"]
+        assert "rss_drift_mb" in run
+    assert (tmp_path / "b" / "stream.svg").read_text().startswith("<svg")
+    assert main(["bench", "stream", "--minutes", "0"]) == 2
