@@ -74,7 +74,14 @@ def test_a_row_is_offered_and_named(tmp_path):
 
 def test_every_row_names_code_that_is_there():
     for row in FORMATS.values():
-        named = [row.open, row.open_series, row.recognise, row.why_no_image, row.header]
+        named = [
+            row.open,
+            row.open_labels,
+            row.open_series,
+            row.recognise,
+            row.why_no_image,
+            row.header,
+        ]
         named += [each for label in row.labels for each in (label.encode, label.write)]
         assert all(load(each) is not None for each in named if each)
         assert row.default_labels in ("", *label_formats())

@@ -142,3 +142,20 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "mask").write_text("in the way")
     with pytest.raises(OutputError, match="mask"):
         write_pngs(LabelMap(make_labels(3)), tmp_path / "mask.png", labels_spec=LABELS)
+
+
+def test_a_mask_is_read_back_as_the_labels_that_were_written(tmp_path):
+    labels = make_labels(1)
+    path = write_pngs(LabelMap(labels), tmp_path / "mask.png", labels_spec=LABELS)
+    assert np.array_equal(open_source(path, as_labels=True).sequence.decode(0), labels)
+    # As a picture it is what it looks like.
+    assert open_source(path).sequence.shape == (1, 3, 48, 64)
+
+
+@pytest.mark.parametrize("palette", [[0, 0, 0, 255, 255, 255], [7, 7, 7, 9, 9, 9]])
+def test_a_palette_of_greys_holds_their_values_and_not_its_numbers(tmp_path, palette):
+    image = Image.fromarray(np.array([[0, 1]], np.uint8))
+    image.putpalette(palette)
+    image.save(tmp_path / "x.png")
+    frame = open_source(tmp_path / "x.png", as_labels=True).sequence.decode(0)
+    assert frame[:, 0].tolist() == [palette[::3]] * 3

@@ -108,7 +108,8 @@ def read_values(case: Case) -> np.ndarray:
         DataError: If the file is a colour picture.
         FormatError: If it cannot be read.
     """
-    return np.stack([_one_channel(case, frame) for frame in open_source(case.truth).sequence])
+    truth = open_source(case.truth, as_labels=True)
+    return np.stack([_one_channel(case, frame) for frame in truth.sequence])
 
 
 def read_truth(case: Case, label_values: tuple[int, ...]) -> np.ndarray:
@@ -158,7 +159,7 @@ def _open_image(case: Case) -> Source:
 
 def _read_labels(case: Case, image: Source, label_values: tuple[int, ...]) -> np.ndarray:
     """Read the labels' file of a case."""
-    truth = open_source(case.truth)
+    truth = open_source(case.truth, as_labels=True)
     try:
         check_same_grid(image, truth, what="labels")
     except GeometryError as error:

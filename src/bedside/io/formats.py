@@ -47,6 +47,7 @@ class FileFormat:
         title: Name for messages.
         suffixes: Of image files in data sets; formats are recognised by content only.
         open: Opens a file: `(path, *, select)` to its frames and header.
+        open_labels: Opens a file of labels likewise; None if `open` does.
         begins: First bytes of its files, any of these.
         recognise: Further test: `(first 1024 bytes)` to bool.
         gzipped: Whether it is read from gzip files too.
@@ -67,6 +68,7 @@ class FileFormat:
     title: str
     suffixes: tuple[str, ...]
     open: str
+    open_labels: str | None = None
     begins: tuple[bytes, ...] = ()
     recognise: str | None = None
     gzipped: bool = False
@@ -160,6 +162,7 @@ FORMATS: Mapping[str, FileFormat] = {
             suffixes=(".png", ".jpg", ".jpeg"),
             begins=(b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"),
             open="bedside.io.raster:read_picture",
+            open_labels="bedside.io.raster:read_label_picture",
             why_no_image="bedside.io.own_results:why_own_png",
             # Labels are never read from JPEG: its compression invents values.
             label_suffixes=(".png",),

@@ -15,6 +15,7 @@ def open_file(
     *,
     dicom: DicomOptions | None = None,
     select: Mapping[str, int] | None = None,
+    as_labels: bool = False,
 ) -> tuple[ImageSequence, Any]:
     """Open a file of a known format.
 
@@ -23,6 +24,7 @@ def open_file(
         kind: Its format, as `bedside.io.detect.detect_format` finds it.
         dicom: Options for DICOM headers that are incomplete.
         select: Which of several images in it, counted from 1.
+        as_labels: Whether it holds labels.
 
     Returns:
         The frames and the header; see `bedside.io.opened.Source`.
@@ -32,5 +34,7 @@ def open_file(
         OSError: If it cannot be read.
     """
     options = {"options": dicom} if kind == "dicom" else {}
-    opened: tuple[ImageSequence, Any] = load(FORMATS[kind].open)(path, select=select, **options)
+    row = FORMATS[kind]
+    name = row.open_labels if as_labels and row.open_labels else row.open
+    opened: tuple[ImageSequence, Any] = load(name)(path, select=select, **options)
     return opened

@@ -44,7 +44,21 @@ def read_picture(
     return open_picture(path), None
 
 
-def open_picture(path: Path, *, max_bytes: int = MAX_BYTES) -> ImageSequence:
+def read_label_picture(
+    path: Path, *, select: Mapping[str, int] | None = None
+) -> tuple[ImageSequence, None]:
+    """Open labels written as PNG: numbers of a palette of colours are the labels.
+
+    Raises:
+        FormatError: As `read_picture`.
+    """
+    choose_place(select, {}, path)
+    return open_picture(path, as_labels=True), None
+
+
+def open_picture(
+    path: Path, *, max_bytes: int = MAX_BYTES, as_labels: bool = False
+) -> ImageSequence:
     """Open a PNG or JPEG as a sequence of one frame, grey or RGB, 8 or 16 bits.
 
     EXIF orientation is ignored, so that a mask matches the stored pixels. Transparency is dropped
@@ -53,6 +67,7 @@ def open_picture(path: Path, *, max_bytes: int = MAX_BYTES) -> ImageSequence:
     Args:
         path: The file.
         max_bytes: A picture that decodes to more is refused before decoding.
+        as_labels: Keep the numbers of a palette of colours.
 
     Raises:
         FormatError: If it is not a picture, damaged, or too large.
@@ -64,7 +79,8 @@ def open_picture(path: Path, *, max_bytes: int = MAX_BYTES) -> ImageSequence:
             # Before warnings: EXIF may follow the pixels.
             image.load()
             _note_oddities(image, notes)
-            array = _read_pixels(image)
+            numbers = _read_labels(image) if as_labels else None
+            array = _read_pixels(image) if numbers is None else numbers
     # Warning: Python may be set to raise them.
     except (OSError, SyntaxError, ValueError, EOFError, Warning) as error:
         raise FormatError(
@@ -213,6 +229,16 @@ def _read_orientation(exif: bytes) -> int:
     except struct.error:
         pass
     return 1
+
+
+def _read_labels(image: Any) -> np.ndarray | None:
+    """Return the numbers of a palette of colours, (H, W) uint8; None if there is none."""
+    if image.mode != "P":
+        return None
+    numbers = np.array(image)
+    palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    used = palette[np.unique(numbers[numbers < len(palette)])]
+    return numbers if (used != used[:, :1]).any() else None
 
 
 def _read_pixels(image: Any) -> np.ndarray:

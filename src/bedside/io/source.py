@@ -25,6 +25,7 @@ def open_source(
     files: Sequence[Path] = (),
     dicom: DicomOptions | None = None,
     select: Mapping[str, int] | None = None,
+    as_labels: bool = False,
 ) -> Source:
     """Open one image: a file, or a DICOM series.
 
@@ -36,6 +37,7 @@ def open_source(
         dicom: Options for DICOM headers that are incomplete.
         select: Which time, channel or stack of a file that has several, counted from 1:
             {"time": 3}.
+        as_labels: Whether it holds labels: numbers of a PNG's palette of colours are kept.
 
     Raises:
         FormatError: If it is not a supported image, is damaged, or has several times or channels
@@ -53,7 +55,8 @@ def open_source(
             opened = load(series.open_series or "")(files, path=path, options=dicom, select=select)
             return Source(path, series.name, *opened)
         kind = "dicom" if isinstance(path, DatasetPath) else detect_format(path)
-        return Source(path, kind, *open_file(path, kind, dicom=dicom, select=select))
+        opened = open_file(path, kind, dicom=dicom, select=select, as_labels=as_labels)
+        return Source(path, kind, *opened)
     except BedsideError:
         raise
     except OSError as error:
