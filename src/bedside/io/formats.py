@@ -91,7 +91,7 @@ class FileFormat:
     @property
     def modules(self) -> tuple[str, ...]:
         """The modules that its reader needs."""
-        named = (self.open, self.open_series, self.why_no_image, self.header)
+        named = (self.open, self.open_series, self.recognise, self.why_no_image, self.header)
         return tuple(dict.fromkeys(each.partition(":")[0] for each in named if each))
 
 

@@ -80,13 +80,9 @@ def _read_file(file: BinaryIO, number: str) -> Path:
 
 def _name_dataset(given: Any) -> Path:
     """Return a path for a Dataset."""
-    try:
-        from pydicom import Dataset
+    from pydicom import Dataset
 
-        known = isinstance(given, Dataset)
-    except ImportError:
-        known = False
-    if not known:
+    if not isinstance(given, Dataset):
         raise UsageError(
             f"an image is given as {type(given).__name__}; expected a path, bytes, a binary file, "
             "or a pydicom Dataset. Frames in an array become one with ImageSequence.from_array."
