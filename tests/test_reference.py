@@ -53,7 +53,9 @@ def find_gaps(value):
     if returns and not re.search(r"\A(Return|Whether) |^(Returns|Yields):", text, re.MULTILINE):
         gaps.append("Returns")
     tree = ast.parse(textwrap.dedent(inspect.getsource(value)))
-    raises = any(isinstance(node, ast.Raise) and node.exc for node in ast.walk(tree))
+    raises = any(
+        isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) for node in ast.walk(tree)
+    )
     if raises and "Raises:" not in text:
         gaps.append("Raises")
     return gaps

@@ -1,7 +1,7 @@
-"""Frames that keep coming: a mask of the latest one, with its age, before a deadline.
+"""Live streams: a mask of the latest frame, with its age, within a deadline.
 
-`LiveStream` segments frames as they arrive; `Model.stream` opens one. `protocol` is what sources
-of frames and sinks of events implement.
+`LiveStream` segments frames as they arrive; `Model.stream` opens one. `protocol` defines sources
+of frames and receivers of events.
 """
 
 from bedside.stream.event import Beat, Event, Measurement, State

@@ -90,7 +90,7 @@ class Event:
     late: bool = False
 
     def to_mapping(self) -> dict[str, Any]:
-        """The event as JSON holds it; of the labels only their shape and a checksum."""
+        """Return the event for JSON, with shape and checksum of the labels, not their pixels."""
         found = {name: value for name, value in vars(self).items() if name != "labels"}
         found["measurements"] = {name: vars(each) for name, each in self.measurements.items()}
         found["stage_ms"] = {name: round(float(ms), 3) for name, ms in self.stage_ms.items()}

@@ -91,7 +91,7 @@ class LiveStream:
         return self._slot.counts
 
     def push(self, frame: Frame, time_s: float, *, step: str | None = None) -> Event:
-        """Work a frame off, and return its event.
+        """Return the event of a frame, segmented in this thread.
 
         Args:
             frame: (H, W), (H, W, 3), (1, H, W) or (3, H, W), which is copied; or a function that
@@ -112,7 +112,7 @@ class LiveStream:
         return self._work_off(item, rung)
 
     def skip(self) -> None:
-        """Count a frame that nobody will look at as sent and dropped.
+        """Count a frame as sent and dropped, without segmenting it.
 
         Raises:
             ClosedError: If the stream was closed.

@@ -17,14 +17,18 @@ FrameSource = Iterable[tuple[Frame, float]]
 
 
 class Sink(Protocol):
-    """What takes the events of a stream, such as a file or a connection."""
+    """Receiver of the events of a stream, such as a file or a connection."""
 
     def write(self, event: Event) -> None:
-        """Take an event; called by one thread at a time."""
+        """Receive an event; called by one thread at a time.
+
+        Args:
+            event: The event.
+        """
         ...
 
     def close(self) -> None:
-        """Finish; called once, after the last event."""
+        """Close the receiver; called once, after the last event."""
         ...
 
 

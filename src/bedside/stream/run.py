@@ -1,4 +1,4 @@
-"""From a source of frames through a stream to events, in two threads."""
+"""Runs a source of frames through a stream to events, in two threads."""
 
 import threading
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from bedside.stream.protocol import FrameSource
 def run_stream(
     live: LiveStream, source: FrameSource, *, take_timeout_s: float = 0.05
 ) -> Iterator[Event]:
-    """Offer the frames of a source as they come, from a thread, and yield events.
+    """Yield the events of the frames of a source, which a second thread offers as they come.
 
     Args:
         live: The stream.
