@@ -15,7 +15,7 @@ from bedside.bundle.graph_guard import check_graph
 from bedside.compression.groups import list_groups
 from bedside.compression.importance import measure_importance
 from bedside.compression.kv_heads import merge_kv_heads
-from bedside.compression.lowrank import choose_ranks, factorize
+from bedside.compression.lowrank import factorize, list_candidates
 from bedside.compression.norms import recalibrate_norms
 from bedside.compression.prune import drop_block, shrink
 from bedside.compression.sparsity import apply_masks, find_masks
@@ -35,6 +35,10 @@ def shrink_by_magnitude(part):
         return shrink(network, importance, part=part, ratio=0.5, round_to=4)
 
     return apply
+
+
+def choose_ranks(network, **settings):
+    return {each.path: each.ranks for each in list_candidates(network, **settings)}
 
 
 TOOLS = {

@@ -15,7 +15,7 @@ from bedside.compression.importance import measure_importance
 from bedside.compression.input_statistics import measure_inputs
 from bedside.compression.kv_heads import merge_kv_heads
 from bedside.compression.lowbit import choose_bits, round_weights
-from bedside.compression.lowrank import choose_ranks, factorize
+from bedside.compression.lowrank import factorize, list_candidates
 from bedside.compression.prune import drop_block, keep_units, shrink
 from bedside.compression.quantize import quantize_int8
 from bedside.errors import SpecError, UsageError
@@ -80,7 +80,14 @@ def test_ranks_and_bits_need_nothing_from_it():
     network = make_network()
     batch = make_batch()
     inputs = measure_inputs(network, [batch])
-    factored = factorize(network, choose_ranks(network, inputs=inputs, keep_energy=0.8), inputs)
+    factored = factorize(
+        network,
+        {
+            each.path: each.ranks
+            for each in list_candidates(network, inputs=inputs, keep_energy=0.8)
+        },
+        inputs,
+    )
     assert factored.spec.ranks
     rounded = round_weights(factored, choose_bits(factored.spec, bits=4))
     assert rounded.spec.bits["head"] == 4

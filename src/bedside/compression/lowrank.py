@@ -16,20 +16,17 @@ from bedside.compression.slicing import make_whole, multiply_out, norms_behind
 from bedside.compression.spectra import (
     Candidate,
     Ranks,
-    Spectrum,
     factorable_weights,
     read_spectra,
     scale_of_norm,
     weigh,
 )
-from bedside.errors import UsageError
 from bedside.layers.factored import check_ranks
 from bedside.models import TrainedNetwork
 from bedside.spec.model import check_paths
 
 _ROUNDS = 3
 """Times that each side of a Tucker decomposition is fitted to the other; it settles in two."""
-_HALVINGS = 20
 
 
 def factorize(
@@ -67,47 +64,6 @@ def factorize(
     return TrainedNetwork(spec, weights)
 
 
-def choose_ranks(
-    network: TrainedNetwork,
-    *,
-    inputs: Inputs | None = None,
-    keep_energy: float | None = None,
-    keep_parameters: float | None = None,
-    round_to: int = 8,
-    paths: Iterable[str] | None = None,
-) -> dict[str, Ranks]:
-    """Choose ranks from the spectra, for the convolutions that multiply less by them.
-
-    Args:
-        network: What would be factored.
-        inputs: From `measure_inputs`; without, all inputs count alike.
-        keep_energy: Share of the variance of each convolution's results to keep, in (0, 1].
-        keep_parameters: In place of it, the share of all these convolutions' weights that
-            may be left; all keep the same energy, the most that fits.
-        round_to: Ranks are rounded up to multiples.
-        paths: Convolutions to look at; None for all.
-
-    Returns:
-        Ranks by path, for `factorize`; a convolution that would not get cheaper is left out.
-
-    Raises:
-        UsageError: If not one of both shares is given, it is not in (0, 1], or ranks of
-            `round_to` leave more weights than may be left.
-        SpecError: If a path is that of no convolution.
-    """
-    share = keep_energy if keep_parameters is None else keep_parameters
-    if (keep_energy is None) == (keep_parameters is None) or share is None or not 0 < share <= 1:
-        raise UsageError(
-            "give keep_energy or keep_parameters, one of both, above 0 and at most 1; not "
-            f"{keep_energy} and {keep_parameters}."
-        )
-    spectra = read_spectra(network, inputs, paths)
-    if keep_parameters is not None:
-        share = _fit_energy(spectra, keep_parameters, round_to)
-    chosen = (spectrum.choose(share, round_to=round_to) for spectrum in spectra)
-    return {candidate.path: candidate.ranks for candidate in chosen if candidate}
-
-
 def list_candidates(
     network: TrainedNetwork,
     *,
@@ -116,37 +72,24 @@ def list_candidates(
     round_to: int = 8,
     paths: Iterable[str] | None = None,
 ) -> list[Candidate]:
-    """Convolutions that `choose_ranks` would factor, with cost, to be timed one by one.
+    """Convolutions that multiply less as a product, with ranks and cost, to be timed one by one.
 
     Fewer multiplications are not less time: two small convolutions move more memory than
     one. Only what is timed as faster is worth its error.
+
+    Args:
+        network: What would be factored.
+        inputs: From `measure_inputs`; without, all inputs count alike.
+        keep_energy: Share of the variance of each convolution's results to keep, in (0, 1].
+        round_to: Ranks are rounded up to multiples.
+        paths: Convolutions to look at; None for all.
+
+    Raises:
+        SpecError: If a path is that of no convolution.
     """
     spectra = read_spectra(network, inputs, paths)
     chosen = (spectrum.choose(keep_energy, round_to=round_to) for spectrum in spectra)
     return [candidate for candidate in chosen if candidate]
-
-
-def _fit_energy(spectra: list[Spectrum], keep_parameters: float, round_to: int) -> float:
-    """The largest energy that leaves at most a share of the weights."""
-
-    def share_at(energy: float) -> float:
-        left = total = 0
-        for spectrum in spectra:
-            candidate = spectrum.choose(energy, round_to=round_to)
-            left += candidate.parameters[1] if candidate else spectrum.parameters
-            total += spectrum.parameters
-        return left / max(1, total)
-
-    low, high = 0.0, 1.0
-    if (least := share_at(low)) > keep_parameters:
-        raise UsageError(
-            f"keep_parameters is {keep_parameters:g}, but ranks of {round_to} leave {least:.3f} of "
-            "the weights. Allow more, or a smaller round_to."
-        )
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if share_at(middle) <= keep_parameters else (low, middle)
-    return low
 
 
 def _factor(
