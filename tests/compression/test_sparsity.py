@@ -28,18 +28,6 @@ def test_the_smallest_weights_go(fraction, spatial_dims):
     sparse.create()
 
 
-def test_a_share_of_the_whole_network_takes_more_where_weights_are_small():
-    network = make_network(make_spec())
-    weights = dict(network.weights)
-    weights["head.weight"] = weights["head.weight"] * 100
-    weights["downs.0.0.weight"] = weights["downs.0.0.weight"] / 100
-    network = type(network)(network.spec, weights)
-    masks = find_masks(network, fraction=0.5, scope="network")
-    assert zeros(network, masks) == pytest.approx(0.5, abs=1e-3)
-    assert masks["head.weight"].all()
-    assert not masks["downs.0.0.weight"].any()
-
-
 @pytest.mark.parametrize("spatial_dims", [2, 3])
 def test_two_of_every_four_channels_in_stay(spatial_dims):
     network = make_network(make_spec("window", spatial_dims))

@@ -6,7 +6,7 @@ and, but for hardware made for it, no time (`benchmarks/sparsity.md`).
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,7 +23,6 @@ def find_masks(
     *,
     fraction: float | None = None,
     pattern: Pattern | None = None,
-    scope: Literal["layer", "network"] = "layer",
 ) -> Masks:
     """Choose which weights stay: the largest.
 
@@ -32,11 +31,9 @@ def find_masks(
 
     Args:
         network: What will be sparse.
-        fraction: Share of the weights to set to zero, in [0, 1).
+        fraction: Share of each layer's weights to set to zero, in [0, 1).
         pattern: In place of it, (2, 4): of every 4 neighbours along the channels in, 2
             stay. Channels that are left over at the end stay whole.
-        scope: Whether `fraction` is that of each layer, or of all together; then layers
-            with small weights lose more.
 
     Returns:
         By name of the weight, a mask of its shape: True where it stays.
@@ -63,14 +60,7 @@ def find_masks(
         return {name: _keep_pattern(weight, pattern) for name, weight in weights.items()}
     if fraction is None or not 0 <= fraction < 1:
         raise UsageError(f"fraction is {fraction}; expected at least 0 and below 1.")
-    if scope == "layer":
-        return {name: _keep_largest(weight, fraction) for name, weight in weights.items()}
-    flat = _keep_largest(torch.cat([weight.flatten() for weight in weights.values()]), fraction)
-    parts = torch.split(flat, [weight.numel() for weight in weights.values()])
-    return {
-        name: part.reshape(weight.shape)
-        for part, (name, weight) in zip(parts, weights.items(), strict=True)
-    }
+    return {name: _keep_largest(weight, fraction) for name, weight in weights.items()}
 
 
 def apply_masks(network: TrainedNetwork, masks: Mapping[str, torch.Tensor]) -> TrainedNetwork:
