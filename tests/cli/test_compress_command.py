@@ -1,4 +1,5 @@
 import importlib.util
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +34,14 @@ def test_without_torch_compress_names_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert main(["compress", "camus-4ch", "-o", "out", "--max-size", "1kB"]) == 4
     assert 'pip install "torch==2.13.0"' in capsys.readouterr().err
+
+
+def test_optional_steps_are_asked_for_by_flags():
+    pytest.importorskip("torch")
+    from bedside.autopilot.compress.steps import list_stages
+    from bedside.cli.compress import Settings, read_effort
+
+    places = {"source": Path("run"), "output": Path("out")}
+    assert read_effort(Settings(**places)).also == ()
+    effort = read_effort(Settings(**places, qat=True, sparsity=True))
+    assert list_stages(effort)[-2:] == ("qat", "sparsity")
