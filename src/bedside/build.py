@@ -170,7 +170,7 @@ def build_untrained(recipe: Recipe, output: Path) -> Path:
     Its card and every use of it state that.
 
     Args:
-        recipe: Whose deployment is built; its data are not looked at.
+        recipe: Whose deployment is built; its data are not used.
         output: The bundle to write.
 
     Returns:

@@ -102,7 +102,7 @@ def test_a_recipe_says_how_a_bundle_is_trained_on(bundle, trained, tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text(to_toml(recipe))
     assert open_source(bundle, recipe=path).finished.recipe == recipe
-    with pytest.raises(SpecError, match="knows its own recipe"):
+    with pytest.raises(SpecError, match="has its own recipe"):
         open_source(trained, recipe=path)
 
 

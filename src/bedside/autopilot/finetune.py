@@ -42,7 +42,7 @@ class FinetuneSetup:
     Attributes:
         recipe: How its source was trained: variations, loss, size of batches.
         examples: Training examples.
-        teachers: Networks that teach, in evaluation mode.
+        teachers: Teacher networks, in evaluation mode.
         epochs: Length of the schedule.
         rate: Peak learning rate, over that of the recipe.
         seed: Seed of order and variation.

@@ -119,9 +119,9 @@ class Score:
     def smallest_recall(self) -> dict[str, float | None]:
         """Recall of the experts' smallest components: structure -> mean recall.
 
-        The smallest parts of a structure are those up to the first quartile of the sizes of
-        all its parts here; each counts alike, however small. A part is what hangs together
-        (by faces) in a frame, or in a scan that was segmented whole.
+        The smallest components of a structure are those up to the first quartile of the sizes
+        of all its components here; each counts alike. Components are connected by faces, in a
+        frame or in a scan that was segmented whole.
         """
         recalls: dict[str, float | None] = {}
         for name in self.structures:

@@ -67,7 +67,7 @@ def open_source(path: Path, data: Path | None = None, recipe: Path | None = None
     Args:
         path: Folder of a finished run, or a bundle.
         data: Folder of the data set; a recipe names one itself.
-        recipe: How a bundle is trained on, for which it does not say; a run knows its own.
+        recipe: Recipe to finetune a bundle by; a run has its own.
 
     Raises:
         FormatError: If it is neither, or the run is not finished.
@@ -81,7 +81,7 @@ def open_source(path: Path, data: Path | None = None, recipe: Path | None = None
     elif recipe is None:
         source = _open_run(path, data)
     else:
-        raise SpecError(f"{path} is a run, which knows its own recipe. Leave --recipe out.")
+        raise SpecError(f"{path} is a run, which has its own recipe. Leave --recipe out.")
     for part in ("train", "val", "test"):
         source.finished.part(part)
     return source

@@ -127,7 +127,7 @@ def measure_bundles(
     seconds: float = 10.0,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> BundleCosts:
-    """Measure every way to run some bundles, all in turns.
+    """Measure every way to run some bundles, interleaved.
 
     Args:
         bundles: What to measure.
@@ -150,7 +150,7 @@ def measure_bundles(
     on_stage("measuring what the machine can do")
     counts = list(dict.fromkeys(threads))
     ceilings = {count: measure_ceilings(precisions, threads=count) for count in counts}
-    on_stage(f"timing {len(ways)} ways in turns, for {seconds:g} s or more")
+    on_stage(f"timing {len(ways)} ways, interleaved, for {seconds:g} s or more")
     latencies = time_interleaved({way.key: way.open() for way in ways}, total_s=seconds)
     # Before and after: other load lowers a ceiling, which would flatter.
     again = {count: measure_ceilings(precisions, threads=count) for count in counts}

@@ -70,7 +70,7 @@ def quantize_int8_accuracy_aware(
         ExportError: If a structure loses more although every layer is in f32 again.
 
     Source:
-        As in NNCF's accuracy control, which knows one number and OpenVINO's own models only.
+        As NNCF's accuracy control, which supports a single score and OpenVINO models only.
     """
     search = _Search(graph, calibration, score, max_drop)
     plain = search.measure(())

@@ -83,7 +83,7 @@ def measure_inputs(
 
     Args:
         network: In evaluation mode.
-        batches: Images (B, C, *S) and truths; truths are not looked at.
+        batches: Images (B, C, *S) and truths; truths are not used.
 
     Raises:
         UsageError: If there are no batches.

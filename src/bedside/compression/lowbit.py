@@ -56,7 +56,7 @@ def choose_bits(
 
 
 def round_weights(network: TrainedNetwork, bits: Mapping[str, int] | None = None) -> TrainedNetwork:
-    """Round the weights of a network for good, and write the bits into its spec.
+    """Round the stored weights of a network, and write the bits into its spec.
 
     Args:
         network: Trained with rounded weights, or not.

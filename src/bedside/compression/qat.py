@@ -30,8 +30,8 @@ class InputRange:
     Attributes:
         high: Largest magnitude that 8 bits reach.
         signed: Whether there are values below 0; without them all levels are above.
-        watching: Whether values are only looked at, to find their range.
-        images: How many have been looked at so.
+        watching: Whether values are only observed, to find their range.
+        images: How many have been observed.
     """
 
     high: float = 0.0

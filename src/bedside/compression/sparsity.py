@@ -26,7 +26,7 @@ def find_masks(
 ) -> Masks:
     """Choose which weights stay: the largest.
 
-    Only weights that read several channels are looked at; depthwise kernels, norms and
+    Only weights that read several channels are considered; depthwise kernels, norms and
     biases are few and matter much.
 
     Args:

@@ -1,4 +1,4 @@
-"""Whether a source meets a budget as it is, before anything is trained or looked at."""
+"""Whether a source meets a budget as it is, before anything is trained or scored."""
 
 import tempfile
 from collections.abc import Mapping

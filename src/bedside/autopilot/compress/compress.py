@@ -48,8 +48,8 @@ class CompressionResources(Resources):
     """Resources of a compression run.
 
     Attributes:
-        teachers: Runs that teach beside the source.
-        recipe: How a bundle is trained on; a run knows its own.
+        teachers: Runs of further teachers beside the source.
+        recipe: Recipe to finetune a bundle by; a run has its own.
     """
 
     teachers: Sequence[Path] = ()

@@ -1,6 +1,6 @@
 """Units to prune: those that gain most time for the importance that is lost.
 
-Units hang together in groups (`compression.groups`): inner channels of a block, channels of a
+Units belong to groups (`compression.groups`): inner channels of a block, channels of a
 level, heads, whole blocks. The cost of a group's units comes from the table of block
 times, by removing a quarter of them. Then units are removed from all groups, a few at a time and
 those with the least importance per gain first, until the gain is what was asked for.
@@ -68,7 +68,7 @@ def propose_pruning(
     """Choose units to remove.
 
     Args:
-        evaluator: Knows times of blocks, and training images.
+        evaluator: Times of blocks, and training images.
         network: What to prune.
         precision: How it is computed.
         cost: Whether time or size is to be gained.
@@ -101,7 +101,7 @@ class Price:
     """What a network costs: its time by the table of blocks, or the number of its weights.
 
     Args:
-        evaluator: Knows times of blocks.
+        evaluator: Times of blocks.
         precision: How networks are computed.
         cost: Which of the two.
     """

@@ -30,7 +30,7 @@ def propose_ranks(
     """Choose convolutions and ranks by their inputs, and keep those that are faster.
 
     Args:
-        evaluator: Knows times of blocks, and training images.
+        evaluator: Times of blocks, and training images.
         network: What to factor.
         precision: How it is computed.
         energy: Share of the variance of each convolution's results that is kept.

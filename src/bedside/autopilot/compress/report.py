@@ -265,7 +265,7 @@ def _others(metrics: Metrics, name: str) -> list[str]:
 
 def _explain_test(test: TestResult) -> str:
     shown = all(result.passed for result in test.comparisons)
-    return f"{test.patients} patients that no step was decided by, looked at once. " + (
+    return f"{test.patients} patients that no step was decided by, scored once. " + (
         "No structure is worse, within the bound." if shown else "Not every structure passes."
     )
 

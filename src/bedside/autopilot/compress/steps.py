@@ -96,7 +96,7 @@ def propose_precision(evaluator: CandidateEvaluator, current: CompressionState) 
         if name != now and _describe_precision(name) not in current.tried
     }
     if current.cost == "bytes":
-        # A graph in 8 bits lies beside the one that every runtime can run.
+        # A graph in 8 bits is added to the one that every runtime can run.
         candidates = {name: each for name, each in candidates.items() if now == "int8"}
     if not candidates:
         return None

@@ -27,7 +27,7 @@ from bedside.system.cache import cache_folder
 
 _SCHEMA = 2
 _YARDSTICK = "yardstick"
-# Seconds that a block is timed for, when many are timed in turns.
+# Seconds that a block is timed for, when many are timed interleaved.
 _SECONDS_A_BLOCK = 0.15
 _BATCH = 24
 """Blocks that are timed in the same turns."""
@@ -132,7 +132,7 @@ class DeviceTable:
             name: What it is called.
             spec: The network.
             size_px: Size of its input.
-            ms: Its measured time, by the same yardstick.
+            ms: Its measured time, by the same reference.
         """
         shape = "x".join(map(str, size_px))
         self._own["networks"][f"{name} at {shape}"] = {

@@ -62,7 +62,7 @@ class Timed(NamedTuple):
 
 
 Clock = Callable[[Mapping[str, Timed], float], Mapping[str, float]]
-"""Times graphs in turns for some seconds, in ms: `time_graphs`, or another measure of cost."""
+"""Times graphs, interleaved, for some seconds, in ms: `time_graphs`, or another measure of cost."""
 
 
 def time_graphs(graphs: Mapping[str, Timed], total_s: float) -> dict[str, float]:

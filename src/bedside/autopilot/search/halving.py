@@ -25,7 +25,7 @@ class SuccessiveHalving:
     """A search whose candidates are known and measured.
 
     Attributes:
-        evaluator: Scores networks, and knows the training images.
+        evaluator: Scores networks, and has the training images.
         folder: Where the search is kept.
         state: Where it stands.
         on_message: Called with a line for every training and decision.

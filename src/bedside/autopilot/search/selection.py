@@ -110,7 +110,7 @@ def select(
     """Draw networks until enough of them fit the budget by prediction.
 
     Args:
-        evaluator: Knows block times, and the recipe's own network.
+        evaluator: Block times, and the recipe's own network.
         baseline: How fast this machine is.
         effort: How many are wanted, and the seed of the draws.
         on_message: Called with a line about what was found.
