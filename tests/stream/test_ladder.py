@@ -77,6 +77,17 @@ def test_a_ladder_has_certified_modes_alone_each_faster_and_the_loaded_one_first
         assert model.segmenter.session.predict(np.zeros((1, 1, 192, 256), np.float32)).size
 
 
+def test_the_last_rung_has_one_thread_where_the_model_has_several():
+    with bedside.load("camus-4ch", precision="bf16", threads=2) as model:
+        with model.stream() as live:
+            assert live.steps[0] == "openvino bf16"
+            assert live.steps[-1] == f"{live.steps[-2]}, 1 thread"
+            frame = np.random.default_rng(0).integers(0, 255, (96, 128), np.uint8)
+            events = [live.push(frame, t, step=step) for t, step in enumerate(live.steps)]
+        assert tuple(event.step for event in events) == live.steps
+        assert all(event.labels is not None for event in events)
+
+
 def test_a_step_is_told_in_an_event_and_taken_by_the_next_frame():
     frames = np.random.default_rng(0).integers(0, 255, (30, 96, 128), np.uint8)
     with (

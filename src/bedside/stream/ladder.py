@@ -34,7 +34,7 @@ class Rung:
     Attributes:
         name: Backend, precision, and what is left out.
         pipeline: Its steps.
-        expected_ms: Median time of the network, with refinement, as timed at the start.
+        expected_ms: Time of the network, with refinement, as timed at the start.
     """
 
     name: str
@@ -45,15 +45,16 @@ class Rung:
 def open_rungs(bundle: Bundle, session: Session) -> tuple[list[Rung], int, list[Session]]:
     """Open and time the certified ways to run a bundle, the one that is loaded first.
 
-    Only modes of the same backend are taken: two runtimes would disturb each other's threads.
+    Only modes of the same backend are taken: two runtimes would disturb each other's threads. The
+    last rung is the fastest one with a single thread, for a machine whose other cores are busy.
 
     Args:
         bundle: The bundle.
         session: What is loaded; stays open.
 
     Returns:
-        All ways to run it, how many of them are rungs, each of these faster than the one before,
-        and the sessions that were opened for them.
+        All ways to run it; how many of them are rungs, each of these faster than the one before
+        but for that with one thread; and the sessions that were opened for them.
     """
     spec = bundle.spec
     opened = [
@@ -81,6 +82,15 @@ def open_rungs(bundle: Bundle, session: Session) -> tuple[list[Rung], int, list[
     for rung in sorted(rungs, key=lambda rung: -rung.expected_ms):
         if rung.expected_ms <= _FASTER * kept[-1].expected_ms:
             kept.append(rung)
+    if session.threads > 1:
+        # Threads that wait for each other wait the longer, the more of the cores others take.
+        mode = kept[-1].pipeline.session
+        alone = open_mode(bundle, (mode.backend, mode.precision), threads=1)
+        opened.append(alone)
+        ms = _time_ms(partial(alone.predict, tensor))
+        kept.append(
+            Rung(f"{kept[-1].name}, 1 thread", FramePipeline(kept[-1].pipeline.spec, alone), ms)
+        )
     return [*kept, *(rung for rung in rungs if rung not in kept)], len(kept), opened
 
 
@@ -147,10 +157,10 @@ class DeadlineLadder:
 
 
 def _time_ms(call: Callable[[], object]) -> float:
-    """Median time of some calls in ms, after some that are not counted."""
+    """Shortest of some calls in ms, which other work disturbs the least."""
     spans = []
     for _ in range(_WARM_CALLS + _CALLS):
         begin = time.perf_counter()
         call()
         spans.append(1e3 * (time.perf_counter() - begin))
-    return float(np.median(spans[_WARM_CALLS:]))
+    return min(spans[_WARM_CALLS:])
