@@ -105,6 +105,9 @@ def test_a_scan_in_memory_is_segmented_by_a_network_of_three_axes(brain):
         (np.zeros((8, 8), object), {}, FormatError, "object; expected an array of real numbers"),
         (np.zeros((8, 8), complex), {}, FormatError, "complex128"),
         (np.full((48, 64), np.nan), {}, FormatError, "NaN"),
+        (np.ma.masked_array(np.zeros((48, 64)), mask=np.eye(48, 64)), {}, FormatError, "filled"),
+        (np.zeros((48, 64, 1), np.uint8), {}, GeometryError, r"array\[..., 0\]"),
+        ([np.zeros((48, 64)), np.zeros((48, 64))], {}, UsageError, "one numpy array"),
         (np.zeros((2, 2, 48, 64), np.uint8), {}, FormatError, "2 channels"),
         (np.zeros((48, 64, 4), np.uint8), {}, GeometryError, "transparency"),
         (np.zeros((48, 64), np.uint8), {"spacing_mm": 0.2}, GeometryError, "spacing_mm is 0.2"),
@@ -116,6 +119,11 @@ def test_a_scan_in_memory_is_segmented_by_a_network_of_three_axes(brain):
         (np.zeros((48, 64), np.uint8), {"affine": np.zeros((4, 4)), "space": "RAS"}, GeometryError,
          "singular"),
         (np.zeros((48, 64), np.uint8), {"affine": "here", "space": "RAS"}, GeometryError, "here"),
+        (np.zeros((48, 64), np.uint8), {"affine": np.eye(4) * 1j, "space": "RAS"}, GeometryError,
+         "1.*j"),
+        (np.zeros((48, 64), np.uint8), {"affine": np.eye(4) * 2, "space": "RAS"}, GeometryError,
+         "last row"),
+        (np.zeros((48, 64), np.uint8), {"space": "RAS"}, GeometryError, "no affine is given"),
         (np.zeros((48, 64), np.uint8), {"affine": np.eye(4), "space": "RAS", "spacing_mm": (1, 1)},
          GeometryError, "leave spacing_mm out"),
         (np.zeros((48, 64), np.uint8), {"modality": "CT"}, ModalityError, "CT.*is for US"),
@@ -131,6 +139,25 @@ def test_what_cannot_be_segmented_is_refused_by_its_own_error(
 ):
     with pytest.raises(error, match=text):
         cardiac.segment(array, **settings)
+
+
+def test_a_matrix_is_an_image_of_two_axes(cardiac):
+    fan = makers.make_fan(1, 96, 128)[0]
+    found = cardiac.segment(fan.view(np.matrix)).labels
+    assert np.array_equal(found, cardiac.segment(fan).labels)
+
+
+@pytest.mark.parametrize("frame", [-1, 3])
+def test_an_overlay_of_a_frame_that_is_not_there_is_refused(cardiac, frame):
+    result = cardiac.segment(makers.make_fan(3, 96, 128))
+    with pytest.raises(UsageError, match=f"frame is {frame}; the image has 3"):
+        result.overlay(frame)
+
+
+@pytest.mark.parametrize("threads", [0, 1.5, "2", True])
+def test_threads_are_a_whole_number(threads):
+    with pytest.raises(UsageError, match=f"threads is {threads!r}; expected a whole number"):
+        bedside.load("camus-4ch", threads=threads)
 
 
 @pytest.mark.parametrize("dtype", ["int16", "uint16", "int64", "float16", "float64", ">u2", ">f4"])

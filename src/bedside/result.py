@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bedside.bundle import Bundle
+from bedside.errors import UsageError
 from bedside.io.opened import Algorithm, Source
 from bedside.options import Moment, OutputOptions
 from bedside.pipeline.protocol import Segmentation
@@ -128,9 +129,15 @@ class Result:
 
         Returns:
             (height, width, 3) uint8, RGB, in true proportions.
+
+        Raises:
+            UsageError: If there is no such frame.
         """
         from bedside.report import overlay
 
+        count = len(self.source.sequence)
+        if not 0 <= frame < count:
+            raise UsageError(f"frame is {frame}; the image has {count}, counted from 0.")
         plan = overlay.plan_overlay(self.source.sequence, self.label_map, self.bundle.spec.labels)
         return overlay.draw_frame(plan, frame)
 

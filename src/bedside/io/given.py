@@ -85,7 +85,7 @@ def _name_dataset(given: Any) -> Path:
     if not isinstance(given, Dataset):
         raise UsageError(
             f"an image is given as {type(given).__name__}; expected a path, bytes, a binary file, "
-            "or a pydicom Dataset. Frames in an array become one with ImageSequence.from_array."
+            "a pydicom Dataset or, for all frames together, one numpy array."
         )
     uid = str(given.get("SOPInstanceUID") or "")
     path = DatasetPath(f"Dataset {uid}" if uid else "the Dataset given")

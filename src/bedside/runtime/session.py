@@ -54,8 +54,8 @@ def open_session(
             f'no precision "{precision}"; choose one of auto, default, '
             f"{', '.join(list_precisions())}."
         )
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads is {threads}; expected at least 1.")
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise UsageError(f"threads is {threads!r}; expected a whole number from 1.")
     threads = threads or default_threads()
     if precision == "auto":
         return open_fastest(bundle, backend=backend, threads=threads, on_choice=on_choice)

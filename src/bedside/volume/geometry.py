@@ -43,8 +43,8 @@ class Geometry:
         """Convert the affine to LPS.
 
         Raises:
-            GeometryError: If the affine is not (4, 4), not finite or singular, or the space is
-                neither LPS nor RAS.
+            GeometryError: If the affine is not (4, 4), not finite or singular, or its last row is
+                not 0, 0, 0, 1; or if the space is neither LPS nor RAS.
         """
         if space not in _TO_LPS:
             raise GeometryError(
@@ -57,6 +57,10 @@ class Geometry:
             )
         if abs(np.linalg.det(self.affine[:3, :3])) < 1e-12:
             raise GeometryError("affine is singular: two axes of the image point the same way.")
+        if not np.allclose(self.affine[3], (0, 0, 0, 1)):
+            raise GeometryError(
+                f"affine has the last row {self.affine[3].tolist()}; expected [0, 0, 0, 1]."
+            )
         if space != "LPS":
             object.__setattr__(self, "affine", _TO_LPS[space] @ self.affine)
 

@@ -110,16 +110,15 @@ class ImageSequence:
             affine: (4, 4), from an index (d, h, w, 1) of the slices of a scan to mm. For nibabel's
                 `array.T` it is `affine[:, [2, 1, 0, 3]]`.
             space: Which space the affine is in: "LPS" or "RAS"; required with an affine.
-            spacing_mm: (row, column) distance of pixels, or (slice, row, column) of the slices
-                of a scan; without an affine.
+            spacing_mm: (row, column) distance of pixels, or (slice, row, column) of a scan.
             modality: DICOM's word for the kind of image.
             third_axis: Whether frames follow in time or in space; an affine and a distance
                 of slices mean space.
 
         Raises:
-            FormatError: If the array holds no real numbers.
+            FormatError: If the array is masked or holds no real numbers.
             GeometryError: If it has other axes, or an affine or a spacing that cannot be one; or
-                if an affine is given without its space, with a spacing, or for frames in time.
+                if affine and space do not come together, without spacing or frames in time.
 
         Example:
             >>> scan = ImageSequence.from_array(np.zeros((9, 4, 5)), affine=np.eye(4), space="RAS")
@@ -132,6 +131,8 @@ class ImageSequence:
         stack = _stack_frames(array, is_scan=affine is not None or slice_mm is not None)
         frames, channels, height, width = stack.shape
         geometry = None
+        if affine is None and space is not None:
+            raise GeometryError(f'space is "{space}", but no affine is given.')
         if affine is not None:
             if space is None or third_axis == "time" or spacing_mm is not None:
                 raise GeometryError(
@@ -235,12 +236,18 @@ def _stack_frames(array: np.ndarray, *, is_scan: bool) -> np.ndarray:
         is_scan: Whether three axes are those of a scan in any case, and none of colour.
 
     Raises:
-        FormatError: If it holds no real numbers.
+        FormatError: If it is masked or holds no real numbers.
         GeometryError: If it is empty or has other axes.
     """
+    if np.ma.isMaskedArray(array):
+        raise FormatError(
+            "the image is a masked array; masks are not read. Give the values to use under the "
+            "mask, such as array.filled(0)."
+        )
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         kind = getattr(array, "dtype", type(array).__name__)
         raise FormatError(f"the image is of {kind}; expected an array of real numbers.")
+    array = np.asarray(array)  # a matrix would stay of two axes
     axes = array.ndim
     if not 2 <= axes <= 4 or not array.size:
         raise GeometryError(
@@ -252,6 +259,11 @@ def _stack_frames(array: np.ndarray, *, is_scan: bool) -> np.ndarray:
         raise GeometryError(
             f"the array has shape {array.shape}; colour with transparency is not read: give it "
             "without, array[..., :3]."
+        )
+    if axes == 3 and array.shape[-1] == 1 and not is_scan:
+        raise GeometryError(
+            f"the array has shape {array.shape}; a grey image has no axis of channels: give it "
+            "without, array[..., 0]."
         )
     if array.shape[-1] == 3 and axes > 2 and not plane_last:
         array = np.moveaxis(array, -1, -3)
@@ -267,9 +279,12 @@ def _read_matrix(affine: ArrayLike) -> np.ndarray:
         GeometryError: If it holds something else.
     """
     try:
-        return np.asarray(affine, np.float64)
-    except (TypeError, ValueError) as error:
-        raise GeometryError(f"affine is {affine!r}; expected a 4 x 4 matrix.") from error
+        matrix = np.asarray(affine)
+        if matrix.dtype.kind in "biuf":
+            return matrix.astype(np.float64)
+    except ValueError:  # rows of unequal lengths
+        pass
+    raise GeometryError(f"affine is {affine!r}; expected a 4 x 4 matrix.")
 
 
 def split_spacing(
