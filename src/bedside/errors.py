@@ -61,6 +61,10 @@ class LimitError(FormatError):
     """A file that takes more memory or time to decode than it was allowed."""
 
 
+class MessageError(FormatError):
+    """A message of a network protocol that is damaged, or that it has no form for."""
+
+
 class GeometryError(InputError):
     """An image whose place or scale cannot be trusted."""
 

@@ -1,0 +1,192 @@
+"""TCP connections to peers, served by one thread that waits for all of them at once."""
+
+import contextlib
+import selectors
+import socket
+import time
+from collections.abc import Callable, Sequence
+
+from bedside.igtl.codec import encode_message
+from bedside.igtl.messages import Fault, Message
+from bedside.igtl.outbox import Batch, Outbox
+from bedside.igtl.reader import MessageReader
+
+DEFAULT_PORT = 18944
+DEADLINE_S = 10.0
+_CHUNK_BYTES = 256 * 1024
+_UNSENT_BYTES = 128 * 1024
+
+
+class Connection:
+    """One peer: its socket, what it has sent in part, and what is being sent to it.
+
+    Args:
+        sock: The connected socket, which is closed with it.
+        outbox: What is to be sent.
+        reader: What has come.
+        deadline_s: Time in which a message must become whole, in either direction.
+    """
+
+    def __init__(
+        self, sock: socket.socket, outbox: Outbox, reader: MessageReader, deadline_s: float
+    ) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # else the system queues many old frames
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+        self.sock, self.outbox = sock, outbox
+        self._reader, self._deadline_s = reader, deadline_s
+        self._rest = memoryview(b"")
+        self._reads_until: float | None = None
+        self._sends_until: float | None = None
+        outbox.open()
+
+    @property
+    def deadline(self) -> float | None:
+        """When it is to be closed, by `time.monotonic`, unless a message becomes whole."""
+        return min((at for at in (self._reads_until, self._sends_until) if at), default=None)
+
+    def receive(self) -> list[Message | Fault]:
+        """Read what has come.
+
+        Raises:
+            OSError: If the peer has closed the connection.
+        """
+        data = self.sock.recv(_CHUNK_BYTES)
+        if not data:
+            raise ConnectionResetError("closed by the peer")
+        found = self._reader.feed(data)
+        self._count(found)
+        if not self._reader.pending:
+            self._reads_until = None
+        elif found or self._reads_until is None:
+            self._reads_until = time.monotonic() + self._deadline_s
+        return found
+
+    def send(self) -> bool:
+        """Send as much as the network takes; False if all is sent.
+
+        Raises:
+            OSError: If the connection is lost.
+        """
+        with contextlib.suppress(BlockingIOError):
+            while self._rest or self._take():
+                self._rest = self._rest[self.sock.send(self._rest) :]
+                if not self._rest:
+                    self.outbox.finish()
+                    self._sends_until = None
+        return bool(self._rest)
+
+    def close(self, *, late: bool = False) -> list[Message | Fault]:
+        """Close it; return what the last bytes hold."""
+        self.outbox.close()
+        self.sock.close()
+        reason = f"a message was not whole within {self._deadline_s:g} s."
+        found = self._reader.finish(Fault("deadline", reason) if late else None)
+        self._count(found)
+        return found
+
+    def _take(self) -> bool:
+        self._rest = memoryview(self.outbox.take())
+        if self._rest:
+            self._sends_until = time.monotonic() + self._deadline_s
+        return bool(self._rest)
+
+    def _count(self, found: list[Message | Fault]) -> None:
+        for each in found:
+            self.outbox.count_received(fault=isinstance(each, Fault))
+
+
+def encode_batch(messages: Sequence[Message]) -> Batch:
+    """Messages that are sent together.
+
+    Raises:
+        MessageError: If a field of the protocol cannot hold a value.
+    """
+    return Batch(b"".join(encode_message(each) for each in messages), len(messages))
+
+
+class Loop:
+    """Serves connections in the thread that calls `step`.
+
+    Args:
+        on_item: Called with each message or fault.
+    """
+
+    def __init__(self, on_item: Callable[[Connection, Message | Fault], None]) -> None:
+        self._on_item = on_item
+        self._selector = selectors.DefaultSelector()
+        self._waker, self._woken = socket.socketpair()
+        self._waker.setblocking(False)
+        self._woken.setblocking(False)
+        self._selector.register(self._woken, selectors.EVENT_READ, self._drain)
+        self.connections: set[Connection] = set()
+
+    def wake(self) -> None:
+        """Let `step` look at what is to be sent; called by any thread."""
+        with contextlib.suppress(OSError):  # full, so that it wakes anyway, or closed
+            self._waker.send(b"\0")
+
+    def listen(self, sock: socket.socket, accept: Callable[[], None]) -> None:
+        """Call a function when a peer connects to a socket."""
+        self._selector.register(sock, selectors.EVENT_READ, accept)
+
+    def add(self, connection: Connection) -> None:
+        """Serve a connection."""
+        self._selector.register(connection.sock, selectors.EVENT_READ, connection)
+        self.connections.add(connection)
+
+    def step(self, timeout_s: float | None = None) -> None:
+        """Wait until something can be done, and do it."""
+        deadlines = [each.deadline for each in self.connections if each.deadline]
+        if deadlines:
+            left_s = max(min(deadlines) - time.monotonic(), 0.0)
+            timeout_s = left_s if timeout_s is None else min(left_s, timeout_s)
+        for key, events in self._selector.select(timeout_s):
+            if not isinstance(key.data, Connection):
+                key.data()
+            elif events & selectors.EVENT_READ:
+                self._receive(key.data)
+        now = time.monotonic()
+        for each in tuple(self.connections):
+            self._send(each)
+            if each.deadline and each.deadline <= now and each in self.connections:
+                self._lose(each, late=True)
+
+    def close(self) -> None:
+        """Close all connections."""
+        for each in tuple(self.connections):
+            self._lose(each)
+        self._selector.close()
+        self._waker.close()
+        self._woken.close()
+
+    def _receive(self, connection: Connection) -> None:
+        try:
+            found = connection.receive()
+        except BlockingIOError:
+            return
+        except OSError:
+            self._lose(connection)
+            return
+        for each in found:
+            self._on_item(connection, each)
+
+    def _send(self, connection: Connection) -> None:
+        try:
+            unfinished = connection.send()
+        except OSError:
+            self._lose(connection)
+            return
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if unfinished else 0)
+        if self._selector.get_key(connection.sock).events != events:
+            self._selector.modify(connection.sock, events, connection)
+
+    def _lose(self, connection: Connection, *, late: bool = False) -> None:
+        self.connections.discard(connection)
+        self._selector.unregister(connection.sock)
+        for each in connection.close(late=late):
+            self._on_item(connection, each)
+
+    def _drain(self) -> None:
+        self._woken.recv(4096)
