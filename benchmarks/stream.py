@@ -25,6 +25,7 @@ from bedside.runtime.machine import describe_processor
 from bedside.segment import Model, Segmenter
 from bedside.stream.heart import find_values, simpson_volume
 from bedside.system.atomic import write_text
+from bedside.volume import ImageSequence
 
 HERE = Path(__file__).parent
 FRAMES_PER_S = 30
@@ -37,7 +38,9 @@ def measure_dice(one: np.ndarray, other: np.ndarray, value: int) -> float:
     return float(2 * (ours & theirs).sum() / max(1, ours.sum() + theirs.sum()))
 
 
-def segment_live(model: Model, frames: list[np.ndarray], sample: list[np.ndarray]) -> np.ndarray:
+def segment_live(
+    model: Model, frames: list[np.ndarray], sample: ImageSequence | list[np.ndarray]
+) -> np.ndarray:
     """Push frames one by one; return their labels."""
     with model.stream(deadline_ms=1e4, sample=sample) as live:
         pushed = [live.push(frame, i / FRAMES_PER_S).labels for i, frame in enumerate(frames)]
@@ -56,11 +59,12 @@ def describe_plan(model: Model, frames: list[np.ndarray]) -> str:
 def compare_cine(model: Model) -> list[str]:
     """Rows of live against offline masks."""
     frames = list(open_source(find_cine()).sequence)
+    film = open_source(find_cine()).sequence
     spread = [frames[int(index)] for index in np.linspace(0, len(frames) - 1, 8).round()]
     offline = model.segment(find_cine()).labels
     whole = segment_live(model, frames, frames)
     causal = segment_live(model, frames, [])
-    known = segment_live(model, frames, spread)
+    known = segment_live(model, frames, film)
     others = segment_live(model, frames, frames[3::4])
     pairs = {
         f"live, of frames seen so far ({describe_plan(model, frames[:11])}) | offline "
@@ -68,7 +72,7 @@ def compare_cine(model: Model) -> list[str]:
         f"live, of frames seen so far | plan of all 30 frames ({describe_plan(model, frames)})": (
             causal, whole,
         ),
-        "live, 8 frames of the film known before, as for a film on disk | offline": (
+        "live, the film known before, as for a film on disk | offline": (
             known, offline,
         ),
         f"plan of 7 other frames of the film ({describe_plan(model, frames[3::4])}) | offline": (

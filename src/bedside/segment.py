@@ -34,7 +34,7 @@ from bedside.result import Result
 from bedside.stream.event import Event
 from bedside.stream.live import LiveStream
 from bedside.system.process_memory import trim_heap
-from bedside.volume import Space
+from bedside.volume import ImageSequence, Space
 
 __all__ = [
     "STAGES", "Model", "Result", "SavedResult", "Segmentation", "Segmenter", "load",
@@ -247,7 +247,7 @@ class Model:
         *,
         deadline_ms: float = 33.0,
         spacing_mm: tuple[float, float] | None = None,
-        sample: Sequence[np.ndarray] = (),
+        sample: ImageSequence | Sequence[np.ndarray] = (),
         on_event: Callable[[Event], None] | None = None,
     ) -> LiveStream:
         """Open a stream, for frames that keep coming; close it before the model.
@@ -255,7 +255,8 @@ class Model:
         Args:
             deadline_ms: Time from the arrival of a frame to its mask.
             spacing_mm: (row, column) distance of pixels; None if unknown.
-            sample: Frames of the same view that are known before, such as those of a film.
+            sample: The film that the frames belong to, or frames of the same view, where these
+                are known before; the plan is made from them.
             on_event: Called with each event, by the thread that segments.
 
         Returns:
@@ -263,6 +264,7 @@ class Model:
 
         Raises:
             UsageError: If the bundle takes more than one frame at a time.
+            InputError: If the sample is refused.
             ClosedError: If the model was closed.
         """
         self.segmenter.session.check_open()

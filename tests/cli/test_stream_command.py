@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+import bedside
 from bedside.cli.main import main
+from bedside.stream.event import checksum
 from makers import make_dicom, make_fan, write_dicom
 
 
@@ -26,6 +28,11 @@ def test_events_are_json_lines_and_counts_add_up(film, capsys):
     assert len(with_mask) + events[-1]["dropped"] == 16
     assert {tuple(each["labels"]["shape"]) for each in with_mask} == {(96, 128)}
     assert "16 frames" in found.err
+    with bedside.load("camus-4ch", precision="f32", threads=1) as model:
+        offline = [checksum(labels) for labels in model.segment(film).labels]
+    for each in with_mask:
+        if each["step"] == "openvino f32":
+            assert each["labels"]["crc32"] == offline[each["frame"] % 8]
 
 
 def test_a_recording_is_played_again_with_the_same_masks(film, tmp_path, capsys):

@@ -1,14 +1,17 @@
 """Plans of frames that keep coming: from the past alone, and wider when the sector is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import bedside
 from bedside.cli.demo import find_cine
+from bedside.errors import ModalityError
 from bedside.io.source import open_source
 from bedside.pipeline.frames.plan import plan_preprocess
 from bedside.stream.planner import WARM_UP_S, CausalPlanner
-from makers import make_fan
+from makers import make_dicom, make_fan, make_region, write_dicom
 
 FAN = make_fan(60, 96, 128)
 
@@ -83,9 +86,9 @@ def test_a_plan_never_meets_a_frame_of_another_kind(spec):
 
 def test_frames_known_before_are_planned_from_without_a_warm_up(spec):
     sample = list(FAN[::8, None])
-    planner = CausalPlanner(spec, sample=sample)
-    assert not planner.warming_up
     wanted = plan_preprocess(spec.preprocess, sample, input_spec=spec.input)
+    planner = CausalPlanner(spec, given=wanted)
+    assert not planner.warming_up
     found = run(planner, FAN[:, None])
     assert {planned.plan.transform for planned, _ in found} == {wanted.transform}
     assert planner.made == 1
@@ -130,5 +133,20 @@ def test_after_half_a_second_masks_of_a_real_cine_are_those_of_a_plan_from_the_w
 
 
 def test_masks_of_a_film_that_is_known_are_the_same_to_the_bit(model, cine):
-    sample = [cine[int(index)] for index in np.linspace(0, 29, 8).round()]
-    assert np.array_equal(segment_live(model, cine, sample), model.segment(find_cine()).labels)
+    film = open_source(find_cine()).sequence
+    assert np.array_equal(segment_live(model, cine, film), model.segment(find_cine()).labels)
+
+
+def test_of_a_film_its_region_its_scale_and_its_kind_count(model, tmp_path):
+    region = make_region((10, 5, 120, 90))
+    dataset = make_dicom(make_fan(8, 96, 128), regions=[region])
+    path = write_dicom(dataset, tmp_path / "film.dcm")
+    film = open_source(path).sequence
+    with model.stream(deadline_ms=1e4, sample=film) as live:
+        events = [live.push(each, index / 25) for index, each in enumerate(film)]
+        other = live.push(np.zeros((50, 60), np.uint8), 1.0)
+    assert np.array_equal([event.labels for event in events], model.segment(path).labels)
+    assert events[0].measurements["LV cavity"].area_cm2 is not None
+    assert (other.state, other.labels.shape) == ("reset", (50, 60))
+    with pytest.raises(ModalityError):
+        model.stream(sample=replace(film, modality="MR"))

@@ -27,7 +27,7 @@ def film(tmp_path):
 def test_a_film_comes_at_its_own_rate_with_its_frames_and_scale(film):
     opened = open_frames(film, loops=2)
     assert opened.frames_per_s == pytest.approx(50)
-    assert len(opened.sample) == 6
+    assert len(opened.film) == 6
     found = list(opened.frames)
     assert [time_s for _, time_s in found] == pytest.approx(np.arange(12) / 50)
     wanted = list(open_source(film).sequence)

@@ -111,11 +111,8 @@ def _stream(settings: Settings, model: "Model", source: "OpenedSource") -> int:
                 sink.write(event)
 
         live = closing.enter_context(
-            model.stream(
-                deadline_ms=settings.deadline, spacing_mm=source.spacing_mm, sample=source.sample,
-                on_event=write,
-            )
-        )  # fmt: skip
+            model.stream(deadline_ms=settings.deadline, sample=source.film or (), on_event=write)
+        )
         status = _Status(live, print_err if settings.json else print_out)
         for event in run_stream(live, frames):
             status.note(event)
@@ -138,9 +135,7 @@ def _replay(settings: Settings, model: "Model", source: "OpenedSource") -> int:
         raise UsageError("--replay takes a film or a video: this source cannot be played again.")
     recorded = read_events(settings.replay)
     same = others = 0
-    with model.stream(
-        deadline_ms=settings.deadline, spacing_mm=source.spacing_mm, sample=source.sample
-    ) as live:
+    with model.stream(deadline_ms=settings.deadline, sample=source.film or ()) as live:
         for each in replay(recorded, source.unpaced, live):
             same, others = same + each.is_same, others + (not each.is_same)
             if settings.json:

@@ -10,6 +10,7 @@ import numpy as np
 
 from bedside.bundle import Bundle
 from bedside.errors import UsageError
+from bedside.pipeline.frames.plan import FramePlan, plan_preprocess
 from bedside.pipeline.segmenter import Segmenter
 from bedside.stream.event import Event
 from bedside.stream.frames import FrameCopies, view_frame
@@ -18,6 +19,7 @@ from bedside.stream.planner import CausalPlanner
 from bedside.stream.protocol import Frame
 from bedside.stream.slot import Arrived, Counts, LatestSlot
 from bedside.stream.work import FrameWork
+from bedside.volume import ImageSequence
 
 __all__ = ["Counts", "LiveStream"]
 
@@ -38,7 +40,8 @@ class LiveStream:
         segmenter: The network that is loaded, which stays open.
         deadline_ms: Time from the arrival of a frame to its mask.
         spacing_mm: (row, column) distance of pixels; None if unknown.
-        sample: Frames of the same view that are known before, from which the plan is made.
+        sample: The film that the frames belong to, or frames of the same view, where these are
+            known before: the plan is made from them, of a film as for the whole film.
         force: Go on where the frames look like another kind of image.
         on_event: Called with each event by the thread that works frames off; with "stale" too,
             once for each stall, if frames are offered.
@@ -59,13 +62,15 @@ class LiveStream:
         *,
         deadline_ms: float = 33.0,
         spacing_mm: tuple[float, float] | None = None,
-        sample: Sequence[np.ndarray] = (),
+        sample: ImageSequence | Sequence[np.ndarray] = (),
         force: bool = False,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
         _check(bundle, deadline_ms, spacing_mm)
-        views = [view_frame(frame) for frame in sample]
-        planner = CausalPlanner(bundle.spec, sample=views, force=force)
+        given = _plan_sample(segmenter, sample, force=force)
+        if spacing_mm is None and isinstance(sample, ImageSequence):
+            spacing_mm = segmenter.resolve_axes(sample).spacing_mm
+        planner = CausalPlanner(bundle.spec, given=given, force=force)
         self.stale_after_ms = max(STALE_MS, float(deadline_ms))
         rungs, count, self._opened = open_rungs(bundle, segmenter.session)
         self._rungs = {rung.name: rung for rung in rungs}
@@ -76,7 +81,7 @@ class LiveStream:
             spacing_mm=spacing_mm, warnings=segmenter.warnings,
         )  # fmt: skip
         self._on_event = on_event or (lambda event: None)
-        self._working = threading.Lock()
+        self._working = threading.RLock()  # a callback may close the stream
         # What is told; guarded by `_told`.
         self._told = threading.Condition()
         self._told_s: float | None = None
@@ -186,9 +191,10 @@ class LiveStream:
             self._told.notify_all()
         if self._worker is not None and self._worker is not threading.current_thread():
             self._worker.join()
-        self._frames.close()
-        for session in self._opened:
-            session.close()
+        with self._working:
+            self._frames.close()
+            for session in self._opened:
+                session.close()
 
     def __enter__(self) -> "LiveStream":
         """Return the stream; it is closed at the end of the block."""
@@ -271,6 +277,23 @@ class LiveStream:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+
+def _plan_sample(
+    segmenter: Segmenter, sample: ImageSequence | Sequence[np.ndarray], *, force: bool
+) -> FramePlan | None:
+    """Plan from what is known before a stream begins; None if nothing is.
+
+    Raises:
+        InputError: If it is refused.
+    """
+    if isinstance(sample, ImageSequence):
+        plan: FramePlan = segmenter.plan(segmenter.resolve_axes(sample), force=force)
+        return plan
+    if not len(sample):
+        return None
+    spec, views = segmenter.spec, [view_frame(frame) for frame in sample]
+    return plan_preprocess(spec.preprocess, views, input_spec=spec.input, force=force)
 
 
 def _check(bundle: Bundle, deadline_ms: float, spacing_mm: tuple[float, float] | None) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bedside.errors import InputError
+from bedside.errors import FrameError, InputError
 from bedside.pipeline.frames.plan import FramePlan, plan_preprocess
 from bedside.spec import DeploymentSpec
 
@@ -64,19 +64,15 @@ class CausalPlanner:
 
     Args:
         spec: The steps.
-        sample: Frames of the same view that are known before the stream begins, (C, H, W): the
-            plan is made from them, and there is no warm-up.
+        given: Plan for frames of the first kind, where their film is known: there is no warm-up.
         force: Go on where the frames look like another kind of image.
 
     Attributes:
         made: Plans that have been used.
-
-    Raises:
-        InputError: If the sample is refused.
     """
 
     def __init__(
-        self, spec: DeploymentSpec, *, sample: Sequence[np.ndarray] = (), force: bool = False
+        self, spec: DeploymentSpec, *, given: FramePlan | None = None, force: bool = False
     ) -> None:
         self._spec, self._force = spec, force
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="bedside plan")
@@ -89,9 +85,8 @@ class CausalPlanner:
         self._pending: _Pending | None = None
         self._look_s = self._pause_s = _FIRST_LOOK_S
         self._restart()
-        if len(sample):
-            self._kind = self._last_kind = sample[0].shape, sample[0].dtype
-            self._plan, self.made = self._make(sample), 1
+        if given is not None:
+            self._plan, self.made = given, 1
             self._is_given, self.warming_up = True, False
 
     def plan_for(self, frame: np.ndarray, time_s: float) -> Planned:
@@ -101,6 +96,8 @@ class CausalPlanner:
             InputError: If the frame is of no kind that the bundle takes.
         """
         kind = frame.shape, frame.dtype
+        if self._is_given and self._kind is None and self._fits(frame):
+            self._kind = self._last_kind = kind
         if self._plan is None or kind != self._kind:
             self._restart()
             self._plan, self._kind = None, kind
@@ -188,6 +185,15 @@ class CausalPlanner:
         self.made += found is not self._plan
         self._plan = found
         return Planned(found, reason)
+
+    def _fits(self, frame: np.ndarray) -> bool:
+        """Whether the plan that was given is for frames of this kind."""
+        assert self._plan is not None  # it was given
+        try:
+            self._plan.kind.check(frame)
+        except FrameError:
+            return False
+        return True
 
     def _make(self, sample: Sequence[np.ndarray]) -> FramePlan:
         return plan_preprocess(

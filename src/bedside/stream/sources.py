@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -15,10 +15,10 @@ from bedside.errors import FormatError, UsageError
 from bedside.io.image import open_image
 from bedside.io.read_options import ReadOptions
 from bedside.stream.protocol import Frame, FrameSource, paced
+from bedside.volume import ImageSequence
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg")
 _FRAMES_PER_S = 30.0
-_SAMPLE_FRAMES = 8
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,13 @@ class OpenedSource:
         frames: Frames with their times, each given when it has arrived.
         unpaced: The same frames as fast as they can be had; None where that is not possible.
         frames_per_s: Rate of the source; None if it is not known.
-        spacing_mm: (row, column) distance of pixels; None if unknown.
-        sample: Frames spread over a film that is known as a whole; else none.
+        film: A film that is known as a whole.
     """
 
     frames: FrameSource
     unpaced: Iterable[Frame] | None = None
     frames_per_s: float | None = None
-    spacing_mm: tuple[float, float] | None = None
-    sample: Sequence[np.ndarray] = ()
+    film: ImageSequence | None = None
 
 
 def open_frames(
@@ -88,7 +86,6 @@ def open_film(path: Path, *, frames_per_s: float | None = None, loops: int = 1) 
         frame_ms = sequence.frame_time_ms
         frames_per_s = 1e3 / frame_ms if frame_ms else _FRAMES_PER_S
     count = len(sequence)
-    spread = np.linspace(0, count - 1, min(count, _SAMPLE_FRAMES)).round().astype(int)
 
     def play() -> Iterator[Frame]:
         for index in range(loops * count):
@@ -98,8 +95,7 @@ def open_film(path: Path, *, frames_per_s: float | None = None, loops: int = 1) 
         frames=paced(play(), frames_per_s),
         unpaced=play(),
         frames_per_s=frames_per_s,
-        spacing_mm=sequence.spacing_mm,
-        sample=[sequence.decode(int(index)) for index in spread],
+        film=sequence,
     )
 
 
