@@ -135,3 +135,43 @@ def test_a_scale_that_is_none_is_refused(fans, bundle, tmp_path, capsys, text):
     command = ["segment", str(fans[0]), "-m", str(bundle), "-o", str(tmp_path / "out")]
     assert main([*command, "--pixel-spacing", text]) == 2
     assert "pixel" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", MODES)
+def test_a_file_name_is_no_formula_in_the_table(bundle, tmp_path, capsys, more):
+    names = ["=1+1", "+1", "-1", "@a", "a=1"]
+    for name in names:
+        write_picture(make_fan(1)[0], tmp_path / f"{name}.png")
+    command = [*(tmp_path / f"{name}.png" for name in names), "-m", bundle, "-o", tmp_path / "out"]
+    assert run(capsys, *command, "--csv", tmp_path / "all.csv", *more)[0] == 0
+    rows = read_rows(tmp_path / "all.csv")
+    for column, end in (("case", ""), ("source", ".png")):
+        found = {row[column] for row in rows}
+        assert found == {f"'=1+1{end}", f"'+1{end}", f"'-1{end}", f"'@a{end}", f"a=1{end}"}
+    assert (tmp_path / "out" / "=1+1" / "segmentation.png").is_file()
+
+
+@pytest.mark.parametrize("more", MODES)
+def test_a_table_takes_the_place_of_an_earlier_table_only(fans, bundle, tmp_path, capsys, more):
+    before = fans[0].read_bytes()
+    command = [*fans, "-m", bundle, "-o", tmp_path / "out", *more]
+    for target in (fans[0], tmp_path):
+        assert main(["segment", *map(str, command), "--csv", str(target)]) == 2
+        assert "is no table of measurements" in capsys.readouterr().err
+    assert fans[0].read_bytes() == before
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "all.csv").touch()
+    for again in ([], ["--resume"] if more else []):
+        assert run(capsys, *command, "--csv", tmp_path / "all.csv", *again)[0] == 0
+
+
+def test_what_was_renamed_or_swallowed_is_named(fans, bundle, tmp_path, capsys):
+    options = ["-m", str(bundle), "-o", str(tmp_path / "out")]
+    for command, text in (
+        ([str(fans[0]), "--deadline", "3"], "--timeout now"),
+        ([str(fans[0]), "--deadline=3"], "--timeout now"),
+        ([str(fans[0]), "--precision", "rule"], 'is "default" now'),
+        (["--select", "time=1", str(fans[0])], "before --select"),
+    ):
+        assert main(["segment", *options, *command]) == 2
+        assert text in capsys.readouterr().err

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bedside.cli.arguments import Parser, add_command, run_from, settings_from
 from bedside.cli.commands import COMMANDS
-from bedside.errors import BedsideError, FormatError
+from bedside.errors import BedsideError, FormatError, UsageError
 from bedside.version import __version__
 
 _INTERRUPTED = 130
@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
     """
     arguments = list(argv)
     try:
+        _check_former(arguments)
         parsed = _parser(arguments).parse_args(arguments)
         return run_from(parsed)(settings_from(parsed))
     except SystemExit as leaving:  # --help and --version
@@ -52,6 +53,17 @@ def main(argv: Sequence[str]) -> int:
         return _report_system(error, arguments)
     except Exception as error:  # noqa: BLE001 - the last door before the user
         return _report(_UNFORESEEN.format(type(error).__name__, error), error, 1, arguments)
+
+
+def _check_former(arguments: Sequence[str]) -> None:
+    """Refuse an option that has another name now.
+
+    Raises:
+        UsageError: If there is one.
+    """
+    is_former = any(word.partition("=")[0] == "--deadline" for word in arguments)
+    if is_former and "segment" in arguments[:2]:
+        raise UsageError("--deadline of a case is --timeout now.")
 
 
 def _report_system(error: OSError, arguments: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from bedside.cli.console import frame_progress, group_warnings, print_err, print
 from bedside.cli.segment_settings import Settings, is_batch, read_options
 from bedside.errors import BackendError, BedsideError, FormatError, OutputError, UsageError
 from bedside.report.folder import check_apart, results_folder
-from bedside.report.measurement_table import measurement_rows, write_csv
+from bedside.report.measurement_table import check_table, measurement_rows, write_csv
 
 if TYPE_CHECKING:
     from bedside.batch.manifest import Case
@@ -35,6 +35,7 @@ def run(settings: Settings) -> int:
     """
     if settings.csv is None:
         return _run(settings)
+    check_table(settings.csv)
     with results_folder(settings.csv.absolute().parent):
         return _run(settings)
 
@@ -46,7 +47,10 @@ def _run(settings: Settings) -> int:
 
         return segment_batch(settings)
     if not settings.sources:
-        raise UsageError("name an image, a folder, or a --manifest. See: bedside segment --help")
+        raise UsageError(
+            "name an image, a folder, or a --manifest, before --select and --channels, which take "
+            "all words that follow. See: bedside segment --help"
+        )
     if len(settings.sources) > 1 or settings.sources[0].is_dir():
         return _segment_several(settings)
     return _segment_one(settings, settings.sources[0])

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bedside.errors import UsageError
 from bedside.system.atomic import write_text
 
 if TYPE_CHECKING:
@@ -40,8 +41,28 @@ def measurement_rows(report: "Report") -> tuple[Row, ...]:
     )
 
 
+def check_table(target: Path) -> None:
+    """Make sure that a table takes the place of nothing but an earlier table.
+
+    Raises:
+        UsageError: If there is something else, such as an image.
+    """
+    start = ",".join(_COLUMNS[:2]).encode()
+    if not target.exists():
+        return
+    if target.is_file():
+        with target.open("rb") as file:
+            if file.read(len(start)) in (start, b""):
+                return
+    raise UsageError(
+        f"{target} exists and is no table of measurements; name another file with --csv."
+    )
+
+
 def write_csv(target: Path, cases: Iterable[tuple[str, Iterable[Row]]]) -> Path:
     """Write the rows of all cases, those of `measurement_rows` for each.
+
+    A text that a spreadsheet would compute, such as the name "=1+1.png", begins with "'".
 
     Args:
         target: The file.
@@ -55,9 +76,20 @@ def write_csv(target: Path, cases: Iterable[tuple[str, Iterable[Row]]]) -> Path:
     text = io.StringIO()
     table = csv.DictWriter(text, [*_COLUMNS, *own], lineterminator="\n")
     table.writeheader()
-    table.writerows(rows)
+    table.writerows({key: _as_text(value) for key, value in row.items()} for row in rows)
     write_text(target, text.getvalue())
     return target
+
+
+def _as_text(value: Any) -> Any:
+    """Mark a text that a spreadsheet would take for a formula.
+
+    Example:
+        >>> _as_text("=1+1.png"), _as_text("a.png"), _as_text(-0.5)
+        ("'=1+1.png", 'a.png', -0.5)
+    """
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if is_formula else value
 
 
 def _measure(structure: "StructureAreas") -> Row:

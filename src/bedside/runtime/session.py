@@ -53,6 +53,7 @@ def open_session(
         raise UsageError(
             f'no precision "{precision}"; choose one of auto, default, '
             f"{', '.join(list_precisions())}."
+            + (' What was "rule" is "default" now.' if precision == "rule" else "")
         )
     if threads is not None and (type(threads) is not int or threads < 1):
         raise UsageError(f"threads is {threads!r}; expected a whole number from 1.")
