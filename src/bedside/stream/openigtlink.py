@@ -1,0 +1,218 @@
+"""A source of frames from OpenIGTLink, and a sink that sends masks and measurements there."""
+
+import json
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from bedside.errors import FormatError, UsageError
+from bedside.igtl import (
+    Fault,
+    IgtlClient,
+    IgtlServer,
+    Image,
+    Message,
+    Sensor,
+    String,
+    Transform,
+)
+from bedside.igtl.connection import DEFAULT_PORT
+from bedside.stream.event import Event
+from bedside.stream.protocol import Frame
+from bedside.volume import Geometry
+
+_KEPT = 4
+_MOST_TRANSFORMS = 64
+
+
+class IgtlFrames:
+    """Frames of IMAGE messages; one that waits when the next comes is dropped and counted.
+
+    Its `take` is the `on_item` of a server or client; iterating waits for frames until `close`.
+    Damaged messages, and images that are no single whole frame, are errors in place of frames.
+    Times are those of the sender, or of the arrival where it sends none.
+
+    Args:
+        device: Only images of this name; by default all.
+
+    Attributes:
+        dropped: Frames that were not taken before the next came.
+        transforms: Latest matrix by device.
+    """
+
+    def __init__(self, device: str | None = None) -> None:
+        self._device = device
+        self._changed = threading.Condition()
+        self._waiting: tuple[Image | FormatError, float] | None = None
+        self._images: OrderedDict[int, Image] = OrderedDict()
+        self._closed, self._time_s = False, 0.0
+        self.dropped = 0
+        self.transforms: dict[str, np.ndarray] = {}
+
+    def take(self, item: Message | Fault) -> None:
+        """Take what a peer has sent."""
+        if isinstance(item, Fault):
+            self._put(FormatError(f"OpenIGTLink: {item.reason}"), self._time_s)
+        elif isinstance(item.content, Image) and self._device in (None, item.device):
+            self._time_s = item.time_s or time.time()
+            self._put(_check_frame(item.content), self._time_s)
+        elif isinstance(item.content, Transform):
+            self._keep(item.device, item.content.matrix)
+
+    def __iter__(self) -> Iterator[tuple[Frame, float]]:
+        """Yield frames, (C, H, W), with their times, each when it has come."""
+        number = 0
+        while True:
+            with self._changed:
+                while self._waiting is None and not self._closed:
+                    self._changed.wait()
+                if self._waiting is None:
+                    return
+                (found, time_s), self._waiting = self._waiting, None
+                if isinstance(found, Image):
+                    self._images[number] = found
+                if len(self._images) > _KEPT:
+                    self._images.popitem(last=False)
+            yield (_view_frame(found) if isinstance(found, Image) else found), time_s
+            number += 1
+
+    def find(self, number: int) -> Image | None:
+        """The image of a frame by its number; None if it is not kept any more."""
+        with self._changed:
+            return self._images.get(number)
+
+    def close(self) -> None:
+        """End the iteration, after a frame that waits."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _keep(self, device: str, matrix: np.ndarray) -> None:
+        if device in self.transforms or len(self.transforms) < _MOST_TRANSFORMS:
+            self.transforms[device] = matrix
+
+    def _put(self, found: Image | FormatError, time_s: float) -> None:
+        with self._changed:
+            self.dropped += self._waiting is not None
+            self._waiting = (found, time_s)
+            self._changed.notify_all()
+
+
+def open_igtl(address: str, frames: IgtlFrames) -> IgtlClient | IgtlServer:
+    """Receive frames from an address, which is connected to again if it is lost.
+
+    Args:
+        address: "igtl://HOST:PORT" of a server, or "igtl://:PORT" to be one on this machine;
+            the port is 18944 if none is named.
+        frames: Where the frames go.
+
+    Raises:
+        UsageError: If it is no such address, or the port cannot be opened.
+    """
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, DEFAULT_PORT if parts.port is None else parts.port
+    except ValueError as error:
+        raise UsageError(f"{address} is no address: {error}.") from error
+    if parts.scheme != "igtl" or parts.path.strip("/"):
+        raise UsageError(f"{address} is no address; expected igtl://HOST:PORT or igtl://:PORT.")
+    if host is None:
+        return IgtlServer(port, on_item=lambda number, item: frames.take(item))
+    return IgtlClient(port, host=host, on_item=frames.take)
+
+
+def place_frames(
+    find: Callable[[int], np.ndarray | None], spacing_mm: tuple[float, float] | None
+) -> Callable[[int], Image | None]:
+    """Frames of a source without a place, as images at the origin.
+
+    Args:
+        find: Finds a frame, (C, H, W).
+        spacing_mm: (row, column) distance of pixels; 1 mm is sent if it is not known.
+    """
+
+    def find_image(number: int) -> Image | None:
+        frame = find(number)
+        if frame is None:
+            return None
+        affine = np.array([[0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]], float)
+        affine[:3, 1:3] *= spacing_mm or (1.0, 1.0)
+        geometry = Geometry((1, *frame.shape[1:]), affine, space="LPS")
+        return Image(frame[:, None], geometry)
+
+    return find_image
+
+
+class IgtlSink:
+    """Sends each new mask with its frame, and what is told of it.
+
+    In one batch: the frame and its mask as IMAGE in the same place, one SENSOR for each structure
+    (area in pixels and cm2, length in pixels and mm; NaN where the scale is not known), and the
+    event as JSON in a STRING. An old mask is not sent again: of a "stale" event only the STRING is.
+
+    Args:
+        send: Of a server or client, which stays open.
+        find: Finds the image of a frame by its number.
+        device: Name of the frames; masks are "NAME mask", events "NAME event".
+    """
+
+    def __init__(
+        self,
+        send: Callable[..., object],
+        find: Callable[[int], Image | None],
+        *,
+        device: str = "bedside",
+    ) -> None:
+        self._send, self._find, self._device = send, find, device
+        self._latest = -1
+
+    def write(self, event: Event) -> None:
+        """Send an event."""
+        time_s = event.time_s
+        if not (isinstance(time_s, float | int) and math.isfinite(time_s) and 0 <= time_s < 2**32):
+            time_s = 0.0
+        text = json.dumps(event.to_mapping(), default=str)
+        batch = [Message(String(text), f"{self._device} event", time_s)]
+        image = self._find(event.frame)
+        if event.labels is not None and image is not None and event.frame > self._latest:
+            self._latest = event.frame
+            mask = replace(image, pixels=event.labels[None, None])
+            batch += [
+                Message(image, self._device, time_s),
+                Message(mask, f"{self._device} mask", time_s),
+            ]
+            for name, each in event.measurements.items():
+                values = (each.area_px, each.area_cm2, each.length_px, each.length_mm)
+                sensor = Sensor(tuple(math.nan if one is None else float(one) for one in values))
+                batch.append(Message(sensor, _shorten(name), time_s))
+        self._send(*batch)
+
+    def close(self) -> None:
+        """Nothing: the connection belongs to its owner."""
+
+
+def _check_frame(image: Image) -> Image | FormatError:
+    """An image that is one whole frame; else why not."""
+    if image.pixels.shape[1] == 1 and image.pixels.shape[1:] == image.geometry.shape:
+        return image
+    return FormatError(
+        f"the image is {image.pixels.shape[1:]} of a grid {image.geometry.shape}; expected one "
+        "whole slice."
+    )
+
+
+def _view_frame(image: Image) -> np.ndarray:
+    """The pixels, (C, H, W), in the order of bytes of this machine."""
+    pixels = image.pixels[:, 0]
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _shorten(name: str) -> str:
+    """A name of at most 20 bytes."""
+    return name.encode()[:20].decode("utf-8", "ignore")
