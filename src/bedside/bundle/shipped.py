@@ -35,7 +35,7 @@ def find_bundle(name_or_path: str, *, on_notice: Callable[[str], None] = lambda 
         if path.is_dir():
             raise BundleError(f"{path} is a folder; a bundle is one file, NAME{SUFFIX}.")
         if os.path.lexists(path):
-            return path  # whoever reads it says what it is
+            return path  # the reader reports what it is
     here = [each for each in (name_or_path, f"{name_or_path}{SUFFIX}") if Path(each).exists()]
     shipped = {found.name.removesuffix(SUFFIX): found for found in shipped_bundles()}
     if name_or_path in shipped:

@@ -30,7 +30,7 @@ class Settings:
         help="further files of the same scan, one per channel, in the bundle's order", default=()
     )
     model: str | None = option(
-        help="bundle file, or the name of a shipped bundle (default: the only shipped one)",
+        help="bundle file, or the name of a shipped bundle, see bedside models",
         default=None,
         short="-m",
     )
@@ -53,7 +53,7 @@ class Settings:
         default=None,
     )
     select: tuple[str, ...] = option(
-        help="which image of a file with several: time=N, channel=N or stack=N, from 1",
+        help="image to take from a file that holds several: time=N, channel=N or stack=N, from 1",
         default=(),
     )
     third_axis: str = option(
@@ -86,7 +86,8 @@ class Settings:
         help="threads of the runtime (default: all available cores)", default=None
     )
     manifest: Path | None = option(
-        help='file of lines {"id": ..., "source": ...}, instead of a source', default=None
+        help='file with a line {"id": ..., "source": ...} for each case, instead of sources',
+        default=None,
     )
     jobs: int = option(help="number of worker processes", default=1)
     shard: str | None = option(help="segment only part i of n, as i/n", default=None)

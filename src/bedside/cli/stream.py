@@ -31,7 +31,7 @@ class Settings:
         "bytes from standard input"
     )
     model: str | None = option(
-        help="bundle file, or the name of a shipped bundle (default: the only shipped one)",
+        help="bundle file, or the name of a shipped bundle, see bedside models",
         default=None,
         short="-m",
     )

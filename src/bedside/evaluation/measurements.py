@@ -60,7 +60,7 @@ class MeasurementResult:
         absolute_error: Mean absolute difference between prediction and reference.
         bias: Mean of prediction minus reference.
         floor: Mean absolute difference between the experts' own masks and the reference:
-            what the way of measuring costs, and no segmentation can be expected to go below.
+            the error of the measurement itself; expect no segmentation to have a smaller one.
     """
 
     name: str
@@ -82,7 +82,7 @@ def measure_case(
     """Measure all that a case has a reference for.
 
     Args:
-        case: Says what experts measured.
+        case: The case, with what experts measured.
         truth: (1, height, width) labels; nothing is measured on a film or a scan.
         prediction: The same, on the same grid.
         spacing_mm: (row, column) distance in mm; without one nothing is measured.
@@ -110,7 +110,7 @@ def summarise_measurements(
     """Average every measurement that some case has.
 
     Args:
-        measured: What `measure_case` gives, case by case.
+        measured: Output of `measure_case` for each case.
         patients: The patient of each case.
         seed: Seed of the bootstrap.
     """

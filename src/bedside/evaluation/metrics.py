@@ -1,6 +1,6 @@
 """Metrics of a predicted mask: overlap, and surface distances in mm.
 
-Conventions, the same for 2D and 3D, chosen to be those of MONAI so that figures compare:
+Conventions, the same for 2D and 3D, equal to MONAI's so that results can be compared:
 
 - A mask's surface is its voxels with a background voxel among their face neighbours; what
   lies outside the image is background. Distances run between centres of surface voxels.
@@ -140,7 +140,7 @@ def _distance_to(surface: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarr
 
 
 def _check_same_grid(truth: np.ndarray, prediction: np.ndarray) -> None:
-    """Refuse masks that cannot be laid over each other."""
+    """Refuse masks of different shapes, or that are not boolean."""
     if truth.shape != prediction.shape:
         raise GeometryError(
             f"truth is {truth.shape} and prediction {prediction.shape}; they must be equal. "

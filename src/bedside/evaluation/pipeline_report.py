@@ -30,7 +30,7 @@ def write_ablation(
     Args:
         folder: Made if missing.
         ablation: What to write.
-        about: What stands in front: the bundle, the data.
+        about: Facts for the top of the report: the bundle, the data.
         title: Heading of the page.
 
     Raises:
@@ -82,9 +82,9 @@ def ablation_markdown(ablation: PipelineAblation, *, title: str, about: Mapping[
         "",
         f"{len(cases)} cases of {plain.evaluation.units} ({ran}, {about.get('threads', '?')} "
         "threads). Each variant drops or adds one step; all share the network's weights, and are "
-        "run in turn on every case. Differences are to the pipeline as it is, case by case, with a "
-        f"95 % interval by a bootstrap over {plain.evaluation.unit}. Times are medians, measured "
-        "while the cases were scored: their differences count, not their size. A verdict needs an "
+        "run in turn on every case. Differences are to the unchanged pipeline, case by case, with "
+        f"a 95 % interval by a bootstrap over {plain.evaluation.unit}. Times are medians, measured "
+        "while the cases were scored: compare them only with each other. A verdict needs an "
         "interval without 0, over all structures or of one, and a difference of at "
         f"least {SMALLEST_DICE:g} in Dice or {SMALLEST_MM:g} mm. "
         f"The network takes {plain.network_ms:.2f} ms.",

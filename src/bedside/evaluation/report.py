@@ -43,7 +43,7 @@ def to_json(evaluation: Evaluation, *, about: Mapping[str, Any]) -> str:
 
     Args:
         evaluation: What to write.
-        about: What stands in front: the bundle, the data.
+        about: Facts for the top of the report: the bundle, the data.
 
     Returns:
         JSON with the keys of `about`, and "unit" (what counts as independent, such as

@@ -270,7 +270,7 @@ def _label(structure: Structure) -> Label:
 
 
 def _slug(path: Path) -> str:
-    """Return a bundle name made from a folder's."""
+    """Return a name for the bundle, made from the name of a folder."""
     name = re.sub(r"[^a-z0-9]+", "-", path.resolve().name.lower()).strip("-")
     if not name:
         raise UsageError(f"{path} gives no name for the bundle; name it with --name.")

@@ -30,7 +30,7 @@ class TunedChoice:
     """The result of timing the ways to run a bundle.
 
     Attributes:
-        mode: What runs from now on.
+        mode: Backend and precision that run from now on.
         decided: Whether the times separated. If not, or if nothing can be remembered,
             `mode` is what was chosen before, or the default.
         times: How long each way took, by "backend precision".
@@ -109,7 +109,7 @@ def retune(
     folder = cache_folder()
     if folder is None:
         raise OutputError(
-            "there is no home to remember a choice in. Name a folder by XDG_CACHE_HOME."
+            "there is no home folder to store the choice in. Set XDG_CACHE_HOME to a folder."
         )
     file = ChoiceFile(folder / "choices", bundle, modes, threads=threads)
     with file.held() as held:

@@ -31,7 +31,7 @@ class Backend:
         name: What it is called on the command line.
         package: Module that must be importable; the package has the same name.
         opener: Our module that runs it.
-        precisions: What it computes in, natively or emulated, f32 first. "int8" runs the
+        precisions: Precisions that it computes in, natively or emulated, f32 first. "int8" runs the
             quantized graph, each other one the f32 graph.
         faster_than_f32: Precisions worth choosing in it, fastest first, where the
             processor has them. ONNX Runtime took 2 to 3 times as long in int8 as in f32
@@ -49,7 +49,7 @@ class Backend:
 
     @property
     def installed(self) -> bool:
-        """Whether its package is here; nothing is imported to find out."""
+        """Whether its package is installed; nothing is imported."""
         return find_spec(self.package) is not None
 
     def load(self) -> _Module:
@@ -131,7 +131,7 @@ def open_graph(
 
     Raises:
         UsageError: If no backend has that name.
-        BackendError: If it is not installed, or cannot compute so, or not run the graph.
+        BackendError: If it is not installed, or has no such precision, or cannot run the graph.
     """
     chosen = find_backend(backend)
     if precision not in chosen.precisions:

@@ -26,7 +26,7 @@ REMOVED_STEPS: Mapping[str, str] = {
 def to_present(kind: type, mapping: Mapping[Any, Any]) -> dict[Any, Any]:
     """Return a mapping of settings with former keys and values replaced.
 
-    A former key beside its present one stays, and is refused as unknown.
+    A former key is kept if the present one is there too, and is then refused as unknown.
     """
     keys = FORMER_KEYS.get(kind.__name__, {})
     values = FORMER_VALUES.get(kind.__name__, {})

@@ -34,7 +34,7 @@ class DataSpec:
             neighbours may be one person.
         split_blocks: Number of such runs of neighbours; each falls into one part.
         folds: Number of folds of a cross-validation; 0 for none. Test patients stay what
-            they are, all others are for validation in one fold.
+            they are; every other patient is for validation in one fold.
         fold: Which of them this is, from 0.
         train_fraction: Part of the training patients that is trained on, in (0, 1].
     """
@@ -187,8 +187,8 @@ class DistillSpec:
     Each part is left out at weight 0.
 
     Attributes:
-        teacher: Run folder of the teacher, relative to where the command runs; of several,
-            the mean of what they hold likely teaches.
+        teacher: Run folder of the teacher, relative to where the command runs; of several
+            teachers, the mean of their probabilities is used.
         temperature: Logits are divided by it before they are compared as probabilities.
         soft_weight: Weight of the divergence from the teacher's labels in every pixel.
         boundary_weight: Weight of the same near outlines of the truth or the teacher only.
@@ -259,12 +259,12 @@ class Recipe:
 
     Attributes:
         schema_version: Version of this layout of settings.
-        deployment: What is to be made.
-        data: What it learns from.
-        augment: How its images are varied.
-        training: How it learns.
+        deployment: The bundle to build.
+        data: The data set.
+        augment: Augmentation of training images.
+        training: Training schedule and losses.
         build: How it becomes a bundle.
-        distill: What it learns from other networks; None for experts' labels alone.
+        distill: Distillation from other networks; None for experts' labels alone.
     """
 
     schema_version: int
@@ -288,7 +288,7 @@ class Recipe:
 def read_recipe(path: str | Path) -> Recipe:
     """Return a recipe: a file, or a shipped one by its name.
 
-    A recipe may say `extends = "other.toml"`, a file beside it, and then only what differs:
+    A recipe may have `extends = "other.toml"`, a file beside it, and then only what differs:
     tables are merged key by key, anything else is replaced, and `false` for a table leaves
     it out. Its `[deployment.model]` may
     give a `name` and, beside `in_channels` and `num_classes`, only what differs from the
@@ -298,8 +298,7 @@ def read_recipe(path: str | Path) -> Recipe:
         path: A TOML file.
 
     Raises:
-        SpecError: If it is missing, is not TOML, extends itself, or says something that no
-            setting means.
+        SpecError: If it is missing, is not TOML, extends itself, or has an unknown setting.
     """
     path = find_recipe(path)
     try:

@@ -15,7 +15,7 @@ def shipped_recipes() -> list[Path]:
 def find_recipe(name_or_path: str | Path) -> Path:
     """Return the file of a recipe: any path, or the name of a shipped one.
 
-    What has a separator or ends in ".toml" is a path, and nothing else is.
+    A name with a separator or the ending ".toml" is a path, any other that of a recipe.
 
     Args:
         name_or_path: Name such as "camus", or the path of a TOML file.

@@ -64,7 +64,7 @@ def _fulfil(future: "Future[Result]", call: Callable[[], Result]) -> None:
     """Call a function, and store its result or error in a future."""
     try:
         future.set_result(call())
-    except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
+    except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
         future.set_exception(error)
 
 

@@ -26,7 +26,7 @@ def augment(
     Args:
         example: An image with two or three axes.
         spec: Augmentations and their ranges.
-        rng: Where all chance comes from.
+        rng: Source of the random numbers.
         size: What is cut out of the middle; the whole if None.
         values: What values the image has, by its preprocessing.
     """

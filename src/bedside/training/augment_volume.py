@@ -44,7 +44,7 @@ def _draw_reads(
         shape: Of what is read.
         size: Of what comes of it, about the same middle.
         spec: How far things may move.
-        rng: Where all chance comes from.
+        rng: Source of the random numbers.
 
     Returns:
         (1, D, H, W, 3) float32 in the form that `grid_sample` takes: x, y, z, from -1 at

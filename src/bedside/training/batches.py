@@ -24,7 +24,7 @@ _AHEAD = 2
 class Batches:
     """Examples, and how an epoch of batches is drawn from them.
 
-    All chance comes from (seed, epoch, example).
+    All random numbers are drawn from (seed, epoch, example).
 
     Attributes:
         examples: Training examples.

@@ -1,7 +1,7 @@
 """The loop: epochs of batches, averaged weights, a schedule.
 
 Everything random is drawn from (seed, epoch, example), and the schedule from the step, so a
-run that was stopped and continued takes the very steps it would have taken.
+resumed run takes the same steps as one that was never interrupted.
 """
 
 import copy
@@ -27,8 +27,8 @@ class Trainer:
     Args:
         model: The network, with fresh weights.
         spec: How to train.
-        batches: What it learns from.
-        task: What it learns.
+        batches: The training data.
+        task: The loss to minimize.
         device: Where to train.
     """
 
@@ -44,7 +44,7 @@ class Trainer:
         self.spec, self.batches, self.device = spec, batches, device
         self.model, self.task = _channels_last(model.to(device)), task
         self.average = {name: value.clone() for name, value in model.state_dict().items()}
-        # The model's own tensors, which stay where they are while they learn.
+        # The model's own tensors: the optimizer updates them in place.
         pairs = [(self.average[name], value) for name, value in model.state_dict().items()]
         floats = [pair for pair in pairs if pair[0].is_floating_point()]
         self._averages, self._presents = map(list, zip(*floats, strict=True))
@@ -59,7 +59,7 @@ class Trainer:
         """Train for one epoch.
 
         Returns:
-            The mean "loss", and the mean of each part that it is made of.
+            The mean "loss", and the mean of each of its terms.
         """
         torch.manual_seed(_seed_of(self.spec.seed, epoch, rank()))
         self.model.train()

@@ -10,9 +10,9 @@ from bedside.training.example import Example
 Shape = tuple[int, ...]
 
 _MOST_PLACES = 4096
-"""Voxels of a structure that are remembered; more would only cost memory."""
+"""Largest number of voxels of a structure that are stored."""
 _MARGIN = 0.15
-"""Part of a patch's size that is cut along on each side, to turn and scale real tissue in."""
+"""Margin on each side, as a fraction of the patch: rotation and scaling need its tissue."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class PatchSampler:
     """Draws patches of one size from examples.
 
     Attributes:
-        examples: What to draw from.
+        examples: The examples to draw from.
         size: Size of a patch, in array order.
-        foreground: Part of the patches that have in their middle a voxel of a structure,
-            one drawn evenly among those present; the others lie anywhere.
+        foreground: Fraction of the patches that are centred on a voxel of a structure, drawn
+            with equal chance among those present; the others lie anywhere.
     """
 
     examples: Sequence[Example] = field(repr=False)
@@ -34,12 +34,12 @@ class PatchSampler:
     def draw(self, index: int, rng: np.random.Generator) -> Example:
         """Draw a patch with a margin, to be augmented and then cropped.
 
-        An example of the patch's own size is given as it is. Where patch or margin reach
-        beyond the scan, they are empty.
+        An example of the patch's size is returned unchanged. Beyond the scan, patch and margin
+        are 0.
 
         Args:
-            index: Of the example.
-            rng: Where all chance comes from.
+            index: Index of the example.
+            rng: Source of the random numbers.
         """
         example = self.examples[index]
         shape = example.truth.shape

@@ -8,16 +8,16 @@ import numpy as np
 from bedside.volume import Box
 
 SMALLEST_SHARE = 0.04
-"""Part of the frame that a sector covers at least; anything smaller is text or a logo."""
+"""Smallest fraction of the frame that a sector covers; less is text or a logo."""
 
 
 def find_fan(frames: Sequence[np.ndarray], *, floor: float) -> np.ndarray | None:
     """Outline of the ultrasound sector in frames of one view.
 
     Tissue is a large connected patch above the noise floor; text, rulers and buttons are
-    small or thin. With several frames, what never changes at all is a drawing, for
-    speckle flickers even where it is dark. A side that lies in shadow is found by its
-    mirror image, for a sector is symmetric about the axis through its top.
+    small or thin. In several frames, pixels that never change belong to a drawing, because
+    speckle flickers even in dark tissue. A side in shadow is found as the mirror image of
+    the other one: a sector is symmetric about the axis through its top.
 
     Args:
         frames: (H, W) uint8 frames of one sequence.

@@ -30,7 +30,7 @@ def _plan_grey(step: Grey, builder: FramePlanBuilder) -> None:
             "this looks like a colour photograph"
         )
         if not builder.force:
-            raise ModalityError(f"{message}. Pass --force to go on all the same.")
+            raise ModalityError(f"{message}. Pass --force to segment it anyway.")
         builder.warnings.append(f"{message}; it was segmented because that was forced.")
     elif coloured > DOPPLER_SHARE:
         builder.warnings.append(
