@@ -1,12 +1,17 @@
 """`bedside stream` and `bedside bench stream`, as a person or a program calls them."""
 
 import json
+import threading
 
+import numpy as np
 import pytest
 
 import bedside
 from bedside.cli.main import main
+from bedside.igtl import IgtlClient, IgtlServer, Image, Message
 from bedside.stream.event import checksum
+from bedside.volume import Geometry
+from igtl_makers import free_port
 from makers import make_dicom, make_fan, write_dicom
 
 
@@ -63,6 +68,46 @@ def test_what_cannot_mean_anything_is_refused(film, capsys, arguments, word):
 def test_a_stream_stops_after_its_time(film, capsys):
     assert main(["stream", film, *OPTIONS, "--loops", "1000", "--seconds", "0.5"]) == 0
     assert "in all" in capsys.readouterr().out
+
+
+def test_a_film_is_sent_with_its_masks_over_openigtlink(film, capsys):
+    port, received = free_port(), []
+    with IgtlClient(port, on_item=received.append):
+        assert main(["stream", film, *OPTIONS, "--loops", "30", "--igtl", str(port)]) == 0
+    images = [each for each in received if isinstance(each.content, Image)]
+    frame, mask = images[:2]
+    assert (frame.device, mask.device) == ("bedside", "bedside mask")
+    assert frame.content.pixels.shape == mask.content.pixels.shape == (1, 1, 96, 128)
+    assert frame.content.geometry.spacing_mm == mask.content.geometry.spacing_mm
+    with bedside.load("camus-4ch", precision="f32", threads=1) as model:
+        offline = [checksum(labels) for labels in model.segment(film).labels]
+    assert checksum(mask.content.pixels[0, 0]) in offline
+    capsys.readouterr()
+
+
+def test_frames_from_openigtlink_are_segmented(capsys):
+    def send(server, stop):
+        number = 0
+        while not stop.wait(0.03):
+            pixels = make_fan(8, 96, 128)[number % 8][None, None]
+            geometry = Geometry((1, 96, 128), np.eye(4), space="LPS")
+            server.send(Message(Image(pixels, geometry), "probe", 100 + number / 30))
+            number += 1
+
+    stop = threading.Event()
+    with IgtlServer(0) as server:
+        thread = threading.Thread(target=send, args=(server, stop))
+        thread.start()
+        address = f"igtl://127.0.0.1:{server.port}"
+        try:
+            assert main(["stream", address, *OPTIONS, "--json", "--seconds", "2"]) == 0
+        finally:
+            stop.set()
+            thread.join()
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    masks = [each for each in events if "labels" in each]
+    assert {tuple(each["labels"]["shape"]) for each in masks} == {(96, 128)}
+    assert all(each["time_s"] >= 100 for each in masks)
 
 
 def test_a_bench_of_streams_states_what_a_program_reads(tmp_path, capsys):

@@ -110,10 +110,9 @@ def test_frames_of_other_sources_have_their_spacing():
 
 
 def test_frames_go_in_and_masks_out_by_the_wire():
-    frames, received = IgtlFrames(), queue.Queue()
+    frames, received = open_igtl("igtl://:0"), queue.Queue()
     with (
-        open_igtl("igtl://:0", frames) as inlet,
-        IgtlClient(inlet.port) as scanner,
+        IgtlClient(frames.peer.port) as scanner,
         IgtlServer(0) as outlet,
         IgtlClient(outlet.port, on_item=received.put),
     ):
@@ -138,11 +137,13 @@ def test_frames_go_in_and_masks_out_by_the_wire():
 
 
 def test_a_server_is_found_by_its_address():
-    frames, port = IgtlFrames(), free_port()
-    with open_igtl(f"igtl://localhost:{port}", frames) as client, IgtlServer(port) as server:
-        wait_until(lambda: server.clients == 1 and client.connected)
+    port = free_port()
+    frames = open_igtl(f"igtl://localhost:{port}")
+    with IgtlServer(port) as server:
+        wait_until(lambda: server.clients == 1)
         server.send(Message(make_image(), "probe", 3.0))
         assert next(iter(frames))[1] == 3.0
+        frames.close()
 
 
 @pytest.mark.parametrize(
@@ -150,4 +151,4 @@ def test_a_server_is_found_by_its_address():
 )
 def test_other_addresses_are_refused(address):
     with pytest.raises(UsageError, match="is no address"):
-        open_igtl(address, IgtlFrames())
+        open_igtl(address)

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +52,9 @@ class Settings:
     video: Path | None = option(
         help="write a video of frames and masks, such as m.mp4", default=None
     )
+    igtl: int | None = option(
+        help="send frames, masks and measurements over OpenIGTLink from this port", default=None
+    )
     backend: str = option(help="runtime", default="auto")
     precision: str = option(
         help="precision; auto for the fastest that is certified", default="auto"
@@ -80,7 +83,7 @@ def run(settings: Settings) -> int:
     )
     bundle = open_bundle(settings.model)
     options = RunOptions(settings.backend, settings.precision, settings.threads)
-    with Model.open(bundle, options, on_choice=print_err) as model:
+    with closing(source), Model.open(bundle, options, on_choice=print_err) as model:
         if settings.replay is not None:
             return _replay(settings, model, source)
         return _stream(settings, model, source)
@@ -88,12 +91,14 @@ def run(settings: Settings) -> int:
 
 def _stream(settings: Settings, model: "Model", source: "OpenedSource") -> int:
     """Segment the frames, and write their events to every sink."""
+    from bedside.igtl import IgtlServer
     from bedside.stream import run_stream
+    from bedside.stream.openigtlink import IgtlFrames, IgtlSink, place_frames
     from bedside.stream.record import EventFile
     from bedside.stream.sinks import KeptFrames, VideoFile
 
     sinks: list[Sink] = []
-    with ExitStack() as closing:
+    with ExitStack() as stack:
         frames = KeptFrames(source.frames)
         if settings.record is not None:
             sinks.append(EventFile(settings.record))
@@ -101,16 +106,22 @@ def _stream(settings: Settings, model: "Model", source: "OpenedSource") -> int:
             rate = source.frames_per_s or 30.0
             labels = model.bundle.spec.labels
             sinks.append(VideoFile(settings.video, frames.find, labels, frames_per_s=rate))
+        if settings.igtl is not None:
+            own, spacing_mm = source.frames, source.film.spacing_mm if source.film else None
+            placed = place_frames(frames.find, spacing_mm)
+            find = own.find if isinstance(own, IgtlFrames) else placed
+            server = stack.enter_context(IgtlServer(settings.igtl))
+            sinks.append(IgtlSink(server.send, find))
         if settings.json:
             sinks.append(_Lines())
         for sink in sinks:
-            closing.callback(sink.close)
+            stack.callback(sink.close)
 
         def write(event: "Event") -> None:
             for sink in sinks:
                 sink.write(event)
 
-        live = closing.enter_context(
+        live = stack.enter_context(
             model.stream(deadline_ms=settings.deadline, sample=source.film or (), on_event=write)
         )
         status = _Status(live, print_err if settings.json else print_out)

@@ -44,6 +44,7 @@ class IgtlFrames:
     Attributes:
         dropped: Frames that were not taken before the next came.
         transforms: Latest matrix by device.
+        peer: What receives the messages, if this closes it.
     """
 
     def __init__(self, device: str | None = None) -> None:
@@ -54,6 +55,7 @@ class IgtlFrames:
         self._closed, self._time_s = False, 0.0
         self.dropped = 0
         self.transforms: dict[str, np.ndarray] = {}
+        self.peer: IgtlClient | IgtlServer | None = None
 
     def take(self, item: Message | Fault) -> None:
         """Take what a peer has sent."""
@@ -88,7 +90,9 @@ class IgtlFrames:
             return self._images.get(number)
 
     def close(self) -> None:
-        """End the iteration, after a frame that waits."""
+        """Close the connection, and end the iteration, after a frame that waits."""
+        if self.peer is not None:
+            self.peer.close()
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -104,13 +108,12 @@ class IgtlFrames:
             self._changed.notify_all()
 
 
-def open_igtl(address: str, frames: IgtlFrames) -> IgtlClient | IgtlServer:
+def open_igtl(address: str) -> IgtlFrames:
     """Receive frames from an address, which is connected to again if it is lost.
 
     Args:
         address: "igtl://HOST:PORT" of a server, or "igtl://:PORT" to be one on this machine;
             the port is 18944 if none is named.
-        frames: Where the frames go.
 
     Raises:
         UsageError: If it is no such address, or the port cannot be opened.
@@ -122,9 +125,12 @@ def open_igtl(address: str, frames: IgtlFrames) -> IgtlClient | IgtlServer:
         raise UsageError(f"{address} is no address: {error}.") from error
     if parts.scheme != "igtl" or parts.path.strip("/"):
         raise UsageError(f"{address} is no address; expected igtl://HOST:PORT or igtl://:PORT.")
+    frames = IgtlFrames()
     if host is None:
-        return IgtlServer(port, on_item=lambda number, item: frames.take(item))
-    return IgtlClient(port, host=host, on_item=frames.take)
+        frames.peer = IgtlServer(port, on_item=lambda number, item: frames.take(item))
+    else:
+        frames.peer = IgtlClient(port, host=host, on_item=frames.take)
+    return frames
 
 
 def place_frames(

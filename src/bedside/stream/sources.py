@@ -14,6 +14,7 @@ import numpy as np
 from bedside.errors import FormatError, UsageError
 from bedside.io.image import open_image
 from bedside.io.read_options import ReadOptions
+from bedside.stream.openigtlink import IgtlFrames, open_igtl
 from bedside.stream.protocol import Frame, FrameSource, paced
 from bedside.volume import ImageSequence
 
@@ -37,6 +38,11 @@ class OpenedSource:
     frames_per_s: float | None = None
     film: ImageSequence | None = None
 
+    def close(self) -> None:
+        """Close its connection, if it has one."""
+        if isinstance(self.frames, IgtlFrames):
+            self.frames.close()
+
 
 def open_frames(
     source: str,
@@ -49,8 +55,9 @@ def open_frames(
 
     Args:
         source: A film (DICOM, NIfTI, ...), a video file, the number or device of a camera such as
-            "0" or "/dev/video0", an address that begins with "rtsp://" or "http://", or "-" for
-            raw frames from standard input.
+            "0" or "/dev/video0", an address that begins with "rtsp://" or "http://",
+            "igtl://HOST:PORT" or "igtl://:PORT" for OpenIGTLink, or "-" for raw frames from
+            standard input.
         frames_per_s: Rate at which a film is played, instead of its own.
         shape: (H, W) or (H, W, 3) of raw frames, which have none of their own.
         loops: How often a film on disk is played, one time after the other.
@@ -67,6 +74,8 @@ def open_frames(
         if not shape:
             raise UsageError("raw frames have no size of their own: pass --size HEIGHT WIDTH.")
         return OpenedSource(read_pipe(sys.stdin.buffer, shape))
+    if source.startswith("igtl:"):
+        return OpenedSource(open_igtl(source))
     is_camera = source.isdecimal() or source.startswith("/dev/video")
     if is_camera or "://" in source:
         return OpenedSource(read_camera(source))
