@@ -158,6 +158,8 @@ def test_an_overlay_of_a_frame_that_is_not_there_is_refused(cardiac, frame):
 def test_threads_are_a_whole_number(threads):
     with pytest.raises(UsageError, match=f"threads is {threads!r}; expected a whole number"):
         bedside.load("camus-4ch", threads=threads)
+    with bedside.load("camus-4ch", precision="f32", threads=np.int64(1)) as model:
+        assert model.segmenter.session.threads == 1
 
 
 @pytest.mark.parametrize("dtype", ["int16", "uint16", "int64", "float16", "float64", ">u2", ">f4"])

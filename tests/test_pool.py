@@ -218,3 +218,6 @@ def test_all_networks_share_one_number_of_calls(paths):
 def test_numbers_below_one_are_refused():
     with pytest.raises(UsageError, match="at_once 0; expected numbers above 0"):
         ModelPool(1, at_once=0)
+    for ceiling in ("1GB", float("nan")):
+        with pytest.raises(UsageError, match="expected numbers above 0"):
+            ModelPool(ceiling)

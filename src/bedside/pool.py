@@ -84,7 +84,7 @@ class ModelPool:
             first use of a bundle on a machine, so "default" keeps to the memory.
 
     Raises:
-        UsageError: If a number is below 1.
+        UsageError: If a number is below 1, or is none.
     """
 
     def __init__(
@@ -97,10 +97,11 @@ class ModelPool:
         precision: str = "default",
     ) -> None:
         threads = default_threads() if threads is None else threads
-        if min(max_bytes, threads, at_once) < 1:
+        numbers = (max_bytes, threads, at_once)
+        if not all(isinstance(number, int | float) and number >= 1 for number in numbers):
             raise UsageError(
-                f"max_bytes is {max_bytes}, threads {threads} and at_once {at_once}; expected "
-                "numbers above 0."
+                f"max_bytes is {max_bytes!r}, threads {threads!r} and at_once {at_once!r}; "
+                "expected numbers above 0."
             )
         self._max_bytes, self._at_once = max_bytes, at_once
         self._backend, self._precision = backend, precision

@@ -172,6 +172,7 @@ def test_what_was_renamed_or_swallowed_is_named(fans, bundle, tmp_path, capsys):
         ([str(fans[0]), "--deadline=3"], "--timeout now"),
         ([str(fans[0]), "--precision", "rule"], 'is "default" now'),
         (["--select", "time=1", str(fans[0])], "before --select"),
+        ([str(fans[0]), "--select", "time=1", str(fans[1])], "after the names of images"),
     ):
         assert main(["segment", *options, *command]) == 2
         assert text in capsys.readouterr().err

@@ -27,7 +27,8 @@ def parse_selection(words: Sequence[str]) -> dict[str, int]:
         axis, _, place = word.partition("=")
         if axis not in AXES or not place.isdecimal() or int(place) < 1 or axis in selection:
             raise UsageError(
-                f'--select has "{word}"; expected time=N, channel=N or stack=N, each once, from 1.'
+                f'--select has "{word}"; expected time=N, channel=N or stack=N, each once, from 1, '
+                "after the names of images."
             )
         selection[axis] = int(place)
     return selection

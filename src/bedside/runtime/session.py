@@ -55,9 +55,11 @@ def open_session(
             f"{', '.join(list_precisions())}."
             + (' What was "rule" is "default" now.' if precision == "rule" else "")
         )
-    if threads is not None and (type(threads) is not int or threads < 1):
+    if threads is None:
+        threads = default_threads()
+    if isinstance(threads, bool) or not hasattr(threads, "__index__") or threads < 1:
         raise UsageError(f"threads is {threads!r}; expected a whole number from 1.")
-    threads = threads or default_threads()
+    threads = int(threads)
     if precision == "auto":
         return open_fastest(bundle, backend=backend, threads=threads, on_choice=on_choice)
     if precision == "default":
