@@ -80,7 +80,7 @@ class Replayed:
     Attributes:
         event: Its event now.
         recorded: Its event then.
-        is_same: Whether labels, state and reason of refusal are the same, to the bit.
+        is_same: Whether the labels are the same to the bit, or the reason for which there are none.
     """
 
     event: Event
