@@ -132,6 +132,8 @@ def test_a_scan_in_memory_is_segmented_by_a_network_of_three_axes(brain):
         (b"", {}, FormatError, "the bytes given"),
         (CLOSED_FILE, {}, UsageError, "closed file"),
         ("no/such.dcm", {}, FormatError, "no/such.dcm"),
+        ("", {}, UsageError, "the path given is ''"),
+        ("a\0b", {}, UsageError, "the path given is"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_segmented_is_refused_by_its_own_error(

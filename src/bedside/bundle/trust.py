@@ -40,7 +40,7 @@ class SignedBy:
 
     Attributes:
         fingerprint: Of the key.
-        name: Of the key, if it is a trusted one.
+        name: Name of the key, if it is trusted.
         status: "trusted"; "not trusted" if it is sound, by another key; "invalid" if it is
             not of this bundle; "not checked" where what checks signatures is not installed.
     """

@@ -11,7 +11,7 @@ def parse_bytes(text: str) -> int:
     """Read an amount of memory.
 
     Raises:
-        UsageError: If it is none.
+        UsageError: If it is not an amount of memory.
 
     Example:
         >>> parse_bytes("1.5GB"), parse_bytes("800 MiB"), parse_bytes("4096")

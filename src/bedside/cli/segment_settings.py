@@ -146,7 +146,7 @@ def _read_reading(settings: Settings, max_bytes: int | None) -> "ReadOptions":
     """Parse how files are opened.
 
     Args:
-        settings: Of this command.
+        settings: Settings of this command.
         max_bytes: Resident memory that opening must not exceed, a child's included; None for
             no ceiling.
 
@@ -180,7 +180,7 @@ def _parse_spacing(text: str | None) -> tuple[float, float] | None:
     """Read "0.2,0.3" as the distance of rows and that of columns.
 
     Raises:
-        UsageError: If it is no such thing.
+        UsageError: If it is not two numbers.
 
     Example:
         >>> _parse_spacing("0.2,0.3")

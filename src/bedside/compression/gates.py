@@ -16,12 +16,12 @@ Sum = Callable[[torch.Tensor], torch.Tensor]
 class GateGradients:
     """Collects, for each example, the gradient of a gate for each unit of each group.
 
-    No gate is there: the gradient of a factor of 1 on x is the sum of x times the gradient
-    of x. A unit's gate stands before all that reads it; a block's behind all that it adds.
+    No gate is inserted: the gradient of a factor of 1 on x is the sum of x times the gradient
+    of x. A unit's gate lies before every layer that reads it, a block's behind its whole output.
 
     Args:
         model: Hooks are put on it while this is open as a context.
-        groups: Whose units to look at.
+        groups: The groups whose units are gated.
     """
 
     def __init__(self, model: nn.Module, groups: Iterable[Group]) -> None:

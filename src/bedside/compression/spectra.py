@@ -43,7 +43,7 @@ class Spectrum:
 
     Attributes:
         path: Of the convolution with its norm.
-        shape: Of the weight, (out, in, *taps).
+        shape: Shape of the weight, (out, in, *taps).
         stride: Stride.
         sides: Squared singular values, largest first, summing to 1: one of a 1x1
             convolution, else one of the channels in and one of those out.
@@ -88,7 +88,7 @@ def relative_macs(shape: tuple[int, ...], ranks: Ranks, *, stride: int = 1) -> f
     """Return the multiplications of a product over those of the whole convolution.
 
     Args:
-        shape: Of the weight, (out, in, *taps).
+        shape: Shape of the weight, (out, in, *taps).
         ranks: As in `ModelSpec.ranks`.
         stride: Stride of the convolution; what comes before it works on more positions.
 

@@ -20,9 +20,8 @@ def mean_interval(
 ) -> Interval:
     """Average over cases, with a 95 % percentile interval by a bootstrap over units.
 
-    Units, such as patients, are drawn with replacement, each with all its cases; a case's
-    neighbours would otherwise be counted as evidence of their own, and the interval come out too
-    narrow.
+    Units, such as patients, are drawn with replacement, each with all its cases: counted as
+    independent, several cases of one patient would make the interval too narrow.
 
     Args:
         values: One value a case. None, NaN and infinity are left out.

@@ -56,7 +56,10 @@ def _name(given: "Given", number: str) -> Path:
     if isinstance(given, Path):
         return given
     if isinstance(given, str | os.PathLike):
-        return Path(given)
+        text = os.fspath(given)
+        if not text or "\0" in text:
+            raise UsageError(f"the path given is {text!r}; expected the name of a file or folder.")
+        return Path(text)
     if isinstance(given, bytes | bytearray | memoryview):
         return MemoryPath.of(bytes(given), BYTES_GIVEN + number)
     if hasattr(given, "read"):

@@ -44,11 +44,11 @@ def write_labels(
 
     Args:
         labels: (frames, height, width), on the source's grid.
-        source: What was segmented.
+        source: The segmented image.
         target: The file to write; compressed if its name ends in .gz. Labels of several frames
             as "png" become a folder of this name without its suffix, one file a frame.
         labels_spec: Names, colours and codes of the labels.
-        algorithm: What drew them. Labels of an untrained network say so in their names.
+        algorithm: Name and version of the bundle. If it is untrained, the names of labels say so.
         format: Its name in `bedside.io.formats`, such as "dicom-seg" or "nifti"; "auto" for that
             of the source.
 
@@ -122,7 +122,7 @@ def to_dicom_seg(
         labels: (frames, height, width), on the source's grid.
         source: The DICOM image that was segmented.
         labels_spec: Names, colours and codes of the labels.
-        algorithm: Who drew them.
+        algorithm: Name and version of the bundle.
         as_labelmap: LABELMAP frames instead of BINARY ones.
 
     Raises:

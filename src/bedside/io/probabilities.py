@@ -27,7 +27,7 @@ def write_probabilities(
     Args:
         probabilities: (K, frames, H, W) float32, the background first; or (K, H, W) of one plane.
         labels: The labels of the same image.
-        source: What was segmented.
+        source: The segmented image.
         folder: Where the file goes.
         names: Of the classes, the background first.
         as_nifti: Whether NIfTI is written.

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
-# Handlers run between two steps of the main thread. One that has not come to it by then is in a
-# library that does not return, and another thread ends the process.
+# Python runs handlers in the main thread. If that is still inside a library's call after this time,
+# another thread ends the process.
 _PATIENCE_S = 5.0
-# One that is killed while a disk writes for it is not gone before that is done.
+# A killed child ends only after its pending writes to disk.
 _DEATH_S = 15.0
-# Then whatever is still not in order is left as it is.
+# After this time, what is not cleaned up yet is left.
 _LONGEST_S = 60.0
 _PR_SET_PDEATHSIG = 1
 

@@ -41,8 +41,8 @@ def _draw_reads(
     """Draw the source position of each voxel.
 
     Args:
-        shape: Of what is read.
-        size: Of what comes of it, about the same middle.
+        shape: Shape of the source.
+        size: Shape of the result, about the same centre.
         spec: How far things may move.
         rng: Source of the random numbers.
 

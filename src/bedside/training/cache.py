@@ -37,7 +37,7 @@ def load_cached(
 
     Args:
         case: What to read.
-        spec: Whose preprocessing and labels apply.
+        spec: The deployment, with preprocessing and labels.
         folder: The cache.
         load: How to read the case where it is not there.
 

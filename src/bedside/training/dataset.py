@@ -47,7 +47,7 @@ def load_cases(
 
     Args:
         cases: What to read.
-        spec: Whose preprocessing and labels apply.
+        spec: The deployment, with preprocessing and labels.
         cache: Folder of preprocessed cases, read and added to; None for none.
         on_case: Called with the number of cases read.
     """

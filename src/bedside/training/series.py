@@ -24,8 +24,8 @@ class Member:
     """One training of a series.
 
     Attributes:
-        name: Of its run folder.
-        recipe: What it is trained by.
+        name: Name of its run folder.
+        recipe: The recipe.
     """
 
     name: str

@@ -136,7 +136,7 @@ class UnevenSlices:
         """Return the slice a number of steps above or below; slices at one place count once.
 
         Args:
-            index: Of the slice.
+            index: Index of the slice.
             by: Steps up, or down if negative; the outermost slice holds beyond the ends.
         """
         heights = np.array(self.heights_mm)

@@ -60,7 +60,7 @@ def build_seg(
         labels: (frames, height, width), on the source's grid.
         source: The DICOM image that was segmented.
         labels_spec: Names, colours and codes of the structures, numbered 1, 2, 3 ...
-        algorithm: What drew them.
+        algorithm: Name and version of the bundle.
         as_labelmap: LABELMAP frames, a byte per pixel, instead of BINARY ones; smaller and
             simpler, but not every viewer supports them yet.
 

@@ -24,7 +24,7 @@ class Plane:
     """The place of one slice, from its header.
 
     Attributes:
-        name: Of its file, or "frame 12", for errors.
+        name: Name of its file, or "frame 12", for errors.
         position: Centre of its first pixel in LPS mm, (3,).
         orientation: Directions along a row and along a column, (6,).
         spacing_mm: (row, column).
@@ -89,7 +89,7 @@ def read_plane(
         position: ImagePositionPatient.
         orientation: ImageOrientationPatient.
         spacing: PixelSpacing, (row, column).
-        name: Of the file or frame, for errors.
+        name: Name of the file or frame, for errors.
         thickness: SliceThickness.
         between: SpacingBetweenSlices.
         acquisition: AcquisitionNumber.

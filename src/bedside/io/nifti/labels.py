@@ -26,7 +26,7 @@ def encode_nifti(
 
     Args:
         labels: (frames, height, width), on the source's grid.
-        source: What was segmented.
+        source: The segmented image.
         file: The file to write to.
         labels_spec: Not used: NIfTI has no names.
         algorithm: Not used.
@@ -50,7 +50,7 @@ def encode_probabilities(
     Args:
         probabilities: (K, frames, height, width).
         labels: The labels of the same image.
-        source: What was segmented.
+        source: The segmented image.
         file: The file to write to.
 
     Raises:

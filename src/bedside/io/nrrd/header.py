@@ -68,7 +68,7 @@ class NrrdHeader:
     """A checked header.
 
     Attributes:
-        shape: Of the array as stored, slowest axis first.
+        shape: Shape of the array as stored, slowest axis first.
         dtype: Of a voxel, byte order included.
         extra: The axis that is not in space; None if there is none.
         colours: Colour values along that axis: 3, or 4 with transparency; 0 if they are no colours.

@@ -34,10 +34,10 @@ def encode_seg_nrrd(
 
     Args:
         labels: (frames, height, width), on the source's grid.
-        source: What was segmented.
+        source: The segmented image.
         file: The file to write to.
         labels_spec: Names, colours and codes of the structures.
-        algorithm: What drew them; stored under a key of its own.
+        algorithm: Name and version of the bundle; stored under its own key.
 
     Raises:
         OSError: If it cannot be written.
