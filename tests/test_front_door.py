@@ -149,6 +149,14 @@ def test_a_matrix_is_an_image_of_two_axes(cardiac):
     assert np.array_equal(found, cardiac.segment(fan).labels)
 
 
+def test_an_image_of_one_value_is_warned_of(cardiac):
+    warning = "the images looked at have one value in all pixels: their labels mean nothing."
+    image = np.full((48, 64), 7, np.uint8)
+    assert warning in cardiac.segment(image).warnings
+    image[3, 4] = 9
+    assert warning not in cardiac.segment(image).warnings
+
+
 @pytest.mark.parametrize("frame", [-1, 3])
 def test_an_overlay_of_a_frame_that_is_not_there_is_refused(cardiac, frame):
     result = cardiac.segment(makers.make_fan(3, 96, 128))

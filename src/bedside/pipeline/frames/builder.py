@@ -14,6 +14,7 @@ Image = np.ndarray
 Stage = Callable[[Image], Image]
 
 BLACK = "the images looked at are black."
+UNIFORM = "the images looked at have one value in all pixels: their labels mean nothing."
 
 
 @dataclass

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from bedside.errors import FormatError
-from bedside.pipeline.frames.builder import FramePlanBuilder, Image, Stage
+from bedside.pipeline.frames.builder import UNIFORM, FramePlanBuilder, Image, Stage
 from bedside.pipeline.frames.geometry_steps import GEOMETRY_PLANNERS
 from bedside.pipeline.frames.intensity_steps import INTENSITY_PLANNERS
 from bedside.pipeline.frames.kind import FrameKind, check_decoded, find_kind
@@ -180,6 +180,9 @@ def plan_preprocess(
         to_bytes, builder.warnings = plan_bytes(images, modality=input_spec.modality, force=force)
         if to_bytes is not None:
             builder.add(to_bytes, pointwise=True)
+    level = sample[0].flat[0]
+    if level and all(frame.min() == level == frame.max() for frame in sample):
+        builder.warnings.append(UNIFORM)
     for step in steps:
         builder.steps.append([])
         PLANNERS[type(step)](step, builder)
