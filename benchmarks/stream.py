@@ -228,11 +228,11 @@ cine of 240 x 320 in a loop, `{report["bundle"]}`, deadline 33 ms; ms from frame
 |---|---|---|---|---|---|---|---|---|---|---|---|
 {chr(10).join(list_runs(report))}
 
-The load of the machine was {report["load"]:g} when they began, by other work on its 2 cores: each
+The load of the machine was {report["load"]:g} when they began, on its 2 cores: each
 call of the network waited for cores that others had, and these times say nothing of an idle
 machine; on an idle one of another kind a frame of this cine takes 2.7 ms ([cine.md](cine.md)).
-What holds under any load: counts are exact, memory does not grow, and no mask that is older than
-70 ms is told to be live. Median of
+In each of these runs counts were exact, memory grew by no more than the table says, and no mask older than
+70 ms was told to be live. Median of
 each stage at 30 frames a second, in ms: {describe_stages(report)}.
 
 {slow}

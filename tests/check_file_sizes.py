@@ -1,4 +1,7 @@
-"""Fail where a file or function outgrows what one person reads at a time; part of `make check`."""
+"""Fail where a file or function outgrows what one person reads at a time; part of `make check`.
+
+Test files of one name fail too: pytest imports them as one module.
+"""
 
 import ast
 import sys
@@ -32,6 +35,10 @@ def main(root: Path = ROOT) -> int:
         path for name in ("src", "tests") for path in (root / name).rglob("*") if path.is_file()
     )
     faults = [f"{path.relative_to(root)}: {fault}" for path in files for fault in list_faults(path)]
+    names = [path.name for path in files if path.name.startswith("test_")]
+    faults += [
+        f"tests: several files {name}" for name in sorted(set(names)) if names.count(name) > 1
+    ]
     sys.stderr.write("".join(f"{fault}\n" for fault in faults))
     return 1 if faults else 0
 
