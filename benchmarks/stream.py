@@ -231,8 +231,8 @@ cine of 240 x 320 in a loop, `{report["bundle"]}`, deadline 33 ms; ms from frame
 The load of the machine was {report["load"]:g} when they began, on its 2 cores: each
 call of the network waited for cores that others had, and these times say nothing of an idle
 machine; on an idle one of another kind a frame of this cine takes 2.7 ms ([cine.md](cine.md)).
-In each of these runs counts were exact, memory grew by no more than the table says, and no mask older than
-70 ms was told to be live. Median of
+In each of these runs counts were exact, memory grew by no more than the table says, and no mask
+older than 70 ms was told to be live. Median of
 each stage at 30 frames a second, in ms: {describe_stages(report)}.
 
 {slow}
