@@ -289,6 +289,8 @@ def test_a_seg_in_memory_is_that_of_the_file(cardiac, tmp_path):
     assert result.to_bytes(moment="source") == (tmp_path / "segmentation.dcm").read_bytes()
     with pytest.raises(UsageError, match="not DICOM"):
         cardiac.segment(makers.make_fan(1)[0]).to_dicom_seg()
+    with pytest.raises(UsageError, match="moment is 'yesterday'"):
+        result.to_dicom_seg(moment="yesterday")
 
 
 def test_many_threads_use_one_model(cardiac):
@@ -319,6 +321,8 @@ def test_a_bundle_that_is_not_there_is_refused():
         bedside.load("camus-5ch")
     with pytest.raises(UsageError, match="trusted"):
         bedside.load("camus-4ch", require_signed=True)
+    with pytest.raises(UsageError, match="by its name or path, not by None"):
+        bedside.load(None)
 
 
 def test_measurements_are_in_mm_where_the_scale_is_given(heads, head):

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -181,7 +182,12 @@ class Result:
 
         Args:
             moment: The time that the file states.
+
+        Raises:
+            UsageError: If it is no moment.
         """
+        if moment not in ("now", "source") and not isinstance(moment, datetime):
+            raise UsageError(f'moment is {moment!r}; expected "now", "source" or a datetime.')
         spec = self.bundle.spec
         return Algorithm(
             spec.name, spec.version, self.bundle.sha256, moment,

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from bedside.bundle import Bundle, find_bundle, read_bundle
 from bedside.bundle.trust import choose_trusted_keys
-from bedside.errors import InputError, MemoryLimitError, printable
+from bedside.errors import InputError, MemoryLimitError, UsageError, printable
 from bedside.io.image import Image, open_image
 from bedside.io.laterality import check_sides
 from bedside.io.opened import Source
@@ -68,6 +68,8 @@ def load(
         UsageError: If a setting has no meaning.
         BackendError: If the runtime is not installed.
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise UsageError(f"a bundle is given by its name or path, not by {name_or_path!r}.")
     folder = None if trusted_keys is None else Path(trusted_keys)
     keys = choose_trusted_keys(folder=folder, required=require_signed)
     bundle = read_bundle(find_bundle(os.fspath(name_or_path)), trusted=keys)

@@ -136,7 +136,7 @@ class MessageReader:
         self._header, self._searching, self._before = None, False, b""
 
     def _search(self) -> None:
-        """Give up the header at the front."""
+        """Drop the header at the front, and search for the next one."""
         self._go_on(1)
         self._searching = True
 
