@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PEERS := .venv-peers
 PEERS_PIP := $(PEERS)/bin/python -m pip --disable-pip-version-check
+DOCS := .venv-docs
 SOURCES := src tests benchmarks docs
 
 .PHONY: demo setup test check docs wheel bench peers frontier clean
@@ -39,11 +40,12 @@ check: $(VENV)/.installed-dev
 	$(BIN)/python tests/check_imports.py
 
 # Guides and API reference into build/docs; a broken link or a docstring that does not fit fails.
-docs: $(VENV)/.installed-docs
-	$(BIN)/python docs/build_site.py
+docs: $(DOCS)/.installed
+	$(DOCS)/bin/python docs/build_site.py
 
-$(VENV)/.installed-docs: $(VENV)/.installed
-	$(PIP) install --quiet -c constraints.txt -e ".[docs]"
+$(DOCS)/.installed: pyproject.toml constraints.txt
+	test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt -e ".[docs]"
 	touch $@
 
 # The wheel in empty environments: make wheel PYTHONS="python3.11 python3.12 python3.13"
@@ -72,4 +74,4 @@ frontier: $(PEERS)/.installed
 	PYTHONPATH=benchmarks $(PEERS)/bin/python benchmarks/frontier.py
 
 clean:
-	rm -rf $(VENV) $(PEERS) build demo-output
+	rm -rf $(VENV) $(PEERS) $(DOCS) build demo-output

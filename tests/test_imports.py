@@ -1,5 +1,6 @@
 """What a process loads: an edge box has numpy and one runtime, and no time to lose."""
 
+import os
 import subprocess
 import sys
 
@@ -34,3 +35,15 @@ def test_the_data_way_leaves_the_model_way_out(statement):
 def test_asking_for_help_loads_no_arrays():
     statement = "from bedside.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass"
     assert not modules_after(statement) & {"numpy", "cv2", "openvino", "pydicom", *HEAVY}
+
+
+def test_reading_dicom_leaves_requests_out_and_to_others(tmp_path):
+    (tmp_path / "requests.py").write_text("NAME = 'ours'\n")
+    code = (
+        "import sys, bedside.io.dicom.files, pydicom.data\n"
+        "assert 'requests' not in sys.modules\n"
+        "import requests\n"
+        "assert requests.NAME == 'ours' and pydicom.data.get_testdata_file('CT_small.dcm')\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": path})

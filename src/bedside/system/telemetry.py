@@ -5,6 +5,8 @@ Called when bedside is imported, before any of them is: each reads its switch as
 
 import os
 import sys
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 
 _SWITCHES = {
     # ONNX Runtime would write a device id and a queue of events below ~/.cache, and send them.
@@ -27,3 +29,33 @@ def turn_telemetry_off() -> None:
     """
     os.environ.update(_SWITCHES)
     sys.modules.setdefault(_OPENVINO_TELEMETRY, None)  # type: ignore[arg-type]
+    if not any(finder is _DownloadFinder for finder in sys.meta_path):
+        sys.meta_path.insert(0, _DownloadFinder)
+
+
+class _DownloadFinder:
+    """Loads pydicom's download of test files without `requests`, which opens a socket on import.
+
+    pydicom imports it with every DICOM file where it is installed, and uses urllib where it is not.
+    """
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Return the module's own spec, whose loader hides `requests` while it runs."""
+        if name != "pydicom.data.download" or "requests" in sys.modules:
+            return None
+        spec = PathFinder.find_spec(name, path)  # type: ignore[arg-type]
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def execute_without(module: ModuleType) -> None:
+            hidden = sys.modules.setdefault("requests", None)  # type: ignore[arg-type]
+            try:
+                execute(module)
+            finally:
+                if hidden is None and sys.modules.get("requests") is None:
+                    sys.modules.pop("requests", None)
+
+        spec.loader.exec_module = execute_without  # type: ignore[method-assign]
+        return spec
