@@ -5,8 +5,12 @@ Called when bedside is imported, before any of them is: each reads its switch as
 
 import os
 import sys
-from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
+
+# `importlib.machinery` would take as long to import as all of bedside; type checkers know it.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 _SWITCHES = {
     # ONNX Runtime would write a device id and a queue of events below ~/.cache, and send them.
@@ -40,16 +44,18 @@ class _DownloadFinder:
     """
 
     @staticmethod
-    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+    def find_spec(name: str, path: object = None, target: object = None) -> "ModuleSpec | None":
         """Return the module's own spec, whose loader hides `requests` while it runs."""
         if name != "pydicom.data.download" or "requests" in sys.modules:
             return None
+        from importlib.machinery import PathFinder
+
         spec = PathFinder.find_spec(name, path)  # type: ignore[arg-type]
         if spec is None or spec.loader is None:
             return spec
         execute = spec.loader.exec_module
 
-        def execute_without(module: ModuleType) -> None:
+        def execute_without(module: "ModuleType") -> None:
             hidden = sys.modules.setdefault("requests", None)  # type: ignore[arg-type]
             try:
                 execute(module)
