@@ -4,10 +4,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
-from bedside.igtl.connection import DEADLINE_S, DEFAULT_PORT, Connection, Loop, encode_batch
+from bedside.igtl.connection import DEADLINE_S, DEFAULT_PORT, Connection, Endpoint, encode_batch
 from bedside.igtl.messages import Fault, Message
 from bedside.igtl.outbox import IgtlCounts, Outbox
 from bedside.igtl.reader import LIMIT_BYTES, MessageReader
@@ -19,7 +17,7 @@ _SOON_TRIES = 40
 _LONGEST_S = 1.0
 
 
-class IgtlClient:
+class IgtlClient(Endpoint):
     """Takes the messages of a server and sends it messages.
 
     If the connection is lost, it tries again every 50 ms for 2 s, then less and less often, at
@@ -43,16 +41,15 @@ class IgtlClient:
         limit_bytes: int = LIMIT_BYTES,
         deadline_s: float = DEADLINE_S,
     ) -> None:
+        report = on_item or (lambda item: None)
+        super().__init__(lambda each, item: report(item))
         self._address = (host, port)
         self._limit_bytes, self._deadline_s = limit_bytes, deadline_s
-        self._outbox, self._closed = Outbox(), False
+        self._outbox = Outbox()
         self._connected = threading.Event()
         self.connects = 0
         """How often it has connected."""
-        report = on_item or (lambda item: None)
-        self._loop = Loop(lambda each, item: report(item))
-        self._thread = threading.Thread(target=self._run, name="igtl-client", daemon=True)
-        self._thread.start()
+        self._start("igtl-client")
 
     @property
     def counts(self) -> IgtlCounts:
@@ -81,40 +78,18 @@ class IgtlClient:
         self._loop.wake()
         return accepted
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._closed = True
-        self._loop.wake()
-        self._thread.join()
-
-    def __enter__(self) -> Self:
-        """Return it."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        self.close()
-
-    def _run(self) -> None:
+    def _serve(self) -> None:
         failures = 0
-        try:
-            while not self._closed:
-                failures += 1
-                if self._connect():
-                    begin = time.monotonic()
-                    while self._loop.connections and not self._closed:
-                        self._loop.step()
-                    self._connected.clear()
-                    failures = 0 if time.monotonic() - begin > _LASTED_S else failures
-                doublings = min(max(failures - _SOON_TRIES, 0), 16)
-                self._pause(min(_SOON_S * 2**doublings, _LONGEST_S))
-        finally:
-            self._loop.close()
+        while not self._closed:
+            failures += 1
+            if self._connect():
+                begin = time.monotonic()
+                while self._loop.connections and not self._closed:
+                    self._loop.step()
+                self._connected.clear()
+                failures = 0 if time.monotonic() - begin > _LASTED_S else failures
+            doublings = min(max(failures - _SOON_TRIES, 0), 16)
+            self._pause(min(_SOON_S * 2**doublings, _LONGEST_S))
 
     def _connect(self) -> bool:
         try:

@@ -3,8 +3,11 @@
 import contextlib
 import selectors
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
 
 from bedside.igtl.codec import encode_message
 from bedside.igtl.messages import Fault, Message
@@ -190,3 +193,49 @@ class Loop:
 
     def _drain(self) -> None:
         self._woken.recv(4096)
+
+
+class Endpoint:
+    """Serves connections in a thread of its own until it is closed.
+
+    Args:
+        on_item: Called by that thread with each message or fault.
+    """
+
+    def __init__(self, on_item: Callable[[Connection, Message | Fault], None]) -> None:
+        self._loop, self._closed = Loop(on_item), False
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._closed = True
+        self._loop.wake()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        """Return it."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def _start(self, name: str) -> None:
+        """Begin to serve, once all attributes are there."""
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._serve()
+        finally:
+            self._loop.close()
+
+    def _serve(self) -> None:
+        """Serve until it is closed."""
+        while not self._closed:
+            self._loop.step()

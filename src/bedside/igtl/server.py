@@ -3,11 +3,9 @@
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Self
 
 from bedside.errors import UsageError
-from bedside.igtl.connection import DEADLINE_S, DEFAULT_PORT, Connection, Loop, encode_batch
+from bedside.igtl.connection import DEADLINE_S, DEFAULT_PORT, Connection, Endpoint, encode_batch
 from bedside.igtl.messages import Fault, Message
 from bedside.igtl.outbox import IgtlCounts, Outbox
 from bedside.igtl.reader import LIMIT_BYTES, MessageReader
@@ -15,7 +13,7 @@ from bedside.igtl.reader import LIMIT_BYTES, MessageReader
 _KEPT = 64
 
 
-class IgtlServer:
+class IgtlServer(Endpoint):
     """Sends messages to all clients and takes theirs.
 
     Each client has a queue of one batch: one that is too slow gets the latest and loses those
@@ -55,13 +53,12 @@ class IgtlServer:
         self._max_clients = max_clients
         self._outboxes: dict[int, Outbox] = {}
         self._numbers: dict[Outbox, int] = {}
-        self._accepted, self._closed = 0, False
+        self._accepted = 0
         self._lock, self._joined = threading.Lock(), threading.Event()
         report = on_item or (lambda number, item: None)
-        self._loop = Loop(lambda each, item: report(self._numbers[each.outbox], item))
+        super().__init__(lambda each, item: report(self._numbers[each.outbox], item))
         self._loop.listen(self._listener, self._accept)
-        self._thread = threading.Thread(target=self._serve, name="igtl-server", daemon=True)
-        self._thread.start()
+        self._start("igtl-server")
 
     @property
     def counts(self) -> Mapping[int, IgtlCounts]:
@@ -94,31 +91,10 @@ class IgtlServer:
         self._loop.wake()
         return count
 
-    def close(self) -> None:
-        """Close all connections."""
-        self._closed = True
-        self._loop.wake()
-        self._thread.join()
-
-    def __enter__(self) -> Self:
-        """Return it."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        self.close()
-
-    def _serve(self) -> None:
+    def _run(self) -> None:
         try:
-            while not self._closed:
-                self._loop.step()
+            super()._run()
         finally:
-            self._loop.close()
             self._listener.close()
 
     def _accept(self) -> None:
