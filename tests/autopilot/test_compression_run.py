@@ -54,10 +54,9 @@ def only_run(
         "target": target,
         "effort": effort,
         "resources": resources,
-        "data": None,
         "on_message": on_message,
     }
-    return open_run(trained, output, **how).run()
+    return open_run(open_source(trained), output, **how).run()
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import torch
 from bedside.autopilot.compress import steps
 from bedside.autopilot.compress.compress import CompressionResources, open_run
 from bedside.autopilot.finetune import finetune
+from bedside.autopilot.source import open_source
 from bedside.autopilot.target import CompressionSettings, Target
 from bedside.compression.sparsity import find_masks
 from bedside.runtime.execution_modes import has_int8_products
@@ -20,10 +21,9 @@ EFFORT = CompressionSettings(epochs=1, calibration_images=8, timing_s=0.1)
 
 def make_run(trained, folder, target, *also):
     return open_run(
-        trained,
+        open_source(trained),
         folder / "out",
         target=target,
-        data=None,
         effort=dataclasses.replace(EFFORT, also=also),
         resources=CompressionResources(tables=folder, threads=1, clock=Counting()),
     )

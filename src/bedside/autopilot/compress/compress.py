@@ -100,7 +100,7 @@ def compress(
         met = find_already_met(source, target, clock=resources.clock, timing_s=effort.timing_s)
         if met is not None:
             return met
-    run = run_from(
+    run = open_run(
         source,
         output,
         target=target,
@@ -114,51 +114,26 @@ def compress(
 
 
 def open_run(
-    path: Path,
-    output: Path,
-    *,
-    target: Target,
-    data: Path | None,
-    effort: CompressionSettings,
-    resources: CompressionResources,
-    on_message: OnMessage = lambda line: None,
-    on_case: Callable[[int, int], None] = lambda done, total: None,
-) -> CompressionRun:
-    """Open a compression run: read source, data and state, or measure the source at its start.
-
-    Args:
-        path: As in `compress`, and so are all others.
-        output: Folder of the run.
-        target: The budget.
-        data: Folder of the data set.
-        effort: What may be spent.
-        resources: Caches, teachers, threads.
-        on_message: Called with a line for every measurement and decision.
-        on_case: Called while images are read.
-    """
-    source = open_source(path, data, resources.recipe)
-    return run_from(
-        source,
-        output,
-        target=target,
-        effort=effort,
-        resources=resources,
-        on_message=on_message,
-        on_case=on_case,
-    )
-
-
-def run_from(
     source: Source,
     output: Path,
     *,
     target: Target,
     effort: CompressionSettings,
     resources: CompressionResources,
-    on_message: OnMessage,
-    on_case: Callable[[int, int], None],
+    on_message: OnMessage = lambda line: None,
+    on_case: Callable[[int, int], None] = lambda done, total: None,
 ) -> CompressionRun:
-    """The same as `open_run`, from a source that is open already."""
+    """Open a compression run: read data and state, or measure the source at its start.
+
+    Args:
+        source: The network to compress; all other arguments are as in `compress`.
+        output: Folder of the run.
+        target: The budget.
+        effort: What may be spent.
+        resources: Caches, teachers, threads.
+        on_message: Called with a line for every measurement and decision.
+        on_case: Called while images are read.
+    """
     device, folder = choose_device(), Folder(output)
     configure_threads(resources.threads, device)
     check_writable(output)
