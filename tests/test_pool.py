@@ -11,6 +11,7 @@ from bedside.bundle import read_bundle, write_bundle
 from bedside.errors import BundleError, ClosedError, MemoryLimitError, UsageError
 from bedside.pool import ModelPool, estimate_bytes
 from bedside.spec import Clahe, Fit, Grey, KeepLargest, ScalePercentile, ZScore
+from igtl_makers import wait_until
 from models_for_tests import make_card, make_split
 from threads_for_tests import call_together, make_clouds, make_deployment, make_network
 from volume_makers import make_scan
@@ -138,6 +139,30 @@ def test_two_threads_do_not_wait_for_each_other(paths, sizes):
         other = threading.Thread(target=wait_for_room)
         with pool.model(paths["plain"]):
             other.start()
+            with pytest.raises(MemoryLimitError, match="leave no room"):
+                enter(pool, paths["clahe"])
+        other.join()
+    assert len(told) == 1
+
+
+def test_a_thread_that_cannot_wait_leaves_the_others_to_wait(paths, sizes, monkeypatch):
+    # Both ask for clahe; the one that loads it uses plain, so it has to give up.
+    told = []
+    read = pool_module.read_bundle
+
+    def read_when_both_ask(path):
+        if path == Path(paths["clahe"]) and threading.current_thread() is threading.main_thread():
+            other.start()
+            wait_until(lambda: len(pool._entries[path].users) == 2)
+        return read(path)
+
+    def wait_for_room():
+        told.append(enter(pool, paths["clahe"]))
+
+    other = threading.Thread(target=wait_for_room)
+    with ModelPool(max(sizes.values()), threads=1) as pool:
+        with pool.model(paths["plain"]):
+            monkeypatch.setattr(pool_module, "read_bundle", read_when_both_ask)
             with pytest.raises(MemoryLimitError, match="leave no room"):
                 enter(pool, paths["clahe"])
         other.join()

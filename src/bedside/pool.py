@@ -53,6 +53,7 @@ class _Entry:
         path: File of its bundle.
         model: None until it is loaded.
         error: Why it could not be loaded.
+        given_up: Whether the thread that loads it found no room within its own time.
         n_bytes: What it counts for.
         waits: Whether there is no room for it yet.
         users: Threads that use it, one entry a use.
@@ -61,6 +62,7 @@ class _Entry:
     path: Path
     model: Model | None = None
     error: BaseException | None = None
+    given_up: bool = False
     n_bytes: int = 0
     waits: bool = False
     users: list[int] = field(default_factory=list)
@@ -139,13 +141,17 @@ class ModelPool:
         """
         path = find_bundle(str(name_or_path)).resolve()
         user = threading.get_ident()
-        entry, is_new = self._enter(path, user)
-        try:
-            if is_new:
-                self._load(entry, wait_s=wait_s)
-            yield self._await(entry, user)
-        finally:
-            self._leave(entry, user)
+        model = None
+        while model is None:  # the thread that loads it may give up where this one can wait
+            entry, is_new = self._enter(path, user)
+            try:
+                if is_new:
+                    self._load(entry, wait_s=wait_s)
+                model = self._await(entry, user)
+                if model is not None:
+                    yield model
+            finally:
+                self._leave(entry, user)
 
     def close(self) -> None:
         """Close all models, those in use at the end of their blocks; later calls are refused."""
@@ -181,15 +187,15 @@ class ModelPool:
                 self._close_unused(room=self._max_bytes)
             self._changed.notify_all()
 
-    def _await(self, entry: _Entry, user: int) -> Model:
-        """Return a model once it is loaded.
+    def _await(self, entry: _Entry, user: int) -> Model | None:
+        """Return a model once it is loaded, or None if the thread that loads it gave up.
 
         Raises:
             MemoryLimitError: If it waits for room, and so would wait for this thread.
             BaseException: What its loading has raised.
         """
         with self._changed:
-            while entry.model is None:
+            while entry.model is None and not entry.given_up:
                 if entry.error is not None:
                     raise entry.error
                 if entry.waits and self._uses_another(entry, user):
@@ -198,7 +204,10 @@ class ModelPool:
             return entry.model
 
     def _load(self, entry: _Entry, *, wait_s: float) -> None:
-        """Load a model; an error is kept for every thread that waits for it."""
+        """Load a model; an error is kept for every thread that waits for it.
+
+        That there is no room for this thread says nothing of the others: each tries by itself.
+        """
         try:
             bundle = read_bundle(entry.path)
             self._reserve(entry, estimate_bytes(bundle, at_once=self._at_once), wait_s=wait_s)
@@ -210,7 +219,8 @@ class ModelPool:
             model = Model(bundle, Segmenter(bundle.spec, shared, warnings=warnings))
         except BaseException as error:
             with self._changed:
-                entry.error = error  # for every thread that waits for it
+                entry.given_up = isinstance(error, _NoRoomError)
+                entry.error = None if entry.given_up else error
                 del self._entries[entry.path]
                 self._changed.notify_all()
             raise
@@ -245,9 +255,9 @@ class ModelPool:
         others = (other for other in self._entries.values() if other is not entry)
         return any(user in other.users for other in others)
 
-    def _no_room(self, entry: _Entry) -> MemoryLimitError:
+    def _no_room(self, entry: _Entry) -> "_NoRoomError":
         used = ", ".join(e.path.stem for e in self._entries.values() if e.users and e.n_bytes)
-        return MemoryLimitError(
+        return _NoRoomError(
             f"models in use ({used}) leave no room for {entry.path.stem} in the pool's "
             f"{self._max_bytes / 2**20:.0f} MiB. Leave their blocks first, or raise max_bytes."
         )
@@ -262,6 +272,10 @@ class ModelPool:
                 entry.model.close()
                 trim_heap()
         return sum(each.n_bytes for each in self._entries.values()) + room <= self._max_bytes
+
+
+class _NoRoomError(MemoryLimitError):
+    """Models in use leave no room for a model to a thread that cannot wait longer."""
 
 
 class _SharedSession(WrappedSession):
