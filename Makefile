@@ -24,7 +24,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # torch comes first, pinned: see constraints.txt.
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install --quiet -c constraints.txt torch
-	$(PIP) install --quiet -c constraints.txt -e ".[onnx,train,dev]"
+	$(PIP) install --quiet -c constraints.txt -e ".[onnx,train,serve,av,dev]"
 	touch $@
 
 # A process a core, each with one thread: two cores take half the time.

@@ -1,0 +1,1 @@
+"""Segmentation over HTTP: requests, jobs, streams, and the protocols of other programs."""

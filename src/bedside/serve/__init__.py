@@ -1,0 +1,1 @@
+"""A server of the doors that a configuration names: started, checked, drained."""

@@ -1,0 +1,1 @@
+"""What every door of a server shares: admission, jobs, models, logs, metrics, audit."""

@@ -1,0 +1,1 @@
+"""The web page: files that a server sends, or that lie in a folder."""
