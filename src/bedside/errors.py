@@ -47,6 +47,10 @@ class WorkerError(BedsideError, RuntimeError):
     """A worker of a batch that died, or was stopped for taking too long."""
 
 
+class StaleJobError(BedsideError, RuntimeError):
+    """A job that was changed or removed by another since it was read."""
+
+
 class InputError(BedsideError, ValueError):
     """Input that is refused; the base of everything below."""
 
