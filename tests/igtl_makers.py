@@ -2,6 +2,7 @@
 
 import socket
 import time
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from bedside.igtl import (
     Status,
     String,
     Transform,
+    Video,
     encode_message,
 )  # fmt: skip
 from bedside.volume import Geometry
@@ -54,6 +56,20 @@ def images(draw):
 
 
 @st.composite
+def videos(draw):
+    """Videos with a place and without."""
+    image = draw(images())
+    shape = image.geometry.shape[1:]
+    affine = image.geometry.affine
+    geometry = draw(st.sampled_from([None, Geometry((1, *shape), affine, space="LPS")]))
+    is_grey = draw(st.booleans())
+    return Video(
+        draw(st.binary(max_size=40)), shape, draw(st.sampled_from(["I420", "H264", "X"])),
+        geometry, draw(st.integers(is_grey, 255)), is_grey, image.space if geometry else "LPS",
+    )  # fmt: skip
+
+
+@st.composite
 def transforms(draw):
     matrix = np.eye(4)
     matrix[:3] = np.reshape(draw(st.lists(single, min_size=12, max_size=12)), (3, 4))
@@ -70,7 +86,8 @@ def contents():
     sensors = st.builds(Sensor, values, st.integers(0, 2**64 - 1), st.integers(0, 255))
     names = ["GET_IMAGE", "STT_TDATA", "STP_TDATA", "POLYDATA", "X"]
     opaques = st.builds(Opaque, st.sampled_from(names), st.binary(max_size=40))
-    return st.one_of(images(), statuses, transforms(), st.builds(String, text), sensors, opaques)
+    texts = st.builds(String, text)
+    return st.one_of(images(), videos(), statuses, transforms(), texts, sensors, opaques)
 
 
 @st.composite
@@ -92,14 +109,23 @@ def check_equal(found: Content, expected: Content) -> None:
         assert found.pixels.tobytes() == expected.pixels.tobytes()
         assert found.pixels.shape == expected.pixels.shape
         assert (found.offset, found.space) == (expected.offset, expected.space)
-        assert found.geometry.shape == expected.geometry.shape
-        size = np.abs(expected.geometry.affine).max() * max(expected.geometry.shape)
-        error = np.abs(found.geometry.affine - expected.geometry.affine).max()
-        assert error <= 1e-6 * size
+        check_place(found.geometry, expected.geometry)
+    elif isinstance(expected, Video):
+        assert replace(found, geometry=None) == replace(expected, geometry=None)
+        assert (found.geometry is None) == (expected.geometry is None)
+        if expected.geometry is not None:
+            check_place(found.geometry, expected.geometry)
     elif isinstance(expected, Transform):
         np.testing.assert_array_equal(found.matrix, expected.matrix)
     else:
         assert found == expected
+
+
+def check_place(found: Geometry, expected: Geometry) -> None:
+    """Grids are in the same place, to the rounding of float32."""
+    assert found.shape == expected.shape
+    size = np.abs(expected.affine).max() * max(expected.shape)
+    assert np.abs(found.affine - expected.affine).max() <= 1e-6 * size
 
 
 def fixed_messages() -> list[bytes]:
@@ -108,6 +134,7 @@ def fixed_messages() -> list[bytes]:
         make_image(), make_image((3, 1, 20, 30), dtype=">i2", space="RAS"),
         Status(1, 5, "none", "ready"), Transform(np.eye(4)), String("area 12.5 cm2"),
         Sensor((1.0, 2.5)), Opaque("GET_IMAGE"),
+        Video(bytes(range(96)), (8, 8), geometry=make_image((1, 1, 8, 8)).geometry),
     ]  # fmt: skip
     plain = [encode_message(Message(each, "probe", 1.7e9)) for each in values]
     named = [encode_message(Message(each, "probe", 1.7e9, 2, 7, {"a": "b"})) for each in values]

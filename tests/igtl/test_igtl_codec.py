@@ -12,8 +12,10 @@ from bedside.igtl import (
     Status,
     String,
     Transform,
+    Video,
     encode_message,
 )  # fmt: skip
+from bedside.igtl.contents import decode_content
 from bedside.igtl.crc import crc64
 from bedside.volume import Geometry
 from igtl_makers import DTYPES, check_equal, make_image, messages
@@ -111,6 +113,29 @@ def test_the_twelve_numbers_of_an_image_are_its_sides_and_its_centre():
     np.testing.assert_array_equal(place, [-0.5, 0, 0, 0, -0.25, 0, 0, 0, 2, -4, 3.75, 6])
 
 
+def test_the_body_of_a_video_is_that_of_the_protocols_own_library():
+    image = make_image((1, 1, 2, 4))
+    video = Video(b"pixels", (2, 4), "VP90", image.geometry, 1, is_grey=True)
+    body = encode_message(Message(video))[58:]
+    assert body[:2].hex() == "0001"  # version
+    assert body[3:10].hex() == b"VP90".hex() + "0100" + "02"  # a grey key frame, LPS
+    assert np.frombuffer(body[10:16], ">u2").tolist() == [4, 2, 1]
+    np.testing.assert_array_equal(
+        np.frombuffer(body[16:64], ">f4"), [0.5, 0, 0, 0, 0.25, 0, 0, 0, 2, 3.75, -3.875, 5]
+    )
+    assert np.frombuffer(body[64:76], ">u2").tolist() == [0, 0, 0, 4, 2, 1]
+    assert body[76:] == b"pixels"
+
+
+def test_a_video_that_is_no_whole_frame_is_refused():
+    data = bytearray(encode_message(Message(Video(b"", (2, 4))))[58:])
+    for place, value in ((1, 2), (15, 2), (3, 0x80), (65, 1), (71, 1)):
+        damaged = bytearray(data)
+        damaged[place] = value
+        with pytest.raises(MessageError, match="the video"):
+            decode_content("VIDEO", memoryview(bytes(damaged)))
+
+
 def test_a_part_of_a_grid_keeps_its_offset():
     grid = make_image((1, 4, 5, 6)).geometry
     part = Image(np.ones((1, 1, 2, 3), "<u2"), grid, (3, 2, 1))
@@ -132,6 +157,9 @@ def test_a_part_of_a_grid_keeps_its_offset():
         (Message(Status(70_000)), "out of range"),
         (Message(Transform(np.ones((4, 4)))), "last row 0, 0, 0, 1"),
         (Message(Opaque("A_NAME_OF_13_")), "expected at most 12"),
+        (Message(Video(b"", (2, 4), "H.264")), "four letters"),
+        (Message(Video(b"", (2, 4), frame_type=256)), "0 to 255"),
+        (Message(Video(b"", (4, 2), geometry=make_image((1, 1, 2, 4)).geometry)), "the grid is"),
         (Message(make_image((2, 1, 4, 4))), "expected \\(1, D, H, W\\)"),
         (Message(make_image(dtype="f2")), "float16"),
         (Message(make_image(space="XYZ")), "'XYZ'"),

@@ -219,6 +219,52 @@ def test_damaged_bytes_are_told_and_later_messages_of_the_client_are_read():
         peer.close()
 
 
+def test_what_a_receiver_raises_is_raised_by_the_next_call_and_ends_no_connection():
+    box = Box()
+
+    def take(number, item):
+        box(item)
+        if item.content == String("odd"):
+            raise ValueError("not expected")
+
+    with IgtlServer(0, on_item=take) as server, IgtlClient(server.port) as client:
+        assert client.wait_connected(WAIT_S)
+        for number, text in enumerate(["odd", "next"], 1):
+            client.send(message(text))
+            box.wait(lambda items, number=number: len(items) == number)
+        wait_until(lambda: server.counts[0].received == 2)
+        with pytest.raises(ValueError, match="not expected"):
+            server.send(message("hello"))
+        assert server.send(message("hello")) == 1
+        client.send(message("odd"))
+        box.wait(lambda items: len(items) == 3)
+        with pytest.raises(ValueError, match="not expected"):
+            server.close()
+
+
+FULL = """
+import resource, socket, sys
+from bedside.igtl import IgtlServer
+server = IgtlServer(0)
+peers = [socket.socket() for _ in range(2)]
+most = max(each.fileno() for each in peers) + 1
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+for each in peers:
+    each.connect(("127.0.0.1", server.port))
+while not server.refused:
+    pass
+before = server.refused
+assert not server.wait_client(1.0)
+assert server.refused - before < 20, server.refused  # it would be tens of thousands
+peers.pop().close()
+sys.exit(0 if server.wait_client(20) else 1)
+"""
+
+
+def test_a_server_without_room_for_connections_waits_and_accepts_them_later():
+    subprocess.run([sys.executable, "-c", FULL], check=True, timeout=60)
+
+
 def test_clients_beyond_the_most_are_refused():
     with IgtlServer(0, max_clients=1) as server:
         first = socket.create_connection(("127.0.0.1", server.port))

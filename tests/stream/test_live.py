@@ -12,6 +12,7 @@ from bedside.errors import BackendError, ClosedError, UsageError
 from bedside.pipeline.segmenter import Segmenter
 from bedside.runtime.contract import WrappedSession
 from bedside.stream import LiveStream
+from bedside.stream.protocol import ScaledFrame
 from makers import make_fan
 
 FRAMES = make_fan(40, 96, 128)
@@ -104,8 +105,8 @@ def test_a_frame_may_be_overwritten_once_it_is_handed_over(live):
 @pytest.mark.parametrize(
     ("frame", "word"),
     [
-        (None, "decoded"),
-        (b"not an image", "decoded"),
+        (None, "NoneType"),
+        (b"not an image", "bytes"),
         (ValueError("broken stream"), "broken stream"),
         (np.full((96, 128), np.nan, np.float32), "NaN"),
         (np.zeros((5, 96, 128), np.uint8), "(5, 96, 128)"),
@@ -343,3 +344,16 @@ def test_the_mask_is_that_of_the_same_frames_in_a_file(model):
     with model.stream(deadline_ms=1e4, sample=list(film)) as live:
         labels = [live.push(frame, index / 30).labels for index, frame in enumerate(film)]
     assert np.array_equal(labels, offline)
+
+
+def test_a_frame_brings_the_distance_of_its_pixels_and_a_change_is_a_reset(live):
+    def push(index, spacing_mm):
+        return live.push(ScaledFrame(lambda: FRAMES[index], spacing_mm), index / 30)
+
+    events = [push(0, (0.5, 0.5)), push(1, (0.500001, 0.5)), push(2, (1.0, 1.0)), push(3, None)]
+    assert [each.state for each in events] == ["live", "live", "reset", "reset"]
+    assert "1 x 1 mm, before 0.5 x 0.5 mm" in events[2].reason
+    cavity = [each.measurements["LV cavity"] for each in events]
+    scales = [each.area_cm2 and each.area_cm2 / each.area_px for each in cavity]
+    assert scales == [pytest.approx(0.0025), pytest.approx(0.0025), pytest.approx(0.01), None]
+    assert [each.length_mm is None for each in cavity] == [False, False, False, True]

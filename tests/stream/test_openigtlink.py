@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bedside.errors import FormatError, UsageError
-from bedside.igtl import Fault, IgtlClient, IgtlServer, Message, Sensor, String, Transform
+from bedside.igtl import Fault, IgtlClient, IgtlServer, Message, Sensor, Status, String, Transform
 from bedside.stream.event import Event, Measurement
 from bedside.stream.openigtlink import IgtlFrames, IgtlSink, open_igtl, place_frames
 from igtl_makers import check_equal, free_port, make_image, wait_until
@@ -20,7 +20,7 @@ def test_the_latest_image_is_the_next_frame_and_those_before_are_counted():
         frames.take(Message(image, "probe", 10.0 + number))
     coming = iter(frames)
     frame, time_s = next(coming)
-    np.testing.assert_array_equal(frame, images[2].pixels[:, 0])
+    np.testing.assert_array_equal(frame(), images[2].pixels[:, 0])
     assert (time_s, frames.dropped) == (12.0, 2)
     frames.take(Message(images[3], "probe", 13.0))
     assert next(coming)[1] == 13.0
@@ -29,27 +29,38 @@ def test_the_latest_image_is_the_next_frame_and_those_before_are_counted():
     assert list(coming) == []
 
 
-def test_other_devices_are_no_frames_and_transforms_are_kept():
+def test_other_devices_are_no_frames_and_transforms_and_statuses_are_kept():
     frames = IgtlFrames("probe")
     frames.take(Message(make_image(), "other", 1.0))
     frames.take(Message(Transform(np.eye(4)), "tool", 1.0))
+    frames.take(Message(Status(13, text="no signal"), "other", 1.0))
     frames.close()
     assert list(frames) == []
     np.testing.assert_array_equal(frames.transforms["tool"], np.eye(4))
+    assert frames.statuses["other"].text == "no signal"
 
 
 def test_frames_have_the_order_of_bytes_of_this_machine():
     frames, image = IgtlFrames(), make_image(dtype=">i2")
     frames.take(Message(image, "probe", 1.0))
     frame, _ = next(iter(frames))
-    assert frame.dtype == np.dtype(np.int16)
-    np.testing.assert_array_equal(frame, image.pixels[:, 0])
+    assert frame().dtype == np.dtype(np.int16)
+    np.testing.assert_array_equal(frame(), image.pixels[:, 0])
 
 
 def test_images_without_a_time_have_that_of_their_arrival():
     frames = IgtlFrames()
     frames.take(Message(make_image(), "probe", 0.0))
     assert next(iter(frames))[1] > 1.7e9
+
+
+def test_frames_bring_the_distance_of_their_pixels_where_the_sender_knows_it():
+    frames, unknown = IgtlFrames(), make_image(affine=np.eye(4))
+    frames.take(Message(make_image(), "probe", 1.0))
+    coming = iter(frames)
+    assert next(coming)[0].spacing_mm == (0.25, 0.5)
+    frames.take(Message(unknown, "probe", 2.0))
+    assert next(coming)[0].spacing_mm is None
 
 
 @pytest.mark.parametrize(
@@ -122,7 +133,7 @@ def test_frames_go_in_and_masks_out_by_the_wire():
 
         def segment():
             for number, (frame, _) in enumerate(frames):
-                sink.write(make_event(number, labels=(frame[0] > 60).astype(np.uint8)))
+                sink.write(make_event(number, labels=(frame()[0] > 60).astype(np.uint8)))
 
         worker = threading.Thread(target=segment)
         worker.start()

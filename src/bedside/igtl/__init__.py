@@ -16,6 +16,7 @@ from bedside.igtl.messages import (
     Status,
     String,
     Transform,
+    Video,
 )
 from bedside.igtl.outbox import IgtlCounts
 from bedside.igtl.reader import MessageReader
@@ -35,5 +36,6 @@ __all__ = [
     "Status",
     "String",
     "Transform",
+    "Video",
     "encode_message",
 ]

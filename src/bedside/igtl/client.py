@@ -27,7 +27,8 @@ class IgtlClient(Endpoint):
     Args:
         port: Of the server.
         host: Of the server.
-        on_item: Called by the client's thread with what has come; it must return soon.
+        on_item: Called by the client's thread with what has come; it must return soon. What it
+            raises, the next `send` or `close` raises.
         limit_bytes: Largest body that is accepted.
         deadline_s: The connection is closed if a message is not whole after so long.
     """
@@ -73,7 +74,9 @@ class IgtlClient(Endpoint):
 
         Raises:
             MessageError: If a field of the protocol cannot hold a value.
+            Exception: What `on_item` has raised since the last call.
         """
+        self._raise_failure()
         accepted = self._outbox.offer(encode_batch(messages))
         self._loop.wake()
         return accepted

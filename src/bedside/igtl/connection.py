@@ -16,6 +16,7 @@ from bedside.igtl.reader import MessageReader
 
 DEFAULT_PORT = 18944
 DEADLINE_S = 10.0
+_PAUSE_S = 0.2
 _CHUNK_BYTES = 256 * 1024
 _UNSENT_BYTES = 128 * 1024
 
@@ -113,11 +114,16 @@ class Loop:
     """Serves connections in the thread that calls `step`.
 
     Args:
-        on_item: Called with each message or fault.
+        on_item: Called with each message or fault. What it raises ends nothing.
+
+    Attributes:
+        failure: The first error that `on_item` has raised since it was read.
     """
 
     def __init__(self, on_item: Callable[[Connection, Message | Fault], None]) -> None:
         self._on_item = on_item
+        self.failure: Exception | None = None
+        self._resting: tuple[socket.socket, Callable[[], bool], float] | None = None
         self._selector = selectors.DefaultSelector()
         self._waker, self._woken = socket.socketpair()
         self._waker.setblocking(False)
@@ -130,9 +136,14 @@ class Loop:
         with contextlib.suppress(OSError):  # full, so that it wakes anyway, or closed
             self._waker.send(b"\0")
 
-    def listen(self, sock: socket.socket, accept: Callable[[], None]) -> None:
-        """Call a function when a peer connects to a socket."""
-        self._selector.register(sock, selectors.EVENT_READ, accept)
+    def listen(self, sock: socket.socket, accept: Callable[[], bool]) -> None:
+        """Call a function when a peer connects to a socket.
+
+        Args:
+            sock: The socket.
+            accept: Returns False if nothing can be accepted now; it is called again a while later.
+        """
+        self._selector.register(sock, selectors.EVENT_READ, lambda: self._accept(sock, accept))
 
     def add(self, connection: Connection) -> None:
         """Serve a connection."""
@@ -142,6 +153,13 @@ class Loop:
     def step(self, timeout_s: float | None = None) -> None:
         """Wait until something can be done, and do it."""
         deadlines = [each.deadline for each in self.connections if each.deadline]
+        if self._resting is not None:
+            sock, accept, until = self._resting
+            if until <= time.monotonic():
+                self._resting = None
+                self.listen(sock, accept)
+            else:
+                deadlines.append(until)
         if deadlines:
             left_s = max(min(deadlines) - time.monotonic(), 0.0)
             timeout_s = left_s if timeout_s is None else min(left_s, timeout_s)
@@ -172,8 +190,7 @@ class Loop:
         except OSError:
             self._lose(connection)
             return
-        for each in found:
-            self._on_item(connection, each)
+        self._hand_over(connection, found)
 
     def _send(self, connection: Connection) -> None:
         try:
@@ -188,8 +205,19 @@ class Loop:
     def _lose(self, connection: Connection, *, late: bool = False) -> None:
         self.connections.discard(connection)
         self._selector.unregister(connection.sock)
-        for each in connection.close(late=late):
-            self._on_item(connection, each)
+        self._hand_over(connection, connection.close(late=late))
+
+    def _hand_over(self, connection: Connection, found: Sequence[Message | Fault]) -> None:
+        for each in found:
+            try:
+                self._on_item(connection, each)
+            except Exception as error:  # noqa: BLE001 - raised where the connection is used
+                self.failure = self.failure or error
+
+    def _accept(self, sock: socket.socket, accept: Callable[[], bool]) -> None:
+        if not accept():  # it would be called again at once, and for ever
+            self._selector.unregister(sock)
+            self._resting = sock, accept, time.monotonic() + _PAUSE_S
 
     def _drain(self) -> None:
         self._woken.recv(4096)
@@ -199,17 +227,23 @@ class Endpoint:
     """Serves connections in a thread of its own until it is closed.
 
     Args:
-        on_item: Called by that thread with each message or fault.
+        on_item: Called by that thread with each message or fault. What it raises is raised again
+            by the next `send`, or by `close`; meanwhile the thread goes on.
     """
 
     def __init__(self, on_item: Callable[[Connection, Message | Fault], None]) -> None:
         self._loop, self._closed = Loop(on_item), False
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections.
+
+        Raises:
+            Exception: What `on_item` has raised, if it was not raised before.
+        """
         self._closed = True
         self._loop.wake()
         self._thread.join()
+        self._raise_failure()
 
     def __enter__(self) -> Self:
         """Return it."""
@@ -223,6 +257,11 @@ class Endpoint:
     ) -> None:
         """Close it."""
         self.close()
+
+    def _raise_failure(self) -> None:
+        failure, self._loop.failure = self._loop.failure, None
+        if failure is not None:
+            raise failure
 
     def _start(self, name: str) -> None:
         """Begin to serve, once all attributes are there."""

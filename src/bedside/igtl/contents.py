@@ -9,7 +9,8 @@ import numpy as np
 
 from bedside.errors import MessageError
 from bedside.igtl.messages import Content, Image, Opaque, Sensor, Status, String, Transform
-from bedside.volume import Geometry, Space
+from bedside.igtl.places import check_part, decode_place, encode_place
+from bedside.igtl.video import decode_video, encode_video
 
 _IMAGE = struct.Struct(">HBBBB3H12f6H")
 _STATUS = struct.Struct(">Hq20s")
@@ -17,8 +18,6 @@ _TRANSFORM = struct.Struct(">12f")
 _SENSOR = struct.Struct(">BBQ")
 _TYPES = {2: "i1", 3: "u1", 4: "i2", 5: "u2", 6: "i4", 7: "u4", 10: "f4", 11: "f8"}
 _NUMBERS = {np.dtype(name): number for number, name in _TYPES.items()}
-_SPACES: dict[int, Space] = {1: "RAS", 2: "LPS"}
-_FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 _ENCODINGS = {3: "ascii", 4: "latin-1", 106: "utf-8"}
 
 
@@ -33,7 +32,7 @@ def encode_content(content: Content) -> tuple[str, bytes]:
     name = type(content).__name__.upper()
     encoders: dict[str, Callable[[Any], bytes]] = {
         "IMAGE": _encode_image, "STATUS": _encode_status, "TRANSFORM": _encode_transform,
-        "STRING": _encode_string, "SENSOR": _encode_sensor,
+        "STRING": _encode_string, "SENSOR": _encode_sensor, "VIDEO": encode_video,
     }  # fmt: skip
     return name, encoders[name](content)
 
@@ -47,7 +46,7 @@ def decode_content(name: str, data: memoryview) -> Content:
     """
     decoders: dict[str, Callable[[memoryview], Content]] = {
         "IMAGE": _decode_image, "STATUS": _decode_status, "TRANSFORM": _decode_transform,
-        "STRING": _decode_string, "SENSOR": _decode_sensor,
+        "STRING": _decode_string, "SENSOR": _decode_sensor, "VIDEO": decode_video,
     }  # fmt: skip
     return decoders[name](data) if name in decoders else Opaque(name, bytes(data))
 
@@ -92,16 +91,12 @@ def _encode_image(image: Image) -> bytes:
             f"the image is {pixels.shape} {pixels.dtype} on a grid {grid}; expected (1, D, H, W) "
             f"or (3, D, H, W) on (D, H, W), of one of {', '.join(_TYPES.values())}."
         )
-    if image.space not in _SPACES.values():
-        raise MessageError(f'the space is {image.space!r}; expected "LPS" or "RAS".')
-    _check_part(image.offset, pixels.shape[1:], grid)
+    check_part(image.offset, pixels.shape[1:], grid)
+    coord, matrix = encode_place(image.geometry, image.space)
     little = pixels.dtype.str[0] in "<|"
-    affine = image.geometry.affine if image.space == "LPS" else _FLIP @ image.geometry.affine
-    centre = affine @ [*((np.array(grid) - 1) / 2), 1]
-    place = np.concatenate([affine[:3, 2], affine[:3, 1], affine[:3, 0], centre[:3]])
     head = _IMAGE.pack(
-        1, pixels.shape[0], number, 2 if little else 1, 1 if image.space == "RAS" else 2,
-        *grid[::-1], *place, *image.offset[::-1], *pixels.shape[:0:-1],
+        1, pixels.shape[0], number, 2 if little else 1, coord,
+        *grid[::-1], *matrix, *image.offset[::-1], *pixels.shape[:0:-1],
     )  # fmt: skip
     return head + np.moveaxis(pixels, 0, -1).tobytes()
 
@@ -114,9 +109,8 @@ def _decode_image(data: memoryview) -> Image:
             f"the image has {components} components of type {number}, endian {endian}; expected 1 "
             f"or 3 of type {', '.join(map(str, _TYPES))}, endian 1 or 2."
         )
-    if coord not in _SPACES:
-        raise MessageError(f"the image has coordinates {coord}; expected 1 (RAS) or 2 (LPS).")
-    _check_part(offset, shape, grid)
+    geometry, space = decode_place(coord, rest[3:15], grid)
+    check_part(offset, shape, grid)
     dtype = np.dtype(_TYPES[number]).newbyteorder(">" if endian == 1 else "<")
     expected = math.prod(shape) * components * dtype.itemsize
     if len(data) - _IMAGE.size != expected:
@@ -124,25 +118,8 @@ def _decode_image(data: memoryview) -> Image:
             f"the image has {len(data) - _IMAGE.size} bytes of pixels; expected {expected} for "
             f"{components} x {shape} {dtype}."
         )
-    affine = np.eye(4)
-    affine[:3] = np.reshape(rest[3:15], (4, 3))[[2, 1, 0, 3]].T
-    affine[:3, 3] -= affine[:3, :3] @ ((np.array(grid) - 1) / 2)
     pixels = np.frombuffer(data, dtype, offset=_IMAGE.size).reshape(*shape, components)
-    space = _SPACES[coord]
-    return Image(np.moveaxis(pixels, -1, 0), Geometry(grid, affine, space=space), offset, space)
-
-
-def _check_part(offset: tuple[int, ...], shape: tuple[int, ...], grid: tuple[int, ...]) -> None:
-    """Check that a part lies within its grid.
-
-    Raises:
-        MessageError: If it does not, or is empty.
-    """
-    triples = zip(offset, shape, grid, strict=True)
-    if not all(0 <= low < low + size <= whole for low, size, whole in triples):
-        raise MessageError(
-            f"the part at {offset} of {shape} is empty or leaves the grid {grid} of the image."
-        )
+    return Image(np.moveaxis(pixels, -1, 0), geometry, offset, space)
 
 
 def _encode_status(status: Status) -> bytes:

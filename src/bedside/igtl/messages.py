@@ -27,6 +27,29 @@ class Image:
 
 
 @dataclass(frozen=True)
+class Video:
+    """VIDEO: one frame, as a codec has written it.
+
+    Attributes:
+        data: What the codec wrote; of "I420" the planes Y, U and V.
+        shape: (H, W) of the frame.
+        codec: Four letters: "I420", "H264", "VP90", "X265" for HEVC, "AV10", or another.
+        geometry: Of the frame, (1, H, W); None if the sender states none.
+        frame_type: Of the protocol, 0 to 255: 1 for a key frame.
+        is_grey: Whether only Y counts.
+        space: The space in which the sender writes the geometry.
+    """
+
+    data: bytes = field(repr=False)
+    shape: tuple[int, int]
+    codec: str = "I420"
+    geometry: Geometry | None = None
+    frame_type: int = 1
+    is_grey: bool = False
+    space: Space = "LPS"
+
+
+@dataclass(frozen=True)
 class Status:
     """STATUS: the state of a device; code 1 is "OK".
 
@@ -85,7 +108,7 @@ class Opaque:
     data: bytes = field(default=b"", repr=False)
 
 
-Content = Image | Status | Transform | String | Sensor | Opaque
+Content = Image | Video | Status | Transform | String | Sensor | Opaque
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """A server of OpenIGTLink for many clients at once."""
 
+import errno
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from bedside.igtl.outbox import IgtlCounts, Outbox
 from bedside.igtl.reader import LIMIT_BYTES, MessageReader
 
 _KEPT = 64
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class IgtlServer(Endpoint):
@@ -24,10 +26,14 @@ class IgtlServer(Endpoint):
         port: 0 for any that is free.
         host: Address to listen at: by default only this machine can connect.
         on_item: Called by the server's thread with the number of a client and what it has sent;
-            it must return soon.
+            it must return soon. What it raises, the next `send` or `close` raises.
         limit_bytes: Largest body that is accepted.
         deadline_s: A client is closed if a message is not whole after so long.
         max_clients: More are refused.
+
+    Attributes:
+        refused: How often a client could not be accepted, as the system had no room for another
+            connection. It waits and is accepted once there is.
 
     Raises:
         UsageError: If the port cannot be opened.
@@ -53,7 +59,7 @@ class IgtlServer(Endpoint):
         self._max_clients = max_clients
         self._outboxes: dict[int, Outbox] = {}
         self._numbers: dict[Outbox, int] = {}
-        self._accepted = 0
+        self._accepted = self.refused = 0
         self._lock, self._joined = threading.Lock(), threading.Event()
         report = on_item or (lambda number, item: None)
         super().__init__(lambda each, item: report(self._numbers[each.outbox], item))
@@ -83,7 +89,9 @@ class IgtlServer(Endpoint):
 
         Raises:
             MessageError: If a field of the protocol cannot hold a value.
+            Exception: What `on_item` has raised since the last call.
         """
+        self._raise_failure()
         batch = encode_batch(messages)
         with self._lock:
             outboxes = list(self._outboxes.values())
@@ -97,16 +105,18 @@ class IgtlServer(Endpoint):
         finally:
             self._listener.close()
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Accept a client; False if the system has no room for one."""
         outbox, reader = Outbox(), MessageReader(self._limit_bytes)
         try:
             sock, _ = self._listener.accept()
             if len(self._loop.connections) >= self._max_clients:
                 sock.close()
-                return
+                return True
             connection = Connection(sock, outbox, reader, self._deadline_s)
-        except OSError:  # gone again
-            return
+        except OSError as error:
+            self.refused += error.errno in _NO_ROOM
+            return error.errno not in _NO_ROOM  # else it is gone again
         with self._lock:
             self._outboxes[self._accepted] = outbox
             self._numbers[outbox] = self._accepted
@@ -116,3 +126,4 @@ class IgtlServer(Endpoint):
                 del self._numbers[self._outboxes.pop(number)]
         self._loop.add(connection)
         self._joined.set()
+        return True

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-from bedside.errors import BedsideError, FormatError
+from bedside.errors import BedsideError, FormatError, InputError
 from bedside.stream.slot import Payload
 
 _KEPT = 4
@@ -48,6 +48,8 @@ def decode_payload(payload: Payload) -> np.ndarray:
     """
     if isinstance(payload, np.ndarray):
         return payload
+    if isinstance(payload, InputError):
+        raise payload
     if isinstance(payload, Exception):
         raise FormatError(f"the frame cannot be decoded: {payload}") from payload
     try:

@@ -7,11 +7,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from bedside.errors import FormatError, UsageError
+from bedside.errors import BedsideError, FormatError, UsageError
 from bedside.igtl import (
     Fault,
     IgtlClient,
@@ -19,24 +20,30 @@ from bedside.igtl import (
     Image,
     Message,
     Sensor,
+    Status,
     String,
     Transform,
+    Video,
 )
 from bedside.igtl.connection import DEFAULT_PORT
 from bedside.stream.event import Event
-from bedside.stream.protocol import Frame
+from bedside.stream.frames import view_frame
+from bedside.stream.protocol import Frame, ScaledFrame
+from bedside.stream.video_decoder import VideoDecoder
 from bedside.volume import Geometry
 
 _KEPT = 4
-_MOST_TRANSFORMS = 64
+_MOST_DEVICES = 64
+_UNKNOWN_MM = 1.0
 
 
 class IgtlFrames:
-    """Frames of IMAGE messages; one that waits when the next comes is dropped and counted.
+    """Frames of IMAGE and VIDEO messages; the latest takes the place of one that still waits.
 
     Its `take` is the `on_item` of a server or client; iterating waits for frames until `close`.
     Damaged messages, and images that are no single whole frame, are errors in place of frames.
-    Times are those of the sender, or of the arrival where it sends none.
+    Times are those of the sender, or of the arrival where it sends none. A video by a codec is
+    decoded as it comes, as each frame needs those before; PyAV does it (`bedside[av]`).
 
     Args:
         device: Only images of this name; by default all.
@@ -44,28 +51,35 @@ class IgtlFrames:
     Attributes:
         dropped: Frames that were not taken before the next came.
         transforms: Latest matrix by device.
+        statuses: Latest status by device.
         peer: What receives the messages, if this closes it.
     """
 
     def __init__(self, device: str | None = None) -> None:
         self._device = device
         self._changed = threading.Condition()
-        self._waiting: tuple[Image | FormatError, float] | None = None
+        self._waiting: tuple[Image | BedsideError, float] | None = None
         self._images: OrderedDict[int, Image] = OrderedDict()
         self._closed, self._time_s = False, 0.0
         self.dropped = 0
         self.transforms: dict[str, np.ndarray] = {}
+        self.statuses: dict[str, Status] = {}
+        self._decoders: dict[str, VideoDecoder] = {}
         self.peer: IgtlClient | IgtlServer | None = None
 
     def take(self, item: Message | Fault) -> None:
         """Take what a peer has sent."""
         if isinstance(item, Fault):
+            for each in self._decoders.values():
+                each.restart()  # a frame is missing that later ones may need
             self._put(FormatError(f"OpenIGTLink: {item.reason}"), self._time_s)
-        elif isinstance(item.content, Image) and self._device in (None, item.device):
+        elif isinstance(item.content, Image | Video) and self._device in (None, item.device):
             self._time_s = item.time_s or time.time()
-            self._put(_check_frame(item.content), self._time_s)
+            self._put(self._read(item.content, item.device), self._time_s)
         elif isinstance(item.content, Transform):
-            self._keep(item.device, item.content.matrix)
+            _keep(self.transforms, item.device, item.content.matrix)
+        elif isinstance(item.content, Status):
+            _keep(self.statuses, item.device, item.content)
 
     def __iter__(self) -> Iterator[tuple[Frame, float]]:
         """Yield frames, (C, H, W), with their times, each when it has come."""
@@ -81,7 +95,7 @@ class IgtlFrames:
                     self._images[number] = found
                 if len(self._images) > _KEPT:
                     self._images.popitem(last=False)
-            yield (_view_frame(found) if isinstance(found, Image) else found), time_s
+            yield (_scale_frame(found) if isinstance(found, Image) else found), time_s
             number += 1
 
     def find(self, number: int) -> Image | None:
@@ -91,17 +105,26 @@ class IgtlFrames:
 
     def close(self) -> None:
         """Close the connection, and end the iteration, after a frame that waits."""
-        if self.peer is not None:
-            self.peer.close()
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        try:
+            if self.peer is not None:
+                self.peer.close()
+        finally:
+            with self._changed:
+                self._closed = True
+                self._changed.notify_all()
 
-    def _keep(self, device: str, matrix: np.ndarray) -> None:
-        if device in self.transforms or len(self.transforms) < _MOST_TRANSFORMS:
-            self.transforms[device] = matrix
+    def _read(self, content: Image | Video, device: str) -> Image | BedsideError:
+        """A message as one whole frame; else why it is none."""
+        if isinstance(content, Image):
+            return _check_frame(content)
+        if device not in self._decoders and len(self._decoders) >= _MOST_DEVICES:
+            self._decoders.clear()
+        try:
+            return _decode_video(self._decoders.setdefault(device, VideoDecoder()), content)
+        except BedsideError as error:
+            return error
 
-    def _put(self, found: Image | FormatError, time_s: float) -> None:
+    def _put(self, found: Image | BedsideError, time_s: float) -> None:
         with self._changed:
             self.dropped += self._waiting is not None
             self._waiting = (found, time_s)
@@ -213,10 +236,36 @@ def _check_frame(image: Image) -> Image | FormatError:
     )
 
 
-def _view_frame(image: Image) -> np.ndarray:
-    """The pixels, (C, H, W), in the order of bytes of this machine."""
+def _decode_video(decoder: VideoDecoder, video: Video) -> Image:
+    """A frame of a video as an image, at the origin if its place is not known.
+
+    Raises:
+        FormatError: If it cannot be decoded.
+        BackendError: If PyAV is needed and not installed.
+    """
+    pixels = view_frame(decoder.decode(video))[:, None]
+    geometry = video.geometry or Geometry((1, *video.shape), np.eye(4), space="LPS")
+    return Image(pixels, geometry, space=video.space)
+
+
+def _scale_frame(image: Image) -> ScaledFrame:
+    """The pixels, (C, H, W), in the order of bytes of this machine, with their distance.
+
+    Programs that do not know it send 1 mm.
+    """
     pixels = image.pixels[:, 0]
-    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    row_mm, column_mm = image.geometry.spacing_mm[1:]
+    is_known = (row_mm, column_mm) != (_UNKNOWN_MM, _UNKNOWN_MM)
+    return ScaledFrame(
+        lambda: pixels.astype(pixels.dtype.newbyteorder("="), copy=False),
+        (row_mm, column_mm) if is_known else None,
+    )
+
+
+def _keep(found: dict[str, Any], device: str, value: object) -> None:
+    """Keep the latest of each device, of a limited number of them."""
+    if device in found or len(found) < _MOST_DEVICES:
+        found[device] = value
 
 
 def _shorten(name: str) -> str:

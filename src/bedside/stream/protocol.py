@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,23 @@ if the frame is not dropped before; or the error for which there is none."""
 
 FrameSource = Iterable[tuple[Frame, float]]
 """Frames with their times in s by the clock of the source, each given when it has arrived."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledFrame:
+    """A frame that brings the distance of its pixels; called, it returns them.
+
+    Attributes:
+        decode: Decodes it.
+        spacing_mm: (row, column) distance of pixels; None if unknown.
+    """
+
+    decode: Callable[[], np.ndarray]
+    spacing_mm: tuple[float, float] | None
+
+    def __call__(self) -> np.ndarray:
+        """Return the pixels, as in `Frame`."""
+        return self.decode()
 
 
 class Sink(Protocol):

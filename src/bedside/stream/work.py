@@ -17,7 +17,11 @@ from bedside.stream.heart import BeatFinder
 from bedside.stream.ladder import DeadlineLadder, Rung
 from bedside.stream.measure import measure_frame
 from bedside.stream.planner import CausalPlanner
-from bedside.stream.slot import Arrived
+from bedside.stream.protocol import ScaledFrame
+from bedside.stream.slot import Arrived, Payload
+
+_SAME_SCALE = 1e-4
+"""Senders state a direction times a length in float32, which changes as a probe turns."""
 
 
 class FrameWork:
@@ -29,7 +33,8 @@ class FrameWork:
         planner: Plans the preprocessing.
         copies: Where the frames' memory goes back to.
         deadline_ms: Time from the arrival of a frame to its mask.
-        spacing_mm: (row, column) distance of pixels; None if unknown.
+        spacing_mm: (row, column) distance of pixels; None if unknown. A frame that brings its own
+            has that.
         warnings: Sentences that go into every event.
     """
 
@@ -46,7 +51,8 @@ class FrameWork:
     ) -> None:
         self._spec, self._rungs, self._planner, self._copies = spec, rungs, planner, copies
         self._deadline_ms, self._warnings = deadline_ms, warnings
-        self._spacing_mm, self._grid = spacing_mm, LabelGrid(spacing_mm)
+        self._given_mm = self._spacing_mm = spacing_mm
+        self._grid = LabelGrid(spacing_mm)
         expected_ms = [rung.expected_ms for rung in rungs]
         self._ladder = DeadlineLadder(expected_ms, deadline_ms=deadline_ms)
         self._beats = BeatFinder(spec.labels, spacing_mm=spacing_mm)
@@ -129,7 +135,8 @@ class FrameWork:
         begin = time.perf_counter()
         planned = self._planner.plan_for(frame, event.time_s)
         plan_ms = 1e3 * (time.perf_counter() - begin)
-        if planned.reason:
+        reason = "; ".join(filter(None, (planned.reason, self._rescale(item.payload))))
+        if reason:
             self._beats.restart()
         plan, pipeline = planned.plan, rung.pipeline
         if self._buffers is None:
@@ -145,14 +152,31 @@ class FrameWork:
         measure_ms = 1e3 * (time.perf_counter() - begin)
         return replace(
             event,
-            state="reset" if planned.reason else "live",
+            state="reset" if reason else "live",
             labels=found.labels,
             stage_ms={"plan": plan_ms, **found.stage_ms, "measure": measure_ms},
             measurements=measured,
             beat=beat,
-            reason=planned.reason,
+            reason=reason,
             warnings=(*self._warnings, *plan.warnings),
         )
+
+    def _rescale(self, payload: Payload) -> str:
+        """Take over the distance of pixels that a frame brings; return what has changed by it."""
+        if not isinstance(payload, ScaledFrame):
+            return ""
+        before, now = self._spacing_mm, payload.spacing_mm or self._given_mm
+        if before == now or (before and now and np.allclose(before, now, rtol=_SAME_SCALE)):
+            return ""
+        self._spacing_mm, self._grid = now, LabelGrid(now)
+        self._beats = BeatFinder(self._spec.labels, spacing_mm=now)
+        if self._last is None:
+            return ""
+        return f"the distance of pixels has changed: {_describe(now)}, before {_describe(before)}"
+
+
+def _describe(spacing_mm: tuple[float, float] | None) -> str:
+    return f"{spacing_mm[0]:.4g} x {spacing_mm[1]:.4g} mm" if spacing_mm else "unknown"
 
 
 def _read_time(time_s: object) -> float:
