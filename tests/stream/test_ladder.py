@@ -66,7 +66,7 @@ def test_the_last_mode_stays_however_late_it_is():
 
 def test_a_ladder_has_certified_modes_alone_each_faster_and_the_loaded_one_first():
     with bedside.load("hc18-head", precision="f32", threads=1) as model:
-        rungs, count, opened = open_rungs(model.bundle, model.segmenter.session)
+        rungs, count, opened = open_rungs(model.bundle, model.segmenter.session, deadline_ms=33)
         certified = certified_modes(model.bundle, backend=model.segmenter.session.backend)
         assert rungs[0].name == "openvino f32"
         assert {tuple(rung.name.split()) for rung in rungs} <= set(certified)
@@ -77,14 +77,20 @@ def test_a_ladder_has_certified_modes_alone_each_faster_and_the_loaded_one_first
         assert model.segmenter.session.predict(np.zeros((1, 1, 192, 256), np.float32)).size
 
 
-def test_the_last_rung_has_one_thread_where_the_model_has_several():
+@pytest.mark.parametrize(("deadline_ms", "has_time"), [(1e4, True), (1e-3, False)])
+def test_one_thread_comes_first_where_it_has_time_and_last_where_not(deadline_ms, has_time):
     with bedside.load("camus-4ch", precision="bf16", threads=2) as model:
-        with model.stream() as live:
-            assert live.steps[0] == "openvino bf16"
-            assert live.steps[-1] == f"{live.steps[-2]}, 1 thread"
+        with model.stream(deadline_ms=deadline_ms) as live:
+            if has_time:
+                assert all(step.endswith(", 1 thread") for step in live.steps)
+                assert live.steps[0] == "openvino bf16, 1 thread"
+            else:
+                assert live.steps[0] == "openvino bf16"
+                assert live.steps[-1] == f"{live.steps[-2]}, 1 thread"
             frame = np.random.default_rng(0).integers(0, 255, (96, 128), np.uint8)
-            events = [live.push(frame, t, step=step) for t, step in enumerate(live.steps)]
-        assert tuple(event.step for event in events) == live.steps
+            steps = (*live.steps, "openvino f32", "openvino bf16")  # a recording may name any
+            events = [live.push(frame, t, step=step) for t, step in enumerate(steps)]
+        assert tuple(event.step for event in events) == steps
         assert all(event.labels is not None for event in events)
 
 

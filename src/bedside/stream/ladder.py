@@ -16,10 +16,13 @@ from bedside.pipeline.frames.pipeline import FramePipeline
 from bedside.pipeline.refine import refine_logits
 from bedside.runtime import Session
 from bedside.runtime.execution_modes import certified_modes, open_mode
+from bedside.spec import DeploymentSpec
 
 _CALLS, _WARM_CALLS = 7, 2
 _FASTER = 0.9
 """A rung is kept if it takes at most this part of the time of the rung above."""
+_ALONE = 0.25
+"""Part of the deadline that the network may take with one thread for the stream to begin so."""
 _WINDOW_S = 1.0
 _FEWEST = 5
 _DOWN, _UP = 0.8, 0.5
@@ -42,56 +45,71 @@ class Rung:
     expected_ms: float
 
 
-def open_rungs(bundle: Bundle, session: Session) -> tuple[list[Rung], int, list[Session]]:
-    """Open and time the certified ways to run a bundle, the one that is loaded first.
+def open_rungs(
+    bundle: Bundle, session: Session, *, deadline_ms: float
+) -> tuple[list[Rung], int, list[Session]]:
+    """Open and time the certified ways to run a bundle.
 
-    Only modes of the same backend are taken: two runtimes would disturb each other's threads. The
-    last rung is the fastest one with a single thread, for a machine whose other cores are busy.
+    Only modes of the same backend are taken: two runtimes would disturb each other's threads. A
+    stream begins in the mode that is loaded, with a single thread if that takes at most a quarter
+    of the deadline: threads of a runtime wait for each other, and the longer the more of the cores
+    others take. Else all threads come first, and one thread last.
 
     Args:
         bundle: The bundle.
         session: What is loaded; stays open.
+        deadline_ms: Time from the arrival of a frame to its mask.
 
     Returns:
         All ways to run it; how many of them are rungs, each of these faster than the one before
-        but for that with one thread; and the sessions that were opened for them.
+        but for a last one with one thread; and the sessions that were opened for them.
     """
-    spec = bundle.spec
     opened = [
         open_mode(bundle, mode, threads=session.threads)
         for mode in certified_modes(bundle, backend=session.backend)
         if mode != (session.backend, session.precision)
     ]
-    shape = (1, spec.input.channels, *spec.input.size_px)
-    tensor = np.random.default_rng(0).random(shape, np.float32)
     rungs = []
     for each in (session, *opened):
-        logits = each.predict(tensor)
-        ms = _time_ms(partial(each.predict, tensor, logits))
-        name, refine_ms = f"{each.backend} {each.precision}", 0.0
-        if spec.refine:
-            stride = spec.model.logit_stride
-            refine_ms = _time_ms(
-                partial(refine_logits, logits[0], tensor, spec.refine, stride=stride)
-            )
-            plain = FramePipeline(replace(spec, refine=()), each)
-            rungs.append(Rung(f"{name} without refinement", plain, ms))
-        rungs.append(Rung(name, FramePipeline(spec, each), ms + refine_ms))
+        if bundle.spec.refine:
+            plain = replace(bundle.spec, refine=())
+            rungs.append(_time_rung(plain, each, suffix=" without refinement"))
+        rungs.append(_time_rung(bundle.spec, each))
     first = next(rung for rung in rungs if rung.name == f"{session.backend} {session.precision}")
-    kept = [first]
-    for rung in sorted(rungs, key=lambda rung: -rung.expected_ms):
+    kept = _sort_faster([first, *sorted(rungs, key=lambda rung: -rung.expected_ms)])
+    if session.threads > 1:
+        alone = []
+        for rung in dict.fromkeys((kept[0], kept[-1])):
+            mode = rung.pipeline.session.backend, rung.pipeline.session.precision
+            opened.append(open_mode(bundle, mode, threads=1))
+            suffix = f"{rung.name.removeprefix(' '.join(mode))}, 1 thread"
+            alone.append(_time_rung(rung.pipeline.spec, opened[-1], suffix=suffix))
+        rungs += alone
+        is_enough = alone[0].expected_ms <= _ALONE * deadline_ms
+        kept = _sort_faster(alone) if is_enough else [*kept, alone[-1]]
+    return [*kept, *(rung for rung in rungs if rung not in kept)], len(kept), opened
+
+
+def _time_rung(spec: DeploymentSpec, session: Session, *, suffix: str = "") -> Rung:
+    """Time a way to run a bundle, network and refinement."""
+    shape = (1, spec.input.channels, *spec.input.size_px)
+    tensor = np.random.default_rng(0).random(shape, np.float32)
+    logits = session.predict(tensor)
+    ms = _time_ms(partial(session.predict, tensor, logits))
+    if spec.refine:
+        stride = spec.model.logit_stride
+        ms += _time_ms(partial(refine_logits, logits[0], tensor, spec.refine, stride=stride))
+    name = f"{session.backend} {session.precision}{suffix}"
+    return Rung(name, FramePipeline(spec, session), ms)
+
+
+def _sort_faster(rungs: Sequence[Rung]) -> list[Rung]:
+    """Keep the first, and of the others those that are each clearly faster than the one before."""
+    kept = [rungs[0]]
+    for rung in rungs[1:]:
         if rung.expected_ms <= _FASTER * kept[-1].expected_ms:
             kept.append(rung)
-    if session.threads > 1:
-        # Threads that wait for each other wait the longer, the more of the cores others take.
-        mode = kept[-1].pipeline.session
-        alone = open_mode(bundle, (mode.backend, mode.precision), threads=1)
-        opened.append(alone)
-        ms = _time_ms(partial(alone.predict, tensor))
-        kept.append(
-            Rung(f"{kept[-1].name}, 1 thread", FramePipeline(kept[-1].pipeline.spec, alone), ms)
-        )
-    return [*kept, *(rung for rung in rungs if rung not in kept)], len(kept), opened
+    return kept
 
 
 class DeadlineLadder:

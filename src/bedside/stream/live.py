@@ -71,8 +71,12 @@ class LiveStream:
         if spacing_mm is None and isinstance(sample, ImageSequence):
             spacing_mm = segmenter.resolve_axes(sample).spacing_mm
         planner = CausalPlanner(bundle.spec, given=given, force=force)
+        if given is None:
+            planner.warm_up()
         self.stale_after_ms = max(STALE_MS, float(deadline_ms))
-        rungs, count, self._opened = open_rungs(bundle, segmenter.session)
+        rungs, count, self._opened = open_rungs(
+            bundle, segmenter.session, deadline_ms=float(deadline_ms)
+        )
         self._rungs = {rung.name: rung for rung in rungs}
         self.steps = tuple(self._rungs)[:count]
         self._copies, self._slot = FrameCopies(), LatestSlot()

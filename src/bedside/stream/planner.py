@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,6 +133,12 @@ class CausalPlanner:
         if self._pending is None and self._is_due(time_s):
             plan = self._threads.submit(self._make, tuple(self._sample))
             self._pending = _Pending(plan, self._seen + _LAG_FRAMES - 1, time_s + _LAG_S)
+
+    def warm_up(self) -> None:
+        """Plan once for noise, so that the first frame does not wait for what is loaded lazily."""
+        noise = np.random.default_rng(0).integers(0, 255, (self._spec.input.channels, 240, 320))
+        with suppress(InputError):
+            self._make([noise.astype(np.uint8)])
 
     def rewind(self, time_s: float) -> None:
         """Count time from here on, after a clock that ran backwards."""
