@@ -124,12 +124,12 @@ def test_after_half_a_second_masks_of_a_real_cine_are_those_of_a_plan_from_the_w
     model, cine
 ):
     causal = segment_live(model, cine)[15:]
-    # The sector is 253 pixels wide in the first 11 frames and 256 in all 30. A film is planned from
-    # 8 frames, in which it is 232 wide: see benchmarks/stream.md for what that changes.
+    # The sector is 253 pixels wide in the first 11 frames, 252 in the 16 that a film is planned
+    # from, and 256 in all 30: the myocardium is thin, and a pixel of the crop is 1 % of its Dice.
     known = segment_live(model, cine, cine)[15:]
     assert min(dice(causal, known, value) for value in (1, 2, 3)) > 0.985
     offline = model.segment(find_cine()).labels[15:]
-    assert min(dice(causal, offline, value) for value in (1, 2, 3)) > 0.96
+    assert min(dice(causal, offline, value) for value in (1, 2, 3)) > 0.985
 
 
 def test_masks_of_a_film_that_is_known_are_the_same_to_the_bit(model, cine):

@@ -18,7 +18,7 @@ from bedside.pipeline.value_range import check_numbers, plan_bytes
 from bedside.spec import DeploymentSpec, InputSpec, PreprocessStep, WindowLevel, WindowPreset
 from bedside.volume import Box, ImageSequence
 
-SAMPLE_FRAMES = 8
+SAMPLE_FRAMES = 16
 """Frames looked at, evenly spread over a sequence, before its preprocessing is planned."""
 
 
