@@ -51,6 +51,14 @@ class StaleJobError(BedsideError, RuntimeError):
     """A job that was changed or removed by another since it was read."""
 
 
+class PeerError(BedsideError, ConnectionError):
+    """Another system that cannot be reached, or refuses to talk: nothing was sent to it."""
+
+
+class UnansweredError(BedsideError, TimeoutError):
+    """A request that was sent, at least in part, and to which no whole answer came."""
+
+
 class InputError(BedsideError, ValueError):
     """Input that is refused; the base of everything below."""
 
