@@ -1,7 +1,10 @@
 """`bedside stream` and `bedside bench stream`, as a person or a program calls them."""
 
+import contextlib
 import json
 import threading
+import time
+import zlib
 
 import numpy as np
 import pytest
@@ -82,6 +85,42 @@ def test_a_film_is_sent_with_its_masks_over_openigtlink(film, capsys):
     with bedside.load("camus-4ch", precision="f32", threads=1) as model:
         offline = [checksum(labels) for labels in model.segment(film).labels]
     assert checksum(mask.content.pixels[0, 0]) in offline
+    capsys.readouterr()
+
+
+class Pipe:
+    """Standard input: frames that come until somebody has seen enough."""
+
+    def __init__(self, enough):
+        self.buffer, self._enough = self, enough
+
+    def read(self, size):
+        frame = make_fan(8, 96, 128)[3].tobytes()
+        return b"" if self._enough.wait(0.03) else frame[:size]
+
+
+def test_viewers_see_a_stream_over_websocket(capsys, monkeypatch):
+    client = pytest.importorskip("websockets.sync.client")
+    port, found, enough = free_port(), [], threading.Event()
+    monkeypatch.setattr("sys.stdin", Pipe(enough))
+
+    def view():
+        until = time.monotonic() + 60
+        while not found and time.monotonic() < until:
+            time.sleep(0.02)
+            with contextlib.suppress(OSError), client.connect(f"ws://127.0.0.1:{port}") as viewer:
+                event = json.loads(viewer.recv(60))
+                found.append((event, viewer.recv(60)))
+        enough.set()
+
+    viewer = threading.Thread(target=view)
+    viewer.start()
+    source = ["-", "--size", "96", "128"]
+    assert main(["stream", *source, *OPTIONS, "--websocket", str(port)]) == 0
+    viewer.join()
+    ((event, labels),) = found
+    assert zlib.crc32(zlib.decompress(labels)) == event["labels"]["crc32"]
+    assert event["labels"]["shape"] == [96, 128]
     capsys.readouterr()
 
 

@@ -14,9 +14,16 @@ from bedside.cli.console import print_err, print_out
 from bedside.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bedside.segment import Model
     from bedside.stream import Event, LiveStream, Sink
+    from bedside.stream.queued import QueuedSink, SinkCounts
+    from bedside.stream.sinks import KeptFrames
     from bedside.stream.sources import OpenedSource
+
+_ROOM = {"record": 64, "video": 16, "igtl": 1, "websocket": 1, "json": 64}
+"""Events that may wait for each sink. A stream waits for its recording; others lose the oldest."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,12 @@ class Settings:
     igtl: int | None = option(
         help="send frames, masks and measurements over OpenIGTLink from this port", default=None
     )
+    websocket: int | None = option(
+        help="send events and masks to viewers over WebSocket from this port", default=None
+    )
+    origin: tuple[str, ...] = option(
+        help="web pages beside those of this machine that may connect to it", default=()
+    )
     backend: str = option(help="runtime", default="auto")
     precision: str = option(
         help="precision; auto for the fastest that is certified", default="auto"
@@ -91,34 +104,15 @@ def run(settings: Settings) -> int:
 
 def _stream(settings: Settings, model: "Model", source: "OpenedSource") -> int:
     """Segment the frames, and write their events to every sink."""
-    from bedside.igtl import IgtlServer
     from bedside.stream import run_stream
-    from bedside.stream.openigtlink import IgtlFrames, IgtlSink, place_frames
-    from bedside.stream.record import EventFile
-    from bedside.stream.sinks import KeptFrames, VideoFile
+    from bedside.stream.sinks import KeptFrames
 
-    sinks: list[Sink] = []
     with ExitStack() as stack:
-        frames = KeptFrames(source.frames)
-        if settings.record is not None:
-            sinks.append(EventFile(settings.record))
-        if settings.video is not None:
-            rate = source.frames_per_s or 30.0
-            labels = model.bundle.spec.labels
-            sinks.append(VideoFile(settings.video, frames.find, labels, frames_per_s=rate))
-        if settings.igtl is not None:
-            own, spacing_mm = source.frames, source.film.spacing_mm if source.film else None
-            placed = place_frames(frames.find, spacing_mm)
-            find = own.find if isinstance(own, IgtlFrames) else placed
-            server = stack.enter_context(IgtlServer(settings.igtl))
-            sinks.append(IgtlSink(server.send, find))
-        if settings.json:
-            sinks.append(_Lines())
-        for sink in sinks:
-            stack.callback(sink.close)
+        frames = KeptFrames(source.frames, kept=_ROOM["video"] + 4 if settings.video else 4)
+        sinks = _open_sinks(settings, model, source, frames, stack)
 
         def write(event: "Event") -> None:
-            for sink in sinks:
+            for sink in sinks.values():
                 sink.write(event)
 
         live = stack.enter_context(
@@ -130,8 +124,49 @@ def _stream(settings: Settings, model: "Model", source: "OpenedSource") -> int:
             if settings.seconds is not None and status.passed_s >= settings.seconds:
                 break
         live.close()
-        status.finish()
+        for sink in sinks.values():
+            sink.close()
+        status.finish({name: sink.counts for name, sink in sinks.items()})
     return 0
+
+
+def _open_sinks(
+    settings: Settings,
+    model: "Model",
+    source: "OpenedSource",
+    frames: "KeptFrames",
+    stack: ExitStack,
+) -> "Mapping[str, QueuedSink]":
+    """Open what the settings name, each in a thread of its own, by the name of its option."""
+    from bedside.igtl import IgtlServer
+    from bedside.stream.openigtlink import IgtlFrames, IgtlSink, place_frames
+    from bedside.stream.queued import QueuedSink
+    from bedside.stream.record import EventFile
+    from bedside.stream.sinks import VideoFile
+    from bedside.stream.websocket import WebSocketSink
+
+    sinks: dict[str, Sink] = {}
+    if settings.record is not None:
+        sinks["record"] = EventFile(settings.record)
+    if settings.video is not None:
+        rate = source.frames_per_s or 30.0
+        labels = model.bundle.spec.labels
+        sinks["video"] = VideoFile(settings.video, frames.find, labels, frames_per_s=rate)
+    if settings.igtl is not None:
+        own, spacing_mm = source.frames, source.film.spacing_mm if source.film else None
+        placed = place_frames(frames.find, spacing_mm)
+        find = own.find if isinstance(own, IgtlFrames) else placed
+        server = stack.enter_context(IgtlServer(settings.igtl))
+        sinks["igtl"] = IgtlSink(server.send, find)
+    if settings.websocket is not None:
+        sinks["websocket"] = WebSocketSink(settings.websocket, origins=settings.origin)
+    if settings.json:
+        sinks["json"] = _Lines()
+    queued = {}
+    for name, sink in sinks.items():
+        queued[name] = QueuedSink(sink, room=_ROOM[name], lossless=name == "record")
+        stack.callback(queued[name].close)
+    return queued
 
 
 def _replay(settings: Settings, model: "Model", source: "OpenedSource") -> int:
@@ -199,9 +234,14 @@ class _Status:
             self._last = time.monotonic()
             self._print(event.step)
 
-    def finish(self) -> None:
-        """Print the last line."""
+    def finish(self, sinks: "Mapping[str, SinkCounts]") -> None:
+        """Print the last lines."""
         self._print("in all", ages=self._all_ages + self._ages)
+        for name, counts in sinks.items():
+            if counts.dropped:
+                self._tell(
+                    f"  --{name} was too slow for {counts.dropped} of {counts.offered} events"
+                )
         self._tell("Research use only. Not a medical device.")
 
     def _print(self, step: str, *, ages: list[float] | None = None) -> None:

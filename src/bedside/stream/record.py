@@ -1,5 +1,6 @@
 """Events on disk as JSON lines, and the same frames again, with the same labels to the bit."""
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,18 +27,27 @@ class EventFile:
     """
 
     def __init__(self, path: Path | str) -> None:
+        self._path = path
         try:
             self._file: IO[str] = open(path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}.") from error
 
     def write(self, event: Event) -> None:
-        """Write an event."""
-        self._file.write(json.dumps(event.to_mapping()) + "\n")
+        """Write an event.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        try:
+            self._file.write(json.dumps(event.to_mapping()) + "\n")
+        except OSError as error:
+            raise OutputError(f"cannot write {self._path}: {error.strerror}.") from error
 
     def close(self) -> None:
         """Finish the file."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # of a line that was told not to be written
+            self._file.close()
 
     def __enter__(self) -> "EventFile":
         """Return the sink; it is closed at the end of the block."""

@@ -24,10 +24,11 @@ class KeptFrames:
 
     Args:
         source: The only source of a stream, so that its n-th frame has the number n.
+        kept: How many are kept: more than there are frames between a frame and the sinks' view.
     """
 
-    def __init__(self, source: FrameSource) -> None:
-        self._source = source
+    def __init__(self, source: FrameSource, *, kept: int = _KEPT) -> None:
+        self._source, self._kept = source, kept
         self._lock = threading.Lock()
         self._frames: OrderedDict[int, Frame] = OrderedDict()
 
@@ -36,7 +37,7 @@ class KeptFrames:
         for number, (frame, time_s) in enumerate(self._source):
             with self._lock:
                 self._frames[number] = frame
-                if len(self._frames) > _KEPT:
+                if len(self._frames) > self._kept:
                     self._frames.popitem(last=False)
             yield frame, time_s
 
