@@ -1,7 +1,7 @@
 """Every error that bedside raises on purpose, drawn as a tree.
 
 Each one also inherits the builtin a caller would expect, and carries the exit code that
-the command line ends with: 2 wrong use, 3 bad input, 4 a missing backend.
+the command line ends with: 2 wrong use, 3 bad input, 4 a missing backend, 5 no time or room.
 """
 
 import re
@@ -57,6 +57,37 @@ class PeerError(BedsideError, ConnectionError):
 
 class UnansweredError(BedsideError, TimeoutError):
     """A request that was sent, at least in part, and to which no whole answer came."""
+
+
+class NoModelError(UsageError, LookupError):
+    """A model that a server does not serve."""
+
+
+class BusyError(BedsideError, RuntimeError):
+    """Work that a server has no room for now.
+
+    Args:
+        message: What is full.
+        retry_after_s: Seconds after which there is likely to be room.
+    """
+
+    exit_code = 5
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineError(BedsideError, TimeoutError):
+    """Work that was given up because its time was over."""
+
+    exit_code = 5
+
+
+class CancelledError(BedsideError, RuntimeError):
+    """Work that was given up because nobody waits for it any more."""
+
+    exit_code = 5
 
 
 class InputError(BedsideError, ValueError):

@@ -27,7 +27,7 @@ _PR_SET_PDEATHSIG = 1
 
 _lock = threading.RLock()
 _undo: dict[object, Callable[[], None]] = {}
-_state = {"held": 0, "pending": 0, "ending": 0}
+_state = {"held": 0, "pending": 0, "ending": 0, "handed_over": 0, "stopping": 0}
 
 
 def arm() -> None:
@@ -77,6 +77,36 @@ def held() -> Iterator[None]:
             _end(_state["pending"])
 
 
+@contextlib.contextmanager
+def handed_over(stop: Callable[[], None]) -> Iterator[None]:
+    """Leave SIGINT and SIGTERM to a block that ends in order, as a server does.
+
+    A second signal within the block ends the process at once, as outside of it.
+
+    Args:
+        stop: Called at the first signal, in the main thread; must return at once.
+    """
+
+    def take(number: int, frame: FrameType | None) -> None:
+        if _state["stopping"]:
+            _take(number, frame)
+        _state["stopping"] = number
+        stop()
+
+    before = {
+        number: signal.signal(number, take)
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
+    _state["handed_over"] = 1
+    try:
+        yield
+    finally:
+        _state["handed_over"] = _state["stopping"] = 0
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def starting() -> contextlib.AbstractContextManager[None]:
     """Block SIGINT in children that are started within the block; their parent handles it."""
     return _masked() if hasattr(signal, "pthread_sigmask") else contextlib.nullcontext()
@@ -116,7 +146,7 @@ def _take(number: int, _frame: FrameType | None) -> None:
 def _watch(reading: int, caught: frozenset[int]) -> None:
     """End the process if the main thread does not handle a signal in time."""
     while number := os.read(reading, 1):
-        if number[0] in caught:
+        if number[0] in caught and not _state["handed_over"]:
             time.sleep(_PATIENCE_S)
             _end(number[0])
             time.sleep(_LONGEST_S)

@@ -1,0 +1,70 @@
+"""The HTTP door as an ASGI application: routers from a table, errors as JSON."""
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from bedside.errors import BackendError, install_command
+from bedside.http_api.routers import ROUTERS
+from bedside.http_api.settings import HttpSettings
+from bedside.version import __version__
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from bedside.service.engine import Engine
+
+
+def create_app(
+    engine: "Engine",
+    settings: HttpSettings | None = None,
+    *,
+    routers: Sequence[str] = ROUTERS,
+) -> "FastAPI":
+    """Return the application.
+
+    Args:
+        engine: Segments; it stays open when the application ends.
+        settings: Limits.
+        routers: Rows of the table of routers.
+
+    Raises:
+        BackendError: If what serves HTTP is not installed.
+    """
+    try:
+        from fastapi import FastAPI
+        from fastapi.exceptions import RequestValidationError
+        from starlette.exceptions import HTTPException
+    except ImportError as error:
+        raise BackendError(
+            f"HTTP needs packages that are missing: {install_command('serve')}"
+        ) from error
+    from bedside.errors import BedsideError
+    from bedside.http_api.door import Door
+    from bedside.http_api.failures import answer_error, answer_refused
+
+    door = Door(engine, settings or HttpSettings())
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        door.close()
+
+    app = FastAPI(
+        title="bedside",
+        version=__version__,
+        description="Segments medical images. Research use only, not a medical device.",
+        # Their pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.add_exception_handler(BedsideError, answer_error)
+    app.add_exception_handler(Exception, answer_error)
+    app.add_exception_handler(RequestValidationError, answer_refused)
+    app.add_exception_handler(HTTPException, answer_refused)
+    for row in routers:
+        module, _, function = row.partition(":")
+        app.include_router(getattr(import_module(module), function)(door))
+    return app

@@ -1,0 +1,90 @@
+"""What the routers of the HTTP door share: the engine, uploads, work in threads."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from bedside.http_api.settings import HttpSettings
+from bedside.http_api.uploads import Upload, receive_upload
+from bedside.service.admission import Place
+from bedside.service.engine import Engine
+
+Answer = TypeVar("Answer")
+
+# Besides the work that was admitted: short work, such as unpacking.
+_SPARE_THREADS = 4
+
+
+class Door:
+    """What routers need.
+
+    Args:
+        engine: Segments.
+        settings: Limits.
+    """
+
+    def __init__(self, engine: Engine, settings: HttpSettings) -> None:
+        self.engine = engine
+        self.settings = settings
+        self._threads = ThreadPoolExecutor(
+            engine.admission.capacity + _SPARE_THREADS, thread_name_prefix="bedside http"
+        )
+
+    @contextlib.asynccontextmanager
+    async def receive(self, request: Request) -> AsyncIterator[Upload]:
+        """Receive the image of a request on disk, unpacked; removed at the end of the block.
+
+        Args:
+            request: Its body is multipart with the image in the field `file`, or the image itself.
+
+        Raises:
+            UploadError: If it is too large, too slow, or malformed.
+        """
+        async with receive_upload(request, self.settings, run=self.run) as upload:
+            yield upload
+
+    async def run(self, work: Callable[[], Answer]) -> Answer:
+        """Run blocking work in a thread of its own."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def run_in_place(
+        self, request: Request, place: Place, work: Callable[[Place], Answer]
+    ) -> Answer:
+        """Run work when its place has its turn, and cancel it when the client leaves.
+
+        Args:
+            request: Whose body was read to its end.
+            place: Of this work; left at the end.
+            work: Takes the place, which it checks now and then.
+
+        Raises:
+            CancelledError: If the client has left, or the server is being stopped.
+            DeadlineError: If the time of the place is over.
+        """
+
+        def enter() -> Answer:
+            with place:
+                return work(place)
+
+        leaving = asyncio.create_task(_await_disconnect(request, place))
+        try:
+            return await self.run(enter)
+        except asyncio.CancelledError:
+            place.cancel()
+            raise
+        finally:
+            leaving.cancel()
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+async def _await_disconnect(request: Request, place: Place) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    place.cancel()

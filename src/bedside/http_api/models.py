@@ -1,0 +1,64 @@
+"""`/models` and `/health`: what is served, and whether it is ready."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse
+
+from bedside.http_api.door import Door
+from bedside.service.engine import Engine
+from bedside.spec import DISCLAIMER
+from bedside.version import __version__
+
+
+def make_router(door: Door) -> APIRouter:
+    """Return the router."""
+    router, engine = APIRouter(tags=["models"]), door.engine
+
+    @router.get("/models", summary="List the models.")
+    def list_models() -> dict[str, Any]:
+        return {
+            "models": [describe(engine, name) for name in engine.names],
+            "disclaimer": DISCLAIMER,
+        }
+
+    @router.get("/models/{name}", summary="Describe a model.")
+    def describe_model(name: str) -> dict[str, Any]:
+        return describe(engine, name)
+
+    @router.get("/health", summary="State whether images are taken.")
+    async def state_health() -> JSONResponse:
+        fault = engine.fault
+        state = "failed" if fault else "ready" if engine.is_ready else "starting"
+        body = {"status": state, "version": __version__, "loaded": list(engine.loaded)}
+        return JSONResponse(body, 200 if state == "ready" else 503)
+
+    return router
+
+
+def describe(engine: Engine, name: str) -> dict[str, Any]:
+    """Return a model for JSON.
+
+    Raises:
+        NoModelError: If there is no such model.
+    """
+    bundle = engine.bundle(name)
+    spec, card = bundle.spec, bundle.card
+    return {
+        "name": name,
+        "bundle": spec.name,
+        "version": spec.version,
+        "sha256": bundle.sha256,
+        "task": spec.task,
+        "modality": spec.input.modality,
+        "view": spec.input.view,
+        "dimensions": spec.model.spatial_dims,
+        "channels": spec.input.channels,
+        "size_px": list(spec.input.size_px),
+        "labels": [
+            {"value": label.value, "name": label.name, "color": list(label.color)}
+            for label in spec.labels
+        ],
+        "untrained": card.untrained,
+        "license": card.license,
+    }

@@ -1,0 +1,291 @@
+"""Bodies of requests on disk: streamed, capped, under a deadline; a zip is unpacked.
+
+Files get names of their own, so no name that was sent reaches the disk or a message.
+"""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+
+from bedside.errors import CancelledError, InputError
+from bedside.http_api.failures import RequestError
+from bedside.http_api.settings import HttpSettings
+from bedside.http_api.zips import is_zip, unpack_zip
+from bedside.system.unfinished import scratch_folder
+
+MOST_FILES = 20_000
+"""Files of one request, or of one zip."""
+
+_FLUSH_BYTES = 2**20
+_MOST_FIELD_BYTES = 2**16
+_FILE_FIELD = "file"
+_NAME = "image"
+
+Run = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What a request has brought.
+
+    Attributes:
+        path: The image; a folder if there were several files, or a zip.
+        n_bytes: Of all files, as they were sent.
+        fields: Other fields of the form, by name.
+    """
+
+    path: Path
+    n_bytes: int
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+@contextlib.asynccontextmanager
+async def receive_upload(
+    request: Request, settings: HttpSettings, *, run: Run
+) -> AsyncIterator[Upload]:
+    """Receive the image of a request on disk; removed at the end of the block.
+
+    Args:
+        request: Its body is multipart with files in the field `file`, or one file itself.
+        settings: Limits.
+        run: Runs blocking work in a thread.
+
+    Raises:
+        RequestError: If it is too large, too slow, malformed, or has no file.
+        CancelledError: If the client leaves.
+        FormatError: If a zip is damaged or not to be trusted.
+    """
+    most = settings.upload_mb * 2**20
+    check_length(request, most)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(scratch_folder(Path(tempfile.gettempdir())))
+        sink = _Sink(folder, run, most)
+        try:
+            async with asyncio.timeout(settings.body_s):
+                fields = await _receive(request, sink)
+        except TimeoutError as error:
+            raise RequestError(
+                408, f"the body was not there within {settings.body_s:g} s. Send it faster."
+            ) from error
+        except ClientDisconnect as error:
+            raise CancelledError("the client left before its image was there.") from error
+        finally:
+            sink.close()
+        try:
+            path = await run(lambda: _unpack(sink.path(), folder, settings.unpacked_mb * 2**20))
+            yield Upload(path, sink.n_bytes, fields)
+        except InputError as error:
+            raise type(error)(_forget_place(str(error), folder)) from error
+        finally:
+            await run(stack.close)
+
+
+def _unpack(path: Path, folder: Path, max_bytes: int) -> Path:
+    """Return the file, or the folder of its files if it is a zip."""
+    if path.is_dir() or not is_zip(path):
+        return path
+    unpacked = folder / "unpacked"
+    unpack_zip(path, unpacked, max_bytes=max_bytes, max_files=MOST_FILES)
+    path.unlink()
+    return unpacked
+
+
+def _forget_place(message: str, folder: Path) -> str:
+    """Return a message with files as the client can know them."""
+    for place in ("files", "unpacked"):
+        message = message.replace(f"{folder / place}/", "")
+        message = message.replace(str(folder / place), "the folder sent")
+    return message
+
+
+def check_length(request: Request, most: int) -> None:
+    """Refuse a request by what its head says, before its body is read.
+
+    Args:
+        request: The request.
+        most: Bytes that its body may have.
+
+    Raises:
+        RequestError: If it is too long, or encoded.
+    """
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise RequestError(415, "the body is encoded. Send it without Content-Encoding.")
+    length = request.headers.get("content-length", "0")
+    if not length.isascii() or not length.isdigit():
+        raise RequestError(400, "Content-Length is no number.")
+    if int(length) > most:
+        raise _too_large(most)
+
+
+async def _receive(request: Request, sink: "_Sink") -> dict[str, str]:
+    """Write the body to the sink; return the other fields of a form."""
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    if kind == b"multipart/form-data":
+        boundary = options.get(b"boundary")
+        if not boundary:
+            raise RequestError(400, "the multipart body names no boundary.")
+        form = _Form(boundary, sink)
+        try:
+            async for chunk in request.stream():
+                form.write(chunk)
+                await sink.flush()
+            form.finish()
+        except FormParserError as error:
+            raise RequestError(400, "the multipart body is malformed.") from error
+        await sink.flush(at_least=1)
+        return form.fields
+    if kind == b"application/x-www-form-urlencoded":
+        raise RequestError(415, 'send the image as multipart/form-data in the field "file".')
+    async for chunk in request.stream():
+        if chunk and not sink.count:
+            sink.begin()
+        sink.add(chunk)
+        await sink.flush()
+    await sink.flush(at_least=1)
+    return {}
+
+
+class _Sink:
+    """Files that are being received."""
+
+    def __init__(self, folder: Path, run: Run, most: int) -> None:
+        self.n_bytes = self.count = 0
+        self._folder, self._run, self._most = folder / "files", run, most
+        self._folder.mkdir()
+        self._file: Any = None
+        self._waiting: list[tuple[Any, list[bytes]]] = []
+        self._n_waiting = 0
+
+    def begin(self) -> None:
+        """Begin a file."""
+        self.count += 1
+        if self.count > MOST_FILES:
+            raise RequestError(413, f"there are more than {MOST_FILES} files. Send fewer.")
+        self._waiting.append((self._folder / f"{_NAME}_{self.count:05d}", []))
+
+    def add(self, data: bytes) -> None:
+        """Add to the file begun last."""
+        self.n_bytes += len(data)
+        if self.n_bytes > self._most:
+            raise _too_large(self._most)
+        if data:
+            self._waiting[-1][1].append(data)
+            self._n_waiting += len(data)
+
+    async def flush(self, *, at_least: int = _FLUSH_BYTES) -> None:
+        """Write what waits to disk, if it is that much; in a thread, as disks can be slow."""
+        if self._n_waiting >= at_least or (len(self._waiting) > 1 and at_least == 1):
+            waiting, self._n_waiting = self._waiting, 0
+            self._waiting = [(waiting[-1][0], [])]
+            await self._run(lambda: _append(waiting))
+
+    def close(self) -> None:
+        """Forget what waits."""
+        self._waiting = []
+
+    def path(self) -> Path:
+        """The only file, or the folder of several.
+
+        Raises:
+            RequestError: If there is none.
+        """
+        if not self.n_bytes:
+            raise RequestError(400, 'there is no image. Send it in the field "file".')
+        if self.count > 1:
+            return self._folder
+        return (self._folder / f"{_NAME}_00001").rename(self._folder / _NAME)
+
+
+def _append(waiting: list[tuple[Any, list[bytes]]]) -> None:
+    for path, chunks in waiting:
+        with open(path, "ab") as file:
+            file.writelines(chunks)
+
+
+class _Form:
+    """A multipart form: files go to the sink, other fields are kept if they are short."""
+
+    def __init__(self, boundary: bytes, sink: _Sink) -> None:
+        self.fields: dict[str, str] = {}
+        self._sink = sink
+        self._name = ""
+        self._header, self._value = b"", b""
+        self._headers: dict[bytes, bytes] = {}
+        self._field = b""
+        self._n_fields = 0
+        self._is_over = False
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin_part,
+                "on_header_field": self._add_header,
+                "on_header_value": self._add_value,
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._begin_data,
+                "on_part_data": self._add_data,
+                "on_part_end": self._end_part,
+                "on_end": self._end,
+            },
+        )
+
+    def write(self, chunk: bytes) -> None:
+        """Parse more of the body."""
+        self._parser.write(chunk)
+
+    def finish(self) -> None:
+        """Check that the body is complete.
+
+        Raises:
+            RequestError: If it is not.
+        """
+        if not self._is_over:
+            raise RequestError(400, "the multipart body ends before its last boundary.")
+
+    def _begin_part(self) -> None:
+        self._headers = {}
+        self._field = b""
+
+    def _add_header(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _add_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _end_header(self) -> None:
+        self._headers[self._header.lower()] = self._value
+        self._header, self._value = b"", b""
+
+    def _begin_data(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        self._name = options.get(b"name", b"").decode("utf-8", "replace")
+        if self._name == _FILE_FIELD:
+            self._sink.begin()
+
+    def _add_data(self, data: bytes, start: int, end: int) -> None:
+        if self._name == _FILE_FIELD:
+            self._sink.add(data[start:end])
+            return
+        self._field += data[start:end]
+        self._n_fields += end - start
+        if self._n_fields > _MOST_FIELD_BYTES:
+            raise RequestError(413, 'the fields other than "file" are too long.')
+
+    def _end_part(self) -> None:
+        if self._name != _FILE_FIELD:
+            self._n_fields += len(self._name) + 1
+            self.fields[self._name] = self._field.decode("utf-8", "replace")
+
+    def _end(self) -> None:
+        self._is_over = True
+
+
+def _too_large(most: int) -> RequestError:
+    return RequestError(413, f"the body is larger than {most / 2**20:g} MiB. Send less.")

@@ -1,0 +1,42 @@
+"""`bedside serve --check`: what would be served, and what is missing."""
+
+import importlib.util
+
+from bedside.errors import BedsideError, install_command
+from bedside.serve.config import ServeSettings
+
+_HTTP_PACKAGES = ("fastapi", "uvicorn", "python_multipart", "websockets", "prometheus_client")
+
+
+def check_settings(settings: ServeSettings) -> tuple[list[str], bool]:
+    """Return lines for a person, and whether everything that is needed is there.
+
+    Args:
+        settings: What would be served.
+    """
+    from bedside.bundle import find_bundle, read_bundle
+    from bedside.pool import estimate_bytes
+    from bedside.service.engine import list_models
+
+    lines, is_sound = [f"http   {settings.http.host}, port {settings.http.port}"], True
+    missing = [name for name in _HTTP_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        is_sound = False
+        lines.append(f"  MISSING {', '.join(missing)}: {install_command('serve')}")
+    for model in list_models(settings.engine):
+        try:
+            bundle = read_bundle(find_bundle(model.bundle or model.name))
+            n_bytes = estimate_bytes(bundle)
+        except BedsideError as error:
+            is_sound = False
+            lines.append(f"model  {model.name}\n  MISSING {error}")
+            continue
+        lines.append(
+            f"model  {model.name}: {bundle.spec.task}; {n_bytes / 2**20:.0f} MiB"
+            + (", loaded at the start" if model.pinned else "")
+        )
+        if n_bytes > settings.memory_mb * 2**20:
+            is_sound = False
+            lines.append(f"  TOO LARGE for memory_mb = {settings.memory_mb}. Raise it.")
+    lines.append("Ready." if is_sound else "Not ready.")
+    return lines, is_sound
