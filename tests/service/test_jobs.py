@@ -78,6 +78,17 @@ def test_a_change_of_state_ends_the_claim_and_counts_attempts_anew(store, clock)
     assert store.claim("series", ["segmented"]) is None
 
 
+def test_a_job_that_is_released_was_not_tried(store):
+    store.add("series", "a", {}, state="complete")
+    store.release(store.claim("series", ["complete"]))
+    again = store.claim("series", ["complete"])
+
+    assert again.attempts == 1
+    store.release(again)
+    with pytest.raises(StaleJobError):
+        store.release(again)
+
+
 def test_who_is_late_is_told_and_changes_nothing(store):
     job, _ = store.add("http", "a", {}, state="queued")
     running = store.claim("http", ["queued"], state="running")

@@ -128,7 +128,7 @@ def _write_all(
     notes = describe_even_grid(source.sequence, labels_format)
     report = replace(report, warnings=(*report.warnings, *notes))
     if options.with_sr:
-        report = _write_sr(result, report, folder, options=options)
+        report = write_measurements(result, report, folder, moment=options.moment)
     if options.with_report:
         _write_reports(report, folder, picture=picture, with_cost=options.with_cost)
     return report
@@ -154,11 +154,22 @@ def _check_sr(source: Source, bundle: Bundle, labels_format: str) -> None:
         )
 
 
-def _write_sr(result: Segmented, report: Report, folder: Path, *, options: OutputOptions) -> Report:
+def write_measurements(
+    result: Segmented, report: Report, folder: Path, *, moment: Moment
+) -> Report:
     """Write the measurements of a report as a DICOM SR, or a warning why there is none.
+
+    Args:
+        result: What was measured.
+        report: Its report.
+        folder: Where its SEG is, as "segmentation.dcm"; the SR is "measurements.dcm".
+        moment: Date and time of the SR.
 
     Returns:
         The report, with that warning.
+
+    Raises:
+        OutputError: If it cannot be written.
     """
     from bedside.report.dicom_sr import NO_SCALE, NOTHING_FOUND, write_sr
 
@@ -170,7 +181,7 @@ def _write_sr(result: Segmented, report: Report, folder: Path, *, options: Outpu
         folder / "segmentation.dcm",
         folder / "measurements.dcm",
         labels_spec=result.bundle.spec.labels,
-        algorithm=result.algorithm(options.moment),
+        algorithm=result.algorithm(moment),
         slices=report.slices,
         warnings=report.warnings,
     )

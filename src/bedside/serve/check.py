@@ -6,6 +6,7 @@ from bedside.errors import BedsideError, install_command
 from bedside.serve.config import ServeSettings
 
 _HTTP_PACKAGES = ("fastapi", "uvicorn", "python_multipart", "websockets", "prometheus_client")
+_DICOM_PACKAGES = ("pynetdicom",)
 
 
 def check_settings(settings: ServeSettings) -> tuple[list[str], bool]:
@@ -19,7 +20,14 @@ def check_settings(settings: ServeSettings) -> tuple[list[str], bool]:
     from bedside.service.engine import list_models
 
     lines, is_sound = [f"http   {settings.http.host}, port {settings.http.port}"], True
-    missing = [name for name in _HTTP_PACKAGES if importlib.util.find_spec(name) is None]
+    packages: tuple[str, ...] = _HTTP_PACKAGES
+    if settings.dicom is not None:
+        lines.append(
+            f"dicom  {settings.dicom.ae_title} on {settings.dicom.host}, port "
+            f"{settings.dicom.port}; {len(settings.dicom.route)} routes"
+        )
+        packages += _DICOM_PACKAGES
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         is_sound = False
         lines.append(f"  MISSING {', '.join(missing)}: {install_command('serve')}")

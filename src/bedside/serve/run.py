@@ -1,10 +1,16 @@
 """Starts the doors of a configuration, and ends them in order on a signal."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from bedside.serve.config import ServeSettings
 from bedside.system import signals
+
+if TYPE_CHECKING:
+    from bedside.dicom_node.node import DicomNode
+    from bedside.service.engine import Engine
 
 
 def serve(settings: ServeSettings, *, on_notice: Callable[[str], None]) -> None:
@@ -29,8 +35,28 @@ def serve(settings: ServeSettings, *, on_notice: Callable[[str], None]) -> None:
     with signals.handed_over(stopped.set), Engine(settings.engine) as engine:
         http = HttpServer(engine, settings.http)
         on_notice(f"Serving {len(engine.names)} models on {http.address}")
-        engine.start()
-        stopped.wait()
-        on_notice("Stopping: no new work is taken.")
+        with _opened_node(settings, engine) as node:
+            if node is not None:
+                node.start()
+                host, port = node.server.address
+                on_notice(f"Receiving DICOM as {node.ae_title} on {host}, port {port}")
+            engine.start()
+            stopped.wait()
+            on_notice("Stopping: no new work is taken.")
+            if node is not None:
+                node.close(patience_s=settings.drain_s)
         engine.close(patience_s=settings.drain_s)
         http.close()
+
+
+@contextmanager
+def _opened_node(settings: ServeSettings, engine: "Engine") -> Iterator["DicomNode | None"]:
+    """Open the DICOM node of a configuration, if it has one."""
+    if settings.dicom is None or settings.state is None:
+        yield None
+        return
+    from bedside.dicom_node.node import DicomNode
+    from bedside.service.jobs import JobStore
+
+    with JobStore(settings.state) as store, DicomNode(settings.dicom, engine, store) as node:
+        yield node

@@ -11,7 +11,6 @@ of a job are written first, whole, and its state changes then (`bedside.system.a
 """
 
 import json
-import os
 import secrets
 import shutil
 import sqlite3
@@ -23,7 +22,7 @@ from typing import Any
 from bedside.errors import ClosedError, StaleJobError
 from bedside.service.job_database import COLUMNS, Job, JobDatabase, make_job, where_clause
 from bedside.service.owners import Owner, is_dead
-from bedside.system.atomic import output_errors
+from bedside.system.atomic import output_errors, sync_folder
 
 __all__ = ["Job", "JobStore"]
 
@@ -180,7 +179,8 @@ class JobStore:
         Raises:
             StaleJobError: If it was changed, or removed.
         """
-        _sync_folder(self.folder(job))
+        for place in (self.folder(job), self.folder(job).parent):
+            sync_folder(place)
         now = self._clock()
         due_s = now if due is None else due
         text = json.dumps(dict(job.payload if payload is None else payload))
@@ -192,6 +192,20 @@ class JobStore:
                 (state, text, reason, due_s, now, state, keep, job.id, job.version),
             )
             return self._changed_job(job, cursor, wanted=state)
+
+    def release(self, job: Job) -> None:
+        """Give a claimed job back as it was: the claim does not count as an attempt.
+
+        Raises:
+            StaleJobError: If it was changed, or removed.
+        """
+        with self._database.writing() as connection:
+            cursor = connection.execute(
+                "UPDATE jobs SET attempts = attempts - 1, version = version + 1, owner = NULL "
+                "WHERE id = ? AND version = ? AND owner = ?",
+                (job.id, job.version, self._owner.name),
+            )
+            self._changed_job(job, cursor, wanted=job.state)
 
     def report(self, job: Job, progress: float) -> None:
         """Record the progress of a job; after a loss of power it may be an earlier one.
@@ -337,16 +351,3 @@ class JobStore:
         for folder in list((self.path / "jobs").iterdir()):
             if self.get(folder.name) is None:
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Put the names of a folder's files on disk, and the folder itself, if it is there."""
-    for place in (folder, folder.parent):
-        try:
-            handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
-            return
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -125,9 +125,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 
 def _convert_plain(hint: Any, value: Any, where: str) -> Any:
-    """Check a number, a string or a truth value; only an int may stand for a float."""
+    """Check a number, a string or a truth value.
+
+    An int may stand for a float, and a string is a path where one is expected.
+    """
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
     if isinstance(value, bool) != (hint is bool) or not isinstance(value, hint):
         raise SpecError(f"{where} is {value!r}; expected {_show(hint)}.")
     return value

@@ -104,6 +104,22 @@ def write_text_once(path: Path, content: str) -> bool:
     return True
 
 
+def sync_folder(folder: Path) -> None:
+    """Put the names of the files in a folder on disk, if it is there.
+
+    Raises:
+        OSError: If the disk fails.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def check_writable(folder: Path) -> None:
     """Make sure, before any work is done, that results can be written into `folder`.
 

@@ -1,0 +1,202 @@
+"""Connections until their request for an association is there: one thread, and no pynetdicom.
+
+A connection that has sent nothing, nothing sensible or half of a request costs a socket and some
+bytes. It has no thread, does not count as an association, and ends at its deadline, or earlier if
+newer ones need its place. So whoever only connects keeps nobody else out.
+"""
+
+import contextlib
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from bedside.dicom_node.config import PeerLimits
+from bedside.errors import UsageError
+
+_REQUEST, _HEAD_BYTES = 1, 6
+# A request names at most 128 presentation contexts; those of all storage classes take 20 kB.
+_LONGEST_REQUEST, _SHORTEST_REQUEST = 2**16, 68
+# What all requests together may hold before they are whole.
+_MOST_BYTES = 2**21
+_BACKLOG, _TICK_S, _PAUSE_S = 1024, 0.5, 0.05
+_ABORT = struct.pack(">BBIBBBB", 7, 0, 4, 0, 0, 2, 0)
+
+
+@dataclass(eq=False)
+class Knock:
+    """A connection that has no association yet.
+
+    Attributes:
+        socket: The connection.
+        address: Of the peer.
+        until_s: Its deadline, in the time of `time.monotonic`.
+        first: What was read.
+    """
+
+    socket: socket.socket
+    address: tuple[Any, ...]
+    until_s: float
+    first: bytes = field(default=b"", repr=False)
+
+    @property
+    def missing(self) -> int:
+        """How many bytes of the request are still to come; 0 if it is whole, -1 if it is none."""
+        if len(self.first) < _HEAD_BYTES:
+            is_sensible = not self.first or self.first[0] == _REQUEST
+            return _HEAD_BYTES - len(self.first) if is_sensible else -1
+        kind, _, length = struct.unpack(">BBI", self.first[:_HEAD_BYTES])
+        if kind != _REQUEST or not _SHORTEST_REQUEST <= length <= _LONGEST_REQUEST:
+            return -1
+        return int(length) + _HEAD_BYTES - len(self.first)
+
+
+class Gate:
+    """Listens, and passes connections on once their request is there.
+
+    Args:
+        host: Address that is listened on.
+        port: Its port; 0 for any that is free.
+        limits: What a peer may take.
+        on_request: Called with each, in the thread of the gate.
+        on_tick: Called about twice a second, in the thread of the gate.
+
+    Attributes:
+        address: Host and port that are listened on.
+
+    Raises:
+        UsageError: If the address cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        limits: PeerLimits,
+        *,
+        on_request: Callable[[Knock], None],
+        on_tick: Callable[[], None],
+    ) -> None:
+        self._limits, self._on_request, self._on_tick = limits, on_request, on_tick
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._listener = socket.create_server(
+                (host, port), family=family, backlog=_BACKLOG, reuse_port=False
+            )
+        except OSError as error:
+            raise UsageError(
+                f"cannot listen on {host}, port {port}: {error.strerror or error}. Choose another "
+                "port under [dicom]."
+            ) from error
+        self._listener.setblocking(False)
+        self.address: tuple[str, int] = self._listener.getsockname()[:2]
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._wake, self._waker = socket.socketpair()
+        self._selector.register(self._wake, selectors.EVENT_READ)
+        # In the order of their deadlines, as each has the same time.
+        self._knocks: dict[socket.socket, Knock] = {}
+        self._bytes = 0
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="bedside dicom gate", daemon=True)
+
+    @property
+    def half_open(self) -> int:
+        """How many connections have no association."""
+        return len(self._knocks)
+
+    def start(self) -> None:
+        """Begin to accept connections."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Accept no more, and end those without an association."""
+        self._closing.set()
+        self._waker.send(b"\0")
+        if self._thread.is_alive():
+            self._thread.join()
+        for knock in list(self._knocks.values()):
+            self._drop(knock)
+        for each in (self._listener, self._wake, self._waker):
+            each.close()
+        self._selector.close()
+
+    def _run(self) -> None:
+        next_s = time.monotonic() + _TICK_S
+        while not self._closing.is_set():
+            for key, _ in self._selector.select(max(0.0, next_s - time.monotonic())):
+                if key.fileobj is self._listener:
+                    self._accept()
+                elif key.data is not None and key.data.socket in self._knocks:
+                    self._read(key.data)
+            now_s = time.monotonic()
+            if now_s >= next_s:
+                self._end_overdue(now_s)
+                self._on_tick()
+                next_s = now_s + _TICK_S
+
+    def _accept(self) -> None:
+        """Accept some of the connections that wait."""
+        for _ in range(self._limits.half_open):
+            try:
+                connection, address = self._listener.accept()
+            except (BlockingIOError, ConnectionError):  # none is left, or its peer has gone
+                return
+            except OSError:  # this process has no descriptor left, and the connection stays
+                time.sleep(_PAUSE_S)
+                return
+            connection.setblocking(False)
+            # Answers are short: without it, each waits for the peer's delayed acknowledgement.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if len(self._knocks) >= self._limits.half_open:
+                self._drop(next(iter(self._knocks.values())))
+            until_s = time.monotonic() + self._limits.association_s
+            knock = Knock(connection, address, until_s)
+            self._knocks[connection] = knock
+            self._selector.register(connection, selectors.EVENT_READ, knock)
+
+    def _read(self, knock: Knock) -> None:
+        """Read what is there of a request, and pass the connection on if it is whole."""
+        while (missing := knock.missing) > 0:
+            try:
+                got = knock.socket.recv(missing)
+            except BlockingIOError:
+                return
+            except OSError:
+                got = b""
+            if not got:
+                self._drop(knock)
+                return
+            knock.first += got
+            self._bytes += len(got)
+            if self._bytes > _MOST_BYTES:
+                self._drop(max(self._knocks.values(), key=lambda each: len(each.first)))
+                return
+        if missing < 0:
+            self._drop(knock, is_told=True)
+            return
+        self._forget(knock)
+        self._on_request(knock)
+
+    def _end_overdue(self, now_s: float) -> None:
+        for knock in list(self._knocks.values()):
+            if knock.until_s > now_s:
+                return
+            self._drop(knock)
+
+    def _forget(self, knock: Knock) -> None:
+        del self._knocks[knock.socket]
+        self._bytes -= len(knock.first)
+        self._selector.unregister(knock.socket)
+
+    def _drop(self, knock: Knock, *, is_told: bool = False) -> None:
+        """End a connection, with an A-ABORT if its peer speaks."""
+        self._forget(knock)
+        with contextlib.suppress(OSError):
+            if is_told:
+                knock.socket.send(_ABORT)
+        knock.socket.close()

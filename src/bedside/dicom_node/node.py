@@ -1,0 +1,109 @@
+"""The DICOM node: receives series, segments them, sends results on; started and drained."""
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+
+from bedside.dicom_node.config import DicomSettings
+from bedside.dicom_node.counting import count_images
+from bedside.dicom_node.forwarding import Forwarder
+from bedside.dicom_node.intake import Intake
+from bedside.dicom_node.segmenting import SeriesSegmenter
+from bedside.dicom_node.series import CONFIRMED, FAILED, KIND, SEGMENTED, SENT
+from bedside.dicom_node.server import DicomServer
+from bedside.errors import BedsideError
+from bedside.service.engine import Engine
+from bedside.service.jobs import JobStore
+
+LOGGER = logging.getLogger(__name__)
+_CLEAN_S = 60.0
+
+
+class DicomNode:
+    """A node that listens; close it at the end.
+
+    with DicomNode(settings, engine, store) as node:
+        node.start()
+
+    Args:
+        settings: The table `[dicom]`.
+        engine: What segments.
+        store: Where series are kept; the only node of this store.
+        on_event: Called with sentences about series, without anything of a patient.
+
+    Attributes:
+        server: What listens.
+        ae_title: Our AE title.
+
+    Raises:
+        UsageError: If the address cannot be listened on.
+        OutputError: If nothing can be written to the store.
+        SpecError: If a route names no model of the engine, or certificates cannot be read.
+    """
+
+    def __init__(
+        self,
+        settings: DicomSettings,
+        engine: Engine,
+        store: JobStore,
+        *,
+        on_event: Callable[[str], None] = LOGGER.info,
+    ) -> None:
+        self._settings, self._store, self.ae_title = settings, store, settings.ae_title
+        for route in settings.route:
+            engine.bundle(route.model)  # refuses a name that is none
+        count = partial(count_images, our_ae_title=settings.ae_title)
+        self._forwarder = Forwarder(store, settings, on_event=on_event)
+        self._segmenter = SeriesSegmenter(
+            store, engine, settings, on_segmented=self._forwarder.forward, on_event=on_event
+        )
+        self._intake = Intake(store, settings, count=count, on_event=on_event)
+        self.server = DicomServer(settings, self._intake, store.path / "spool")
+        self._closing = threading.Event()
+        self._cleaner = threading.Thread(
+            target=self._clean, name="bedside dicom cleaner", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to listen, and continue what an earlier run has left."""
+        self._forwarder.start()
+        self._segmenter.start()
+        self._intake.start()
+        self._cleaner.start()
+        self.server.start()
+
+    def close(self, *, patience_s: float = 0.0) -> None:
+        """Accept nothing more, end what is in progress, and leave the rest for the next start.
+
+        Args:
+            patience_s: Seconds that associations may still take.
+        """
+        with ExitStack() as stack:  # all of it, also if one fails
+            stack.callback(self._forwarder.close)
+            stack.callback(self._segmenter.close)
+            stack.callback(self._intake.close)
+            stack.callback(self.server.close, patience_s=patience_s)
+            self._closing.set()
+        if self._cleaner.is_alive():
+            self._cleaner.join()
+
+    def __enter__(self) -> "DicomNode":
+        """Return the node; it is closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the node."""
+        self.close()
+
+    def _clean(self) -> None:
+        """Remove series that were kept for long enough."""
+        done = [CONFIRMED, FAILED, SENT]
+        if not self._settings.archives:
+            done.append(SEGMENTED)
+        while not self._closing.wait(_CLEAN_S):
+            try:
+                self._store.remove(KIND, done, older_s=self._settings.keep_s)
+            except BedsideError as error:  # as of a full disk: tried again
+                LOGGER.warning("old series stay: %s", type(error).__name__)

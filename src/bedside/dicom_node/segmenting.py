@@ -1,0 +1,214 @@
+"""Segments series that are complete, and writes SEG and SR, each series once.
+
+The results of a series appear in one rename, and its state changes then. SEG and SR follow from
+the images and the bundle alone, to the byte, so a series that is segmented again after a kill
+between the two is the same for whoever has received it.
+"""
+
+import os
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bedside.dicom_node.config import DicomSettings
+from bedside.dicom_node.routing import find_route
+from bedside.dicom_node.series import COMPLETE, FAILED, IMAGES, KIND, RESULTS, SEGMENTED, Series
+from bedside.errors import (
+    BedsideError,
+    BusyError,
+    ClosedError,
+    InputError,
+    OutputError,
+)
+from bedside.io.opened import Source
+from bedside.io.read_options import ReadOptions
+from bedside.report.results import write_measurements
+from bedside.result import Result
+from bedside.service.engine import Engine
+from bedside.service.jobs import Job, JobStore
+from bedside.system.atomic import output_errors, sync_folder, write_bytes
+from bedside.system.unfinished import part_folder
+
+# A series that ended the process so often is not tried again.
+_MOST_ATTEMPTS = 2
+_WAIT_S, _BUSY_S = 0.5, 0.5
+_UID = re.compile(r"\d+(\.\d+){3,}")
+
+
+class SeriesSegmenter:
+    """A thread that segments series, until it is closed.
+
+    Args:
+        store: Where series are.
+        engine: What segments.
+        settings: The table `[dicom]`.
+        on_segmented: Called with each series that has results.
+        on_event: Called with sentences about series, without anything of a patient.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        engine: Engine,
+        settings: DicomSettings,
+        *,
+        on_segmented: Callable[[Job], None],
+        on_event: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._store, self._engine, self._settings = store, engine, settings
+        self._on_segmented, self._on_event = on_segmented, on_event
+        self._closing = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, name="bedside dicom segmenter", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to segment."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End after the series in progress; what is left is segmented after the next start."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def step(self, *, wait_s: float = 0.0) -> Job | None:
+        """Segment a series that is complete, if there is one.
+
+        Args:
+            wait_s: How long to wait for one.
+
+        Returns:
+            The series afterwards; None if there is none, or it was left for later.
+        """
+        job = self._store.claim(KIND, [COMPLETE], wait_s=wait_s)
+        if job is None:
+            return None
+        try:
+            done = self._segment(job)
+        except (BusyError, ClosedError, OutputError) as error:
+            self._on_event(f"series {job.id} waits: {type(error).__name__}")
+            self._store.release(job)
+            return None
+        self._on_event(f"series {job.id} is {done.state}")
+        if done.state == SEGMENTED:
+            self._on_segmented(done)
+        return done
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                if self.step(wait_s=_WAIT_S) is None:
+                    self._closing.wait(_BUSY_S)
+            except ClosedError:
+                return
+            except BedsideError as error:  # as of a full disk: tried again
+                self._on_event(f"series wait to be segmented: {type(error).__name__}")
+                self._closing.wait(_WAIT_S)
+
+    def _segment(self, job: Job) -> Job:
+        """Segment a series, and return it in its new state.
+
+        Raises:
+            BusyError: If the server has no room for it now.
+            ClosedError: If the server is being stopped.
+            OutputError: If results cannot be written.
+        """
+        series = Series.from_payload(job.payload)
+        route = find_route(series, self._settings.route)
+        if route is None:
+            why = f"no [[dicom.route]] fits it; its modality is {_code(series.modality)}"
+            return self._store.move(job, FAILED, reason=why)
+        if job.attempts > _MOST_ATTEMPTS:
+            why = f"segmentation ended the server {_MOST_ATTEMPTS} times"
+            return self._store.move(job, FAILED, reason=why)
+        folder = self._store.folder(job)
+        try:
+            notes = self._write_results(folder, model=route.model)
+        except (BusyError, ClosedError, OutputError):
+            raise
+        except BedsideError as error:
+            return self._store.move(job, FAILED, reason=_explain(error, folder))
+        except Exception as error:  # noqa: BLE001 - one series must not stop the others
+            return self._store.move(
+                job, FAILED, reason=f"{type(error).__name__} (a fault of bedside)"
+            )
+        files = sorted(folder.glob(f"{RESULTS}/*/*.dcm"))
+        if self._settings.output is not None:
+            _copy(files, self._settings.output / job.id)
+        results = tuple(str(path.relative_to(folder)) for path in files)
+        series = replace(series, model=route.model, results=results)
+        return self._store.move(job, SEGMENTED, payload=series.to_payload(), reason=notes)
+
+    def _write_results(self, folder: Path, *, model: str) -> str:
+        """Segment the images of a series, and write their results.
+
+        Returns:
+            What was left out, for people.
+
+        Raises:
+            InputError: If no image can be segmented.
+        """
+        if (folder / RESULTS).exists():  # written before a kill
+            return ""
+        read = ReadOptions(untrusted=self._engine.settings.decoding)
+        found = read.find(folder / IMAGES)
+        refused: list[InputError] = []
+        with output_errors(folder), part_folder(folder) as part:
+            (part / RESULTS).mkdir()
+            for number, path in enumerate(found.paths, start=1):
+                try:
+                    source = read.open(path, files=found.files.get(path, ()))
+                    result = self._await_place(model, source)
+                    self._write(result, part / RESULTS / str(number))
+                except InputError as error:
+                    refused.append(error)
+            if len(refused) == len(found.paths):
+                raise refused[0]
+            sync_folder(part / RESULTS)
+            os.rename(part / RESULTS, folder / RESULTS)
+        notes = [f"{len(refused)} of {len(found.paths)} images were refused"] if refused else []
+        if found.skipped:
+            notes.append(f"{len(found.skipped)} files are no scans")
+        return "; ".join(notes)
+
+    def _await_place(self, model: str, source: Source) -> Result:
+        """Segment one image once the server has room for it."""
+        while True:
+            try:
+                return self._engine.segment(model, source)
+            except BusyError:
+                if self._closing.wait(_BUSY_S):
+                    raise
+
+    def _write(self, result: Result, folder: Path) -> None:
+        """Write SEG and SR of one image."""
+        folder.mkdir()
+        seg = folder / "segmentation.dcm"
+        seg.write_bytes(result.to_bytes("dicom-seg", moment="source"))
+        if self._settings.with_sr and not result.bundle.card.untrained:
+            write_measurements(result, result.report, folder, moment="source")
+        for path in folder.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(folder)
+
+
+def _copy(files: Sequence[Path], output: Path) -> None:
+    """Copy results to a folder; a file that is there is complete."""
+    for file in files:
+        target = output / file.parent.name / file.name
+        if not target.exists():
+            write_bytes(target, file.read_bytes())
+
+
+def _code(text: str) -> str:
+    """Return a header's code without what no code has."""
+    return "".join(each for each in text if each.isalnum() or each in " _")[:16] or "not stated"
+
+
+def _explain(error: BedsideError, folder: Path) -> str:
+    """Return the text of an error without paths and UIDs."""
+    return _UID.sub("(UID)", str(error).replace(f"{folder}{os.sep}", ""))

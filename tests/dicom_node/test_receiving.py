@@ -1,0 +1,80 @@
+"""Images come in from dcmtk's storescu: stored once, or refused with the right status."""
+
+import pytest
+
+from bedside.dicom_node.config import DicomSettings, PeerLimits
+from bedside.dicom_node.intake import Intake
+from bedside.dicom_node.series import COMPLETE, KIND, RECEIVED, Series
+from bedside.dicom_node.server import DicomServer
+from bedside.service.jobs import JobStore
+from dicom_node_for_tests import run_peer, send, wait_for, write_cine, write_scan
+
+
+@pytest.fixture
+def node(tmp_path):
+    """A server that receives, and segments nothing."""
+    settings = DicomSettings(port=0, settle_s=3600, limits=PeerLimits(free_mb=1))
+    with JobStore(tmp_path / "state") as store:
+        intake = Intake(store, settings, count=lambda sender, series: None)
+        server = DicomServer(settings, intake, store.path / "spool")
+        server.store = store
+        intake.start()
+        server.start()
+        yield server
+        server.close()
+        intake.close()
+        assert server.associations == 0
+        assert list((store.path / "spool").iterdir()) == []
+
+
+def series_of(node, *states):
+    return node.store.list(KIND, states)
+
+
+def images_of(node, job):
+    return sorted((node.store.folder(job) / "images").iterdir())
+
+
+def test_echo(node):
+    code, text = run_peer("echoscu", "-aec", "BEDSIDE", *node.address)
+    assert code == 0, text
+
+
+def test_a_film_is_complete_once_its_association_is_released(node, tmp_path):
+    path = write_cine(tmp_path / "cine.dcm")
+    is_sent, text = send(node.address, path)
+    assert is_sent, text
+
+    (job,) = wait_for(lambda: series_of(node, COMPLETE))
+    series = Series.from_payload(job.payload)
+    assert (series.modality, series.images, series.calling_ae) == ("US", 1, "STORESCU")
+    assert job.reason == "complete: 1 image with all their frames"
+    (image,) = images_of(node, job)
+    assert image.read_bytes()[-4000:] == path.read_bytes()[-4000:]
+
+
+def test_slices_wait_until_all_are_there_that_the_header_names(node, tmp_path):
+    def name_count(dataset, _index):
+        dataset.NumberOfSeriesRelatedInstances = 5
+
+    paths = write_scan(tmp_path / "scan", slices=5, edit=name_count)
+    assert send(node.address, *paths[:3])[0]
+    (job,) = series_of(node)
+    assert (job.state, len(images_of(node, job))) == (RECEIVED, 3)
+
+    assert send(node.address, *paths[2:])[0]  # one comes again
+    (job,) = wait_for(lambda: series_of(node, COMPLETE))
+    assert len(images_of(node, job)) == 5
+    assert job.reason == "complete: the header names 5 images"
+
+
+def test_another_image_with_the_same_uid_is_refused_and_the_first_stays(node, tmp_path):
+    first, other = (write_scan(tmp_path / str(seed), slices=1, seed=seed)[0] for seed in (1, 2))
+    assert send(node.address, first)[0]
+    (job,) = series_of(node)
+    before = images_of(node, job)[0].read_bytes()
+
+    is_sent, text = send(node.address, other, options=["-v"])
+    assert not is_sent or "0x0111" in text, text
+    assert send(node.address, first)[0]
+    assert images_of(node, job)[0].read_bytes() == before
