@@ -1,0 +1,68 @@
+/** What a page can run of a bundle: its steps are looked up in the tables, by name. */
+import { planFrames, PREPROCESS, kindOf } from "./plan.js";
+import { planRestore } from "./logits.js";
+import { POSTPROCESS, repair } from "./repairs.js";
+
+export const STEPS = {
+  preprocess: Object.keys(PREPROCESS),
+  refine: [],
+  postprocess: Object.keys(POSTPROCESS),
+  priors: [],
+};
+
+/** Refuse a spec with anything that is not in the tables. */
+export function checkSpec(spec) {
+  const dims = spec.model.spatial_dims ?? spec.input.size_px.length;
+  if (dims !== 2) throw new Error(`${spec.name} takes whole scans; a page runs networks for frames.`);
+  if (spec.input.neighbours) throw new Error(`${spec.name} takes the neighbours of each slice; a page has frames only.`);
+  for (const [list, known] of Object.entries(STEPS)) {
+    for (const { step } of spec[list]) {
+      if (!known.includes(step)) throw new Error(`${spec.name} has the step "${step}", which the page does not know.`);
+    }
+  }
+}
+
+/**
+ * The steps around a network.
+ *
+ * @param {object} spec The bundle's, as in `bundle.json`.
+ * @param {(tensor: Float32Array) => Promise<Float32Array>} network
+ */
+export class Pipeline {
+  constructor(spec, network) {
+    checkSpec(spec);
+    this.spec = spec;
+    this.network = network;
+    this.values = spec.labels.map((label) => label.value);
+  }
+
+  /** Plan for the frames of a sequence; see `planFrames`. */
+  plan(sample, { region = null, spacingMm = null } = {}) {
+    const { input, model, preprocess } = this.spec;
+    const plan = planFrames(preprocess, sample, { input, region });
+    const [height, width] = input.size_px;
+    const restore = planRestore(plan.transform, {
+      stride: model.logit_stride,
+      classes: model.num_classes,
+      input: { height, width },
+    });
+    return { ...plan, restore, spacingMm };
+  }
+
+  /** Segment one frame: labels on its grid, what repairs changed, and the time of each stage in ms. */
+  async run(image, plan) {
+    if (kindOf(image) !== plan.kind) {
+      throw new Error(`the frame is ${kindOf(image)}; the plan is for ${plan.kind}.`);
+    }
+    const moments = [performance.now()];
+    const tensor = plan.apply(image);
+    moments.push(performance.now());
+    const logits = await this.network(tensor);
+    moments.push(performance.now());
+    const labels = plan.restore(logits);
+    const edits = repair(labels, this.spec.postprocess, this.values, plan.spacingMm);
+    moments.push(performance.now());
+    const [preprocess, network, postprocess] = moments.slice(1).map((moment, k) => moment - moments[k]);
+    return { labels, edits, ms: { preprocess, network, postprocess, total: moments[3] - moments[0] } };
+  }
+}
