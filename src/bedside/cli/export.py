@@ -10,6 +10,8 @@ from bedside.cli.train import check_torch
 from bedside.errors import UsageError
 from bedside.export.formats.table import FORMATS
 
+SITE = "web"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -20,7 +22,11 @@ class Settings:
     """
 
     bundle: str = positional(help="bundle file, or the name of a shipped bundle")
-    to: str | None = option(help="format", choices=[each.name for each in FORMATS], default=None)
+    to: str | None = option(
+        help="format; web is a page that runs the bundle in a browser",
+        choices=[*(each.name for each in FORMATS), SITE],
+        default=None,
+    )
     golden: bool = option(
         help="write a frame, its tensor, logits and labels as raw tensors", default=False
     )
@@ -78,6 +84,8 @@ def run(settings: Settings) -> int:
         raise UsageError(
             "--input is the image of --golden; with --to, name a data set with --data."
         )
+    if settings.to == SITE:
+        return _write_site(settings)
     return _write_golden(settings) if settings.golden else _convert(settings, str(settings.to))
 
 
@@ -96,6 +104,23 @@ def _write_golden(settings: Settings) -> int:
     print_out(f"{output}: {', '.join(described['tensors'])}")
     for warning in described["warnings"]:
         print_err(f"warning: {warning}")
+    return 0
+
+
+def _write_site(settings: Settings) -> int:
+    if settings.data or settings.precision != "f32":
+        raise UsageError("the page runs a bundle in f32; leave out --data and --precision.")
+    from bedside.bundle import find_bundle, read_bundle
+    from bedside.export.site import export_site
+
+    bundle = read_bundle(find_bundle(settings.bundle, on_notice=print_err))
+    output = settings.output or Path(f"{bundle.spec.name}-{SITE}")
+    sizes = export_site(bundle, output, on_stage=lambda stage: print_err(f"{stage} ..."))
+    if settings.json:
+        print_out(json.dumps({"output": str(output), "files": sizes}, indent=1))
+        return 0
+    print_out(f"{output}: {len(sizes)} files, {sum(sizes.values()):,} bytes")
+    print_out(f"  python -m http.server -d {output}  shows it on http://localhost:8000")
     return 0
 
 

@@ -1,0 +1,285 @@
+/** The page: opens files, has them segmented, and shows what comes out. */
+import { DeviceEngine } from "./engine.js";
+import { openFile } from "./io/open.js";
+import { openCamera } from "./io/video.js";
+import { countPixels } from "./measure.js";
+import { isolate, keepOffline } from "./offline.js";
+import { runFrames, runLive } from "./runs.js";
+import { saveNifti, savePng } from "./save.js";
+import { bindKeys, bindView, element, followTheme } from "./controls.js";
+import { Curve } from "./view/curve.js";
+import { Panel } from "./view/panel.js";
+import { Stage } from "./view/stage.js";
+import { StructureList } from "./view/structures.js";
+
+const DEFAULT_FRAME_MS = 40;
+
+class App {
+  constructor() {
+    this.engine = new DeviceEngine();
+    this.stage = new Stage(element("stage"));
+    this.panel = new Panel();
+    this.list = new StructureList(element("structures").tBodies[0], (value, visible) => {
+      this.stage.toggle(value, visible);
+      this.refresh();
+    });
+    this.curve = new Curve(element("curve"), (frame) => this.go(frame));
+    this.structures = [];
+    this.source = null;
+    this.turn = 0;
+    this.clear();
+  }
+
+  /** Load what the page offers, and the first model. */
+  async start() {
+    followTheme();
+    this.bind();
+    const site = await (await fetch("site.json")).json();
+    if (site.server === null && (await isolate())) return;
+    this.site = site;
+    keepOffline(
+      () => this.panel.offline(),
+      (apply) => this.panel.offerUpdate(apply)
+    );
+    const select = element("model");
+    select.replaceChildren(...site.models.map(({ name, task }) => new Option(name, name, false, false)));
+    site.models.forEach(({ task }, k) => (select.options[k].title = task));
+    await this.openModel(site.models[0].name);
+  }
+
+  async openModel(name) {
+    this.state("loading", "loading the model …");
+    try {
+      const { about, check, threads } = await this.engine.open(`models/${name}`);
+      this.about = about;
+      this.structures = about.spec.labels;
+      this.list.fill(this.structures);
+      this.stage.hidden.clear();
+      this.panel.model(about, { check, threads, runtime: this.site.runtime });
+      this.state("ready");
+      if (this.source) await this.segment();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  async open(opening) {
+    this.leave();
+    this.state("busy", "opening …");
+    try {
+      this.source = await opening();
+      element("welcome").hidden = true;
+      await this.segment();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  openFiles(files) {
+    if (files.length > 1) this.panel.problem(`${files.length} files were dropped; the first is opened.`);
+    if (files.length) return this.open(() => openFile(files[0]));
+    return undefined;
+  }
+
+  /** Segment the source that is open, from its beginning. */
+  async segment() {
+    this.turn += 1;
+    this.endRun?.();
+    this.clear();
+    this.panel.problem("");
+    const { source, turn } = this;
+    checkModality(source, this.about.spec);
+    this.panel.transport(source);
+    if (source.live) {
+      this.play(true);
+      this.endRun = runLive(source, this.engine, {
+        onPlan: (plan) => this.panel.notes([...source.warnings, ...plan.warnings]),
+        onFrame: (found) => this.showLive(found),
+        onError: (error) => this.fail(error),
+      });
+      return;
+    }
+    this.results = new Array(source.count).fill(null);
+    this.state("busy", `segmenting ${source.count > 1 ? `${source.count} frames` : ""} …`);
+    const began = performance.now();
+    await runFrames(source, this.engine, {
+      first: () => this.frame,
+      cancelled: () => turn !== this.turn,
+      onPlan: (plan) => this.panel.notes([...source.warnings, ...plan.warnings]),
+      onFrame: (index, found) => this.keep(index, found),
+    });
+    if (turn !== this.turn) return;
+    this.state("done");
+    this.panel.finished(this.results, performance.now() - began);
+    this.announce();
+  }
+
+  keep(index, found) {
+    this.results[index] = found;
+    const counts = countPixels(found.labels, this.structures);
+    for (const { value } of this.structures) this.areas.get(value)[index] = counts[value];
+    if (index === this.frame) this.show();
+    else this.refresh();
+    const done = this.results.filter(Boolean).length;
+    if (done < this.results.length) this.state("busy", `${done} of ${this.results.length} frames`);
+  }
+
+  showLive(found) {
+    this.results = [found];
+    const counts = countPixels(found.labels, this.structures);
+    for (const { value } of this.structures) this.areas.set(value, [counts[value]]);
+    this.show();
+    this.state("done");
+    this.panel.live(found);
+  }
+
+  /** Show the frame that is chosen: its mask as soon as there is one. */
+  show() {
+    const { source, frame, structures } = this;
+    const found = this.results[frame];
+    if (!found) return;
+    const aspect = source.spacingMm ? source.spacingMm[0] / source.spacingMm[1] : 1;
+    this.stage.show({ image: found.image, labels: found.labels, structures, aspect });
+    this.panel.times(found.ms, this.results);
+    this.panel.edits(found.edits, structures);
+    this.refresh();
+  }
+
+  refresh() {
+    const { areas, frame, structures, source } = this;
+    if (!source) return;
+    const count = source.live ? 1 : source.count;
+    for (const { value } of structures) if (!areas.has(value)) areas.set(value, new Array(count).fill(null));
+    this.list.show({ areas, frame, spacingMm: source.spacingMm });
+    this.panel.frame(source, frame);
+    if (count > 1) this.curve.show({ areas, structures, hidden: this.stage.hidden, frame, count });
+    const complete = this.results.length > 0 && this.results.every(Boolean);
+    element("save-png").disabled = !this.results[frame];
+    element("save-nifti").disabled = !complete || source.live;
+    element("stage").setAttribute("aria-label", this.describe());
+  }
+
+  go(frame) {
+    if (!this.source || this.source.live) return;
+    this.frame = ((frame % this.source.count) + this.source.count) % this.source.count;
+    this.show();
+    this.refresh();
+  }
+
+  play(on = !this.playing) {
+    this.playing = Boolean(on && this.source);
+    this.panel.playing(this.playing);
+    clearInterval(this.timer);
+    if (this.source?.live) {
+      if (this.playing) this.source.video.play();
+      else this.source.video.pause();
+    } else if (this.playing) {
+      const step = this.source.frameMs ?? DEFAULT_FRAME_MS;
+      this.timer = setInterval(() => this.results[(this.frame + 1) % this.source.count] && this.go(this.frame + 1), step);
+    }
+  }
+
+  describe() {
+    const { source, frame, areas, structures } = this;
+    const sizes = structures.map(({ value, name }) => `${name} ${this.list.rows.get(value)?.area.textContent || "not known"}`);
+    const place = source.count > 1 ? `, frame ${frame + 1} of ${source.count}` : "";
+    return areas.size ? `${source.name}${place}: ${sizes.join(", ")}` : source.name;
+  }
+
+  announce() {
+    element("announce").textContent = `Segmented. ${this.describe()}`;
+  }
+
+  /** Forget the results, not the source. */
+  clear() {
+    this.frame = 0;
+    this.results = [];
+    this.areas = new Map(this.structures.map(({ value }) => [value, new Array(this.source?.count || 1).fill(null)]));
+    this.stage.show({ image: null, labels: null, structures: this.structures });
+    this.panel.clear();
+  }
+
+  leave() {
+    this.turn += 1;
+    this.endRun?.();
+    this.endRun = null;
+    this.play(false);
+    this.source?.close();
+    this.source = null;
+    this.clear();
+    this.panel.transport(null);
+    element("welcome").hidden = false;
+  }
+
+  state(name, text = "") {
+    document.body.dataset.state = name;
+    element("busy").textContent = text;
+  }
+
+  fail(error) {
+    this.state("error");
+    this.panel.problem(error.message);
+  }
+
+  bind() {
+    const choose = () => element("file").click();
+    element("open").addEventListener("click", choose);
+    element("file").addEventListener("change", ({ target }) => {
+      this.openFiles([...target.files]);
+      target.value = "";
+    });
+    element("camera").addEventListener("click", () => this.open(openCamera));
+    element("model").addEventListener("change", ({ target }) => this.openModel(target.value));
+    element("play").addEventListener("click", () => this.play());
+    element("back").addEventListener("click", () => this.go(this.frame - 1));
+    element("forward").addEventListener("click", () => this.go(this.frame + 1));
+    element("frame").addEventListener("input", ({ target }) => this.seek(Number(target.value)));
+    element("save-png").addEventListener("click", () => this.save(() => savePng(this.source, this.results[this.frame].labels, this.structures, this.frame)));
+    element("save-nifti").addEventListener("click", () => this.save(() => saveNifti(this.source, this.results)));
+    bindDrop(element("drop-zone"), (files) => this.openFiles(files));
+    bindView(this.stage);
+    bindKeys({
+      open: choose,
+      back: () => this.go(this.frame - 1),
+      forward: () => this.go(this.frame + 1),
+      play: () => this.play(),
+      flip: (value) => this.list.flip(value),
+      zoom: (factor) => this.stage.zoom(factor),
+    });
+  }
+
+  seek(place) {
+    if (this.source?.live) this.source.seek(place / 1000).catch((error) => this.fail(error));
+    else this.go(place);
+  }
+
+  async save(writing) {
+    try {
+      await writing();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+}
+
+function checkModality(source, spec) {
+  if (source.modality && source.modality !== spec.input.modality) {
+    throw new Error(
+      `${source.name}: modality is ${source.modality}, the model ${spec.name} is for ${spec.input.modality}. Choose another model.`
+    );
+  }
+}
+
+function bindDrop(zone, onFiles) {
+  const stop = (event) => event.preventDefault();
+  for (const name of ["dragover", "drop"]) document.addEventListener(name, stop);
+  zone.addEventListener("dragover", () => zone.classList.add("over"));
+  zone.addEventListener("dragleave", () => zone.classList.remove("over"));
+  document.addEventListener("drop", (event) => {
+    zone.classList.remove("over");
+    onFiles([...event.dataTransfer.files]);
+  });
+}
+
+const app = new App();
+app.start().catch((error) => app.fail(error));

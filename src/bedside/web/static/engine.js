@@ -1,0 +1,67 @@
+/** The network on this device: a worker that is asked one thing after another. */
+
+export class DeviceEngine {
+  constructor() {
+    this.waiting = new Map();
+    this.count = 0;
+    this.worker = null;
+  }
+
+  /** Threads that the browser allows: more than one needs the headers of an isolated page. */
+  static get threads() {
+    return globalThis.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
+  }
+
+  /** Load a model from its folder; resolves to what it is, and how it checked itself. */
+  async open(url, threads = DeviceEngine.threads) {
+    this.close();
+    this.worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "bedside" });
+    await new Promise((resolve, reject) => {
+      this.worker.onmessage = resolve;
+      this.worker.onerror = (event) => {
+        event.preventDefault();
+        reject(new Error("the network's runtime cannot be started; files of the page are missing."));
+      };
+    });
+    this.worker.onmessage = ({ data }) => this.settle(data);
+    this.worker.onerror = (event) => this.fail(event.message || "the network's thread ended.");
+    return this.ask("open", { url: new URL(url, document.baseURI).href, threads });
+  }
+
+  /** Plan for an image from some of its frames; see `sampleOf`. */
+  plan(sample, { region, spacingMm }) {
+    return this.ask("plan", { sample, region, spacingMm });
+  }
+
+  /** Labels of one frame. */
+  run(image) {
+    return this.ask("run", { image });
+  }
+
+  close() {
+    this.worker?.terminate();
+    this.worker = null;
+    this.fail("the model was closed.");
+  }
+
+  ask(call, values) {
+    this.count += 1;
+    const id = this.count;
+    return new Promise((resolve, reject) => {
+      this.waiting.set(id, { resolve, reject });
+      this.worker.postMessage({ id, call, values });
+    });
+  }
+
+  settle({ id, value, error }) {
+    const asked = this.waiting.get(id);
+    this.waiting.delete(id);
+    if (error === undefined) asked?.resolve(value);
+    else asked?.reject(new Error(error));
+  }
+
+  fail(message) {
+    for (const { reject } of this.waiting.values()) reject(new Error(message));
+    this.waiting.clear();
+  }
+}

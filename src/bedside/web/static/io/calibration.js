@@ -1,0 +1,61 @@
+/** Region and scale of a frame from its header, used only where they fit the frame. */
+import { columnsOf, makeBox, rowsOf } from "../pipeline/image.js";
+
+const SPATIAL_FORMAT = 0x00186012;
+const DATA_TYPE = 0x00186014;
+const CORNERS = [0x0018601a, 0x00186018, 0x0018601e, 0x0018601c];
+const UNITS = [0x00186024, 0x00186026];
+const DELTAS = [0x0018602e, 0x0018602c];
+const [FLAT, TISSUE, CENTIMETRES] = [1, 1, 3];
+const CALIBRATED = ["GEOMETRY", "FIDUCIAL"];
+const IN_PIXELS = "areas are given in pixels";
+
+/** { region, spacingMm, warnings }: a box or null, [row, column] or null, and why they are null. */
+export function readCalibration(header, { rows, columns }) {
+  const regions = header.items("SequenceOfUltrasoundRegions");
+  if (regions.length) return fromRegions(regions, rows, columns);
+  const spacing = header.numbers("PixelSpacing");
+  const ultrasound = ["US", "IVUS"].includes(header.text("Modality"));
+  const nothing = (warning) => ({ region: null, spacingMm: null, warnings: [`${warning}; ${IN_PIXELS}`] });
+  if (!spacing) return nothing(ultrasound ? "the file has no ultrasound calibration" : "the file has no pixel spacing");
+  if (spacing.length !== 2 || !spacing.every((value) => value > 0 && value < Infinity)) {
+    return nothing("the pixel spacing is not valid");
+  }
+  if (ultrasound && !CALIBRATED.includes(header.text("PixelSpacingCalibrationType"))) {
+    return nothing("the file has no ultrasound regions, and nothing says how its PixelSpacing was measured");
+  }
+  return { region: null, spacingMm: spacing, warnings: [] };
+}
+
+/** The largest region of tissue in 2D; some machines write the column after its last one. */
+function fromRegions(items, rows, columns) {
+  const tissue = items
+    .filter((item) => item.integer(SPATIAL_FORMAT) === FLAT && item.integer(DATA_TYPE) === TISSUE)
+    .map((item) => ({ item, box: readBox(item) }))
+    .filter(({ box }) => box);
+  if (!tissue.length) return { region: null, spacingMm: null, warnings: [`no ultrasound region shows tissue in 2D; ${IN_PIXELS}`] };
+  const size = ({ box }) => rowsOf(box) * columnsOf(box);
+  const { item, box } = tissue.reduce((most, each) => (size(each) > size(most) ? each : most));
+  const warnings = tissue.length > 1 ? [`the file has ${tissue.length} ultrasound regions of 2D tissue; the largest is taken`] : [];
+  const past = box.right === columns + 1 || box.bottom === rows + 1;
+  if (box.right === columns + 1) box.right = columns;
+  if (box.bottom === rows + 1) box.bottom = rows;
+  if (box.right > columns || box.bottom > rows || rowsOf(box) < 2 || columnsOf(box) < 2) {
+    const warning =
+      `the ultrasound region does not fit the frame of ${rows} x ${columns}: its crop and its calibration belong to ` +
+      `another frame size; ${IN_PIXELS}`;
+    return { region: null, spacingMm: null, warnings: [...warnings, warning] };
+  }
+  if (past) warnings.push("the ultrasound region ends one pixel past the frame, and is cut to it");
+  const calibrated = UNITS.every((unit) => item.integer(unit) === CENTIMETRES);
+  const spacingMm = DELTAS.map((delta) => Math.abs(item.double(delta) ?? 0) * 10);
+  if (calibrated && spacingMm.every((length) => length > 0 && length < Infinity)) return { region: box, spacingMm, warnings };
+  return { region: box, spacingMm: null, warnings: [...warnings, `the ultrasound region is not calibrated in cm; ${IN_PIXELS}`] };
+}
+
+function readBox(item) {
+  const corners = CORNERS.map((corner) => item.integer(corner));
+  if (corners.some((corner) => corner === null)) return null;
+  const [top, left, bottom, right] = corners;
+  return makeBox(top, left, bottom + 1, right + 1);
+}

@@ -1,0 +1,149 @@
+/** DICOM pictures and cines: uncompressed, RLE, or JPEG baseline, which the browser decodes. */
+import { makeImage } from "../pipeline/image.js";
+import { readCalibration } from "./calibration.js";
+import { listFragments, unpackRle } from "./dicom_frames.js";
+import { readHeader } from "./dicom_tags.js";
+import { decodePicture } from "./picture.js";
+
+const LARGEST_BYTES = 2 ** 31;
+const RAW = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"];
+const JPEG = "1.2.840.10008.1.2.4.50";
+const RLE = "1.2.840.10008.1.2.5";
+const COLOURS = ["RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"];
+
+export function isDicom(begin) {
+  return begin.length >= 132 && String.fromCharCode(...begin.subarray(128, 132)) === "DICM";
+}
+
+export async function openDicom(file) {
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  try {
+    return describe(bytes);
+  } catch (error) {
+    const reason = error instanceof RangeError ? "it is truncated or damaged." : error.message;
+    throw new Error(`${file.name}: ${reason}`);
+  }
+}
+
+function describe(bytes) {
+  const { header, syntax, pixels } = readHeader(bytes);
+  const form = readForm(header, syntax, pixels);
+  const calibration = readCalibration(header, form);
+  const warnings = [...calibration.warnings];
+  if (header.text("LossyImageCompression") === "01") warnings.push("the image is compressed with loss");
+  return {
+    kind: form.count > 1 ? "cine" : "picture",
+    count: form.count,
+    width: form.columns,
+    height: form.rows,
+    modality: header.text("Modality") || null,
+    region: calibration.region,
+    spacingMm: calibration.spacingMm,
+    frameMs: readFrameMs(header),
+    warnings,
+    read: makeDecoder(form, syntax, pixels),
+  };
+}
+
+/** Size and kind of the pixels; what the page does not read is refused. */
+function readForm(header, syntax, pixels) {
+  if (!pixels) throw new Error("it holds no image.");
+  const form = {
+    rows: header.integer("Rows"),
+    columns: header.integer("Columns"),
+    samples: header.integer("SamplesPerPixel") ?? 1,
+    bits: header.integer("BitsAllocated"),
+    stored: header.integer("BitsStored"),
+    planar: header.integer("PlanarConfiguration") ?? 0,
+    photometric: header.text("PhotometricInterpretation") ?? "",
+    count: Math.max(1, Number(header.text("NumberOfFrames") ?? 1) || 1),
+  };
+  if (!form.rows || !form.columns || !form.bits) throw new Error("Rows, Columns or BitsAllocated is missing.");
+  if (form.rows * form.columns * form.samples * form.count > LARGEST_BYTES) {
+    throw new Error(`it declares ${form.count} frames of ${form.rows} x ${form.columns}, over 2 GiB.`);
+  }
+  if (form.bits !== 8 || (form.stored ?? 8) !== 8 || header.integer("PixelRepresentation")) {
+    throw new Error(`its values have ${form.stored ?? form.bits} bits; the page reads pictures of 8 bits on this device.`);
+  }
+  const grey = form.samples === 1 && ["MONOCHROME1", "MONOCHROME2"].includes(form.photometric);
+  if (!grey && !(form.samples === 3 && COLOURS.includes(form.photometric))) {
+    throw new Error(`colours of the kind ${form.photometric || "that it does not name"} are not read here.`);
+  }
+  const slope = header.numbers("RescaleSlope")?.[0] ?? 1;
+  const intercept = header.numbers("RescaleIntercept")?.[0] ?? 0;
+  if (grey && (slope !== 1 || intercept !== 0)) {
+    throw new Error("its values are rescaled, and the page reads pictures as they are stored.");
+  }
+  if (![...RAW, JPEG, RLE].includes(syntax)) {
+    throw new Error(`its compression (${syntax}) is not read here. Convert it to an uncompressed transfer syntax.`);
+  }
+  return { ...form, grey };
+}
+
+function makeDecoder(form, syntax, pixels) {
+  if (RAW.includes(syntax)) {
+    const perFrame = form.rows * form.columns * (form.photometric === "YBR_FULL_422" ? 2 : form.samples);
+    if (form.photometric === "YBR_FULL_422") throw new Error("uncompressed colours of the kind YBR_FULL_422 are not read here.");
+    if (pixels.bytes.length < perFrame * form.count) throw new Error("the pixels are truncated; export it again.");
+    return async (index) => finish(pixels.bytes.slice(index * perFrame, (index + 1) * perFrame), form);
+  }
+  const frames = listFragments(pixels.bytes, form.count);
+  if (syntax === RLE) {
+    return async (index) => finish(unpackRle(frames[index], form), { ...form, planar: 1 });
+  }
+  return async (index) => {
+    const coded = form.photometric === "RGB" ? markedAsRgb(frames[index]) : frames[index];
+    const image = await decodePicture(new Blob([coded], { type: "image/jpeg" }), { grey: form.grey });
+    if (image.width !== form.columns || image.height !== form.rows) {
+      throw new Error(`frame ${index + 1} does not decode to ${form.rows} x ${form.columns} pixels; the file is damaged.`);
+    }
+    return form.photometric === "MONOCHROME1" ? inverted(image) : image;
+  };
+}
+
+/** Stored bytes as an image: colours together at each pixel, and as red, green and blue. */
+function finish(bytes, form) {
+  const { rows, columns, samples } = form;
+  let data = bytes;
+  if (samples === 3 && form.planar) {
+    const plane = rows * columns;
+    data = new Uint8Array(3 * plane);
+    for (let k = 0; k < plane; k += 1) for (let c = 0; c < 3; c += 1) data[3 * k + c] = bytes[c * plane + k];
+  }
+  if (samples === 3 && form.photometric.startsWith("YBR_FULL")) toRgb(data);
+  const image = makeImage(data, columns, rows, samples);
+  return form.photometric === "MONOCHROME1" ? inverted(image) : image;
+}
+
+/** Y, Cb and Cr to red, green and blue, in place, rounded as OpenCV does it. */
+function toRgb(data) {
+  const clamp = (value) => Math.min(Math.max(value, 0), 255);
+  const half = 1 << 13;
+  for (let k = 0; k < data.length; k += 3) {
+    const [y, cb, cr] = [data[k], data[k + 1] - 128, data[k + 2] - 128];
+    data[k] = clamp(y + ((cr * 22987 + half) >> 14));
+    data[k + 1] = clamp(y + ((cb * -5636 + cr * -11698 + half) >> 14));
+    data[k + 2] = clamp(y + ((cb * 29049 + half) >> 14));
+  }
+}
+
+function inverted(image) {
+  return makeImage(image.data.map((value) => 255 - value), image.width, image.height, image.channels);
+}
+
+/** A JPEG with the mark that its colours are red, green and blue, which a browser looks for. */
+function markedAsRgb(frame) {
+  const mark = [0xff, 0xee, 0, 14, 0x41, 0x64, 0x6f, 0x62, 0x65, 0, 100, 0, 0, 0, 0, 0];
+  const marked = new Uint8Array(frame.length + mark.length);
+  marked.set(frame.subarray(0, 2));
+  marked.set(mark, 2);
+  marked.set(frame.subarray(2), 2 + mark.length);
+  return marked;
+}
+
+function readFrameMs(header) {
+  const time = header.numbers("FrameTime")?.[0];
+  if (time > 0) return time;
+  const rate = header.numbers("CineRate")?.[0];
+  return rate > 0 ? 1000 / rate : null;
+}

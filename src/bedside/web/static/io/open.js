@@ -1,0 +1,30 @@
+/**
+ * Opens a file as a source of frames:
+ * { name, kind, count, width, height, modality, region, spacingMm, frameMs, warnings, read(index), close() }.
+ */
+import { isDicom, openDicom } from "./dicom.js";
+import { isNifti, openNifti } from "./nifti.js";
+import { isPicture, openPicture } from "./picture.js";
+import { openVideo } from "./video.js";
+
+const LARGEST_BYTES = 2 ** 30;
+const BEGIN_BYTES = 512;
+
+/** Formats, in the order in which they are asked; a film is what the browser itself can play. */
+const FORMATS = [
+  { is: isDicom, open: openDicom },
+  { is: isPicture, open: openPicture },
+  { is: isNifti, open: openNifti },
+];
+
+export async function openFile(file) {
+  if (!file.size) throw new Error(`${file.name} is empty.`);
+  const begin = new Uint8Array(await file.slice(0, BEGIN_BYTES).arrayBuffer());
+  const format = FORMATS.find((each) => each.is(begin, file.name));
+  if (!format) return openVideo(file);
+  if (file.size > LARGEST_BYTES) {
+    throw new Error(`${file.name} has ${(file.size / 2 ** 30).toFixed(1)} GiB; the page opens at most 1 GiB.`);
+  }
+  const source = await format.open(file);
+  return { region: null, spacingMm: null, modality: null, frameMs: null, warnings: [], close() {}, ...source, name: file.name };
+}

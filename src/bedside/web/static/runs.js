@@ -1,0 +1,86 @@
+/** Runs of the network over the frames of a source. */
+import { sampleOf } from "./pipeline/plan.js";
+
+/** Frames of a film after which it is planned for again, as a stream of `bedside` is. */
+const PLANNED_AT = [1, 4, 11];
+
+/**
+ * Segment all frames of a file, those that are shown first.
+ *
+ * @param {object} source See `openFile`.
+ * @param {object} engine See `DeviceEngine`.
+ * @param {{first: () => number, cancelled: () => boolean, onPlan, onFrame}} options
+ *   `first`: the frame that is wanted most.
+ */
+export async function runFrames(source, engine, { first, cancelled, onPlan, onFrame }) {
+  const { region, spacingMm } = source;
+  const sample = [];
+  for (const index of sampleOf(source.count)) sample.push(await source.read(index));
+  if (cancelled()) return;
+  onPlan(await engine.plan(sample, { region, spacingMm }));
+  const left = new Set(Array.from({ length: source.count }, (_, index) => index));
+  while (left.size && !cancelled()) {
+    const index = nextOf(left, first(), source.count);
+    left.delete(index);
+    const begin = performance.now();
+    const image = await source.read(index);
+    const decoded = performance.now();
+    const found = await engine.run(image);
+    if (cancelled()) return;
+    onFrame(index, { ...found, image, ms: { decode: decoded - begin, ...found.ms } });
+  }
+}
+
+/** The next frame to do from the one that is shown, around the end. */
+function nextOf(left, from, count) {
+  for (let step = 0; step < count; step += 1) {
+    const index = (from + step) % count;
+    if (left.has(index)) return index;
+  }
+  return left.values().next().value;
+}
+
+/**
+ * Segment what a film or a camera shows, the latest frame first; frames that come meanwhile are dropped.
+ *
+ * @param {object} source See `openVideo`.
+ * @returns {() => void} Ends it.
+ */
+export function runLive(source, engine, { onPlan, onFrame, onError }) {
+  const { video, region, spacingMm } = source;
+  const sample = [];
+  let [busy, ended, seen] = [false, false, 0];
+
+  async function take() {
+    const begin = performance.now();
+    const image = await source.read();
+    const decoded = performance.now();
+    seen += 1;
+    if (seen <= PLANNED_AT.at(-1)) {
+      sample.push(image);
+      if (PLANNED_AT.includes(seen)) onPlan(await engine.plan(sample, { region, spacingMm }));
+    }
+    const found = await engine.run(image);
+    const now = performance.now();
+    if (!ended) onFrame({ ...found, image, ms: { decode: decoded - begin, ...found.ms }, age: now - begin, now });
+  }
+
+  const next = () => {
+    if (ended) return;
+    video.requestVideoFrameCallback(next);
+    if (busy) return;
+    busy = true;
+    take()
+      .catch((error) => {
+        if (!ended) onError(error);
+        ended = true;
+      })
+      .finally(() => {
+        busy = false;
+      });
+  };
+  next();
+  return () => {
+    ended = true;
+  };
+}

@@ -1,0 +1,25 @@
+/** Masks as files. */
+import { writeNifti } from "./io/nifti.js";
+import { writePng } from "./io/png_labels.js";
+
+/** Name of a result: that of the image without its suffix. */
+export function nameResult(name, suffix) {
+  return `${name.replace(/(\.nii)?\.[^.]+$/i, "") || "image"}-segmentation${suffix}`;
+}
+
+export async function savePng(source, labels, structures, frame) {
+  const suffix = source.count > 1 ? `-frame-${String(frame + 1).padStart(4, "0")}.png` : ".png";
+  download(await writePng(labels, structures), nameResult(source.name, suffix));
+}
+
+export async function saveNifti(source, results) {
+  const blob = await writeNifti(results.map(({ labels }) => labels.data), source);
+  download(blob, nameResult(source.name, ".nii.gz"));
+}
+
+export function download(blob, name) {
+  const url = URL.createObjectURL(blob);
+  const link = Object.assign(document.createElement("a"), { href: url, download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 60000);
+}
