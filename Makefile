@@ -8,7 +8,7 @@ PEERS_PIP := $(PEERS)/bin/python -m pip --disable-pip-version-check
 DOCS := .venv-docs
 SOURCES := src tests benchmarks docs
 
-.PHONY: demo setup test check docs wheel bench peers frontier clean
+.PHONY: demo setup web test check docs wheel bench peers frontier clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bedside demo -o demo-output
@@ -26,6 +26,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install --quiet -c constraints.txt torch
 	$(PIP) install --quiet -c constraints.txt -e ".[onnx,train,serve,av,dev]"
 	touch $@
+
+# The browser's runtime, for `bedside export --to web` and the page of `bedside serve`; needs npm.
+web: $(VENV)/.installed
+	$(BIN)/python -m bedside.web.vendor
 
 # A process a core, each with one thread: two cores take half the time.
 test: $(VENV)/.installed-dev

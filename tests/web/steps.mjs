@@ -6,6 +6,7 @@ import { pathToFileURL } from "node:url";
 
 const [statics, list] = process.argv.slice(2);
 const { Pipeline, STEPS } = await import(pathToFileURL(`${statics}/pipeline/model.js`));
+const { SAMPLE_FRAMES } = await import(pathToFileURL(`${statics}/pipeline/plan.js`));
 const TYPES = { uint8: Uint8Array, uint16: Uint16Array, int16: Int16Array, float32: Float32Array };
 
 const read = (path, Type) => {
@@ -40,4 +41,4 @@ for (const each of JSON.parse(readFileSync(list, "utf8"))) {
     results.push({ error: error.message });
   }
 }
-console.log(JSON.stringify({ steps: STEPS, results }));
+console.log(JSON.stringify({ steps: STEPS, sample_frames: SAMPLE_FRAMES, results }));

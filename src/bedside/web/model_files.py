@@ -1,4 +1,4 @@
-"""The files of one bundle that the page needs to run it: spec, graph, and a frame to check itself."""
+"""Files of one bundle that the page needs: spec, graph, and a frame to check itself with."""
 
 import json
 from dataclasses import replace

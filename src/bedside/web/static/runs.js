@@ -14,16 +14,16 @@ const PLANNED_AT = [1, 4, 11];
  */
 export async function runFrames(source, engine, { first, cancelled, onPlan, onFrame }) {
   const { region, spacingMm } = source;
-  const sample = [];
-  for (const index of sampleOf(source.count)) sample.push(await source.read(index));
+  const sample = new Map();
+  for (const index of sampleOf(source.count)) sample.set(index, await source.read(index));
   if (cancelled()) return;
-  onPlan(await engine.plan(sample, { region, spacingMm }));
+  onPlan(await engine.plan([...sample.values()], { region, spacingMm }));
   const left = new Set(Array.from({ length: source.count }, (_, index) => index));
   while (left.size && !cancelled()) {
     const index = nextOf(left, first(), source.count);
     left.delete(index);
     const begin = performance.now();
-    const image = await source.read(index);
+    const image = sample.get(index) ?? (await source.read(index));
     const decoded = performance.now();
     const found = await engine.run(image);
     if (cancelled()) return;

@@ -8,7 +8,7 @@ import { checkNumbers, planBytes } from "./levels.js";
 import { planResize } from "./resize.js";
 import { rint, spread } from "./rounding.js";
 
-const SAMPLE_FRAMES = 8;
+export const SAMPLE_FRAMES = 16;
 const ALIGNMENT = 4;
 const DOPPLER_SHARE = 0.02;
 const STRONG_COLOUR = 24;

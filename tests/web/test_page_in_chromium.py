@@ -1,0 +1,218 @@
+"""The page in Chromium: a folder on a plain file server, real files, and no byte that leaves."""
+
+import os
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from page_makers import serve_folder
+from PIL import Image
+
+from bedside.bundle import find_bundle, read_bundle
+from bedside.cli.demo import find_cine
+from bedside.errors import BackendError
+from bedside.export.site import export_site
+from bedside.io.source import open_source
+from bedside.pipeline.segmenter import open_segmenter
+from makers import make_dicom, make_fan, write_dicom
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+DATA = Path(os.environ.get("BEDSIDE_DATA", Path(__file__).parents[3] / "shared" / "data"))
+# Only guards against hanging: other processes may have the cores.
+PATIENCE_MS = 240_000
+AGREEMENT = 0.999
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A site with camus-4ch, and its address."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="NOT TESTED: the page in Chromium; playwright is missing."
+    )
+    if not Path(CHROMIUM).exists():
+        pytest.skip("NOT TESTED: the page in Chromium; chromium is not installed.")
+    folder = tmp_path_factory.mktemp("site") / "site"
+    try:
+        export_site(read_bundle(find_bundle("camus-4ch")), folder)
+    except BackendError as error:
+        pytest.skip(f"NOT TESTED: the page in Chromium; {error}")
+    with serve_folder(folder) as (address, asked), playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser, address, asked
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def context(site):
+    """One browser profile in which the page has been opened once."""
+    browser, address, _ = site
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    page.goto(address)
+    wait_for(page, "ready")
+    page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+    page.close()
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def opened(site, context):
+    """The page, opened once, with what it says to the console and asks of the network."""
+    opened = context.new_page()
+    opened.said, opened.requests = [], []
+    opened.on("console", lambda message: opened.said.append(message.text))
+    opened.on("pageerror", lambda error: opened.said.append(str(error)))
+    opened.goto(site[1])
+    wait_for(opened, "ready")
+    opened.on("request", lambda request: opened.requests.append((request.method, request.url)))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def page(opened):
+    """The page; a test in which it reports an error to the console fails."""
+    opened.said.clear()
+    opened.requests.clear()
+    yield opened
+    assert opened.said == []
+
+
+def wait_for(page, *states):
+    """Wait until the page is in one of some states; an error that was not awaited fails."""
+    awaited = ",".join(f"body[data-state={state}]" for state in {*states, "error"})
+    page.wait_for_selector(awaited, state="attached")
+    problem = page.text_content("#problem")
+    assert page.get_attribute("body", "data-state") in states, problem
+    return problem
+
+
+def open_files(page, path):
+    page.set_input_files("#file", str(path))
+    wait_for(page, "done")
+
+
+def save_nifti(page, folder):
+    """The labels of all frames, (F, H, W)."""
+    with page.expect_download() as download:
+        page.click("#save-nifti")
+    target = folder / download.value.suggested_filename
+    download.value.save_as(target)
+    return np.asarray(nibabel.load(target).dataobj).T, target
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    return open_segmenter(read_bundle(find_bundle("camus-4ch")), precision="f32", threads=1)
+
+
+def check_agreement(ours, theirs):
+    assert ours.shape == theirs.shape
+    assert (ours == theirs).mean() >= AGREEMENT
+    assert set(np.unique(ours)) == set(np.unique(theirs))
+
+
+def test_a_cine_is_segmented_on_the_device_and_no_byte_leaves(page, site, segmenter, tmp_path):
+    site[2].clear()
+    open_files(page, find_cine())
+    ours, _ = save_nifti(page, tmp_path)
+    theirs = segmenter.segment_sequence(open_source(find_cine()).sequence).labels.array
+    check_agreement(ours, theirs)
+    # Only the download itself, which the page hands to the browser.
+    assert {url.split(":")[0] for _, url in page.requests} <= {"blob"}
+    # Chromium may look for a new version of the page after it was opened.
+    assert set(site[2]) <= {"/sw.js"}
+    assert "30 frames" in page.text_content("#times")
+    assert "another frame size" in page.text_content("#notes")
+    areas = [cell.strip() for cell in page.locator("#structures td:nth-child(2)").all_inner_texts()]
+    assert areas == [f"{np.count_nonzero(ours[0] == value):,} px" for value in (1, 2, 3)]
+
+
+def test_the_page_works_without_a_network_and_with_threads(page, context, segmenter, tmp_path):
+    assert page.evaluate("crossOriginIsolated")
+    context.set_offline(True)
+    try:
+        page.reload()
+        wait_for(page, "ready")
+        open_files(page, find_cine())
+        assert "Works offline" in page.text_content("#about")
+    finally:
+        context.set_offline(False)
+
+
+def test_a_picture_is_segmented_and_its_mask_is_read_back(page, segmenter, tmp_path):
+    picture = tmp_path / "frame.png"
+    Image.fromarray(make_fan(1, 240, 320)[0]).save(picture)
+    open_files(page, picture)
+    with page.expect_download() as download:
+        page.click("#save-png")
+    target = tmp_path / download.value.suggested_filename
+    download.value.save_as(target)
+    assert target.name == "frame-segmentation.png"
+    with Image.open(target) as image:
+        assert image.info["bedside"] == "result"
+        labels, palette = np.array(image), image.getpalette()[3:6]
+    assert palette == [230, 60, 60]
+    check_agreement(
+        labels[None], segmenter.segment_sequence(open_source(picture).sequence).labels.array
+    )
+    assert page.is_hidden("#transport")
+
+
+def test_frames_of_patients_have_the_labels_and_the_place_of_python(page, segmenter, tmp_path):
+    images = sorted(DATA.glob("camus/patient000[1-3]/*_4CH_ED.nii.gz"))
+    if not images:
+        pytest.skip(f"NOT TESTED: the page on patients; {DATA / 'camus'} is not here.")
+    for image in images:
+        open_files(page, image)
+        labels, target = save_nifti(page, tmp_path)
+        theirs = segmenter.segment_sequence(open_source(image).sequence).labels.array
+        check_agreement(labels.reshape(theirs.shape), theirs)
+        assert np.array_equal(nibabel.load(target).affine, nibabel.load(image).affine)
+        assert "cm²" in page.inner_text("#structures tbody")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("notes.txt", b"no image at all", "no image or film"),
+        ("cut.png", b"\x89PNG\r\n\x1a\n" + bytes(40), "damaged or truncated"),
+        ("empty.dcm", b"", "empty"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_words(page, tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    page.set_input_files("#file", str(tmp_path / name))
+    page.wait_for_selector("body[data-state=error]", state="attached")
+    assert words in page.text_content("#problem")
+    page.said.clear()  # Chromium reports a film that it cannot play
+
+
+def test_an_image_of_another_kind_is_refused(page, tmp_path):
+    path = write_dicom(make_dicom(make_fan(1), tags={"Modality": "XA"}), tmp_path / "a.dcm")
+    page.set_input_files("#file", str(path))
+    page.wait_for_selector("body[data-state=error]", state="attached")
+    assert "modality is XA, the model camus-4ch is for US" in page.text_content("#problem")
+
+
+def test_the_keyboard_reaches_frames_structures_and_help(page):
+    open_files(page, find_cine())
+    page.keyboard.press("ArrowRight")
+    assert page.input_value("#frame") == "1"
+    assert page.get_attribute("#stage", "aria-label").startswith("examples_ybr_color.dcm, frame 2")
+    page.keyboard.press("2")
+    assert not page.is_checked("#structure-2")
+    page.keyboard.press("?")
+    assert page.is_visible("#keys")
+    page.keyboard.press("Escape")
+    page.keyboard.press("m")
+    assert page.input_value("#opacity") == "0"
+    names = page.evaluate(
+        "[...document.querySelectorAll('button, input, select')].filter((each) =>"
+        " !each.labels?.length && !each.ariaLabel && !each.textContent.trim()).map(({ id }) => id)"
+    )
+    assert names == ["file"]  # hidden behind the button that opens it
