@@ -14,6 +14,7 @@ from bedside.errors import BedsideError, FormatError, NoModelError, SpecError
 from bedside.io.image import Image, open_image
 from bedside.io.opened import Source
 from bedside.io.read_options import ReadOptions
+from bedside.io.sandbox.decoders import Decoders
 from bedside.pool import ModelPool
 from bedside.result import Result
 from bedside.segment import Model
@@ -61,6 +62,7 @@ class Engine:
             precision=self.settings.precision,
         )
         self._pins = _Pins(self)
+        self._decoders = Decoders()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -166,7 +168,8 @@ class Engine:
         Raises:
             InputError: If the image is refused.
         """
-        read = replace(read or ReadOptions(), untrusted=self.settings.decoding)
+        limits = replace(self.settings.decoding, start=self._decoders.run)
+        read = replace(read or ReadOptions(), untrusted=limits)
         if isinstance(source, np.ndarray | ImageSequence | Source):
             return open_image(source, read=replace(read, untrusted=None))
         if isinstance(source, Path) and source.is_dir():
@@ -195,7 +198,8 @@ class Engine:
         return self._pins.fault
 
     def start(self) -> None:
-        """Load the pinned models, in the background."""
+        """Load the pinned models, and what decodes, in the background."""
+        self._decoders.start()
         self._pins.start([each.name for each in self._models.values() if each.pinned])
 
     def close(self, *, patience_s: float = 0.0) -> None:
@@ -209,6 +213,7 @@ class Engine:
             self.admission.cancel_all()
         self._pins.close()
         self._pool.close()
+        self._decoders.close()
 
     def __enter__(self) -> "Engine":
         """Return the engine; it is closed at the end of the block."""

@@ -35,7 +35,12 @@ def main() -> int:
     Returns:
         0; the answer in the folder holds the result or the error.
     """
-    request = json.loads(sys.stdin.read())
+    answer_request(json.loads(sys.stdin.read()))
+    return 0
+
+
+def answer_request(request: Mapping[str, Any]) -> None:
+    """Write the answer to a request into its folder, under its limits."""
     folder, path = Path(request["folder"]), Path(request["path"])
     _end_with_parent(float(request["deadline_s"]))
     memory_bytes = int(request["memory_bytes"])
@@ -44,14 +49,13 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001 - the parent has nothing but this answer
         answer = {"error": _describe(error, path, memory_bytes)}
     (folder / "answer.json").write_text(json.dumps(answer), "utf-8")
-    return 0
 
 
 def _open(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Decode a file or a series into the folder."""
     path, files = Path(request["path"]), [Path(file) for file in request["files"]]
     kind = "dicom" if files or path.is_dir() else detect_format(path)
-    _import_readers(kind)
+    import_readers(kind)
     _cap_memory(int(request["memory_bytes"]))
     source = open_source(
         path, files=files, select=request["select"], dicom=DicomOptions(**request["dicom"])
@@ -61,7 +65,7 @@ def _open(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _find(path: Path, memory_bytes: int) -> dict[str, Any]:
     """List the images in a folder."""
-    _import_readers(*FORMATS)
+    import_readers(*FORMATS)
     _cap_memory(memory_bytes)
     found = find_sources(path)
     return {
@@ -72,7 +76,7 @@ def _find(path: Path, memory_bytes: int) -> dict[str, Any]:
     }
 
 
-def _import_readers(*kinds: str) -> None:
+def import_readers(*kinds: str) -> None:
     """Import readers before memory is limited, so that the limit is for decoding alone."""
     for kind in kinds:
         for name in FORMATS[kind].modules:

@@ -183,29 +183,11 @@ def _allow_memory(path: Path, limits: Limits) -> int:
 
 def _run_child(request: dict[str, Any], path: Path, folder: Path, limits: Limits) -> None:
     """Run the child until it ends or reaches the deadline."""
-    root = str(Path(errors.__file__).parent.parent)
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {
-        **os.environ,
-        **_ENVIRONMENT,
-        "TMPDIR": str(folder),
-        "PYTHONPATH": os.pathsep.join(paths),
-    }
-    child = subprocess.Popen(
-        [sys.executable, "-P", "-m", MODULE],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-    )
+    start = limits.start or _start_interpreter
     try:
-        child.communicate(json.dumps(request).encode(), timeout=limits.deadline_s)
-    except subprocess.TimeoutExpired:
+        code = start(request, folder, limits.deadline_s)
+    except TimeoutError:
         raise _too_long(path, limits) from None
-    finally:
-        child.kill()
-        child.wait()
-    code = child.returncode
     if code == -signal.SIGALRM:
         raise _too_long(path, limits)
     if code == -signal.SIGKILL:
@@ -216,6 +198,32 @@ def _run_child(request: dict[str, Any], path: Path, folder: Path, limits: Limits
     if code != 0:
         how = f"of {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
         raise FormatError(f"{path}: its decoder died {how}. The file is damaged or malicious.")
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment of a process that decodes."""
+    root = str(Path(errors.__file__).parent.parent)
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, **_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _start_interpreter(request: Mapping[str, Any], folder: Path, deadline_s: float) -> int:
+    """Run the child in an interpreter of its own; see `bedside.io.sandbox.limits.Start`."""
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", MODULE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**child_environment(), "TMPDIR": str(folder)},
+    )
+    try:
+        child.communicate(json.dumps(request).encode(), timeout=deadline_s)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError from None
+    finally:
+        child.kill()
+        child.wait()
+    return child.returncode
 
 
 def _too_long(path: Path, limits: Limits) -> LimitError:
