@@ -1,4 +1,4 @@
-"""Sources of frames: a film on disk at its own rate, a video, a camera, a pipe."""
+"""Sources of frames: a film on disk at its own rate, a video, a camera, an address, a pipe."""
 
 import os
 import sys
@@ -14,6 +14,7 @@ import numpy as np
 from bedside.errors import FormatError, UsageError
 from bedside.io.image import open_image
 from bedside.io.read_options import ReadOptions
+from bedside.stream.network import NetworkFrames
 from bedside.stream.openigtlink import IgtlFrames, open_igtl
 from bedside.stream.protocol import Frame, FrameSource, paced
 from bedside.volume import ImageSequence
@@ -40,7 +41,7 @@ class OpenedSource:
 
     def close(self) -> None:
         """Close its connection, if it has one."""
-        if isinstance(self.frames, IgtlFrames):
+        if isinstance(self.frames, IgtlFrames | NetworkFrames):
             self.frames.close()
 
 
@@ -55,9 +56,9 @@ def open_frames(
 
     Args:
         source: A film (DICOM, NIfTI, ...), a video file, the number or device of a camera such as
-            "0" or "/dev/video0", an address that begins with "rtsp://" or "http://",
-            "igtl://HOST:PORT" or "igtl://:PORT" for OpenIGTLink, or "-" for raw frames from
-            standard input.
+            "0" or "/dev/video0", an address that begins with "rtsp://", "http://" or another of
+            `network.SCHEMES`, "igtl://HOST:PORT" or "igtl://:PORT" for OpenIGTLink, or "-" for raw
+            frames from standard input.
         frames_per_s: Rate at which a film is played, instead of its own.
         shape: (H, W) or (H, W, 3) of raw frames, which have none of their own.
         loops: How often a film on disk is played, one time after the other.
@@ -65,6 +66,7 @@ def open_frames(
     Raises:
         UsageError: If a setting has no meaning.
         InputError: If there is no such source, or it is refused.
+        BackendError: If PyAV is needed for an address and not installed.
     """
     if frames_per_s is not None and not 0 < frames_per_s < 1e4:
         raise UsageError(f"fps is {frames_per_s}; expected a number above 0.")
@@ -76,8 +78,9 @@ def open_frames(
         return OpenedSource(read_pipe(sys.stdin.buffer, shape))
     if source.startswith("igtl:"):
         return OpenedSource(open_igtl(source))
-    is_camera = source.isdecimal() or source.startswith("/dev/video")
-    if is_camera or "://" in source:
+    if "://" in source:
+        return OpenedSource(NetworkFrames(source))
+    if source.isdecimal() or source.startswith("/dev/video"):
         return OpenedSource(read_camera(source))
     if source.lower().endswith(VIDEO_SUFFIXES):
         return open_video(Path(source), frames_per_s=frames_per_s, loops=loops)
@@ -126,13 +129,15 @@ def open_video(path: Path, *, frames_per_s: float | None = None, loops: int = 1)
 
 
 def read_camera(name: str) -> Iterator[tuple[Frame, float]]:
-    """Frames of a camera or an address, with the times of their arrival, without end.
+    """Frames of a camera, with the times of their arrival, without end.
 
     Raises:
         FormatError: If it cannot be opened.
     """
     begin = time.monotonic()
-    for frame in _read_all(_open_capture(int(name) if name.isdecimal() else name)):
+    camera = _open_capture(int(name) if name.isdecimal() else name)
+    camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # else the driver keeps frames until they are old
+    for frame in _read_all(camera):
         yield frame, time.monotonic() - begin
 
 
@@ -170,7 +175,7 @@ def _open_capture(name: str | int) -> Any:
     Raises:
         FormatError: If it cannot be.
     """
-    if isinstance(name, str) and "://" not in name and not os.path.exists(name):
+    if isinstance(name, str) and not os.path.exists(name):
         raise FormatError(f"{name} is not there.")
     video = cv2.VideoCapture(name)
     if not video.isOpened():
