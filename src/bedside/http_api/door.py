@@ -35,16 +35,22 @@ class Door:
         )
 
     @contextlib.asynccontextmanager
-    async def receive(self, request: Request) -> AsyncIterator[Upload]:
+    async def receive(
+        self, request: Request, *, files: str = "file", required: bool = True
+    ) -> AsyncIterator[Upload]:
         """Receive the image of a request on disk, unpacked; removed at the end of the block.
 
         Args:
-            request: Its body is multipart with the image in the field `file`, or the image itself.
+            request: Its body is multipart with the image in one field, or the image itself.
+            files: Name of that field.
+            required: Whether there must be an image.
 
         Raises:
             UploadError: If it is too large, too slow, or malformed.
         """
-        async with receive_upload(request, self.settings, run=self.run) as upload:
+        async with receive_upload(
+            request, self.settings, run=self.run, files=files, required=required
+        ) as upload:
             yield upload
 
     async def run(self, work: Callable[[], Answer]) -> Answer:

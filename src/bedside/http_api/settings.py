@@ -14,6 +14,7 @@ class HttpSettings:
         unpacked_mb: Largest content of a zip, in MiB.
         header_s: Seconds in which the head of a request must be there.
         body_s: Seconds in which its body must be there.
+        image_store: Folder for what DICOMweb and MONAI Label's clients store; empty for none.
     """
 
     host: str = "127.0.0.1"
@@ -22,3 +23,4 @@ class HttpSettings:
     unpacked_mb: int = 4096
     header_s: float = 10.0
     body_s: float = 300.0
+    image_store: str = ""

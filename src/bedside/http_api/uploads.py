@@ -5,6 +5,7 @@ Files get names of their own, so no name that was sent reaches the disk or a mes
 
 import asyncio
 import contextlib
+import re
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -26,8 +27,8 @@ MOST_FILES = 20_000
 
 _FLUSH_BYTES = 2**20
 _MOST_FIELD_BYTES = 2**16
-_FILE_FIELD = "file"
 _NAME = "image"
+_SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8}){1,2}$")
 
 Run = Callable[[Callable[[], Any]], Awaitable[Any]]
 
@@ -37,26 +38,35 @@ class Upload:
     """What a request has brought.
 
     Attributes:
-        path: The image; a folder if there were several files, or a zip.
-        n_bytes: Of all files, as they were sent.
+        path: The image; a folder if there were several files, or a zip, or none.
+        n_bytes: Of all files, as they were sent; 0 if there are none.
         fields: Other fields of the form, by name.
+        suffix: End of the name of the last file, such as ".nii.gz"; empty if it has none.
     """
 
     path: Path
     n_bytes: int
     fields: dict[str, str] = field(default_factory=dict)
+    suffix: str = ""
 
 
 @contextlib.asynccontextmanager
 async def receive_upload(
-    request: Request, settings: HttpSettings, *, run: Run
+    request: Request,
+    settings: HttpSettings,
+    *,
+    run: Run,
+    files: str = "file",
+    required: bool = True,
 ) -> AsyncIterator[Upload]:
     """Receive the image of a request on disk; removed at the end of the block.
 
     Args:
-        request: Its body is multipart with files in the field `file`, or one file itself.
+        request: Its body is multipart with files in one field, or one file itself.
         settings: Limits.
         run: Runs blocking work in a thread.
+        files: Name of the field with files.
+        required: Whether there must be a file.
 
     Raises:
         RequestError: If it is too large, too slow, malformed, or has no file.
@@ -70,7 +80,7 @@ async def receive_upload(
         sink = _Sink(folder, run, most)
         try:
             async with asyncio.timeout(settings.body_s):
-                fields = await _receive(request, sink)
+                fields = await _receive(request, sink, files)
         except TimeoutError as error:
             raise RequestError(
                 408, f"the body was not there within {settings.body_s:g} s. Send it faster."
@@ -79,9 +89,11 @@ async def receive_upload(
             raise CancelledError("the client left before its image was there.") from error
         finally:
             sink.close()
+        if required and not sink.n_bytes:
+            raise RequestError(400, f'there is no image. Send it in the field "{files}".')
         try:
             path = await run(lambda: _unpack(sink.path(), folder, settings.unpacked_mb * 2**20))
-            yield Upload(path, sink.n_bytes, fields)
+            yield Upload(path, sink.n_bytes, fields, sink.suffix)
         except InputError as error:
             raise type(error)(_forget_place(str(error), folder)) from error
         finally:
@@ -125,14 +137,14 @@ def check_length(request: Request, most: int) -> None:
         raise _too_large(most)
 
 
-async def _receive(request: Request, sink: "_Sink") -> dict[str, str]:
+async def _receive(request: Request, sink: "_Sink", files: str) -> dict[str, str]:
     """Write the body to the sink; return the other fields of a form."""
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind == b"multipart/form-data":
         boundary = options.get(b"boundary")
         if not boundary:
             raise RequestError(400, "the multipart body names no boundary.")
-        form = _Form(boundary, sink)
+        form = _Form(boundary, sink, files)
         try:
             async for chunk in request.stream():
                 form.write(chunk)
@@ -143,7 +155,7 @@ async def _receive(request: Request, sink: "_Sink") -> dict[str, str]:
         await sink.flush(at_least=1)
         return form.fields
     if kind == b"application/x-www-form-urlencoded":
-        raise RequestError(415, 'send the image as multipart/form-data in the field "file".')
+        raise RequestError(415, f'send the image as multipart/form-data in the field "{files}".')
     async for chunk in request.stream():
         if chunk and not sink.count:
             sink.begin()
@@ -158,15 +170,18 @@ class _Sink:
 
     def __init__(self, folder: Path, run: Run, most: int) -> None:
         self.n_bytes = self.count = 0
+        self.suffix = ""
         self._folder, self._run, self._most = folder / "files", run, most
         self._folder.mkdir()
         self._file: Any = None
         self._waiting: list[tuple[Any, list[bytes]]] = []
         self._n_waiting = 0
 
-    def begin(self) -> None:
-        """Begin a file."""
+    def begin(self, name: str = "") -> None:
+        """Begin a file; of its name only the end is kept, if it is one."""
         self.count += 1
+        found = _SUFFIX.search(name)
+        self.suffix = found[0] if found else ""
         if self.count > MOST_FILES:
             raise RequestError(413, f"there are more than {MOST_FILES} files. Send fewer.")
         self._waiting.append((self._folder / f"{_NAME}_{self.count:05d}", []))
@@ -192,14 +207,8 @@ class _Sink:
         self._waiting = []
 
     def path(self) -> Path:
-        """The only file, or the folder of several.
-
-        Raises:
-            RequestError: If there is none.
-        """
-        if not self.n_bytes:
-            raise RequestError(400, 'there is no image. Send it in the field "file".')
-        if self.count > 1:
+        """The only file, or the folder of several or none."""
+        if self.count != 1 or not self.n_bytes:
             return self._folder
         return (self._folder / f"{_NAME}_00001").rename(self._folder / _NAME)
 
@@ -213,9 +222,9 @@ def _append(waiting: list[tuple[Any, list[bytes]]]) -> None:
 class _Form:
     """A multipart form: files go to the sink, other fields are kept if they are short."""
 
-    def __init__(self, boundary: bytes, sink: _Sink) -> None:
+    def __init__(self, boundary: bytes, sink: _Sink, files: str) -> None:
         self.fields: dict[str, str] = {}
-        self._sink = sink
+        self._sink, self._files = sink, files
         self._name = ""
         self._header, self._value = b"", b""
         self._headers: dict[bytes, bytes] = {}
@@ -266,20 +275,20 @@ class _Form:
     def _begin_data(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
-        if self._name == _FILE_FIELD:
-            self._sink.begin()
+        if self._name == self._files:
+            self._sink.begin(options.get(b"filename", b"").decode("utf-8", "replace"))
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:
-        if self._name == _FILE_FIELD:
+        if self._name == self._files:
             self._sink.add(data[start:end])
             return
         self._field += data[start:end]
         self._n_fields += end - start
         if self._n_fields > _MOST_FIELD_BYTES:
-            raise RequestError(413, 'the fields other than "file" are too long.')
+            raise RequestError(413, f'the fields other than "{self._files}" are too long.')
 
     def _end_part(self) -> None:
-        if self._name != _FILE_FIELD:
+        if self._name != self._files:
             self._n_fields += len(self._name) + 1
             self.fields[self._name] = self._field.decode("utf-8", "replace")
 

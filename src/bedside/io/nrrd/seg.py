@@ -1,4 +1,4 @@
-"""Labels as `.seg.nrrd`, which 3D Slicer opens as segments with names and colours.
+"""Labels as `.seg.nrrd`, which 3D Slicer opens as segments with names and colours, or as `.nrrd`.
 
 Source: Slicer's developer guide, "Segmentation labelmap file format (.seg.nrrd)",
 https://slicer.readthedocs.io/en/latest/developer_guide/modules/segmentations.html.
@@ -7,8 +7,8 @@ https://slicer.readthedocs.io/en/latest/developer_guide/modules/segmentations.ht
 import re
 import zlib
 from collections.abc import Iterable
-from dataclasses import replace
-from typing import BinaryIO
+from dataclasses import dataclass, replace
+from typing import BinaryIO, Literal
 
 import numpy as np
 
@@ -42,15 +42,78 @@ def encode_seg_nrrd(
     Raises:
         OSError: If it cannot be written.
     """
-    sequence = _place_film(source)
-    even = find_even_grid(sequence)
+    grid = _Grid.of(labels, source)
     made_by = f"{algorithm.name} {algorithm.version} sha256:{algorithm.sha256}"
+    lines = [*grid.describe("unsigned char", "gzip"), *_describe_all(grid, labels_spec, made_by)]
+    file.write(_join(lines))
     # gzip without a name and a time: the same labels give the same bytes.
     deflater = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 31)
-    file.write(_build_header(labels.array, sequence, labels_spec, made_by, even))
-    for frame in labels.array if even is None else even.repeat(labels.array):
+    for frame in grid.frames:
         file.write(deflater.compress(np.ascontiguousarray(frame, np.uint8).tobytes()))
     file.write(deflater.flush())
+
+
+def encode_plain_nrrd(
+    labels: LabelMap, source: Source, file: BinaryIO, *, dtype: Literal["uint8", "uint16"]
+) -> None:
+    """Write labels on the grid of their source as numbers only, not compressed.
+
+    Args:
+        labels: (frames, height, width), on the source's grid.
+        source: The segmented image.
+        file: The file to write to.
+        dtype: Type of the numbers.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    grid = _Grid.of(labels, source)
+    endian = ["endian: little"] if dtype == "uint16" else []
+    file.write(_join([*grid.describe(dtype, "raw"), *endian]))
+    for frame in grid.frames:
+        file.write(np.ascontiguousarray(frame, np.dtype(dtype).newbyteorder("<")).tobytes())
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Labels on the grid of a file, whose slices are even.
+
+    Attributes:
+        array: Labels on the source's grid.
+        sequence: The source, with the place of the file.
+        even: How slices are repeated; None where they are even already.
+    """
+
+    array: np.ndarray
+    sequence: ImageSequence
+    even: EvenGrid | None
+
+    @classmethod
+    def of(cls, labels: LabelMap, source: Source) -> "_Grid":
+        sequence = _place_film(source)
+        even = find_even_grid(sequence)
+        if even is not None:
+            sequence = replace(sequence, geometry=even.geometry)
+        return cls(labels.array, sequence, even)
+
+    @property
+    def frames(self) -> Iterable[np.ndarray]:
+        """The slices of the file."""
+        return self.array if self.even is None else self.even.repeat(self.array)
+
+    def describe(self, kind: str, encoding: str) -> list[str]:
+        """Return the lines for type, size and place."""
+        depth, height, width = self.array.shape if self.even is None else self.even.geometry.shape
+        return [
+            "NRRD0004",
+            f"type: {kind}",
+            "dimension: 3",
+            *(["space: left-posterior-superior"] if self.sequence.geometry else []),
+            f"sizes: {width} {height} {depth}",
+            *_place(self.sequence),
+            "kinds: domain domain domain",
+            f"encoding: {encoding}",
+        ]
 
 
 def _place_film(source: Source) -> ImageSequence:
@@ -66,26 +129,14 @@ def _place_film(source: Source) -> ImageSequence:
     )
 
 
-def _build_header(
-    array: np.ndarray, sequence: ImageSequence, labels_spec: tuple[Label, ...], made_by: str,
-    even: EvenGrid | None,
-) -> bytes:  # fmt: skip
-    """Return the lines before the voxels."""
-    depth, height, width = array.shape if even is None else even.geometry.shape
-    extents = _find_extents(array if even is None else even.repeat(array))
-    lines = [
-        "NRRD0004",
-        "type: unsigned char",
-        "dimension: 3",
-        *(["space: left-posterior-superior"] if sequence.geometry else []),
-        f"sizes: {width} {height} {depth}",
-        *_place(sequence if even is None else replace(sequence, geometry=even.geometry)),
-        "kinds: domain domain domain",
-        "encoding: gzip",
-    ]
+def _describe_all(grid: _Grid, labels_spec: tuple[Label, ...], made_by: str) -> list[str]:
+    """Return the lines for all structures."""
+    extents = _find_extents(grid.frames)
+    lines = []
     for index, label in enumerate(labels_spec):
         lines += _describe(f"Segment{index}", label, extents.get(label.value, _NO_EXTENT))
-    lines += [
+    return [
+        *lines,
         f"Segmentation_ContainedRepresentationNames:={_BINARY}|",
         # Slicer before 5.2 looks for the first of these names, later ones for the second.
         f"Segmentation_MasterRepresentation:={_BINARY}",
@@ -93,6 +144,9 @@ def _build_header(
         "Segmentation_ReferenceImageExtentOffset:=0 0 0",
         f"bedside_made_by:={_plain(made_by)}",
     ]
+
+
+def _join(lines: list[str]) -> bytes:
     return ("\n".join(lines) + "\n\n").encode("utf-8")
 
 

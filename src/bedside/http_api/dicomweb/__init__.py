@@ -1,0 +1,1 @@
+"""DICOMweb: instances come in by STOW-RS (PS3.18, 10.5)."""

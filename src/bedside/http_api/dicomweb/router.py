@@ -1,0 +1,102 @@
+"""`POST /dicom-web/studies`: instances are stored (STOW-RS, PS3.18, 10.5)."""
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bedside.errors import FormatError, InputError
+from bedside.http_api.dicomweb.answers import (
+    CANNOT_UNDERSTAND,
+    OTHER_STUDY,
+    OUT_OF_RESOURCES,
+    Outcome,
+    answer,
+    choose_type,
+)
+from bedside.http_api.dicomweb.instances import InstanceIds, is_uid, read_ids
+from bedside.http_api.dicomweb.intake import Intake, StoreIntake
+from bedside.http_api.dicomweb.receiving import receive_parts
+from bedside.http_api.door import Door
+from bedside.http_api.failures import RequestError
+from bedside.http_api.image_store import ImageStore
+
+
+def make_router(door: Door) -> APIRouter:
+    """Return the router."""
+    router = APIRouter(prefix="/dicom-web", tags=["DICOMweb"])
+    folder = door.settings.image_store
+    intake = StoreIntake(ImageStore(Path(folder))) if folder else None
+
+    @router.post("/studies", summary="Store instances (STOW-RS).")
+    async def store(request: Request) -> Response:
+        return await _store(door, intake, request, study_uid="")
+
+    @router.post("/studies/{study_uid}", summary="Store instances of a study (STOW-RS).")
+    async def store_study(request: Request, study_uid: str) -> Response:
+        if not is_uid(study_uid):
+            raise RequestError(400, "the study in the address is no UID.")
+        return await _store(door, intake, request, study_uid=study_uid)
+
+    return router
+
+
+async def _store(
+    door: Door, intake: Intake | None, request: Request, *, study_uid: str
+) -> Response:
+    """Receive all parts of a request on disk, then store them one by one."""
+    if intake is None:
+        raise RequestError(
+            501, "this server stores no instances. Set image_store, a folder, in the table [http] "
+            "of its configuration.",
+        )  # fmt: skip
+    kind = choose_type(request.headers.get("accept"))
+    async with receive_parts(door, request) as parts:
+        if not parts:
+            raise RequestError(400, "the message has no parts.")
+        keeper = _Keeper(intake, study_uid)
+        outcomes = await door.run(lambda: keeper.keep_all(parts))
+    return answer(outcomes, kind)
+
+
+class _Keeper:
+    """Stores the instances of one request.
+
+    Args:
+        intake: Where they go.
+        study_uid: The study that they must be of; empty for any.
+    """
+
+    def __init__(self, intake: Intake, study_uid: str) -> None:
+        self._intake, self._study_uid = intake, study_uid
+        self._association = secrets.token_hex(8)
+
+    def keep_all(self, parts: Sequence[Path | None]) -> list[Outcome]:
+        """Store all that can be stored; each part has its outcome."""
+        try:
+            return [self._keep(part) for part in parts]
+        finally:
+            self._intake.finish(self._association)
+
+    def _keep(self, part: Path | None) -> Outcome:
+        if part is None:
+            return Outcome(None, CANNOT_UNDERSTAND, "no instances")
+        try:
+            ids = read_ids(part)
+        except FormatError:
+            return Outcome(None, CANNOT_UNDERSTAND, "not readable")
+        if self._study_uid and ids.study_instance_uid != self._study_uid:
+            return Outcome(ids, OTHER_STUDY, "of another study")
+        return self._hand_over(part, ids)
+
+    def _hand_over(self, path: Path, ids: InstanceIds) -> Outcome:
+        try:
+            self._intake.store(path, ids, association=self._association)
+        except InputError:
+            return Outcome(ids, CANNOT_UNDERSTAND, "refused")
+        except OSError:  # also OutputError
+            return Outcome(ids, OUT_OF_RESOURCES, "no space")
+        return Outcome(ids)
