@@ -20,6 +20,7 @@ from bedside.io.source import Algorithm, open_source, write_labels
 from bedside.report.areas import measure_areas
 from bedside.report.dicom_sr import write_sr
 from bedside.volume import Box, LabelMap
+from dicom_makers import make_affine, make_slices, write_series
 from makers import LABELS, make_dicom, make_fan, make_labels, make_region, write_dicom
 
 ALGORITHM = Algorithm("camus", "1.2", "ab" * 32, "source")
@@ -37,6 +38,25 @@ def write_results(folder: Path, *, frames: int = 2, tags: dict | None = None) ->
     write_labels(labels, source, seg, labels_spec=LABELS, algorithm=ALGORITHM, format="dicom-seg")
     write_sr(measured, source, seg, sr, labels_spec=LABELS, algorithm=ALGORITHM, slices=False)
     return [seg, sr]
+
+
+def write_scan_results(folder: Path) -> tuple[list[Path], np.ndarray]:
+    """Write an oblique CT with its SEG and SR; also return where label 1 lies, in mm."""
+    affine = make_affine((0.8, 0.6, 0, 0, 0, -1))
+    labels = np.zeros((6, 40, 50), np.uint8)
+    labels[1:4, 5:15, 10:30], labels[2:6, 20:38, 35:48] = 1, 2
+    files = write_series(make_slices(labels.astype(np.uint16), affine), folder / "ct")
+    source = open_source(folder / "ct", files=files)
+    found = np.rint(np.stack(list(source.sequence))[:, 0] + 1024).astype(np.uint8)
+    image = LabelMap(found, source.sequence.spacing_mm)
+    measured = measure_areas(
+        image, LABELS, region=Box(0, 0, 40, 50), slice_mm=source.sequence.slice_spacing_mm
+    )
+    seg, sr = folder / "segmentation.dcm", folder / "measurements.dcm"
+    write_labels(image, source, seg, labels_spec=LABELS, algorithm=ALGORITHM, format="dicom-seg")
+    write_sr(measured, source, seg, sr, labels_spec=LABELS, algorithm=ALGORITHM, slices=True)
+    index = np.argwhere(labels == 1)
+    return [seg, sr], index @ affine[:3, :3].T + affine[:3, 3]
 
 
 def find_port() -> int:

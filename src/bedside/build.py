@@ -6,7 +6,7 @@ on validation patients -> accuracy measured once on test patients -> bundle
 
 import datetime
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -206,8 +206,16 @@ def open_finished(run: Path, data: Path | None = None) -> FinishedRun:
     recipe = from_mapping(Recipe, record["recipe"])
     cases = list_recipe_cases(recipe, data)
     split = {part: tuple(patients) for part, patients in record["split"].items()}
-    steps = tuple(record.get("compression", ()))
+    steps = (*_describe_start(record.get("start")), *record.get("compression", ()))
     return FinishedRun(recipe, split, record["commit"], cases, compression=steps)
+
+
+def _describe_start(start: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """What a network was trained further from, for the card."""
+    if not start:
+        return ()
+    known = start.get("bundle") or f"weights with sha256 {start['weights_sha256'][:12]}"
+    return (f"trained further from {start['name']}: {known}",)
 
 
 def write_draft(

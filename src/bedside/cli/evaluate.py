@@ -24,7 +24,8 @@ class Settings:
     """Score a bundle on images with expert labels, on their own grid.
 
     Writes evaluation.json, evaluation.csv, evaluation.md and worst_cases.png, or what an
-    ablation of the pipeline says.
+    ablation of the pipeline says; or with --robustness what planted artefacts cost, in
+    robustness.md, .json and .svg and robustness_worst.png.
     """
 
     bundle: str = positional(help="bundle file, or the name of a shipped bundle")
@@ -60,6 +61,12 @@ class Settings:
         "writes pipeline_steps.md and .json",
         default=False,
     )
+    robustness: bool = option(
+        help="instead, score every case with planted artefacts such as shadows, speckle and a "
+        "mirrored view",
+        default=False,
+    )
+    seed: int = option(help="seed of the planted artefacts", default=0)
     require_signed: bool = option(help=REQUIRE_SIGNED_HELP, default=False)
     trusted_keys: Path | None = option(help=TRUSTED_KEYS_HELP, default=None)
     json: bool = option(help="print only the report, as JSON", default=False)
@@ -105,6 +112,8 @@ def run(settings: Settings) -> int:
     title = f"{bundle.spec.name} on {settings.data.resolve().name}"
     if settings.ablate_pipeline:
         return _ablate(settings, segmenter, cases, about=about, title=title)
+    if settings.robustness:
+        return _plant(settings, segmenter, cases, about=about, title=title)
     evaluation = _evaluate(segmenter, cases, Console(stderr=True))
     evaluation = replace(evaluation, warnings=(*seen_before(cases, bundle), *evaluation.warnings))
     write_worst_cases(settings.output / PICTURE, evaluation, segmenter=segmenter, cases=cases)
@@ -198,6 +207,26 @@ def _ablate(
         return run_ablation(
             segmenter, cases, output=settings.output, about=about, title=title,
             as_json=settings.json, on_case=advance,
+        )  # fmt: skip
+
+
+def _plant(
+    settings: Settings,
+    segmenter: "Segmenter",
+    cases: "Sequence[Case]",
+    *,
+    about: dict[str, Any],
+    title: str,
+) -> int:
+    """Score planted artefacts under a progress bar."""
+    from rich.console import Console
+
+    from bedside.cli.robustness import run_robustness
+
+    with _progress(len(cases), Console(stderr=True)) as advance:
+        return run_robustness(
+            segmenter, cases, output=settings.output, about=about, title=title,
+            seed=settings.seed, as_json=settings.json, on_case=advance,
         )  # fmt: skip
 
 

@@ -37,8 +37,17 @@ PREDICTED = (255, 255, 255)
 
 
 @dataclass(frozen=True)
-class _Tile:
-    """One case, ready to be drawn: a frame (C, H, W), its label maps and its scores."""
+class Tile:
+    """One case, ready to be drawn.
+
+    Attributes:
+        frame: (C, H, W) of any range.
+        truth: (H, W) labels of experts.
+        prediction: The same of the bundle.
+        proportions: Height and width of a pixel, in mm or relative.
+        result: Name and scores of the case.
+        place: What stands below its name.
+    """
 
     frame: np.ndarray
     truth: np.ndarray
@@ -77,35 +86,64 @@ def write_worst_cases(
     """
     labels = segmenter.spec.labels
     by_id = {case.case_id: case for case in cases}
-    tiles = [
-        _draw(_look(segmenter, by_id[result.case_id], result), labels)
-        for result in evaluation.worst(count)
-    ]
+    tiles = [_look(segmenter, by_id[result.case_id], result) for result in evaluation.worst(count)]
+    return write_tiles(path, tiles, labels)
+
+
+def write_tiles(path: Path, tiles: Sequence[Tile], labels: Sequence[Label]) -> Path:
+    """Draw cases with the outlines of truth and prediction, and write them as one PNG.
+
+    Args:
+        path: The file to write.
+        tiles: The cases, at least one.
+        labels: The structures.
+
+    Returns:
+        `path`.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    drawn = [_draw(tile, labels) for tile in tiles]
     with written_atomically(path) as temporary:
-        _arrange(tiles, labels).save(temporary, format="PNG", optimize=True, pnginfo=own_png_info())
+        _arrange(drawn, labels).save(temporary, format="PNG", optimize=True, pnginfo=own_png_info())
     return path
 
 
-def _look(segmenter: Segmenter, case: Case, result: CaseResult) -> _Tile:
+def pick_frame(truth: np.ndarray, prediction: np.ndarray) -> tuple[int, int]:
+    """Pick the frame with the most wrong pixels; where none is wrong, that which shows most.
+
+    Pixels and not their part: a slice with four of them can be all wrong.
+
+    Args:
+        truth: (F, H, W) labels.
+        prediction: The same.
+
+    Returns:
+        Its index, and the number of its wrong pixels.
+    """
+    wrong = (truth != prediction).sum(axis=(1, 2))
+    shown = ((truth > 0) | (prediction > 0)).sum(axis=(1, 2))
+    index = int(np.lexsort((shown, wrong))[-1])
+    return index, int(wrong[index])
+
+
+def _look(segmenter: Segmenter, case: Case, result: CaseResult) -> Tile:
     """Segment a case again and pick the frame with the most wrong pixels."""
     labels = segmenter.spec.labels
     source, truth = read_case(case, tuple(label.value for label in labels))
     sequence = source.sequence
     prediction = segmenter.segment_sequence(sequence).labels.array
-    wrong = (truth != prediction).sum(axis=(1, 2))
-    shown = ((truth > 0) | (prediction > 0)).sum(axis=(1, 2))
-    # Pixels and not their part: a slice with four of them can be all wrong. Where none is wrong,
-    # the frame that shows most.
-    index = int(np.lexsort((shown, wrong))[-1])
-    place = f"{wrong[index]:,} px differ"
+    index, wrong = pick_frame(truth, prediction)
+    place = f"{wrong:,} px differ"
     if len(sequence) > 1:
         place = f"{sequence.unit} {index + 1}: {place}"
-    return _Tile(
+    return Tile(
         sequence.decode(index), truth[index], prediction[index], sequence.proportions, result, place
     )
 
 
-def _draw(tile: _Tile, labels: Sequence[Label]) -> Image.Image:
+def _draw(tile: Tile, labels: Sequence[Label]) -> Image.Image:
     """Draw one case with its outlines, its name and its Dice."""
     box = _box_around((tile.truth > 0) | (tile.prediction > 0))
     row_mm, column_mm = tile.proportions
@@ -147,7 +185,7 @@ def _draw_dashes(picture: np.ndarray, labels: np.ndarray, structures: Sequence[L
             picture[rows[own & white], columns[own & white]] = PREDICTED
 
 
-def _caption(canvas: Image.Image, tile: _Tile, labels: Sequence[Label]) -> None:
+def _caption(canvas: Image.Image, tile: Tile, labels: Sequence[Label]) -> None:
     """Write name and mean Dice in a first line, the place in a second, then every structure's."""
     draw = ImageDraw.Draw(canvas)
     large, small = ImageFont.load_default(16), ImageFont.load_default(13)
@@ -163,7 +201,7 @@ def _caption(canvas: Image.Image, tile: _Tile, labels: Sequence[Label]) -> None:
             draw.text(place, text, fill=colors[text], font=small)
 
 
-def _list_scores(tile: _Tile, labels: Sequence[Label]) -> list[str]:
+def _list_scores(tile: Tile, labels: Sequence[Label]) -> list[str]:
     """Write the Dice of every structure behind its name."""
     structures = tile.result.structures
     return [f"{label.name} {show_dice(structures[label.name].dice)}" for label in labels]

@@ -99,6 +99,12 @@ class AugmentSpec:
         fan_cut: Probability that the sector is narrowed, or its near or far end cut;
             images only.
         compress: Probability of JPEG compression; images only.
+        shadow: Probability of one or two acoustic shadows, wedges from the sector's apex as
+            behind ribs, lung or calcification; images only.
+        shadow_deg: Range of the width of a shadow, in degrees.
+        shadow_brightness: Range of what is left of the intensity in a shadow, in [0, 1].
+        dropout: Probability that the echoes of one side of the sector, or of the far field,
+            are lost; images only.
     """
 
     rotate_deg: float = 20.0
@@ -118,6 +124,10 @@ class AugmentSpec:
     low_resolution: float = 1.0
     fan_cut: float = 0.3
     compress: float = 0.2
+    shadow: float = 0.0
+    shadow_deg: tuple[float, float] = (6.0, 40.0)
+    shadow_brightness: tuple[float, float] = (0.0, 0.6)
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,8 @@ class TrainingSpec:
         foreground: Part of the patches, cut out of scans larger than the network's input,
             that have a structure in their middle; which one is drawn evenly.
         patches: Patches of each scan in an epoch.
+        start: Run folder of the network whose weights are trained further, relative to where
+            the command runs; empty for fresh weights.
     """
 
     epochs: int = 60
@@ -168,6 +180,7 @@ class TrainingSpec:
     outline_weight: float = 0.2
     foreground: float = 0.5
     patches: int = 1
+    start: str = ""
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be trained with."""
@@ -199,6 +212,8 @@ class DistillSpec:
             strides that student and teacher have in common.
         correlation_weight: Weight of the correlation of probabilities, over labels and
             over pixels.
+        clean_view: Whether teachers see each image before shadows, lost echoes and noise are
+            planted, so that they teach what lies beneath.
     """
 
     teacher: str | tuple[str, ...]
@@ -210,6 +225,7 @@ class DistillSpec:
     channel_temperature: float = 4.0
     channel_on: Literal["logits", "features"] = "logits"
     correlation_weight: float = 0.0
+    clean_view: bool = False
 
     def __post_init__(self) -> None:
         """Refuse weights that are all 0."""

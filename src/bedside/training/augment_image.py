@@ -4,10 +4,14 @@ Everything that moves is moved alike in all channels; everything that changes to
 once an image, and noise for each channel by itself.
 """
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
+from bedside.pipeline.frames.fan import Apex, find_apex
 from bedside.spec import AugmentSpec
+from bedside.training.artefacts import plant_artefacts
 from bedside.training.example import Example
 from bedside.training.intensity_range import Values, augment_intensity
 from bedside.training.patches import cut_middle
@@ -27,22 +31,42 @@ def augment_image(
         The middle of it, of the given size.
     """
     whole = Example(np.asarray(example.image, np.float32), np.asarray(example.truth))
-    image, truth = (cut_middle(array, size) for array in _move(whole, spec, rng))
-    return Example(augment_intensity(image, values, lambda seen: _show(seen, spec, rng)), truth)
+    matrix = _draw_matrix(whole.truth.shape, spec, rng)
+    image, truth = _move(whole, matrix, spec, rng)
+    offset = [(side - kept) // 2 for side, kept in zip(truth.shape, size, strict=True)]
+    image, truth = cut_middle(image, size), cut_middle(truth, size)
+
+    def change(seen: np.ndarray) -> np.ndarray:
+        clean = _show(seen, spec, rng)
+        planted = clean
+        if spec.shadow or spec.dropout:
+            apex = _move_apex(find_apex(whole.image.max(axis=0) > 0), matrix, offset)
+            planted = plant_artefacts(clean, apex, spec, rng)
+        return np.stack([_degrade(planted, spec, rng), clean])
+
+    changed, clean = augment_intensity(image, values, change)
+    return Example(changed, truth, clean)
 
 
 def _show(image: np.ndarray, spec: AugmentSpec, rng: np.random.Generator) -> np.ndarray:
-    """Change the appearance of an image, as another machine would."""
+    """Change the tone of an image, as another machine would."""
     if rng.random() < spec.fan_cut:
         image = _shade_sides(image, rng)
-    return _degrade(_change_tone(image, spec, rng), spec, rng)
+    return _change_tone(image, spec, rng)
+
+
+def _move_apex(apex: Apex | None, matrix: np.ndarray, offset: Sequence[int]) -> Apex | None:
+    """Place of a sector's apex in the moved and cut image."""
+    if apex is None:
+        return None
+    column, row = matrix @ (apex[1], apex[0], 1.0)
+    return float(row) - offset[0], float(column) - offset[1]
 
 
 def _move(
-    example: Example, spec: AugmentSpec, rng: np.random.Generator
+    example: Example, matrix: np.ndarray, spec: AugmentSpec, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rotate, scale, stretch, shift, mirror and deform image and truth together."""
-    matrix = _draw_matrix(example.truth.shape, spec, rng)
     if spec.elastic_px:
         strength_px = rng.uniform(0, spec.elastic_px)
         columns, rows = _bend(matrix, example.truth.shape, strength_px, rng)

@@ -38,6 +38,7 @@ class Batches:
         values: What values the examples have.
         rank: Which share of every batch is given, where several processes train together.
         ranks: Number of shares.
+        with_clean: Whether each batch holds the images before artefacts and noise too.
 
     Raises:
         SpecError: If a batch cannot be shared out evenly.
@@ -54,6 +55,7 @@ class Batches:
     values: Values = UNIT
     rank: int = 0
     ranks: int = 1
+    with_clean: bool = False
 
     def __post_init__(self) -> None:
         """Refuse shares of different sizes, whose gradients could not be averaged."""
@@ -68,7 +70,7 @@ class Batches:
         """Number of batches; a last incomplete one is left out."""
         return max(1, len(self.examples) * self.repeats // self.size)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def epoch(self, epoch: int) -> Iterator[tuple[torch.Tensor, ...]]:
         """Return the batches of an epoch, as `to_batch` does, on the CPU."""
         order = (
             np.random.default_rng((self.seed, epoch))
@@ -81,13 +83,11 @@ class Batches:
         ]
         if not self.workers:
             for share in shares:
-                yield to_batch([self._augment(epoch, index) for index in share])
+                yield self._join([self._augment(epoch, index) for index in share])
             return
         yield from self._prepared(epoch, shares)
 
-    def _prepared(
-        self, epoch: int, shares: list[list[int]]
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _prepared(self, epoch: int, shares: list[list[int]]) -> Iterator[tuple[torch.Tensor, ...]]:
         """Batches that workers augment ahead."""
         waiting: list[list[Future[Example]]] = []
         with ThreadPoolExecutor(self.workers) as pool:
@@ -96,7 +96,17 @@ class Batches:
                     share = shares[number]
                     waiting.append([pool.submit(self._augment, epoch, index) for index in share])
                 if number >= _AHEAD:
-                    yield to_batch([future.result() for future in waiting.pop(0)])
+                    yield self._join([future.result() for future in waiting.pop(0)])
+
+    def _join(self, examples: Sequence[Example]) -> tuple[torch.Tensor, ...]:
+        images, truths = to_batch(examples)
+        if not self.with_clean:
+            return images, truths
+        clean = [
+            Example(example.image if example.clean is None else example.clean, example.truth)
+            for example in examples
+        ]
+        return images, truths, to_batch(clean)[0]
 
     def _augment(self, epoch: int, draw: int) -> Example:
         rng = np.random.default_rng((self.seed, epoch, draw))

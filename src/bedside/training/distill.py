@@ -23,8 +23,8 @@ Term = tuple[str, float, torch.Tensor]
 class Distill(nn.Module):
     """Loss from expert labels, and from the outputs of trained teachers.
 
-    The teachers see the same augmented images. The recipe weights their terms; terms of weight 0
-    are not computed.
+    The teachers see the same augmented images, or these before artefacts and noise. The recipe
+    weights their terms; terms of weight 0 are not computed.
 
     Args:
         supervised: How the experts' labels are learned from.
@@ -48,14 +48,19 @@ class Distill(nn.Module):
         self.teachers = tuple(teacher.eval().requires_grad_(False) for teacher in teachers)
 
     def forward(
-        self, model: nn.Module, images: torch.Tensor, truths: torch.Tensor
+        self,
+        model: nn.Module,
+        images: torch.Tensor,
+        truths: torch.Tensor,
+        clean: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, Parts]:
         """Loss on a batch; see `Task`."""
         outputs = observe(model, images, supervise=True)
         loss, parts = self.supervised.judge(outputs, truths)
+        seen = images if clean is None else clean
         with torch.no_grad():
             taught = [
-                observe(teacher, images, supervise=self.match is not None)
+                observe(teacher, seen, supervise=self.match is not None)
                 for teacher in self.teachers
             ]
         for name, weight, part in self._compare(outputs, taught, truths):

@@ -60,13 +60,16 @@ def find_split(output: Path, recipe: Recipe, cases: Sequence[Case]) -> Split:
 def open_run(
     output: Path,
     recipe: Recipe,
-    *,
     cases: Sequence[Case],
     network: Network,
+    *,
     split: Split,
     teachers: Sequence[Mapping[str, Any]],
+    start: Mapping[str, Any] | None = None,
 ) -> None:
     """Start a run folder, or check that the one there is of the same network and teachers.
+
+    `start` is the record of the run whose weights it starts from, if not from fresh ones.
 
     Raises:
         SpecError: If it is of others.
@@ -83,6 +86,7 @@ def open_run(
         "network": network.name,
         "parameters": network.parameters,
         "teachers": list(teachers),
+        "start": start,
         "commit": find_commit(),
         "bedside": __version__,
         "torch": torch.__version__,

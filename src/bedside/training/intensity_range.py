@@ -62,10 +62,10 @@ def augment_intensity(
     Args:
         image: (C, *S) float32, with 0 for what was moved in from beyond its edges.
         values: Those that it has.
-        change: From (C, *S) in [0, 1] to the same shape.
+        change: From (C, *S) in [0, 1] to the same shape, or to several such images, stacked.
 
     Returns:
-        As `image`.
+        As `image`, or several.
     """
     if values == UNIT:
         unit: np.ndarray = np.clip(change(image), 0, 1)
@@ -77,5 +77,5 @@ def augment_intensity(
         low, high = image.min(axis=axes, keepdims=True), image.max(axis=axes, keepdims=True)
     span = np.maximum(high - low, np.float32(1e-6))
     changed: np.ndarray = np.clip(change((image - low) / span), 0, 1) * span + low
-    changed[:, outside] = 0 if values.zero_outside else np.min(low)
+    changed[..., outside] = 0 if values.zero_outside else np.min(low)
     return changed

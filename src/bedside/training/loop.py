@@ -66,19 +66,22 @@ class Trainer:
         # Summed where they are computed, so that no step waits for a GPU to report.
         zero = torch.zeros((), dtype=torch.float64, device=self.device)
         totals: dict[str, torch.Tensor] = defaultdict(zero.clone)
-        for images, truths in self.batches.epoch(epoch):
-            for name, part in self._step(images, truths).items():
+        for batch in self.batches.epoch(epoch):
+            for name, part in self._step(*batch).items():
                 totals[name] += part
         average_over_ranks(totals.values())
         return {name: float(total) / len(self.batches) for name, total in totals.items()}
 
-    def _step(self, images: torch.Tensor, truths: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _step(
+        self, images: torch.Tensor, truths: torch.Tensor, clean: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
         spec = self.spec
         rate = learning_rate(self.step, spec, total=spec.epochs * len(self.batches))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         images, truths = images.to(self.device), truths.to(self.device).long()
-        loss, parts = self.task(self.model, images, truths)
+        views = {} if clean is None else {"clean": clean.to(self.device)}
+        loss, parts = self.task(self.model, images, truths, **views)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         average_training(self.model, self._parameters)

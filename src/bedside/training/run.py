@@ -51,7 +51,7 @@ from bedside.training.loop import Trainer
 from bedside.training.parallel import rank, together, wait_for_all, world_size
 from bedside.training.session import TorchSession
 from bedside.training.tasks import Task
-from bedside.training.teacher import Teacher, create_task, open_teacher
+from bedside.training.teacher import Teacher, create_task, open_start, open_teacher
 from bedside.training.validate import validate
 
 __all__ = ["RUN", "WEIGHTS", "Progress", "select_cases", "train"]
@@ -140,10 +140,11 @@ def train(
         teachers = _open_teachers(recipe, split, device)
         torch.manual_seed(recipe.training.seed)
         model = create_model(recipe.deployment.model)
+        begun = _open_start(model, recipe, split, device)
         known = Network(network or recipe.deployment.model.architecture, count_parameters(model))
         if rank() == 0:
             records = [teacher.record for teacher in teachers]
-            open_run(output, recipe, cases=cases, network=known, split=split, teachers=records)
+            open_run(output, recipe, cases, known, split=split, teachers=records, start=begun)
         wait_for_all()
         if not (output / WEIGHTS).exists():
             parts = {part: select_cases(cases, split[part]) for part in ("train", "val")}
@@ -157,6 +158,17 @@ def train(
 def _open_teachers(recipe: Recipe, split: Split, device: torch.device) -> list[Teacher]:
     names = recipe.distill.teachers if recipe.distill else ()
     return [open_teacher(Path(name), recipe, split, device) for name in names]
+
+
+def _open_start(
+    model: nn.Module, recipe: Recipe, split: Split, device: torch.device
+) -> Mapping[str, Any] | None:
+    """Load the weights that the recipe starts from, if it names any; returns their record."""
+    start = open_start(recipe, split, device)
+    if start is None:
+        return None
+    model.load_state_dict(start.model.state_dict(), strict=True)
+    return start.record
 
 
 def _train(run: Run, model: nn.Module, *, task: Task, device: torch.device) -> None:
@@ -177,6 +189,7 @@ def _train(run: Run, model: nn.Module, *, task: Task, device: torch.device) -> N
         ),
         rank=rank(),
         ranks=world_size(),
+        with_clean=recipe.distill is not None and recipe.distill.clean_view,
     )
     trainer = Trainer(model, recipe.training, batches=batches, task=task, device=device)
     log = _resume(run.output, trainer)

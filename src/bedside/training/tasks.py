@@ -39,7 +39,11 @@ class Task(Protocol):
         """Restore what `state_dict` returned."""
 
     def __call__(
-        self, model: nn.Module, images: torch.Tensor, truths: torch.Tensor
+        self,
+        model: nn.Module,
+        images: torch.Tensor,
+        truths: torch.Tensor,
+        clean: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, Parts]:
         """Loss of a network on a batch.
 
@@ -47,6 +51,7 @@ class Task(Protocol):
             model: The student, in training mode.
             images: (B, C, *S) float32.
             truths: (B, *S) int64 labels.
+            clean: As `images`, before artefacts and noise, for teachers that see these.
 
         Returns:
             The loss, and what it is made of by name, for the log.
@@ -96,7 +101,11 @@ class Supervised(nn.Module):
         self.register_buffer("class_weights", torch.tensor(weights), persistent=False)
 
     def forward(
-        self, model: nn.Module, images: torch.Tensor, truths: torch.Tensor
+        self,
+        model: nn.Module,
+        images: torch.Tensor,
+        truths: torch.Tensor,
+        clean: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, Parts]:
         """Loss on a batch; see `Task`."""
         return self.judge(observe(model, images, supervise=True), truths)

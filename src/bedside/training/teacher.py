@@ -34,14 +34,44 @@ class Teacher:
     record: Mapping[str, Any]
 
 
-def open_teacher(run: Path, student: Recipe, split: Split, device: torch.device) -> Teacher:
-    """Open a finished run as the teacher of a student.
+def open_start(recipe: Recipe, split: Split, device: torch.device) -> Teacher | None:
+    """Open the run whose weights a training starts from; None if the recipe names none.
+
+    Raises:
+        FormatError: As `open_teacher`.
+        SpecError: If it is of another network, or draws other labels.
+        SplitError: As `open_teacher`.
+    """
+    if not recipe.training.start:
+        return None
+    run = Path(recipe.training.start)
+    start = open_teacher(run, recipe, split, device, role="start", same_preprocess=False)
+    if start.recipe.deployment.model != recipe.deployment.model:
+        raise SpecError(
+            f"training.start is {run}, a run of another network than deployment.model. Start from "
+            "a run of the same network, or from fresh weights."
+        )
+    return start
+
+
+def open_teacher(
+    run: Path,
+    student: Recipe,
+    split: Split,
+    device: torch.device,
+    *,
+    role: str = "teacher",
+    same_preprocess: bool = True,
+) -> Teacher:
+    """Open a finished run as the teacher of a student, or as what its training starts from.
 
     Args:
         run: Its folder.
         student: The student's recipe.
         split: The student's patients.
         device: Where it will teach.
+        role: What it is called in errors.
+        same_preprocess: Whether it must see images preprocessed as the student's are.
 
     Raises:
         FormatError: If the run is not there or not finished.
@@ -52,16 +82,17 @@ def open_teacher(run: Path, student: Recipe, split: Split, device: torch.device)
     """
     if not (run / RUN).exists():
         raise FormatError(
-            f"the teacher's run {run} is not there. Train the teacher first, or name its run in "
-            "[distill] of the recipe."
+            f"the run {run} is not there. Train the {role} first, or name another run in the "
+            "recipe."
         )
     record = read_json(run / RUN)
     recipe = from_mapping(Recipe, record["recipe"])
     if not (run / WEIGHTS).exists():
-        raise FormatError(f"the teacher's run {run} is not finished. Train it to its end first.")
-    _check_same_view(run, record, recipe, student)
+        raise FormatError(f"the {role}'s run {run} is not finished. Train it to its end first.")
+    _check_same_view(run, record, recipe, student, same_preprocess=same_preprocess)
     seen = set(record["split"]["train"])
-    for other in record.get("teachers", ()):
+    started = [record["start"]] if record.get("start") else []
+    for other in (*record.get("teachers", ()), *started):
         seen.update(other["patients"])
     _check_unseen(run, recipe, student, seen=seen, split=split)
     model = create(recipe.deployment.model)
@@ -73,11 +104,19 @@ def open_teacher(run: Path, student: Recipe, split: Split, device: torch.device)
         "commit": record["commit"],
         "weights_sha256": hash_file(run / WEIGHTS),
         "patients": sorted(seen),
+        "bundle": record.get("bundle", ""),
     }
     return Teacher(model.to(device).eval(), recipe, about)
 
 
-def _check_same_view(run: Path, record: Mapping[str, Any], recipe: Recipe, student: Recipe) -> None:
+def _check_same_view(
+    run: Path,
+    record: Mapping[str, Any],
+    recipe: Recipe,
+    student: Recipe,
+    *,
+    same_preprocess: bool,
+) -> None:
     """Check that teacher and student have the same input and labels."""
     theirs, ours = recipe.deployment, student.deployment
     network = record.get("network", theirs.model.architecture)
@@ -91,6 +130,8 @@ def _check_same_view(run: Path, record: Mapping[str, Any], recipe: Recipe, stude
             [label.name for label in ours.labels],
         ),
     }
+    if not same_preprocess:
+        del pairs["preprocess"]
     for name, (their, our) in pairs.items():
         if their != our:
             raise SpecError(

@@ -4,6 +4,7 @@ import logging
 import socket
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 from pydicom import dcmread
@@ -149,8 +150,9 @@ def test_a_destination_that_is_down_keeps_no_other_waiting(results, store):
             seen.append(delivery)
             changed.notify_all()
 
-    with Archive() as archive:
+    with Archive() as archive, ExitStack() as stack:
         sender = Sender(store, [peer(archive), peer(port, "down")], on_change=note)
+        stack.enter_context(sender)
         for name in ("down", "pacs"):
             sender.order("job", results, name)
         sender.start()
@@ -164,10 +166,8 @@ def test_a_destination_that_is_down_keeps_no_other_waiting(results, store):
             down = [delivery for delivery in seen if delivery.destination == "down"]
             assert {(step.state, step.attempts) for step in down} == {(State.WAITING, 0)}
             assert "cannot be reached" in down[0].why
-        with Archive(port=port):
-            with changed:
-                assert changed.wait_for(lambda: is_done("down"), 60)
-            sender.close()
+        with Archive(port=port), changed:
+            assert changed.wait_for(lambda: is_done("down"), 60)
 
 
 @pytest.mark.parametrize("behaviour", ["silent", "drip"])

@@ -14,7 +14,6 @@ from bedside.dicom_node.sending.destination import DicomDestination, RetryPolicy
 from bedside.dicom_node.sending.sender import Sender
 from bedside.service.jobs import JobStore
 
-ENDED = (State.CONFIRMED, State.FAILED)
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -43,6 +42,10 @@ def test_each_file_arrives_once_whenever_the_sender_is_killed(results, tmp_path,
             killed.set()
         answers += 1
 
+    def note(step):
+        if step.state in (State.CONFIRMED, State.FAILED):
+            done.set()
+
     with Archive(before_answer=before_answer) as archive:
         command = [sys.executable, "-c", PROGRAM, str(tmp_path), str(archive.port), *results]
         process = subprocess.Popen(command, stdin=subprocess.PIPE)
@@ -52,13 +55,10 @@ def test_each_file_arrives_once_whenever_the_sender_is_killed(results, tmp_path,
         retry = RetryPolicy(first_s=0.01, longest_s=0.02)
         peer = DicomDestination("pacs", "127.0.0.1", archive.port, "ARCHIVE", retry=retry)
         with JobStore(tmp_path) as store:
-            sender = Sender(
-                store, [peer], on_change=lambda step: step.state in ENDED and done.set()
-            )
-            sender.order("job", results, "pacs")
-            sender.start()
-            assert done.wait(120)
-            sender.close()
+            with Sender(store, [peer], on_change=note) as sender:
+                sender.order("job", results, "pacs")
+                sender.start()
+                assert done.wait(120)
             assert sender.find("job", "pacs").state is State.CONFIRMED
         assert len(archive.kept) == 2
         assert set(archive.received.values()) == {1}

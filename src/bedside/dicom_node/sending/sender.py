@@ -132,6 +132,14 @@ class Sender:
         for transport in self._transports.values():
             transport.close()
 
+    def __enter__(self) -> "Sender":
+        """Return the sender; it is closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the sender."""
+        self.close()
+
     def step(self, destination: str, *, wait_s: float = 0.0) -> Delivery | None:
         """Take the next step of a delivery that is due, if there is one.
 

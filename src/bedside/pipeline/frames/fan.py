@@ -10,6 +10,62 @@ from bedside.volume import Box
 SMALLEST_SHARE = 0.04
 """Smallest fraction of the frame that a sector covers; less is text or a logo."""
 
+Apex = tuple[float, float]
+"""(row, column) at which the sides of a sector meet, often above the image."""
+
+_LINES = 48
+"""Rows that the sides of a sector are read from."""
+
+
+def find_apex(mask: np.ndarray) -> Apex | None:
+    """Place at which the sides of a sector meet, the origin of its scan lines.
+
+    Args:
+        mask: (H, W), true inside the sector; gaps in it do no harm.
+
+    Returns:
+        (row, column) in pixels; None if there is no sector, or its sides are parallel as those
+        of a linear probe.
+
+    Example:
+        >>> rows, columns = np.mgrid[:80, :101]
+        >>> row, column = find_apex(np.abs(columns - 50) <= 0.5 * (rows + 10))
+        >>> round(row), round(column)
+        (-10, 50)
+    """
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not len(rows):
+        return None
+    # The hull of the first and the last pixel of each row is that of all.
+    lines = mask[rows]
+    ends = lines.argmax(axis=1), mask.shape[1] - 1 - lines[:, ::-1].argmax(axis=1)
+    points = np.concatenate([np.stack([end, rows], axis=1) for end in ends]).astype(np.int32)
+    outline = np.zeros(mask.shape, np.uint8)
+    cv2.fillConvexPoly(outline, cv2.convexHull(points), 1)
+    widest = rows[int(np.argmax(outline[rows].sum(axis=1)))]
+    # Neither where the sector begins, which is curved or cut, nor where its far arc ends it.
+    chosen = np.linspace(rows[0] + 0.1 * (widest - rows[0]), widest, _LINES)[: -_LINES // 6]
+    chosen = np.unique(chosen.round().astype(int))
+    if len(chosen) < 8:
+        return None
+    inside = outline[chosen]
+    left = inside.argmax(axis=1)
+    right = mask.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
+    left_slope, left_at = _fit_line(chosen, left)
+    right_slope, right_at = _fit_line(chosen, right)
+    opening = right_slope - left_slope
+    if opening < 0.05:
+        return None
+    row = (left_at - right_at) / opening
+    return row, left_at + left_slope * row
+
+
+def _fit_line(rows: np.ndarray, columns: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept of column over row by Theil and Sen, which outliers leave alone."""
+    first, second = np.triu_indices(len(rows), k=1)
+    slope = float(np.median((columns[second] - columns[first]) / (rows[second] - rows[first])))
+    return slope, float(np.median(columns - slope * rows))
+
 
 def find_fan(frames: Sequence[np.ndarray], *, floor: float) -> np.ndarray | None:
     """Outline of the ultrasound sector in frames of one view.
