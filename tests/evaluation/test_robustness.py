@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from oracle import LABELS, Oracle, write_camus
-from test_artefacts import make_sector
 
 from bedside.datasets import list_cases
 from bedside.errors import FormatError
@@ -14,6 +13,7 @@ from bedside.evaluation.planted import ARTEFACTS, Artefact, list_artefacts, plan
 from bedside.evaluation.robustness import evaluate_robustness
 from bedside.evaluation.robustness_report import PAGE, PICTURE, write_robustness
 from bedside.volume import ImageSequence
+from sector_makers import make_sector
 
 
 def make_scan(dtype=np.uint8):

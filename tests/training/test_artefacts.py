@@ -17,16 +17,9 @@ from bedside.training.artefacts import (
 from bedside.training.augment import augment
 from bedside.training.batches import Batches
 from bedside.training.example import Example
+from sector_makers import make_sector
 
 SHADOWS = dataclasses.replace(STILL, shadow=1.0)
-
-
-def make_sector(size=128, half_deg=35.0, apex=(-4.0, 63.5)):
-    """A bright sector on black, (1, H, W)."""
-    rows, columns = np.mgrid[:size, :size]
-    angle = np.degrees(np.arctan2(columns - apex[1], rows - apex[0]))
-    depth = np.hypot(columns - apex[1], rows - apex[0])
-    return ((np.abs(angle) < half_deg) & (depth < size)).astype(np.float32)[None]
 
 
 @pytest.mark.parametrize("apex", [(-4.0, 63.5), (-40.0, 63.5), (2.0, 50.0)])

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -97,7 +97,9 @@ def export_golden(bundle: Bundle, output: Path, *, image: Path | None = None) ->
 def _run(bundle: Bundle, sequence: ImageSequence, tensors: _Tensors) -> dict[str, Any]:
     """Segment an image step by step; returns the numbers of the steps."""
     spec = bundle.spec
-    segmenter = open_segmenter(bundle, precision="f32", threads=1)
+    opened = open_segmenter(bundle, precision="f32", threads=1)
+    # The tensors are of the frame as it is, whichever way the probe's marker points.
+    segmenter = Segmenter(replace(spec, marker=None), opened.session, warnings=opened.warnings)
     sequence = segmenter.resolve_axes(sequence)
     run = _run_frame if spec.model.spatial_dims == 2 else _run_scan
     return {

@@ -85,6 +85,19 @@ class Segmenter:
         self._check_modality(sequence, force=force)
         return self.pipeline.plan(sequence, force=force)
 
+    def check_marker(self, plan: FramePlan, frames: Sequence[np.ndarray]) -> FramePlan:
+        """Plan for mirrored frames if the view is mirrored, and the bundle checks that.
+
+        `plan` does so itself; this is for a plan that was made otherwise.
+
+        Args:
+            plan: For the frames as they are.
+            frames: (C, H, W) decoded frames of the view, at least one.
+        """
+        if not isinstance(self.pipeline, FramePipeline):
+            return plan
+        return self.pipeline.check_marker(plan, frames)
+
     def segment_frame(
         self, frame: np.ndarray, plan: FramePlan, *, grid: LabelGrid | None = None
     ) -> FrameResult:

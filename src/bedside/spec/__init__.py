@@ -8,6 +8,7 @@ from bedside.spec.deployment import (
     DeploymentSpec,
     InputSpec,
     Label,
+    MarkerCheck,
     Region,
     SlidingWindowSpec,
 )
@@ -97,6 +98,7 @@ __all__ = [
     "LeftRight",
     "LevelSpec",
     "LocalCrf",
+    "MarkerCheck",
     "ModelSpec",
     "NonLocalMeans",
     "NotTouching",

@@ -6,6 +6,7 @@ from typing import Literal
 from bedside.errors import SpecError
 from bedside.spec.model import ModelSpec
 from bedside.spec.priors import Prior, check_prior
+from bedside.spec.reading import UNLESS_EMPTY
 from bedside.spec.repairs import PostprocessStep, RefineStep, check_units
 from bedside.spec.steps import PreprocessStep, check_order
 from bedside.version import __version__
@@ -100,6 +101,27 @@ class SlidingWindowSpec:
 
 
 @dataclass(frozen=True)
+class MarkerCheck:
+    """Check of the probe marker: a mirrored view is turned for the network.
+
+    The network sees some frames as they are and mirrored, and is surer of its labels in the
+    orientation that it was trained on. Its certainty is the mean over structures of the soft
+    Dice of its probabilities with its own labels.
+
+    Attributes:
+        margin: Difference of certainty, in [0, 1), below which the side cannot be told; the
+            view is then taken as it is, with a warning.
+    """
+
+    margin: float = 0.002
+
+    def __post_init__(self) -> None:
+        """Refuse a margin that means nothing."""
+        if not 0 <= self.margin < 1:
+            raise SpecError(f"margin is {self.margin}; expected at least 0 and below 1.")
+
+
+@dataclass(frozen=True)
 class DeploymentSpec:
     """Everything but the weights that turns an image into labels.
 
@@ -116,6 +138,8 @@ class DeploymentSpec:
         regions: Unions of labels that evaluation scores too.
         refine: Steps on logits, with the image before them, before labels are made of them.
         priors: What is known of the anatomy, checked after `postprocess`, in order.
+        marker: Check of the probe marker; None where both orientations are learned, or occur
+            in no image.
     """
 
     name: str
@@ -130,6 +154,7 @@ class DeploymentSpec:
     regions: tuple[Region, ...] = ()
     refine: tuple[RefineStep, ...] = ()
     priors: tuple[Prior, ...] = ()
+    marker: MarkerCheck | None = field(default=None, metadata=UNLESS_EMPTY)
 
     def __post_init__(self) -> None:
         """Check that all parts fit together."""
@@ -174,6 +199,8 @@ class DeploymentSpec:
                 "one neighbour on "
                 "each side has 3 channels, in a network of 2 axes."
             )
+        if self.marker is not None and spatial_dims != 2:
+            raise SpecError("marker is for a network of 2 axes: a scan says which side is left.")
         for step in (*self.preprocess, *self.postprocess, *self.refine, *self.priors):
             if spatial_dims not in step.AXES:
                 raise SpecError(

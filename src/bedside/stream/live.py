@@ -70,7 +70,9 @@ class LiveStream:
         given = _plan_sample(segmenter, sample, force=force)
         if spacing_mm is None and isinstance(sample, ImageSequence):
             spacing_mm = segmenter.resolve_axes(sample).spacing_mm
-        planner = CausalPlanner(bundle.spec, given=given, force=force)
+        planner = CausalPlanner(
+            bundle.spec, given=given, force=force, finish=segmenter.check_marker
+        )
         if given is None:
             planner.warm_up()
         self.stale_after_ms = max(STALE_MS, float(deadline_ms))
@@ -297,7 +299,8 @@ def _plan_sample(
     if not len(sample):
         return None
     spec, views = segmenter.spec, [view_frame(frame) for frame in sample]
-    return plan_preprocess(spec.preprocess, views, input_spec=spec.input, force=force)
+    plan = plan_preprocess(spec.preprocess, views, input_spec=spec.input, force=force)
+    return segmenter.check_marker(plan, views)
 
 
 def _check(bundle: Bundle, deadline_ms: float, spacing_mm: tuple[float, float] | None) -> None:

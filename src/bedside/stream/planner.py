@@ -1,6 +1,6 @@
 """The preprocessing of frames whose followers are not there yet: planned from those seen so far."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ _FIRST_LOOK_S, _LONGEST_LOOK_S = 0.5, 30.0
 _LARGER = 1.02
 
 Kind = tuple[tuple[int, ...], np.dtype]
+Finish = Callable[[FramePlan, Sequence[np.ndarray]], FramePlan]
 
 
 @dataclass(frozen=True)
@@ -67,15 +68,21 @@ class CausalPlanner:
         spec: The steps.
         given: Plan for frames of the first kind, where their film is known: there is no warm-up.
         force: Go on where the frames look like another kind of image.
+        finish: Completes each plan, from it and the frames that it was made from.
 
     Attributes:
         made: Plans that have been used.
     """
 
     def __init__(
-        self, spec: DeploymentSpec, *, given: FramePlan | None = None, force: bool = False
+        self,
+        spec: DeploymentSpec,
+        *,
+        given: FramePlan | None = None,
+        force: bool = False,
+        finish: Finish = lambda plan, sample: plan,
     ) -> None:
-        self._spec, self._force = spec, force
+        self._spec, self._force, self._finish = spec, force, finish
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="bedside plan")
         self._plan: FramePlan | None = None
         self._kind: Kind | None = None
@@ -179,6 +186,8 @@ class CausalPlanner:
         if self.warming_up:
             is_over = self._seen >= WARM_UP_FRAMES or time_s - self._first_s >= WARM_UP_S - _LAG_S
             self.warming_up = not is_over
+            if found.mirrored != self._plan.mirrored:
+                reason = "the view turned out to be mirrored the other way"
         elif new.height < _LARGER * box.height and new.width < _LARGER * box.width:
             found = self._plan
         else:
@@ -203,9 +212,10 @@ class CausalPlanner:
         return True
 
     def _make(self, sample: Sequence[np.ndarray]) -> FramePlan:
-        return plan_preprocess(
+        plan = plan_preprocess(
             self._spec.preprocess, sample, input_spec=self._spec.input, force=self._force
         )
+        return self._finish(plan, sample)
 
 
 def _describe_change(before: Kind | None, now: Kind) -> str:

@@ -1,13 +1,14 @@
 """Frame by frame: preprocess, predict, refine, restore, repair; memory only."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from bedside.errors import FrameError
-from bedside.pipeline.frames.plan import FramePlan, plan_sequence, stack_neighbours
+from bedside.pipeline.frames.marker import MARKER_FRAMES, check_marker
+from bedside.pipeline.frames.plan import FramePlan, plan_sequence, sample_frames, stack_neighbours
 from bedside.pipeline.frames.transform import FrameTransform
 from bedside.pipeline.memory import MemoryPlan, plan_frames
 from bedside.pipeline.postprocess import EditLog, LabelEdit, LabelGrid, grid_of
@@ -65,7 +66,21 @@ class FramePipeline(Pipeline):
             ModalityError: If they look like another kind of image, and not `force`.
             FormatError: If they are not of one kind, or too many values are no numbers.
         """
-        return plan_sequence(sequence, self.spec, force=force)
+        plan = plan_sequence(sequence, self.spec, force=force)
+        if self.spec.marker is None:
+            return plan
+        return self.check_marker(plan, list(sample_frames(sequence, MARKER_FRAMES)))
+
+    def check_marker(self, plan: FramePlan, frames: Sequence[np.ndarray]) -> FramePlan:
+        """Plan for mirrored frames if the view is mirrored, and the bundle checks that.
+
+        Args:
+            plan: For the frames as they are.
+            frames: (C, H, W) decoded frames of the view, at least one.
+        """
+        if self.spec.marker is None:
+            return plan
+        return check_marker(plan, frames, self.spec.marker, self._predict)
 
     def make_buffers(self, plan: FramePlan, *, probabilities: bool = False) -> FrameBuffers:
         """Buffers for the frames of a plan, used by one thread at a time."""
@@ -112,7 +127,11 @@ class FramePipeline(Pipeline):
         moments = [time.perf_counter()]
         tensor = plan.apply(source, out=out.tensor)
         moments.append(time.perf_counter())
-        logits = self._predict(tensor, out.logits)[0]
+        if plan.mirrored:
+            logits = self._predict(np.ascontiguousarray(tensor[..., ::-1]), out.logits)[0]
+            logits = np.ascontiguousarray(logits[..., ::-1])
+        else:
+            logits = self._predict(tensor, out.logits)[0]
         moments.append(time.perf_counter())
         if spec.refine:
             logits = refine_logits(logits, tensor, spec.refine, stride=spec.model.logit_stride)

@@ -35,6 +35,7 @@ class FramePlan:
         input: What the network takes.
         warnings: What could not be trusted.
         kind: What frames it was made for.
+        mirrored: Whether the network is to see the frames mirrored left to right.
     """
 
     crop: Box
@@ -44,6 +45,7 @@ class FramePlan:
     input: InputSpec
     warnings: tuple[str, ...]
     kind: FrameKind
+    mirrored: bool = False
 
     def trace(self, frame: np.ndarray) -> Iterator[tuple[Stage, Image]]:
         """Run the steps one by one on a whole frame, as the spec lists them.
@@ -133,13 +135,18 @@ def plan_sequence(
         ModalityError: As `plan_preprocess`.
         FormatError: As `plan_preprocess`.
     """
-    count = min(len(sequence), SAMPLE_FRAMES)
-    indices = np.linspace(0, len(sequence) - 1, count).round().astype(int)
-    sample = [sequence.decode(int(index)) for index in indices]
+    sample = list(sample_frames(sequence, SAMPLE_FRAMES))
     check_decoded(sequence, *sample)
     return plan_preprocess(
         spec.preprocess, sample, input_spec=spec.input, region=sequence.region, force=force
     )
+
+
+def sample_frames(sequence: ImageSequence, most: int) -> Iterator[np.ndarray]:
+    """Decode some frames, (C, H, W), evenly spread over a sequence, `most` at most."""
+    count = min(len(sequence), most)
+    for index in np.linspace(0, len(sequence) - 1, count).round().astype(int):
+        yield sequence.decode(int(index))
 
 
 def plan_preprocess(

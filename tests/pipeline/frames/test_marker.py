@@ -1,0 +1,75 @@
+"""Mirrored views are turned for the network, and labels turned back."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bedside.errors import SpecError
+from bedside.pipeline.frames.marker import TURNED, UNSURE, find_certainty
+from bedside.pipeline.segmenter import Segmenter
+from bedside.spec import InputSpec, MarkerCheck
+from bedside.volume import ImageSequence
+from sided_network import SPEC, Sided, make_film
+
+
+def test_a_mirrored_film_gets_mirrored_labels_and_says_so():
+    segmenter = Segmenter(SPEC, Sided())
+    upright = segmenter.segment_sequence(make_film())
+    mirrored = segmenter.segment_sequence(make_film(mirrored=True))
+    assert upright.warnings == ()
+    assert mirrored.warnings == (TURNED,)
+    assert (mirrored.labels.array == upright.labels.array[..., ::-1]).all()
+    assert upright.labels.array.any(axis=(1, 2)).all()
+    both = [
+        segmenter.segment_sequence(make_film(mirrored=turn), probabilities=True).probabilities
+        for turn in (False, True)
+    ]
+    np.testing.assert_allclose(both[1], both[0][..., ::-1], atol=1e-6)
+
+
+def test_one_odd_frame_does_not_turn_a_film():
+    film = make_film(5)
+    images = np.stack(list(film))
+    images[0] = images[0, ..., ::-1]
+    found = Segmenter(SPEC, Sided()).segment_sequence(ImageSequence.from_array(images))
+    assert found.warnings == ()
+
+
+def test_what_cannot_be_told_is_taken_as_it_is_and_told():
+    both = make_film(columns=(24, 56))
+    found = Segmenter(SPEC, Sided()).segment_sequence(both)
+    assert found.warnings == (UNSURE,)
+    assert (found.labels.array[:, 26:34, 27:53] == 1).all()
+
+
+def test_without_the_check_nothing_is_turned():
+    segmenter = Segmenter(replace(SPEC, marker=None), Sided())
+    assert segmenter.segment_sequence(make_film(mirrored=True)).warnings == ()
+    plan = segmenter.plan(make_film(mirrored=True))
+    assert segmenter.check_marker(plan, list(make_film())) is plan
+
+
+def test_single_frames_follow_their_plan():
+    segmenter = Segmenter(SPEC, Sided())
+    film = make_film(mirrored=True)
+    plan = segmenter.plan(film)
+    assert plan.mirrored
+    labels = segmenter.segment_frame(film.decode(2), plan).labels
+    assert (labels == segmenter.segment_sequence(film).labels.array[2]).all()
+
+
+def test_certainty_is_between_0_and_1_and_0_for_what_is_not_drawn():
+    logits = np.zeros((3, 8, 8), np.float32)
+    logits[1, :4] = 30
+    logits[0, 4:] = 30
+    assert find_certainty(logits) == pytest.approx(0.5)
+    assert find_certainty(-logits) < 0.6
+
+
+def test_a_scan_has_no_marker():
+    with pytest.raises(SpecError, match="margin is 1"):
+        MarkerCheck(margin=1.0)
+    model = replace(SPEC.model, spatial_dims=3)
+    with pytest.raises(SpecError, match="marker is for a network of 2 axes"):
+        replace(SPEC, model=model, preprocess=(), input=InputSpec("MR", 1, (32, 32, 32)))
