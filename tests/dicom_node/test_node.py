@@ -4,12 +4,17 @@ import highdicom
 import pytest
 from pydicom import dcmread
 
+from archive_for_tests import Archive
 from bedside.dicom_node.config import DicomSettings, PeerLimits, Route
 from bedside.dicom_node.node import DicomNode
-from bedside.dicom_node.series import FAILED, KIND, SEGMENTED
+from bedside.dicom_node.sending.destination import DicomDestination, RetryPolicy
+from bedside.dicom_node.series import COMPLETE, CONFIRMED, FAILED, KIND, SEGMENTED, Series
+from bedside.errors import UsageError
 from bedside.service.jobs import JobStore
-from dicom_node_for_tests import send, wait_for, write_cine
+from dicom_node_for_tests import send, wait_for, write_cine, write_scan
 from servers_for_tests import open_engine
+
+QUICK = RetryPolicy(first_s=0.01, longest_s=0.02, max_attempts=2)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,7 @@ def run_node(engine, tmp_path):
     close()
 
 
-def test_a_film_becomes_a_seg_in_a_folder(run_node, tmp_path):
+def test_a_film_becomes_a_seg_in_a_folder(run_node, engine, tmp_path):
     node = run_node(route=(Route("plane", modality="US"),))
     source = write_cine(tmp_path / "cine.dcm", frames=6)
     is_sent, text = send(node.server.address, source)
@@ -53,10 +58,12 @@ def test_a_film_becomes_a_seg_in_a_folder(run_node, tmp_path):
     (job,) = wait_for(lambda: node.store.list(KIND, [SEGMENTED, FAILED]))
     assert job.state == SEGMENTED, job.reason
     (result,) = (tmp_path / "out" / job.id).rglob("*.dcm")
-    seg = dcmread(result)
-    reference = seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0]
-    assert reference.ReferencedSOPInstanceUID == dcmread(source).SOPInstanceUID
-    assert highdicom.seg.segread(result).number_of_segments >= 1
+    direct = engine.segment("plane", source)
+    assert result.read_bytes() == direct.to_bytes("dicom-seg", moment="source")
+    seg = highdicom.seg.segread(result)
+    assert seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence[
+        0
+    ].ReferencedSOPInstanceUID == (dcmread(source).SOPInstanceUID)
 
 
 def test_a_series_that_no_route_fits_is_told_and_not_segmented(run_node, tmp_path):
@@ -66,3 +73,66 @@ def test_a_series_that_no_route_fits_is_told_and_not_segmented(run_node, tmp_pat
     (job,) = wait_for(lambda: node.store.list(KIND, [SEGMENTED, FAILED]))
     assert job.state == FAILED
     assert job.reason == "no [[dicom.route]] fits it; its modality is US"
+
+
+def test_results_arrive_in_an_archive_and_are_confirmed(run_node, tmp_path):
+    with Archive() as archive:
+        peer = DicomDestination("pacs", "127.0.0.1", archive.port, "ARCHIVE", retry=QUICK)
+        node = run_node(route=(Route("plane", modality="US"),), archive=(peer,))
+        assert send(node.server.address, write_cine(tmp_path / "cine.dcm"))[0]
+        (job,) = wait_for(lambda: node.store.list(KIND, [CONFIRMED, FAILED]))
+        assert job.state == CONFIRMED, job.reason
+        (name,) = job.payload["results"]
+        path = node.store.folder(job) / name
+        assert archive.received == {dcmread(path).SOPInstanceUID: 1}
+
+
+def test_results_that_an_archive_refuses_are_told(run_node, tmp_path):
+    with Archive(statuses=[0xA900] * 9) as archive:
+        peer = DicomDestination("pacs", "127.0.0.1", archive.port, "ARCHIVE", retry=QUICK)
+        node = run_node(route=(Route("plane"),), archive=(peer,))
+        assert send(node.server.address, write_cine(tmp_path / "cine.dcm"))[0]
+        (job,) = wait_for(lambda: node.store.list(KIND, [CONFIRMED, FAILED]))
+        assert job.state == FAILED
+        assert job.reason.startswith("segmented, but not sent to pacs: ")
+
+
+def test_films_of_one_series_have_a_result_each_and_what_is_refused_is_told(run_node, tmp_path):
+    def damage(dataset):
+        dataset.SOPInstanceUID = "1.2.3.99"
+        dataset.PixelData = dataset.PixelData[:100]
+
+    node = run_node(route=(Route("plane"),))
+    paths = [write_cine(tmp_path / "whole.dcm"), write_cine(tmp_path / "cut.dcm", edit=damage)]
+    assert send(node.server.address, *paths)[0]
+    (job,) = wait_for(lambda: node.store.list(KIND, [SEGMENTED, FAILED]))
+    assert (job.state, job.reason) == (SEGMENTED, "1 of 2 images were refused")
+    assert len(job.payload["results"]) == 1
+
+
+def test_a_series_that_is_refused_says_why_without_uids_and_paths(run_node, tmp_path):
+    node = run_node(route=(Route("plane"),))
+    paths = write_scan(tmp_path / "scan", slices=4)
+    assert send(node.server.address, *paths[:1], *paths[2:])[0]
+    (job,) = wait_for(lambda: node.store.list(KIND, [SEGMENTED, FAILED]))
+    assert job.state == FAILED
+    assert job.reason
+    for word in (str(tmp_path), dcmread(paths[0]).SeriesInstanceUID, "Synthetic"):
+        assert word not in job.reason
+
+
+def test_a_series_that_ended_the_server_again_and_again_is_given_up(run_node, tmp_path):
+    with JobStore(tmp_path / "state") as store:
+        series = Series(series_instance_uid="1.2", modality="US")
+        store.add(KIND, series.key, series.to_payload(), state=COMPLETE)
+    for _ in range(8):  # as processes that were killed leave it
+        with JobStore(tmp_path / "state") as store:
+            store.claim(KIND, [COMPLETE])
+    node = run_node(route=(Route("plane"),))
+    (job,) = wait_for(lambda: node.store.list(KIND, [FAILED]))
+    assert job.reason == "the server ended 8 times while it was segmented"
+
+
+def test_a_route_to_a_model_that_is_not_there_is_refused(run_node):
+    with pytest.raises(UsageError, match="no-such-model"):
+        run_node(route=(Route("no-such-model"),))

@@ -5,6 +5,8 @@ from pynetdicom import build_context
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
+from bedside.dicom_node.sending.dimse import COMMITMENT
+
 IMAGE_CLASSES = (
     uid.CTImageStorage,
     uid.EnhancedCTImageStorage,
@@ -57,7 +59,16 @@ TRANSFER_SYNTAXES = (
 which may be a thousand times as large."""
 
 
-def accepted_contexts() -> list[PresentationContext]:
-    """Return the presentation contexts that the node accepts."""
-    images = [build_context(each, [*TRANSFER_SYNTAXES]) for each in IMAGE_CLASSES]
-    return [build_context(Verification, [*TRANSFER_SYNTAXES[:2]]), *images]
+def accepted_contexts(*, with_reports: bool = False) -> list[PresentationContext]:
+    """Return the presentation contexts that the node accepts.
+
+    Args:
+        with_reports: Whether reports of storage commitment are taken too.
+    """
+    contexts = [build_context(each, [*TRANSFER_SYNTAXES]) for each in IMAGE_CLASSES]
+    contexts.append(build_context(Verification, [*TRANSFER_SYNTAXES[:2]]))
+    if with_reports:
+        report = build_context(COMMITMENT, [*TRANSFER_SYNTAXES[:2]])
+        report.scu_role, report.scp_role = False, True  # the archive performs the service
+        contexts.append(report)
+    return contexts

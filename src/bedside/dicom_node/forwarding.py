@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from bedside.dicom_node.config import DicomSettings
 from bedside.dicom_node.routing import find_route
-from bedside.dicom_node.sending.delivery import Delivery, State
+from bedside.dicom_node.sending.delivery import Delivery, Finding, State
 from bedside.dicom_node.sending.sender import Sender
 from bedside.dicom_node.series import CONFIRMED, FAILED, KIND, SEGMENTED, SENT, Series
 from bedside.errors import StaleJobError
@@ -41,6 +41,10 @@ class Forwarder:
     def close(self) -> None:
         """End after the steps in progress; what is left is continued after the next start."""
         self._sender.close()
+
+    def receive_report(self, transaction_uid: str, found: Finding) -> None:
+        """Take a report of storage commitment that an archive has sent by itself."""
+        self._sender.receive_report(transaction_uid, found)
 
     def forward(self, job: Job) -> None:
         """Order the deliveries of a series; those that were ordered stay as they are."""

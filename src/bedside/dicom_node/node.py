@@ -60,7 +60,10 @@ class DicomNode:
             store, engine, settings, on_segmented=self._forwarder.forward, on_event=on_event
         )
         self._intake = Intake(store, settings, count=count, on_event=on_event)
-        self.server = DicomServer(settings, self._intake, store.path / "spool")
+        self.server = DicomServer(
+            settings, self._intake, store.path / "spool",
+            receive_report=self._forwarder.receive_report if settings.archive else None,
+        )  # fmt: skip
         self._closing = threading.Event()
         self._cleaner = threading.Thread(
             target=self._clean, name="bedside dicom cleaner", daemon=True

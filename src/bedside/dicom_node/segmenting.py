@@ -31,8 +31,8 @@ from bedside.service.jobs import Job, JobStore
 from bedside.system.atomic import output_errors, sync_folder, write_bytes
 from bedside.system.unfinished import part_folder
 
-# A series that ended the process so often is not tried again.
-_MOST_ATTEMPTS = 2
+# A series during which the process ended so often is not tried again: it may be the cause.
+_MOST_ATTEMPTS = 8
 _WAIT_S, _BUSY_S = 0.5, 0.5
 _UID = re.compile(r"\d+(\.\d+){3,}")
 
@@ -122,7 +122,7 @@ class SeriesSegmenter:
             why = f"no [[dicom.route]] fits it; its modality is {_code(series.modality)}"
             return self._store.move(job, FAILED, reason=why)
         if job.attempts > _MOST_ATTEMPTS:
-            why = f"segmentation ended the server {_MOST_ATTEMPTS} times"
+            why = f"the server ended {_MOST_ATTEMPTS} times while it was segmented"
             return self._store.move(job, FAILED, reason=why)
         folder = self._store.folder(job)
         try:
@@ -153,7 +153,7 @@ class SeriesSegmenter:
         """
         if (folder / RESULTS).exists():  # written before a kill
             return ""
-        read = ReadOptions(untrusted=self._engine.settings.decoding)
+        read = ReadOptions(untrusted=self._engine.decoding)
         found = read.find(folder / IMAGES)
         refused: list[InputError] = []
         with output_errors(folder), part_folder(folder) as part:

@@ -4,6 +4,7 @@ import logging
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from bedside.dicom_node.gate import Gate, Knock
 from bedside.dicom_node.header import ImageHeader, read_header
 from bedside.dicom_node.intake import Arrival, Intake, Origin
 from bedside.dicom_node.objects import ReceivedObject
+from bedside.dicom_node.sending.delivery import Finding
+from bedside.dicom_node.sending.dimse import report_handler
 from bedside.dicom_node.transport import NodeAssociation
 from bedside.errors import BedsideError, FormatError
 from bedside.system.unfinished import scratch_folder
@@ -45,13 +48,21 @@ class DicomServer:
         settings: The table `[dicom]`.
         intake: Takes images.
         folder: For objects that are on their way; on the disk of the intake.
+        receive_report: Called with reports of storage commitment; None to take none.
 
     Raises:
         UsageError: If the address cannot be listened on.
         OutputError: If the folder cannot be written to.
     """
 
-    def __init__(self, settings: DicomSettings, intake: Intake, folder: Path) -> None:
+    def __init__(
+        self,
+        settings: DicomSettings,
+        intake: Intake,
+        folder: Path,
+        *,
+        receive_report: Callable[[str, Finding], None] | None = None,
+    ) -> None:
         self._settings, self._intake = settings, intake
         self._limits = limits = settings.limits
         self._entity = AE(ae_title=settings.ae_title)
@@ -60,7 +71,13 @@ class DicomServer:
         self._entity.network_timeout = self._entity.dimse_timeout = limits.idle_s
         self._entity.require_calling_aet = list(settings.calling_ae_titles)
         self._entity.require_called_aet = settings.require_called_ae_title
-        self._contexts = accepted_contexts()
+        self._contexts = accepted_contexts(with_reports=receive_report is not None)
+        self._handlers: list[tuple[Any, Callable[..., Any]]] = [
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_RELEASED, self._release),
+        ]
+        if receive_report is not None:
+            self._handlers.append((evt.EVT_N_EVENT_REPORT, report_handler(receive_report)))
         self._lock = threading.Lock()
         self._associations: set[NodeAssociation] = set()
         # Debug lines and tracebacks of the library quote what peers send.
@@ -127,10 +144,7 @@ class DicomServer:
                 limits=self._limits,
                 folder=self._folder,
                 contexts=self._contexts,
-                handlers=[
-                    (evt.EVT_C_STORE, self._store),
-                    (evt.EVT_RELEASED, self._release),
-                ],
+                handlers=self._handlers,
                 on_end=self._end,
             )
         except OSError:  # the peer has gone

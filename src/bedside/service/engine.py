@@ -15,6 +15,7 @@ from bedside.io.image import Image, open_image
 from bedside.io.opened import Source
 from bedside.io.read_options import ReadOptions
 from bedside.io.sandbox.decoders import Decoders
+from bedside.io.sandbox.limits import Limits
 from bedside.pool import ModelPool
 from bedside.result import Result
 from bedside.segment import Model
@@ -73,6 +74,11 @@ class Engine:
     def loaded(self) -> Mapping[str, int]:
         """Bytes that each loaded model counts for, by the name of its bundle."""
         return self._pool.loaded
+
+    @property
+    def decoding(self) -> Limits:
+        """Limits for decoding an image, and what starts the process that does."""
+        return replace(self.settings.decoding, start=self._decoders.run)
 
     def bundle(self, model: str) -> Bundle:
         """Return the bundle of a model, for its spec and its card.
@@ -168,8 +174,7 @@ class Engine:
         Raises:
             InputError: If the image is refused.
         """
-        limits = replace(self.settings.decoding, start=self._decoders.run)
-        read = replace(read or ReadOptions(), untrusted=limits)
+        read = replace(read or ReadOptions(), untrusted=self.decoding)
         if isinstance(source, np.ndarray | ImageSequence | Source):
             return open_image(source, read=replace(read, untrusted=None))
         if isinstance(source, Path) and source.is_dir():
