@@ -200,7 +200,11 @@ function planCropFan(step, builder) {
   const inner = boundingBox(outline, step.margin);
   const mask = cut(makeImage(outline.data, outline.width, outline.height, 1), inner).data;
   builder.keep(inner);
-  builder.add((image) => makeImage(image.data.map((value, k) => value & mask[k]), image.width, image.height, 1));
+  builder.add((image) => {
+    const data = new Uint8Array(mask.length);
+    for (let k = 0; k < data.length; k += 1) data[k] = image.data[k] & mask[k];
+    return makeImage(data, image.width, image.height, 1);
+  });
 }
 
 function planCropCentre(step, builder) {
@@ -259,7 +263,11 @@ function planScalePercentile(step, builder) {
     span = Math.max(levelOf(step.high) - low, 255 / step.max_gain);
   }
   const table = Float32Array.from({ length: 256 }, (_, level) => Math.min(Math.max((level - low) / span, 0), 1));
-  builder.add((image) => makeImage(Float32Array.from(image.data, (value) => table[value]), image.width, image.height, image.channels));
+  builder.add((image) => {
+    const data = new Float32Array(image.data.length);
+    for (let k = 0; k < data.length; k += 1) data[k] = table[image.data[k]];
+    return makeImage(data, image.width, image.height, image.channels);
+  });
 }
 
 function isUniform({ data }, index, sample) {

@@ -56,7 +56,8 @@ function fillHoles(labels, step, value) {
   const found = maskOf(labels, value);
   if (!found) return null;
   const { box, mask, grid } = found;
-  const open = mask.map((inside) => 1 - inside);
+  const open = mask.slice();
+  for (let k = 0; k < open.length; k += 1) open[k] ^= 1;
   const { width, height } = grid;
   for (let pixel = 0; pixel < open.length; pixel += 1) {
     const x = pixel % width;
@@ -81,7 +82,9 @@ function fillHoles(labels, step, value) {
 function maskOf(labels, value) {
   const box = findBox(labels, value);
   if (!box) return null;
-  const mask = cut(labels, box).data.map((label) => (label === value ? 1 : 0));
+  const part = cut(labels, box).data;
+  const mask = new Uint8Array(part.length);
+  for (let k = 0; k < mask.length; k += 1) mask[k] = part[k] === value ? 1 : 0;
   return { box, mask, grid: { width: columnsOf(box), height: rowsOf(box) } };
 }
 
