@@ -7,16 +7,21 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from page_makers import serve_folder
 from PIL import Image
+from pydicom import dcmread
 
 from bedside.bundle import find_bundle, read_bundle
 from bedside.cli.demo import find_cine
 from bedside.errors import BackendError
 from bedside.export.site import export_site
+from bedside.http_api.server import HttpServer
+from bedside.http_api.settings import HttpSettings
 from bedside.io.source import open_source
 from bedside.pipeline.segmenter import open_segmenter
+from bedside.service.engine import Engine
+from bedside.service.settings import EngineSettings, ServedModel
 from makers import make_dicom, make_fan, write_dicom
+from page_makers import serve_folder
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 DATA = Path(os.environ.get("BEDSIDE_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -190,6 +195,39 @@ def test_what_is_no_image_is_refused_in_words(page, tmp_path, name, content, wor
     page.wait_for_selector("body[data-state=error]", state="attached")
     assert words in page.text_content("#problem")
     page.said.clear()  # Chromium reports a film that it cannot play
+
+
+def test_a_served_page_has_the_server_segment_until_it_is_switched_to_the_device(
+    site, segmenter, tmp_path
+):
+    settings = EngineSettings((ServedModel("camus-4ch"),), threads=1, precision="f32")
+    with Engine(settings) as engine:
+        server = HttpServer(engine, HttpSettings(port=0))
+        page = site[0].new_page()
+        posts = []
+        page.on("request", lambda each: posts.append(each.url) if each.method != "GET" else None)
+        try:
+            page.goto(server.address)
+            wait_for(page, "ready")
+            assert page.text_content("#place") == "On the server"
+            open_files(page, find_cine())
+            ours, _ = save_nifti(page, tmp_path)
+            with page.expect_download() as download:
+                page.click("#save-seg")
+            assert dcmread(download.value.path()).Modality == "SEG"
+            assert [url.split("/")[-1] for url in posts] == ["segment?model=camus-4ch"] * 2
+            page.check("#on-device")
+            # The page says that it loads before it has segmented anew.
+            page.wait_for_selector("#place.safe", timeout=PATIENCE_MS)
+            wait_for(page, "done")
+            again, _ = save_nifti(page, tmp_path)
+            assert len(posts) == 2
+        finally:
+            page.close()
+            server.close(patience_s=1)
+    theirs = segmenter.segment_sequence(open_source(find_cine()).sequence).labels.array
+    assert np.array_equal(ours, theirs)
+    check_agreement(again, theirs)
 
 
 def test_an_image_of_another_kind_is_refused(page, tmp_path):

@@ -2,13 +2,18 @@
 
 import numpy as np
 import pytest
-from page_makers import run_node
 from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 
 from bedside.io.source import open_source
 from makers import make_dicom, make_fan, make_region, write_dicom, write_nifti
+from page_makers import run_node
 
-TYPES = {"Uint8Array": "uint8", "Float64Array": "float64", "Int16Array": "int16"}
+TYPES = {
+    "Float32Array": "float32",
+    "Uint8Array": "uint8",
+    "Float64Array": "float64",
+    "Int16Array": "int16",
+}
 FAN = make_fan(3, 40, 52)
 COLOUR = np.random.default_rng(0).integers(0, 256, (3, 40, 52, 3), np.uint8)
 REGION = (5, 4, 45, 35)
@@ -128,14 +133,12 @@ def test_files_that_are_damaged_or_not_read_are_refused_in_words(tmp_path):
         "big-endian.nii": (b"\0\0\x01\x5c" + nifti[4:], "big-endian"),
     }
     palette = {"PhotometricInterpretation": "PALETTE COLOR"}
-    slope = {"RescaleSlope": 2, "RescaleIntercept": 0}
     datasets = {
-        "words.dcm": (make_dicom(FAN.astype(np.uint16) * 9), "have 16 bits"),
+        "words.dcm": (compress_rle(make_dicom(FAN.astype(np.uint16) * 9)), "have 16 bits"),
         "palette.dcm": (make_dicom(FAN, tags=palette), "PALETTE"),
         "no-rows.dcm": (make_dicom(FAN, drop=["Rows"]), "missing"),
         "no-pixels.dcm": (make_dicom(FAN, drop=["PixelData"]), "no image"),
         "huge.dcm": (make_dicom(FAN, tags={"NumberOfFrames": 2_000_000}), "over 2 GiB"),
-        "rescaled.dcm": (make_dicom(FAN, tags=slope), "rescaled"),
     }
     for name, (content, _) in contents.items():
         (tmp_path / name).write_bytes(content)
@@ -145,6 +148,25 @@ def test_files_that_are_damaged_or_not_read_are_refused_in_words(tmp_path):
     found = run_node("read.mjs", tmp_path, *(tmp_path / name for name in expected))
     for (name, (_, words)), result in zip(expected.items(), found, strict=True):
         assert any(word in result.get("error", "") for word in words.split("|")), (name, result)
+
+
+def test_images_that_are_only_shown_say_why_and_keep_their_values(tmp_path):
+    slope = {"RescaleSlope": 2, "RescaleIntercept": -5}
+    window = {"WindowCenter": 40, "WindowWidth": 400, "BitsStored": 12, "HighBit": 11}
+    words = FAN.astype(np.uint16) * 9
+    datasets = {
+        "words": (make_dicom(words, tags=window | slope), "have 12 bits", words * 2.0 - 5),
+        "rescaled": (make_dicom(FAN, tags=slope), "rescaled", FAN),
+        "padded": (make_dicom(FAN, tags={"PixelPaddingValue": 7}), "PixelPaddingValue", FAN),
+    }
+    paths = [write_dicom(each[0], tmp_path / f"{name}.dcm") for name, each in datasets.items()]
+    found = run_node("read.mjs", tmp_path, *paths)
+    for number, (_, said, values) in enumerate(datasets.values()):
+        assert said in found[number]["refused"]
+        dtype = TYPES[found[number]["dtype"]]
+        shown = np.fromfile(tmp_path / f"{number}.raw", dtype).reshape(values.shape)
+        assert np.array_equal(shown, values)
+    assert found[0]["range"] == {"low": -5, "high": 8185, "level": 40, "width": 400}
 
 
 def test_no_byte_of_a_header_that_is_wrong_ends_the_reader(tmp_path):

@@ -16,7 +16,14 @@ from bedside.errors import BackendError, UsageError
 from bedside.spec import Clahe, ComponentCount
 from bedside.web import vendor
 from bedside.web.model_files import check_supported, make_model_files
-from bedside.web.site import HEADERS, MEDIA_TYPES, POLICY, STATIC, make_site
+from bedside.web.site import (
+    HEADERS,
+    MEDIA_TYPES,
+    POLICY,
+    STATIC,
+    complete_worker,
+    make_site,
+)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +100,8 @@ def test_the_version_of_a_site_is_that_of_its_files(bundle, runtime):
     worker = files["sw.js"].decode()
     listed = json.loads(re.findall(r"const FILES = (.*);", worker)[0])
     assert sorted([*listed, "sw.js"]) == sorted(files)
-    served = make_site([bundle], server="../")["sw.js"].decode()
+    changed = files | {"app.js": b"other", "sw.js": (STATIC / "sw.js").read_bytes()}
+    served = complete_worker(changed).decode()
     versions = [re.findall(r'const VERSION = "(\w+)"', text) for text in (worker, served)]
     assert versions[0] != versions[1]
     assert json.loads(files["site.json"])["models"][0]["name"] == "camus-4ch"

@@ -5,6 +5,7 @@ Each row names a function `(door: Door) -> APIRouter`, imported when the door op
 
 ROUTERS = (
     "bedside.http_api.models:make_router",
+    "bedside.http_api.page:make_router",
     "bedside.http_api.segmentation:make_router",
     "bedside.http_api.inference_protocol.router:make_router",
     "bedside.http_api.monai_label.router:make_router",

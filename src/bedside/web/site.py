@@ -2,12 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bedside.bundle import Bundle
-from bedside.web.model_files import make_model_files
-from bedside.web.vendor import RUNTIME, read_vendor_files
+from bedside.errors import UsageError
+from bedside.spec import DeploymentSpec
+from bedside.web.model_files import check_supported, make_model_files
+from bedside.web.vendor import FOLDER, RUNTIME, read_vendor_files
 
 STATIC = Path(__file__).with_name("static")
 SITE, WORKER = "site.json", "sw.js"
@@ -45,60 +47,88 @@ MEDIA_TYPES: Mapping[str, str] = {
 }
 
 
-def read_page_files() -> dict[str, bytes]:
-    """Return the page itself and the browser's runtime, by path; without models.
+def list_page_files(*, with_runtime: bool = True) -> dict[str, Path]:
+    """Return the files of the page itself, by their path in it; without models.
+
+    Args:
+        with_runtime: Whether the browser's runtime is among them.
 
     Raises:
         BackendError: If the runtime is not here.
     """
     files = {
-        path.relative_to(STATIC).as_posix(): path.read_bytes()
+        path.relative_to(STATIC).as_posix(): path
         for path in sorted(STATIC.rglob("*"))
         if path.is_file()
     }
-    vendored = read_vendor_files()
-    return files | {f"vendor/{name}": content for name, content in vendored.items()}
+    if with_runtime:
+        files |= {f"vendor/{name}": FOLDER / name for name in read_vendor_files()}
+    return files
 
 
-def make_site(bundles: Sequence[Bundle], *, server: str | None = None) -> dict[str, bytes]:
-    """Return all files of the page with its models, by path.
+def make_site(bundles: Sequence[Bundle]) -> dict[str, bytes]:
+    """Return all files of a page that runs without a server, by path.
 
     Args:
-        bundles: What it offers to run on the device.
-        server: Where the page finds the API of the server that sends it, relative to itself;
-            None if there is none.
+        bundles: Its models.
 
     Raises:
         UsageError: If the page cannot run a bundle.
         BackendError: If the browser's runtime is not here.
     """
-    files = read_page_files()
+    files = {name: path.read_bytes() for name, path in list_page_files().items()}
     for bundle in bundles:
         for name, content in make_model_files(bundle).items():
             files[f"models/{bundle.spec.name}/{name}"] = content
+    models = [(bundle.spec.name, bundle.spec) for bundle in bundles]
+    files[SITE] = describe_site(models, server=None, runtime=RUNTIME.title)
+    return files | {WORKER: complete_worker(files)}
+
+
+def describe_site(
+    models: Iterable[tuple[str, DeploymentSpec]], *, server: str | None, runtime: str | None
+) -> bytes:
+    """Return `site.json`: what the page offers.
+
+    Args:
+        models: Name and spec of each model.
+        server: Where the page finds the API of the server that sends it, relative to itself;
+            None if there is none.
+        runtime: The browser's runtime; None if the page has none and runs nothing itself.
+    """
     about = {
         "schema_version": SCHEMA_VERSION,
         "models": [
-            {"name": bundle.spec.name, "version": bundle.spec.version, "task": bundle.spec.task}
-            for bundle in bundles
+            {
+                "name": name,
+                "version": spec.version,
+                "task": spec.task,
+                "on_device": runtime is not None and _is_supported(spec),
+            }
+            for name, spec in models
         ],
         "server": server,
-        "runtime": f"{RUNTIME.name} {RUNTIME.version}",
+        "runtime": runtime,
     }
-    files[SITE] = (json.dumps(about, indent=1) + "\n").encode()
-    return files | {WORKER: _complete_worker(files)}
+    return (json.dumps(about, indent=1) + "\n").encode()
 
 
-def _complete_worker(files: Mapping[str, bytes]) -> bytes:
-    """Return the service worker with the list of files to keep, and a version that is theirs."""
+def complete_worker(files: Mapping[str, bytes]) -> bytes:
+    """Return the service worker with the files that it keeps, and a version that is theirs."""
     digest = hashlib.sha256()
     for name in sorted(files):
         digest.update(f"{name}\0".encode() + hashlib.sha256(files[name]).digest())
-    kept = sorted(name for name in files if name != WORKER)
-    # Of the headers those that a file server without settings does not send.
     lines = (
         f"const VERSION = {json.dumps(digest.hexdigest()[:16])};",
-        f"const FILES = {json.dumps(kept)};",
+        f"const FILES = {json.dumps(sorted(name for name in files if name != WORKER))};",
         f"const HEADERS = {json.dumps(dict(HEADERS), indent=1)};",
     )
     return "\n".join(lines).encode() + b"\n" + files[WORKER]
+
+
+def _is_supported(spec: DeploymentSpec) -> bool:
+    try:
+        check_supported(spec)
+    except UsageError:
+        return False
+    return True

@@ -49,6 +49,11 @@ class Package:
     version: str
     members: Mapping[str, Member]
 
+    @property
+    def title(self) -> str:
+        """Name and version."""
+        return f"{self.name} {self.version}"
+
 
 # Modules end in .js here: older file servers send .mjs as no script.
 RUNTIME = Package(
@@ -86,7 +91,7 @@ def read_vendor_files(folder: Path = FOLDER) -> dict[str, bytes]:
         if hashlib.sha256(content).hexdigest() != member.sha256:
             state = "is another version" if content else "is not here"
             raise BackendError(
-                f"{name} of {RUNTIME.name} {RUNTIME.version}, which runs networks in a browser, "
+                f"{name} of {RUNTIME.title}, which runs networks in a browser, "
                 f"{state}. Get it with: {COMMAND} (it needs npm)."
             )
         found[name] = content
@@ -141,7 +146,7 @@ def unpack(content: bytes) -> dict[str, bytes]:
             text = file.read() if file else b""
             if hashlib.sha256(text).hexdigest() != member.sha256:
                 raise BackendError(
-                    f"{member.path} of {RUNTIME.name} {RUNTIME.version} is not the file that was "
+                    f"{member.path} of {RUNTIME.title} is not the file that was "
                     "pinned; nothing was written. Do not use what was fetched."
                 )
             found[name] = text

@@ -4,20 +4,24 @@ import { openFile } from "./io/open.js";
 import { openCamera } from "./io/video.js";
 import { countPixels } from "./measure.js";
 import { isolate, keepOffline } from "./offline.js";
-import { runFrames, runLive } from "./runs.js";
-import { saveNifti, savePng } from "./save.js";
-import { bindKeys, bindView, element, followTheme } from "./controls.js";
+import { runFrames, runLive, runOnServer } from "./runs.js";
+import { download, nameResult, saveNifti, savePng } from "./save.js";
+import { bindKeys, element, followTheme, ViewControls } from "./controls.js";
+import { ServerEngine } from "./server.js";
 import { Curve } from "./view/curve.js";
 import { Panel } from "./view/panel.js";
 import { Stage } from "./view/stage.js";
 import { StructureList } from "./view/structures.js";
 
 const DEFAULT_FRAME_MS = 40;
+const CHOICE = "bedside on this device";
 
 class App {
   constructor() {
     this.engine = new DeviceEngine();
+    this.server = null;
     this.stage = new Stage(element("stage"));
+    this.view = new ViewControls(this.stage);
     this.panel = new Panel();
     this.list = new StructureList(element("structures").tBodies[0], (value, visible) => {
       this.stage.toggle(value, visible);
@@ -37,25 +41,36 @@ class App {
     const site = await (await fetch("site.json")).json();
     if (site.server === null && (await isolate())) return;
     this.site = site;
+    this.server = site.server === null ? null : new ServerEngine(site.server);
+    this.bindPlace();
     keepOffline(
       () => this.panel.offline(),
       (apply) => this.panel.offerUpdate(apply)
     );
     const select = element("model");
-    select.replaceChildren(...site.models.map(({ name, task }) => new Option(name, name, false, false)));
-    site.models.forEach(({ task }, k) => (select.options[k].title = task));
+    select.replaceChildren(...site.models.map(({ name, task }) => Object.assign(new Option(name, name), { title: task })));
     await this.openModel(site.models[0].name);
+  }
+
+  /** Whether the network runs here, and not on the server. */
+  get onDevice() {
+    return this.server === null || element("on-device").checked;
   }
 
   async openModel(name) {
     this.state("loading", "loading the model …");
+    this.panel.problem("");
+    const offered = this.site.models.find((each) => each.name === name);
     try {
-      const { about, check, threads } = await this.engine.open(`models/${name}`);
-      this.about = about;
-      this.structures = about.spec.labels;
+      if (this.onDevice && !offered.on_device) {
+        throw new Error(`${name} does not run in a browser. ${this.server ? 'Switch "on this device" off.' : ""}`);
+      }
+      const opened = this.onDevice ? await this.engine.open(`models/${name}`) : { about: await this.server.open(name) };
+      this.about = opened.about;
+      this.structures = this.about.spec.labels;
       this.list.fill(this.structures);
       this.stage.hidden.clear();
-      this.panel.model(about, { check, threads, runtime: this.site.runtime });
+      this.panel.model({ ...opened, runtime: this.site.runtime });
       this.state("ready");
       if (this.source) await this.segment();
     } catch (error) {
@@ -89,10 +104,13 @@ class App {
     this.panel.problem("");
     const { source, turn } = this;
     checkModality(source, this.about.spec);
+    if (this.onDevice && source.refused) throw new Error(this.whyRefused());
     this.panel.transport(source);
+    this.view.setRange(source.range);
     if (source.live) {
+      document.body.append(source.video);
       this.play(true);
-      this.endRun = runLive(source, this.engine, {
+      this.endRun = runLive(source, this.onDevice ? this.engine : this.server.live(this.about.bundle.name), {
         onPlan: (plan) => this.panel.notes([...source.warnings, ...plan.warnings]),
         onFrame: (found) => this.showLive(found),
         onError: (error) => this.fail(error),
@@ -102,16 +120,35 @@ class App {
     this.results = new Array(source.count).fill(null);
     this.state("busy", `segmenting ${source.count > 1 ? `${source.count} frames` : ""} …`);
     const began = performance.now();
-    await runFrames(source, this.engine, {
+    const options = {
       first: () => this.frame,
       cancelled: () => turn !== this.turn,
-      onPlan: (plan) => this.panel.notes([...source.warnings, ...plan.warnings]),
+      onPlan: (plan) => this.panel.notes([...(this.onDevice ? source.warnings : []), ...plan.warnings]),
       onFrame: (index, found) => this.keep(index, found),
-    });
+    };
+    if (this.onDevice) await runFrames(source, this.engine, options);
+    else await this.runOnServer(source, options);
     if (turn !== this.turn) return;
     this.state("done");
     this.panel.finished(this.results, performance.now() - began);
+    this.show();
     this.announce();
+  }
+
+  async runOnServer(source, options) {
+    const asked = new AbortController();
+    this.endRun = () => asked.abort();
+    const model = this.about.bundle.name;
+    try {
+      await runOnServer(source, this.server, { ...options, model, signal: asked.signal });
+    } catch (error) {
+      if (error.name !== "AbortError") throw error;
+    }
+  }
+
+  whyRefused() {
+    const where = this.server ? 'Switch "on this device" off.' : "A server with `bedside serve` takes it.";
+    return `${this.source.name}: ${this.source.refused}. ${where}`;
   }
 
   keep(index, found) {
@@ -156,6 +193,8 @@ class App {
     const complete = this.results.length > 0 && this.results.every(Boolean);
     element("save-png").disabled = !this.results[frame];
     element("save-nifti").disabled = !complete || source.live;
+    element("save-seg").hidden = this.onDevice || !source.modality;
+    element("save-seg").disabled = !complete;
     element("stage").setAttribute("aria-label", this.describe());
   }
 
@@ -236,8 +275,8 @@ class App {
     element("frame").addEventListener("input", ({ target }) => this.seek(Number(target.value)));
     element("save-png").addEventListener("click", () => this.save(() => savePng(this.source, this.results[this.frame].labels, this.structures, this.frame)));
     element("save-nifti").addEventListener("click", () => this.save(() => saveNifti(this.source, this.results)));
+    element("save-seg").addEventListener("click", () => this.save(() => this.saveSeg()));
     bindDrop(element("drop-zone"), (files) => this.openFiles(files));
-    bindView(this.stage);
     bindKeys({
       open: choose,
       back: () => this.go(this.frame - 1),
@@ -246,6 +285,23 @@ class App {
       flip: (value) => this.list.flip(value),
       zoom: (factor) => this.stage.zoom(factor),
     });
+  }
+
+  /** The switch between this device and the server, where there is one. */
+  bindPlace() {
+    const box = element("on-device");
+    element("place-switch").hidden = this.server === null;
+    box.disabled = this.site.runtime === null;
+    box.checked = !box.disabled && localStorage.getItem(CHOICE) === "1";
+    box.addEventListener("change", () => {
+      localStorage.setItem(CHOICE, box.checked ? "1" : "0");
+      this.openModel(element("model").value);
+    });
+  }
+
+  async saveSeg() {
+    const { name, file } = this.source;
+    download(await this.server.save(this.about.bundle.name, file, "application/dicom"), nameResult(name, ".dcm"));
   }
 
   seek(place) {

@@ -2,27 +2,47 @@
 
 export const element = (id) => document.getElementById(id);
 
-const VIEW = { opacity: 35, level: 128, width: 256 };
+const BYTES = { low: 0, high: 255, level: 128, width: 256 };
+const OPACITY = 35;
 const THEMES = [null, "dark", "light"];
 
 /** Sliders and boxes of the view. */
-export function bindView(stage) {
-  const set = () => {
-    stage.set({
-      opacity: Number(element("opacity").value) / 100,
-      level: Number(element("level").value),
-      width: Number(element("width").value),
-      outlines: element("outlines").checked,
-      numbers: element("numbers").checked,
-    });
-  };
-  for (const id of [...Object.keys(VIEW), "outlines", "numbers"]) element(id).addEventListener("input", set);
-  element("reset").addEventListener("click", () => {
-    for (const [id, value] of Object.entries(VIEW)) element(id).value = value;
+export class ViewControls {
+  constructor(stage) {
+    this.stage = stage;
+    this.range = BYTES;
+    for (const id of ["opacity", "level", "width", "outlines", "numbers"]) {
+      element(id).addEventListener("input", () => this.apply());
+    }
+    element("reset").addEventListener("click", () => this.reset());
+    this.setRange(null);
+  }
+
+  /** Brightness for an image: the limits of its values and a window to begin with; null for 8 bits. */
+  setRange(range) {
+    this.range = range ?? BYTES;
+    const { low, high, level, width } = this.range;
+    const span = high - low;
+    const step = span > 20 ? 1 : span / 256;
+    Object.assign(element("level"), { min: low, max: high, step, value: level });
+    Object.assign(element("width"), { min: Math.max(step, span / 128), max: Math.max(2 * span, width), step, value: width });
+    this.apply();
+  }
+
+  reset() {
+    element("opacity").value = OPACITY;
     for (const id of ["outlines", "numbers"]) element(id).checked = true;
-    stage.view = { zoom: 1, x: 0.5, y: 0.5 };
-    set();
-  });
+    this.stage.view = { zoom: 1, x: 0.5, y: 0.5 };
+    this.setRange(this.range);
+  }
+
+  apply() {
+    const [level, width] = [Number(element("level").value), Number(element("width").value)];
+    const opacity = Number(element("opacity").value) / 100;
+    this.stage.set({ opacity, level, width, outlines: element("outlines").checked, numbers: element("numbers").checked });
+    element("opacity-number").textContent = `${element("opacity").value} %`;
+    for (const [id, value] of Object.entries({ level, width })) element(`${id}-number`).textContent = Number(value.toPrecision(4));
+  }
 }
 
 /** Keys for all of the page, but not while a field has them. */

@@ -7,9 +7,12 @@ export class DeviceEngine {
     this.worker = null;
   }
 
-  /** Threads that the browser allows: more than one needs the headers of an isolated page. */
+  /**
+   * Threads of the network: one core is left to the page, since threads that wait for each other lose most
+   * where something else takes a core. More than one needs the headers of an isolated page.
+   */
   static get threads() {
-    return globalThis.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
+    return globalThis.crossOriginIsolated ? Math.min(4, Math.max(1, (navigator.hardwareConcurrency || 1) - 1)) : 1;
   }
 
   /** Load a model from its folder; resolves to what it is, and how it checked itself. */

@@ -31,6 +31,29 @@ export async function runFrames(source, engine, { first, cancelled, onPlan, onFr
   }
 }
 
+/**
+ * Have a server segment a file: the labels of all frames come at once.
+ *
+ * @param {object} options As for `runFrames`; `model` is the name of the model.
+ */
+export async function runOnServer(source, server, { model, signal, onPlan, onFrame }) {
+  const begin = performance.now();
+  const found = await server.segment(model, source.file, signal);
+  const { width, height, count, values } = found;
+  if (width !== source.width || height !== source.height || count !== source.count) {
+    throw new Error(
+      `the server's mask has ${count} frames of ${height} x ${width}, the image that is shown ${source.count} of ` +
+        `${source.height} x ${source.width}. Save the mask and open it in a viewer.`
+    );
+  }
+  onPlan({ warnings: found.warnings });
+  const ms = { server: performance.now() - begin };
+  for (let index = 0; index < count; index += 1) {
+    const data = Uint8Array.from(values.subarray(index * width * height, (index + 1) * width * height));
+    onFrame(index, { labels: { data, width, height, channels: 1 }, edits: [], image: await source.read(index), ms });
+  }
+}
+
 /** The next frame to do from the one that is shown, around the end. */
 function nextOf(left, from, count) {
   for (let step = 0; step < count; step += 1) {

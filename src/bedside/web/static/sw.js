@@ -26,8 +26,10 @@ self.addEventListener("message", (event) => {
 self.addEventListener("fetch", (event) => {
   const { method, url } = event.request;
   const path = url.split(/[?#]/)[0];
-  const file = path === HOME ? "index.html" : path.slice(HOME.length);
-  if (method === "GET" && path.startsWith(HOME) && FILES.includes(file)) event.respondWith(answer(file));
+  if (method !== "GET" || !path.startsWith(HOME)) return;
+  const file = path.slice(HOME.length) || "index.html";
+  if (FILES.includes(file)) event.respondWith(answer(file));
+  else if (file.startsWith("models/")) event.respondWith(latest(event.request));
 });
 
 async function answer(file) {
@@ -37,4 +39,18 @@ async function answer(file) {
   const headers = new Headers(found.headers);
   for (const [name, value] of Object.entries(HEADERS)) headers.set(name, value);
   return new Response(found.body, { status: found.status, headers });
+}
+
+/** A model that a server may renew: the one it has now, else the one it had last. */
+async function latest(request) {
+  const cache = await caches.open(CACHE);
+  try {
+    const found = await fetch(request);
+    if (found.ok) await cache.put(request, found.clone());
+    return found;
+  } catch (error) {
+    const kept = await cache.match(request);
+    if (kept) return kept;
+    throw error;
+  }
 }

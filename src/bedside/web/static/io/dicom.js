@@ -40,6 +40,8 @@ function describe(bytes) {
     region: calibration.region,
     spacingMm: calibration.spacingMm,
     frameMs: readFrameMs(header),
+    range: form.bits === 16 ? readWindow(header, form) : null,
+    refused: form.refused,
     warnings,
     read: makeDecoder(form, syntax, pixels),
   };
@@ -62,29 +64,47 @@ function readForm(header, syntax, pixels) {
   if (form.rows * form.columns * form.samples * form.count > LARGEST_BYTES) {
     throw new Error(`it declares ${form.count} frames of ${form.rows} x ${form.columns}, over 2 GiB.`);
   }
-  if (form.bits !== 8 || (form.stored ?? 8) !== 8 || header.integer("PixelRepresentation")) {
-    throw new Error(`its values have ${form.stored ?? form.bits} bits; the page reads pictures of 8 bits on this device.`);
-  }
   const grey = form.samples === 1 && ["MONOCHROME1", "MONOCHROME2"].includes(form.photometric);
+  if (form.bits !== 8 && !(form.bits === 16 && grey && RAW.includes(syntax))) {
+    throw new Error(`its values have ${form.bits} bits, which are shown only if they are grey and not compressed.`);
+  }
   if (!grey && !(form.samples === 3 && COLOURS.includes(form.photometric))) {
     throw new Error(`colours of the kind ${form.photometric || "that it does not name"} are not read here.`);
   }
-  const slope = header.numbers("RescaleSlope")?.[0] ?? 1;
-  const intercept = header.numbers("RescaleIntercept")?.[0] ?? 0;
-  if (grey && (slope !== 1 || intercept !== 0)) {
-    throw new Error("its values are rescaled, and the page reads pictures as they are stored.");
-  }
+  form.signed = header.integer("PixelRepresentation") === 1;
+  form.slope = header.numbers("RescaleSlope")?.[0] ?? 1;
+  form.intercept = header.numbers("RescaleIntercept")?.[0] ?? 0;
   if (![...RAW, JPEG, RLE].includes(syntax)) {
     throw new Error(`its compression (${syntax}) is not read here. Convert it to an uncompressed transfer syntax.`);
   }
-  return { ...form, grey };
+  return { ...form, grey, refused: grey ? whyRefused(header, form) : null };
+}
+
+/** Why an image that can be shown is not segmented here: its values would have to become others first. */
+function whyRefused(header, form) {
+  if (form.bits !== 8 || (form.stored ?? 8) !== 8 || form.signed) {
+    return `its values have ${form.stored ?? form.bits} bits${form.signed ? " and a sign" : ""}; this page takes pictures of 8 bits`;
+  }
+  if (form.slope !== 1 || form.intercept !== 0) return "its values are rescaled; this page takes them as they are stored";
+  if (header.integer("PixelPaddingValue")) return "it marks pixels that are no image (PixelPaddingValue)";
+  return null;
+}
+
+/** The window that the file asks for, in the limits of its values. */
+function readWindow(header, { stored, signed, slope, intercept }) {
+  const ends = signed ? [-(2 ** (stored - 1)), 2 ** (stored - 1) - 1] : [0, 2 ** stored - 1];
+  const [low, high] = ends.map((end) => end * slope + intercept);
+  const [level, width] = ["WindowCenter", "WindowWidth"].map((name) => header.numbers(name)?.[0]);
+  const known = Number.isFinite(level) && width > 0;
+  return { low, high, level: known ? level : (low + high) / 2, width: known ? width : high - low };
 }
 
 function makeDecoder(form, syntax, pixels) {
   if (RAW.includes(syntax)) {
-    const perFrame = form.rows * form.columns * (form.photometric === "YBR_FULL_422" ? 2 : form.samples);
+    const perFrame = (form.rows * form.columns * form.samples * form.bits) / 8;
     if (form.photometric === "YBR_FULL_422") throw new Error("uncompressed colours of the kind YBR_FULL_422 are not read here.");
     if (pixels.bytes.length < perFrame * form.count) throw new Error("the pixels are truncated; export it again.");
+    if (form.bits === 16) return async (index) => rescale(pixels.bytes, index, form);
     return async (index) => finish(pixels.bytes.slice(index * perFrame, (index + 1) * perFrame), form);
   }
   const frames = listFragments(pixels.bytes, form.count);
@@ -99,6 +119,18 @@ function makeDecoder(form, syntax, pixels) {
     }
     return form.photometric === "MONOCHROME1" ? inverted(image) : image;
   };
+}
+
+/** Values of 16 bits for the screen: without what lies above the bits stored, and rescaled. */
+function rescale(bytes, index, { rows, columns, stored, signed, slope, intercept, photometric }) {
+  const size = rows * columns;
+  const begin = bytes.byteOffset + 2 * size * index;
+  const Type = signed ? Int16Array : Uint16Array;
+  const raw = new Type(bytes.buffer.slice(begin, begin + 2 * size));
+  const spare = new Type(raw.length);
+  for (let k = 0; k < raw.length; k += 1) spare[k] = raw[k] << (16 - stored);
+  const factor = photometric === "MONOCHROME1" ? -1 : 1;
+  return makeImage(Float32Array.from(spare, (value) => factor * ((value >> (16 - stored)) * slope + intercept)), columns, rows, 1);
 }
 
 /** Stored bytes as an image: colours together at each pixel, and as red, green and blue. */

@@ -1,6 +1,9 @@
 /**
  * Opens a file as a source of frames:
- * { name, kind, count, width, height, modality, region, spacingMm, frameMs, warnings, read(index), close() }.
+ * { name, file, kind, count, width, height, modality, region, spacingMm, frameMs, range, warnings, refused,
+ *   read(index), close() }.
+ * `range` is the window of brightness to begin with, null for 0 to 255; `refused` says why the file is not
+ * segmented on the device, null if it is.
  */
 import { isDicom, openDicom } from "./dicom.js";
 import { isNifti, openNifti } from "./nifti.js";
@@ -17,14 +20,25 @@ const FORMATS = [
   { is: isNifti, open: openNifti },
 ];
 
+const NOTHING = {
+  region: null,
+  spacingMm: null,
+  modality: null,
+  frameMs: null,
+  range: null,
+  refused: null,
+  warnings: [],
+  close() {},
+};
+
 export async function openFile(file) {
   if (!file.size) throw new Error(`${file.name} is empty.`);
   const begin = new Uint8Array(await file.slice(0, BEGIN_BYTES).arrayBuffer());
   const format = FORMATS.find((each) => each.is(begin, file.name));
-  if (!format) return openVideo(file);
+  if (!format) return { ...(await openVideo(file)), file };
   if (file.size > LARGEST_BYTES) {
     throw new Error(`${file.name} has ${(file.size / 2 ** 30).toFixed(1)} GiB; the page opens at most 1 GiB.`);
   }
   const source = await format.open(file);
-  return { region: null, spacingMm: null, modality: null, frameMs: null, warnings: [], close() {}, ...source, name: file.name };
+  return { ...NOTHING, ...source, name: file.name, file };
 }

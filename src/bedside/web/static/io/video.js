@@ -46,7 +46,7 @@ export async function openCamera() {
 }
 
 function makeElement() {
-  return Object.assign(document.createElement("video"), { muted: true, playsInline: true, preload: "auto" });
+  return Object.assign(document.createElement("video"), { className: "hidden", muted: true, playsInline: true, preload: "auto" });
 }
 
 function describe(video, { name, kind, duration, close }) {
@@ -55,6 +55,8 @@ function describe(video, { name, kind, duration, close }) {
   return {
     name, kind, video, duration, width, height,
     live: true,
+    range: null,
+    refused: null,
     count: 0,
     modality: null,
     region: null,
@@ -72,6 +74,7 @@ function describe(video, { name, kind, duration, close }) {
       video.pause();
       video.removeAttribute("src");
       video.srcObject = null;
+      video.remove();
       close();
     },
   };

@@ -1,34 +1,38 @@
 /** Everything beside the image: where it runs, times, notes, problems, the bar of frames. */
 import { element } from "../controls.js";
 
-const STAGES = { decode: "Decode", preprocess: "Prepare", network: "Network", postprocess: "Labels" };
+const STAGES = { decode: "Decode", preprocess: "Prepare", network: "Network", postprocess: "Labels", server: "Server and network" };
 const STEPS = { keep_largest: "smaller pieces", fill_holes: "holes", drop_small: "small pieces" };
 
 const ms = (value) => `${value.toFixed(1)} ms`;
 
 export class Panel {
-  /** The model that is loaded, and how it runs. */
-  model(about, { check, threads, runtime }) {
+  /** The model that is loaded, and where it runs; `check` is that of this device. */
+  model({ about, check, threads, runtime }) {
+    this.here = Boolean(check);
     const place = element("place");
-    place.className = "chip safe";
-    place.textContent = "On this device: no image leaves it";
-    place.title = `${runtime}, ${threads} ${threads > 1 ? "threads" : "thread"}`;
-    element("privacy").textContent = "It is segmented in this browser and sent nowhere.";
+    place.classList.toggle("safe", Boolean(check));
+    place.textContent = check ? "On this device: no image leaves it" : "On the server";
+    element("privacy").textContent = check
+      ? "It is segmented in this browser and sent nowhere."
+      : "It is sent to the server that this page comes from.";
     const { name, version } = about.bundle;
-    this.origin =
-      `${name} ${version}: ${about.spec.task}. Checked at loading: ${(100 * check.agreement).toFixed(2)} % of the pixels of ` +
-      `a test frame are as they should be. ${threads} ${threads > 1 ? "threads" : "thread"}.`;
+    const count = `${threads} ${threads > 1 ? "threads" : "thread"}`;
+    const told = check
+      ? ` Checked at loading: ${(100 * check.agreement).toFixed(2)} % of a test frame's pixels are as they should be. ${runtime}, ${count}.`
+      : "";
+    this.origin = `${name} ${version}: ${about.spec.task}.${told}`;
     this.describe();
-    element("disclaimer").textContent = about.card.disclaimer;
+    if (about.card.disclaimer) element("disclaimer").textContent = about.card.disclaimer;
   }
 
   offline() {
-    this.kept = " Works offline.";
+    this.kept = true;
     this.describe();
   }
 
   describe() {
-    element("about").textContent = `${this.origin ?? ""}${this.kept ?? ""}`;
+    element("about").textContent = `${this.origin ?? ""}${this.kept && this.here ? " Works offline." : ""}`;
   }
 
   offerUpdate(apply) {
@@ -38,6 +42,7 @@ export class Panel {
   }
 
   clear() {
+    this.span = null;
     element("times").replaceChildren();
     element("edits").textContent = "";
     this.notes([]);
@@ -87,25 +92,22 @@ export class Panel {
   }
 
   times(spans, results) {
-    const known = results.filter(Boolean).map((each) => each.ms.total).sort((one, other) => one - other);
-    const rows = Object.entries(STAGES).map(([stage, name]) => [name, ms(spans[stage])]);
-    rows.push(["This frame", ms(spans.total + spans.decode)]);
+    const rows = Object.entries(STAGES).flatMap(([stage, name]) => (stage in spans ? [[name, ms(spans[stage])]] : []));
+    if ("total" in spans) rows.push(["This frame", ms(spans.total + (spans.decode ?? 0))]);
+    const known = results.flatMap((each) => each?.ms.total ?? []).sort((one, other) => one - other);
     if (known.length > 1) rows.push(["Median, without decoding", ms(known[known.length >> 1])]);
-    this.fillTimes(rows);
+    element("times").replaceChildren();
+    for (const [name, value] of rows) this.addTime(name, value);
+    if (this.span) this.addTime(...this.span);
   }
 
+  /** All frames are done. */
   finished(results, span) {
-    if (results.length < 2) return;
-    this.addTime(`All ${results.length} frames`, `${(span / 1000).toFixed(2)} s`);
+    if (results.length > 1) this.span = [`All ${results.length} frames`, `${(span / 1000).toFixed(2)} s`];
   }
 
   live({ age }) {
     this.addTime("Age of the mask", ms(age));
-  }
-
-  fillTimes(rows) {
-    element("times").replaceChildren();
-    for (const [name, value] of rows) this.addTime(name, value);
   }
 
   addTime(name, value) {

@@ -86,8 +86,11 @@ export class Stage {
     const { data, width, height, channels } = this.image;
     Object.assign(this.picture, { width, height });
     const { level, width: span } = this.options;
-    const table = Uint8ClampedArray.from({ length: 256 }, (_, value) => ((value - level) / span + 0.5) * 255);
-    const bytes = data instanceof Uint8Array ? data : toBytes(data);
+    const shade = (value) => ((value - level) / span + 0.5) * 255;
+    const table = Uint8ClampedArray.from({ length: 256 }, (_, value) => shade(value));
+    const inBytes = data instanceof Uint8Array;
+    const bytes = inBytes ? data : Uint8ClampedArray.from(data, shade);
+    if (!inBytes) table.forEach((_, value) => (table[value] = value));
     const shown = new ImageData(width, height);
     for (let k = 0, from = 0; k < shown.data.length; k += 4, from += channels) {
       shown.data[k] = table[bytes[from]];
@@ -180,13 +183,4 @@ export class Stage {
 
 function clampView(place, zoom) {
   return Math.min(Math.max(place, 0.5 / zoom), 1 - 0.5 / zoom);
-}
-
-function toBytes(data) {
-  let [low, high] = [Infinity, -Infinity];
-  for (const value of data) {
-    if (value < low) low = value;
-    if (value > high) high = value;
-  }
-  return Uint8ClampedArray.from(data, (value) => ((value - low) / (high - low || 1)) * 255);
 }

@@ -15,13 +15,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bedside.errors import BackendError
 from bedside.pipeline.frames.plan import SAMPLE_FRAMES
 from bedside.spec import to_mapping
 from bedside.web.site import STATIC
+from bedside.web.vendor import read_vendor_files
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).with_name("web")
 OLDEST_NODE = (20, 19)
 DEADLINE_S = 300
+
+
+def has_runtime() -> bool:
+    """Whether the browser's runtime is fetched."""
+    try:
+        read_vendor_files()
+    except BackendError:
+        return False
+    return True
 
 
 @functools.cache
