@@ -16,6 +16,10 @@ class Settings:
     """
 
     config: Path | None = option(help="configuration, a TOML file: see docs/serve.md", default=None)
+    new_key: str | None = option(
+        help="print a new key for a client of this name, and the table for the configuration",
+        default=None,
+    )
     check: bool = option(
         help="print what would be served and what is missing, and end", default=False
     )
@@ -30,6 +34,8 @@ def run(settings: Settings) -> int:
         BundleError: If a model has no bundle.
         BackendError: If a package is missing.
     """
+    if settings.new_key is not None:
+        return _print_key(settings.new_key)
     from bedside.serve.config import read_settings
 
     served = read_settings(settings.config)
@@ -43,4 +49,13 @@ def run(settings: Settings) -> int:
     from bedside.serve.run import serve
 
     serve(served, on_notice=print_err)
+    return 0
+
+
+def _print_key(name: str) -> int:
+    from bedside.service.keys import make_key
+
+    secret, key = make_key(name)
+    print_out("# For the client, shown only now: Authorization: Bearer " + secret)
+    print_out(f'[[key]]\nname = "{key.name}"\nsha256 = "{key.sha256}"')
     return 0

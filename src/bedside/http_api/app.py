@@ -36,6 +36,7 @@ def create_app(
         from fastapi import FastAPI
         from fastapi.exceptions import RequestValidationError
         from starlette.exceptions import HTTPException
+        from starlette.middleware.cors import CORSMiddleware
     except ImportError as error:
         raise BackendError(
             f"HTTP needs packages that are missing: {install_command('serve')}"
@@ -43,6 +44,7 @@ def create_app(
     from bedside.errors import BedsideError
     from bedside.http_api.door import Door
     from bedside.http_api.failures import answer_error, answer_refused
+    from bedside.http_api.guard import Guard
 
     door = Door(engine, settings or HttpSettings())
 
@@ -64,6 +66,12 @@ def create_app(
     app.add_exception_handler(Exception, answer_error)
     app.add_exception_handler(RequestValidationError, answer_refused)
     app.add_exception_handler(HTTPException, answer_refused)
+    app.add_middleware(Guard, settings=door.settings)
+    if door.settings.origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=door.settings.origins, allow_methods=["*"],
+            allow_headers=["*"], expose_headers=["Bedside-Warnings", "Content-Disposition"],
+        )  # fmt: skip
     for row in routers:
         module, _, function = row.partition(":")
         app.include_router(getattr(import_module(module), function)(door))

@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 from starlette.requests import Request
 
+from bedside.http_api.receiving import Spool
 from bedside.http_api.settings import HttpSettings
 from bedside.http_api.uploads import Upload, receive_upload
 from bedside.service.admission import Place
@@ -25,11 +28,16 @@ class Door:
     Args:
         engine: Segments.
         settings: Limits.
+        folder: Where files of requests are; None for the system's own place.
     """
 
-    def __init__(self, engine: Engine, settings: HttpSettings) -> None:
+    def __init__(
+        self, engine: Engine, settings: HttpSettings, *, folder: Path | None = None
+    ) -> None:
         self.engine = engine
         self.settings = settings
+        self.folder = folder or Path(tempfile.gettempdir())
+        self.spool = Spool(settings.spool_mb * 2**20)
         self._threads = ThreadPoolExecutor(
             engine.admission.capacity + _SPARE_THREADS, thread_name_prefix="bedside http"
         )
@@ -46,10 +54,18 @@ class Door:
             required: Whether there must be an image.
 
         Raises:
-            UploadError: If it is too large, too slow, or malformed.
+            RequestError: If it is too large, too slow, or malformed.
+            BusyError: If there is no room on the disk.
+            CancelledError: If the client leaves.
         """
         async with receive_upload(
-            request, self.settings, run=self.run, files=files, required=required
+            request,
+            self.settings,
+            spool=self.spool,
+            folder=self.folder,
+            run=self.run,
+            files=files,
+            required=required,
         ) as upload:
             yield upload
 

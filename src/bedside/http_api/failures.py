@@ -1,5 +1,7 @@
 """Errors as answers: each kind has its status, and a body that says what to do."""
 
+import asyncio
+import contextlib
 import logging
 import math
 from collections.abc import Mapping
@@ -8,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from bedside.errors import (
     BackendError,
@@ -25,6 +28,8 @@ from bedside.errors import (
 )
 
 _log = logging.getLogger("bedside.http")
+
+_LINGER_S = 2.0
 
 # The first that fits counts.
 STATUSES: tuple[tuple[type[Exception], int], ...] = (
@@ -62,7 +67,7 @@ def status_of(error: Exception) -> int:
     return next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
 
 
-def answer_error(_: Request, error: Exception) -> Response:
+def answer_error(_: Request | None, error: Exception) -> Response:
     """Return the answer for an error: `{"error": {"type", "message", "status"}}`."""
     status = status_of(error)
     kind, message = type(error).__name__, printable(error)
@@ -95,4 +100,28 @@ def _make_answer(
     status: int, kind: str, message: str, headers: Mapping[str, str] | None = None
 ) -> Response:
     body = {"error": {"type": kind, "message": message, "status": status}}
-    return JSONResponse(body, status, headers=headers)
+    return _LingeringAnswer(body, status, headers=headers)
+
+
+class _LingeringAnswer(JSONResponse):
+    """An answer that is sent while the body may still be coming, the rest of which is dropped.
+
+    A connection that is closed with bytes unread is reset, and the client may never see the
+    answer.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer, then wait for the client to end."""
+        if scope["type"] != "http" or self.headers.get("connection") != "close":
+            await super().__call__(scope, receive, send)
+            return
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **start})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect" or not message.get("more_body"):
+                        break
+        await send({"type": "http.response.body", "body": b""})

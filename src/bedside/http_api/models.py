@@ -1,14 +1,12 @@
-"""`/models` and `/health`: what is served, and whether it is ready."""
+"""`/models`: what is served."""
 
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.responses import JSONResponse
 
 from bedside.http_api.door import Door
 from bedside.service.engine import Engine
 from bedside.spec import DISCLAIMER
-from bedside.version import __version__
 
 
 def make_router(door: Door) -> APIRouter:
@@ -25,13 +23,6 @@ def make_router(door: Door) -> APIRouter:
     @router.get("/models/{name}", summary="Describe a model.")
     def describe_model(name: str) -> dict[str, Any]:
         return describe(engine, name)
-
-    @router.get("/health", summary="State whether images are taken.")
-    async def state_health() -> JSONResponse:
-        fault = engine.fault
-        state = "failed" if fault else "ready" if engine.is_ready else "starting"
-        body = {"status": state, "version": __version__, "loaded": list(engine.loaded)}
-        return JSONResponse(body, 200 if state == "ready" else 503)
 
     return router
 

@@ -3,7 +3,11 @@
 Each row names a function `(door: Door) -> APIRouter`, imported when the door opens.
 """
 
+HEALTH = ("bedside.http_api.health:make_router",)
+"""What the listener for health answers to."""
+
 ROUTERS = (
+    *HEALTH,
     "bedside.http_api.models:make_router",
     "bedside.http_api.page:make_router",
     "bedside.http_api.segmentation:make_router",

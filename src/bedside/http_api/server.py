@@ -1,12 +1,15 @@
 """The HTTP door as a server: a socket, a thread, an orderly end."""
 
 import socket
+import ssl
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from bedside.errors import BackendError, UsageError, install_command
 from bedside.http_api.app import create_app
-from bedside.http_api.settings import HttpSettings
+from bedside.http_api.routers import HEALTH, ROUTERS
+from bedside.http_api.settings import HttpSettings, TlsSettings
 
 if TYPE_CHECKING:
     from bedside.service.engine import Engine
@@ -21,6 +24,7 @@ class HttpServer:
     Args:
         engine: Segments; closed by the caller, after this.
         settings: Address and limits.
+        routers: What it answers to; None for all.
 
     Attributes:
         address: Where it listens, such as "http://127.0.0.1:8077".
@@ -30,23 +34,36 @@ class HttpServer:
         BackendError: If what serves HTTP is not installed.
     """
 
-    def __init__(self, engine: "Engine", settings: HttpSettings) -> None:
+    def __init__(
+        self, engine: "Engine", settings: HttpSettings, *, routers: Sequence[str] = ROUTERS
+    ) -> None:
         try:
             import uvicorn
         except ImportError as error:
             raise BackendError(
                 f"HTTP needs packages that are missing: {install_command('serve')}"
             ) from error
-        app = create_app(engine, settings)
-        self._socket = _listen(settings.host, settings.port)
-        host, port = self._socket.getsockname()[:2]
-        self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        from bedside.http_api.connections import Connections
+
+        app = create_app(engine, settings, routers=routers)
+        self.connections = Connections(settings)
         # Their messages have addresses and paths in them: none is logged.
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, proxy_headers=False,
             ws="websockets-sansio", ws_max_size=_FRAME_BYTES, ws_per_message_deflate=False,
-            lifespan="on",
+            lifespan="on", http=self.connections.make,  # type: ignore[arg-type]
+            **_tls_options(settings.tls),
         )  # fmt: skip
+        try:
+            config.load()
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(
+                f"the certificate cannot be used: {error.strerror or error}. See http.tls."
+            ) from error
+        self._socket = _listen(settings.host, settings.port)
+        host, port = self._socket.getsockname()[:2]
+        scheme = "http" if settings.tls is None else "https"
+        self.address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run, args=([self._socket],), name="bedside http", daemon=True
@@ -63,6 +80,32 @@ class HttpServer:
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()
+
+
+class HealthServer(HttpServer):
+    """Answers for health, in a thread of its own, whatever the other listeners do.
+
+    Args:
+        engine: Whose health.
+        settings: Address and limits of the HTTP door.
+    """
+
+    def __init__(self, engine: "Engine", settings: HttpSettings) -> None:
+        own = HttpSettings(
+            host=settings.health_host, port=settings.health_port, hosts=settings.hosts,
+            upload_mb=1, header_s=settings.header_s, half_open=64, connections=128,
+        )  # fmt: skip
+        super().__init__(engine, own, routers=HEALTH)
+
+
+def _tls_options(tls: TlsSettings | None) -> dict[str, Any]:
+    """Return the certificate as uvicorn takes it."""
+    if tls is None:
+        return {}
+    client = {} if tls.client_ca is None else {
+        "ssl_ca_certs": tls.client_ca, "ssl_cert_reqs": ssl.CERT_REQUIRED,
+    }  # fmt: skip
+    return {"ssl_certfile": tls.certificate, "ssl_keyfile": tls.private_key, **client}
 
 
 def _listen(host: str, port: int) -> socket.socket:

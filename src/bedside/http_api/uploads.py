@@ -3,10 +3,8 @@
 Files get names of their own, so no name that was sent reaches the disk or a message.
 """
 
-import asyncio
 import contextlib
 import re
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +12,11 @@ from typing import Any
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
-from bedside.errors import CancelledError, InputError
+from bedside.errors import InputError
 from bedside.http_api.failures import RequestError
+from bedside.http_api.receiving import Spool, check_length, stream_body
 from bedside.http_api.settings import HttpSettings
 from bedside.http_api.zips import is_zip, unpack_zip
 from bedside.system.unfinished import scratch_folder
@@ -55,6 +54,8 @@ async def receive_upload(
     request: Request,
     settings: HttpSettings,
     *,
+    spool: Spool,
+    folder: Path,
     run: Run,
     files: str = "file",
     required: bool = True,
@@ -64,39 +65,34 @@ async def receive_upload(
     Args:
         request: Its body is multipart with files in one field, or one file itself.
         settings: Limits.
+        spool: Disk that is left.
+        folder: Where files of requests are.
         run: Runs blocking work in a thread.
         files: Name of the field with files.
         required: Whether there must be a file.
 
     Raises:
         RequestError: If it is too large, too slow, malformed, or has no file.
+        BusyError: If there is no room on the disk.
         CancelledError: If the client leaves.
         FormatError: If a zip is damaged or not to be trusted.
     """
     most = settings.upload_mb * 2**20
     check_length(request, most)
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(scratch_folder(Path(tempfile.gettempdir())))
-        sink = _Sink(folder, run, most)
+        scratch = stack.enter_context(scratch_folder(folder))
+        sink = _Sink(scratch, run, spool)
         try:
-            async with asyncio.timeout(settings.body_s):
-                fields = await _receive(request, sink, files)
-        except TimeoutError as error:
-            raise RequestError(
-                408, f"the body was not there within {settings.body_s:g} s. Send it faster."
-            ) from error
-        except ClientDisconnect as error:
-            raise CancelledError("the client left before its image was there.") from error
-        finally:
-            sink.close()
-        if required and not sink.n_bytes:
-            raise RequestError(400, f'there is no image. Send it in the field "{files}".')
-        try:
-            path = await run(lambda: _unpack(sink.path(), folder, settings.unpacked_mb * 2**20))
+            body = stream_body(request, settings, most=most)
+            fields = await _receive(request, sink, body, files)
+            if required and not sink.n_bytes:
+                raise RequestError(400, f'there is no image. Send it in the field "{files}".')
+            path = await run(lambda: _unpack(sink.path(), scratch, settings.unpacked_mb * 2**20))
             yield Upload(path, sink.n_bytes, fields, sink.suffix)
         except InputError as error:
-            raise type(error)(_forget_place(str(error), folder)) from error
+            raise type(error)(_forget_place(str(error), scratch)) from error
         finally:
+            sink.close()
             await run(stack.close)
 
 
@@ -118,26 +114,9 @@ def _forget_place(message: str, folder: Path) -> str:
     return message
 
 
-def check_length(request: Request, most: int) -> None:
-    """Refuse a request by what its head says, before its body is read.
-
-    Args:
-        request: The request.
-        most: Bytes that its body may have.
-
-    Raises:
-        RequestError: If it is too long, or encoded.
-    """
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise RequestError(415, "the body is encoded. Send it without Content-Encoding.")
-    length = request.headers.get("content-length", "0")
-    if not length.isascii() or not length.isdigit():
-        raise RequestError(400, "Content-Length is no number.")
-    if int(length) > most:
-        raise _too_large(most)
-
-
-async def _receive(request: Request, sink: "_Sink", files: str) -> dict[str, str]:
+async def _receive(
+    request: Request, sink: "_Sink", body: AsyncIterator[bytes], files: str
+) -> dict[str, str]:
     """Write the body to the sink; return the other fields of a form."""
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind == b"multipart/form-data":
@@ -146,7 +125,7 @@ async def _receive(request: Request, sink: "_Sink", files: str) -> dict[str, str
             raise RequestError(400, "the multipart body names no boundary.")
         form = _Form(boundary, sink, files)
         try:
-            async for chunk in request.stream():
+            async for chunk in body:
                 form.write(chunk)
                 await sink.flush()
             form.finish()
@@ -156,7 +135,7 @@ async def _receive(request: Request, sink: "_Sink", files: str) -> dict[str, str
         return form.fields
     if kind == b"application/x-www-form-urlencoded":
         raise RequestError(415, f'send the image as multipart/form-data in the field "{files}".')
-    async for chunk in request.stream():
+    async for chunk in body:
         if chunk and not sink.count:
             sink.begin()
         sink.add(chunk)
@@ -168,12 +147,11 @@ async def _receive(request: Request, sink: "_Sink", files: str) -> dict[str, str
 class _Sink:
     """Files that are being received."""
 
-    def __init__(self, folder: Path, run: Run, most: int) -> None:
+    def __init__(self, folder: Path, run: Run, spool: Spool) -> None:
         self.n_bytes = self.count = 0
         self.suffix = ""
-        self._folder, self._run, self._most = folder / "files", run, most
+        self._folder, self._run, self._spool = folder / "files", run, spool
         self._folder.mkdir()
-        self._file: Any = None
         self._waiting: list[tuple[Any, list[bytes]]] = []
         self._n_waiting = 0
 
@@ -188,9 +166,8 @@ class _Sink:
 
     def add(self, data: bytes) -> None:
         """Add to the file begun last."""
+        self._spool.take(len(data))
         self.n_bytes += len(data)
-        if self.n_bytes > self._most:
-            raise _too_large(self._most)
         if data:
             self._waiting[-1][1].append(data)
             self._n_waiting += len(data)
@@ -203,8 +180,9 @@ class _Sink:
             await self._run(lambda: _append(waiting))
 
     def close(self) -> None:
-        """Forget what waits."""
+        """Forget what waits, and give the disk back."""
         self._waiting = []
+        self._spool.give_back(self.n_bytes)
 
     def path(self) -> Path:
         """The only file, or the folder of several or none."""
@@ -294,7 +272,3 @@ class _Form:
 
     def _end(self) -> None:
         self._is_over = True
-
-
-def _too_large(most: int) -> RequestError:
-    return RequestError(413, f"the body is larger than {most / 2**20:g} MiB. Send less.")

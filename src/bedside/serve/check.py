@@ -19,7 +19,7 @@ def check_settings(settings: ServeSettings) -> tuple[list[str], bool]:
     from bedside.pool import estimate_bytes
     from bedside.service.engine import list_models
 
-    lines, is_sound = [f"http   {settings.http.host}, port {settings.http.port}"], True
+    lines, is_sound = [_describe_http(settings)], True
     packages: tuple[str, ...] = _HTTP_PACKAGES
     if settings.dicom is not None:
         lines.append(
@@ -48,3 +48,21 @@ def check_settings(settings: ServeSettings) -> tuple[list[str], bool]:
             lines.append(f"  TOO LARGE for memory_mb = {settings.memory_mb}. Raise it.")
     lines.append("Ready." if is_sound else "Not ready.")
     return lines, is_sound
+
+
+def _describe_http(settings: ServeSettings) -> str:
+    """Return who can come in over HTTP."""
+    http = settings.http
+    who = "this machine" if http.is_local else "others"
+    keys = f"{len(settings.key)} keys" if settings.key else "no key"
+    lines = [
+        f"http   {http.host}, port {http.port}: for {who}, {keys}, "
+        f"{'without' if http.tls is None else 'with'} TLS",
+        f"health {http.health_host}, port {http.health_port}: without a key",
+    ]
+    if not http.is_local and http.tls is None:
+        lines.append(
+            "  WARNING images and keys travel unencrypted: state [http.tls], or put a proxy with "
+            "TLS in front"
+        )
+    return "\n".join(lines)

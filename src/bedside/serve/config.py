@@ -1,16 +1,14 @@
 """The configuration of a server: one TOML file, read strictly."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bedside.dicom_node.config import DicomSettings
 from bedside.errors import SpecError
 from bedside.http_api.settings import HttpSettings
+from bedside.service.keys import Key
 from bedside.service.settings import EngineSettings, ServedModel
 from bedside.spec.reading import from_mapping, read_toml
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-"""Addresses that only programs of this machine reach."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +19,7 @@ class ServeSettings:
         model: Tables `[[model]]`, one a model; none for every shipped bundle.
         memory_mb: As `EngineSettings.memory_mb`.
         threads: As `EngineSettings.threads`.
+        key: Tables `[[key]]`: who may come in over HTTP; needed where others can reach it.
         http: The table `[http]`.
         dicom: The table `[dicom]`; without it, no DICOM is received.
         state: Folder for what was accepted and is not done yet: images and results of patients.
@@ -30,6 +29,7 @@ class ServeSettings:
     model: tuple[ServedModel, ...] = ()
     memory_mb: int = 2048
     threads: int | None = None
+    key: tuple[Key, ...] = ()
     http: HttpSettings = field(default_factory=HttpSettings)
     dicom: DicomSettings | None = None
     state: Path | None = None
@@ -39,23 +39,31 @@ class ServeSettings:
         """Check what goes together.
 
         Raises:
-            SpecError: If the server could be reached from elsewhere, or DICOM has no folder.
+            SpecError: If anybody could come in from elsewhere, two keys have one name, or DICOM
+                has no folder.
         """
-        if self.http.host not in LOOPBACK:
+        if not self.http.is_local and not self.key:
             raise SpecError(
-                f'http.host is "{self.http.host}"; only this machine can be served as yet: '
-                f"{', '.join(LOOPBACK)}."
+                f'http.host is "{self.http.host}", which others can reach: state who may come in, '
+                "by tables [[key]] as `bedside serve --new-key NAME` prints them."
             )
         if self.dicom is not None and self.state is None:
             raise SpecError(
                 "[dicom] keeps series on disk until they are done; name a folder for them, such "
                 'as state = "/var/lib/bedside".'
             )
+        if len({key.name for key in self.key}) < len(self.key):
+            raise SpecError("two keys have one name. Give each its own.")
 
     @property
     def engine(self) -> EngineSettings:
         """What all doors share."""
         return EngineSettings(self.model, memory_mb=self.memory_mb, threads=self.threads)
+
+    @property
+    def door(self) -> HttpSettings:
+        """The HTTP door, with its keys."""
+        return replace(self.http, keys=self.key)
 
 
 def read_settings(path: Path | None) -> ServeSettings:

@@ -1,8 +1,8 @@
 """Starts the doors of a configuration, and ends them in order on a signal."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bedside.serve.config import ServeSettings
@@ -28,28 +28,34 @@ def serve(settings: ServeSettings, *, on_notice: Callable[[str], None]) -> None:
         BundleError: If a model has no bundle.
         BackendError: If a package is missing.
     """
-    from bedside.http_api.server import HttpServer
+    from bedside.http_api.server import HealthServer, HttpServer
     from bedside.service.engine import Engine
 
     stopped = threading.Event()
-    with signals.handed_over(stopped.set), Engine(settings.engine) as engine:
-        http = HttpServer(engine, settings.http)
+    _raise_open_files()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(signals.handed_over(stopped.set))
+        engine = stack.enter_context(Engine(settings.engine))
+        health = HealthServer(engine, settings.door)
+        stack.callback(health.close)
+        http = HttpServer(engine, settings.door)
+        stack.callback(http.close)
         on_notice(f"Serving {len(engine.names)} models on {http.address}")
-        with _opened_node(settings, engine) as node:
-            if node is not None:
-                node.start()
-                host, port = node.server.address
-                on_notice(f"Receiving DICOM as {node.ae_title} on {host}, port {port}")
-            engine.start()
-            stopped.wait()
-            on_notice("Stopping: no new work is taken.")
-            if node is not None:
-                node.close(patience_s=settings.drain_s)
-        engine.close(patience_s=settings.drain_s)
-        http.close()
+        on_notice(f"Health on {health.address}/health")
+        node = stack.enter_context(_opened_node(settings, engine))
+        if node is not None:
+            node.start()
+            host, port = node.server.address
+            on_notice(f"Receiving DICOM as {node.ae_title} on {host}, port {port}")
+        engine.start()
+        stopped.wait()
+        on_notice("Stopping: no new work is taken.")
+        if node is not None:
+            node.close(patience_s=settings.drain_s)
+        engine.drain(settings.drain_s)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _opened_node(settings: ServeSettings, engine: "Engine") -> Iterator["DicomNode | None"]:
     """Open the DICOM node of a configuration, if it has one."""
     if settings.dicom is None or settings.state is None:
@@ -60,3 +66,12 @@ def _opened_node(settings: ServeSettings, engine: "Engine") -> Iterator["DicomNo
 
     with JobStore(settings.state) as store, DicomNode(settings.dicom, engine, store) as node:
         yield node
+
+
+def _raise_open_files() -> None:
+    """Allow as many open files as the system lets this process have: connections are files."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

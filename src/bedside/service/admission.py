@@ -160,6 +160,11 @@ class Admission:
         self._closed = False
 
     @property
+    def is_closed(self) -> bool:
+        """Whether no more work is taken."""
+        return self._closed
+
+    @property
     def capacity(self) -> int:
         """Most places that there can be at one time, over all lanes."""
         return sum(

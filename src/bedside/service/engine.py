@@ -207,15 +207,19 @@ class Engine:
         self._decoders.start()
         self._pins.start([each.name for each in self._models.values() if each.pinned])
 
-    def close(self, *, patience_s: float = 0.0) -> None:
-        """Take no more work, wait for what was taken, then cancel it, and close the models.
+    def drain(self, patience_s: float) -> None:
+        """Take no more work, wait for what was taken, then cancel what is left.
 
         Args:
-            patience_s: Seconds that work may still take.
+            patience_s: Seconds that it may take.
         """
         self.admission.close()
         if not self.admission.drain(patience_s):
             self.admission.cancel_all()
+
+    def close(self) -> None:
+        """Take no more work, cancel what was taken, and close the models."""
+        self.drain(0.0)
         self._pins.close()
         self._pool.close()
         self._decoders.close()

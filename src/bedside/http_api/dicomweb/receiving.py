@@ -15,7 +15,7 @@ from bedside.errors import CancelledError, LimitError, MessageError
 from bedside.http_api.dicomweb.multipart import MultipartLimits, MultipartReader, read_related_type
 from bedside.http_api.door import Door
 from bedside.http_api.failures import RequestError
-from bedside.http_api.uploads import check_length
+from bedside.http_api.receiving import check_length
 from bedside.system.unfinished import scratch_folder
 
 DICOM = "application/dicom"

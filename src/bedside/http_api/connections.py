@@ -1,0 +1,109 @@
+"""Connections of HTTP: absolute deadlines for heads of requests, and caps that lock nobody out.
+
+uvicorn waits for ever for the head of a request, and its own limit of connections refuses
+everybody while slow ones stay. Here a connection without a whole request is half-open: it is
+closed at a deadline, and the oldest of them when there are too many.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from bedside.http_api.settings import HttpSettings
+
+
+class Connections:
+    """The connections of one server.
+
+    Args:
+        settings: Deadlines and caps.
+    """
+
+    def __init__(self, settings: HttpSettings) -> None:
+        self.settings = settings
+        # In the order of their deadlines; a dict is an ordered set.
+        self.half_open: dict[GuardedProtocol, None] = {}
+        self.at_work: dict[GuardedProtocol, None] = {}
+        self.cut_off = 0
+
+    def make(self, **arguments: Any) -> "GuardedProtocol":
+        """Return the protocol of a new connection, for uvicorn."""
+        return GuardedProtocol(self, **arguments)
+
+    def make_room(self) -> None:
+        """Close the oldest connections that are over the caps; half-open ones first."""
+        while len(self.half_open) > self.settings.half_open:
+            next(iter(self.half_open)).cut_off()
+        while len(self.half_open) + len(self.at_work) > self.settings.connections:
+            next(iter(self.half_open or self.at_work)).cut_off()
+
+
+class GuardedProtocol(H11Protocol):
+    """A connection.
+
+    Args:
+        connections: All of the server.
+        arguments: As uvicorn passes them.
+    """
+
+    def __init__(self, connections: Connections, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        # Its messages would name addresses.
+        self.logger = logging.getLogger("bedside.http.connections")
+        self._all = connections
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self._note()
+        self._all.make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        super().connection_lost(exc)
+        self._forget()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has arrived."""
+        super().data_received(data)
+        self._note()
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        """Leave the connection to the protocol of WebSocket."""
+        self._forget()
+        super().handle_websocket_upgrade(event)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        self._note()
+
+    def cut_off(self) -> None:
+        """Close the connection at once."""
+        self._all.cut_off += 1
+        self._forget()
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _note(self) -> None:
+        """Note whether a request is there."""
+        if self.transport is None or self.transport.is_closing():
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            if self not in self._all.at_work:
+                self._forget()
+                self._all.at_work[self] = None
+        elif self not in self._all.half_open:
+            self._forget()
+            self._all.half_open[self] = None
+            self._deadline = self.loop.call_later(self._all.settings.header_s, self.cut_off)
+
+    def _forget(self) -> None:
+        self._all.half_open.pop(self, None)
+        self._all.at_work.pop(self, None)
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

@@ -1,0 +1,141 @@
+"""Who may come in: checked by the head of a request, before anything of its body is read.
+
+A page of any web site that a browser on this machine shows can send requests to this machine, and
+by DNS also read the answers. So the header Host must name this machine, and a page of another site
+is refused by its header Origin.
+"""
+
+import base64
+import binascii
+import logging
+import time
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bedside.http_api.failures import RequestError, answer_error
+from bedside.http_api.settings import LOOPBACK, HttpSettings
+from bedside.service.keys import Key, find_key
+
+_log = logging.getLogger("bedside.http")
+
+_READING = ("GET", "HEAD", "OPTIONS")
+_POLICY_VIOLATION = 1008
+_MOST_SECRET = 1024
+
+
+class Guard:
+    """Middleware that refuses, and logs what was answered: route, status, time, name of the key.
+
+    Args:
+        app: What answers the rest.
+        settings: Keys, hosts, origins.
+    """
+
+    def __init__(self, app: ASGIApp, settings: HttpSettings) -> None:
+        self._app, self._settings = app, settings
+        self._hosts = tuple(host.lower() for host in settings.hosts)
+        if not self._hosts and settings.is_local:
+            self._hosts = LOOPBACK
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or have it answered."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        started, status = time.monotonic(), 0
+
+        async def send_noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("X-Content-Type-Options", "nosniff")
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        key: Key | None = None
+        try:
+            key = check_head(scope, self._settings, hosts=self._hosts)
+        except RequestError as error:
+            status = error.status
+            await _refuse(error, scope, receive, send_noted)
+        else:
+            scope.setdefault("state", {})["client"] = "" if key is None else key.name
+            await self._app(scope, receive, send_noted)
+        finally:
+            route = getattr(scope.get("route"), "path", "-")
+            _log.info(
+                "%s %s %s in %.0f ms%s", scope.get("method", "WEBSOCKET"), route, status or "-",
+                1e3 * (time.monotonic() - started), f" for {key.name}" if key else "",
+            )  # fmt: skip
+
+
+def check_head(scope: Scope, settings: HttpSettings, *, hosts: Sequence[str]) -> Key | None:
+    """Return the key of a request, None if none is needed.
+
+    Args:
+        scope: The request, or the opening of a WebSocket.
+        settings: Keys and origins.
+        hosts: Names that it may be for; empty for any.
+
+    Raises:
+        RequestError: If it may not come in.
+    """
+    headers = Headers(scope=scope)
+    host = headers.get("host", "")
+    if hosts and _host_name(f"//{host}") not in hosts:
+        raise RequestError(
+            421,
+            "the header Host names another machine. Address this one, or list it in http.hosts.",
+        )
+    origin = headers.get("origin")
+    is_reading = scope["type"] == "http" and scope["method"] in _READING
+    if (
+        origin is not None
+        and not is_reading
+        and urlsplit(origin).netloc.lower() != host.lower()
+        and origin not in settings.origins
+    ):
+        raise RequestError(
+            403, "pages of other web sites may not send requests. List theirs in http.origins."
+        )
+    if not settings.keys or (scope["type"] == "http" and scope["method"] == "OPTIONS"):
+        return None
+    key = find_key(_find_secret(headers.get("authorization", "")), settings.keys)
+    if key is None:
+        raise RequestError(401, "a key is needed: send Authorization: Bearer KEY.")
+    return key
+
+
+def _host_name(address: str) -> str:
+    try:
+        return (urlsplit(address).hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _find_secret(header: str) -> str:
+    """Return the secret of a bearer, or the password of a browser."""
+    kind, _, value = header.strip()[:_MOST_SECRET].partition(" ")
+    if kind.lower() == "bearer":
+        return value.strip()
+    if kind.lower() == "basic":
+        try:
+            return base64.b64decode(value.strip(), validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+    return ""
+
+
+async def _refuse(error: RequestError, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": str(error)})
+        return
+    answer = answer_error(None, error)
+    if error.status == 401:
+        answer.headers["WWW-Authenticate"] = 'Basic realm="bedside"'
+    await answer(scope, receive, send)

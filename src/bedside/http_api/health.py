@@ -1,0 +1,28 @@
+"""`/health`: whether the process lives, and whether it takes images."""
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse
+
+from bedside.http_api.door import Door
+from bedside.version import __version__
+
+
+def make_router(door: Door) -> APIRouter:
+    """Return the router."""
+    router, engine = APIRouter(tags=["health"]), door.engine
+
+    @router.get("/health/live", summary="Answer, as the process lives.")
+    async def live() -> dict[str, str]:
+        return {"status": "live", "version": __version__}
+
+    @router.get("/health", summary="State whether images are taken.")
+    @router.get("/health/ready", summary="State whether images are taken.", include_in_schema=False)
+    async def ready() -> JSONResponse:
+        fault = engine.fault
+        state = "failed" if fault else "ready" if engine.is_ready else "starting"
+        if engine.admission.is_closed:
+            state = "stopping"
+        body = {"status": state, "version": __version__, "loaded": list(engine.loaded)}
+        return JSONResponse(body, 200 if state == "ready" else 503)
+
+    return router
