@@ -174,7 +174,8 @@ def list_runs(report: dict[str, Any]) -> list[str]:
     for run in report["runs"]:
         latency = " | ".join(f"{ms:.1f}" for ms in run["latency_ms"].values())
         rows.append(
-            f"| {run['fps']:g}{', one core busy' if run['competing'] else ''} | {run['frames']} "
+            f"| {run['fps']:g}{', 640 x 480 by OpenIGTLink' if run['wire'] else ''}"
+            f"{', one core busy' if run['competing'] else ''} | {run['frames']} "
             f"| {run['processed']} | {run['dropped']} | {run['misses']} | {latency} "
             f"| {run['age_ms']['p99']:.1f} | {run['rss_drift_mb']:+.1f} |"
         )

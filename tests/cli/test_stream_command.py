@@ -152,8 +152,8 @@ def test_frames_from_openigtlink_are_segmented(capsys):
 def test_a_bench_of_streams_states_what_a_program_reads(tmp_path, capsys):
     assert main(["bench", "stream", "--minutes", "0.01", "--json", "-o", str(tmp_path / "b")]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert [(run["fps"], run["competing"]) for run in report["runs"]] == [
-        (30, False), (60, False), (30, True), (60, True),
+    assert [(run["fps"], run["competing"], run["wire"]) for run in report["runs"]] == [
+        (30, False, ""), (60, False, ""), (30, True, ""), (60, True, ""), (30, False, "igtl"),
     ]  # fmt: skip
     for run in report["runs"]:
         assert run["frames"] == run["processed"] + run["dropped"] == round(0.6 * run["fps"])
@@ -162,5 +162,10 @@ def test_a_bench_of_streams_states_what_a_program_reads(tmp_path, capsys):
         assert run["age_ms"]["max"] >= run["latency_ms"]["p50"] > 0
         assert 0 <= run["misses"] <= run["processed"]
         assert "rss_drift_mb" in run
+    wire = report["runs"][-1]
+    assert wire["dropped"] == sum(wire["lost"].values())
+    assert wire["processed"] > 0
+    assert 0 <= wire["age_frames"]["p50"] <= wire["age_frames"]["max"] < 18
     assert (tmp_path / "b" / "stream.svg").read_text().startswith("<svg")
     assert main(["bench", "stream", "--minutes", "0"]) == 2
+    assert main(["bench", "stream", "--wire", "smoke"]) == 2

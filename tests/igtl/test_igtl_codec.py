@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +19,7 @@ from bedside.igtl import (
     encode_message,
 )  # fmt: skip
 from bedside.igtl.contents import decode_content
-from bedside.igtl.crc import crc64
+from bedside.igtl.crc import crc64, fold_crc64
 from bedside.volume import Geometry
 from igtl_makers import DTYPES, check_equal, make_image, messages
 
@@ -72,17 +75,24 @@ def test_messages_have_the_checksums_of_the_protocols_own_library(content, exten
     assert dict(found.metadata) == extended.get("metadata", {})
 
 
-def test_folded_checksums_are_those_of_single_bytes():
+@pytest.mark.parametrize("checksum", [crc64, fold_crc64])
+def test_checksums_of_whole_bodies_are_those_of_single_bytes(checksum):
     data = np.random.default_rng(0).integers(0, 256, 150_001, np.uint8).tobytes()
     value = 0
     for byte in data:  # by definition, bit by bit
         value ^= byte << 56
         for _ in range(8):
             value = (value << 1) ^ (0x142F0E1EBA9EA3693 if value >> 63 else 0)
-    assert crc64(data) == value
+    assert checksum(data) == value
     for size in (511, 512, 513, 4097, 65_535, 65_536, 65_537):  # zeros in front change nothing
         tail = data[-size:]
-        assert crc64(tail) == crc64(bytes(70_000) + tail)
+        assert checksum(tail) == checksum(bytes(70_000) + tail)
+
+
+def test_messages_are_read_without_fastcrc():
+    code = "import sys; sys.modules['fastcrc'] = None; from bedside.igtl.crc import crc64; "
+    code += "assert crc64(b'123456789') == 0x6C40DF5F0B497347"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @given(messages())

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from bedside.segment import Model
-from bedside.stream import Event, run_stream
+from bedside.stream import Counts, Event, run_stream
 from bedside.stream.protocol import paced
 from bedside.system.process_memory import resident_bytes
 
@@ -42,6 +42,9 @@ class StreamRun:
         rss_mb: Resident memory after the first tenth of the run, in 2**20 bytes.
         rss_drift_mb: How much it grew from there to the end.
         timeline_ms: Latest mask of each second, in ms.
+        wire: Protocol by which frames came and masks went, as another process saw it; "" if none.
+        age_frames: By the wire: frames sent after that of a mask, when the mask arrives.
+        lost: By the wire: frames without a mask by where they were dropped and counted.
     """
 
     fps: float
@@ -61,6 +64,9 @@ class StreamRun:
     rss_mb: float
     rss_drift_mb: float
     timeline_ms: tuple[float, ...] = field(repr=False)
+    wire: str = ""
+    age_frames: dict[str, float] = field(default_factory=dict)
+    lost: dict[str, int] = field(default_factory=dict)
 
 
 def measure_stream(
@@ -83,8 +89,8 @@ def measure_stream(
         competing: Whether another process is to keep one core busy meanwhile.
     """
     count = max(1, round(fps * seconds))
-    log = _Log(count)
-    with _competing() if competing else nullcontext():
+    log = RunLog(count)
+    with keep_busy() if competing else nullcontext():
         live = model.stream(deadline_ms=deadline_ms, on_event=log.write)
         with live:
             begin = time.perf_counter()
@@ -93,29 +99,18 @@ def measure_stream(
                 pass
             took_s = time.perf_counter() - begin
             counts, rss_last = live.counts, resident_bytes()
-    return StreamRun(
-        fps=fps,
-        competing=competing,
-        seconds=round(took_s, 3),
-        frames=counts.sent,
-        processed=counts.processed,
-        dropped=counts.dropped,
-        misses=log.misses,
-        deadline_ms=deadline_ms,
-        latency_ms=_describe(log.latency_ms),
-        age_ms=_describe(log.age_ms),
-        stage_ms={name: round(float(np.median(ms)), 3) for name, ms in log.stage_ms.items()},
-        stale=log.stale,
-        resets=log.resets,
-        steps=tuple(log.steps),
-        rss_mb=round(log.rss_first / 2**20, 1),
-        rss_drift_mb=round((rss_last - log.rss_first) / 2**20, 2),
-        timeline_ms=tuple(round(each, 2) for each in log.timeline_ms),
-    )
+    return log.sum_up(
+        fps=fps, competing=competing, seconds=took_s, counts=counts, deadline_ms=deadline_ms,
+        rss_last=rss_last,
+    )  # fmt: skip
 
 
-class _Log:
-    """Adds up events as they come, without keeping them."""
+class RunLog:
+    """Adds up events as they come, without keeping them.
+
+    Args:
+        count: Frames that will be sent.
+    """
 
     def __init__(self, count: int) -> None:
         self._settled_at = count // 10
@@ -125,6 +120,7 @@ class _Log:
         self.steps: list[str] = []
         self.misses = self.stale = self.resets = self.rss_first = 0
         self._arrived_s: float | None = None
+        self._first_s: float | None = None
 
     def write(self, event: Event) -> None:
         """Add an event."""
@@ -142,11 +138,53 @@ class _Log:
         self.misses += event.late
         for name, ms in event.stage_ms.items():
             self.stage_ms.setdefault(name, array("f")).append(float(ms))
-        second = int(event.time_s)
+        if self._first_s is None:
+            self._first_s = event.time_s
+        second = int(event.time_s - self._first_s)
         self.timeline_ms += [0.0] * (second + 1 - len(self.timeline_ms))
         self.timeline_ms[second] = max(self.timeline_ms[second], event.age_ms)
         if not self.rss_first and event.frame >= self._settled_at:
             self.rss_first = resident_bytes()
+
+    def sum_up(
+        self,
+        *,
+        fps: float,
+        competing: bool,
+        seconds: float,
+        counts: Counts,
+        deadline_ms: float,
+        rss_last: int,
+    ) -> StreamRun:
+        """Return the run.
+
+        Args:
+            fps: Frames a second that were sent.
+            competing: Whether another process kept one core busy.
+            seconds: How long it took.
+            counts: Of the stream.
+            deadline_ms: The deadline.
+            rss_last: Resident memory at its end, in bytes.
+        """
+        return StreamRun(
+            fps=fps,
+            competing=competing,
+            seconds=round(seconds, 3),
+            frames=counts.sent,
+            processed=counts.processed,
+            dropped=counts.dropped,
+            misses=self.misses,
+            deadline_ms=deadline_ms,
+            latency_ms=describe_times(self.latency_ms),
+            age_ms=describe_times(self.age_ms),
+            stage_ms={name: round(float(np.median(ms)), 3) for name, ms in self.stage_ms.items()},
+            stale=self.stale,
+            resets=self.resets,
+            steps=tuple(self.steps),
+            rss_mb=round(self.rss_first / 2**20, 1),
+            rss_drift_mb=round((rss_last - self.rss_first) / 2**20, 2),
+            timeline_ms=tuple(round(each, 2) for each in self.timeline_ms),
+        )
 
 
 def make_frames(
@@ -164,13 +202,14 @@ def make_frames(
     ]
 
 
-def _describe(times_ms: Sequence[float]) -> dict[str, float]:
+def describe_times(times_ms: Sequence[float]) -> dict[str, float]:
+    """Return "p50", "p95", "p99", "p999" and "max" of times, or of other numbers."""
     values = times_ms if len(times_ms) else [0.0]
     return {name: round(float(np.percentile(values, q)), 3) for name, q in _QUANTILES.items()}
 
 
 @contextmanager
-def _competing() -> Iterator[None]:
+def keep_busy() -> Iterator[None]:
     """Keep one core busy with another process."""
     other = subprocess.Popen([sys.executable, "-c", _BURN])
     try:

@@ -37,9 +37,9 @@ class Settings:
     """Measure the cost of bundles, streams, or attention mechanisms, on this machine.
 
     Of bundles: latency, throughput, memory, cold start, in every runtime and precision, beside
-    what the machine can do at most. Of "stream": frames against the clock, at
-    30 and 60 a second, with and without another process on one core: latency, misses, drops, age of
-    masks, growth of memory. Of "attention": every mechanism's time and memory.
+    what the machine can do at most. Of "stream": frames against the clock, at 30 and 60 a second,
+    with and without another process on one core, and over OpenIGTLink: latency, misses, drops, age
+    of masks, growth of memory. Of "attention": every mechanism's time and memory.
     """
 
     what: tuple[str, ...] = positional(
@@ -57,7 +57,11 @@ class Settings:
     model: str | None = option(
         help="for a stream: the bundle (default: camus-4ch)", default=None, short="-m"
     )
-    minutes: float = option(help="for a stream: time of each of its four runs", default=10.0)
+    minutes: float = option(help="for a stream: time of each run", default=10.0)
+    wire: str = option(
+        help='for a stream: "igtl" for all runs over OpenIGTLink, "none" for none (default: one)',
+        default="",
+    )
     quick: bool = option(help="for attention: fewer sizes, shorter rounds", default=False)
 
 
@@ -75,8 +79,9 @@ def run(settings: Settings) -> int:
         from bedside.cli.bench_stream import run_streams
 
         return run_streams(
-            settings.model, minutes=settings.minutes, output=settings.output, as_json=settings.json
-        )
+            settings.model, minutes=settings.minutes, wire=settings.wire, output=settings.output,
+            as_json=settings.json,
+        )  # fmt: skip
     if settings.what != ("attention",):
         from bedside.cli.bench_bundles import run_bundles
 

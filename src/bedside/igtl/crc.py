@@ -1,6 +1,7 @@
 """CRC-64 of OpenIGTLink: the polynomial of ECMA-182, first bit first, from 0."""
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -10,14 +11,21 @@ _STRIDES = (4096, 256, 32)
 
 
 def crc64(data: bytes | bytearray | memoryview) -> int:
-    """Checksum of the body of a message.
-
-    Long bodies are folded first: words that are a stride apart are added, which leaves the
-    remainder by the polynomial as it is.
+    """Checksum of the body of a message: by fastcrc if it is installed, else by numpy.
 
     Example:
         >>> hex(crc64(b"123456789"))
         '0x6c40df5f0b497347'
+    """
+    fast = _find_fast()
+    return fold_crc64(data) if fast is None else fast(bytes(data))
+
+
+def fold_crc64(data: bytes | bytearray | memoryview) -> int:
+    """The same checksum by numpy.
+
+    Long bodies are folded first: words that are a stride apart are added, which leaves the
+    remainder by the polynomial as it is.
     """
     for stride in _STRIDES:
         if len(data) >= 16 * stride:
@@ -26,6 +34,16 @@ def crc64(data: bytes | bytearray | memoryview) -> int:
     for byte in bytes(data):
         value = table[(value >> 56) ^ byte] ^ (value << 8 & _ONES)
     return value
+
+
+@functools.cache
+def _find_fast() -> Callable[[bytes], int] | None:
+    """The function of fastcrc, which needs less than a hundredth of the time."""
+    try:
+        from fastcrc import crc64 as fast
+    except ImportError:
+        return None
+    return fast.ecma_182
 
 
 def _fold(data: bytes | bytearray | memoryview, stride: int) -> bytes:
