@@ -55,6 +55,10 @@ class PeerError(BedsideError, ConnectionError):
     """Another system that cannot be reached, or refuses to talk: nothing was sent to it."""
 
 
+class ConflictError(BedsideError, RuntimeError):
+    """A request that does not fit the state of what it is for, as somebody else has changed it."""
+
+
 class UnansweredError(BedsideError, TimeoutError):
     """A request that was sent, at least in part, and to which no whole answer came."""
 

@@ -7,6 +7,7 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
 from bedside.errors import FormatError
+from bedside.io.dicom.warnings import collected_warnings
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,10 @@ def read_instance(path: Path) -> Instance:
         FormatError: If it cannot be read, is no DICOM file, or lacks one of the UIDs.
     """
     try:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=[*_NEEDED])
-        syntax = str(header.file_meta.TransferSyntaxUID)
-        values = {name: str(getattr(header, name)) for name in _NEEDED}
+        with collected_warnings():  # which may quote patient data
+            header = dcmread(path, stop_before_pixels=True, specific_tags=[*_NEEDED])
+            syntax = str(header.file_meta.TransferSyntaxUID)
+            values = {name: str(getattr(header, name)) for name in _NEEDED}
     except (OSError, InvalidDicomError, AttributeError) as error:
         raise FormatError(f"{path.name} cannot be sent: {error}") from error
     return Instance(

@@ -108,6 +108,11 @@ class Sender:
         job = self._store.find(_kind(destination), key)
         return None if job is None else _unpack(job)
 
+    def is_done(self, delivery: Delivery) -> bool:
+        """Whether the destination has the files, as far as it can be asked."""
+        can_ask = self._transports[delivery.destination].can_ask
+        return delivery.state is State.CONFIRMED or (delivery.state is State.SENT and not can_ask)
+
     def retry(self, key: str, destination: str) -> Delivery | None:
         """Begin a delivery that was given up anew; return it, or None if there is none."""
         job = self._store.find(_kind(destination), key)

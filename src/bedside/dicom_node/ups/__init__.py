@@ -1,0 +1,1 @@
+"""Work items of a worklist (Unified Procedure Steps), performed: claimed, segmented, completed."""

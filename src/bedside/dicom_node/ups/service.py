@@ -1,0 +1,145 @@
+"""Performers as threads, and the thread that hears of requests to cancel."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bedside.dicom_node.sending.destination import WebDestination
+from bedside.dicom_node.sending.sender import Sender
+from bedside.dicom_node.ups.cancellations import Cancellations
+from bedside.dicom_node.ups.events import EventListener
+from bedside.dicom_node.ups.inputs import ImageService
+from bedside.dicom_node.ups.performer import (
+    KIND,
+    Performer,
+    PerformerSettings,
+    Work,
+    discontinue,
+)
+from bedside.dicom_node.ups.ups_rs import WebWorklist, WorklistService
+from bedside.dicom_node.ups.work_item import CANCELED_ON_REQUEST
+from bedside.errors import (
+    BedsideError,
+    ClosedError,
+    ConflictError,
+    PeerError,
+    UnansweredError,
+)
+from bedside.service.jobs import Job, JobStore
+
+_WAIT_S = 0.5
+
+
+@dataclass(frozen=True)
+class Peers:
+    """Whom performers talk to.
+
+    Attributes:
+        worklist: Where work items are.
+        images: Where their inputs are fetched.
+    """
+
+    worklist: WorklistService
+    images: WebDestination
+
+
+class PerformerService:
+    """Performs the work items of a worklist, until it is closed.
+
+    Args:
+        store: Where work items, results and deliveries are.
+        peers: Whom it talks to.
+        sender: What sends results; it is started by whoever made it.
+        work: What segments; called by several threads.
+        settings: What is performed.
+        threads: How many work items at a time.
+        on_step: Called with the job of a work item after each step.
+
+    Raises:
+        SpecError: If certificates cannot be read.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        peers: Peers,
+        sender: Sender,
+        work: Work,
+        settings: PerformerSettings,
+        *,
+        threads: int = 1,
+        on_step: Callable[[Job], None] = lambda job: None,
+    ) -> None:
+        self._store, self._peers, self._on_step = store, peers, on_step
+        self._cancellations = Cancellations()
+        self._stop = threading.Event()
+        service = peers.worklist
+        self.events = EventListener(self._cancel, token_file=service.token_file, tls=service.tls)
+        self._worklists = [WebWorklist(service) for _ in range(threads)]
+        self._images = [ImageService(peers.images) for _ in range(threads)]
+        self._threads = [
+            threading.Thread(
+                target=self._run,
+                args=(
+                    Performer(
+                        store, worklist, images, sender, work, settings, self._cancellations,
+                        self.events.listen,
+                    ),
+                ),
+                name=f"work items {number}",
+            )
+            for number, (worklist, images) in enumerate(
+                zip(self._worklists, self._images, strict=True)
+            )
+        ]  # fmt: skip
+
+    def start(self) -> None:
+        """Begin to perform."""
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """End after the steps in progress; the next start goes on with what is left."""
+        self._stop.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+        self.events.close()
+        for worklist, images in zip(self._worklists, self._images, strict=True):
+            worklist.close()
+            images.close()
+
+    def __enter__(self) -> "PerformerService":
+        """Return the service; it is closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the service."""
+        self.close()
+
+    def _run(self, performer: Performer) -> None:
+        while not self._stop.is_set():
+            try:
+                job = performer.step(wait_s=_WAIT_S)
+            except ClosedError:
+                return
+            except BedsideError:  # the worklist is away: it is asked again
+                self._stop.wait(_WAIT_S)
+                continue
+            if job is not None:
+                self._on_step(job)
+
+    def _cancel(self, uid: str) -> None:
+        """Cancel a work item at once, whatever the thread that works on it is doing."""
+        if not self._cancellations.request(uid):
+            return
+        job = self._store.find(KIND, uid)
+        if job is None:
+            return
+        worklist = WebWorklist(self._peers.worklist)
+        try:
+            discontinue(worklist, job, CANCELED_ON_REQUEST, "canceled on request")
+        except (ConflictError, PeerError, UnansweredError):  # the performer tries too
+            return
+        finally:
+            worklist.close()
