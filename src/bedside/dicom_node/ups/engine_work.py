@@ -1,0 +1,105 @@
+"""The work of a work item: its series are segmented by the engine, and written as SEG and SR."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from bedside.dicom_node.ups.work_item import WorkItem
+from bedside.errors import BusyError, InputError, UsageError
+from bedside.io.opened import Source
+from bedside.io.read_options import ReadOptions
+from bedside.report.results import write_measurements
+from bedside.service.engine import Engine
+
+_BUSY_S = 0.2
+
+
+class EngineWork:
+    """Segments the series of work items, for any number of threads.
+
+    SEG and SR follow from the images and the bundle alone, so an item that is segmented again after
+    a kill gives the same files.
+
+    Args:
+        engine: What segments.
+        models: Name of the model for each code of a scheduled work item, such as "121726^DCM", or
+            for each worklist label; "*" for any other.
+        with_sr: Write a DICOM SR of trained models too.
+    """
+
+    def __init__(self, engine: Engine, models: Mapping[str, str], *, with_sr: bool = True) -> None:
+        self._engine, self._models, self._with_sr = engine, dict(models), with_sr
+
+    def find_model(self, item: WorkItem) -> str | None:
+        """Return the name of the model for a work item, or None if it is for somebody else."""
+        for name in (*item.codes, item.worklist, "*"):
+            if name in self._models:
+                return self._models[name]
+        return None
+
+    def wants(self, item: WorkItem) -> bool:
+        """Whether there is a model for a work item."""
+        return self.find_model(item) is not None
+
+    def __call__(
+        self, item: WorkItem, inputs: Path, outputs: Path, report: Callable[[float], None]
+    ) -> None:
+        """Segment each image of each series.
+
+        Args:
+            item: The work item.
+            inputs: A folder for each series.
+            outputs: Where SEG and SR go, in a folder for each image.
+            report: Called with the part done; what it raises ends the work.
+
+        Raises:
+            InputError: If no image can be segmented.
+            UsageError: If there is no model for it.
+        """
+        model = self.find_model(item)
+        if model is None:
+            raise UsageError("no model is configured for the codes of this work item.")
+        read = ReadOptions(untrusted=self._engine.decoding)
+        images = [
+            (path, found.files.get(path, ()))
+            for found in (read.find(folder) for folder in sorted(inputs.iterdir()))
+            for path in found.paths
+        ]
+        refused: list[InputError] = []
+        for number, (path, files) in enumerate(images):
+            report(number / len(images))
+            try:
+                source = read.open(path, files=files)
+                on_frame = _part_of(report, number, len(images), frames=len(source.sequence))
+                self._segment(model, source, outputs / f"{number:04d}", on_frame)
+            except InputError as error:
+                refused.append(error)
+        if len(refused) == len(images):
+            raise refused[0] if refused else InputError("its series hold no image to segment.")
+
+    def _segment(
+        self, model: str, source: Source, folder: Path, on_frame: Callable[[int], None]
+    ) -> None:
+        """Segment one image once there is room."""
+        while True:
+            try:
+                result = self._engine.segment(model, source, on_frame=on_frame)
+                break
+            except BusyError:
+                on_frame(0)
+                time.sleep(_BUSY_S)
+        folder.mkdir()
+        (folder / "segmentation.dcm").write_bytes(result.to_bytes("dicom-seg", moment="source"))
+        if self._with_sr and not result.bundle.card.untrained:
+            write_measurements(result, result.report, folder, moment="source")
+
+
+def _part_of(
+    report: Callable[[float], None], number: int, images: int, *, frames: int
+) -> Callable[[int], None]:
+    """Return what reports the frames of one of several images as a part of the whole."""
+
+    def on_frame(done: int) -> None:
+        report((number + min(done / max(frames, 1), 1.0)) / images)
+
+    return on_frame
