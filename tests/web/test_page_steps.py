@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from page_makers import list_differing, make_case, run_steps
 
 from bedside.bundle import find_bundle, read_bundle
 from bedside.cli.demo import find_cine
@@ -17,6 +16,7 @@ from bedside.pipeline.segmenter import Segmenter, open_segmenter
 from bedside.spec import DropSmall
 from bedside.volume import ImageSequence
 from bedside.web.model_files import POSTPROCESS, PREPROCESS
+from page_makers import list_differing, make_case, run_steps
 
 NAMES = ("camus-4ch", "hc18-head", "lidc-nodule", "vocal-folds")
 DATA = Path(os.environ.get("BEDSIDE_DATA", Path(__file__).parents[3] / "shared" / "data"))
