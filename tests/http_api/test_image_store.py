@@ -1,8 +1,10 @@
 """Images of a store are there whole, by any id, and stay when the server starts again."""
 
+import shutil
+
 import pytest
 
-from bedside.errors import UsageError
+from bedside.errors import OutputError, UsageError
 from bedside.http_api.image_store import ImageStore
 
 
@@ -64,6 +66,16 @@ def test_removed_images_are_gone(store, file):
     assert store.remove_image("a")
     assert not store.remove_image("a")
     assert store.find("a") is None
+    assert not list(store)
+
+
+def test_a_disk_is_not_filled(store, file, monkeypatch):
+    room = shutil.disk_usage(file.parent)._replace(free=2**30)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: room)
+    with pytest.raises(OutputError, match="No space"):
+        store.add_image("a", file, suffix=".nii")
+    with pytest.raises(OutputError, match="No space"):
+        store.add_instance("1", "2", file)
     assert not list(store)
 
 

@@ -181,7 +181,7 @@ def test_what_is_not_there_is_said(client, nifti):
         client("save_label", image_id="none", label_in=str(nifti))
 
 
-def test_slices_of_a_series_come_as_ohif_orders_them(engine, server, series):
+def test_slices_of_a_series_come_as_ohif_orders_them(engine, server, series, tmp_path):
     """OHIF takes the numbers of the mask as they lie: rows, then slices along their normal."""
     files = [("files", ("name", path.read_bytes())) for path in series]
     session = server.put("/session/", files=files).json()["session_id"]
@@ -197,6 +197,11 @@ def test_slices_of_a_series_come_as_ohif_orders_them(engine, server, series):
     assert b"sizes: 24 20 9" in head
     labels = np.frombuffer(raw, "<u2").reshape(9, 20, 24)
     np.testing.assert_array_equal(labels, segment(engine, series[0].parent))
+    (tmp_path / "mask.nrrd").write_bytes(answer.content)
+    check_place(tmp_path / "mask.nrrd", labels)
+    # Slices run along the normal of their rows and columns, as OHIF sorts them.
+    directions = SimpleITK.ReadImage(str(tmp_path / "mask.nrrd")).GetDirection()
+    assert np.linalg.det(np.reshape(directions, (3, 3))) > 0
 
 
 def test_a_dicom_seg_can_be_had_of_dicom(server, series, nifti):

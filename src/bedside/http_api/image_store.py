@@ -10,6 +10,7 @@ Files appear whole; `image.json` comes last, and an image without it is not ther
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ from bedside.system.atomic import output_errors, write_text
 from bedside.system.unfinished import is_part, part_folder, remove
 
 _MOST_CHARACTERS = 1024
+_FREE_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class StoredImage:
 
 
 class ImageStore:
-    """Images in a folder, for any number of threads.
+    """Images in a folder, for any number of threads; 1 GiB of its disk stays free.
 
     Args:
         folder: Where they are; made when the first one comes.
@@ -87,7 +89,7 @@ class ImageStore:
             OutputError: If it cannot be written.
         """
         target = self._place(image_id)
-        with self._writing(), part_folder(self.folder) as part:
+        with self._writing(path), part_folder(self.folder) as part:
             new = part / "new"
             files = new / "image"
             files.mkdir(parents=True)
@@ -116,7 +118,7 @@ class ImageStore:
         """
         target = self._place(series_uid)
         name = f"{_hash(instance_uid)}.dcm"
-        with self._writing():
+        with self._writing(path):
             (target / "image").mkdir(parents=True, exist_ok=True)
             part = target / f".part-{secrets.token_hex(8)}"
             try:
@@ -158,7 +160,7 @@ class ImageStore:
         place = self._place(image_id)
         if self._read(place) is None:
             return False
-        with self._writing(), part_folder(self.folder) as part:
+        with self._writing(path), part_folder(self.folder) as part:
             folder = place / "labels"
             folder.mkdir(exist_ok=True)
             name = _hash(tag)
@@ -217,9 +219,15 @@ class ImageStore:
         return StoredImage(stated["id"], path, stated["suffix"], stated["info"], labels)
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self, path: Path | None = None) -> Iterator[None]:
+        """Make the folder, and make sure that there is room for a file or a folder of files."""
         with output_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if path is not None:
+                files = path.iterdir() if path.is_dir() else [path]
+                n_bytes = sum(file.stat().st_size for file in files)
+                if shutil.disk_usage(self.folder).free < n_bytes + _FREE_BYTES:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             yield
 
 

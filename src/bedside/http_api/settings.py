@@ -46,6 +46,8 @@ class HttpSettings:
         header_s: Seconds in which the head of a request must be there.
         body_s: Seconds in which its body must be there.
         image_store: Folder for what DICOMweb and MONAI Label's clients store; empty for none.
+        archive_url: Root of a DICOMweb archive, such as "http://127.0.0.1:8042/dicom-web", whose
+            series MONAI Label's clients may name; empty for none.
         kb_per_s: A body that comes more slowly is cut off, after `header_s`.
         half_open: Connections without a request; one more ends the oldest.
         connections: All connections; one more ends the oldest, a half-open one first.
@@ -65,6 +67,7 @@ class HttpSettings:
     header_s: float = 10.0
     body_s: float = 900.0
     image_store: str = ""
+    archive_url: str = ""
     kb_per_s: float = 16.0
     half_open: int = 256
     connections: int = 1000

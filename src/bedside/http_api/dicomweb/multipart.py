@@ -3,6 +3,7 @@
 The grammar is python-multipart's; limits, and the end of the message, are checked here.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,6 +12,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from bedside.errors import LimitError, MessageError
+
+# The parser writes a line for every fault, however many a client sends; they are answers here.
+_SILENT = logging.Logger("silent", logging.CRITICAL)
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class MultipartReader:
         self._parts = self._part_bytes = self._total_bytes = 0
         self._ended = False
         try:
-            self._parser = MultipartParser(
+            parser = self._parser = MultipartParser(
                 boundary,
                 {
                     "on_part_begin": self._begin,
@@ -110,6 +114,7 @@ class MultipartReader:
             )
         except FormParserError as error:
             raise MessageError(f"the multipart message cannot be read: {error}.") from error
+        parser.logger = _SILENT
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the message.

@@ -4,27 +4,23 @@ import asyncio
 import contextlib
 import functools
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from bedside.errors import CancelledError, LimitError, MessageError
 from bedside.http_api.dicomweb.multipart import MultipartLimits, MultipartReader, read_related_type
+from bedside.http_api.dicomweb.spool import DICOM, PartSpool
 from bedside.http_api.door import Door
 from bedside.http_api.failures import RequestError
 from bedside.http_api.receiving import check_length
 from bedside.system.unfinished import scratch_folder
 
-DICOM = "application/dicom"
-"""Media type of an instance."""
-
 # What is parsed and written at once, by a thread.
 _PIECE_BYTES = 2**20
-# No instance is smaller: its file meta information alone takes nearly as much.
-_LEAST_BYTES = 256
 
 
 class _Reader(Protocol):
@@ -58,7 +54,7 @@ async def receive_parts(door: Door, request: Request) -> AsyncIterator[list[Path
     stack = contextlib.ExitStack()
     try:
         folder = stack.enter_context(scratch_folder(Path(tempfile.gettempdir())))
-        spool = stack.enter_context(_Spool(folder))
+        spool = stack.enter_context(PartSpool(folder))
         async with asyncio.timeout(door.settings.body_s):
             await _feed(door, request, _open_reader(request, spool, most))
         parts = spool.parts
@@ -98,7 +94,7 @@ def _explain(error: Exception, body_s: float) -> Exception:
     return error
 
 
-def _open_reader(request: Request, spool: "_Spool", most: int) -> _Reader:
+def _open_reader(request: Request, spool: PartSpool, most: int) -> _Reader:
     """Return what takes a body apart.
 
     Raises:
@@ -124,7 +120,7 @@ class _Single:
         limits: How large it may be.
     """
 
-    def __init__(self, spool: "_Spool", limits: MultipartLimits) -> None:
+    def __init__(self, spool: PartSpool, limits: MultipartLimits) -> None:
         self._spool, self._left = spool, min(limits.part_bytes, limits.total_bytes)
         spool.begin({})
 
@@ -142,50 +138,3 @@ class _Single:
     def close(self) -> None:
         """End the instance."""
         self._spool.end()
-
-
-class _Spool:
-    """Writes parts to files; a context manager.
-
-    Args:
-        folder: Where they are written.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.parts: list[Path | None] = []
-        self._folder = folder
-        self._is_dicom = False
-        self._head = b""
-        self._file: BinaryIO | None = None
-
-    def begin(self, headers: Mapping[str, str]) -> None:
-        """Begin a part."""
-        kind, _ = parse_options_header(headers.get("content-type", DICOM))
-        self._is_dicom, self._head = kind == DICOM.encode(), b""
-        self.parts.append(None)
-
-    def write(self, content: bytes) -> None:
-        """Take the next bytes; a file is made once there are enough for an instance."""
-        if self._file is not None:
-            self._file.write(content)
-        elif self._is_dicom:
-            self._head += content
-            if len(self._head) >= _LEAST_BYTES:
-                path = self._folder / f"{len(self.parts):05d}"
-                self._file = path.open("wb")
-                self._file.write(self._head)
-                self.parts[-1] = path
-
-    def end(self) -> None:
-        """End the part."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def __enter__(self) -> "_Spool":
-        """Return itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the file that is open."""
-        self.end()

@@ -1,16 +1,20 @@
 """`/datastore`: images and labels that clients keep on the server."""
 
+import contextlib
 import uuid
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
+from bedside.errors import OutputError
 from bedside.http_api.door import Door
 from bedside.http_api.failures import RequestError
 from bedside.http_api.image_store import ImageStore, StoredImage, StoredLabel
 from bedside.http_api.monai_label.forms import read_object
+from bedside.http_api.monai_label.images import find_image
 from bedside.http_api.uploads import Upload
 
 _FINAL = "final"
@@ -74,9 +78,12 @@ def _add_images(router: APIRouter, door: Door, store: ImageStore) -> None:
         image_id = image or str(uuid.uuid4())
         async with door.receive(request) as upload:
             info = read_object(upload.fields, "params")
-            await door.run(
-                lambda: store.add_image(image_id, upload.path, suffix=_suffix(upload), info=info)
-            )
+            with _storing():
+                await door.run(
+                    lambda: store.add_image(
+                        image_id, upload.path, suffix=_suffix(upload), info=info
+                    )
+                )
         return {"image": image_id}
 
     def remove(id: str) -> dict[str, str]:  # noqa: A002
@@ -118,9 +125,12 @@ def _add_labels(router: APIRouter, door: Door, store: ImageStore) -> None:
         find_image(store, image)
         async with door.receive(request, files="label") as upload:
             info = {"params": read_object(upload.fields, "params")}
-            await door.run(
-                lambda: store.add_label(image, tag, upload.path, suffix=_suffix(upload), info=info)
-            )
+            with _storing():
+                await door.run(
+                    lambda: store.add_label(
+                        image, tag, upload.path, suffix=_suffix(upload), info=info
+                    )
+                )
         return {"image": image, "label": image}
 
     @router.delete("/datastore/label", summary="Remove a label.")
@@ -150,18 +160,6 @@ def _add_labels(router: APIRouter, door: Door, store: ImageStore) -> None:
         return {}
 
 
-def find_image(store: ImageStore, image_id: str) -> StoredImage:
-    """Return an image.
-
-    Raises:
-        RequestError: If there is none.
-    """
-    found = store.find(image_id) if image_id else None
-    if found is None:
-        raise RequestError(404, "there is no image with this id.")
-    return found
-
-
 def find_label(store: ImageStore, image_id: str, tag: str) -> StoredLabel:
     """Return a label of an image.
 
@@ -172,6 +170,15 @@ def find_label(store: ImageStore, image_id: str, tag: str) -> StoredLabel:
     if label is None:
         raise RequestError(404, "the image has no label with this tag.")
     return label
+
+
+@contextlib.contextmanager
+def _storing() -> Iterator[None]:
+    """Say what a client can do if the folder cannot be written, which it need not know."""
+    try:
+        yield
+    except OutputError as error:
+        raise RequestError(507, "there is no space for it on the server. Send it later.") from error
 
 
 def _suffix(upload: Upload) -> str:

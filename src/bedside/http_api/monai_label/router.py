@@ -1,8 +1,7 @@
 """`/info`, `/infer`, `/session` and `/datastore`: what 3D Slicer's and OHIF's plug-ins call."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bedside.errors import InputError
 from bedside.http_api.door import Door
-from bedside.http_api.failures import RequestError
 from bedside.http_api.image_store import ImageStore
-from bedside.http_api.monai_label.datastore import add_datastore, count_images, find_image
+from bedside.http_api.monai_label.datastore import add_datastore, count_images
 from bedside.http_api.monai_label.forms import read_object
+from bedside.http_api.monai_label.images import Images, no_session
 from bedside.http_api.monai_label.results import Wanted, answer, name_labels
 from bedside.http_api.monai_label.sessions import Sessions
-from bedside.http_api.uploads import Upload
 from bedside.service.admission import Place
 from bedside.service.engine import DEADLINE_S, Engine
 from bedside.spec import DISCLAIMER
@@ -27,9 +24,14 @@ from bedside.version import __version__
 
 def make_router(door: Door) -> APIRouter:
     """Return the router; its sessions end with the application."""
-    sessions = Sessions()
-    folder = door.settings.image_store
-    store = ImageStore(Path(folder)) if folder else None
+    settings, sessions = door.settings, Sessions()
+    store = ImageStore(Path(settings.image_store)) if settings.image_store else None
+    archive = None
+    if settings.archive_url:
+        # It imports requests, which opens a socket to see what the system has.
+        from bedside.http_api.monai_label.archive import Archive
+
+        archive = Archive(settings.archive_url, max_bytes=settings.unpacked_mb * 2**20)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
@@ -39,7 +41,7 @@ def make_router(door: Door) -> APIRouter:
     router = APIRouter(tags=["MONAI Label"], lifespan=lifespan)
     _add_info(router, door, store)
     _add_sessions(router, door, sessions)
-    _add_inference(router, door, _Images(sessions, store))
+    _add_inference(router, door, Images(sessions, store, archive))
     add_datastore(router, door, store)
     return router
 
@@ -90,52 +92,18 @@ def _add_sessions(router: APIRouter, door: Door, sessions: Sessions) -> None:
     def describe(session_id: str, update_ts: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002
         session = sessions.find(session_id, touch=update_ts)
         if session is None:
-            raise _no_session()
+            raise no_session()
         return session.described
 
     @router.delete("/session/{session_id}", summary="End a session.")
     def end(session_id: str) -> dict[str, Any]:
         session = sessions.remove(session_id)
         if session is None:
-            raise _no_session()
+            raise no_session()
         return session.described
 
 
-@dataclass(frozen=True)
-class _Images:
-    """Where the image of a request may be.
-
-    Attributes:
-        sessions: Images sent before.
-        store: Images that are kept; None if none are.
-    """
-
-    sessions: Sessions
-    store: ImageStore | None
-
-    @contextlib.contextmanager
-    def keep(self, upload: Upload, session_id: str, image_id: str) -> Iterator[Path]:
-        """Keep the image of a request within a block: that of a session, sent with it, or stored.
-
-        Raises:
-            RequestError: If there is none.
-        """
-        with self.sessions.using(session_id) as session:
-            if session is not None:
-                yield from _name_no_place(session.path)
-            elif upload.n_bytes:
-                yield upload.path
-            elif self.store is not None and image_id:
-                yield from _name_no_place(find_image(self.store, image_id).path)
-            elif session_id:
-                raise _no_session()
-            else:
-                raise RequestError(
-                    404, "there is no image: neither sent, nor of a session, nor stored here."
-                )
-
-
-def _add_inference(router: APIRouter, door: Door, images: _Images) -> None:
+def _add_inference(router: APIRouter, door: Door, images: Images) -> None:
     @router.post("/infer/{model}", summary="Segment an image.")
     async def infer(
         request: Request, model: str, image: str = "", session_id: str = "", output: str = ""
@@ -144,23 +112,11 @@ def _add_inference(router: APIRouter, door: Door, images: _Images) -> None:
         door.engine.admission.check(door.engine.lane(model))
         async with door.receive(request, required=False) as upload:
             wanted = Wanted.read(output, read_object(upload.fields, "params"))
+            session = await door.run(lambda: images.bring(upload, session_id, image))
 
             def work(place: Place) -> Response:
-                with images.keep(upload, session_id, image) as path:
+                with images.keep(upload, session, image) as path:
                     return answer(door.engine.segment(model, path, place=place), wanted)
 
             place = door.engine.reserve(model, deadline_s=DEADLINE_S)
             return await door.run_in_place(request, place, work)
-
-
-def _name_no_place(path: Path) -> Iterator[Path]:
-    """Yield a path; errors that name it, which only the server knows, are raised without it."""
-    try:
-        yield path
-    except InputError as error:
-        text = str(error).replace(f"{path}/", "").replace(str(path), "the image")
-        raise type(error)(text) from error
-
-
-def _no_session() -> RequestError:
-    return RequestError(404, "there is no such session, or it has expired. Send the image again.")
