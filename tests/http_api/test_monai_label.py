@@ -3,6 +3,7 @@
 It needs an environment of its own: see docs/protocols.md.
 """
 
+import contextlib
 import functools
 import io
 import json
@@ -17,6 +18,7 @@ import pytest
 import SimpleITK
 
 from bedside.segment import load
+from bedside.service.keys import make_key
 from dicom_makers import make_affine, make_slices, write_series
 from protocols_for_tests import open_placing_engine
 from servers_for_tests import open_server
@@ -54,17 +56,22 @@ class Client:
         return answer["value"]
 
 
-@pytest.fixture(scope="module")
-def client(server, tmp_path_factory):
+@contextlib.contextmanager
+def open_client(server, folder):
     if not PYTHON:
-        pytest.skip("BEDSIDE_MONAILABEL_PYTHON is not set: see docs/protocols.md")
-    folder = tmp_path_factory.mktemp("client")
+        pytest.skip("NOT TESTED: BEDSIDE_MONAILABEL_PYTHON is not set; see docs/protocols.md")
     with subprocess.Popen(
         [PYTHON, str(CALLS), str(server.base_url), str(folder)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         yield Client(process)
         process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def client(server, tmp_path_factory):
+    with open_client(server, tmp_path_factory.mktemp("client")) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -230,3 +237,25 @@ def test_a_server_without_a_store_says_how_to_have_one(engine):
         answer = server.put("/datastore/label", params={"image": "x"}, files={"label": b"x"})
     assert answer.status_code == 409
     assert "image_store" in answer.text
+
+
+def test_slicer_gets_in_with_a_key_as_its_password(engine, tmp_path):
+    secret, key = make_key("slicer")
+    with open_server(engine, keys=(key,)) as server, open_client(server, tmp_path) as client:
+        assert client("auth_enabled") is True
+        with pytest.raises(LookupError, match="401"):
+            client("info")
+        with pytest.raises(LookupError, match="no key"):
+            client("auth_token", username="somebody", password="wrong")
+        client("update_auth", token=client("auth_token", username="somebody", password=secret))
+        assert client("auth_valid_token") is True
+        assert "scan" in client("info")["models"]
+
+
+def test_a_form_that_is_no_form_gets_no_token(engine):
+    _, key = make_key("slicer")
+    with open_server(engine, keys=(key,)) as server:
+        for content in (b"", b"password=", b"\xff" * 100, b"password=" + b"x" * 3000, b"&" * 4000):
+            assert server.post("/auth/token", content=content).status_code in (400, 401)
+        assert server.post("/auth/token", content=b"x" * 5000).status_code == 413
+        assert server.get("/auth/token/valid").status_code == 401

@@ -19,8 +19,8 @@ def clock():
 
 
 @pytest.fixture
-def sessions(clock):
-    sessions = Sessions(max_bytes=100, clock=clock)
+def sessions(clock, tmp_path):
+    sessions = Sessions(tmp_path, max_bytes=100, clock=clock)
     yield sessions
     sessions.close()
 

@@ -21,6 +21,9 @@ from bedside.service.keys import Key, find_key
 
 _log = logging.getLogger("bedside.http")
 
+OPEN_PATHS = ("/auth/", "/auth/token")
+"""Answered without a key: clients of MONAI Label ask there whether they need one, and bring it."""
+
 _READING = ("GET", "HEAD", "OPTIONS")
 _POLICY_VIOLATION = 1008
 _MOST_SECRET = 1024
@@ -102,7 +105,10 @@ def check_head(scope: Scope, settings: HttpSettings, *, hosts: Sequence[str]) ->
         raise RequestError(
             403, "pages of other web sites may not send requests. List theirs in http.origins."
         )
-    if not settings.keys or (scope["type"] == "http" and scope["method"] == "OPTIONS"):
+    is_open = scope["type"] == "http" and (
+        scope["method"] == "OPTIONS" or scope["path"] in OPEN_PATHS
+    )
+    if not settings.keys or is_open:
         return None
     key = find_key(_find_secret(headers.get("authorization", "")), settings.keys)
     if key is None:

@@ -41,17 +41,18 @@ class Spool:
         self.n_bytes -= n_bytes
 
 
-def check_length(request: Request, most: int) -> None:
+def check_length(request: Request, most: int, *, is_encoded: bool = False) -> None:
     """Refuse a request by what its head says, before its body is read.
 
     Args:
         request: The request.
         most: Bytes that its body may have.
+        is_encoded: Whether the caller decodes it.
 
     Raises:
         RequestError: If it is too long, or encoded.
     """
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
+    if not is_encoded and request.headers.get("content-encoding", "identity").lower() != "identity":
         raise RequestError(415, "the body is encoded. Send it without Content-Encoding.")
     length = request.headers.get("content-length", "0")
     if not length.isascii() or not length.isdigit():

@@ -1,22 +1,20 @@
 """Bodies of STOW requests, taken apart into files while they arrive."""
 
-import asyncio
 import contextlib
 import functools
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol
 
 from python_multipart.multipart import parse_options_header
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
-from bedside.errors import CancelledError, LimitError, MessageError
+from bedside.errors import LimitError, MessageError
 from bedside.http_api.dicomweb.multipart import MultipartLimits, MultipartReader, read_related_type
 from bedside.http_api.dicomweb.spool import DICOM, PartSpool
 from bedside.http_api.door import Door
 from bedside.http_api.failures import RequestError
-from bedside.http_api.receiving import check_length
+from bedside.http_api.receiving import Spool, check_length, stream_body
 from bedside.system.unfinished import scratch_folder
 
 # What is parsed and written at once, by a thread.
@@ -47,51 +45,73 @@ async def receive_parts(door: Door, request: Request) -> AsyncIterator[list[Path
     Raises:
         RequestError: If the message is malformed, too slow, or there is no space for it.
         LimitError: If it is too large.
+        BusyError: If there is no room on the disk.
         CancelledError: If the client leaves.
     """
     most = door.settings.upload_mb * 2**20
     check_length(request, most)
-    stack = contextlib.ExitStack()
+    with _Share(door.spool) as share, contextlib.ExitStack() as stack:
+        folder = stack.enter_context(scratch_folder(door.folder))
+        parts = stack.enter_context(PartSpool(folder))
+        try:
+            await _read(door, request, parts, share, most)
+            yield parts.parts
+        finally:
+            await door.run(stack.close)
+
+
+async def _read(door: Door, request: Request, parts: PartSpool, share: "_Share", most: int) -> None:
+    """Read a body to its end."""
     try:
-        folder = stack.enter_context(scratch_folder(Path(tempfile.gettempdir())))
-        spool = stack.enter_context(PartSpool(folder))
-        async with asyncio.timeout(door.settings.body_s):
-            await _feed(door, request, _open_reader(request, spool, most))
-        parts = spool.parts
-    except BaseException as error:
-        await door.run(stack.close)
-        if isinstance(error, Exception):
-            raise _explain(error, door.settings.body_s) from error
-        raise
-    try:
-        yield parts
-    finally:
-        await door.run(stack.close)
+        reader = _open_reader(request, parts, most)
+        async for piece in _join(stream_body(request, door.settings, most=most)):
+            share.take(len(piece))
+            await door.run(functools.partial(reader.feed, piece))
+        reader.close()
+    except MessageError as error:
+        raise RequestError(400, str(error)) from error
+    except OSError as error:
+        raise RequestError(507, "there is no space for the instances. Send them later.") from error
 
 
-async def _feed(door: Door, request: Request, reader: _Reader) -> None:
-    """Give a body to its reader, piece by piece, in a thread."""
-    piece = bytearray()
-    async for chunk in request.stream():
-        piece += chunk
-        if len(piece) >= _PIECE_BYTES:
-            content, piece = bytes(piece), bytearray()
-            await door.run(functools.partial(reader.feed, content))
-    await door.run(lambda: reader.feed(bytes(piece)))
-    reader.close()
+class _Share:
+    """What one request takes of the disk for all; given back at the end of a block.
+
+    Args:
+        spool: The disk for all.
+    """
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool, self._n_bytes = spool, 0
+
+    def take(self, n_bytes: int) -> None:
+        """Take more.
+
+        Raises:
+            BusyError: If other requests leave no room.
+        """
+        self._spool.take(n_bytes)
+        self._n_bytes += n_bytes
+
+    def __enter__(self) -> "_Share":
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give all back."""
+        self._spool.give_back(self._n_bytes)
 
 
-def _explain(error: Exception, body_s: float) -> Exception:
-    """Return the error to answer with."""
-    if isinstance(error, TimeoutError):
-        return RequestError(408, f"the body was not there within {body_s:g} s. Send it faster.")
-    if isinstance(error, ClientDisconnect):
-        return CancelledError("the client left before its instances were there.")
-    if isinstance(error, MessageError):
-        return RequestError(400, str(error))
-    if isinstance(error, OSError):
-        return RequestError(507, "there is no space for the instances. Send them later.")
-    return error
+async def _join(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield pieces that are worth a thread each."""
+    joined = bytearray()
+    async for piece in pieces:
+        joined += piece
+        if len(joined) >= _PIECE_BYTES:
+            yield bytes(joined)
+            joined.clear()
+    if joined:
+        yield bytes(joined)
 
 
 def _open_reader(request: Request, spool: PartSpool, most: int) -> _Reader:

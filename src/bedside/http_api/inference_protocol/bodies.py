@@ -1,16 +1,16 @@
 """Bodies of requests in memory, inflated if need be, under one ceiling for all together."""
 
-import asyncio
 import contextlib
 import functools
 import zlib
 from collections.abc import AsyncIterator
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
-from bedside.errors import BusyError, CancelledError
+from bedside.errors import BusyError
 from bedside.http_api.door import Door
 from bedside.http_api.failures import RequestError
+from bedside.http_api.receiving import check_length, stream_body, too_large
 
 MAX_BODY_BYTES = 2**29
 """Largest body of a request, and of all requests together while they are received."""
@@ -28,7 +28,7 @@ class BodyBudget:
 
     def __init__(self, door: Door) -> None:
         self._most = min(MAX_BODY_BYTES, door.settings.upload_mb * 2**20)
-        self._body_s = door.settings.body_s
+        self._settings = door.settings
         self._run = door.run
         self._held = 0
 
@@ -42,20 +42,11 @@ class BodyBudget:
             CancelledError: If the client leaves.
         """
         body = _Body(request.headers.get("content-encoding", "identity").strip().lower())
-        length = request.headers.get("content-length", "0")
-        if length.isdigit() and int(length[:20]) > self._most:
-            raise self._too_large()
+        check_length(request, self._most, is_encoded=True)
         try:
-            async with asyncio.timeout(self._body_s):
-                async for chunk in request.stream():
-                    await self._take(body, chunk)
+            async for piece in stream_body(request, self._settings, most=self._most):
+                await self._take(body, piece)
             yield body.close()
-        except TimeoutError as error:
-            raise RequestError(
-                408, f"the body was not there within {self._body_s:g} s. Send it faster."
-            ) from error
-        except ClientDisconnect as error:
-            raise CancelledError("the client left before its request was there.") from error
         finally:
             self._held -= body.n_bytes
 
@@ -70,18 +61,13 @@ class BodyBudget:
                 left = body.add(left)
             self._held += body.n_bytes - before
             if body.n_bytes > self._most:
-                raise self._too_large()
+                raise too_large(self._most)
             if self._held > MAX_BODY_BYTES:
                 raise BusyError(
                     "other requests are being received, and leave no room for this one. Try "
                     "again later.",
                     retry_after_s=1.0,
                 )
-
-    def _too_large(self) -> RequestError:
-        return RequestError(
-            413, f"the body is larger than {self._most / 2**20:g} MiB. Send less at once."
-        )
 
 
 class _Body:

@@ -1,7 +1,6 @@
 """Where the image of a request may be: in a session, sent with it, stored here, in an archive."""
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,11 +27,13 @@ class Images:
 
     Attributes:
         sessions: Images sent before, and those fetched from the archive.
+        folder: Where series are fetched to.
         store: Images that are kept; None if none are.
         archive: Series by their UIDs; None if there is no archive.
     """
 
     sessions: Sessions
+    folder: Path
     store: ImageStore | None = None
     archive: "Archive | None" = None
     _fetched: dict[str, str] = field(default_factory=dict)
@@ -83,7 +84,7 @@ class Images:
 
     def _fetched_from(self, archive: "Archive", series_uid: str) -> Session:
         """Fetch a series into a session, and forget those that are over."""
-        with scratch_folder(Path(tempfile.gettempdir())) as scratch:
+        with scratch_folder(self.folder) as scratch:
             folder = scratch / "series"
             folder.mkdir()
             n_bytes = archive.fetch(series_uid, folder)

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from bedside.http_api.door import Door
 from bedside.http_api.image_store import ImageStore
+from bedside.http_api.monai_label.auth import add_auth
 from bedside.http_api.monai_label.datastore import add_datastore, count_images
 from bedside.http_api.monai_label.forms import read_object
 from bedside.http_api.monai_label.images import Images, no_session
@@ -24,7 +25,7 @@ from bedside.version import __version__
 
 def make_router(door: Door) -> APIRouter:
     """Return the router; its sessions end with the application."""
-    settings, sessions = door.settings, Sessions()
+    settings, sessions = door.settings, Sessions(door.folder)
     store = ImageStore(Path(settings.image_store)) if settings.image_store else None
     archive = None
     if settings.archive_url:
@@ -39,9 +40,10 @@ def make_router(door: Door) -> APIRouter:
         sessions.close()
 
     router = APIRouter(tags=["MONAI Label"], lifespan=lifespan)
+    add_auth(router, door)
     _add_info(router, door, store)
     _add_sessions(router, door, sessions)
-    _add_inference(router, door, Images(sessions, store, archive))
+    _add_inference(router, door, Images(sessions, door.folder, store, archive))
     add_datastore(router, door, store)
     return router
 

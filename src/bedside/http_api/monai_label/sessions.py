@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import tempfile
 import threading
 import time
 import uuid
@@ -66,10 +65,12 @@ class Sessions:
     If there is no room for a new one, the one that was unused for longest goes.
 
     Attributes:
+        folder: Where their own folder is made.
         max_bytes: Size of their images together.
         clock: Seconds since 1970.
     """
 
+    folder: Path
     max_bytes: int = MAX_BYTES
     clock: Callable[[], float] = time.time
     _sessions: OrderedDict[str, Session] = field(
@@ -77,7 +78,7 @@ class Sessions:
     )  # used longest ago first
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    _folder: Path | None = None
+    _own: Path | None = None
     _is_closed: bool = False
 
     def add(self, path: Path, n_bytes: int, *, expiry_s: float = 0.0) -> Session:
@@ -153,9 +154,9 @@ class Sessions:
     def _open_folder(self) -> Path:
         if self._is_closed:
             raise ClosedError("the server is being stopped and takes no more images.")
-        if self._folder is None:
-            self._folder = self._stack.enter_context(scratch_folder(Path(tempfile.gettempdir())))
-        return self._folder
+        if self._own is None:
+            self._own = self._stack.enter_context(scratch_folder(self.folder))
+        return self._own
 
     def _make_room(self, n_bytes: int) -> None:
         self._remove_expired()
