@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bedside.autopilot.bounds import FAILURE
 from bedside.autopilot.latency.timing import Setting, Timed, time_graphs
-from bedside.autopilot.noninferiority import NoninferiorityResult, judge
+from bedside.autopilot.noninferiority import NoninferiorityResult, describe_shown, judge
 from bedside.autopilot.scoring import Score, score_network
 from bedside.autopilot.source import open_source
 from bedside.build import build_bundle
@@ -154,20 +155,22 @@ def format_page(rows: Sequence[Row], *, max_drop: float, data: str, load: float)
         )
     lines += [
         "",
-        f"Dice, and how much of it is lost at most (one-sided 95 %); shown not to be worse by "
-        f"{max_drop:g} where that is less.",
+        "Dice, and how much of it is lost at most (one-sided 97.5 %, losses of any shape, "
+        f"[noninferiority.md](noninferiority.md)); worse by less than {max_drop:g}?",
         "",
-        "| network | structure | Dice | difference | lost at most | not worse |",
-        "|---|---|---|---|---|---|",
+        f"| network | structure | Dice | difference | lost at most | lose over {FAILURE:g} "
+        "| not worse |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         dice = row.score.mean_dice()
         for result in row.comparisons:
             beside = (
-                "| | | |"
+                "| | | | |"
                 if row is first
                 else f"| {result.difference:+.4f} | {-result.bound:.4f} "
-                f"| {'yes' if result.passed else 'no'} |"
+                f"| {result.failing} of {result.patients} "
+                f"| {describe_shown(result, max_drop=max_drop)} |"
             )
             lines.append(
                 f"| {row.name} | {result.structure} | {dice[result.structure]:.4f} {beside}"

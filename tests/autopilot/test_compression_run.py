@@ -77,8 +77,8 @@ def test_steps_are_kept_only_if_no_structure_is_worse(finished):
     judged = [step for step in state.steps if step.metrics]
     assert {step.kept for step in judged} == {True, False}
     for step in judged:
-        assert step.kept == all(result.passed for result in step.comparisons)
-        assert all(v.bound > -GOAL.max_drop for v in step.comparisons) == step.kept
+        assert step.kept == all(result.screened for result in step.comparisons)
+        assert all(v.screen_bound > -GOAL.max_drop for v in step.comparisons) == step.kept
 
 
 def test_only_what_needs_it_is_finetuned(finished):

@@ -1,26 +1,28 @@
 """Noninferiority of a candidate, per structure and patient.
 
-Both networks segment the same patients, so each patient is compared with itself. What is
-asked is one-sided: may the mean difference be as bad as `-max_drop`? Only if its lower 95 %
-bound lies above that does a candidate pass. A candidate that is as good on average but
-whose bound is wide is not: too few patients, or differences that scatter too much.
+Both networks segment the same patients, so each patient is compared with itself. Two questions
+are kept apart. Steps of a run are *screened*: might the candidate be as good, going by a bound
+that needs few patients and cannot know of failures in patients that were not drawn? That chooses,
+and claims nothing. What is *shown* to a reader holds for any distribution of losses, also if one
+patient in fifty loses 0.25: that takes hundreds of patients, and with fewer nothing is shown.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from bedside.autopilot.bounds import (
+    FAILURE,
+    MIN_PATIENTS,
+    bootstrap_bound,
+    bound_share,
+    count_needed,
+    count_to_show,
+    lower_bound,
+    smallest_drop,
+)
 from bedside.errors import PatientsError
-from bedside.evaluation.intervals import MIN_UNITS
-
-MIN_PATIENTS = MIN_UNITS
-"""Patients below which a bootstrap has too few different draws to put a bound on anything."""
-
-_RESAMPLES = 10_000
-_Z95 = 1.6449
-"""95th percentile of the normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +32,35 @@ class NoninferiorityResult:
     Attributes:
         structure: Its name.
         difference: Mean over patients of candidate minus reference, in Dice.
-        bound: One-sided lower 95 % bound of it.
         spread: Standard deviation of the differences between patients.
         patients: How many have the structure.
-        needed: How many would do for a candidate that is no worse and scatters as much.
-        passed: Whether the bound lies above `-max_drop`, from enough patients, and the structure
-            is not drawn in more cases that do not have it.
+        screen_bound: One-sided lower 95 % bootstrap bound of the mean, which is too high where
+            few patients lose much.
+        screened: Whether it lies above `-max_drop`, from enough patients, and the structure is
+            not drawn in more cases that do not have it.
+        needed: How many patients would do for a candidate that is no worse and scatters as much
+            to be screened.
+        bound: One-sided lower 97.5 % bound of the mean, whatever the distribution; see
+            `lower_bound`.
+        failing: Patients that lose more than `FAILURE`.
+        failing_bound: Upper 97.5 % bound of their share, exact binomial.
+        needed_to_show: How many patients would do for `passed`.
+        passed: Whether the candidate is shown not to be worse: it is screened, and `bound` lies
+            above `-max_drop`.
         new_alarms: By how much the part of cases grows in which it is drawn without being there.
     """
 
     structure: str
     difference: float
-    bound: float
     spread: float
     patients: int
+    screen_bound: float
+    screened: bool
     needed: int
+    bound: float
+    failing: int
+    failing_bound: float
+    needed_to_show: int
     passed: bool
     new_alarms: float = 0.0
 
@@ -80,28 +96,51 @@ def judge(
     Example:
         >>> before = {str(n): {"a": 0.9} for n in range(20)}
         >>> after = {str(n): {"a": 0.899} for n in range(20)}
-        >>> [result.passed for result in judge(before, after, max_drop=0.005)]
-        [True]
+        >>> [(result.screened, result.passed) for result in judge(before, after, max_drop=0.005)]
+        [(True, False)]
     """
     structures = dict.fromkeys(name for scores in reference.values() for name in scores)
-    results = []
-    for structure in structures:
-        differences = _subtract(candidate, reference, structure)
-        bound, alarms = lower_bound(differences, seed=seed), (new_alarms or {}).get(structure, 0.0)
-        spread, enough = float(np.std(differences, ddof=1)), len(differences) >= MIN_PATIENTS
-        results.append(
-            NoninferiorityResult(
-                structure=structure,
-                difference=float(np.mean(differences)),
-                bound=bound,
-                spread=spread,
-                patients=len(differences),
-                needed=count_needed(spread, max_drop=max_drop),
-                passed=bound > -max_drop and enough and alarms <= max_drop,
-                new_alarms=alarms,
-            )
+    alarms = new_alarms or {}
+    return tuple(
+        _compare(
+            structure,
+            _subtract(candidate, reference, structure),
+            max_drop=max_drop,
+            new_alarms=alarms.get(structure, 0.0),
+            seed=seed,
         )
-    return tuple(results)
+        for structure in structures
+    )
+
+
+def _compare(
+    structure: str,
+    differences: Sequence[float],
+    *,
+    max_drop: float,
+    new_alarms: float,
+    seed: int,
+) -> NoninferiorityResult:
+    """Result of one structure, from the difference of each patient."""
+    spread, count = float(np.std(differences, ddof=1)), len(differences)
+    screen_bound, bound = bootstrap_bound(differences, seed=seed), lower_bound(differences)
+    screened = screen_bound > -max_drop and count >= MIN_PATIENTS and new_alarms <= max_drop
+    failing = sum(difference < -FAILURE for difference in differences)
+    return NoninferiorityResult(
+        structure=structure,
+        difference=float(np.mean(differences)),
+        spread=spread,
+        patients=count,
+        screen_bound=screen_bound,
+        screened=screened,
+        needed=count_needed(spread, max_drop=max_drop),
+        bound=bound,
+        failing=failing,
+        failing_bound=bound_share(failing, count),
+        needed_to_show=count_to_show(spread, max_drop=max_drop),
+        passed=screened and bound > -max_drop,
+        new_alarms=new_alarms,
+    )
 
 
 def _subtract(
@@ -127,50 +166,6 @@ def _subtract(
     return differences
 
 
-def lower_bound(differences: Sequence[float], *, seed: int = 0) -> float:
-    """Bound the mean of differences from below, one-sided with 95 %, by a bootstrap.
-
-    Patients are drawn with replacement; the bound is the 5th percentile of the means, its
-    distance from the mean widened by sqrt(n / (n - 1)), because the spread of a sample is that
-    much too small.
-
-    Args:
-        differences: One value a patient, at least two.
-        seed: Seed of the draws.
-
-    Example:
-        >>> lower_bound([0.01] * 10)
-        0.01
-        >>> values = [0.0, 0.02] * 50
-        >>> abs(lower_bound(values) - (0.01 - 1.645 * 0.01005 / 10)) < 2e-4
-        True
-    """
-    values = np.asarray(differences, dtype=float)
-    count = len(values)
-    draws = np.random.default_rng(seed).multinomial(
-        count, np.full(count, 1 / count), size=_RESAMPLES
-    )
-    mean = values.mean()
-    low = np.percentile((draws @ (values - mean)) / count, 5)
-    return float(mean + low * math.sqrt(count / (count - 1)))
-
-
-def count_needed(spread: float, *, max_drop: float) -> int:
-    """Number of patients that show that a candidate without mean loss is not worse.
-
-    Args:
-        spread: Standard deviation of the differences between patients.
-        max_drop: Largest loss that passes.
-
-    Example:
-        >>> count_needed(0.02, max_drop=0.005)
-        44
-        >>> count_needed(0.0, max_drop=0.005)
-        8
-    """
-    return max(MIN_PATIENTS, math.floor((_Z95 * spread / max_drop) ** 2) + 1)
-
-
 def check_count(patients: int, *, wanted_to: str = "put a bound on a loss") -> None:
     """Refuse too few patients for any result.
 
@@ -189,7 +184,7 @@ def check_count(patients: int, *, wanted_to: str = "put a bound on a loss") -> N
 
 
 def check_patients(results: Sequence[NoninferiorityResult], *, max_drop: float) -> None:
-    """Refuse patients on whom even a candidate without loss could not pass.
+    """Refuse patients by whom even a candidate without loss could not be screened.
 
     Args:
         results: Of a candidate that differs as little as a useful one can.
@@ -202,23 +197,24 @@ def check_patients(results: Sequence[NoninferiorityResult], *, max_drop: float) 
     if short:
         worst = max(short, key=lambda result: result.needed)
         raise PatientsError(
-            f"{worst.patients} patients are too few to show that less than {max_drop:g} Dice is "
-            f"lost: in {worst.structure} differences between patients already scatter by "
-            f"{worst.spread:.4f}. {worst.needed} would do; or allow a larger --max-drop."
+            f"{worst.patients} patients are too few to choose a network that loses less than "
+            f"{max_drop:g} Dice: in {worst.structure} differences between patients already scatter "
+            f"by {worst.spread:.4f}. {worst.needed} would do; or allow a larger --max-drop."
         )
 
 
 def explain(results: Sequence[NoninferiorityResult], *, max_drop: float) -> str:
-    """Reason why a candidate fails; empty if it passes.
+    """Reason why a candidate is not screened as not worse; empty if it is.
 
     Example:
-        >>> result = NoninferiorityResult("liver", -0.001, -0.007, 0.02, 30, 44, False)
-        >>> explain([result], max_drop=0.005)
-        'liver loses 0.0010, and 0.0070 cannot be excluded with 30 patients (44 might do)'
+        >>> before = {str(n): {"liver": 0.9} for n in range(30)}
+        >>> after = {str(n): {"liver": 0.87 if n % 2 else 0.928} for n in range(30)}
+        >>> explain(judge(before, after, max_drop=0.005), max_drop=0.005)
+        'liver loses 0.0010, and 0.0089 cannot be excluded with 30 patients (95 might do)'
     """
     reasons = []
     for result in results:
-        if result.passed:
+        if result.screened:
             continue
         if result.new_alarms > max_drop:
             reasons.append(
@@ -236,7 +232,27 @@ def explain(results: Sequence[NoninferiorityResult], *, max_drop: float) -> str:
             continue
         more = f" ({result.needed} might do)" if result.needed > result.patients else ""
         reasons.append(
-            f"{change}, and {-result.bound:.4f} cannot be excluded with "
+            f"{change}, and {-result.screen_bound:.4f} cannot be excluded with "
             f"{result.patients} patients{more}"
         )
     return "; ".join(reasons)
+
+
+def describe_shown(result: NoninferiorityResult, *, max_drop: float) -> str:
+    """What the patients show of one structure, in words.
+
+    Example:
+        >>> before = {str(n): {"liver": 0.9} for n in range(90)}
+        >>> [result] = judge(before, before, max_drop=0.005)
+        >>> describe_shown(result, max_drop=0.005)
+        'not shown: 90 patients can exclude no loss below 0.0106; 194 might do'
+    """
+    if result.passed:
+        return "shown"
+    least = smallest_drop(result.patients)
+    if least < max_drop:
+        return f"not shown; {result.needed_to_show} patients might do"
+    return (
+        f"not shown: {result.patients} patients can exclude no loss below {least:.4f}; "
+        f"{result.needed_to_show} might do"
+    )

@@ -60,7 +60,7 @@ def run(settings: Settings) -> int:
     Raises:
         BudgetError: If the budget means nothing, or could not be met; what was reached is
             written in that case.
-        PatientsError: If there are too few patients to show that nothing is lost.
+        PatientsError: If there are too few validation patients to choose by.
         BackendError: If torch is not installed.
         InputError: If source or data cannot be used.
     """

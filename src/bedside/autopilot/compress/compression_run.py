@@ -2,7 +2,7 @@
 
 A step is proposed, timed interleaved with the network it would replace, finetuned, measured again
 and compared with the source on the validation patients. It is kept if it is faster here (or
-smaller, if size is missing) and shown not to be worse. Otherwise it is undone, the reason is
+smaller, if size is missing) and screened as not worse. Otherwise it is undone, the reason is
 recorded, and it is tried again at half the step size. Test patients are not used.
 """
 
@@ -68,7 +68,7 @@ class CompressionRun:
             The state at the end.
 
         Raises:
-            PatientsError: If there are too few validation patients to show anything.
+            PatientsError: If there are too few validation patients to choose by.
         """
         while not self.state.done:
             self._advance()
@@ -195,7 +195,7 @@ class CompressionRun:
 
     def _is_hopeless(self, step: Step) -> bool:
         """Whether finetuning would be useless: nothing gained, or too much lost."""
-        if all(result.passed for result in step.comparisons):
+        if all(result.screened for result in step.comparisons):
             return True
         effort = self.state.effort
         worst = min(result.difference for result in step.comparisons)

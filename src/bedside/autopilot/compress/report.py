@@ -7,9 +7,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from bedside.autopilot.bounds import FAILURE, WORST_LOSS
 from bedside.autopilot.compress.compression_run import describe_size
 from bedside.autopilot.latency.subprocess_timing import LatencyCheck
-from bedside.autopilot.noninferiority import NoninferiorityResult
+from bedside.autopilot.noninferiority import NoninferiorityResult, describe_shown
 from bedside.autopilot.plot import Dot, Kind, describe_threads, draw_path
 from bedside.autopilot.state import Metrics, RunState, Step, TestResult
 from bedside.evaluation.report import finite, markdown_table
@@ -149,7 +150,7 @@ def to_markdown(outcome: Outcome) -> str:
     lines += ["## What each step lost", "", *markdown_table(*_losses(outcome.state)), ""]
     if outcome.state.test is not None:
         lines += ["## Test patients", "", _explain_test(outcome.state.test), ""]
-        lines += [*markdown_table(*_test(outcome.state.test)), ""]
+        lines += [*markdown_table(*_test(outcome.state)), ""]
     return "\n".join([*lines, f"_{DISCLAIMER}_", ""])
 
 
@@ -168,7 +169,7 @@ def to_html(outcome: Outcome, plot: str) -> str:
     ]
     if outcome.state.test is not None:
         parts += ["<h2>Test patients</h2>", f"<p>{escape(_explain_test(outcome.state.test))}</p>"]
-        parts.append(_table(*_test(outcome.state.test)))
+        parts.append(_table(*_test(outcome.state)))
     return write_page(_title(outcome), parts)
 
 
@@ -201,7 +202,8 @@ def _summary(outcome: Outcome) -> list[str]:
         f"{kept} of {len(state.steps)} steps were kept. Every step was compared with the source "
         f"on the validation patients; a bound is the one-sided lower 95 % bound of the mean "
         f"difference between patients (bootstrap), and has to lie above -{state.target.max_drop:g} "
-        "in every structure.",
+        "in every structure. That chooses and shows nothing: it is blind to what a few patients "
+        "lose that are not among these.",
         f"Measured on: {describe_processor()}.",
     ]
     if errors:
@@ -252,9 +254,9 @@ def _loss(step: Step, metrics: Metrics, result: NoninferiorityResult) -> list[st
         name,
         f"{metrics.accuracy.dice[name]:.4f}",
         f"{result.difference:+.4f}",
-        f"{result.bound:+.4f}",
+        f"{result.screen_bound:+.4f}",
         *_others(metrics, name),
-        "" if result.passed else "not shown",
+        "" if result.screened else "too much",
     ]
 
 
@@ -265,19 +267,24 @@ def _others(metrics: Metrics, name: str) -> list[str]:
 
 def _explain_test(test: TestResult) -> str:
     shown = all(result.passed for result in test.comparisons)
-    return f"{test.patients} patients that no step was decided by, scored once. " + (
-        "No structure is worse, within the bound." if shown else "Not every structure passes."
-    )
+    return (
+        f"{test.patients} patients that no step was decided by, scored once. The bound is the "
+        "one-sided lower 97.5 % bound of the mean difference between patients for losses of any "
+        f"shape, up to {WORST_LOSS:g} for a patient. "
+    ) + ("No structure is worse." if shown else "Not every structure is shown not to be worse.")
 
 
-def _test(test: TestResult) -> tuple[list[str], list[list[str]]]:
+def _test(state: RunState) -> tuple[list[str], list[list[str]]]:
     """Return the table of the test patients."""
+    test = state.test
+    assert test is not None
     head = [
         "Structure",
         "Source",
         "Result",
         "Difference",
         "Bound",
+        f"Lose over {FAILURE:g}",
         "HD95 mm",
         "Smallest recall",
         "",
@@ -297,8 +304,9 @@ def _test(test: TestResult) -> tuple[list[str], list[list[str]]]:
                 f"{test.result.dice[name]:.4f}",
                 f"{result.difference:+.4f}",
                 f"{result.bound:+.4f}",
+                f"{result.failing}, at most {100 * result.failing_bound:.1f} % of all",
                 *pairs,
-                "passed" if result.passed else "not shown",
+                describe_shown(result, max_drop=state.target.max_drop),
             ]
         )
     return head, rows
