@@ -34,7 +34,7 @@ def make_camus(folder: Path, patients: int = 10) -> Path:
     """Make up patients in the layout of CAMUS, two labels each."""
     for number in range(1, patients + 1):
         name = f"patient{number:04d}"
-        (folder / name).mkdir()
+        (folder / name).mkdir(parents=True)
         images = make_fan(2, 48, 64, seed=number)
         truths = np.minimum(make_labels(2, 48, 64), 2)
         for phase, image, truth in zip(("ED", "ES"), images, truths, strict=True):

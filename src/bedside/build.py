@@ -19,10 +19,12 @@ from bedside.bundle import read_bundle, write_bundle
 from bedside.compression.accuracy_aware import MixedGraph, quantize_int8_accuracy_aware
 from bedside.compression.quantize import quantize_int8
 from bedside.datasets import Case, list_recipe_cases
+from bedside.datasets.duplicates import leave_out_leaks
 from bedside.errors import DataError
 from bedside.evaluation.accuracy import state_accuracy
 from bedside.evaluation.cases import evaluate_cases
 from bedside.evaluation.certification import certify
+from bedside.evaluation.looks import describe_looks, find_ledger, record_look
 from bedside.export.metadata import with_metadata
 from bedside.export.onnx import export_onnx
 from bedside.models import count_parameters, create
@@ -44,6 +46,7 @@ class FinishedRun:
         commit: Revision of the code that trained it.
         cases: The data set's cases.
         compression: Compression steps after training, in sentences.
+        left_out: Cases that were left out, since another part has their image, in sentences.
     """
 
     recipe: Recipe
@@ -51,6 +54,7 @@ class FinishedRun:
     commit: str
     cases: list[Case]
     compression: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def part(self, name: str) -> list[Case]:
         """List the cases of one part.
@@ -117,13 +121,27 @@ def build_bundle(
         precisions, passed = _certify(finished, card, graphs)
     graphs = {name: graph for name, graph in graphs.items() if name in passed}
     on_stage("measuring accuracy on the test patients")
-    cases = finished.part("test")
-    session = open_graph(graphs["f32"], backend="openvino", threads=default_threads())
-    test = evaluate_cases(Segmenter(recipe.deployment, session), cases)
-    card = state_accuracy(card, test, split_unit=cases[0].split_unit)
-    card = replace(card, precisions=precisions, limits=tuple(limits))
+    card = _state_test(finished, card, graphs["f32"])
+    card = replace(card, precisions=precisions, limits=(*limits, *finished.left_out))
     _write(output, finished, card, graphs)
+    on_stage(_record_look(output))
     return output
+
+
+def _state_test(finished: FinishedRun, card: Card, graph: bytes) -> Card:
+    """Card with the accuracy on the test patients."""
+    cases = finished.part("test")
+    session = open_graph(graph, backend="openvino", threads=default_threads())
+    test = evaluate_cases(Segmenter(finished.recipe.deployment, session), cases)
+    return state_accuracy(card, test, split_unit=cases[0].split_unit)
+
+
+def _record_look(path: Path) -> str:
+    """Record that the test patients were looked at; say how often they were."""
+    bundle, ledger = read_bundle(path), find_ledger(path.parent)
+    dice = {each.name: each.dice.mean for each in bundle.card.structures}
+    looks = record_look(ledger, bundle, what="build", cases=bundle.card.test_cases, dice=dice)
+    return describe_looks(looks, ledger)
 
 
 def _certify(
@@ -204,10 +222,10 @@ def open_finished(run: Path, data: Path | None = None) -> FinishedRun:
     """
     record = read_json(run / RUN)
     recipe = from_mapping(Recipe, record["recipe"])
-    cases = list_recipe_cases(recipe, data)
     split = {part: tuple(patients) for part, patients in record["split"].items()}
+    cases, left_out = leave_out_leaks(list_recipe_cases(recipe, data), split)
     steps = (*_describe_start(record.get("start")), *record.get("compression", ()))
-    return FinishedRun(recipe, split, record["commit"], cases, compression=steps)
+    return FinishedRun(recipe, split, record["commit"], cases, steps, left_out)
 
 
 def _describe_start(start: Mapping[str, Any] | None) -> tuple[str, ...]:

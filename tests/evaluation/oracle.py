@@ -43,11 +43,16 @@ def write_nifti(path: Path, frames: np.ndarray, *, spacing_mm=SPACING_MM) -> Non
 
 
 def write_camus(folder: Path, shifts: dict[str, tuple[int, int]]) -> Path:
-    """Write a data set in the layout of CAMUS; the shift is the brightest pixel's value."""
+    """Write a data set in the layout of CAMUS; the shift is the brightest pixel's value.
+
+    The dark background is another one for every patient, as images of patients are.
+    """
     for patient, pair in shifts.items():
+        random = np.random.default_rng(list(patient.encode()))
         for moment, shift in zip(("ED", "ES"), pair, strict=True):
             stem = folder / patient / f"{patient}_4CH_{moment}"
-            image = 60 * square_labels() + 20
+            dark = random.integers(0, 41, (1, *SHAPE), dtype=np.uint8)
+            image = np.where(square_labels() > 0, 60 * square_labels() + 20, dark)
             image[0, 0, 0] = 200 + shift
             write_nifti(stem.with_name(f"{stem.name}.nii.gz"), image)
             write_nifti(stem.with_name(f"{stem.name}_gt.nii.gz"), square_labels())

@@ -103,7 +103,8 @@ def test_every_case_is_scored_and_written(bundle, data, tmp_path, capsys):
     assert "inner" in out
     assert "Not a medical device" in " ".join(out.split())
     files = {file.name for file in (tmp_path / "out").iterdir()}
-    assert files == {"evaluation.json", "evaluation.csv", "evaluation.md", "worst_cases.png"}
+    written = {"evaluation.json", "evaluation.csv", "evaluation.md", "worst_cases.png"}
+    assert files == {*written, "test_looks.jsonl"}
     found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert found["bundle"]["name"] == "squares"
     assert [structure["name"] for structure in found["structures"]] == ["inner", "outer"]
@@ -131,6 +132,51 @@ def test_the_test_part_of_the_split_is_scored_alone_and_without_warning(
         "low": None,
         "high": None,
     }
+
+
+def test_a_test_image_that_was_trained_on_under_another_name_is_left_out(
+    bundle, data, tmp_path, capsys
+):
+    copy = data / "patient0003" / "patient0003_4CH_ED.nii.gz"
+    copy.write_bytes((data / "patient0001" / "patient0001_4CH_ED.nii.gz").read_bytes())
+    code, out, _ = evaluate(capsys, bundle, data, "-o", tmp_path, "--split", "test", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert [case["case"] for case in found["cases"]] == ["patient0003_4CH_ES"]
+    assert found["warnings"][0] == (
+        "patient0003_4CH_ED is left out of test: patient0001_4CH_ED and patient0003_4CH_ED are "
+        "the same image, and patient0001_4CH_ED is in train."
+    )
+
+
+def test_looks_at_the_test_part_are_counted_over_folders(bundle, data, tmp_path, capsys):
+    (tmp_path / "test_looks.jsonl").touch()
+    for number, said in enumerate(("the first look", "look 2", "look 3")):
+        output = tmp_path / f"out{number}"
+        code, out, _ = evaluate(capsys, bundle, data, "-o", output, "--split", "test")
+        assert code == 0
+        assert said in " ".join(out.split())
+    looks = [json.loads(each) for each in (tmp_path / "test_looks.jsonl").read_text().splitlines()]
+    assert [(look["what"], look["cases"]) for look in looks] == [("evaluate", 2)] * 3
+    assert looks[0]["dice"]["inner"] == pytest.approx(0.85)
+    assert looks[0]["sha256"] == read_bundle(bundle).sha256
+    assert looks[0]["bedside"]
+
+
+def test_patients_outside_of_the_test_part_are_no_look(bundle, data, tmp_path, capsys):
+    code, out, _ = evaluate(capsys, bundle, data, "-o", tmp_path, "--split", "val", "--json")
+    assert (code, json.loads(out)["looks"]) == (0, None)
+    assert not (tmp_path / "test_looks.jsonl").exists()
+
+
+def test_a_named_ledger_is_used_and_a_damaged_one_refused(bundle, data, tmp_path, capsys):
+    options = [bundle, data, "-o", tmp_path / "out", "--ledger", tmp_path / "mine.jsonl"]
+    assert evaluate(capsys, *options, "--split", "test")[0] == 0
+    assert len((tmp_path / "mine.jsonl").read_text().splitlines()) == 1
+    (tmp_path / "mine.jsonl").write_text('{"when": 1}\n')
+    code, _, err = evaluate(capsys, *options, "--split", "test")
+    assert code == 3
+    assert "mine.jsonl, line 1, is not the record of a look" in err
 
 
 def test_json_on_stdout_is_the_file_and_nothing_else(bundle, data, tmp_path, capsys):
@@ -253,7 +299,7 @@ def test_every_step_is_dropped_and_others_are_added_and_each_is_scored(
     assert "Not dropped: fit" in out
     assert "Not a medical device" in out
     files = {file.name for file in (tmp_path / "out").iterdir()}
-    assert files == {"pipeline_steps.json", "pipeline_steps.md"}
+    assert files == {"pipeline_steps.json", "pipeline_steps.md", "test_looks.jsonl"}
     found = json.loads((tmp_path / "out" / "pipeline_steps.json").read_text())
     variants = {variant["name"]: variant for variant in found["variants"]}
     assert [each["step"] for each in found["required"]] == ["grey", "fit"]

@@ -2,9 +2,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bedside.datasets import list_cases
 from bedside.errors import SpecError, SplitError
 from bedside.spec import DataSpec
-from bedside.training.split import check_split, split_cases, split_patients
+from bedside.training.folder import find_split
+from bedside.training.split import check_split, keep_together, split_cases, split_patients
+from runs_for_tests import make_camus, make_recipe
 
 
 @given(st.integers(20, 500), st.integers(0, 5))
@@ -95,3 +98,31 @@ def test_settings_of_before_share_out_as_before():
     assert split_cases(PATIENTS, make_data()) == split_patients(
         PATIENTS, fractions=(0.7, 0.1, 0.2), seed=0
     )
+
+
+def test_patients_with_an_image_in_common_come_into_the_earliest_part_of_theirs():
+    split = {"train": ("a", "b"), "val": ("c", "d"), "test": ("e", "f", "g")}
+    # A chain from a to f; x is in no part.
+    joined = keep_together(split, [("e", "f"), ("f", "c"), ("x", "g"), ("c", "b")])
+    assert joined == {"train": ("a", "b", "c", "e", "f"), "val": ("d",), "test": ("g",)}
+    assert keep_together(split, [("a", "b")]) == split
+
+
+def test_a_part_of_copies_only_is_refused():
+    with pytest.raises(SplitError, match='all patients of the part "test" share images'):
+        keep_together({"train": ("a",), "val": ("b",), "test": ("c",)}, [("a", "c")])
+
+
+def test_a_new_run_keeps_patients_with_a_copied_image_together(tmp_path):
+    cases = list_cases(make_camus(tmp_path / "data", patients=20))
+    recipe = make_recipe(tmp_path / "data")
+    split, joined = find_split(tmp_path / "run", recipe, cases)
+    assert joined == []
+    copied, trained = split["test"][0], split["train"][0]
+    source = tmp_path / "data" / trained / f"{trained}_4CH_ED.nii.gz"
+    (tmp_path / "data" / copied / f"{copied}_4CH_ED.nii.gz").write_bytes(source.read_bytes())
+    mended, joined = find_split(tmp_path / "run", recipe, cases)
+    assert copied in mended["train"]
+    assert set(mended["test"]) == set(split["test"]) - {copied}
+    assert joined[0].startswith(f"{copied} was moved from test to train: ")
+    assert "are the same image" in joined[0]

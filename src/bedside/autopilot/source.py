@@ -7,6 +7,7 @@ from pathlib import Path
 from bedside.build import FinishedRun, open_finished
 from bedside.bundle import SUFFIX, Bundle, read_bundle
 from bedside.datasets import list_recipe_cases
+from bedside.datasets.duplicates import leave_out_leaks
 from bedside.datasets.table import detect_layout
 from bedside.errors import FormatError, SpecError
 from bedside.export.rebuild import rebuild_network
@@ -115,12 +116,14 @@ def _open_bundle(path: Path, data: Path | None, recipe: Recipe | None) -> Source
         _check_fits(recipe, bundle)
         # The bundle itself is the teacher; see `compress`.
         recipe = dataclasses.replace(recipe, deployment=bundle.spec, distill=None)
+    cases, left_out = leave_out_leaks(list_recipe_cases(recipe, data), bundle.split)
     finished = FinishedRun(
         recipe,
         {part: tuple(patients) for part, patients in bundle.split.items()},
         card.commit,
-        list_recipe_cases(recipe, data),
+        cases,
         compression=card.compression,
+        left_out=left_out,
     )
     return Source(path, bundle.sha256, finished, rebuild_network(bundle), from_bundle=True)
 

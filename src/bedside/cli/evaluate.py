@@ -1,7 +1,7 @@
 """`bedside evaluate`: how well a bundle does on a folder of images with expert labels."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,8 @@ class Settings:
 
     Writes evaluation.json, evaluation.csv, evaluation.md and worst_cases.png, or what an
     ablation of the pipeline says; or with --robustness what planted artefacts cost, in
-    robustness.md, .json and .svg and robustness_worst.png.
+    robustness.md, .json and .svg and robustness_worst.png. A look at test patients
+    is appended to the project's test_looks.jsonl, and how many there were is printed.
     """
 
     bundle: str = positional(help="bundle file, or the name of a shipped bundle")
@@ -67,6 +68,12 @@ class Settings:
         default=False,
     )
     seed: int = option(help="seed of the planted artefacts", default=0)
+    ledger: Path | None = option(
+        help="file that looks at the test part are appended to (default: test_looks.jsonl in the "
+        "output folder or one above it, else in the root of its git repository, else in the "
+        "output folder)",
+        default=None,
+    )
     require_signed: bool = option(help=REQUIRE_SIGNED_HELP, default=False)
     trusted_keys: Path | None = option(help=TRUSTED_KEYS_HELP, default=None)
     json: bool = option(help="print only the report, as JSON", default=False)
@@ -82,8 +89,7 @@ def run(settings: Settings) -> int:
     """
     from rich.console import Console
 
-    from bedside.datasets import detect_layout, list_cases, relabel_cases
-    from bedside.evaluation.certification import select_part
+    from bedside.datasets import detect_layout, relabel_cases
     from bedside.evaluation.pictures import write_worst_cases
     from bedside.evaluation.report import PICTURE, to_json, write_report
     from bedside.segment import open_segmenter
@@ -95,9 +101,7 @@ def run(settings: Settings) -> int:
         require_signed=settings.require_signed,
     )
     layout = settings.layout or detect_layout(settings.data)
-    cases = list_cases(settings.data, layout)
-    if settings.split is not None:
-        cases = select_part(cases, bundle, settings.split, data=settings.data)
+    cases, left_out = _choose_cases(settings, bundle, layout)
     cases = relabel_cases(
         cases,
         bundle.card.relabel if settings.relabel is None else read_relabel(settings.relabel),
@@ -109,13 +113,19 @@ def run(settings: Settings) -> int:
     )
     segmenter = mirrored(segmenter, settings.mirror)
     about = _about(settings, bundle, session=segmenter.session, layout=layout)
+    about["left_out"] = list(left_out)
     title = f"{bundle.spec.name} on {settings.data.resolve().name}"
     if settings.ablate_pipeline:
+        about["looks"] = record(settings, bundle, cases, dice={})
         return _ablate(settings, segmenter, cases, about=about, title=title)
     if settings.robustness:
+        about["looks"] = record(settings, bundle, cases, dice={})
         return _plant(settings, segmenter, cases, about=about, title=title)
     evaluation = _evaluate(segmenter, cases, Console(stderr=True))
-    evaluation = replace(evaluation, warnings=(*seen_before(cases, bundle), *evaluation.warnings))
+    dice = {each.name: each.dice.mean for each in evaluation.structures}
+    about["looks"] = record(settings, bundle, cases, dice=dice)
+    warnings = (*left_out, *seen_before(cases, bundle), *evaluation.warnings)
+    evaluation = replace(evaluation, warnings=warnings)
     write_worst_cases(settings.output / PICTURE, evaluation, segmenter=segmenter, cases=cases)
     files = write_report(settings.output, evaluation, about=about, title=title)
     console = Console()
@@ -123,9 +133,28 @@ def run(settings: Settings) -> int:
         console.file.write(to_json(evaluation, about=about))
     else:
         _print(console, evaluation, title=title)
+        if about["looks"]:
+            console.print(about["looks"], markup=False, highlight=False)
         names = ", ".join([*(file.name for file in files), PICTURE])
         console.print(f"\nWritten to {settings.output}: {names}", style="dim", highlight=False)
     return 0
+
+
+def _choose_cases(
+    settings: Settings, bundle: "Bundle", layout: str
+) -> tuple[list["Case"], tuple[str, ...]]:
+    """List the cases to score, and say which were left out as copies of others."""
+    from bedside.datasets import list_cases
+    from bedside.datasets.duplicates import leave_out_leaks
+    from bedside.evaluation.certification import select_part
+
+    cases, part = list_cases(settings.data, layout), settings.split
+    if part is None:
+        return cases, ()
+    select_part(cases, bundle, part, data=settings.data)  # refuses other data before reading any
+    kept, left_out = leave_out_leaks(cases, bundle.split)
+    chosen = select_part(kept, bundle, part, data=settings.data)
+    return chosen, tuple(text for text in left_out if f"left out of {part}:" in text)
 
 
 def read_relabel(text: str) -> dict[str, int]:
@@ -180,6 +209,35 @@ def seen_before(cases: "Sequence[Case]", bundle: "Bundle") -> list[str]:
                 "the scores are too optimistic. Use --split test."
             )
     return warnings
+
+
+def record(
+    settings: Settings,
+    bundle: "Bundle",
+    cases: "Sequence[Case]",
+    *,
+    dice: Mapping[str, float | None],
+) -> str | None:
+    """Record that test patients were looked at; return how often they were, in a sentence.
+
+    Returns:
+        None if no case is of a test patient.
+
+    Raises:
+        InputError: If the ledger is damaged.
+        OutputError: If it cannot be written.
+    """
+    from bedside.evaluation.looks import describe_looks, find_ledger, record_look
+
+    patients = set(bundle.split.get("test", ()))
+    count = sum(case.patient_id in patients for case in cases)
+    if not count:
+        return None
+    ledger = settings.ledger or find_ledger(settings.output)
+    options = {"ablate-pipeline": settings.ablate_pipeline, "robustness": settings.robustness}
+    what = " ".join(["evaluate", *(f"--{name}" for name, given in options.items() if given)])
+    looks = record_look(ledger, bundle, what=what, cases=count, dice=dice)
+    return describe_looks(looks, ledger)
 
 
 def _evaluate(segmenter: "Segmenter", cases: "Sequence[Case]", console: "Console") -> "Evaluation":

@@ -98,7 +98,8 @@ def _read_recipe(settings: Settings) -> "Recipe":
 
 def _train_one(settings: Settings, recipe: "Recipe") -> list[str]:
     """Train once; say what to do next."""
-    from bedside.training.run import train
+    from bedside.training.checkpoint import read_json
+    from bedside.training.run import RUN, train
 
     with _reports() as report:
         weights = train(
@@ -110,7 +111,8 @@ def _train_one(settings: Settings, recipe: "Recipe") -> list[str]:
             on_progress=report(""),
         )
     build = f"bedside build {settings.output} -o {recipe.deployment.name}.bedside"
-    return [f"Trained: {weights}", f"Next: {build}"]
+    joined = [f"Split: {text}" for text in read_json(settings.output / RUN).get("joined", ())]
+    return [*joined, f"Trained: {weights}", f"Next: {build}"]
 
 
 def _train_several(settings: Settings, recipe: "Recipe") -> list[str]:

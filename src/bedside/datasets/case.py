@@ -141,7 +141,7 @@ def read_case(case: Case, label_values: tuple[int, ...]) -> tuple[Source, np.nda
         DataError: As `read_truth`, or if the files of the image differ in grid.
         FormatError: As `read_truth`.
     """
-    image = _open_image(case)
+    image = open_image(case)
     if case.spheres is None:
         labels = _read_labels(case, image, label_values)
     else:
@@ -149,8 +149,13 @@ def read_case(case: Case, label_values: tuple[int, ...]) -> tuple[Source, np.nda
     return replace(image, sequence=_with_spacing(case, image.sequence)), labels
 
 
-def _open_image(case: Case) -> Source:
-    """Open the files of an image and join them, channel after channel."""
+def open_image(case: Case) -> Source:
+    """Open the files of a case's image and join them, channel after channel.
+
+    Raises:
+        DataError: If the files differ in grid.
+        FormatError: If one cannot be read.
+    """
     try:
         return join_channels([open_source(path) for path in case.images])
     except GeometryError as error:

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,14 @@ from typing import Any
 import torch
 
 from bedside.datasets import Case
+from bedside.datasets.duplicates import SharedImage, find_shared_images
 from bedside.errors import SpecError
 from bedside.spec import Recipe, from_mapping, to_mapping
 from bedside.system.atomic import write_text
+from bedside.system.revision import find_commit
 from bedside.training.checkpoint import read_json
 from bedside.training.device import describe_device
-from bedside.training.split import check_split, split_cases
+from bedside.training.split import check_split, keep_together, split_cases
 from bedside.version import __version__
 
 RUN, LOG, CURVES, VALIDATION = "run.json", "log.jsonl", "curves.svg", "validation"
@@ -39,22 +40,77 @@ class Network:
     parameters: int
 
 
-def find_split(output: Path, recipe: Recipe, cases: Sequence[Case]) -> Split:
+def find_split(
+    output: Path,
+    recipe: Recipe,
+    cases: Sequence[Case],
+    *,
+    on_case: Callable[[int], None] | None = None,
+) -> tuple[Split, list[str]]:
     """Return the patients of each part: as the run there recorded them, or by the recipe.
+
+    By the recipe, patients that share an image come into one part.
+
+    Args:
+        output: The run folder.
+        recipe: How the data are split.
+        cases: All cases of the data set.
+        on_case: Called with the number of images that were compared.
+
+    Returns:
+        The split, and in sentences who was moved and why.
 
     Raises:
         SpecError: If the folder holds a run of another recipe.
         SplitError: If the recorded split leaks, or the recipe's cannot be made.
     """
     if not (output / RUN).exists():
-        return split_cases([case.patient_id for case in cases], recipe.data)
+        return split_anew(recipe, cases, on_case=on_case)
     run = read_json(output / RUN)
     if from_mapping(Recipe, run["recipe"]) != recipe:
         raise SpecError(
             f"{output} holds a run of another recipe. Choose another folder with -o, or remove it."
         )
     check_split(run["split"])
-    return {part: tuple(patients) for part, patients in run["split"].items()}
+    split = {part: tuple(patients) for part, patients in run["split"].items()}
+    return split, run.get("joined", [])
+
+
+def split_anew(
+    recipe: Recipe, cases: Sequence[Case], *, on_case: Callable[[int], None] | None = None
+) -> tuple[Split, list[str]]:
+    """Split a data set by a recipe, and keep patients that share an image together.
+
+    Returns:
+        The split, and in sentences who was moved and why.
+
+    Raises:
+        SplitError: If the recipe's split cannot be made.
+    """
+    split = split_cases([case.patient_id for case in cases], recipe.data)
+    return join_shared(split, find_shared_images(cases, on_case=on_case))
+
+
+def join_shared(split: Split, shared: Sequence[SharedImage]) -> tuple[Split, list[str]]:
+    """Return a split with patients that share an image in one part, and who was moved and why.
+
+    Raises:
+        SplitError: If a part is empty then.
+    """
+    pairs = [(pair.first.patient_id, pair.second.patient_id) for pair in shared]
+    joined = keep_together(split, pairs)
+    before, after = (
+        {patient: part for part, patients in each.items() for patient in patients}
+        for each in (split, joined)
+    )
+    moved = [patient for patient in before if before[patient] != after[patient]]
+    return joined, [
+        f"{patient} was moved from {before[patient]} to {after[patient]}: "
+        + "; ".join(
+            pair.describe() for pair, ids in zip(shared, pairs, strict=True) if patient in ids
+        )
+        for patient in moved
+    ]
 
 
 def open_run(
@@ -64,6 +120,7 @@ def open_run(
     network: Network,
     *,
     split: Split,
+    joined: Sequence[str],
     teachers: Sequence[Mapping[str, Any]],
     start: Mapping[str, Any] | None = None,
 ) -> None:
@@ -82,6 +139,7 @@ def open_run(
     run = {
         "recipe": to_mapping(recipe),
         "split": to_mapping(split),
+        "joined": list(joined),
         "unused": sorted({case.patient_id for case in cases} - used),
         "network": network.name,
         "parameters": network.parameters,
@@ -125,23 +183,3 @@ def select_cases(cases: Sequence[Case], patients: tuple[str, ...]) -> list[Case]
     """Keep the cases of some patients, in order."""
     wanted = set(patients)
     return [case for case in cases if case.patient_id in wanted]
-
-
-def find_commit() -> str:
-    """Revision of the running code, or its version without a repository."""
-    here = Path(__file__).parent
-    command = [
-        "git",
-        "--no-optional-locks",
-        "-C",
-        str(here),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=12",
-    ]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return f"bedside {__version__}"
-    return found.stdout.strip()

@@ -62,8 +62,8 @@ class Progress:
     """Progress of a training.
 
     Attributes:
-        stage: "reading" or "training".
-        done: Cases read, or epochs trained.
+        stage: "comparing images", "reading" or "training".
+        done: Cases compared or read, or epochs trained.
         total: Of how many.
         record: The log's latest line; empty before the first epoch.
     """
@@ -108,8 +108,7 @@ def train(
 ) -> Path:
     """Train, or resume a stopped training of the same recipe.
 
-    Started by `torchrun`, each process trains on its share of every batch, and the first
-    one alone writes.
+    Started by `torchrun`, each process trains on its share of every batch; the first writes.
 
     Args:
         recipe: What to train on what, and how.
@@ -136,15 +135,18 @@ def train(
         cases = list_recipe_cases(recipe, data)
         if rank() == 0:
             check_writable(output)
-        split = find_split(output, recipe, cases)
+        compared = _report_comparing(on_progress, len(cases))
+        split, joined = find_split(output, recipe, cases, on_case=compared)
         teachers = _open_teachers(recipe, split, device)
         torch.manual_seed(recipe.training.seed)
         model = create_model(recipe.deployment.model)
         begun = _open_start(model, recipe, split, device)
         known = Network(network or recipe.deployment.model.architecture, count_parameters(model))
         if rank() == 0:
-            records = [teacher.record for teacher in teachers]
-            open_run(output, recipe, cases, known, split=split, teachers=records, start=begun)
+            open_run(
+                output, recipe, cases, known, split=split, joined=joined, start=begun,
+                teachers=[teacher.record for teacher in teachers],
+            )  # fmt: skip
         wait_for_all()
         if not (output / WEIGHTS).exists():
             parts = {part: select_cases(cases, split[part]) for part in ("train", "val")}
@@ -153,6 +155,10 @@ def train(
             _train(run, model, task=create_task(recipe, model, teachers, device), device=device)
         wait_for_all()
     return output / WEIGHTS
+
+
+def _report_comparing(on_progress: Callable[[Progress], None], total: int) -> Callable[[int], None]:
+    return lambda done: on_progress(Progress("comparing images", done, total, {}))
 
 
 def _open_teachers(recipe: Recipe, split: Split, device: torch.device) -> list[Teacher]:

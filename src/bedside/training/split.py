@@ -142,6 +142,43 @@ def thin_out(patients: Sequence[str], *, fraction: float, seed: int) -> tuple[st
     return tuple(patients[index] for index in sorted(order[:count]))
 
 
+def keep_together(
+    split: Mapping[str, Sequence[str]], pairs: Iterable[tuple[str, str]]
+) -> dict[str, tuple[str, ...]]:
+    """Move patients that belong together into one part, the first one that has any of them.
+
+    So nobody gets into the test part, and everybody else stays where they were.
+
+    Args:
+        split: Patients of "train", "val" and "test".
+        pairs: Patients that must not be separated, such as those with an image in common;
+            whoever is in no part is left out.
+
+    Raises:
+        SplitError: If a part is empty then.
+
+    Example:
+        >>> keep_together({"train": ["a"], "val": ["b"], "test": ["c", "d"]}, [("d", "a")])
+        {'train': ('a', 'd'), 'val': ('b',), 'test': ('c',)}
+    """
+    home = {patient: rank for rank, part in enumerate(split) for patient in split[part]}
+    linked = [pair for pair in pairs if pair[0] in home and pair[1] in home]
+    while moved := [pair for pair in linked if home[pair[0]] != home[pair[1]]]:
+        for one, other in moved:
+            home[one] = home[other] = min(home[one], home[other])
+    parts = {
+        part: tuple(sorted(patient for patient, where in home.items() if where == rank))
+        for rank, part in enumerate(split)
+    }
+    for part in parts:
+        if split[part] and not parts[part]:
+            raise SplitError(
+                f'all patients of the part "{part}" share images with patients of another one. '
+                "Remove the copies from the data set."
+            )
+    return parts
+
+
 def check_split(split: Mapping[str, Iterable[str]]) -> None:
     """Check that no patient is in two parts.
 

@@ -29,11 +29,12 @@ from bedside.export.rebuild import restore_statistics
 from bedside.models import TrainedNetwork, count_parameters
 from bedside.spec import to_mapping
 from bedside.system.atomic import check_writable, write_text
+from bedside.system.revision import find_commit
 from bedside.training.checkpoint import save_tensors
 from bedside.training.dataset import load_cases
 from bedside.training.device import choose_device, choose_workers, configure_threads
 from bedside.training.example import Example
-from bedside.training.folder import RUN, WEIGHTS, find_commit
+from bedside.training.folder import RUN, WEIGHTS
 from bedside.training.teacher import open_teacher
 from bedside.version import __version__
 
@@ -89,7 +90,7 @@ def compress(
 
     Raises:
         BudgetError: If the target is below what an empty graph takes here.
-        PatientsError: If there are too few patients to show that nothing is lost.
+        PatientsError: If there are too few validation patients to choose by.
         DataError: If the data do not fit the source.
         UsageError: If the folder holds a run from another source or to another target.
         OutputError: If the folder cannot be written to.

@@ -32,10 +32,10 @@ from bedside.models import find_structure
 from bedside.spec import Recipe, read_recipe, to_mapping
 from bedside.spec.writing import to_toml
 from bedside.system.atomic import check_writable, write_text
+from bedside.system.revision import find_commit
 from bedside.training.dataset import load_cases
 from bedside.training.device import choose_device, choose_workers, configure_threads
-from bedside.training.folder import find_commit
-from bedside.training.split import split_cases
+from bedside.training.folder import split_anew
 
 
 def search(
@@ -139,7 +139,7 @@ def open_evaluator(
     device = choose_device()
     configure_threads(resources.threads, device)
     cases = list_recipe_cases(recipe)
-    split = split_cases([case.patient_id for case in cases], recipe.data)
+    split, _ = split_anew(recipe, cases)
     finished = FinishedRun(recipe, split, find_commit(), cases)
     people = {case.person for case in finished.part("val")}
     check_count(len(people), wanted_to="compare networks on")
