@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import betaincinv
 
-from bedside.evaluation.intervals import MIN_UNITS
+from bedside.spec.card import MIN_UNITS
 
 MIN_PATIENTS = MIN_UNITS
 """Patients below which nothing is compared."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bedside.cli.arguments import option, positional
 from bedside.cli.console import print_err, print_out, table
 from bedside.errors import UsageError
-from bedside.spec.card import DISCLAIMER, describe_test
+from bedside.spec.card import DISCLAIMER, describe_few_units, describe_test
 from bedside.spec.reading import to_mapping
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def describe(bundle: "Bundle") -> dict[str, Any]:
         "labels": [label.name for label in spec.labels],
         "dice": {structure.name: structure.dice.mean for structure in card.structures},
         "test_cases": card.test_cases,
+        "demonstration": bool(describe_few_units(card)),
         "data": card.data,
         "license": card.license,
         "untrained": card.untrained,
@@ -148,10 +149,12 @@ def _lines(bundle: "Bundle") -> list[str]:
         for structure in card.structures
         if structure.dice.mean is not None
     )
+    tested = describe_few_units(card)
     accuracy = f"{dice} (mean Dice of {describe_test(card)})" if dice else "not measured"
     return [
         f"{spec.name} {spec.version}"
-        + ("  UNTRAINED, to measure cost only" if card.untrained else ""),
+        + ("  UNTRAINED, to measure cost only" if card.untrained else "")
+        + (f"  DEMONSTRATION, {tested}" if tested else ""),
         f"  task      {spec.task}",
         f"  modality  {spec.input.modality}" + (f", {spec.input.view}" if spec.input.view else ""),
         f"  size      {bundle.size_bytes:,} bytes, {card.parameters:,} parameters",

@@ -10,7 +10,7 @@ import numpy as np
 
 from bedside.datasets.case import Case, read_case
 from bedside.errors import InputError
-from bedside.evaluation.intervals import MIN_UNITS, mean_interval
+from bedside.evaluation.intervals import mean_interval
 from bedside.evaluation.measurements import (
     Measured,
     MeasurementResult,
@@ -19,7 +19,7 @@ from bedside.evaluation.measurements import (
 )
 from bedside.evaluation.metrics import dice, iou, surface_distances
 from bedside.io.even_grid import lay_evenly
-from bedside.spec.card import StructureResult, count_units
+from bedside.spec.card import MIN_UNITS, StructureResult, count_units
 from bedside.spec.deployment import DeploymentSpec, Label, Region
 from bedside.volume import LabelMap
 

@@ -5,10 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bedside.spec.card import Interval
-
-MIN_UNITS = 8
-"""Independent units below which a bootstrap has too few different draws for an interval."""
+from bedside.spec.card import MIN_UNITS, Interval
 
 
 def mean_interval(

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from bedside.errors import SpecError
 from bedside.spec.reading import UNLESS_EMPTY
 
+MIN_UNITS = 8
+"""Independent units below which a bootstrap has too few different draws for an interval."""
+
 DISCLAIMER = "Research use only. Not a medical device. Not for diagnosis or treatment."
 
 
@@ -183,6 +186,20 @@ def count_units(count: int, unit: str) -> str:
     """
     first, *rest = unit.split(" ", 1)
     return " ".join([str(count), first.removesuffix("s") if count == 1 else first, *rest])
+
+
+def describe_few_units(card: Card) -> str:
+    """How few units a card's accuracy was measured on; empty where they suffice for an interval.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> describe_few_units(SimpleNamespace(unit="sequences", units=1))
+        'tested on 1 sequence'
+        >>> describe_few_units(SimpleNamespace(unit="patients", units=90))
+        ''
+    """
+    few = card.unit and card.units < MIN_UNITS
+    return f"tested on {count_units(card.units, card.unit)}" if few else ""
 
 
 def describe_test(card: Card) -> str:
