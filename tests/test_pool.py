@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bedside import pool as pool_module
-from bedside.bundle import read_bundle, write_bundle
+from bedside.bundle import find_bundle, read_bundle, write_bundle
 from bedside.errors import BundleError, ClosedError, MemoryLimitError, UsageError
 from bedside.pool import ModelPool, estimate_bytes
 from bedside.spec import Clahe, Fit, Grey, KeepLargest, ScalePercentile, ZScore
@@ -246,3 +246,16 @@ def test_numbers_below_one_are_refused():
     for ceiling in ("1GB", float("nan")):
         with pytest.raises(UsageError, match="expected numbers above 0"):
             ModelPool(ceiling)
+
+
+def test_a_stream_of_a_model_opens_no_session_that_is_not_counted():
+    frame = make_clouds(1, 64, 80)[0]
+    room = estimate_bytes(read_bundle(find_bundle("camus-4ch")))
+    with (
+        ModelPool(room, threads=2) as pool,
+        pool.model("camus-4ch") as model,
+        model.stream() as live,
+    ):
+        session = model.segmenter.session
+        assert live.steps == (f"{session.backend} {session.precision}",)
+        assert live.push(frame, 0.0).labels.shape == frame.shape

@@ -74,7 +74,8 @@ class ModelPool:
     A model is loaded at its first use, and only once if several threads ask for it together. If
     there is no room for it, unused models are closed, the least recently used first. A model in
     use is never closed. All networks share one budget of threads: at most `at_once` calls run at
-    the same time, each with an equal part of `threads`. A result computes probabilities with its
+    the same time, each with an equal part of `threads`. A stream runs its model in the mode that is
+    loaded and opens no other, which would not be counted. A result computes probabilities with its
     model, so they are asked for within the block.
 
     Args:
@@ -288,7 +289,7 @@ class _SharedSession(WrappedSession):
 
     def __init__(self, session: Session, slots: threading.BoundedSemaphore) -> None:
         super().__init__(session)
-        self._slots = slots
+        self._slots, self.is_shared = slots, True
 
     def predict(self, tensor: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Turn (B, C, *S) float32 into (B, K, *s) float32 logits that the caller owns."""

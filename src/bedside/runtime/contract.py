@@ -19,11 +19,14 @@ class Session(ABC):
         backend: Name in the table of backends.
         precision: Such as "f32", "bf16" or "int8".
         threads: Threads that one call uses.
+        is_shared: Whether it has a part of the memory and threads of others, so that no further
+            session of its bundle may be opened beside it.
     """
 
     backend: str
     precision: str
     threads: int
+    is_shared = False
     _closed = False
 
     @abstractmethod
@@ -79,7 +82,7 @@ class WrappedSession(Session):
     def __init__(self, session: Session) -> None:
         self.session = session
         self.backend, self.precision = session.backend, session.precision
-        self.threads = session.threads
+        self.threads, self.is_shared = session.threads, session.is_shared
 
     def predict(self, tensor: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Return the logits of the other session."""

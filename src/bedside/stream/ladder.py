@@ -64,9 +64,10 @@ def open_rungs(
         All ways to run it; how many of them are rungs, each of these faster than the one before
         but for a last one with one thread; and the sessions that were opened for them.
     """
+    others = () if session.is_shared else certified_modes(bundle, backend=session.backend)
     opened = [
         open_mode(bundle, mode, threads=session.threads)
-        for mode in certified_modes(bundle, backend=session.backend)
+        for mode in others
         if mode != (session.backend, session.precision)
     ]
     rungs = []
@@ -77,7 +78,7 @@ def open_rungs(
         rungs.append(_time_rung(bundle.spec, each))
     first = next(rung for rung in rungs if rung.name == f"{session.backend} {session.precision}")
     kept = _sort_faster([first, *sorted(rungs, key=lambda rung: -rung.expected_ms)])
-    if session.threads > 1:
+    if session.threads > 1 and not session.is_shared:
         alone = []
         for rung in dict.fromkeys((kept[0], kept[-1])):
             mode = rung.pipeline.session.backend, rung.pipeline.session.precision
