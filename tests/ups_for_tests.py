@@ -6,6 +6,7 @@ never shown; only who has it may change the work item; nothing is completed with
 
 import json
 import re
+import sys
 import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -66,7 +67,7 @@ class UpsServer:
         self._subscribers: dict[str, set[str]] = {}
         self._channels: dict[str, list] = {}
         self._sockets = serve(self._serve_channel, "127.0.0.1", 0)
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._http = _QuietServer(("127.0.0.1", 0), _Handler)
         self._http.ups = self
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}/dicom-web"
@@ -244,6 +245,13 @@ def _shown(item):
     return {tag: value for tag, value in item.items() if tag != TRANSACTION}
 
 
+class _QuietServer(ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        """A client that was killed is no error here."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -254,7 +262,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self):
         parts = urlsplit(self.path)
         length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length))[0] if length else {}
+        data = self.rfile.read(length)
+        if len(data) < length:  # its client was killed
+            self.close_connection = True
+            return
+        body = json.loads(data)[0] if length else {}
         path, query = parts.path.removeprefix("/dicom-web"), dict(parse_qsl(parts.query))
         for method, pattern, call in _ROUTES:
             match = re.fullmatch(pattern, path)

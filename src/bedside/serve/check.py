@@ -6,7 +6,8 @@ from bedside.errors import BedsideError, install_command
 from bedside.serve.config import ServeSettings
 
 _HTTP_PACKAGES = ("fastapi", "uvicorn", "python_multipart", "websockets", "prometheus_client")
-_DICOM_PACKAGES = ("pynetdicom",)
+_DICOM_PACKAGES = ("pynetdicom", "httpx")
+_WORKLIST_PACKAGES = ("pynetdicom", "httpx")
 
 
 def check_settings(settings: ServeSettings) -> tuple[list[str], bool]:
@@ -27,7 +28,13 @@ def check_settings(settings: ServeSettings) -> tuple[list[str], bool]:
             f"{settings.dicom.port}; {len(settings.dicom.route)} routes"
         )
         packages += _DICOM_PACKAGES
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if settings.worklist is not None:
+        lines.append(
+            f"work   items of {settings.worklist.url}, as {settings.worklist.ae_title}; "
+            f"{len(settings.worklist.models)} models"
+        )
+        packages += _WORKLIST_PACKAGES
+    missing = [name for name in dict.fromkeys(packages) if importlib.util.find_spec(name) is None]
     if missing:
         is_sound = False
         lines.append(f"  MISSING {', '.join(missing)}: {install_command('serve')}")

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bedside.dicom_node.config import DicomSettings
+from bedside.dicom_node.ups.config import WorklistSettings
 from bedside.errors import SpecError
 from bedside.http_api.settings import HttpSettings
 from bedside.service.keys import Key
@@ -22,6 +23,7 @@ class ServeSettings:
         key: Tables `[[key]]`: who may come in over HTTP; needed where others can reach it.
         http: The table `[http]`.
         dicom: The table `[dicom]`; without it, no DICOM is received.
+        worklist: The table `[worklist]`; without it, no work items are performed.
         state: Folder for what was accepted and is not done yet: images and results of patients.
         drain_s: Seconds for the work in progress when the server is stopped.
     """
@@ -32,6 +34,7 @@ class ServeSettings:
     key: tuple[Key, ...] = ()
     http: HttpSettings = field(default_factory=HttpSettings)
     dicom: DicomSettings | None = None
+    worklist: WorklistSettings | None = None
     state: Path | None = None
     drain_s: float = 30.0
 
@@ -40,7 +43,7 @@ class ServeSettings:
 
         Raises:
             SpecError: If anybody could come in from elsewhere, two keys have one name, or DICOM
-                has no folder.
+                or work items have no folder.
         """
         if not self.http.is_local and not self.key:
             raise SpecError(
@@ -51,6 +54,11 @@ class ServeSettings:
             raise SpecError(
                 "[dicom] keeps series on disk until they are done; name a folder for them, such "
                 'as state = "/var/lib/bedside".'
+            )
+        if self.worklist is not None and self.state is None:
+            raise SpecError(
+                "[worklist] keeps work items on disk until they are done; name a folder for them, "
+                'such as state = "/var/lib/bedside".'
             )
         if len({key.name for key in self.key}) < len(self.key):
             raise SpecError("two keys have one name. Give each its own.")

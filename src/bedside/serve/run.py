@@ -10,6 +10,7 @@ from bedside.system import signals
 
 if TYPE_CHECKING:
     from bedside.dicom_node.node import DicomNode
+    from bedside.dicom_node.ups.service import PerformerService
     from bedside.service.engine import Engine
 
 
@@ -47,6 +48,10 @@ def serve(settings: ServeSettings, *, on_notice: Callable[[str], None]) -> None:
             node.start()
             host, port = node.server.address
             on_notice(f"Receiving DICOM as {node.ae_title} on {host}, port {port}")
+        performers = stack.enter_context(_opened_performers(settings, engine))
+        if performers is not None and settings.worklist is not None:
+            performers.start()
+            on_notice(f"Performing work items of {settings.worklist.url}")
         engine.start()
         stopped.wait()
         on_notice("Stopping: no new work is taken.")
@@ -66,6 +71,20 @@ def _opened_node(settings: ServeSettings, engine: "Engine") -> Iterator["DicomNo
 
     with JobStore(settings.state) as store, DicomNode(settings.dicom, engine, store) as node:
         yield node
+
+
+@contextlib.contextmanager
+def _opened_performers(
+    settings: ServeSettings, engine: "Engine"
+) -> Iterator["PerformerService | None"]:
+    """Open the performers of a configuration, if it has a worklist."""
+    if settings.worklist is None or settings.state is None:
+        yield None
+        return
+    from bedside.dicom_node.ups.service import open_performers
+
+    with open_performers(settings.worklist, engine, settings.state / "worklist") as performers:
+        yield performers
 
 
 def _raise_open_files() -> None:

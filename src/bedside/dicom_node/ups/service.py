@@ -1,12 +1,16 @@
 """Performers as threads, and the thread that hears of requests to cancel."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from bedside.dicom_node.sending.destination import WebDestination
 from bedside.dicom_node.sending.sender import Sender
 from bedside.dicom_node.ups.cancellations import Cancellations
+from bedside.dicom_node.ups.config import WorklistSettings
+from bedside.dicom_node.ups.engine_work import EngineWork
 from bedside.dicom_node.ups.events import EventListener
 from bedside.dicom_node.ups.inputs import ImageService
 from bedside.dicom_node.ups.performer import (
@@ -25,6 +29,7 @@ from bedside.errors import (
     PeerError,
     UnansweredError,
 )
+from bedside.service.engine import Engine
 from bedside.service.jobs import Job, JobStore
 
 _WAIT_S = 0.5
@@ -143,3 +148,59 @@ class PerformerService:
             return
         finally:
             worklist.close()
+
+
+@contextmanager
+def open_performers(
+    settings: WorklistSettings,
+    engine: Engine,
+    folder: Path,
+    *,
+    on_step: Callable[[Job], None] = lambda job: None,
+) -> Iterator[PerformerService]:
+    """Open the performers of a configuration; they are closed at the end of the block.
+
+    Args:
+        settings: The table `[worklist]`.
+        engine: What segments.
+        folder: Where work items and results are kept.
+        on_step: Called with the job of a work item after each step.
+
+    Yields:
+        The service, to be started.
+
+    Raises:
+        NoModelError: If there is no model of a name.
+        SpecError: If certificates cannot be read, or an address is none.
+        OutputError: If nothing can be written to the folder.
+    """
+    for name in settings.models.values():
+        engine.bundle(name)
+    service = WorklistService(
+        settings.url, settings.query, token_file=settings.token_file, tls=settings.tls
+    )
+    images = WebDestination(
+        "images",
+        settings.images_url or settings.url,
+        token_file=settings.token_file,
+        tls=settings.tls,
+    )
+    work = EngineWork(engine, settings.models, with_sr=settings.with_sr)
+    (destination,) = settings.destinations
+    performed = PerformerSettings(
+        destination.name,
+        settings.ae_title,
+        wants=work.wants,
+        retry=settings.retry,
+        look_s=settings.look_s,
+    )
+    peers = Peers(service, images)
+    with (
+        JobStore(folder) as store,
+        Sender(store, settings.destinations) as sender,
+        PerformerService(
+            store, peers, sender, work, performed, threads=settings.at_once, on_step=on_step
+        ) as performers,
+    ):
+        sender.start()
+        yield performers
