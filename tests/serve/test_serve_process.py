@@ -56,7 +56,7 @@ def test_it_serves_until_a_signal_and_answers_what_it_has_begun_to_take(process)
         )
         assert connection.recv(4096).startswith(b"HTTP/1.1 100")
         process.send_signal(signal.SIGTERM)
-        assert "Stopping" in process.stderr.readline()
+        assert any("Stopping" in line for line in iter(process.stderr.readline, ""))
         connection.sendall(body)
         # Its image was not there at the signal, so it is refused, but in words.
         assert connection.recv(4096).startswith(b"HTTP/1.1 503")

@@ -22,5 +22,6 @@ COMMANDS = {
     "sign": "Add a signature to a bundle, made with a private key.",
     "verify": "Check that a bundle is signed by a given key and unchanged since.",
     "keygen": "Create an Ed25519 key pair: NAME.pem (private) and NAME.pub.pem (public).",
+    "audit": "Check the hashes that chain the lines of a server's audit log.",
     "completion": "Print a script for the completion of commands, options and values by a shell.",
 }

@@ -13,13 +13,16 @@ from bedside.version import __version__
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from bedside.http_api.door import Door
     from bedside.service.engine import Engine
+    from bedside.service.observer import Observer
 
 
 def create_app(
     engine: "Engine",
     settings: HttpSettings | None = None,
     *,
+    observer: "Observer | None" = None,
     routers: Sequence[str] = ROUTERS,
 ) -> "FastAPI":
     """Return the application.
@@ -27,6 +30,7 @@ def create_app(
     Args:
         engine: Segments; it stays open when the application ends.
         settings: Limits.
+        observer: Notes what is answered; None for one of its own.
         routers: Rows of the table of routers.
 
     Raises:
@@ -34,19 +38,14 @@ def create_app(
     """
     try:
         from fastapi import FastAPI
-        from fastapi.exceptions import RequestValidationError
-        from starlette.exceptions import HTTPException
-        from starlette.middleware.cors import CORSMiddleware
     except ImportError as error:
         raise BackendError(
             f"HTTP needs packages that are missing: {install_command('serve')}"
         ) from error
-    from bedside.errors import BedsideError
     from bedside.http_api.door import Door
-    from bedside.http_api.failures import answer_error, answer_refused
-    from bedside.http_api.guard import Guard
+    from bedside.service.observer import Observer
 
-    door = Door(engine, settings or HttpSettings())
+    door = Door(engine, settings or HttpSettings(), observer=observer or Observer(engine))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -62,17 +61,32 @@ def create_app(
         redoc_url=None,
         lifespan=lifespan,
     )
+    _complete(app, door)
+    for row in routers:
+        module, _, function = row.partition(":")
+        app.include_router(getattr(import_module(module), function)(door))
+    return app
+
+
+def _complete(app: "FastAPI", door: "Door") -> None:
+    """Add the form of errors, and who may come in."""
+    from fastapi.exceptions import RequestValidationError
+    from starlette.exceptions import HTTPException
+    from starlette.middleware.cors import CORSMiddleware
+
+    from bedside.errors import BedsideError
+    from bedside.http_api.failures import answer_error, answer_refused
+    from bedside.http_api.guard import Guard
+
     app.add_exception_handler(BedsideError, answer_error)
     app.add_exception_handler(Exception, answer_error)
     app.add_exception_handler(RequestValidationError, answer_refused)
     app.add_exception_handler(HTTPException, answer_refused)
-    app.add_middleware(Guard, settings=door.settings)
+    app.add_middleware(
+        Guard, settings=door.settings, observer=door.observer, models=door.engine.names
+    )  # fmt: skip
     if door.settings.origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=door.settings.origins, allow_methods=["*"],
             allow_headers=["*"], expose_headers=["Bedside-Warnings", "Content-Disposition"],
         )  # fmt: skip
-    for row in routers:
-        module, _, function = row.partition(":")
-        app.include_router(getattr(import_module(module), function)(door))
-    return app

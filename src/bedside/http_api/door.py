@@ -15,6 +15,7 @@ from bedside.http_api.settings import HttpSettings
 from bedside.http_api.uploads import Upload, receive_upload
 from bedside.service.admission import Place
 from bedside.service.engine import Engine
+from bedside.service.observer import Observer
 
 Answer = TypeVar("Answer")
 
@@ -28,13 +29,19 @@ class Door:
     Args:
         engine: Segments.
         settings: Limits.
+        observer: Notes what is answered.
         folder: Where files of requests are; None for the system's own place.
     """
 
     def __init__(
-        self, engine: Engine, settings: HttpSettings, *, folder: Path | None = None
+        self,
+        engine: Engine,
+        settings: HttpSettings,
+        *,
+        observer: Observer,
+        folder: Path | None = None,
     ) -> None:
-        self.engine = engine
+        self.engine, self.observer = engine, observer
         self.settings = settings
         self.folder = folder or Path(tempfile.gettempdir())
         self.spool = Spool(settings.spool_mb * 2**20)

@@ -7,19 +7,17 @@ is refused by its header Origin.
 
 import base64
 import binascii
-import logging
 import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bedside.http_api.failures import RequestError, answer_error
 from bedside.http_api.settings import LOOPBACK, HttpSettings
 from bedside.service.keys import Key, find_key
-
-_log = logging.getLogger("bedside.http")
+from bedside.service.observer import Answered, Observer
 
 OPEN_PATHS = ("/auth/", "/auth/token")
 """Answered without a key: clients of MONAI Label ask there whether they need one, and bring it."""
@@ -30,15 +28,24 @@ _MOST_SECRET = 1024
 
 
 class Guard:
-    """Middleware that refuses, and logs what was answered: route, status, time, name of the key.
+    """Middleware that refuses, and notes what was answered.
 
     Args:
         app: What answers the rest.
         settings: Keys, hosts, origins.
+        observer: Notes what was answered.
+        models: Names of the models that are served.
     """
 
-    def __init__(self, app: ASGIApp, settings: HttpSettings) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: HttpSettings,
+        observer: Observer,
+        models: Sequence[str],
+    ) -> None:
         self._app, self._settings = app, settings
+        self._observer, self._models = observer, models
         self._hosts = tuple(host.lower() for host in settings.hosts)
         if not self._hosts and settings.is_local:
             self._hosts = LOOPBACK
@@ -69,11 +76,23 @@ class Guard:
             scope.setdefault("state", {})["client"] = "" if key is None else key.name
             await self._app(scope, receive, send_noted)
         finally:
-            route = getattr(scope.get("route"), "path", "-")
-            _log.info(
-                "%s %s %s in %.0f ms%s", scope.get("method", "WEBSOCKET"), route, status or "-",
-                1e3 * (time.monotonic() - started), f" for {key.name}" if key else "",
-            )  # fmt: skip
+            self._note(scope, status, time.monotonic() - started, key)
+
+    def _note(self, scope: Scope, status: int, seconds: float, key: Key | None) -> None:
+        """Note an answer; names that were asked for only if there are such models."""
+        asked = QueryParams(scope.get("query_string", b"")).get("model")
+        params = scope.get("path_params", {})
+        model = asked or params.get("model") or params.get("name") or ""
+        self._observer.note_answer(
+            Answered(
+                method=scope.get("method", "WEBSOCKET"),
+                route=getattr(scope.get("route"), "path", "-"),
+                status=status,
+                seconds=seconds,
+                model=model if model in self._models else "",
+                client="" if key is None else key.name,
+            )
+        )
 
 
 def check_head(scope: Scope, settings: HttpSettings, *, hosts: Sequence[str]) -> Key | None:

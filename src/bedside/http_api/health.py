@@ -1,10 +1,12 @@
-"""`/health`: whether the process lives, and whether it takes images."""
+"""`/health` and `/metrics`: whether the process lives, takes images, and what it has done."""
 
 from fastapi import APIRouter
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from bedside.http_api.door import Door
 from bedside.version import __version__
+
+_PROMETHEUS = "text/plain; version=1.0.0; charset=utf-8"
 
 
 def make_router(door: Door) -> APIRouter:
@@ -18,11 +20,15 @@ def make_router(door: Door) -> APIRouter:
     @router.get("/health", summary="State whether images are taken.")
     @router.get("/health/ready", summary="State whether images are taken.", include_in_schema=False)
     async def ready() -> JSONResponse:
-        fault = engine.fault
+        fault = engine.fault or door.observer.audit_fault
         state = "failed" if fault else "ready" if engine.is_ready else "starting"
         if engine.admission.is_closed:
             state = "stopping"
         body = {"status": state, "version": __version__, "loaded": list(engine.loaded)}
         return JSONResponse(body, 200 if state == "ready" else 503)
+
+    @router.get("/metrics", summary="State the metrics, for Prometheus.")
+    async def metrics() -> Response:
+        return Response(door.observer.text(), media_type=_PROMETHEUS)
 
     return router

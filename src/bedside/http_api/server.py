@@ -13,6 +13,7 @@ from bedside.http_api.settings import HttpSettings, TlsSettings
 
 if TYPE_CHECKING:
     from bedside.service.engine import Engine
+    from bedside.service.observer import Observer
 
 _BACKLOG = 1024
 _FRAME_BYTES = 64 * 2**20
@@ -24,7 +25,8 @@ class HttpServer:
     Args:
         engine: Segments; closed by the caller, after this.
         settings: Address and limits.
-        routers: What it answers to; None for all.
+        observer: Notes what is answered; None for one of its own.
+        routers: What it answers to.
 
     Attributes:
         address: Where it listens, such as "http://127.0.0.1:8077".
@@ -35,7 +37,12 @@ class HttpServer:
     """
 
     def __init__(
-        self, engine: "Engine", settings: HttpSettings, *, routers: Sequence[str] = ROUTERS
+        self,
+        engine: "Engine",
+        settings: HttpSettings,
+        *,
+        observer: "Observer | None" = None,
+        routers: Sequence[str] = ROUTERS,
     ) -> None:
         try:
             import uvicorn
@@ -45,7 +52,7 @@ class HttpServer:
             ) from error
         from bedside.http_api.connections import Connections
 
-        app = create_app(engine, settings, routers=routers)
+        app = create_app(engine, settings, observer=observer, routers=routers)
         self.connections = Connections(settings)
         # Their messages have addresses and paths in them: none is logged.
         config = uvicorn.Config(
@@ -88,14 +95,17 @@ class HealthServer(HttpServer):
     Args:
         engine: Whose health.
         settings: Address and limits of the HTTP door.
+        observer: Whose metrics are shown; None for those of this listener alone.
     """
 
-    def __init__(self, engine: "Engine", settings: HttpSettings) -> None:
+    def __init__(
+        self, engine: "Engine", settings: HttpSettings, *, observer: "Observer | None" = None
+    ) -> None:
         own = HttpSettings(
             host=settings.health_host, port=settings.health_port, hosts=settings.hosts,
             upload_mb=1, header_s=settings.header_s, half_open=64, connections=128,
         )  # fmt: skip
-        super().__init__(engine, own, routers=HEALTH)
+        super().__init__(engine, own, observer=observer, routers=HEALTH)
 
 
 def _tls_options(tls: TlsSettings | None) -> dict[str, Any]:

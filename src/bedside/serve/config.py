@@ -25,6 +25,7 @@ class ServeSettings:
         dicom: The table `[dicom]`; without it, no DICOM is received.
         worklist: The table `[worklist]`; without it, no work items are performed.
         state: Folder for what was accepted and is not done yet: images and results of patients.
+        audit: File of the audit log; None for none.
         drain_s: Seconds for the work in progress when the server is stopped.
     """
 
@@ -36,6 +37,7 @@ class ServeSettings:
     dicom: DicomSettings | None = None
     worklist: WorklistSettings | None = None
     state: Path | None = None
+    audit: Path | None = None
     drain_s: float = 30.0
 
     def __post_init__(self) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from bedside.serve.config import ServeSettings
+from bedside.serve.logs import configure_logs
 from bedside.system import signals
+from bedside.version import __version__
 
 if TYPE_CHECKING:
     from bedside.dicom_node.node import DicomNode
@@ -30,16 +32,21 @@ def serve(settings: ServeSettings, *, on_notice: Callable[[str], None]) -> None:
         BackendError: If a package is missing.
     """
     from bedside.http_api.server import HealthServer, HttpServer
+    from bedside.service.audit import AuditLog
     from bedside.service.engine import Engine
+    from bedside.service.observer import Observer
 
     stopped = threading.Event()
     _raise_open_files()
+    configure_logs()
     with contextlib.ExitStack() as stack:
         stack.enter_context(signals.handed_over(stopped.set))
         engine = stack.enter_context(Engine(settings.engine))
-        health = HealthServer(engine, settings.door)
+        audit = None if settings.audit is None else stack.enter_context(AuditLog(settings.audit))
+        observer = Observer(engine, audit=audit)
+        health = HealthServer(engine, settings.door, observer=observer)
         stack.callback(health.close)
-        http = HttpServer(engine, settings.door)
+        http = HttpServer(engine, settings.door, observer=observer)
         stack.callback(http.close)
         on_notice(f"Serving {len(engine.names)} models on {http.address}")
         on_notice(f"Health on {health.address}/health")
@@ -53,11 +60,16 @@ def serve(settings: ServeSettings, *, on_notice: Callable[[str], None]) -> None:
             performers.start()
             on_notice(f"Performing work items of {settings.worklist.url}")
         engine.start()
+        if audit is not None:
+            audit.add("started", version=__version__)
         stopped.wait()
         on_notice("Stopping: no new work is taken.")
         if node is not None:
             node.close(patience_s=settings.drain_s)
         engine.drain(settings.drain_s)
+        http.close(patience_s=settings.drain_s)
+        if audit is not None:
+            audit.add("stopped")
 
 
 @contextlib.contextmanager
