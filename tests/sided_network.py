@@ -13,7 +13,7 @@ from bedside.spec import (
     LevelSpec,
     MarkerCheck,
     ModelSpec,
-    ScaleRange,
+    ScalePercentile,
 )
 from bedside.volume import ImageSequence
 
@@ -24,7 +24,7 @@ SPEC = DeploymentSpec(
     task="A bright square right of the middle",
     input=InputSpec(modality="US", channels=1, size_px=(64, 64)),
     labels=(Label(1, "square", (230, 60, 60), _CODE, _CODE),),
-    preprocess=(Grey(), Fit(), ScaleRange()),
+    preprocess=(Grey(), Fit(), ScalePercentile()),
     model=ModelSpec(
         "sided", 1, 2, levels=(LevelSpec("conv", channels=1, depth=1),), logit_stride=2
     ),

@@ -21,10 +21,11 @@ from bedside.compression.quantize import quantize_int8
 from bedside.datasets import Case, list_recipe_cases
 from bedside.datasets.duplicates import leave_out_leaks
 from bedside.errors import DataError
-from bedside.evaluation.accuracy import state_accuracy
+from bedside.evaluation.accuracy import state_accuracy, state_robustness
 from bedside.evaluation.cases import evaluate_cases
 from bedside.evaluation.certification import certify
 from bedside.evaluation.looks import describe_looks, find_ledger, record_look
+from bedside.evaluation.robustness import evaluate_robustness
 from bedside.export.metadata import with_metadata
 from bedside.export.onnx import export_onnx
 from bedside.models import count_parameters, create
@@ -129,11 +130,13 @@ def build_bundle(
 
 
 def _state_test(finished: FinishedRun, card: Card, graph: bytes) -> Card:
-    """Card with the accuracy on the test patients."""
+    """Card with the accuracy on the test patients, and what planted artefacts cost there."""
     cases = finished.part("test")
     session = open_graph(graph, backend="openvino", threads=default_threads())
-    test = evaluate_cases(Segmenter(finished.recipe.deployment, session), cases)
-    return state_accuracy(card, test, split_unit=cases[0].split_unit)
+    segmenter = Segmenter(finished.recipe.deployment, session)
+    test = evaluate_cases(segmenter, cases)
+    card = state_accuracy(card, test, split_unit=cases[0].split_unit)
+    return state_robustness(card, evaluate_robustness(segmenter, cases))
 
 
 def _record_look(path: Path) -> str:

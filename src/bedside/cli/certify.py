@@ -11,6 +11,7 @@ from bedside.errors import UsageError
 
 if TYPE_CHECKING:
     from bedside.bundle import Bundle
+    from bedside.spec import Card
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Settings:
 
     Only the validation patients of its own split are used. Graphs, labels and the figures of
     the test patients stay as they are; so do certificates of backends that are not installed.
+    With --robustness, what planted artefacts cost on the test patients is measured too.
     """
 
     bundle: str = positional(help="bundle file, or the name of a shipped bundle")
@@ -30,6 +32,9 @@ class Settings:
     max_drop: float = option(help="largest loss of validation Dice in any structure", default=0.005)
     threads: int | None = option(
         help="threads of the runtime (default: all available cores)", default=None
+    )
+    robustness: bool = option(
+        help="state what planted artefacts cost on the test patients, on the card", default=False
     )
     json: bool = option(help="print only the certificates, as JSON", default=False)
 
@@ -62,13 +67,29 @@ def run(settings: Settings) -> int:
     )
     measured = {result.backend for result in results}
     kept = tuple(result for result in bundle.card.precisions if result.backend not in measured)
-    write_with_card(settings.output, bundle, replace(bundle.card, precisions=(*results, *kept)))
+    card = replace(bundle.card, precisions=(*results, *kept))
+    if settings.robustness:
+        print_err("planting artefacts into the images of the test patients ...")
+        card = _with_robustness(bundle, card, settings)
+    write_with_card(settings.output, bundle, card)
     if bundle.signatures:
         print_err(
             "The card is another, so the signatures are gone. Sign the new bundle: bedside sign."
         )
     _print(read_bundle(settings.output), settings)
     return 0
+
+
+def _with_robustness(bundle: "Bundle", card: "Card", settings: Settings) -> "Card":
+    """Return the card with what planted artefacts cost on the test patients, in f32."""
+    from bedside.evaluation.accuracy import state_robustness
+    from bedside.evaluation.certification import list_part
+    from bedside.evaluation.robustness import evaluate_robustness
+    from bedside.pipeline.segmenter import open_segmenter
+
+    cases = list_part(bundle, settings.data, "test", layout=settings.layout)
+    segmenter = open_segmenter(bundle, precision="f32", threads=settings.threads)
+    return state_robustness(card, evaluate_robustness(segmenter, cases))
 
 
 def _check(settings: Settings) -> None:

@@ -85,6 +85,8 @@ def _print(bundle: "Bundle", console: "Console", *, signed: "Sequence[SignedBy]"
     console.print(_facts(bundle, signed))
     if card.structures:
         console.print(_accuracy(card))
+    if card.robustness:
+        console.print(_robustness(card, [label.name for label in bundle.spec.labels]))
     if card.precisions:
         console.print(_precisions(card, [label.name for label in bundle.spec.labels]))
     for step in card.compression:
@@ -181,6 +183,22 @@ def _accuracy(card: "Card") -> "Table":
         if structure.absent
     ]
     table.caption = "\n".join(rare) or None
+    return table
+
+
+def _robustness(card: "Card", names: list[str]) -> "Table":
+    """Make the table of what planted artefacts cost."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title="Dice lost on test images with a planted artefact", box=SIMPLE_HEAD)
+    table.add_column("Artefact")
+    for heading in (*names, "Warned", "Refused"):
+        table.add_column(heading, justify="right")
+    for each in card.robustness:
+        losses = ["-" if loss is None else f"{loss:.3f}" for loss in each.loss]
+        parts = [f"{100 * part:.0f} %" for part in (each.warned, each.refused)]
+        table.add_row(each.artefact, *losses, *parts)
     return table
 
 

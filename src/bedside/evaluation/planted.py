@@ -16,7 +16,6 @@ from bedside.pipeline.frames.fan import find_apex
 from bedside.volume import Geometry, ImageSequence
 
 _GREY, _COLOUR = 1, 3
-_ALL = ("US", "MR", "CT", "XC", "ES", "OT")
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,12 @@ class Artefact:
     Attributes:
         name: Its name, with its strength.
         plant: Spoils a picture; what it draws at random is the same for all frames.
-        modalities: DICOM's words for the images that it occurs in.
+        modalities: DICOM's words for the images that it occurs in; empty for all.
     """
 
     name: str
     plant: Plant
-    modalities: tuple[str, ...] = _ALL
+    modalities: tuple[str, ...] = ()
 
 
 def plant_artefact(
@@ -81,7 +80,7 @@ def plant_artefact(
 
 def list_artefacts(modality: str) -> tuple[Artefact, ...]:
     """The artefacts that occur in images of a modality."""
-    return tuple(each for each in ARTEFACTS if modality in each.modalities)
+    return tuple(each for each in ARTEFACTS if not each.modalities or modality in each.modalities)
 
 
 def _find_range(stored: np.ndarray) -> tuple[float, float]:
@@ -146,7 +145,13 @@ def _lose_side(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 def _speckle(picture: Picture, rng: np.random.Generator, *, strength: float) -> Picture:
-    noise = rng.standard_normal(picture.frames.shape, dtype=np.float32)
+    """Multiply by grains of some pixels' size, each frame by its own."""
+    sigma_px = 0.002 * min(picture.frames.shape[2:])
+    noise = _per_plane(
+        replace(picture, frames=rng.standard_normal(picture.frames.shape, dtype=np.float32)),
+        lambda plane: cv2.GaussianBlur(plane, (0, 0), max(sigma_px, 0.3)),
+    ).frames
+    noise /= noise.std() + np.float32(1e-6)
     return replace(picture, frames=picture.frames * (1 + np.float32(strength) * noise))
 
 

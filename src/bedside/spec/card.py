@@ -95,6 +95,24 @@ class PrecisionResult:
 
 
 @dataclass(frozen=True)
+class ArtefactLoss:
+    """What an artefact costs that was planted into the test images.
+
+    Attributes:
+        artefact: Its name, with its strength.
+        loss: Of each structure, in the order of the labels, the mean Dice lost against the same
+            images without it; None where none has the structure, or all were refused.
+        warned: Part of the images that have a warning because of it.
+        refused: Part of the images that were refused.
+    """
+
+    artefact: str
+    loss: tuple[float | None, ...]
+    warned: float
+    refused: float
+
+
+@dataclass(frozen=True)
 class Card:
     """The model card.
 
@@ -122,6 +140,8 @@ class Card:
             that do not say.
         units: How many of them the test part has.
         split_unit: What the data were split by, in the plural, likewise.
+        robustness: What planted artefacts cost on the test patients; see
+            `bedside evaluate --robustness`.
     """
 
     data: str
@@ -145,6 +165,7 @@ class Card:
     unit: str = field(default="", metadata=UNLESS_EMPTY)
     units: int = field(default=0, metadata=UNLESS_EMPTY)
     split_unit: str = field(default="", metadata=UNLESS_EMPTY)
+    robustness: tuple[ArtefactLoss, ...] = field(default=(), metadata=UNLESS_EMPTY)
 
     def __post_init__(self) -> None:
         """Refuse two certificates for one backend and precision."""

@@ -1,7 +1,7 @@
 """Preprocessing steps, as data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from bedside.errors import SpecError
@@ -14,6 +14,7 @@ from bedside.spec.intensity import (
     WindowLevel,
     WindowPreset,
 )
+from bedside.spec.reading import UNLESS_EMPTY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +62,31 @@ class CropCentre:
 
     Attributes:
         size_px: (height, width) that is kept, in pixels of the source; at least 1 each.
+        share: Side of the square that is kept, as a part of the image's shorter side, in
+            place of `size_px`: it does not depend on the size of pixels.
     """
 
-    size_px: tuple[int, int]
     AXES: ClassVar[tuple[int, ...]] = (2,)
     step: Literal["crop_centre"] = "crop_centre"
+    size_px: tuple[int, int] | None = field(default=None, metadata=UNLESS_EMPTY)
+    share: float | None = field(default=None, metadata=UNLESS_EMPTY)
 
     def __post_init__(self) -> None:
-        """Refuse a size that keeps nothing."""
-        if min(self.size_px) < 1:
+        """Refuse a size that keeps nothing, and two sizes or none."""
+        if (self.size_px is None) == (self.share is None):
+            raise SpecError("crop_centre has size_px or share; expected one of them.")
+        if self.size_px is not None and min(self.size_px) < 1:
             raise SpecError(f"size_px is {list(self.size_px)}; expected at least 1 each.")
+        if self.share is not None and not 0 < self.share <= 1:
+            raise SpecError(f"share is {self.share}; expected above 0 and at most 1.")
+
+    def find_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return what is kept of an image, (height, width) in pixels, at least 1 each."""
+        if self.size_px is not None:
+            return min(self.size_px[0], height), min(self.size_px[1], width)
+        # Half a pixel is rounded up, as in any language.
+        side = max(1, int((self.share or 1.0) * min(height, width) + 0.5))
+        return side, side
 
 
 @dataclass(frozen=True, kw_only=True)

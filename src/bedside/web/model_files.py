@@ -8,7 +8,7 @@ import numpy as np
 from bedside.bundle import Bundle
 from bedside.errors import UsageError
 from bedside.evaluation.generated import make_samples
-from bedside.pipeline.segmenter import open_segmenter
+from bedside.pipeline.segmenter import Segmenter, open_segmenter
 from bedside.spec import DeploymentSpec, to_mapping
 
 SCHEMA_VERSION = 1
@@ -79,7 +79,9 @@ def make_model_files(bundle: Bundle) -> dict[str, bytes]:
 
 def _make_check(bundle: Bundle) -> tuple[np.ndarray, np.ndarray]:
     """A generated frame, (H, W, C) uint8, and its labels, (H, W) uint8."""
-    segmenter = open_segmenter(bundle, precision="f32", threads=1)
+    opened = open_segmenter(bundle, precision="f32", threads=1)
+    # The page checks its steps with the frame as it is, whichever way its marker points.
+    segmenter = Segmenter(replace(bundle.spec, marker=None), opened.session)
     sequence = next(make_samples(bundle.spec, count=1)).sequence
     frame = sequence.decode(0)
     if frame.dtype != np.uint8:

@@ -157,6 +157,21 @@ def test_the_middle_is_kept_and_labels_come_back_to_where_they_were(shape, box):
     assert (plan.transform.restore(logits, stride=1) == labels).all()
 
 
+def test_a_share_of_the_shorter_side_is_kept_whatever_the_size_of_pixels():
+    spec = InputSpec(modality="MR", channels=1, size_px=(64, 64))
+    steps = (Grey(), CropCentre(share=0.75), Fit())
+    boxes = [
+        plan_preprocess(steps, [np.zeros((1, *shape), np.uint8)], input_spec=spec).transform.box
+        for shape in ((100, 80), (200, 160), (150, 120))
+    ]
+    assert boxes == [Box(20, 10, 80, 70), Box(40, 20, 160, 140), Box(30, 15, 120, 105)]
+    assert CropCentre(share=0.5).find_size(5, 7) == (3, 3)
+    with pytest.raises(SpecError, match="expected one of them"):
+        CropCentre()
+    with pytest.raises(SpecError, match=r"share is 1\.5"):
+        CropCentre(share=1.5)
+
+
 def test_a_crop_within_the_sector_is_placed_on_the_source():
     frames = make_frames(channels=1)
     alone = plan_preprocess((Grey(), CropFan()), frames, input_spec=US).transform.box

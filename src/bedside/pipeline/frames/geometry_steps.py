@@ -84,7 +84,7 @@ def _plan_crop_fan(step: CropFan, builder: FramePlanBuilder) -> None:
 def _plan_crop_centre(step: CropCentre, builder: FramePlanBuilder) -> None:
     builder.check_unscaled("crop_centre")
     seen = builder.transform.box
-    height, width = min(step.size_px[0], seen.height), min(step.size_px[1], seen.width)
+    height, width = step.find_size(seen.height, seen.width)
     top, left = (seen.height - height) // 2, (seen.width - width) // 2
     builder.keep(Box(top, left, top + height, left + width))
 

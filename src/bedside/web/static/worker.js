@@ -68,7 +68,7 @@ async function read(url, name) {
 /** Plan for the frames of one image; those that follow are run with it. */
 async function makePlan({ sample, region, spacingMm }) {
   if (!pipeline) throw new Error("no model is loaded.");
-  plan = pipeline.plan(sample, { region, spacingMm });
+  plan = await pipeline.planUpright(sample, { region, spacingMm });
   return { value: { warnings: plan.warnings, box: plan.transform.box } };
 }
 

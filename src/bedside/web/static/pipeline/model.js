@@ -1,4 +1,5 @@
 /** What a page can run of a bundle: its steps are looked up in the tables, by name. */
+import { checkMarker, turnColumns } from "./marker.js";
 import { planFrames, PREPROCESS, kindOf } from "./plan.js";
 import { planRestore } from "./logits.js";
 import { POSTPROCESS, repair } from "./repairs.js";
@@ -49,6 +50,17 @@ export class Pipeline {
     return { ...plan, restore, spacingMm };
   }
 
+  /** Plan as `plan` does, and turn the view if it is mirrored and the spec has that checked. */
+  async planUpright(sample, options = {}) {
+    const plan = this.plan(sample, options);
+    const { marker, model, input } = this.spec;
+    if (!marker) return plan;
+    const { network } = this;
+    const settings = { margin: marker.margin, classes: model.num_classes, width: input.size_px[1], network };
+    const { mirrored, warning } = await checkMarker(sample, plan, settings);
+    return { ...plan, mirrored, warnings: warning ? [...plan.warnings, warning] : plan.warnings };
+  }
+
   /** Segment one frame: labels on its grid, what repairs changed, and the time of each stage in ms. */
   async run(image, plan) {
     if (kindOf(image) !== plan.kind) {
@@ -57,12 +69,20 @@ export class Pipeline {
     const moments = [performance.now()];
     const tensor = plan.apply(image);
     moments.push(performance.now());
-    const logits = await this.network(tensor);
+    const logits = await this.predict(tensor, plan.mirrored);
     moments.push(performance.now());
     const labels = plan.restore(logits);
     const edits = repair(labels, this.spec.postprocess, this.values, plan.spacingMm);
     moments.push(performance.now());
     const [preprocess, network, postprocess] = moments.slice(1).map((moment, k) => moment - moments[k]);
     return { labels, edits, ms: { preprocess, network, postprocess, total: moments[3] - moments[0] } };
+  }
+
+  /** Logits of a tensor; of a mirrored view the network sees it turned. */
+  async predict(tensor, mirrored) {
+    if (!mirrored) return this.network(tensor);
+    const { input, model } = this.spec;
+    const width = input.size_px[1];
+    return turnColumns(await this.network(turnColumns(tensor, width)), width / model.logit_stride);
   }
 }

@@ -210,7 +210,9 @@ function planCropFan(step, builder) {
 function planCropCentre(step, builder) {
   builder.checkUnscaled("crop_centre");
   const { box } = builder.transform;
-  const [height, width] = [Math.min(step.size_px[0], rowsOf(box)), Math.min(step.size_px[1], columnsOf(box))];
+  const side = Math.max(1, Math.floor((step.share ?? 1) * Math.min(rowsOf(box), columnsOf(box)) + 0.5));
+  const size = step.size_px ?? [side, side];
+  const [height, width] = [Math.min(size[0], rowsOf(box)), Math.min(size[1], columnsOf(box))];
   const [top, left] = [(rowsOf(box) - height) >> 1, (columnsOf(box) - width) >> 1];
   builder.keep(makeBox(top, left, top + height, left + width));
 }

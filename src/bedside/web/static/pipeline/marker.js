@@ -1,0 +1,56 @@
+/** The side of the probe marker: a mirrored view is turned for the network, and its labels turned back. */
+
+const FRAMES = 3;
+export const TURNED =
+  "the view is mirrored left to right: it was turned for the network, and the labels turned back. " +
+  "Check the probe's marker.";
+export const UNSURE =
+  "whether the view is mirrored left to right cannot be told; it was taken as it is. Check the probe's marker.";
+
+/** Reverse the columns of planes, row by row, as a copy. */
+export function turnColumns(values, width) {
+  const turned = new Float32Array(values.length);
+  for (let row = 0; row < values.length; row += width) {
+    for (let x = 0; x < width; x += 1) turned[row + x] = values[row + width - 1 - x];
+  }
+  return turned;
+}
+
+/** How sure a network is of its labels: the mean over structures of the soft Dice with them. */
+export function findCertainty(logits, classes) {
+  const pixels = logits.length / classes;
+  const [shared, chances, drawn] = [0, 1, 2].map(() => new Float64Array(classes));
+  for (let i = 0; i < pixels; i += 1) {
+    let best = 0;
+    for (let k = 1; k < classes; k += 1) if (logits[k * pixels + i] > logits[best * pixels + i]) best = k;
+    const top = logits[best * pixels + i];
+    let sum = 0;
+    for (let k = 0; k < classes; k += 1) sum += Math.exp(logits[k * pixels + i] - top);
+    for (let k = 1; k < classes; k += 1) chances[k] += Math.exp(logits[k * pixels + i] - top) / sum;
+    shared[best] += 1 / sum;
+    drawn[best] += 1;
+  }
+  let total = 0;
+  for (let k = 1; k < classes; k += 1) if (drawn[k]) total += (2 * shared[k]) / (chances[k] + drawn[k]);
+  return total / (classes - 1);
+}
+
+/**
+ * Whether a view is mirrored, from some of the frames that it is planned from.
+ *
+ * @returns {Promise<{mirrored: boolean, warning: string | null}>}
+ */
+export async function checkMarker(sample, plan, { margin, classes, width, network }) {
+  const count = Math.min(FRAMES, sample.length);
+  const places = new Set(Array.from({ length: count }, (_, k) => Math.round((k * (sample.length - 1)) / Math.max(1, count - 1))));
+  let difference = 0;
+  for (const place of places) {
+    const tensor = plan.apply(sample[place]);
+    // One after the other: a runtime may reuse the memory of its result.
+    const asItIs = findCertainty(await network(tensor), classes);
+    difference += asItIs - findCertainty(await network(turnColumns(tensor, width)), classes);
+  }
+  difference /= places.size;
+  if (difference < -margin) return { mirrored: true, warning: TURNED };
+  return { mirrored: false, warning: difference <= margin ? UNSURE : null };
+}

@@ -1,0 +1,47 @@
+"""What planted artefacts cost, from the command that measures it to the card that is printed."""
+
+import dataclasses
+
+import pytest
+
+from bedside.bundle import read_bundle, write_bundle
+from bedside.cli.main import main
+from bedside.spec import CropFan, Fit, Grey, ScalePercentile
+from models_for_tests import make_card, make_graph, make_spec, make_verdict
+from runs_for_tests import make_camus
+
+PATIENTS = [f"patient{number:04d}" for number in range(1, 5)]
+SPLIT = {"train": PATIENTS[:1], "val": PATIENTS[1:2], "test": PATIENTS[2:]}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_camus(tmp_path_factory.mktemp("data"), patients=4)
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    spec = dataclasses.replace(
+        make_spec(), preprocess=(Grey(), CropFan(), Fit(), ScalePercentile())
+    )
+    path = tmp_path / "old.bedside"
+    card = make_card(make_verdict("f32"), untrained=False)
+    write_bundle(path, spec=spec, card=card, graphs={"f32": make_graph()}, split=SPLIT)
+    return path
+
+
+def test_certify_puts_artefacts_on_the_card_and_inspect_prints_them(bundle, data, tmp_path, capsys):
+    output = tmp_path / "new.bedside"
+    command = ["certify", str(bundle), "--data", str(data), "-o", str(output), "--threads", "1"]
+    assert main(command) == 0
+    assert read_bundle(output).card.robustness == ()
+    assert main([*command, "--robustness"]) == 0
+    card = read_bundle(output).card
+    names = [each.artefact for each in card.robustness]
+    assert "two shadows of 25 deg" in names
+    assert all(len(each.loss) == len(make_spec().labels) for each in card.robustness)
+    capsys.readouterr()
+    assert main(["inspect", str(output)]) == 0
+    told = capsys.readouterr().out
+    assert "planted artefact" in " ".join(told.split())
+    assert all(name.split()[0] in told for name in names)
