@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from page_makers import run_node
 
 from bedside.pipeline.frames.marker import find_certainty
 from bedside.pipeline.segmenter import Segmenter
 from bedside.spec import to_mapping
+from page_makers import run_node
 from sided_network import SPEC, Sided, make_film
 
 
