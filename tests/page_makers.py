@@ -96,6 +96,7 @@ def make_case(segmenter, sequence, folder, *, index=0):
         "plan": plan,
         "images": [image for _, image in plan.trace(frame)],
         "tensor": tensor,
+        "structures": segmenter.spec.labels,
         "result": segmenter.segment_frame(frame, plan),
     }
     return case, wanted

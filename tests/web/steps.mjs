@@ -7,6 +7,7 @@ import { pathToFileURL } from "node:url";
 const [statics, list] = process.argv.slice(2);
 const { Pipeline, STEPS } = await import(pathToFileURL(`${statics}/pipeline/model.js`));
 const { SAMPLE_FRAMES } = await import(pathToFileURL(`${statics}/pipeline/plan.js`));
+const { measureOwn } = await import(pathToFileURL(`${statics}/ellipse.js`));
 const TYPES = { uint8: Uint8Array, uint16: Uint16Array, int16: Int16Array, float32: Float32Array };
 
 const read = (path, Type) => {
@@ -30,7 +31,8 @@ async function run(each) {
   plan.trace(frame).forEach(({ data }, k) => write(`${each.out}/js_step${k}.raw`, data));
   write(`${each.out}/js_tensor.raw`, tensor);
   write(`${each.out}/js_labels.raw`, found.labels.data);
-  return { transform: plan.transform, warnings: plan.warnings, edits: found.edits, ms: found.ms };
+  const own = each.spec.labels.flatMap((label) => measureOwn(found.labels, label, each.spacing_mm));
+  return { own, transform: plan.transform, warnings: plan.warnings, edits: found.edits, ms: found.ms };
 }
 
 const results = [];

@@ -181,6 +181,27 @@ def test_frames_of_patients_have_the_labels_and_the_place_of_python(page, segmen
         assert "cm²" in page.inner_text("#structures tbody")
 
 
+def test_a_film_is_segmented_while_it_plays(page, tmp_path):
+    av = pytest.importorskip("av", reason="NOT TESTED: a film in Chromium; av is missing.")
+    path = tmp_path / "film.webm"
+    with av.open(str(path), "w") as film:
+        stream = film.add_stream("libvpx", rate=25, options={"deadline": "realtime"})
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for frame in make_fan(12, 240, 320):
+            picture = av.VideoFrame.from_ndarray(np.repeat(frame[..., None], 3, axis=2), "rgb24")
+            film.mux(stream.encode(picture))
+        film.mux(stream.encode())
+    open_files(page, path)
+    assert "Age of the mask" in page.text_content("#times")
+    assert page.text_content("#notes").endswith("areas are given in pixels")
+    page.fill("#scale", "0.5")
+    page.press("#scale", "Tab")
+    assert "cm²" in page.inner_text("#structures tbody")
+    assert "given by hand" in page.text_content("#notes")
+    page.click("#play")
+    assert page.get_attribute("#play", "aria-label") == "Play"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [

@@ -13,8 +13,9 @@ from bedside.evaluation.generated import make_samples
 from bedside.io.source import open_source
 from bedside.pipeline.frames.plan import SAMPLE_FRAMES
 from bedside.pipeline.segmenter import Segmenter, open_segmenter
+from bedside.report.own_measurements import measure_structure
 from bedside.spec import DropSmall
-from bedside.volume import ImageSequence
+from bedside.volume import ImageSequence, LabelMap
 from bedside.web.model_files import POSTPROCESS, PREPROCESS
 from page_makers import list_differing, make_case, run_steps
 
@@ -65,6 +66,10 @@ def check_cases(cases, folder):
         ours = [(e["step"], e["value"], e["components"], e["pixels"]) for e in result["edits"]]
         edits = wanted["result"].edits
         assert ours == [(e.step, e.labels[0], e.parts, e.pixels) for e in edits]
+        labels = LabelMap(wanted["result"].labels[None], case["spacing_mm"])
+        own = [measure_structure(labels, each) for each in wanted["structures"]]
+        lengths = [value for each in own for (value,) in each.values() if value is not None]
+        assert [value for _, value in result["own"]] == pytest.approx(lengths, abs=0.01)
     return found
 
 
@@ -84,6 +89,16 @@ def test_each_step_of_every_bundle_that_the_page_runs(segmenters, tmp_path):
         "preprocess": list(PREPROCESS), "refine": [], "postprocess": list(POSTPROCESS), "priors": []
     }  # fmt: skip
     assert found["sample_frames"] == SAMPLE_FRAMES
+
+
+def test_a_head_is_measured_as_in_the_report(segmenters, tmp_path):
+    segmenter = segmenters("hc18-head")
+    sequence = replace(next(make_samples(segmenter.spec)).sequence, spacing_mm=(0.3, 0.25))
+    cases = [make_case(segmenter, sequence, tmp_path / "case")]
+    found = check_cases(cases, tmp_path)
+    assert [name for name, _ in found["results"][0]["own"]] == [
+        "head circumference", "head long axis", "head short axis"
+    ]  # fmt: skip
 
 
 def test_the_sector_of_a_colour_cine_with_marks_beside_it(segmenters, tmp_path):
@@ -176,7 +191,7 @@ def test_frames_of_patients(segmenters, tmp_path):
         ("vocal-folds", "vocalfolds/**/*.png"),
     ):
         for path in sorted(DATA.glob(pattern))[:6]:
-            sequence = open_source(path).sequence
+            sequence = replace(open_source(path).sequence, spacing_mm=(0.2, 0.2))
             cases.append(make_case(segmenters(name), sequence, tmp_path / f"{name}-{path.name}"))
     if not cases:
         pytest.skip(f"NOT TESTED: the page's pipeline on patients; {DATA} is not here.")

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from bedside.http_api.door import Door
 from bedside.service.engine import Engine
-from bedside.spec import DISCLAIMER
+from bedside.spec import DISCLAIMER, to_mapping
 
 
 def make_router(door: Door) -> APIRouter:
@@ -47,7 +47,12 @@ def describe(engine: Engine, name: str) -> dict[str, Any]:
         "channels": spec.input.channels,
         "size_px": list(spec.input.size_px),
         "labels": [
-            {"value": label.value, "name": label.name, "color": list(label.color)}
+            {
+                "value": label.value,
+                "name": label.name,
+                "color": list(label.color),
+                "type": to_mapping(label.type),
+            }
             for label in spec.labels
         ],
         "untrained": card.untrained,

@@ -2,6 +2,7 @@
 import { DeviceEngine } from "./engine.js";
 import { openFile } from "./io/open.js";
 import { openCamera } from "./io/video.js";
+import { measureOwn } from "./ellipse.js";
 import { countPixels } from "./measure.js";
 import { isolate, keepOffline } from "./offline.js";
 import { runFrames, runLive, runOnServer } from "./runs.js";
@@ -106,12 +107,13 @@ class App {
     checkModality(source, this.about.spec);
     if (this.onDevice && source.refused) throw new Error(this.whyRefused());
     this.panel.transport(source);
+    this.panel.scale(source);
     this.view.setRange(source.range);
     if (source.live) {
       document.body.append(source.video);
       this.play(true);
       this.endRun = runLive(source, this.onDevice ? this.engine : this.server.live(this.about.bundle.name), {
-        onPlan: (plan) => this.panel.notes([...source.warnings, ...plan.warnings]),
+        onPlan: (plan) => this.note(plan.warnings),
         onFrame: (found) => this.showLive(found),
         onError: (error) => this.fail(error),
       });
@@ -123,7 +125,7 @@ class App {
     const options = {
       first: () => this.frame,
       cancelled: () => turn !== this.turn,
-      onPlan: (plan) => this.panel.notes([...(this.onDevice ? source.warnings : []), ...plan.warnings]),
+      onPlan: (plan) => this.note(plan.warnings),
       onFrame: (index, found) => this.keep(index, found),
     };
     if (this.onDevice) await runFrames(source, this.engine, options);
@@ -133,6 +135,12 @@ class App {
     this.panel.finished(this.results, performance.now() - began);
     this.show();
     this.announce();
+  }
+
+  /** Show what is to be known of the result; a server has read the file itself. */
+  note(warnings) {
+    this.notes = [...(this.onDevice || this.source.live ? this.source.warnings : []), ...warnings];
+    this.panel.notes(this.notes);
   }
 
   async runOnServer(source, options) {
@@ -187,7 +195,11 @@ class App {
     if (!source) return;
     const count = source.live ? 1 : source.count;
     for (const { value } of structures) if (!areas.has(value)) areas.set(value, new Array(count).fill(null));
-    this.list.show({ areas, frame, spacingMm: source.spacingMm });
+    const { spacingMm } = source;
+    this.list.show({ areas, frame, spacingMm });
+    const labels = this.results[frame]?.labels;
+    const own = labels ? structures.flatMap((structure) => measureOwn(labels, structure, spacingMm)) : [];
+    this.panel.measurements(own, this.list.describeChanges({ areas, spacingMm }, structures));
     this.panel.frame(source, frame);
     if (count > 1) this.curve.show({ areas, structures, hidden: this.stage.hidden, frame, count });
     const complete = this.results.length > 0 && this.results.every(Boolean);
@@ -275,6 +287,7 @@ class App {
     element("frame").addEventListener("input", ({ target }) => this.seek(Number(target.value)));
     element("save-png").addEventListener("click", () => this.save(() => savePng(this.source, this.results[this.frame].labels, this.structures, this.frame)));
     element("save-nifti").addEventListener("click", () => this.save(() => saveNifti(this.source, this.results)));
+    element("scale").addEventListener("change", ({ target }) => this.setScale(Number(target.value)));
     element("save-seg").addEventListener("click", () => this.save(() => this.saveSeg()));
     bindDrop(element("drop-zone"), (files) => this.openFiles(files));
     bindKeys({
@@ -285,6 +298,16 @@ class App {
       flip: (value) => this.list.flip(value),
       zoom: (factor) => this.stage.zoom(factor),
     });
+  }
+
+  /** Take the scale that a person knows, of a file that has none; 0 takes it back. */
+  setScale(mm) {
+    if (!this.source) return;
+    this.source.spacingMm = mm > 0 ? [mm, mm] : null;
+    this.source.scaledByHand = true;
+    const notes = mm > 0 ? this.notes.filter((text) => !text.endsWith("areas are given in pixels")) : this.notes;
+    this.panel.notes(mm > 0 ? [...notes, `the scale of ${mm} mm per pixel was given by hand`] : notes);
+    this.refresh();
   }
 
   /** The switch between this device and the server, where there is one. */

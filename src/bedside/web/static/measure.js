@@ -7,23 +7,28 @@ export function countPixels(labels, structures) {
   return Object.fromEntries(structures.map(({ value }) => [value, counts[value]]));
 }
 
-/** Where the middle of a structure lies, [x, y] in pixels; the pixel of it that is next to that. */
-export function findMiddle({ data, width }, value) {
-  let [count, sumX, sumY] = [0, 0, 0];
-  const places = [];
-  for (let k = 0; k < data.length; k += 1) {
-    if (data[k] !== value) continue;
-    const x = k % width;
-    places.push([x, (k - x) / width]);
-    count += 1;
-    sumX += x;
-    sumY += (k - x) / width;
+/** The pixel of a structure that lies farthest from its edge, [x, y]; null if it is not there. */
+export function findInside({ data, width, height }, value) {
+  const depth = new Int32Array(data.length);
+  const at = (x, y) => (x < 0 || y < 0 || x >= width || y >= height ? 0 : depth[y * width + x]);
+  for (let y = 0; y < height; y += 1) {
+    for (let x = 0; x < width; x += 1) {
+      if (data[y * width + x] === value) {
+        depth[y * width + x] = 1 + Math.min(at(x - 1, y), at(x - 1, y - 1), at(x, y - 1), at(x + 1, y - 1));
+      }
+    }
   }
-  if (!count) return null;
-  const [midX, midY] = [sumX / count, sumY / count];
-  const far = ([x, y]) => (x - midX) ** 2 + (y - midY) ** 2;
-  const [x, y] = places.reduce((best, place) => (far(place) < far(best) ? place : best));
-  return [x + 0.5, y + 0.5];
+  let [deepest, place] = [0, null];
+  for (let y = height - 1; y >= 0; y -= 1) {
+    for (let x = width - 1; x >= 0; x -= 1) {
+      const own = depth[y * width + x];
+      if (!own) continue;
+      const back = 1 + Math.min(at(x + 1, y), at(x + 1, y + 1), at(x, y + 1), at(x - 1, y + 1));
+      depth[y * width + x] = Math.min(own, back);
+      if (depth[y * width + x] > deepest) [deepest, place] = [depth[y * width + x], [x + 0.5, y + 0.5]];
+    }
+  }
+  return place;
 }
 
 /** An area in words: cm² where the scale is known, else pixels. */

@@ -14,20 +14,23 @@ const PLANNED_AT = [1, 4, 11];
  */
 export async function runFrames(source, engine, { first, cancelled, onPlan, onFrame }) {
   const { region, spacingMm } = source;
+  const decode = async (index) => {
+    const begin = performance.now();
+    const image = await source.read(index);
+    return { image, span: performance.now() - begin };
+  };
   const sample = new Map();
-  for (const index of sampleOf(source.count)) sample.set(index, await source.read(index));
+  for (const index of sampleOf(source.count)) sample.set(index, await decode(index));
   if (cancelled()) return;
-  onPlan(await engine.plan([...sample.values()], { region, spacingMm }));
+  onPlan(await engine.plan([...sample.values()].map(({ image }) => image), { region, spacingMm }));
   const left = new Set(Array.from({ length: source.count }, (_, index) => index));
   while (left.size && !cancelled()) {
     const index = nextOf(left, first(), source.count);
     left.delete(index);
-    const begin = performance.now();
-    const image = sample.get(index) ?? (await source.read(index));
-    const decoded = performance.now();
+    const { image, span } = sample.get(index) ?? (await decode(index));
     const found = await engine.run(image);
     if (cancelled()) return;
-    onFrame(index, { ...found, image, ms: { decode: decoded - begin, ...found.ms } });
+    onFrame(index, { ...found, image, ms: { decode: span, ...found.ms } });
   }
 }
 

@@ -7,6 +7,7 @@ const LONGEST_WAIT_MS = 20000;
 /** A film; `live` sources are played, and the frame that is shown is segmented. */
 export async function openVideo(file) {
   const video = makeElement();
+  video.loop = true;
   const url = URL.createObjectURL(file);
   video.src = url;
   try {

@@ -136,17 +136,16 @@ class Builder {
 
 function planGrey(step, builder) {
   const coloured = Math.max(...builder.sample.map(colourShare));
-  const percent = (share) => `${(100 * share).toFixed(0)} % of the pixels`;
+  const found = `${(100 * coloured).toFixed(0)} % of the pixels are strongly coloured`;
   if (coloured > step.max_colour) {
     throw new Error(
-      `${percent(coloured)} are strongly coloured, at most ${percent(step.max_colour)} are expected of ` +
-        `${builder.input.modality}: this looks like a colour photograph.`
+      `${found}, at most ${(100 * step.max_colour).toFixed(0)} % are expected of ${builder.input.modality}: this looks ` +
+        "like a colour photograph."
     );
   }
   if (coloured > DOPPLER_SHARE) {
     builder.warnings.push(
-      `${percent(coloured)} are strongly coloured, as by Doppler: the network knows grey images only, do not ` +
-        "rely on its labels."
+      `${found}, as by Doppler: the network knows grey images only, do not rely on its labels.`
     );
   }
   builder.add(toGrey, { pointwise: true });

@@ -4,7 +4,7 @@ import { element } from "../controls.js";
 const STAGES = { decode: "Decode", preprocess: "Prepare", network: "Network", postprocess: "Labels", server: "Server and network" };
 const STEPS = { keep_largest: "smaller pieces", fill_holes: "holes", drop_small: "small pieces" };
 
-const ms = (value) => `${value.toFixed(1)} ms`;
+const ms = (value) => (value < 1000 ? `${value.toFixed(1)} ms` : `${(value / 1000).toFixed(2)} s`);
 
 export class Panel {
   /** The model that is loaded, and where it runs; `check` is that of this device. */
@@ -45,6 +45,7 @@ export class Panel {
     this.span = null;
     element("times").replaceChildren();
     element("edits").textContent = "";
+    this.measurements([], []);
     this.notes([]);
     for (const id of ["save-png", "save-nifti"]) element(id).disabled = true;
   }
@@ -111,9 +112,20 @@ export class Panel {
   }
 
   addTime(name, value) {
-    const term = Object.assign(document.createElement("dt"), { textContent: name });
-    const data = Object.assign(document.createElement("dd"), { textContent: value });
-    element("times").append(term, data);
+    addTerm(element("times"), name, value);
+  }
+
+  /** Lengths that are measured of one kind of structure alone, and how areas change. */
+  measurements(own, changes) {
+    element("own").replaceChildren();
+    for (const [name, length] of own) addTerm(element("own"), name[0].toUpperCase() + name.slice(1), `${length.toFixed(1)} mm`);
+    element("changes").replaceChildren(...changes.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+  }
+
+  /** The field for a scale, where a file has none. */
+  scale(source) {
+    element("scale-row").hidden = !source || (source.spacingMm !== null && !source.scaledByHand);
+    if (!source?.scaledByHand) element("scale").value = "";
   }
 
   /** What repairs changed in the frame that is shown. */
@@ -126,4 +138,10 @@ export class Panel {
     );
     element("edits").textContent = texts.length ? `Repaired in this frame. ${texts.join("; ")}.` : "";
   }
+}
+
+function addTerm(list, name, value) {
+  const term = Object.assign(document.createElement("dt"), { textContent: name });
+  const data = Object.assign(document.createElement("dd"), { textContent: value });
+  list.append(term, data);
 }

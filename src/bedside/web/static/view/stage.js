@@ -1,5 +1,5 @@
 /** The image with its labels on a canvas: brightness, opacity, outlines, numbers, zoom. */
-import { findMiddle } from "../measure.js";
+import { findInside } from "../measure.js";
 import { toPath, traceOutlines } from "./contours.js";
 
 /** Dashes of the outlines, so that structures are not told apart by colour alone. */
@@ -160,7 +160,7 @@ export class Stage {
   drawNumbers(ratio) {
     const { context } = this;
     this.marks ??= this.structures.flatMap(({ value }) => {
-      const middle = findMiddle(this.labels, value);
+      const middle = findInside(this.labels, value);
       return middle ? [{ value, middle }] : [];
     });
     const turned = context.getTransform();

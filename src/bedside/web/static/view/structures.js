@@ -44,11 +44,17 @@ export class StructureList {
       area.textContent = now === null ? "" : now === 0 ? "not seen" : describeArea(now, spacingMm);
       const compared = compareAreas(own);
       change.textContent = compared?.fraction == null ? "" : `${(100 * compared.fraction).toFixed(1)} %`;
-      change.title = compared
-        ? `from ${describeArea(compared.largest, spacingMm)} in frame ${compared.largestFrame} ` +
-          `to ${describeArea(compared.smallest, spacingMm)} in frame ${compared.smallestFrame}`
-        : "";
     }
+  }
+
+  /** Largest and smallest areas over the frames that are known, in words. */
+  describeChanges({ areas, spacingMm }, structures) {
+    return structures.flatMap(({ value, name }) => {
+      const found = compareAreas(areas.get(value) ?? []);
+      if (!found?.largest) return [];
+      const [most, least] = [found.largest, found.smallest].map((area) => describeArea(area, spacingMm));
+      return [`${name}: ${most} (frame ${found.largestFrame}) to ${least} (frame ${found.smallestFrame})`];
+    });
   }
 
   /** Turn one structure on or off, as the keyboard does. */
