@@ -8,6 +8,7 @@ from functools import partial
 
 from bedside.dicom_node.config import DicomSettings
 from bedside.dicom_node.counting import count_images
+from bedside.dicom_node.files import FileReceiver
 from bedside.dicom_node.forwarding import Forwarder
 from bedside.dicom_node.intake import Intake
 from bedside.dicom_node.segmenting import SeriesSegmenter
@@ -35,6 +36,7 @@ class DicomNode:
 
     Attributes:
         server: What listens.
+        files: Takes images that come another way.
         ae_title: Our AE title.
 
     Raises:
@@ -63,6 +65,10 @@ class DicomNode:
         self.server = DicomServer(
             settings, self._intake, store.path / "spool",
             receive_report=self._forwarder.receive_report if settings.archive else None,
+        )  # fmt: skip
+        self.files = FileReceiver(
+            self._intake, store.path / "spool", free_mb=settings.limits.free_mb,
+            called_ae=settings.ae_title,
         )  # fmt: skip
         self._closing = threading.Event()
         self._cleaner = threading.Thread(

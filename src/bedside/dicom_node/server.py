@@ -28,12 +28,13 @@ LOGGER = logging.getLogger(__name__)
 # Statuses of C-STORE, PS3.4 table B.2-1 and PS3.7 annex C.
 SUCCESS, DUPLICATE, OUT_OF_RESOURCES = 0x0000, 0x0111, 0xA700
 WRONG_CLASS, CANNOT_UNDERSTAND = 0xA900, 0xC000
-_STATUSES = {
+STATUSES = {
     Arrival.NEW: SUCCESS,
     Arrival.IDENTICAL: SUCCESS,
     Arrival.DIFFERENT: DUPLICATE,
     Arrival.OTHER_STUDY: CANNOT_UNDERSTAND,
 }
+"""The answer to each arrival."""
 
 # pynetdicom logs what queries ask for and what it receives.
 _config.LOG_HANDLER_LEVEL = "none"
@@ -197,7 +198,7 @@ class DicomServer:
         origin = Origin(
             id(event.assoc), requestor.ae_title.strip(), request.called_ae_title.strip()
         )
-        return _STATUSES[self._intake.receive(header, received.path, origin)]
+        return STATUSES[self._intake.receive(header, received.path, origin)]
 
 
 def _is_announced(request: Any, header: ImageHeader) -> bool:

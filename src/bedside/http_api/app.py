@@ -13,6 +13,7 @@ from bedside.version import __version__
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from bedside.http_api.dicomweb.intake import Intake
     from bedside.http_api.door import Door
     from bedside.service.engine import Engine
     from bedside.service.observer import Observer
@@ -24,6 +25,7 @@ def create_app(
     *,
     observer: "Observer | None" = None,
     routers: Sequence[str] = ROUTERS,
+    intake: "Intake | None" = None,
 ) -> "FastAPI":
     """Return the application.
 
@@ -32,6 +34,7 @@ def create_app(
         settings: Limits.
         observer: Notes what is answered; None for one of its own.
         routers: Rows of the table of routers.
+        intake: Where instances go that DICOMweb stores; None if no node takes them.
 
     Raises:
         BackendError: If what serves HTTP is not installed.
@@ -45,7 +48,9 @@ def create_app(
     from bedside.http_api.door import Door
     from bedside.service.observer import Observer
 
-    door = Door(engine, settings or HttpSettings(), observer=observer or Observer(engine))
+    door = Door(
+        engine, settings or HttpSettings(), observer=observer or Observer(engine), intake=intake
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from starlette.requests import Request
 
@@ -16,6 +16,9 @@ from bedside.http_api.uploads import Upload, receive_upload
 from bedside.service.admission import Place
 from bedside.service.engine import Engine
 from bedside.service.observer import Observer
+
+if TYPE_CHECKING:
+    from bedside.http_api.dicomweb.intake import Intake
 
 Answer = TypeVar("Answer")
 
@@ -31,6 +34,7 @@ class Door:
         settings: Limits.
         observer: Notes what is answered.
         folder: Where files of requests are; None for the system's own place.
+        intake: Where instances go that DICOMweb stores; None if no node takes them.
     """
 
     def __init__(
@@ -40,9 +44,11 @@ class Door:
         *,
         observer: Observer,
         folder: Path | None = None,
+        intake: "Intake | None" = None,
     ) -> None:
         self.engine, self.observer = engine, observer
         self.settings = settings
+        self.intake = intake
         self.folder = folder or Path(tempfile.gettempdir())
         self.spool = Spool(settings.spool_mb * 2**20)
         self._threads = ThreadPoolExecutor(

@@ -12,6 +12,7 @@ from bedside.http_api.routers import HEALTH, ROUTERS
 from bedside.http_api.settings import HttpSettings, TlsSettings
 
 if TYPE_CHECKING:
+    from bedside.http_api.dicomweb.intake import Intake
     from bedside.service.engine import Engine
     from bedside.service.observer import Observer
 
@@ -27,6 +28,7 @@ class HttpServer:
         settings: Address and limits.
         observer: Notes what is answered; None for one of its own.
         routers: What it answers to.
+        intake: Where instances go that DICOMweb stores; None if no node takes them.
 
     Attributes:
         address: Where it listens, such as "http://127.0.0.1:8077".
@@ -43,6 +45,7 @@ class HttpServer:
         *,
         observer: "Observer | None" = None,
         routers: Sequence[str] = ROUTERS,
+        intake: "Intake | None" = None,
     ) -> None:
         try:
             import uvicorn
@@ -52,7 +55,7 @@ class HttpServer:
             ) from error
         from bedside.http_api.connections import Connections
 
-        app = create_app(engine, settings, observer=observer, routers=routers)
+        app = create_app(engine, settings, observer=observer, routers=routers, intake=intake)
         self.connections = Connections(settings)
         # Their messages have addresses and paths in them: none is logged.
         config = uvicorn.Config(

@@ -13,6 +13,7 @@ from bedside.version import __version__
 if TYPE_CHECKING:
     from bedside.dicom_node.node import DicomNode
     from bedside.dicom_node.ups.service import PerformerService
+    from bedside.http_api.dicomweb.intake import Intake
     from bedside.service.engine import Engine
 
 
@@ -46,11 +47,12 @@ def serve(settings: ServeSettings, *, on_notice: Callable[[str], None]) -> None:
         observer = Observer(engine, audit=audit)
         health = HealthServer(engine, settings.door, observer=observer)
         stack.callback(health.close)
-        http = HttpServer(engine, settings.door, observer=observer)
+        node = stack.enter_context(_opened_node(settings, engine))
+        intake = _find_intake(node)
+        http = HttpServer(engine, settings.door, observer=observer, intake=intake)
         stack.callback(http.close)
         on_notice(f"Serving {len(engine.names)} models on {http.address}")
         on_notice(f"Health on {health.address}/health")
-        node = stack.enter_context(_opened_node(settings, engine))
         if node is not None:
             node.start()
             host, port = node.server.address
@@ -97,6 +99,15 @@ def _opened_performers(
 
     with open_performers(settings.worklist, engine, settings.state / "worklist") as performers:
         yield performers
+
+
+def _find_intake(node: "DicomNode | None") -> "Intake | None":
+    """Return where instances of DICOMweb go, if there is a node."""
+    if node is None:
+        return None
+    from bedside.serve.storing import NodeIntake
+
+    return NodeIntake(node.files)
 
 
 def _raise_open_files() -> None:

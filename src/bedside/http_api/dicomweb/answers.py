@@ -19,6 +19,14 @@ JSON, XML = "application/dicom+json", "application/dicom+xml"
 OUT_OF_RESOURCES = 0xA700
 OTHER_STUDY = 0xA900
 CANNOT_UNDERSTAND = 0xC000
+_REASONS = {
+    OUT_OF_RESOURCES: "no space",
+    OTHER_STUDY: "of another study",
+    CANNOT_UNDERSTAND: "not readable",
+    0x0111: "unlike one of the same UID that is here",
+    0x0122: "of a class that is not taken",
+    0xC122: "in a transfer syntax that is not taken",
+}
 
 _TYPES = {
     JSON: JSON, "application/json": JSON, "application/*": JSON, "*/*": JSON,
@@ -33,13 +41,11 @@ class Outcome:
 
     Attributes:
         ids: Of the instance; None if they cannot be read.
-        failure: Failure Reason of PS3.18; None if it is stored.
-        reason: The same in words, without anything of the instance.
+        failure: Failure Reason of PS3.18; 0 if it is stored.
     """
 
     ids: InstanceIds | None
-    failure: int | None = None
-    reason: str = ""
+    failure: int = 0
 
 
 def choose_type(accept: str | None) -> str:
@@ -72,7 +78,7 @@ def answer(outcomes: Sequence[Outcome], kind: str) -> Response:
         outcomes: One a part.
         kind: Media type.
     """
-    failed = [each for each in outcomes if each.failure is not None]
+    failed = [each for each in outcomes if each.failure]
     dataset = make_module(outcomes)
     content = to_json(dataset) if kind == JSON else to_xml(dataset)
     headers = {"Cache-Control": "no-store"}
@@ -98,12 +104,12 @@ def make_module(outcomes: Sequence[Outcome]) -> Dataset:
         if outcome.ids is not None:
             item.ReferencedSOPClassUID = outcome.ids.sop_class_uid
             item.ReferencedSOPInstanceUID = outcome.ids.sop_instance_uid
-        if outcome.failure is None:
-            item.RetrieveURL = None
-            stored.append(item)
-        else:
+        if outcome.failure:
             item.FailureReason = outcome.failure
             (others if outcome.ids is None else failed).append(item)
+        else:
+            item.RetrieveURL = None
+            stored.append(item)
     if failed:
         module.FailedSOPSequence = failed
     if stored:
@@ -142,7 +148,7 @@ def _add_attributes(parent: ElementTree.Element, dataset: Dataset) -> None:
 
 
 def _warn(failed: Sequence[Outcome], total: int) -> str:
-    counts = collections.Counter(each.reason for each in failed)
+    counts = collections.Counter(_REASONS.get(each.failure, "refused") for each in failed)
     reasons = ", ".join(f"{reason} ({count})" for reason, count in counts.items())
     return f'299 bedside "{len(failed)} of {total} instances were not stored: {reasons}"'
 

@@ -10,20 +10,22 @@ from bedside.http_api.image_store import ImageStore
 class Intake(Protocol):
     """What takes instances that came in."""
 
-    def store(self, path: Path, ids: InstanceIds, *, association: str) -> None:
-        """Take an instance; it is safe on disk when this returns.
+    def store(self, path: Path, ids: InstanceIds, *, association: int) -> int:
+        """Take an instance.
 
         Args:
-            path: Its file, which may be moved, and is removed afterwards.
+            path: Its file; it stays.
             ids: Its UIDs.
-            association: What came together has one; of this request.
+            association: Number of the request, unlike that of any other.
+
+        Returns:
+            0 if it is safe on disk, else a Failure Reason (PS3.18, table I.2-2).
 
         Raises:
-            InputError: If it is refused.
             OSError: If it cannot be written.
         """
 
-    def finish(self, association: str) -> None:
+    def finish(self, association: int) -> None:
         """Take note that no more instances come with this request."""
 
 
@@ -37,9 +39,10 @@ class StoreIntake:
     def __init__(self, store: ImageStore) -> None:
         self._store = store
 
-    def store(self, path: Path, ids: InstanceIds, *, association: str) -> None:
+    def store(self, path: Path, ids: InstanceIds, *, association: int) -> int:
         """Add an instance to its series."""
         self._store.add_instance(ids.series_instance_uid, ids.sop_instance_uid, path)
+        return 0
 
-    def finish(self, association: str) -> None:
+    def finish(self, association: int) -> None:
         """Do nothing: a series may always grow."""

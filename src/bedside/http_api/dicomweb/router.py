@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bedside.errors import FormatError, InputError
+from bedside.errors import FormatError
 from bedside.http_api.dicomweb.answers import (
     CANNOT_UNDERSTAND,
     OTHER_STUDY,
@@ -17,7 +17,7 @@ from bedside.http_api.dicomweb.answers import (
     answer,
     choose_type,
 )
-from bedside.http_api.dicomweb.instances import InstanceIds, is_uid, read_ids
+from bedside.http_api.dicomweb.instances import is_uid, read_ids
 from bedside.http_api.dicomweb.intake import Intake, StoreIntake
 from bedside.http_api.dicomweb.receiving import receive_parts
 from bedside.http_api.door import Door
@@ -28,8 +28,9 @@ from bedside.http_api.image_store import ImageStore
 def make_router(door: Door) -> APIRouter:
     """Return the router."""
     router = APIRouter(prefix="/dicom-web", tags=["DICOMweb"])
-    folder = door.settings.image_store
-    intake = StoreIntake(ImageStore(Path(folder))) if folder else None
+    intake, folder = door.intake, door.settings.image_store
+    if intake is None and folder:
+        intake = StoreIntake(ImageStore(Path(folder)))
 
     @router.post("/studies", summary="Store instances (STOW-RS).")
     async def store(request: Request) -> Response:
@@ -51,7 +52,7 @@ async def _store(
     if intake is None:
         raise RequestError(
             501, "this server stores no instances. Set image_store, a folder, in the table [http] "
-            "of its configuration.",
+            "of its configuration, or configure a DICOM node.",
         )  # fmt: skip
     kind = choose_type(request.headers.get("accept"))
     async with receive_parts(door, request) as parts:
@@ -72,7 +73,8 @@ class _Keeper:
 
     def __init__(self, intake: Intake, study_uid: str) -> None:
         self._intake, self._study_uid = intake, study_uid
-        self._association = secrets.token_hex(8)
+        # Above the addresses that number associations of DICOM.
+        self._association = 2**64 + secrets.randbits(64)
 
     def keep_all(self, parts: Sequence[Path | None]) -> list[Outcome]:
         """Store all that can be stored; each part has its outcome."""
@@ -83,20 +85,15 @@ class _Keeper:
 
     def _keep(self, part: Path | None) -> Outcome:
         if part is None:
-            return Outcome(None, CANNOT_UNDERSTAND, "no instances")
+            return Outcome(None, CANNOT_UNDERSTAND)
         try:
             ids = read_ids(part)
         except FormatError:
-            return Outcome(None, CANNOT_UNDERSTAND, "not readable")
+            return Outcome(None, CANNOT_UNDERSTAND)
         if self._study_uid and ids.study_instance_uid != self._study_uid:
-            return Outcome(ids, OTHER_STUDY, "of another study")
-        return self._hand_over(part, ids)
-
-    def _hand_over(self, path: Path, ids: InstanceIds) -> Outcome:
+            return Outcome(ids, OTHER_STUDY)
         try:
-            self._intake.store(path, ids, association=self._association)
-        except InputError:
-            return Outcome(ids, CANNOT_UNDERSTAND, "refused")
+            failure = self._intake.store(part, ids, association=self._association)
         except OSError:  # also OutputError
-            return Outcome(ids, OUT_OF_RESOURCES, "no space")
-        return Outcome(ids)
+            failure = OUT_OF_RESOURCES
+        return Outcome(ids, failure)
