@@ -145,6 +145,15 @@ def test_requests_that_belong_together_are_refused():
         read_request(json.dumps(body).encode())
 
 
+@pytest.mark.parametrize("timeout", [0, -1, "1", True, 1.5, 10**30])
+def test_a_time_is_a_number_of_microseconds(timeout):
+    body = {**json.loads(as_json()), "parameters": {"timeout": timeout}}
+    with pytest.raises(MessageError, match="timeout"):
+        read_request(json.dumps(body).encode())
+    body["parameters"]["timeout"] = 1500
+    assert read_request(json.dumps(body).encode()).timeout_s == 0.0015
+
+
 @pytest.mark.parametrize("change", [-1, 1, 10**9])
 def test_the_length_of_the_json_is_compared_with_the_body(change):
     body, length = pack({"x": np.zeros(2, np.float32)})

@@ -172,6 +172,12 @@ def test_models_that_are_not_there_are_404(client, name, version):
     assert caught.value.status() == "404"
 
 
+def test_an_answer_that_comes_too_late_is_not_worked_for(client):
+    with pytest.raises(InferenceServerException, match="time") as caught:
+        client.infer("plane", [give("image", make_picture())], timeout=1)
+    assert caught.value.status() == "504"
+
+
 def test_an_output_that_is_not_there_is_refused(client):
     asked = [tritonclient.InferRequestedOutput("logits")]
     with pytest.raises(InferenceServerException, match="only labels"):

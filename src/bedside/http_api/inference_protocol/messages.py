@@ -41,6 +41,7 @@ class InferenceRequest:
         outputs: Whether each output that is asked for comes as raw bytes; empty for all outputs.
         binary: Whether outputs come as raw bytes that are not asked for one by one.
         parameters: Numbers, texts and truth values that the client added.
+        timeout_s: Seconds after which the client does not want the answer; None for no limit.
     """
 
     id: str
@@ -48,6 +49,7 @@ class InferenceRequest:
     outputs: Mapping[str, bool] = field(default_factory=dict)
     binary: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    timeout_s: float | None = None
 
 
 def read_request(body: bytes | bytearray, json_bytes: int | None = None) -> InferenceRequest:
@@ -86,6 +88,7 @@ def read_request(body: bytes | bytearray, json_bytes: int | None = None) -> Infe
         outputs=_read_outputs(request, binary=binary),
         binary=binary,
         parameters=parameters,
+        timeout_s=_read_timeout(parameters),
     )
 
 
@@ -132,6 +135,16 @@ def datatype_of(array: np.ndarray) -> str:
         'FP32'
     """
     return next(name for name, dtype in DATATYPES.items() if dtype == array.dtype)
+
+
+def _read_timeout(parameters: Mapping[str, Any]) -> float | None:
+    """Return the time-out in seconds, which Triton's clients state in microseconds."""
+    if "timeout" not in parameters:
+        return None
+    timeout = _whole(parameters["timeout"])
+    if timeout is None or not 0 < timeout < 2**62:
+        raise MessageError(f"timeout is {parameters['timeout']!r:.40}; expected microseconds.")
+    return timeout / 1e6
 
 
 def _read_json(content: memoryview) -> dict[str, Any]:

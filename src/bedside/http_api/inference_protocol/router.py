@@ -2,6 +2,7 @@
 
 import functools
 import json
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -124,11 +125,11 @@ def _add_models(router: APIRouter, door: Door) -> None:
 async def _infer(door: Door, budget: BodyBudget, request: Request, way: Way, name: str) -> Response:
     """Receive a request, run it when it has its turn, and return its answer."""
     length = _read_length(request.headers.get(_LENGTH))
-    lane = door.engine.lane(way.model)
+    admission = door.engine.admission
     # Who has no place now need not send anything.
-    door.engine.admission.check(lane)
+    admission.check(way.lane)
     async with budget.receive(request) as body:
-        place = door.engine.reserve(way.model, deadline_s=DEADLINE_S)
+        place = admission.reserve(way.lane, f"{way.lane.name} {name}", deadline_s=DEADLINE_S)
         work = functools.partial(_run, way, name, body, length)
         return await door.run_in_place(request, place, work)
 
@@ -150,6 +151,8 @@ def _run(way: Way, name: str, body: bytearray, length: int | None, place: Place)
     """Run a request, in a thread."""
     asked = read_request(body, length)
     check_tensors(way, asked)
+    if asked.timeout_s is not None:
+        place.until = min(place.until, time.monotonic() + asked.timeout_s)
     array, notes = way.run(asked, place)
     head: dict[str, Any] = {"model_name": name, "model_version": way.spec.version}
     if asked.id:

@@ -7,6 +7,7 @@ The first does all that the bundle says, and is what most clients want. The seco
 postprocessing to a client that has its own; its tensors are those of `bedside export --golden`.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy as np
 
 from bedside.errors import LimitError, MessageError, NoModelError
 from bedside.http_api.inference_protocol.messages import InferenceRequest
-from bedside.service.admission import Place
+from bedside.service.admission import Lane, Place
 from bedside.service.engine import Engine
 from bedside.spec import DeploymentSpec
 from bedside.volume import ImageSequence
@@ -67,6 +68,11 @@ class Way(ABC):
     @abstractmethod
     def output(self) -> Tensor:
         """What it returns."""
+
+    @property
+    def lane(self) -> Lane:
+        """The class of work that one request is."""
+        return self.engine.lane(self.model)
 
     @abstractmethod
     def run(self, request: InferenceRequest, place: Place) -> tuple[np.ndarray, Mapping[str, str]]:
@@ -145,6 +151,11 @@ class NetworkWay(Way):
     """The network alone: a preprocessed tensor in, logits out."""
 
     @property
+    def lane(self) -> Lane:
+        """That of images: one window is no whole scan."""
+        return Lane.IMAGE
+
+    @property
     def inputs(self) -> tuple[Tensor, ...]:
         """The tensor."""
         taken = self.spec.input
@@ -161,7 +172,7 @@ class NetworkWay(Way):
         """Run the network, one tensor of the batch after another."""
         tensor = request.inputs["tensor"]
         shape = (len(tensor), *self.output.shape[1:])
-        n_bytes = 4 * int(np.prod([float(axis) for axis in shape]))
+        n_bytes = 4 * math.prod(shape)
         if n_bytes > MAX_LOGIT_BYTES:
             raise LimitError(
                 f"the logits of {len(tensor)} tensors have {n_bytes / 2**20:.0f} MiB; at most "
