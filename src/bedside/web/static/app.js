@@ -1,5 +1,6 @@
 /** The page: opens files, has them segmented, and shows what comes out. */
 import { DeviceEngine } from "./engine.js";
+import { FrameCache } from "./io/cache.js";
 import { openFile } from "./io/open.js";
 import { openCamera } from "./io/video.js";
 import { measureOwn } from "./ellipse.js";
@@ -7,7 +8,7 @@ import { countPixels } from "./measure.js";
 import { isolate, keepOffline } from "./offline.js";
 import { runFrames, runLive, runOnServer } from "./runs.js";
 import { download, nameResult, saveNifti, savePng } from "./save.js";
-import { bindKeys, element, followTheme, ViewControls } from "./controls.js";
+import { bindDrop, bindKeys, element, followTheme, ViewControls } from "./controls.js";
 import { ServerEngine } from "./server.js";
 import { Curve } from "./view/curve.js";
 import { Panel } from "./view/panel.js";
@@ -31,7 +32,9 @@ class App {
     this.curve = new Curve(element("curve"), (frame) => this.go(frame));
     this.structures = [];
     this.source = null;
-    this.turn = 0;
+    // Counts what is segmented and what is opened: what an earlier one brings is dropped.
+    this.turn = this.opening = 0;
+    this.loading = true;
     this.clear();
   }
 
@@ -59,6 +62,10 @@ class App {
   }
 
   async openModel(name) {
+    this.turn += 1;
+    this.endRun?.();
+    const { turn } = this;
+    this.loading = true;
     this.state("loading", "loading the model …");
     this.panel.problem("");
     const offered = this.site.models.find((each) => each.name === name);
@@ -67,6 +74,8 @@ class App {
         throw new Error(`${name} does not run in a browser. ${this.server ? 'Switch "on this device" off.' : ""}`);
       }
       const opened = this.onDevice ? await this.engine.open(`models/${name}`) : { about: await this.server.open(name) };
+      if (turn !== this.turn) return;
+      this.loading = false;
       this.about = opened.about;
       this.structures = this.about.spec.labels;
       this.list.fill(this.structures);
@@ -75,19 +84,29 @@ class App {
       this.state("ready");
       if (this.source) await this.segment();
     } catch (error) {
-      this.fail(error);
+      if (turn === this.turn || !this.loading) this.fail(error);
     }
   }
 
   async open(opening) {
-    this.leave();
+    if (!this.loading) this.leave();
+    this.opening += 1;
+    const mine = this.opening;
     this.state("busy", "opening …");
     try {
-      this.source = await opening();
+      const source = await opening();
+      if (mine !== this.opening) {
+        source.close();
+        return;
+      }
+      this.source?.close();
+      this.source = source;
+      this.frames = new FrameCache(source);
       element("welcome").hidden = true;
-      await this.segment();
+      // A model that is being loaded segments what it finds.
+      if (!this.loading) await this.segment();
     } catch (error) {
-      this.fail(error);
+      if (mine === this.opening) this.fail(error);
     }
   }
 
@@ -121,6 +140,7 @@ class App {
     }
     this.results = new Array(source.count).fill(null);
     this.state("busy", `segmenting ${source.count > 1 ? `${source.count} frames` : ""} …`);
+    this.show();
     const began = performance.now();
     const options = {
       first: () => this.frame,
@@ -128,8 +148,13 @@ class App {
       onPlan: (plan) => this.note(plan.warnings),
       onFrame: (index, found) => this.keep(index, found),
     };
-    if (this.onDevice) await runFrames(source, this.engine, options);
-    else await this.runOnServer(source, options);
+    try {
+      if (this.onDevice) await runFrames(source, this.frames, this.engine, options);
+      else await this.runOnServer(source, options);
+    } catch (error) {
+      // What was left meanwhile may fail as it likes.
+      if (turn === this.turn) throw error;
+    }
     if (turn !== this.turn) return;
     this.state("done");
     this.panel.finished(this.results, performance.now() - began);
@@ -178,15 +203,31 @@ class App {
     this.panel.live(found);
   }
 
-  /** Show the frame that is chosen: its mask as soon as there is one. */
+  /** Show the frame that is chosen, and its mask as soon as there is one. */
   show() {
+    const { source, frame, frames } = this;
+    const image = source.live ? this.results[0].image : frames.held(frame);
+    if (image) {
+      this.showImage(image);
+      return;
+    }
+    frames.read(frame).then(
+      (found) => {
+        if (source === this.source && frame === this.frame) this.showImage(found);
+      },
+      (error) => this.fail(error)
+    );
+  }
+
+  showImage(image) {
     const { source, frame, structures } = this;
     const found = this.results[frame];
-    if (!found) return;
     const aspect = source.spacingMm ? source.spacingMm[0] / source.spacingMm[1] : 1;
-    this.stage.show({ image: found.image, labels: found.labels, structures, aspect });
-    this.panel.times(found.ms, this.results);
-    this.panel.edits(found.edits, structures);
+    this.stage.show({ image, labels: found?.labels ?? null, structures, aspect });
+    if (found) {
+      this.panel.times(found.ms, this.results);
+      this.panel.edits(found.edits, structures);
+    }
     this.refresh();
   }
 
@@ -214,7 +255,6 @@ class App {
     if (!this.source || this.source.live) return;
     this.frame = ((frame % this.source.count) + this.source.count) % this.source.count;
     this.show();
-    this.refresh();
   }
 
   play(on = !this.playing) {
@@ -256,7 +296,7 @@ class App {
     this.endRun = null;
     this.play(false);
     this.source?.close();
-    this.source = null;
+    this.source = this.frames = null;
     this.clear();
     this.panel.transport(null);
     element("welcome").hidden = false;
@@ -347,17 +387,6 @@ function checkModality(source, spec) {
       `${source.name}: modality is ${source.modality}, the model ${spec.name} is for ${spec.input.modality}. Choose another model.`
     );
   }
-}
-
-function bindDrop(zone, onFiles) {
-  const stop = (event) => event.preventDefault();
-  for (const name of ["dragover", "drop"]) document.addEventListener(name, stop);
-  zone.addEventListener("dragover", () => zone.classList.add("over"));
-  zone.addEventListener("dragleave", () => zone.classList.remove("over"));
-  document.addEventListener("drop", (event) => {
-    zone.classList.remove("over");
-    onFiles([...event.dataTransfer.files]);
-  });
 }
 
 const app = new App();

@@ -45,6 +45,18 @@ export class ViewControls {
   }
 }
 
+/** Files that are dropped anywhere on the page. */
+export function bindDrop(zone, onFiles) {
+  const stop = (event) => event.preventDefault();
+  for (const name of ["dragover", "drop"]) document.addEventListener(name, stop);
+  zone.addEventListener("dragover", () => zone.classList.add("over"));
+  zone.addEventListener("dragleave", () => zone.classList.remove("over"));
+  document.addEventListener("drop", (event) => {
+    zone.classList.remove("over");
+    onFiles([...event.dataTransfer.files]);
+  });
+}
+
 /** Keys for all of the page, but not while a field has them. */
 export function bindKeys({ open, back, forward, play, flip, zoom }) {
   const dialog = element("keys");

@@ -28,10 +28,20 @@ export async function isolate() {
   if (globalThis.crossOriginIsolated || !("serviceWorker" in navigator) || sessionStorage.getItem(TRIED)) return false;
   sessionStorage.setItem(TRIED, "1");
   const registration = await navigator.serviceWorker.register("sw.js").catch(() => null);
-  if (!registration) return false;
-  await navigator.serviceWorker.ready;
+  if (!registration || !(await becomesActive(registration))) return false;
   location.reload();
   return true;
+}
+
+/** Whether the worker of a registration gets to work; not if a file that it keeps cannot be had. */
+function becomesActive(registration) {
+  const worker = registration.installing ?? registration.waiting ?? registration.active;
+  if (!worker || worker.state === "activated") return Promise.resolve(Boolean(worker));
+  return new Promise((resolve) => {
+    worker.addEventListener("statechange", () => {
+      if (worker.state === "activated" || worker.state === "redundant") resolve(worker.state === "activated");
+    });
+  });
 }
 
 function offer(registration, onUpdate) {

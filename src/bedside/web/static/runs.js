@@ -8,29 +8,31 @@ const PLANNED_AT = [1, 4, 11];
  * Segment all frames of a file, those that are shown first.
  *
  * @param {object} source See `openFile`.
+ * @param {object} frames Its frames; see `FrameCache`.
  * @param {object} engine See `DeviceEngine`.
  * @param {{first: () => number, cancelled: () => boolean, onPlan, onFrame}} options
  *   `first`: the frame that is wanted most.
  */
-export async function runFrames(source, engine, { first, cancelled, onPlan, onFrame }) {
+export async function runFrames(source, frames, engine, { first, cancelled, onPlan, onFrame }) {
   const { region, spacingMm } = source;
+  const spans = new Map();
   const decode = async (index) => {
     const begin = performance.now();
-    const image = await source.read(index);
-    return { image, span: performance.now() - begin };
+    const image = await frames.read(index);
+    if (!spans.has(index)) spans.set(index, performance.now() - begin);
+    return image;
   };
-  const sample = new Map();
-  for (const index of sampleOf(source.count)) sample.set(index, await decode(index));
+  const sample = [];
+  for (const index of sampleOf(source.count)) sample.push(await decode(index));
   if (cancelled()) return;
-  onPlan(await engine.plan([...sample.values()].map(({ image }) => image), { region, spacingMm }));
+  onPlan(await engine.plan(sample, { region, spacingMm }));
   const left = new Set(Array.from({ length: source.count }, (_, index) => index));
   while (left.size && !cancelled()) {
     const index = nextOf(left, first(), source.count);
     left.delete(index);
-    const { image, span } = sample.get(index) ?? (await decode(index));
-    const found = await engine.run(image);
+    const found = await engine.run(await decode(index));
     if (cancelled()) return;
-    onFrame(index, { ...found, image, ms: { decode: span, ...found.ms } });
+    onFrame(index, { ...found, ms: { decode: spans.get(index), ...found.ms } });
   }
 }
 
@@ -53,7 +55,7 @@ export async function runOnServer(source, server, { model, signal, onPlan, onFra
   const ms = { server: performance.now() - begin };
   for (let index = 0; index < count; index += 1) {
     const data = Uint8Array.from(values.subarray(index * width * height, (index + 1) * width * height));
-    onFrame(index, { labels: { data, width, height, channels: 1 }, edits: [], image: await source.read(index), ms });
+    onFrame(index, { labels: { data, width, height, channels: 1 }, edits: [], ms });
   }
 }
 
