@@ -250,6 +250,7 @@ class Model:
         deadline_ms: float = 33.0,
         spacing_mm: tuple[float, float] | None = None,
         sample: ImageSequence | Sequence[np.ndarray] = (),
+        steady: bool = False,
         on_event: Callable[[Event], None] | None = None,
     ) -> LiveStream:
         """Open a stream, for frames that keep coming; close it before the model.
@@ -259,6 +260,8 @@ class Model:
             spacing_mm: (row, column) distance of pixels; None if unknown.
             sample: The film that the frames belong to, or frames of the same view, where these
                 are known before; the plan is made from them.
+            steady: Whether masks are steadied over time; they then lag behind by about half a
+                frame.
             on_event: Called with each event, by the thread that segments.
 
         Returns:
@@ -272,7 +275,7 @@ class Model:
         self.segmenter.session.check_open()
         return LiveStream(
             self.bundle, self.segmenter, deadline_ms=deadline_ms, spacing_mm=spacing_mm,
-            sample=sample, force=self.options.force, on_event=on_event,
+            sample=sample, force=self.options.force, steady=steady, on_event=on_event,
         )  # fmt: skip
 
     def close(self) -> None:

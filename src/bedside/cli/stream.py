@@ -48,6 +48,10 @@ class Settings:
     )
     loops: int = option(help="how often a film is played", default=1)
     seconds: float | None = option(help="stop after this time", default=None)
+    steady: bool = option(
+        help="steady masks over time: they flicker less and lag by about half a frame",
+        default=False,
+    )
     size: tuple[int, ...] = option(
         help="HEIGHT WIDTH of raw frames of 8 bits, and 3 if they are RGB", default=()
     )
@@ -115,9 +119,7 @@ def _stream(settings: Settings, model: "Model", source: "OpenedSource") -> int:
             for sink in sinks.values():
                 sink.write(event)
 
-        live = stack.enter_context(
-            model.stream(deadline_ms=settings.deadline, sample=source.film or (), on_event=write)
-        )
+        live = stack.enter_context(_open_live(settings, model, source, write))
         status = _Status(live, print_err if settings.json else print_out)
         for event in run_stream(live, frames):
             status.note(event)
@@ -169,6 +171,18 @@ def _open_sinks(
     return queued
 
 
+def _open_live(
+    settings: Settings,
+    model: "Model",
+    source: "OpenedSource",
+    write: "Callable[[Event], None] | None",
+) -> "LiveStream":
+    return model.stream(
+        deadline_ms=settings.deadline, sample=source.film or (), steady=settings.steady,
+        on_event=write,
+    )  # fmt: skip
+
+
 def _replay(settings: Settings, model: "Model", source: "OpenedSource") -> int:
     """Play a film as it was recorded, and compare.
 
@@ -181,7 +195,7 @@ def _replay(settings: Settings, model: "Model", source: "OpenedSource") -> int:
         raise UsageError("--replay takes a film or a video: this source cannot be played again.")
     recorded = read_events(settings.replay)
     same = others = 0
-    with model.stream(deadline_ms=settings.deadline, sample=source.film or ()) as live:
+    with _open_live(settings, model, source, None) as live:
         for each in replay(recorded, source.unpaced, live):
             same, others = same + each.is_same, others + (not each.is_same)
             if settings.json:

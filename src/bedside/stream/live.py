@@ -18,6 +18,7 @@ from bedside.stream.ladder import Rung, open_rungs
 from bedside.stream.planner import CausalPlanner
 from bedside.stream.protocol import Frame
 from bedside.stream.slot import Arrived, Counts, LatestSlot
+from bedside.stream.steady import WARNING, SteadyLogits
 from bedside.stream.work import FrameWork
 from bedside.volume import ImageSequence
 
@@ -43,6 +44,8 @@ class LiveStream:
         sample: The film that the frames belong to, or frames of the same view, where these are
             known before: the plan is made from them, of a film as for the whole film.
         force: Go on where the frames look like another kind of image.
+        steady: Whether masks are steadied over time: their areas flicker less than half as much,
+            and they lag behind by about half a frame.
         on_event: Called with each event by the thread that works frames off; with "stale" too,
             once for each stall, if frames are offered.
 
@@ -64,6 +67,7 @@ class LiveStream:
         spacing_mm: tuple[float, float] | None = None,
         sample: ImageSequence | Sequence[np.ndarray] = (),
         force: bool = False,
+        steady: bool = False,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
         _check(bundle, deadline_ms, spacing_mm)
@@ -84,7 +88,8 @@ class LiveStream:
         self._copies, self._slot = FrameCopies(), LatestSlot()
         self._frames = FrameWork(
             bundle.spec, rungs[:count], planner, self._copies, deadline_ms=float(deadline_ms),
-            spacing_mm=spacing_mm, warnings=segmenter.warnings,
+            spacing_mm=spacing_mm, warnings=(*segmenter.warnings, *([WARNING] if steady else [])),
+            steady=SteadyLogits() if steady else None,
         )  # fmt: skip
         self._on_event = on_event or (lambda event: None)
         self._working = threading.RLock()  # a callback may close the stream

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from bedside.stream.measure import measure_frame
 from bedside.stream.planner import CausalPlanner
 from bedside.stream.protocol import ScaledFrame
 from bedside.stream.slot import Arrived, Payload
+from bedside.stream.steady import SteadyLogits
 
 _SAME_SCALE = 1e-4
 """Senders state a direction times a length in float32, which changes as a probe turns."""
@@ -36,6 +38,7 @@ class FrameWork:
         spacing_mm: (row, column) distance of pixels; None if unknown. A frame that brings its own
             has that.
         warnings: Sentences that go into every event.
+        steady: Blends logits over time; None to take each frame by itself.
     """
 
     def __init__(
@@ -48,9 +51,11 @@ class FrameWork:
         deadline_ms: float,
         spacing_mm: tuple[float, float] | None,
         warnings: tuple[str, ...],
+        steady: SteadyLogits | None = None,
     ) -> None:
         self._spec, self._rungs, self._planner, self._copies = spec, rungs, planner, copies
         self._deadline_ms, self._warnings = deadline_ms, warnings
+        self._steady = steady
         self._given_mm = self._spacing_mm = spacing_mm
         self._grid = LabelGrid(spacing_mm)
         expected_ms = [rung.expected_ms for rung in rungs]
@@ -143,7 +148,12 @@ class FrameWork:
             # Labels go out with the event; tensor and logits have one size for all plans.
             made = pipeline.make_buffers(plan)
             self._buffers = FrameBuffers(tensor=made.tensor, logits=made.logits)
-        found = pipeline.run(frame, plan, grid=self._grid, out=self._buffers)
+        adjust = None
+        if self._steady is not None:
+            if reason:
+                self._steady.restart()
+            adjust = partial(self._steady.blend, plan=plan, time_s=event.time_s)
+        found = pipeline.run(frame, plan, grid=self._grid, out=self._buffers, adjust=adjust)
         self._last = item, frame, event.time_s
         self._planner.add(frame, event.time_s)
         begin = time.perf_counter()

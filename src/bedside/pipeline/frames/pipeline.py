@@ -101,6 +101,7 @@ class FramePipeline(Pipeline):
         grid: LabelGrid | None = None,
         probabilities: bool = False,
         out: FrameBuffers | None = None,
+        adjust: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
     ) -> FrameResult:
         """Segment one decoded frame.
 
@@ -111,6 +112,8 @@ class FramePipeline(Pipeline):
             probabilities: Whether to work out class probabilities too, if `out` has no array for
                 them.
             out: Arrays that the result is written to; what is None is allocated.
+            adjust: Makes the logits that count from the tensor, (1, C, h, w), and the network's,
+                (K, h / stride, w / stride), which it may keep no longer than its call.
 
         Raises:
             FrameError: If the frame is not of the kind that the plan was made for, or the plan
@@ -135,6 +138,8 @@ class FramePipeline(Pipeline):
         moments.append(time.perf_counter())
         if spec.refine:
             logits = refine_logits(logits, tensor, spec.refine, stride=spec.model.logit_stride)
+        if adjust is not None:
+            logits = adjust(tensor, logits)
         chances = out.probabilities
         if probabilities and chances is None:
             chances = self._allocate_probabilities(plan.transform.source_shape)
