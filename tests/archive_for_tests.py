@@ -88,6 +88,7 @@ class Archive:
         report="same",
         contexts=None,
         before_answer=None,
+        tls=None,
     ):
         self.port = port or find_port()
         self.statuses, self.lose, self.hide, self.report = list(statuses), lose, hide, report
@@ -104,6 +105,7 @@ class Archive:
         self._server = entity.start_server(
             ("127.0.0.1", self.port),
             block=False,
+            ssl_context=tls,
             evt_handlers=[
                 (evt.EVT_C_STORE, self._store),
                 (evt.EVT_C_FIND, self._find),

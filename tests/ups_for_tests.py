@@ -121,7 +121,7 @@ class UpsServer:
     # The transactions; each returns a status, a body and header fields.
 
     def search(self, query):
-        limit = int(query.pop("limit", 100))
+        limit, offset = int(query.pop("limit", 100)), int(query.pop("offset", 0))
         tags = {"ProcedureStepState": STATE, "WorklistLabel": "00741202"}
         with self.lock:
             found = [
@@ -129,7 +129,8 @@ class UpsServer:
                 for item in self.items.values()
                 if all(_get(item, tags[key]) == value for key, value in query.items())
             ]
-        return (200, found[:limit], {}) if found else (204, None, {})
+        found = found[offset : offset + limit]
+        return (200, found, {}) if found else (204, None, {})
 
     def retrieve(self, uid):
         with self.lock:

@@ -100,6 +100,52 @@ def test_items_of_others_and_those_that_are_not_ready_are_left(ups, store, sende
     assert {ups.state(uid) for uid in ups.items} == {"SCHEDULED"}
 
 
+def test_items_of_others_hide_none(ups, store, sender, image):
+    for number in range(5):
+        ups.schedule(make_work_item(f"1.2.{number}", [image], label="Something else"), [image])
+    ups.schedule(make_work_item("1.3", [image]), [image])
+    settings = PerformerSettings(
+        "pacs", wants=lambda item: item.label == "Segment", page=2, look_s=0.0
+    )
+    with Performing(ups, store, sender, copy_results(image), settings) as performing:
+        assert performing.run()[-1].key == "1.3"
+
+
+def test_a_fault_ends_its_item_and_no_other(ups, store, sender, image):
+    for uid in ("1.2.1", "1.2.2"):
+        ups.schedule(make_work_item(uid, [image]), [image])
+
+    def work(item, inputs, outputs, report):
+        if item.uid == "1.2.1":
+            raise ZeroDivisionError
+        copy_results(image)(item, inputs, outputs, report)
+
+    with Performing(ups, store, sender, work) as performing:
+        ends = {job.key: job for job in (performing.run()[-1], performing.run()[-1])}
+    assert ends["1.2.1"].state == "failed"
+    assert "ZeroDivisionError" in ends["1.2.1"].reason
+    assert ends["1.2.2"].state == "completed"
+
+
+def test_ended_items_are_removed_with_their_images(ups, store, sender, image):
+    ups.schedule(make_work_item("1.2.1", [image]), [image])
+    with Performing(ups, store, sender, copy_results(image)) as performing:
+        job = performing.run()[-1]
+    assert store.folder(job).exists()
+    peers = Peers(WorklistService(ups.url), WebDestination("images", ups.url))
+    removed = threading.Event()
+    with PerformerService(store, peers, sender, copy_results(image), SETTINGS, keep_s=1e-6) as kept:
+        kept.start()
+        end = time.monotonic() + 60
+        while store.find("work item", "1.2.1") is not None:
+            assert time.monotonic() < end
+            removed.wait(0.01)
+        while sender.find(job.id, "pacs") is not None:
+            assert time.monotonic() < end
+            removed.wait(0.01)
+    assert not store.folder(job).exists()
+
+
 def test_a_claim_that_comes_too_late_is_lost(ups, store, sender, image):
     ups.schedule(make_work_item("1.2.1", [image]), [image])
     with Performing(ups, store, sender, copy_results(image)) as performing:

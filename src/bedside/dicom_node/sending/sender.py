@@ -17,6 +17,7 @@ from pydicom.uid import generate_uid
 from bedside.dicom_node.sending.delivery import (
     Answer,
     Delivery,
+    FileReply,
     Finding,
     Presence,
     State,
@@ -28,7 +29,7 @@ from bedside.dicom_node.sending.delivery import (
     worst_answer,
 )
 from bedside.dicom_node.sending.destination import Destination, DicomDestination
-from bedside.dicom_node.sending.instance import read_instance
+from bedside.dicom_node.sending.instance import Instance, read_instance
 from bedside.dicom_node.sending.transport import Transport
 from bedside.errors import FormatError, OutputError, StaleJobError, UsageError
 from bedside.service.jobs import Job, JobStore
@@ -122,6 +123,20 @@ class Sender:
         delivery = Delivery(old.key, old.destination, old.files, created_s=self._clock())
         return self._keep(job, delivery, is_held=False)[1]
 
+    def remove_ended(self, *, older_s: float) -> int:
+        """Remove deliveries that have ended, which could then be ordered anew; return how many.
+
+        Args:
+            older_s: Seconds since they ended, at least. Their jobs must be gone before.
+        """
+        removed = 0
+        for name, transport in self._transports.items():
+            ended = [State.CONFIRMED, State.FAILED]
+            if not transport.can_ask:
+                ended.append(State.SENT)
+            removed += self._store.remove(_kind(name), ended, older_s=older_s)
+        return removed
+
     def start(self) -> None:
         """Begin to send, with a thread for each destination."""
         for name in self._destinations:
@@ -204,14 +219,14 @@ class Sender:
         if next_step(delivery, can_ask=can_ask) is Step.SEND:
             job, delivery = self._keep(job, replace(delivery, state=State.SENDING), is_held=True)
             left = [file for file in instances if file.sop_instance_uid not in delivery.stored]
-            replies = transport.send(left) if left else []
+            replies = _send(transport, left)
             limits |= {"now_s": self._clock(), "jitter": random.random()}
             is_down = worst_answer(replies)[0] in (Answer.LATER, Answer.UNKNOWN)
             delivery = after_sending(delivery, replies, **limits)
         else:
             named = replace(delivery, transaction_uid=str(generate_uid()))
             job, delivery = self._keep(job, named, is_held=True)
-            found = transport.ask(instances, delivery.transaction_uid)
+            found = _ask(transport, instances, delivery.transaction_uid)
             limits |= {"now_s": self._clock(), "jitter": random.random()}
             is_down = found.presence is Presence.UNKNOWN
             delivery = after_asking(delivery, found, **limits)
@@ -250,6 +265,23 @@ class Sender:
                 continue
             if failures := self._failures[name]:
                 self._stop.wait(pause_s(policy, failures, random.random()))
+
+
+def _send(transport: Transport, instances: Sequence[Instance]) -> list[FileReply]:
+    """Send files; a fault of a library must not stop the deliveries after this one."""
+    try:
+        return transport.send(instances) if instances else []
+    except Exception as error:  # noqa: BLE001 whatever it is, nobody knows what arrived
+        why = f"{type(error).__name__} (a fault of bedside)"
+        return [FileReply(each.sop_instance_uid, Answer.UNKNOWN, why) for each in instances]
+
+
+def _ask(transport: Transport, instances: Sequence[Instance], transaction_uid: str) -> Finding:
+    """Ask for files; a fault of a library is no answer."""
+    try:
+        return transport.ask(instances, transaction_uid)
+    except Exception as error:  # noqa: BLE001
+        return Finding(Presence.UNKNOWN, f"{type(error).__name__} (a fault of bedside)")
 
 
 def _kind(destination: str) -> str:

@@ -8,25 +8,21 @@ from bedside.errors import CancelledError
 class Cancellations:
     """Requests to cancel, for the threads of one process.
 
-    A work item can be cancelled from `begin` until `commit`: then its results begin to leave, and
-    it is completed.
+    A work item can be cancelled until `commit`: then its results begin to leave, and it is
+    completed.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._wanted: dict[str, bool] = {}
-
-    def begin(self, uid: str) -> None:
-        """Begin to work on an item."""
-        with self._lock:
-            self._wanted[uid] = True
+        self._requested: set[str] = set()
+        self._committed: set[str] = set()
 
     def request(self, uid: str) -> bool:
-        """Ask that an item be cancelled; return whether it is."""
+        """Ask that an item be cancelled; return whether it is, which only one caller hears."""
         with self._lock:
-            if not self._wanted.get(uid, False):
+            if uid in self._committed or uid in self._requested:
                 return False
-            self._wanted[uid] = False
+            self._requested.add(uid)
             return True
 
     def check(self, uid: str) -> None:
@@ -36,8 +32,7 @@ class Cancellations:
             CancelledError: If it was cancelled.
         """
         with self._lock:
-            if not self._wanted.get(uid, True):
-                raise CancelledError("the work item was cancelled.")
+            self._check(uid)
 
     def commit(self, uid: str) -> None:
         """Take no more requests for an item.
@@ -45,12 +40,16 @@ class Cancellations:
         Raises:
             CancelledError: If it was cancelled before.
         """
-        self.check(uid)
         with self._lock:
-            if not self._wanted.pop(uid, True):
-                raise CancelledError("the work item was cancelled.")
+            self._check(uid)
+            self._committed.add(uid)
 
-    def end(self, uid: str) -> None:
-        """Forget an item."""
+    def forget(self, uid: str) -> None:
+        """Forget an item that has ended."""
         with self._lock:
-            self._wanted.pop(uid, None)
+            self._requested.discard(uid)
+            self._committed.discard(uid)
+
+    def _check(self, uid: str) -> None:
+        if uid in self._requested:
+            raise CancelledError("the work item was cancelled.")

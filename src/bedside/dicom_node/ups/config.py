@@ -28,6 +28,7 @@ class WorklistSettings:
         ae_title: Who subscribes to events of work items; each server needs its own.
         at_once: How many work items are performed at a time.
         look_s: Pause before the worklist is asked again, where it had nothing to do.
+        keep_s: Seconds for which ended work items are kept, with images and results.
         with_sr: Whether measurements are written as a DICOM SR too.
         token_file: File with a bearer token for worklist and images.
         tls: Certificates for https.
@@ -43,6 +44,7 @@ class WorklistSettings:
     ae_title: str = "BEDSIDE"
     at_once: int = 1
     look_s: float = 5.0
+    keep_s: float = 86400.0
     with_sr: bool = True
     token_file: Path | None = None
     tls: Tls = field(default_factory=Tls)
@@ -58,8 +60,9 @@ class WorklistSettings:
             raise SpecError("[worklist] needs either archive or web_archive for its results.")
         if not self.models:
             raise SpecError('[worklist] has no models; state them like models = {"*" = "NAME"}.')
-        if self.at_once < 1 or not 0 < self.look_s < float("inf"):
-            raise SpecError("at_once must be 1 or more, and look_s seconds above 0.")
+        times_s = (self.look_s, self.keep_s)
+        if self.at_once < 1 or not all(0 < each < float("inf") for each in times_s):
+            raise SpecError("at_once must be 1 or more, look_s and keep_s seconds above 0.")
         if not self.ae_title.isalnum() or len(self.ae_title) > 16:
             raise SpecError(f'ae_title is "{self.ae_title}"; expected 1 to 16 letters and digits.')
 

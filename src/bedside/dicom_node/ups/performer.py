@@ -58,6 +58,7 @@ from bedside.system.atomic import output_errors
 from bedside.system.unfinished import part_folder
 
 KIND = "work item"
+END_STATES = ("completed", "lost", "canceled", "failed")
 OPEN_STATES = ("claiming", "claimed", "segmented", "sending", "stored")
 Work = Callable[[WorkItem, Path, Path, Callable[[float], None]], None]
 """Segments the images in a folder and writes DICOM files into another; reports the part done."""
@@ -65,6 +66,8 @@ Work = Callable[[WorkItem, Path, Path, Callable[[float], None]], None]
 # Work that ended the process so often is not tried again.
 _MOST_ATTEMPTS = 3
 _PROGRESS_S = 2.0
+# Work items of others may fill many pages before the first that fits.
+_MOST_PAGES = 20
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class PerformerSettings:
         ae_title: Who subscribes to events of work items; each process needs its own.
         wants: Which work items it takes.
         retry: Pauses while the worklist or the images cannot be reached, and when to give up.
-        page: How many work items are looked at for one to claim.
+        page: How many work items the worklist is asked for at a time.
         look_s: Pause before the worklist is asked again, where it had nothing to do.
     """
 
@@ -150,27 +153,32 @@ class Performer:
         if job is None:
             return None
         try:
-            return self._steps[job.state](job, job.payload["transaction_uid"])
-        except (BusyError, ClosedError, OutputError, PeerError, UnansweredError) as error:
-            return self._later(job, str(error))
+            done = self._steps[job.state](job, job.payload["transaction_uid"])
         except StaleJobError:
             return self._store.get(job.id)
+        except BedsideError as error:
+            return self._later(job, str(error))
+        if done.state not in OPEN_STATES:
+            self._cancellations.forget(done.key)
+        return done
 
     def _find(self) -> bool:
         """Put a work item into the store that may be claimed; return whether there is one."""
-        found = [_read(dataset) for dataset in self._worklist.search(self._settings.page)]
-        fitting = [
-            item
-            for item in found
-            if item is not None and item.is_ready and item.inputs and self._settings.wants(item)
-        ]
-        random.shuffle(fitting)  # performers that look at one time claim different ones
-        for item in fitting:
-            payload = {"transaction_uid": str(generate_uid())}
-            _, is_new = self._store.add(KIND, item.uid, payload, state="claiming")
-            if is_new:
-                return True
+        for page in range(_MOST_PAGES):
+            found = self._worklist.search(self._settings.page, page * self._settings.page)
+            items = [item for item in map(_read, found) if item is not None and self._wants(item)]
+            random.shuffle(items)  # performers that look at one time claim different ones
+            for item in items:
+                payload = {"transaction_uid": str(generate_uid())}
+                _, is_new = self._store.add(KIND, item.uid, payload, state="claiming")
+                if is_new:
+                    return True
+            if len(found) < self._settings.page:
+                break
         return False
+
+    def _wants(self, item: WorkItem) -> bool:
+        return item.is_ready and bool(item.inputs) and self._settings.wants(item)
 
     def _claim(self, job: Job, transaction_uid: str) -> Job:
         try:
@@ -196,7 +204,6 @@ class Performer:
         uid, folder = job.key, self._store.folder(job)
         if job.attempts - _pauses(job) > _MOST_ATTEMPTS:
             return self._discontinue(job, FAILED, f"it ended {_MOST_ATTEMPTS} attempts", "failed")
-        self._cancellations.begin(uid)
         try:
             self._subscribe(uid)
             item = read_work_item(self._worklist.retrieve(uid))
@@ -212,8 +219,9 @@ class Performer:
         except BedsideError as error:
             why = str(error).replace(f"{folder}{os.sep}", "")
             return self._discontinue(job, FAILED, why, "failed")
-        finally:
-            self._cancellations.end(uid)
+        except Exception as error:  # noqa: BLE001 - one work item must not stop the others
+            why = f"{type(error).__name__} (a fault of bedside)"
+            return self._discontinue(job, FAILED, why, "failed")
         return self._store.move(job, "segmented")
 
     def _subscribe(self, uid: str) -> None:

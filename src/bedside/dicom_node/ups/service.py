@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from bedside.dicom_node.ups.engine_work import EngineWork
 from bedside.dicom_node.ups.events import EventListener
 from bedside.dicom_node.ups.inputs import ImageService
 from bedside.dicom_node.ups.performer import (
+    END_STATES,
     KIND,
     Performer,
     PerformerSettings,
@@ -26,13 +27,16 @@ from bedside.errors import (
     BedsideError,
     ClosedError,
     ConflictError,
+    OutputError,
     PeerError,
     UnansweredError,
 )
 from bedside.service.engine import Engine
 from bedside.service.jobs import Job, JobStore
 
-_WAIT_S = 0.5
+_WAIT_S, _CLEAN_S = 0.5, 600.0
+# Before results leave; the lock of `Cancellations` has the last word.
+_CAN_BE_CANCELED = ("claiming", "claimed")
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class PerformerService:
         work: What segments; called by several threads.
         settings: What is performed.
         threads: How many work items at a time.
+        keep_s: Seconds for which ended work items are kept, with images and results.
         on_step: Called with the job of a work item after each step.
 
     Raises:
@@ -73,11 +78,13 @@ class PerformerService:
         settings: PerformerSettings,
         *,
         threads: int = 1,
+        keep_s: float = 86400.0,
         on_step: Callable[[Job], None] = lambda job: None,
     ) -> None:
         self._store, self._peers, self._on_step = store, peers, on_step
+        self._sender = sender
         self._cancellations = Cancellations()
-        self._stop = threading.Event()
+        self._stop, self._keep_s = threading.Event(), keep_s
         service = peers.worklist
         self.events = EventListener(self._cancel, token_file=service.token_file, tls=service.tls)
         self._worklists = [WebWorklist(service) for _ in range(threads)]
@@ -98,15 +105,17 @@ class PerformerService:
             )
         ]  # fmt: skip
 
+        self._cleaner = threading.Thread(target=self._clean, name="work items that ended")
+
     def start(self) -> None:
         """Begin to perform."""
-        for thread in self._threads:
+        for thread in (*self._threads, self._cleaner):
             thread.start()
 
     def close(self) -> None:
         """End after the steps in progress; the next start goes on with what is left."""
         self._stop.set()
-        for thread in self._threads:
+        for thread in (*self._threads, self._cleaner):
             if thread.is_alive():
                 thread.join()
         self.events.close()
@@ -134,12 +143,18 @@ class PerformerService:
             if job is not None:
                 self._on_step(job)
 
+    def _clean(self) -> None:
+        """Remove what was kept for long enough: it is of patients."""
+        while not self._stop.is_set():
+            with suppress(OutputError, ClosedError):  # a full disk: tried again
+                self._store.remove(KIND, END_STATES, older_s=self._keep_s)
+                self._sender.remove_ended(older_s=self._keep_s)
+            self._stop.wait(_CLEAN_S)
+
     def _cancel(self, uid: str) -> None:
         """Cancel a work item at once, whatever the thread that works on it is doing."""
-        if not self._cancellations.request(uid):
-            return
         job = self._store.find(KIND, uid)
-        if job is None:
+        if job is None or job.state not in _CAN_BE_CANCELED or not self._cancellations.request(uid):
             return
         worklist = WebWorklist(self._peers.worklist)
         try:
@@ -199,7 +214,14 @@ def open_performers(
         JobStore(folder) as store,
         Sender(store, settings.destinations) as sender,
         PerformerService(
-            store, peers, sender, work, performed, threads=settings.at_once, on_step=on_step
+            store,
+            peers,
+            sender,
+            work,
+            performed,
+            threads=settings.at_once,
+            keep_s=settings.keep_s,
+            on_step=on_step,
         ) as performers,
     ):
         sender.start()

@@ -69,18 +69,21 @@ class WebWorklist:
             tls=service.tls.open_context(),
         )
 
-    def search(self, limit: int) -> list[Dataset]:
+    def search(self, limit: int, offset: int = 0) -> list[Dataset]:
         """Return scheduled work items.
 
         Args:
             limit: At most so many.
+            offset: How many to leave out at the beginning.
 
         Raises:
             PeerError: If the worklist cannot be reached, or refuses.
             UnansweredError: If no whole answer came.
             FormatError: If the answer is no list of datasets.
         """
-        query = {"ProcedureStepState": SCHEDULED, "limit": str(limit), **self._service.query}
+        query = {"ProcedureStepState": SCHEDULED, **self._service.query, "limit": str(limit)}
+        if offset:
+            query["offset"] = str(offset)
         reply = self._ask("GET", "/workitems", params=query)
         if reply.status in (204, 404):  # some say so where nothing matches
             return []

@@ -13,8 +13,8 @@ class Worklist(Protocol):
     what was asked.
     """
 
-    def search(self, limit: int) -> list[Dataset]:
-        """Return scheduled work items, at most `limit`."""
+    def search(self, limit: int, offset: int = 0) -> list[Dataset]:
+        """Return scheduled work items, at most `limit`, without the first `offset`."""
 
     def retrieve(self, uid: str) -> Dataset:
         """Return one work item."""
