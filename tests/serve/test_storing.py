@@ -1,5 +1,10 @@
 """Instances that dicomweb-client stores are series of the DICOM node, once, with their results."""
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import highdicom
 import numpy as np
 import pytest
@@ -13,6 +18,8 @@ from bedside.dicom_node.node import DicomNode
 from bedside.dicom_node.series import FAILED, KIND, SEGMENTED
 from bedside.http_api.server import HttpServer
 from bedside.http_api.settings import HttpSettings
+from bedside.serve.check import check_settings
+from bedside.serve.config import ServeSettings
 from bedside.serve.storing import CALLING_AE, NodeIntake
 from bedside.service.jobs import JobStore
 from dicom_makers import make_slices
@@ -95,6 +102,31 @@ def test_an_instance_is_taken_once_and_not_replaced(client, node):
     assert {dcmread(path).SOPInstanceUID for path in stored} == {
         dataset.SOPInstanceUID for dataset in series
     }
+
+
+def test_a_check_says_where_things_are_stored():
+    lines, _ = check_settings(ServeSettings(http=HttpSettings(image_store="/a", archive_url="x:")))
+    (line,) = [line for line in lines if line.startswith("store")]
+    assert line.count("/a") == 2
+    assert "x:" in line
+    lines, _ = check_settings(ServeSettings(dicom=DicomSettings(), state=Path("state")))
+    assert "the DICOM node" in "".join(lines)
+
+
+def test_a_server_with_a_node_hands_instances_to_it(tmp_path):
+    (tmp_path / "serve.toml").write_text(
+        'state = "state"\n[http]\nport = 0\nhealth_port = 0\n'
+        '[dicom]\nport = 0\n[[dicom.route]]\nmodel = "hippocampus"\nmodality = "CT"\n'
+    )
+    command = [sys.executable, "-m", "bedside", "serve", "--config", "serve.toml"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            address = re.search(r"http://\S+", process.stderr.readline())[0]
+            module = DICOMwebClient(f"{address}/dicom-web").store_instances(make_series())
+            assert len(module.ReferencedSOPSequence) == 9
+            assert len(list((tmp_path / "state" / "jobs").rglob("images/*.dcm"))) == 9
+        finally:
+            process.kill()
 
 
 def test_a_full_disk_is_told(client, node, monkeypatch):

@@ -83,6 +83,7 @@ class Guard:
         asked = QueryParams(scope.get("query_string", b"")).get("model")
         params = scope.get("path_params", {})
         model = asked or params.get("model") or params.get("name") or ""
+        model = model.partition(".")[0]  # such as of "NAME.network" in the Open Inference Protocol
         self._observer.note_answer(
             Answered(
                 method=scope.get("method", "WEBSOCKET"),

@@ -20,7 +20,7 @@ def check_settings(settings: ServeSettings) -> tuple[list[str], bool]:
     from bedside.pool import estimate_bytes
     from bedside.service.engine import list_models
 
-    lines, is_sound = [_describe_http(settings)], True
+    lines, is_sound = [_describe_http(settings), _describe_stores(settings)], True
     packages: tuple[str, ...] = _HTTP_PACKAGES
     if settings.dicom is not None:
         lines.append(
@@ -55,6 +55,17 @@ def check_settings(settings: ServeSettings) -> tuple[list[str], bool]:
             lines.append(f"  TOO LARGE for memory_mb = {settings.memory_mb}. Raise it.")
     lines.append("Ready." if is_sound else "Not ready.")
     return lines, is_sound
+
+
+def _describe_stores(settings: ServeSettings) -> str:
+    """Return where what other programs store goes, and where the series are that they name."""
+    http = settings.http
+    instances = "the DICOM node" if settings.dicom is not None else http.image_store or "nowhere"
+    return (
+        f"store  instances of DICOMweb: {instances}; images and labels of MONAI Label's clients: "
+        f"{http.image_store or 'nowhere'}; series that OHIF names: "
+        f"{http.archive_url or http.image_store or 'nowhere'}"
+    )
 
 
 def _describe_http(settings: ServeSettings) -> str:

@@ -1,9 +1,9 @@
 """Series of a DICOMweb archive, which OHIF names by their UIDs."""
 
+import time
 from pathlib import Path
-from typing import Any
 
-import requests
+import httpx
 
 from bedside.errors import LimitError, MessageError
 from bedside.http_api.dicomweb.instances import is_uid
@@ -12,8 +12,9 @@ from bedside.http_api.dicomweb.spool import DICOM, PartSpool
 from bedside.http_api.failures import RequestError
 
 # Seconds to connect, and without a byte.
-_TIMEOUT_S = (10, 60)
-_CHUNK = 2**18
+_TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+# Seconds for a series: whoever sends a byte now and then is never silent.
+_MOST_S = 600.0
 _STUDY = "0020000D"
 
 
@@ -44,14 +45,15 @@ class Archive:
             LimitError: If the series is too large.
         """
         try:
-            with requests.Session() as session:
+            with httpx.Client(timeout=_TIMEOUT, follow_redirects=True) as session:
                 study_uid = self._find_study(session, series_uid)
                 path = f"studies/{study_uid}/series/{series_uid}"
                 # As they are stored: nothing has to be decompressed for this.
                 accept = f'multipart/related; type="{DICOM}"; transfer-syntax=*'
-                with self._get(session, path, accept, stream=True) as response:
+                with session.stream("GET", self._at(path), headers={"Accept": accept}) as response:
+                    response.raise_for_status()
                     return self._write(response, folder)
-        except (requests.RequestException, ValueError, LookupError, TypeError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError) as error:
             if isinstance(error, LimitError):
                 raise
             raise RequestError(
@@ -59,11 +61,14 @@ class Archive:
                 "archive_url in the table [http] of the configuration.",
             ) from error  # fmt: skip
 
-    def _find_study(self, session: requests.Session, series_uid: str) -> str:
+    def _find_study(self, session: httpx.Client, series_uid: str) -> str:
         """Return the study of a series."""
-        query = {"SeriesInstanceUID": series_uid}
-        with self._get(session, "series", "application/dicom+json", params=query) as response:
-            found = response.json() if response.status_code == 200 else []
+        response = session.get(
+            self._at("series"), params={"SeriesInstanceUID": series_uid},
+            headers={"Accept": "application/dicom+json"},
+        )  # fmt: skip
+        response.raise_for_status()
+        found = response.json() if response.status_code == 200 else []
         if not found:
             raise RequestError(404, "the archive has no series with this UID.")
         study_uid = found[0][_STUDY]["Value"][0]
@@ -71,23 +76,20 @@ class Archive:
             raise MessageError("the study of the series is no UID.")
         return str(study_uid)
 
-    def _get(
-        self, session: requests.Session, path: str, accept: str, **options: Any
-    ) -> requests.Response:
-        response = session.get(
-            f"{self._url}/{path}", headers={"Accept": accept}, timeout=_TIMEOUT_S, **options
-        )
-        response.raise_for_status()
-        return response
+    def _at(self, path: str) -> str:
+        return f"{self._url}/{path}"
 
-    def _write(self, response: requests.Response, folder: Path) -> int:
+    def _write(self, response: httpx.Response, folder: Path) -> int:
         """Write the parts of a response."""
+        until = time.monotonic() + _MOST_S
         related = read_related_type(response.headers.get("Content-Type", ""))
         if related is None:
             raise MessageError("the answer is not multipart/related.")
         with PartSpool(folder) as spool:
             reader = MultipartReader(related.boundary, spool, self._limits)
-            for chunk in response.iter_content(_CHUNK):
+            for chunk in response.iter_bytes():
+                if time.monotonic() > until:
+                    raise RequestError(504, f"the series was not there within {_MOST_S:g} s.")
                 reader.feed(chunk)
             reader.close()
         return spool.n_bytes

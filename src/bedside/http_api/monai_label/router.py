@@ -29,7 +29,6 @@ def make_router(door: Door) -> APIRouter:
     store = ImageStore(Path(settings.image_store)) if settings.image_store else None
     archive = None
     if settings.archive_url:
-        # It imports requests, which opens a socket to see what the system has.
         from bedside.http_api.monai_label.archive import Archive
 
         archive = Archive(settings.archive_url, max_bytes=settings.unpacked_mb * 2**20)
