@@ -111,14 +111,19 @@ class MarkerCheck:
     Attributes:
         margin: Difference of certainty, in [0, 1), below which the side cannot be told; the
             view is then taken as it is, with a warning.
+        scales: Sizes that each frame is looked at in, in (0, 1], within the network's input;
+            certainty is averaged over them. Smaller ones make the judgement steadier.
     """
 
     margin: float = 0.002
+    scales: tuple[float, ...] = (1.0, 0.85)
 
     def __post_init__(self) -> None:
-        """Refuse a margin that means nothing."""
+        """Refuse a margin or scales that mean nothing."""
         if not 0 <= self.margin < 1:
             raise SpecError(f"margin is {self.margin}; expected at least 0 and below 1.")
+        if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
+            raise SpecError(f"scales is {list(self.scales)}; expected some above 0, at most 1.")
 
 
 @dataclass(frozen=True)

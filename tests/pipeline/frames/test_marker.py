@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bedside.errors import SpecError
-from bedside.pipeline.frames.marker import TURNED, UNSURE, find_certainty
+from bedside.pipeline.frames.marker import TURNED, UNSURE, find_certainty, shrink
 from bedside.pipeline.segmenter import Segmenter
 from bedside.spec import InputSpec, MarkerCheck
 from bedside.volume import ImageSequence
@@ -67,9 +67,20 @@ def test_certainty_is_between_0_and_1_and_0_for_what_is_not_drawn():
     assert find_certainty(-logits) < 0.6
 
 
+def test_a_shrunk_image_lies_in_the_middle_of_black():
+    tensor = np.ones((1, 2, 40, 60), np.float32)
+    small = shrink(tensor, 0.5)
+    assert small.shape == tensor.shape
+    assert small.sum() == 2 * 20 * 30
+    assert (small[..., 10:30, 15:45] == 1).all()
+    assert shrink(tensor, 1.0) is tensor
+
+
 def test_a_scan_has_no_marker():
     with pytest.raises(SpecError, match="margin is 1"):
         MarkerCheck(margin=1.0)
+    with pytest.raises(SpecError, match="scales is"):
+        MarkerCheck(scales=(1.5,))
     model = replace(SPEC.model, spatial_dims=3)
     with pytest.raises(SpecError, match="marker is for a network of 2 axes"):
         replace(SPEC, model=model, preprocess=(), input=InputSpec("MR", 1, (32, 32, 32)))

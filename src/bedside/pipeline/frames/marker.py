@@ -7,6 +7,7 @@ frames as they are and mirrored; the orientation of which it is surer is taken f
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
 from bedside.pipeline.frames.plan import FramePlan
@@ -47,15 +48,31 @@ def check_marker(
     differences = []
     for place in np.unique(places.round().astype(int)):
         tensor = plan.apply(frames[place])
-        mirrored = np.ascontiguousarray(tensor[..., ::-1])
-        sure = [find_certainty(predict(each)[0]) for each in (tensor, mirrored)]
-        differences.append(sure[0] - sure[1])
+        for scale in step.scales:
+            seen = shrink(tensor, scale)
+            mirrored = np.ascontiguousarray(seen[..., ::-1])
+            as_it_is, turned = (find_certainty(predict(each)[0]) for each in (seen, mirrored))
+            differences.append(as_it_is - turned)
     difference = float(np.mean(differences))
     if difference < -step.margin:
         return replace(plan, mirrored=True, warnings=(*plan.warnings, TURNED))
     if difference <= step.margin:
         return replace(plan, warnings=(*plan.warnings, UNSURE))
     return plan
+
+
+def shrink(tensor: np.ndarray, scale: float) -> np.ndarray:
+    """Shrink the planes of (1, C, H, W), linearly, into the middle of a black tensor."""
+    height, width = tensor.shape[2:]
+    rows, columns = (max(1, int(scale * size + 0.5)) for size in (height, width))
+    if (rows, columns) == (height, width):
+        return tensor
+    top, left = (height - rows) // 2, (width - columns) // 2
+    small = np.zeros_like(tensor)
+    for plane, into in zip(tensor[0], small[0], strict=True):
+        resized = cv2.resize(plane, (columns, rows), interpolation=cv2.INTER_LINEAR)
+        into[top : top + rows, left : left + columns] = resized
+    return small
 
 
 def find_certainty(logits: np.ndarray) -> float:

@@ -16,6 +16,33 @@ export function turnColumns(values, width) {
   return turned;
 }
 
+/** Shrink planes of one size, linearly, into the middle of black ones. */
+export function shrink(values, height, width, scale) {
+  const [rows, columns] = [height, width].map((size) => Math.max(1, Math.floor(scale * size + 0.5)));
+  if (rows === height && columns === width) return values;
+  const [top, left] = [(height - rows) >> 1, (width - columns) >> 1];
+  const small = new Float32Array(values.length);
+  const along = (size, into) =>
+    Array.from({ length: into }, (_, k) => {
+      const place = Math.min(Math.max(((k + 0.5) * size) / into - 0.5, 0), size - 1);
+      const first = Math.floor(place);
+      return [first, Math.min(first + 1, size - 1), place - first];
+    });
+  const [ys, xs] = [along(height, rows), along(width, columns)];
+  for (let plane = 0; plane < values.length; plane += height * width) {
+    ys.forEach(([above, below, v], y) => {
+      xs.forEach(([before, after, u], x) => {
+        const line = (row) => {
+          const start = plane + row * width;
+          return values[start + before] * (1 - u) + values[start + after] * u;
+        };
+        small[plane + (top + y) * width + left + x] = line(above) * (1 - v) + line(below) * v;
+      });
+    });
+  }
+  return small;
+}
+
 /** How sure a network is of its labels: the mean over structures of the soft Dice with them. */
 export function findCertainty(logits, classes) {
   const pixels = logits.length / classes;
@@ -40,17 +67,20 @@ export function findCertainty(logits, classes) {
  *
  * @returns {Promise<{mirrored: boolean, warning: string | null}>}
  */
-export async function checkMarker(sample, plan, { margin, classes, width, network }) {
+export async function checkMarker(sample, plan, { margin, scales, classes, height, width, network }) {
   const count = Math.min(FRAMES, sample.length);
   const places = new Set(Array.from({ length: count }, (_, k) => Math.round((k * (sample.length - 1)) / Math.max(1, count - 1))));
   let difference = 0;
   for (const place of places) {
     const tensor = plan.apply(sample[place]);
-    // One after the other: a runtime may reuse the memory of its result.
-    const asItIs = findCertainty(await network(tensor), classes);
-    difference += asItIs - findCertainty(await network(turnColumns(tensor, width)), classes);
+    for (const scale of scales) {
+      const seen = shrink(tensor, height, width, scale);
+      // One after the other: a runtime may reuse the memory of its result.
+      const asItIs = findCertainty(await network(seen), classes);
+      difference += asItIs - findCertainty(await network(turnColumns(seen, width)), classes);
+    }
   }
-  difference /= places.size;
+  difference /= places.size * scales.length;
   if (difference < -margin) return { mirrored: true, warning: TURNED };
   return { mirrored: false, warning: difference <= margin ? UNSURE : null };
 }

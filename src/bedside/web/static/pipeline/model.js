@@ -56,7 +56,8 @@ export class Pipeline {
     const { marker, model, input } = this.spec;
     if (!marker) return plan;
     const { network } = this;
-    const settings = { margin: marker.margin, classes: model.num_classes, width: input.size_px[1], network };
+    const [height, width] = input.size_px;
+    const settings = { ...marker, classes: model.num_classes, height, width, network };
     const { mirrored, warning } = await checkMarker(sample, plan, settings);
     return { ...plan, mirrored, warnings: warning ? [...plan.warnings, warning] : plan.warnings };
   }
