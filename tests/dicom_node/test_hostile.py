@@ -93,7 +93,7 @@ def test_what_is_no_request_for_an_association_is_cut_off_at_once(receive, first
 
 
 def test_damaged_requests_end_and_leave_no_thread(receive):
-    server = receive({"association_s": 0.5, "pdu_s": 0.5})
+    server = receive({"associations": 4})
     chance = random.Random(1)
     whole = make_request()
     for _ in range(40):

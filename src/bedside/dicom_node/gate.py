@@ -125,6 +125,13 @@ class Gate:
             each.close()
         self._selector.close()
 
+    @staticmethod
+    def refuse(knock: Knock) -> None:
+        """End a connection whose peer has sent no request, with an A-ABORT."""
+        with contextlib.suppress(OSError):
+            knock.socket.send(_ABORT)
+        knock.socket.close()
+
     def _run(self) -> None:
         next_s = time.monotonic() + _TICK_S
         while not self._closing.is_set():
@@ -153,11 +160,18 @@ class Gate:
             # Answers are short: without it, each waits for the peer's delayed acknowledgement.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if len(self._knocks) >= self._limits.half_open:
-                self._drop(next(iter(self._knocks.values())))
+                self._make_room()
             until_s = time.monotonic() + self._limits.association_s
             knock = Knock(connection, address, until_s)
             self._knocks[connection] = knock
             self._selector.register(connection, selectors.EVENT_READ, knock)
+
+    def _make_room(self) -> None:
+        """End the oldest connection, unless its request has come meanwhile."""
+        oldest = next(iter(self._knocks.values()))
+        self._read(oldest)
+        if oldest.socket in self._knocks:
+            self._drop(oldest)
 
     def _read(self, knock: Knock) -> None:
         """Read what is there of a request, and pass the connection on if it is whole."""
@@ -176,11 +190,11 @@ class Gate:
             if self._bytes > _MOST_BYTES:
                 self._drop(max(self._knocks.values(), key=lambda each: len(each.first)))
                 return
-        if missing < 0:
-            self._drop(knock, is_told=True)
-            return
         self._forget(knock)
-        self._on_request(knock)
+        if missing < 0:
+            self.refuse(knock)
+        else:
+            self._on_request(knock)
 
     def _end_overdue(self, now_s: float) -> None:
         for knock in list(self._knocks.values()):
@@ -193,10 +207,6 @@ class Gate:
         self._bytes -= len(knock.first)
         self._selector.unregister(knock.socket)
 
-    def _drop(self, knock: Knock, *, is_told: bool = False) -> None:
-        """End a connection, with an A-ABORT if its peer speaks."""
+    def _drop(self, knock: Knock) -> None:
         self._forget(knock)
-        with contextlib.suppress(OSError):
-            if is_told:
-                knock.socket.send(_ABORT)
         knock.socket.close()

@@ -19,7 +19,7 @@ from bedside.dicom_node.intake import Arrival, Intake, Origin
 from bedside.dicom_node.objects import ReceivedObject
 from bedside.dicom_node.sending.delivery import Finding
 from bedside.dicom_node.sending.dimse import report_handler
-from bedside.dicom_node.transport import NodeAssociation
+from bedside.dicom_node.transport import NodeAssociation, is_sound_request
 from bedside.errors import BedsideError, FormatError
 from bedside.system.unfinished import scratch_folder
 
@@ -137,6 +137,9 @@ class DicomServer:
 
     def _begin(self, knock: Knock) -> None:
         """Begin an association, in the thread of the gate."""
+        if not is_sound_request(knock.first):
+            self._gate.refuse(knock)
+            return
         knock.socket.setblocking(True)
         try:
             association = NodeAssociation(

@@ -17,6 +17,7 @@ from pynetdicom import AE
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
@@ -24,7 +25,7 @@ from bedside.dicom_node.config import PeerLimits
 from bedside.dicom_node.objects import ObjectReceiver
 
 LOGGER = logging.getLogger(__name__)
-_HEAD_BYTES = 6
+_HEAD_BYTES, _PROTOCOL_VERSION = 6, 1
 # A peer that is silent for so long is looked at less often, at most by that.
 _IDLE_S, _LONGEST_LOOK_MS = 1.0, 20.0
 
@@ -98,11 +99,32 @@ class NodeAssociation(Association):
             self.peer_socket.close()
             self.receiver.discard()
             self._on_end(self)
+            # They refer to each other in circles, of which thousands would wait to be collected.
+            for each in (self.acse, self.dul, self.acceptor, self.requestor):
+                vars(each).clear()
+            del self.receiver._assoc
 
     def cut(self) -> None:
         """End the connection at once, from any thread."""
         with contextlib.suppress(OSError):
             self.peer_socket.shutdown(socket.SHUT_RDWR)
+
+
+def is_sound_request(data: bytes) -> bool:
+    """Whether a request for an association can be understood.
+
+    pynetdicom waits for the next one if it cannot, with two threads, until its time is over.
+
+    Args:
+        data: The whole PDU.
+    """
+    request = A_ASSOCIATE_RQ()
+    try:
+        request.decode(data)
+        request.to_primitive()
+    except Exception:  # noqa: BLE001 - pynetdicom raises many kinds
+        return False
+    return bool(request.protocol_version == _PROTOCOL_VERSION)
 
 
 class _Provider(DULServiceProvider):

@@ -1,0 +1,333 @@
+"""The DICOM node against dcmtk's storescp, against hostile peers, and against kill -9.
+
+    python benchmarks/dicom_node.py [speed] [hostile] [kills]
+
+The node is `bedside serve` in a process of its own. Writes what was measured to dicom_node.md.
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "tests"))  # series to send, and peers that break rules
+
+from archive_for_tests import Archive, find_port  # noqa: E402
+from bedside.dicom_node.series import CONFIRMED, KIND  # noqa: E402
+from bedside.runtime.machine import describe_processor, package_version  # noqa: E402
+from bedside.service.jobs import JobStore  # noqa: E402
+from dicom_attacks import ATTACKS  # noqa: E402
+from dicom_makers import make_slices, write_series  # noqa: E402
+from dicom_node_for_tests import write_cine  # noqa: E402
+from raw_dicom_for_tests import DATA, RawPeer, make_echo, make_store  # noqa: E402
+
+SLICES, SERIES, KILLS = 675, 100, 50
+CONFIG = """
+state = "{folder}/state"
+threads = 1
+[http]
+port = 0
+[dicom]
+port = {port}
+settle_s = 1
+[[dicom.route]]
+model = "camus-4ch"
+modality = "US"
+"""
+ARCHIVE = """
+[[dicom.archive]]
+name = "pacs"
+host = "127.0.0.1"
+port = {archive}
+ae_title = "ARCHIVE"
+retry = {{first_s = 0.05, longest_s = 0.5}}
+"""
+
+
+class Node:
+    """`bedside serve`, killed at the end.
+
+    Args:
+        folder: For its state and its configuration.
+        config: What is added to the configuration.
+    """
+
+    def __init__(self, folder: Path, config: str = "", *, port: int | None = None) -> None:
+        self.address = ("127.0.0.1", port or find_port())
+        (folder / "serve.toml").write_text(
+            CONFIG.format(folder=folder, port=self.address[1]) + config
+        )
+        command = [sys.executable, "-m", "bedside", "serve", "--config", folder / "serve.toml"]
+        self.process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 120
+        while not is_listening(self.address):
+            if time.monotonic() > until or self.process.poll() is not None:
+                raise SystemExit("the server does not start")
+            time.sleep(0.02)
+
+    @property
+    def memory_mib(self) -> float:
+        """Its resident memory."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+    @property
+    def connections(self) -> int:
+        """Its established TCP connections."""
+        port = f":{self.address[1]:04X}"
+        rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(row[1].endswith(port) and row[3] == "01" for row in rows)
+
+    def kill(self) -> None:
+        """Kill it."""
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def is_listening(address: tuple[str, int]) -> bool:
+    """Whether anybody listens there."""
+    try:
+        with RawPeer(address):
+            return True
+    except ConnectionError:
+        return False
+
+
+@contextlib.contextmanager
+def running(folder: Path, config: str = "", *, port: int | None = None) -> Iterator[Node]:
+    """A node within a block."""
+    node = Node(folder, config, port=port)
+    try:
+        yield node
+    finally:
+        node.kill()
+
+
+def send(port: int, folder: Path) -> float:
+    """Send a folder with storescu; return the seconds it took."""
+    begun = time.perf_counter()
+    subprocess.run(
+        ["storescu", "-aec", "BEDSIDE", "+sd", "127.0.0.1", str(port), str(folder)], check=True
+    )
+    return time.perf_counter() - begun
+
+
+def write_scan(folder: Path, slices: int, *, series: str, seed: int) -> Path:
+    """Write a scan of 512 x 512 slices."""
+    values = np.random.default_rng(seed).integers(0, 1000, (slices, 512, 512), np.uint16)
+    write_series(make_slices(values, series=series), folder, seed=None)
+    return folder
+
+
+def measure_speed(folder: Path, rounds: int) -> list[str]:
+    """Return rows about sending 675 slices, and about two senders at once."""
+    scan = write_scan(folder / "scan", SLICES, series="one", seed=0)
+    other = write_scan(folder / "other", SLICES, series="two", seed=1)
+    times: dict[str, list[float]] = {"storescp": [], "node": [], "two": []}
+    for number in range(rounds):
+        kept, place = folder / f"scp{number}", folder / f"node{number}"
+        kept.mkdir()
+        place.mkdir()
+        port = find_port()
+        scp = subprocess.Popen(
+            ["storescp", "--max-pdu", "131072", "-od", str(kept), str(port)],
+            stdout=subprocess.DEVNULL,
+        )
+        with running(place) as node:
+            while not is_listening(("127.0.0.1", port)):
+                time.sleep(0.01)
+            times["storescp"].append(send(port, scan))
+            times["node"].append(send(node.address[1], scan))
+        scp.kill()
+        scp.wait()
+        shutil.rmtree(kept)
+        shutil.rmtree(place)
+        place.mkdir()
+        with running(place) as node:
+            begun = time.perf_counter()
+            both = [
+                threading.Thread(target=send, args=(node.address[1], each))
+                for each in (scan, other)
+            ]
+            for each in both:
+                each.start()
+            for each in both:
+                each.join()
+            times["two"].append(time.perf_counter() - begun)
+        shutil.rmtree(place)
+    ratio = statistics.median(n / s for n, s in zip(times["node"], times["storescp"], strict=True))
+    kept_ratio = statistics.median(
+        2 * n / t for n, t in zip(times["node"], times["two"], strict=True)
+    )
+    middle = {name: statistics.median(values) for name, values in times.items()}
+    return [
+        f"## {SLICES} slices of 512 x 512 by `storescu`",
+        "",
+        f"Medians of {rounds} interleaved rounds; every image is on disk (fdatasync, fsync of its "
+        "folder) when the node answers, and in the page cache when storescp does.",
+        "",
+        "| | seconds | |",
+        "|---|---|---|",
+        f"| dcmtk's storescp, PDUs of 128 KiB | {middle['storescp']:.1f} | |",
+        f"| the node | {middle['node']:.1f} | {ratio:.2f} x storescp |",
+        f"| the node, two senders of {SLICES} each | {middle['two']:.1f} | "
+        f"{100 * kept_ratio:.0f} % of the rate of one |",
+    ]
+
+
+def time_echo(address: tuple[str, int]) -> float:
+    """Seconds for a connection, an association and a C-ECHO."""
+    begun = time.perf_counter()
+    with RawPeer(address) as peer:
+        peer.associate()
+        peer.send(make_echo())
+        assert peer.read()[0] == DATA
+    return time.perf_counter() - begun
+
+
+def time_store(address: tuple[str, int], image: bytes) -> float:
+    """Seconds for a connection, an association and a C-STORE that is answered."""
+    begun = time.perf_counter()
+    command, pieces = make_store(image, uid="1.2.3.4")
+    with RawPeer(address) as peer:
+        peer.associate()
+        peer.send(command + b"".join(pieces))
+        assert peer.read()[0] == DATA
+    return time.perf_counter() - begun
+
+
+def watch(node: Node, attack: Callable[[tuple[str, int], threading.Event], None]) -> str:
+    """Attack while C-ECHO is timed; return the cells of a row."""
+    for _ in range(3):
+        time_echo(node.address)
+    before, stop, echoes, most = node.memory_mib, threading.Event(), [], 0.0
+    thread = threading.Thread(target=attack, args=(node.address, stop))
+    thread.start()
+    until = time.monotonic() + 10
+    while thread.is_alive():
+        echoes.append(time_echo(node.address))
+        most = max(most, node.memory_mib)
+        if time.monotonic() > until:
+            stop.set()
+        time.sleep(0.05)
+    time.sleep(max(0.0, until - time.monotonic()))
+    alive, stored = node.connections, time_store(node.address, b"\x08\x00" * 500)
+    stop.set()
+    thread.join()
+    return (
+        f"{1000 * statistics.median(echoes):.0f} | {1000 * max(echoes):.0f} | "
+        f"{1000 * stored:.0f} | {most - before:+.1f} | {alive}"
+    )
+
+
+def measure_hostile(folder: Path) -> list[str]:
+    """Return rows about hostile peers."""
+    rows = [
+        "## Hostile peers",
+        "",
+        "Each attack goes on for 10 s or until it has done its number. C-ECHO with its association "
+        "is timed all the while, a C-STORE of 1 kB afterwards, in ms. Memory is the largest growth "
+        "of the server, in MiB. Alive are connections of the attack 10 s after its beginning.",
+        "",
+        "| attack | C-ECHO median | largest | C-STORE after | memory | alive |",
+        "|---|---|---|---|---|---|",
+    ]
+    place = folder / "hostile"
+    place.mkdir()
+    with running(place) as node:
+        for _ in range(20):  # what the server loads at first use is not the attack's
+            time_echo(node.address)
+            time_store(node.address, bytes(1000))
+        for name, attack in ATTACKS.items():
+            rows.append(f"| {name} | {watch(node, attack)} |")
+            print(rows[-1], flush=True)
+    return rows
+
+
+def measure_kills(folder: Path) -> list[str]:
+    """Return rows about a node that is killed while it receives, segments and sends."""
+    place, chance = folder / "kills", random.Random(0)
+    place.mkdir()
+    images = []
+    for number in range(SERIES):
+
+        def name(dataset, number=number):
+            dataset.SeriesInstanceUID, dataset.SOPInstanceUID = f"1.2.{number}", f"1.3.{number}"
+
+        images.append(write_cine(place / f"{number}.dcm", frames=2, edit=name))
+    port, kills, begun = find_port(), 0, time.monotonic()
+    with Archive() as archive:
+        config = ARCHIVE.format(archive=archive.port)
+        while images or kills < KILLS:
+            with running(place, config, port=port) as node:
+                end = time.monotonic() + chance.random() * 3
+                killer = threading.Timer(end - time.monotonic(), node.kill)
+                if kills < KILLS:
+                    killer.start()
+                while images and node.process.poll() is None:
+                    done = subprocess.run(
+                        ["storescu", "-aec", "BEDSIDE", "127.0.0.1", str(port), str(images[0])],
+                        stderr=subprocess.DEVNULL,
+                        check=False,
+                    )
+                    if done.returncode == 0:
+                        images.pop(0)
+                if kills < KILLS:
+                    killer.join()
+                    kills += 1
+                    continue
+        with running(place, config, port=port), JobStore(place / "state") as store:
+            while len(store.list(KIND, [CONFIRMED])) < SERIES and time.monotonic() < begun + 3600:
+                time.sleep(0.2)
+            states = {state: n for (kind, state), n in store.count().items() if kind == KIND}
+    twice = sum(count > 1 for count in archive.received.values())
+    return [
+        f"## kill -9 at {kills} random moments of an intake of {SERIES} series, sending on",
+        "",
+        "| series acknowledged | states at the end | results in the archive | sent twice |",
+        "|---|---|---|---|",
+        f"| {SERIES} | {states} | {len(archive.kept)} | {twice} |",
+    ]
+
+
+def main() -> None:
+    """Measure what was asked for, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", default=["speed", "hostile", "kills"])
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    page = HERE / "dicom_node.md"
+    with tempfile.TemporaryDirectory(prefix="dicom-node-") as name:
+        folder = Path(name)
+        measures = {
+            "speed": lambda: measure_speed(folder, arguments.rounds),
+            "hostile": lambda: measure_hostile(folder),
+            "kills": lambda: measure_kills(folder),
+        }
+        parts = [measures[part]() for part in arguments.parts]
+    busy = f"Other work kept the machine busy: its load was {os.getloadavg()[1]:.0f} on 2 cores."
+    head = [
+        "# The DICOM node",
+        "",
+        f"Written by `benchmarks/dicom_node.py` on {describe_processor()}; pynetdicom "
+        f"{package_version('pynetdicom')}. {busy}",
+    ]
+    page.write_text("\n\n".join("\n".join(part) for part in [head, *parts]) + "\n", "utf-8")
+    print(page.read_text("utf-8"))
+
+
+if __name__ == "__main__":
+    main()
