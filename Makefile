@@ -35,6 +35,11 @@ web: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
+# The doors with the programs of others: dcmtk, Orthanc, Chromium. One that is missing is a failure.
+test-doors: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 BEDSIDE_PEERS=required $(BIN)/python -m pytest -n logical --maxprocesses 4 \
+		--dist worksteal tests/service tests/dicom_node tests/http_api tests/web
+
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)

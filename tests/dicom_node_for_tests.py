@@ -15,7 +15,7 @@ def need_dcmtk(name):
     """Return the path of a program of dcmtk; skip the test loudly if it is not there."""
     path = shutil.which(name)
     if path is None:
-        pytest.skip(f"{name} is not installed: apt-get install dcmtk")
+        pytest.skip(f"NOT TESTED: {name} is not installed: apt-get install dcmtk")
     return path
 
 
