@@ -10,7 +10,6 @@ import contextlib
 import os
 import random
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -26,7 +25,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))  # series to send, and peers that break rules
 
 from archive_for_tests import Archive, find_port  # noqa: E402
-from bedside.dicom_node.series import CONFIRMED, KIND  # noqa: E402
+from bedside.dicom_node.series import CONFIRMED, FAILED, KIND  # noqa: E402
 from bedside.runtime.machine import describe_processor, package_version  # noqa: E402
 from bedside.service.jobs import JobStore  # noqa: E402
 from dicom_attacks import ATTACKS  # noqa: E402
@@ -93,7 +92,7 @@ class Node:
 
     def kill(self) -> None:
         """Kill it."""
-        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.kill()
         self.process.wait()
 
 
@@ -317,7 +316,10 @@ def measure_kills(folder: Path) -> list[str]:
                     kills += 1
                     continue
         with running(place, config, port=port), JobStore(place / "state") as store:
-            while len(store.list(KIND, [CONFIRMED])) < SERIES and time.monotonic() < begun + 3600:
+            while (
+                len(store.list(KIND, [CONFIRMED, FAILED])) < SERIES
+                and time.monotonic() < begun + 3600
+            ):
                 time.sleep(0.2)
             states = {state: n for (kind, state), n in store.count().items() if kind == KIND}
     twice = sum(count > 1 for count in archive.received.values())

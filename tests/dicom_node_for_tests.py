@@ -1,6 +1,7 @@
 """Peers of the node in tests: dcmtk's programs where they are, series to send, and waiting."""
 
 import shutil
+import socket
 import subprocess
 import time
 
@@ -51,6 +52,15 @@ def write_scan(folder, *, slices=5, series="series", edit=None, seed=0):
     """Write a scan of single slices."""
     values = np.random.default_rng(seed).integers(0, 1000, (slices, 16, 16)).astype(np.uint16)
     return sorted(write_series(make_slices(values, series=series, edit=edit), folder))
+
+
+def is_listening(address):
+    """Whether anybody listens there."""
+    try:
+        socket.create_connection(address, timeout=60).close()
+    except ConnectionError:
+        return False
+    return True
 
 
 def wait_for(condition, *, timeout_s=60.0):

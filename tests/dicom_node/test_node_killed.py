@@ -13,8 +13,7 @@ from pydicom import dcmread
 from archive_for_tests import Archive, find_port
 from bedside.dicom_node.series import CONFIRMED, KIND
 from bedside.service.jobs import JobStore
-from dicom_node_for_tests import send, wait_for, write_cine
-from raw_dicom_for_tests import RawPeer
+from dicom_node_for_tests import is_listening, send, wait_for, write_cine
 from servers_for_tests import write_models
 
 SERIES, KILLS = 4, 2
@@ -47,18 +46,10 @@ def served(folder, port):
     command = [sys.executable, "-m", "bedside", "serve", "--config", str(folder / "serve.toml")]
     with (folder / "log").open("ab") as log, subprocess.Popen(command, stderr=log) as process:
         try:
-            wait_for(lambda: process.poll() is None and is_listening(port))
+            wait_for(lambda: process.poll() is None and is_listening(("127.0.0.1", port)))
             yield process
         finally:
             os.kill(process.pid, signal.SIGKILL)
-
-
-def is_listening(port):
-    try:
-        with RawPeer(("127.0.0.1", port)):
-            return True
-    except ConnectionError:
-        return False
 
 
 def test_killed_at_random_moments_each_series_is_answered_once(tmp_path):

@@ -10,6 +10,7 @@ from bedside.dicom_node.config import Sender
 from bedside.dicom_node.series import Series
 
 _DEADLINE_S = 5.0
+_KEYWORD = "NumberOfSeriesRelatedInstances"
 _PENDING = (0xFF00, 0xFF01)
 # Series Instance UID and Number of Series Related Instances in DICOM JSON.
 _SERIES, _COUNT = "0020000E", "00201209"
@@ -40,22 +41,30 @@ def _find(sender: Sender, series: Series, our_ae_title: str) -> int | None:
     from bedside.dicom_node.sending.association import associate
     from bedside.dicom_node.sending.destination import DicomDestination
 
-    query = Dataset()
-    query.QueryRetrieveLevel = "SERIES"
-    query.StudyInstanceUID = series.study_instance_uid
-    query.SeriesInstanceUID = series.series_instance_uid
-    query.NumberOfSeriesRelatedInstances = None
     peer = DicomDestination(
         name=sender.calling_ae, host=sender.host, port=sender.port,
         ae_title=sender.ae_title or sender.calling_ae, calling_ae_title=our_ae_title,
         connect_s=_DEADLINE_S, deadline_s=_DEADLINE_S,
     )  # fmt: skip
-    count = None
+
+    def answers(level: str, keyword: str) -> list[Dataset]:
+        query = Dataset()
+        query.QueryRetrieveLevel = level
+        query.StudyInstanceUID = series.study_instance_uid
+        query.SeriesInstanceUID = series.series_instance_uid
+        setattr(query, keyword, None)
+        found = association.send_c_find(query, Find)
+        return [answer for status, answer in found if status.Status in _PENDING]
+
     with associate(peer, [build_context(Find)]) as association:
-        for status, answer in association.send_c_find(query, Find):
-            if status and status.Status in _PENDING and answer is not None:
-                count = _read(answer.get("NumberOfSeriesRelatedInstances"))
-    return count
+        told = [
+            _read(answer.get(_KEYWORD))
+            for answer in answers("SERIES", _KEYWORD)
+            if answer.get("SeriesInstanceUID") == series.series_instance_uid
+        ]
+        if told and told[0] is None:  # an archive need not know the number
+            return len(answers("IMAGE", "SOPInstanceUID")) or None
+    return told[0] if told else None
 
 
 def _query(sender: Sender, series: Series, _our_ae_title: str) -> int | None:
