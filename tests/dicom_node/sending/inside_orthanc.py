@@ -20,6 +20,9 @@ from bedside.dicom_node.sending.destination import DicomDestination, RetryPolicy
 from bedside.dicom_node.sending.dimse import COMMITMENT, report_handler
 from bedside.dicom_node.sending.instance import read_instance
 from bedside.dicom_node.sending.sender import Sender, open_transport
+from bedside.dicom_node.ups.inputs import ImageService
+from bedside.dicom_node.ups.work_item import InputSeries
+from bedside.errors import FormatError
 from bedside.service.jobs import JobStore
 from orthanc_for_tests import (
     AE_TITLE,
@@ -123,6 +126,28 @@ def test_a_file_that_orthanc_does_not_have_is_absent(orthanc, tmp_path):
         transport = open_transport(destination)
         assert transport.ask([read_instance(path)], "1.2").presence == "absent"
         transport.close()
+
+
+def test_images_are_fetched_as_they_were_stored(orthanc, tmp_path):
+    write_scan_results(tmp_path)
+    sent = sorted((tmp_path / "ct").iterdir())
+    instances = [read_instance(path) for path in sent]
+    transport = open_transport(BY_STOW)
+    assert {reply.answer for reply in transport.send(instances)} == {Answer.STORED}
+    transport.close()
+    first = instances[0]
+    service = ImageService(BY_STOW)
+    for uids in ((), (first.sop_instance_uid, instances[1].sop_instance_uid)):
+        series = InputSeries(first.study_instance_uid, first.series_instance_uid, uids)
+        (folder := tmp_path / str(len(uids))).mkdir()
+        got = {dcmread(path).SOPInstanceUID: path for path in service.fetch(series, folder)}
+        assert set(got) == (set(uids) or {each.sop_instance_uid for each in instances})
+        for each in instances:
+            if each.sop_instance_uid in got:
+                assert is_same_object(each.path, got[each.sop_instance_uid].read_bytes())
+    with pytest.raises(FormatError, match="no such series"):
+        service.fetch(InputSeries("1.2.3", "1.2.4"), tmp_path)
+    service.close()
 
 
 def test_dcmtk_takes_the_files_byte_by_byte(tmp_path):
