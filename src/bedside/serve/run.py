@@ -66,6 +66,8 @@ def serve(settings: ServeSettings, *, on_notice: Callable[[str], None]) -> None:
             audit.add("started", version=__version__)
         stopped.wait()
         on_notice("Stopping: no new work is taken.")
+        if performers is not None:
+            performers.stop()
         if node is not None:
             node.close(patience_s=settings.drain_s)
         engine.drain(settings.drain_s)

@@ -13,7 +13,7 @@ from bedside.dicom_node.ups.inputs import ImageService
 from bedside.dicom_node.ups.performer import Performer, PerformerSettings
 from bedside.dicom_node.ups.service import Peers, PerformerService
 from bedside.dicom_node.ups.ups_rs import WebWorklist, WorklistService
-from bedside.errors import ConflictError, FormatError, PeerError
+from bedside.errors import CancelledError, ConflictError, FormatError, PeerError
 from bedside.service.jobs import JobStore
 from ups_for_tests import make_work_item
 
@@ -221,6 +221,23 @@ def test_a_request_to_cancel_ends_the_work_at_once(ups, store, sender, archive, 
     assert ups.completions["1.2.1"] == 0
     reason = ups.item("1.2.1").ProcedureStepProgressInformationSequence[0]
     assert reason.ProcedureStepDiscontinuationReasonCodeSequence[0].CodeValue == "110513"
+
+
+def test_work_that_a_stop_of_the_server_ends_is_done_after_the_next_start(
+    ups, store, sender, image
+):
+    ups.schedule(make_work_item("1.2.1", [image]), [image])
+    works = iter([CancelledError("the work was cancelled."), None])
+
+    def work(item, inputs, outputs, report):
+        if (error := next(works)) is not None:
+            raise error
+        copy_results(image)(item, inputs, outputs, report)
+
+    with Performing(ups, store, sender, work) as performing:
+        states = [job.state for job in performing.run()]
+    assert states[:3] == ["claimed", "claimed", "segmented"]
+    assert states[-1] == "completed"
 
 
 def test_an_item_that_its_owner_took_back_is_not_completed(ups, store, sender, archive, image):

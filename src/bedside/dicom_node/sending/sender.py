@@ -31,7 +31,14 @@ from bedside.dicom_node.sending.delivery import (
 from bedside.dicom_node.sending.destination import Destination, DicomDestination
 from bedside.dicom_node.sending.instance import Instance, read_instance
 from bedside.dicom_node.sending.transport import Transport
-from bedside.errors import FormatError, OutputError, StaleJobError, UsageError
+from bedside.errors import (
+    BedsideError,
+    ClosedError,
+    FormatError,
+    OutputError,
+    StaleJobError,
+    UsageError,
+)
 from bedside.service.jobs import Job, JobStore
 
 _OPEN = (State.WAITING, State.SENDING, State.SENT)
@@ -199,7 +206,7 @@ class Sender:
 
     def _take_report(self, transaction_uid: str, found: Finding) -> None:
         for name, destination in self._destinations.items():
-            for job in self._store.list(_kind(name), _OPEN):
+            for job in self._store.list(_kind(name), _OPEN, limit=10**6):
                 if transaction_uid and job.payload["transaction_uid"] == transaction_uid:
                     delivery = after_asking(
                         _unpack(job), found, policy=destination.retry,
@@ -260,7 +267,9 @@ class Sender:
             try:
                 if self.step(name, wait_s=_WAIT_S) is None:
                     continue
-            except OutputError:  # closing, or claims cannot be written: they are tried again
+            except ClosedError:
+                return
+            except BedsideError:  # as of a full disk: tried again
                 self._stop.wait(_WAIT_S)
                 continue
             if failures := self._failures[name]:

@@ -25,6 +25,11 @@ class Cancellations:
             self._requested.add(uid)
             return True
 
+    def is_requested(self, uid: str) -> bool:
+        """Whether an item was cancelled on request."""
+        with self._lock:
+            return uid in self._requested
+
     def check(self, uid: str) -> None:
         """Return if the work should go on.
 

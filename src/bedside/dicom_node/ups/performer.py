@@ -208,12 +208,16 @@ class Performer:
             self._subscribe(uid)
             item = read_work_item(self._worklist.retrieve(uid))
             if item.state != IN_PROGRESS:
-                raise CancelledError(f"the work item is {item.state}.")
+                raise ConflictError(f"the work item is {item.state}.")
             if not (folder / "results").exists():
                 self._write_results(item, folder, transaction_uid)
             self._cancellations.commit(uid)
-        except (CancelledError, ConflictError):
+        except CancelledError as error:
+            if not self._cancellations.is_requested(uid):  # the server is being stopped
+                return self._later(job, str(error))
             return self._discontinue(job, CANCELED_ON_REQUEST, "canceled on request", "canceled")
+        except ConflictError as error:
+            return self._discontinue(job, CANCELED_ON_REQUEST, str(error), "canceled")
         except (PeerError, UnansweredError, BusyError, ClosedError, OutputError):
             raise
         except BedsideError as error:

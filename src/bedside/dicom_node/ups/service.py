@@ -1,5 +1,6 @@
 """Performers as threads, and the thread that hears of requests to cancel."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -33,6 +34,8 @@ from bedside.errors import (
 )
 from bedside.service.engine import Engine
 from bedside.service.jobs import Job, JobStore
+
+LOGGER = logging.getLogger("bedside.worklist")
 
 _WAIT_S, _CLEAN_S = 0.5, 600.0
 # Before results leave; the lock of `Cancellations` has the last word.
@@ -112,9 +115,13 @@ class PerformerService:
         for thread in (*self._threads, self._cleaner):
             thread.start()
 
+    def stop(self) -> None:
+        """Begin no further step, and return at once."""
+        self._stop.set()
+
     def close(self) -> None:
         """End after the steps in progress; the next start goes on with what is left."""
-        self._stop.set()
+        self.stop()
         for thread in (*self._threads, self._cleaner):
             if thread.is_alive():
                 thread.join()
@@ -165,13 +172,17 @@ class PerformerService:
             worklist.close()
 
 
+def _log_step(job: Job) -> None:
+    LOGGER.info("work item %s is %s", job.id, job.state)  # our id: its UID is not logged
+
+
 @contextmanager
 def open_performers(
     settings: WorklistSettings,
     engine: Engine,
     folder: Path,
     *,
-    on_step: Callable[[Job], None] = lambda job: None,
+    on_step: Callable[[Job], None] | None = None,
 ) -> Iterator[PerformerService]:
     """Open the performers of a configuration; they are closed at the end of the block.
 
@@ -179,7 +190,7 @@ def open_performers(
         settings: The table `[worklist]`.
         engine: What segments.
         folder: Where work items and results are kept.
-        on_step: Called with the job of a work item after each step.
+        on_step: Called with the job of a work item after each step; None to log its state.
 
     Yields:
         The service, to be started.
@@ -221,7 +232,7 @@ def open_performers(
             performed,
             threads=settings.at_once,
             keep_s=settings.keep_s,
-            on_step=on_step,
+            on_step=on_step or _log_step,
         ) as performers,
     ):
         sender.start()
