@@ -45,9 +45,9 @@ def open_engine(folder: Path, **settings) -> Iterator[Engine]:
 
 
 @contextlib.contextmanager
-def open_server(engine: Engine, **settings) -> Iterator[httpx.Client]:
+def open_server(engine: Engine, *, jobs=None, **settings) -> Iterator[httpx.Client]:
     """A client of a server."""
-    server = HttpServer(engine, HttpSettings(port=0, **settings))
+    server = HttpServer(engine, HttpSettings(port=0, **settings), jobs=jobs)
     try:
         with httpx.Client(base_url=server.address, timeout=PATIENCE_S) as client:
             yield client

@@ -30,11 +30,20 @@ def start(place, order, done=None):
 def test_the_urgent_goes_before_what_came_earlier():
     admission, order = Admission(1, SOME), []
     with admission.reserve(Lane.IMAGE, "a"):
-        lanes = (Lane.VOLUME, Lane.IMAGE, Lane.FRAME, Lane.FRAME)
+        lanes = (Lane.VOLUME, Lane.IMAGE, Lane.IMAGE)
         threads = [start(admission.reserve(lane, "b"), order) for lane in lanes]
     for thread in threads:
         thread.join(60)
-    assert order == [Lane.FRAME, Lane.FRAME, Lane.IMAGE, Lane.VOLUME]
+    assert order == [Lane.IMAGE, Lane.IMAGE, Lane.VOLUME]
+
+
+def test_a_stream_never_waits():
+    admission = Admission(1)
+    admission.reserve(Lane.IMAGE, "a")
+    streams = [admission.reserve(Lane.FRAME, "b") for _ in range(2)]
+    assert all(stream.started is not None for stream in streams)
+    with pytest.raises(BusyError, match="2 at work, 0 waiting"):
+        admission.reserve(Lane.FRAME, "b")
 
 
 def test_a_volume_leaves_the_other_slot_to_images():

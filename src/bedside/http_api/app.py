@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedside.errors import BackendError, install_command
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from bedside.http_api.door import Door
     from bedside.service.engine import Engine
     from bedside.service.observer import Observer
+    from bedside.service.segment_jobs import SegmentJobs
 
 
 def create_app(
@@ -24,6 +26,8 @@ def create_app(
     settings: HttpSettings | None = None,
     *,
     observer: "Observer | None" = None,
+    jobs: "SegmentJobs | None" = None,
+    folder: Path | None = None,
     routers: Sequence[str] = ROUTERS,
     intake: "Intake | None" = None,
 ) -> "FastAPI":
@@ -33,6 +37,8 @@ def create_app(
         engine: Segments; it stays open when the application ends.
         settings: Limits.
         observer: Notes what is answered; None for one of its own.
+        jobs: Works off what is accepted for later; None for no jobs.
+        folder: Where files of requests are; None for the system's own place.
         routers: Rows of the table of routers.
         intake: Where instances go that DICOMweb stores; None if no node takes them.
 
@@ -49,8 +55,9 @@ def create_app(
     from bedside.service.observer import Observer
 
     door = Door(
-        engine, settings or HttpSettings(), observer=observer or Observer(engine), intake=intake
-    )
+        engine, settings or HttpSettings(), observer=observer or Observer(engine), jobs=jobs,
+        folder=folder, intake=intake,
+    )  # fmt: skip
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -16,6 +16,7 @@ from bedside.http_api.uploads import Upload, receive_upload
 from bedside.service.admission import Place
 from bedside.service.engine import Engine
 from bedside.service.observer import Observer
+from bedside.service.segment_jobs import SegmentJobs
 
 if TYPE_CHECKING:
     from bedside.http_api.dicomweb.intake import Intake
@@ -33,6 +34,7 @@ class Door:
         engine: Segments.
         settings: Limits.
         observer: Notes what is answered.
+        jobs: Works off what is accepted for later; None for no jobs.
         folder: Where files of requests are; None for the system's own place.
         intake: Where instances go that DICOMweb stores; None if no node takes them.
     """
@@ -43,10 +45,11 @@ class Door:
         settings: HttpSettings,
         *,
         observer: Observer,
+        jobs: SegmentJobs | None = None,
         folder: Path | None = None,
         intake: "Intake | None" = None,
     ) -> None:
-        self.engine, self.observer = engine, observer
+        self.engine, self.observer, self.jobs = engine, observer, jobs
         self.settings = settings
         self.intake = intake
         self.folder = folder or Path(tempfile.gettempdir())

@@ -11,6 +11,8 @@ ROUTERS = (
     "bedside.http_api.models:make_router",
     "bedside.http_api.page:make_router",
     "bedside.http_api.segmentation:make_router",
+    "bedside.http_api.job_routes:make_router",
+    "bedside.http_api.live:make_router",
     "bedside.http_api.inference_protocol.router:make_router",
     "bedside.http_api.monai_label.router:make_router",
     "bedside.http_api.dicomweb.router:make_router",

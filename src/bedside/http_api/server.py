@@ -4,6 +4,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bedside.errors import BackendError, UsageError, install_command
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from bedside.http_api.dicomweb.intake import Intake
     from bedside.service.engine import Engine
     from bedside.service.observer import Observer
+    from bedside.service.segment_jobs import SegmentJobs
 
 _BACKLOG = 1024
 _FRAME_BYTES = 64 * 2**20
@@ -27,6 +29,8 @@ class HttpServer:
         engine: Segments; closed by the caller, after this.
         settings: Address and limits.
         observer: Notes what is answered; None for one of its own.
+        jobs: Works off what is accepted for later; None for no jobs.
+        folder: Where files of requests are; None for the system's own place.
         routers: What it answers to.
         intake: Where instances go that DICOMweb stores; None if no node takes them.
 
@@ -44,6 +48,8 @@ class HttpServer:
         settings: HttpSettings,
         *,
         observer: "Observer | None" = None,
+        jobs: "SegmentJobs | None" = None,
+        folder: Path | None = None,
         routers: Sequence[str] = ROUTERS,
         intake: "Intake | None" = None,
     ) -> None:
@@ -55,7 +61,10 @@ class HttpServer:
             ) from error
         from bedside.http_api.connections import Connections
 
-        app = create_app(engine, settings, observer=observer, routers=routers, intake=intake)
+        app = create_app(
+            engine, settings, observer=observer, jobs=jobs, folder=folder, routers=routers,
+            intake=intake,
+        )  # fmt: skip
         self.connections = Connections(settings)
         # Their messages have addresses and paths in them: none is logged.
         config = uvicorn.Config(

@@ -3,18 +3,22 @@
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedside.serve.config import ServeSettings
 from bedside.serve.logs import configure_logs
 from bedside.system import signals
+from bedside.system.atomic import output_errors
 from bedside.version import __version__
 
 if TYPE_CHECKING:
     from bedside.dicom_node.node import DicomNode
     from bedside.dicom_node.ups.service import PerformerService
     from bedside.http_api.dicomweb.intake import Intake
+    from bedside.service.audit import AuditLog
     from bedside.service.engine import Engine
+    from bedside.service.jobs import JobStore
 
 
 def serve(settings: ServeSettings, *, on_notice: Callable[[str], None]) -> None:
@@ -33,9 +37,10 @@ def serve(settings: ServeSettings, *, on_notice: Callable[[str], None]) -> None:
         BackendError: If a package is missing.
     """
     from bedside.http_api.server import HealthServer, HttpServer
-    from bedside.service.audit import AuditLog
     from bedside.service.engine import Engine
+    from bedside.service.jobs import JobStore
     from bedside.service.observer import Observer
+    from bedside.service.segment_jobs import SegmentJobs
 
     stopped = threading.Event()
     _raise_open_files()
@@ -43,49 +48,65 @@ def serve(settings: ServeSettings, *, on_notice: Callable[[str], None]) -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(signals.handed_over(stopped.set))
         engine = stack.enter_context(Engine(settings.engine))
-        audit = None if settings.audit is None else stack.enter_context(AuditLog(settings.audit))
-        observer = Observer(engine, audit=audit)
+        observer = Observer(engine, audit=stack.enter_context(_opened_audit(settings.audit)))
         health = HealthServer(engine, settings.door, observer=observer)
         stack.callback(health.close)
-        node = stack.enter_context(_opened_node(settings, engine))
-        intake = _find_intake(node)
-        http = HttpServer(engine, settings.door, observer=observer, intake=intake)
+        store = None if settings.state is None else stack.enter_context(JobStore(settings.state))
+        node = stack.enter_context(_opened_node(settings, engine, store))
+        jobs = None if store is None else stack.enter_context(SegmentJobs(store, engine))
+        http = HttpServer(
+            engine, settings.door, observer=observer, jobs=jobs, intake=_find_intake(node),
+            folder=_make_spool(settings.state),
+        )  # fmt: skip
         stack.callback(http.close)
         on_notice(f"Serving {len(engine.names)} models on {http.address}")
         on_notice(f"Health on {health.address}/health")
         if node is not None:
-            node.start()
-            host, port = node.server.address
-            on_notice(f"Receiving DICOM as {node.ae_title} on {host}, port {port}")
+            _start_node(node, on_notice)
         performers = stack.enter_context(_opened_performers(settings, engine))
         if performers is not None and settings.worklist is not None:
             performers.start()
             on_notice(f"Performing work items of {settings.worklist.url}")
         engine.start()
-        if audit is not None:
-            audit.add("started", version=__version__)
+        if jobs is not None:
+            jobs.start()
         stopped.wait()
         on_notice("Stopping: no new work is taken.")
         if performers is not None:
             performers.stop()
         if node is not None:
             node.close(patience_s=settings.drain_s)
+        if jobs is not None:
+            jobs.close()
         engine.drain(settings.drain_s)
         http.close(patience_s=settings.drain_s)
-        if audit is not None:
-            audit.add("stopped")
 
 
 @contextlib.contextmanager
-def _opened_node(settings: ServeSettings, engine: "Engine") -> Iterator["DicomNode | None"]:
+def _opened_audit(path: Path | None) -> Iterator["AuditLog | None"]:
+    """Open the audit log of a configuration, if it has one; it tells of start and end."""
+    if path is None:
+        yield None
+        return
+    from bedside.service.audit import AuditLog
+
+    with AuditLog(path) as audit:
+        audit.add("started", version=__version__)
+        yield audit
+        audit.add("stopped")
+
+
+@contextlib.contextmanager
+def _opened_node(
+    settings: ServeSettings, engine: "Engine", store: "JobStore | None"
+) -> Iterator["DicomNode | None"]:
     """Open the DICOM node of a configuration, if it has one."""
-    if settings.dicom is None or settings.state is None:
+    if settings.dicom is None or store is None:
         yield None
         return
     from bedside.dicom_node.node import DicomNode
-    from bedside.service.jobs import JobStore
 
-    with JobStore(settings.state) as store, DicomNode(settings.dicom, engine, store) as node:
+    with DicomNode(settings.dicom, engine, store) as node:
         yield node
 
 
@@ -103,6 +124,13 @@ def _opened_performers(
         yield performers
 
 
+def _start_node(node: "DicomNode", on_notice: Callable[[str], None]) -> None:
+    """Begin to receive DICOM."""
+    node.start()
+    host, port = node.server.address
+    on_notice(f"Receiving DICOM as {node.ae_title} on {host}, port {port}")
+
+
 def _find_intake(node: "DicomNode | None") -> "Intake | None":
     """Return where instances of DICOMweb go, if there is a node."""
     if node is None:
@@ -110,6 +138,16 @@ def _find_intake(node: "DicomNode | None") -> "Intake | None":
     from bedside.serve.storing import NodeIntake
 
     return NodeIntake(node.files)
+
+
+def _make_spool(state: Path | None) -> Path | None:
+    """Make the folder for bodies of requests, beside the jobs that they may become."""
+    if state is None:
+        return None
+    spool = state / "requests"
+    with output_errors(spool):
+        spool.mkdir(mode=0o700, exist_ok=True)
+    return spool
 
 
 def _raise_open_files() -> None:

@@ -1,8 +1,8 @@
 """Admission: who may work now, who waits, who is refused at once.
 
-Work is in three lanes, live frames before images before volumes. Each lane runs and queues a
-bounded number, and takes nothing that would wait longer than is allowed, as far as the measured
-cost of earlier work tells. So a refusal needs no work, and no queue grows.
+Work is in three lanes: live streams, which never wait, before images before volumes. Each lane runs
+and queues a bounded number, and takes nothing that would wait longer than is allowed, as far as the
+measured cost of earlier work tells. So a refusal needs no work, and no queue grows.
 """
 
 import enum
@@ -22,7 +22,10 @@ _MOST_COSTS = 1000
 
 
 class Lane(enum.IntEnum):
-    """A class of work; smaller numbers go first."""
+    """A class of work; smaller numbers go first.
+
+    A place of `FRAME` is for a whole stream, which takes no slot: its frames go between the images.
+    """
 
     FRAME = 0
     IMAGE = 1
@@ -45,7 +48,7 @@ class LaneLimits:
 
 
 LIMITS: Mapping[Lane, LaneLimits] = MappingProxyType({
-    Lane.FRAME: LaneLimits(running=2, waiting=2, wait_s=0.1),
+    Lane.FRAME: LaneLimits(running=2, waiting=0, wait_s=0.0),
     Lane.IMAGE: LaneLimits(running=2, waiting=4, wait_s=2.0),
     Lane.VOLUME: LaneLimits(running=1, waiting=4, wait_s=120.0),
 })  # fmt: skip
@@ -147,7 +150,7 @@ class Admission:
     """Grants turns to work, for any number of threads.
 
     Args:
-        slots: Pieces of work of all lanes at the same time.
+        slots: Images and volumes at the same time.
         limits: Of each lane.
     """
 
@@ -283,7 +286,8 @@ class Admission:
         """Seconds that new work of a lane would wait, as far as is known."""
         now = time.monotonic()
         left_s = 0.0
-        for other, queue in self._queues.items():
+        for other in (Lane.IMAGE, Lane.VOLUME):
+            queue = self._queues[other]
             for place in queue.running:
                 cost_s = self._costs.get(place.key, 0.0)
                 left_s += max(0.0, cost_s - (now - (place.started or now)))
@@ -293,8 +297,9 @@ class Admission:
 
     def _may_start(self, lane: Lane) -> bool:
         queue = self._queues[lane]
-        busy = sum(len(each.running) for each in self._queues.values())
-        return busy < self._slots and len(queue.running) < queue.limits.running
+        busy = sum(len(self._queues[each].running) for each in (Lane.IMAGE, Lane.VOLUME))
+        has_slot = lane is Lane.FRAME or busy < self._slots
+        return has_slot and len(queue.running) < queue.limits.running
 
     def _grant(self) -> None:
         """Give free slots to those that wait, the first lane first."""
