@@ -6,7 +6,7 @@
     FOLDER/IMAGE/labels/TAG...      its file
 
 Names of folders and files are hashes, so that no id, such as that of a patient, has to be a path.
-Files appear whole; `image.json` comes last, and an image without it is not there.
+Files appear whole, and are on disk when their sender is answered.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bedside.errors import UsageError
-from bedside.system.atomic import output_errors, write_text
+from bedside.system.atomic import output_errors, sync_folder, write_text
 from bedside.system.unfinished import is_part, part_folder, remove
 
 _MOST_CHARACTERS = 1024
@@ -102,6 +102,7 @@ class ImageStore:
             with contextlib.suppress(FileNotFoundError):
                 target.rename(old)
             new.rename(target)
+            sync_folder(self.folder)
             remove(old)
 
     def add_instance(self, series_uid: str, instance_uid: str, path: Path) -> None:
@@ -120,6 +121,11 @@ class ImageStore:
         name = f"{_hash(instance_uid)}.dcm"
         with self._writing(path):
             (target / "image").mkdir(parents=True, exist_ok=True)
+            if not (target / "image.json").exists():
+                about = {"id": series_uid, "suffix": ".dcm", "info": {}}
+                _write_json(target / "image.json", about)
+                sync_folder(target)
+                sync_folder(self.folder)
             part = target / f".part-{secrets.token_hex(8)}"
             try:
                 try:
@@ -128,10 +134,9 @@ class ImageStore:
                     shutil.copyfile(path, part)
                 _sync(part)
                 part.replace(target / "image" / name)
+                sync_folder(target / "image")
             finally:
                 part.unlink(missing_ok=True)
-            if not (target / "image.json").exists():
-                _write_json(target / "image.json", {"id": series_uid, "suffix": ".dcm", "info": {}})
 
     def find(self, image_id: str) -> StoredImage | None:
         """Return an image; None if there is none with this id."""
@@ -167,6 +172,7 @@ class ImageStore:
             shutil.copyfile(path, part / name)
             _sync(part / name)
             (part / name).replace(folder / name)
+            sync_folder(folder)
             _write_json(folder / f"{name}.json", {"tag": tag, "suffix": suffix, "info": dict(info)})
         return True
 
@@ -216,6 +222,8 @@ class ImageStore:
         files = place / "image"
         single = files / f"image{stated['suffix']}"
         path = single if single.exists() else files
+        if path is files and not any(files.iterdir()):
+            return None  # its first instance is being stored
         return StoredImage(stated["id"], path, stated["suffix"], stated["info"], labels)
 
     @contextlib.contextmanager
