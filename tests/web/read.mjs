@@ -7,6 +7,7 @@ import { pathToFileURL } from "node:url";
 
 const [statics, folder, ...files] = process.argv.slice(2);
 const { openDicom, isDicom } = await import(pathToFileURL(`${statics}/io/dicom.js`));
+const { resolveScale } = await import(pathToFileURL(`${statics}/fitness.js`));
 const { openNifti, isNifti } = await import(pathToFileURL(`${statics}/io/nifti.js`));
 
 async function read(path, number) {
@@ -19,7 +20,9 @@ async function read(path, number) {
   for (let index = 0; index < source.count; index += 1) frames.push(await frameOf(index));
   const bytes = frames.map(({ data }) => Buffer.from(data.buffer, data.byteOffset, data.byteLength));
   writeFileSync(`${folder}/${number}.raw`, Buffer.concat(bytes));
-  return { ...source, channels: frames[0].channels, dtype: frames[0].data.constructor.name };
+  const scale = (modality) => resolveScale({ ...source, statedMm: source.spacingMm }, { input: { modality } });
+  const scales = { US: scale("US"), MR: scale("MR") };
+  return { ...source, scales, channels: frames[0].channels, dtype: frames[0].data.constructor.name };
 }
 
 const results = [];

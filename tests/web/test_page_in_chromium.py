@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 from pydicom import dcmread
 
+import bedside
 from bedside.bundle import find_bundle, read_bundle
 from bedside.cli.demo import find_cine
 from bedside.errors import BackendError
+from bedside.evaluation.generated import make_samples
 from bedside.export.site import export_site
 from bedside.http_api.server import HttpServer
 from bedside.http_api.settings import HttpSettings
@@ -20,7 +22,7 @@ from bedside.io.source import open_source
 from bedside.pipeline.segmenter import open_segmenter
 from bedside.service.engine import Engine
 from bedside.service.settings import EngineSettings, ServedModel
-from makers import make_dicom, make_fan, write_dicom
+from makers import make_dicom, make_fan, write_dicom, write_nifti
 from page_makers import serve_folder
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
@@ -237,40 +239,73 @@ def test_what_is_no_image_is_refused_in_words(page, tmp_path, name, content, wor
     page.said.clear()  # Chromium reports a film that it cannot play
 
 
-def test_a_served_page_has_the_server_segment_until_it_is_switched_to_the_device(
-    site, segmenter, tmp_path
-):
-    settings = EngineSettings((ServedModel("camus-4ch"),), threads=1, precision="f32")
-    with Engine(settings) as engine:
+@pytest.fixture(scope="module")
+def served(site):
+    """The page as a server sends it, and the addresses that anything was posted to."""
+    models = (ServedModel("camus-4ch"), ServedModel("hippocampus"))
+    with Engine(EngineSettings(models, threads=1, precision="f32")) as engine:
         server = HttpServer(engine, HttpSettings(port=0))
         page = site[0].new_page()
-        posts = []
-        page.on("request", lambda each: posts.append(each.url) if each.method != "GET" else None)
-        try:
-            page.goto(server.address)
-            wait_for(page, "ready")
-            assert page.text_content("#place") == "On the server"
-            open_files(page, find_cine())
-            ours, _ = save_nifti(page, tmp_path)
-            with page.expect_download() as download:
-                page.click("#save-seg")
-            assert dcmread(download.value.path()).Modality == "SEG"
-            assert [url.split("/")[-1] for url in posts] == ["segment?model=camus-4ch"] * 2
-            open_files(page, make_film(tmp_path / "film.webm"))
-            open_files(page, find_cine())
-            posts.clear()
-            page.check("#on-device")
-            # The page says that it loads before it has segmented anew.
-            page.wait_for_selector("#place.safe", timeout=PATIENCE_MS)
-            wait_for(page, "done")
-            again, _ = save_nifti(page, tmp_path)
-            assert posts == []
-        finally:
-            page.close()
-            server.close(patience_s=1)
+        page.set_default_timeout(PATIENCE_MS)
+        page.posts = []
+        page.on(
+            "request", lambda each: page.posts.append(each.url) if each.method != "GET" else None
+        )
+        page.goto(server.address)
+        wait_for(page, "ready")
+        yield page
+        page.close()
+        server.close(patience_s=1)
+
+
+def test_a_served_page_has_the_server_segment_until_it_is_switched_to_the_device(
+    served, segmenter, tmp_path
+):
+    assert served.text_content("#place") == "On the server"
+    open_files(served, find_cine())
+    ours, _ = save_nifti(served, tmp_path)
+    with served.expect_download() as download:
+        served.click("#save-seg")
+    assert dcmread(download.value.path()).Modality == "SEG"
+    assert [url.split("/")[-1] for url in served.posts] == ["segment?model=camus-4ch"] * 2
+    open_files(served, make_film(tmp_path / "film.webm"))
+    open_files(served, find_cine())
+    served.posts.clear()
+    served.check("#on-device")
+    # The page says that it loads before it has segmented anew.
+    served.wait_for_selector("#place.safe", timeout=PATIENCE_MS)
+    wait_for(served, "done")
+    again, _ = save_nifti(served, tmp_path)
+    assert served.posts == []
     theirs = segmenter.segment_sequence(open_source(find_cine()).sequence).labels.array
     assert np.array_equal(ours, theirs)
     check_agreement(again, theirs)
+    served.uncheck("#on-device")
+    served.wait_for_selector("#place:not(.safe)")
+    wait_for(served, "done")
+
+
+def test_a_served_page_shows_the_slices_and_volumes_of_a_scan(served, tmp_path):
+    bundle = read_bundle(find_bundle("hippocampus"))
+    array = np.stack([frame[0] for frame in next(make_samples(bundle.spec)).sequence])
+    affine = np.diag([0.9, 0.8, 1.1, 1.0])
+    path = write_nifti(array.transpose(2, 1, 0), tmp_path / "scan.nii.gz", affine=affine)
+    served.select_option("#model", "hippocampus")
+    served.wait_for_selector("body[data-state=ready], body[data-state=error]", state="attached")
+    open_files(served, path)
+    with bedside.load(bundle.path, precision="f32", threads=1) as model:
+        result = model.segment(path)
+    volumes = served.locator("#structures td:nth-child(3)").all_inner_texts()
+    assert volumes == [f"{each.volume_ml:.2f} ml" for each in result.report.structures]
+    assert max(each.volume_ml for each in result.report.structures) > 0
+    served.evaluate("document.getElementById('frame').value = 20")
+    served.dispatch_event("#frame", "input")
+    areas = served.locator("#structures td:nth-child(2)").all_inner_texts()
+    wanted = [each.area_cm2[20] for each in result.report.structures]
+    assert areas == [f"{area:.2f} cm²" if area else "not seen" for area in wanted]
+    served.check("#on-device")
+    served.wait_for_selector("body[data-state=error]", state="attached")
+    assert "hippocampus does not run in a browser" in served.text_content("#problem")
 
 
 def test_an_image_of_another_kind_is_refused(page, tmp_path):

@@ -1,10 +1,14 @@
 """The page's readers of DICOM and NIfTI beside Python's, in node."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 
+from bedside.bundle import find_bundle, read_bundle
 from bedside.io.source import open_source
+from bedside.pipeline.axis_roles import UNKNOWN_AXIS, resolve_axes
 from makers import make_dicom, make_fan, make_region, write_dicom, write_nifti
 from page_makers import run_node
 
@@ -16,6 +20,7 @@ TYPES = {
 }
 FAN = make_fan(3, 40, 52)
 COLOUR = np.random.default_rng(0).integers(0, 256, (3, 40, 52, 3), np.uint8)
+SPEC = read_bundle(find_bundle("camus-4ch")).spec
 REGION = (5, 4, 45, 35)
 
 
@@ -101,6 +106,8 @@ def test_nifti_is_read_as_python_reads_it(tmp_path):
         "frame.nii.gz": (grey[..., 0], (0.4, 0.6, 1.0)),
         "film.nii": (grey, (0.4, 0.6, 1.0)),
         "no-scale.nii.gz": (grey, (1.0, 1.0, 1.0)),
+        "coarse.nii.gz": (grey, (3.0, 2.5, 1.0)),
+        "tiny.nii": (grey, (0.004, 0.02, 1.0)),
         "words.nii": (grey.astype(np.int16) * 3, (0.4, 0.6, 1.0)),
         "fractions.nii.gz": (grey / 255.0, (0.4, 0.6, 1.0)),
     }
@@ -116,8 +123,15 @@ def test_nifti_is_read_as_python_reads_it(tmp_path):
         pixels = np.fromfile(tmp_path / f"{number}.raw", TYPES[found["dtype"]])
         theirs = np.stack([frames.decode(index)[0] for index in range(len(frames))])
         np.testing.assert_array_equal(pixels.reshape(theirs.shape), theirs)
-        scaled = arrays[path.name][1] != (1.0, 1.0, 1.0)
-        assert found["spacingMm"] == (pytest.approx([0.6, 0.4]) if scaled else None)
+        for modality, scale in found["scales"].items():
+            spec = replace(SPEC, input=replace(SPEC.input, modality=modality))
+            resolved = resolve_axes(frames, spec)
+            wanted = resolved.spacing_mm
+            assert scale["spacingMm"] == (None if wanted is None else pytest.approx(wanted))
+            told = (
+                len(resolved.warnings) - len(frames.warnings) - (UNKNOWN_AXIS in resolved.warnings)
+            )
+            assert len(scale["scaleWarnings"]) == told, (path, modality, resolved.warnings)
 
 
 def test_files_that_are_damaged_or_not_read_are_refused_in_words(tmp_path):

@@ -7,6 +7,7 @@ import { measureOwn } from "./ellipse.js";
 import { countPixels } from "./measure.js";
 import { isolate, keepOffline } from "./offline.js";
 import { runFrames, runLive, runOnServer } from "./runs.js";
+import { checkSource, resolveScale } from "./fitness.js";
 import { download, nameResult, saveNifti, savePng } from "./save.js";
 import { bindDrop, bindKeys, element, followTheme, ViewControls } from "./controls.js";
 import { ServerEngine } from "./server.js";
@@ -123,8 +124,11 @@ class App {
     this.clear();
     this.panel.problem("");
     const { source, turn } = this;
-    checkModality(source, this.about.spec);
-    if (this.onDevice && source.refused) throw new Error(this.whyRefused());
+    checkSource(source, this.about.spec, { onDevice: this.onDevice, hasServer: this.server !== null });
+    if (!source.scaledByHand) {
+      source.statedMm ??= source.spacingMm;
+      Object.assign(source, resolveScale(source, this.about.spec));
+    }
     this.panel.transport(source);
     this.panel.scale(source);
     this.view.setRange(source.range);
@@ -164,7 +168,8 @@ class App {
 
   /** Show what is to be known of the result; a server has read the file itself. */
   note(warnings) {
-    this.notes = [...(this.onDevice || this.source.live ? this.source.warnings : []), ...warnings];
+    const { warnings: own, scaleWarnings, live } = this.source;
+    this.notes = [...(this.onDevice || live ? [...own, ...scaleWarnings] : []), ...warnings];
     this.panel.notes(this.notes);
   }
 
@@ -177,11 +182,6 @@ class App {
     } catch (error) {
       if (error.name !== "AbortError") throw error;
     }
-  }
-
-  whyRefused() {
-    const where = this.server ? 'Switch "on this device" off.' : "A server with `bedside serve` takes it.";
-    return `${this.source.name}: ${this.source.refused}. ${where}`;
   }
 
   keep(index, found) {
@@ -237,10 +237,13 @@ class App {
     const count = source.live ? 1 : source.count;
     for (const { value } of structures) if (!areas.has(value)) areas.set(value, new Array(count).fill(null));
     const { spacingMm } = source;
-    this.list.show({ areas, frame, spacingMm });
+    // Of a scan the frames are slices: volumes are summed over them, and nothing changes in time.
+    const sliceMm = this.about?.spec.model?.spatial_dims === 3 ? source.sliceMm : null;
+    this.list.show({ areas, frame, spacingMm, sliceMm });
     const labels = this.results[frame]?.labels;
     const own = labels ? structures.flatMap((structure) => measureOwn(labels, structure, spacingMm)) : [];
-    this.panel.measurements(own, this.list.describeChanges({ areas, spacingMm }, structures));
+    this.panel.measurements(own, sliceMm === null ? this.list.describeChanges({ areas, spacingMm }, structures) : []);
+    element("change-head").textContent = sliceMm === null ? "Change" : "Volume";
     this.panel.frame(source, frame);
     if (count > 1) this.curve.show({ areas, structures, hidden: this.stage.hidden, frame, count });
     const complete = this.results.length > 0 && this.results.every(Boolean);
@@ -378,14 +381,6 @@ class App {
     } catch (error) {
       this.fail(error);
     }
-  }
-}
-
-function checkModality(source, spec) {
-  if (source.modality && source.modality !== spec.input.modality) {
-    throw new Error(
-      `${source.name}: modality is ${source.modality}, the model ${spec.name} is for ${spec.input.modality}. Choose another model.`
-    );
   }
 }
 

@@ -16,7 +16,7 @@ export class ServerEngine {
     const found = await (await this.ask(`models/${encodeURIComponent(name)}`, {})).json();
     return {
       bundle: { name, version: found.version },
-      spec: { name, task: found.task, labels: found.labels, input: { modality: found.modality } },
+      spec: { name, task: found.task, labels: found.labels, input: { modality: found.modality }, model: { spatial_dims: found.dimensions } },
       card: {},
     };
   }

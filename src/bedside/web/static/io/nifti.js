@@ -5,6 +5,7 @@ import { gunzip, gzip } from "./streams.js";
 const HEADER_BYTES = 348;
 const DATA_OFFSET = 352;
 const LARGEST_BYTES = 2 ** 30;
+const SAMPLE_VALUES = 20000;
 const IN_PIXELS = "areas are given in pixels";
 const TYPES = {
   2: Uint8Array,
@@ -52,7 +53,8 @@ export function parseNifti(bytes) {
   if (offset < HEADER_BYTES || offset + total * Type.BYTES_PER_ELEMENT > bytes.length) throw new Error("it is truncated; export it again.");
   const begin = bytes.byteOffset + offset;
   const values = new Type(bytes.buffer.slice(begin, begin + total * Type.BYTES_PER_ELEMENT));
-  return { width, height, count, values, scale: readScale(view), spacing: readSpacing(view) };
+  const sliceMm = third > 1 ? view.getFloat32(88, true) * unitMm(view) : null;
+  return { width, height, count, values, scale: readScale(view), spacing: readSpacing(view), sliceMm, untold: isUntold(view) };
 }
 
 function readScale(view) {
@@ -62,25 +64,52 @@ function readScale(view) {
 }
 
 function readSpacing(view) {
-  const toMm = { 1: 1000, 3: 0.001 }[view.getUint8(123) & 7] ?? 1;
-  return [view.getFloat32(84, true) * toMm, view.getFloat32(80, true) * toMm];
+  return [view.getFloat32(84, true) * unitMm(view), view.getFloat32(80, true) * unitMm(view)];
 }
 
-function describe({ width, height, count, values, scale, spacing }, bytes) {
+/** Whether the image lies where programs put what they know no place of. */
+function isUntold(view) {
+  const [qform, sform] = [view.getInt16(252, true), view.getInt16(254, true)];
+  if (qform <= 0 && sform <= 0) return true;
+  if (sform <= 0) return false;
+  const affine = Array.from({ length: 12 }, (_, k) => view.getFloat32(280 + 4 * k, true));
+  const isUnit = affine.every((value, k) => Math.abs(value) === (k % 5 === 0 ? 1 : 0));
+  // Without a qform it is nibabel's; in LPS axes it is ITK's.
+  return isUnit && (qform <= 0 || (affine[0] === -1 && affine[5] === -1 && affine[10] === 1));
+}
+
+function unitMm(view) {
+  return { 1: 1000, 3: 0.001 }[view.getUint8(123) & 7] ?? 1;
+}
+
+/** A window from the 1st to the 99th percentile of some values; null for those of 8 bits. */
+function findWindow(values, scale) {
+  if (values instanceof Uint8Array && !scale) return null;
+  const step = Math.max(1, Math.floor(values.length / SAMPLE_VALUES));
+  const sample = Float64Array.from({ length: Math.floor(values.length / step) }, (_, k) => values[k * step]);
+  const sorted = sample.filter(Number.isFinite).sort();
+  if (!sorted.length) return null;
+  const [low, first, last, high] = [0, 0.01, 0.99, 1].map((part) => {
+    const value = sorted[Math.round(part * (sorted.length - 1))];
+    return scale ? value * scale.slope + scale.intercept : value;
+  });
+  return high > low ? { low, high, level: (first + last) / 2, width: Math.max(last - first, (high - low) / 128) } : null;
+}
+
+function describe({ width, height, count, values, scale, spacing, sliceMm, untold }, bytes) {
   const warnings = [];
   let spacingMm = null;
   if (!spacing.every((length) => length > 0 && length < Infinity)) {
     warnings.push(`its pixel spacing is not valid; ${IN_PIXELS}`);
-  } else if (spacing.every((length) => length === 1)) {
-    // Writers put 1 mm where nothing is known.
-    warnings.push(`its pixels are 1 mm, which is what files say that know no scale; ${IN_PIXELS}`);
   } else {
     spacingMm = spacing;
   }
   const size = width * height;
   return {
     kind: count > 1 ? "cine" : "picture",
-    count, width, height, spacingMm, warnings,
+    count, width, height, spacingMm, sliceMm, warnings,
+    defaultGrid: untold && spacing.every((length) => length === 1),
+    range: findWindow(values, scale),
     header: bytes.slice(0, HEADER_BYTES),
     async read(index) {
       const part = values.slice(index * size, (index + 1) * size);

@@ -1,6 +1,6 @@
 /**
  * Opens a file as a source of frames:
- * { name, file, kind, count, width, height, modality, region, spacingMm, frameMs, range, warnings, refused,
+ * { name, file, kind, count, width, height, modality, region, spacingMm, sliceMm, frameMs, range, warnings, refused,
  *   read(index), close() }.
  * `range` is the window of brightness to begin with, null for 0 to 255; `refused` says why the file is not
  * segmented on the device, null if it is.
@@ -23,6 +23,8 @@ const FORMATS = [
 const NOTHING = {
   region: null,
   spacingMm: null,
+  sliceMm: null,
+  defaultGrid: false,
   modality: null,
   frameMs: null,
   range: null,

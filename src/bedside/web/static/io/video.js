@@ -58,6 +58,7 @@ function describe(video, { name, kind, duration, close }) {
     live: true,
     range: null,
     refused: null,
+    sliceMm: null,
     count: 0,
     modality: null,
     region: null,

@@ -52,7 +52,7 @@ export class Panel {
 
   problem(text) {
     element("problem").hidden = !text;
-    element("problem").textContent = text ? text[0].toUpperCase() + text.slice(1) : "";
+    element("problem").textContent = text;
   }
 
   notes(texts) {

@@ -36,14 +36,16 @@ export class StructureList {
     return row;
   }
 
-  /** @param {{areas: Map, frame, spacingMm}} measured Areas of all frames by value; null where unknown. */
-  show({ areas, frame, spacingMm }) {
+  /**
+   * @param {{areas: Map, frame, spacingMm, sliceMm}} measured Areas of all frames by value; null where unknown.
+   *   `sliceMm`: the distance of slices, for the volumes of a scan; null for frames.
+   */
+  show({ areas, frame, spacingMm, sliceMm = null }) {
     for (const [value, { area, change }] of this.rows) {
       const own = areas.get(value) ?? [];
       const now = own[frame] ?? null;
       area.textContent = now === null ? "" : now === 0 ? "not seen" : describeArea(now, spacingMm);
-      const compared = compareAreas(own);
-      change.textContent = compared?.fraction == null ? "" : `${(100 * compared.fraction).toFixed(1)} %`;
+      change.textContent = sliceMm === null ? describeChange(own) : describeVolume(own, spacingMm, sliceMm);
     }
   }
 
@@ -61,6 +63,17 @@ export class StructureList {
   flip(value) {
     this.rows.get(value)?.box.click();
   }
+}
+
+function describeChange(areas) {
+  const compared = compareAreas(areas);
+  return compared?.fraction == null ? "" : `${(100 * compared.fraction).toFixed(1)} %`;
+}
+
+function describeVolume(areas, spacingMm, sliceMm) {
+  if (!spacingMm || areas.includes(null)) return "";
+  const pixels = areas.reduce((sum, area) => sum + area, 0);
+  return `${((pixels * spacingMm[0] * spacingMm[1] * sliceMm) / 1000).toFixed(2)} ml`;
 }
 
 /** A piece of the outline as it is drawn on the image. */
