@@ -332,13 +332,29 @@ def measure_kills(folder: Path) -> list[str]:
     ]
 
 
+def write_page(part: list[str]) -> None:
+    """Put a part into the page, in the place of an earlier one with its title."""
+    page = HERE / "dicom_node.md"
+    head = (
+        f"# The DICOM node\n\nWritten by `benchmarks/dicom_node.py` on {describe_processor()}; "
+        f"pynetdicom {package_version('pynetdicom')}.\n"
+    )
+    load = f"Other work kept the machine busy: its load was {os.getloadavg()[1]:.0f} on 2 cores."
+    found = page.read_text("utf-8").split("\n## ")[1:] if page.exists() else []
+    parts = {text.split()[0]: text.strip() for text in found}
+    new = "\n".join([*part, "", load]).removeprefix("## ")
+    parts[new.split()[0]] = new
+    ordered = [text for _, text in sorted(parts.items())]
+    page.write_text("\n## ".join([head, *(f"{text}\n" for text in ordered)]), "utf-8")
+    print(new, flush=True)
+
+
 def main() -> None:
     """Measure what was asked for, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=["speed", "hostile", "kills"])
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    page = HERE / "dicom_node.md"
     with tempfile.TemporaryDirectory(prefix="dicom-node-") as name:
         folder = Path(name)
         measures = {
@@ -346,16 +362,8 @@ def main() -> None:
             "hostile": lambda: measure_hostile(folder),
             "kills": lambda: measure_kills(folder),
         }
-        parts = [measures[part]() for part in arguments.parts]
-    busy = f"Other work kept the machine busy: its load was {os.getloadavg()[1]:.0f} on 2 cores."
-    head = [
-        "# The DICOM node",
-        "",
-        f"Written by `benchmarks/dicom_node.py` on {describe_processor()}; pynetdicom "
-        f"{package_version('pynetdicom')}. {busy}",
-    ]
-    page.write_text("\n\n".join("\n".join(part) for part in [head, *parts]) + "\n", "utf-8")
-    print(page.read_text("utf-8"))
+        for part in arguments.parts:
+            write_page(measures[part]())
 
 
 if __name__ == "__main__":

@@ -134,6 +134,18 @@ def test_a_sender_that_counts_more_images_is_waited_for(open_intake, give, store
     assert set(asked) == {("MODALITY", "1.1.1")}
 
 
+def test_a_sender_that_does_not_answer_is_left_alone_for_a_while(open_intake, give, store):
+    asked = []
+    sender = Sender("MODALITY", host="127.0.0.1")
+    intake = open_intake(count=lambda *_: asked.append(1), senders=(sender,), settle_s=0.05)
+    for number in range(3):
+        series = replace(SLICE, series_instance_uid=f"1.1.{number}")
+        give(intake, series, number, origin=replace(ORIGIN, association=number))
+        intake.end(number, is_released=True)
+    wait_for(lambda: len(store.list(KIND, [COMPLETE])) == 3)
+    assert asked == [1]
+
+
 def test_a_series_whose_sender_has_more_fails_and_goes_on_when_they_come(open_intake, give, store):
     sender = Sender("MODALITY", host="127.0.0.1")
     intake = open_intake(count=lambda *_: 2, senders=(sender,), settle_s=0.01, missing_s=0.01)

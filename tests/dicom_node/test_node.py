@@ -7,6 +7,7 @@ from pydicom import dcmread
 from archive_for_tests import Archive
 from bedside.dicom_node.config import DicomSettings, PeerLimits, Route
 from bedside.dicom_node.node import DicomNode
+from bedside.dicom_node.segmenting import SeriesSegmenter
 from bedside.dicom_node.sending.destination import DicomDestination, RetryPolicy
 from bedside.dicom_node.series import COMPLETE, CONFIRMED, FAILED, KIND, SEGMENTED, Series
 from bedside.errors import UsageError
@@ -131,6 +132,25 @@ def test_a_series_that_ended_the_server_again_and_again_is_given_up(run_node, tm
     node = run_node(route=(Route("plane"),))
     (job,) = wait_for(lambda: node.store.list(KIND, [FAILED]))
     assert job.reason == "the server ended 8 times while it was segmented"
+
+
+def test_a_series_that_the_server_has_no_time_for_is_left_as_it_was(tmp_path):
+    with (
+        open_engine(tmp_path) as engine,
+        JobStore(tmp_path / "state") as store,
+    ):
+        series = Series(series_instance_uid="1.2", modality="US")
+        job, _ = store.add(KIND, series.key, series.to_payload(), state=COMPLETE)
+        images = store.folder(job) / "images"
+        images.mkdir(parents=True)
+        write_cine(images / "cine.dcm")
+        settings = DicomSettings(route=(Route("plane"),))
+        segmenter = SeriesSegmenter(store, engine, settings, on_segmented=lambda job: None)
+        engine.admission.close()
+        assert segmenter.step() is None
+        left = store.get(job.id)
+        assert (left.state, left.attempts, left.owner) == (COMPLETE, 0, None)
+        assert [each.name for each in store.folder(job).iterdir()] == ["images"]
 
 
 def test_a_route_to_a_model_that_is_not_there_is_refused(run_node):

@@ -1,30 +1,17 @@
 """Images come in from dcmtk's storescu: stored once, or refused with the right status."""
 
+import threading
+
 import pytest
 
-from bedside.dicom_node.config import DicomSettings, PeerLimits
-from bedside.dicom_node.intake import Intake
 from bedside.dicom_node.series import COMPLETE, KIND, RECEIVED, Series
-from bedside.dicom_node.server import DicomServer
-from bedside.service.jobs import JobStore
-from dicom_node_for_tests import run_peer, send, wait_for, write_cine, write_scan
+from dicom_node_for_tests import is_listening, run_peer, send, wait_for, write_cine, write_scan
+from raw_dicom_for_tests import DATA, RawPeer, make_echo
 
 
 @pytest.fixture
-def node(tmp_path):
-    """A server that receives, and segments nothing."""
-    settings = DicomSettings(port=0, settle_s=3600, limits=PeerLimits(free_mb=1))
-    with JobStore(tmp_path / "state") as store:
-        intake = Intake(store, settings, count=lambda sender, series: None)
-        server = DicomServer(settings, intake, store.path / "spool")
-        server.store = store
-        intake.start()
-        server.start()
-        yield server
-        server.close()
-        intake.close()
-        assert server.associations == 0
-        assert list((store.path / "spool").iterdir()) == []
+def node(receive):
+    return receive()
 
 
 def series_of(node, *states):
@@ -78,3 +65,16 @@ def test_another_image_with_the_same_uid_is_refused_and_the_first_stays(node, tm
     assert not is_sent or "0x0111" in text, text
     assert send(node.address, first)[0]
     assert images_of(node, job)[0].read_bytes() == before
+
+
+def test_a_server_that_ends_lets_associations_finish_and_takes_no_new_ones(receive, tmp_path):
+    server = receive()
+    with RawPeer(server.address) as peer:
+        peer.associate()
+        ending = threading.Thread(target=lambda: server.close(patience_s=60))
+        ending.start()
+        wait_for(lambda: not is_listening(server.address))
+        peer.send(make_echo())
+        assert peer.read()[0] == DATA
+    ending.join(60)
+    assert not ending.is_alive()

@@ -10,6 +10,7 @@ from bedside.dicom_node.series import CONFIRMED, FAILED, KIND, SEGMENTED, SENT, 
 from bedside.errors import StaleJobError
 from bedside.service.jobs import Job, JobStore
 
+_MARGIN_S = 86400.0
 _BEING_SENT = (SEGMENTED, SENT, FAILED)
 
 
@@ -45,6 +46,16 @@ class Forwarder:
     def receive_report(self, transaction_uid: str, found: Finding) -> None:
         """Take a report of storage commitment that an archive has sent by itself."""
         self._sender.receive_report(transaction_uid, found)
+
+    def remove_sent(self) -> None:
+        """Remove series that are sent and can wait for no confirmation any more, and deliveries.
+
+        Deliveries stay longer than their series, which would be ordered anew without them.
+        """
+        longest_s = max((each.retry.give_up_after_s for each in self._settings.archives), default=0)
+        older_s = self._settings.keep_s + longest_s
+        self._store.remove(KIND, [SENT], older_s=older_s)
+        self._sender.remove_ended(older_s=older_s + _MARGIN_S)
 
     def forward(self, job: Job) -> None:
         """Order the deliveries of a series; those that were ordered stay as they are."""

@@ -6,6 +6,7 @@ newer ones need its place. So whoever only connects keeps nobody else out.
 """
 
 import contextlib
+import logging
 import selectors
 import socket
 import struct
@@ -18,6 +19,7 @@ from typing import Any
 from bedside.dicom_node.config import PeerLimits
 from bedside.errors import UsageError
 
+LOGGER = logging.getLogger(__name__)
 _REQUEST, _HEAD_BYTES = 1, 6
 # A request names at most 128 presentation contexts; those of all storage classes take 20 kB.
 _LONGEST_REQUEST, _SHORTEST_REQUEST = 2**16, 68
@@ -114,7 +116,9 @@ class Gate:
         self._thread.start()
 
     def close(self) -> None:
-        """Accept no more, and end those without an association."""
+        """Accept no more, and end those without an association; once is enough."""
+        if self._closing.is_set():
+            return
         self._closing.set()
         self._waker.send(b"\0")
         if self._thread.is_alive():
@@ -135,16 +139,18 @@ class Gate:
     def _run(self) -> None:
         next_s = time.monotonic() + _TICK_S
         while not self._closing.is_set():
-            for key, _ in self._selector.select(max(0.0, next_s - time.monotonic())):
-                if key.fileobj is self._listener:
-                    self._accept()
-                elif key.data is not None and key.data.socket in self._knocks:
-                    self._read(key.data)
-            now_s = time.monotonic()
-            if now_s >= next_s:
-                self._end_overdue(now_s)
-                self._on_tick()
-                next_s = now_s + _TICK_S
+            try:
+                for key, _ in self._selector.select(max(0.0, next_s - time.monotonic())):
+                    if key.fileobj is self._listener:
+                        self._accept()
+                    elif key.data is not None and key.data.socket in self._knocks:
+                        self._read(key.data)
+                if (now_s := time.monotonic()) >= next_s:
+                    next_s = now_s + _TICK_S
+                    self._end_overdue(now_s)
+                    self._on_tick()
+            except Exception as error:  # noqa: BLE001 - without this thread nobody can come in
+                LOGGER.error("a connection is lost: %s", type(error).__name__)
 
     def _accept(self) -> None:
         """Accept some of the connections that wait."""

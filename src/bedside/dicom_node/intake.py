@@ -4,8 +4,10 @@ The files are the record: an image is acknowledged once its file is in the folde
 a name that follows from its UID. After a restart, folders and jobs say where each series stands.
 """
 
+import logging
 import math
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -27,7 +29,8 @@ from bedside.dicom_node.series import (
 from bedside.errors import BedsideError, StaleJobError
 from bedside.service.jobs import Job, JobStore
 
-_TRY_AGAIN_S = 5.0
+LOGGER = logging.getLogger(__name__)
+_TRY_AGAIN_S, _SILENT_S = 5.0, 30.0
 
 Count = Callable[[Sender, Series], int | None]
 
@@ -83,6 +86,7 @@ class Intake:
         self._senders = {each.calling_ae: each for each in settings.sender}
         self._changed = threading.Condition()
         self._gatherings: dict[str, Gathering] = {}
+        self._silent_until: dict[str, float] = {}
         self._dirty = False
         self._closing = False
         for job in store.list(KIND, [RECEIVED], limit=10**6):
@@ -203,7 +207,11 @@ class Intake:
 
     def _run(self) -> None:
         while True:
-            wait_s = self._decide_all()
+            try:
+                wait_s = self._decide_all()
+            except Exception as error:  # noqa: BLE001 - the other series need this thread
+                LOGGER.error("series wait to be complete: %s", type(error).__name__)
+                wait_s = _TRY_AGAIN_S
             with self._changed:
                 if self._closing:
                     return
@@ -233,8 +241,12 @@ class Intake:
 
     def _ask(self, gathering: Gathering) -> None:
         """Ask the sender; images may come meanwhile, and then it is asked again."""
-        before = gathering.known.images
-        counted = self._count(self._senders[gathering.series.calling_ae], gathering.series)
+        before, sender = gathering.known.images, gathering.series.calling_ae
+        counted = None
+        if self._silent_until.get(sender, 0.0) < time.monotonic():
+            counted = self._count(self._senders[sender], gathering.series)
+            if counted is None:  # one that does not answer must not keep other series waiting
+                self._silent_until[sender] = time.monotonic() + _SILENT_S
         with gathering.lock:
             if gathering.known.images == before:
                 gathering.mark_asked(counted)

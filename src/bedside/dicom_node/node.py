@@ -12,14 +12,15 @@ from bedside.dicom_node.files import FileReceiver
 from bedside.dicom_node.forwarding import Forwarder
 from bedside.dicom_node.intake import Intake
 from bedside.dicom_node.segmenting import SeriesSegmenter
-from bedside.dicom_node.series import CONFIRMED, FAILED, KIND, SEGMENTED, SENT
+from bedside.dicom_node.series import CONFIRMED, FAILED, KIND, SEGMENTED
 from bedside.dicom_node.server import DicomServer
 from bedside.errors import BedsideError
 from bedside.service.engine import Engine
 from bedside.service.jobs import JobStore
 
 LOGGER = logging.getLogger(__name__)
-_CLEAN_S = 60.0
+# How often old series are looked for, and how long the one in progress may take at the least.
+_CLEAN_S, _SERIES_S = 60.0, 10.0
 
 
 class DicomNode:
@@ -87,11 +88,12 @@ class DicomNode:
         """Accept nothing more, end what is in progress, and leave the rest for the next start.
 
         Args:
-            patience_s: Seconds that associations may still take.
+            patience_s: Seconds that associations may still take, and then the series that is
+                being segmented.
         """
         with ExitStack() as stack:  # all of it, also if one fails
             stack.callback(self._forwarder.close)
-            stack.callback(self._segmenter.close)
+            stack.callback(self._segmenter.close, patience_s=max(patience_s, _SERIES_S))
             stack.callback(self._intake.close)
             stack.callback(self.server.close, patience_s=patience_s)
             self._closing.set()
@@ -107,12 +109,13 @@ class DicomNode:
         self.close()
 
     def _clean(self) -> None:
-        """Remove series that were kept for long enough."""
-        done = [CONFIRMED, FAILED, SENT]
+        """Remove series that were kept for long enough, and what is known of their deliveries."""
+        done = [CONFIRMED, FAILED]
         if not self._settings.archives:
             done.append(SEGMENTED)
         while not self._closing.wait(_CLEAN_S):
             try:
                 self._store.remove(KIND, done, older_s=self._settings.keep_s)
+                self._forwarder.remove_sent()
             except BedsideError as error:  # as of a full disk: tried again
                 LOGGER.warning("old series stay: %s", type(error).__name__)

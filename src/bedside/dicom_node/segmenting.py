@@ -5,9 +5,11 @@ the images and the bundle alone, to the byte, so a series that is segmented agai
 between the two is the same for whoever has received it.
 """
 
+import logging
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,9 @@ from bedside.dicom_node.series import COMPLETE, FAILED, IMAGES, KIND, RESULTS, S
 from bedside.errors import (
     BedsideError,
     BusyError,
+    CancelledError,
     ClosedError,
+    DeadlineError,
     InputError,
     OutputError,
 )
@@ -31,10 +35,17 @@ from bedside.service.jobs import Job, JobStore
 from bedside.system.atomic import output_errors, sync_folder, write_bytes
 from bedside.system.unfinished import part_folder
 
+LOGGER = logging.getLogger(__name__)
+
 # A series during which the process ended so often is not tried again: it may be the cause.
 _MOST_ATTEMPTS = 8
 _WAIT_S, _BUSY_S = 0.5, 0.5
+_LATER_S = 60.0
+_TOO_LONG = "the server had no time for it; it is tried again"
 _UID = re.compile(r"\d+(\.\d+){3,}")
+
+# What says nothing of a series: it is left for later.
+_LEFT = (BusyError, CancelledError, ClosedError, OutputError)
 
 
 class SeriesSegmenter:
@@ -68,11 +79,16 @@ class SeriesSegmenter:
         """Begin to segment."""
         self._thread.start()
 
-    def close(self) -> None:
-        """End after the series in progress; what is left is segmented after the next start."""
+    def close(self, *, patience_s: float = 60.0) -> None:
+        """End after the series in progress; what is left is segmented after the next start.
+
+        Args:
+            patience_s: Seconds that it may still take. After that it is left in progress, and
+                ends when the engine is closed.
+        """
         self._closing.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(patience_s)
 
     def step(self, *, wait_s: float = 0.0) -> Job | None:
         """Segment a series that is complete, if there is one.
@@ -88,7 +104,10 @@ class SeriesSegmenter:
             return None
         try:
             done = self._segment(job)
-        except (BusyError, ClosedError, OutputError) as error:
+        except DeadlineError:  # counted as an attempt
+            self._store.move(job, COMPLETE, reason=_TOO_LONG, due=time.time() + _LATER_S)
+            return None
+        except _LEFT as error:
             self._on_event(f"series {job.id} waits: {type(error).__name__}")
             self._store.release(job)
             return None
@@ -104,8 +123,8 @@ class SeriesSegmenter:
                     self._closing.wait(_BUSY_S)
             except ClosedError:
                 return
-            except BedsideError as error:  # as of a full disk: tried again
-                self._on_event(f"series wait to be segmented: {type(error).__name__}")
+            except Exception as error:  # noqa: BLE001 - as of a full disk: tried again
+                LOGGER.error("series wait to be segmented: %s", type(error).__name__)
                 self._closing.wait(_WAIT_S)
 
     def _segment(self, job: Job) -> Job:
@@ -114,6 +133,8 @@ class SeriesSegmenter:
         Raises:
             BusyError: If the server has no room for it now.
             ClosedError: If the server is being stopped.
+            CancelledError: If it was, before the series was done.
+            DeadlineError: If the server had no time for it.
             OutputError: If results cannot be written.
         """
         series = Series.from_payload(job.payload)
@@ -127,7 +148,7 @@ class SeriesSegmenter:
         folder = self._store.folder(job)
         try:
             notes = self._write_results(folder, model=route.model)
-        except (BusyError, ClosedError, OutputError):
+        except (DeadlineError, *_LEFT):
             raise
         except BedsideError as error:
             return self._store.move(job, FAILED, reason=_explain(error, folder))

@@ -156,7 +156,11 @@ class DicomServer:
             return
         with self._lock:
             self._associations.add(association)
-        association.start()
+        try:
+            association.start()
+        except RuntimeError:  # this process may have no more threads
+            self._end(association)
+            knock.socket.close()
 
     def _release(self, event: Any) -> None:
         self._intake.end(id(event.assoc), is_released=True)
