@@ -157,6 +157,17 @@ def test_a_server_is_found_by_its_address():
         frames.close()
 
 
+def test_a_source_listens_where_it_is_told_to():
+    frames = open_igtl("igtl://:0", listen="127.0.0.2")
+    with IgtlClient(frames.peer.port, host="127.0.0.2") as scanner:
+        assert scanner.wait_connected(20)
+        scanner.send(Message(make_image(), "probe", 3.0))
+        assert next(iter(frames))[1] == 3.0
+        frames.close()
+    with pytest.raises(UsageError, match=r"cannot listen at 203\.0\.113\.1:0"):
+        open_igtl("igtl://:0", listen="203.0.113.1")
+
+
 @pytest.mark.parametrize(
     "address", ["http://a:1", "igtl://a:b", "igtl://a:70000", "igtl://a:1/path", "0"]
 )

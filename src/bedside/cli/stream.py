@@ -69,6 +69,11 @@ class Settings:
     websocket: int | None = option(
         help="send events and masks to viewers over WebSocket from this port", default=None
     )
+    listen: str = option(
+        help="address of this machine at which --igtl, --websocket and igtl://:PORT listen; only "
+        "this machine can connect by default",
+        default="127.0.0.1",
+    )
     origin: tuple[str, ...] = option(
         help="web pages beside those of this machine that may connect to it", default=()
     )
@@ -96,8 +101,9 @@ def run(settings: Settings) -> int:
     from bedside.stream.sources import open_frames
 
     source = open_frames(
-        settings.source, frames_per_s=settings.fps, shape=settings.size, loops=settings.loops
-    )
+        settings.source, frames_per_s=settings.fps, shape=settings.size, loops=settings.loops,
+        listen=settings.listen,
+    )  # fmt: skip
     bundle = open_bundle(settings.model)
     options = RunOptions(settings.backend, settings.precision, settings.threads)
     with closing(source), Model.open(bundle, options, on_choice=print_err) as model:
@@ -158,10 +164,12 @@ def _open_sinks(
         own, spacing_mm = source.frames, source.film.spacing_mm if source.film else None
         placed = place_frames(frames.find, spacing_mm)
         find = own.find if isinstance(own, IgtlFrames) else placed
-        server = stack.enter_context(IgtlServer(settings.igtl))
+        server = stack.enter_context(IgtlServer(settings.igtl, host=settings.listen))
         sinks["igtl"] = IgtlSink(server.send, find)
     if settings.websocket is not None:
-        sinks["websocket"] = WebSocketSink(settings.websocket, origins=settings.origin)
+        sinks["websocket"] = WebSocketSink(
+            settings.websocket, host=settings.listen, origins=settings.origin
+        )
     if settings.json:
         sinks["json"] = _Lines()
     queued = {}

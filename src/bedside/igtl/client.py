@@ -5,7 +5,14 @@ import threading
 import time
 from collections.abc import Callable
 
-from bedside.igtl.connection import DEADLINE_S, DEFAULT_PORT, Connection, Endpoint, encode_batch
+from bedside.igtl.connection import (
+    DEADLINE_S,
+    DEFAULT_PORT,
+    LOCAL,
+    Connection,
+    Endpoint,
+    encode_batch,
+)
 from bedside.igtl.messages import Fault, Message
 from bedside.igtl.outbox import IgtlCounts, Outbox
 from bedside.igtl.reader import LIMIT_BYTES, MessageReader
@@ -37,7 +44,7 @@ class IgtlClient(Endpoint):
         self,
         port: int = DEFAULT_PORT,
         *,
-        host: str = "127.0.0.1",
+        host: str = LOCAL,
         on_item: Callable[[Message | Fault], None] | None = None,
         limit_bytes: int = LIMIT_BYTES,
         deadline_s: float = DEADLINE_S,

@@ -15,6 +15,8 @@ from bedside.igtl.outbox import Batch, Outbox
 from bedside.igtl.reader import MessageReader
 
 DEFAULT_PORT = 18944
+LOCAL = "127.0.0.1"
+"""Address at which only programs of this machine connect."""
 DEADLINE_S = 10.0
 _PAUSE_S = 0.2
 _CHUNK_BYTES = 256 * 1024

@@ -6,7 +6,14 @@ import threading
 from collections.abc import Callable, Mapping
 
 from bedside.errors import UsageError
-from bedside.igtl.connection import DEADLINE_S, DEFAULT_PORT, Connection, Endpoint, encode_batch
+from bedside.igtl.connection import (
+    DEADLINE_S,
+    DEFAULT_PORT,
+    LOCAL,
+    Connection,
+    Endpoint,
+    encode_batch,
+)
 from bedside.igtl.messages import Fault, Message
 from bedside.igtl.outbox import IgtlCounts, Outbox
 from bedside.igtl.reader import LIMIT_BYTES, MessageReader
@@ -43,7 +50,7 @@ class IgtlServer(Endpoint):
         self,
         port: int = DEFAULT_PORT,
         *,
-        host: str = "127.0.0.1",
+        host: str = LOCAL,
         on_item: Callable[[int, Message | Fault], None] | None = None,
         limit_bytes: int = LIMIT_BYTES,
         deadline_s: float = DEADLINE_S,

@@ -25,7 +25,7 @@ from bedside.igtl import (
     Transform,
     Video,
 )
-from bedside.igtl.connection import DEFAULT_PORT
+from bedside.igtl.connection import DEFAULT_PORT, LOCAL
 from bedside.stream.event import Event
 from bedside.stream.frames import view_frame
 from bedside.stream.protocol import Frame, ScaledFrame
@@ -131,12 +131,13 @@ class IgtlFrames:
             self._changed.notify_all()
 
 
-def open_igtl(address: str) -> IgtlFrames:
+def open_igtl(address: str, *, listen: str = LOCAL) -> IgtlFrames:
     """Receive frames from an address, which is connected to again if it is lost.
 
     Args:
         address: "igtl://HOST:PORT" of a server, or "igtl://:PORT" to be one on this machine;
             the port is 18944 if none is named.
+        listen: Address of this machine at which it is one.
 
     Raises:
         UsageError: If it is no such address, or the port cannot be opened.
@@ -150,7 +151,7 @@ def open_igtl(address: str) -> IgtlFrames:
         raise UsageError(f"{address} is no address; expected igtl://HOST:PORT or igtl://:PORT.")
     frames = IgtlFrames()
     if host is None:
-        frames.peer = IgtlServer(port, on_item=lambda number, item: frames.take(item))
+        frames.peer = IgtlServer(port, host=listen, on_item=lambda number, item: frames.take(item))
     else:
         frames.peer = IgtlClient(port, host=host, on_item=frames.take)
     return frames

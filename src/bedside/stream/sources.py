@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from bedside.errors import FormatError, UsageError
+from bedside.igtl.connection import LOCAL
 from bedside.io.image import open_image
 from bedside.io.read_options import ReadOptions
 from bedside.stream.network import NetworkFrames
@@ -51,6 +52,7 @@ def open_frames(
     frames_per_s: float | None = None,
     shape: tuple[int, ...] = (),
     loops: int = 1,
+    listen: str = LOCAL,
 ) -> OpenedSource:
     """Open a source by its name.
 
@@ -62,6 +64,7 @@ def open_frames(
         frames_per_s: Rate at which a film is played, instead of its own.
         shape: (H, W) or (H, W, 3) of raw frames, which have none of their own.
         loops: How often a film on disk is played, one time after the other.
+        listen: Address of this machine at which OpenIGTLink connects to it, for "igtl://:PORT".
 
     Raises:
         UsageError: If a setting has no meaning.
@@ -77,7 +80,7 @@ def open_frames(
             raise UsageError("raw frames have no size of their own: pass --size HEIGHT WIDTH.")
         return OpenedSource(read_pipe(sys.stdin.buffer, shape))
     if source.startswith("igtl:"):
-        return OpenedSource(open_igtl(source))
+        return OpenedSource(open_igtl(source, listen=listen))
     if "://" in source:
         return OpenedSource(NetworkFrames(source))
     if source.isdecimal() or source.startswith("/dev/video"):

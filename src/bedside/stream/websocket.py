@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bedside.errors import BackendError, UsageError, install_command
+from bedside.igtl.connection import LOCAL
 from bedside.stream.event import Event
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class WebSocketSink:
         self,
         port: int,
         *,
-        host: str = "127.0.0.1",
+        host: str = LOCAL,
         origins: Sequence[str] = (),
         max_viewers: int = 16,
     ) -> None:
