@@ -53,9 +53,14 @@ class UpsServer:
         conflicts: How often something was refused because of state or transaction UID.
         lose_next: Answers to changes of state that get lost: carried out, and then no answer.
         on_images: Called before images are sent.
+
+    Args:
+        transaction_in: Where the transaction UID of an update must be, and nowhere else.
+        bodies: Whether bodies are a "list" or an "object".
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, transaction_in: str = "query", bodies: str = "list") -> None:
+        self.transaction_in, self.bodies = transaction_in, bodies
         self.items: dict[str, dict] = {}
         self.images: dict[tuple[str, str], list[Path]] = {}
         self.completions: Counter[str] = Counter()
@@ -175,8 +180,18 @@ class UpsServer:
             if uid not in self.items:
                 return 404, None, {}
             item, now = self.items[uid], _get(self.items[uid], STATE)
-            key = query.get("transaction-uid")
-            if STATE in body or (now == "IN PROGRESS" and key != _get(item, TRANSACTION)):
+            keys = {
+                "query": query.get("transaction-uid"),
+                "key": next(iter(query), None),
+                "body": _get(body, TRANSACTION),
+            }
+            key = keys[self.transaction_in]
+            is_in_body = TRANSACTION in body and self.transaction_in != "body"
+            if (
+                STATE in body
+                or is_in_body
+                or (now == "IN PROGRESS" and key != _get(item, TRANSACTION))
+            ):
                 self.conflicts += 1
                 return 400, None, {}
             if now in ("COMPLETED", "CANCELED"):
@@ -267,8 +282,11 @@ class _Handler(BaseHTTPRequestHandler):
         if len(data) < length:  # its client was killed
             self.close_connection = True
             return
-        body = json.loads(data)[0] if length else {}
-        path, query = parts.path.removeprefix("/dicom-web"), dict(parse_qsl(parts.query))
+        body = json.loads(data) if length else {}
+        if length and self.server.ups.bodies == "list":
+            (body,) = body
+        path = parts.path.removeprefix("/dicom-web")
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
         for method, pattern, call in _ROUTES:
             match = re.fullmatch(pattern, path)
             if match and method == self.command:

@@ -13,9 +13,10 @@ from bedside.dicom_node.ups.inputs import ImageService
 from bedside.dicom_node.ups.performer import Performer, PerformerSettings
 from bedside.dicom_node.ups.service import Peers, PerformerService
 from bedside.dicom_node.ups.ups_rs import WebWorklist, WorklistService
-from bedside.errors import CancelledError, ConflictError, FormatError, PeerError
+from bedside.dicom_node.ups.work_item import make_progress
+from bedside.errors import CancelledError, ConflictError, FormatError, PeerError, SpecError
 from bedside.service.jobs import JobStore
-from ups_for_tests import make_work_item
+from ups_for_tests import UpsServer, make_work_item
 
 QUICK = RetryPolicy(first_s=0.01, longest_s=0.02)
 SETTINGS = PerformerSettings("pacs", retry=QUICK, look_s=0.0)
@@ -293,6 +294,26 @@ def test_work_that_ends_every_process_is_given_up(ups, sender, image, tmp_path):
             states = performing.run()
     assert states[-1].state == "failed"
     assert ups.state("1.2.1") == "CANCELED"
+
+
+@pytest.mark.parametrize(
+    ("transaction_in", "bodies"), [("query", "object"), ("key", "list"), ("body", "object")]
+)
+def test_servers_that_read_requests_in_their_own_way(image, transaction_in, bodies):
+    with UpsServer(transaction_in=transaction_in, bodies=bodies) as ups:
+        ups.schedule(make_work_item("1.2.1", [image]), [image])
+        service = WorklistService(ups.url, transaction_in=transaction_in, bodies=bodies)
+        worklist = WebWorklist(service)
+        worklist.change_state("1.2.1", "IN PROGRESS", "1.5")
+        worklist.update("1.2.1", make_progress(0.5), "1.5")
+        with pytest.raises(ConflictError):
+            worklist.update("1.2.1", make_progress(0.6), "1.6")
+        progress = worklist.retrieve("1.2.1").ProcedureStepProgressInformationSequence[0]
+        assert progress.ProcedureStepProgress == 50
+        worklist.close()
+    for settings in ({"transaction_in": "header"}, {"bodies": "xml"}):
+        with pytest.raises(SpecError):
+            WorklistService("https://pacs", **settings)
 
 
 def test_a_worklist_keeps_its_rules(ups, image):

@@ -25,6 +25,8 @@ class WorklistSettings:
         web_archive: Where results are sent by STOW-RS.
         images_url: Root of the service that images are fetched from; `url` if empty.
         query: Attributes that work items must have, such as {"WorklistLabel": "AI"}.
+        transaction_in: As `WorklistService.transaction_in`.
+        bodies: As `WorklistService.bodies`.
         ae_title: Who subscribes to events of work items; each server needs its own.
         at_once: How many work items are performed at a time.
         look_s: Pause before the worklist is asked again, where it had nothing to do.
@@ -41,6 +43,8 @@ class WorklistSettings:
     web_archive: WebDestination | None = None
     images_url: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
+    transaction_in: str = "query"
+    bodies: str = "list"
     ae_title: str = "BEDSIDE"
     at_once: int = 1
     look_s: float = 5.0

@@ -176,6 +176,25 @@ def _log_step(job: Job) -> None:
     LOGGER.info("work item %s is %s", job.id, job.state)  # our id: its UID is not logged
 
 
+def _find_peers(settings: WorklistSettings) -> Peers:
+    """Return whom a configuration names."""
+    service = WorklistService(
+        settings.url,
+        query=settings.query,
+        transaction_in=settings.transaction_in,
+        bodies=settings.bodies,
+        token_file=settings.token_file,
+        tls=settings.tls,
+    )
+    images = WebDestination(
+        "images",
+        settings.images_url or settings.url,
+        token_file=settings.token_file,
+        tls=settings.tls,
+    )
+    return Peers(service, images)
+
+
 @contextmanager
 def open_performers(
     settings: WorklistSettings,
@@ -202,15 +221,6 @@ def open_performers(
     """
     for name in settings.models.values():
         engine.bundle(name)
-    service = WorklistService(
-        settings.url, settings.query, token_file=settings.token_file, tls=settings.tls
-    )
-    images = WebDestination(
-        "images",
-        settings.images_url or settings.url,
-        token_file=settings.token_file,
-        tls=settings.tls,
-    )
     work = EngineWork(engine, settings.models, with_sr=settings.with_sr)
     (destination,) = settings.destinations
     performed = PerformerSettings(
@@ -220,7 +230,7 @@ def open_performers(
         retry=settings.retry,
         look_s=settings.look_s,
     )
-    peers = Peers(service, images)
+    peers = _find_peers(settings)
     with (
         JobStore(folder) as store,
         Sender(store, settings.destinations) as sender,

@@ -18,6 +18,7 @@ from bedside.io.dicom.warnings import collected_warnings
 
 # The service, the address or the token is at fault: nothing was done.
 _NOT_NOW = frozenset({401, 403, 405, 407, 408, 415, 425, 429, 502, 503, 504})
+_PLACES, _BODIES = ("query", "key", "body"), ("list", "object")
 _CONFLICT = frozenset({400, 404, 409, 410})
 
 
@@ -28,6 +29,9 @@ class WorklistService:
     Attributes:
         url: Root of the service, such as "https://pacs/dicom-web".
         query: Attributes that work items must have, such as {"WorklistLabel": "AI"}.
+        transaction_in: Where the transaction UID of an update is: "query" as the standard says
+            (`?transaction-uid=UID`), "key" (`?UID`, Microsoft's server) or "body" (dcm4chee).
+        bodies: Whether a dataset is sent in a "list", or alone as an "object".
         token_file: File with a bearer token, read for each request.
         connect_s: Limit for a connection.
         deadline_s: Limit for one request with its answer.
@@ -36,6 +40,8 @@ class WorklistService:
 
     url: str
     query: Mapping[str, str] = field(default_factory=dict)
+    transaction_in: str = "query"
+    bodies: str = "list"
     token_file: Path | None = None
     connect_s: float = 10.0
     deadline_s: float = 30.0
@@ -49,6 +55,11 @@ class WorklistService:
                 f'"{self.url}" is no address of a worklist; write it like '
                 "https://pacs.example/dicom-web."
             )
+        for name, known in (("transaction_in", _PLACES), ("bodies", _BODIES)):
+            if getattr(self, name) not in known:
+                raise SpecError(
+                    f'{name} is "{getattr(self, name)}"; it is one of {", ".join(known)}.'
+                )
 
 
 class WebWorklist:
@@ -140,9 +151,11 @@ class WebWorklist:
         """
         body = Dataset()
         body.update(changes)
-        # The standard wants it in the query, dcm4chee in the body.
-        body.TransactionUID = transaction_uid
         params = {"transaction-uid": transaction_uid}
+        if self._service.transaction_in == "key":
+            params = {transaction_uid: ""}
+        elif self._service.transaction_in == "body":
+            params, body.TransactionUID = {}, transaction_uid
         _check(self._ask("POST", f"/workitems/{uid}", params=params, body=body))
 
     def subscribe(self, uid: str, ae_title: str) -> str:
@@ -177,9 +190,12 @@ class WebWorklist:
         body: Dataset | None = None,
     ) -> HttpReply:
         headers = {"Accept": DICOM_JSON}
-        content = b"" if body is None else json.dumps([body.to_json_dict()]).encode()
+        content = b""
         if body is not None:
             headers["Content-Type"] = DICOM_JSON
+            dataset = body.to_json_dict()
+            sent = [dataset] if self._service.bodies == "list" else dataset
+            content = json.dumps(sent).encode()
         request = HttpRequest(
             method,
             self._service.url.rstrip("/") + path,
