@@ -30,7 +30,7 @@ def give(tmp_path, sessions):
     def give(n_bytes=10, **options):
         path = tmp_path / "image"
         path.write_bytes(bytes(n_bytes))
-        return sessions.add(path, n_bytes, **options)
+        return sessions.add(path, **options)
 
     return give
 
@@ -91,6 +91,15 @@ def test_an_image_in_use_stays(sessions, give, clock):
 def test_an_image_larger_than_all_room_is_refused(sessions, give):
     with pytest.raises(LimitError):
         give(101)
+
+
+def test_the_files_of_a_folder_count(sessions, tmp_path):
+    folder = tmp_path / "series"
+    folder.mkdir()
+    for name in "ab":
+        (folder / name).write_bytes(bytes(51))
+    with pytest.raises(LimitError):
+        sessions.add(folder)
 
 
 def test_nothing_is_left_when_they_are_closed(sessions, give):

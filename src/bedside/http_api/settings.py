@@ -42,7 +42,8 @@ class HttpSettings:
         tls: Certificate; None for plain HTTP.
         upload_mb: Largest body of a request, in MiB.
         unpacked_mb: Largest content of a zip, in MiB.
-        spool_mb: Disk for the bodies of all requests together, in MiB.
+        spool_mb: Disk for the bodies of all requests together, in MiB, and as much for the images
+            of all sessions.
         header_s: Seconds in which the head of a request must be there.
         body_s: Seconds in which its body must be there.
         image_store: Folder for what DICOMweb and MONAI Label's clients store; empty for none.

@@ -21,12 +21,10 @@ class PartSpool:
 
     Attributes:
         parts: A file for each part; None for one that is no instance by its type or size.
-        n_bytes: Of all parts.
     """
 
     def __init__(self, folder: Path) -> None:
         self.parts: list[Path | None] = []
-        self.n_bytes = 0
         self._folder = folder
         self._is_dicom = False
         self._head = b""
@@ -40,7 +38,6 @@ class PartSpool:
 
     def write(self, content: bytes) -> None:
         """Take the next bytes; a file is made once there are enough for an instance."""
-        self.n_bytes += len(content)
         if self._file is not None:
             self._file.write(content)
         elif self._is_dicom:

@@ -30,15 +30,12 @@ class Archive:
         self._url = url.rstrip("/")
         self._limits = MultipartLimits(parts=20_000, part_bytes=max_bytes, total_bytes=max_bytes)
 
-    def fetch(self, series_uid: str, folder: Path) -> int:
+    def fetch(self, series_uid: str, folder: Path) -> None:
         """Write the instances of a series to a folder.
 
         Args:
             series_uid: Its SeriesInstanceUID.
             folder: An empty folder.
-
-        Returns:
-            Their size in bytes.
 
         Raises:
             RequestError: If the archive has no such series, or does not answer as it should.
@@ -52,7 +49,7 @@ class Archive:
                 accept = f'multipart/related; type="{DICOM}"; transfer-syntax=*'
                 with session.stream("GET", self._at(path), headers={"Accept": accept}) as response:
                     response.raise_for_status()
-                    return self._write(response, folder)
+                    self._write(response, folder)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError) as error:
             if isinstance(error, LimitError):
                 raise
@@ -79,7 +76,7 @@ class Archive:
     def _at(self, path: str) -> str:
         return f"{self._url}/{path}"
 
-    def _write(self, response: httpx.Response, folder: Path) -> int:
+    def _write(self, response: httpx.Response, folder: Path) -> None:
         """Write the parts of a response."""
         until = time.monotonic() + _MOST_S
         related = read_related_type(response.headers.get("Content-Type", ""))
@@ -92,4 +89,3 @@ class Archive:
                     raise RequestError(504, f"the series was not there within {_MOST_S:g} s.")
                 reader.feed(chunk)
             reader.close()
-        return spool.n_bytes

@@ -87,8 +87,8 @@ class Images:
         with scratch_folder(self.folder) as scratch:
             folder = scratch / "series"
             folder.mkdir()
-            n_bytes = archive.fetch(series_uid, folder)
-            session = self.sessions.add(folder, n_bytes, expiry_s=_FETCHED_S)
+            archive.fetch(series_uid, folder)
+            session = self.sessions.add(folder, expiry_s=_FETCHED_S)
         for uid, session_id in list(self._fetched.items()):
             if self.sessions.find(session_id) is None:
                 self._fetched.pop(uid, None)

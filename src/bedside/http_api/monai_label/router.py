@@ -25,7 +25,8 @@ from bedside.version import __version__
 
 def make_router(door: Door) -> APIRouter:
     """Return the router; its sessions end with the application."""
-    settings, sessions = door.settings, Sessions(door.folder)
+    settings = door.settings
+    sessions = Sessions(door.folder, max_bytes=settings.spool_mb * 2**20)
     store = ImageStore(Path(settings.image_store)) if settings.image_store else None
     archive = None
     if settings.archive_url:
@@ -82,11 +83,9 @@ def describe_model(engine: Engine, name: str) -> dict[str, Any]:
 
 def _add_sessions(router: APIRouter, door: Door, sessions: Sessions) -> None:
     @router.put("/session/", summary="Send an image that is segmented several times.")
-    async def begin(request: Request, expiry: float = 0.0) -> dict[str, Any]:
+    async def begin(request: Request, expiry: int = 0) -> dict[str, Any]:
         async with door.receive(request, files="files") as upload:
-            session = await door.run(
-                lambda: sessions.add(upload.path, upload.n_bytes, expiry_s=max(expiry, 0.0))
-            )
+            session = await door.run(lambda: sessions.add(upload.path, expiry_s=max(expiry, 0)))
         return {"session_id": session.id, "session_info": session.described}
 
     @router.get("/session/{session_id}", summary="Describe a session.")

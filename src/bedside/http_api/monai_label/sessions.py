@@ -17,9 +17,6 @@ from bedside.system.unfinished import remove, scratch_folder
 MAX_EXPIRY_S = 3600
 """Longest time that an unused session is kept."""
 
-MAX_BYTES = 2**34
-"""Largest size of the images of all sessions together."""
-
 MAX_SESSIONS = 200
 
 
@@ -71,29 +68,27 @@ class Sessions:
     """
 
     folder: Path
-    max_bytes: int = MAX_BYTES
+    max_bytes: int
     clock: Callable[[], float] = time.time
-    _sessions: OrderedDict[str, Session] = field(
-        default_factory=OrderedDict
-    )  # used longest ago first
+    # Used longest ago first.
+    _sessions: OrderedDict[str, Session] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _own: Path | None = None
     _is_closed: bool = False
 
-    def add(self, path: Path, n_bytes: int, *, expiry_s: float = 0.0) -> Session:
+    def add(self, path: Path, *, expiry_s: float = 0.0) -> Session:
         """Begin a session with an image.
 
         Args:
-            path: Its file or folder; moved.
-            n_bytes: Its size.
+            path: Its file, or a folder of its files; moved.
             expiry_s: How long it is kept unused; 0 for as long as possible.
 
         Raises:
             LimitError: If there is no room for it.
             ClosedError: If the server is being stopped.
         """
-        name = str(uuid.uuid4())
+        name, n_bytes = str(uuid.uuid4()), _measure(path)
         expiry_s = min(expiry_s or MAX_EXPIRY_S, MAX_EXPIRY_S)
         with self._lock:
             self._make_room(n_bytes)
@@ -187,3 +182,9 @@ class Sessions:
         del self._sessions[session.id]
         if not session.users:
             remove(session.path)
+
+
+def _measure(path: Path) -> int:
+    """Return the size of a file, or of the files in a folder: of a zip, what was in it."""
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
