@@ -47,14 +47,14 @@ def site(tmp_path_factory):
         pytest.skip(f"NOT TESTED: the page in Chromium; {error}")
     with serve_folder(folder) as (address, asked), playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser, address, asked
+        yield browser, address, asked, folder
         browser.close()
 
 
 @pytest.fixture(scope="module")
 def context(site):
     """One browser profile in which the page has been opened once."""
-    browser, address, _ = site
+    browser, address, *_ = site
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
@@ -139,16 +139,23 @@ def test_a_cine_is_segmented_on_the_device_and_no_byte_leaves(page, site, segmen
     assert areas == [f"{np.count_nonzero(ours[0] == value):,} px" for value in (1, 2, 3)]
 
 
-def test_the_page_works_without_a_network_and_with_threads(page, context, segmenter, tmp_path):
-    assert page.evaluate("crossOriginIsolated")
-    context.set_offline(True)
-    try:
-        page.reload()
+def test_the_page_works_after_its_server_is_gone_and_with_threads(site):
+    browser, _, asked, folder = site
+    context = browser.new_context()
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    with serve_folder(folder) as (address, _):
+        page.goto(address)
         wait_for(page, "ready")
-        open_files(page, find_cine())
-        assert "Works offline" in page.text_content("#about")
-    finally:
-        context.set_offline(False)
+        assert page.evaluate("navigator.serviceWorker.ready.then(() => crossOriginIsolated)")
+    asked.clear()
+    page.reload()
+    wait_for(page, "ready")
+    open_files(page, find_cine())
+    assert "Works offline" in page.text_content("#about")
+    assert page.locator("#structures td:nth-child(2)").first.inner_text().endswith(" px")
+    assert asked == []
+    context.close()
 
 
 def test_a_picture_is_segmented_and_its_mask_is_read_back(page, segmenter, tmp_path):

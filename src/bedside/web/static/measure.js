@@ -1,5 +1,8 @@
 /** Areas of structures, with the same names and rounding as the reports of `bedside`. */
 
+import { findBox } from "./pipeline/components.js";
+import { cut } from "./pipeline/image.js";
+
 /** Pixels of each label in one frame. */
 export function countPixels(labels, structures) {
   const counts = new Uint32Array(256);
@@ -8,7 +11,10 @@ export function countPixels(labels, structures) {
 }
 
 /** The pixel of a structure that lies farthest from its edge, [x, y]; null if it is not there. */
-export function findInside({ data, width, height }, value) {
+export function findInside(labels, value) {
+  const box = findBox(labels, value);
+  if (!box) return null;
+  const { data, width, height } = cut(labels, box);
   const depth = new Int32Array(data.length);
   const at = (x, y) => (x < 0 || y < 0 || x >= width || y >= height ? 0 : depth[y * width + x]);
   for (let y = 0; y < height; y += 1) {
@@ -25,7 +31,7 @@ export function findInside({ data, width, height }, value) {
       if (!own) continue;
       const back = 1 + Math.min(at(x + 1, y), at(x + 1, y + 1), at(x, y + 1), at(x - 1, y + 1));
       depth[y * width + x] = Math.min(own, back);
-      if (depth[y * width + x] > deepest) [deepest, place] = [depth[y * width + x], [x + 0.5, y + 0.5]];
+      if (depth[y * width + x] > deepest) [deepest, place] = [depth[y * width + x], [box.left + x + 0.5, box.top + y + 0.5]];
     }
   }
   return place;

@@ -1,5 +1,8 @@
 /** Outlines of labels, half-way between the pixels inside and those outside. */
 
+import { findBox } from "../pipeline/components.js";
+import { cut } from "../pipeline/image.js";
+
 /** From side to side of a cell between four pixels, by which of them are inside (8 4 / 1 2). */
 const TURNS = {
   1: ["LB"], 2: ["BR"], 3: ["LR"], 4: ["RT"], 5: ["LT", "RB"], 6: ["BT"], 7: ["LT"],
@@ -12,7 +15,10 @@ const SIDES = { T: [1, 0], R: [2, 1], B: [1, 2], L: [0, 1] };
  *
  * @returns {Array<Array<[number, number]>>} Points [x, y] in pixels from the corner of the image.
  */
-export function traceOutlines({ data, width, height }, value) {
+export function traceOutlines(labels, value) {
+  const box = findBox(labels, value);
+  if (!box) return [];
+  const { data, width, height } = cut(labels, box);
   const pitch = 2 * (width + 2);
   const next = new Map();
   const inside = (x, y) => (x >= 0 && y >= 0 && x < width && y < height && data[y * width + x] === value ? 1 : 0);
@@ -30,7 +36,7 @@ export function traceOutlines({ data, width, height }, value) {
       const following = next.get(at);
       next.delete(at);
       // Places are counted in half pixels from the middle of a pixel beyond the corner.
-      outline.push([(at % pitch) / 2 - 0.5, Math.floor(at / pitch) / 2 - 0.5]);
+      outline.push([(at % pitch) / 2 - 0.5 + box.left, Math.floor(at / pitch) / 2 - 0.5 + box.top]);
       at = following;
     }
     outlines.push(outline);
