@@ -39,6 +39,7 @@ state = "{folder}/state"
 threads = 1
 [http]
 port = 0
+health_port = 0
 [dicom]
 port = {port}
 settle_s = 1

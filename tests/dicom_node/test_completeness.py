@@ -59,5 +59,5 @@ def test_what_is_missing_is_told():
     late = judge(can_ask=True, counted=7, asked_s=6, idle_s=601)
     assert late.why == "5 of 7 images came; send the series again"
     assert judge(idle_s=30, named=6).why == (
-        "complete: no image for 30 s after 5 images, although the header names 6"
+        "no image for 30 s after 5 images, although the header names 6"
     )

@@ -130,7 +130,7 @@ def test_a_sender_that_counts_more_images_is_waited_for(open_intake, give, store
     give(intake, SLICE, 3)
     intake.end(1, is_released=True)
     (job,) = wait_for(lambda: store.list(KIND, [COMPLETE]))
-    assert job.reason == "complete: its sender counts 3 images"
+    assert job.reason == "its sender counts 3 images"
     assert set(asked) == {("MODALITY", "1.1.1")}
 
 

@@ -25,6 +25,7 @@ name = "plane"
 bundle = "{folder}/plane.bedside"
 [http]
 port = 0
+health_port = 0
 [dicom]
 port = {port}
 settle_s = 0.5
@@ -46,7 +47,9 @@ def served(folder, port):
     command = [sys.executable, "-m", "bedside", "serve", "--config", str(folder / "serve.toml")]
     with (folder / "log").open("ab") as log, subprocess.Popen(command, stderr=log) as process:
         try:
-            wait_for(lambda: process.poll() is None and is_listening(("127.0.0.1", port)))
+            wait_for(
+                lambda: process.poll() is None and is_listening(("127.0.0.1", port)), timeout_s=120
+            )
             yield process
         finally:
             os.kill(process.pid, signal.SIGKILL)

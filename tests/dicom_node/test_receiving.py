@@ -35,7 +35,7 @@ def test_a_film_is_complete_once_its_association_is_released(node, tmp_path):
     (job,) = wait_for(lambda: series_of(node, COMPLETE))
     series = Series.from_payload(job.payload)
     assert (series.modality, series.images, series.calling_ae) == ("US", 1, "STORESCU")
-    assert job.reason == "complete: 1 image with all their frames"
+    assert job.reason == "1 image, each with all its frames"
     (image,) = images_of(node, job)
     assert image.read_bytes()[-4000:] == path.read_bytes()[-4000:]
 
@@ -52,7 +52,7 @@ def test_slices_wait_until_all_are_there_that_the_header_names(node, tmp_path):
     assert send(node.address, *paths[2:])[0]  # one comes again
     (job,) = wait_for(lambda: series_of(node, COMPLETE))
     assert len(images_of(node, job)) == 5
-    assert job.reason == "complete: the header names 5 images"
+    assert job.reason == "the header names 5 images"
 
 
 def test_another_image_with_the_same_uid_is_refused_and_the_first_stays(node, tmp_path):

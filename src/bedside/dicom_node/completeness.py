@@ -85,23 +85,23 @@ def decide(known: Known, *, settle_s: float, missing_s: float) -> Verdict:
 
     Example:
         >>> decide(Known(images=30, named=30, is_open=True), settle_s=10, missing_s=600).why
-        'complete: the header names 30 images'
+        'the header names 30 images'
     """
     images = known.images
     if known.is_open and not known.is_named_whole:
         return Verdict(Step.WAIT)
     if known.named is not None and images >= known.named:
-        return Verdict(Step.COMPLETE, f"complete: the header names {_count(known.named)}")
+        return Verdict(Step.COMPLETE, f"the header names {_count(known.named)}")
     if known.is_open:
         return Verdict(Step.WAIT)
     if known.can_ask and known.asked_s == math.inf:
         return Verdict(Step.ASK)
     if known.counted == images:
-        return Verdict(Step.COMPLETE, f"complete: its sender counts {_count(images)}")
+        return Verdict(Step.COMPLETE, f"its sender counts {_count(images)}")
     if known.counted is not None and known.counted > images:
         return _await_missing(known, missing_s)
     if known.are_whole and known.is_released and known.named is None:
-        return Verdict(Step.COMPLETE, f"complete: {_count(images)} with all their frames")
+        return Verdict(Step.COMPLETE, f"{_count(images)}, each with all its frames")
     return _settle(known, settle_s)
 
 
@@ -118,7 +118,7 @@ def _settle(known: Known, settle_s: float) -> Verdict:
     wait_s = settle_s * (1 if known.named is None else _LONGER)
     if known.idle_s < wait_s:
         return Verdict(Step.WAIT, wait_s=wait_s - known.idle_s)
-    why = f"complete: no image for {wait_s:g} s after {_count(known.images)}"
+    why = f"no image for {wait_s:g} s after {_count(known.images)}"
     if known.named is not None:
         why += f", although the header names {known.named}"
     return Verdict(Step.COMPLETE, why)

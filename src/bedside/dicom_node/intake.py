@@ -25,7 +25,7 @@ from bedside.dicom_node.series import (
     RECEIVED,
     Series,
     series_key,
-)  # fmt: skip
+)
 from bedside.errors import BedsideError, StaleJobError
 from bedside.service.jobs import Job, JobStore
 
