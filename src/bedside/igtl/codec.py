@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bedside.errors import MessageError
 from bedside.igtl.contents import (
+    Parts,
     decode_content,
     decode_text,
     encode_content,
@@ -58,10 +59,12 @@ def encode_message(message: Message) -> bytes:
     try:
         type_name, content = encode_content(message.content)
         body = content if message.version == 1 else _extend(content, message)
+        size = sum(map(len, body))
         device = fixed_text(message.device, 20, "the name of the device")
         time_raw = min(round(message.time_s * 2**32), 2**64 - 1)
         name = fixed_text(type_name, 12, "the type")
-        return _HEADER.pack(message.version, name, device, time_raw, len(body), crc64(body)) + body
+        header = _HEADER.pack(message.version, name, device, time_raw, size, crc64(*body))
+        return b"".join([header, *body])
     except (struct.error, OverflowError) as error:
         raise MessageError(f"a value of {message.content!r} is out of range: {error}.") from error
 
@@ -105,7 +108,7 @@ def decode_body(header: Header, body: bytes) -> Message:
         ) from error
 
 
-def _extend(content: bytes, message: Message) -> bytes:
+def _extend(content: Parts, message: Message) -> Parts:
     """Content with the extended header before it and the metadata behind."""
     entries, texts = [struct.pack(">H", len(message.metadata))], []
     for key, value in message.metadata.items():
@@ -114,7 +117,7 @@ def _extend(content: bytes, message: Message) -> bytes:
         texts += [name, data]
     index, values = b"".join(entries), b"".join(texts)
     extended = _EXTENDED.pack(_EXTENDED.size, len(index), len(values), message.number)
-    return extended + content + index + values
+    return extended, *content, index, values
 
 
 def _split(body: memoryview) -> tuple[int, Mapping[str, str], memoryview]:

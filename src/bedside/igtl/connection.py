@@ -43,6 +43,7 @@ class Connection:
         self.sock, self.outbox = sock, outbox
         self._reader, self._deadline_s = reader, deadline_s
         self._rest = memoryview(b"")
+        self._chunk = memoryview(bytearray(_CHUNK_BYTES))
         self._reads_until: float | None = None
         self._sends_until: float | None = None
         outbox.open()
@@ -58,10 +59,10 @@ class Connection:
         Raises:
             OSError: If the peer has closed the connection.
         """
-        data = self.sock.recv(_CHUNK_BYTES)
-        if not data:
+        count = self.sock.recv_into(self._chunk)
+        if not count:
             raise ConnectionResetError("closed by the peer")
-        found = self._reader.feed(data)
+        found = self._reader.feed(self._chunk[:count])
         self._count(found)
         if not self._reader.pending:
             self._reads_until = None

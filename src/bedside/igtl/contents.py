@@ -21,20 +21,26 @@ _NUMBERS = {np.dtype(name): number for number, name in _TYPES.items()}
 _ENCODINGS = {3: "ascii", 4: "latin-1", 106: "utf-8"}
 
 
-def encode_content(content: Content) -> tuple[str, bytes]:
-    """Name of the type, and the body.
+Parts = tuple[bytes | memoryview, ...]
+"""Bytes of a body, one behind the other, which are put together once."""
+
+
+def encode_content(content: Content) -> tuple[str, Parts]:
+    """Name of the type, and the parts of the body.
 
     Raises:
         MessageError: If the protocol has no form for it.
     """
     if isinstance(content, Opaque):
-        return content.type, content.data
+        return content.type, (content.data,)
+    if isinstance(content, Image):
+        return "IMAGE", _encode_image(content)
     name = type(content).__name__.upper()
     encoders: dict[str, Callable[[Any], bytes]] = {
-        "IMAGE": _encode_image, "STATUS": _encode_status, "TRANSFORM": _encode_transform,
-        "STRING": _encode_string, "SENSOR": _encode_sensor, "VIDEO": encode_video,
+        "STATUS": _encode_status, "TRANSFORM": _encode_transform, "STRING": _encode_string,
+        "SENSOR": _encode_sensor, "VIDEO": encode_video,
     }  # fmt: skip
-    return name, encoders[name](content)
+    return name, (encoders[name](content),)
 
 
 def decode_content(name: str, data: memoryview) -> Content:
@@ -83,7 +89,7 @@ def fixed_text(text: str, size: int, what: str) -> bytes:
     return data
 
 
-def _encode_image(image: Image) -> bytes:
+def _encode_image(image: Image) -> Parts:
     pixels, grid = image.pixels, image.geometry.shape
     number = _NUMBERS.get(pixels.dtype.newbyteorder("="))
     if number is None or pixels.ndim != 4 or pixels.shape[0] not in (1, 3) or len(grid) != 3:
@@ -98,7 +104,7 @@ def _encode_image(image: Image) -> bytes:
         1, pixels.shape[0], number, 2 if little else 1, coord,
         *grid[::-1], *matrix, *image.offset[::-1], *pixels.shape[:0:-1],
     )  # fmt: skip
-    return head + np.moveaxis(pixels, 0, -1).tobytes()
+    return head, np.ascontiguousarray(np.moveaxis(pixels, 0, -1)).data.cast("B")
 
 
 def _decode_image(data: memoryview) -> Image:
