@@ -6,6 +6,7 @@ import httpx
 import numpy as np
 import pytest
 
+from bedside.export.golden import export_golden
 from bedside.segment import load
 from protocols_for_tests import open_placing_engine
 from servers_for_tests import make_picture, open_server
@@ -117,6 +118,17 @@ def test_logits_are_those_of_the_network(engine, client, name, binary):
     np.testing.assert_allclose(answered.as_numpy("logits"), expected, atol=1e-6)
     declared = client.get_model_metadata(f"{name}.network")["outputs"][0]["shape"]
     assert list(expected.shape[1:]) == declared[1:]
+
+
+def test_tensors_are_those_that_export_writes(engine, client, tmp_path):
+    tensors = export_golden(engine.bundle("plane"), tmp_path / "golden")["tensors"]
+
+    def read(name):
+        content = (tmp_path / "golden" / tensors[name]["file"]).read_bytes()
+        return np.frombuffer(content, tensors[name]["dtype"]).reshape(tensors[name]["shape"])
+
+    logits = client.infer("plane.network", [give("tensor", read("tensor"))]).as_numpy("logits")
+    np.testing.assert_allclose(logits, read("logits"), atol=1e-6)
 
 
 def test_a_scan_is_segmented_in_its_place(engine, client):

@@ -4,7 +4,8 @@
     NAME.network   tensor (batch, channels, *size) -> logits (batch, classes, *size / stride)
 
 The first does all that the bundle says, and is what most clients want. The second leaves pre- and
-postprocessing to a client that has its own; its tensors are those of `bedside export --golden`.
+postprocessing to a client that has its own; its tensors are those of `bedside export --golden`, of
+a 3D network one window of them.
 """
 
 import math
