@@ -142,6 +142,22 @@ def test_a_first_connection_that_fails_is_an_error_without_the_password():
         NetworkFrames("file:///etc/passwd")
 
 
+def test_sound_alone_is_no_video():
+    file = io.BytesIO()
+    with av.open(file, "w", format="mpegts") as container:
+        sound = container.add_stream("mp2", rate=48_000, layout="mono")
+        for number in range(20):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), layout="mono")
+            frame.rate, frame.pts = 48_000, 1152 * number
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+    with (
+        served(file.getvalue()) as server,
+        pytest.raises(FormatError, match="brings no video: it has no video"),
+    ):
+        next(iter(NetworkFrames(server.address)))
+
+
 def test_a_playlist_names_no_files_of_this_machine(tmp_path):
     film = tmp_path / "film.ts"
     film.write_bytes(encode("mpegts"))

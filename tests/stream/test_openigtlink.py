@@ -36,8 +36,8 @@ def test_other_devices_are_no_frames_and_transforms_and_statuses_are_kept():
     frames.take(Message(Status(13, text="no signal"), "other", 1.0))
     frames.close()
     assert list(frames) == []
-    np.testing.assert_array_equal(frames.transforms["tool"], np.eye(4))
-    assert frames.statuses["other"].text == "no signal"
+    np.testing.assert_array_equal(frames.transforms["tool"].content.matrix, np.eye(4))
+    assert frames.statuses["other"].content.text == "no signal"
 
 
 def test_frames_have_the_order_of_bytes_of_this_machine():
@@ -110,6 +110,22 @@ def test_an_old_mask_is_not_sent_again():
     sink.write(make_event(0, state="stale", reason="nothing came"))
     assert [len(batch) for batch in sent] == [4, 1]
     assert json.loads(sent[1][0].content.text)["state"] == "stale"
+
+
+def test_matrices_and_new_statuses_of_the_source_are_sent_with_each_mask():
+    frames, sent = IgtlFrames(), []
+    sink = IgtlSink(
+        lambda *batch: sent.append(batch), lambda number: make_image(), others=frames.pass_on
+    )
+    tool, status = Message(Transform(np.eye(4)), "tool", 1.0), Message(Status(1), "probe", 1.0)
+    for item in (tool, status):
+        frames.take(item)
+    sink.write(make_event(0))
+    sink.write(make_event(1))
+    again = Message(Status(1), "probe", 2.0)
+    frames.take(again)
+    sink.write(make_event(2))
+    assert [batch[4:] for batch in sent] == [(tool, status), (tool,), (tool, again)]
 
 
 def test_frames_of_other_sources_have_their_spacing():

@@ -161,11 +161,12 @@ def _open_sinks(
         labels = model.bundle.spec.labels
         sinks["video"] = VideoFile(settings.video, frames.find, labels, frames_per_s=rate)
     if settings.igtl is not None:
-        own, spacing_mm = source.frames, source.film.spacing_mm if source.film else None
-        placed = place_frames(frames.find, spacing_mm)
-        find = own.find if isinstance(own, IgtlFrames) else placed
         server = stack.enter_context(IgtlServer(settings.igtl, host=settings.listen))
-        sinks["igtl"] = IgtlSink(server.send, find)
+        own, spacing_mm = source.frames, source.film.spacing_mm if source.film else None
+        if isinstance(own, IgtlFrames):
+            sinks["igtl"] = IgtlSink(server.send, own.find, others=own.pass_on)
+        else:
+            sinks["igtl"] = IgtlSink(server.send, place_frames(frames.find, spacing_mm))
     if settings.websocket is not None:
         sinks["websocket"] = WebSocketSink(
             settings.websocket, host=settings.listen, origins=settings.origin

@@ -82,6 +82,8 @@ class NetworkFrames:
                 reason = f"nothing came for {self._silent_s:g} s"
             except (self._av.error.FFmpegError, OSError) as error:
                 reason = error.strerror or type(error).__name__
+            except _NoVideoError:
+                reason = "it has no video"
             if not self.connects:
                 raise FormatError(f"{self._name} brings no video: {reason}.")
             if not failures:
@@ -103,11 +105,11 @@ class NetworkFrames:
             container = self._connect("udp")  # which may lose packets
         if not container.streams.video:
             container.close()
-            raise FormatError(f"{self._name} has no video.")
-        # Threads for a frame each would hold back as many frames.
-        container.streams.video[0].thread_type = "SLICE"
-        container.streams.video[0].codec_context.flags |= _LOW_DELAY
-        container.streams.video[0].codec_context.options = {"err_detect": "explode"}
+            raise _NoVideoError
+        video = container.streams.video[0]
+        video.thread_type = "SLICE"  # threads for a frame each would hold back as many frames
+        video.codec_context.flags |= _LOW_DELAY
+        video.codec_context.options = {"err_detect": "explode"}
         return container
 
     def _connect(self, transport: str) -> Any:
@@ -163,6 +165,10 @@ class NetworkFrames:
             )
         else:
             yield from map(_view, frames)
+
+
+class _NoVideoError(Exception):
+    """What an address brings is no video."""
 
 
 class _Backlog:

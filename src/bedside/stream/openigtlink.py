@@ -5,9 +5,8 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -50,8 +49,8 @@ class IgtlFrames:
 
     Attributes:
         dropped: Frames that were not taken before the next came.
-        transforms: Latest matrix by device.
-        statuses: Latest status by device.
+        transforms: Latest TRANSFORM by device.
+        statuses: Latest STATUS by device.
         peer: What receives the messages, if this closes it.
     """
 
@@ -62,8 +61,9 @@ class IgtlFrames:
         self._images: OrderedDict[int, Image] = OrderedDict()
         self._closed, self._time_s = False, 0.0
         self.dropped = 0
-        self.transforms: dict[str, np.ndarray] = {}
-        self.statuses: dict[str, Status] = {}
+        self.transforms: dict[str, Message] = {}
+        self.statuses: dict[str, Message] = {}
+        self._passed: dict[str, Message] = {}
         self._decoders: dict[str, VideoDecoder] = {}
         self.peer: IgtlClient | IgtlServer | None = None
 
@@ -77,9 +77,9 @@ class IgtlFrames:
             self._time_s = item.time_s or time.time()
             self._put(self._read(item.content, item.device), self._time_s)
         elif isinstance(item.content, Transform):
-            _keep(self.transforms, item.device, item.content.matrix)
+            _keep(self.transforms, item)
         elif isinstance(item.content, Status):
-            _keep(self.statuses, item.device, item.content)
+            _keep(self.statuses, item)
 
     def __iter__(self) -> Iterator[tuple[Frame, float]]:
         """Yield frames, (C, H, W), with their times, each when it has come."""
@@ -102,6 +102,13 @@ class IgtlFrames:
         """The image of a frame by its number; None if it is not kept any more."""
         with self._changed:
             return self._images.get(number)
+
+    def pass_on(self) -> list[Message]:
+        """What belongs to the frames: all latest matrices, and statuses that were not passed on."""
+        statuses = self.statuses.copy()
+        new = [each for name, each in statuses.items() if self._passed.get(name) is not each]
+        self._passed = statuses
+        return [*self.transforms.copy().values(), *new]
 
     def close(self) -> None:
         """Close the connection, and end the iteration, after a frame that waits."""
@@ -190,6 +197,7 @@ class IgtlSink:
         send: Of a server or client, which stays open.
         find: Finds the image of a frame by its number.
         device: Name of the frames; masks are "NAME mask", events "NAME event".
+        others: Returns messages that are sent with each event, such as `IgtlFrames.pass_on`.
     """
 
     def __init__(
@@ -198,8 +206,9 @@ class IgtlSink:
         find: Callable[[int], Image | None],
         *,
         device: str = "bedside",
+        others: Callable[[], Sequence[Message]] = tuple,
     ) -> None:
-        self._send, self._find, self._device = send, find, device
+        self._send, self._find, self._device, self._others = send, find, device, others
         self._latest = -1
 
     def write(self, event: Event) -> None:
@@ -221,7 +230,7 @@ class IgtlSink:
                 values = (each.area_px, each.area_cm2, each.length_px, each.length_mm)
                 sensor = Sensor(tuple(math.nan if one is None else float(one) for one in values))
                 batch.append(Message(sensor, _shorten(name), time_s))
-        self._send(*batch)
+        self._send(*batch, *self._others())
 
     def close(self) -> None:
         """Nothing: the connection belongs to its owner."""
@@ -263,10 +272,10 @@ def _scale_frame(image: Image) -> ScaledFrame:
     )
 
 
-def _keep(found: dict[str, Any], device: str, value: object) -> None:
+def _keep(found: dict[str, Message], message: Message) -> None:
     """Keep the latest of each device, of a limited number of them."""
-    if device in found or len(found) < _MOST_DEVICES:
-        found[device] = value
+    if message.device in found or len(found) < _MOST_DEVICES:
+        found[message.device] = message
 
 
 def _shorten(name: str) -> str:
