@@ -22,6 +22,11 @@ def judge(**known):
         # A number for an acquisition: another acquisition may follow on the association.
         ({"named": 5, "is_named_whole": False, "is_open": True}, Step.WAIT),
         ({"named": 5, "is_named_whole": False}, Step.COMPLETE),
+        ({"named": 5, "is_named_whole": False, "can_ask": True}, Step.ASK),
+        (
+            {"named": 5, "is_named_whole": False, "can_ask": True, "counted": 9, "asked_s": 1},
+            Step.WAIT,
+        ),
         # The sender counts, once its associations have ended.
         ({"can_ask": True, "is_open": True}, Step.WAIT),
         ({"can_ask": True}, Step.ASK),

@@ -2,12 +2,12 @@
 
 The first of these that holds:
 
-1. its header names a number of images, and they are there (if it names that of an acquisition,
-   its associations have ended too, as another acquisition may follow);
+1. its header names a number of images for the series, and they are there;
 2. its associations have ended, and its sender counts as many images as there are;
-3. its associations were released, every image is a film or volume that is whole by itself, and
+3. its associations have ended, and its header names as many images for the acquisitions that came;
+4. its associations were released, every image is a film or volume that is whole by itself, and
    the header names no number;
-4. its associations have ended, and no image came for `settle_s`, or three times as long if the
+5. its associations have ended, and no image came for `settle_s`, or three times as long if the
    header names more images than there are.
 
 A series whose sender counts more images than there are is never taken as complete: after
@@ -88,10 +88,9 @@ def decide(known: Known, *, settle_s: float, missing_s: float) -> Verdict:
         'the header names 30 images'
     """
     images = known.images
-    if known.is_open and not known.is_named_whole:
-        return Verdict(Step.WAIT)
-    if known.named is not None and images >= known.named:
-        return Verdict(Step.COMPLETE, f"the header names {_count(known.named)}")
+    is_reached = known.named is not None and images >= known.named
+    if is_reached and known.is_named_whole:
+        return Verdict(Step.COMPLETE, f"the header names {_count(images)}")
     if known.is_open:
         return Verdict(Step.WAIT)
     if known.can_ask and known.asked_s == math.inf:
@@ -100,6 +99,8 @@ def decide(known: Known, *, settle_s: float, missing_s: float) -> Verdict:
         return Verdict(Step.COMPLETE, f"its sender counts {_count(images)}")
     if known.counted is not None and known.counted > images:
         return _await_missing(known, missing_s)
+    if is_reached:
+        return Verdict(Step.COMPLETE, f"its acquisitions have {_count(images)}")
     if known.are_whole and known.is_released and known.named is None:
         return Verdict(Step.COMPLETE, f"{_count(images)}, each with all its frames")
     return _settle(known, settle_s)

@@ -1,9 +1,12 @@
 """`bedside serve --check`: what would be served, and what is missing."""
 
 import importlib.util
+from collections.abc import Sequence
 
+from bedside.dicom_node.config import DicomSettings
 from bedside.errors import BedsideError, install_command
 from bedside.serve.config import ServeSettings
+from bedside.service.settings import ServedModel
 
 _HTTP_PACKAGES = ("fastapi", "uvicorn", "python_multipart", "websockets", "prometheus_client")
 _DICOM_PACKAGES = ("pynetdicom", "httpx")
@@ -23,10 +26,9 @@ def check_settings(settings: ServeSettings) -> tuple[list[str], bool]:
     lines, is_sound = [_describe_http(settings), _describe_stores(settings)], True
     packages: tuple[str, ...] = _HTTP_PACKAGES
     if settings.dicom is not None:
-        lines.append(
-            f"dicom  {settings.dicom.ae_title} on {settings.dicom.host}, port "
-            f"{settings.dicom.port}; {len(settings.dicom.route)} routes"
-        )
+        described = _describe_dicom(settings.dicom, list_models(settings.engine))
+        lines += described
+        is_sound = len(described) == 1
         packages += _DICOM_PACKAGES
     if settings.worklist is not None:
         lines.append(
@@ -55,6 +57,23 @@ def check_settings(settings: ServeSettings) -> tuple[list[str], bool]:
             lines.append(f"  TOO LARGE for memory_mb = {settings.memory_mb}. Raise it.")
     lines.append("Ready." if is_sound else "Not ready.")
     return lines, is_sound
+
+
+def _describe_dicom(dicom: DicomSettings, models: Sequence[ServedModel]) -> list[str]:
+    """Return a line about the DICOM node, and one for each thing that is missing."""
+    lines = [f"dicom  {dicom.ae_title} on {dicom.host}, port {dicom.port}; "
+             f"{len(dicom.route)} routes, {len(dicom.archives)} archives"]  # fmt: skip
+    names = [model.name for model in models]
+    for route in dicom.route:
+        if route.model not in names:
+            lines.append(
+                f'  MISSING model "{route.model}" of a route; there is: {", ".join(names)}'
+            )
+    if not dicom.route:
+        lines.append("  MISSING a [[dicom.route]]: no series would be segmented")
+    if dicom.with_sr and importlib.util.find_spec("highdicom") is None:
+        lines.append(f"  MISSING highdicom, for with_sr: {install_command('sr')}")
+    return lines
 
 
 def _describe_stores(settings: ServeSettings) -> str:
