@@ -55,28 +55,30 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        started, status = time.monotonic(), 0
+        started, is_noted = time.monotonic(), False
+        key: Key | None = None
 
         async def send_noted(message: Message) -> None:
-            nonlocal status
+            nonlocal is_noted
             if message["type"] == "http.response.start":
-                status = message["status"]
+                # Before the client knows: what was answered is in the audit log, come what may.
+                is_noted = True
+                self._note(scope, message["status"], time.monotonic() - started, key)
                 headers = MutableHeaders(scope=message)
                 headers.setdefault("X-Content-Type-Options", "nosniff")
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        key: Key | None = None
         try:
             key = check_head(scope, self._settings, hosts=self._hosts)
         except RequestError as error:
-            status = error.status
             await _refuse(error, scope, receive, send_noted)
         else:
             scope.setdefault("state", {})["client"] = "" if key is None else key.name
             await self._app(scope, receive, send_noted)
         finally:
-            self._note(scope, status, time.monotonic() - started, key)
+            if not is_noted:
+                self._note(scope, 0, time.monotonic() - started, key)
 
     def _note(self, scope: Scope, status: int, seconds: float, key: Key | None) -> None:
         """Note an answer; names that were asked for only if there are such models."""

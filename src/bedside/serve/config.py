@@ -21,6 +21,8 @@ class ServeSettings:
         memory_mb: As `EngineSettings.memory_mb`.
         threads: As `EngineSettings.threads`.
         key: Tables `[[key]]`: who may come in over HTTP; needed where others can reach it.
+        slots: As `EngineSettings.slots`.
+        queue: As `EngineSettings.queue`.
         http: The table `[http]`.
         dicom: The table `[dicom]`; without it, no DICOM is received.
         worklist: The table `[worklist]`; without it, no work items are performed.
@@ -32,6 +34,8 @@ class ServeSettings:
     model: tuple[ServedModel, ...] = ()
     memory_mb: int = 2048
     threads: int | None = None
+    slots: int = 2
+    queue: int = 1
     key: tuple[Key, ...] = ()
     http: HttpSettings = field(default_factory=HttpSettings)
     dicom: DicomSettings | None = None
@@ -68,7 +72,10 @@ class ServeSettings:
     @property
     def engine(self) -> EngineSettings:
         """What all doors share."""
-        return EngineSettings(self.model, memory_mb=self.memory_mb, threads=self.threads)
+        return EngineSettings(
+            self.model, memory_mb=self.memory_mb, threads=self.threads, slots=self.slots,
+            queue=self.queue,
+        )  # fmt: skip
 
     @property
     def door(self) -> HttpSettings:

@@ -49,7 +49,7 @@ class LaneLimits:
 
 LIMITS: Mapping[Lane, LaneLimits] = MappingProxyType({
     Lane.FRAME: LaneLimits(running=2, waiting=0, wait_s=0.0),
-    Lane.IMAGE: LaneLimits(running=2, waiting=4, wait_s=2.0),
+    Lane.IMAGE: LaneLimits(running=64, waiting=2, wait_s=5.0),
     Lane.VOLUME: LaneLimits(running=1, waiting=4, wait_s=120.0),
 })  # fmt: skip
 

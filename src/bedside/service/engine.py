@@ -19,7 +19,7 @@ from bedside.io.sandbox.limits import Limits
 from bedside.pool import ModelPool
 from bedside.result import Result
 from bedside.segment import Model
-from bedside.service.admission import Admission, Lane, Place
+from bedside.service.admission import LIMITS, Admission, Lane, Place
 from bedside.service.settings import EngineSettings, ServedModel
 from bedside.volume import ImageSequence
 
@@ -54,7 +54,8 @@ class Engine:
         self._paths = {
             name: find_bundle(each.bundle or name) for name, each in self._models.items()
         }
-        self.admission = Admission(self.settings.slots)
+        images = replace(LIMITS[Lane.IMAGE], waiting=self.settings.queue)
+        self.admission = Admission(self.settings.slots, {**LIMITS, Lane.IMAGE: images})
         self._pool = ModelPool(
             self.settings.memory_mb * 2**20,
             threads=self.settings.threads,

@@ -28,8 +28,8 @@ class Answered:
     Attributes:
         method: GET, POST, ..., or WEBSOCKET.
         route: As it is declared, such as "/models/{name}"; "-" if there is none.
-        status: Of HTTP; 0 if the client left before there was one.
-        seconds: From its head to the end of its answer.
+        status: Of HTTP; 0 for a WebSocket, or if the client left before there was an answer.
+        seconds: From its head to its answer; of a WebSocket, to its end.
         model: Name of a model that is served; empty if none was asked for.
         client: Name of its key; empty without one.
     """
@@ -64,14 +64,15 @@ class Observer:
             registry=self.registry,
         )  # fmt: skip
         self._seconds = Histogram(
-            "bedside_request_seconds", "Time from the head of a request to the end of its answer.",
+            "bedside_request_seconds", "Time from the head of a request to its answer.",
             ("route",), buckets=_SECONDS, registry=self.registry,
         )  # fmt: skip
         self.registry.register(self)
 
     def note_answer(self, answered: Answered) -> None:
         """Note a request that was answered."""
-        status = str(answered.status or 499)
+        left = 101 if answered.method == "WEBSOCKET" else 499
+        status = str(answered.status or left)
         self._requests.labels(answered.method, answered.route, status).inc()
         self._seconds.labels(answered.route).observe(answered.seconds)
         _log.info(

@@ -42,6 +42,7 @@ class EngineSettings:
         threads: Threads of all networks together; None for every core this process may use.
         at_once: Networks that may run at the same time.
         slots: Images that are worked on at the same time, decoding and encoding included.
+        queue: Images that may wait for a slot; more make those that are taken slower, not more.
         backend: Name of a runtime, or "auto".
         precision: As in `bedside.load`.
         decoding: Limits for decoding one image.
@@ -52,6 +53,7 @@ class EngineSettings:
     threads: int | None = None
     at_once: int = 1
     slots: int = 2
+    queue: int = 1
     backend: str = "auto"
     precision: str = "default"
     decoding: Limits = field(default_factory=Limits)
