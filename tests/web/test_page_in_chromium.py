@@ -320,6 +320,23 @@ def test_an_image_of_another_kind_is_refused(page, tmp_path):
     page.set_input_files("#file", str(path))
     page.wait_for_selector("body[data-state=error]", state="attached")
     assert "modality is XA, the model camus-4ch is for US" in page.text_content("#problem")
+    assert page.is_disabled("#save-png")
+
+
+def test_a_mask_never_stands_under_the_name_of_another_model(served):
+    served.check("#on-device")
+    served.select_option("#model", "camus-4ch")
+    served.wait_for_selector("#place.safe", timeout=PATIENCE_MS)
+    wait_for(served, "ready", "done")
+    open_files(served, find_cine())
+    served.select_option("#model", "hippocampus")
+    served.wait_for_selector("body[data-state=error]", state="attached")
+    assert served.is_disabled("#save-png")
+    assert served.is_disabled("#save-nifti")
+    # What is opened now is refused, and not segmented by the model before.
+    served.set_input_files("#file", str(find_cine()))
+    served.wait_for_selector("body[data-state=error]", state="attached")
+    assert "no model is loaded" in served.text_content("#problem")
 
 
 def test_the_keyboard_reaches_frames_structures_and_help(page):

@@ -6,9 +6,10 @@ import { openCamera } from "./io/video.js";
 import { measureOwn } from "./ellipse.js";
 import { countPixels } from "./measure.js";
 import { isolate, keepOffline } from "./offline.js";
+import { Player } from "./player.js";
 import { runFrames, runLive, runOnServer } from "./runs.js";
 import { checkSource, resolveScale } from "./fitness.js";
-import { download, nameResult, saveNifti, savePng } from "./save.js";
+import { saveNifti, savePng, saveSeg } from "./save.js";
 import { bindDrop, bindKeys, element, followTheme, ViewControls } from "./controls.js";
 import { ServerEngine } from "./server.js";
 import { Curve } from "./view/curve.js";
@@ -16,7 +17,6 @@ import { Panel } from "./view/panel.js";
 import { Stage } from "./view/stage.js";
 import { StructureList } from "./view/structures.js";
 
-const DEFAULT_FRAME_MS = 40;
 const CHOICE = "bedside on this device";
 
 class App {
@@ -26,6 +26,7 @@ class App {
     this.stage = new Stage(element("stage"));
     this.view = new ViewControls(this.stage);
     this.panel = new Panel();
+    this.player = new Player((playing) => this.panel.playing(playing));
     this.list = new StructureList(element("structures").tBodies[0], (value, visible) => {
       this.stage.toggle(value, visible);
       this.refresh();
@@ -36,6 +37,7 @@ class App {
     // Counts what is segmented and what is opened: what an earlier one brings is dropped.
     this.turn = this.opening = 0;
     this.loading = true;
+    this.drawing = null;
     this.clear();
   }
 
@@ -67,6 +69,9 @@ class App {
     this.endRun?.();
     const { turn } = this;
     this.loading = true;
+    this.about = null;
+    // A mask never stands under the name of another model.
+    this.clear();
     this.state("loading", "loading the model …");
     this.panel.problem("");
     const offered = this.site.models.find((each) => each.name === name);
@@ -85,7 +90,8 @@ class App {
       this.state("ready");
       if (this.source) await this.segment();
     } catch (error) {
-      if (turn === this.turn || !this.loading) this.fail(error);
+      if (turn === this.turn) this.loading = false;
+      if (!this.loading) this.fail(error);
     }
   }
 
@@ -112,9 +118,12 @@ class App {
   }
 
   openFiles(files) {
-    if (files.length > 1) this.panel.problem(`${files.length} files were dropped; the first is opened.`);
-    if (files.length) return this.open(() => openFile(files[0]));
-    return undefined;
+    if (!files.length) return;
+    this.open(async () => {
+      const source = await openFile(files[0]);
+      const several = files.length > 1 ? [`${files.length} files were given, and the first was opened`] : [];
+      return { ...source, warnings: [...several, ...source.warnings] };
+    });
   }
 
   /** Segment the source that is open, from its beginning. */
@@ -124,14 +133,9 @@ class App {
     this.clear();
     this.panel.problem("");
     const { source, turn } = this;
+    if (!this.about) throw new Error("no model is loaded. Choose one.");
+    this.prepare(source);
     checkSource(source, this.about.spec, { onDevice: this.onDevice, hasServer: this.server !== null });
-    if (!source.scaledByHand) {
-      source.statedMm ??= source.spacingMm;
-      Object.assign(source, resolveScale(source, this.about.spec));
-    }
-    this.panel.transport(source);
-    this.panel.scale(source);
-    this.view.setRange(source.range);
     if (source.live) {
       document.body.append(source.video);
       this.play(true);
@@ -142,9 +146,7 @@ class App {
       });
       return;
     }
-    this.results = new Array(source.count).fill(null);
     this.state("busy", `segmenting ${source.count > 1 ? `${source.count} frames` : ""} …`);
-    this.show();
     const began = performance.now();
     const options = {
       first: () => this.frame,
@@ -163,7 +165,20 @@ class App {
     this.state("done");
     this.panel.finished(this.results, performance.now() - began);
     this.show();
-    this.announce();
+    element("announce").textContent = `Segmented. ${this.describe()}`;
+  }
+
+  /** Show a source without masks. */
+  prepare(source) {
+    if (!source.scaledByHand) {
+      source.statedMm ??= source.spacingMm;
+      Object.assign(source, resolveScale(source, this.about.spec));
+    }
+    this.panel.transport(source);
+    this.panel.scale(source);
+    this.view.setRange(source.range);
+    this.results = new Array(source.count).fill(null);
+    if (!source.live) this.show();
   }
 
   /** Show what is to be known of the result; a server has read the file itself. */
@@ -189,7 +204,7 @@ class App {
     const counts = countPixels(found.labels, this.structures);
     for (const { value } of this.structures) this.areas.get(value)[index] = counts[value];
     if (index === this.frame) this.show();
-    else this.refresh();
+    else this.refreshSoon();
     const done = this.results.filter(Boolean).length;
     if (done < this.results.length) this.state("busy", `${done} of ${this.results.length} frames`);
   }
@@ -231,6 +246,14 @@ class App {
     this.refresh();
   }
 
+  /** Refresh once for all that comes until the screen is drawn. */
+  refreshSoon() {
+    this.drawing ??= requestAnimationFrame(() => {
+      this.drawing = null;
+      this.refresh();
+    });
+  }
+
   refresh() {
     const { areas, frame, structures, source } = this;
     if (!source) return;
@@ -260,17 +283,10 @@ class App {
     this.show();
   }
 
-  play(on = !this.playing) {
-    this.playing = Boolean(on && this.source);
-    this.panel.playing(this.playing);
-    clearInterval(this.timer);
-    if (this.source?.live) {
-      if (this.playing) this.source.video.play();
-      else this.source.video.pause();
-    } else if (this.playing) {
-      const step = this.source.frameMs ?? DEFAULT_FRAME_MS;
-      this.timer = setInterval(() => this.results[(this.frame + 1) % this.source.count] && this.go(this.frame + 1), step);
-    }
+  play(on = !this.player.playing) {
+    // A frame without its mask is waited for.
+    const isDone = () => this.results[(this.frame + 1) % this.source.count];
+    this.player.set(on, this.source, () => isDone() && this.go(this.frame + 1));
   }
 
   describe() {
@@ -278,10 +294,6 @@ class App {
     const sizes = structures.map(({ value, name }) => `${name} ${this.list.rows.get(value)?.area.textContent || "not known"}`);
     const place = source.count > 1 ? `, frame ${frame + 1} of ${source.count}` : "";
     return areas.size ? `${source.name}${place}: ${sizes.join(", ")}` : source.name;
-  }
-
-  announce() {
-    element("announce").textContent = `Segmented. ${this.describe()}`;
   }
 
   /** Forget the results, not the source. */
@@ -331,7 +343,7 @@ class App {
     element("save-png").addEventListener("click", () => this.save(() => savePng(this.source, this.results[this.frame].labels, this.structures, this.frame)));
     element("save-nifti").addEventListener("click", () => this.save(() => saveNifti(this.source, this.results)));
     element("scale").addEventListener("change", ({ target }) => this.setScale(Number(target.value)));
-    element("save-seg").addEventListener("click", () => this.save(() => this.saveSeg()));
+    element("save-seg").addEventListener("click", () => this.save(() => saveSeg(this.source, this.server, this.about.bundle.name)));
     bindDrop(element("drop-zone"), (files) => this.openFiles(files));
     bindKeys({
       open: choose,
@@ -363,11 +375,6 @@ class App {
       localStorage.setItem(CHOICE, box.checked ? "1" : "0");
       this.openModel(element("model").value);
     });
-  }
-
-  async saveSeg() {
-    const { name, file } = this.source;
-    download(await this.server.save(this.about.bundle.name, file, "application/dicom"), nameResult(name, ".dcm"));
   }
 
   seek(place) {

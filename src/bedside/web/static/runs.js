@@ -27,10 +27,21 @@ export async function runFrames(source, frames, engine, { first, cancelled, onPl
   if (cancelled()) return;
   onPlan(await engine.plan(sample, { region, spacingMm }));
   const left = new Set(Array.from({ length: source.count }, (_, index) => index));
-  while (left.size && !cancelled()) {
+  const choose = () => {
     const index = nextOf(left, first(), source.count);
     left.delete(index);
-    const found = await engine.run(await decode(index));
+    const decoded = index === null ? null : decode(index);
+    // It is looked at when its turn comes; what fails before that ends the run.
+    decoded?.catch(() => {});
+    return { index, decoded };
+  };
+  let coming = choose();
+  while (coming.index !== null && !cancelled()) {
+    const { index, decoded } = coming;
+    const image = await decoded;
+    // The next frame is decoded while the network runs.
+    coming = choose();
+    const found = await engine.run(image);
     if (cancelled()) return;
     onFrame(index, { ...found, ms: { decode: spans.get(index), ...found.ms } });
   }
@@ -59,13 +70,13 @@ export async function runOnServer(source, server, { model, signal, onPlan, onFra
   }
 }
 
-/** The next frame to do from the one that is shown, around the end. */
+/** The next frame to do from the one that is shown, around the end; null if all are done. */
 function nextOf(left, from, count) {
   for (let step = 0; step < count; step += 1) {
     const index = (from + step) % count;
     if (left.has(index)) return index;
   }
-  return left.values().next().value;
+  return null;
 }
 
 /**

@@ -3,7 +3,7 @@ import { writeNifti } from "./io/nifti.js";
 import { writePng } from "./io/png_labels.js";
 
 /** Name of a result: that of the image without its suffix. */
-export function nameResult(name, suffix) {
+function nameResult(name, suffix) {
   return `${name.replace(/(\.nii)?\.[^.]+$/i, "") || "image"}-segmentation${suffix}`;
 }
 
@@ -17,7 +17,12 @@ export async function saveNifti(source, results) {
   download(blob, nameResult(source.name, ".nii.gz"));
 }
 
-export function download(blob, name) {
+/** The mask as DICOM SEG, which a server makes of the file. */
+export async function saveSeg(source, server, model) {
+  download(await server.save(model, source.file, "application/dicom"), nameResult(source.name, ".dcm"));
+}
+
+function download(blob, name) {
   const url = URL.createObjectURL(blob);
   const link = Object.assign(document.createElement("a"), { href: url, download: name });
   link.click();

@@ -48,11 +48,6 @@ export class ServerEngine {
     return (await this.post(model, file, accept)).blob();
   }
 
-  /** The report, with measurements of all structures. */
-  async report(model, file, signal) {
-    return (await this.post(model, file, "application/json", signal)).json();
-  }
-
   post(model, file, accept, signal) {
     const body = new FormData();
     // Names of files may be those of patients; the suffix says what kind it is.

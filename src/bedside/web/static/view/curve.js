@@ -1,8 +1,8 @@
 /** Areas over the frames of a film, as lines; a click or a drag goes to that frame. */
+import { dashOf } from "./dashes.js";
 
 const NAMESPACE = "http://www.w3.org/2000/svg";
 const [WIDTH, HEIGHT, MARGIN] = [600, 96, 4];
-const DASHES = ["", "7 4", "2 4", "10 3 2 3", "4 2", "12 5"];
 
 function make(name, attributes) {
   const element = document.createElementNS(NAMESPACE, name);
@@ -45,7 +45,7 @@ export class Curve {
       });
       return make("path", {
         d: path.join(""), fill: "none", stroke: `rgb(${color.join(",")})`, "stroke-width": 2,
-        "stroke-dasharray": DASHES[(value - 1) % DASHES.length], "vector-effect": "non-scaling-stroke",
+        "stroke-dasharray": dashOf(value).join(" "), "vector-effect": "non-scaling-stroke",
       });
     });
     const cursor = make("line", {

@@ -1,9 +1,8 @@
 /** The image with its labels on a canvas: brightness, opacity, outlines, numbers, zoom. */
 import { findInside } from "../measure.js";
 import { toPath, traceOutlines } from "./contours.js";
+import { dashOf } from "./dashes.js";
 
-/** Dashes of the outlines, so that structures are not told apart by colour alone. */
-const DASHES = [[], [7, 4], [2, 4], [10, 3, 2, 3], [4, 2], [12, 5]];
 const LARGEST_ZOOM = 12;
 
 export class Stage {
@@ -149,7 +148,7 @@ export class Stage {
     for (const { value, color } of this.visible()) {
       context.lineWidth = (2 * ratio) / fit;
       context.lineJoin = "round";
-      context.setLineDash(DASHES[(value - 1) % DASHES.length].map((length) => (length * ratio) / fit));
+      context.setLineDash(dashOf(value).map((length) => (length * ratio) / fit));
       context.strokeStyle = `rgb(${color.join(" ")})`;
       context.stroke(this.paths.get(value));
     }

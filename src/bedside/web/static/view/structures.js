@@ -1,7 +1,6 @@
 /** The list of structures: shown or not, their areas, and how these change over a film. */
 import { compareAreas, describeArea } from "../measure.js";
-
-const DASHES = ["", "7 4", "2 4", "10 3 2 3", "4 2", "12 5"];
+import { dashOf } from "./dashes.js";
 
 export class StructureList {
   constructor(body, onToggle) {
@@ -85,7 +84,7 @@ function makeSample(color, value) {
   const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
   const attributes = { x1: 0, x2: 28, y1: 7, y2: 7, stroke: `rgb(${color.join(",")})`, "stroke-width": 4 };
   for (const [key, each] of Object.entries(attributes)) line.setAttribute(key, each);
-  if (DASHES[(value - 1) % DASHES.length]) line.setAttribute("stroke-dasharray", DASHES[(value - 1) % DASHES.length]);
+  line.setAttribute("stroke-dasharray", dashOf(value).join(" "));
   svg.append(line);
   return svg;
 }
