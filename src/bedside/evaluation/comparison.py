@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -125,14 +125,18 @@ def compare_sessions(
     tallies = {name: _Tally(spec) for name in others}
     for sample in samples:
         recording = _Recording(reference)
+        # An image without a truth may show nothing that has a side.
+        steps = spec if sample.truth is not None else replace(spec, marker=None)
         # A sample was chosen for this bundle, whatever its file says of its kind.
         expected = (
-            Segmenter(spec, recording).segment_sequence(sample.sequence, force=True).labels.array
+            Segmenter(steps, recording).segment_sequence(sample.sequence, force=True).labels.array
         )
         for name, session in others.items():
             checking = _Checking(session, recording.logits)
             found = (
-                Segmenter(spec, checking).segment_sequence(sample.sequence, force=True).labels.array
+                Segmenter(steps, checking)
+                .segment_sequence(sample.sequence, force=True)
+                .labels.array
             )
             tallies[name].add(sample, expected, found)
             tallies[name].add_logits(checking)
