@@ -45,5 +45,5 @@ def test_a_field_of_the_bundle_is_dropped_too_and_a_crop_that_makes_the_grid_is_
     unfitted = replace(
         spec, preprocess=tuple(step for step in spec.preprocess if step.step != "fit")
     )
-    assert CropCentre(size_px=(192, 192)) in unfitted.preprocess
+    assert CropCentre(share=0.85) in unfitted.preprocess
     assert "crop_centre" in [each.step for each in list_variants(unfitted)[1]]
