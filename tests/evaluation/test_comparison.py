@@ -20,7 +20,7 @@ SPEC = dataclasses.replace(
 class Painter:
     """A network that draws the same labels whatever it sees, with logits of 10 and 0."""
 
-    backend, precision, threads = "painter", "f32", 1
+    backend, precision, threads, is_shared = "painter", "f32", 1, False
 
     def __init__(self, labels, scale=10.0):
         self.labels, self.scale = labels, scale
