@@ -136,6 +136,8 @@ def _state_test(finished: FinishedRun, card: Card, graph: bytes) -> Card:
     segmenter = Segmenter(finished.recipe.deployment, session)
     test = evaluate_cases(segmenter, cases)
     card = state_accuracy(card, test, split_unit=cases[0].split_unit)
+    if not finished.recipe.build.robustness:
+        return card
     return state_robustness(card, evaluate_robustness(segmenter, cases))
 
 

@@ -261,12 +261,15 @@ class BuildSpec:
         max_dice_drop: Largest loss of any structure's validation Dice against f32.
         accuracy_aware: Whether layers are taken back to f32, as few as suffice, where 8 bits
             throughout lose more than that.
+        robustness: Whether planted artefacts are measured on the test patients for the card,
+            which takes a dozen evaluations; `bedside certify --robustness` does it later.
     """
 
     int8: bool = True
     calibration_images: int = 128
     max_dice_drop: float = 0.005
     accuracy_aware: bool = False
+    robustness: bool = True
 
 
 @dataclass(frozen=True)
