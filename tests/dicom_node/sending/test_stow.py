@@ -1,5 +1,6 @@
 """STOW-RS and QIDO-RS: what each answer means, and a server that breaks every rule."""
 
+import gzip
 import json
 import socketserver
 import threading
@@ -182,6 +183,9 @@ def test_an_answer_that_never_ends_breaks_off_or_is_too_long_is_no_answer(tmp_pa
     with serving(break_off) as url, pytest.raises(UnansweredError, match="broke"):
         exchange_with(url)
     with serving(give(200, b"x" * 1001)) as url, pytest.raises(LimitError):
+        exchange_with(url)
+    bomb = give(200, gzip.compress(bytes(10_000)), b"Content-Encoding: gzip\r\n")
+    with serving(bomb) as url, pytest.raises(UnansweredError, match="compressed"):
         exchange_with(url)
     with serving() as url:
         pass

@@ -75,7 +75,7 @@ class Exchange:
             follow_redirects=False,
             trust_env=False,
             verify=tls if tls is not None else ssl.create_default_context(),
-            headers={"User-Agent": f"bedside/{__version__}"},
+            headers={"User-Agent": f"bedside/{__version__}", "Accept-Encoding": "identity"},
         )
 
     def send(
@@ -119,6 +119,8 @@ class Exchange:
                 return await self._answer(request, max_bytes, receive)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise PeerError(f"cannot connect: {error or type(error).__name__}") from error
+        except UnansweredError:  # which is a TimeoutError too
+            raise
         except TimeoutError as error:
             raise UnansweredError(f"no whole answer within {deadline_s:g} s") from error
         except httpx.HTTPError as error:
@@ -141,8 +143,10 @@ class Exchange:
             request.method, request.url, params=request.params or None, headers=headers,
             content=content,
         ) as reply:  # fmt: skip
+            if reply.headers.get("Content-Encoding", "identity") != "identity":
+                raise UnansweredError("the answer is compressed, which was not asked for")
             body, size = bytearray(), 0
-            async for piece in reply.aiter_bytes():
+            async for piece in reply.aiter_raw():
                 size += len(piece)
                 if size > max_bytes:
                     raise LimitError(f"the answer is longer than {max_bytes} bytes")
