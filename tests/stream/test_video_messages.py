@@ -117,6 +117,16 @@ def test_after_a_damaged_message_a_video_waits_for_its_next_key_frame():
     assert found[0].spacing_mm == (0.25, 0.5)
 
 
+def test_a_new_connection_begins_a_video_anew():
+    first, second, _, _ = (Message(each, "probe", 1.0) for each in encode("H264"))
+    frames = IgtlFrames()
+    coming, found = iter(frames), []
+    for item, connection in ((first, 1), (second, 2), (second, 1)):
+        frames.take(item, connection)
+        found.append(isinstance(next(coming)[0], FormatError))
+    assert found == [False, True, False]
+
+
 def test_a_video_without_a_place_has_no_scale():
     raw = Video(bytes(24), (4, 4), is_grey=True)
     assert take_all(IgtlFrames(), [Message(raw, "probe", 1.0)])[0].spacing_mm is None

@@ -64,18 +64,23 @@ class IgtlFrames:
         self.transforms: dict[str, Message] = {}
         self.statuses: dict[str, Message] = {}
         self._passed: dict[str, Message] = {}
-        self._decoders: dict[str, VideoDecoder] = {}
+        self._decoders: dict[tuple[int, str], VideoDecoder] = {}
         self.peer: IgtlClient | IgtlServer | None = None
 
-    def take(self, item: Message | Fault) -> None:
-        """Take what a peer has sent."""
+    def take(self, item: Message | Fault, connection: int = 1) -> None:
+        """Take what a peer has sent.
+
+        Args:
+            item: A message, or a damaged one.
+            connection: Number of the connection; a video begins anew with each.
+        """
         if isinstance(item, Fault):
             for each in self._decoders.values():
                 each.restart()  # a frame is missing that later ones may need
             self._put(FormatError(f"OpenIGTLink: {item.reason}"), self._time_s)
         elif isinstance(item.content, Image | Video) and self._device in (None, item.device):
             self._time_s = item.time_s or time.time()
-            self._put(self._read(item.content, item.device), self._time_s)
+            self._put(self._read(item.content, (connection, item.device)), self._time_s)
         elif isinstance(item.content, Transform):
             _keep(self.transforms, item)
         elif isinstance(item.content, Status):
@@ -120,14 +125,14 @@ class IgtlFrames:
                 self._closed = True
                 self._changed.notify_all()
 
-    def _read(self, content: Image | Video, device: str) -> Image | BedsideError:
+    def _read(self, content: Image | Video, sender: tuple[int, str]) -> Image | BedsideError:
         """A message as one whole frame; else why it is none."""
         if isinstance(content, Image):
             return _check_frame(content)
-        if device not in self._decoders and len(self._decoders) >= _MOST_DEVICES:
+        if sender not in self._decoders and len(self._decoders) >= _MOST_DEVICES:
             self._decoders.clear()
         try:
-            return _decode_video(self._decoders.setdefault(device, VideoDecoder()), content)
+            return _decode_video(self._decoders.setdefault(sender, VideoDecoder()), content)
         except BedsideError as error:
             return error
 
