@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bedside.dicom_node.config import DicomSettings, PeerLimits, Route, Sender
+from bedside.dicom_node.config import DicomSettings, PeerLimits, Route
 from bedside.dicom_node.routing import find_route
 from bedside.dicom_node.series import Series
 from bedside.errors import SpecError
@@ -85,8 +85,3 @@ def test_routes_fit_by_patterns_without_regard_to_case(route, fits):
     )  # fmt: skip
     assert (find_route(series, [route]) is route) == fits
     assert find_route(series, [route, Route("b")]).model == ("a" if fits else "b")
-
-
-def test_a_sender_is_asked_by_find_or_qido():
-    assert Sender("CT1", host="ct").method == "c-find"
-    assert Sender("CT1", method="qido", url="http://pacs").url == "http://pacs"

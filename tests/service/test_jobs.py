@@ -78,6 +78,14 @@ def test_a_change_of_state_ends_the_claim_and_counts_attempts_anew(store, clock)
     assert store.claim("series", ["segmented"]) is None
 
 
+def test_a_job_that_was_tried_comes_behind_those_that_were_not(store, clock):
+    for key in ("a", "b"):
+        store.add("series", key, {}, state="complete")
+    store.move(store.claim("series", ["complete"]), "complete", due=clock.now - 100)
+
+    assert [store.claim("series", ["complete"]).key for _ in "ab"] == ["b", "a"]
+
+
 def test_a_job_that_is_released_was_not_tried(store):
     store.add("series", "a", {}, state="complete")
     store.release(store.claim("series", ["complete"]))

@@ -38,7 +38,7 @@ from bedside.system.unfinished import part_folder
 LOGGER = logging.getLogger(__name__)
 
 # A series during which the process ended so often is not tried again: it may be the cause.
-_MOST_ATTEMPTS = 8
+_MOST_ATTEMPTS = 16
 _WAIT_S, _BUSY_S = 0.5, 0.5
 _LATER_S = 60.0
 _TOO_LONG = "the server had no time for it; it is tried again"

@@ -128,9 +128,10 @@ class JobStore:
     def claim(
         self, kind: str, states: Sequence[str], *, state: str | None = None, wait_s: float = 0.0
     ) -> Job | None:
-        """Take a job that is due and that nobody works on, the one that is due longest.
+        """Take a job that is due and that nobody works on.
 
-        Jobs of processes that have died are among them.
+        Jobs of processes that have died are among them. The one that was tried least comes first,
+        so that one that ends its process keeps no other waiting; of these the one due longest.
 
         Args:
             kind: Of this kind.
@@ -293,8 +294,8 @@ class JobStore:
             row = connection.execute(
                 "UPDATE jobs SET owner = ?, state = coalesce(?, state), attempts = attempts + 1, "
                 "updated = ?, version = version + 1 "
-                f"WHERE id = (SELECT id FROM jobs WHERE {due} ORDER BY due, rowid LIMIT 1) "
-                f"RETURNING {COLUMNS}",
+                f"WHERE id = (SELECT id FROM jobs WHERE {due} "
+                f"ORDER BY attempts, due, rowid LIMIT 1) RETURNING {COLUMNS}",
                 (self._owner.name, state, now, *values, now),
             ).fetchone()
         return None if row is None else make_job(row)
