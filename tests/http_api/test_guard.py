@@ -2,8 +2,10 @@
 
 import base64
 import hashlib
+import io
 import socket
 import time
+import zipfile
 
 import httpx
 import pytest
@@ -112,6 +114,15 @@ def test_many_connections_without_a_request_keep_nobody_out(narrow):
         connection.close()
 
 
+def test_many_connections_that_send_slowly_keep_nobody_out(narrow):
+    head = b"POST /segment?model=plane HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n1"
+    slow = [connect(narrow, head) for _ in range(20)]
+    assert httpx.get(narrow.address + "/health", timeout=PATIENCE_S).status_code == 200
+    for connection in slow:
+        connection.close()
+    wait_until(lambda: not narrow.connections.at_work)
+
+
 def test_an_idle_connection_may_ask_again_but_not_slowly(narrow):
     with connect(narrow) as connection:
         for _ in range(2):
@@ -145,6 +156,17 @@ def test_a_client_that_sends_on_still_sees_why_it_is_refused(engine):
     with open_server(engine, upload_mb=1) as client:
         answer = client.post("/segment?model=plane", content=(bytes(2**16) for _ in range(100)))
         assert answer.status_code == 413
+
+
+def test_the_disk_of_all_requests_is_limited_also_for_what_a_zip_unpacks_to(engine):
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", bytes(2**21))
+    with open_server(engine, upload_mb=4, spool_mb=1) as client:
+        for body in (bytes(2**21), bomb.getvalue()):
+            answer = client.post("/segment?model=plane", content=body)
+            assert (answer.status_code, "disk" in answer.text) == (503, True)
+        assert client.post("/segment?model=plane", content=make_png()).status_code == 200
 
 
 def test_what_is_no_http_does_not_stop_the_server(narrow):

@@ -57,7 +57,7 @@ def test_a_job_has_the_result_of_a_request(client, jobs, store):
     result = client.get(f"{place}/result")
     assert result.content == direct.content
     assert result.headers["content-type"] == "image/png"
-    assert client.get(f"{place}/report").json()["source"].startswith("input")
+    assert client.get(f"{place}/report").json()["source"] == "image"
     # The image is not kept for longer than it is needed.
     assert not list(store.folder(store.get(job["id"])).glob("input*"))
 

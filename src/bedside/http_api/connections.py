@@ -13,6 +13,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bedside.http_api.settings import HttpSettings
 
+_UNREAD_S = 30.0
+"""For a client to read what waits for it."""
+
 
 class Connections:
     """The connections of one server.
@@ -33,11 +36,16 @@ class Connections:
         return GuardedProtocol(self, **arguments)
 
     def make_room(self) -> None:
-        """Close the oldest connections that are over the caps; half-open ones first."""
+        """Close connections that are over the caps: the oldest that has not asked for anything.
+
+        Then the oldest that is still sending, and last the newest; what is at work stays.
+        """
         while len(self.half_open) > self.settings.half_open:
             next(iter(self.half_open)).cut_off()
         while len(self.half_open) + len(self.at_work) > self.settings.connections:
-            next(iter(self.half_open or self.at_work)).cut_off()
+            *others, newest = self.half_open
+            sending = (each for each in self.at_work if each.cycle.more_body)
+            (others[0] if others else next(sending, newest)).cut_off()
 
 
 class GuardedProtocol(H11Protocol):
@@ -54,6 +62,7 @@ class GuardedProtocol(H11Protocol):
         self.logger = logging.getLogger("bedside.http.connections")
         self._all = connections
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
@@ -65,6 +74,8 @@ class GuardedProtocol(H11Protocol):
         """Forget the connection."""
         super().connection_lost(exc)
         self._forget()
+        if self._unread is not None:
+            self._unread.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Take what has arrived."""
@@ -80,6 +91,18 @@ class GuardedProtocol(H11Protocol):
         """Wait for the next request."""
         super().on_response_complete()
         self._note()
+
+    def pause_writing(self) -> None:
+        """Wait for a client that does not read its answer, but not for ever."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(_UNREAD_S, self.cut_off)
+
+    def resume_writing(self) -> None:
+        """Go on, as the client has read."""
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def cut_off(self) -> None:
         """Close the connection at once."""

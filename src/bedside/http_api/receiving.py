@@ -1,6 +1,7 @@
 """Bodies of requests as they come: with a cap, a deadline, and a least rate."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 
 from starlette.requests import ClientDisconnect, Request
@@ -17,28 +18,35 @@ class Spool:
 
     Args:
         max_bytes: How much.
+
+    Attributes:
+        unpacking: Held while a zip is unpacked, so that zips do not take all threads.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.n_bytes = 0
+        self.unpacking = asyncio.Semaphore(1)
+        self._lock = threading.Lock()
 
     def take(self, n_bytes: int) -> None:
-        """Count bytes that are received.
+        """Count bytes that are received or unpacked, from any thread.
 
         Raises:
             BusyError: If other requests leave no room for them.
         """
-        if self.n_bytes + n_bytes > self.max_bytes:
-            raise BusyError(
-                "images of other requests leave no room on the disk. Try again later.",
-                retry_after_s=5.0,
-            )
-        self.n_bytes += n_bytes
+        with self._lock:
+            if self.n_bytes + n_bytes > self.max_bytes:
+                raise BusyError(
+                    "images of other requests leave no room on the disk. Try again later.",
+                    retry_after_s=5.0,
+                )
+            self.n_bytes += n_bytes
 
     def give_back(self, n_bytes: int) -> None:
         """Count bytes that are removed."""
-        self.n_bytes -= n_bytes
+        with self._lock:
+            self.n_bytes -= n_bytes
 
 
 def check_length(request: Request, most: int, *, is_encoded: bool = False) -> None:

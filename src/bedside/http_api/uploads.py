@@ -14,7 +14,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from bedside.errors import InputError
+from bedside.errors import InputError, UsageError
 from bedside.http_api.failures import RequestError
 from bedside.http_api.receiving import Spool, check_length, stream_body
 from bedside.http_api.settings import HttpSettings
@@ -24,7 +24,7 @@ from bedside.system.unfinished import scratch_folder
 MOST_FILES = 20_000
 """Files of one request, or of one zip."""
 
-_FLUSH_BYTES = 2**20
+_FLUSH_BYTES = 2**18
 _MOST_FIELD_BYTES = 2**16
 _NAME = "image"
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8}){1,2}$")
@@ -87,22 +87,24 @@ async def receive_upload(
             fields = await _receive(request, sink, body, files)
             if required and not sink.n_bytes:
                 raise RequestError(400, f'there is no image. Send it in the field "{files}".')
-            path = await run(lambda: _unpack(sink.path(), scratch, settings.unpacked_mb * 2**20))
+            path = sink.path()
+            if path.is_file() and is_zip(path):
+                limit = settings.unpacked_mb * 2**20
+                async with spool.unpacking:
+                    path = await run(lambda: _unpack(path, scratch, limit, sink.take))
             yield Upload(path, sink.n_bytes, fields, sink.suffix)
-        except InputError as error:
+        except (InputError, UsageError) as error:
             raise type(error)(_forget_place(str(error), scratch)) from error
         finally:
             sink.close()
             await run(stack.close)
 
 
-def _unpack(path: Path, folder: Path, max_bytes: int) -> Path:
-    """Return the file, or the folder of its files if it is a zip."""
-    if path.is_dir() or not is_zip(path):
-        return path
+def _unpack(packed: Path, folder: Path, max_bytes: int, take: Callable[[int], None]) -> Path:
+    """Return the folder of the files of a zip, which is removed."""
     unpacked = folder / "unpacked"
-    unpack_zip(path, unpacked, max_bytes=max_bytes, max_files=MOST_FILES)
-    path.unlink()
+    unpack_zip(packed, unpacked, max_bytes=max_bytes, max_files=MOST_FILES, take=take)
+    packed.unlink()
     return unpacked
 
 
@@ -148,7 +150,7 @@ class _Sink:
     """Files that are being received."""
 
     def __init__(self, folder: Path, run: Run, spool: Spool) -> None:
-        self.n_bytes = self.count = 0
+        self.n_bytes = self.count = self._n_taken = 0
         self.suffix = ""
         self._folder, self._run, self._spool = folder / "files", run, spool
         self._folder.mkdir()
@@ -166,11 +168,20 @@ class _Sink:
 
     def add(self, data: bytes) -> None:
         """Add to the file begun last."""
-        self._spool.take(len(data))
+        self.take(len(data))
         self.n_bytes += len(data)
         if data:
             self._waiting[-1][1].append(data)
             self._n_waiting += len(data)
+
+    def take(self, n_bytes: int) -> None:
+        """Count bytes on the disk, which `close` gives back.
+
+        Raises:
+            BusyError: If there is no room for them.
+        """
+        self._spool.take(n_bytes)
+        self._n_taken += n_bytes
 
     async def flush(self, *, at_least: int = _FLUSH_BYTES) -> None:
         """Write what waits to disk, if it is that much; in a thread, as disks can be slow."""
@@ -182,7 +193,7 @@ class _Sink:
     def close(self) -> None:
         """Forget what waits, and give the disk back."""
         self._waiting = []
-        self._spool.give_back(self.n_bytes)
+        self._spool.give_back(self._n_taken)
 
     def path(self) -> Path:
         """The only file, or the folder of several or none."""

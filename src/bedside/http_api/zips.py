@@ -5,13 +5,14 @@ import shutil
 import stat
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bedside.errors import FormatError, LimitError
 
 # The central directory is read at once; this is room for 20,000 long names.
-_MOST_AT_ONCE = 2**23
+_MOST_AT_ONCE = 2**22
 _CHUNK = 2**20
 _KNOWN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 1
@@ -23,7 +24,9 @@ def is_zip(path: Path) -> bool:
         return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
 
 
-def unpack_zip(path: Path, folder: Path, *, max_bytes: int, max_files: int) -> None:
+def unpack_zip(
+    path: Path, folder: Path, *, max_bytes: int, max_files: int, take: Callable[[int], None]
+) -> None:
     """Unpack a zip, its files as image_00001, image_00002, ... in one new folder.
 
     Args:
@@ -31,6 +34,7 @@ def unpack_zip(path: Path, folder: Path, *, max_bytes: int, max_files: int) -> N
         folder: Created for the files.
         max_bytes: Of all files together.
         max_files: How many there may be.
+        take: Called with the number of bytes before they are written; it may refuse them.
 
     Raises:
         FormatError: If it is damaged, encrypted, or names a place outside of itself.
@@ -46,7 +50,9 @@ def unpack_zip(path: Path, folder: Path, *, max_bytes: int, max_files: int) -> N
             for number, member in enumerate(members, start=1):
                 _check_member(member)
                 with archive.open(member) as packed:
-                    left = _write(packed, folder / f"image_{number:05d}", left, max_bytes)
+                    left = _write(
+                        packed, folder / f"image_{number:05d}", left, allowed=max_bytes, take=take
+                    )  # fmt: skip
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
         if isinstance(error, FormatError):
             raise
@@ -73,7 +79,9 @@ def _check_member(member: zipfile.ZipInfo) -> None:
         raise FormatError("the zip is compressed in an unusual way. Use deflate.")
 
 
-def _write(packed: Any, target: Path, left: int, allowed: int) -> int:
+def _write(
+    packed: Any, target: Path, left: int, *, allowed: int, take: Callable[[int], None]
+) -> int:
     """Write a member; return how many bytes may follow."""
     with target.open("wb") as file:
         while chunk := packed.read(_CHUNK):
@@ -83,6 +91,7 @@ def _write(packed: Any, target: Path, left: int, allowed: int) -> int:
                 raise LimitError(
                     f"the zip unpacks to more than {allowed / 2**20:g} MiB. Send less."
                 )
+            take(len(chunk))
             file.write(chunk)
     return left
 

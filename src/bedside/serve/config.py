@@ -1,5 +1,6 @@
 """The configuration of a server: one TOML file, read strictly."""
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from bedside.dicom_node.config import DicomSettings
 from bedside.dicom_node.ups.config import WorklistSettings
 from bedside.errors import SpecError
 from bedside.http_api.settings import HttpSettings
+from bedside.io.sandbox.limits import Limits
 from bedside.service.keys import Key
 from bedside.service.settings import EngineSettings, ServedModel
 from bedside.spec.reading import from_mapping, read_toml
@@ -23,6 +25,8 @@ class ServeSettings:
         key: Tables `[[key]]`: who may come in over HTTP; needed where others can reach it.
         slots: As `EngineSettings.slots`.
         queue: As `EngineSettings.queue`.
+        decode_mb: MiB for decoding one image, in a process of its own.
+        decode_s: Seconds for decoding it.
         http: The table `[http]`.
         dicom: The table `[dicom]`; without it, no DICOM is received.
         worklist: The table `[worklist]`; without it, no work items are performed.
@@ -36,6 +40,8 @@ class ServeSettings:
     threads: int | None = None
     slots: int = 2
     queue: int = 1
+    decode_mb: int = 2048
+    decode_s: float = 60.0
     key: tuple[Key, ...] = ()
     http: HttpSettings = field(default_factory=HttpSettings)
     dicom: DicomSettings | None = None
@@ -48,14 +54,20 @@ class ServeSettings:
         """Check what goes together.
 
         Raises:
-            SpecError: If anybody could come in from elsewhere, two keys have one name, or DICOM
-                or work items have no folder.
+            SpecError: If a number is not above 0, anybody could come in from elsewhere, two keys
+                have one name, or DICOM or work items have no folder.
         """
         if not self.http.is_local and not self.key:
             raise SpecError(
                 f'http.host is "{self.http.host}", which others can reach: state who may come in, '
                 "by tables [[key]] as `bedside serve --new-key NAME` prints them."
             )
+        numbers = {
+            name: value for name, value in vars(self).items() if isinstance(value, int | float)
+        }
+        for name, value in numbers.items():
+            if not 0 < value < math.inf:
+                raise SpecError(f"{name} is {value}; expected a number above 0.")
         if self.dicom is not None and self.state is None:
             raise SpecError(
                 "[dicom] keeps series on disk until they are done; name a folder for them, such "
@@ -74,7 +86,7 @@ class ServeSettings:
         """What all doors share."""
         return EngineSettings(
             self.model, memory_mb=self.memory_mb, threads=self.threads, slots=self.slots,
-            queue=self.queue,
+            queue=self.queue, decoding=Limits(self.decode_mb, self.decode_s),
         )  # fmt: skip
 
     @property

@@ -153,11 +153,14 @@ class SegmentJobs:
         folder = self._store.folder(job)
         with contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True, mode=0o700)
-        target = folder / f"input-{secrets.token_hex(8)}"
+        # Its name is what the report calls the image.
+        target = folder / f"input-{secrets.token_hex(8)}" / "image"
+        target.parent.mkdir()
         shutil.move(image, target)
         _sync(target)
+        sync_folder(target.parent)
         try:
-            payload = {**job.payload, "input": target.name}
+            payload = {**job.payload, "input": str(target.relative_to(folder))}
             return self._store.move(job, QUEUED, payload=payload)
         except StaleJobError:  # it was sent twice at the same time
             return self._store.get(job.id) or job
@@ -282,10 +285,7 @@ class SegmentJobs:
         """Remove the image of a job that is over."""
         if job.state in (DONE, FAILED, CANCELLED):
             for path in self._store.folder(job).glob("input-*"):
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _sync(target: Path) -> None:
