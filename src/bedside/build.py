@@ -24,6 +24,7 @@ from bedside.errors import DataError
 from bedside.evaluation.accuracy import state_accuracy, state_robustness
 from bedside.evaluation.cases import evaluate_cases
 from bedside.evaluation.certification import certify
+from bedside.evaluation.gating import FEWEST_IMAGES, fit_gate
 from bedside.evaluation.looks import describe_looks, find_ledger, record_look
 from bedside.evaluation.robustness import evaluate_robustness
 from bedside.export.metadata import with_metadata
@@ -32,6 +33,7 @@ from bedside.models import count_parameters, create
 from bedside.runtime import default_threads, open_graph
 from bedside.segment import Segmenter
 from bedside.spec import Card, PrecisionResult, Recipe, from_mapping
+from bedside.spec.gate import Gate
 from bedside.training.calibration import draw_calibration
 from bedside.training.checkpoint import load_tensors, read_json
 from bedside.training.run import RUN, WEIGHTS, select_cases
@@ -124,7 +126,8 @@ def build_bundle(
     on_stage("measuring accuracy on the test patients")
     card = _state_test(finished, card, graphs["f32"])
     card = replace(card, precisions=precisions, limits=(*limits, *finished.left_out))
-    _write(output, finished, card, graphs)
+    on_stage("fitting the gate to the training images")
+    _write(output, finished, card, graphs, gate=_fit_gate(finished, graphs["f32"]))
     on_stage(_record_look(output))
     return output
 
@@ -139,6 +142,16 @@ def _state_test(finished: FinishedRun, card: Card, graph: bytes) -> Card:
     if not finished.recipe.build.robustness:
         return card
     return state_robustness(card, evaluate_robustness(segmenter, cases))
+
+
+def _fit_gate(finished: FinishedRun, graph: bytes) -> Gate | None:
+    """Gate of a network that takes frames; None for others, and for few training images."""
+    train = finished.part("train")
+    if finished.recipe.deployment.model.spatial_dims == 3 or len(train) < FEWEST_IMAGES:
+        return None
+    with open_graph(graph, backend="openvino", threads=default_threads()) as session:
+        segmenter = Segmenter(finished.recipe.deployment, session)
+        return fit_gate(segmenter, train, finished.part("val"))
 
 
 def _record_look(path: Path) -> str:
@@ -257,10 +270,17 @@ def write_draft(
     _write(path, finished, _blank_card(finished, model, shape), graphs)
 
 
-def _write(path: Path, finished: FinishedRun, card: Card, graphs: dict[str, bytes]) -> None:
+def _write(
+    path: Path,
+    finished: FinishedRun,
+    card: Card,
+    graphs: dict[str, bytes],
+    *,
+    gate: Gate | None = None,
+) -> None:
     spec, split = finished.recipe.deployment, finished.split
     described = {name: with_metadata(graph, spec) for name, graph in graphs.items()}
-    write_bundle(path, spec=spec, card=card, graphs=described, split=split)
+    write_bundle(path, spec=spec, card=card, graphs=described, split=split, gate=gate)
 
 
 def read_calibration(finished: FinishedRun) -> list[np.ndarray]:

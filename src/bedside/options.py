@@ -23,7 +23,8 @@ class RunOptions:
             "default" to choose without timing.
         threads: Threads of the runtime; None for every core this process may use.
         max_bytes: Limit of the resident memory of the process; None for no limit.
-        force: Accept images of another modality than the bundle's.
+        force: Accept images of another modality than the bundle's, or refused by its gate.
+        gate: What happens to images that look unlike those the network was trained on.
     """
 
     backend: str = "auto"
@@ -31,6 +32,7 @@ class RunOptions:
     threads: int | None = None
     max_bytes: int | None = None
     force: bool = False
+    gate: Literal["refuse", "warn", "off"] = "warn"
 
 
 @dataclass(frozen=True)

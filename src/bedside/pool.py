@@ -217,7 +217,8 @@ class ModelPool:
             )
             warnings = certificate_warnings(bundle, session.backend, session.precision)
             shared = _SharedSession(session, self._slots)
-            model = Model(bundle, Segmenter(bundle.spec, shared, warnings=warnings))
+            segmenter = Segmenter(bundle.spec, shared, warnings=warnings, gate=bundle.gate)
+            model = Model(bundle, segmenter)
         except BaseException as error:
             with self._changed:
                 entry.given_up = isinstance(error, _NoRoomError)

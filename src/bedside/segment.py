@@ -31,6 +31,7 @@ from bedside.report.process_cost import peak_memory_mb, startup_ms
 from bedside.report.record import BundleFacts, RunFacts
 from bedside.report.results import SavedResult, choose_format, write_results
 from bedside.result import Result
+from bedside.spec.gate import GatePolicy
 from bedside.stream.event import Event
 from bedside.stream.live import LiveStream
 from bedside.system.process_memory import trim_heap
@@ -48,6 +49,7 @@ def load(
     backend: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
+    gate: GatePolicy = "warn",
     require_signed: bool = False,
     trusted_keys: Path | str | None = None,
 ) -> "Model":
@@ -59,6 +61,8 @@ def load(
         precision: "f32", "bf16", "int8", "auto" for the fastest certified one on this machine, or
             "default" to choose without timing.
         threads: Threads of the runtime; None for every core this process may use.
+        gate: What happens to images that look unlike those the network was trained on: "refuse",
+            "warn" or "off".
         require_signed: Refuse a bundle that no trusted key has signed.
         trusted_keys: Folder of public keys, one of which must have signed the bundle.
 
@@ -73,7 +77,7 @@ def load(
     folder = None if trusted_keys is None else Path(trusted_keys)
     keys = choose_trusted_keys(folder=folder, required=require_signed)
     bundle = read_bundle(find_bundle(os.fspath(name_or_path)), trusted=keys)
-    return Model.open(bundle, RunOptions(backend, precision, threads))
+    return Model.open(bundle, RunOptions(backend, precision, threads, gate=gate))
 
 
 def segment_file(
@@ -153,6 +157,7 @@ class Model:
             backend=options.backend,
             precision=options.precision,
             threads=options.threads,
+            gate=options.gate,
             on_choice=on_choice,
         )
         return cls(bundle, segmenter, options=options)

@@ -27,14 +27,15 @@ from bedside.spec import (
     from_mapping,
     to_mapping,
 )
+from bedside.spec.gate import Gate
 from bedside.system.atomic import write_bytes
 from bedside.system.regular_files import open_regular
 
 SUFFIX = ".bedside"
-_MANIFEST, _CARD = "bundle.json", "card.json"
+_MANIFEST, _CARD, _GATE = "bundle.json", "card.json", "gate.json"
 _GRAPHS = {"f32": "graphs/f32.onnx", "int8": "graphs/int8.onnx"}
 _REQUIRED = frozenset({_MANIFEST, _CARD, _GRAPHS["f32"]})
-_ALLOWED = _REQUIRED | frozenset(_GRAPHS.values()) | {signature.MEMBER}
+_ALLOWED = _REQUIRED | frozenset(_GRAPHS.values()) | {signature.MEMBER, _GATE}
 _MANIFEST_KEYS = {"schema_version", "spec", "split", "files"}
 _PARTS = ("train", "val", "test")
 # Inflated; the largest shipped manifest has 12 kB. Parsed, JSON takes many times its size.
@@ -59,6 +60,7 @@ class Bundle:
             the bundle is signed or not, and what is signed.
         signatures: Who has signed it. Where that can be checked each is found to be of this
             bundle; whether its key is to be trusted is another question (`trusted`).
+        gate: Tells images that it was made for from others; None in bundles without one.
     """
 
     path: Path
@@ -70,6 +72,7 @@ class Bundle:
     size_bytes: int
     manifest_sha256: str
     signatures: tuple[signature.Signature, ...]
+    gate: Gate | None = field(repr=False)
     _graphs: Mapping[str, bytes] = field(repr=False, compare=False)
 
     def read_graph(self, precision: str) -> bytes:
@@ -142,6 +145,7 @@ def write_bundle(
     card: Card,
     graphs: Mapping[str, bytes],
     split: Mapping[str, tuple[str, ...]],
+    gate: Gate | None = None,
 ) -> None:
     """Write a bundle, after reading it back in memory; the same parts give the same bytes.
 
@@ -151,6 +155,7 @@ def write_bundle(
         card: The model card.
         graphs: Serialized ONNX by precision: "f32", and optionally "int8".
         split: Patients of "train", "val" and "test".
+        gate: Tells foreign images; None for none.
 
     Raises:
         BundleError: If the parts do not make a bundle that `read_bundle` accepts.
@@ -163,6 +168,8 @@ def write_bundle(
         raise BundleError(f"{path}: no graphs in {unknown}; choose from {', '.join(_GRAPHS)}.")
     members = {_GRAPHS[precision]: graph for precision, graph in graphs.items()}
     members[_CARD] = _to_json(to_mapping(card), path)
+    if gate is not None:
+        members[_GATE] = _to_json(to_mapping(gate), path)
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "spec": to_mapping(spec),
@@ -186,8 +193,22 @@ def write_with_card(path: Path, bundle: Bundle, card: Card) -> None:
         BundleError: If the card is not one that `read_bundle` accepts.
         OutputError: If it cannot be written.
     """
+    _rewrite(path, bundle, card=card, gate=bundle.gate)
+
+
+def write_with_gate(path: Path, bundle: Bundle, gate: Gate) -> None:
+    """Write a copy of a bundle with another gate and without signatures.
+
+    Raises:
+        BundleError: If the gate is not one that `read_bundle` accepts.
+        OutputError: If it cannot be written.
+    """
+    _rewrite(path, bundle, card=bundle.card, gate=gate)
+
+
+def _rewrite(path: Path, bundle: Bundle, *, card: Card, gate: Gate | None) -> None:
     graphs = {name: bundle.read_graph(name) for name in bundle.precisions}
-    write_bundle(path, spec=bundle.spec, card=card, graphs=graphs, split=bundle.split)
+    write_bundle(path, spec=bundle.spec, card=card, graphs=graphs, split=bundle.split, gate=gate)
 
 
 def sign_bundle(
@@ -238,6 +259,11 @@ def _parse(content: bytes, path: Path) -> Bundle:
     card = _read_settings(
         Card, _from_json(members[_CARD], f"{where}: {_CARD}"), f"{where}: {_CARD}"
     )
+    gate = None
+    if _GATE in members:
+        gate = _read_settings(
+            Gate, _from_json(members[_GATE], f"{where}: {_GATE}"), f"{where}: {_GATE}"
+        )
     graphs = {name: members[member] for name, member in _GRAPHS.items() if member in members}
     for precision, graph in graphs.items():
         _check_fit(graph, spec, f"{where}: {_GRAPHS[precision]}")
@@ -251,6 +277,7 @@ def _parse(content: bytes, path: Path) -> Bundle:
         size_bytes=len(content),
         manifest_sha256=manifest_sha256,
         signatures=signatures,
+        gate=gate,
         _graphs=graphs,
     )
 

@@ -52,6 +52,11 @@ class Settings:
     threads: int | None = option(
         help="threads of the runtime (default: all available cores)", default=None
     )
+    gate: str = option(
+        help="what happens if most images look unlike those the network was trained on",
+        default="refuse",
+        choices=("refuse", "warn", "off"),
+    )
     mirror: tuple[int, ...] = option(
         help="average over flips along these axes, counted from 0; slower, and not done by "
         "`segment` (default: none)",
@@ -92,7 +97,6 @@ def run(settings: Settings) -> int:
     from bedside.datasets import detect_layout, relabel_cases
     from bedside.evaluation.pictures import write_worst_cases
     from bedside.evaluation.report import PICTURE, to_json, write_report
-    from bedside.segment import open_segmenter
     from bedside.system.atomic import check_writable
 
     bundle = open_bundle(
@@ -108,10 +112,7 @@ def run(settings: Settings) -> int:
         labels=[label.value for label in bundle.spec.labels],
     )
     check_writable(settings.output)
-    segmenter = open_segmenter(
-        bundle, backend=settings.backend, precision=settings.precision, threads=settings.threads
-    )
-    segmenter = mirrored(segmenter, settings.mirror)
+    segmenter = _open(settings, bundle, cases)
     about = _about(settings, bundle, session=segmenter.session, layout=layout)
     about["left_out"] = list(left_out)
     title = f"{bundle.spec.name} on {settings.data.resolve().name}"
@@ -138,6 +139,20 @@ def run(settings: Settings) -> int:
         names = ", ".join([*(file.name for file in files), PICTURE])
         console.print(f"\nWritten to {settings.output}: {names}", style="dim", highlight=False)
     return 0
+
+
+def _open(settings: Settings, bundle: "Bundle", cases: "Sequence[Case]") -> "Segmenter":
+    """Open the bundle, and refuse a data set that it was not made for."""
+    from bedside.evaluation.gating import check_made_for
+    from bedside.segment import open_segmenter
+
+    segmenter = open_segmenter(
+        bundle, backend=settings.backend, precision=settings.precision,
+        threads=settings.threads, gate="off" if settings.gate == "off" else "warn",
+    )  # fmt: skip
+    if settings.gate == "refuse":
+        check_made_for(segmenter, cases)
+    return mirrored(segmenter, settings.mirror)
 
 
 def _choose_cases(

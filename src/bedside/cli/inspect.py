@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bedside.bundle import Bundle
     from bedside.bundle.trust import SignedBy
     from bedside.spec import Card, Interval
+    from bedside.spec.gate import Gate
 
 _MEASURES = {
     "dice": "Dice",
@@ -96,6 +97,16 @@ def _print(bundle: "Bundle", console: "Console", *, signed: "Sequence[SignedBy]"
     console.print(card.disclaimer, style="bold")
 
 
+def describe_gate(gate: "Gate | None") -> str:
+    """What is known of a bundle's gate, in words."""
+    if gate is None:
+        return "none: foreign images are not noticed"
+    return (
+        f"of {gate.images} training images; accepts {gate.accepted} of {gate.checked} "
+        "validation cases"
+    )
+
+
 def _facts(bundle: "Bundle", signed: "Sequence[SignedBy]") -> "Table":
     """Make the table of what the bundle is and where it comes from."""
     from rich.table import Table
@@ -110,6 +121,7 @@ def _facts(bundle: "Bundle", signed: "Sequence[SignedBy]") -> "Table":
         "Verified": "yes: all hashes match",
         "Signed": "; ".join(map(describe_signer, signed)) or "not signed",
         "Graphs": ", ".join(bundle.precisions),
+        "Gate": describe_gate(bundle.gate),
         "Input": f"{spec.input.modality}, {channels}, " + " x ".join(map(str, spec.input.size_px)),
         "View": spec.input.view or "any",
         "Labels": ", ".join(f"{label.value} {label.name}" for label in spec.labels),

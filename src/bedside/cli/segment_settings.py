@@ -100,6 +100,11 @@ class Settings:
     force: bool = option(
         help="segment images of another modality than the bundle was trained for", default=False
     )
+    gate: str = option(
+        help="what happens to images that look unlike those the network was trained on",
+        default="warn",
+        choices=("refuse", "warn", "off"),
+    )
     gaps: str = option(
         help="refuse a DICOM series with missing slices (or uneven ones of unknown thickness), "
         "or read it with missing slices marked",
@@ -128,10 +133,11 @@ def read_options(settings: Settings) -> Options:
         UsageError: If one has no meaning.
     """
     max_bytes = None if settings.max_ram is None else parse_bytes(settings.max_ram)
+    gate: Any = settings.gate
     return Options(
         read=_read_reading(settings, max_bytes),
         run=RunOptions(
-            settings.backend, settings.precision, settings.threads, max_bytes, settings.force
+            settings.backend, settings.precision, settings.threads, max_bytes, settings.force, gate
         ),
         output=OutputOptions(
             settings.format,

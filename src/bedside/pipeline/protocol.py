@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from bedside.errors import SpecError
+from bedside.pipeline.gate import GateJudge, GateVerdict
 from bedside.pipeline.memory import MemoryPlan
 from bedside.pipeline.postprocess import LabelEdit, LabelGrid, apply_postprocess
 from bedside.runtime import Session
 from bedside.spec import DeploymentSpec
+from bedside.spec.gate import Gate
 from bedside.volume import Box, Change, ImageSequence, LabelMap
 
 STAGES = ("decode", "preprocess", "network", "postprocess", "total")
@@ -33,6 +35,8 @@ class Segmentation:
         memory: What was predicted of it, if there was a ceiling.
         probabilities: (K, F, H, W) or (K, D, H, W) float32 on the source grid, background
             first, before repairs; None unless they were asked for.
+        gate: How far the image is from what the network was made for, the median over the frames
+            that were judged; None without a gate.
     """
 
     labels: LabelMap
@@ -43,6 +47,7 @@ class Segmentation:
     changes: tuple[Change, ...] = ()
     memory: MemoryPlan | None = None
     probabilities: np.ndarray | None = field(default=None, repr=False)
+    gate: GateVerdict | None = None
 
 
 class Pipeline(ABC):
@@ -54,11 +59,13 @@ class Pipeline(ABC):
     Args:
         spec: The steps, and the labels.
         session: The network, ready to run.
+        gate: Tells foreign images; only frames are judged.
     """
 
-    def __init__(self, spec: DeploymentSpec, session: Session) -> None:
+    def __init__(self, spec: DeploymentSpec, session: Session, gate: Gate | None = None) -> None:
         self.spec = spec
         self.session = session
+        self.judge = None if gate is None else GateJudge(gate)
 
     @abstractmethod
     def plan(self, sequence: ImageSequence, *, force: bool = False) -> Any:

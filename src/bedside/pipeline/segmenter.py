@@ -12,6 +12,7 @@ from bedside.io.laterality import check_sides
 from bedside.pipeline.axis_roles import resolve_axes
 from bedside.pipeline.frames.pipeline import FramePipeline, FrameResult
 from bedside.pipeline.frames.plan import FramePlan
+from bedside.pipeline.gate import GateVerdict, explain
 from bedside.pipeline.memory import MemoryPlan
 from bedside.pipeline.postprocess import LabelGrid
 from bedside.pipeline.protocol import Segmentation
@@ -19,6 +20,7 @@ from bedside.pipeline.table import create_pipeline
 from bedside.runtime import Session, open_session
 from bedside.runtime.execution_modes import certificate_warnings
 from bedside.spec import DeploymentSpec
+from bedside.spec.gate import Gate, GatePolicy
 from bedside.system.process_memory import resident_bytes
 from bedside.volume import ImageSequence
 
@@ -29,6 +31,7 @@ def open_segmenter(
     backend: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
+    gate: GatePolicy = "warn",
     on_choice: Callable[[str], None] = lambda text: None,
 ) -> "Segmenter":
     """Load a bundle.
@@ -39,6 +42,7 @@ def open_segmenter(
         precision: "f32", "bf16", "int8", "auto" for what is the fastest here, or "default" for
             what is the fastest as a rule, without timing anything.
         threads: Threads of the runtime; None for every core this process may use.
+        gate: What happens to images that look unlike those the network was trained on.
         on_choice: Called with a sentence if ways to run it were timed, and one was chosen.
 
     Raises:
@@ -48,7 +52,7 @@ def open_segmenter(
         bundle, backend=backend, precision=precision, threads=threads, on_choice=on_choice
     )
     warnings = certificate_warnings(bundle, session.backend, session.precision)
-    return Segmenter(bundle.spec, session, warnings=warnings)
+    return Segmenter(bundle.spec, session, warnings=warnings, gate=bundle.gate, policy=gate)
 
 
 class Segmenter:
@@ -58,15 +62,24 @@ class Segmenter:
         spec: The steps around the network, and its labels.
         session: The network, ready to run.
         warnings: Sentences that go into every result.
+        gate: Tells foreign images; None to judge none.
+        policy: What happens to them.
     """
 
     def __init__(
-        self, spec: DeploymentSpec, session: Session, *, warnings: Sequence[str] = ()
+        self,
+        spec: DeploymentSpec,
+        session: Session,
+        *,
+        warnings: Sequence[str] = (),
+        gate: Gate | None = None,
+        policy: GatePolicy = "warn",
     ) -> None:
         self.spec = spec
         self.session = session
         self.warnings = tuple(warnings)
-        self.pipeline = create_pipeline(spec, session)
+        self.policy = policy
+        self.pipeline = create_pipeline(spec, session, None if policy == "off" else gate)
 
     def resolve_axes(self, sequence: ImageSequence) -> ImageSequence:
         """Resolve what the file leaves open: whether frames are time or slices, and the scale.
@@ -131,7 +144,8 @@ class Segmenter:
             probabilities: Whether to work out the probabilities of all classes too.
 
         Raises:
-            ModalityError: If the image is of another kind than the bundle's, and not `force`.
+            ModalityError: If the image is of another kind than the bundle's or refused by its
+                gate, and not `force`.
             GeometryError: If frames follow in time, and the bundle takes the slices of a scan, or
                 the scan lies nowhere and structures differ in their side only.
             FormatError: If a frame cannot be decoded.
@@ -145,7 +159,22 @@ class Segmenter:
         found = self.pipeline.segment(
             sequence, on_frame=on_frame, force=force, memory=memory, probabilities=probabilities
         )
-        return replace(found, warnings=(*self.warnings, *found.warnings))
+        foreign = self._check_gate(found.gate, force=force)
+        return replace(found, warnings=(*self.warnings, *foreign, *found.warnings))
+
+    def _check_gate(self, verdict: GateVerdict | None, *, force: bool) -> list[str]:
+        """Warn of a foreign image, or refuse it.
+
+        Raises:
+            ModalityError: If it is refused.
+        """
+        judge = self.pipeline.judge
+        if judge is None or verdict is None or verdict.distance <= judge.gate.threshold:
+            return []
+        text = explain(judge.gate, verdict, made_for=self.spec.input.view or self.spec.task)
+        if self.policy == "refuse" and not force:
+            raise ModalityError(f"{text}. Pass --gate warn to segment it all the same.")
+        return [f"{text}; do not rely on its labels."]
 
     def plan_memory(
         self, sequence: ImageSequence, *, max_bytes: int | None = None, probabilities: bool = False

@@ -10,6 +10,7 @@ from bedside.errors import FrameError
 from bedside.pipeline.frames.marker import MARKER_FRAMES, check_marker
 from bedside.pipeline.frames.plan import FramePlan, plan_sequence, sample_frames, stack_neighbours
 from bedside.pipeline.frames.transform import FrameTransform
+from bedside.pipeline.gate import GateVerdict, choose_frames, median_verdict
 from bedside.pipeline.memory import MemoryPlan, plan_frames
 from bedside.pipeline.postprocess import EditLog, LabelEdit, LabelGrid, grid_of
 from bedside.pipeline.protocol import STAGES, Pipeline, Segmentation, blank_unknown
@@ -44,12 +45,14 @@ class FrameResult:
         edits: What repairs changed, and what priors found odd.
         probabilities: (K, H, W) float32, background first, before repairs; None unless they
             were asked for.
+        gate: How far the frame is from what the network was made for; None unless asked for.
     """
 
     labels: np.ndarray
     stage_ms: Mapping[str, float]
     edits: list[LabelEdit]
     probabilities: np.ndarray | None = field(default=None, repr=False)
+    gate: GateVerdict | None = None
 
 
 class FramePipeline(Pipeline):
@@ -102,6 +105,7 @@ class FramePipeline(Pipeline):
         probabilities: bool = False,
         out: FrameBuffers | None = None,
         adjust: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+        judge: bool = False,
     ) -> FrameResult:
         """Segment one decoded frame.
 
@@ -114,6 +118,7 @@ class FramePipeline(Pipeline):
             out: Arrays that the result is written to; what is None is allocated.
             adjust: Makes the logits that count from the tensor, (1, C, h, w), and the network's,
                 (K, h / stride, w / stride), which it may keep no longer than its call.
+            judge: Whether the bundle's gate, if it has one, judges the frame.
 
         Raises:
             FrameError: If the frame is not of the kind that the plan was made for, or the plan
@@ -136,6 +141,7 @@ class FramePipeline(Pipeline):
         else:
             logits = self._predict(tensor, out.logits)[0]
         moments.append(time.perf_counter())
+        verdict = self._judge(tensor[0], logits, mirrored=plan.mirrored) if judge else None
         if spec.refine:
             logits = refine_logits(logits, tensor, spec.refine, stride=spec.model.logit_stride)
         if adjust is not None:
@@ -147,7 +153,17 @@ class FramePipeline(Pipeline):
         labels, edits = self._edit(labels, grid)
         moments.append(time.perf_counter())
         stage_ms = dict(zip(STAGES[1:-1], 1e3 * np.diff(moments), strict=True))
-        return FrameResult(labels, stage_ms, edits, chances)
+        return FrameResult(labels, stage_ms, edits, chances, verdict)
+
+    def _judge(
+        self, image: np.ndarray, logits: np.ndarray, *, mirrored: bool
+    ) -> GateVerdict | None:
+        """Judge a frame by the gate, as the network saw it; None without one."""
+        if self.judge is None:
+            return None
+        if mirrored:
+            image, logits = (np.ascontiguousarray(each[..., ::-1]) for each in (image, logits))
+        return self.judge.judge(image, logits)
 
     def restore(
         self,
@@ -181,13 +197,16 @@ class FramePipeline(Pipeline):
         grid = grid_of(sequence, spatial_dims=2, spacing_mm=sequence.spacing_mm)
         log = EditLog(spec.labels, of_frames=frames)
         shares = None if sequence.uneven is None else sequence.uneven.shares
+        judged, verdicts = choose_frames(frames), []
         for index in range(frames):
             begin = time.perf_counter()
             frame = sequence.decode(index)
             spans = {"decode": 1e3 * (time.perf_counter() - begin)}
             own = None if chances is None else chances[:, index]
             out = FrameBuffers(labels=labels[index], probabilities=own)
-            found = self.run(frame, plan, grid=grid, out=out)
+            found = self.run(frame, plan, grid=grid, out=out, judge=index in judged)
+            if found.gate is not None:
+                verdicts.append(found.gate)
             spans |= found.stage_ms
             for stage, span in {**spans, "total": sum(spans.values())}.items():
                 stage_ms[stage][index] = span
@@ -208,6 +227,7 @@ class FramePipeline(Pipeline):
             ),
             memory=memory,
             probabilities=chances,
+            gate=median_verdict(verdicts),
         )
 
     def plan_memory(

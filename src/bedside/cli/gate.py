@@ -1,0 +1,69 @@
+"""`bedside gate`: fits the input gate of a bundle, and counts what it accepts and refuses."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bedside.cli.arguments import option, positional
+from bedside.cli.console import frame_progress, print_err, print_out
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bedside.spec.gate import Gate
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Give a bundle a gate: what its training images look like, so that others are noticed.
+
+    Fitted to the training images, checked on the validation images. --foreign names data sets that
+    it should refuse; they are only counted.
+    """
+
+    bundle: str = positional(help="bundle file, or the name of a shipped bundle")
+    data: Path = positional(help="folder of the data set that it was trained on")
+    output: Path = option(help="bundle to write", short="-o")
+    foreign: tuple[Path, ...] = option(
+        help="folders of data sets of other images, to count how many are refused", default=()
+    )
+    layout: str | None = option(help="layout of the folder (default: detected)", default=None)
+
+
+def run(settings: Settings) -> int:
+    """Fit the gate, write the bundle, and print what is accepted and refused.
+
+    Raises:
+        InputError: If the bundle or the data are refused, or the network takes whole scans.
+        OutputError: If the bundle cannot be written.
+        BackendError: If the runtime is not installed.
+    """
+    from bedside.bundle import find_bundle, read_bundle, write_with_gate
+    from bedside.datasets import list_cases
+    from bedside.evaluation.certification import list_part
+    from bedside.evaluation.gating import fit_gate, measure_cases
+    from bedside.segment import open_segmenter
+    from bedside.system.atomic import check_writable
+
+    bundle = read_bundle(find_bundle(settings.bundle, on_notice=print_err))
+    check_writable(settings.output.parent)
+    train, val = (
+        list_part(bundle, settings.data, part, layout=settings.layout) for part in ("train", "val")
+    )
+    segmenter = open_segmenter(bundle, precision="f32", gate="off")
+    with frame_progress("Fitting", len(train), "case") as advance:
+        gate = fit_gate(segmenter, train, val, on_case=advance)
+    write_with_gate(settings.output, bundle, gate)
+    if bundle.signatures:
+        print_err("The bundle is another, so the signatures are gone. Sign it: bedside sign.")
+    print_out(f"Gate of {gate.images} training images written to {settings.output}.")
+    print_out(f"accepted: {gate.accepted} of {gate.checked} validation cases")
+    for folder in settings.foreign:
+        print_out(_count(gate, measure_cases(segmenter, gate, list_cases(folder)), folder))
+    return 0
+
+
+def _count(gate: "Gate", distances: "Sequence[float]", folder: Path) -> str:
+    """How many cases of a folder are refused, in words."""
+    refused = sum(distance > gate.threshold for distance in distances)
+    return f"refused: {refused} of {len(distances)} cases of {folder}"

@@ -1,0 +1,191 @@
+"""Fits the gate of a bundle on training images, and counts what it accepts."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bedside.datasets.case import Case, open_image
+from bedside.errors import DataError, InputError
+from bedside.pipeline.frames.pipeline import FramePipeline
+from bedside.pipeline.frames.plan import stack_neighbours
+from bedside.pipeline.gate import (
+    VIEWS,
+    GateJudge,
+    choose_frames,
+    describe,
+    median_verdict,
+    split_distance,
+)
+from bedside.pipeline.segmenter import Segmenter
+from bedside.spec.gate import Gate, GateView
+from bedside.volume import ImageSequence
+
+AXES = 8
+"""Principal axes of a description."""
+
+THRESHOLD = 1.75
+"""Distance from which on an image is foreign."""
+
+FEWEST_IMAGES = 40
+"""Training images below which no gate is fitted."""
+
+_PEEKED = 15
+_QUANTILE = 0.99
+_FOLDS = 5
+# Floor of a scale, as a part of the mean one: pixels that are constant in the training images,
+# such as those outside of a sector, are not in those of another machine.
+_FLOOR = 0.3
+
+Passed = tuple[np.ndarray, np.ndarray]
+"""The tensor and the logits of one image, (C, H, W) and (K, h, w)."""
+
+
+def pass_images(segmenter: Segmenter, sequence: ImageSequence) -> list[Passed]:
+    """Run frames of a sequence through the network: those that a gate looks at.
+
+    Raises:
+        InputError: If the image is refused, or the network takes whole scans.
+    """
+    pipeline = segmenter.pipeline
+    if not isinstance(pipeline, FramePipeline):
+        raise DataError("a gate is fitted to networks that take frames, not whole scans.")
+    stacked = stack_neighbours(segmenter.resolve_axes(sequence), segmenter.spec.input.neighbours)
+    plan = pipeline.plan(stacked, force=True)
+    passed = []
+    for index in choose_frames(len(stacked)):
+        tensor = plan.apply(stacked.decode(index))
+        passed.append((tensor[0].copy(), segmenter.session.predict(tensor)[0].copy()))
+    return passed
+
+
+def fit_gate(
+    segmenter: Segmenter,
+    train: Sequence[Case],
+    val: Sequence[Case],
+    *,
+    on_case: Callable[[int], None] = lambda done: None,
+) -> Gate:
+    """Fit a gate on training images, and check it on validation images.
+
+    Args:
+        segmenter: The network with its steps, of frames.
+        train: Training cases.
+        val: Validation cases, which decide nothing.
+        on_case: Called with the number of cases done.
+
+    Raises:
+        DataError: If there are too few images, or the network takes whole scans.
+        InputError: If an image is refused.
+    """
+    described: list[dict[str, np.ndarray]] = []
+    owners: list[str] = []
+    for count, case in enumerate(train, 1):
+        for tensor, logits in pass_images(segmenter, open_image(case).sequence):
+            described.append(describe(tensor, logits))
+            owners.append(case.patient_id)
+        on_case(count)
+    if len(described) < FEWEST_IMAGES:
+        raise DataError(
+            f"there are {len(described)} training images; a gate needs at least {FEWEST_IMAGES}."
+        )
+    _, people = np.unique(owners, return_inverse=True)
+    views = tuple(
+        fit_view(name, np.stack([each[name] for each in described]), people % _FOLDS)
+        for name in VIEWS
+    )
+    gate = Gate(views, THRESHOLD, images=len(described))
+    distances = measure_cases(segmenter, gate, val)
+    accepted = sum(distance <= gate.threshold for distance in distances)
+    return replace(gate, accepted=accepted, checked=len(distances))
+
+
+def measure_cases(segmenter: Segmenter, gate: Gate, cases: Iterable[Case]) -> list[float]:
+    """Distance of each case from the training images, the median over its frames.
+
+    What cannot be opened or preprocessed is infinitely far.
+    """
+    distances, judge = [], GateJudge(gate)
+    for case in cases:
+        try:
+            passed = pass_images(segmenter, open_image(case).sequence)
+            found = median_verdict([judge.judge(*each) for each in passed])
+            distances.append(float("inf") if found is None else found.distance)
+        except InputError:
+            distances.append(float("inf"))
+    return distances
+
+
+def check_made_for(segmenter: Segmenter, cases: Sequence[Case]) -> None:
+    """Refuse a data set of other images than the network was made for.
+
+    Up to 15 cases are judged by the gate; without one nothing is.
+
+    Raises:
+        DataError: If more than half of them are foreign.
+        InputError: If an image is refused.
+    """
+    judge = segmenter.pipeline.judge
+    if judge is None:
+        return
+    chosen = [cases[index] for index in range(0, len(cases), -(-len(cases) // _PEEKED))]
+    distances = measure_cases(segmenter, judge.gate, chosen)
+    foreign = sum(distance > judge.gate.threshold for distance in distances)
+    if 2 * foreign > len(chosen):
+        raise DataError(
+            f"{foreign} of {len(chosen)} images that were looked at are unlike those that "
+            f"{segmenter.spec.name} was trained on ({segmenter.spec.input.view}): labels of the "
+            "same number can mean other structures. Name its own kind of data, or pass --gate warn."
+        )
+
+
+def fit_view(name: str, vectors: np.ndarray, folds: np.ndarray) -> GateView:
+    """Fit one view of a gate.
+
+    Args:
+        name: Its name.
+        vectors: (N, size) descriptions of training images.
+        folds: (N,) in which of several folds an image is held out; a patient's images together.
+    """
+    along, beside = np.zeros(len(vectors)), np.zeros(len(vectors))
+    for fold in np.unique(folds):
+        out = folds == fold
+        if out.all():
+            out = np.zeros(len(vectors), bool)
+        mean, scale, axes, spread, residual = _fit(vectors[~out])
+        rows = vectors[out] if out.any() else vectors
+        positions, rest = split_distance(rows, mean=mean, scale=scale, axes=axes)
+        chosen = out if out.any() else slice(None)
+        along[chosen] = (positions**2 / spread).mean(axis=1)
+        beside[chosen] = rest / residual
+    mean, scale, axes, spread, residual = _fit(vectors)
+    return GateView(
+        name=name,
+        mean=_round(mean),
+        scale=_round(scale),
+        axes=tuple(_round(axis) for axis in axes),
+        spread=_round(spread),
+        residual=float(residual),
+        far_along=max(1.0, float(np.quantile(along, _QUANTILE))),
+        far_beside=max(1.0, float(np.quantile(beside, _QUANTILE))),
+    )
+
+
+def _fit(
+    vectors: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
+    """Mean, scale, principal axes, variance along them, and mean square beside them."""
+    mean, variance = vectors.mean(axis=0), vectors.var(axis=0)
+    scale = np.sqrt(variance + _FLOOR**2 * max(float(variance.mean()), 1e-12))
+    scaled = (vectors - mean) / scale
+    count = max(1, min(AXES, vectors.shape[1] - 2, len(vectors) // 4))
+    _, singular, axes = np.linalg.svd(scaled, full_matrices=False)
+    energy = singular**2 / len(vectors)
+    # Nothing is expected to lie closer to the axes than a hundredth of all that varies.
+    total = float(energy.sum()) + 1e-12
+    spread = np.maximum(energy[:count], 1e-3 * total)
+    return mean, scale, axes[:count], spread, max(float(energy[count:].sum()), 1e-2 * total)
+
+
+def _round(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(f"{value:.5g}") for value in values)

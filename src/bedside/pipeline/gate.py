@@ -1,0 +1,192 @@
+"""Is this what the network was made for? Judged from its own input and output, in one pass.
+
+An image is described four ways: its outlines as the network draws them, its thumbnail, its texture,
+and figures such as how sure the network is. Each is compared with the training images. Nothing
+foreign was used in fitting, so nothing is known of any kind of foreign image in particular.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from bedside.spec.gate import Gate, GateView
+
+JUDGED_FRAMES = 7
+"""Frames of a sequence that are judged at most."""
+
+THUMBNAIL_PX, TEXTURE_PX, OUTLINES_PX = 12, 6, 8
+_LOGITS_PX = 32
+_UNSURE = 0.8
+_DARK = 0.02
+
+
+@dataclass(frozen=True)
+class GateVerdict:
+    """How far an image is from what a network was made for.
+
+    Attributes:
+        distance: Distance as a multiple of what 99 % of the training images stay within.
+        view: In what it is farthest; a key of `VIEWS`.
+    """
+
+    distance: float
+    view: str
+
+
+class GateJudge:
+    """A gate, ready to judge any number of images from any number of threads.
+
+    Args:
+        gate: Of a network's bundle.
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self._views = [(view, _Numbers.of(view)) for view in gate.views]
+
+    def judge(self, tensor: np.ndarray, logits: np.ndarray) -> GateVerdict:
+        """Measure how far an image is from the training images.
+
+        Args:
+            tensor: (C, H, W) as the network takes it.
+            logits: (K, h, w) as it gives them.
+        """
+        described = describe(tensor, logits)
+        distances = {
+            view.name: _measure(view, numbers, described[view.name])
+            for view, numbers in self._views
+        }
+        farthest = max(distances, key=lambda name: distances[name])
+        return GateVerdict(distances[farthest], farthest)
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """The numbers of a view as arrays."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+    axes: np.ndarray
+    spread: np.ndarray
+
+    @classmethod
+    def of(cls, view: GateView) -> "_Numbers":
+        """Numbers of a view."""
+        return cls(*map(np.array, (view.mean, view.scale, view.axes, view.spread)))
+
+
+def choose_frames(count: int) -> tuple[int, ...]:
+    """Frames of a sequence that are judged: all of a few, else some spread over it.
+
+    Example:
+        >>> choose_frames(1), choose_frames(3), choose_frames(30)
+        ((0,), (0, 1, 2), (2, 6, 10, 14, 18, 22, 26))
+    """
+    if count <= JUDGED_FRAMES:
+        return tuple(range(count))
+    step = count / JUDGED_FRAMES
+    return tuple(int((index + 0.5) * step) for index in range(JUDGED_FRAMES))
+
+
+def median_verdict(verdicts: Sequence[GateVerdict]) -> GateVerdict | None:
+    """Return the median of several frames by distance, the lower one of two; None of none."""
+    ordered = sorted(verdicts, key=lambda verdict: verdict.distance)
+    return ordered[(len(ordered) - 1) // 2] if ordered else None
+
+
+def explain(gate: Gate, verdict: GateVerdict, *, made_for: str) -> str:
+    """Reason in words why an image is foreign."""
+    return (
+        f"this looks unlike {made_for}: in {VIEW_NAMES[verdict.view]} it is "
+        f"{verdict.distance:.1f} times as far from the {gate.images} training images as 99 % of "
+        "them are"
+    )
+
+
+def _measure(view: GateView, numbers: _Numbers, vector: np.ndarray) -> float:
+    """Distance of a description from the training images, as a multiple of the far ones."""
+    along, beside = split_distance(
+        vector[None], mean=numbers.mean, scale=numbers.scale, axes=numbers.axes
+    )
+    inside = float((along[0] ** 2 / numbers.spread).mean())
+    outside = float(beside[0]) / view.residual
+    return math.sqrt(max(inside / view.far_along, outside / view.far_beside))
+
+
+def split_distance(
+    vectors: np.ndarray, *, mean: np.ndarray, scale: np.ndarray, axes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return positions along the axes, (N, axes), and squared distances beside them, (N,)."""
+    scaled = (vectors - mean) / scale
+    along = scaled @ axes.T
+    beside = np.maximum((scaled**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
+    return along, beside
+
+
+def describe(tensor: np.ndarray, logits: np.ndarray) -> dict[str, np.ndarray]:
+    """Describe an image and what the network made of it.
+
+    Args:
+        tensor: (C, H, W).
+        logits: (K, h, w).
+
+    Returns:
+        A vector of float64 for each key of `VIEWS`.
+    """
+    small = np.stack([_shrink(each, _LOGITS_PX) for each in logits.astype(np.float32, copy=False)])
+    small -= small.max(axis=0)
+    np.exp(small, out=small)
+    small /= small.sum(axis=0)
+    image = tensor.astype(np.float32, copy=False)
+    return {name: view(image, small).astype(np.float64) for name, view in VIEWS.items()}
+
+
+def _describe_outlines(image: np.ndarray, chances: np.ndarray) -> np.ndarray:
+    """Where the network sees each structure, coarsely."""
+    return np.concatenate([_shrink(each, OUTLINES_PX).ravel() for each in chances[1:]])
+
+
+def _describe_thumbnail(image: np.ndarray, chances: np.ndarray) -> np.ndarray:
+    """The image, coarsely."""
+    return np.concatenate([_shrink(channel, THUMBNAIL_PX).ravel() for channel in image])
+
+
+def _describe_texture(image: np.ndarray, chances: np.ndarray) -> np.ndarray:
+    """How much the image changes from pixel to pixel, coarsely."""
+    grey = np.ascontiguousarray(image[len(image) // 2])
+    return _shrink(cv2.absdiff(grey, cv2.blur(grey, (5, 5))), TEXTURE_PX).ravel()
+
+
+def _describe_figures(image: np.ndarray, chances: np.ndarray) -> np.ndarray:
+    """How sure the network is, how large the structures are, and how bright the image."""
+    surest = chances.max(axis=0)
+    entropy = -(chances * np.log(chances + 1e-6)).sum(axis=0)
+    mean, deviation = cv2.meanStdDev(image.reshape(-1, 1))
+    return np.array([
+        entropy.mean(), surest.mean(), (surest < _UNSURE).mean(), *chances[1:].mean(axis=(1, 2)),
+        (image < _DARK).mean(), mean[0, 0], deviation[0, 0],
+    ])  # fmt: skip
+
+
+VIEWS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "outlines": _describe_outlines,
+    "thumbnail": _describe_thumbnail,
+    "texture": _describe_texture,
+    "figures": _describe_figures,
+}
+"""Descriptions, from the tensor and class probabilities of 32 x 32 pixels."""
+
+VIEW_NAMES = {
+    "outlines": "what the network finds in it",
+    "thumbnail": "its picture",
+    "texture": "its texture",
+    "figures": "how sure the network is and how bright it is",
+}
+
+
+def _shrink(plane: np.ndarray, side: int) -> np.ndarray:
+    """Average a plane over side x side cells."""
+    return np.asarray(cv2.resize(plane, (side, side), interpolation=cv2.INTER_AREA))

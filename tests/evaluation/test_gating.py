@@ -1,0 +1,190 @@
+"""Gates: fitted to made-up fans, which are told from pictures of other kinds."""
+
+import numpy as np
+import pytest
+
+from bedside.bundle import read_bundle, write_with_card, write_with_gate
+from bedside.cli.main import main
+from bedside.datasets import list_cases
+from bedside.errors import BundleError, DataError, ModalityError, SpecError
+from bedside.evaluation.gating import check_made_for, fit_gate, fit_view, measure_cases
+from bedside.pipeline.gate import GateJudge, GateVerdict, choose_frames, median_verdict
+from bedside.segment import Segmenter, load, open_segmenter
+from bedside.spec import Fit, Grey, ScalePercentile, from_mapping, to_mapping
+from bedside.spec.gate import Gate, GateView
+from bedside.volume import ImageSequence
+from layout_makers import write_png
+from models_for_tests import make_bundle, make_spec
+from runs_for_tests import make_camus
+
+dataclasses = pytest.importorskip("dataclasses")
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    """24 patients with two fans each."""
+    return list_cases(make_camus(tmp_path_factory.mktemp("fans"), patients=24))
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory):
+    """A network with fresh weights, and steps for fans."""
+    bundle = make_bundle(tmp_path_factory.mktemp("bundle"))
+    spec = dataclasses.replace(make_spec(), preprocess=(Grey(), Fit(), ScalePercentile()))
+    session = open_segmenter(bundle, backend="openvino", precision="f32").session
+    with session:
+        yield Segmenter(spec, session)
+
+
+@pytest.fixture(scope="module")
+def gate(segmenter, cases):
+    return fit_gate(segmenter, cases[:40], cases[40:])
+
+
+def noise(seed: int = 0) -> ImageSequence:
+    """A picture of white noise over the whole frame."""
+    picture = np.random.default_rng(seed).integers(0, 256, (60, 60), dtype=np.uint8)
+    return ImageSequence.from_array(picture)
+
+
+def with_gate(segmenter, gate, policy):
+    return Segmenter(segmenter.spec, segmenter.session, gate=gate, policy=policy)
+
+
+def test_held_out_images_are_accepted_and_their_number_is_known(gate):
+    assert (gate.images, gate.checked) == (40, 8)
+    assert gate.accepted >= 7
+
+
+def test_a_foreign_image_is_refused_or_warned_of_with_a_reason(segmenter, gate):
+    with pytest.raises(ModalityError, match=r"looks unlike .* times as far from the 40 training"):
+        with_gate(segmenter, gate, "refuse").segment_sequence(noise())
+    found = with_gate(segmenter, gate, "warn").segment_sequence(noise())
+    assert found.gate.distance > gate.threshold
+    assert "do not rely on its labels" in found.warnings[0]
+    forced = with_gate(segmenter, gate, "refuse").segment_sequence(noise(), force=True)
+    assert forced.warnings[0] == found.warnings[0]
+
+
+def test_labels_do_not_depend_on_the_gate(segmenter, gate):
+    off = with_gate(segmenter, gate, "off").segment_sequence(noise())
+    warned = with_gate(segmenter, gate, "warn").segment_sequence(noise())
+    assert off.gate is None
+    assert not [text for text in off.warnings if "looks unlike" in text]
+    np.testing.assert_array_equal(off.labels.array, warned.labels.array)
+
+
+def test_a_film_is_judged_by_the_median_of_its_frames(segmenter, gate, cases):
+    fan = np.array(segmenter_frames(cases[45]))
+    other = np.ascontiguousarray(fan[::-1])
+    mostly_fans = ImageSequence.from_array(np.stack([fan, other, fan]), third_axis="time")
+    mostly_turned = ImageSequence.from_array(np.stack([fan, other, other]), third_axis="time")
+    judged = with_gate(segmenter, gate, "warn")
+    assert judged.segment_sequence(mostly_fans).gate.distance <= gate.threshold
+    assert judged.segment_sequence(mostly_turned).gate.distance > gate.threshold
+
+
+def segmenter_frames(case):
+    from bedside.datasets.case import open_image
+
+    return open_image(case).sequence.decode(0)[0]
+
+
+def test_few_frames_of_a_long_film_are_judged():
+    assert choose_frames(1000)[0] > 0
+    assert len(choose_frames(1000)) == 7
+    verdicts = [GateVerdict(each, "texture") for each in (3.0, 1.0, 2.0, 9.0)]
+    assert median_verdict(verdicts).distance == 2.0
+    assert median_verdict([]) is None
+
+
+def test_a_view_measures_along_its_axes_and_beside_them():
+    vectors = np.random.default_rng(0).normal(size=(400, 12)) * [9, 5, *([1] * 10)]
+    view = fit_view("texture", vectors, np.arange(400) % 5)
+    assert len(view.axes) == 8
+    # Held out: a hundredth lies beyond 1 by one of both.
+    assert 0.5 < view.far_along < 6
+    assert 0.5 < view.far_beside < 8
+
+
+def test_a_gate_is_read_as_it_was_written(gate, tmp_path):
+    assert from_mapping(Gate, to_mapping(gate)) == gate
+    bundle = make_bundle(tmp_path)
+    assert bundle.gate is None
+    write_with_gate(bundle.path, bundle, gate)
+    found = read_bundle(bundle.path)
+    assert found.gate == gate
+    write_with_card(bundle.path, found, found.card)
+    assert read_bundle(bundle.path).gate == gate
+
+
+def test_numbers_that_do_not_fit_are_refused(gate, tmp_path):
+    view = gate.views[0]
+    for changes in ({"mean": view.mean[1:]}, {"residual": 0.0}, {"spread": view.spread[1:]}):
+        with pytest.raises(SpecError, match="the gate's view"):
+            dataclasses.replace(view, **changes)
+    with pytest.raises(SpecError, match="threshold above 0"):
+        Gate(gate.views, 0.0, images=40)
+    assert isinstance(view, GateView)
+
+
+def test_a_damaged_gate_is_refused_with_its_bundle(gate, tmp_path):
+    bundle = make_bundle(tmp_path)
+    broken = dataclasses.replace(gate, images="many")
+    with pytest.raises(BundleError, match=r"gate\.json"):
+        write_with_gate(bundle.path, bundle, broken)
+
+
+def test_too_few_images_make_no_gate(segmenter, cases):
+    with pytest.raises(DataError, match="needs at least 40"):
+        fit_gate(segmenter, cases[:6], cases[6:8])
+
+
+def test_what_cannot_be_read_is_infinitely_far(segmenter, gate, cases, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    broken = dataclasses.replace(cases[0], images=(tmp_path / "broken.png",))
+    assert measure_cases(segmenter, gate, [broken]) == [float("inf")]
+
+
+def test_threads_share_a_judge(gate):
+    tensor = np.random.default_rng(0).random((1, 64, 64), dtype=np.float32)
+    logits = np.random.default_rng(1).normal(size=(3, 32, 32)).astype(np.float32)
+    judge = GateJudge(gate)
+    assert judge.judge(tensor, logits) == judge.judge(tensor.copy(), logits.copy())
+
+
+def test_the_command_fits_checks_and_counts(cases, tmp_path, capsys):
+    bundle = make_bundle(tmp_path, untrained=False)
+    people = sorted({case.patient_id for case in cases})
+    split = {"train": people[:20], "val": people[20:22], "test": people[22:]}
+    from bedside.bundle import write_bundle
+
+    graphs = {"f32": bundle.read_graph("f32")}
+    spec = dataclasses.replace(bundle.spec, preprocess=(Grey(), Fit(), ScalePercentile()))
+    write_bundle(bundle.path, spec=spec, card=bundle.card, graphs=graphs,
+                 split={part: tuple(ids) for part, ids in split.items()})  # fmt: skip
+    data = str(cases[0].images[0].parents[1])
+    command = ["gate", str(bundle.path), data, "-o", str(tmp_path / "new.bedside")]
+    assert main([*command, "--foreign", data]) == 0
+    out = capsys.readouterr().out
+    assert "Gate of 40 training images" in out
+    assert "of 4 validation cases" in out
+    assert f"of 48 cases of {data}" in out
+    model = load(tmp_path / "new.bedside", precision="f32", gate="refuse")
+    with pytest.raises(ModalityError, match="Pass --gate warn"):
+        model.segment(np.random.default_rng(0).integers(0, 256, (60, 60), dtype=np.uint8))
+
+
+def test_data_of_another_kind_are_not_evaluated(segmenter, gate, cases, tmp_path):
+    judged = with_gate(segmenter, gate, "warn")
+    check_made_for(judged, cases)
+    for case in cases[:20]:
+        path = tmp_path / f"{case.case_id}.png"
+        write_png(path, np.random.default_rng(7).integers(0, 256, (48, 64), dtype=np.uint8))
+    noisy = [
+        dataclasses.replace(case, images=(tmp_path / f"{case.case_id}.png",)) for case in cases[:20]
+    ]
+    with pytest.raises(DataError, match=r"10 of 10 images .* pass --gate warn"):
+        check_made_for(judged, noisy)
+    check_made_for(judged, [*noisy[:10], *cases[20:40]])
+    check_made_for(with_gate(segmenter, gate, "off"), noisy)
