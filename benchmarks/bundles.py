@@ -10,14 +10,18 @@ scores a bundle's test part anew, where the way of scoring has changed, and puts
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from bedside.bundle import find_bundle, read_bundle, shipped_bundles, write_with_card
+from bedside.datasets import list_cases, relabel_cases
+from bedside.datasets.duplicates import leave_out_leaks
 from bedside.evaluation.accuracy import state_accuracy
 from bedside.evaluation.cases import METRICS, evaluate_cases
 from bedside.evaluation.certification import list_part
+from bedside.evaluation.looks import LEDGER, describe_looks, record_look
 from bedside.evaluation.report import HEADINGS
 from bedside.segment import open_segmenter
 from bedside.spec import Card, StructureResult, from_mapping, to_mapping
@@ -27,6 +31,7 @@ from pareto import read_results
 from scoring import score_run
 
 HERE = Path(__file__).parent
+LEDGER_FILE = HERE.parent / LEDGER
 TEACHERS, SEEDS, LARGER = (
     HERE / "results" / name for name in ("teachers", "seeds", "camus-larger")
 )
@@ -62,14 +67,35 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def restate(name: str, data: Path) -> None:
-    """Score a shipped bundle on its test part, in f32, and write the figures onto its card."""
+    """Score a shipped bundle on its test part, in f32, and write the figures onto its card.
+
+    Copies of training and validation images are left out, and the look is recorded.
+    """
     bundle = read_bundle(find_bundle(name))
-    cases = list_part(bundle, data, "test")
-    segmenter = open_segmenter(bundle, backend="openvino", precision="f32")
+    known = {case.case_id for case in list_part(bundle, data, "test")}
+    kept, left_out = leave_out_leaks(list_cases(data), bundle.split)
+    cases = relabel_cases(
+        [case for case in kept if case.case_id in known],
+        bundle.card.relabel,
+        labels=[label.value for label in bundle.spec.labels],
+    )
+    segmenter = open_segmenter(bundle, backend="openvino", precision="f32", gate="off")
     card = state_accuracy(
         bundle.card, evaluate_cases(segmenter, cases), split_unit=cases[0].split_unit
     )
+    train, val, _ = card.patients
+    limits = [limit for limit in card.limits if " is left out of " not in limit]
+    card = replace(
+        card,
+        patients=(train, val, len({case.patient_id for case in cases})),
+        limits=(*limits, *left_out),
+    )
     write_with_card(bundle.path, bundle, card)
+    dice = {each.name: each.dice.mean for each in card.structures}
+    looks = record_look(
+        LEDGER_FILE, read_bundle(bundle.path), what="restate", cases=len(cases), dice=dice
+    )
+    print(describe_looks(looks, LEDGER_FILE))
 
 
 def name_result(result: Mapping[str, Any]) -> str:
@@ -105,6 +131,8 @@ def format_seeds(
             "Structures that some images lack are left out: the other seeds were scored when such "
             "an image counted as 1, and their weights are gone.",
         ]
+    if any(" is left out of test" in limit for limit in card.limits):
+        lines += ["", "The other seeds were scored with the copies that the card leaves out."]
     measured = [own, *others]
     for number, measurement in enumerate(others[0]["measurements"]):
         errors = [

@@ -1,14 +1,24 @@
 """Gates: fitted to made-up fans, which are told from pictures of other kinds."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from bedside.bundle import read_bundle, write_with_card, write_with_gate
 from bedside.cli.main import main
 from bedside.datasets import list_cases
 from bedside.errors import BundleError, DataError, ModalityError, SpecError
 from bedside.evaluation.gating import check_made_for, fit_gate, fit_view, measure_cases
-from bedside.pipeline.gate import GateJudge, GateVerdict, choose_frames, median_verdict
+from bedside.pipeline.gate import (
+    VIEWS,
+    GateJudge,
+    GateVerdict,
+    choose_frames,
+    describe,
+    median_verdict,
+)
 from bedside.segment import Segmenter, load, open_segmenter
 from bedside.spec import Fit, Grey, ScalePercentile, from_mapping, to_mapping
 from bedside.spec.gate import Gate, GateView
@@ -16,8 +26,6 @@ from bedside.volume import ImageSequence
 from layout_makers import write_png
 from models_for_tests import make_bundle, make_spec
 from runs_for_tests import make_camus
-
-dataclasses = pytest.importorskip("dataclasses")
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +196,41 @@ def test_data_of_another_kind_are_not_evaluated(segmenter, gate, cases, tmp_path
         check_made_for(judged, noisy)
     check_made_for(judged, [*noisy[:10], *cases[20:40]])
     check_made_for(with_gate(segmenter, gate, "off"), noisy)
+
+
+def cells(plane, side):
+    """Mean over side x side cells of a plane that they divide."""
+    height, width = plane.shape
+    return plane.reshape(side, height // side, side, width // side).mean(axis=(1, 3)).ravel()
+
+
+def test_the_views_are_those_that_the_bundle_format_defines():
+    random = np.random.default_rng(4)
+    image = random.random((1, 48, 48), dtype=np.float32)
+    logits = random.normal(size=(3, 32, 32)).astype(np.float32)
+    found = describe(image, logits)
+    chances = np.exp(logits) / np.exp(logits).sum(axis=0)
+    grey = image[0]
+    contrast = np.abs(grey - ndimage.uniform_filter(grey, 5, mode="mirror"))
+    changes = [
+        np.sqrt(np.abs(one - other))
+        for step in (1, 2, 4)
+        for one, other in ((grey[step:], grey[:-step]), (grey[:, step:], grey[:, :-step]))
+    ]
+    counts = [np.histogram(plane, 16 if plane is grey else 10, (0, 1))[0] / plane.size
+              for plane in (grey, *changes)]  # fmt: skip
+    surest = chances.max(axis=0)
+    wanted = {
+        "outlines": np.concatenate([cells(chances[1], 8), cells(chances[2], 8)]),
+        "thumbnail": cells(grey, 12),
+        "texture": cells(contrast, 6),
+        "grain": np.sqrt(np.concatenate(counts)),
+        "figures": [
+            -(chances * np.log(chances + 1e-6)).sum(axis=0).mean(), surest.mean(),
+            (surest < 0.8).mean(), *chances[1:].mean(axis=(1, 2)),
+            (grey < 0.02).mean(), grey.mean(), grey.std(),
+        ],
+    }  # fmt: skip
+    assert list(found) == list(VIEWS) == list(wanted)
+    for name, vector in wanted.items():
+        np.testing.assert_allclose(found[name], vector, atol=2e-5, err_msg=name)

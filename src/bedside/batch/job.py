@@ -120,6 +120,7 @@ class Job:
         added = {
             "probabilities": "true" if output.with_probabilities else "",
             "pixel_spacing": " ".join(map(str, read.pixel_spacing_mm or ())),
+            "gate": "" if run.gate == "warn" else run.gate,
         }
         return Basis(
             inputs=inputs,

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Settings:
     """Give a bundle a gate: what its training images look like, so that others are noticed.
 
-    Fitted to the training images, checked on the validation images. --foreign names data sets that
-    it should refuse; they are only counted.
+    Fitted to the training images; the validation images set its threshold. --foreign names data
+    sets that it should refuse; they are only counted.
     """
 
     bundle: str = positional(help="bundle file, or the name of a shipped bundle")

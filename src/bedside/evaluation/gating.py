@@ -24,8 +24,11 @@ from bedside.volume import ImageSequence
 AXES = 8
 """Principal axes of a description."""
 
-THRESHOLD = 1.75
-"""Distance from which on an image is foreign."""
+THRESHOLDS = (1.1, 1.75)
+"""Least and largest distance from which on an image is foreign."""
+
+MARGIN = 1.25
+"""Factor by which that is above the largest distance of a validation case, within these bounds."""
 
 FEWEST_IMAGES = 40
 """Training images below which no gate is fitted."""
@@ -66,12 +69,12 @@ def fit_gate(
     *,
     on_case: Callable[[int], None] = lambda done: None,
 ) -> Gate:
-    """Fit a gate on training images, and check it on validation images.
+    """Fit a gate on training images, and set its threshold by validation images.
 
     Args:
         segmenter: The network with its steps, of frames.
         train: Training cases.
-        val: Validation cases, which decide nothing.
+        val: Validation cases.
         on_case: Called with the number of cases done.
 
     Raises:
@@ -94,10 +97,20 @@ def fit_gate(
         fit_view(name, np.stack([each[name] for each in described]), people % _FOLDS)
         for name in VIEWS
     )
-    gate = Gate(views, THRESHOLD, images=len(described))
+    return set_threshold(segmenter, Gate(views, THRESHOLDS[1], images=len(described)), val)
+
+
+def set_threshold(segmenter: Segmenter, gate: Gate, val: Sequence[Case]) -> Gate:
+    """Gate with a threshold somewhat beyond the validation cases, within bounds.
+
+    Raises:
+        InputError: If an image is refused.
+    """
     distances = measure_cases(segmenter, gate, val)
-    accepted = sum(distance <= gate.threshold for distance in distances)
-    return replace(gate, accepted=accepted, checked=len(distances))
+    low, high = THRESHOLDS
+    threshold = round(min(high, max(low, MARGIN * max(distances, default=high))), 3)
+    accepted = sum(distance <= threshold for distance in distances)
+    return replace(gate, threshold=threshold, accepted=accepted, checked=len(distances))
 
 
 def measure_cases(segmenter: Segmenter, gate: Gate, cases: Iterable[Case]) -> list[float]:

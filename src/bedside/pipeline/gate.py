@@ -1,8 +1,8 @@
 """Is this what the network was made for? Judged from its own input and output, in one pass.
 
-An image is described four ways: its outlines as the network draws them, its thumbnail, its texture,
-and figures such as how sure the network is. Each is compared with the training images. Nothing
-foreign was used in fitting, so nothing is known of any kind of foreign image in particular.
+An image is described five ways: its outlines as the network draws them, its thumbnail, its texture,
+its grain, and figures such as how sure the network is. Each is compared with the training images.
+Nothing foreign was used in fitting, so nothing is known of any kind of foreign image in particular.
 """
 
 import math
@@ -18,6 +18,8 @@ JUDGED_FRAMES = 7
 """Frames of a sequence that are judged at most."""
 
 THUMBNAIL_PX, TEXTURE_PX, OUTLINES_PX = 12, 6, 8
+BRIGHTNESS_BINS, CHANGE_BINS = 16, 10
+GRAIN_STEPS_PX = (1, 2, 4)
 _LOGITS_PX = 32
 _UNSURE = 0.8
 _DARK = 0.02
@@ -160,6 +162,23 @@ def _describe_texture(image: np.ndarray, chances: np.ndarray) -> np.ndarray:
     return _shrink(cv2.absdiff(grey, cv2.blur(grey, (5, 5))), TEXTURE_PX).ravel()
 
 
+def _describe_grain(image: np.ndarray, chances: np.ndarray) -> np.ndarray:
+    """How often each brightness occurs, and each change over a few pixels, wherever it is."""
+    grey = np.ascontiguousarray(image[len(image) // 2])
+    parts = [_count(grey, BRIGHTNESS_BINS)]
+    for step in GRAIN_STEPS_PX:
+        for one, other in ((grey[step:], grey[:-step]), (grey[:, step:], grey[:, :-step])):
+            change = cv2.absdiff(np.ascontiguousarray(one), np.ascontiguousarray(other))
+            parts.append(_count(cv2.sqrt(change), CHANGE_BINS))
+    return np.concatenate(parts)
+
+
+def _count(plane: np.ndarray, bins: int) -> np.ndarray:
+    """Roots of the shares of pixels in even bins of [0, 1]; what lies outside counts nowhere."""
+    counts = cv2.calcHist([plane], [0], None, [bins], [0.0, 1.0 + 1e-6]).ravel()
+    return np.sqrt(counts / plane.size)
+
+
 def _describe_figures(image: np.ndarray, chances: np.ndarray) -> np.ndarray:
     """How sure the network is, how large the structures are, and how bright the image."""
     surest = chances.max(axis=0)
@@ -175,6 +194,7 @@ VIEWS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "outlines": _describe_outlines,
     "thumbnail": _describe_thumbnail,
     "texture": _describe_texture,
+    "grain": _describe_grain,
     "figures": _describe_figures,
 }
 """Descriptions, from the tensor and class probabilities of 32 x 32 pixels."""
@@ -183,6 +203,7 @@ VIEW_NAMES = {
     "outlines": "what the network finds in it",
     "thumbnail": "its picture",
     "texture": "its texture",
+    "grain": "its brightness and grain",
     "figures": "how sure the network is and how bright it is",
 }
 
