@@ -23,7 +23,7 @@ from raw_dicom_for_tests import (
     make_store,
 )  # fmt: skip
 
-UID = "1.2.3.4"
+UID, SEG = "1.2.3.4", "1.2.840.10008.5.1.4.1.1.66.4"
 
 
 def echo(server):
@@ -60,7 +60,7 @@ def store(server, data, **command):
 
 
 def test_half_open_connections_keep_nobody_out_and_end(receive):
-    server = receive({"half_open": 20, "association_s": 1.0, "associations": 2})
+    server = receive({"half_open": 20, "association_s": 2.0, "associations": 2})
     with contextlib.ExitStack() as stack:
         for number in range(60):
             peer = stack.enter_context(RawPeer(server.address))
@@ -186,7 +186,8 @@ def test_messages_that_do_not_wait_for_answers_are_cut_off(receive):
     ("tags", "command", "status"),
     [
         ({"SOPInstanceUID": "1.2.3.5"}, {}, 0xA900),
-        ({}, {"sop_class": "1.2.840.10008.5.1.4.1.1.6.1"}, 0xA900),
+        ({}, {"sop_class": SEG}, 0xA900),
+        ({"SOPClassUID": SEG}, {"sop_class": SEG}, 0xA900),  # on a context for films
         ({"StudyInstanceUID": ""}, {}, 0xC000),
     ],
 )

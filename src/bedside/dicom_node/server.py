@@ -199,7 +199,7 @@ class DicomServer:
         if shutil.disk_usage(self._folder).free < self._limits.free_mb * 2**20:
             return OUT_OF_RESOURCES
         header = read_header(received.head, is_implicit=received.is_implicit)
-        if not _is_announced(event.request, header):
+        if not _is_announced(event, header):
             return WRONG_CLASS
         requestor, request = event.assoc.requestor, event.assoc.requestor.primitive
         origin = Origin(
@@ -208,9 +208,10 @@ class DicomServer:
         return STATUSES[self._intake.receive(header, received.path, origin)]
 
 
-def _is_announced(request: Any, header: ImageHeader) -> bool:
-    """Whether an image is what its command says."""
+def _is_announced(event: Any, header: ImageHeader) -> bool:
+    """Whether an image is what its command and its presentation context say."""
+    classes = (event.request.AffectedSOPClassUID, event.context.abstract_syntax)
     return (
-        str(request.AffectedSOPClassUID) == header.sop_class_uid
-        and str(request.AffectedSOPInstanceUID) == header.sop_instance_uid
+        all(str(each) == header.sop_class_uid for each in classes)
+        and str(event.request.AffectedSOPInstanceUID) == header.sop_instance_uid
     )
