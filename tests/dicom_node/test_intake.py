@@ -72,6 +72,7 @@ def _file(header, content):
     dataset.NumberOfFrames = header.frames
     if header.acquisition_images:
         dataset.ImagesInAcquisition = header.acquisition_images
+    dataset.AcquisitionNumber = header.acquisition
     dataset.PatientComments = content
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -111,6 +112,19 @@ def test_after_a_restart_images_and_what_is_known_are_there(open_intake, give, s
     intake.end(1, is_released=True)
     (job,) = wait_for(lambda: store.list(KIND, [COMPLETE]))
     assert job.payload["images"] == 3
+
+
+def test_a_series_of_two_acquisitions_waits_for_both_while_its_association_goes_on(
+    open_intake, give, store
+):
+    intake = open_intake()
+    first, second = (replace(SLICE, acquisition=name, acquisition_images=2) for name in ("1", "2"))
+    for number, header in enumerate((first, first, second, second)):
+        give(intake, header, number)
+        assert rounds(store)[0][0] == RECEIVED
+    intake.end(1, is_released=True)
+    (job,) = wait_for(lambda: store.list(KIND, [COMPLETE]))
+    assert job.reason == "its acquisitions have 4 images"
 
 
 def test_a_sender_that_counts_more_images_is_waited_for(open_intake, give, store):

@@ -24,7 +24,7 @@ _TAGS = [Tag(keyword) for keyword in (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality",
     "BodyPartExamined", "SeriesDescription", "StationName", "ImagesInAcquisition",
     "AcquisitionNumber", "NumberOfSeriesRelatedInstances", "NumberOfFrames",
-    "InConcatenationTotalNumber",
+    "ConcatenationUID", "InConcatenationTotalNumber",
 )]  # fmt: skip
 
 
@@ -43,8 +43,8 @@ class ImageHeader:
         station: Station Name.
         frames: How many frames it has.
         series_images: How many images its series has; None if it does not say.
-        acquisition: Acquisition Number.
-        acquisition_images: How many images that acquisition has; None if it does not say.
+        acquisition: Acquisition Number, or the UID of the concatenation that it is a part of.
+        acquisition_images: How many images that has; None if it does not say.
     """
 
     sop_class_uid: str
@@ -102,10 +102,10 @@ def _make_header(dataset: Dataset) -> ImageHeader:
         description=_text(dataset, "SeriesDescription"),
         station=_text(dataset, "StationName"),
         frames=_count(dataset, "NumberOfFrames") or 1,
-        series_images=_count(dataset, "NumberOfSeriesRelatedInstances")
-        or _count(dataset, "InConcatenationTotalNumber"),
-        acquisition=_text(dataset, "AcquisitionNumber"),
-        acquisition_images=_count(dataset, "ImagesInAcquisition"),
+        series_images=_count(dataset, "NumberOfSeriesRelatedInstances"),
+        acquisition=_text(dataset, "ConcatenationUID") or _text(dataset, "AcquisitionNumber"),
+        acquisition_images=_count(dataset, "InConcatenationTotalNumber")
+        or _count(dataset, "ImagesInAcquisition"),
     )
 
 
