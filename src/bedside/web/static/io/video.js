@@ -2,7 +2,7 @@
 import { grabPixels } from "./picture.js";
 
 const NO_SCALE = "a film has no pixel spacing; areas are given in pixels";
-const LONGEST_WAIT_MS = 20000;
+const LONGEST_WAIT_MS = 60000;
 
 /** A film; `live` sources are played, and the frame that is shown is segmented. */
 export async function openVideo(file) {
