@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import bedside
+from dicom_makers import make_slices, write_series
 from makers import make_dicom, write_dicom
 from servers_for_tests import make_picture, make_png, open_engine, open_server
 from threads_for_tests import make_clouds
@@ -68,6 +69,28 @@ def test_dicom_comes_back_as_a_seg(client, tmp_path):
     seg = dcmread(io.BytesIO(answer.content))
     assert seg.Modality == "SEG"
     assert seg.StudyInstanceUID == dataset.StudyInstanceUID
+
+
+def test_a_series_comes_in_a_zip_or_in_several_parts(client, tmp_path):
+    from pydicom import dcmread
+
+    scan = np.random.default_rng(0).integers(900, 1200, (6, 32, 32)).astype(np.uint16)
+    paths = write_series(make_slices(scan), tmp_path / "ct")
+    packed = make_zip(*((f"Doe^John/{path.name}.dcm", path.read_bytes()) for path in paths))
+    asked = {"model": "scan", "force": True, "format": "dicom-seg"}
+    parts = [("file", (path.name, path.read_bytes())) for path in paths]
+    answers = [
+        client.post("/segment", params=asked, files={"file": ("Doe.zip", packed)}),
+        client.post("/segment", params=asked, files=parts),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200], answers[0].text
+    segs = [dcmread(io.BytesIO(answer.content)) for answer in answers]
+    assert segs[0].SOPInstanceUID == segs[1].SOPInstanceUID
+    assert segs[0].PixelData == segs[1].PixelData
+    assert len(segs[0].ReferencedSeriesSequence[0].ReferencedInstanceSequence) == 6
+    # One slice less is a scan with a gap, and is not guessed at.
+    gap = client.post("/segment", params=asked, files=parts[:2] + parts[3:])
+    assert (gap.status_code, gap.json()["error"]["type"]) == (422, "GeometryError")
 
 
 def test_a_picture_has_no_seg(client):

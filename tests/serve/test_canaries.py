@@ -1,5 +1,7 @@
 """Nothing of a patient reaches logs, metrics or the audit log, however a request ends."""
 
+import contextlib
+import json
 import os
 import re
 import signal
@@ -8,19 +10,23 @@ import sys
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from bedside.service.audit import verify_audit
 from makers import make_dicom, make_fan, write_dicom
 from servers_for_tests import PATIENCE_S, make_png
 
 NAME, ID, UID, WORD = "Canary^Yellow", "CANARY-0815", "1.2.826.0.1.471147114711", "canary4711"
-CANARIES = re.compile(rf"canary|0815|471147114711|{WORD}", re.IGNORECASE)
+CANARIES = re.compile(r"canary|471147114711", re.IGNORECASE)
 CONFIG = """
 audit = "audit.jsonl"
+state = "state"
 [[model]]
 name = "heart"
 bundle = "camus-4ch"
 [http]
+image_store = "images"
 port = 0
 health_port = 0
 """
@@ -38,6 +44,8 @@ def told(tmp_path_factory):
         address, health = _await_addresses(process, folder / "log.txt")
         with httpx.Client(base_url=address, timeout=PATIENCE_S) as client:
             statuses = _send_all(client, folder)
+            _send_to_protocols(client, (folder / "a.dcm").read_bytes())
+            _send_jobs(client, folder)
         metrics = httpx.get(health + "/metrics", timeout=PATIENCE_S).text
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0
@@ -83,6 +91,51 @@ def _send_all(client, folder):
     return [client.send(request).status_code for request in requests]
 
 
+def _send_to_protocols(client, sound):
+    """Requests to the addresses of other programs, most of which cannot be meant."""
+    related = f'multipart/related; type="application/dicom"; boundary={WORD}'
+    part = f"--{WORD}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    requests = [
+        client.build_request("POST", "/v2/models/heart/infer", content=WORD.encode()),
+        client.build_request("POST", "/v2/models/heart/infer", json={"id": NAME, "inputs": [WORD]}),
+        client.build_request("POST", f"/v2/models/{WORD}/infer", json={"inputs": []}),
+        client.build_request("PUT", f"/datastore/?image={ID}", files={"file": (NAME, sound)}),
+        client.build_request("GET", "/datastore/image", params={"image": WORD}),
+        client.build_request("POST", "/infer/heart", params={"image": ID}),
+        client.build_request("POST", f"/infer/{WORD}", params={"image": ID}),
+        client.build_request("GET", f"/session/{WORD}"),
+        client.build_request("PUT", "/session/", files={"files": (NAME, sound)}),
+        client.build_request(
+            "POST", f"/dicom-web/studies/{UID}", headers={"Content-Type": related},
+            content=part + sound + f"\r\n--{WORD}--".encode(),
+        ),
+        client.build_request(
+            "POST", "/dicom-web/studies", headers={"Content-Type": related}, content=WORD.encode()
+        ),
+    ]  # fmt: skip
+    for request in requests:
+        client.send(request)
+    address = str(client.base_url).replace("http", "ws")
+    for model in ("heart", WORD):
+        with (
+            contextlib.suppress(ConnectionClosed),
+            connect(f"{address}/stream?model={model}", open_timeout=PATIENCE_S) as socket,
+        ):
+            socket.send(NAME)
+            while True:
+                socket.recv(PATIENCE_S)
+
+
+def _send_jobs(client, folder):
+    """A job that is done, and one that fails; both are over afterwards."""
+    for content in ((folder / "a.dcm").read_bytes(), (folder / "b.dcm").read_bytes()):
+        headers = {"Idempotency-Key": f"{ID}{len(content)}"}
+        place = client.post("/jobs?model=heart", content=content, headers=headers)
+        told = client.get(place.headers["location"], params={"wait_s": 60}).json()
+        assert told["state"] in ("done", "failed")
+    client.get(f"/jobs/{WORD}")
+
+
 def test_the_requests_ended_in_many_ways(told):
     assert told["statuses"] == [200, 404, 400, 400, 422, 422, 422, 400, 404, 404, 404, 421, 200]
 
@@ -98,4 +151,8 @@ def test_what_is_told_is_of_use(told):
     counted = 'bedside_requests_total{method="POST",route="/segment",status="422"} 3.0'
     assert counted in told["metrics"]
     assert 'bedside_finished_total{lane="image"}' in told["metrics"]
-    assert verify_audit(told["folder"] / "audit.jsonl").lines == 11
+    events = [json.loads(line) for line in told["audit"].splitlines()]
+    assert verify_audit(told["folder"] / "audit.jsonl").lines == len(events)
+    assert [events[0]["event"], events[-1]["event"]] == ["started", "stopped"]
+    routes = {(event.get("method"), event.get("route")) for event in events}
+    assert {("POST", "/segment"), ("POST", "/jobs"), ("WEBSOCKET", "/stream")} <= routes
