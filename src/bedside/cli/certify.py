@@ -52,6 +52,7 @@ def run(settings: Settings) -> int:
 
     from bedside.bundle import find_bundle, read_bundle, write_with_card
     from bedside.evaluation.certification import certify, list_validation
+    from bedside.evaluation.looks import find_ledger, record_look
     from bedside.system.atomic import check_writable
 
     _check(settings)
@@ -70,8 +71,12 @@ def run(settings: Settings) -> int:
     card = replace(bundle.card, precisions=(*results, *kept))
     if settings.robustness:
         print_err("planting artefacts into the images of the test patients ...")
-        card = _with_robustness(bundle, card, settings)
+        card, count = _with_robustness(bundle, card, settings)
     write_with_card(settings.output, bundle, card)
+    if settings.robustness:
+        ledger = find_ledger(settings.output.parent)
+        what = "certify --robustness"
+        record_look(ledger, read_bundle(settings.output), what=what, cases=count, dice={})
     if bundle.signatures:
         print_err(
             "The card is another, so the signatures are gone. Sign the new bundle: bedside sign."
@@ -80,8 +85,8 @@ def run(settings: Settings) -> int:
     return 0
 
 
-def _with_robustness(bundle: "Bundle", card: "Card", settings: Settings) -> "Card":
-    """Return the card with what planted artefacts cost on the test patients, in f32."""
+def _with_robustness(bundle: "Bundle", card: "Card", settings: Settings) -> "tuple[Card, int]":
+    """Return the card with what planted artefacts cost on test images, and how many these are."""
     from bedside.evaluation.accuracy import state_robustness
     from bedside.evaluation.certification import list_part
     from bedside.evaluation.robustness import evaluate_robustness
@@ -89,7 +94,7 @@ def _with_robustness(bundle: "Bundle", card: "Card", settings: Settings) -> "Car
 
     cases = list_part(bundle, settings.data, "test", layout=settings.layout)
     segmenter = open_segmenter(bundle, precision="f32", threads=settings.threads)
-    return state_robustness(card, evaluate_robustness(segmenter, cases))
+    return state_robustness(card, evaluate_robustness(segmenter, cases)), len(cases)
 
 
 def _check(settings: Settings) -> None:
