@@ -16,7 +16,7 @@ from pynetdicom.pdu_primitives import (
     MaximumLengthNotification,
 )
 
-ACCEPTED, ABORTED, DATA = 2, 7, 4
+ACCEPTED, REJECTED, DATA, ABORTED = 2, 3, 4, 7
 VERIFICATION = "1.2.840.10008.1.1"
 
 

@@ -16,12 +16,13 @@ from makers import make_dicom, make_fan
 from raw_dicom_for_tests import (
     ABORTED,
     DATA,
+    REJECTED,
     RawPeer,
     make_data,
     make_echo,
     make_request,
     make_store,
-)  # fmt: skip
+)
 
 UID, SEG = "1.2.3.4", "1.2.840.10008.5.1.4.1.1.66.4"
 
@@ -72,6 +73,19 @@ def test_half_open_connections_keep_nobody_out_and_end(receive):
         assert server.associations <= 1
         assert last.is_cut()
     wait_for(lambda: server.half_open == 0)
+
+
+def test_one_association_too_many_is_rejected_for_now(receive):
+    server = receive({"associations": 2})
+    with RawPeer(server.address) as first, RawPeer(server.address) as second:
+        first.associate()
+        second.associate()
+        with RawPeer(server.address) as third:
+            third.send(make_request())
+            kind, content = third.read()
+            assert (kind, content[1:]) == (REJECTED, bytes([2, 3, 2]))  # local limit exceeded
+    wait_for(lambda: server.associations == 0)
+    assert echo(server)
 
 
 @pytest.mark.parametrize(

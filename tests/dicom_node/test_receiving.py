@@ -27,6 +27,21 @@ def test_echo(node):
     assert code == 0, text
 
 
+def test_a_query_is_not_accepted(node):
+    query = ["-S", "-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID"]
+    code, text = run_peer("findscu", *query, "-aec", "BEDSIDE", *node.address)
+    assert code != 0
+    assert "No Acceptable Presentation Contexts" in text
+
+
+def test_who_is_not_listed_and_who_calls_another_are_rejected(receive, tmp_path):
+    node = receive(calling_ae_titles=("CT1",), require_called_ae_title=True)
+    path = write_cine(tmp_path / "cine.dcm")
+    assert "Calling AE Title Not Recognized" in send(node.address, path, sender="CT2")[1]
+    assert "Called AE Title Not Recognized" in send(node.address, path, sender="CT1", title="X")[1]
+    assert send(node.address, path, sender="CT1")[0]
+
+
 def test_a_film_is_complete_once_its_association_is_released(node, tmp_path):
     path = write_cine(tmp_path / "cine.dcm")
     is_sent, text = send(node.address, path)
