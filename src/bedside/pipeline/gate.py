@@ -19,7 +19,7 @@ JUDGED_FRAMES = 7
 
 THUMBNAIL_PX, TEXTURE_PX, OUTLINES_PX = 12, 6, 8
 BRIGHTNESS_BINS, CHANGE_BINS = 16, 10
-GRAIN_STEPS_PX = (1, 2, 4)
+GRAIN_STEPS_PX, GRAIN_ROWS = (1, 2, 4), 8
 _LOGITS_PX = 32
 _UNSURE = 0.8
 _DARK = 0.02
@@ -153,24 +153,31 @@ def _describe_outlines(image: np.ndarray, chances: np.ndarray) -> np.ndarray:
 
 def _describe_thumbnail(image: np.ndarray, chances: np.ndarray) -> np.ndarray:
     """The image, coarsely."""
-    return np.concatenate([_shrink(channel, THUMBNAIL_PX).ravel() for channel in image])
+    return np.concatenate([_shrink(channel, THUMBNAIL_PX).ravel() for channel in _thin(image)])
 
 
 def _describe_texture(image: np.ndarray, chances: np.ndarray) -> np.ndarray:
     """How much the image changes from pixel to pixel, coarsely."""
-    grey = np.ascontiguousarray(image[len(image) // 2])
+    grey = _thin(image)[len(image) // 2]
     return _shrink(cv2.absdiff(grey, cv2.blur(grey, (5, 5))), TEXTURE_PX).ravel()
 
 
 def _describe_grain(image: np.ndarray, chances: np.ndarray) -> np.ndarray:
     """How often each brightness occurs, and each change over a few pixels, wherever it is."""
-    grey = np.ascontiguousarray(image[len(image) // 2])
-    parts = [_count(grey, BRIGHTNESS_BINS)]
+    grey = image[len(image) // 2]
+    rows = np.ascontiguousarray(grey[: -max(GRAIN_STEPS_PX) : GRAIN_ROWS])
+    parts = [_count(rows, BRIGHTNESS_BINS)]
     for step in GRAIN_STEPS_PX:
-        for one, other in ((grey[step:], grey[:-step]), (grey[:, step:], grey[:, :-step])):
-            change = cv2.absdiff(np.ascontiguousarray(one), np.ascontiguousarray(other))
-            parts.append(_count(cv2.sqrt(change), CHANGE_BINS))
+        below = np.ascontiguousarray(grey[step::GRAIN_ROWS][: len(rows)])
+        right = np.ascontiguousarray(rows[:, step:])
+        for one, other in ((below, rows), (right, np.ascontiguousarray(rows[:, :-step]))):
+            parts.append(_count(cv2.sqrt(cv2.absdiff(one, other)), CHANGE_BINS))
     return np.concatenate(parts)
+
+
+def _thin(image: np.ndarray) -> np.ndarray:
+    """Every second pixel of every second row, which keeps texture and costs a quarter."""
+    return np.ascontiguousarray(image[:, ::2, ::2])
 
 
 def _count(plane: np.ndarray, bins: int) -> np.ndarray:
@@ -183,6 +190,7 @@ def _describe_figures(image: np.ndarray, chances: np.ndarray) -> np.ndarray:
     """How sure the network is, how large the structures are, and how bright the image."""
     surest = chances.max(axis=0)
     entropy = -(chances * np.log(chances + 1e-6)).sum(axis=0)
+    image = _thin(image)
     mean, deviation = cv2.meanStdDev(image.reshape(-1, 1))
     return np.array([
         entropy.mean(), surest.mean(), (surest < _UNSURE).mean(), *chances[1:].mean(axis=(1, 2)),
