@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--model", default="camus-4ch")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--slots", type=int, default=2, help="images at work at a time")
-    parser.add_argument("--queue", type=int, default=2, help="images that may wait for a slot")
+    parser.add_argument("--queue", type=int, default=1, help="images that may wait for a slot")
     parser.add_argument("--times", type=float, default=4.0)
     parser.add_argument("-o", "--output", type=Path)
     settings = parser.parse_args()
