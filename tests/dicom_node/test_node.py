@@ -134,16 +134,39 @@ def test_a_series_that_ended_the_server_again_and_again_is_given_up(run_node, tm
     assert job.reason == "the server ended 16 times while it was segmented"
 
 
+def add_complete(store):
+    """Add a series with a film that waits for segmentation."""
+    series = Series(series_instance_uid="1.2", modality="US")
+    job, _ = store.add(KIND, series.key, series.to_payload(), state=COMPLETE)
+    images = store.folder(job) / "images"
+    images.mkdir(parents=True)
+    write_cine(images / "cine.dcm")
+    return job
+
+
+def test_results_that_cannot_be_written_yet_are_written_later(engine, tmp_path):
+    (tmp_path / "out").write_text("a file in the way")
+    settings = DicomSettings(route=(Route("plane"),), output=tmp_path / "out")
+    with JobStore(tmp_path / "state") as store:
+        job = add_complete(store)
+        segmenter = SeriesSegmenter(store, engine, settings, on_segmented=lambda job: None)
+        assert segmenter.step() is None
+        left = store.get(job.id)
+        assert (left.state, left.attempts, left.owner) == (COMPLETE, 0, None)
+
+        (tmp_path / "out").unlink()
+        done = segmenter.step()
+        (name,) = done.payload["results"]
+        copy = tmp_path / "out" / job.id / "1" / "segmentation.dcm"
+        assert copy.read_bytes() == (store.folder(job) / name).read_bytes()
+
+
 def test_a_series_that_the_server_has_no_time_for_is_left_as_it_was(tmp_path):
     with (
         open_engine(tmp_path) as engine,
         JobStore(tmp_path / "state") as store,
     ):
-        series = Series(series_instance_uid="1.2", modality="US")
-        job, _ = store.add(KIND, series.key, series.to_payload(), state=COMPLETE)
-        images = store.folder(job) / "images"
-        images.mkdir(parents=True)
-        write_cine(images / "cine.dcm")
+        job = add_complete(store)
         settings = DicomSettings(route=(Route("plane"),))
         segmenter = SeriesSegmenter(store, engine, settings, on_segmented=lambda job: None)
         engine.admission.close()

@@ -8,6 +8,7 @@ between the two is the same for whoever has received it.
 import logging
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -104,12 +105,9 @@ class SeriesSegmenter:
             return None
         try:
             done = self._segment(job)
-        except DeadlineError:  # counted as an attempt
-            self._store.move(job, COMPLETE, reason=_TOO_LONG, due=time.time() + _LATER_S)
-            return None
-        except _LEFT as error:
+        except (DeadlineError, *_LEFT) as error:
             self._on_event(f"series {job.id} waits: {type(error).__name__}")
-            self._store.release(job)
+            self._leave(job, is_tried=isinstance(error, DeadlineError))
             return None
         self._on_event(f"series {job.id} is {done.state}")
         if done.state == SEGMENTED:
@@ -126,6 +124,21 @@ class SeriesSegmenter:
             except Exception as error:  # noqa: BLE001 - as of a full disk: tried again
                 LOGGER.error("series wait to be segmented: %s", type(error).__name__)
                 self._closing.wait(_WAIT_S)
+
+    def _leave(self, job: Job, *, is_tried: bool) -> None:
+        """Leave a series for later; a disk that is full is waited for, as the claim is on it."""
+        while True:
+            try:
+                if is_tried:
+                    due = time.time() + _LATER_S
+                    self._store.move(job, COMPLETE, reason=_TOO_LONG, due=due)
+                else:
+                    self._store.release(job)
+            except OutputError:
+                if self._closing.wait(_WAIT_S):
+                    raise
+            else:
+                return
 
     def _segment(self, job: Job) -> Job:
         """Segment a series, and return it in its new state.
@@ -186,6 +199,7 @@ class SeriesSegmenter:
                     self._write(result, part / RESULTS / str(number))
                 except InputError as error:
                     refused.append(error)
+                    shutil.rmtree(part / RESULTS / str(number), ignore_errors=True)
             if len(refused) == len(found.paths):
                 raise refused[0]
             sync_folder(part / RESULTS)
