@@ -1,6 +1,7 @@
 """Viewers of a stream over WebSocket, by the client of the websockets library."""
 
 import json
+import socket
 import zlib
 from contextlib import nullcontext
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from bedside.errors import UsageError
-from bedside.stream import Event
+from bedside.stream import Event, websocket
 from bedside.stream.event import checksum
 from bedside.stream.websocket import WebSocketSink
 from igtl_makers import WAIT_S, wait_until
@@ -124,6 +125,32 @@ def test_viewers_get_what_waits_when_a_stream_ends_and_its_end(sink):
             viewer.recv(WAIT_S)
     sink.write(make_event(8))
     assert (sink.counts[0].offered, sink.counts[0].sent) == (1, 1)
+
+
+HANDSHAKE = b"""GET / HTTP/1.1\r
+Host: x\r
+Upgrade: websocket\r
+Connection: Upgrade\r
+Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r
+Sec-WebSocket-Version: 13\r
+\r
+"""
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_viewer_that_takes_nothing_is_cut_off_and_holds_up_no_close(sink, monkeypatch, is_closed):
+    monkeypatch.setattr(websocket, "_SEND_S", 60.0 if is_closed else 0.2)
+    with socket.create_connection(("127.0.0.1", sink.port)) as dead:
+        dead.sendall(HANDSHAKE)
+        wait_until(lambda: sink.viewers == 1)
+        for number in range(40):  # more than the system takes in its place
+            sink.write(make_event(number, (480, 640)))
+        if is_closed:
+            sink.close()
+        wait_until(lambda: sink.viewers == 0)
+    counts = sink.counts[0]
+    assert counts.waiting == 0 < counts.dropped  # it may be cut off before all are offered
+    assert balanced(counts)
 
 
 def test_a_port_that_is_taken_is_refused(sink):

@@ -8,7 +8,7 @@ import re
 import socket
 import threading
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ _LOCAL_PAGE = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 _LIMIT_BYTES = 1024
 _UNSENT_BYTES = 16 * 1024
 _PING_S, _PONG_S, _CLOSE_S = 5.0, 10.0, 1.0
+_SEND_S = 10.0
 _TOO_MANY = 1013
 _LEVEL = 1
 _KEPT = 64
@@ -48,9 +49,14 @@ class ViewerCounts:
 
 
 class _Viewer:
-    """The latest messages for one viewer; used by the thread of the server alone."""
+    """The latest messages for one viewer; used by the thread of the server alone.
 
-    def __init__(self) -> None:
+    Args:
+        cut: Cuts the connection.
+    """
+
+    def __init__(self, cut: Callable[[], None]) -> None:
+        self.cut = cut
         self._changed = asyncio.Event()
         self._messages: Messages | None = None
         self.counts, self.is_open = ViewerCounts(), True
@@ -88,7 +94,8 @@ class WebSocketSink:
 
     An event is a text of JSON, `Event.to_mapping`. If that has "labels", a binary message follows:
     the labels, uint8 row by row, deflated as by zlib. A viewer that is too slow gets the latest and
-    loses those before, which are counted. What viewers send is ignored.
+    loses those before, which are counted; one that takes nothing within 10 s is cut off. What
+    viewers send is ignored.
 
     Args:
         port: 0 for any that is free.
@@ -173,6 +180,9 @@ class WebSocketSink:
             until = self._loop.time() + _CLOSE_S
             while self._loop.time() < until and any(each.waiting for each in self.counts.values()):
                 await asyncio.sleep(0.01)
+            for viewer in self._viewers.values():
+                if viewer.counts.waiting:  # it reads nothing, not even that it is to be closed
+                    viewer.cut()
 
     def _offer(self, messages: Messages) -> None:
         for viewer in self._viewers.values():
@@ -187,7 +197,7 @@ class WebSocketSink:
         sock = connection.transport.get_extra_info("socket")
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # else the system queues many old masks
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
-        viewer = _Viewer()
+        viewer = _Viewer(connection.transport.abort)
         self._viewers[self._accepted] = viewer
         self._accepted += 1
         closed = [number for number, each in self._viewers.items() if not each.is_open]
@@ -213,11 +223,17 @@ async def _ignore_all(connection: "ServerConnection") -> None:
 async def _send_all(connection: "ServerConnection", viewer: _Viewer) -> None:
     from websockets.exceptions import ConnectionClosed
 
-    with contextlib.suppress(ConnectionClosed):
+    try:
         while True:
-            for each in await viewer.take():
-                await connection.send(each)
+            messages = await viewer.take()
+            async with asyncio.timeout(_SEND_S):
+                for each in messages:
+                    await connection.send(each)
             viewer.finish()
+    except TimeoutError:
+        viewer.cut()
+    except ConnectionClosed:
+        pass
 
 
 def _import_server() -> Any:
