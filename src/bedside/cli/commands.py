@@ -6,7 +6,7 @@ COMMANDS = {
     "demo": "Segment the ultrasound cine that comes with pydicom.",
     "segment": "Segment images, cines and scans: masks, pictures and a report.",
     "stream": "Segment frames as they come: a film at its own rate, a video, a camera, a pipe.",
-    "serve": "Serve segmentation to other programs: HTTP, on this machine.",
+    "serve": "Serve segmentation to other programs: HTTP, live frames, DICOM, a web page.",
     "models": "List the shipped bundles: task, modality, size, accuracy, licence of the data.",
     "inspect": "Print the model card of a bundle, after checking its hashes.",
     "evaluate": "Score a bundle on images with expert labels, on their own grid.",

@@ -9,7 +9,7 @@ from bedside.cli.console import print_err, print_out
 
 @dataclass(frozen=True)
 class Settings:
-    """Serve segmentation to other programs: HTTP, on this machine.
+    """Serve segmentation to other programs: HTTP, live frames, DICOM, a web page.
 
     Without a configuration every shipped bundle is served on http://127.0.0.1:8077. SIGTERM and
     Ctrl-C take no new work and finish what was taken.
