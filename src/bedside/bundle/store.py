@@ -199,6 +199,11 @@ def write_with_card(path: Path, bundle: Bundle, card: Card) -> None:
 def write_with_gate(path: Path, bundle: Bundle, gate: Gate) -> None:
     """Write a copy of a bundle with another gate and without signatures.
 
+    Args:
+        path: Where the copy goes.
+        bundle: What is copied.
+        gate: What tells images unlike those of the training.
+
     Raises:
         BundleError: If the gate is not one that `read_bundle` accepts.
         OutputError: If it cannot be written.

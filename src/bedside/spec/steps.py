@@ -81,7 +81,12 @@ class CropCentre:
             raise SpecError(f"share is {self.share}; expected above 0 and at most 1.")
 
     def find_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return what is kept of an image, (height, width) in pixels, at least 1 each."""
+        """Return what is kept of an image, (height, width) in pixels, at least 1 each.
+
+        Args:
+            height: Rows of the image.
+            width: Its columns.
+        """
         if self.size_px is not None:
             return min(self.size_px[0], height), min(self.size_px[1], width)
         # Half a pixel is rounded up, as in any language.
