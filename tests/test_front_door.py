@@ -311,7 +311,7 @@ def test_many_threads_use_one_model(cardiac):
 
 def test_a_closed_model_says_so():
     with bedside.load("camus-4ch", precision="f32", threads=1) as model:
-        assert "camus-4ch 1.0: LV cavity" in repr(model)
+        assert "camus-4ch 1.1: LV cavity" in repr(model)
     with pytest.raises(ClosedError, match="closed"):
         model.segment(makers.make_fan(1)[0])
 
