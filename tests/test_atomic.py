@@ -82,3 +82,21 @@ def test_a_name_that_is_taken_is_left_alone(tmp_path, monkeypatch):
         assert folder != theirs
     assert (theirs / "image.png").exists()
     assert not folder.exists()
+
+
+def test_a_folder_that_another_process_tidies_away_before_it_is_held_is_made_again(
+    tmp_path, monkeypatch
+):
+    made = []
+
+    def make_and_lose(path, mode):
+        made.append(path)
+        make(path, mode)
+        if len(made) == 1:
+            path.rmdir()
+
+    make = os.mkdir
+    monkeypatch.setattr(unfinished.os, "mkdir", make_and_lose)
+    with unfinished.scratch_folder(tmp_path) as folder:
+        assert folder.is_dir()
+        assert [folder] == made[1:]

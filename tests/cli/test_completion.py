@@ -52,8 +52,8 @@ def test_values_of_an_option_are_completed(script):
 
 
 def test_names_of_shipped_bundles_and_recipes_are_completed(script):
-    assert complete(script, "segment", "a.dcm", "-m", "camus") == ["camus-4ch"]
-    assert complete(script, "models", "camus") == ["camus-4ch"]
+    assert complete(script, "segment", "a.dcm", "-m", "camus-4ch-") == ["camus-4ch-robust"]
+    assert complete(script, "models", "hc18") == ["hc18-head"]
     assert complete(script, "train", "hippocampus") == ["hippocampus-base", "hippocampus"]
 
 

@@ -87,7 +87,7 @@ def test_a_runtime_that_computes_otherwise_fails_alone(bundle, data, monkeypatch
     opened = onnx_backend.open_graph
 
     class Wrong:
-        backend, threads = "onnxruntime", 1
+        backend, threads, is_shared = "onnxruntime", 1, False
 
         def __init__(self, session):
             self._session, self.precision = session, session.precision

@@ -7,7 +7,7 @@ from bedside.runtime.flip_tta import FlipTTASession
 class Ramp:
     """Adds to the image how far along each axis a pixel lies: nothing a mirror leaves alone."""
 
-    backend, precision, threads = "made up", "f32", 1
+    backend, precision, threads, is_shared = "made up", "f32", 1, False
 
     def __init__(self):
         self.calls = 0

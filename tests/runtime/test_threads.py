@@ -188,7 +188,7 @@ def test_logits_are_compared_with_those_of_the_same_tensor_in_whatever_order_the
 
 
 class _Doubling:
-    backend, precision, threads = "doubling", "f32", 1
+    backend, precision, threads, is_shared = "doubling", "f32", 1, False
 
     def __init__(self, session):
         self._session = session

@@ -85,7 +85,7 @@ def choose_frames(count: int) -> tuple[int, ...]:
 
     Example:
         >>> choose_frames(1), choose_frames(3), choose_frames(30)
-        ((0,), (0, 1, 2), (2, 6, 10, 14, 18, 22, 26))
+        ((0,), (0, 1, 2), (2, 6, 10, 15, 19, 23, 27))
     """
     if count <= JUDGED_FRAMES:
         return tuple(range(count))

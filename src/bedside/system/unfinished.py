@@ -118,7 +118,11 @@ def _holding(path: Path) -> Iterator[bool]:
     if _fcntl is None:
         yield True
         return
-    handle = os.open(path, os.O_RDONLY)
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        yield False
+        return
     try:
         with contextlib.suppress(OSError):
             _fcntl.flock(handle, _fcntl.LOCK_EX)
