@@ -220,8 +220,8 @@ myocardium by one per cent. Where the film is known before, nothing differs.
 
 {hearts}
 
-Frames against the clock, by `bedside bench stream`, {report["runs"][0]["seconds"]:.0f} s a run; the
-cine of 240 x 320 in a loop, `{report["bundle"]}`, deadline 33 ms; ms from frame-in to mask-out:
+Frames against the clock, by `bedside bench stream`, for as long as their number says; the cine of
+240 x 320 in a loop, `{report["bundle"]}`, deadline 33 ms; ms from frame-in to mask-out:
 
 | frames/s | frames | masks | dropped | late | p50 | p95 | p99 | p99.9 | max | age p99 | RSS +MB |
 |---|---|---|---|---|---|---|---|---|---|---|---|
