@@ -5,8 +5,9 @@ from pydicom import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
-from bedside.dicom_node.header import HEAD_BYTES, read_header
+from bedside.dicom_node.header import read_header
 from bedside.errors import FormatError
+from bedside.io.dicom.head import HEAD_BYTES
 from makers import make_dicom, make_fan
 
 

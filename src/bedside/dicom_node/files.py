@@ -11,11 +11,12 @@ from pydicom.uid import UID, ImplicitVRLittleEndian
 from pynetdicom.dsutils import create_file_meta
 
 from bedside.dicom_node.contexts import IMAGE_CLASSES, TRANSFER_SYNTAXES
-from bedside.dicom_node.header import HEAD_BYTES, ImageHeader, read_header
+from bedside.dicom_node.header import ImageHeader, read_header
 from bedside.dicom_node.intake import Intake, Origin
 from bedside.dicom_node.server import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, STATUSES
 from bedside.errors import BedsideError, FormatError
 from bedside.io.dicom.bare import find_dataset, find_syntax
+from bedside.io.dicom.head import HEAD_BYTES
 from bedside.system.unfinished import part_file
 
 # Failure reasons of PS3.18, table I.2-2.

@@ -14,9 +14,10 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import ImplicitVRLittleEndian
 
 from bedside.dicom_node.completeness import Known
-from bedside.dicom_node.header import HEAD_BYTES, ImageHeader, read_header
+from bedside.dicom_node.header import ImageHeader, read_header
 from bedside.dicom_node.series import IMAGES, Series
 from bedside.errors import FormatError
+from bedside.io.dicom.head import HEAD_BYTES
 from bedside.service.jobs import Job
 from bedside.system.atomic import sync_folder
 

@@ -4,28 +4,20 @@ The head comes from anybody: only its first part is parsed, values are skipped t
 and compressed data sets are not accepted at all (`bedside.dicom_node.contexts`).
 """
 
-import io
-import re
 from dataclasses import dataclass
 
 from pydicom import Dataset
-from pydicom.filereader import read_dataset
-from pydicom.tag import BaseTag, Tag
 
 from bedside.errors import FormatError
+from bedside.io.dicom.head import is_uid, parse_head
 from bedside.io.dicom.warnings import collected_warnings
 
-HEAD_BYTES = 2**20
-"""How much of a file is parsed: what is needed stands in front of the pixels."""
-
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-_LAST = 0x00280008
-_TAGS = [Tag(keyword) for keyword in (
+_KEYWORDS = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality",
     "BodyPartExamined", "SeriesDescription", "StationName", "ImagesInAcquisition",
     "AcquisitionNumber", "NumberOfSeriesRelatedInstances", "NumberOfFrames",
     "ConcatenationUID", "InConcatenationTotalNumber",
-)]  # fmt: skip
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,14 +66,8 @@ def read_header(head: bytes, *, is_implicit: bool = False) -> ImageHeader:
     if head[:2] == b"\x02\x00":  # it would be taken for the file's own
         raise FormatError("an image begins with file meta information, which is not part of it.")
     try:
-        with collected_warnings():
-            dataset = read_dataset(
-                io.BytesIO(head[:HEAD_BYTES]),
-                is_implicit_VR=is_implicit,
-                is_little_endian=True,
-                stop_when=lambda tag, vr, length: tag > _LAST,
-                specific_tags=list[BaseTag | int](_TAGS),
-            )
+        dataset = parse_head(head, _KEYWORDS, is_implicit=is_implicit)
+        with collected_warnings():  # values are converted at their first use
             return _make_header(dataset)
     except FormatError:
         raise
@@ -111,7 +97,7 @@ def _make_header(dataset: Dataset) -> ImageHeader:
 
 def _uid(dataset: Dataset, keyword: str) -> str:
     text = _text(dataset, keyword)
-    if not _UID.fullmatch(text) or len(text) > 64:
+    if not is_uid(text):
         raise FormatError(f"an image has no valid {keyword}.")
     return text
 

@@ -24,7 +24,7 @@ from pynetdicom.dsutils import create_file_meta
 from pynetdicom.pdu_primitives import P_DATA
 
 from bedside.dicom_node.config import PeerLimits
-from bedside.dicom_node.header import HEAD_BYTES
+from bedside.io.dicom.head import HEAD_BYTES
 
 # A command is some hundred bytes; so is the data set of what is not C-STORE, which is not accepted.
 _COMMAND_BYTES = 2**16

@@ -4,14 +4,10 @@ The file comes from anybody: only its first part is parsed, and values that are 
 skipped. A deflated data set is inflated as far as it is parsed.
 """
 
-import io
-import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom.filereader import read_dataset
-from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -20,16 +16,10 @@ from pydicom.uid import (
 
 from bedside.errors import FormatError
 from bedside.io.dicom.bare import find_dataset, find_syntax
+from bedside.io.dicom.head import HEAD_BYTES, is_uid, parse_head
 from bedside.io.dicom.warnings import collected_warnings
 
-HEAD_BYTES = 2**20
-"""How much of a file is parsed: the UIDs stand in front of the pixels."""
-
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-_MOST_UID = 64
 _KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-_TAGS = [Tag(keyword) for keyword in _KEYWORDS]
-_LAST = max(_TAGS)
 
 
 @dataclass(frozen=True)
@@ -65,14 +55,13 @@ def read_ids(path: Path) -> InstanceIds:
     try:
         if syntax == DeflatedExplicitVRLittleEndian:
             content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, HEAD_BYTES)
-        with collected_warnings():
-            dataset = read_dataset(
-                io.BytesIO(content),
-                is_implicit_VR=syntax == ImplicitVRLittleEndian,
-                is_little_endian=syntax != ExplicitVRBigEndian,
-                stop_when=lambda tag, vr, length: tag > _LAST,
-                specific_tags=list[BaseTag | int](_TAGS),
-            )
+        dataset = parse_head(
+            content,
+            _KEYWORDS,
+            is_implicit=syntax == ImplicitVRLittleEndian,
+            is_little_endian=syntax != ExplicitVRBigEndian,
+        )
+        with collected_warnings():  # values are converted at their first use
             values = [str(dataset.get(keyword, "")).strip() for keyword in _KEYWORDS]
     except Exception as error:  # pydicom raises many kinds for damaged files
         raise FormatError(f"the instance cannot be read ({type(error).__name__}).") from error
@@ -80,13 +69,3 @@ def read_ids(path: Path) -> InstanceIds:
         if not is_uid(value):
             raise FormatError(f"the instance has no valid {keyword}.")
     return InstanceIds(*values)
-
-
-def is_uid(text: str) -> bool:
-    """Whether a text is a UID.
-
-    Example:
-        >>> is_uid("1.2.840.10008"), is_uid("../1")
-        (True, False)
-    """
-    return len(text) <= _MOST_UID and _UID.fullmatch(text) is not None

@@ -17,12 +17,13 @@ from bedside.http_api.dicomweb.answers import (
     answer,
     choose_type,
 )
-from bedside.http_api.dicomweb.instances import is_uid, read_ids
+from bedside.http_api.dicomweb.instances import read_ids
 from bedside.http_api.dicomweb.intake import Intake, StoreIntake
 from bedside.http_api.dicomweb.receiving import receive_parts
 from bedside.http_api.door import Door
 from bedside.http_api.failures import RequestError
 from bedside.http_api.image_store import ImageStore
+from bedside.io.dicom.head import is_uid
 
 
 def make_router(door: Door) -> APIRouter:

@@ -6,10 +6,10 @@ from pathlib import Path
 import httpx
 
 from bedside.errors import LimitError, MessageError
-from bedside.http_api.dicomweb.instances import is_uid
 from bedside.http_api.dicomweb.multipart import MultipartLimits, MultipartReader, read_related_type
 from bedside.http_api.dicomweb.spool import DICOM, PartSpool
 from bedside.http_api.failures import RequestError
+from bedside.io.dicom.head import is_uid
 
 # Seconds to connect, and without a byte.
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)

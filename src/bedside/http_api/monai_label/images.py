@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedside.errors import InputError
-from bedside.http_api.dicomweb.instances import is_uid
 from bedside.http_api.failures import RequestError
 from bedside.http_api.image_store import ImageStore, StoredImage
 from bedside.http_api.monai_label.sessions import Session, Sessions
 from bedside.http_api.uploads import Upload
+from bedside.io.dicom.head import is_uid
 from bedside.system.unfinished import scratch_folder
 
 if TYPE_CHECKING:
