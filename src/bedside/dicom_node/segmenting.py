@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bedside.dicom_node.config import DicomSettings
+from bedside.dicom_node.results import write_seg_and_sr
 from bedside.dicom_node.routing import find_route
 from bedside.dicom_node.series import COMPLETE, FAILED, IMAGES, KIND, RESULTS, SEGMENTED, Series
 from bedside.errors import (
@@ -29,7 +30,6 @@ from bedside.errors import (
 )
 from bedside.io.opened import Source
 from bedside.io.read_options import ReadOptions
-from bedside.report.results import write_measurements
 from bedside.result import Result
 from bedside.service.engine import Engine
 from bedside.service.jobs import Job, JobStore
@@ -219,12 +219,8 @@ class SeriesSegmenter:
                     raise
 
     def _write(self, result: Result, folder: Path) -> None:
-        """Write SEG and SR of one image."""
-        folder.mkdir()
-        seg = folder / "segmentation.dcm"
-        seg.write_bytes(result.to_bytes("dicom-seg", moment="source"))
-        if self._settings.with_sr and not result.bundle.card.untrained:
-            write_measurements(result, result.report, folder, moment="source")
+        """Write SEG and SR of one image, on disk when this returns."""
+        write_seg_and_sr(result, folder, with_sr=self._settings.with_sr)
         for path in folder.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())

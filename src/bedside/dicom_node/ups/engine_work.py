@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from bedside.dicom_node.results import write_seg_and_sr
 from bedside.dicom_node.ups.work_item import WorkItem
 from bedside.errors import BusyError, InputError, UsageError
 from bedside.io.opened import Source
 from bedside.io.read_options import ReadOptions
-from bedside.report.results import write_measurements
 from bedside.service.engine import Engine
 
 _BUSY_S = 0.2
@@ -88,10 +88,7 @@ class EngineWork:
             except BusyError:
                 on_frame(0)
                 time.sleep(_BUSY_S)
-        folder.mkdir()
-        (folder / "segmentation.dcm").write_bytes(result.to_bytes("dicom-seg", moment="source"))
-        if self._with_sr and not result.bundle.card.untrained:
-            write_measurements(result, result.report, folder, moment="source")
+        write_seg_and_sr(result, folder, with_sr=self._with_sr)
 
 
 def _part_of(
