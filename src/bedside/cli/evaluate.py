@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,12 +117,9 @@ def run(settings: Settings) -> int:
     about = _about(settings, bundle, session=segmenter.session, layout=layout)
     about["left_out"] = list(left_out)
     title = f"{bundle.spec.name} on {settings.data.resolve().name}"
-    if settings.ablate_pipeline:
+    if settings.ablate_pipeline or settings.robustness:
         about["looks"] = record(settings, bundle, cases, dice={})
-        return _ablate(settings, segmenter, cases, about=about, title=title)
-    if settings.robustness:
-        about["looks"] = record(settings, bundle, cases, dice={})
-        return _plant(settings, segmenter, cases, about=about, title=title)
+        return _compare(settings, segmenter, cases, about=about, title=title)
     evaluation = _evaluate(segmenter, cases, Console(stderr=True))
     dice = {each.name: each.dice.mean for each in evaluation.structures}
     about["looks"] = record(settings, bundle, cases, dice=dice)
@@ -263,7 +261,7 @@ def _evaluate(segmenter: "Segmenter", cases: "Sequence[Case]", console: "Console
         return evaluate_cases(segmenter, cases, on_case=lambda result: advance(result.case_id))
 
 
-def _ablate(
+def _compare(
     settings: Settings,
     segmenter: "Segmenter",
     cases: "Sequence[Case]",
@@ -271,35 +269,18 @@ def _ablate(
     about: dict[str, Any],
     title: str,
 ) -> int:
-    """Run the ablation under a progress bar."""
+    """Score variants of the pipeline, or planted artefacts, under a progress bar."""
     from rich.console import Console
 
     from bedside.cli.ablation import run_ablation
-
-    with _progress(len(cases), Console(stderr=True)) as advance:
-        return run_ablation(
-            segmenter, cases, output=settings.output, about=about, title=title,
-            as_json=settings.json, on_case=advance,
-        )  # fmt: skip
-
-
-def _plant(
-    settings: Settings,
-    segmenter: "Segmenter",
-    cases: "Sequence[Case]",
-    *,
-    about: dict[str, Any],
-    title: str,
-) -> int:
-    """Score planted artefacts under a progress bar."""
-    from rich.console import Console
-
     from bedside.cli.robustness import run_robustness
 
+    robustness = partial(run_robustness, seed=settings.seed)
+    run = run_ablation if settings.ablate_pipeline else robustness
     with _progress(len(cases), Console(stderr=True)) as advance:
-        return run_robustness(
+        return run(
             segmenter, cases, output=settings.output, about=about, title=title,
-            seed=settings.seed, as_json=settings.json, on_case=advance,
+            as_json=settings.json, on_case=advance,
         )  # fmt: skip
 
 
