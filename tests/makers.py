@@ -210,3 +210,16 @@ def write_picture(array: np.ndarray, path: Path) -> Path:
     """Write (H, W) or (H, W, 3) as the picture that the suffix names."""
     Image.fromarray(array).save(path)
     return path
+
+
+# Frames that are shrunk, kept and enlarged to the input of camus-4ch, evenly and not.
+FRAME_SIZES = {
+    "half": (384, 512),
+    "a third": (576, 768),
+    "an odd ratio": (401, 613),
+    "as it is": (192, 256),
+    "narrower": (192, 300),
+    "wider and lower": (180, 300),
+    "larger": (100, 133),
+    "twice as large": (96, 128),
+}

@@ -12,6 +12,7 @@ from PIL import Image
 
 from bedside.bundle import find_bundle, read_bundle
 from bedside.export.golden import export_golden
+from makers import FRAME_SIZES
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "cpp"
 DATA = Path(os.environ.get("BEDSIDE_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -81,19 +82,7 @@ def test_the_sample_gives_the_labels_of_the_golden_folder(sample, name):
     assert "logits" in differing
 
 
-SIZES = {
-    "half": (384, 512),
-    "a third": (576, 768),
-    "an odd ratio": (401, 613),
-    "as it is": (192, 256),
-    "narrower": (192, 300),
-    "wider and lower": (180, 300),
-    "larger": (100, 133),
-    "twice as large": (96, 128),
-}
-
-
-@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("size", FRAME_SIZES.values(), ids=FRAME_SIZES)
 def test_its_resize_is_that_of_the_pipeline_at_any_ratio(sample, tmp_path, size):
     frame = np.random.default_rng(0).integers(0, 256, size, np.uint8)
     Image.fromarray(frame).save(tmp_path / "noise.png")

@@ -17,20 +17,11 @@ from bedside.report.own_measurements import measure_structure
 from bedside.spec import DropSmall
 from bedside.volume import ImageSequence, LabelMap
 from bedside.web.model_files import POSTPROCESS, PREPROCESS
+from makers import FRAME_SIZES
 from page_makers import list_differing, make_case, run_steps
 
 NAMES = ("camus-4ch", "hc18-head", "lidc-nodule", "vocal-folds")
 DATA = Path(os.environ.get("BEDSIDE_DATA", Path(__file__).parents[3] / "shared" / "data"))
-SIZES = {
-    "half": (384, 512),
-    "a third": (576, 768),
-    "an odd ratio": (401, 613),
-    "as it is": (192, 256),
-    "narrower": (192, 300),
-    "wider and lower": (180, 300),
-    "larger": (100, 133),
-    "twice as large": (96, 128),
-}
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +102,7 @@ def test_the_sector_of_a_colour_cine_with_marks_beside_it(segmenters, tmp_path):
 def test_the_resize_is_the_same_at_any_ratio(segmenters, tmp_path):
     cases = [
         make_case(segmenters("hc18-head"), make_noise(size), tmp_path / name.replace(" ", "-"))
-        for name, size in SIZES.items()
+        for name, size in FRAME_SIZES.items()
     ]
     check_cases(cases, tmp_path)
 
