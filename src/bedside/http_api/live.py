@@ -232,7 +232,7 @@ def _write(event: Event) -> Messages:
 
 
 async def _close(socket: WebSocket, error: BedsideError) -> None:
-    """Tell an error, and close."""
+    """Send an error, and close."""
     kind = type(error).__name__
     code = _TRY_AGAIN if kind in ("BusyError", "ClosedError") else _REFUSED
     with contextlib.suppress(RuntimeError, WebSocketDisconnect):

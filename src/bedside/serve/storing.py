@@ -24,5 +24,5 @@ class NodeIntake:
         return self._receiver.store(path, association=association, calling_ae=CALLING_AE)
 
     def finish(self, association: int) -> None:
-        """Say that a request is over."""
+        """End a request."""
         self._receiver.end(association)

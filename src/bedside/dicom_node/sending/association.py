@@ -111,7 +111,7 @@ def _shut(connection: socket.socket) -> None:
 
 
 def _explain(association: Any, peer: DicomDestination) -> str:
-    """Say why there is no association."""
+    """Describe why there is no association."""
     where = f'"{peer.name}" ({peer.host}:{peer.port})'
     if association.is_rejected:
         reason = getattr(association.acceptor.primitive, "diagnostic", None)

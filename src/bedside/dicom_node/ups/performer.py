@@ -321,7 +321,7 @@ class Performer:
 
 
 def discontinue(worklist: Worklist, job: Job, code: Code, why: str) -> None:
-    """Say why a claimed work item is not performed, and cancel it.
+    """Record why a claimed work item is not performed, and cancel it.
 
     Args:
         worklist: Where it is.

@@ -61,7 +61,7 @@ def count_images(store: ImageStore | None) -> dict[str, Any]:
 
 
 def _add_refusals(router: APIRouter) -> None:
-    """Say how images are kept, where they are not."""
+    """Refuse requests for images where none are kept, with the setting that keeps them."""
 
     @router.api_route(
         "/datastore/{rest:path}", methods=["GET", "HEAD", "PUT", "DELETE"], include_in_schema=False
@@ -174,7 +174,7 @@ def find_label(store: ImageStore, image_id: str, tag: str) -> StoredLabel:
 
 @contextlib.contextmanager
 def _storing() -> Iterator[None]:
-    """Say what a client can do if the folder cannot be written, which it need not know."""
+    """Turn a folder that cannot be written into an answer that a client can act on."""
     try:
         yield
     except OutputError as error:

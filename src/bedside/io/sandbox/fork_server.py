@@ -102,7 +102,7 @@ class _Server:
         return True
 
     def _reap(self) -> None:
-        """Tell of the children that have ended."""
+        """Report the children that have ended."""
         while self._children:
             child, status = os.waitpid(-1, os.WNOHANG)
             if not child:
