@@ -167,8 +167,7 @@ def measure_slow(model: Model, seconds: float) -> str:
         f"{run.latency_ms['p50'] / service:.2f}, p99 {run.latency_ms['p99'] / service:.2f}, worst "
         f"{run.latency_ms['max'] / service:.2f} times the service time of {service:.0f} ms; the "
         f"latest mask of a second, at the median of the first third {first:.0f} ms, of the last "
-        f"{last:.0f} ms. A plan waits for the check of the probe's marker, up to 12 calls of the "
-        "network; there are three plans in the first half second, and few later."
+        f"{last:.0f} ms. Plans and the check of the probe's marker are made beside the frames."
     )
 
 

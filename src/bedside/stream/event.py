@@ -68,6 +68,10 @@ class Event:
         warnings: What cannot be trusted, in sentences for a person.
         step: Execution mode, and optional steps that are left out: a rung of the ladder.
         plan: How many plans of the preprocessing have been made.
+        looks: Plans that were made beside the frames and have been taken over, or found to be no
+            better, up to this frame.
+        verdicts: Checks of the probe's marker that have taken effect up to this frame. A replay
+            repeats both at the same frames.
         warming_up: Whether the plan is still made from few frames.
         dropped: Frames that have not been segmented so far.
         late: Whether the mask came after the deadline.
@@ -85,6 +89,8 @@ class Event:
     warnings: tuple[str, ...] = field(default=(), repr=False)
     step: str = ""
     plan: int = 0
+    looks: int = 0
+    verdicts: int = 0
     warming_up: bool = False
     dropped: int = 0
     late: bool = False

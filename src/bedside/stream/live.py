@@ -14,12 +14,12 @@ from bedside.pipeline.frames.plan import FramePlan, plan_preprocess
 from bedside.pipeline.segmenter import Segmenter
 from bedside.stream.event import Event
 from bedside.stream.frames import FrameCopies, view_frame
-from bedside.stream.ladder import Rung, open_rungs
-from bedside.stream.planner import CausalPlanner
+from bedside.stream.ladder import open_rungs
+from bedside.stream.planner import CausalPlanner, Settled
 from bedside.stream.protocol import Frame
 from bedside.stream.slot import Arrived, Counts, LatestSlot
 from bedside.stream.steady import WARNING, SteadyLogits
-from bedside.stream.work import FrameWork
+from bedside.stream.work import FrameWork, How
 from bedside.volume import ImageSequence
 
 __all__ = ["Counts", "LiveStream"]
@@ -75,7 +75,7 @@ class LiveStream:
         if spacing_mm is None and isinstance(sample, ImageSequence):
             spacing_mm = segmenter.resolve_axes(sample).spacing_mm
         planner = CausalPlanner(
-            bundle.spec, given=given, force=force, finish=segmenter.check_marker
+            bundle.spec, given=given, force=force, predict=segmenter.session.predict
         )
         if given is None:
             planner.warm_up()
@@ -106,8 +106,17 @@ class LiveStream:
         """What became of the frames so far."""
         return self._slot.counts
 
-    def push(self, frame: Frame, time_s: float, *, step: str | None = None) -> Event:
+    def push(
+        self,
+        frame: Frame,
+        time_s: float,
+        *,
+        step: str | None = None,
+        settled: Settled | None = None,
+    ) -> Event:
         """Return the event of a frame, segmented in this thread.
+
+        A frame that comes faster than by its own time, as of a film on disk, may wait for its plan.
 
         Args:
             frame: (H, W), (H, W, 3), (1, H, W) or (3, H, W), which is copied; or a function that
@@ -115,6 +124,8 @@ class LiveStream:
             time_s: Its time by the clock of its source.
             step: A certified way to run the bundle, as `Event.step` names it, instead of what the
                 deadline asks for.
+            settled: What has taken effect up to this frame, of the work beside the frames, instead
+                of what is done: a replay waits for it.
 
         Raises:
             ClosedError: If the stream was closed.
@@ -125,7 +136,7 @@ class LiveStream:
             raise UsageError(f"there is no step {step!r}; there are {', '.join(self._rungs)}.")
         rung = None if step is None else self._rungs[step]
         item = self._slot.enter(self._copies.take(frame), time_s, arrived_s)
-        return self._work_off(item, rung)
+        return self._work_off(item, How(rung, settled, may_wait=True))
 
     def skip(self) -> None:
         """Count a frame as sent and dropped, without segmenting it.
@@ -222,7 +233,7 @@ class LiveStream:
             while not self._slot.closed:
                 item = self._slot.get(1e-3 * self.stale_after_ms)
                 if item is not None:
-                    self._work_off(item, None)
+                    self._work_off(item, How())
                     is_stalled = False
                 elif not is_stalled and not self._slot.closed:
                     is_stalled = True
@@ -234,13 +245,13 @@ class LiveStream:
                 self._failure = error
                 self._told.notify_all()
 
-    def _work_off(self, item: Arrived, rung: Rung | None) -> Event:
+    def _work_off(self, item: Arrived, how: How) -> Event:
         """Make the event of a frame, count it, and tell it."""
         with self._working:
             processed = False
             try:
                 waits = self._slot.counts.waiting > 0
-                event = self._frames.run(item, newer_waits=waits, rung=rung)
+                event = self._frames.run(item, how, newer_waits=waits)
                 processed = event.labels is not None
             finally:
                 counts = self._slot.finish(processed=processed)

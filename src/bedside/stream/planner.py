@@ -1,15 +1,19 @@
 """The preprocessing of frames whose followers are not there yet: planned from those seen so far."""
 
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from bedside.errors import FrameError, InputError
+from bedside.pipeline.frames.marker import MarkerVerdict, turn_plan
 from bedside.pipeline.frames.plan import FramePlan, plan_preprocess
 from bedside.spec import DeploymentSpec
+from bedside.stream.marker import UNCHECKED, MarkerWatch
 
 WARM_UP_S, WARM_UP_FRAMES = 0.5, 15
 """Time, or frames, after which a plan only changes if the image turns out to be larger."""
@@ -17,15 +21,15 @@ SAMPLE_FRAMES = 16
 """Frames that are kept to plan from, evenly spread over those seen."""
 _SAMPLE_BYTES = 64 * 2**20
 # A plan is made while further frames are segmented by the one before, and taken over so many
-# frames later, or so much later: always at the same frame, whatever else the machine does.
+# frames later, or so much later: at the same frame as a rule, whatever else the machine does.
 _LAG_FRAMES, _LAG_S = 5, 0.15
+_LONGEST_WAIT_S, _ANY_CALLS = 1.0, 10**9
 _EARLY_FRAMES = 3
 _FIRST_LOOK_S, _LONGEST_LOOK_S = 0.5, 30.0
 """Time from the warm-up to the first look for a larger image; it is doubled after each."""
 _LARGER = 1.02
 
 Kind = tuple[tuple[int, ...], np.dtype]
-Finish = Callable[[FramePlan, Sequence[np.ndarray]], FramePlan]
 
 
 @dataclass(frozen=True)
@@ -42,18 +46,42 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class _Pending:
-    """A plan that is being made.
+class Settled:
+    """What has come of work in the background, so that a replay repeats it at the same frames.
 
     Attributes:
-        plan: What will come of it.
-        at_frame: Count of frames at which it is taken over.
-        at_s: Time at which it is, if that is earlier.
+        plans: Plans of several frames that were taken over, or found to be no better.
+        verdicts: Checks of the probe's marker that have taken effect.
     """
 
-    plan: "Future[FramePlan]"
+    plans: int = 0
+    verdicts: int = 0
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A plan, or a check of the marker, that is being made.
+
+    Attributes:
+        future: What will come of it.
+        begun_s: When it was begun, by the clock of this process.
+        from_s: The same by the clock of the source.
+        at_frame: Count of frames at which it takes effect, if it is done.
+    """
+
+    future: "Future[Any]"
+    begun_s: float
+    from_s: float
     at_frame: int
-    at_s: float
+
+    def is_due(self, seen: int, time_s: float) -> bool:
+        """Whether it takes effect, if it is done."""
+        return seen >= self.at_frame or time_s >= self.from_s + _LAG_S
+
+    def find_patience(self, time_s: float) -> float:
+        """By how many seconds the source was ahead of the clock since; 0 for live frames."""
+        ahead_s = (time_s - self.from_s) - (time.perf_counter() - self.begun_s)
+        return min(max(ahead_s, 0.0), _LONGEST_WAIT_S)
 
 
 class CausalPlanner:
@@ -64,14 +92,20 @@ class CausalPlanner:
     over all that were seen, and is only taken over if the image turns out to be larger. A frame of
     another shape or dtype begins all anew.
 
+    Where the bundle checks the probe's marker, that is done once, beside the frames, and again as
+    long as it cannot be told. No frame waits for any of this: what is not done in time takes effect
+    later. Only frames that come faster than by their own times, as of a film on disk, wait.
+
     Args:
         spec: The steps.
         given: Plan for frames of the first kind, where their film is known: there is no warm-up.
         force: Go on where the frames look like another kind of image.
-        finish: Completes each plan, from it and the frames that it was made from.
+        predict: The network, from (1, C, H, W) to logits (1, K, h, w), for the probe's marker;
+            None to leave that unchecked.
 
     Attributes:
         made: Plans that have been used.
+        settled: What has come of work in the background.
     """
 
     def __init__(
@@ -80,25 +114,44 @@ class CausalPlanner:
         *,
         given: FramePlan | None = None,
         force: bool = False,
-        finish: Finish = lambda plan, sample: plan,
+        predict: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
-        self._spec, self._force, self._finish = spec, force, finish
+        self._spec, self._force = spec, force
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="bedside plan")
-        self._plan: FramePlan | None = None
+        self._watch = None
+        if spec.marker is not None and predict is not None:
+            self._watch = MarkerWatch(spec.marker, predict)
+        self._plan: FramePlan | None = None  # for frames as they are
+        self._turned: FramePlan | None = None  # for frames as the marker says that they are
         self._kind: Kind | None = None
         self._last_kind: Kind | None = None
-        self.made = 0
+        self.made, self.settled = 0, Settled()
         self._sample: list[np.ndarray] = []
         self._first_s: float | None = None
         self._pending: _Pending | None = None
+        self._checking: _Pending | None = None
+        self._verdict: MarkerVerdict | None = None
         self._look_s = self._pause_s = _FIRST_LOOK_S
         self._restart()
         if given is not None:
-            self._plan, self.made = given, 1
-            self._is_given, self.warming_up = True, False
+            self._plan = self._turned = given
+            self.made, self._is_given, self.warming_up = 1, True, False
 
-    def plan_for(self, frame: np.ndarray, time_s: float) -> Planned:
+    def plan_for(
+        self,
+        frame: np.ndarray,
+        time_s: float,
+        *,
+        settled: Settled | None = None,
+        may_wait: bool = True,
+    ) -> Planned:
         """Return the plan for a frame, (C, H, W).
+
+        Args:
+            frame: The frame.
+            time_s: Its time by the clock of its source.
+            settled: What had taken effect for this frame before, which is waited for and repeated.
+            may_wait: Whether a frame that comes faster than by its own time may wait.
 
         Raises:
             InputError: If the frame is of no kind that the bundle takes.
@@ -113,16 +166,25 @@ class CausalPlanner:
             reason = _describe_change(self._last_kind, kind)
             self._last_kind = kind
             self.made += 1
-            return Planned(self._plan, reason)
-        pending = self._pending
-        if pending is None or (self._seen < pending.at_frame and time_s < pending.at_s):
-            return Planned(self._plan)
-        self._pending = None
-        try:
-            found = pending.plan.result()
-        except InputError:
-            return Planned(self._plan)  # frames that were each fine are odd together
-        return self._take_over(found, time_s)
+            return Planned(self._turn(), reason)
+        wanted, done = settled, self.settled
+        plan, self._pending = self._settle(
+            self._pending, time_s, may_wait=may_wait,
+            must=None if wanted is None else wanted.plans > done.plans,
+        )  # fmt: skip
+        reasons = [] if plan is None else [self._take_plan(plan, time_s)]
+        verdict, self._checking = self._settle(
+            self._checking, time_s, may_wait=may_wait,
+            must=None if wanted is None else wanted.verdicts > done.verdicts,
+        )  # fmt: skip
+        reasons += [] if verdict is None else [self._take_verdict(verdict)]
+        assert self._turned is not None  # there is a plan
+        return Planned(self._turned, "; ".join(filter(None, reasons)))
+
+    def allow_calls(self, calls: int) -> None:
+        """Let the check of the marker, if there is one, call the network so often from now on."""
+        if self._watch is not None:
+            self._watch.allow(calls)
 
     def add(self, frame: np.ndarray, time_s: float) -> None:
         """Note a frame that has been segmented, so that later plans are made from it too."""
@@ -139,7 +201,8 @@ class CausalPlanner:
         self._seen += 1
         if self._pending is None and self._is_due(time_s):
             plan = self._threads.submit(self._make, tuple(self._sample))
-            self._pending = _Pending(plan, self._seen + _LAG_FRAMES - 1, time_s + _LAG_S)
+            at_frame = self._seen + _LAG_FRAMES - 1
+            self._pending = _Pending(plan, time.perf_counter(), time_s, at_frame)
 
     def warm_up(self) -> None:
         """Plan once for noise, so that the first frame does not wait for what is loaded lazily."""
@@ -149,21 +212,30 @@ class CausalPlanner:
 
     def rewind(self, time_s: float) -> None:
         """Count time from here on, after a clock that ran backwards."""
-        self._pending = None
+        self._forget_pending()
         self._first_s = None if self._first_s is None else time_s
         self._look_s = time_s + self._pause_s
 
     def close(self) -> None:
-        """End the thread that plans."""
+        """End the threads."""
         self._threads.shutdown(cancel_futures=True)
+        if self._watch is not None:
+            self._watch.close()
 
     def _restart(self) -> None:
         """Forget the frames seen."""
         self._sample = []
         self._stride, self._seen = 1, 0
-        self._first_s = self._pending = None
+        self._first_s = self._verdict = None
+        self._forget_pending()
         self._look_s = self._pause_s = _FIRST_LOOK_S
         self._is_given, self.warming_up = False, True
+
+    def _forget_pending(self) -> None:
+        """Leave what is being made unused."""
+        self._pending = self._checking = None
+        if self._watch is not None:
+            self._watch.stop()
 
     def _is_due(self, time_s: float) -> bool:
         """Whether a plan is to be made of the frames seen so far."""
@@ -177,8 +249,40 @@ class CausalPlanner:
             or time_s - self._first_s >= late_s - 1e-6
         )
 
-    def _take_over(self, found: FramePlan, time_s: float) -> Planned:
-        """Use a plan that is done: in the warm-up in any case, later if the image is larger."""
+    def _settle(
+        self, pending: _Pending | None, time_s: float, *, may_wait: bool, must: bool | None
+    ) -> tuple["Future[Any] | None", _Pending | None]:
+        """What takes effect now, of what is pending; and what is still pending.
+
+        Args:
+            pending: What is being made.
+            time_s: Time of the frame.
+            may_wait: Whether the frame may wait for it.
+            must: Whether it has to take effect now; None where that is open.
+        """
+        if pending is None or must is False or not (must or pending.is_due(self._seen, time_s)):
+            return None, pending
+        wait_s = None if must else pending.find_patience(time_s) if may_wait else 0.0
+        if not pending.future.done() and wait_s != 0:
+            self.allow_calls(_ANY_CALLS)
+            wait([pending.future], timeout=wait_s)
+        return (pending.future, None) if pending.future.done() else (None, pending)
+
+    def _take_plan(self, future: "Future[FramePlan]", time_s: float) -> str:
+        """Use a plan that is done; return why frames before cannot be compared with this one."""
+        self.settled = replace(self.settled, plans=self.settled.plans + 1)
+        reason = ""
+        with suppress(InputError):  # frames that were each fine may be odd together
+            reason = self._take_over(future.result(), time_s)
+        if self._watch is not None and self._verdict in (None, "unsure") and self._checking is None:
+            assert self._plan is not None  # it follows another one
+            check = self._watch.start(self._plan, tuple(self._sample))
+            at_frame = self._seen + _LAG_FRAMES
+            self._checking = _Pending(check, time.perf_counter(), time_s, at_frame)
+        return reason
+
+    def _take_over(self, found: FramePlan, time_s: float) -> str:
+        """Use a plan: in the warm-up in any case, later if the image is larger."""
         assert self._plan is not None  # it follows another one
         assert self._first_s is not None
         box, new = self._plan.transform.box, found.transform.box
@@ -186,8 +290,6 @@ class CausalPlanner:
         if self.warming_up:
             is_over = self._seen >= WARM_UP_FRAMES or time_s - self._first_s >= WARM_UP_S - _LAG_S
             self.warming_up = not is_over
-            if found.mirrored != self._plan.mirrored:
-                reason = "the view turned out to be mirrored the other way"
         elif new.height < _LARGER * box.height and new.width < _LARGER * box.width:
             found = self._plan
         else:
@@ -198,9 +300,31 @@ class CausalPlanner:
         if not self.warming_up:
             self._look_s = time_s + self._pause_s
             self._pause_s = min(2 * self._pause_s, _LONGEST_LOOK_S)
-        self.made += found is not self._plan
-        self._plan = found
-        return Planned(found, reason)
+        if found is not self._plan:
+            self.made += 1
+            self._plan = found
+            self._turn()
+        return reason
+
+    def _take_verdict(self, future: "Future[MarkerVerdict]") -> str:
+        """Use a verdict on the marker; return why frames before cannot be compared."""
+        self.settled = replace(self.settled, verdicts=self.settled.verdicts + 1)
+        before, self._verdict = self._verdict, future.result()
+        if self._verdict != before:
+            self._turn()
+        if self._verdict != "mirrored":
+            return ""
+        self.made += 1
+        return "the view turned out to be mirrored left to right"
+
+    def _turn(self) -> FramePlan:
+        """Make the plan for frames as the marker says that they are."""
+        plan, verdict = self._plan, self._verdict
+        assert plan is not None  # by the caller
+        if self._watch is not None and verdict is None:
+            plan = replace(plan, warnings=(*plan.warnings, UNCHECKED))
+        self._turned = plan if verdict is None else turn_plan(plan, verdict)
+        return self._turned
 
     def _fits(self, frame: np.ndarray) -> bool:
         """Whether the plan that was given is for frames of this kind."""
@@ -212,10 +336,9 @@ class CausalPlanner:
         return True
 
     def _make(self, sample: Sequence[np.ndarray]) -> FramePlan:
-        plan = plan_preprocess(
+        return plan_preprocess(
             self._spec.preprocess, sample, input_spec=self._spec.input, force=self._force
         )
-        return self._finish(plan, sample)
 
 
 def _describe_change(before: Kind | None, now: Kind) -> str:

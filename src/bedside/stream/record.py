@@ -11,6 +11,7 @@ from typing import IO, Any
 from bedside.errors import FormatError, OutputError
 from bedside.stream.event import Event, checksum
 from bedside.stream.live import LiveStream
+from bedside.stream.planner import Settled
 from bedside.stream.protocol import Frame
 
 
@@ -104,7 +105,8 @@ def replay(
     """Play the frames of a recording again, without waiting.
 
     Frames that were dropped then are dropped now, and each is segmented in the step in which it
-    was. Labels so depend on the frames alone, and not on how busy the machine is.
+    was, by the plan that was ready for it. Labels so depend on the frames alone, and not on how
+    busy the machine is.
 
     Args:
         recorded: Events as `read_events` returns them.
@@ -130,7 +132,8 @@ def replay(
         if then is None or then["reason"].startswith("too old"):
             live.skip()
             continue
-        event = live.push(frame, then["time_s"], step=then["step"])
+        settled = Settled(then["looks"], then["verdicts"]) if "looks" in then else None
+        event = live.push(frame, then["time_s"], step=then["step"], settled=settled)
         yield Replayed(event, then, _is_same(event, then))
     if number < last:
         raise FormatError(f"there are {number + 1} frames; {last + 1} were recorded.")

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -17,13 +17,31 @@ from bedside.stream.frames import FrameCopies, decode_payload
 from bedside.stream.heart import BeatFinder
 from bedside.stream.ladder import DeadlineLadder, Rung
 from bedside.stream.measure import measure_frame
-from bedside.stream.planner import CausalPlanner
+from bedside.stream.planner import CausalPlanner, Settled
 from bedside.stream.protocol import ScaledFrame
 from bedside.stream.slot import Arrived, Payload
 from bedside.stream.steady import SteadyLogits
 
 _SAME_SCALE = 1e-4
 """Senders state a direction times a length in float32, which changes as a probe turns."""
+_FREE, _EVERY = 0.5, 4
+"""Part of the time between frames that work beside them may fill; every so many frames it gets one
+call of the network where there is no such time."""
+
+
+@dataclass(frozen=True)
+class How:
+    """How a frame is worked off.
+
+    Attributes:
+        rung: What runs, instead of what the ladder chooses.
+        settled: What has taken effect of the work beside the frames, instead of what is done.
+        may_wait: Whether a frame that comes faster than by its own time may wait for its plan.
+    """
+
+    rung: Rung | None = None
+    settled: Settled | None = None
+    may_wait: bool = False
 
 
 class FrameWork:
@@ -65,18 +83,19 @@ class FrameWork:
         # The last frame that was not refused: its arrival, its pixels and its time.
         self._last: tuple[Arrived, np.ndarray, float] | None = None
         self._was_too_old = False
+        self._begun_s, self._since_call = -math.inf, 0
 
-    def run(self, item: Arrived, *, newer_waits: bool = False, rung: Rung | None = None) -> Event:
+    def run(self, item: Arrived, how: How, *, newer_waits: bool = False) -> Event:
         """Segment a frame, or find why it is refused.
 
         Args:
             item: The frame.
+            how: What is given for it.
             newer_waits: Whether a later frame waits, so that this one may be dropped for its age.
-            rung: What runs, instead of what the ladder chooses.
         """
         begin = time.perf_counter()
         last = self._last
-        chosen = rung or self._rungs[self._ladder.index]
+        chosen = how.rung or self._rungs[self._ladder.index]
         event = Event(item.number, 0.0, "live", step=chosen.name)
         spans_ms = {"wait": 1e3 * (begin - item.arrived_s)}
         try:
@@ -88,7 +107,7 @@ class FrameWork:
             if reason:
                 event = replace(event, state=state, reason=reason)
             else:
-                event = self._segment(item, frame, event, chosen)
+                event = self._segment(item, frame, event, replace(how, rung=chosen))
         except InputError as error:
             event = replace(event, reason=str(error))
         if self._last is None or self._last[0] is not item:
@@ -97,17 +116,29 @@ class FrameWork:
             self._copies.give_back(last[0].payload)
         spans_ms |= event.stage_ms
         spans_ms["total"] = total_ms = 1e3 * (time.perf_counter() - item.arrived_s)
-        if event.labels is not None and rung is None:
+        if event.labels is not None and how.rung is None:
             step = self._ladder.note(time.perf_counter(), total_ms)
             event = replace(event, reason="; ".join(filter(None, (event.reason, step))))
+        planner, settled = self._planner, self._planner.settled
+        self._allow_calls(begin, event.stage_ms.get("network", math.inf))
         return replace(
-            event, stage_ms=spans_ms, plan=self._planner.made, late=total_ms > self._deadline_ms,
-            warming_up=self._planner.warming_up,
+            event, stage_ms=spans_ms, plan=planner.made, late=total_ms > self._deadline_ms,
+            looks=settled.plans, verdicts=settled.verdicts, warming_up=planner.warming_up,
         )  # fmt: skip
 
     def close(self) -> None:
         """End the thread that plans."""
         self._planner.close()
+
+    def _allow_calls(self, begin_s: float, network_ms: float) -> None:
+        """Allow as many calls beside the frames as fit before the next frame is expected."""
+        now = time.perf_counter()
+        free_s = _FREE * (begin_s - self._begun_s) - (now - begin_s)
+        calls = 0 if math.isinf(free_s) else max(int(1e3 * free_s / network_ms), 0)
+        self._begun_s, self._since_call = begin_s, self._since_call + 1
+        if calls or self._since_call >= _EVERY:
+            self._since_call = 0
+            self._planner.allow_calls(max(calls, 1))
 
     def _check_order(self, frame: np.ndarray, time_s: float) -> tuple[State, str]:
         """Whether a frame follows the one before in time; or what the matter is."""
@@ -131,19 +162,22 @@ class FrameWork:
         self._was_too_old = newer_waits and age_ms > self._deadline_ms and not self._was_too_old
         return f"too old before the network: {age_ms:.0f} ms" if self._was_too_old else ""
 
-    def _segment(self, item: Arrived, frame: np.ndarray, event: Event, rung: Rung) -> Event:
+    def _segment(self, item: Arrived, frame: np.ndarray, event: Event, how: How) -> Event:
         """Plan for a frame and segment it.
 
         Raises:
             InputError: If the frame is refused.
         """
         begin = time.perf_counter()
-        planned = self._planner.plan_for(frame, event.time_s)
+        planned = self._planner.plan_for(
+            frame, event.time_s, settled=how.settled, may_wait=how.may_wait
+        )
         plan_ms = 1e3 * (time.perf_counter() - begin)
         reason = "; ".join(filter(None, (planned.reason, self._rescale(item.payload))))
         if reason:
             self._beats.restart()
-        plan, pipeline = planned.plan, rung.pipeline
+        assert how.rung is not None  # chosen by the caller
+        plan, pipeline = planned.plan, how.rung.pipeline
         if self._buffers is None:
             # Labels go out with the event; tensor and logits have one size for all plans.
             made = pipeline.make_buffers(plan)

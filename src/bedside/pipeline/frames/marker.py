@@ -4,8 +4,9 @@ A network that was trained on one orientation is surer of its labels in that one
 frames as they are and mirrored; the orientation of which it is surer is taken for all frames.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -26,6 +27,10 @@ UNSURE = (
 )
 
 
+MarkerVerdict = Literal["as it is", "mirrored", "unsure"]
+"""What the network finds of a view."""
+
+
 def check_marker(
     plan: FramePlan,
     frames: Sequence[np.ndarray],
@@ -44,19 +49,56 @@ def check_marker(
         The plan, for mirrored frames and with a warning if they are, with another warning if
         that cannot be told.
     """
+    certainties = [find_certainty(predict(view)[0]) for view in make_views(plan, frames, step)]
+    return turn_plan(plan, judge_views(certainties, step))
+
+
+def make_views(
+    plan: FramePlan, frames: Sequence[np.ndarray], step: MarkerCheck
+) -> Iterator[np.ndarray]:
+    """Yield what the network is to see, (1, C, H, W): in pairs, as it is and mirrored.
+
+    Args:
+        plan: For the frames as they are.
+        frames: As in `check_marker`.
+        step: Scales at which they are seen.
+    """
     places = np.linspace(0, len(frames) - 1, min(MARKER_FRAMES, len(frames)))
-    differences = []
     for place in np.unique(places.round().astype(int)):
         tensor = plan.apply(frames[place])
         for scale in step.scales:
             seen = shrink(tensor, scale)
-            mirrored = np.ascontiguousarray(seen[..., ::-1])
-            as_it_is, turned = (find_certainty(predict(each)[0]) for each in (seen, mirrored))
-            differences.append(as_it_is - turned)
-    difference = float(np.mean(differences))
+            yield seen
+            yield np.ascontiguousarray(seen[..., ::-1])
+
+
+def judge_views(certainties: Sequence[float], step: MarkerCheck) -> MarkerVerdict:
+    """Find the orientation of which the network is surer.
+
+    Args:
+        certainties: `find_certainty` of each view of `make_views`, in its order.
+        step: How sure it must be.
+
+    Example:
+        >>> judge_views([0.7, 0.8, 0.6, 0.9], MarkerCheck(margin=0.1))
+        'mirrored'
+    """
+    difference = float(np.mean(np.subtract(certainties[::2], certainties[1::2])))
     if difference < -step.margin:
+        return "mirrored"
+    return "unsure" if difference <= step.margin else "as it is"
+
+
+def turn_plan(plan: FramePlan, verdict: MarkerVerdict) -> FramePlan:
+    """Plan for frames as the verdict says that they are, with a warning unless they are upright.
+
+    Args:
+        plan: For the frames as they are.
+        verdict: Of these frames.
+    """
+    if verdict == "mirrored":
         return replace(plan, mirrored=True, warnings=(*plan.warnings, TURNED))
-    if difference <= step.margin:
+    if verdict == "unsure":
         return replace(plan, warnings=(*plan.warnings, UNSURE))
     return plan
 
