@@ -233,6 +233,7 @@ class _Status:
         self._ages: list[float] = []
         self._all_ages: list[float] = []
         self._late = self._stale = 0
+        self._warnings: tuple[str, ...] = ()
 
     @property
     def passed_s(self) -> float:
@@ -247,6 +248,11 @@ class _Status:
         self._stale += event.state == "stale"
         if event.reason and event.state != "stale":
             self._tell(f"  frame {event.frame}: {event.state}: {event.reason}")
+        if event.labels is not None and event.warnings != self._warnings:
+            for text in event.warnings:
+                if text not in self._warnings:
+                    self._tell(f"  frame {event.frame}: {text}")
+            self._warnings = event.warnings
         if event.beat is not None and event.beat.ejection_fraction is not None:
             self._tell(
                 f"  beat, frames {event.beat.ed_frame} to {event.beat.es_frame}: ejection "

@@ -159,11 +159,15 @@ class Segmenter:
         found = self.pipeline.segment(
             sequence, on_frame=on_frame, force=force, memory=memory, probabilities=probabilities
         )
-        foreign = self._check_gate(found.gate, force=force)
+        foreign = self.check_gate(found.gate, force=force)
         return replace(found, warnings=(*self.warnings, *foreign, *found.warnings))
 
-    def _check_gate(self, verdict: GateVerdict | None, *, force: bool) -> list[str]:
+    def check_gate(self, verdict: GateVerdict | None, *, force: bool) -> list[str]:
         """Warn of a foreign image, or refuse it.
+
+        Args:
+            verdict: Of the gate; None if nothing was judged.
+            force: Warn where images are refused, too.
 
         Raises:
             ModalityError: If it is refused.

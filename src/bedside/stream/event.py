@@ -66,6 +66,8 @@ class Event:
         beat: A heart beat that ended with this frame.
         reason: Why the frame was not segmented, or why the state is not "live"; else "".
         warnings: What cannot be trusted, in sentences for a person.
+        gate: How far the frames judged last are from the training images, as a multiple of what
+            99 % of these stay within; None without a gate.
         step: Execution mode, and optional steps that are left out: a rung of the ladder.
         plan: How many plans of the preprocessing have been made.
         looks: Plans that were made beside the frames and have been taken over, or found to be no
@@ -87,6 +89,7 @@ class Event:
     beat: Beat | None = None
     reason: str = ""
     warnings: tuple[str, ...] = field(default=(), repr=False)
+    gate: float | None = None
     step: str = ""
     plan: int = 0
     looks: int = 0

@@ -13,10 +13,12 @@ import numpy as np
 
 from bedside.bundle import Bundle
 from bedside.pipeline.frames.pipeline import FramePipeline
+from bedside.pipeline.gate import GateJudge
 from bedside.pipeline.refine import refine_logits
 from bedside.runtime import Session
 from bedside.runtime.execution_modes import certified_modes, open_mode
 from bedside.spec import DeploymentSpec
+from bedside.spec.gate import Gate
 
 _CALLS, _WARM_CALLS = 7, 2
 _FASTER = 0.9
@@ -46,7 +48,7 @@ class Rung:
 
 
 def open_rungs(
-    bundle: Bundle, session: Session, *, deadline_ms: float
+    bundle: Bundle, session: Session, *, deadline_ms: float, gate: Gate | None = None
 ) -> tuple[list[Rung], int, list[Session]]:
     """Open and time the certified ways to run a bundle.
 
@@ -59,6 +61,7 @@ def open_rungs(
         bundle: The bundle.
         session: What is loaded; stays open.
         deadline_ms: Time from the arrival of a frame to its mask.
+        gate: Judges frames; None to judge none.
 
     Returns:
         All ways to run it; how many of them are rungs, each of these faster than the one before
@@ -74,8 +77,8 @@ def open_rungs(
     for each in (session, *opened):
         if bundle.spec.refine:
             plain = replace(bundle.spec, refine=())
-            rungs.append(_time_rung(plain, each, suffix=" without refinement"))
-        rungs.append(_time_rung(bundle.spec, each))
+            rungs.append(_time_rung(plain, each, gate, suffix=" without refinement"))
+        rungs.append(_time_rung(bundle.spec, each, gate))
     first = next(rung for rung in rungs if rung.name == f"{session.backend} {session.precision}")
     kept = _sort_faster([first, *sorted(rungs, key=lambda rung: -rung.expected_ms)])
     if session.threads > 1 and not session.is_shared:
@@ -84,14 +87,16 @@ def open_rungs(
             mode = rung.pipeline.session.backend, rung.pipeline.session.precision
             opened.append(open_mode(bundle, mode, threads=1))
             suffix = f"{rung.name.removeprefix(' '.join(mode))}, 1 thread"
-            alone.append(_time_rung(rung.pipeline.spec, opened[-1], suffix=suffix))
+            alone.append(_time_rung(rung.pipeline.spec, opened[-1], gate, suffix=suffix))
         rungs += alone
         is_enough = alone[0].expected_ms <= _ALONE * deadline_ms
         kept = _sort_faster(alone) if is_enough else [*kept, alone[-1]]
     return [*kept, *(rung for rung in rungs if rung not in kept)], len(kept), opened
 
 
-def _time_rung(spec: DeploymentSpec, session: Session, *, suffix: str = "") -> Rung:
+def _time_rung(
+    spec: DeploymentSpec, session: Session, gate: Gate | None, *, suffix: str = ""
+) -> Rung:
     """Time a way to run a bundle, network and refinement."""
     shape = (1, spec.input.channels, *spec.input.size_px)
     tensor = np.random.default_rng(0).random(shape, np.float32)
@@ -101,7 +106,7 @@ def _time_rung(spec: DeploymentSpec, session: Session, *, suffix: str = "") -> R
         stride = spec.model.logit_stride
         ms += _time_ms(partial(refine_logits, logits[0], tensor, spec.refine, stride=stride))
     name = f"{session.backend} {session.precision}{suffix}"
-    return Rung(name, FramePipeline(spec, session), ms)
+    return Rung(name, FramePipeline(spec, session, gate), ms)
 
 
 def _sort_faster(rungs: Sequence[Rung]) -> list[Rung]:
@@ -173,6 +178,16 @@ class DeadlineLadder:
         self._spans.clear()
         way = "down" if by > 0 else "up"
         return f"stepped {way}: p95 is {p95:.1f} ms of {self._deadline_ms:g} ms"
+
+
+def time_judge(judge: GateJudge, spec: DeploymentSpec) -> float:
+    """Time a gate, in ms for a frame."""
+    random, coarse = np.random.default_rng(0), spec.model.logit_stride
+    tensor = random.random((spec.input.channels, *spec.input.size_px), np.float32)
+    logits = random.random(
+        (spec.model.num_classes, *(size // coarse for size in spec.input.size_px)), np.float32
+    )
+    return _time_ms(partial(judge.judge, tensor, logits))
 
 
 def _time_ms(call: Callable[[], object]) -> float:

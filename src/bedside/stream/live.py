@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -14,12 +15,13 @@ from bedside.pipeline.frames.plan import FramePlan, plan_preprocess
 from bedside.pipeline.segmenter import Segmenter
 from bedside.stream.event import Event
 from bedside.stream.frames import FrameCopies, view_frame
-from bedside.stream.ladder import open_rungs
+from bedside.stream.gate import GateWatch
+from bedside.stream.ladder import open_rungs, time_judge
 from bedside.stream.planner import CausalPlanner, Settled
 from bedside.stream.protocol import Frame
 from bedside.stream.slot import Arrived, Counts, LatestSlot
 from bedside.stream.steady import WARNING, SteadyLogits
-from bedside.stream.work import FrameWork, How
+from bedside.stream.work import Extras, FrameWork, How
 from bedside.volume import ImageSequence
 
 __all__ = ["Counts", "LiveStream"]
@@ -80,16 +82,24 @@ class LiveStream:
         if given is None:
             planner.warm_up()
         self.stale_after_ms = max(STALE_MS, float(deadline_ms))
+        judge = segmenter.pipeline.judge
         rungs, count, self._opened = open_rungs(
-            bundle, segmenter.session, deadline_ms=float(deadline_ms)
+            bundle,
+            segmenter.session,
+            deadline_ms=float(deadline_ms),
+            gate=judge.gate if judge else None,
         )
+        watch = None
+        if judge is not None:
+            find_foreign = partial(segmenter.check_gate, force=force)
+            watch = GateWatch(find_foreign, cost_ms=time_judge(judge, bundle.spec))
         self._rungs = {rung.name: rung for rung in rungs}
         self.steps = tuple(self._rungs)[:count]
         self._copies, self._slot = FrameCopies(), LatestSlot()
         self._frames = FrameWork(
             bundle.spec, rungs[:count], planner, self._copies, deadline_ms=float(deadline_ms),
             spacing_mm=spacing_mm, warnings=(*segmenter.warnings, *([WARNING] if steady else [])),
-            steady=SteadyLogits() if steady else None,
+            extras=Extras(SteadyLogits() if steady else None, watch),
         )  # fmt: skip
         self._on_event = on_event or (lambda event: None)
         self._working = threading.RLock()  # a callback may close the stream

@@ -10,10 +10,12 @@ import numpy as np
 
 from bedside.errors import FormatError, InputError
 from bedside.pipeline.frames.pipeline import FrameBuffers
+from bedside.pipeline.frames.plan import FramePlan
 from bedside.pipeline.postprocess import LabelGrid
 from bedside.spec import DeploymentSpec
 from bedside.stream.event import Event, State
 from bedside.stream.frames import FrameCopies, decode_payload
+from bedside.stream.gate import GateWatch
 from bedside.stream.heart import BeatFinder
 from bedside.stream.ladder import DeadlineLadder, Rung
 from bedside.stream.measure import measure_frame
@@ -44,6 +46,19 @@ class How:
     may_wait: bool = False
 
 
+@dataclass(frozen=True)
+class Extras:
+    """Optional parts of the way of a frame.
+
+    Attributes:
+        steady: Blends logits over time; None to take each frame by itself.
+        gate: Finds frames that the network was not made for; None to judge none.
+    """
+
+    steady: SteadyLogits | None = None
+    gate: GateWatch | None = None
+
+
 class FrameWork:
     """Turns frames into events, one after the other, by one thread at a time.
 
@@ -56,7 +71,7 @@ class FrameWork:
         spacing_mm: (row, column) distance of pixels; None if unknown. A frame that brings its own
             has that.
         warnings: Sentences that go into every event.
-        steady: Blends logits over time; None to take each frame by itself.
+        extras: Optional parts; None for none.
     """
 
     def __init__(
@@ -69,11 +84,13 @@ class FrameWork:
         deadline_ms: float,
         spacing_mm: tuple[float, float] | None,
         warnings: tuple[str, ...],
-        steady: SteadyLogits | None = None,
+        extras: Extras | None = None,
     ) -> None:
         self._spec, self._rungs, self._planner, self._copies = spec, rungs, planner, copies
         self._deadline_ms, self._warnings = deadline_ms, warnings
-        self._steady = steady
+        extras = extras or Extras()
+        self._steady, self._gate = extras.steady, extras.gate
+        self._judged: FramePlan | None = None
         self._given_mm = self._spacing_mm = spacing_mm
         self._grid = LabelGrid(spacing_mm)
         expected_ms = [rung.expected_ms for rung in rungs]
@@ -187,9 +204,16 @@ class FrameWork:
             if reason:
                 self._steady.restart()
             adjust = partial(self._steady.blend, plan=plan, time_s=event.time_s)
-        found = pipeline.run(frame, plan, grid=self._grid, out=self._buffers, adjust=adjust)
+        found = pipeline.run(
+            frame, plan, grid=self._grid, out=self._buffers, adjust=adjust,
+            judge=self._is_judged(plan, event.time_s, restart=bool(reason)),
+        )  # fmt: skip
         self._last = item, frame, event.time_s
         self._planner.add(frame, event.time_s)
+        foreign: list[str] = []
+        if self._gate is not None:
+            network_ms = found.stage_ms["network"]
+            foreign = self._gate.note(found.gate, event.time_s, network_ms)
         begin = time.perf_counter()
         measured = measure_frame(found.labels, self._spec.labels, spacing_mm=self._spacing_mm)
         beat = self._beats.add(item.number, event.time_s, found.labels)
@@ -202,8 +226,18 @@ class FrameWork:
             measurements=measured,
             beat=beat,
             reason=reason,
-            warnings=(*self._warnings, *plan.warnings),
+            warnings=(*self._warnings, *foreign, *plan.warnings),
+            gate=None if self._gate is None else self._gate.distance,
         )
+
+    def _is_judged(self, plan: FramePlan, time_s: float, *, restart: bool) -> bool:
+        """Whether the gate judges a frame; it begins anew with each plan."""
+        if self._gate is None:
+            return False
+        if restart or plan is not self._judged:
+            self._gate.restart()
+            self._judged = plan
+        return self._gate.is_due(time_s)
 
     def _rescale(self, payload: Payload) -> str:
         """Take over the distance of pixels that a frame brings; return what has changed by it."""
