@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bedside.cli.arguments import option, positional
 from bedside.cli.bundles import open_bundle
@@ -82,6 +82,11 @@ class Settings:
         help="precision; auto for the fastest that is certified", default="auto"
     )
     threads: int | None = option(help="threads of the runtime (default: all cores)", default=None)
+    gate: str = option(
+        help="what happens to frames that look unlike those the network was trained on",
+        default="warn",
+        choices=("refuse", "warn", "off"),
+    )
 
 
 def run(settings: Settings) -> int:
@@ -105,7 +110,8 @@ def run(settings: Settings) -> int:
         listen=settings.listen,
     )  # fmt: skip
     bundle = open_bundle(settings.model)
-    options = RunOptions(settings.backend, settings.precision, settings.threads)
+    gate: Any = settings.gate
+    options = RunOptions(settings.backend, settings.precision, settings.threads, gate=gate)
     with closing(source), Model.open(bundle, options, on_choice=print_err) as model:
         if settings.replay is not None:
             return _replay(settings, model, source)
