@@ -190,6 +190,17 @@ def test_frames_of_patients_have_the_labels_and_the_place_of_python(page, segmen
         assert "cm²" in page.inner_text("#structures tbody")
 
 
+def test_a_foreign_image_is_told_on_the_device_in_the_words_of_python(page, tmp_path):
+    picture = tmp_path / "noise.png"
+    noise = np.random.default_rng(3).integers(0, 255, (240, 320), np.uint8)
+    Image.fromarray(noise).save(picture)
+    open_files(page, picture)
+    with bedside.load("camus-4ch", precision="f32", threads=1) as model:
+        (told,) = [text for text in model.segment(picture).warnings if "looks unlike" in text]
+    page.wait_for_selector("#notes >> text=looks unlike")
+    assert told[1:] in page.text_content("#notes")
+
+
 def make_film(path):
     """A film of a fan, as browsers without licences play it."""
     av = pytest.importorskip("av", reason="NOT TESTED: a film in Chromium; av is missing.")

@@ -60,6 +60,7 @@ def make_model_files(bundle: Bundle) -> dict[str, bytes]:
         "schema_version": SCHEMA_VERSION,
         "bundle": {"name": spec.name, "version": spec.version, "sha256": bundle.sha256},
         "spec": to_mapping(spec),
+        "gate": None if bundle.gate is None else to_mapping(bundle.gate),
         "card": {
             "data": bundle.card.data,
             "source": bundle.card.source,

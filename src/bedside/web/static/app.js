@@ -2,22 +2,22 @@
 import { DeviceEngine } from "./engine.js";
 import { FrameCache } from "./io/cache.js";
 import { openFile } from "./io/open.js";
-import { openCamera } from "./io/video.js";
+import { bindApp, bindPlace } from "./bindings.js";
+import { AgeWatch } from "./live/age.js";
+import { runOnDevice } from "./live/device.js";
+import { runOnSocket } from "./live/socket.js";
 import { measureOwn } from "./ellipse.js";
 import { countPixels } from "./measure.js";
 import { isolate, keepOffline } from "./offline.js";
 import { Player } from "./player.js";
-import { runFrames, runLive, runOnServer } from "./runs.js";
+import { runFrames, runOnServer } from "./runs.js";
 import { checkSource, resolveScale } from "./fitness.js";
-import { saveNifti, savePng, saveSeg } from "./save.js";
-import { bindDrop, bindKeys, element, followTheme, ViewControls } from "./controls.js";
+import { element, followTheme, ViewControls } from "./controls.js";
 import { ServerEngine } from "./server.js";
 import { Curve } from "./view/curve.js";
 import { Panel } from "./view/panel.js";
 import { Stage } from "./view/stage.js";
 import { StructureList } from "./view/structures.js";
-
-const CHOICE = "bedside on this device";
 
 class App {
   constructor() {
@@ -26,6 +26,7 @@ class App {
     this.stage = new Stage(element("stage"));
     this.view = new ViewControls(this.stage);
     this.panel = new Panel();
+    this.age = new AgeWatch((state, words) => this.panel.age(state, words));
     this.player = new Player((playing) => this.panel.playing(playing));
     this.list = new StructureList(element("structures").tBodies[0], (value, visible) => {
       this.stage.toggle(value, visible);
@@ -44,12 +45,12 @@ class App {
   /** Load what the page offers, and the first model. */
   async start() {
     followTheme();
-    this.bind();
+    bindApp(this);
     const site = await (await fetch("site.json")).json();
     if (site.server === null && (await isolate())) return;
     this.site = site;
     this.server = site.server === null ? null : new ServerEngine(site.server);
-    this.bindPlace();
+    bindPlace(this);
     keepOffline(
       () => this.panel.offline(),
       (apply) => this.panel.offerUpdate(apply)
@@ -137,13 +138,7 @@ class App {
     this.prepare(source);
     checkSource(source, this.about.spec, { onDevice: this.onDevice, hasServer: this.server !== null });
     if (source.live) {
-      document.body.append(source.video);
-      this.play(true);
-      this.endRun = runLive(source, this.onDevice ? this.engine : this.server.live(this.about.bundle.name), {
-        onPlan: (plan) => this.note(plan.warnings),
-        onFrame: (found) => this.showLive(found),
-        onError: (error) => this.fail(error),
-      });
+      this.follow(source);
       return;
     }
     this.state("busy", `segmenting ${source.count > 1 ? `${source.count} frames` : ""} …`);
@@ -151,7 +146,7 @@ class App {
     const options = {
       first: () => this.frame,
       cancelled: () => turn !== this.turn,
-      onPlan: (plan) => this.note(plan.warnings),
+      onWarnings: (warnings) => this.note(warnings),
       onFrame: (index, found) => this.keep(index, found),
     };
     try {
@@ -209,19 +204,42 @@ class App {
     if (done < this.results.length) this.state("busy", `${done} of ${this.results.length} frames`);
   }
 
+  /** Segment what a film or a camera shows until something else is opened. */
+  follow(source) {
+    document.body.append(source.video);
+    this.play(true);
+    this.state("busy", "waiting for the first mask …");
+    const told = {
+      onWarnings: (warnings) => this.note(warnings),
+      onFrame: (found) => this.showLive(found),
+      onError: (error) => this.fail(error),
+      onLost: (message) => this.fail(new Error(`${message} It is tried again.`)),
+    };
+    const end = this.onDevice
+      ? runOnDevice(source, this.engine, told)
+      : runOnSocket(source, this.server.streamAddress(this.about.bundle.name), told);
+    this.age.start(() => this.player.playing);
+    this.endRun = () => {
+      end();
+      this.age.stop();
+    };
+  }
+
   showLive(found) {
+    if (document.body.dataset.state !== "done") this.panel.problem("");
     this.results = [found];
     const counts = countPixels(found.labels, this.structures);
     for (const { value } of this.structures) this.areas.set(value, [counts[value]]);
     this.show();
     this.state("done");
-    this.panel.live(found);
+    this.panel.live({ ...found, age: performance.now() - found.taken });
+    this.age.show(found.taken);
   }
 
   /** Show the frame that is chosen, and its mask as soon as there is one. */
   show() {
     const { source, frame, frames } = this;
-    const image = source.live ? this.results[0].image : frames.held(frame);
+    const image = source.live ? this.results[0]?.image : frames.held(frame);
     if (image) {
       this.showImage(image);
       return;
@@ -327,34 +345,6 @@ class App {
     this.panel.problem(error.message);
   }
 
-  bind() {
-    const choose = () => element("file").click();
-    element("open").addEventListener("click", choose);
-    element("file").addEventListener("change", ({ target }) => {
-      this.openFiles([...target.files]);
-      target.value = "";
-    });
-    element("camera").addEventListener("click", () => this.open(openCamera));
-    element("model").addEventListener("change", ({ target }) => this.openModel(target.value));
-    element("play").addEventListener("click", () => this.play());
-    element("back").addEventListener("click", () => this.go(this.frame - 1));
-    element("forward").addEventListener("click", () => this.go(this.frame + 1));
-    element("frame").addEventListener("input", ({ target }) => this.seek(Number(target.value)));
-    element("save-png").addEventListener("click", () => this.save(() => savePng(this.source, this.results[this.frame].labels, this.structures, this.frame)));
-    element("save-nifti").addEventListener("click", () => this.save(() => saveNifti(this.source, this.results)));
-    element("scale").addEventListener("change", ({ target }) => this.setScale(Number(target.value)));
-    element("save-seg").addEventListener("click", () => this.save(() => saveSeg(this.source, this.server, this.about.bundle.name)));
-    bindDrop(element("drop-zone"), (files) => this.openFiles(files));
-    bindKeys({
-      open: choose,
-      back: () => this.go(this.frame - 1),
-      forward: () => this.go(this.frame + 1),
-      play: () => this.play(),
-      flip: (value) => this.list.flip(value),
-      zoom: (factor) => this.stage.zoom(factor),
-    });
-  }
-
   /** Take the scale that a person knows, of a file that has none; 0 takes it back. */
   setScale(mm) {
     if (!this.source) return;
@@ -365,26 +355,15 @@ class App {
     this.refresh();
   }
 
-  /** The switch between this device and the server, where there is one. */
-  bindPlace() {
-    const box = element("on-device");
-    element("place-switch").hidden = this.server === null;
-    box.disabled = this.site.runtime === null;
-    box.checked = !box.disabled && localStorage.getItem(CHOICE) === "1";
-    box.addEventListener("change", () => {
-      localStorage.setItem(CHOICE, box.checked ? "1" : "0");
-      this.openModel(element("model").value);
-    });
-  }
-
   seek(place) {
     if (this.source?.live) this.source.seek(place / 1000).catch((error) => this.fail(error));
     else this.go(place);
   }
 
-  async save(writing) {
+  /** Do what may fail, and tell if it does. */
+  async attempt(work) {
     try {
-      await writing();
+      await work();
     } catch (error) {
       this.fail(error);
     }

@@ -36,9 +36,14 @@ export class DeviceEngine {
     return this.ask("plan", { sample, region, spacingMm });
   }
 
-  /** Labels of one frame. */
-  run(image) {
-    return this.ask("run", { image });
+  /** Labels of one frame; `judged`: whether the gate judges it, too. */
+  run(image, judged = false) {
+    return this.ask("run", { image, judged });
+  }
+
+  /** What the gate's verdicts on frames of one image amount to: a warning, or null. */
+  explain(verdicts) {
+    return this.ask("explain", { verdicts: verdicts.filter(Boolean) });
   }
 
   close() {

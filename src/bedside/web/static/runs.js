@@ -1,8 +1,6 @@
 /** Runs of the network over the frames of a source. */
+import { judgedFrames } from "./pipeline/gate.js";
 import { sampleOf } from "./pipeline/plan.js";
-
-/** Frames of a film after which it is planned for again, as a stream of `bedside` is. */
-const PLANNED_AT = [1, 4, 11];
 
 /**
  * Segment all frames of a file, those that are shown first.
@@ -10,10 +8,10 @@ const PLANNED_AT = [1, 4, 11];
  * @param {object} source See `openFile`.
  * @param {object} frames Its frames; see `FrameCache`.
  * @param {object} engine See `DeviceEngine`.
- * @param {{first: () => number, cancelled: () => boolean, onPlan, onFrame}} options
+ * @param {{first: () => number, cancelled: () => boolean, onWarnings, onFrame}} options
  *   `first`: the frame that is wanted most.
  */
-export async function runFrames(source, frames, engine, { first, cancelled, onPlan, onFrame }) {
+export async function runFrames(source, frames, engine, { first, cancelled, onWarnings, onFrame }) {
   const { region, spacingMm } = source;
   const spans = new Map();
   const decode = async (index) => {
@@ -25,7 +23,10 @@ export async function runFrames(source, frames, engine, { first, cancelled, onPl
   const sample = [];
   for (const index of sampleOf(source.count)) sample.push(await decode(index));
   if (cancelled()) return;
-  onPlan(await engine.plan(sample, { region, spacingMm }));
+  const plan = await engine.plan(sample, { region, spacingMm });
+  onWarnings(plan.warnings);
+  const judged = new Set(judgedFrames(source.count));
+  const verdicts = [];
   const left = new Set(Array.from({ length: source.count }, (_, index) => index));
   const choose = () => {
     const index = nextOf(left, first(), source.count);
@@ -41,9 +42,13 @@ export async function runFrames(source, frames, engine, { first, cancelled, onPl
     const image = await decoded;
     // The next frame is decoded while the network runs.
     coming = choose();
-    const found = await engine.run(image);
+    const found = await engine.run(image, judged.delete(index));
     if (cancelled()) return;
+    verdicts.push(found.verdict);
     onFrame(index, { ...found, ms: { decode: spans.get(index), ...found.ms } });
+    if (judged.size || !verdicts.some(Boolean)) continue;
+    const foreign = await engine.explain(verdicts.splice(0));
+    if (foreign && !cancelled()) onWarnings([foreign, ...plan.warnings]);
   }
 }
 
@@ -52,7 +57,7 @@ export async function runFrames(source, frames, engine, { first, cancelled, onPl
  *
  * @param {object} options As for `runFrames`; `model` is the name of the model.
  */
-export async function runOnServer(source, server, { model, signal, onPlan, onFrame }) {
+export async function runOnServer(source, server, { model, signal, onWarnings, onFrame }) {
   const begin = performance.now();
   const found = await server.segment(model, source.file, signal);
   const { width, height, count, values } = found;
@@ -62,7 +67,7 @@ export async function runOnServer(source, server, { model, signal, onPlan, onFra
         `${source.height} x ${source.width}. Save the mask and open it in a viewer.`
     );
   }
-  onPlan({ warnings: found.warnings });
+  onWarnings(found.warnings);
   const ms = { server: performance.now() - begin };
   for (let index = 0; index < count; index += 1) {
     const data = Uint8Array.from(values.subarray(index * width * height, (index + 1) * width * height));
@@ -77,49 +82,4 @@ function nextOf(left, from, count) {
     if (left.has(index)) return index;
   }
   return null;
-}
-
-/**
- * Segment what a film or a camera shows, the latest frame first; frames that come meanwhile are dropped.
- *
- * @param {object} source See `openVideo`.
- * @returns {() => void} Ends it.
- */
-export function runLive(source, engine, { onPlan, onFrame, onError }) {
-  const { video, region, spacingMm } = source;
-  const sample = [];
-  let [busy, ended, seen] = [false, false, 0];
-
-  async function take() {
-    const begin = performance.now();
-    const image = await source.read();
-    const decoded = performance.now();
-    seen += 1;
-    if (seen <= PLANNED_AT.at(-1)) {
-      sample.push(image);
-      if (PLANNED_AT.includes(seen)) onPlan(await engine.plan(sample, { region, spacingMm }));
-    }
-    const found = await engine.run(image);
-    const now = performance.now();
-    if (!ended) onFrame({ ...found, image, ms: { decode: decoded - begin, ...found.ms }, age: now - begin, now });
-  }
-
-  const next = () => {
-    if (ended) return;
-    video.requestVideoFrameCallback(next);
-    if (busy) return;
-    busy = true;
-    take()
-      .catch((error) => {
-        if (!ended) onError(error);
-        ended = true;
-      })
-      .finally(() => {
-        busy = false;
-      });
-  };
-  next();
-  return () => {
-    ended = true;
-  };
 }

@@ -1,6 +1,7 @@
 /** The server that sent the page: it segments what is posted to it. */
-import { gunzip } from "./io/streams.js";
+import { inflate } from "./io/streams.js";
 import { parseNifti } from "./io/nifti.js";
+import { streamAddress } from "./live/socket.js";
 
 const LARGEST_BYTES = 2 ** 30;
 const KEPT_SUFFIX = /(\.nii)?\.[a-z0-9]{1,5}$/i;
@@ -25,22 +26,13 @@ export class ServerEngine {
   async segment(model, file, signal) {
     const answer = await this.post(model, file, "application/gzip", signal);
     const bytes = new Uint8Array(await answer.arrayBuffer());
-    const image = parseNifti(bytes[0] === 0x1f ? await gunzip(bytes, LARGEST_BYTES) : bytes);
+    const image = parseNifti(bytes[0] === 0x1f ? await inflate(bytes, LARGEST_BYTES) : bytes);
     return { ...image, warnings: JSON.parse(answer.headers.get("Bedside-Warnings") ?? "[]") };
   }
 
-  /** The server as `runLive` takes an engine: each frame is an image of its own. */
-  live(model) {
-    const canvas = new OffscreenCanvas(1, 1);
-    return {
-      plan: async () => ({ warnings: [] }),
-      run: async (image) => {
-        const begin = performance.now();
-        const blob = await encodePng(image, canvas);
-        const { width, height, values } = await this.segment(model, blob);
-        return { labels: { data: Uint8Array.from(values), width, height, channels: 1 }, edits: [], ms: { server: performance.now() - begin } };
-      },
-    };
+  /** Where the server takes live frames for a model. */
+  streamAddress(model) {
+    return streamAddress(this.base, model);
   }
 
   /** The mask as a file in another format. */
@@ -67,15 +59,4 @@ export class ServerEngine {
     const said = await answer.json().catch(() => null);
     throw new Error(said?.error?.message ?? `the server refuses this (${answer.status}).`);
   }
-}
-
-function encodePng({ data, width, height, channels }, canvas) {
-  Object.assign(canvas, { width, height });
-  const shown = new ImageData(width, height);
-  for (let k = 0, from = 0; k < shown.data.length; k += 4, from += channels) {
-    for (let c = 0; c < 3; c += 1) shown.data[k + c] = data[from + (channels === 3 ? c : 0)];
-    shown.data[k + 3] = 255;
-  }
-  canvas.getContext("2d").putImageData(shown, 0, 0);
-  return canvas.convertToBlob({ type: "image/png" });
 }

@@ -1,5 +1,6 @@
 /* Runs a network and the steps around it, away from the page's own thread. */
 import * as ort from "./vendor/ort.js";
+import { medianVerdict } from "./pipeline/gate.js";
 import { makeImage } from "./pipeline/image.js";
 import { Pipeline } from "./pipeline/model.js";
 
@@ -10,7 +11,7 @@ let pipeline = null;
 let session = null;
 let plan = null;
 
-const CALLS = { open, plan: makePlan, run };
+const CALLS = { open, plan: makePlan, run, explain };
 
 self.addEventListener("message", async ({ data: { id, call, values } }) => {
   try {
@@ -38,7 +39,7 @@ async function open({ url, threads }) {
     const image = new ort.Tensor("float32", values, shape);
     const { logits } = await session.run({ image });
     return logits.data;
-  });
+  }, about.gate);
   const check = await checkSelf(about.check, url);
   return { value: { about, check, threads } };
 }
@@ -72,7 +73,12 @@ async function makePlan({ sample, region, spacingMm }) {
   return { value: { warnings: plan.warnings, box: plan.transform.box } };
 }
 
-async function run({ image }) {
-  const found = await pipeline.run(image, plan);
+async function run({ image, judged }) {
+  const found = await pipeline.run(image, plan, judged);
   return { value: found, moved: [found.labels.data.buffer] };
+}
+
+/** What the gate says of some frames of one image: a warning, or null. */
+async function explain({ verdicts }) {
+  return { value: pipeline.gate?.explain(medianVerdict(verdicts)) ?? null };
 }

@@ -1,6 +1,6 @@
 /** NIfTI-1: frames read from it, and labels written to it. */
 import { makeImage } from "../pipeline/image.js";
-import { gunzip, gzip } from "./streams.js";
+import { inflate, gzip } from "./streams.js";
 
 const HEADER_BYTES = 348;
 const DATA_OFFSET = 352;
@@ -27,7 +27,7 @@ function hasMagic(begin) {
 
 export async function openNifti(file) {
   let bytes = new Uint8Array(await file.arrayBuffer());
-  if (bytes[0] === 0x1f) bytes = await gunzip(bytes, LARGEST_BYTES);
+  if (bytes[0] === 0x1f) bytes = await inflate(bytes, LARGEST_BYTES);
   try {
     return describe(parseNifti(bytes), bytes);
   } catch (error) {

@@ -1,8 +1,8 @@
 /** Compression by the browser's own streams. */
 
-/** Inflate gzip; more than `most` bytes are refused while they arrive. */
-export async function gunzip(bytes, most) {
-  const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip")).getReader();
+/** Inflate gzip, or deflate with zlib's header; more than `most` bytes are refused while they arrive. */
+export async function inflate(bytes, most, format = "gzip") {
+  const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream(format)).getReader();
   const parts = [];
   let total = 0;
   for (;;) {

@@ -67,6 +67,16 @@ function describe(video, { name, kind, duration, close }) {
     warnings: [NO_SCALE],
     /** The frame that is shown now. */
     read: async () => grabPixels(video, width, height, { canvas }),
+    /** Call with the time at which each frame was taken, as `performance.now` counts; returns what ends that. */
+    watch(onFrame) {
+      let number = null;
+      const next = (now, { captureTime }) => {
+        number = video.requestVideoFrameCallback(next);
+        onFrame(captureTime ?? now);
+      };
+      number = video.requestVideoFrameCallback(next);
+      return () => video.cancelVideoFrameCallback(number);
+    },
     async seek(seconds) {
       const done = happens(video, "seeked");
       video.currentTime = seconds;

@@ -1,4 +1,5 @@
 /** What a page can run of a bundle: its steps are looked up in the tables, by name. */
+import { Gate } from "./gate.js";
 import { checkMarker, turnColumns } from "./marker.js";
 import { planFrames, PREPROCESS, kindOf } from "./plan.js";
 import { planRestore } from "./logits.js";
@@ -28,13 +29,29 @@ export function checkSpec(spec) {
  *
  * @param {object} spec The bundle's, as in `bundle.json`.
  * @param {(tensor: Float32Array) => Promise<Float32Array>} network
+ * @param {object | null} gate The bundle's, which tells images unlike those it was trained on.
  */
 export class Pipeline {
-  constructor(spec, network) {
+  constructor(spec, network, gate = null) {
     checkSpec(spec);
     this.spec = spec;
     this.network = network;
     this.values = spec.labels.map((label) => label.value);
+    this.gate = null;
+    this.warnings = [];
+    if (gate) this.openGate(gate);
+  }
+
+  /** A gate that cannot be worked out here is told, and not left out in silence. */
+  openGate(gate) {
+    const { input, model, task } = this.spec;
+    const [height, width] = input.size_px;
+    const settings = { channels: input.channels, height, width, classes: model.num_classes, stride: model.logit_stride };
+    try {
+      this.gate = new Gate(gate, { ...settings, madeFor: input.view || task });
+    } catch (error) {
+      this.warnings = [`the gate of ${this.spec.name} is not worked out on this device: ${error.message}. Foreign images are not told`];
+    }
   }
 
   /** Plan for the frames of a sequence; see `planFrames`. */
@@ -47,7 +64,7 @@ export class Pipeline {
       classes: model.num_classes,
       input: { height, width },
     });
-    return { ...plan, restore, spacingMm };
+    return { ...plan, warnings: [...this.warnings, ...plan.warnings], restore, spacingMm };
   }
 
   /** Plan as `plan` does, and turn the view if it is mirrored and the spec has that checked. */
@@ -62,8 +79,12 @@ export class Pipeline {
     return { ...plan, mirrored, warnings: warning ? [...plan.warnings, warning] : plan.warnings };
   }
 
-  /** Segment one frame: labels on its grid, what repairs changed, and the time of each stage in ms. */
-  async run(image, plan) {
+  /**
+   * Segment one frame: labels on its grid, what repairs changed, and the time of each stage in ms.
+   *
+   * @param {boolean} judged Whether the gate, if there is one, judges the frame.
+   */
+  async run(image, plan, judged = false) {
     if (kindOf(image) !== plan.kind) {
       throw new Error(`the frame is ${kindOf(image)}; the plan is for ${plan.kind}.`);
     }
@@ -72,11 +93,20 @@ export class Pipeline {
     moments.push(performance.now());
     const logits = await this.predict(tensor, plan.mirrored);
     moments.push(performance.now());
+    const verdict = judged && this.gate ? this.judge(tensor, logits, plan.mirrored) : null;
     const labels = plan.restore(logits);
     const edits = repair(labels, this.spec.postprocess, this.values, plan.spacingMm);
     moments.push(performance.now());
     const [preprocess, network, postprocess] = moments.slice(1).map((moment, k) => moment - moments[k]);
-    return { labels, edits, ms: { preprocess, network, postprocess, total: moments[3] - moments[0] } };
+    return { labels, edits, verdict, ms: { preprocess, network, postprocess, total: moments[3] - moments[0] } };
+  }
+
+  /** The gate's verdict on a frame as the network saw it. */
+  judge(tensor, logits, mirrored) {
+    if (!mirrored) return this.gate.judge(tensor, logits);
+    const { input, model } = this.spec;
+    const width = input.size_px[1];
+    return this.gate.judge(turnColumns(tensor, width), turnColumns(logits, width / model.logit_stride));
   }
 
   /** Logits of a tensor; of a mirrored view the network sees it turned. */

@@ -4,6 +4,12 @@ import { element } from "../controls.js";
 const STAGES = { decode: "Decode", preprocess: "Prepare", network: "Network", postprocess: "Labels", server: "Server and network" };
 const STEPS = { keep_largest: "smaller pieces", fill_holes: "holes", drop_small: "small pieces" };
 
+const ANNOUNCED = {
+  live: "The mask is live.",
+  stale: "The mask is stale: it is not of the image that the camera or film has now.",
+  paused: "Paused.",
+};
+
 const ms = (value) => (value < 1000 ? `${value.toFixed(1)} ms` : `${(value / 1000).toFixed(2)} s`);
 
 export class Panel {
@@ -56,6 +62,8 @@ export class Panel {
   }
 
   notes(texts) {
+    if (texts.join("\n") === this.noted) return;
+    this.noted = texts.join("\n");
     element("notes-section").hidden = !texts.length;
     const items = texts.map((text) => Object.assign(document.createElement("li"), { textContent: text[0].toUpperCase() + text.slice(1) }));
     element("notes").replaceChildren(...items);
@@ -107,8 +115,19 @@ export class Panel {
     if (results.length > 1) this.span = [`All ${results.length} frames`, `${(span / 1000).toFixed(2)} s`];
   }
 
-  live({ age }) {
+  live({ age, dropped }) {
     this.addTime("Age of the mask", ms(age));
+    this.addTime("Frames dropped", dropped.toLocaleString("en"));
+  }
+
+  /** Whether the mask that is shown is live, and how old it is; null where nothing is live. */
+  age(state, words) {
+    const badge = element("age");
+    badge.hidden = state === null;
+    badge.textContent = words;
+    if (state !== null && state !== badge.dataset.state) element("announce").textContent = ANNOUNCED[state];
+    badge.dataset.state = state ?? "";
+    element("stage").classList.toggle("stale", state === "stale");
   }
 
   addTime(name, value) {
