@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from bedside.io.opened import Algorithm, Source
 from bedside.options import Moment, OutputOptions
 from bedside.pipeline.protocol import Segmentation
 from bedside.report.areas import StructureAreas
+from bedside.report.provenance import identify_input
 from bedside.report.record import Report, RunFacts, make_report
 from bedside.report.results import SavedResult, write_results
 from bedside.volume import Box, LabelMap
@@ -91,7 +92,7 @@ class Result:
         """The report: measurements, warnings, changes of labels, cost, provenance."""
         found = self.segmentation
         untrained = (_UNTRAINED,) if self.bundle.card.untrained else ()
-        return make_report(
+        report = make_report(
             self.label_map,
             self.bundle.spec.labels,
             region=found.region,
@@ -101,6 +102,7 @@ class Result:
             facts=self.facts,
             changes=found.changes,
         )
+        return replace(report, input=identify_input(self.source))
 
     def probabilities(self) -> np.ndarray:
         """Return the probability of each class on the image's grid, background first.

@@ -31,6 +31,8 @@ from bedside.report.process_cost import peak_memory_mb, startup_ms
 from bedside.report.record import BundleFacts, RunFacts
 from bedside.report.results import SavedResult, choose_format, write_results
 from bedside.result import Result
+from bedside.runtime.machine import package_version
+from bedside.runtime.table import find_backend
 from bedside.spec.gate import GatePolicy
 from bedside.stream.event import Event
 from bedside.stream.live import LiveStream
@@ -245,7 +247,7 @@ class Model:
 
         found = run(with_probabilities, on_frame)
         wall_s = time.perf_counter() - begin
-        facts = self._state_facts(source, found, wall_s=wall_s, startup_ms=started_ms)
+        facts = self._state_facts(source, found, wall_s=wall_s, startup_ms=started_ms, force=force)
         trim_heap()
         return Result(source, self.bundle, found, facts, lambda: run(True), is_plane=is_plane)
 
@@ -296,10 +298,11 @@ class Model:
         self.close()
 
     def _state_facts(
-        self, source: Source, found: Segmentation, *, wall_s: float, startup_ms: float
+        self, source: Source, found: Segmentation, *, wall_s: float, startup_ms: float, force: bool
     ) -> RunFacts:
         """Bundle, runtime and cost of a run."""
         bundle, session = self.bundle, self.segmenter.session
+        package = find_backend(session.backend).package
         return RunFacts(
             source=printable(source.path.name),
             backend=session.backend,
@@ -318,6 +321,8 @@ class Model:
                 bytes=bundle.size_bytes,
                 license=bundle.card.license,
             ),
+            runtime=f"{package} {package_version(package)}",
+            options={"force": force, "gate": self.segmenter.policy, **source.opened_with},
         )
 
     def __repr__(self) -> str:

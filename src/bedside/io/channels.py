@@ -37,7 +37,8 @@ def join_channels(sources: Sequence[Source]) -> Source:
         decode=lambda index: np.concatenate([decode(index) for decode in decoders]),
         warnings=tuple(dict.fromkeys(text for sequence in cines for text in sequence.warnings)),
     )
-    return replace(first, sequence=sequence)
+    files = tuple(path for source in sources for path in source.files)
+    return replace(first, sequence=sequence, files=files)
 
 
 def check_same_grid(image: Source, other: Source, *, what: str) -> None:

@@ -1,6 +1,7 @@
 """An opened image, and the algorithm that labels it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -19,12 +20,17 @@ class Source:
         sequence: Its frames.
         header: What results in the same format need: `DicomInstances` for DICOM, `NiftiGrid` for
             NIfTI, MetaImage and NRRD with a place in the patient, else None.
+        files: The files that were named; empty if unknown.
+        opened_with: Options of `ReadOptions` that change what is read, where they differ from
+            the defaults.
     """
 
     path: Path
     kind: str
     sequence: ImageSequence
     header: Any
+    files: tuple[Path, ...] = ()
+    opened_with: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ Light, because the command line imports it for `--help`.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bedside.errors import UsageError
 from bedside.io.dicom.options import DicomOptions
@@ -84,7 +84,25 @@ class ReadOptions:
         from bedside.io.third_axis import state_third_axis
 
         source = state_third_axis(source, self.third_axis)
-        return state_pixel_spacing(source, self.pixel_spacing_mm)
+        source = state_pixel_spacing(source, self.pixel_spacing_mm)
+        return replace(source, opened_with={**source.opened_with, **self.stated()})
+
+    def stated(self) -> dict[str, Any]:
+        """The options that change what is read, where they differ from the defaults."""
+        given: dict[str, Any] = {
+            "select": dict(self.select),
+            "third_axis": self.third_axis,
+            "pixel_spacing_mm": self.pixel_spacing_mm,
+            "gaps": self.dicom.gaps,
+            "values_are_hu": self.dicom.values_are_hu,
+        }
+        usual: dict[str, Any] = {
+            "select": {},
+            "third_axis": "auto",
+            "pixel_spacing_mm": None,
+            "gaps": "refuse",
+        }
+        return {key: value for key, value in given.items() if value != usual.get(key, False)}
 
     def _open(self, path: Path, files: Sequence[Path]) -> "Source":
         if self.untrusted is None:
@@ -96,9 +114,10 @@ class ReadOptions:
             )
         from bedside.io.sandbox.parent import open_untrusted
 
-        return open_untrusted(
+        opened = open_untrusted(
             path, files=files, select=dict(self.select), dicom=self.dicom, limits=self.untrusted
         )
+        return replace(opened, files=tuple(files) or (() if path.is_dir() else (path,)))
 
     def find(self, path: Path) -> "DiscoveredImages":
         """List the images at a path, as `bedside.io.discovery.find_sources` does.

@@ -52,11 +52,13 @@ def open_source(
     try:
         if files:
             series = next(row for row in FORMATS.values() if row.open_series)
-            opened = load(series.open_series or "")(files, path=path, options=dicom, select=select)
-            return Source(path, series.name, *opened)
+            sequence, header = load(series.open_series or "")(
+                files, path=path, options=dicom, select=select
+            )
+            return Source(path, series.name, sequence, header, files=tuple(files))
         kind = "dicom" if isinstance(path, DatasetPath) else detect_format(path)
-        opened = open_file(path, kind, dicom=dicom, select=select, as_labels=as_labels)
-        return Source(path, kind, *opened)
+        sequence, header = open_file(path, kind, dicom=dicom, select=select, as_labels=as_labels)
+        return Source(path, kind, sequence, header, files=(path,))
     except BedsideError:
         raise
     except OSError as error:

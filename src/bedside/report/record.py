@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from bedside.errors import printable
 from bedside.report.areas import StructureAreas, measure_areas
+from bedside.report.provenance import InputFacts, hash_labels
 from bedside.spec import DISCLAIMER, Label, to_mapping
 from bedside.system.atomic import write_text
 from bedside.version import __version__
@@ -76,6 +77,9 @@ class RunFacts:
         peak_memory_mb: Largest resident memory of the process, in MiB; None if unknown.
         predicted_memory_mb: Predicted before the image is read; None without a limit.
         bundle: Which bundle.
+        runtime: The runtime's package, with its version.
+        options: Options that may change labels, by their names in `RunOptions`, `ReadOptions`
+            and `DicomOptions`.
     """
 
     source: str
@@ -87,6 +91,8 @@ class RunFacts:
     peak_memory_mb: float | None
     predicted_memory_mb: float | None
     bundle: BundleFacts
+    runtime: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,11 @@ class Report:
         warnings: Corrections, doubts and missing structures, in sentences.
         changes: Changes of the labels by postprocessing, and violated priors.
         bedside_version: Version of this program.
+        runtime: The runtime's package, with its version.
+        options: Options of the run that may change labels; of those for reading, the ones that
+            differ from the defaults.
+        input: Hash of the files of the image; None where no file names it.
+        labels_sha256: Hash of the labels; see `bedside.report.provenance.hash_labels`.
         disclaimer: Statement of the research use.
     """
 
@@ -144,6 +155,10 @@ class Report:
     changes: tuple[Change, ...] = ()
     slice_blocks: tuple[SliceBlock, ...] | None = None
     bedside_version: str = __version__
+    runtime: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    input: InputFacts | None = None
+    labels_sha256: str = ""
     disclaimer: str = DISCLAIMER
 
     @property
@@ -185,7 +200,6 @@ def make_report(
         slice_mm=sequence.slice_spacing_mm if slices else None,
         uneven=sequence.uneven,
     )
-    total_s = max(float(stage_ms["total"].sum()) / 1e3, 1e-9)
     return Report(
         source=facts.source,
         frames=len(labels.array),
@@ -195,7 +209,7 @@ def make_report(
         spacing_mm=labels.spacing_mm,
         region=region,
         structures=areas,
-        fps=round(len(labels.array) / total_s, 2),
+        fps=round(1e3 * len(labels.array) / max(float(stage_ms["total"].sum()), 1e-6), 2),
         wall_s=round(facts.wall_s, 3),
         latency_of="scan" if len(stage_ms["total"]) < len(sequence) else sequence.unit,
         latency_ms={stage: _percentiles(times) for stage, times in stage_ms.items()},
@@ -208,6 +222,9 @@ def make_report(
         bundle=facts.bundle,
         warnings=(*warnings, *([] if slices else _sometimes_missing(areas))),
         changes=tuple(changes),
+        runtime=facts.runtime,
+        options=facts.options,
+        labels_sha256=hash_labels(labels.array),
         slice_blocks=None if sequence.uneven is None else sequence.uneven.list_blocks(),
     )
 

@@ -180,7 +180,8 @@ class Engine:
             return open_image(source, read=replace(read, untrusted=None))
         if isinstance(source, Path) and source.is_dir():
             return _open_folder(source, read)
-        return open_image(source, read=read)
+        # Uploads have no names here, and their hashes would tell them apart all the same.
+        return replace(open_image(source, read=read), files=())
 
     @contextlib.contextmanager
     def model(self, name: str) -> Iterator[Model]:
