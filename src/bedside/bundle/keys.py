@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bedside.bundle.signature import Signature, check_installed, fingerprint_of, message_of
+from bedside.bundle.signature import Signature, check_installed, fingerprint_of
 from bedside.errors import KeyFileError, OutputError
 from bedside.system.atomic import write_bytes
 from bedside.system.regular_files import open_regular
@@ -57,13 +57,11 @@ def make_keys(private: Path, public: Path, *, password: bytes | None = None) -> 
     return fingerprint_of(opened.public_bytes_raw())
 
 
-def sign_manifest(
-    manifest_sha256: str, key_file: Path, *, ask_password: Callable[[], bytes]
-) -> Signature:
-    """Sign the hash of a bundle's manifest.
+def sign_message(message: bytes, key_file: Path, *, ask_password: Callable[[], bytes]) -> Signature:
+    """Sign a message, such as `bedside.bundle.signature.message_of`.
 
     Args:
-        manifest_sha256: In hexadecimal.
+        message: What is signed.
         key_file: PEM file of an Ed25519 private key.
         ask_password: Gives the password, if the key is encrypted.
 
@@ -77,7 +75,7 @@ def sign_manifest(
     key = _load_private(_read(key_file), key_file, ask_password)
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyFileError(f"{key_file} is no Ed25519 key. Make one with: bedside keygen.")
-    return Signature(key.public_key().public_bytes_raw(), key.sign(message_of(manifest_sha256)))
+    return Signature(key.public_key().public_bytes_raw(), key.sign(message))
 
 
 def read_public_key(path: Path) -> bytes:

@@ -63,8 +63,8 @@ def message_of(manifest_sha256: str) -> bytes:
     return _CONTEXT + bytes.fromhex(manifest_sha256)
 
 
-def is_valid(signature: Signature, manifest_sha256: str) -> bool:
-    """Whether the key of a signature has signed this bundle.
+def is_valid(signature: Signature, message: bytes) -> bool:
+    """Whether the key of a signature has signed this message; see `message_of`.
 
     Raises:
         BackendError: If what checks signatures is not installed.
@@ -75,7 +75,7 @@ def is_valid(signature: Signature, manifest_sha256: str) -> bool:
 
     try:
         key = Ed25519PublicKey.from_public_bytes(signature.public_key)
-        key.verify(signature.value, message_of(manifest_sha256))
+        key.verify(signature.value, message)
     except (InvalidSignature, ValueError):
         return False
     return True

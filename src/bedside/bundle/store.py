@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from bedside.bundle import signature
 from bedside.bundle.archive import MAX_FILE_BYTES, pack, unpack
 from bedside.bundle.graph_guard import check_graph
-from bedside.bundle.keys import sign_manifest
+from bedside.bundle.keys import sign_message
 from bedside.bundle.trust import (
     TrustedKeys,
     check_signed,
@@ -30,6 +30,7 @@ from bedside.spec import (
 from bedside.spec.gate import Gate
 from bedside.system.atomic import write_bytes
 from bedside.system.regular_files import open_regular
+from bedside.system.strict_json import read_json
 
 SUFFIX = ".bedside"
 _MANIFEST, _CARD, _GATE = "bundle.json", "card.json", "gate.json"
@@ -119,6 +120,15 @@ def read_bundle(path: Path, *, trusted: TrustedKeys | None = None) -> Bundle:
     if trusted is not None:
         check_signed(str(path), bundle.signatures, bundle.manifest_sha256, trusted)
     return bundle
+
+
+def read_members(content: bytes, where: str) -> dict[str, bytes]:
+    """Return the parts of a bundle's file by name, not checked further.
+
+    Raises:
+        BundleError: If it is not a sound zip of parts that a bundle can have.
+    """
+    return unpack(content, allowed=_ALLOWED, where=where)
 
 
 def check_machine_rule(bundle: Bundle) -> None:
@@ -237,7 +247,8 @@ def sign_bundle(
         BackendError: If what signs is not installed.
     """
     bundle = read_bundle(path)
-    made = sign_manifest(bundle.manifest_sha256, key_file, ask_password=ask_password)
+    message = signature.message_of(bundle.manifest_sha256)
+    made = sign_message(message, key_file, ask_password=ask_password)
     others = [each for each in bundle.signatures if each.public_key != made.public_key]
     members = unpack(path.read_bytes(), allowed=_ALLOWED, where=str(path))
     members[signature.MEMBER] = signature.write_signatures([*others, made])
@@ -379,19 +390,10 @@ def _to_json(value: Any, path: Path) -> bytes:
 
 
 def _from_json(content: bytes, where: str) -> Any:
-    """Read JSON strictly: no NaN, no key twice, no depth that runs the stack out."""
-
-    def refuse_constant(name: str) -> NoReturn:
-        raise ValueError(f"it has the number {name}")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) != len(pairs):
-            raise ValueError("it has a key twice")
-        return dict(pairs)
-
+    """Read the JSON of a member strictly."""
     if len(content) > _MAX_JSON_BYTES:
         raise BundleError(f"{where} has {len(content)} bytes; at most {_MAX_JSON_BYTES}.")
     try:
-        return json.loads(content, parse_constant=refuse_constant, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
+        return read_json(content)
+    except ValueError as error:
         raise BundleError(f"{where} is not the JSON of a bundle: {error}.") from error

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 from bedside.bundle.keys import read_public_key
-from bedside.bundle.signature import Signature, fingerprint_of, is_installed, is_valid
+from bedside.bundle.signature import (
+    Signature,
+    fingerprint_of,
+    is_installed,
+    is_valid,
+    message_of,
+)
 from bedside.errors import KeyFileError, SignatureError, UsageError
 
 TRUSTED_KEYS = "BEDSIDE_TRUSTED_KEYS"
@@ -162,19 +168,24 @@ def check_sound(where: str, signatures: tuple[Signature, ...], manifest_sha256: 
     """
     if is_installed():
         for each in signatures:
-            if not is_valid(each, manifest_sha256):
+            if not is_valid(each, message_of(manifest_sha256)):
                 raise SignatureError(_changed(where, each.fingerprint))
 
 
 def describe_signature(
     signature: Signature, manifest_sha256: str, keys: TrustedKeys | None
 ) -> SignedBy:
-    """Return whose signature it is, and whether it is valid."""
+    """Return whose signature of a bundle it is, and whether it is valid."""
+    return describe_signed(signature, message_of(manifest_sha256), keys)
+
+
+def describe_signed(signature: Signature, message: bytes, keys: TrustedKeys | None) -> SignedBy:
+    """Return whose signature of a message it is, and whether it is valid."""
     name = keys.names.get(signature.fingerprint) if keys else None
     status: Status = "trusted" if name else "not trusted"
     if not is_installed():
         status = "not checked"
-    elif not is_valid(signature, manifest_sha256):
+    elif not is_valid(signature, message):
         status = "invalid"
     return SignedBy(signature.fingerprint, name, status)
 

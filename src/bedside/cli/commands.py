@@ -23,6 +23,8 @@ COMMANDS = {
     "sign": "Add a signature to a bundle, made with a private key.",
     "verify": "Check that a bundle is signed by a given key and unchanged since.",
     "keygen": "Create an Ed25519 key pair: NAME.pem (private) and NAME.pub.pem (public).",
+    "evidence": "Write a pack of evidence for a bundle, or verify one without a network.",
+    "replay": "Segment a case again from its report.json, and compare the labels.",
     "audit": "Check the hashes that chain the lines of a server's audit log.",
     "completion": "Print a script for the completion of commands, options and values by a shell.",
 }
