@@ -52,3 +52,11 @@ def make_film(frames=5, *, mirrored=False, columns=(40, 56)):
     for index in range(frames):
         images[index, 20 + index : 40 + index, columns[0] : columns[1]] = 255
     return ImageSequence.from_array(images[..., ::-1].copy() if mirrored else images)
+
+
+def make_lopsided_film(*, mirrored=False):
+    """The film with a grey sector of which one side is dark."""
+    rows, columns = np.mgrid[:64, :80]
+    images = np.stack(list(make_film(3)))
+    images[:, :, (columns >= 8) & (columns <= 50 + 0.4 * rows) & (images[0, 0] == 0)] = 60
+    return ImageSequence.from_array(images[:, 0, :, ::-1].copy() if mirrored else images[:, 0])

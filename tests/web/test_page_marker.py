@@ -9,12 +9,15 @@ from bedside.pipeline.frames.marker import find_certainty
 from bedside.pipeline.segmenter import Segmenter
 from bedside.spec import to_mapping
 from page_makers import run_node
-from sided_network import SPEC, Sided, make_film
+from sided_network import SPEC, Sided, make_film, make_lopsided_film
 
 
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_a_mirrored_view_is_turned_on_the_page_too(mirrored, tmp_path):
-    film = make_film(mirrored=mirrored)
+@pytest.mark.parametrize(
+    ("film", "mirrored"),
+    [(make_film(), False), (make_film(mirrored=True), True), (make_lopsided_film(), False)],
+    ids=["upright", "mirrored", "lopsided"],
+)
+def test_a_mirrored_view_is_turned_on_the_page_too(film, mirrored, tmp_path):
     (tmp_path / "spec.json").write_text(json.dumps(to_mapping(SPEC)))
     np.concatenate(list(film)).tofile(tmp_path / "film.raw")
     found = run_node("marker.mjs", tmp_path / "spec.json", tmp_path / "film.raw", 80, 64)

@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 
 from bedside.errors import SpecError
-from bedside.pipeline.frames.marker import TURNED, UNSURE, find_certainty, shrink
+from bedside.pipeline.frames.marker import (
+    LOPSIDED,
+    TURNED,
+    UNSURE,
+    find_certainty,
+    find_lean,
+    shrink,
+)
 from bedside.pipeline.segmenter import Segmenter
 from bedside.spec import InputSpec, MarkerCheck
 from bedside.volume import ImageSequence
-from sided_network import SPEC, Sided, make_film
+from sided_network import SPEC, Sided, make_film, make_lopsided_film
 
 
 def test_a_mirrored_film_gets_mirrored_labels_and_says_so():
@@ -41,6 +48,22 @@ def test_what_cannot_be_told_is_taken_as_it_is_and_told():
     found = Segmenter(SPEC, Sided()).segment_sequence(both)
     assert found.warnings == (UNSURE,)
     assert (found.labels.array[:, 26:34, 27:53] == 1).all()
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_sector_with_one_dark_side_is_not_turned(mirrored):
+    found = Segmenter(SPEC, Sided()).segment_sequence(make_lopsided_film(mirrored=mirrored))
+    assert found.warnings == (LOPSIDED,)
+
+
+def test_the_lean_of_a_sector_is_that_of_its_middle():
+    rows, columns = np.mgrid[:128, :128] - np.array([0, 64])[:, None, None]
+    angle = np.arctan2(columns, rows + 8)
+    for left, right in ((-0.4, 0.4), (-0.4, 0.1), (-0.1, 0.4)):
+        sector = ((angle > left) & (angle < right)).astype(np.float32)
+        wanted = abs(np.tan(left) + np.tan(right)) / 2
+        assert find_lean(sector) == pytest.approx(wanted, abs=0.02)
+    assert find_lean(np.zeros((128, 128), np.float32)) == 0
 
 
 def test_without_the_check_nothing_is_turned():

@@ -6,6 +6,14 @@ export const TURNED =
   "Check the probe's marker.";
 export const UNSURE =
   "whether the view is mirrored left to right cannot be told; it was taken as it is. Check the probe's marker.";
+export const LOPSIDED =
+  "one side of the sector is dark, so whether the view is mirrored left to right cannot be told; " +
+  "it was taken as it is. Check the probe's marker, and its contact.";
+const MOST_LEAN = 0.055;
+const LIT = 0.03;
+const CELL = 4;
+const DEPTHS = [0.35, 0.8];
+const FEWEST_ROWS = 6;
 
 /** Reverse the columns of planes, row by row, as a copy. */
 export function turnColumns(values, width) {
@@ -43,6 +51,28 @@ export function shrink(values, height, width, scale) {
   return small;
 }
 
+/** Columns a row by which the middle between a sector's sides drifts over its depth, 0 or more. */
+export function findLean(values, height, width) {
+  const [rows, columns] = [height, width].map((size) => Math.floor(size / CELL));
+  const [top, bottom] = DEPTHS.map((depth) => Math.floor(depth * rows));
+  const found = [];
+  for (let y = top; y < bottom; y += 1) {
+    let [first, last] = [-1, -1];
+    for (let x = 0; x < columns; x += 1) {
+      let sum = 0;
+      for (let k = 0; k < CELL * CELL; k += 1) sum += values[(y * CELL + (k >> 2)) * width + x * CELL + (k & 3)];
+      if (sum / (CELL * CELL) <= LIT) continue;
+      if (first < 0) first = x;
+      last = x;
+    }
+    if (first >= 0) found.push([y, (first + last) / 2]);
+  }
+  if (found.length < FEWEST_ROWS) return 0;
+  const mean = found.reduce((sum, [y]) => sum + y, 0) / found.length;
+  const [over, under] = [1, 0].map((k) => found.reduce((sum, each) => sum + (each[0] - mean) * (k ? each[1] : each[0] - mean), 0));
+  return Math.abs(over / under);
+}
+
 /** How sure a network is of its labels: the mean over structures of the soft Dice with them. */
 export function findCertainty(logits, classes) {
   const pixels = logits.length / classes;
@@ -70,9 +100,13 @@ export function findCertainty(logits, classes) {
 export async function checkMarker(sample, plan, { margin, scales, classes, height, width, network }) {
   const count = Math.min(FRAMES, sample.length);
   const places = new Set(Array.from({ length: count }, (_, k) => Math.round((k * (sample.length - 1)) / Math.max(1, count - 1))));
+  const tensors = Array.from(places, (place) => Float32Array.from(plan.apply(sample[place])));
+  const leans = tensors.map((tensor) => findLean(tensor, height, width)).sort((one, other) => one - other);
+  const half = leans.length >> 1;
+  const lean = leans.length % 2 ? leans[half] : (leans[half - 1] + leans[half]) / 2;
+  if (lean > MOST_LEAN) return { mirrored: false, warning: LOPSIDED };
   let difference = 0;
-  for (const place of places) {
-    const tensor = plan.apply(sample[place]);
+  for (const tensor of tensors) {
     for (const scale of scales) {
       const seen = shrink(tensor, height, width, scale);
       // One after the other: a runtime may reuse the memory of its result.
