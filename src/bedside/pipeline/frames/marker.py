@@ -2,7 +2,7 @@
 
 A network that was trained on one orientation is surer of its labels in that one. It sees some
 frames as they are and mirrored; the orientation of which it is surer is taken for all frames.
-Where one side of the sector is dark, that no longer tells orientations apart, and nothing is turned.
+Where one side of the sector is dark that tells orientations apart no longer: nothing is turned.
 """
 
 from collections.abc import Callable, Iterator, Sequence
