@@ -22,6 +22,13 @@ FORMATS = (
         precisions=("f32", "int8"),
     ),
     Format(
+        name="stablehlo",
+        kind="graph",
+        package="jax",
+        maker="bedside.export.formats.stablehlo:make_converter",
+        precisions=("f32", "bf16"),
+    ),
+    Format(
         name="torch",
         kind="torch",
         package="torch",
