@@ -18,6 +18,7 @@ from bedside.igtl import (
     Video,
     encode_message,
 )  # fmt: skip
+from bedside.igtl.codec import HEADER_BYTES, decode_body, decode_header, encode_parts
 from bedside.igtl.contents import decode_content
 from bedside.igtl.crc import crc64, fold_crc64
 from bedside.volume import Geometry
@@ -183,3 +184,18 @@ def test_a_part_of_a_grid_keeps_its_offset():
 def test_what_the_protocol_cannot_hold_is_refused(message, reason):
     with pytest.raises(MessageError, match=reason):
         encode_message(message)
+
+
+def test_a_frame_that_is_sent_on_is_not_copied_and_one_that_may_change_is():
+    first = encode_message(Message(make_image((3, 1, 40, 50)), "probe"))
+    received = decode_body(decode_header(first[:HEADER_BYTES]), first[HEADER_BYTES:]).content
+    *_, passed = encode_parts(Message(received, "bedside"))
+    assert np.shares_memory(np.frombuffer(passed, np.uint8), received.pixels)
+    own = np.zeros((1, 1, 40, 50), np.uint8)
+    *_, sent = encode_parts(Message(Image(own, received.geometry)))
+    read_only = own.view()
+    read_only.flags.writeable = False
+    *_, other = encode_parts(Message(Image(read_only, received.geometry)))
+    own[:] = 1
+    assert not any(bytes(sent))
+    assert not any(bytes(other))

@@ -90,9 +90,9 @@ def test_a_mask_has_the_place_of_its_frame_and_measurements_beside_it():
     sent, image = [], make_image(space="RAS")
     sink = IgtlSink(lambda *batch: sent.extend(batch), lambda number: image)
     sink.write(make_event(0))
-    event, frame, mask, sensor = sent
+    mask, frame, sensor, event = sent
     assert [each.device for each in sent] == [
-        "bedside event", "bedside", "bedside mask", "left ventricular cav",
+        "bedside mask", "bedside", "left ventricular cav", "bedside event",
     ]  # fmt: skip
     assert {each.time_s for each in sent} == {5.0}
     assert json.loads(event.content.text)["state"] == "live"
@@ -158,9 +158,9 @@ def test_frames_go_in_and_masks_out_by_the_wire():
         found = [received.get(timeout=20) for _ in range(4)]
         frames.close()
         worker.join()
-    assert [type(each.content) for each in found][::3] == [String, Sensor]
+    assert [type(each.content) for each in found][2:] == [Sensor, String]
     check_equal(found[1].content, image)
-    np.testing.assert_array_equal(found[2].content.pixels, (image.pixels > 60).astype(np.uint8))
+    np.testing.assert_array_equal(found[0].content.pixels, (image.pixels > 60).astype(np.uint8))
 
 
 def test_a_server_is_found_by_its_address():

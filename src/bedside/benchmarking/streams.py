@@ -44,6 +44,7 @@ class StreamRun:
         timeline_ms: Latest mask of each second, in ms.
         wire: Protocol by which frames came and masks went, as another process saw it; "" if none.
         age_frames: By the wire: frames sent after that of a mask, when the mask arrives.
+        picture_ms: By the wire: from sending a frame until both its mask and itself have arrived.
         lost: By the wire: frames without a mask by where they were dropped and counted.
     """
 
@@ -66,6 +67,7 @@ class StreamRun:
     timeline_ms: tuple[float, ...] = field(repr=False)
     wire: str = ""
     age_frames: dict[str, float] = field(default_factory=dict)
+    picture_ms: dict[str, float] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
 
 

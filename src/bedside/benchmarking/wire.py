@@ -122,6 +122,7 @@ def _as_seen(
         misses=int(np.count_nonzero(latency_ms > run.deadline_ms)),
         latency_ms=describe_times(seen["latency_ms"]), age_ms=describe_times(seen["age_ms"]),
         age_frames=describe_times(seen["age_frames"]),
+        picture_ms=describe_times(seen["picture_ms"]),
         timeline_ms=tuple(timeline_ms.round(2).tolist()),
     )  # fmt: skip
 

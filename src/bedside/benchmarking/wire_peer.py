@@ -34,13 +34,17 @@ class _Seen:
         self.sent = 0
         self.frames, self.age_frames = array("q"), array("q")
         self.latency_ms, self.age_ms = array("d"), array("d")
+        self.picture_ms = array("d")
 
     def take(self, item: Message | Fault) -> None:
-        """Note a mask."""
+        """Note a mask, or the frame that it belongs to."""
         now, sent = time.perf_counter(), self.sent
-        if isinstance(item, Fault) or not item.device.endswith(" mask"):
+        if isinstance(item, Fault) or not isinstance(item.content, Image):
             return
         number = round((item.time_s - FIRST_S) * self._fps)
+        if not item.device.endswith(" mask"):
+            self.picture_ms.append(1e3 * (now - self.sent_s[number]))
+            return
         if self.frames:
             self.age_ms.append(1e3 * (now - self.sent_s[self.frames[-1]]))
         self.frames.append(number)
@@ -80,6 +84,7 @@ def main(path: str, count: int, fps: float) -> None:
     _tell(
         frames=seen.frames.tolist(), latency_ms=seen.latency_ms.tolist(),
         age_ms=seen.age_ms.tolist(), age_frames=seen.age_frames.tolist(),
+        picture_ms=seen.picture_ms.tolist(),
     )  # fmt: skip
 
 

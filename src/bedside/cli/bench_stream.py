@@ -122,7 +122,8 @@ def _describe_wires(runs: "Sequence[StreamRun]") -> list[str]:
     """What a person has to know of the runs over the network."""
     return [
         f"{_describe_run(each)}: frames of 640 x 480; a mask is {each.age_frames['p50']:g} frames "
-        f"old when it arrives, p99 {each.age_frames['p99']:g}; lost: "
+        f"old when it arrives, p99 {each.age_frames['p99']:g}; with its frame beside it after "
+        f"{each.picture_ms['p50']:.1f} ms (p50), {each.picture_ms['p99']:.1f} ms (p99); lost: "
         + ", ".join(f"{name} {count}" for name, count in each.lost.items())
         for each in runs
         if each.wire

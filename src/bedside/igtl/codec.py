@@ -50,6 +50,15 @@ def encode_message(message: Message) -> bytes:
     Raises:
         MessageError: If a field of the protocol cannot hold a value.
     """
+    return b"".join(encode_parts(message))
+
+
+def encode_parts(message: Message) -> Parts:
+    """A message as it is sent, in parts one behind the other, of which none changes any more.
+
+    Raises:
+        MessageError: If a field of the protocol cannot hold a value.
+    """
     if message.version not in (1, 2):
         raise MessageError(f"the version is {message.version}; expected 1 or 2.")
     if message.version == 1 and (message.metadata or message.number):
@@ -64,7 +73,7 @@ def encode_message(message: Message) -> bytes:
         time_raw = min(round(message.time_s * 2**32), 2**64 - 1)
         name = fixed_text(type_name, 12, "the type")
         header = _HEADER.pack(message.version, name, device, time_raw, size, crc64(*body))
-        return b"".join([header, *body])
+        return header, *body
     except (struct.error, OverflowError) as error:
         raise MessageError(f"a value of {message.content!r} is out of range: {error}.") from error
 

@@ -1,15 +1,17 @@
 """TCP connections to peers, served by one thread that waits for all of them at once."""
 
 import contextlib
+import itertools
 import selectors
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from bedside.igtl.codec import encode_message
+from bedside.igtl.codec import encode_parts
 from bedside.igtl.messages import Fault, Message
 from bedside.igtl.outbox import Batch, Outbox
 from bedside.igtl.reader import MessageReader
@@ -20,7 +22,9 @@ LOCAL = "127.0.0.1"
 DEADLINE_S = 10.0
 _PAUSE_S = 0.2
 _CHUNK_BYTES = 256 * 1024
-_UNSENT_BYTES = 128 * 1024
+_UNSENT_BYTES, _MOST_UNSENT_BYTES = 128 * 1024, 4 * 2**20
+_PARTS = 64
+"""Parts of a batch that are sent in one call; a batch may have any number."""
 
 
 class Connection:
@@ -38,11 +42,10 @@ class Connection:
     ) -> None:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # else the system queues many old frames
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         self.sock, self.outbox = sock, outbox
         self._reader, self._deadline_s = reader, deadline_s
-        self._rest = memoryview(b"")
+        self._rest: deque[memoryview] = deque()
+        self._unsent_bytes = 0
         self._chunk = memoryview(bytearray(_CHUNK_BYTES))
         self._reads_until: float | None = None
         self._sends_until: float | None = None
@@ -78,7 +81,12 @@ class Connection:
         """
         with contextlib.suppress(BlockingIOError):
             while self._rest or self._take():
-                self._rest = self._rest[self.sock.send(self._rest) :]
+                count = self.sock.sendmsg(itertools.islice(self._rest, _PARTS))
+                while count:
+                    part = self._rest.popleft()
+                    if count < len(part):
+                        self._rest.appendleft(part[count:])
+                    count -= min(count, len(part))
                 if not self._rest:
                     self.outbox.finish()
                     self._sends_until = None
@@ -94,10 +102,18 @@ class Connection:
         return found
 
     def _take(self) -> bool:
-        self._rest = memoryview(self.outbox.take())
+        self._rest.extend(memoryview(part) for part in self.outbox.take() if part)
         if self._rest:
             self._sends_until = time.monotonic() + self._deadline_s
+            self._limit_unsent(sum(map(len, self._rest)))
         return bool(self._rest)
+
+    def _limit_unsent(self, size: int) -> None:
+        """Let the system take one batch whole, in one call, and queue no more than that."""
+        size = min(max(size, _UNSENT_BYTES), _MOST_UNSENT_BYTES)
+        if size != self._unsent_bytes and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size)
+            self._unsent_bytes = size
 
     def _count(self, found: list[Message | Fault]) -> None:
         for each in found:
@@ -110,7 +126,8 @@ def encode_batch(messages: Sequence[Message]) -> Batch:
     Raises:
         MessageError: If a field of the protocol cannot hold a value.
     """
-    return Batch(b"".join(encode_message(each) for each in messages), len(messages))
+    parts = [part for each in messages for part in encode_parts(each)]
+    return Batch(tuple(parts), len(messages))
 
 
 class Loop:

@@ -100,11 +100,22 @@ def _encode_image(image: Image) -> Parts:
     check_part(image.offset, pixels.shape[1:], grid)
     coord, matrix = encode_place(image.geometry, image.space)
     little = pixels.dtype.str[0] in "<|"
+    rows = np.ascontiguousarray(np.moveaxis(pixels, 0, -1))
+    if np.may_share_memory(rows, pixels) and not _is_frozen(pixels):
+        rows = rows.copy()  # it is sent later, when it may have been changed
     head = _IMAGE.pack(
         1, pixels.shape[0], number, 2 if little else 1, coord,
         *grid[::-1], *matrix, *image.offset[::-1], *pixels.shape[:0:-1],
     )  # fmt: skip
-    return head, np.ascontiguousarray(np.moveaxis(pixels, 0, -1)).data.cast("B")
+    return head, rows.data.cast("B")
+
+
+def _is_frozen(array: np.ndarray) -> bool:
+    """Whether an array lies in bytes, as one that was received does: nothing can change it."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base.obj if isinstance(base, memoryview) else base, bytes)
 
 
 def _decode_image(data: memoryview) -> Image:

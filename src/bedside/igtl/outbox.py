@@ -3,6 +3,8 @@
 import threading
 from dataclasses import dataclass, replace
 
+from bedside.igtl.contents import Parts
+
 
 @dataclass(frozen=True)
 class IgtlCounts:
@@ -27,9 +29,14 @@ class IgtlCounts:
 
 @dataclass(frozen=True)
 class Batch:
-    """Messages that belong together, as bytes."""
+    """Messages that belong together.
 
-    data: bytes = b""
+    Attributes:
+        parts: Their bytes, one behind the other.
+        count: How many they are.
+    """
+
+    parts: Parts = ()
     count: int = 0
 
 
@@ -67,11 +74,11 @@ class Outbox:
             self._count(offered=batch.count, dropped=lost, waiting=batch.count - lost)
             return self._open
 
-    def take(self) -> bytes:
+    def take(self) -> Parts:
         """Take the batch that waits, to be sent; empty if there is none."""
         with self._lock:
             self._sending, self._waiting = self._waiting, Batch()
-            return self._sending.data
+            return self._sending.parts
 
     def finish(self) -> None:
         """Count the batch that was taken as sent."""

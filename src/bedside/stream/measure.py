@@ -28,21 +28,22 @@ def measure_frame(
         >>> found["Head"]
         Measurement(area_px=4, area_cm2=2.0, length_px=4.0, length_mm=40.0)
     """
-    counts = np.bincount(labels.ravel(), minlength=256)
-    return {each.name: _measure(labels, each.value, counts, spacing_mm) for each in structures}
+    return {each.name: _measure(labels, each.value, spacing_mm) for each in structures}
 
 
-def _measure(
-    labels: np.ndarray, value: int, counts: np.ndarray, spacing_mm: tuple[float, float] | None
-) -> Measurement:
-    area = int(counts[value])
+def _measure(labels: np.ndarray, value: int, spacing_mm: tuple[float, float] | None) -> Measurement:
+    mask = cv2.inRange(labels, value, value)
+    left, top, width, height = cv2.boundingRect(mask)
+    mask = mask[top : top + height, left : left + width]
+    area = cv2.countNonZero(mask) if width else 0
     cm2 = None if spacing_mm is None else round(area * spacing_mm[0] * spacing_mm[1] / 100, 4)
     if not area:
         return Measurement(0, cm2, 0.0, None if spacing_mm is None else 0.0)
-    mask = cv2.inRange(labels, value, value)
-    left, top, width, height = cv2.boundingRect(mask)
-    part = mask[top : top + height, left : left + width] > 0
-    length_px = round(measure_diameter_mm(part, (1.0, 1.0)), 2)
+    part = mask > 0
+    length = measure_diameter_mm(part, (1.0, 1.0))
     if spacing_mm is None:
-        return Measurement(area, cm2, length_px, None)
-    return Measurement(area, cm2, length_px, round(measure_diameter_mm(part, spacing_mm), 2))
+        return Measurement(area, cm2, round(length, 2), None)
+    row_mm, column_mm = spacing_mm
+    is_even = row_mm == column_mm
+    length_mm = length * row_mm if is_even else measure_diameter_mm(part, spacing_mm)
+    return Measurement(area, cm2, round(length, 2), round(length_mm, 2))

@@ -194,9 +194,10 @@ def place_frames(
 class IgtlSink:
     """Sends each new mask with its frame, and what is told of it.
 
-    In one batch: the frame and its mask as IMAGE in the same place, one SENSOR for each structure
-    (area in pixels and cm2, length in pixels and mm; NaN where the scale is not known), and the
-    event as JSON in a STRING. An old mask is not sent again: of a "stale" event only the STRING is.
+    In one batch: the mask, which has taken the longest, and its frame as IMAGE in the same place,
+    one SENSOR for each structure (area in pixels and cm2, length in pixels and mm; NaN where the
+    scale is not known), and the event as JSON in a STRING. An old mask is not sent again: of a
+    "stale" event only the STRING is.
 
     Args:
         send: Of a server or client, which stays open.
@@ -221,20 +222,21 @@ class IgtlSink:
         time_s = event.time_s
         if not (isinstance(time_s, float | int) and math.isfinite(time_s) and 0 <= time_s < 2**32):
             time_s = 0.0
-        text = json.dumps(event.to_mapping(), default=str)
-        batch = [Message(String(text), f"{self._device} event", time_s)]
+        batch = []
         image = self._find(event.frame)
         if event.labels is not None and image is not None and event.frame > self._latest:
             self._latest = event.frame
             mask = replace(image, pixels=event.labels[None, None])
             batch += [
-                Message(image, self._device, time_s),
                 Message(mask, f"{self._device} mask", time_s),
+                Message(image, self._device, time_s),
             ]
             for name, each in event.measurements.items():
                 values = (each.area_px, each.area_cm2, each.length_px, each.length_mm)
                 sensor = Sensor(tuple(math.nan if one is None else float(one) for one in values))
                 batch.append(Message(sensor, _shorten(name), time_s))
+        text = json.dumps(event.to_mapping(), default=str)
+        batch.append(Message(String(text), f"{self._device} event", time_s))
         self._send(*batch, *self._others())
 
     def close(self) -> None:
