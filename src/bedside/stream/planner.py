@@ -28,6 +28,8 @@ _EARLY_FRAMES = 3
 _FIRST_LOOK_S, _LONGEST_LOOK_S = 0.5, 30.0
 """Time from the warm-up to the first look for a larger image; it is doubled after each."""
 _LARGER = 1.02
+_FINAL = ("as it is", "mirrored")
+"""Verdicts on the marker that are not asked for again."""
 
 Kind = tuple[tuple[int, ...], np.dtype]
 
@@ -274,7 +276,7 @@ class CausalPlanner:
         reason = ""
         with suppress(InputError):  # frames that were each fine may be odd together
             reason = self._take_over(future.result(), time_s)
-        if self._watch is not None and self._verdict in (None, "unsure") and self._checking is None:
+        if self._watch is not None and self._verdict not in _FINAL and self._checking is None:
             assert self._plan is not None  # it follows another one
             check = self._watch.start(self._plan, tuple(self._sample))
             at_frame = self._seen + _LAG_FRAMES
