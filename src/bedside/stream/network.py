@@ -164,7 +164,7 @@ class NetworkFrames:
                 "left out."
             )
         else:
-            yield from map(_view, frames)
+            yield from map(delay_pixels, frames)
 
 
 class _NoVideoError(Exception):
@@ -213,8 +213,8 @@ def _has_end(container: Any) -> bool:
     return container.duration is not None and container.duration > 0
 
 
-def _view(frame: Any) -> Callable[[], np.ndarray]:
-    """What turns a frame into pixels, if it is not dropped before."""
+def delay_pixels(frame: Any) -> Callable[[], np.ndarray]:
+    """Return what turns a frame of PyAV into pixels, if it is not dropped before."""
     name = "gray" if frame.format.name.startswith("gray") else "rgb24"
 
     def to_pixels() -> np.ndarray:

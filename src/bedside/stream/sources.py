@@ -18,6 +18,7 @@ from bedside.io.read_options import ReadOptions
 from bedside.stream.network import NetworkFrames
 from bedside.stream.openigtlink import IgtlFrames, open_igtl
 from bedside.stream.protocol import Frame, FrameSource, paced
+from bedside.stream.webrtc import WebRtcFrames, open_webrtc
 from bedside.volume import ImageSequence
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg")
@@ -42,7 +43,7 @@ class OpenedSource:
 
     def close(self) -> None:
         """Close its connection, if it has one."""
-        if isinstance(self.frames, IgtlFrames | NetworkFrames):
+        if isinstance(self.frames, IgtlFrames | NetworkFrames | WebRtcFrames):
             self.frames.close()
 
 
@@ -59,17 +60,18 @@ def open_frames(
     Args:
         source: A film (DICOM, NIfTI, ...), a video file, the number or device of a camera such as
             "0" or "/dev/video0", an address that begins with "rtsp://", "http://" or another of
-            `network.SCHEMES`, "igtl://HOST:PORT" or "igtl://:PORT" for OpenIGTLink, or "-" for raw
-            frames from standard input.
+            `network.SCHEMES`, "igtl://HOST:PORT" or "igtl://:PORT" for OpenIGTLink, "webrtc://:PORT"
+            for a peer that sends by WebRTC, or "-" for raw frames from standard input.
         frames_per_s: Rate at which a film is played, instead of its own.
         shape: (H, W) or (H, W, 3) of raw frames, which have none of their own.
         loops: How often a film on disk is played, one time after the other.
-        listen: Address of this machine at which OpenIGTLink connects to it, for "igtl://:PORT".
+        listen: Address of this machine at which peers connect to it, for "igtl://:PORT" and
+            "webrtc://:PORT".
 
     Raises:
         UsageError: If a setting has no meaning.
         InputError: If there is no such source, or it is refused.
-        BackendError: If PyAV is needed for an address and not installed.
+        BackendError: If PyAV or aiortc is needed for an address and not installed.
     """
     if frames_per_s is not None and not 0 < frames_per_s < 1e4:
         raise UsageError(f"fps is {frames_per_s}; expected a number above 0.")
@@ -81,6 +83,8 @@ def open_frames(
         return OpenedSource(read_pipe(sys.stdin.buffer, shape))
     if source.startswith("igtl:"):
         return OpenedSource(open_igtl(source, listen=listen))
+    if source.startswith("webrtc:"):
+        return OpenedSource(open_webrtc(source, listen=listen))
     if "://" in source:
         return OpenedSource(NetworkFrames(source))
     if source.isdecimal() or source.startswith("/dev/video"):
