@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -98,3 +99,15 @@ def test_a_page_of_another_site_has_no_stream(address):
     with pytest.raises(InvalidStatus) as refused:
         open_stream(address, additional_headers={"Origin": "https://evil.example"})
     assert refused.value.response.status_code == 403
+
+
+def test_a_stream_outlives_the_deadline_for_the_head_of_a_request(engine):
+    with open_server(engine, header_s=0.5) as client:
+        with open_stream(str(client.base_url).replace("http", "ws")) as socket:
+            assert receive(socket)[0] == {"state": "ready"}
+            socket.send(json.dumps({"shape": [48, 64]}))
+            begin = time.monotonic()
+            while time.monotonic() - begin < 1.5:
+                socket.send(make_picture(1).tobytes())
+                receive(socket)
+                time.sleep(0.05)

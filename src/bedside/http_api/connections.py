@@ -63,6 +63,7 @@ class GuardedProtocol(H11Protocol):
         self._all = connections
         self._deadline: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
+        self._is_upgraded = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
@@ -84,6 +85,7 @@ class GuardedProtocol(H11Protocol):
 
     def handle_websocket_upgrade(self, event: Any) -> None:
         """Leave the connection to the protocol of WebSocket."""
+        self._is_upgraded = True
         self._forget()
         super().handle_websocket_upgrade(event)
 
@@ -113,7 +115,7 @@ class GuardedProtocol(H11Protocol):
 
     def _note(self) -> None:
         """Note whether a request is there."""
-        if self.transport is None or self.transport.is_closing():
+        if self._is_upgraded or self.transport is None or self.transport.is_closing():
             return
         if self.cycle is not None and not self.cycle.response_complete:
             if self not in self._all.at_work:

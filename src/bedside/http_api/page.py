@@ -24,7 +24,7 @@ from bedside.web.site import (
     describe_site,
     list_page_files,
 )
-from bedside.web.vendor import RUNTIME
+from bedside.web.vendor import RUNTIME, VIEWER, Package, read_vendor_files
 
 _START = "index.html"
 _MODELS = "models"
@@ -40,13 +40,12 @@ class Page:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
-        try:
-            self.files, runtime = list_page_files(), RUNTIME.title
-        except BackendError:
-            # The page then has everything segmented by the server.
-            self.files, runtime = list_page_files(with_runtime=False), None
+        # Without the runtime the server segments everything, without the viewer scans are slices.
+        here = [package for package in (RUNTIME, VIEWER) if _is_here(package)]
+        self.files = list_page_files(here)
+        runtime, viewer = (each.title if each in here else None for each in (RUNTIME, VIEWER))
         models = [(name, engine.bundle(name).spec) for name in engine.names]
-        site = describe_site(models, server="../", runtime=runtime)
+        site = describe_site(models, server="../", runtime=runtime, viewer=viewer)
         contents = {name: path.read_bytes() for name, path in self.files.items()} | {SITE: site}
         self.made = {SITE: site, WORKER: complete_worker(contents)}
 
@@ -100,6 +99,14 @@ def make_router(door: Door) -> APIRouter:
         return await door.run(lambda: find(path or _START, request))
 
     return router
+
+
+def _is_here(package: Package) -> bool:
+    try:
+        read_vendor_files(package)
+    except BackendError:
+        return False
+    return True
 
 
 def _answer(content: bytes, kind: str, request: Request) -> Response:
