@@ -27,7 +27,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install --quiet -c constraints.txt -e ".[onnx,train,serve,av,dev]"
 	touch $@
 
-# The browser's runtime, for `bedside export --to web` and the page of `bedside serve`; needs npm.
+# The browser's runtime and the viewer of scans, for `export --to web` and `serve`; needs npm.
 web: $(VENV)/.installed
 	$(BIN)/python -m bedside.web.vendor
 

@@ -102,12 +102,14 @@ def test_a_page_of_another_site_has_no_stream(address):
 
 
 def test_a_stream_outlives_the_deadline_for_the_head_of_a_request(engine):
-    with open_server(engine, header_s=0.5) as client:
-        with open_stream(str(client.base_url).replace("http", "ws")) as socket:
-            assert receive(socket)[0] == {"state": "ready"}
-            socket.send(json.dumps({"shape": [48, 64]}))
-            begin = time.monotonic()
-            while time.monotonic() - begin < 1.5:
-                socket.send(make_picture(1).tobytes())
-                receive(socket)
-                time.sleep(0.05)
+    with (
+        open_server(engine, header_s=0.5) as client,
+        open_stream(str(client.base_url).replace("http", "ws")) as socket,
+    ):
+        assert receive(socket)[0] == {"state": "ready"}
+        socket.send(json.dumps({"shape": [48, 64]}))
+        begin = time.monotonic()
+        while time.monotonic() - begin < 1.5:
+            socket.send(make_picture(1).tobytes())
+            receive(socket)
+            time.sleep(0.05)

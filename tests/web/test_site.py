@@ -128,10 +128,10 @@ def test_options_that_mean_nothing_for_a_page_are_refused(tmp_path, options):
 
 def test_a_runtime_that_is_missing_or_changed_is_named_with_the_way_to_get_it(tmp_path):
     with pytest.raises(BackendError, match=r"ort.js of .* is not here. Get it with: python -m"):
-        vendor.read_vendor_files(tmp_path)
+        vendor.read_vendor_files(folder=tmp_path)
     (tmp_path / "ort.js").write_text("other")
     with pytest.raises(BackendError, match="is another version"):
-        vendor.read_vendor_files(tmp_path)
+        vendor.read_vendor_files(folder=tmp_path)
 
 
 def test_a_package_with_other_files_than_those_pinned_is_refused():

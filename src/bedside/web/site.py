@@ -9,7 +9,7 @@ from bedside.bundle import Bundle
 from bedside.errors import UsageError
 from bedside.spec import DeploymentSpec
 from bedside.web.model_files import check_supported, make_model_files
-from bedside.web.vendor import FOLDER, RUNTIME, read_vendor_files
+from bedside.web.vendor import FOLDER, RUNTIME, Package, read_vendor_files
 
 STATIC = Path(__file__).with_name("static")
 SITE, WORKER = "site.json", "sw.js"
@@ -47,22 +47,22 @@ MEDIA_TYPES: Mapping[str, str] = {
 }
 
 
-def list_page_files(*, with_runtime: bool = True) -> dict[str, Path]:
+def list_page_files(packages: Iterable[Package] = (RUNTIME,)) -> dict[str, Path]:
     """Return the files of the page itself, by their path in it; without models.
 
     Args:
-        with_runtime: Whether the browser's runtime is among them.
+        packages: Packages of others that are among them.
 
     Raises:
-        BackendError: If the runtime is not here.
+        BackendError: If one is not here.
     """
     files = {
         path.relative_to(STATIC).as_posix(): path
         for path in sorted(STATIC.rglob("*"))
         if path.is_file()
     }
-    if with_runtime:
-        files |= {f"vendor/{name}": FOLDER / name for name in read_vendor_files()}
+    for package in packages:
+        files |= {f"vendor/{name}": FOLDER / name for name in read_vendor_files(package)}
     return files
 
 
@@ -86,7 +86,11 @@ def make_site(bundles: Sequence[Bundle]) -> dict[str, bytes]:
 
 
 def describe_site(
-    models: Iterable[tuple[str, DeploymentSpec]], *, server: str | None, runtime: str | None
+    models: Iterable[tuple[str, DeploymentSpec]],
+    *,
+    server: str | None,
+    runtime: str | None,
+    viewer: str | None = None,
 ) -> bytes:
     """Return `site.json`: what the page offers.
 
@@ -95,6 +99,7 @@ def describe_site(
         server: Where the page finds the API of the server that sends it, relative to itself;
             None if there is none.
         runtime: The browser's runtime; None if the page has none and runs nothing itself.
+        viewer: What shows scans in three planes; None if the page shows slices only.
     """
     about = {
         "schema_version": SCHEMA_VERSION,
@@ -109,6 +114,7 @@ def describe_site(
         ],
         "server": server,
         "runtime": runtime,
+        "viewer": viewer,
     }
     return (json.dumps(about, indent=1) + "\n").encode()
 

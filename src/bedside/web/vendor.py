@@ -42,11 +42,13 @@ class Package:
     Attributes:
         name: Of the package.
         version: The only one whose files have these hashes.
+        purpose: What it does for the page, for errors.
         members: By the name that a file has here.
     """
 
     name: str
     version: str
+    purpose: str
     members: Mapping[str, Member]
 
     @property
@@ -59,6 +61,7 @@ class Package:
 RUNTIME = Package(
     name="onnxruntime-web",
     version="1.30.0",
+    purpose="runs networks in a browser",
     members={
         "ort.js": Member(
             "package/dist/ort.wasm.min.mjs",
@@ -76,14 +79,27 @@ RUNTIME = Package(
 )
 
 
-def read_vendor_files(folder: Path = FOLDER) -> dict[str, bytes]:
-    """Return the files of the browser's runtime by their names, with the hashes that are pinned.
+VIEWER = Package(
+    name="@niivue/niivue",
+    version="0.69.0",
+    purpose="shows scans in three planes",
+    members={
+        "niivue.js": Member(
+            "package/dist/index.js",
+            "d6c2be4feb1ad53b2ac76b4196da8d8fd2263b662b511c55ca0fd127eb6a6532",
+        ),
+    },
+)
+
+
+def read_vendor_files(package: Package = RUNTIME, folder: Path = FOLDER) -> dict[str, bytes]:
+    """Return the files of a package by their names, with the hashes that are pinned.
 
     Raises:
         BackendError: If one is missing or another one; the error says how to get them.
     """
     found = {}
-    for name, member in RUNTIME.members.items():
+    for name, member in package.members.items():
         try:
             content = (folder / name).read_bytes()
         except OSError:
@@ -91,15 +107,15 @@ def read_vendor_files(folder: Path = FOLDER) -> dict[str, bytes]:
         if hashlib.sha256(content).hexdigest() != member.sha256:
             state = "is another version" if content else "is not here"
             raise BackendError(
-                f"{name} of {RUNTIME.title}, which runs networks in a browser, "
+                f"{name} of {package.title}, which {package.purpose}, "
                 f"{state}. Get it with: {COMMAND} (it needs npm)."
             )
         found[name] = content
     return found
 
 
-def fetch(folder: Path = FOLDER) -> tuple[Path, ...]:
-    """Have npm fetch the package, and write its files after checking their hashes.
+def fetch(package: Package = RUNTIME, folder: Path = FOLDER) -> tuple[Path, ...]:
+    """Have npm fetch a package, and write its files after checking their hashes.
 
     Returns:
         The files written.
@@ -112,7 +128,7 @@ def fetch(folder: Path = FOLDER) -> tuple[Path, ...]:
     if npm is None:
         raise BackendError("npm is not installed; it comes with Node.js, which Debian has as npm.")
     with tempfile.TemporaryDirectory() as scratch:
-        wanted = f"{RUNTIME.name}@{RUNTIME.version}"
+        wanted = f"{package.name}@{package.version}"
         done = subprocess.run(
             [npm, "pack", wanted, "--ignore-scripts", "--pack-destination", scratch],
             cwd=scratch, capture_output=True, text=True, timeout=_DEADLINE_S, check=False,
@@ -120,33 +136,34 @@ def fetch(folder: Path = FOLDER) -> tuple[Path, ...]:
         packed = list(Path(scratch).glob("*.tgz"))
         if done.returncode or len(packed) != 1:
             raise BackendError(f"npm cannot fetch {wanted}: {last_line(done.stderr)}.")
-        contents = unpack(packed[0].read_bytes())
+        contents = unpack(packed[0].read_bytes(), package)
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         write_bytes(folder / name, content)
     return tuple(folder / name for name in contents)
 
 
-def unpack(content: bytes) -> dict[str, bytes]:
+def unpack(content: bytes, package: Package = RUNTIME) -> dict[str, bytes]:
     """Return the pinned files of a package by the names that they have here.
 
     Args:
-        content: The package, a gzipped tar.
+        content: A gzipped tar.
+        package: The package that it is.
 
     Raises:
         BackendError: If a file is missing, or is not the one that is pinned.
     """
     found = {}
-    with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as package:
-        for name, member in RUNTIME.members.items():
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
+        for name, member in package.members.items():
             try:
-                file = package.extractfile(member.path)
+                file = archive.extractfile(member.path)
             except KeyError:
                 file = None
             text = file.read() if file else b""
             if hashlib.sha256(text).hexdigest() != member.sha256:
                 raise BackendError(
-                    f"{member.path} of {RUNTIME.title} is not the file that was "
+                    f"{member.path} of {package.title} is not the file that was "
                     "pinned; nothing was written. Do not use what was fetched."
                 )
             found[name] = text
@@ -160,7 +177,7 @@ def main() -> int:
         0, or the exit code of the error, which is printed.
     """
     try:
-        written = fetch()
+        written = [path for package in (RUNTIME, VIEWER) for path in fetch(package)]
     except BedsideError as error:
         sys.stderr.write(f"bedside: error: {error}\n")
         return error.exit_code

@@ -17,6 +17,7 @@ import { ServerEngine } from "./server.js";
 import { Curve } from "./view/curve.js";
 import { Panel } from "./view/panel.js";
 import { Stage } from "./view/stage.js";
+import { ScanView } from "./view/scan.js";
 import { StructureList } from "./view/structures.js";
 
 class App {
@@ -24,12 +25,14 @@ class App {
     this.engine = new DeviceEngine();
     this.server = null;
     this.stage = new Stage(element("stage"));
-    this.view = new ViewControls(this.stage);
+    this.scan = new ScanView({ onSlice: (slice) => this.go(slice), attempt: (work) => this.attempt(work) });
+    this.view = new ViewControls(this.stage, this.scan.volume);
     this.panel = new Panel();
     this.age = new AgeWatch((state, words) => this.panel.age(state, words));
     this.player = new Player((playing) => this.panel.playing(playing));
     this.list = new StructureList(element("structures").tBodies[0], (value, visible) => {
       this.stage.toggle(value, visible);
+      this.scan.volume.hide(this.stage.hidden);
       this.refresh();
     });
     this.curve = new Curve(element("curve"), (frame) => this.go(frame));
@@ -49,6 +52,7 @@ class App {
     const site = await (await fetch("site.json")).json();
     if (site.server === null && (await isolate())) return;
     this.site = site;
+    this.scan.offer(site.viewer);
     this.server = site.server === null ? null : new ServerEngine(site.server);
     bindPlace(this);
     keepOffline(
@@ -158,6 +162,7 @@ class App {
     }
     if (turn !== this.turn) return;
     this.state("done");
+    if (this.mask && this.isScan) this.scan.take({ source, mask: this.mask, structures: this.structures });
     this.panel.finished(this.results, performance.now() - began);
     this.show();
     element("announce").textContent = `Segmented. ${this.describe()}`;
@@ -171,7 +176,7 @@ class App {
     }
     this.panel.transport(source);
     this.panel.scale(source);
-    this.view.setRange(source.range);
+    this.view.setRange(this.isScan ? (source.scanRange ?? source.range) : source.range);
     this.results = new Array(source.count).fill(null);
     if (!source.live) this.show();
   }
@@ -188,7 +193,8 @@ class App {
     this.endRun = () => asked.abort();
     const model = this.about.bundle.name;
     try {
-      await runOnServer(source, this.server, { ...options, model, signal: asked.signal });
+      const onMask = (mask) => (this.mask = mask);
+      await runOnServer(source, this.server, { ...options, model, onMask, signal: asked.signal });
     } catch (error) {
       if (error.name !== "AbortError") throw error;
     }
@@ -278,14 +284,13 @@ class App {
     const count = source.live ? 1 : source.count;
     for (const { value } of structures) if (!areas.has(value)) areas.set(value, new Array(count).fill(null));
     const { spacingMm } = source;
-    // Of a scan the frames are slices: volumes are summed over them, and nothing changes in time.
-    const sliceMm = this.about?.spec.model?.spatial_dims === 3 ? source.sliceMm : null;
+    const sliceMm = this.isScan ? source.sliceMm : null;
     this.list.show({ areas, frame, spacingMm, sliceMm });
     const labels = this.results[frame]?.labels;
     const own = labels ? structures.flatMap((structure) => measureOwn(labels, structure, spacingMm)) : [];
     this.panel.measurements(own, sliceMm === null ? this.list.describeChanges({ areas, spacingMm }, structures) : []);
     element("change-head").textContent = sliceMm === null ? "Change" : "Volume";
-    this.panel.frame(source, frame);
+    this.panel.frame(source, frame, this.isScan ? "slice" : "frame");
     if (count > 1) this.curve.show({ areas, structures, hidden: this.stage.hidden, frame, count });
     const complete = this.results.length > 0 && this.results.every(Boolean);
     element("save-png").disabled = !this.results[frame];
@@ -293,6 +298,17 @@ class App {
     element("save-seg").hidden = this.onDevice || !source.modality;
     element("save-seg").disabled = !complete;
     element("stage").setAttribute("aria-label", this.describe());
+  }
+
+  /** Whether the frames are slices: their areas sum up to volumes, and nothing changes in time. */
+  get isScan() {
+    return this.source.kind === "scan" || this.about?.spec.model?.spatial_dims === 3;
+  }
+
+  /** A frame on or back; in three planes, a slice up or down. */
+  step(by) {
+    if (this.scan.isOpen) this.scan.volume.step(by);
+    else this.go(this.frame + by);
   }
 
   go(frame) {
@@ -316,6 +332,8 @@ class App {
 
   /** Forget the results, not the source. */
   clear() {
+    this.mask = null;
+    this.scan.take(null);
     this.frame = 0;
     this.results = [];
     this.areas = new Map(this.structures.map(({ value }) => [value, new Array(this.source?.count || 1).fill(null)]));

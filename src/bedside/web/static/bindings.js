@@ -16,18 +16,18 @@ export function bindApp(app) {
   on("camera", "click", () => app.open(openCamera));
   on("model", "change", ({ target }) => app.openModel(target.value));
   on("play", "click", () => app.play());
-  on("back", "click", () => app.go(app.frame - 1));
-  on("forward", "click", () => app.go(app.frame + 1));
+  on("back", "click", () => app.step(-1));
+  on("forward", "click", () => app.step(1));
   on("frame", "input", ({ target }) => app.seek(Number(target.value)));
   on("scale", "change", ({ target }) => app.setScale(Number(target.value)));
   on("save-png", "click", () => app.attempt(() => savePng(app.source, app.results[app.frame].labels, app.structures, app.frame)));
-  on("save-nifti", "click", () => app.attempt(() => saveNifti(app.source, app.results)));
+  on("save-nifti", "click", () => app.attempt(() => saveNifti(app.source, app.results, app.mask)));
   on("save-seg", "click", () => app.attempt(() => saveSeg(app.source, app.server, app.about.bundle.name)));
   bindDrop(element("drop-zone"), (files) => app.openFiles(files));
   bindKeys({
     open: choose,
-    back: () => app.go(app.frame - 1),
-    forward: () => app.go(app.frame + 1),
+    back: () => app.step(-1),
+    forward: () => app.step(1),
     play: () => app.play(),
     flip: (value) => app.list.flip(value),
     zoom: (factor) => app.stage.zoom(factor),

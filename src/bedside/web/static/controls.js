@@ -8,8 +8,8 @@ const THEMES = [null, "dark", "light"];
 
 /** Sliders and boxes of the view. */
 export class ViewControls {
-  constructor(stage) {
-    this.stage = stage;
+  constructor(stage, volume) {
+    Object.assign(this, { stage, volume });
     this.range = BYTES;
     for (const id of ["opacity", "level", "width", "outlines", "numbers"]) {
       element(id).addEventListener("input", () => this.apply());
@@ -39,6 +39,7 @@ export class ViewControls {
   apply() {
     const [level, width] = [Number(element("level").value), Number(element("width").value)];
     const opacity = Number(element("opacity").value) / 100;
+    this.volume.set({ opacity, level, width });
     this.stage.set({ opacity, level, width, outlines: element("outlines").checked, numbers: element("numbers").checked });
     element("opacity-number").textContent = `${element("opacity").value} %`;
     for (const [id, value] of Object.entries({ level, width })) element(`${id}-number`).textContent = Number(value.toPrecision(4));

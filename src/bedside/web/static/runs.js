@@ -57,7 +57,7 @@ export async function runFrames(source, frames, engine, { first, cancelled, onWa
  *
  * @param {object} options As for `runFrames`; `model` is the name of the model.
  */
-export async function runOnServer(source, server, { model, signal, onWarnings, onFrame }) {
+export async function runOnServer(source, server, { model, signal, onWarnings, onFrame, onMask }) {
   const begin = performance.now();
   const found = await server.segment(model, source.file, signal);
   const { width, height, count, values } = found;
@@ -68,6 +68,7 @@ export async function runOnServer(source, server, { model, signal, onWarnings, o
     );
   }
   onWarnings(found.warnings);
+  onMask(found.bytes);
   const ms = { server: performance.now() - begin };
   for (let index = 0; index < count; index += 1) {
     const data = Uint8Array.from(values.subarray(index * width * height, (index + 1) * width * height));

@@ -1,5 +1,6 @@
 /** Masks as files. */
 import { writeNifti } from "./io/nifti.js";
+import { gzip } from "./io/streams.js";
 import { writePng } from "./io/png_labels.js";
 
 /** Name of a result: that of the image without its suffix. */
@@ -12,8 +13,9 @@ export async function savePng(source, labels, structures, frame) {
   download(await writePng(labels, structures), nameResult(source.name, suffix));
 }
 
-export async function saveNifti(source, results) {
-  const blob = await writeNifti(results.map(({ labels }) => labels.data), source);
+/** The mask as NIfTI: as a server made it of a zip of images, else on the grid of the source. */
+export async function saveNifti(source, results, mask) {
+  const blob = source.kind === "scan" && mask ? new Blob([await gzip(mask)]) : await writeNifti(results.map(({ labels }) => labels.data), source);
   download(blob, nameResult(source.name, ".nii.gz"));
 }
 

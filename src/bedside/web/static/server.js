@@ -25,9 +25,9 @@ export class ServerEngine {
   /** Labels of all frames of a file, as bytes of a NIfTI image's voxels, and what it warns of. */
   async segment(model, file, signal) {
     const answer = await this.post(model, file, "application/gzip", signal);
-    const bytes = new Uint8Array(await answer.arrayBuffer());
-    const image = parseNifti(bytes[0] === 0x1f ? await inflate(bytes, LARGEST_BYTES) : bytes);
-    return { ...image, warnings: JSON.parse(answer.headers.get("Bedside-Warnings") ?? "[]") };
+    const sent = new Uint8Array(await answer.arrayBuffer());
+    const bytes = sent[0] === 0x1f ? await inflate(sent, LARGEST_BYTES) : sent;
+    return { ...parseNifti(bytes), bytes, warnings: JSON.parse(answer.headers.get("Bedside-Warnings") ?? "[]") };
   }
 
   /** Where the server takes live frames for a model. */

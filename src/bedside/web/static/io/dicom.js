@@ -18,14 +18,15 @@ export function isDicom(begin) {
 export async function openDicom(file) {
   const bytes = new Uint8Array(await file.arrayBuffer());
   try {
-    return describe(bytes);
+    return describeDicom(bytes);
   } catch (error) {
     const reason = error instanceof RangeError ? "it is truncated or damaged." : error.message;
     throw new Error(`${file.name}: ${reason}`);
   }
 }
 
-function describe(bytes) {
+/** A source of frames from the bytes of a file; see `openFile`. */
+export function describeDicom(bytes) {
   const { header, syntax, pixels } = readHeader(bytes);
   const form = readForm(header, syntax, pixels);
   const calibration = readCalibration(header, form);

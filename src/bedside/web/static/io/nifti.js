@@ -82,9 +82,9 @@ function unitMm(view) {
   return { 1: 1000, 3: 0.001 }[view.getUint8(123) & 7] ?? 1;
 }
 
-/** A window from the 1st to the 99th percentile of some values; null for those of 8 bits. */
-function findWindow(values, scale) {
-  if (values instanceof Uint8Array && !scale) return null;
+/** A window from the 1st to the 99th percentile of some values; null for those of 8 bits, but of scans. */
+function findWindow(values, scale, asScan) {
+  if (values instanceof Uint8Array && !scale && !asScan) return null;
   const step = Math.max(1, Math.floor(values.length / SAMPLE_VALUES));
   const sample = Float64Array.from({ length: Math.floor(values.length / step) }, (_, k) => values[k * step]);
   const sorted = sample.filter(Number.isFinite).sort();
@@ -109,13 +109,38 @@ function describe({ width, height, count, values, scale, spacing, sliceMm, untol
     kind: count > 1 ? "cine" : "picture",
     count, width, height, spacingMm, sliceMm, warnings,
     defaultGrid: untold && spacing.every((length) => length === 1),
-    range: findWindow(values, scale),
+    range: findWindow(values, scale, false),
+    scanRange: findWindow(values, scale, true),
     header: bytes.slice(0, HEADER_BYTES),
     async read(index) {
       const part = values.slice(index * size, (index + 1) * size);
       return makeImage(scale ? Float64Array.from(part, (value) => value * scale.slope + scale.intercept) : part, width, height, 1);
     },
   };
+}
+
+/**
+ * Frames as an image on the grid of another.
+ *
+ * @param {Array<Uint8Array | Float32Array>} frames Grey, of one size.
+ * @param {Uint8Array} grid A NIfTI file of as many frames of that size.
+ */
+export function encodeOnGrid(frames, grid) {
+  const inBytes = frames.every((frame) => frame instanceof Uint8Array);
+  const Type = inBytes ? Uint8Array : Float32Array;
+  const size = frames[0].length;
+  const values = new Type(size * frames.length);
+  frames.forEach((frame, k) => values.set(frame, k * size));
+  const bytes = new Uint8Array(DATA_OFFSET + values.byteLength);
+  bytes.set(grid.subarray(0, HEADER_BYTES));
+  const view = new DataView(bytes.buffer);
+  view.setInt16(70, inBytes ? 2 : 16, true);
+  view.setInt16(72, inBytes ? 8 : 32, true);
+  view.setFloat32(108, DATA_OFFSET, true);
+  view.setFloat32(112, 1, true);
+  view.setFloat32(116, 0, true);
+  bytes.set(new Uint8Array(values.buffer), DATA_OFFSET);
+  return bytes;
 }
 
 /**

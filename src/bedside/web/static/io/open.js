@@ -8,6 +8,7 @@
 import { isDicom, openDicom } from "./dicom.js";
 import { isNifti, openNifti } from "./nifti.js";
 import { isPicture, openPicture } from "./picture.js";
+import { isZip, openSeries } from "./series.js";
 import { openVideo } from "./video.js";
 
 const LARGEST_BYTES = 2 ** 30;
@@ -18,6 +19,7 @@ const FORMATS = [
   { is: isDicom, open: openDicom },
   { is: isPicture, open: openPicture },
   { is: isNifti, open: openNifti },
+  { is: isZip, open: openSeries },
 ];
 
 const NOTHING = {

@@ -122,6 +122,8 @@ class Connection {
   settle(event, data) {
     const own = this.waiting.get(event.frame);
     for (const number of this.waiting.keys()) if (number <= event.frame) this.waiting.delete(number);
+    // That there is no mask is seen; why a frame has none is told until the next one.
+    if (event.state === "stale" && !data) return;
     this.told.onWarnings([...(event.warnings ?? []), ...(event.reason && !data ? [event.reason] : [])]);
     // A mask that is repeated because it became stale was shown with its own time.
     if (!data || !own || event.frame <= this.shown) return;

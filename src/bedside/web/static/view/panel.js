@@ -82,7 +82,8 @@ export class Panel {
     slider.value = 0;
   }
 
-  frame(source, frame) {
+  /** Where in the source the frame lies that is shown; `word` is what it is called. */
+  frame(source, frame, word) {
     const slider = element("frame");
     if (source.live) {
       if (!slider.matches(":active")) slider.value = 1000 * source.video.currentTime;
@@ -90,8 +91,9 @@ export class Panel {
       return;
     }
     slider.value = frame;
-    slider.setAttribute("aria-valuetext", `frame ${frame + 1} of ${source.count}`);
-    element("frame-number").textContent = `Frame ${frame + 1} of ${source.count}`;
+    slider.setAttribute("aria-valuetext", `${word} ${frame + 1} of ${source.count}`);
+    element("frame-number").textContent = `${word[0].toUpperCase()}${word.slice(1)} ${frame + 1} of ${source.count}`;
+    element("curve-caption").textContent = `Area by ${word}`;
   }
 
   playing(on) {
