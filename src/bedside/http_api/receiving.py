@@ -14,18 +14,20 @@ _LONGEST_NUMBER = 20
 
 
 class Spool:
-    """Disk for the bodies of all requests together.
+    """Room for the bodies of all requests together.
 
     Args:
         max_bytes: How much.
 
     Attributes:
+        in_memory: Bytes of them that are in memory; counted roughly, as it only decides where
+            bytes go.
         unpacking: Held while a zip is unpacked, so that zips do not take all threads.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self.n_bytes = 0
+        self.n_bytes = self.in_memory = 0
         self.unpacking = asyncio.Semaphore(1)
         self._lock = threading.Lock()
 

@@ -90,7 +90,7 @@ def make_router(door: Door) -> APIRouter:
 
 def _answer(engine: Engine, asked: Asked, upload: Upload, turn: Place) -> Response:
     """Segment an upload and encode the result, in a thread."""
-    source = engine.open(upload.path, read=asked.read)
+    source = engine.open(upload.source, read=asked.read)
     format_ = choose_format(source, asked.result)
     result = engine.segment(asked.model, source, place=turn, force=asked.force)
     return encode(result, format_)

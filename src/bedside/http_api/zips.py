@@ -18,10 +18,9 @@ _KNOWN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 1
 
 
-def is_zip(path: Path) -> bool:
+def is_zip(head: bytes) -> bool:
     """Whether a file begins as a zip does."""
-    with path.open("rb") as file:
-        return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
+    return head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
 
 
 def unpack_zip(

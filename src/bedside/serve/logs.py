@@ -1,17 +1,25 @@
 """Logs of a server: lines of this program, and of libraries only that there was something."""
 
 import logging
+import queue
 import sys
 import threading
+from typing import TextIO
+
+_MOST_LINES = 10_000
+_CLOSING_S = 2.0
 
 
-def configure_logs() -> None:
+def configure_logs() -> "LogWriter":
     """Log to stderr, without anything that may be in an image.
 
     Messages of libraries quote values, names and paths; so do tracebacks and warnings. Of these
     only where they come from is logged.
+
+    Returns:
+        What writes the lines, to be closed at the end.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LogWriter(sys.stderr)
     handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -19,6 +27,56 @@ def configure_logs() -> None:
     logging.getLogger("bedside").setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
     threading.excepthook = _note_thread
+    return handler
+
+
+class LogWriter(logging.Handler):
+    """Writes lines in a thread of its own: who reads the log too slowly holds up no request.
+
+    Lines for which there is no room are dropped, and their number is written in their place.
+
+    Args:
+        stream: Where they go.
+        most: Lines that may wait.
+    """
+
+    def __init__(self, stream: TextIO, *, most: int = _MOST_LINES) -> None:
+        super().__init__()
+        self._stream, self._dropped = stream, 0
+        self._lines: queue.Queue[str | None] = queue.Queue(most)
+        self._thread = threading.Thread(target=self._write, name="bedside log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Have the line of a record written."""
+        try:
+            self._lines.put_nowait(self.format(record))
+        except queue.Full:
+            self._dropped += 1  # under the lock of the handler
+        except Exception:  # noqa: BLE001 - as every handler of logging
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Write what waits, unless nobody reads it."""
+        if self._thread.is_alive():
+            try:
+                self._lines.put(None, timeout=_CLOSING_S)
+            except queue.Full:
+                return
+            self._thread.join(_CLOSING_S)
+        super().close()
+
+    def _write(self) -> None:
+        while (line := self._lines.get()) is not None:
+            with self.lock or threading.Lock():
+                dropped, self._dropped = self._dropped, 0
+            try:
+                self._stream.write(f"{line}\n")
+                if dropped:
+                    self._stream.write(f"{dropped} lines are missing, as the log was read slowly\n")
+                self._stream.flush()
+            except (OSError, ValueError):  # its reader is gone
+                continue
 
 
 class _Formatter(logging.Formatter):

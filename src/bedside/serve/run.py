@@ -1,6 +1,7 @@
 """Starts the doors of a configuration, and ends them in order on a signal."""
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from bedside.service.audit import AuditLog
     from bedside.service.engine import Engine
     from bedside.service.jobs import JobStore
+
+# The thread that answers waits this long for one that computes, at every turn it takes: with
+# Python's 5 ms, a refusal of a few turns takes 20.
+_SWITCH_S = 0.0005
 
 
 def serve(settings: ServeSettings, *, on_notice: Callable[[str], None]) -> None:
@@ -44,8 +49,9 @@ def serve(settings: ServeSettings, *, on_notice: Callable[[str], None]) -> None:
 
     stopped = threading.Event()
     _raise_open_files()
-    configure_logs()
+    sys.setswitchinterval(_SWITCH_S)
     with contextlib.ExitStack() as stack:
+        stack.callback(configure_logs().close)
         stack.enter_context(signals.handed_over(stopped.set))
         engine = stack.enter_context(Engine(settings.engine))
         observer = Observer(engine, audit=stack.enter_context(_opened_audit(settings.audit)))

@@ -43,8 +43,8 @@ def main() -> int:
 
 
 def _import_codecs() -> None:
-    """Import what pydicom loads at the first compressed frame, where it is installed."""
-    for name in ("pydicom.pixels", "libjpeg", "openjpeg", "jpeg_ls", "PIL.Image"):
+    """Import what numpy and pydicom load only when it is needed, where it is installed."""
+    for name in ("numpy.ma", "pydicom.pixels", "libjpeg", "openjpeg", "jpeg_ls", "PIL.Image"):
         with contextlib.suppress(ImportError):
             __import__(name)
 
