@@ -7,7 +7,7 @@ import time
 import pytest
 
 from bedside.errors import BusyError, CancelledError, ClosedError, DeadlineError
-from bedside.service.admission import Admission, Lane, LaneLimits
+from bedside.service.admission import Admission, Lane, LaneLimits, Place
 from igtl_makers import wait_until
 
 SOME = {lane: LaneLimits(running=1, waiting=2, wait_s=math.inf) for lane in Lane}
@@ -62,7 +62,7 @@ def test_a_full_lane_refuses_at_once_and_others_do_not():
         admission.reserve(Lane.IMAGE, "a")
     assert refused.value.retry_after_s >= 1
     with pytest.raises(BusyError):
-        admission.check(Lane.IMAGE)
+        admission.check(Lane.IMAGE, "a")
     admission.reserve(Lane.FRAME, "b").leave()
     assert admission.counts[Lane.IMAGE].refused == 2
     places[1].leave()
@@ -71,14 +71,55 @@ def test_a_full_lane_refuses_at_once_and_others_do_not():
 
 def test_what_would_wait_too_long_by_the_measured_cost_is_refused():
     admission = Admission(1, {**SOME, Lane.IMAGE: LaneLimits(1, 10, wait_s=1.5)})
-    for cost_s in (1.0,) * 30:
-        admission._learn("slow", cost_s)
+    learn(admission, "slow", 1.0)
     assert admission.cost_s("slow") == pytest.approx(1.0)
     admission.reserve(Lane.IMAGE, "slow")
     admission.reserve(Lane.IMAGE, "slow")
     with pytest.raises(BusyError) as refused:
         admission.reserve(Lane.IMAGE, "slow")
     assert refused.value.retry_after_s == pytest.approx(2.0, abs=0.5)
+
+
+def learn(admission, key, seconds, *, was_alone=False):
+    place = Place(admission, Lane.IMAGE, key, 0, math.inf, was_alone=was_alone)
+    for _ in range(30):
+        admission._learn(place, seconds)
+
+
+@pytest.mark.parametrize(("lately_s", "is_taken"), [(0.8, True), (1.5, False), (9.0, False)])
+def test_what_would_be_late_by_what_it_takes_alone_is_refused(lately_s, is_taken):
+    # One that takes 1 s alone may be done after 2 s: 0.8 s of waiting and 0.8 of work are in time.
+    admission = Admission(1, {**SOME, Lane.IMAGE: LaneLimits(1, 10, wait_s=60.0, stretch=2.0)})
+    learn(admission, "a", 1.0, was_alone=True)
+    learn(admission, "a", lately_s)
+    admission.reserve(Lane.IMAGE, "a")  # one that may start is taken, however slow all are
+    if is_taken:
+        admission.reserve(Lane.IMAGE, "a")
+    else:
+        with pytest.raises(BusyError):
+            admission.reserve(Lane.IMAGE, "a")
+
+
+def test_work_beside_which_other_work_began_was_not_alone():
+    admission = Admission(2)
+    with admission.reserve(Lane.IMAGE, "a") as first:
+        assert first.was_alone
+        with admission.reserve(Lane.IMAGE, "a") as second:
+            assert not second.was_alone
+        assert not first.was_alone
+    with admission.reserve(Lane.IMAGE, "a") as third:
+        assert third.was_alone
+
+
+def test_the_wait_is_that_for_the_first_slot_that_will_be_free():
+    admission = Admission(2, SOME)
+    learn(admission, "short", 1.0)
+    learn(admission, "long", 9.0)
+    admission.reserve(Lane.IMAGE, "short")
+    admission.reserve(Lane.VOLUME, "long")
+    assert admission._wait_s(Lane.IMAGE) == pytest.approx(1.0, abs=0.3)
+    # One volume at a time: the next waits for it, though the other slot is free before.
+    assert admission._wait_s(Lane.VOLUME) == pytest.approx(9.0, abs=0.3)
 
 
 def test_the_cost_of_work_that_succeeded_is_learned():

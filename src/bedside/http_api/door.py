@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from starlette.requests import Request
 
-from bedside.http_api.receiving import Spool
+from bedside.http_api.receiving import Spool, check_length
 from bedside.http_api.settings import HttpSettings
 from bedside.http_api.uploads import Upload, receive_upload
 from bedside.service.admission import Place
@@ -84,6 +84,21 @@ class Door:
             required=required,
         ) as upload:
             yield upload
+
+    def check_room(self, request: Request, model: str) -> int:
+        """Return the length that a request states, if there is room for its image now.
+
+        Who has no place need not send anything.
+
+        Raises:
+            NoModelError: If there is no such model.
+            RequestError: If it is too long.
+            BusyError: If there is no room for more work.
+            ClosedError: If the server is being stopped.
+        """
+        n_bytes = check_length(request, self.settings.upload_mb * 2**20)
+        self.engine.check(model, n_bytes=n_bytes)
+        return n_bytes
 
     async def run(self, work: Callable[[], Answer]) -> Answer:
         """Run blocking work in a thread of its own."""

@@ -51,8 +51,8 @@ class Spool:
             self.n_bytes -= n_bytes
 
 
-def check_length(request: Request, most: int, *, is_encoded: bool = False) -> None:
-    """Refuse a request by what its head says, before its body is read.
+def check_length(request: Request, most: int, *, is_encoded: bool = False) -> int:
+    """Return the length of a body as its head states it, before it is read; 0 if it does not.
 
     Args:
         request: The request.
@@ -69,6 +69,7 @@ def check_length(request: Request, most: int, *, is_encoded: bool = False) -> No
         raise RequestError(400, "Content-Length is no number.")
     if len(length) > _LONGEST_NUMBER or int(length) > most:
         raise too_large(most)
+    return int(length)
 
 
 def too_large(most: int) -> RequestError:

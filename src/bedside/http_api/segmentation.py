@@ -77,10 +77,9 @@ def make_router(door: Door) -> APIRouter:
         read = ReadOptions(third_axis=third_axis, dicom=DicomOptions(gaps=gaps))
         result = choose_result(format, request.headers.get("accept"))
         asked = Asked(model, result, read, force)
-        # Who has no place now need not send anything.
-        door.engine.admission.check(door.engine.lane(model))
+        n_bytes = door.check_room(request, model)
         async with door.receive(request) as upload:
-            place = door.engine.reserve(model, deadline_s=deadline_s)
+            place = door.engine.reserve(model, n_bytes=n_bytes, deadline_s=deadline_s)
             return await door.run_in_place(
                 request, place, lambda turn: _answer(door.engine, asked, upload, turn)
             )

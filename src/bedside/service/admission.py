@@ -2,10 +2,12 @@
 
 Work is in three lanes: live streams, which never wait, before images before volumes. Each lane runs
 and queues a bounded number, and takes nothing that would wait longer than is allowed, as far as the
-measured cost of earlier work tells. So a refusal needs no work, and no queue grows.
+measured cost of earlier work tells: in seconds, and compared with what the same work takes alone.
+So a refusal needs no work, no queue grows, and what is taken is answered in a time that is known.
 """
 
 import enum
+import heapq
 import itertools
 import math
 import threading
@@ -40,16 +42,19 @@ class LaneLimits:
         running: Pieces of work at the same time.
         waiting: Pieces that wait.
         wait_s: Work that would wait longer, as far as is known, is refused.
+        stretch: So is work that would have to wait and would then be done later than this many
+            times what such work takes when nothing else runs.
     """
 
     running: int
     waiting: int
     wait_s: float
+    stretch: float = math.inf
 
 
 LIMITS: Mapping[Lane, LaneLimits] = MappingProxyType({
     Lane.FRAME: LaneLimits(running=2, waiting=0, wait_s=0.0),
-    Lane.IMAGE: LaneLimits(running=64, waiting=2, wait_s=5.0),
+    Lane.IMAGE: LaneLimits(running=64, waiting=1, wait_s=5.0, stretch=2.0),
     Lane.VOLUME: LaneLimits(running=1, waiting=4, wait_s=120.0),
 })  # fmt: skip
 
@@ -66,6 +71,7 @@ class Place:
         key: What its cost is remembered by.
         order: Number of its arrival.
         until: When it must be done, by `time.monotonic`.
+        was_alone: Whether nothing else has run beside it.
     """
 
     admission: "Admission"
@@ -76,6 +82,7 @@ class Place:
     is_cancelled: bool = False
     started: float | None = None
     is_over: bool = False
+    was_alone: bool = False
 
     def cancel(self) -> None:
         """Give the work up, from any thread: its next `check` or its waiting raises."""
@@ -138,6 +145,25 @@ class Counts:
 
 
 @dataclass
+class _Cost:
+    """Seconds that work of one key took, averaged.
+
+    Attributes:
+        lately: Whatever ran beside it.
+        alone: When nothing else did; None if that was never seen.
+    """
+
+    lately: float
+    alone: float | None = None
+
+    def learn(self, seconds: float, *, was_alone: bool) -> None:
+        self.lately += _LEARNING_RATE * (seconds - self.lately)
+        if was_alone:
+            before = seconds if self.alone is None else self.alone
+            self.alone = before + _LEARNING_RATE * (seconds - before)
+
+
+@dataclass
 class _Queue:
     limits: LaneLimits
     waiting: list[Place] = field(default_factory=list)
@@ -159,7 +185,7 @@ class Admission:
         self._slots = slots
         self._queues = {lane: _Queue(limits[lane]) for lane in Lane}
         self._orders = itertools.count()
-        self._costs: dict[str, float] = {}
+        self._costs: dict[str, _Cost] = {}
         self._closed = False
 
     @property
@@ -184,15 +210,19 @@ class Admission:
                 for lane, queue in self._queues.items()
             }
 
-    def check(self, lane: Lane) -> None:
+    def check(self, lane: Lane, key: str) -> None:
         """Return if there is room now; nothing is taken.
+
+        Args:
+            lane: Class of the work.
+            key: As for `reserve`.
 
         Raises:
             BusyError: If the lane is full.
             ClosedError: If the server is being stopped.
         """
         with self.changed:
-            self._check(lane)
+            self._check(lane, key)
 
     def reserve(self, lane: Lane, key: str, *, deadline_s: float = math.inf) -> Place:
         """Return a place, at once.
@@ -207,7 +237,7 @@ class Admission:
             ClosedError: If the server is being stopped.
         """
         with self.changed:
-            self._check(lane)
+            self._check(lane, key)
             place = Place(self, lane, key, next(self._orders), time.monotonic() + deadline_s)
             self._queues[lane].waiting.append(place)
             self._grant()
@@ -242,7 +272,7 @@ class Admission:
             else:
                 queue.waiting.remove(place)
             if learn and place.started is not None:
-                self._learn(place.key, time.monotonic() - place.started)
+                self._learn(place, time.monotonic() - place.started)
             self._grant()
             self.changed.notify_all()
 
@@ -266,15 +296,16 @@ class Admission:
 
     def cost_s(self, key: str) -> float | None:
         """Seconds that work of this key took lately; None if there was none."""
-        return self._costs.get(key)
+        return self._costs[key].lately if key in self._costs else None
 
-    def _check(self, lane: Lane) -> None:
+    def _check(self, lane: Lane, key: str) -> None:
         if self._closed:
             raise ClosedError("the server is being stopped and takes no more work.")
-        queue = self._queues[lane]
-        wait_s = self._wait_s(lane)
-        is_full = len(queue.waiting) >= queue.limits.waiting and not self._may_start(lane)
-        if is_full or (wait_s > queue.limits.wait_s and not self._may_start(lane)):
+        if self._may_start(lane):
+            return
+        queue, wait_s = self._queues[lane], self._wait_s(lane)
+        is_full = len(queue.waiting) >= queue.limits.waiting
+        if is_full or wait_s > self._longest_wait_s(queue.limits, key):
             queue.refused += 1
             raise BusyError(
                 f"there is no room for more work of the class {lane.name.lower()} now: "
@@ -282,18 +313,34 @@ class Admission:
                 retry_after_s=max(1.0, wait_s),
             )
 
+    def _longest_wait_s(self, limits: LaneLimits, key: str) -> float:
+        """Seconds that new work may wait."""
+        cost = self._costs.get(key)
+        if cost is None or cost.alone is None:
+            return limits.wait_s
+        return min(limits.wait_s, limits.stretch * cost.alone - cost.lately)
+
     def _wait_s(self, lane: Lane) -> float:
         """Seconds that new work of a lane would wait, as far as is known."""
         now = time.monotonic()
-        left_s = 0.0
+        running = (*self._queues[Lane.IMAGE].running, *self._queues[Lane.VOLUME].running)
+        # When each slot will be free.
+        free = [max(0.0, self._known_s(place) - (now - (place.started or now)))
+                for place in running]  # fmt: skip
+        own_s = sum(left_s for left_s, each in zip(free, running, strict=True) if each.lane is lane)
+        free += [0.0] * (self._slots - len(free))
+        heapq.heapify(free)
         for other in (Lane.IMAGE, Lane.VOLUME):
-            queue = self._queues[other]
-            for place in queue.running:
-                cost_s = self._costs.get(place.key, 0.0)
-                left_s += max(0.0, cost_s - (now - (place.started or now)))
-            if other <= lane:
-                left_s += sum(self._costs.get(place.key, 0.0) for place in queue.waiting)
-        return left_s / self._slots
+            for place in self._queues[other].waiting if other <= lane else ():
+                heapq.heappush(free, heapq.heappop(free) + self._known_s(place))
+        queue = self._queues[lane]
+        own_s += sum(map(self._known_s, queue.waiting))
+        # A lane that may not take all slots waits for its own.
+        return max(free[0], own_s / queue.limits.running if queue.limits.running < self._slots
+                   else 0.0)  # fmt: skip
+
+    def _known_s(self, place: Place) -> float:
+        return self.cost_s(place.key) or 0.0
 
     def _may_start(self, lane: Lane) -> bool:
         queue = self._queues[lane]
@@ -306,15 +353,24 @@ class Admission:
         for lane, queue in self._queues.items():
             while queue.waiting and self._may_start(lane):
                 place = queue.waiting.pop(0)
-                place.started = time.monotonic()
-                queue.running.append(place)
+                self._begin(place, queue)
         self.changed.notify_all()
 
-    def _learn(self, key: str, seconds: float) -> None:
-        if key not in self._costs and len(self._costs) >= _MOST_COSTS:
-            self._costs.pop(next(iter(self._costs)))
-        before = self._costs.get(key, seconds)
-        self._costs[key] = before + _LEARNING_RATE * (seconds - before)
+    def _begin(self, place: Place, queue: _Queue) -> None:
+        """Give a place its slot; those that run are no longer alone."""
+        beside = [each for other in self._queues.values() for each in other.running]
+        for each in beside:
+            each.was_alone = False
+        place.started, place.was_alone = time.monotonic(), not beside
+        queue.running.append(place)
+
+    def _learn(self, place: Place, seconds: float) -> None:
+        cost = self._costs.get(place.key)
+        if cost is None:
+            if len(self._costs) >= _MOST_COSTS:
+                self._costs.pop(next(iter(self._costs)))
+            cost = self._costs[place.key] = _Cost(seconds)
+        cost.learn(seconds, was_alone=place.was_alone)
 
     def _is_idle(self) -> bool:
         return not any(queue.running or queue.waiting for queue in self._queues.values())

@@ -99,10 +99,36 @@ class Engine:
         is_scan = self.bundle(model).spec.model.spatial_dims == 3
         return Lane.VOLUME if is_scan else Lane.IMAGE
 
+    def check(self, model: str, *, n_bytes: int = 0) -> None:
+        """Return if there is room for an image now, before it is received.
+
+        Args:
+            model: Name of the model.
+            n_bytes: As for `reserve`.
+
+        Raises:
+            NoModelError: If there is no such model.
+            BusyError: If there is no room for more work.
+            ClosedError: If the server is being stopped.
+        """
+        lane = self.lane(model)
+        self.admission.check(lane, _name_cost(lane, model, n_bytes))
+
     def reserve(
-        self, model: str, *, lane: Lane | None = None, deadline_s: float = DEADLINE_S
+        self,
+        model: str,
+        *,
+        lane: Lane | None = None,
+        n_bytes: int = 0,
+        deadline_s: float = DEADLINE_S,
     ) -> Place:
         """Return a place for one image, at once; see `Admission.reserve`.
+
+        Args:
+            model: Name of the model.
+            lane: Class of the work; None for that of the model.
+            n_bytes: Size of the image as it was sent, by which costs are remembered; 0 if unknown.
+            deadline_s: Seconds from now in which it must be done.
 
         Raises:
             NoModelError: If there is no such model.
@@ -110,7 +136,8 @@ class Engine:
             ClosedError: If the server is being stopped.
         """
         lane = self.lane(model) if lane is None else lane
-        return self.admission.reserve(lane, f"{lane.name} {model}", deadline_s=deadline_s)
+        key = _name_cost(lane, model, n_bytes)
+        return self.admission.reserve(lane, key, deadline_s=deadline_s)
 
     def segment(
         self,
@@ -278,6 +305,11 @@ class _Pins:
                 return
             self.is_ready = True
             self._closing.wait()
+
+
+def _name_cost(lane: Lane, model: str, n_bytes: int) -> str:
+    """Return what the cost of an image is remembered by: sizes within a factor of two are alike."""
+    return f"{lane.name} {model} {n_bytes.bit_length()}"
 
 
 def list_models(settings: EngineSettings) -> tuple[ServedModel, ...]:

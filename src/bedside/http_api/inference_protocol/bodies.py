@@ -32,6 +32,14 @@ class BodyBudget:
         self._run = door.run
         self._held = 0
 
+    def check(self, request: Request) -> int:
+        """Return the length that a request states; 0 if it does not.
+
+        Raises:
+            RequestError: If it is too long.
+        """
+        return check_length(request, self._most, is_encoded=True)
+
     @contextlib.asynccontextmanager
     async def receive(self, request: Request) -> AsyncIterator[bytearray]:
         """Receive the body of a request; it counts until the end of the block.
@@ -42,7 +50,7 @@ class BodyBudget:
             CancelledError: If the client leaves.
         """
         body = _Body(request.headers.get("content-encoding", "identity").strip().lower())
-        check_length(request, self._most, is_encoded=True)
+        self.check(request)
         try:
             async for piece in stream_body(request, self._settings, most=self._most):
                 await self._take(body, piece)

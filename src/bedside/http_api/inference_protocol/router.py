@@ -127,9 +127,10 @@ async def _infer(door: Door, budget: BodyBudget, request: Request, way: Way, nam
     length = _read_length(request.headers.get(_LENGTH))
     admission = door.engine.admission
     # Who has no place now need not send anything.
-    admission.check(way.lane)
+    key = f"{way.lane.name} tensors {name} {budget.check(request).bit_length()}"
+    admission.check(way.lane, key)
     async with budget.receive(request) as body:
-        place = admission.reserve(way.lane, f"{way.lane.name} {name}", deadline_s=DEADLINE_S)
+        place = admission.reserve(way.lane, key, deadline_s=DEADLINE_S)
         work = functools.partial(_run, way, name, body, length)
         return await door.run_in_place(request, place, work)
 

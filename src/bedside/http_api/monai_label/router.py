@@ -108,8 +108,7 @@ def _add_inference(router: APIRouter, door: Door, images: Images) -> None:
     async def infer(
         request: Request, model: str, image: str = "", session_id: str = "", output: str = ""
     ) -> Response:
-        # Who has no place now need not send anything.
-        door.engine.admission.check(door.engine.lane(model))
+        n_bytes = door.check_room(request, model)
         async with door.receive(request, required=False) as upload:
             wanted = Wanted.read(output, read_object(upload.fields, "params"))
             session = await door.run(lambda: images.bring(upload, session_id, image))
@@ -118,5 +117,5 @@ def _add_inference(router: APIRouter, door: Door, images: Images) -> None:
                 with images.keep(upload, session, image) as path:
                     return answer(door.engine.segment(model, path, place=place), wanted)
 
-            place = door.engine.reserve(model, deadline_s=DEADLINE_S)
+            place = door.engine.reserve(model, n_bytes=n_bytes, deadline_s=DEADLINE_S)
             return await door.run_in_place(request, place, work)
