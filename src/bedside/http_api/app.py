@@ -95,7 +95,8 @@ def _complete(app: "FastAPI", door: "Door") -> None:
     app.add_exception_handler(RequestValidationError, answer_refused)
     app.add_exception_handler(HTTPException, answer_refused)
     app.add_middleware(
-        Guard, settings=door.settings, observer=door.observer, models=door.engine.names
+        Guard, settings=door.settings, observer=door.observer, models=door.engine.names,
+        refuse_early=door.refuse_early,
     )  # fmt: skip
     if door.settings.origins:
         app.add_middleware(

@@ -8,12 +8,13 @@ is refused by its header Origin.
 import base64
 import binascii
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bedside.errors import BedsideError
 from bedside.http_api.failures import RequestError, answer_error
 from bedside.http_api.settings import LOOPBACK, HttpSettings
 from bedside.service.keys import Key, find_key
@@ -21,6 +22,9 @@ from bedside.service.observer import Answered, Observer
 
 OPEN_PATHS = ("/auth/", "/auth/token")
 """Answered without a key: clients of MONAI Label ask there whether they need one, and bring it."""
+
+EARLY_PATH = "/segment"
+"""The route whose requests are refused first of all if there is no room."""
 
 _READING = ("GET", "HEAD", "OPTIONS")
 _POLICY_VIOLATION = 1008
@@ -35,6 +39,7 @@ class Guard:
         settings: Keys, hosts, origins.
         observer: Notes what was answered.
         models: Names of the models that are served.
+        refuse_early: Raises for a request that may come in and has no room.
     """
 
     def __init__(
@@ -43,8 +48,9 @@ class Guard:
         settings: HttpSettings,
         observer: Observer,
         models: Sequence[str],
+        refuse_early: Callable[[Scope], None],
     ) -> None:
-        self._app, self._settings = app, settings
+        self._app, self._settings, self._refuse_early = app, settings, refuse_early
         self._observer, self._models = observer, models
         self._hosts = tuple(host.lower() for host in settings.hosts)
         if not self._hosts and settings.is_local:
@@ -71,7 +77,8 @@ class Guard:
 
         try:
             key = check_head(scope, self._settings, hosts=self._hosts)
-        except RequestError as error:
+            self._refuse_early(scope)
+        except BedsideError as error:
             await _refuse(error, scope, receive, send_noted)
         else:
             scope.setdefault("state", {})["client"] = "" if key is None else key.name
@@ -89,7 +96,7 @@ class Guard:
         self._observer.note_answer(
             Answered(
                 method=scope.get("method", "WEBSOCKET"),
-                route=getattr(scope.get("route"), "path", "-"),
+                route=getattr(scope.get("route"), "path", None) or _find_early(scope),
                 status=status,
                 seconds=seconds,
                 model=model if model in self._models else "",
@@ -138,6 +145,11 @@ def check_head(scope: Scope, settings: HttpSettings, *, hosts: Sequence[str]) ->
     return key
 
 
+def _find_early(scope: Scope) -> str:
+    """Return the route of a request that was refused before it was routed; "-" for any other."""
+    return EARLY_PATH if scope.get("path") == EARLY_PATH else "-"
+
+
 def _host_name(address: str) -> str:
     try:
         return (urlsplit(address).hostname or "").lower()
@@ -158,12 +170,12 @@ def _find_secret(header: str) -> str:
     return ""
 
 
-async def _refuse(error: RequestError, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(error: BedsideError, scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": str(error)})
         return
     answer = answer_error(None, error)
-    if error.status == 401:
+    if answer.status_code == 401:
         answer.headers["WWW-Authenticate"] = 'Basic realm="bedside"'
     await answer(scope, receive, send)

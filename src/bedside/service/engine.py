@@ -18,13 +18,18 @@ from bedside.io.sandbox.decoders import Decoders
 from bedside.io.sandbox.limits import Limits
 from bedside.pool import ModelPool
 from bedside.result import Result
+from bedside.runtime import default_threads
 from bedside.segment import Model
 from bedside.service.admission import LIMITS, Admission, Lane, Place
 from bedside.service.settings import EngineSettings, ServedModel
+from bedside.service.turns import Turns
 from bedside.volume import ImageSequence
 
 DEADLINE_S = 600.0
 """Seconds for one image, unless its request says less."""
+
+_THREADS_OF_IMAGE = 2
+"""What one image keeps busy: the network has more threads only for a part of the time."""
 
 
 class Engine:
@@ -63,6 +68,8 @@ class Engine:
             backend=self.settings.backend,
             precision=self.settings.precision,
         )
+        threads = self.settings.threads or default_threads()
+        self._turns = Turns(max(1, threads // _THREADS_OF_IMAGE))
         self._pins = _Pins(self)
         self._decoders = Decoders()
 
@@ -179,14 +186,18 @@ class Engine:
                 )  # fmt: skip
         turn = place
 
+        # A volume would keep images waiting, and does not yield.
+        turns = self._turns if turn.lane is Lane.IMAGE else Turns(1)
+
         def tick(done: int) -> None:
             turn.check()
+            turns.share()
             if on_frame is not None:
                 on_frame(done)
 
         opened = self.open(source, read=read)
         turn.check()
-        with self.model(model) as loaded:
+        with self.model(model) as loaded, turns.taken():
             return loaded.segment_source(
                 opened, with_probabilities=with_probabilities, force=force, on_frame=tick,
                 is_plane=isinstance(source, np.ndarray) and source.ndim == 2,
