@@ -247,8 +247,9 @@ async def run_round(client: Client, health: str, bodies, settings, found: Found)
     """One client, two clients, the open loop."""
     model, seconds = settings.model, settings.seconds
     found.alone += await closed_loop(client, model, bodies, clients=1, seconds=seconds)
+    begun = time.perf_counter()
     two = await closed_loop(client, model, bodies, clients=2, seconds=seconds)
-    capacity = len(two) / seconds
+    capacity = len(two) / (time.perf_counter() - begun)
     stop = asyncio.Event()
     watching = asyncio.create_task(watch_health(health, stop, found.health))
     answers, took = await open_loop(

@@ -1,13 +1,14 @@
 """Logs of a server: lines of this program, and of libraries only that there was something."""
 
+import contextlib
 import logging
-import queue
 import sys
 import threading
+from collections import deque
 from typing import TextIO
 
 _MOST_LINES = 10_000
-_CLOSING_S = 2.0
+_LOOK_S, _CLOSING_S = 0.1, 2.0
 
 
 def configure_logs() -> "LogWriter":
@@ -33,7 +34,8 @@ def configure_logs() -> "LogWriter":
 class LogWriter(logging.Handler):
     """Writes lines in a thread of its own: who reads the log too slowly holds up no request.
 
-    Lines for which there is no room are dropped, and their number is written in their place.
+    Lines for which there is no room are dropped, and their number is written in their place. The
+    thread looks for lines now and then, as being woken for each would cost what a refusal does.
 
     Args:
         stream: Where they go.
@@ -42,41 +44,41 @@ class LogWriter(logging.Handler):
 
     def __init__(self, stream: TextIO, *, most: int = _MOST_LINES) -> None:
         super().__init__()
-        self._stream, self._dropped = stream, 0
-        self._lines: queue.Queue[str | None] = queue.Queue(most)
-        self._thread = threading.Thread(target=self._write, name="bedside log", daemon=True)
+        self._stream, self._most, self._dropped = stream, most, 0
+        self._lines: deque[str] = deque()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="bedside log", daemon=True)
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Have the line of a record written."""
-        try:
-            self._lines.put_nowait(self.format(record))
-        except queue.Full:
+        if len(self._lines) < self._most:
+            self._lines.append(self.format(record))
+        else:
             self._dropped += 1  # under the lock of the handler
-        except Exception:  # noqa: BLE001 - as every handler of logging
-            self.handleError(record)
 
     def close(self) -> None:
         """Write what waits, unless nobody reads it."""
-        if self._thread.is_alive():
-            try:
-                self._lines.put(None, timeout=_CLOSING_S)
-            except queue.Full:
-                return
-            self._thread.join(_CLOSING_S)
+        self._closing.set()
+        self._thread.join(_CLOSING_S)
         super().close()
 
+    def _run(self) -> None:
+        while not self._closing.wait(_LOOK_S):
+            self._write()
+        self._write()
+
     def _write(self) -> None:
-        while (line := self._lines.get()) is not None:
-            with self.lock or threading.Lock():
-                dropped, self._dropped = self._dropped, 0
-            try:
-                self._stream.write(f"{line}\n")
-                if dropped:
-                    self._stream.write(f"{dropped} lines are missing, as the log was read slowly\n")
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        if self._dropped:
+            self.acquire()
+            dropped, self._dropped = self._dropped, 0
+            self.release()
+            lines.append(f"{dropped} lines are missing: the log is read too slowly")
+        if lines:
+            with contextlib.suppress(OSError, ValueError):  # its reader is gone
+                self._stream.write("\n".join((*lines, "")))
                 self._stream.flush()
-            except (OSError, ValueError):  # its reader is gone
-                continue
 
 
 class _Formatter(logging.Formatter):

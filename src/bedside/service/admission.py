@@ -18,7 +18,7 @@ from types import MappingProxyType, TracebackType
 
 from bedside.errors import BusyError, CancelledError, ClosedError, DeadlineError
 
-_LEARNING_RATE = 0.2
+_LEARNING_RATE, _OVERDUE = 0.2, 0.25
 # A bound on the table of costs, should names of work ever come from outside.
 _MOST_COSTS = 1000
 
@@ -325,8 +325,7 @@ class Admission:
         now = time.monotonic()
         running = (*self._queues[Lane.IMAGE].running, *self._queues[Lane.VOLUME].running)
         # When each slot will be free.
-        free = [max(0.0, self._known_s(place) - (now - (place.started or now)))
-                for place in running]  # fmt: skip
+        free = [self._left_s(place, now) for place in running]
         own_s = sum(left_s for left_s, each in zip(free, running, strict=True) if each.lane is lane)
         free += [0.0] * (self._slots - len(free))
         heapq.heapify(free)
@@ -338,6 +337,11 @@ class Admission:
         # A lane that may not take all slots waits for its own.
         return max(free[0], own_s / queue.limits.running if queue.limits.running < self._slots
                    else 0.0)  # fmt: skip
+
+    def _left_s(self, place: Place, now: float) -> float:
+        """Seconds that work in progress still takes; what is overdue may well take longer yet."""
+        known_s = self._known_s(place)
+        return max(_OVERDUE * known_s, known_s - (now - (place.started or now)))
 
     def _known_s(self, place: Place) -> float:
         return self.cost_s(place.key) or 0.0
