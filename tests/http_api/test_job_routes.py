@@ -9,7 +9,8 @@ from PIL import Image
 
 from bedside.service.jobs import JobStore
 from bedside.service.keys import Key
-from bedside.service.segment_jobs import KIND, QUEUED, SegmentJobs, Wanted
+from bedside.service.segment_jobs import KIND, QUEUED, SegmentJobs
+from bedside.service.wanted import Wanted
 from servers_for_tests import make_png, open_engine, open_server
 
 

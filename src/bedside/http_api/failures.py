@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -26,6 +27,7 @@ from bedside.errors import (
     UsageError,
     printable,
 )
+from bedside.service.wanted import in_service_words
 
 _log = logging.getLogger("bedside.http")
 
@@ -70,7 +72,7 @@ def status_of(error: Exception) -> int:
 def answer_error(_: Request | None, error: Exception) -> Response:
     """Return the answer for an error: `{"error": {"type", "message", "status"}}`."""
     status = status_of(error)
-    kind, message = type(error).__name__, printable(error)
+    kind, message = type(error).__name__, in_service_words(printable(error))
     if not isinstance(error, BedsideError):
         # Its text may hold what is in the image.
         _log.error("unexpected %s", kind)
@@ -90,10 +92,15 @@ def answer_refused(_: Request, error: Exception) -> Response:
     """Return the answer where there is no route, or parameters do not fit, in the same form."""
     if isinstance(error, RequestValidationError):
         # What was sent is not repeated.
-        faults = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-        return _make_answer(400, "RequestError", f"the request is refused: {'; '.join(faults)}.")
+        faults = list_faults(error.errors())
+        return _make_answer(400, "RequestError", f"the request is refused: {faults}.")
     assert isinstance(error, HTTPException)
     return _make_answer(error.status_code, "RequestError", f"{error.detail}.", error.headers)
+
+
+def list_faults(faults: Iterable[Any]) -> str:
+    """Return what is wrong with parameters, by their names, without what was sent."""
+    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in faults)
 
 
 def _make_answer(

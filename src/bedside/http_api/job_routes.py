@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
 from starlette.requests import Request
@@ -11,11 +11,12 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from bedside.http_api.door import Door
 from bedside.http_api.failures import RequestError
-from bedside.http_api.formats import choose_result, media_type
-from bedside.http_api.segmentation import BODY
+from bedside.http_api.formats import media_type
+from bedside.http_api.parameters import Parameters, describe_body
+from bedside.http_api.segmentation import find_client
 from bedside.io.labels import SUFFIXES
 from bedside.service.jobs import Job
-from bedside.service.segment_jobs import DONE, FAILED, QUEUED, RECEIVING, SegmentJobs, Wanted
+from bedside.service.segment_jobs import DONE, FAILED, QUEUED, RECEIVING, SegmentJobs
 
 _LOOK_S, _LONGEST_WAIT_S = 0.1, 60.0
 _LONGEST_KEY = 256
@@ -25,22 +26,23 @@ def make_router(door: Door) -> APIRouter:
     """Return the router."""
     router = APIRouter(tags=["jobs"])
 
-    @router.post("/jobs", status_code=202, summary="Have an image segmented.", openapi_extra=BODY)
+    @router.post(
+        "/jobs", status_code=202, summary="Have an image segmented.",
+        openapi_extra=describe_body(Parameters),
+    )  # fmt: skip
     async def add_job(
         request: Request,
-        model: str,
-        format: str | None = None,  # noqa: A002
-        third_axis: Literal["auto", "time", "space"] = "auto",
-        gaps: Literal["refuse", "interpolate"] = "refuse",
-        force: bool = False,  # noqa: FBT001, FBT002
+        given: Annotated[Parameters, Query()],
         idempotency_key: Annotated[str | None, Header(max_length=_LONGEST_KEY)] = None,
     ) -> Response:
         jobs = _need_jobs(door)
-        door.engine.lane(model)
-        result = choose_result(format, request.headers.get("accept"))
-        wanted = Wanted(model, result, third_axis, gaps, force, _client(request))
+        accept, client = request.headers.get("accept"), find_client(request)
+        if given.model:
+            door.engine.lane(given.want(accept, client).model)
         await door.run(jobs.check_room)
         async with door.receive(request) as upload:
+            wanted = given.complete(upload.fields).want(accept, client)
+            door.engine.lane(wanted.model)
             job, is_new = await door.run(lambda: jobs.begin(wanted, idempotency_key))
             if is_new:
                 job = await door.run(lambda: jobs.accept(job, upload.path))
@@ -115,7 +117,7 @@ async def _find(door: Door, request: Request, job_id: str) -> tuple[SegmentJobs,
         RequestError: If there is none.
     """
     jobs = _need_jobs(door)
-    job = await door.run(lambda: jobs.find(job_id, _client(request)))
+    job = await door.run(lambda: jobs.find(job_id, find_client(request)))
     if job is None:
         raise RequestError(404, "there is no such job, or it was removed after its time.")
     return jobs, job
@@ -127,7 +129,3 @@ def _need_jobs(door: Door) -> SegmentJobs:
             501, 'this server keeps no jobs: its configuration names no folder, state = "...".'
         )
     return door.jobs
-
-
-def _client(request: Request) -> str:
-    return str(getattr(request.state, "client", ""))

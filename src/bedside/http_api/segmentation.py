@@ -1,8 +1,7 @@
 """`POST /segment`: an image in, its mask or its report out."""
 
 import json
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
@@ -11,87 +10,55 @@ from starlette.responses import Response
 from bedside.errors import UsageError, printable
 from bedside.http_api.door import Door
 from bedside.http_api.failures import RequestError
-from bedside.http_api.formats import REPORT, choose_result, media_type
+from bedside.http_api.formats import REPORT, media_type
+from bedside.http_api.parameters import TimedParameters, describe_body
 from bedside.http_api.uploads import Upload
-from bedside.io.dicom.options import DicomOptions
 from bedside.io.formats import find_label_format
 from bedside.io.labels import SUFFIXES
 from bedside.io.opened import Source
-from bedside.io.read_options import ReadOptions
-from bedside.report.record import report_mapping, to_json
 from bedside.result import Result
 from bedside.service.admission import Place
-from bedside.service.engine import DEADLINE_S, Engine
+from bedside.service.engine import Engine
+from bedside.service.wanted import Wanted, in_service_words, write_report
 
 _MOST_WARNING_BYTES = 4096
-
-BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary"}},
-                }
-            },
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
-}
-"""The body of a request with an image, for OpenAPI."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a request asks for.
-
-    Attributes:
-        model: Name of the model.
-        result: Format of labels, "auto" or `REPORT`.
-        read: How the image is opened.
-        force: Accept images of another modality than the model's.
-    """
-
-    model: str
-    result: str
-    read: ReadOptions
-    force: bool = False
 
 
 def make_router(door: Door) -> APIRouter:
     """Return the router."""
-    router = APIRouter(tags=["segmentation"])
+    router, body = APIRouter(tags=["segmentation"]), describe_body(TimedParameters)
 
-    @router.post("/segment", summary="Segment an image.", openapi_extra=BODY)
-    async def segment(
-        request: Request,
-        model: str,
-        format: str | None = None,  # noqa: A002
-        third_axis: Literal["auto", "time", "space"] = "auto",
-        gaps: Literal["refuse", "interpolate"] = "refuse",
-        force: bool = False,  # noqa: FBT001, FBT002
-        deadline_s: Annotated[float, Query(gt=0, le=DEADLINE_S)] = DEADLINE_S,
-    ) -> Response:
-        read = ReadOptions(third_axis=third_axis, dicom=DicomOptions(gaps=gaps))
-        result = choose_result(format, request.headers.get("accept"))
-        asked = Asked(model, result, read, force)
-        n_bytes = door.check_room(request, model)
+    @router.post("/segment", summary="Segment an image.", openapi_extra=body)
+    async def segment(request: Request, given: Annotated[TimedParameters, Query()]) -> Response:
+        accept, client = request.headers.get("accept"), find_client(request)
+        n_bytes = 0
+        if given.model:
+            given.want(accept, client)  # what has no meaning need not be received
+            n_bytes = door.check_room(request, given.model)
         async with door.receive(request) as upload:
-            place = door.engine.reserve(model, n_bytes=n_bytes, deadline_s=deadline_s)
+            asked = given.complete(upload.fields)
+            wanted = asked.want(accept, client)
+            place = door.engine.reserve(
+                wanted.model, n_bytes=n_bytes or upload.n_bytes, deadline_s=asked.deadline_s
+            )
             return await door.run_in_place(
-                request, place, lambda turn: _answer(door.engine, asked, upload, turn)
+                request, place, lambda turn: _answer(door.engine, wanted, upload, turn)
             )
 
     return router
 
 
-def _answer(engine: Engine, asked: Asked, upload: Upload, turn: Place) -> Response:
+def find_client(request: Request) -> str:
+    """Return the name of the key of a request; empty without one."""
+    return str(getattr(request.state, "client", ""))
+
+
+def _answer(engine: Engine, wanted: Wanted, upload: Upload, turn: Place) -> Response:
     """Segment an upload and encode the result, in a thread."""
-    source = engine.open(upload.source, read=asked.read)
-    format_ = choose_format(source, asked.result)
-    result = engine.segment(asked.model, source, place=turn, force=asked.force)
+    source = engine.open(upload.source, read=wanted.read)
+    format_ = choose_format(source, wanted.result)
+    result = engine.segment(wanted.model, source, place=turn, force=wanted.force)
+    wanted.check_gate(result)
     return encode(result, format_)
 
 
@@ -121,15 +88,16 @@ def encode(result: Result, format_: str) -> Response:
     """Return the answer with a result; its warnings are in a header too, as a JSON list."""
     headers = {"Cache-Control": "no-store", "Bedside-Warnings": _list_warnings(result)}
     if format_ == REPORT:
-        text = to_json(report_mapping(result.report))
-        return Response(text, media_type=media_type(format_), headers=headers)
+        return Response(write_report(result), media_type=media_type(format_), headers=headers)
     headers["Content-Disposition"] = f'attachment; filename="segmentation{SUFFIXES[format_]}"'
     return Response(result.to_bytes(format_), media_type=media_type(format_), headers=headers)
 
 
 def _list_warnings(result: Result) -> str:
     """Return the warnings as JSON in ASCII, as many as a header should hold."""
-    warnings = [" ".join(printable(text).split()) for text in result.warnings]
+    warnings = [
+        " ".join(printable(text).split()) for text in map(in_service_words, result.warnings)
+    ]
     told, left = json.dumps(warnings), len(warnings)
     while len(told) > _MOST_WARNING_BYTES:
         left -= 1

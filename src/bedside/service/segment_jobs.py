@@ -15,7 +15,7 @@ import shutil
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,12 @@ from bedside.errors import (
     StaleJobError,
     UsageError,
 )
-from bedside.io.dicom.options import DicomOptions
 from bedside.io.formats import find_label_format
 from bedside.io.opened import Source
-from bedside.io.read_options import ReadOptions
-from bedside.report.record import report_mapping, to_json
 from bedside.service.admission import Place
 from bedside.service.engine import Engine
 from bedside.service.jobs import Job, JobStore
+from bedside.service.wanted import Wanted, in_service_words, write_report
 from bedside.system.atomic import output_errors, sync_folder, write_bytes, write_text
 
 KIND = "segment"
@@ -49,27 +47,6 @@ _log = logging.getLogger("bedside.jobs")
 _MOST_ATTEMPTS = 2
 _LOOK_S, _BUSY_S, _REPORT_S, _CLEAN_S = 0.5, 0.2, 0.2, 60.0
 _RECEIVING_S = 3600.0
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a job is to do.
-
-    Attributes:
-        model: Name of the model.
-        result: Format of labels, "auto" for that of the image, or `REPORT`.
-        third_axis: As in `ReadOptions`.
-        gaps: As in `DicomOptions`.
-        force: Accept images of another modality than the model's.
-        client: Name of the key that may see it.
-    """
-
-    model: str
-    result: str
-    third_axis: str = "auto"
-    gaps: str = "refuse"
-    force: bool = False
-    client: str = ""
 
 
 class SegmentJobs:
@@ -136,7 +113,7 @@ class SegmentJobs:
         """
         unique = secrets.token_hex(16) if key is None else f"{wanted.client} {key}"
         job, _ = self._store.add(KIND, unique, asdict(wanted), state=RECEIVING)
-        if {key: job.payload[key] for key in asdict(wanted)} != asdict(wanted):
+        if Wanted.from_mapping(job.payload) != wanted:
             raise UsageError("there is a job of this Idempotency-Key that is to do something else.")
         return job, job.state == RECEIVING
 
@@ -253,12 +230,8 @@ class SegmentJobs:
 
     def _segment(self, job: Job, folder: Path, place: Place) -> dict[str, Any]:
         """Write the results of a job; return its new payload."""
-        wanted = Wanted(**{key: job.payload[key] for key in Wanted.__dataclass_fields__})
-        read = ReadOptions(
-            third_axis=wanted.third_axis,  # type: ignore[arg-type]
-            dicom=DicomOptions(gaps=wanted.gaps),  # type: ignore[arg-type]
-        )
-        source = self._engine.open(folder / str(job.payload["input"]), read=read)
+        wanted = Wanted.from_mapping(job.payload)
+        source = self._engine.open(folder / str(job.payload["input"]), read=wanted.read)
         format_ = _choose_format(source, wanted.result)
         told_s = [0.0]
 
@@ -270,14 +243,17 @@ class SegmentJobs:
         result = self._engine.segment(
             wanted.model, source, place=place, force=wanted.force, on_frame=report
         )
-        write_text(folder / "report.json", to_json(report_mapping(result.report)))
+        wanted.check_gate(result)
+        write_text(folder / "report.json", write_report(result))
         if format_ != REPORT:
             write_bytes(folder / "mask", result.to_bytes(format_))
         return {**job.payload, "format": format_}
 
     def _fail(self, job: Job, kind: str, message: str) -> Job:
         folder = self._store.folder(job)
-        write_text(folder / "error.json", json.dumps({"type": kind, "message": message}))
+        write_text(
+            folder / "error.json", json.dumps({"type": kind, "message": in_service_words(message)})
+        )
         # The message may quote what is in the image, so it stays beside it.
         return self._store.move(job, FAILED, reason=kind)
 

@@ -20,6 +20,7 @@ from bedside.errors import LimitError, MessageError, NoModelError
 from bedside.http_api.inference_protocol.messages import InferenceRequest
 from bedside.service.admission import Lane, Place
 from bedside.service.engine import Engine
+from bedside.service.wanted import in_service_words
 from bedside.spec import DeploymentSpec
 from bedside.volume import ImageSequence
 
@@ -120,7 +121,9 @@ class ImageWay(Way):
             third_axis=cast("Literal['time', 'space'] | None", axis),
         )
         result = self.engine.segment(self.model, sequence, place=place)
-        return result.label_map.array, {"warnings": "\n".join(result.warnings)}
+        return result.label_map.array, {
+            "warnings": "\n".join(map(in_service_words, result.warnings))
+        }
 
     @property
     def _is_color(self) -> bool:
