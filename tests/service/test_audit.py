@@ -1,14 +1,19 @@
 """The audit log: every change to a line between others shows, and it outlives its process."""
 
+import errno
 import json
+import os
 import re
 import threading
+import time
 
 import pytest
 
 from bedside.cli.main import main
 from bedside.errors import FormatError, OutputError
+from bedside.service import audit
 from bedside.service.audit import AuditLog, verify_audit
+from igtl_makers import wait_until
 
 
 @pytest.fixture
@@ -26,6 +31,41 @@ def test_a_log_goes_on_where_it_ended(path):
     assert verify_audit(path).lines == 6
     assert [json.loads(line)["n"] for line in path.read_text().splitlines()] == list(range(1, 7))
     assert path.stat().st_mode & 0o077 == 0
+
+
+def test_lines_are_put_on_the_disk_together_while_the_log_is_open(tmp_path, monkeypatch):
+    synced, sync = [], os.fsync
+
+    def note(number):
+        synced.append(os.fstat(number).st_size)
+        sync(number)
+
+    monkeypatch.setattr(audit, "SYNC_S", 0.05)
+    monkeypatch.setattr(os, "fsync", note)
+    path = tmp_path / "audit.jsonl"
+    with AuditLog(path) as log:
+        for number in range(200):
+            log.add("request", status=number)
+        wait_until(lambda: synced and synced[-1] == path.stat().st_size)
+        assert len(synced) < 100
+        count = len(synced)
+        time.sleep(0.2)
+        assert len(synced) == count  # nothing is new
+    assert len(synced) == count
+
+
+def test_a_disk_that_fails_is_told(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(audit, "SYNC_S", 0.05)
+    with AuditLog(tmp_path / "audit.jsonl") as log:
+        assert log.fault is None
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", fail)
+            log.add("request", status=200)
+            wait_until(lambda: log.fault is not None)
+    assert isinstance(log.fault, OutputError)
 
 
 CHANGES = {

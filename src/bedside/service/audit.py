@@ -3,6 +3,10 @@
 Each line holds the hash of the one before and its own, so a line that is changed, added or removed
 between others shows. That lines are missing at the end shows only against a hash that was kept
 elsewhere. Lines hold no name, id, UID or path of a patient or an image.
+
+A line is with the system before what it tells of is answered, so it survives the end of this
+process, however it ends. A thread puts lines on the disk together, at most once a second: a power
+failure costs the lines of the last second, and no request waits for a disk.
 """
 
 import hashlib
@@ -22,6 +26,8 @@ from bedside.system.regular_files import open_regular
 _FIRST = "0" * 64
 _LONGEST_LINE = 2**16
 _TAIL = 2 * _LONGEST_LINE
+SYNC_S = 1.0
+"""Seconds after which a line is on the disk, where disks are not slower."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ class AuditLog:
     def __init__(self, path: Path, *, now: Callable[[], datetime] | None = None) -> None:
         self._now = now or (lambda: datetime.now(tz=UTC))
         self._lock = threading.Lock()
+        self._fault: OutputError | None = None
+        self._is_synced = True
         self._path = Path(path)
         with output_errors(self._path):
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
@@ -69,6 +77,14 @@ class AuditLog:
         if torn:
             self._file.write(b"\n")
             self.add("recovered", torn_sha256=hashlib.sha256(torn).hexdigest())
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._sync_on, name="bedside audit", daemon=True)
+        self._thread.start()
+
+    @property
+    def fault(self) -> OutputError | None:
+        """Why lines may not be on the disk."""
+        return self._fault
 
     def add(self, event: str, **facts: str | float | None) -> None:
         """Add a line; it outlives this process.
@@ -86,14 +102,36 @@ class AuditLog:
             hashed = _hash(line)
             self._file.write(_write({**line, "hash": hashed}) + b"\n")
             self._number, self._hash = self._number + 1, hashed
+            self._is_synced = False
 
     def close(self) -> None:
-        """Close the file; all lines are on the disk."""
-        with self._lock:
-            if not self._file.closed:
-                with output_errors(self._path):
-                    os.fsync(self._file.fileno())
+        """Close the file; all lines are on the disk.
+
+        Raises:
+            OutputError: If they cannot be put there.
+        """
+        self._closing.set()
+        self._thread.join()
+        if not self._file.closed:
+            try:
+                self._sync()
+            finally:
                 self._file.close()
+
+    def _sync_on(self) -> None:
+        """Put lines on the disk now and then, until the log is closed."""
+        while not self._closing.wait(SYNC_S):
+            try:
+                self._sync()
+            except OutputError as error:
+                self._fault = error
+
+    def _sync(self) -> None:
+        if self._is_synced:
+            return
+        self._is_synced = True  # before: a line that comes meanwhile may not be among them
+        with output_errors(self._path):
+            os.fsync(self._file.fileno())
 
     def __enter__(self) -> "AuditLog":
         """Return the log; it is closed at the end of the block."""

@@ -48,16 +48,13 @@ class Observer:
     Args:
         engine: Its counts are among the metrics.
         audit: Gets a line for each request that changes or segments something; None for none.
-
-    Attributes:
-        audit_fault: Why a line is missing in the audit log; the server is then not ready.
     """
 
     def __init__(self, engine: Engine, *, audit: AuditLog | None = None) -> None:
         from prometheus_client import CollectorRegistry, Counter, Histogram
 
         self._engine, self._audit = engine, audit
-        self.audit_fault: OutputError | None = None
+        self._audit_fault: OutputError | None = None
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "bedside_requests", "Requests that were answered.", ("method", "route", "status"),
@@ -68,6 +65,11 @@ class Observer:
             ("route",), buckets=_SECONDS, registry=self.registry,
         )  # fmt: skip
         self.registry.register(self)
+
+    @property
+    def audit_fault(self) -> OutputError | None:
+        """Why a line may be missing in the audit log; the server is then not ready."""
+        return self._audit_fault or (None if self._audit is None else self._audit.fault)
 
     def note_answer(self, answered: Answered) -> None:
         """Note a request that was answered."""
@@ -89,7 +91,7 @@ class Observer:
                     bundle_sha256=sha256, client=answered.client or None,
                 )  # fmt: skip
             except OutputError as error:
-                self.audit_fault = error
+                self._audit_fault = error
                 _log.error("the audit log cannot be written: %s", type(error).__name__)
 
     def text(self) -> bytes:
