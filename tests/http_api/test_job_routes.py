@@ -2,15 +2,18 @@
 
 import io
 import json
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from bedside.service.admission import Lane
 from bedside.service.jobs import JobStore
 from bedside.service.keys import Key
 from bedside.service.segment_jobs import KIND, QUEUED, SegmentJobs
 from bedside.service.wanted import Wanted
+from bedside.system.regular_files import MemoryPath
 from servers_for_tests import make_png, open_engine, open_server
 
 
@@ -70,6 +73,32 @@ def test_a_job_that_is_sent_again_is_done_once(client, store):
     assert store.count() == {(KIND, QUEUED): 2}
     clash = add(client, key="a", format="json")
     assert (clash.status_code, "something else" in clash.text) == (400, True)
+
+
+def test_two_jobs_at_a_time_leave_a_slot_to_images(store, tmp_path, monkeypatch):
+    together, images = threading.Barrier(3), []
+    with open_engine(tmp_path, slots=3, volumes=2) as engine:
+        opened = engine.open
+
+        def wait_for_each_other(source, **options):
+            if isinstance(source, MemoryPath):
+                images.append(source)
+            else:
+                together.wait(60)
+                together.wait(60)
+            return opened(source, **options)
+
+        monkeypatch.setattr(engine, "open", wait_for_each_other)
+        with SegmentJobs(store, engine) as jobs, open_server(engine, jobs=jobs) as client:
+            places = [add(client, seed=seed).headers["location"] for seed in (1, 2)]
+            jobs.start()
+            together.wait(60)  # both are at work
+            assert engine.admission.counts[Lane.VOLUME].running == 2
+            assert client.post("/segment?model=plane", content=make_png(3)).status_code == 200
+            assert len(images) == 1
+            together.wait(60)
+            for place in places:
+                assert client.get(place, params={"wait_s": 60}).json()["state"] == "done"
 
 
 def test_more_jobs_than_may_wait_are_refused(client):

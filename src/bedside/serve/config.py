@@ -25,6 +25,7 @@ class ServeSettings:
         key: Tables `[[key]]`: who may come in over HTTP; needed where others can reach it.
         slots: As `EngineSettings.slots`.
         queue: As `EngineSettings.queue`.
+        volumes: As `EngineSettings.volumes`.
         decode_mb: MiB for decoding one image, in a process of its own.
         decode_s: Seconds for decoding it.
         http: The table `[http]`.
@@ -40,6 +41,7 @@ class ServeSettings:
     threads: int | None = None
     slots: int = 2
     queue: int = 1
+    volumes: int = 1
     decode_mb: int = 2048
     decode_s: float = 60.0
     key: tuple[Key, ...] = ()
@@ -86,7 +88,7 @@ class ServeSettings:
         """What all doors share."""
         return EngineSettings(
             self.model, memory_mb=self.memory_mb, threads=self.threads, slots=self.slots,
-            queue=self.queue, decoding=Limits(self.decode_mb, self.decode_s),
+            queue=self.queue, volumes=self.volumes, decoding=Limits(self.decode_mb, self.decode_s),
         )  # fmt: skip
 
     @property

@@ -60,7 +60,11 @@ class Engine:
             name: find_bundle(each.bundle or name) for name, each in self._models.items()
         }
         images = replace(LIMITS[Lane.IMAGE], waiting=self.settings.queue)
-        self.admission = Admission(self.settings.slots, {**LIMITS, Lane.IMAGE: images})
+        at_most = max(1, min(self.settings.volumes, self.settings.slots - 1))
+        volumes = replace(LIMITS[Lane.VOLUME], running=at_most)
+        self.admission = Admission(
+            self.settings.slots, {**LIMITS, Lane.IMAGE: images, Lane.VOLUME: volumes}
+        )
         self._pool = ModelPool(
             self.settings.memory_mb * 2**20,
             threads=self.settings.threads,
@@ -187,7 +191,7 @@ class Engine:
         turn = place
 
         # A volume would keep images waiting, and does not yield.
-        turns = self._turns if turn.lane is Lane.IMAGE else Turns(1)
+        turns = self._turns if self.lane(model) is Lane.IMAGE else Turns(1)
 
         def tick(done: int) -> None:
             turn.check()

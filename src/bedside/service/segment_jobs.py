@@ -1,4 +1,7 @@
-"""Images that are segmented later: accepted on disk, worked off one by one, fetched when done.
+"""Images that are segmented later: accepted on disk, worked off, fetched when done.
+
+As many are worked on at a time as the server takes volumes: one, unless it has cores and memory for
+more. All go behind images that somebody waits for.
 
 FOLDER/input...      the image, until it is segmented
 FOLDER/report.json   measurements and warnings
@@ -31,7 +34,7 @@ from bedside.errors import (
 )
 from bedside.io.formats import find_label_format
 from bedside.io.opened import Source
-from bedside.service.admission import Place
+from bedside.service.admission import Lane, Place
 from bedside.service.engine import Engine
 from bedside.service.jobs import Job, JobStore
 from bedside.service.wanted import Wanted, in_service_words, write_report
@@ -64,21 +67,25 @@ class SegmentJobs:
     ) -> None:
         self._store, self._engine, self._most, self._keep_s = store, engine, most, keep_s
         self._closing = threading.Event()
-        self._place: Place | None = None
-        self._thread = threading.Thread(target=self._run, name="bedside jobs", daemon=True)
+        self._places: set[Place] = set()
+        self._threads = [
+            threading.Thread(target=self._run, name="bedside jobs", daemon=True)
+            for _ in range(engine.settings.volumes)
+        ]
 
     def start(self) -> None:
         """Begin to work, with what an earlier run has left."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
-        """Give up the job in progress, which the next start begins anew."""
+        """Give up the jobs in progress, which the next start begins anew."""
         self._closing.set()
-        place = self._place
-        if place is not None:
+        for place in tuple(self._places):
             place.cancel()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
 
     def __enter__(self) -> "SegmentJobs":
         """Return the jobs; they are closed at the end of the block."""
@@ -207,10 +214,12 @@ class SegmentJobs:
         """Segment the image of a job."""
         if job.attempts > _MOST_ATTEMPTS:
             return self._fail(job, "WorkerError", "it has ended the server twice.")
-        folder = self._store.folder(job)
+        folder, place = self._store.folder(job), None
         try:
-            with self._engine.reserve(str(job.payload["model"])) as place:
-                self._place = place
+            # Behind all that somebody waits for, whatever its size.
+            place = self._engine.reserve(str(job.payload["model"]), lane=Lane.VOLUME)
+            self._places.add(place)
+            with place:
                 if self._closing.is_set():
                     raise ClosedError("the server is being stopped.")
                 payload = self._segment(job, folder, place)
@@ -225,7 +234,7 @@ class SegmentJobs:
         except Exception as error:  # noqa: BLE001 - one job must not stop the others
             return self._fail(job, "ServerError", f"an unexpected error, {type(error).__name__}.")
         finally:
-            self._place = None
+            self._places.discard(place)
         return self._store.move(job, DONE, payload=payload)
 
     def _segment(self, job: Job, folder: Path, place: Place) -> dict[str, Any]:

@@ -43,6 +43,8 @@ class EngineSettings:
         at_once: Networks that may run at the same time.
         slots: Images that are worked on at the same time, decoding and encoding included.
         queue: Images that may wait for a slot; more make those that are taken slower, not more.
+        volumes: Volumes and jobs among them; each takes memory for itself. With more than one
+            slot, one is always left to images.
         backend: Name of a runtime, or "auto".
         precision: As in `bedside.load`.
         decoding: Limits for decoding one image.
@@ -54,6 +56,7 @@ class EngineSettings:
     at_once: int = 1
     slots: int = 2
     queue: int = 1
+    volumes: int = 1
     backend: str = "auto"
     precision: str = "default"
     decoding: Limits = field(default_factory=Limits)
