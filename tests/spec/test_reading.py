@@ -58,6 +58,8 @@ def test_settings_survive_json():
         (("deployment", "model", "stem_stride"), 1, "logit_stride is 2; expected at most"),
         (("deployment", "labels", 0, "value"), 2, "label values must be 1, 2, 3"),
         (("deployment", "input", "size_px"), [256], "size_px is (256,); model.spatial_dims is 2"),
+        (("deployment", "input", "channel_names"), ["a", "b"], "expected 1 different names"),
+        (("deployment", "input", "optional_channels"), ["t2"], "has t2; expected some of []"),
         (("schema_version",), 7, "schema_version is 7"),
         (PRE, [{"step": "window_preset", "preset": "lungs"}], "choose one of 'abdomen'"),
         (PRE, [{"step": "fit"}, {"step": "window_level", "level": 40, "width": 400}], "first step"),

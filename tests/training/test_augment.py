@@ -190,3 +190,41 @@ def test_smooth_noise_bends_as_the_interpolation_of_opencv_does():
     coarse = np.random.default_rng(0).standard_normal((BENDS, BENDS), dtype=np.float32)
     expected = cv2.resize(coarse, (50, 40), interpolation=cv2.INTER_CUBIC)
     assert np.allclose(smooth_basis(40) @ coarse @ smooth_basis(50).T, expected, atol=1e-5)
+
+
+def test_the_brightness_of_each_structure_is_shifted_by_itself():
+    truth = np.zeros((48, 48), np.uint8)
+    truth[8:20, 8:40], truth[28:40, 8:40] = 1, 3
+    image = np.full((3, 48, 48), 0.5, np.float32)
+    spec = dataclasses.replace(STILL, structure_tone=0.2)
+    seen = [
+        augment(Example(image, truth), spec, np.random.default_rng(seed)).image
+        for seed in range(20)
+    ]
+    first = np.array([one[:, 14, 24] for one in seen]) - 0.5
+    second = np.array([one[:, 34, 24] for one in seen]) - 0.5
+    assert (first == first[:, :1]).all()
+    assert np.abs(first).max() <= 0.2 + 1e-6
+    assert np.ptp(first) > 0.2
+    assert np.ptp(second) > 0.2
+    assert abs(np.corrcoef(first[:, 0], second[:, 0])[0, 1]) < 0.6
+    assert all(np.allclose(one[:, truth == 0][:, 0], 0.5) for one in seen)
+
+
+@pytest.mark.parametrize(
+    ("steps", "missing"), [((), 0.0), ((ScaleRange(low=-1),), -1.0), ((ZScore(),), 0.0)]
+)
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_channels_are_left_out_as_zeros_would_be_and_one_stays(spatial_dims, steps, missing):
+    example = make_example(spatial_dims, channels=3)
+    example.image[:] += 0.5
+    values = find_values(steps, spatial_dims=spatial_dims)
+    spec = dataclasses.replace(STILL, channel_dropout=0.5)
+    counts = []
+    for seed in range(40):
+        varied = augment(example, spec, np.random.default_rng(seed), values=values)
+        left_out = [bool((channel == missing).all()) for channel in varied.image]
+        counts.append(sum(left_out))
+    assert set(counts) == {0, 1, 2}
+    # Half of three, less those draws in which the last one has to stay.
+    assert 0.9 < np.mean(counts) < 1.8

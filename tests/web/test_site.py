@@ -90,6 +90,9 @@ def test_what_the_page_cannot_run_is_refused_by_the_name_of_the_step(bundle):
         check_supported(replace(spec, priors=(ComponentCount(label=1, most=1),)))
     with pytest.raises(UsageError, match="hippocampus takes whole scans"):
         check_supported(read_bundle(find_bundle("hippocampus")).spec)
+    named = replace(spec.input, channel_names=("b-mode",))
+    with pytest.raises(UsageError, match="images on one grid"):
+        check_supported(replace(spec, input=named))
     with pytest.raises(UsageError, match="acdc-sax takes the neighbours"):
         check_supported(read_bundle(find_bundle("acdc-sax")).spec)
 

@@ -77,6 +77,10 @@ class InputSpec:
         neighbours: Frames on each side that a 2D network sees beside its own, as
             channels: of a scan, the slices above and below. At the ends the last one is
             repeated.
+        channel_names: Name of each channel, such as "flair", where they are images of their
+            own; empty where they are colours or neighbours.
+        optional_channels: Names of those that an image may lack, because the network was
+            trained without them too; at least one channel must be there.
     """
 
     modality: str
@@ -84,6 +88,24 @@ class InputSpec:
     size_px: tuple[int, ...]
     view: str = ""
     neighbours: Literal[0, 1] = 0
+    channel_names: tuple[str, ...] = field(default=(), metadata=UNLESS_EMPTY)
+    optional_channels: tuple[str, ...] = field(default=(), metadata=UNLESS_EMPTY)
+
+    def __post_init__(self) -> None:
+        """Refuse names that do not name each channel once."""
+        names = self.channel_names
+        if names and (len(names) != self.channels or len(set(names)) != len(names)):
+            raise SpecError(
+                f"channel_names is {list(names)}; expected {self.channels} different names, one a "
+                "channel."
+            )
+        if names and self.neighbours:
+            raise SpecError("channel_names are for images on one grid, not for neighbours.")
+        strange = [name for name in self.optional_channels if name not in names]
+        if strange:
+            raise SpecError(
+                f"optional_channels has {', '.join(strange)}; expected some of {list(names)}."
+            )
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """Intensity steps, as data; none of them moves a pixel."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from bedside.errors import SpecError
+from bedside.spec.reading import UNLESS_EMPTY
 
 CT_WINDOWS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
@@ -30,13 +31,15 @@ class ScalePercentile:
     """Map intensities linearly so that the given percentiles become 0 and 1, and clip.
 
     Only pixels above zero count, so the black around the image has no influence. Scans are
-    mapped channel by channel.
+    mapped channel by channel, frames only with `per_channel`.
 
     Attributes:
         low: Percentile that becomes 0, in [0, 100).
         high: Percentile that becomes 1, in (low, 100].
         max_gain: Largest factor that intensities in [0, 1] are multiplied with; without
             meaning for scans, whose values have no range of their own.
+        per_channel: Whether each channel of a frame is mapped by itself, for channels that are
+            sequences of MR and not colours; one that is 0 throughout stays 0.
     """
 
     AXES: ClassVar[tuple[int, ...]] = (2, 3)
@@ -44,6 +47,7 @@ class ScalePercentile:
     low: float = 0.0
     high: float = 99.5
     max_gain: float = 8.0
+    per_channel: bool = field(default=False, metadata=UNLESS_EMPTY)
 
     def __post_init__(self) -> None:
         """Refuse percentiles that are out of order."""

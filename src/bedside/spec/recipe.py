@@ -105,6 +105,11 @@ class AugmentSpec:
         shadow_brightness: Range of what is left of the intensity in a shadow, in [0, 1].
         dropout: Probability that the echoes of one side of the sector, or of the far field,
             are lost; images only.
+        structure_tone: Largest shift of the brightness of each structure, as a part of the
+            range, either way and each structure by itself, as contrast medium in bowel and
+            vessels and another phase have it; images only.
+        channel_dropout: Probability that each channel is left out, as a sequence that was not
+            acquired; one always stays.
     """
 
     rotate_deg: float = 20.0
@@ -128,6 +133,8 @@ class AugmentSpec:
     shadow_deg: tuple[float, float] = (6.0, 40.0)
     shadow_brightness: tuple[float, float] = (0.0, 0.6)
     dropout: float = 0.0
+    structure_tone: float = 0.0
+    channel_dropout: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Augmentation of training images, as other patients, probes and machines would vary them."""
 
+import dataclasses
+
 import numpy as np
 
 from bedside.spec import AugmentSpec
@@ -31,4 +33,18 @@ def augment(
         values: What values the image has, by its preprocessing.
     """
     augment = _BY_AXES[example.truth.ndim]
-    return augment(example, spec, rng, size or example.truth.shape, values)
+    augmented = augment(example, spec, rng, size or example.truth.shape, values)
+    if spec.channel_dropout:
+        return _drop_channels(augmented, spec, rng, values)
+    return augmented
+
+
+def _drop_channels(
+    example: Example, spec: AugmentSpec, rng: np.random.Generator, values: Values
+) -> Example:
+    """Leave channels out at random, but never all: they become what a channel of zeros does."""
+    kept = rng.random(len(example.image)) >= spec.channel_dropout
+    kept[rng.integers(len(kept))] |= not kept.any()
+    image = example.image.copy()
+    image[~kept] = 0.0 if values.own else values.low
+    return dataclasses.replace(example, image=image)

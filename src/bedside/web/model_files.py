@@ -21,7 +21,8 @@ def check_supported(spec: DeploymentSpec) -> None:
     """Refuse a bundle that the page cannot run.
 
     Raises:
-        UsageError: If it takes scans, or has a step that the page does not know.
+        UsageError: If it takes scans, several images, or has a step that the page does not
+            know.
     """
     if spec.model.spatial_dims != 2:
         raise UsageError(
@@ -32,6 +33,11 @@ def check_supported(spec: DeploymentSpec) -> None:
         raise UsageError(
             f"{spec.name} takes the neighbours of each slice, and the page has frames only. Serve "
             "it with `bedside serve`."
+        )
+    if spec.input.channel_names:
+        raise UsageError(
+            f"{spec.name} takes {spec.input.channels} images on one grid, and the page opens one. "
+            "Use `bedside segment --channels`."
         )
     known = {"preprocess": PREPROCESS, "refine": (), "postprocess": POSTPROCESS, "priors": ()}
     for name, steps in known.items():

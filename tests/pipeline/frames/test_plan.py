@@ -229,3 +229,22 @@ def test_a_crop_comes_before_colour_and_after_what_looks_around_a_pixel():
     equalised = cv2.createCLAHE(2.0, (8, 8)).apply(grey)
     np.testing.assert_array_equal(later.apply(frames[0])[0, 0], equalised[16:80, 32:96])
     assert later.crop == Box(0, 0, 96, 128)
+
+
+def test_channels_that_are_images_of_their_own_are_scaled_by_themselves():
+    rng = np.random.default_rng(0)
+    bright = rng.integers(0, 4000, (1, 64, 64))
+    frames = [np.concatenate([bright, bright // 100, 0 * bright]).astype(np.int16)]
+    three = InputSpec(modality="MR", channels=3, size_px=(64, 64))
+    plan = plan_preprocess((Fit(), ScalePercentile(per_channel=True)), frames, input_spec=three)
+    tensor = plan.apply(frames[0])[0]
+    single = replace(three, channels=1)
+    alone = [
+        plan_preprocess((Fit(), ScalePercentile()), [frame], input_spec=single).apply(frame)[0, 0]
+        for frame in (frames[0][:1], frames[0][1:2])
+    ]
+    assert np.array_equal(tensor[:2], np.stack(alone))
+    assert not tensor[2].any()
+    assert not plan.warnings
+    together = plan_preprocess((Fit(), ScalePercentile()), frames, input_spec=three)
+    assert together.apply(frames[0])[0, 1].max() < 0.02

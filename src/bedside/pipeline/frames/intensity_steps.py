@@ -156,17 +156,31 @@ def _trimmed(counts: np.ndarray, trim: float) -> np.ndarray:
 
 def _plan_scale_percentile(step: ScalePercentile, builder: FramePlanBuilder) -> None:
     # One scale for the whole sequence: a flicker of the gain would be seen as motion.
-    counts = [np.bincount(image.ravel(), minlength=256) for image in builder.sample]
+    if not step.per_channel or builder.sample[0].ndim == 2:
+        table = _find_percentile_table(step, builder.sample)
+    else:
+        channels = range(builder.sample[0].shape[-1])
+        tables = [
+            _find_percentile_table(step, [image[..., channel] for image in builder.sample])
+            for channel in channels
+        ]
+        table = np.stack(tables, axis=-1)[None]
+    if not any(image.any() for image in builder.sample):
+        builder.warnings.append(BLACK)
+    builder.add(lambda image: cv2.LUT(image, table))
+
+
+def _find_percentile_table(step: ScalePercentile, images: list[Image]) -> np.ndarray:
+    """Map of 8 bits to [0, 1] by the percentiles of some images; plain if they are black."""
+    counts = [np.bincount(image.ravel(), minlength=256) for image in images]
     cumulative = np.cumsum(np.sum(counts, axis=0)[1:])
     if cumulative[-1] == 0:
-        builder.warnings.append(BLACK)
-        builder.add(lambda image: image.astype(np.float32) / 255)
-        return
+        return np.arange(256, dtype=np.float32) / np.float32(255)
     low = 1 + int(np.searchsorted(cumulative, step.low / 100 * cumulative[-1])) if step.low else 0
     high = 1 + int(np.searchsorted(cumulative, step.high / 100 * cumulative[-1]))
     span = max(high - low, 255 / step.max_gain)
-    table = np.clip((np.arange(256) - low) / span, 0, 1).astype(np.float32)
-    builder.add(lambda image: cv2.LUT(image, table))
+    table: np.ndarray = np.clip((np.arange(256) - low) / span, 0, 1).astype(np.float32)
+    return table
 
 
 INTENSITY_PLANNERS: Mapping[type, Callable[[Any, FramePlanBuilder], None]] = {

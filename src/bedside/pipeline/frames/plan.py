@@ -15,7 +15,14 @@ from bedside.pipeline.frames.intensity_steps import INTENSITY_PLANNERS
 from bedside.pipeline.frames.kind import FrameKind, check_decoded, find_kind
 from bedside.pipeline.frames.transform import FrameTransform
 from bedside.pipeline.value_range import check_numbers, plan_bytes
-from bedside.spec import DeploymentSpec, InputSpec, PreprocessStep, WindowLevel, WindowPreset
+from bedside.spec import (
+    DeploymentSpec,
+    InputSpec,
+    PreprocessStep,
+    ScalePercentile,
+    WindowLevel,
+    WindowPreset,
+)
 from bedside.volume import Box, ImageSequence
 
 SAMPLE_FRAMES = 16
@@ -184,7 +191,8 @@ def plan_preprocess(
     builder.steps.append([])
     if not reads_window:
         # A window comes first and reads values as stored; every other step takes 8 bits.
-        to_bytes, builder.warnings = plan_bytes(images, modality=input_spec.modality, force=force)
+        plan = _plan_channels if _are_channels_apart(steps) else plan_bytes
+        to_bytes, builder.warnings = plan(images, modality=input_spec.modality, force=force)
         if to_bytes is not None:
             builder.add(to_bytes, pointwise=True)
     level = sample[0].flat[0]
@@ -202,6 +210,33 @@ def plan_preprocess(
         warnings=tuple(builder.warnings),
         kind=kind,
     )
+
+
+def _are_channels_apart(steps: Sequence[PreprocessStep]) -> bool:
+    """Whether channels are images of their own, with values of their own."""
+    return any(isinstance(step, ScalePercentile) and step.per_channel for step in steps)
+
+
+def _plan_channels(
+    sample: Sequence[Image], *, modality: str, force: bool
+) -> tuple[Stage | None, list[str]]:
+    """Plan 8 bits as `plan_bytes` does, for each channel by itself."""
+    count = 1 if sample[0].ndim == 2 else sample[0].shape[-1]
+    if count == 1:
+        return plan_bytes(sample, modality=modality, force=force)
+    found = [
+        plan_bytes([image[..., channel] for image in sample], modality=modality, force=force)
+        for channel in range(count)
+    ]
+    warnings = list(dict.fromkeys(text for _, texts in found for text in texts))
+    stages = [stage for stage, _ in found if stage is not None]
+    if len(stages) < count:  # all are of one type, so that all are of 8 bits
+        return None, warnings
+
+    def to_bytes(image: Image) -> Image:
+        return cv2.merge([stage(image[..., number]) for number, stage in enumerate(stages)])
+
+    return to_bytes, warnings
 
 
 def _run_all(stages: Sequence[Stage], image: Image) -> Image:
