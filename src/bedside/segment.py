@@ -9,7 +9,7 @@ predict, refine, restore, postprocess. A 3D network processes a scan as a whole
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from bedside.bundle import Bundle, find_bundle, read_bundle
 from bedside.bundle.trust import choose_trusted_keys
 from bedside.errors import InputError, MemoryLimitError, UsageError, printable
+from bedside.io.channels import join_named
 from bedside.io.image import Image, open_image
 from bedside.io.laterality import check_sides
 from bedside.io.opened import Source
@@ -166,7 +167,7 @@ class Model:
 
     def segment(
         self,
-        image: Image,
+        image: "Image | Mapping[str, Image]",
         *,
         affine: ArrayLike | None = None,
         space: Space | None = None,
@@ -181,6 +182,7 @@ class Model:
         Args:
             image: A path; bytes or a binary file; a pydicom `Dataset`, or several of one series;
                 an array, see `ImageSequence.from_array`; an `ImageSequence` or a `Source`.
+                Where the bundle names its channels, also a mapping from names to such images.
             affine: For an array: (4, 4), maps an index in array order to mm.
             space: Space of the affine: "LPS" or "RAS".
             spacing_mm: (row, column) spacing if the image has none; for an array without an
@@ -195,10 +197,18 @@ class Model:
             UsageError: If an argument does not fit this image.
             ClosedError: If the model was closed.
         """
-        source = open_image(
-            image, read=read or ReadOptions(), affine=affine, space=space, spacing_mm=spacing_mm,
-            modality=modality,
-        )  # fmt: skip
+
+        def opened(image: Image) -> Source:
+            return open_image(
+                image, read=read or ReadOptions(), affine=affine, space=space,
+                spacing_mm=spacing_mm, modality=modality,
+            )  # fmt: skip
+
+        if isinstance(image, Mapping):
+            channels = {name: opened(channel) for name, channel in image.items()}
+            source = join_named(channels, self.bundle.spec.input)
+        else:
+            source = opened(image)
         is_plane = isinstance(image, np.ndarray) and (
             image.ndim == 2 or (image.ndim == 3 and source.sequence.shape[1] == 3)
         )

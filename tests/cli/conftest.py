@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 import makers
@@ -20,30 +19,7 @@ from bedside.spec import (
     ScalePercentile,
     StructureResult,
 )
-
-SIZE = (64, 64)
-
-
-def bright_network() -> bytes:
-    """Make a graph with logits 0, x, -1, -1: label 1 wherever x is above 0."""
-    onnx = pytest.importorskip("onnx")
-    image, logits = (
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, channels, *SIZE])
-        for name, channels in (("image", 1), ("logits", 4))
-    )
-    weights = {
-        "slope": np.array([0, 1, 0, 0], np.float32).reshape(4, 1, 1, 1),
-        "offset": np.array([0, 0, -1, -1], np.float32),
-    }
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Conv", ["image", *weights], ["logits"])],
-        "bright",
-        [image],
-        [logits],
-        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    opset = onnx.helper.make_opsetid("", 18)
-    return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
+from bright_network import SIZE, bright_network
 
 
 @pytest.fixture(scope="session")

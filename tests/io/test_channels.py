@@ -4,9 +4,10 @@ import nibabel
 import numpy as np
 import pytest
 
-from bedside.errors import GeometryError
-from bedside.io.channels import check_same_grid, join_channels
+from bedside.errors import FormatError, GeometryError, UsageError
+from bedside.io.channels import check_same_grid, join_channels, join_named
 from bedside.io.source import open_source
+from bedside.spec import InputSpec
 
 
 def write(path: Path, seed=0, shape=(6, 5, 4), shift=0.0, spacing=1.0):
@@ -51,3 +52,36 @@ def test_a_channel_on_another_grid_is_refused_and_named(tmp_path, change, messag
 def test_rounding_of_an_affine_is_no_other_place(tmp_path):
     first, other = write(tmp_path / "a.nii"), write(tmp_path / "b.nii", shift=0.01)
     check_same_grid(first, other, what="channel")
+
+
+NAMED = InputSpec(
+    modality="MR", channels=3, size_px=(8, 8), channel_names=("t1", "flair", "t1ce"),
+    optional_channels=("t1", "t1ce"),
+)  # fmt: skip
+
+
+def test_channels_by_name_come_in_the_networks_order_and_missing_ones_are_0(tmp_path):
+    flair, t1 = write(tmp_path / "a.nii", 1), write(tmp_path / "b.nii", 2)
+    joined = join_named({"flair": flair, "t1": t1}, NAMED)
+    frame = joined.sequence.decode(3)
+    assert frame.dtype == np.int16
+    np.testing.assert_array_equal(frame[0], t1.sequence.decode(3)[0])
+    np.testing.assert_array_equal(frame[1], flair.sequence.decode(3)[0])
+    assert not frame[2].any()
+    assert [text for text in joined.sequence.warnings if "channel t1ce was not given" in text]
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "message"),
+    [
+        (["t1"], FormatError, "no channel flair was given.*not all: t1, t1ce"),
+        ([], FormatError, "no channel flair"),
+        (["flair", "t2"], UsageError, 'no channel "t2".*Did you mean "t1"'),
+    ],
+)
+def test_channels_that_must_be_there_and_unknown_ones_are_named(tmp_path, names, error, message):
+    source = write(tmp_path / "a.nii")
+    with pytest.raises(error, match=message):
+        join_named(dict.fromkeys(names, source), NAMED)
+    with pytest.raises(UsageError, match="have no names"):
+        join_named({"t1": source}, InputSpec(modality="MR", channels=1, size_px=(8, 8)))

@@ -1,11 +1,12 @@
 """`bedside segment`: images on disk in, masks, pictures and reports in a folder out."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bedside.cli.bundles import open_bundle
 from bedside.cli.console import frame_progress, group_warnings, print_err, print_out, summary, table
-from bedside.cli.segment_settings import Settings, is_batch, read_options
+from bedside.cli.segment_settings import Settings, is_batch, name_channels, read_options
 from bedside.errors import BackendError, BedsideError, FormatError, OutputError, UsageError
 from bedside.report.folder import check_apart, results_folder
 from bedside.report.measurement_table import check_table, measurement_rows, write_csv
@@ -46,6 +47,13 @@ def _run(settings: Settings) -> int:
         from bedside.cli.batch import segment_batch
 
         return segment_batch(settings)
+    named = name_channels(settings.channels)
+    if named:
+        if settings.sources:
+            raise UsageError(
+                f"{settings.sources[0]} has no name, and --channels has some; name all files there."
+            )
+        return _segment_one(settings, named)
     if not settings.sources:
         raise UsageError(
             "name an image, a folder, or a --manifest, before --select and --channels, which take "
@@ -53,27 +61,32 @@ def _run(settings: Settings) -> int:
         )
     if len(settings.sources) > 1 or settings.sources[0].is_dir():
         return _segment_several(settings)
-    return _segment_one(settings, settings.sources[0])
+    files = (settings.sources[0], *settings.channels)
+    return _segment_one(settings, dict(enumerate(files)))
 
 
-def _segment_one(settings: Settings, file: Path) -> int:
-    """Segment one image."""
-    from bedside.io.channels import join_channels
+def _segment_one(settings: Settings, files: Mapping[Any, Path]) -> int:
+    """Segment one image, whose files are numbered in order, or named by their channels."""
+    from bedside.io.channels import join_channels, join_named
     from bedside.system.parallel import run_in_background
 
     options = read_options(settings)
     read = options.read
-    for path in (file, *settings.channels):
+    for path in files.values():
         check_apart(path, settings.output)
     # A file is inflated while the runtime is loaded.
     with run_in_background(lambda: _load(settings, options)) as model:
         if read.untrusted is not None and read.untrusted.ceiling_bytes is not None:
             # What is left for the child is known only after.
             model()
-        source = join_channels([read.open(path) for path in (file, *settings.channels)])
+        opened = {name: read.open(path) for name, path in files.items()}
+        if 0 in opened:
+            source = join_channels(list(opened.values()))
+        else:
+            source = join_named(opened, model().bundle.spec.input)
         with results_folder(settings.output) as output:
             saved = _segment(model(), source, output, options)
-            _write_csv(settings, [(file.name, saved)])
+            _write_csv(settings, [(source.path.name, saved)])
     if settings.json:
         _print_json(saved.to_mapping())
         return 0

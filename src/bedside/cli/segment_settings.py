@@ -1,5 +1,6 @@
 """The settings of `bedside segment`, and how they are parsed into options."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from bedside.io.read_options import ReadOptions
 
 
+_NAMED = re.compile(r"([A-Za-z0-9_-]+)=(.+)")
+
+
 @dataclass(frozen=True)
 class Settings:
     """Segment images, cines and scans: masks, pictures and a report.
@@ -27,7 +31,9 @@ class Settings:
     )
     output: Path = option(help="folder for the results", short="-o")
     channels: tuple[Path, ...] = option(
-        help="further files of the same scan, one per channel, in the bundle's order", default=()
+        help="further files of the same scan, one per channel, in the bundle's order; or all of "
+        "them by name and no other file, such as flair=a.nii.gz t1=b.nii.gz",
+        default=(),
     )
     model: str | None = option(
         help="bundle file, or the name of a shipped bundle, see bedside models",
@@ -118,6 +124,27 @@ class Settings:
     require_signed: bool = option(help=REQUIRE_SIGNED_HELP, default=False)
     trusted_keys: Path | None = option(help=TRUSTED_KEYS_HELP, default=None)
     json: bool = option(help="print only the report, as JSON", default=False)
+
+
+def name_channels(channels: tuple[Path, ...]) -> dict[str, Path]:
+    """Return the files of --channels by name; nothing if they have no names.
+
+    Raises:
+        UsageError: If only some have, or a name occurs twice.
+
+    Example:
+        >>> name_channels((Path("flair=a.nii.gz"),))
+        {'flair': PosixPath('a.nii.gz')}
+    """
+    parts = [_NAMED.fullmatch(str(path)) for path in channels if not path.exists()]
+    named = [(part[1], Path(part[2])) for part in parts if part]
+    if not named:
+        return {}
+    if len(named) < len(channels):
+        raise UsageError("give a name for each of --channels, such as flair=a.nii.gz, or for none.")
+    if len(dict(named)) < len(named):
+        raise UsageError(f"--channels names {', '.join(name for name, _ in named)}; each once.")
+    return dict(named)
 
 
 def is_batch(settings: Settings) -> bool:

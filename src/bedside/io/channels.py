@@ -1,14 +1,16 @@
 """One image in several files, a channel each, all on one grid."""
 
-from collections.abc import Callable, Sequence
+import difflib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from bedside.errors import GeometryError
+from bedside.errors import FormatError, GeometryError, UsageError
 from bedside.io.nifti.grid import NiftiGrid
 from bedside.io.opened import Source
-from bedside.volume import corners_apart
+from bedside.spec import InputSpec
+from bedside.volume import ImageSequence, corners_apart
 
 # Affines are rounded to float32 and quaternions; real shifts are larger.
 _GRID_TOLERANCE_VOX = 0.05
@@ -39,6 +41,58 @@ def join_channels(sources: Sequence[Source]) -> Source:
     )
     files = tuple(path for source in sources for path in source.files)
     return replace(first, sequence=sequence, files=files)
+
+
+def join_named(sources: Mapping[str, Source], wanted: InputSpec) -> Source:
+    """Return one image with the channels that a network takes, from images by their names.
+
+    Args:
+        sources: Grey images on one grid, by the name of their channel.
+        wanted: Names of the channels, in order, and which of them may be missing.
+
+    Returns:
+        The image; a channel that is missing is 0 throughout, and named in the warnings.
+
+    Raises:
+        UsageError: If the network's channels have no names, or one given is none of them.
+        FormatError: If a channel is missing that must be there, or an image is in colour.
+        GeometryError: If one lies on another grid.
+    """
+    names = wanted.channel_names
+    if not names:
+        raise UsageError("the channels of this bundle have no names; give the files in order.")
+    for name, source in sources.items():
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+            raise UsageError(
+                f'no channel "{name}": this bundle takes {", ".join(names)}. Did you mean "{near}"?'
+            )
+        if source.sequence.shape[1] != 1:
+            raise FormatError(f"channel {name}: {source.path} is in colour; expected a grey image.")
+    missing = [name for name in names if name not in sources]
+    needed = [name for name in missing if name not in wanted.optional_channels]
+    if needed or not sources:
+        can_miss = ", ".join(wanted.optional_channels) or "none"
+        raise FormatError(
+            f"no channel {', '.join(needed or missing)} was given. This bundle takes "
+            f"{', '.join(names)}, of which these may be missing, but not all: {can_miss}."
+        )
+    first = next(sources[name] for name in names if name in sources)
+    blank = replace(first, sequence=_blank(first.sequence))
+    joined = join_channels([sources.get(name, blank) for name in names])
+    if not missing:
+        return joined
+    warning = (
+        f"channel {', '.join(missing)} was not given: the network works without, but its labels "
+        "are less certain"
+    )
+    warnings = (*joined.sequence.warnings, warning)
+    return replace(joined, sequence=replace(joined.sequence, warnings=warnings))
+
+
+def _blank(sequence: ImageSequence) -> ImageSequence:
+    """An image of zeros like another."""
+    return replace(sequence, decode=lambda index: np.zeros_like(sequence.decode(index)))
 
 
 def check_same_grid(image: Source, other: Source, *, what: str) -> None:

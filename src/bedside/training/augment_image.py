@@ -143,8 +143,8 @@ def _shift_structures(
     shifts = rng.uniform(-spec.structure_tone, spec.structure_tone, 256).astype(np.float32)
     shifts[0] = 0.0
     # Half a pixel of an outline is of both sides.
-    shifted: np.ndarray = image + cv2.GaussianBlur(shifts[truth], (0, 0), 0.7)
-    return np.maximum(shifted, 0)
+    shifted: np.ndarray = np.maximum(image + cv2.GaussianBlur(shifts[truth], (0, 0), 0.7), 0)
+    return shifted
 
 
 def _change_tone(image: np.ndarray, spec: AugmentSpec, rng: np.random.Generator) -> np.ndarray:

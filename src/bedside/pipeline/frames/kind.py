@@ -42,12 +42,15 @@ class FrameKind:
         )
 
 
-def find_kind(sample: Sequence[np.ndarray], *, any_numbers: bool) -> FrameKind:
+def find_kind(
+    sample: Sequence[np.ndarray], *, any_numbers: bool, channels: int | None = None
+) -> FrameKind:
     """Shape and dtype that some frames share.
 
     Args:
         sample: (C, H, W) frames.
         any_numbers: Whether any real dtype will do.
+        channels: Number of channels that are images of their own; None for grey or colour.
 
     Raises:
         FormatError: If there are none, or they are no frames of one sequence in grey or colour.
@@ -58,7 +61,7 @@ def find_kind(sample: Sequence[np.ndarray], *, any_numbers: bool) -> FrameKind:
     if not isinstance(first, np.ndarray) or first.dtype.kind not in _REAL:
         kind = getattr(first, "dtype", type(first).__name__)
         raise FormatError(f"frames are of {kind}; expected arrays of real numbers.")
-    _check_shape(first.shape)
+    _check_shape(first.shape, channels)
     kind = FrameKind(first.shape, None if any_numbers else first.dtype)
     for frame in sample:
         try:
@@ -82,8 +85,8 @@ def check_decoded(sequence: ImageSequence, *frames: np.ndarray) -> None:
             )
 
 
-def _check_shape(shape: tuple[int, ...]) -> None:
-    """Refuse shapes other than (1, H, W) and (3, H, W).
+def _check_shape(shape: tuple[int, ...], wanted: int | None) -> None:
+    """Refuse shapes other than (wanted, H, W), or (1, H, W) and (3, H, W).
 
     Raises:
         FormatError: If so.
@@ -91,7 +94,9 @@ def _check_shape(shape: tuple[int, ...]) -> None:
     if len(shape) != 3 or min(shape) < 1:
         raise FormatError(f"a frame is {shape}; expected (channels, rows, columns).")
     channels = shape[0]
-    if channels not in (1, 3):
+    if wanted is not None and channels != wanted:
+        raise FormatError(f"frames have {channels} channels; this bundle takes {wanted}.")
+    if wanted is None and channels not in (1, 3):
         turned = " Channels come first." if shape[-1] in (1, 3) else ""
         raise FormatError(
             f"frames have {channels} channels; this bundle takes grey or colour frames, of 1 or "

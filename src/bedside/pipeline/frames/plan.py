@@ -180,7 +180,8 @@ def plan_preprocess(
         SpecError: If a step cuts the image after another has scaled it.
     """
     reads_window = bool(steps) and isinstance(steps[0], WindowLevel | WindowPreset)
-    kind = find_kind(sample, any_numbers=reads_window)
+    apart = len(input_spec.channel_names) or None
+    kind = find_kind(sample, any_numbers=reads_window, channels=apart)
     for frame in sample:
         check_numbers(frame)
     height, width = kind.shape[1:]

@@ -1,0 +1,32 @@
+"""A network of one convolution: whatever is brighter than black is label 1."""
+
+import numpy as np
+import pytest
+
+SIZE = (64, 64)
+
+
+def bright_network(slopes: tuple[int, ...] = (1,)) -> bytes:
+    """Make a graph with logits 0, x, -1, -1: label 1 wherever x is above 0.
+
+    Args:
+        slopes: Of each channel; x is the sum of the channels times these.
+    """
+    onnx = pytest.importorskip("onnx")
+    image, logits = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, channels, *SIZE])
+        for name, channels in (("image", len(slopes)), ("logits", 4))
+    )
+    weights = {
+        "slope": np.outer([0, 1, 0, 0], slopes).astype(np.float32)[..., None, None],
+        "offset": np.array([0, 0, -1, -1], np.float32),
+    }
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", ["image", *weights], ["logits"])],
+        "bright",
+        [image],
+        [logits],
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    opset = onnx.helper.make_opsetid("", 18)
+    return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
