@@ -9,6 +9,7 @@ a row that is not trained yet says so and keeps its cost. A stopped training goe
 
 import argparse
 import dataclasses
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ class Study:
 
     def read_rows(self) -> dict[str, Row]:
         """Read what is known of each row, in the order of the table."""
-        files = {name: self.results / f"{name}.json" for name in list_variants(self.model)}
+        files = {name: self.results / f"{name}.json" for name in self.networks}
         return {name: read_json(path) for name, path in files.items() if path.exists()}
 
     def update(self, row: str, part: str, content: Row) -> None:
@@ -79,10 +80,11 @@ class Study:
         about = {"row": row, "title": VARIANTS[row].title, "data": self.recipe.data.name}
         write_text(path, json.dumps(known | about | {part: content}, indent=1) + "\n")
 
-    @property
-    def model(self) -> ModelSpec:
-        """The recipe's network."""
-        return self.recipe.deployment.model
+    @functools.cached_property
+    def networks(self) -> dict[str, ModelSpec]:
+        """The network of each row, without those that would be the recipe's again."""
+        deployment = self.recipe.deployment
+        return list_variants(deployment.model, deployment.input.size_px)
 
 
 def open_study(name: str, arguments: argparse.Namespace) -> Study:
@@ -104,7 +106,7 @@ def train_row(study: Study, row: str, *, threads: int) -> None:
     known = study.read_rows().get(row, {}).get("accuracy")
     if known and known["epochs"] == study.recipe.training.epochs:
         return
-    recipe, folder = study.with_model(list_variants(study.model)[row]), study.run_folder(row)
+    recipe, folder = study.with_model(study.networks[row]), study.run_folder(row)
 
     def on_message(progress: Progress) -> None:
         if progress.stage == "training":
@@ -129,7 +131,7 @@ def measure_rows(study: Study, *, threads: int, rounds: int) -> None:
     input_spec = study.recipe.deployment.input
     example = torch.rand(1, input_spec.channels, *input_spec.size_px)
     candidates = []
-    for row, spec in list_variants(study.model).items():
+    for row, spec in study.networks.items():
         torch.manual_seed(0)
         model = create(spec).eval()
         session = open_graph(
@@ -170,7 +172,8 @@ def format_page(studies: list[Study]) -> str:
         "",
         "Each row is the recipe's network with one thing switched off or over, trained over "
         "the same short schedule with the same seed, and scored on the test patients at their "
-        "images' own resolution. A row that would be the recipe's network again is left out. "
+        "images' own resolution. A row whose network would be the recipe's again, or compute the "
+        "same at this size, is left out. "
         "Milliseconds: OpenVINO, f32, all rows of a table in turns in one run, medians. "
         "Written by `benchmarks/ablation.py`; the rows are in [results](results).",
     ]
@@ -188,7 +191,7 @@ def _format_study(study: Study) -> list[str]:
         f"| network | mean Dice | {' | '.join(structures)} | epochs | ms | parameters |",
         f"|---|{'---|' * len(structures)}---|---|---|---|",
     ]
-    for row in list_variants(study.model):
+    for row in study.networks:
         accuracy, cost = (known.get(row, {}).get(part) for part in ("accuracy", "cost"))
         cells = ["not trained", *["" for _ in structures], ""]
         if accuracy:
@@ -226,7 +229,7 @@ def main() -> None:
     check_names(arguments.only)
     studies = [open_study(name, arguments) for name in arguments.study]
     for study in studies:
-        rows = list_variants(study.model)
+        rows = study.networks
         for row in rows if arguments.list else ():
             print(f"{study.name} {row}: {VARIANTS[row].title}")
         if arguments.list or arguments.table_only:

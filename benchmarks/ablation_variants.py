@@ -4,7 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from bedside.errors import SpecError
+from bedside.models import create
 from bedside.spec import LevelSpec, ModelSpec
 from bedside.spec.model import CONV_BLOCKS
 
@@ -106,8 +109,13 @@ VARIANTS = {
 """Name of a row -> what differs in it."""
 
 
-def list_variants(model: ModelSpec) -> dict[str, ModelSpec]:
-    """Give each row's network; a row that changes nothing in this recipe is left out.
+def list_variants(model: ModelSpec, size_px: tuple[int, ...] = ()) -> dict[str, ModelSpec]:
+    """Each row's network; a row that changes nothing in this recipe is left out.
+
+    Args:
+        model: The recipe's network.
+        size_px: Size of its input; with it, rows are left out too that are another network on
+            paper and compute the same at this size, such as dense attention over one window.
 
     Example:
         >>> from bedside.models import named_spec
@@ -117,9 +125,24 @@ def list_variants(model: ModelSpec) -> dict[str, ModelSpec]:
     found = {AS_IT_IS: model}
     for name, variant in VARIANTS.items():
         changed = variant.change(model)
-        if changed not in found.values():
-            found[name] = changed
+        if changed in found.values() or (size_px and computes_the_same(changed, model, size_px)):
+            continue
+        found[name] = changed
     return found
+
+
+def computes_the_same(one: ModelSpec, other: ModelSpec, size_px: tuple[int, ...]) -> bool:
+    """Whether two networks with the same weights have the same logits at a size of input."""
+    torch.manual_seed(0)
+    first, second = create(one).eval(), create(other).eval()
+    weights = first.state_dict()
+    shapes = {name: value.shape for name, value in weights.items()}
+    if shapes != {name: value.shape for name, value in second.state_dict().items()}:
+        return False
+    second.load_state_dict(weights)
+    image = torch.rand(1, one.in_channels, *size_px)
+    with torch.no_grad():
+        return torch.allclose(first(image), second(image), rtol=1e-4, atol=1e-5)
 
 
 def check_names(names: list[str]) -> None:

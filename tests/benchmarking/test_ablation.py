@@ -54,6 +54,16 @@ def test_windows_put_in_place_of_dense_attention_are_those_of_the_level_above():
     assert [level.window for level in list_variants(model)["window"].levels[1:]] == [5, 5]
 
 
+def test_a_row_that_computes_what_the_recipe_does_is_left_out():
+    levels = (LevelSpec("conv", 8, 1), LevelSpec("window", 8, 1, num_heads=2, window=8))
+    model = dataclasses.replace(named_spec("nano"), levels=levels)
+    # 64 x 64 pixels are one window of 8 x 8 tokens, 128 x 128 are four.
+    one, four = list_variants(model, (64, 64)), list_variants(model, (128, 128))
+    assert "dense" not in one
+    assert "dense" in four
+    assert {"conv", "linear", "boundary", "deep-supervision"} <= set(one)
+
+
 def test_a_row_that_is_not_in_the_table_is_refused_by_name():
     check_names(list(VARIANTS))
     with pytest.raises(SpecError, match='no row "windows"'):
@@ -79,12 +89,12 @@ def test_rows_add_up_and_those_without_a_training_say_so(study):
     (routed,) = [line for line in lines if line.startswith("| routed")]
     assert "not trained" in routed
     assert "1.50" in routed
-    assert sum("not measured" in line for line in lines) == len(list_variants(study.model)) - 2
+    assert sum("not measured" in line for line in lines) == len(study.networks) - 2
     assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
 
 
 def test_weights_are_counted_as_inference_has_them(study):
-    rows = list_variants(study.model)
+    rows = study.networks
     plain = ablation.count_used(rows[AS_IT_IS])
     for name in ("reparam", "deep-supervision", "boundary"):
         assert ablation.count_used(rows[name]) == plain

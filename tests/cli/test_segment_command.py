@@ -9,12 +9,10 @@ import pydicom
 import pytest
 from PIL import Image
 
-import bedside
 import makers
 from bedside.bundle import read_bundle, write_bundle
 from bedside.cli.main import main
-from bedside.spec import DropSmall, FillHoles, Fit, KeepLargest, ScaleRange, Size
-from bright_network import bright_network
+from bedside.spec import DropSmall, FillHoles, KeepLargest, Size
 
 CINE_FILES = {"segmentation.dcm", "overlay.gif", "contact_sheet.png", "report.json", "report.html"}
 
@@ -290,65 +288,6 @@ def test_channels_are_for_one_scan_and_a_bundle_that_takes_them(bundle, tmp_path
     assert "one scan" in capsys.readouterr().err
 
 
-@pytest.fixture
-def of_two_channels(bundle, tmp_path):
-    """Label 1 wherever FLAIR is brighter than T1, which may be missing."""
-    names = ("t1", "flair")
-    spec = read_bundle(bundle).spec
-    return write_variant(
-        bundle, tmp_path / "two.bedside", graph=bright_network(slopes=(-1, 1)),
-        input=dataclasses.replace(
-            spec.input, modality="MR", channels=2, channel_names=names, optional_channels=names[:1]
-        ),
-        preprocess=(Fit(), ScaleRange(source="nominal")),
-        model=dataclasses.replace(spec.model, in_channels=2),
-    )  # fmt: skip
-
-
-def test_channels_are_given_by_name_in_any_order_and_one_may_be_missing(
-    of_two_channels, tmp_path, capsys
-):
-    pixels = np.zeros((64, 64), np.uint8)
-    pixels[10:40, 10:40] = 200
-    flair = makers.write_nifti(pixels, tmp_path / "flair.nii.gz")
-    t1 = makers.write_nifti(np.where(pixels, 220, 0).astype(np.uint8), tmp_path / "t1.nii.gz")
-    command = ["segment", "-m", str(of_two_channels), "--json"]
-
-    def segment(folder, *channels):
-        out = tmp_path / folder
-        assert main([*command, "-o", str(out), "--channels", *channels]) == 0
-        report = json.loads(capsys.readouterr().out)
-        [mask] = out.glob("*.nii.gz")
-        return nibabel.load(mask).get_fdata().sum(), report["warnings"]
-
-    both, told = segment("a", f"flair={flair}", f"t1={t1}")
-    assert both == 0
-    assert not [text for text in told if "channel" in text]
-    alone, told = segment("b", f"flair={flair}")
-    assert alone == 900
-    assert [text for text in told if "channel t1 was not given" in text]
-    model = bedside.load(of_two_channels)
-    assert model.segment({"flair": flair}).labels.sum() == 900
-    assert model.segment({"t1": t1, "flair": flair}).labels.sum() == 0
-
-
-def test_channels_have_names_all_or_none(of_two_channels, tmp_path, capsys):
-    path = makers.write_nifti(np.full((64, 64), 9, np.uint8), tmp_path / "a.nii.gz")
-    command = ["segment", "-m", str(of_two_channels), "-o", str(tmp_path / "out"), "--channels"]
-    for channels, message in (
-        ([f"flair={path}", str(path)], "a name for each"),
-        ([f"flair={path}", f"flair={path}"], "each once"),
-        ([f"t1={path}"], "no channel flair was given"),
-        ([f"flare={path}"], 'Did you mean "flair"?'),
-    ):
-        assert main([*command, *channels]) in (2, 3)
-        assert message in capsys.readouterr().err
-    command.insert(1, str(path))
-    assert main([*command, f"flair={path}"]) == 2
-    assert "has no name" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_ceiling_is_kept_or_refused_with_one_that_would_do(bundle, sequence, tmp_path, capsys):
     arguments = ["segment", str(sequence), "-m", str(bundle), "-o"]
     assert main([*arguments, str(tmp_path / "a"), "--max-ram", "16GB"]) == 0
@@ -366,10 +305,10 @@ def test_an_amount_of_memory_that_is_none_is_refused(bundle, sequence, tmp_path,
     assert "no amount of memory" in capsys.readouterr().err
 
 
-def write_variant(bundle, path, *, graph=None, **changes):
-    """The same bundle with another spec, and another graph if one is given."""
+def write_variant(bundle, path, **changes):
+    """The same bundle with another spec."""
     read = read_bundle(bundle)
-    graphs = {"f32": graph or read.read_graph("f32")}
+    graphs = {"f32": read.read_graph("f32")}
     spec = dataclasses.replace(read.spec, **changes)
     write_bundle(path, spec=spec, card=read.card, graphs=graphs, split=read.split)
     return path

@@ -1,0 +1,74 @@
+import dataclasses
+
+import pytest
+import torch
+
+import cross_validation as study
+from bedside.models import count_parameters, create
+from bedside.spec import read_recipe
+
+
+@pytest.fixture(scope="module")
+def base():
+    return read_recipe(study.RECIPE)
+
+
+def make_cell(row, fold, cases, *, seed=0, epochs=3):
+    return {"row": row, "fold": fold, "seed": seed, "epochs": epochs, "cases": cases}
+
+
+def test_every_row_has_another_network_of_at_most_a_million_weights(base):
+    networks = {name: row.change(base.deployment.model) for name, row in study.ROWS.items()}
+    assert len({repr(network) for network in networks.values()}) == len(networks)
+    assert networks["window"] == base.deployment.model
+    for network in networks.values():
+        with torch.device("meta"):
+            assert count_parameters(create(network)) <= 1_000_000
+
+
+def test_pairs_are_complete_before_the_next_fold_begins():
+    cells = study.list_cells(("window", "conv"), (0, 1), (0, 1))
+    assert [(cell.row, cell.fold, cell.seed) for cell in cells[:4]] == [
+        ("window", 0, 0), ("conv", 0, 0), ("window", 1, 0), ("conv", 1, 0),
+    ]  # fmt: skip
+    assert {cell.seed for cell in cells[4:]} == {1}
+
+
+def test_a_cell_differs_from_the_recipe_in_network_fold_seed_and_schedule_alone(base):
+    recipe = study.make_recipe(study.Cell("conv", 3, 2), base, epochs=4)
+    assert recipe.data.fold == 3
+    assert (recipe.training.seed, recipe.training.epochs) == (2, 4)
+    assert dataclasses.replace(recipe.data, fold=0) == base.data
+    assert recipe.augment == base.augment
+    assert {level.block for level in recipe.deployment.model.levels} == {"conv"}
+
+
+def test_scans_are_paired_by_name_and_seed():
+    ours = [make_cell("window", 0, {"a": {"x": 0.8, "y": 0.6}, "b": {"x": 0.5, "y": None}})]
+    theirs = [
+        make_cell("conv", 0, {"a": {"x": 0.7, "y": 0.5}}),
+        make_cell("conv", 0, {"b": {"x": 0.1, "y": 0.1}}, seed=1),
+    ]
+    difference, scans = study.compare(ours, theirs)
+    assert difference.mean == pytest.approx(0.1)
+    assert difference.low is None
+    assert scans == 1
+    assert study.score_cases(ours) == {("a", 0): pytest.approx(0.7), ("b", 0): 0.5}
+
+
+def test_the_page_says_what_is_not_trained_and_leaves_shorter_schedules_out(base, tmp_path):
+    dice = {label.name: 0.5 for label in base.deployment.labels}
+    for cell in (
+        make_cell("window", 0, {"a": dice}),
+        make_cell("conv", 0, {"a": dict.fromkeys(dice, 0.25)}),
+        make_cell("pooled", 0, {"a": dice}, epochs=1),
+    ):
+        study.write_json(tmp_path / f"{cell['row']}.fold-0.seed-0.json", cell)
+    page = study.format_page(base, study.read_cells(tmp_path), None)
+    assert "too few scans to decide anything" in page
+    rows = {line.split("|")[1].strip(): line for line in page.splitlines() if "|" in line}
+    assert "0.500" in rows["windows with exchange"]
+    assert "+0.2500" in page
+    assert "not trained" in rows["pooled keys"]
+    # Of a schedule cut short no organ is told either.
+    assert len([line for line in page.splitlines() if "pooled keys" in line]) == 1
