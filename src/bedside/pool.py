@@ -217,7 +217,10 @@ class ModelPool:
             )
             warnings = certificate_warnings(bundle, session.backend, session.precision)
             shared = _SharedSession(session, self._slots)
-            segmenter = Segmenter(bundle.spec, shared, warnings=warnings, gate=bundle.gate)
+            segmenter = Segmenter(
+                bundle.spec, shared, warnings=warnings, gate=bundle.gate,
+                confidence=bundle.confidence,
+            )  # fmt: skip
             model = Model(bundle, segmenter)
         except BaseException as error:
             with self._changed:

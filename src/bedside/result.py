@@ -18,6 +18,7 @@ from bedside.report.areas import StructureAreas
 from bedside.report.provenance import identify_input
 from bedside.report.record import Report, RunFacts, make_report
 from bedside.report.results import SavedResult, write_results
+from bedside.spec.confidence import Confidences
 from bedside.volume import Box, LabelMap
 
 if TYPE_CHECKING:
@@ -81,6 +82,20 @@ class Result:
     def warnings(self) -> tuple[str, ...]:
         """Corrections, doubts and missing structures, in sentences."""
         return self.report.warnings
+
+    @property
+    def confidence(self) -> Confidences:
+        """Predicted Dice of each structure, its interval, and whether to trust it, by name.
+
+        Of a scan as a whole; of frames over time that of the median frame; empty if the bundle is
+        not calibrated.
+        """
+        return self.segmentation.confidence
+
+    @property
+    def frame_confidence(self) -> tuple[Confidences, ...]:
+        """The same for each frame; empty for a 3D network."""
+        return self.segmentation.frame_confidence
 
     @property
     def measurements(self) -> Mapping[str, StructureAreas]:

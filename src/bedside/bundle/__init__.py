@@ -14,6 +14,7 @@ from bedside.bundle.store import (
     sign_bundle,
     write_bundle,
     write_with_card,
+    write_with_confidence,
     write_with_gate,
 )
 from bedside.bundle.trust import TrustedKeys, read_trusted_keys
@@ -32,5 +33,6 @@ __all__ = [
     "sign_bundle",
     "write_bundle",
     "write_with_card",
+    "write_with_confidence",
     "write_with_gate",
 ]

@@ -1,16 +1,16 @@
 """Reads and writes bundles: `bundle.json`, `card.json` and the graphs, with their hashes."""
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from bedside.bundle import signature
 from bedside.bundle.archive import MAX_FILE_BYTES, pack, unpack
 from bedside.bundle.graph_guard import check_graph
+from bedside.bundle.json_members import Settings, from_json, read_settings, to_json
 from bedside.bundle.keys import sign_message
 from bedside.bundle.trust import (
     TrustedKeys,
@@ -18,31 +18,28 @@ from bedside.bundle.trust import (
     check_sound,
     choose_trusted_keys,
 )
-from bedside.errors import BundleError, SpecError
+from bedside.errors import BundleError
 from bedside.spec import (
     READABLE_VERSIONS,
     SCHEMA_VERSION,
     Card,
     DeploymentSpec,
-    from_mapping,
     to_mapping,
 )
+from bedside.spec.confidence import Confidence
 from bedside.spec.gate import Gate
 from bedside.system.atomic import write_bytes
 from bedside.system.regular_files import open_regular
-from bedside.system.strict_json import read_json
 
 SUFFIX = ".bedside"
-_MANIFEST, _CARD, _GATE = "bundle.json", "card.json", "gate.json"
+_MANIFEST, _CARD, _GATE, _CONFIDENCE = (
+    "bundle.json", "card.json", "gate.json", "confidence.json",
+)  # fmt: skip
 _GRAPHS = {"f32": "graphs/f32.onnx", "int8": "graphs/int8.onnx"}
 _REQUIRED = frozenset({_MANIFEST, _CARD, _GRAPHS["f32"]})
-_ALLOWED = _REQUIRED | frozenset(_GRAPHS.values()) | {signature.MEMBER, _GATE}
+_ALLOWED = _REQUIRED | frozenset(_GRAPHS.values()) | {signature.MEMBER, _GATE, _CONFIDENCE}
 _MANIFEST_KEYS = {"schema_version", "spec", "split", "files"}
 _PARTS = ("train", "val", "test")
-# Inflated; the largest shipped manifest has 12 kB. Parsed, JSON takes many times its size.
-_MAX_JSON_BYTES = 4 * 2**20
-
-Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,7 @@ class Bundle:
         signatures: Who has signed it. Where that can be checked each is found to be of this
             bundle; whether its key is to be trusted is another question (`trusted`).
         gate: Tells images that it was made for from others; None in bundles without one.
+        confidence: How sure its masks are, calibrated; None in bundles without that.
     """
 
     path: Path
@@ -74,6 +72,7 @@ class Bundle:
     manifest_sha256: str
     signatures: tuple[signature.Signature, ...]
     gate: Gate | None = field(repr=False)
+    confidence: Confidence | None = field(repr=False)
     _graphs: Mapping[str, bytes] = field(repr=False, compare=False)
 
     def read_graph(self, precision: str) -> bytes:
@@ -156,6 +155,7 @@ def write_bundle(
     graphs: Mapping[str, bytes],
     split: Mapping[str, tuple[str, ...]],
     gate: Gate | None = None,
+    confidence: Confidence | None = None,
 ) -> None:
     """Write a bundle, after reading it back in memory; the same parts give the same bytes.
 
@@ -166,6 +166,7 @@ def write_bundle(
         graphs: Serialized ONNX by precision: "f32", and optionally "int8".
         split: Patients of "train", "val" and "test".
         gate: Tells foreign images; None for none.
+        confidence: How sure the masks are; None for none.
 
     Raises:
         BundleError: If the parts do not make a bundle that `read_bundle` accepts.
@@ -177,16 +178,17 @@ def write_bundle(
     if unknown := set(graphs) - set(_GRAPHS):
         raise BundleError(f"{path}: no graphs in {unknown}; choose from {', '.join(_GRAPHS)}.")
     members = {_GRAPHS[precision]: graph for precision, graph in graphs.items()}
-    members[_CARD] = _to_json(to_mapping(card), path)
-    if gate is not None:
-        members[_GATE] = _to_json(to_mapping(gate), path)
+    members[_CARD] = to_json(to_mapping(card), path)
+    for name, part in ((_GATE, gate), (_CONFIDENCE, confidence)):
+        if part is not None:
+            members[name] = to_json(to_mapping(part), path)
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "spec": to_mapping(spec),
         "split": to_mapping(split),
         "files": {name: _describe(content) for name, content in members.items()},
     }
-    content = pack({_MANIFEST: _to_json(manifest, path), **members})
+    content = pack({_MANIFEST: to_json(manifest, path), **members})
     _parse(content, path)
     write_bytes(path, content)
 
@@ -203,7 +205,7 @@ def write_with_card(path: Path, bundle: Bundle, card: Card) -> None:
         BundleError: If the card is not one that `read_bundle` accepts.
         OutputError: If it cannot be written.
     """
-    _rewrite(path, bundle, card=card, gate=bundle.gate)
+    _rewrite(path, replace(bundle, card=card))
 
 
 def write_with_gate(path: Path, bundle: Bundle, gate: Gate) -> None:
@@ -218,12 +220,30 @@ def write_with_gate(path: Path, bundle: Bundle, gate: Gate) -> None:
         BundleError: If the gate is not one that `read_bundle` accepts.
         OutputError: If it cannot be written.
     """
-    _rewrite(path, bundle, card=bundle.card, gate=gate)
+    _rewrite(path, replace(bundle, gate=gate))
 
 
-def _rewrite(path: Path, bundle: Bundle, *, card: Card, gate: Gate | None) -> None:
-    graphs = {name: bundle.read_graph(name) for name in bundle.precisions}
-    write_bundle(path, spec=bundle.spec, card=card, graphs=graphs, split=bundle.split, gate=gate)
+def write_with_confidence(path: Path, bundle: Bundle, confidence: Confidence | None) -> None:
+    """Write a copy of a bundle with another calibration of its confidence, without signatures.
+
+    Args:
+        path: Where the copy goes.
+        bundle: What is copied.
+        confidence: How sure its masks are; None for none.
+
+    Raises:
+        BundleError: If the calibration is not one that `read_bundle` accepts.
+        OutputError: If it cannot be written.
+    """
+    _rewrite(path, replace(bundle, confidence=confidence))
+
+
+def _rewrite(path: Path, bundle: Bundle) -> None:
+    write_bundle(
+        path, spec=bundle.spec, card=bundle.card, split=bundle.split, gate=bundle.gate,
+        graphs={name: bundle.read_graph(name) for name in bundle.precisions},
+        confidence=bundle.confidence,
+    )  # fmt: skip
 
 
 def sign_bundle(
@@ -264,22 +284,15 @@ def _parse(content: bytes, path: Path) -> Bundle:
     members = unpack(content, allowed=_ALLOWED, where=where)
     if missing := _REQUIRED - set(members):
         raise BundleError(f"{where} is not a bundle: it has no {', '.join(sorted(missing))}.")
-    manifest = _from_json(members[_MANIFEST], f"{where}: {_MANIFEST}")
+    manifest = from_json(members[_MANIFEST], f"{where}: {_MANIFEST}")
     _check_manifest(manifest, where)
     signed = members.pop(signature.MEMBER, None)
     _check_hashes(manifest["files"], members, where)
     signatures = _read_signatures(signed, f"{where}: {signature.MEMBER}")
     manifest_sha256 = hashlib.sha256(members[_MANIFEST]).hexdigest()
     check_sound(where, signatures, manifest_sha256)
-    spec = _read_settings(DeploymentSpec, manifest["spec"], f"{where}: {_MANIFEST}")
-    card = _read_settings(
-        Card, _from_json(members[_CARD], f"{where}: {_CARD}"), f"{where}: {_CARD}"
-    )
-    gate = None
-    if _GATE in members:
-        gate = _read_settings(
-            Gate, _from_json(members[_GATE], f"{where}: {_GATE}"), f"{where}: {_GATE}"
-        )
+    spec = read_settings(DeploymentSpec, manifest["spec"], f"{where}: {_MANIFEST}")
+    card = _read_member(Card, members, _CARD, where)
     graphs = {name: members[member] for name, member in _GRAPHS.items() if member in members}
     for precision, graph in graphs.items():
         _check_fit(graph, spec, f"{where}: {_GRAPHS[precision]}")
@@ -293,16 +306,28 @@ def _parse(content: bytes, path: Path) -> Bundle:
         size_bytes=len(content),
         manifest_sha256=manifest_sha256,
         signatures=signatures,
-        gate=gate,
+        gate=_read_member(Gate, members, _GATE, where) if _GATE in members else None,
+        confidence=(
+            _read_member(Confidence, members, _CONFIDENCE, where)
+            if _CONFIDENCE in members
+            else None
+        ),
         _graphs=graphs,
     )
+
+
+def _read_member(
+    kind: type[Settings], members: Mapping[str, bytes], name: str, where: str
+) -> Settings:
+    """Read a member that holds a dataclass."""
+    return read_settings(kind, from_json(members[name], f"{where}: {name}"), f"{where}: {name}")
 
 
 def _read_signatures(content: bytes | None, where: str) -> tuple[signature.Signature, ...]:
     """Read the signatures of a bundle, if it has any."""
     if content is None:
         return ()
-    return signature.read_signatures(_from_json(content, where), where)
+    return signature.read_signatures(from_json(content, where), where)
 
 
 def _check_manifest(manifest: Any, where: str) -> None:
@@ -354,14 +379,6 @@ def _check_fit(graph: bytes, spec: DeploymentSpec, where: str) -> None:
             )
 
 
-def _read_settings(kind: type[Settings], mapping: Any, where: str) -> Settings:
-    """Read a dataclass strictly; every fault of the mapping becomes a BundleError."""
-    try:
-        return from_mapping(kind, mapping)
-    except (SpecError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise BundleError(f"{where}: {error}") from error
-
-
 def _read_split(split: Any, where: str) -> dict[str, tuple[str, ...]]:
     """Read the patients of each part; no patient may be in two."""
     if not isinstance(split, dict) or set(split) != set(_PARTS):
@@ -379,21 +396,3 @@ def _read_split(split: Any, where: str) -> dict[str, tuple[str, ...]]:
 
 def _describe(content: bytes) -> dict[str, Any]:
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-
-
-def _to_json(value: Any, path: Path) -> bytes:
-    try:
-        text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
-        return text.encode()
-    except ValueError as error:
-        raise BundleError(f"{path}: {error}; use None for a number that is not known.") from error
-
-
-def _from_json(content: bytes, where: str) -> Any:
-    """Read the JSON of a member strictly."""
-    if len(content) > _MAX_JSON_BYTES:
-        raise BundleError(f"{where} has {len(content)} bytes; at most {_MAX_JSON_BYTES}.")
-    try:
-        return read_json(content)
-    except ValueError as error:
-        raise BundleError(f"{where} is not the JSON of a bundle: {error}.") from error

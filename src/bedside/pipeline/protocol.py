@@ -1,18 +1,20 @@
 """What both pipelines do: plan for a sequence, run, restore to its grid."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from bedside.errors import SpecError
+from bedside.pipeline.confidence import ConfidenceEstimator, find_median
 from bedside.pipeline.gate import GateJudge, GateVerdict
 from bedside.pipeline.memory import MemoryPlan
 from bedside.pipeline.postprocess import LabelEdit, LabelGrid, apply_postprocess
 from bedside.runtime import Session
 from bedside.spec import DeploymentSpec
+from bedside.spec.confidence import Confidence, Confidences
 from bedside.spec.gate import Gate
 from bedside.volume import Box, Change, ImageSequence, LabelMap
 
@@ -37,6 +39,11 @@ class Segmentation:
             first, before repairs; None unless they were asked for.
         gate: How far the image is from what the network was made for, the median over the frames
             that were judged; None without a gate.
+        confidence: How far each structure is to be trusted: in a scan as a whole, in frames over
+            time in the frame that is the median by it; empty without a calibration.
+        frame_confidence: The same for each frame; empty for a network that takes whole scans.
+        sums: (F, K - 1, statistics) that the confidence follows from, (1, ...) of a whole scan;
+            None without a calibration.
     """
 
     labels: LabelMap
@@ -48,6 +55,21 @@ class Segmentation:
     memory: MemoryPlan | None = None
     probabilities: np.ndarray | None = field(default=None, repr=False)
     gate: GateVerdict | None = None
+    confidence: Confidences = field(default_factory=dict)
+    frame_confidence: tuple[Confidences, ...] = ()
+    sums: np.ndarray | None = field(default=None, repr=False)
+
+
+class Assessed(Protocol):
+    """The part of a frame's result that says how sure it is."""
+
+    @property
+    def confidence(self) -> Confidences:
+        """Of each structure."""
+
+    @property
+    def sums(self) -> np.ndarray | None:
+        """What it follows from."""
 
 
 class Pipeline(ABC):
@@ -60,12 +82,25 @@ class Pipeline(ABC):
         spec: The steps, and the labels.
         session: The network, ready to run.
         gate: Tells foreign images; only frames are judged.
+        confidence: How sure masks are; None not to predict it.
+
+    Attributes:
+        describes: Whether results have `sums`; they do if there is a `confidence`.
     """
 
-    def __init__(self, spec: DeploymentSpec, session: Session, gate: Gate | None = None) -> None:
+    def __init__(
+        self,
+        spec: DeploymentSpec,
+        session: Session,
+        gate: Gate | None = None,
+        confidence: Confidence | None = None,
+    ) -> None:
         self.spec = spec
         self.session = session
         self.judge = None if gate is None else GateJudge(gate)
+        names = [label.name for label in spec.labels]
+        self.estimator = None if confidence is None else ConfidenceEstimator(confidence, names)
+        self.describes = confidence is not None
 
     @abstractmethod
     def plan(self, sequence: ImageSequence, *, force: bool = False) -> Any:
@@ -182,6 +217,33 @@ class Pipeline(ABC):
             f"{label.name} was not found{'' if len(sequence) == 1 else f' in any {sequence.unit}'}."
             for label in self.spec.labels
             if not counts[label.value]
+        ]
+
+    def _sum_up(
+        self, frames: Sequence[Assessed], labels: LabelMap, *, scan: bool
+    ) -> tuple[Confidences, tuple[Confidences, ...], np.ndarray | None]:
+        """Confidence of all frames together, that of each, and the sums of each."""
+        if not self.describes:
+            return {}, (), None
+        by_frame = tuple(frame.confidence for frame in frames)
+        sums = np.stack([frame.sums for frame in frames if frame.sums is not None])
+        if self.estimator is None:
+            return {}, by_frame, sums
+        if scan and len(frames) > 1:
+            whole = self.estimator.assess(sums.sum(axis=0), scan=True)
+        else:
+            whole = find_median(by_frame)
+        counts = labels.counts.sum(axis=0)
+        drawn = {label.name for label in self.spec.labels if counts[label.value]}
+        return {name: each for name, each in whole.items() if name in drawn}, by_frame, sums
+
+    def _name_untrusted(self, confidence: Confidences) -> list[str]:
+        """Warnings that name the structures whose masks are not to be trusted."""
+        return [
+            f"{name}: the network is less sure of its mask than of nine in ten validation images; "
+            "do not trust this structure."
+            for name, found in confidence.items()
+            if not found.trusted
         ]
 
     def _allocate_probabilities(self, shape: tuple[int, ...]) -> np.ndarray:

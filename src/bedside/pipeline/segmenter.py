@@ -20,6 +20,7 @@ from bedside.pipeline.table import create_pipeline
 from bedside.runtime import Session, open_session
 from bedside.runtime.execution_modes import certificate_warnings
 from bedside.spec import DeploymentSpec
+from bedside.spec.confidence import Confidence
 from bedside.spec.gate import Gate, GatePolicy
 from bedside.system.process_memory import resident_bytes
 from bedside.volume import ImageSequence
@@ -52,7 +53,10 @@ def open_segmenter(
         bundle, backend=backend, precision=precision, threads=threads, on_choice=on_choice
     )
     warnings = certificate_warnings(bundle, session.backend, session.precision)
-    return Segmenter(bundle.spec, session, warnings=warnings, gate=bundle.gate, policy=gate)
+    return Segmenter(
+        bundle.spec, session, warnings=warnings, gate=bundle.gate, policy=gate,
+        confidence=bundle.confidence,
+    )  # fmt: skip
 
 
 class Segmenter:
@@ -64,6 +68,7 @@ class Segmenter:
         warnings: Sentences that go into every result.
         gate: Tells foreign images; None to judge none.
         policy: What happens to them.
+        confidence: How sure masks are; None not to predict it.
     """
 
     def __init__(
@@ -74,12 +79,15 @@ class Segmenter:
         warnings: Sequence[str] = (),
         gate: Gate | None = None,
         policy: GatePolicy = "warn",
+        confidence: Confidence | None = None,
     ) -> None:
         self.spec = spec
         self.session = session
         self.warnings = tuple(warnings)
         self.policy = policy
-        self.pipeline = create_pipeline(spec, session, None if policy == "off" else gate)
+        self.pipeline = create_pipeline(
+            spec, session, None if policy == "off" else gate, confidence
+        )
 
     def resolve_axes(self, sequence: ImageSequence) -> ImageSequence:
         """Resolve what the file leaves open: whether frames are time or slices, and the scale.

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from bedside.errors import FrameError
+from bedside.pipeline.confidence import describe_frame
 from bedside.pipeline.frames.marker import MARKER_FRAMES, check_marker
 from bedside.pipeline.frames.plan import FramePlan, plan_sequence, sample_frames, stack_neighbours
 from bedside.pipeline.frames.transform import FrameTransform
@@ -15,6 +16,7 @@ from bedside.pipeline.memory import MemoryPlan, plan_frames
 from bedside.pipeline.postprocess import EditLog, LabelEdit, LabelGrid, grid_of
 from bedside.pipeline.protocol import STAGES, Pipeline, Segmentation, blank_unknown
 from bedside.pipeline.refine import refine_logits
+from bedside.spec.confidence import Confidences
 from bedside.volume import ImageSequence, LabelMap
 
 
@@ -46,6 +48,8 @@ class FrameResult:
         probabilities: (K, H, W) float32, background first, before repairs; None unless they
             were asked for.
         gate: How far the frame is from what the network was made for; None unless asked for.
+        confidence: How far each structure is to be trusted; empty without a calibration.
+        sums: (K - 1, statistics) that it follows from; None without a calibration.
     """
 
     labels: np.ndarray
@@ -53,6 +57,8 @@ class FrameResult:
     edits: list[LabelEdit]
     probabilities: np.ndarray | None = field(default=None, repr=False)
     gate: GateVerdict | None = None
+    confidence: Confidences = field(default_factory=dict)
+    sums: np.ndarray | None = field(default=None, repr=False)
 
 
 class FramePipeline(Pipeline):
@@ -146,6 +152,7 @@ class FramePipeline(Pipeline):
             logits = refine_logits(logits, tensor, spec.refine, stride=spec.model.logit_stride)
         if adjust is not None:
             logits = adjust(tensor, logits)
+        sums = describe_frame(tensor[0], logits) if self.describes else None
         chances = out.probabilities
         if probabilities and chances is None:
             chances = self._allocate_probabilities(plan.transform.source_shape)
@@ -153,7 +160,8 @@ class FramePipeline(Pipeline):
         labels, edits = self._edit(labels, grid)
         moments.append(time.perf_counter())
         stage_ms = dict(zip(STAGES[1:-1], 1e3 * np.diff(moments), strict=True))
-        return FrameResult(labels, stage_ms, edits, chances, verdict)
+        sure = {} if self.estimator is None or sums is None else self.estimator.assess(sums)
+        return FrameResult(labels, stage_ms, edits, chances, verdict, sure, sums)
 
     def _judge(
         self, image: np.ndarray, logits: np.ndarray, *, mirrored: bool
@@ -197,7 +205,7 @@ class FramePipeline(Pipeline):
         grid = grid_of(sequence, spatial_dims=2, spacing_mm=sequence.spacing_mm)
         log = EditLog(spec.labels, of_frames=frames)
         shares = None if sequence.uneven is None else sequence.uneven.shares
-        judged, verdicts = choose_frames(frames), []
+        judged, verdicts, sure = choose_frames(frames), [], list[FrameResult]()
         for index in range(frames):
             begin = time.perf_counter()
             frame = sequence.decode(index)
@@ -205,6 +213,7 @@ class FramePipeline(Pipeline):
             own = None if chances is None else chances[:, index]
             out = FrameBuffers(labels=labels[index], probabilities=own)
             found = self.run(frame, plan, grid=grid, out=out, judge=index in judged)
+            sure.append(replace(found, probabilities=None))
             if found.gate is not None:
                 verdicts.append(found.gate)
             spans |= found.stage_ms
@@ -215,12 +224,18 @@ class FramePipeline(Pipeline):
                 on_frame(index + 1)
         blank_unknown(labels, chances, sequence)
         labelled = LabelMap(labels, sequence.spacing_mm)
+        whole, by_frame, sums = self._sum_up(sure, labelled, scan=sequence.has_slices)
         return Segmentation(
             labels=labelled,
             stage_ms=stage_ms,
             region=plan.transform.box,
             spacing_mm=sequence.spacing_mm,
-            warnings=(*sequence.warnings, *plan.warnings, *self._name_missing(labelled, sequence)),
+            warnings=(
+                *sequence.warnings,
+                *plan.warnings,
+                *self._name_missing(labelled, sequence),
+                *self._name_untrusted(whole),
+            ),
             changes=log.changes(
                 spacing_mm=sequence.spacing_mm,
                 slice_mm=sequence.slice_spacing_mm if frames > 1 else None,
@@ -228,6 +243,9 @@ class FramePipeline(Pipeline):
             memory=memory,
             probabilities=chances,
             gate=median_verdict(verdicts),
+            confidence=whole,
+            frame_confidence=by_frame,
+            sums=sums,
         )
 
     def plan_memory(

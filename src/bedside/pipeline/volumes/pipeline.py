@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from bedside.pipeline.confidence import describe_slabs
 from bedside.pipeline.memory import MemoryPlan, plan_volume
 from bedside.pipeline.postprocess import EditLog, LabelEdit, grid_of
 from bedside.pipeline.protocol import STAGES, Pipeline, Segmentation, blank_unknown
@@ -14,6 +15,7 @@ from bedside.pipeline.volumes.prepare import plan_transform, prepare_volume
 from bedside.pipeline.volumes.sliding_window import plan_window, predict_slabs
 from bedside.pipeline.volumes.tilt import TiltCorrection, correct_gantry_tilt
 from bedside.pipeline.volumes.transform import VolumeTransform
+from bedside.spec.confidence import Confidences
 from bedside.system.process_memory import trim_heap
 from bedside.volume import Box, ImageSequence, LabelMap
 
@@ -42,6 +44,8 @@ class VolumeResult:
         warnings: What could not be trusted.
         probabilities: (K, D, H, W) float32, background first, before repairs; None unless they
             were asked for.
+        confidence: How far each structure is to be trusted; empty without a calibration.
+        sums: (K - 1, statistics) that it follows from; None without a calibration.
     """
 
     labels: np.ndarray
@@ -49,6 +53,8 @@ class VolumeResult:
     edits: list[LabelEdit]
     warnings: tuple[str, ...]
     probabilities: np.ndarray | None = field(default=None, repr=False)
+    confidence: Confidences = field(default_factory=dict)
+    sums: np.ndarray | None = field(default=None, repr=False)
 
 
 class VolumePipeline(Pipeline):
@@ -97,8 +103,10 @@ class VolumePipeline(Pipeline):
             chances = None
             if probabilities:
                 chances = self._allocate_probabilities(transform.source_shape)
-            labels = self.restore(slabs, transform, probabilities=chances)
-            del prepared, slabs  # the scan need not be held beside what repairs take
+            described: list[np.ndarray] = []
+            seen = describe_slabs(slabs, described) if self.describes else slabs
+            labels = self.restore(seen, transform, probabilities=chances)
+            del prepared, slabs, seen  # the scan need not be held beside what repairs take
             trim_heap()
             grid = grid_of(straight, spatial_dims=3, spacing_mm=straight.voxel_mm)
             labels, edits = self._edit(labels, grid)
@@ -106,7 +114,11 @@ class VolumePipeline(Pipeline):
                 labels = correction.undo(labels)
                 chances = None if chances is None else correction.undo(chances)
             blank_unknown(labels, chances, source)
-        return VolumeResult(labels, watch.spent_ms, edits, warnings, chances)
+        sums = np.sum(described, axis=0) if described else None
+        sure: Confidences = {}
+        if self.estimator is not None and sums is not None:
+            sure = self.estimator.assess(sums, scan=True)
+        return VolumeResult(labels, watch.spent_ms, edits, warnings, chances, sure, sums)
 
     def restore(
         self,
@@ -137,16 +149,24 @@ class VolumePipeline(Pipeline):
         # What was resampled by a scale that is none is not measured by it.
         voxel_mm = None if sequence.default_grid else sequence.voxel_mm
         labelled = LabelMap(found.labels, None if voxel_mm is None else sequence.spacing_mm)
+        whole, _, sums = self._sum_up([found], labelled, scan=True)
         stage_ms = {**found.stage_ms, "total": sum(found.stage_ms.values())}
         return Segmentation(
             labels=labelled,
             stage_ms={stage: np.array([span]) for stage, span in stage_ms.items()},
             region=Box(0, 0, *found.labels.shape[1:]),
             spacing_mm=voxel_mm,
-            warnings=(*sequence.warnings, *found.warnings, *self._name_missing(labelled, sequence)),
+            warnings=(
+                *sequence.warnings,
+                *found.warnings,
+                *self._name_missing(labelled, sequence),
+                *self._name_untrusted(whole),
+            ),
             changes=log.changes(spacing_mm=voxel_mm),
             memory=memory,
             probabilities=found.probabilities,
+            confidence=whole,
+            sums=sums,
         )
 
     def plan_memory(

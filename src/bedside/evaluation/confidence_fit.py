@@ -1,0 +1,196 @@
+"""Fits a confidence: features of masks against their Dice, on validation units alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bedside.pipeline.confidence import (
+    IMAGE_FEATURES,
+    make_features,
+    score_features,
+)
+from bedside.spec.card import MIN_UNITS
+from bedside.spec.confidence import StructureModel, Tails, expect_error, is_fraction
+
+LEVEL = 0.9
+"""Part of cases that an interval holds."""
+
+CLEAN_WEIGHT = 3.0
+"""Weight of an image as it is, against one with a planted artefact."""
+
+FALSE_ALARMS = 0.1
+"""Part of the clean images outside the worst tenth that are flagged."""
+
+_RIDGE = 0.1
+_FOLDS = 9
+_KNOTS = 12
+_WORST = 0.1
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One structure in one image, as it was drawn.
+
+    Attributes:
+        unit: Its patient, or another independent unit.
+        clean: Whether no artefact was planted.
+        sums: (K - 1, statistics) of the image, all structures.
+        dice: Of the structure; 0 where the truth does not have it.
+        measured: (predicted, true) of each measurement by name.
+    """
+
+    unit: str
+    clean: bool
+    sums: np.ndarray = field(repr=False)
+    dice: float
+    measured: dict[str, tuple[float, float]] = field(default_factory=dict, repr=False)
+
+
+def fit_structure(
+    structure: str, place: int, samples: Sequence[Drawn], *, with_image: bool
+) -> StructureModel | None:
+    """Fit the model of one structure; None if it is drawn in too few units.
+
+    Args:
+        structure: Its name.
+        place: Its row in `sums`.
+        samples: Images in which it is drawn.
+        with_image: Whether the features of the image are known.
+    """
+    units = sorted({sample.unit for sample in samples if sample.clean})
+    if len(units) < MIN_UNITS:
+        return None
+    made = make_features(np.stack([sample.sums for sample in samples]))
+    names = tuple(name for name in made if with_image or name not in IMAGE_FEATURES)
+    features = np.stack([made[name][:, place] for name in names], axis=1)
+    dice = np.array([sample.dice for sample in samples])
+    clean = np.array([sample.clean for sample in samples])
+    weights = np.where(clean, CLEAN_WEIGHT, 1.0)
+    order = np.array([units.index(each.unit) if each.unit in units else 0 for each in samples])
+    model = _fit(structure, names, features, dice, weights)
+    scores = np.zeros(len(samples))
+    folds = order % min(_FOLDS, len(units))
+    for fold in np.unique(folds):
+        out = folds == fold
+        held = _fit(structure, names, features[~out], dice[~out], weights[~out])
+        scores[out] = score_features(held, features[out])
+    knots, levels = fit_table(scores, dice, weights)
+    predicted = np.interp(scores, knots, levels)
+    error = np.array([expect_error(each) for each in predicted])
+    owners = weigh_units(order, clean)
+    tails = {}
+    for name in sorted({name for sample in samples for name in sample.measured}):
+        pairs = [sample.measured.get(name, (np.nan, np.nan)) for sample in samples]
+        value, truth = np.array(pairs, float).T
+        scale = error if is_fraction(name) else error * value
+        with np.errstate(divide="ignore", invalid="ignore"):
+            residual = (truth - value) / scale
+        known = np.isfinite(residual)
+        if len({each.unit for each, good in zip(samples, known, strict=True) if good}) >= MIN_UNITS:
+            tails[name] = find_tails(residual[known], owners[known])
+    better = clean & (dice > np.quantile(dice[clean], _WORST))
+    return StructureModel(
+        structure=structure,
+        features=names,
+        centre=model.centre,
+        scale=model.scale,
+        weights=model.weights,
+        squares=model.squares,
+        scores=tuple(round(float(score), 6) for score in knots),
+        dice=tuple(round(float(level), 5) for level in levels),
+        dice_tails=find_tails((dice - predicted) / error, owners),
+        least_dice=round(float(np.quantile(predicted[better], FALSE_ALARMS)), 5),
+        measurement_tails=tails,
+    )
+
+
+def weigh_units(order: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """Weights by which each unit counts the same, half for its clean images."""
+    weights = np.zeros(len(order))
+    for unit in np.unique(order):
+        for chosen in (clean, ~clean):
+            own = (order == unit) & chosen
+            weights[own] = 1 / max(1, int(own.sum()))
+    return weights
+
+
+def find_tails(residuals: np.ndarray, weights: np.ndarray, *, level: float = LEVEL) -> Tails:
+    """Ends that hold the given part of all residuals, the same part lost on both sides.
+
+    Args:
+        residuals: (N,) truth minus estimate, as multiples of its expected error.
+        weights: (N,) weights.
+        level: The part.
+
+    Source:
+        Weighted split conformal prediction, pooled over units as in Dunn, Wasserman and Ramdas
+        2022, doi:10.1080/01621459.2022.2060112.
+    """
+    order = np.argsort(residuals)
+    ordered, mass = residuals[order], weights[order]
+    ranks = (np.cumsum(mass) - 0.5 * mass) / mass.sum()
+    low, high = np.interp(((1 - level) / 2, (1 + level) / 2), ranks, ordered)
+    return Tails(low=round(float(-low), 5), high=round(float(high), 5))
+
+
+def fit_table(
+    scores: np.ndarray, dice: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean Dice of bins of equal weight by score, made to rise; scores rise strictly."""
+    order = np.argsort(scores)
+    ranks = np.cumsum(weights[order]) / weights.sum()
+    bins = np.minimum((ranks * _KNOTS).astype(int), _KNOTS - 1)
+    mass = np.bincount(bins, weights[order], _KNOTS)
+    used = mass > 0
+    means = [
+        np.bincount(bins, weights[order] * values[order], _KNOTS)[used] / mass[used]
+        for values in (scores, dice)
+    ]
+    knots, levels = means[0], _rise(means[1], mass[used])
+    apart = np.concatenate([[True], np.diff(knots) > 1e-5])
+    return knots[apart], np.clip(levels[apart], 0, 1)
+
+
+def _rise(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Closest values that rise, by pooling those that fall (isotonic regression)."""
+    pooled: list[tuple[float, float, int]] = []
+    for value, weight in zip(values, weights, strict=True):
+        block = (float(value), float(weight), 1)
+        while pooled and pooled[-1][0] >= block[0]:
+            before = pooled.pop()
+            total = before[1] + block[1]
+            mean = (before[0] * before[1] + block[0] * block[1]) / total
+            block = (mean, total, before[2] + block[2])
+        pooled.append(block)
+    return np.concatenate([np.full(count, mean) for mean, _, count in pooled])
+
+
+def _fit(
+    structure: str,
+    names: tuple[str, ...],
+    features: np.ndarray,
+    dice: np.ndarray,
+    weights: np.ndarray,
+) -> StructureModel:
+    """Ridge regression of the logarithm of what is missing of the Dice; without a table."""
+    centre = np.average(features, axis=0, weights=weights)
+    scale = np.sqrt(np.average((features - centre) ** 2, axis=0, weights=weights)) + 1e-3
+    scaled = np.clip((features - centre) / scale, -3, 3)
+    columns = np.concatenate([scaled, scaled**2], axis=1)
+    columns -= np.average(columns, axis=0, weights=weights)
+    target = -np.log(1.02 - dice)
+    target -= np.average(target, weights=weights)
+    weighted = columns * weights[:, None]
+    size = columns.shape[1]
+    normal = weighted.T @ columns + _RIDGE * weights.sum() * np.eye(size)
+    found = np.linalg.solve(normal, weighted.T @ target)
+    half = size // 2
+    return StructureModel(
+        structure, names, _round(centre), _round(scale), _round(found[:half]),
+        _round(found[half:]), (0.0,), (0.0,), Tails(0.0, 0.0), 0.0,
+    )  # fmt: skip
+
+
+def _round(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(f"{value:.6g}") for value in values)
