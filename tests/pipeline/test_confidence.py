@@ -1,0 +1,229 @@
+"""Confidence of masks: sums of a frame, the fit on made-up units, and results of a network."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from bedside.bundle import read_bundle, write_with_card, write_with_confidence
+from bedside.errors import BundleError, SpecError
+from bedside.evaluation.confidence_fit import Drawn, find_tails, fit_structure, fit_table
+from bedside.pipeline.confidence import STATISTICS, describe_frame, make_features, score_features
+from bedside.segment import Segmenter, load, open_segmenter
+from bedside.spec import Fit, Grey, ScalePercentile, from_mapping, to_mapping
+from bedside.spec.confidence import Confidence, StructureModel, Tails
+from bedside.volume import ImageSequence
+from models_for_tests import make_bundle, make_card, make_spec
+
+
+def draw_square(*, margin: float = 12.0) -> np.ndarray:
+    """Logits (3, 32, 32) of a square of 8 x 8 pixels of class 1, sure by the margin."""
+    logits = np.zeros((3, 32, 32), np.float32)
+    logits[0] = margin
+    logits[:, 8:16, 8:16] = np.float32([0, margin, 0])[:, None, None]
+    return logits
+
+
+def sum_of(sums: np.ndarray, name: str, structure: int = 0) -> float:
+    return float(sums[structure, STATISTICS.index(name)])
+
+
+def make_samples(units: int, *, seed: int = 0) -> list[Drawn]:
+    """Squares drawn more or less surely; the surer, the higher their Dice, but for chance."""
+    rng = np.random.default_rng(seed)
+    samples = []
+    for unit in range(units):
+        for copy in range(4):
+            margin = rng.uniform(0.5, 5)
+            dice = float(np.clip(0.6 + 0.07 * margin + rng.normal(0, 0.02), 0, 1))
+            area = 64 * rng.uniform(0.9, 1.1)
+            tensor = np.full((1, 64, 64), 0.5, np.float32)
+            samples.append(
+                Drawn(
+                    f"p{unit}", copy == 0, describe_frame(tensor, draw_square(margin=margin)),
+                    dice, {"area": (64.0, area)},
+                )
+            )  # fmt: skip
+    return samples
+
+
+@pytest.fixture(scope="module")
+def model():
+    fitted = fit_structure("inner", 0, make_samples(40), with_image=True)
+    assert fitted is not None
+    return fitted
+
+
+def test_a_sure_square_has_the_area_and_the_border_that_it_has():
+    sums = describe_frame(np.zeros((1, 64, 64), np.float32), draw_square())
+    assert sums.shape == (2, len(STATISTICS))
+    assert sum_of(sums, "drawn") == 64
+    assert sum_of(sums, "expected") == pytest.approx(64, abs=0.1)
+    assert sum_of(sums, "border") == sum_of(sums, "dark_border") == 4 * 8
+    assert sum_of(sums, "pixels") == 32 * 32
+    assert sum_of(sums, "drawn", structure=1) == 0
+
+
+def test_the_border_sees_the_contrast_of_the_image_along_it():
+    tensor = np.full((1, 32, 32), 0.25, np.float32)
+    tensor[:, 8:16, 8:16] = 0.75
+    sums = describe_frame(tensor, draw_square())
+    assert sum_of(sums, "gradient") == pytest.approx(4 * 8 * 0.5)
+    assert sum_of(sums, "brightness") == pytest.approx(64 * 0.75)
+    assert sum_of(sums, "dark_border") == 0
+
+
+def test_a_mirrored_frame_has_the_same_sums():
+    rng = np.random.default_rng(3)
+    tensor = rng.random((1, 64, 64), np.float32)
+    logits = rng.normal(size=(3, 32, 32)).astype(np.float32)
+    np.testing.assert_allclose(
+        describe_frame(tensor, logits), describe_frame(tensor[..., ::-1], logits[..., ::-1])
+    )
+
+
+def test_an_unsure_mask_loses_expected_dice():
+    sure, unsure = (
+        make_features(describe_frame(None, draw_square(margin=margin)))["lost"][0]
+        for margin in (10.0, 2.0)
+    )
+    assert sure == pytest.approx(np.log(0.01), abs=0.05)
+    assert unsure > sure + 1
+
+
+def test_predictions_rise_with_the_sureness_and_are_calibrated(model):
+    fresh = make_samples(200, seed=1)
+    made = make_features(np.stack([sample.sums for sample in fresh]))
+    rows = np.stack([made[name][:, 0] for name in model.features], axis=1)
+    predicted = np.interp(score_features(model, rows), model.scores, model.dice)
+    dice = np.array([sample.dice for sample in fresh])
+    assert abs(predicted - dice).mean() < 0.03
+    assert abs((predicted - dice).mean()) < 0.01
+    bounds = np.array([model.bound_dice(each) for each in predicted])
+    assert 0.85 < np.mean((bounds[:, 0] <= dice) & (dice <= bounds[:, 1])) < 0.95
+    inside = []
+    for sample, each in zip(fresh, predicted, strict=True):
+        value, truth = sample.measured["area"]
+        low, high = model.bound_measurement("area", value, predicted_dice=each)
+        inside.append(low <= truth <= high)
+    assert 0.85 < np.mean(inside) < 0.95
+
+
+def test_too_few_units_have_no_model():
+    assert fit_structure("inner", 0, make_samples(7), with_image=True) is None
+
+
+def test_a_measurement_that_was_not_calibrated_has_no_interval(model):
+    assert model.bound_measurement("volume", 1.0, predicted_dice=0.9) is None
+
+
+def test_tails_leave_the_same_part_on_both_sides():
+    tails = find_tails(np.arange(1, 101) / 100, np.ones(100))
+    assert -tails.low == pytest.approx(0.055)
+    assert tails.high == pytest.approx(0.955)
+
+
+def test_a_table_rises_where_the_means_do_not():
+    scores, dice = np.arange(24.0), np.repeat([0.2, 0.8, 0.5, 0.9], 6)
+    knots, levels = fit_table(scores, dice, np.ones(24))
+    assert (np.diff(knots) > 0).all()
+    assert (np.diff(levels) >= 0).all()
+    assert levels[4] == pytest.approx(0.65)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"centre": (0.0,)},
+        {"scale": (0.0,) * 11},
+        {"scores": (1.0, 0.0), "dice": (0.5, 0.6)},
+        {"dice": (2.0,), "scores": (0.0,)},
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(model, change):
+    with pytest.raises(SpecError):
+        dataclasses.replace(model, **change)
+
+
+def make_confidence(model: StructureModel, **changes: object) -> Confidence:
+    return Confidence((dataclasses.replace(model, **changes),), (), 0.9, "patients", 40, 160)
+
+
+def test_a_bundle_keeps_its_calibration(model, tmp_path):
+    bundle = make_bundle(tmp_path)
+    confidence = make_confidence(model)
+    assert from_mapping(Confidence, to_mapping(confidence)) == confidence
+    write_with_confidence(tmp_path / "sure.bedside", bundle, confidence)
+    sure = read_bundle(tmp_path / "sure.bedside")
+    assert sure.confidence == confidence
+    write_with_card(tmp_path / "card.bedside", sure, make_card())
+    assert read_bundle(tmp_path / "card.bedside").confidence == confidence
+    write_with_confidence(tmp_path / "again.bedside", sure, None)
+    assert read_bundle(tmp_path / "again.bedside").sha256 == bundle.sha256
+
+
+def test_a_damaged_calibration_is_refused(model, tmp_path):
+    bundle = make_bundle(tmp_path)
+    broken = make_confidence(model)
+    object.__setattr__(broken, "level", 2.0)
+    with pytest.raises(BundleError, match="level"):
+        write_with_confidence(tmp_path / "broken.bedside", bundle, broken)
+    assert not (tmp_path / "broken.bedside").exists()
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """A spec with steps for pictures, and a session with fresh weights."""
+    bundle = make_bundle(tmp_path_factory.mktemp("bundle"))
+    spec = dataclasses.replace(make_spec(), preprocess=(Grey(), Fit(), ScalePercentile()))
+    with open_segmenter(bundle, backend="openvino", precision="f32").session as session:
+        yield spec, session
+
+
+def make_film(frames: int = 3) -> ImageSequence:
+    rng = np.random.default_rng(0)
+    return ImageSequence.from_array(rng.integers(0, 256, (frames, 1, 60, 60), dtype=np.uint8))
+
+
+def test_labels_do_not_depend_on_the_calibration(opened, model):
+    sure = Segmenter(*opened, confidence=make_confidence(model)).segment_sequence(make_film())
+    plain = Segmenter(*opened).segment_sequence(make_film())
+    np.testing.assert_array_equal(sure.labels.array, plain.labels.array)
+    assert (plain.confidence, plain.frame_confidence, plain.sums) == ({}, (), None)
+
+
+def test_each_frame_has_a_confidence_and_the_film_that_of_its_median_frame(opened, model):
+    inner = Segmenter(*opened, confidence=make_confidence(model)).segment_sequence(make_film())
+    drawn = [frame["inner"].predicted_dice for frame in inner.frame_confidence if frame]
+    assert len(inner.frame_confidence) == 3
+    assert drawn
+    assert inner.confidence["inner"].predicted_dice == sorted(drawn)[(len(drawn) - 1) // 2]
+    found = inner.confidence["inner"]
+    assert 0 <= found.low <= found.predicted_dice <= found.high <= 1
+
+
+def test_a_structure_that_is_not_to_be_trusted_is_named_in_a_warning(opened, model):
+    doubted = make_confidence(model, least_dice=1.0)
+    found = Segmenter(*opened, confidence=doubted).segment_sequence(make_film())
+    assert not found.confidence["inner"].trusted
+    assert [text for text in found.warnings if text.startswith("inner: ")]
+    trusted = make_confidence(model, least_dice=0.0)
+    found = Segmenter(*opened, confidence=trusted).segment_sequence(make_film())
+    assert found.confidence["inner"].trusted
+    assert not [text for text in found.warnings if text.startswith("inner: ")]
+
+
+def test_results_have_the_confidence_of_the_bundle(model, tmp_path):
+    bundle = make_bundle(tmp_path)
+    path = tmp_path / "sure.bedside"
+    write_with_confidence(path, bundle, make_confidence(model))
+    picture = np.random.default_rng(1).random((64, 64), np.float32)
+    with load(path, backend="openvino", precision="f32") as loaded:
+        result = loaded.segment(picture, modality="US", force=True)
+    assert result.confidence.keys() <= {"inner"}
+    assert result.frame_confidence[0] == result.confidence
+
+
+def test_tails_need_two_ends():
+    with pytest.raises(SpecError):
+        Tails(low=float("nan"), high=1.0)
