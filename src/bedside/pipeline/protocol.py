@@ -210,13 +210,21 @@ class Pipeline(ABC):
             in_place=True,
         )
 
-    def _name_missing(self, labels: LabelMap, sequence: ImageSequence) -> list[str]:
-        """Warnings that name the structures that were found nowhere."""
+    def _warn(
+        self, labels: LabelMap, sequence: ImageSequence, confidence: Confidences
+    ) -> list[str]:
+        """Warnings of structures that were found nowhere, or are not to be trusted."""
         counts = labels.counts.sum(axis=0)
-        return [
+        missing = [
             f"{label.name} was not found{'' if len(sequence) == 1 else f' in any {sequence.unit}'}."
             for label in self.spec.labels
             if not counts[label.value]
+        ]
+        return missing + [
+            f"{name}: the network is less sure of its mask than of nine in ten validation images; "
+            "do not trust this structure."
+            for name, found in confidence.items()
+            if not found.trusted
         ]
 
     def _sum_up(
@@ -236,15 +244,6 @@ class Pipeline(ABC):
         counts = labels.counts.sum(axis=0)
         drawn = {label.name for label in self.spec.labels if counts[label.value]}
         return {name: each for name, each in whole.items() if name in drawn}, by_frame, sums
-
-    def _name_untrusted(self, confidence: Confidences) -> list[str]:
-        """Warnings that name the structures whose masks are not to be trusted."""
-        return [
-            f"{name}: the network is less sure of its mask than of nine in ten validation images; "
-            "do not trust this structure."
-            for name, found in confidence.items()
-            if not found.trusted
-        ]
 
     def _allocate_probabilities(self, shape: tuple[int, ...]) -> np.ndarray:
         """Uninitialized probabilities of all classes on a grid, (K, *shape) float32."""

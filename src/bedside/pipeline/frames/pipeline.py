@@ -230,12 +230,7 @@ class FramePipeline(Pipeline):
             stage_ms=stage_ms,
             region=plan.transform.box,
             spacing_mm=sequence.spacing_mm,
-            warnings=(
-                *sequence.warnings,
-                *plan.warnings,
-                *self._name_missing(labelled, sequence),
-                *self._name_untrusted(whole),
-            ),
+            warnings=(*sequence.warnings, *plan.warnings, *self._warn(labelled, sequence, whole)),
             changes=log.changes(
                 spacing_mm=sequence.spacing_mm,
                 slice_mm=sequence.slice_spacing_mm if frames > 1 else None,

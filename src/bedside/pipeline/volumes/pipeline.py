@@ -156,12 +156,7 @@ class VolumePipeline(Pipeline):
             stage_ms={stage: np.array([span]) for stage, span in stage_ms.items()},
             region=Box(0, 0, *found.labels.shape[1:]),
             spacing_mm=voxel_mm,
-            warnings=(
-                *sequence.warnings,
-                *found.warnings,
-                *self._name_missing(labelled, sequence),
-                *self._name_untrusted(whole),
-            ),
+            warnings=(*sequence.warnings, *found.warnings, *self._warn(labelled, sequence, whole)),
             changes=log.changes(spacing_mm=voxel_mm),
             memory=memory,
             probabilities=found.probabilities,
