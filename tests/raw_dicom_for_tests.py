@@ -25,10 +25,11 @@ class RawPeer:
 
     Args:
         address: Host and port.
+        source: Our own address.
     """
 
-    def __init__(self, address):
-        self.socket = socket.create_connection(address, timeout=60)
+    def __init__(self, address, *, source=""):
+        self.socket = socket.create_connection(address, timeout=60, source_address=(source, 0))
 
     def __enter__(self):
         return self
@@ -68,7 +69,7 @@ class RawPeer:
         return data
 
 
-def make_request(*, contexts=None):
+def make_request(*, contexts=None, items=()):
     """Return a whole A-ASSOCIATE-RQ."""
     primitive = A_ASSOCIATE()
     primitive.application_context_name = "1.2.840.10008.3.1.1.1"
@@ -83,7 +84,7 @@ def make_request(*, contexts=None):
     primitive.presentation_context_definition_list = contexts
     length, name = MaximumLengthNotification(), ImplementationClassUIDNotification()
     length.maximum_length_received, name.implementation_class_uid = 16384, "1.2.3"
-    primitive.user_information = [length, name]
+    primitive.user_information = [length, name, *items]
     return A_ASSOCIATE_RQ(primitive).encode()
 
 

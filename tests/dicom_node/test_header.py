@@ -5,7 +5,7 @@ from pydicom import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
-from bedside.dicom_node.header import read_header
+from bedside.dicom_node.header import ImageHeader, read_header, scan_header
 from bedside.errors import FormatError
 from bedside.io.dicom.head import HEAD_BYTES
 from makers import make_dicom, make_fan
@@ -55,3 +55,43 @@ def test_a_number_that_is_none_is_not_believed(value):
 def test_an_empty_head_is_refused():
     with pytest.raises(FormatError, match="SOPClassUID"):
         read_header(encode(Dataset()))
+
+
+def without_scan(head, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr("bedside.dicom_node.header.scan_header", lambda head, is_implicit: None)
+        return read_header(head)
+
+
+def test_the_fast_scan_says_what_pydicom_says(monkeypatch):
+    tags = {
+        "SeriesDescription": " 4ch ", "AcquisitionNumber": "", "ImagesInAcquisition": 7,
+        "ReferencedStudySequence": [Dataset()], "StationName": "A" * 16,
+    }  # fmt: skip
+    head = encode(make_dicom(make_fan(3, 8, 8), tags=tags))
+    assert isinstance(scan_header(head), ImageHeader)
+    assert scan_header(head) == without_scan(head, monkeypatch)
+
+
+@pytest.mark.parametrize("description", ["Sch\u00e4del", "a\\b"])
+def test_what_is_not_plain_is_left_to_pydicom(description):
+    tags = {"SpecificCharacterSet": "ISO_IR 100", "SeriesDescription": description}
+    head = encode(make_dicom(make_fan(3, 8, 8), tags=tags))
+    assert scan_header(head) is None
+    assert "del" in read_header(head).description or "a" in read_header(head).description
+
+
+def test_a_head_that_is_cut_off_is_not_believed():
+    head = encode(make_dicom(make_fan(3, 8, 8)))
+    found = {length: scan_header(head[:length]) for length in range(0, len(head), 7)}
+    begin = head.index(b"\x28\x00\x08\x00")  # Number of Frames, the last that is asked for
+    assert {each for length, each in found.items() if length < begin} == {None}
+    assert {each for each in found.values() if each is not None} == {scan_header(head)}
+
+
+def test_a_sequence_of_undefined_length_is_left_to_pydicom():
+    image = make_dicom(make_fan(3, 8, 8), tags={"ReferencedStudySequence": [Dataset()]})
+    image["ReferencedStudySequence"].is_undefined_length = True
+    head = encode(image)
+    assert scan_header(head) is None
+    assert read_header(head).modality == "US"

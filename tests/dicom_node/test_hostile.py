@@ -186,14 +186,52 @@ def test_an_object_larger_than_allowed_is_cut_off_and_leaves_no_file(receive):
     assert not list((server.store.path / "spool").rglob("*.dcm"))
 
 
-def test_messages_that_do_not_wait_for_answers_are_cut_off(receive):
-    server = receive()
+def test_messages_that_do_not_wait_for_answers_are_answered_in_turn(receive):
+    with RawPeer(receive().address) as peer:
+        peer.associate()
+        peer.send(make_echo() * 50)
+        assert [peer.read()[0] for _ in range(50)] == [DATA] * 50
+
+
+def test_a_peer_that_reads_no_answers_is_cut_off(receive):
+    server = receive({"pdu_s": 0.3})
     with RawPeer(server.address) as peer:
         peer.associate()
-        with contextlib.suppress(OSError):
-            for _ in range(200):
-                peer.send(make_echo() * 50)
-        assert peer.is_cut()
+        with contextlib.suppress(ConnectionError):
+            while True:
+                peer.send(make_echo() * 500)
+    wait_for(lambda: server.associations == 0)
+
+
+def test_one_address_keeps_no_other_out(receive):
+    server = receive({"associations_per_address": 2, "half_open_per_address": 4})
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(RawPeer(server.address)).associate()
+        third = stack.enter_context(RawPeer(server.address))
+        third.send(make_request())
+        assert third.read() == (REJECTED, bytes([0, 2, 3, 2]))
+        waiting = [stack.enter_context(RawPeer(server.address)) for _ in range(9)]
+        assert waiting[0].is_cut()
+        wait_for(lambda: server.half_open <= 4)
+        other = stack.enter_context(RawPeer(server.address, source="127.0.0.2"))
+        other.associate()
+
+
+def test_what_goes_wrong_is_told_by_address_and_reason_and_not_again_and_again(receive, caplog):
+    server = receive(calling_ae_titles=("CT1",))
+    for _ in range(5):
+        with RawPeer(server.address) as peer:
+            peer.send(make_request())
+            assert peer.read()[0] == REJECTED
+        with RawPeer(server.address) as peer:
+            peer.send(b"\x16\x03\x01\x02\x00\x01")  # a TLS handshake
+            assert peer.is_cut()
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        '127.0.0.1: an association was rejected: "RAW" is not listed in calling_ae_titles',
+        "127.0.0.1: it speaks TLS, and this port does not: set [dicom.tls], or turn TLS off there",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -257,8 +295,9 @@ def test_nothing_of_a_patient_is_logged(receive, tmp_path, caplog):
     logging.getLogger("pynetdicom").removeHandler(caplog.handler)
 
     said = caplog.text
-    for word in (*canaries.values(), UID, str(UltrasoundMultiFrameImageStorage), "1.2.77", "RAW"):
+    for word in (*canaries.values(), UID, str(UltrasoundMultiFrameImageStorage), "1.2.77"):
         assert word not in said
+    assert "status A900: its SOP class or instance UID is not that of the command" in said
 
 
 def test_a_disk_without_room_refuses_images_and_not_echo(receive, tmp_path):

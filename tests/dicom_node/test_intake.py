@@ -240,3 +240,56 @@ def test_threads_that_send_one_series_lose_nothing(open_intake, give, store):
     (job,) = wait_for(lambda: store.list(KIND, [COMPLETE]))
     assert arrivals == [Arrival.NEW] * 40
     assert files(store, job) == 40
+
+
+def start_the_machine_anew(monkeypatch):
+    monkeypatch.setattr("bedside.dicom_node.intake.find_boot", lambda: "another start")
+
+
+def test_a_series_whose_machine_went_down_fails_and_can_be_sent_again(
+    open_intake, give, store, monkeypatch
+):
+    give(open_intake(), SLICE, 1)
+    start_the_machine_anew(monkeypatch)
+    intake = open_intake(settle_s=0.01)
+    (job,) = store.list(KIND)
+    assert (job.state, "send the series again" in job.reason) == (FAILED, True)
+    assert not (store.folder(job) / "images").exists()
+
+    assert give(intake, SLICE, 1) is Arrival.NEW
+    intake.end(1, is_released=True)
+    again = wait_for(lambda: store.list(KIND, [COMPLETE]))
+    assert Series.from_payload(again[0].payload).images == 1
+
+
+def test_images_that_are_on_disk_one_by_one_outlive_the_machine(
+    open_intake, give, store, monkeypatch
+):
+    give(open_intake(on_disk="image"), SLICE, 1)
+    start_the_machine_anew(monkeypatch)
+    open_intake(on_disk="image")
+    assert [job.state for job in store.list(KIND)] == [RECEIVED]
+
+
+def test_a_series_is_complete_once_its_images_are_on_disk(open_intake, give, store, monkeypatch):
+    synced = []
+    monkeypatch.setattr("bedside.dicom_node.gathering.os.fsync", lambda file: synced.append(file))
+    intake = open_intake(settle_s=0.01)
+    for number in range(3):
+        give(intake, SLICE, number)
+    assert synced == []
+    intake.end(1, is_released=True)
+    wait_for(lambda: store.list(KIND, [COMPLETE]))
+    assert len(synced) >= 3
+
+
+def test_a_disk_that_fails_fails_the_series(open_intake, give, store, monkeypatch):
+    def fail(_gathering):
+        raise OSError(5, "Input/output error")
+
+    intake = open_intake(settle_s=0.01)
+    give(intake, SLICE, 1)
+    monkeypatch.setattr("bedside.dicom_node.gathering.Gathering.sync", fail)
+    intake.end(1, is_released=True)
+    (job,) = wait_for(lambda: store.list(KIND, [FAILED]))
+    assert "Input/output error" in job.reason

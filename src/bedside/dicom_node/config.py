@@ -1,5 +1,6 @@
 """The table `[dicom]` of a server's configuration."""
 
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -72,12 +73,51 @@ class Sender:
 
 
 @dataclass(frozen=True)
+class DicomTls:
+    """The table `[dicom.tls]`: encryption of the port, for all peers.
+
+    Attributes:
+        certificate: File of the certificate, with those between it and its root.
+        private_key: File of its key.
+        client_ca: Certificates that those of peers must be signed by; none to ask for none.
+    """
+
+    certificate: Path
+    private_key: Path
+    client_ca: Path | None = None
+
+    def open_context(self) -> ssl.SSLContext:
+        """Return the context of a server after BCP 195, without older versions.
+
+        Raises:
+            SpecError: If a file cannot be read, or key and certificate do not belong together.
+
+        Source:
+            PS3.15, B.12 (Non-Downgrading BCP 195 TLS Secure Transport Connection Profile).
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM")
+        context.options |= ssl.OP_NO_RENEGOTIATION
+        try:
+            context.load_cert_chain(self.certificate, self.private_key)
+            if self.client_ca is not None:
+                context.load_verify_locations(self.client_ca)
+                context.verify_mode = ssl.CERT_REQUIRED
+        except OSError as error:
+            raise SpecError(f"the files of [dicom.tls] cannot be used: {error}") from error
+        return context
+
+
+@dataclass(frozen=True)
 class PeerLimits:
     """The table `[dicom.limits]`: what a peer may take. The defaults suit a hospital's network.
 
     Attributes:
         associations: Associations at the same time; one more is rejected for now.
+        associations_per_address: Of them, those of one address.
         half_open: Connections without an association; one more ends the oldest.
+        half_open_per_address: Of them, those of one address; one more ends its oldest.
         association_s: Seconds from the connection to the whole request for an association.
         pdu_s: Seconds for one PDU, from its first byte to its last.
         idle_s: Seconds of silence that end an association.
@@ -88,7 +128,9 @@ class PeerLimits:
     """
 
     associations: int = 32
+    associations_per_address: int = 16
     half_open: int = 256
+    half_open_per_address: int = 64
     association_s: float = 5.0
     pdu_s: float = 8.0
     idle_s: float = 60.0
@@ -130,6 +172,10 @@ class DicomSettings:
         keep_s: Seconds for which a series is kept after its last change, images and results.
         output: Folder that results are copied to; none without one.
         with_sr: Whether measurements are written as a DICOM SR too.
+        on_disk: "series": images are on disk before their series is complete, and are lost with a
+            failure of the machine before that, which fails the series; "image": before each is
+            acknowledged, which is slower.
+        tls: Encryption of the port; None for none.
         limits: What a peer may take.
     """
 
@@ -147,6 +193,8 @@ class DicomSettings:
     keep_s: float = 86400.0
     output: Path | None = None
     with_sr: bool = False
+    on_disk: Literal["image", "series"] = "series"
+    tls: DicomTls | None = None
     limits: PeerLimits = field(default_factory=PeerLimits)
 
     def __post_init__(self) -> None:
@@ -162,11 +210,12 @@ class DicomSettings:
         for name in ("settle_s", "missing_s", "keep_s"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise SpecError(f"{name} is {getattr(self, name)}; expected seconds above 0.")
-        if self.host not in _LOOPBACK and not self.calling_ae_titles:
+        knows_peers = self.tls is not None and self.tls.client_ca is not None
+        if self.host not in _LOOPBACK and not self.calling_ae_titles and not knows_peers:
             raise SpecError(
                 f'host is "{self.host}", which others can reach. List who may send in '
                 "calling_ae_titles, and keep the port within a network that you trust: AE titles "
-                "are no passwords."
+                "are no passwords. Or ask for certificates, by client_ca under [dicom.tls]."
             )
         known = [each.name for each in self.archives]
         for name in (name for route in self.route for name in route.send_to):

@@ -1,11 +1,6 @@
 """What the node accepts: images of these classes, in these transfer syntaxes, and C-ECHO."""
 
 from pydicom import uid
-from pynetdicom import build_context
-from pynetdicom.presentation import PresentationContext
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-
-from bedside.dicom_node.sending.dimse import COMMITMENT
 
 IMAGE_CLASSES = (
     uid.CTImageStorage,
@@ -59,16 +54,20 @@ TRANSFER_SYNTAXES = (
 which may be a thousand times as large."""
 
 
-def accepted_contexts(*, with_reports: bool = False) -> list[PresentationContext]:
-    """Return the presentation contexts that the node accepts.
+VERIFICATION = "1.2.840.10008.1.1"
+COMMITMENT = "1.2.840.10008.1.20.1"
+"""SOP classes of C-ECHO and of storage commitment."""
+
+
+def accepted_syntaxes(*, with_reports: bool = False) -> dict[str, tuple[str, ...]]:
+    """Return the transfer syntaxes that the node accepts for each SOP class.
 
     Args:
         with_reports: Whether reports of storage commitment are taken too.
     """
-    contexts = [build_context(each, [*TRANSFER_SYNTAXES]) for each in IMAGE_CLASSES]
-    contexts.append(build_context(Verification, [*TRANSFER_SYNTAXES[:2]]))
+    accepted = {str(each): tuple(map(str, TRANSFER_SYNTAXES)) for each in IMAGE_CLASSES}
+    plain = tuple(map(str, TRANSFER_SYNTAXES[:2]))
+    accepted[VERIFICATION] = plain
     if with_reports:
-        report = build_context(COMMITMENT, [*TRANSFER_SYNTAXES[:2]])
-        report.scu_role, report.scp_role = False, True  # the archive performs the service
-        contexts.append(report)
-    return contexts
+        accepted[COMMITMENT] = plain
+    return accepted

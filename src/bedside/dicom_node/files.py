@@ -5,14 +5,12 @@ import shutil
 from pathlib import Path
 from typing import BinaryIO
 
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_file_meta_info
-from pydicom.uid import UID, ImplicitVRLittleEndian
-from pynetdicom.dsutils import create_file_meta
+from pydicom.uid import ImplicitVRLittleEndian
 
 from bedside.dicom_node.contexts import IMAGE_CLASSES, TRANSFER_SYNTAXES
 from bedside.dicom_node.header import ImageHeader, read_header
 from bedside.dicom_node.intake import Intake, Origin
+from bedside.dicom_node.objects import make_file_meta
 from bedside.dicom_node.server import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, STATUSES
 from bedside.errors import BedsideError, FormatError
 from bedside.io.dicom.bare import find_dataset, find_syntax
@@ -81,15 +79,11 @@ class FileReceiver:
 
 def _write(path: Path, header: ImageHeader, syntax: str, dataset: BinaryIO) -> None:
     """Write a file as the node writes those of C-STORE: with file meta information of its own."""
-    meta = create_file_meta(
-        sop_class_uid=UID(header.sop_class_uid),
-        sop_instance_uid=UID(header.sop_instance_uid),
-        transfer_syntax=UID(syntax),
+    meta = make_file_meta(
+        sop_class=header.sop_class_uid, sop_instance=header.sop_instance_uid, syntax=syntax
     )
-    head = DicomBytesIO()
-    write_file_meta_info(head, meta)
     with path.open("wb") as file:
-        file.write(b"\0" * 128 + b"DICM" + head.getvalue())
+        file.write(meta)
         shutil.copyfileobj(dataset, file)
         file.flush()
         os.fsync(file.fileno())

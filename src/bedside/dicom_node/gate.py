@@ -9,6 +9,7 @@ import contextlib
 import logging
 import selectors
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -17,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bedside.dicom_node.config import PeerLimits
+from bedside.dicom_node.notices import Notices
+from bedside.dicom_node.upper_layer import make_abort
 from bedside.errors import UsageError
 
 LOGGER = logging.getLogger(__name__)
@@ -26,7 +29,7 @@ _LONGEST_REQUEST, _SHORTEST_REQUEST = 2**16, 68
 # What all requests together may hold before they are whole.
 _MOST_BYTES = 2**21
 _BACKLOG, _TICK_S, _PAUSE_S = 1024, 0.5, 0.05
-_ABORT = struct.pack(">BBIBBBB", 7, 0, 4, 0, 0, 2, 0)
+_TLS_HANDSHAKE = 0x16  # first byte of a TLS connection
 
 
 @dataclass(eq=False)
@@ -38,12 +41,14 @@ class Knock:
         address: Of the peer.
         until_s: Its deadline, in the time of `time.monotonic`.
         first: What was read.
+        is_plain: Whether no TLS handshake is left to do.
     """
 
     socket: socket.socket
     address: tuple[Any, ...]
     until_s: float
     first: bytes = field(default=b"", repr=False)
+    is_plain: bool = True
 
     @property
     def missing(self) -> int:
@@ -65,7 +70,8 @@ class Gate:
         port: Its port; 0 for any that is free.
         limits: What a peer may take.
         on_request: Called with each, in the thread of the gate.
-        on_tick: Called about twice a second, in the thread of the gate.
+        notices: Where faults of peers are written.
+        tls: Encryption of all connections; None for none.
 
     Attributes:
         address: Host and port that are listened on.
@@ -81,9 +87,11 @@ class Gate:
         limits: PeerLimits,
         *,
         on_request: Callable[[Knock], None],
-        on_tick: Callable[[], None],
+        notices: Notices,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._limits, self._on_request, self._on_tick = limits, on_request, on_tick
+        self._limits, self._on_request = limits, on_request
+        self._notices, self._tls = notices, tls
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self._listener = socket.create_server(
@@ -102,6 +110,7 @@ class Gate:
         self._selector.register(self._wake, selectors.EVENT_READ)
         # In the order of their deadlines, as each has the same time.
         self._knocks: dict[socket.socket, Knock] = {}
+        self._of_address: dict[str, dict[socket.socket, Knock]] = {}
         self._bytes = 0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bedside dicom gate", daemon=True)
@@ -130,10 +139,10 @@ class Gate:
         self._selector.close()
 
     @staticmethod
-    def refuse(knock: Knock) -> None:
-        """End a connection whose peer has sent no request, with an A-ABORT."""
+    def refuse(knock: Knock, answer: bytes = make_abort(0)) -> None:
+        """End a connection with an answer: an A-ABORT, or a rejection."""
         with contextlib.suppress(OSError):
-            knock.socket.send(_ABORT)
+            knock.socket.send(answer)
         knock.socket.close()
 
     def _run(self) -> None:
@@ -148,7 +157,6 @@ class Gate:
                 if (now_s := time.monotonic()) >= next_s:
                     next_s = now_s + _TICK_S
                     self._end_overdue(now_s)
-                    self._on_tick()
             except Exception as error:  # noqa: BLE001 - without this thread nobody can come in
                 LOGGER.error("a connection is lost: %s", type(error).__name__)
 
@@ -165,26 +173,43 @@ class Gate:
             connection.setblocking(False)
             # Answers are short: without it, each waits for the peer's delayed acknowledgement.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if len(self._knocks) >= self._limits.half_open:
-                self._make_room()
-            until_s = time.monotonic() + self._limits.association_s
-            knock = Knock(connection, address, until_s)
-            self._knocks[connection] = knock
-            self._selector.register(connection, selectors.EVENT_READ, knock)
+            try:
+                self._hold(connection, address)
+            except (OSError, ValueError):  # its peer has gone
+                connection.close()
 
-    def _make_room(self) -> None:
+    def _hold(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
+        """Wait for the request of a connection."""
+        limits, host = self._limits, str(address[0])
+        if self._tls is not None:
+            connection = self._tls.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
+        if len(self._knocks) >= limits.half_open:
+            self._make_room(self._knocks)
+        if len(self._of_address.get(host, ())) >= limits.half_open_per_address:
+            self._make_room(self._of_address[host])
+        until_s = time.monotonic() + limits.association_s
+        knock = Knock(connection, address, until_s, is_plain=self._tls is None)
+        self._knocks[connection] = knock
+        self._of_address.setdefault(host, {})[connection] = knock
+        self._selector.register(connection, selectors.EVENT_READ, knock)
+
+    def _make_room(self, knocks: dict[socket.socket, Knock]) -> None:
         """End the oldest connection, unless its request has come meanwhile."""
-        oldest = next(iter(self._knocks.values()))
+        oldest = next(iter(knocks.values()))
         self._read(oldest)
         if oldest.socket in self._knocks:
             self._drop(oldest)
 
     def _read(self, knock: Knock) -> None:
         """Read what is there of a request, and pass the connection on if it is whole."""
+        if not knock.is_plain and not self._shake_hands(knock):
+            return
         while (missing := knock.missing) > 0:
             try:
                 got = knock.socket.recv(missing)
-            except BlockingIOError:
+            except (BlockingIOError, ssl.SSLWantReadError):
                 return
             except OSError:
                 got = b""
@@ -198,9 +223,27 @@ class Gate:
                 return
         self._forget(knock)
         if missing < 0:
+            self._notices.warn(str(knock.address[0]), _describe_first(knock.first))
             self.refuse(knock)
         else:
             self._on_request(knock)
+
+    def _shake_hands(self, knock: Knock) -> bool:
+        """Go on with a TLS handshake; return whether it is done."""
+        try:
+            knock.socket.do_handshake()  # type: ignore[attr-defined]
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        except OSError as error:
+            # Without the library's text, which has a place in its source.
+            why = getattr(error, "reason", None)
+            if why:  # not if its peer has only gone
+                why = str(why).lower().replace("_", " ")
+                self._notices.warn(str(knock.address[0]), f"no TLS connection comes about: {why}")
+            self._drop(knock)
+            return False
+        knock.is_plain = True
+        return True
 
     def _end_overdue(self, now_s: float) -> None:
         for knock in list(self._knocks.values()):
@@ -210,9 +253,22 @@ class Gate:
 
     def _forget(self, knock: Knock) -> None:
         del self._knocks[knock.socket]
+        others = self._of_address[str(knock.address[0])]
+        del others[knock.socket]
+        if not others:
+            del self._of_address[str(knock.address[0])]
         self._bytes -= len(knock.first)
         self._selector.unregister(knock.socket)
 
     def _drop(self, knock: Knock) -> None:
         self._forget(knock)
         knock.socket.close()
+
+
+def _describe_first(first: bytes) -> str:
+    """Return what is wrong with the beginning of a connection."""
+    if first[0] == _TLS_HANDSHAKE:
+        return "it speaks TLS, and this port does not: set [dicom.tls], or turn TLS off there"
+    if first[0] != _REQUEST:
+        return "it does not speak DICOM"
+    return "its request for an association has a length that no request has"

@@ -1,13 +1,12 @@
 """A series that is being received: its images on disk, and what is known of it."""
 
 import contextlib
-import filecmp
 import hashlib
 import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from pydicom.filereader import read_file_meta_info
@@ -15,14 +14,14 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from bedside.dicom_node.completeness import Known
 from bedside.dicom_node.header import ImageHeader, read_header
+from bedside.dicom_node.objects import META_HEAD_BYTES, dataset_offset
 from bedside.dicom_node.series import IMAGES, Series
 from bedside.errors import FormatError
 from bedside.io.dicom.head import HEAD_BYTES
 from bedside.service.jobs import Job
 from bedside.system.atomic import sync_folder
 
-# Preamble, and the length of the group that follows.
-_META_BYTES = 128 + 4 + 12
+_BLOCK_BYTES = 2**20
 
 
 class Gathering:
@@ -32,6 +31,7 @@ class Gathering:
         job: Its job, which is received.
         folder: Folder of the job.
         can_ask: Whether somebody knows how many images it has.
+        syncs_each: Whether each image is on disk when it was placed.
         clock: Seconds, as from `time.monotonic`.
 
     Attributes:
@@ -48,6 +48,7 @@ class Gathering:
         folder: Path,
         *,
         can_ask: bool,
+        syncs_each: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.job, self.series = job, Series.from_payload(job.payload)
@@ -56,7 +57,7 @@ class Gathering:
         self.counted: int | None = None
         self._images = folder / IMAGES
         self._images.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._can_ask, self._clock = can_ask, clock
+        self._can_ask, self._syncs_each, self._clock = can_ask, syncs_each, clock
         self._users: set[int] = set()
         self._is_released = False
         self._changed_s = clock()
@@ -65,7 +66,9 @@ class Gathering:
         self._are_whole = True
         self._series_images = 0
         self._acquisitions: dict[str, tuple[int, int]] = {}
-        for path in self._paths():
+        self._unsynced: list[str] = []
+        for path in self._images.glob("*.dcm"):
+            self._unsynced.append(path.name)
             with contextlib.suppress(FormatError):
                 self._note(_read_stored_header(path))
 
@@ -91,7 +94,7 @@ class Gathering:
         return compare_image(self._images, header, path)
 
     def place(self, header: ImageHeader, path: Path, user: int) -> None:
-        """Take an image that is not there; it is on disk afterwards.
+        """Take an image that is not there.
 
         Args:
             header: What it says of itself.
@@ -101,11 +104,35 @@ class Gathering:
         Raises:
             OSError: If it cannot be written.
         """
-        os.link(path, self._images / image_name(header.sop_instance_uid))
-        sync_folder(self._images)
+        name = image_name(header.sop_instance_uid)
+        os.link(path, self._images / name)
+        if self._syncs_each:
+            sync_folder(self._images)
+        else:
+            self._unsynced.append(name)
         self._note(header)
         self._users.add(user)
         self._changed_s, self._asked_s, self._is_released = self._clock(), None, False
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether all images are on disk."""
+        return not self._unsynced
+
+    def sync(self) -> None:
+        """Put the images on disk that are there; more may come meanwhile.
+
+        Raises:
+            OSError: If the disk fails.
+        """
+        names = self._unsynced[:]
+        for name in names:
+            with (self._images / name).open("rb") as file:
+                os.fsync(file.fileno())
+        if names:
+            sync_folder(self._images)
+            sync_folder(self._images.parent)
+        del self._unsynced[: len(names)]
 
     def link_earlier(self, images: Path) -> None:
         """Take the images of the round before, those that are not there."""
@@ -134,9 +161,6 @@ class Gathering:
         """Whether each image has several frames, and so is an image by itself."""
         return self._are_whole
 
-    def _paths(self) -> Iterator[Path]:
-        return self._images.glob("*.dcm")
-
     def _note(self, header: ImageHeader) -> None:
         self._count += 1
         self._are_whole = self._are_whole and header.frames > 1
@@ -161,9 +185,17 @@ def image_name(sop_instance_uid: str) -> str:
 
 def compare_image(images: Path, header: ImageHeader, path: Path) -> bool | None:
     """Return whether an image is in a folder with the same content; None if it is not there."""
-    target = images / image_name(header.sop_instance_uid)
     try:
-        return filecmp.cmp(path, target, shallow=False)
+        with (
+            (images / image_name(header.sop_instance_uid)).open("rb") as there,
+            path.open("rb") as new,
+        ):
+            for file in (there, new):  # meta information names the version that wrote it
+                file.seek(dataset_offset(file.read(META_HEAD_BYTES)))
+            while block := there.read(_BLOCK_BYTES):
+                if block != new.read(_BLOCK_BYTES):
+                    return False
+            return not new.read(1)
     except FileNotFoundError:
         return None
 
@@ -172,6 +204,6 @@ def _read_stored_header(path: Path) -> ImageHeader:
     """Read the head of a file that the node has written."""
     meta = read_file_meta_info(path)
     with path.open("rb") as file:
-        file.seek(_META_BYTES + meta.FileMetaInformationGroupLength)
+        file.seek(META_HEAD_BYTES + meta.FileMetaInformationGroupLength)
         head = file.read(HEAD_BYTES)
     return read_header(head, is_implicit=meta.TransferSyntaxUID == ImplicitVRLittleEndian)

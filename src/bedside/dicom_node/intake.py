@@ -6,6 +6,7 @@ a name that follows from its UID. After a restart, folders and jobs say where ea
 
 import logging
 import math
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -28,9 +29,11 @@ from bedside.dicom_node.series import (
 )
 from bedside.errors import BedsideError, StaleJobError
 from bedside.service.jobs import Job, JobStore
+from bedside.system.boot import find_boot
 
 LOGGER = logging.getLogger(__name__)
 _TRY_AGAIN_S, _SILENT_S = 5.0, 30.0
+_LOST = "the machine went down while its images came; send the series again"
 
 Count = Callable[[Sender, Series], int | None]
 
@@ -89,8 +92,12 @@ class Intake:
         self._silent_until: dict[str, float] = {}
         self._dirty = False
         self._closing = False
+        self._boot = find_boot() if settings.on_disk == "series" else ""
         for job in store.list(KIND, [RECEIVED], limit=10**6):
-            self._open(job)
+            if Series.from_payload(job.payload).boot in ("", find_boot()):
+                self._open(job)
+            else:
+                self._give_up(job)
         self._thread = threading.Thread(target=self._run, name="bedside dicom intake", daemon=True)
 
     def start(self) -> None:
@@ -129,7 +136,9 @@ class Intake:
                 same = found.compare(header, path)
                 if same is None:
                     found.place(header, path, origin.association)
-            self._wake()
+                is_decided = self._decide(found).step is not Step.WAIT
+            if is_decided:  # most images change nothing, as their association goes on
+                self._wake()
             return {None: Arrival.NEW, True: Arrival.IDENTICAL, False: Arrival.DIFFERENT}[same]
 
     def end(self, association: int, *, is_released: bool) -> None:
@@ -177,6 +186,7 @@ class Intake:
             called_ae=origin.called_ae,
             round=_round(earlier) + 1,
             earlier="" if earlier is None else earlier.id,
+            boot=self._boot,
         )
         job, _ = self._store.add(KIND, series.key, series.to_payload(), state=RECEIVED)
         if earlier is not None:
@@ -189,8 +199,11 @@ class Intake:
         """Take a series back that is complete, while nobody works on it yet."""
         if job.state not in (COMPLETE, RECEIVED) or job.owner is not None:
             return None
+        payload = replace(Series.from_payload(job.payload), boot=self._boot).to_payload()
         try:
-            return self._open(self._store.move(job, RECEIVED, reason="more images came"))
+            return self._open(
+                self._store.move(job, RECEIVED, payload=payload, reason="more images came")
+            )
         except StaleJobError:
             return None
 
@@ -198,12 +211,21 @@ class Intake:
         """Open a series that is received, also one of before a restart."""
         series = Series.from_payload(job.payload)
         can_ask = series.calling_ae in self._senders
-        gathering = Gathering(job, self._store.folder(job), can_ask=can_ask)
+        gathering = Gathering(
+            job, self._store.folder(job), can_ask=can_ask,
+            syncs_each=self._settings.on_disk == "image",
+        )  # fmt: skip
         earlier = self._store.get(series.earlier) if series.earlier else None
         if earlier is not None and not Series.from_payload(earlier.payload).are_whole:
             gathering.link_earlier(self._store.folder(earlier) / IMAGES)
         self._gatherings[series.series_instance_uid] = gathering
         return gathering
+
+    def _give_up(self, job: Job) -> None:
+        """Fail a series whose images may be lost or damaged; they come again with it."""
+        shutil.rmtree(self._store.folder(job) / IMAGES, ignore_errors=True)
+        self._store.move(job, FAILED, reason=_LOST)
+        self._on_event(f"series {job.id} is {FAILED}: {_LOST}")
 
     def _run(self) -> None:
         while True:
@@ -225,10 +247,7 @@ class Intake:
             gatherings = list(self._gatherings.values())
         wait_s = 3600.0
         for each in gatherings:
-            with each.lock:
-                verdict = self._decide(each)
-                if verdict.step in (Step.COMPLETE, Step.FAIL):
-                    wait_s = min(wait_s, self._finish(each, verdict))
+            verdict = self._advance(each)
             if verdict.step is Step.ASK:
                 self._ask(each)
                 wait_s = 0.0
@@ -238,6 +257,23 @@ class Intake:
     def _decide(self, gathering: Gathering) -> Verdict:
         settings = self._settings
         return decide(gathering.known, settle_s=settings.settle_s, missing_s=settings.missing_s)
+
+    def _advance(self, gathering: Gathering) -> Verdict:
+        """Close a series that takes no more images; return what else is to be done with it."""
+        with gathering.lock:
+            verdict = self._decide(gathering)
+        if verdict.step is Step.COMPLETE:  # without the lock, as more may come meanwhile
+            try:
+                gathering.sync()
+            except OSError as error:  # a disk forgets what it could not write
+                why = f"the disk failed with its images ({error.strerror}); send the series again"
+                verdict = Verdict(Step.FAIL, why)
+        with gathering.lock:
+            if verdict.step is Step.COMPLETE and not gathering.is_synced:
+                return Verdict(Step.WAIT, wait_s=0.0)
+            if verdict.step in (Step.COMPLETE, Step.FAIL):
+                return Verdict(Step.WAIT, wait_s=self._finish(gathering, verdict))
+        return verdict
 
     def _ask(self, gathering: Gathering) -> None:
         """Ask the sender; images may come meanwhile, and then it is asked again."""

@@ -1,35 +1,20 @@
-"""Objects of C-STORE on their way from the network to disk, piece by piece, within limits.
+"""Objects of C-STORE on their way from the network to a file, piece by piece, as they come."""
 
-pynetdicom keeps the pieces of a message in memory, however many there are. `ObjectReceiver` takes
-the pieces of data sets out of its hands, writes them to a file, and gives it empty ones, so that it
-still sees each message begin and end. What breaks a limit ends the association.
-"""
-
-import collections
 import contextlib
 import os
-import threading
-import time
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pydicom.dataset import FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import ImplicitVRLittleEndian
-from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
-from pynetdicom.dsutils import create_file_meta
-from pynetdicom.pdu_primitives import P_DATA
 
-from bedside.dicom_node.config import PeerLimits
+from bedside.dicom_node.upper_layer import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
 from bedside.io.dicom.head import HEAD_BYTES
 
-# A command is some hundred bytes; so is the data set of what is not C-STORE, which is not accepted.
-_COMMAND_BYTES = 2**16
-# Messages that may wait for their turn; a peer that waits for answers has one.
-_MOST_WAITING = 8
+_PREAMBLE = bytes(128) + b"DICM"
+# What is kept in memory: most headers are shorter.
+_KEPT_BYTES = 2**15
 
 
 @dataclass
@@ -38,7 +23,7 @@ class ReceivedObject:
 
     Attributes:
         path: The file, with file meta information; removed by whoever takes the object.
-        head: The first bytes of the data set.
+        head: The first bytes of the data set; see `read_head` for more of them.
         is_implicit: Whether it has no value representations.
         error: Why it could not be written; the rest of it was thrown away.
     """
@@ -48,152 +33,49 @@ class ReceivedObject:
     is_implicit: bool = False
     error: OSError | None = None
 
-
-class ObjectReceiver(DIMSEServiceProvider):
-    """What puts messages together, for one association.
-
-    Args:
-        association: The association.
-        limits: What a peer may take.
-        folder: Where objects are written; it exists.
-    """
-
-    def __init__(self, association: Any, *, limits: PeerLimits, folder: Path) -> None:
-        super().__init__(association)
-        self._limits, self._folder = limits, folder
-        self._lock = threading.Lock()
-        self._whole: collections.deque[ReceivedObject] = collections.deque()
-        self._part: _PartialObject | None = None
-        self._count = 0
-        self._begun_s: float | None = None
-        self._bytes = 0
-
-    def receive_primitive(self, primitive: P_DATA) -> None:
-        """Take the pieces of a PDU; called by pynetdicom in the thread that reads."""
-        for context_id, data in primitive.presentation_data_value_list:
-            if self._begun_s is None:
-                self._begun_s, self._bytes = time.monotonic(), 0
-            self._bytes += len(data)
-            if not data or self._breaks_limit() or not self._take(context_id, data):
-                # As pynetdicom treats a message that it cannot decode: A-ABORT.
-                self.dul.event_queue.put("Evt19")
-                return
-
-    def take(self) -> ReceivedObject:
-        """Return the data set of the C-STORE that is being served.
-
-        Raises:
-            IndexError: If it had none.
-        """
-        with self._lock:
-            return self._whole.popleft()
-
-    def is_overdue(self, now_s: float) -> bool:
-        """Whether a message comes more slowly than the limits allow.
-
-        Args:
-            now_s: From `time.monotonic`.
-        """
-        begun_s = self._begun_s
-        if begun_s is None:
-            return False
-        allowed_s = self._limits.pdu_s + self._bytes / (1024 * self._limits.kb_per_s)
-        return now_s - begun_s > allowed_s
-
-    def discard(self) -> None:
-        """Remove what was received and not taken."""
-        with self._lock:
-            left, self._whole = list(self._whole), collections.deque()
-            part, self._part = self._part, None
-        if part is not None:
-            left.append(part.finish())
-        for each in left:
-            each.path.unlink(missing_ok=True)
-
-    def _breaks_limit(self) -> bool:
-        message = self.message
-        stores = isinstance(message, C_STORE_RQ)
-        most = self._limits.object_mb * 2**20 if stores else _COMMAND_BYTES
-        too_many = self.msg_queue.qsize() > _MOST_WAITING
-        return self._bytes > most or too_many or self.is_overdue(time.monotonic())
-
-    def _take(self, context_id: int, data: bytes) -> bool:
-        """Take one piece; return whether it has a meaning here."""
-        is_command, is_last = data[0] & 1, data[0] & 2
-        if not is_command and isinstance(self.message, C_STORE_RQ):
-            if not self._write(context_id, data):
-                return False
-            data = data[:1]
-        elif not is_command and type(self.message) in (type(None), DIMSEMessage):
-            return False  # a data set without a command
-        if is_last and not is_command:
-            self._finish()
-        one = P_DATA()
-        one.presentation_data_value_list.append((context_id, data))
-        super().receive_primitive(one)
-        if self.message is None:
-            self._begun_s = None
-        return True
-
-    def _write(self, context_id: int, data: bytes) -> bool:
-        """Write a piece of a data set; return False if it belongs nowhere."""
-        if self._part is None:
-            context = self._assoc._accepted_cx.get(context_id)
-            with self._lock:
-                is_busy = bool(self._whole)
-            if context is None or is_busy:  # the next object came before the answer to this one
-                return False
-            self._part = _PartialObject(self._next_path())
-            command = self.message.command_set  # type: ignore[union-attr]
-            self._part.write_meta(
-                create_file_meta(
-                    sop_class_uid=command.AffectedSOPClassUID,
-                    sop_instance_uid=command.AffectedSOPInstanceUID,
-                    transfer_syntax=context.transfer_syntax[0],
-                )
-            )
-        self._part.write(memoryview(data)[1:])
-        return True
-
-    def _finish(self) -> None:
-        part, self._part = self._part, None
-        if part is not None:
-            whole = part.finish(is_synced=True)
-            with self._lock:
-                self._whole.append(whole)
-
-    def _next_path(self) -> Path:
-        self._count += 1
-        return self._folder / f"{id(self):x}-{self._count}.dcm"
+    def read_head(self) -> bytes:
+        """Return the first `HEAD_BYTES` of the data set, or all."""
+        with self.path.open("rb") as file:
+            file.seek(dataset_offset(file.read(META_HEAD_BYTES)))
+            return file.read(HEAD_BYTES)
 
 
-class _PartialObject:
+class PartialObject:
     """A file that is being written.
 
     Args:
         path: The file.
+        meta: What stands in front of the data set.
+        syntax: UID of its transfer syntax.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._object = ReceivedObject(path)
+    def __init__(self, path: Path, meta: bytes, *, syntax: str) -> None:
+        self._object = ReceivedObject(path, is_implicit=syntax == ImplicitVRLittleEndian)
         self._head = bytearray()
         self._handle: int | None = None
         with self._failing():
             self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-
-    def write_meta(self, meta: FileMetaDataset) -> None:
-        """Write what stands in front of the data set."""
-        buffer = DicomBytesIO()
-        buffer.write(b"\0" * 128 + b"DICM")
-        write_file_meta_info(buffer, meta)
-        self._object.is_implicit = meta.TransferSyntaxUID == ImplicitVRLittleEndian
-        self._write(buffer.getvalue())
+        self._write(meta)
 
     def write(self, data: memoryview) -> None:
         """Write a piece of the data set, unless an earlier one could not be written."""
-        if len(self._head) < HEAD_BYTES:
-            self._head += data[: HEAD_BYTES - len(self._head)]
+        if len(self._head) < _KEPT_BYTES:
+            self._head += data[: _KEPT_BYTES - len(self._head)]
         self._write(data)
+
+    def finish(self, *, is_synced: bool) -> ReceivedObject:
+        """Close the file, on disk if asked for."""
+        if self._handle is not None and is_synced:
+            with self._failing():
+                os.fdatasync(self._handle)
+        self._close()
+        self._object.head = bytes(self._head)
+        return self._object
+
+    def discard(self) -> None:
+        """Close and remove the file."""
+        self._close()
+        self._object.path.unlink(missing_ok=True)
 
     def _write(self, data: bytes | memoryview) -> None:
         if self._handle is not None:
@@ -202,18 +84,8 @@ class _PartialObject:
                 while view:
                     view = view[os.write(self._handle, view) :]
 
-    def finish(self, *, is_synced: bool = False) -> ReceivedObject:
-        """Close the file, on disk if asked for."""
-        if self._handle is not None:
-            with self._failing():
-                if is_synced:
-                    os.fdatasync(self._handle)
-        self._close()
-        self._object.head = bytes(self._head)
-        return self._object
-
     @contextlib.contextmanager
-    def _failing(self) -> Any:
+    def _failing(self) -> Iterator[None]:
         """Keep an error for the answer; what follows is thrown away."""
         try:
             yield
@@ -225,3 +97,41 @@ class _PartialObject:
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
+
+
+def make_file_meta(*, sop_class: str, sop_instance: str, syntax: str) -> bytes:
+    """Return what stands in front of the data set in a file: preamble and meta information.
+
+    Args:
+        sop_class: UID of the SOP class.
+        sop_instance: UID of the instance.
+        syntax: UID of the transfer syntax.
+
+    Source:
+        PS3.10, 7.1.
+    """
+    version = IMPLEMENTATION_VERSION.encode()
+    group = struct.pack("<HH2sHI", 2, 1, b"OB", 0, 2) + b"\0\1"
+    for element, uid in ((2, sop_class), (3, sop_instance), (16, syntax), (18, IMPLEMENTATION_UID)):
+        group += _short(element, b"UI", uid.encode("ascii", "replace"), b"\0")
+    group += _short(19, b"SH", version, b" ")
+    return _PREAMBLE + _short(0, b"UL", struct.pack("<I", len(group)), b"") + group
+
+
+def dataset_offset(file_head: bytes) -> int:
+    """Return where the data set begins in a file that `make_file_meta` begins.
+
+    Args:
+        file_head: The first `META_HEAD_BYTES` of the file.
+    """
+    (length,) = struct.unpack_from("<I", file_head, META_HEAD_BYTES - 4)
+    return META_HEAD_BYTES + int(length)
+
+
+META_HEAD_BYTES = len(_PREAMBLE) + 12
+"""Preamble, and the length of the meta information that follows."""
+
+
+def _short(element: int, vr: bytes, value: bytes, pad: bytes) -> bytes:
+    value += pad * (len(value) % 2)
+    return struct.pack("<HH2sH", 2, element, vr, len(value)) + value

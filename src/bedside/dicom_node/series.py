@@ -40,6 +40,7 @@ class Series:
         called_ae: AE title that it called.
         round: 1, or how often images came after the series was taken as complete.
         earlier: Id of the job of the round before; empty for the first.
+        boot: Which start of the machine its images came in, if they are lost with it; else empty.
         images: How many images it has; 0 while it is received.
         are_whole: Whether each image has several frames, and so is an image by itself.
         model: Model that segmented it.
@@ -56,6 +57,7 @@ class Series:
     called_ae: str = ""
     round: int = 1
     earlier: str = ""
+    boot: str = ""
     images: int = 0
     are_whole: bool = False
     model: str = ""

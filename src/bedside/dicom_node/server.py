@@ -1,25 +1,35 @@
 """The server: C-ECHO and C-STORE, one answer an object once it is on disk."""
 
+import io
 import logging
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-from pynetdicom import AE, _config, evt
+from pydicom.filereader import read_dataset
+from pydicom.uid import ImplicitVRLittleEndian
 
+from bedside.dicom_node.association import Association, Terms
+from bedside.dicom_node.commands import Command
 from bedside.dicom_node.config import DicomSettings
-from bedside.dicom_node.contexts import accepted_contexts
+from bedside.dicom_node.contexts import COMMITMENT, accepted_syntaxes
 from bedside.dicom_node.gate import Gate, Knock
-from bedside.dicom_node.header import ImageHeader, read_header
+from bedside.dicom_node.header import read_header, scan_header
 from bedside.dicom_node.intake import Arrival, Intake, Origin
+from bedside.dicom_node.notices import Notices, plain_title
 from bedside.dicom_node.objects import ReceivedObject
+from bedside.dicom_node.sending.commitment import read_report
 from bedside.dicom_node.sending.delivery import Finding
-from bedside.dicom_node.sending.dimse import report_handler
-from bedside.dicom_node.transport import NodeAssociation, is_sound_request
+from bedside.dicom_node.upper_layer import (
+    APPLICATION_CONTEXT,
+    AssociationRequest,
+    make_reject,
+    read_request,
+)
 from bedside.errors import BedsideError, FormatError
 from bedside.system.unfinished import scratch_folder
 
@@ -36,10 +46,15 @@ STATUSES = {
 }
 """The answer to each arrival."""
 
-# pynetdicom logs what queries ask for and what it receives.
-_config.LOG_HANDLER_LEVEL = "none"
-_config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False
-_LIBRARY = logging.getLogger("pynetdicom")
+COMMENTS = {
+    Arrival.DIFFERENT: "another image with this SOP Instance UID is here; it stays",
+    Arrival.OTHER_STUDY: "its series belongs to another study here",
+}
+_NOT_ANNOUNCED = "its SOP class or instance UID is not that of the command"
+_PROCESSING_FAILURE = 0x0110
+# Result, source and reason of A-ASSOCIATE-RJ, PS3.8 table 9-21.
+_NO_CONTEXT, _NO_CALLING_TITLE, _NO_CALLED_TITLE = (1, 1, 2), (1, 1, 3), (1, 1, 7)
+_NO_VERSION, _NO_ROOM = (1, 2, 2), (2, 3, 2)
 
 
 class DicomServer:
@@ -65,33 +80,27 @@ class DicomServer:
         receive_report: Callable[[str, Finding], None] | None = None,
     ) -> None:
         self._settings, self._intake = settings, intake
-        self._limits = limits = settings.limits
-        self._entity = AE(ae_title=settings.ae_title)
-        self._entity.maximum_associations = limits.associations
-        self._entity.acse_timeout = limits.association_s
-        self._entity.network_timeout = self._entity.dimse_timeout = limits.idle_s
-        self._entity.require_calling_aet = list(settings.calling_ae_titles)
-        self._entity.require_called_aet = settings.require_called_ae_title
-        self._contexts = accepted_contexts(with_reports=receive_report is not None)
-        self._handlers: list[tuple[Any, Callable[..., Any]]] = [
-            (evt.EVT_C_STORE, self._store),
-            (evt.EVT_RELEASED, self._release),
-        ]
-        if receive_report is not None:
-            self._handlers.append((evt.EVT_N_EVENT_REPORT, report_handler(receive_report)))
+        self._receive_report = receive_report
+        self._limits = settings.limits
+        self._notices = Notices()
         self._lock = threading.Lock()
-        self._associations: set[NodeAssociation] = set()
-        # Debug lines and tracebacks of the library quote what peers send.
-        _LIBRARY.setLevel(logging.CRITICAL)
+        self._associations: set[Association] = set()
         with ExitStack() as stack:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._folder = stack.enter_context(scratch_folder(folder))
+            with_reports = receive_report is not None
+            self._terms = Terms(
+                settings.limits, self._folder, accepted_syntaxes(with_reports=with_reports),
+                performed_by_peer=(COMMITMENT,) if with_reports else (),
+                is_synced=settings.on_disk == "image",
+            )  # fmt: skip
             self._gate = Gate(
                 settings.host,
                 settings.port,
-                limits,
+                settings.limits,
                 on_request=self._begin,
-                on_tick=self._cut_overdue,
+                notices=self._notices,
+                tls=None if settings.tls is None else settings.tls.open_context(),
             )
             self._stack = stack.pop_all()
 
@@ -131,87 +140,124 @@ class DicomServer:
             each.join()
         self._stack.close()
 
-    def _list(self) -> list[NodeAssociation]:
+    def store_image(
+        self, association: Association, command: Command, received: ReceivedObject, *, context: str
+    ) -> tuple[int, str]:
+        """Return status and comment of a C-STORE; what is acknowledged is kept."""
+        try:
+            if command.sop_class != context:
+                status, comment = WRONG_CLASS, _NOT_ANNOUNCED
+            else:
+                status, comment = self._place(association, command, received)
+        except FormatError as error:
+            status, comment = CANNOT_UNDERSTAND, str(error).rstrip(".")
+        except (OSError, BedsideError) as error:
+            LOGGER.error("an image cannot be stored: %s", type(error).__name__)
+            status, comment = OUT_OF_RESOURCES, "it cannot be written to the disk"
+        finally:
+            received.path.unlink(missing_ok=True)
+        if status != SUCCESS:
+            self._notices.warn(
+                association.host, f"an image was refused with status {status:04X}: {comment}"
+            )
+        return status, comment
+
+    def take_report(self, event_type: int, data: bytes, *, syntax: str) -> int:
+        """Take a report of storage commitment; return its status."""
+        if self._receive_report is None:
+            return _PROCESSING_FAILURE
+        try:
+            dataset = read_dataset(
+                io.BytesIO(data), is_implicit_VR=syntax == ImplicitVRLittleEndian,
+                is_little_endian=True,
+            )  # fmt: skip
+            found = read_report(event_type, dataset)
+        except Exception:  # noqa: BLE001 - pydicom raises many kinds for damaged data
+            return _PROCESSING_FAILURE
+        self._receive_report(*found)
+        return SUCCESS
+
+    def note_release(self, association: Association) -> None:
+        """Take note of a release."""
+        self._intake.end(id(association), is_released=True)
+
+    def note_end(self, association: Association) -> None:
+        """Take note that an association has ended."""
+        self._intake.end(id(association), is_released=False)
+        with self._lock:
+            self._associations.discard(association)
+
+    def _list(self) -> list[Association]:
         with self._lock:
             return list(self._associations)
 
     def _begin(self, knock: Knock) -> None:
-        """Begin an association, in the thread of the gate."""
-        if not is_sound_request(knock.first):
+        """Begin an association, or reject it, in the thread of the gate."""
+        host = str(knock.address[0])
+        try:
+            request = read_request(knock.first)
+        except FormatError as error:
+            self._notices.warn(host, str(error))
             self._gate.refuse(knock)
             return
-        knock.socket.setblocking(True)
-        try:
-            association = NodeAssociation(
-                self._entity,
-                knock,
-                limits=self._limits,
-                folder=self._folder,
-                contexts=self._contexts,
-                handlers=self._handlers,
-                on_end=self._end,
-            )
-        except OSError:  # the peer has gone
-            knock.socket.close()
+        rejected = self._find_objection(request, host)
+        if rejected is not None:
+            numbers, why = rejected
+            self._notices.warn(host, f"an association was rejected: {why}")
+            self._gate.refuse(knock, make_reject(*numbers))
             return
+        knock.socket.setblocking(True)
+        association = Association(
+            knock, request, terms=self._terms, service=self,
+            on_fault=lambda why: self._notices.warn(host, f"an association ended: {why}"),
+        )  # fmt: skip
         with self._lock:
             self._associations.add(association)
         try:
             association.start()
         except RuntimeError:  # this process may have no more threads
-            self._end(association)
+            self.note_end(association)
             knock.socket.close()
 
-    def _release(self, event: Any) -> None:
-        self._intake.end(id(event.assoc), is_released=True)
+    def _find_objection(
+        self, request: AssociationRequest, host: str
+    ) -> tuple[tuple[int, int, int], str] | None:
+        """Return the numbers of a rejection, and why; None if a request is accepted."""
+        settings, limits = self._settings, self._limits
+        calling, called = plain_title(request.calling_ae), plain_title(request.called_ae)
+        if not request.version & 1:
+            return _NO_VERSION, "it speaks another version of the protocol"
+        if request.application_context != APPLICATION_CONTEXT:
+            return _NO_CONTEXT, "its application context is not that of DICOM"
+        titles = [each.strip() for each in settings.calling_ae_titles]
+        if titles and request.calling_ae not in titles:
+            return _NO_CALLING_TITLE, f'"{calling}" is not listed in calling_ae_titles'
+        if settings.require_called_ae_title and request.called_ae != settings.ae_title.strip():
+            why = f'"{calling}" calls "{called}"; the title of this node is "{settings.ae_title}"'
+            return _NO_CALLED_TITLE, why
+        hosts = Counter(each.host for each in self._list())
+        if hosts[host] >= limits.associations_per_address:
+            limit = limits.associations_per_address
+            return _NO_ROOM, f"its address has {limit} (associations_per_address)"
+        if hosts.total() >= limits.associations:
+            return _NO_ROOM, f"there are {limits.associations} (limits.associations)"
+        return None
 
-    def _end(self, association: NodeAssociation) -> None:
-        self._intake.end(id(association), is_released=False)
-        with self._lock:
-            self._associations.discard(association)
-
-    def _cut_overdue(self) -> None:
-        """End associations whose object comes too slowly."""
-        now_s = time.monotonic()
-        for each in self._list():
-            if each.receiver.is_overdue(now_s):
-                each.cut()
-
-    def _store(self, event: Any) -> int:
-        """Answer a C-STORE; what is acknowledged is on disk."""
-        try:
-            received = event.assoc.receiver.take()
-        except IndexError:
-            return CANNOT_UNDERSTAND
-        try:
-            return self._place(event, received)
-        except FormatError:
-            return CANNOT_UNDERSTAND
-        except (OSError, BedsideError) as error:
-            LOGGER.error("an image cannot be stored: %s", type(error).__name__)
-            return OUT_OF_RESOURCES
-        finally:
-            received.path.unlink(missing_ok=True)
-
-    def _place(self, event: Any, received: ReceivedObject) -> int:
+    def _place(
+        self, association: Association, command: Command, received: ReceivedObject
+    ) -> tuple[int, str]:
         if received.error is not None:
             raise received.error
-        if shutil.disk_usage(self._folder).free < self._limits.free_mb * 2**20:
-            return OUT_OF_RESOURCES
-        header = read_header(received.head, is_implicit=received.is_implicit)
-        if not _is_announced(event, header):
-            return WRONG_CLASS
-        requestor, request = event.assoc.requestor, event.assoc.requestor.primitive
-        origin = Origin(
-            id(event.assoc), requestor.ae_title.strip(), request.called_ae_title.strip()
+        free_mb = self._limits.free_mb
+        if shutil.disk_usage(self._folder).free < free_mb * 2**20:
+            return OUT_OF_RESOURCES, f"less than {free_mb} MiB of the disk are free"
+        header = scan_header(received.head, is_implicit=received.is_implicit) or read_header(
+            received.read_head(), is_implicit=received.is_implicit
         )
-        return STATUSES[self._intake.receive(header, received.path, origin)]
-
-
-def _is_announced(event: Any, header: ImageHeader) -> bool:
-    """Whether an image is what its command and its presentation context say."""
-    classes = (event.request.AffectedSOPClassUID, event.context.abstract_syntax)
-    return (
-        all(str(each) == header.sop_class_uid for each in classes)
-        and str(event.request.AffectedSOPInstanceUID) == header.sop_instance_uid
-    )
+        announced = (command.sop_class, command.sop_instance)
+        if announced != (header.sop_class_uid, header.sop_instance_uid):
+            return WRONG_CLASS, _NOT_ANNOUNCED
+        request = association.request
+        origin = Origin(id(association), request.calling_ae, request.called_ae)
+        arrival = self._intake.receive(header, received.path, origin)
+        return STATUSES[arrival], COMMENTS.get(arrival, "")

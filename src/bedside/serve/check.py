@@ -62,7 +62,8 @@ def check_settings(settings: ServeSettings) -> tuple[list[str], bool]:
 def _describe_dicom(dicom: DicomSettings, models: Sequence[ServedModel]) -> list[str]:
     """Return a line about the DICOM node, and one for each thing that is missing."""
     lines = [f"dicom  {dicom.ae_title} on {dicom.host}, port {dicom.port}; "
-             f"{len(dicom.route)} routes, {len(dicom.archives)} archives"]  # fmt: skip
+             f"{'without' if dicom.tls is None else 'with'} TLS; {len(dicom.route)} routes, "
+             f"{len(dicom.archives)} archives"]  # fmt: skip
     names = [model.name for model in models]
     for route in dicom.route:
         if route.model not in names:
@@ -71,6 +72,11 @@ def _describe_dicom(dicom: DicomSettings, models: Sequence[ServedModel]) -> list
             )
     if not dicom.route:
         lines.append("  MISSING a [[dicom.route]]: no series would be segmented")
+    if dicom.tls is not None:
+        try:
+            dicom.tls.open_context()
+        except BedsideError as error:
+            lines.append(f"  MISSING {error}")
     if dicom.with_sr and importlib.util.find_spec("highdicom") is None:
         lines.append(f"  MISSING highdicom, for with_sr: {install_command('sr')}")
     return lines
