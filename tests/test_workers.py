@@ -7,7 +7,7 @@ import cv2
 import pytest
 
 from bedside.system import parallel as workers
-from bedside.system.parallel import count_workers, ordered_map, run_in_background
+from bedside.system.parallel import count_workers, ordered_map, run_ahead, run_in_background
 from bedside.system.process_memory import peak_bytes, resident_bytes, trim_heap
 
 
@@ -150,3 +150,19 @@ def test_any_other_error_waits_for_what_is_done_beside(monkeypatch):
     with pytest.raises(ValueError, match="in the block"):
         fail()
     assert done
+
+
+def test_what_runs_ahead_is_one_item_ahead_and_raises_in_its_place(threads):
+    done = []
+
+    def work(item):
+        done.append(item)
+        return 1 / item
+
+    results = run_ahead(work, [4, 2, 1, 0, 5])
+    assert next(results) == 0.25
+    assert next(results) == 0.5
+    assert len(done) <= 3
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)

@@ -25,6 +25,8 @@ _WHOLE_BYTES = 10
 _SLICE_COPIES = 10
 # Copies of the logits of one plane while they become probabilities.
 _PLANE_COPIES = 3
+# Windows that the network is ahead of those that are blended.
+_WINDOWS_AHEAD = 1
 # Safety margin on the expected peak.
 _MARGIN = 1.05
 
@@ -135,7 +137,10 @@ def _count(
     window = math.prod(spec.input.size_px)
     whole = (depth, rows, columns) == tuple(size // stride for size in spec.input.size_px)
     held = 0 if whole else _FLOAT * (classes + 1) * side * rows * columns
-    per_window = _FLOAT * (channels * window + 2 * classes * window // stride**3)
+    logits = classes * window // stride**3
+    per_window = _FLOAT * (channels * window + 2 * logits)
+    if not whole and count_workers() > 1:
+        per_window += _WINDOWS_AHEAD * _FLOAT * (channels * window + logits)
     finest = transform.orientation.reorder((frames, height, width))
     placing = int(_FLOAT * (classes + 1) * (1.5 * finest[1] * finest[2] + rows * columns))
     network = kept + source + held + per_window + placing

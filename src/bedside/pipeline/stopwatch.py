@@ -4,12 +4,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 from bedside.volume import ImageSequence
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
+
+_END = object()
 
 
 class Stopwatch:
@@ -53,6 +55,15 @@ class Stopwatch:
                 return call(*args, **kwargs)
 
         return timed
+
+    def time_items(self, items: Iterator[Result], stage: str) -> Iterator[Result]:
+        """Yield the items of an iterator; the time that each is waited for is a stage's."""
+        while True:
+            with self.running(stage):
+                item = next(items, _END)
+            if item is _END:
+                return
+            yield cast(Result, item)
 
     def time_frames(self, sequence: ImageSequence, stage: str) -> ImageSequence:
         """Wrap a sequence so that the decoding of its frames is counted as a stage's."""

@@ -86,14 +86,40 @@ def ordered_map(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterat
         [3, 1, 2]
     """
     workers = count_workers()
-    if workers == 1:
+    yield from _map_ahead(work, items, workers=workers, ahead=workers)
+
+
+def run_ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Process items one by one in a thread, beside what the caller does with the results.
+
+    It is ahead by one item at most. With one worker it is `map`.
+
+    Args:
+        work: What is done; called from another thread, never twice at a time.
+        items: What it is done to; taken from the caller's thread.
+
+    Yields:
+        The results in the order of the items; what `work` raises is raised here.
+
+    Example:
+        >>> list(run_ahead(abs, [-3, 1, -2]))
+        [3, 1, 2]
+    """
+    yield from _map_ahead(work, items, workers=min(count_workers(), 2) - 1, ahead=1)
+
+
+def _map_ahead(
+    work: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int
+) -> Iterator[Result]:
+    """Process items by a number of threads; the caller's alone does it if they are too few."""
+    if workers == 0 or count_workers() == 1:
         yield from map(work, items)
         return
     with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[Future[Result]] = deque()
+        waiting: deque[Future[Result]] = deque()
         for item in items:
-            ahead.append(pool.submit(work, item))
-            if len(ahead) > workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 
@@ -5,9 +7,11 @@ from bedside.errors import SpecError
 from bedside.pipeline.volumes.sliding_window import (
     SlidingWindow,
     blend_weights,
+    predict_slabs,
     predict_windows,
     window_origins,
 )
+from bedside.system.parallel import run_ahead
 
 
 @pytest.mark.parametrize("size", [64, 65, 100, 111, 300])
@@ -78,3 +82,28 @@ def test_the_middle_of_a_window_weighs_most():
     weights = blend_weights((7, 9), "gaussian")
     assert weights.argmax() == np.ravel_multi_index((3, 4), (7, 9))
     assert weights.min() > 0
+
+
+def test_a_network_that_runs_ahead_gives_the_same_logits(monkeypatch):
+    monkeypatch.setattr("bedside.system.parallel.count_workers", lambda: 2)
+    tensor = np.random.default_rng(0).normal(size=(1, 40, 24, 24)).astype(np.float32)
+    window = SlidingWindow((16, 16, 16), stride=2)
+    seen = []
+
+    def predict(part):
+        seen.append(threading.get_ident())
+        return np.concatenate([part, -(part**2)], axis=1)[:, :, ::2, ::2, ::2]
+
+    def read(inside):
+        return tensor[(slice(None), *inside)]
+
+    def run(how):
+        slabs = predict_slabs(predict, read, tensor.shape[1:], window, run=how)
+        return np.concatenate([slab.copy() for slab in slabs], axis=1)
+
+    plain = run(map)
+    assert set(seen) == {threading.get_ident()}
+    seen.clear()
+    np.testing.assert_array_equal(run(run_ahead), plain)
+    assert len(set(seen)) == 1
+    assert threading.get_ident() not in seen

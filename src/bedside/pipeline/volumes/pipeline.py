@@ -16,6 +16,7 @@ from bedside.pipeline.volumes.sliding_window import plan_window, predict_slabs
 from bedside.pipeline.volumes.tilt import TiltCorrection, correct_gantry_tilt
 from bedside.pipeline.volumes.transform import VolumeTransform
 from bedside.spec.confidence import Confidences
+from bedside.system.parallel import run_ahead
 from bedside.system.process_memory import trim_heap
 from bedside.volume import Box, ImageSequence, LabelMap
 
@@ -39,7 +40,8 @@ class VolumeResult:
 
     Attributes:
         labels: (D, H, W) uint8 on the source grid.
-        stage_ms: Time of each of `STAGES` but "total", in ms.
+        stage_ms: Time of each of `STAGES` but "total", in ms; of the network what it was waited
+            for, as it runs beside the blending and restoring of what it has done.
         edits: What repairs changed, and what priors found odd.
         warnings: What could not be trusted.
         probabilities: (K, D, H, W) float32, background first, before repairs; None unless they
@@ -92,11 +94,12 @@ class VolumePipeline(Pipeline):
             # Slices are decoded and forgotten on the way to the network's grid.
             prepared = prepare_volume(watch.time_frames(straight, "decode"), spec, half=plan.half)
         slabs = predict_slabs(
-            watch.time_calls(self._predict, "network"),
+            self._predict,
             prepared.read,
             prepared.transform.tensor_shape,
             plan_window(spec),
             on_window=lambda done, of: on_frame(len(source) * done // of) if on_frame else None,
+            run=lambda work, origins: watch.time_items(run_ahead(work, origins), "network"),
         )
         with watch.running("postprocess"):
             transform, warnings = prepared.transform, prepared.warnings

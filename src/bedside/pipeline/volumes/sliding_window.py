@@ -11,6 +11,7 @@ from bedside.pipeline.logits import check_grid
 from bedside.spec import DeploymentSpec
 
 Shape = tuple[int, ...]
+Run = Callable[[Callable[[Shape], np.ndarray], Sequence[Shape]], Iterator[np.ndarray]]
 # Part of a window that is one standard deviation of the weights of its blend.
 _BLEND_SIGMA = 0.125
 # Weight that the corners of a window keep, so that nothing is divided by zero.
@@ -135,6 +136,7 @@ def predict_slabs(
     window: SlidingWindow,
     *,
     on_window: Callable[[int, int], None] = lambda done, total: None,
+    run: Run = map,
 ) -> Iterator[np.ndarray]:
     """Run a network window by window, and yield the logits slab by slab as they are finished.
 
@@ -146,6 +148,8 @@ def predict_slabs(
         shape: S, of that tensor.
         window: How the network covers it.
         on_window: As in `predict_windows`.
+        run: Yields the logits of one window after another, (K, *window / stride); as `map`, or
+            ahead of what is done with them here.
 
     Yields:
         (K, n, *S[1:] / stride) float32, slab after slab along the first axis; together
@@ -161,10 +165,17 @@ def predict_slabs(
     origins = window_origins(shape, side, overlap=window.overlap)
     total: np.ndarray | None = None
     norm = np.zeros((side[0], *shape[1:]), np.float32)
-    for number, origin in enumerate(origins, 1):
+
+    def predict_at(origin: Shape) -> np.ndarray:
+        ends = zip(origin, side, strict=True)
+        source = tuple(slice(low * stride, (low + size) * stride) for low, size in ends)
+        found: np.ndarray = predict(np.ascontiguousarray(read(source)[None], np.float32))[0]
+        return found
+
+    for number, (origin, logits) in enumerate(
+        zip(origins, run(predict_at, origins), strict=True), 1
+    ):
         inside = tuple(slice(low, low + size) for low, size in zip(origin, side, strict=True))
-        source = tuple(slice(s.start * stride, s.stop * stride) for s in inside)
-        logits = predict(np.ascontiguousarray(read(source)[None], np.float32))[0]
         check_grid(logits.shape[1:], side, "logits of a window")
         on_window(number, len(origins))
         if shape == side:
