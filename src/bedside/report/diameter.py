@@ -107,6 +107,7 @@ def measure_diameter_mm(mask: np.ndarray, spacing_mm: tuple[float, float]) -> fl
     points[..., 0] = rows + _EDGES[:, :, None, 0]
     points[..., 1] = np.stack([left, right])[:, None] + _EDGES[:, :, None, 1]
     scaled = (points.reshape(-1, 2) * spacing_mm).astype(np.float32)
-    hull = cv2.convexHull(scaled)[:, 0].astype(np.float64)
-    apart = hull[:, None] - hull[None]
-    return float(np.sqrt((apart**2).sum(axis=2).max()))
+    down, across = cv2.convexHull(scaled)[:, 0].astype(np.float64).T
+    # Each axis by itself: a sum over an axis of two takes eight times as long.
+    squared = (down[:, None] - down) ** 2 + (across[:, None] - across) ** 2
+    return float(np.sqrt(squared.max()))
