@@ -1,12 +1,14 @@
 """What a large scan takes, disk to saved mask: time, memory, and both as predicted.
 
-Each run is a process of its own, as a user starts it. The scan is made, the network has random
-weights: what is measured is cost. The peak is that of the resident memory of the process and
-all it started, looked at every 10 ms.
+Each run is a process of its own, as a user starts it. The scan is made; the network has random
+weights, unless a trained one is named with --bundle: what is measured is cost. With --before an
+earlier revision of this repository takes its turn in the same run. The peak is that of the
+resident memory of the process and all it started, looked at every 10 ms.
 """
 
 import argparse
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -14,7 +16,9 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,33 +46,41 @@ class Cost:
         network_s: Of that, in the network.
         peak_mb: Largest resident memory of the process tree, in MB.
         predicted_mb: What was predicted of it, in MB; None if nothing was.
+        stages_s: Seconds of each stage, and of the rest.
     """
 
     total_s: float
     network_s: float
     peak_mb: float
     predicted_mb: float | None
+    stages_s: Mapping[str, float] = field(default_factory=dict)
 
 
-def run_bedside(scan: Path, bundle: Path, *, max_ram: str, precision: str) -> Cost:
-    """Segment a scan by the command line, cold."""
+def run_bedside(
+    scan: Path, bundle: Path, *, max_ram: str, precision: str, sources: Path | None = None
+) -> Cost:
+    """Segment a scan by the command line, cold; by other sources than these if they are named."""
     with tempfile.TemporaryDirectory() as scratch:
         command = [
             sys.executable, "-m", "bedside", "segment", str(scan), "-m", str(bundle),
             "-o", f"{scratch}/out", "--max-ram", max_ram, "--precision", precision,
             "--threads", "2", "--json",
         ]  # fmt: skip
-        output, total_s, peak_mb = run_watched(command)
+        output, total_s, peak_mb = run_watched(command, sources=sources)
     report: dict[str, Any] = json.loads(output)
-    network_s = report["latency_ms"]["network"]["p50"] / 1e3
-    return Cost(total_s, network_s, peak_mb, report["predicted_memory_mb"] * 2**20 / 1e6)
+    stages_s = {"start and open": report["startup_ms"] / 1e3}
+    stages_s |= {name: each["p50"] / 1e3 for name, each in report["latency_ms"].items()}
+    known_s = stages_s["start and open"] + stages_s.pop("total")
+    stages_s["pictures, report, mask"] = total_s - known_s
+    predicted_mb = report["predicted_memory_mb"] * 2**20 / 1e6
+    return Cost(total_s, stages_s["network"], peak_mb, predicted_mb, stages_s)
 
 
-def run_monai(scan: Path) -> Cost:
-    """Segment a scan as MONAI's bundles do, cold, with the same network in torch."""
+def run_monai(scan: Path, recipe: Path) -> Cost:
+    """Segment a scan as MONAI's bundles do, cold, with a recipe's network in torch."""
     with tempfile.TemporaryDirectory() as scratch:
         command = [
-            sys.executable, str(HERE / "volumes_monai.py"), str(scan), "--recipe", str(RECIPE),
+            sys.executable, str(HERE / "volumes_monai.py"), str(scan), "--recipe", str(recipe),
             "-o", scratch,
         ]  # fmt: skip
         output, total_s, peak_mb = run_watched(command)
@@ -77,10 +89,14 @@ def run_monai(scan: Path) -> Cost:
     return Cost(total_s, float(found[1]), peak_mb, None)
 
 
-def run_watched(command: list[str]) -> tuple[str, float, float]:
+def run_watched(command: list[str], *, sources: Path | None = None) -> tuple[str, float, float]:
     """Run a command; give what it printed, its seconds, and the peak of its tree in MB."""
+    others = {} if sources is None else {"PYTHONPATH": str(sources)}
     begin = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, **others},
+    )  # fmt: skip
     peak = 0
     ended = threading.Event()
 
@@ -111,11 +127,20 @@ def _resident_kb(pid: int) -> int:
     return (int(found[1]) if found else 0) + sum(_resident_kb(int(child)) for child in children)
 
 
-def make_bundle(folder: Path) -> Path:
-    """Build the recipe's network with random weights."""
+def unpack_revision(revision: str, folder: Path) -> Path:
+    """Sources of an earlier revision."""
+    packed = subprocess.run(
+        ["git", "-C", str(HERE.parent), "archive", revision, "src"], check=True, capture_output=True
+    )
+    subprocess.run(["tar", "x", "-C", str(folder)], check=True, input=packed.stdout)
+    return folder / "src"
+
+
+def make_bundle(recipe: Path, folder: Path) -> Path:
+    """Build a recipe's network with random weights."""
     path = folder / "btcv.bedside"
     command = [
-        sys.executable, "-m", "bedside", "build", str(RECIPE), "--untrained", "-o", str(path)
+        sys.executable, "-m", "bedside", "build", str(recipe), "--untrained", "-o", str(path)
     ]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
     return path
@@ -140,16 +165,20 @@ def measure_prediction(bundle: Path, folder: Path) -> list[str]:
     return lines
 
 
-def measure_cost(bundle: Path, folder: Path, *, rounds: int, precision: str) -> list[str]:
-    """Time ours and MONAI's in turns."""
+def measure_cost(bundle: Path, folder: Path, arguments: argparse.Namespace) -> list[str]:
+    """Time ours, MONAI's, and an earlier revision of ours, in turns."""
     scan = folder / "scan.nii.gz"
     write_scan(scan, MAIN_SHAPE)
-    runs: dict[str, list[Cost]] = {"bedside": [], "MONAI": []}
-    for _ in range(rounds):
-        runs["bedside"].append(run_bedside(scan, bundle, max_ram="1GB", precision=precision))
-        print(runs["bedside"][-1], flush=True)
-        runs["MONAI"].append(run_monai(scan))
-        print(runs["MONAI"][-1], flush=True)
+    ours_now = partial(run_bedside, scan, bundle, max_ram="1GB", precision=arguments.precision)
+    turns = {"bedside": ours_now, "MONAI": partial(run_monai, scan, arguments.recipe)}
+    before = f"bedside {arguments.before}"
+    if arguments.before:
+        turns[before] = partial(ours_now, sources=unpack_revision(arguments.before, folder))
+    runs: dict[str, list[Cost]] = {name: [] for name in turns}
+    for _ in range(arguments.rounds):
+        for name, turn in turns.items():
+            runs[name].append(turn())
+            print(name, runs[name][-1], flush=True)
     lines = [
         "| | seconds, cold process | of which outside the network | peak, MB |",
         "|---|---|---|---|",
@@ -163,7 +192,26 @@ def measure_cost(bundle: Path, folder: Path, *, rounds: int, precision: str) -> 
     faster = statistics.median(b.total_s / a.total_s for a, b in zip(ours, theirs, strict=True))
     less = max(cost.peak_mb for cost in ours) / max(cost.peak_mb for cost in theirs)
     lines += ["", f"{faster:.1f} times faster, with {100 * less:.0f} % of the memory."]
-    return lines
+    if arguments.before:
+        pairs = zip(ours, runs[before], strict=True)
+        part = statistics.median(now.total_s / then.total_s for now, then in pairs)
+        lines += ["", f"Of the time of revision {arguments.before} in the same run: {part:.2f}."]
+    return [*lines, "", *_describe_stages(ours)]
+
+
+def _describe_stages(costs: list[Cost]) -> list[str]:
+    """Table of where the time goes, medians over the runs."""
+    stages = [
+        (name, statistics.median(c.stages_s[name] for c in costs)) for name in costs[0].stages_s
+    ]
+    return [
+        "Seconds of ours by stage; the network's are those it is waited for, as it runs beside the "
+        "blending and restoring of what it has done:",
+        "",
+        "| " + " | ".join(name for name, _ in stages) + " |",
+        "|" + "---|" * len(stages),
+        "| " + " | ".join(f"{seconds:.1f}" for _, seconds in stages) + " |",
+    ]
 
 
 def measure_large(bundle: Path, folder: Path, *, precision: str) -> list[str]:
@@ -178,28 +226,40 @@ def measure_large(bundle: Path, folder: Path, *, precision: str) -> list[str]:
     ]
 
 
+def _describe_network(arguments: argparse.Namespace) -> str:
+    """Which network was run."""
+    if arguments.bundle is not None:
+        return f"the network of `{arguments.bundle.name}`."
+    return (
+        f"`recipes/{arguments.recipe.name}` (1.08 M parameters, 14 classes, 1.5 mm) with random "
+        "weights, so that labels are speckled all over: more work for every step after the "
+        "network than a trained one would leave."
+    )
+
+
 def main() -> None:
     """Measure, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", default="bf16", choices=("f32", "bf16"))
+    parser.add_argument("--bundle", type=Path, help="a trained network, in place of a random one")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="of the network, for MONAI")
+    parser.add_argument("--before", help="an earlier revision that takes its turn, such as HEAD~9")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        bundle = make_bundle(folder)
-        cost = measure_cost(bundle, folder, rounds=arguments.rounds, precision=arguments.precision)
+        bundle = arguments.bundle or make_bundle(arguments.recipe, folder)
+        cost = measure_cost(bundle, folder, arguments)
         large = measure_large(bundle, folder, precision=arguments.precision)
         prediction = measure_prediction(bundle, folder)
     page = [
         "# Large scans",
         "",
-        "A CT scan that is made, int16 in .nii.gz, 1.5 x 0.7 x 0.7 mm; `recipes/btcv.toml` "
-        "(1.08 M parameters, 14 classes, 1.5 mm) with random weights, so that labels are "
-        "speckled all over: more work for every step after the network than a trained one "
-        f"would leave. 2 threads, {arguments.precision}, OpenVINO; MONAI: the same network in "
-        "torch, f32, transforms and sliding window as its bundles have them. Written by "
-        "`benchmarks/volumes.py`.",
+        "A CT scan that is made, int16 in .nii.gz, 1.5 x 0.7 x 0.7 mm; "
+        f"{_describe_network(arguments)} 2 threads, {arguments.precision}, OpenVINO; MONAI: the "
+        f"network of `{arguments.recipe.name}` in torch, f32, transforms and sliding window as its "
+        "bundles have them. Written by `benchmarks/volumes.py`.",
         "",
         f"## {' x '.join(map(str, MAIN_SHAPE))}, ours under `--max-ram 1GB`, "
         f"{arguments.rounds} rounds in turns",
