@@ -25,8 +25,9 @@ _WHOLE_BYTES = 10
 _SLICE_COPIES = 10
 # Copies of the logits of one plane while they become probabilities.
 _PLANE_COPIES = 3
-# Windows that the network is ahead of those that are blended.
-_WINDOWS_AHEAD = 1
+# Windows that the network's thread holds beside the one that is blended: the next one, and as much
+# as its own heap keeps.
+_WINDOWS_AHEAD = 2
 # Safety margin on the expected peak.
 _MARGIN = 1.05
 

@@ -1,7 +1,7 @@
 """Whole scans: preprocess, predict window by window, restore slice by slice, repair."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from bedside.pipeline.postprocess import EditLog, LabelEdit, grid_of
 from bedside.pipeline.protocol import STAGES, Pipeline, Segmentation, blank_unknown
 from bedside.pipeline.stopwatch import Stopwatch
 from bedside.pipeline.volumes.prepare import plan_transform, prepare_volume
-from bedside.pipeline.volumes.sliding_window import plan_window, predict_slabs
+from bedside.pipeline.volumes.sliding_window import Shape, plan_window, predict_slabs
 from bedside.pipeline.volumes.tilt import TiltCorrection, correct_gantry_tilt
 from bedside.pipeline.volumes.transform import VolumeTransform
 from bedside.spec.confidence import Confidences
@@ -99,7 +99,7 @@ class VolumePipeline(Pipeline):
             prepared.transform.tensor_shape,
             plan_window(spec),
             on_window=lambda done, of: on_frame(len(source) * done // of) if on_frame else None,
-            run=lambda work, origins: watch.time_items(run_ahead(work, origins), "network"),
+            run=lambda work, origins: watch.time_items(_run_windows(work, origins), "network"),
         )
         with watch.running("postprocess"):
             transform, warnings = prepared.transform, prepared.warnings
@@ -190,3 +190,10 @@ class VolumePipeline(Pipeline):
             max_bytes=max_bytes,
             probabilities=probabilities,
         )
+
+
+def _run_windows(
+    work: Callable[[Shape], np.ndarray], origins: Sequence[Shape]
+) -> Iterator[np.ndarray]:
+    """Logits of one window after another, ahead of what is done with them if there are several."""
+    return run_ahead(work, origins) if len(origins) > 1 else map(work, origins)
