@@ -1,5 +1,6 @@
 """A network of fixed size over an input of any size: overlapping windows, blended."""
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -165,13 +166,7 @@ def predict_slabs(
     origins = window_origins(shape, side, overlap=window.overlap)
     total: np.ndarray | None = None
     norm = np.zeros((side[0], *shape[1:]), np.float32)
-
-    def predict_at(origin: Shape) -> np.ndarray:
-        ends = zip(origin, side, strict=True)
-        source = tuple(slice(low * stride, (low + size) * stride) for low, size in ends)
-        found: np.ndarray = predict(np.ascontiguousarray(read(source)[None], np.float32))[0]
-        return found
-
+    predict_at = functools.partial(_predict_at, predict=predict, read=read, window=window)
     for number, (origin, logits) in enumerate(
         zip(origins, run(predict_at, origins), strict=True), 1
     ):
@@ -194,3 +189,17 @@ def predict_slabs(
             for held in (*total, norm):  # one by one: numpy copies what it moves within itself
                 held[: side[0] - done] = held[done:]
                 held[side[0] - done :] = 0
+
+
+def _predict_at(
+    origin: Shape,
+    *,
+    predict: Callable[[np.ndarray], np.ndarray],
+    read: Callable[[tuple[slice, ...]], np.ndarray],
+    window: SlidingWindow,
+) -> np.ndarray:
+    """Logits of the window at a corner, given in logits; see `predict_slabs`."""
+    begins = [low * window.stride for low in origin]
+    source = tuple(slice(low, low + size) for low, size in zip(begins, window.size, strict=True))
+    found: np.ndarray = predict(np.ascontiguousarray(read(source)[None], np.float32))[0]
+    return found
