@@ -8,6 +8,7 @@ import pytest
 
 from bedside import build
 from bedside.bundle import read_bundle
+from bedside.errors import DataError
 from bedside.spec import Recipe, from_mapping, to_mapping
 
 pytest_plugins = ["autopilot_fixtures"]
@@ -42,3 +43,14 @@ def test_layers_stay_in_f32_where_8_bits_lose_too_much(run, tmp_path):
     (said,) = [line for line in mixed.card.compression if line.startswith("int8: ")]
     kept, layers = (int(word) for word in said.split() if word.isdigit())
     assert 0 < kept <= layers
+
+
+def test_a_fold_without_test_patients_is_refused_before_anything_is_measured(run, tmp_path):
+    record = json.loads((run / "run.json").read_text())
+    record["split"]["test"] = []
+    (run / "run.json").write_text(json.dumps(record))
+    stages = []
+    with pytest.raises(DataError, match=r'no "test" patients: data\.split'):
+        build.build_bundle(run, tmp_path / "a.bedside", on_stage=stages.append)
+    assert not stages
+    assert not (tmp_path / "a.bedside").exists()

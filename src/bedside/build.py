@@ -63,8 +63,13 @@ class FinishedRun:
         """List the cases of one part.
 
         Raises:
-            DataError: If the data set has none of its patients.
+            DataError: If the run has no such part, or the data set none of its patients.
         """
+        if not self.split[name]:
+            raise DataError(
+                f'this run has no "{name}" patients: data.split of its recipe is '
+                f"{list(self.recipe.data.split)}. A bundle needs all three parts."
+            )
         chosen = select_cases(self.cases, self.split[name])
         if not chosen:
             raise DataError(f'the data set has none of the "{name}" patients of this run.')
@@ -98,9 +103,11 @@ def build_bundle(
 
     Raises:
         FormatError: If the run is not finished.
+        DataError: If the run has no test patients, or the data set none of them.
         ExportError: If a graph does not do what the model does.
     """
     finished = open_finished(run, data)
+    finished.part("test")  # asked for last, so that it would be missed after minutes only
     recipe = finished.recipe
     model = create(recipe.deployment.model)
     model.load_state_dict(load_tensors(run / WEIGHTS)[0], strict=True)
