@@ -106,8 +106,7 @@ def build_bundle(
         DataError: If the run has no test patients, or the data set none of them.
         ExportError: If a graph does not do what the model does.
     """
-    finished = open_finished(run, data)
-    finished.part("test")  # asked for last, so that it would be missed after minutes only
+    finished = _open_with_test(run, data)
     recipe = finished.recipe
     model = create(recipe.deployment.model)
     model.load_state_dict(load_tensors(run / WEIGHTS)[0], strict=True)
@@ -137,6 +136,13 @@ def build_bundle(
     _write(output, finished, card, graphs, gate=_fit_gate(finished, graphs["f32"]))
     on_stage(_record_look(output))
     return output
+
+
+def _open_with_test(run: Path, data: Path | None) -> FinishedRun:
+    """Open a run whose test patients are there: they are scored last, after minutes."""
+    finished = open_finished(run, data)
+    finished.part("test")
+    return finished
 
 
 def _state_test(finished: FinishedRun, card: Card, graph: bytes) -> Card:
