@@ -1,6 +1,6 @@
 """The HTTP door under load: latency alone, then an open loop at a multiple of the capacity.
 
-    python benchmarks/serve.py
+    python benchmarks/serve.py --page
 
 A server in a process of its own is measured over loopback by this process, on the same cores, in
 rounds of three parts, so that whatever else the machine does falls on all of them. Latency alone is
@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import contextlib
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -25,13 +26,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+import bedside
 
 CONFIG = """
 slots = {slots}
@@ -303,6 +308,80 @@ def quantile_ms(seconds: list[float], percent: float) -> float | None:
     return round(1e3 * float(np.percentile(seconds, percent)), 1) if seconds else None
 
 
+def compare_masks(address: str, model: str, count: int) -> dict:
+    """Send images, each another, from two threads; compare each mask with the library's."""
+    foreign, distinct, seeds = [], set(), iter(range(1000, 1000 + count))
+    lock = threading.Lock()
+
+    async def send(loaded) -> None:
+        client = Client(address)
+        while True:
+            with lock:
+                seed = next(seeds, None)
+            if seed is None:
+                break
+            body = make_png(seed)
+            status, mask, _ = await client.ask("POST", f"/segment?model={model}&format=png", body)
+            assert status == 200, mask
+            labels = np.asarray(Image.open(io.BytesIO(mask)))
+            expected = loaded.segment(body).labels
+            with lock:
+                distinct.add(hashlib.sha256(labels.tobytes()).digest())
+                if not np.array_equal(labels, expected.reshape(labels.shape)):
+                    foreign.append(seed)
+        client.close()
+
+    begun = time.perf_counter()
+    with bedside.load(model, precision="default") as loaded:
+        with ThreadPoolExecutor(2) as threads:
+            for each in [threads.submit(asyncio.run, send(loaded)) for _ in range(2)]:
+                each.result()
+    return {
+        "masks": count, "masks_distinct": len(distinct), "masks_foreign": len(foreign),
+        "masks_s": round(time.perf_counter() - begun),
+    }  # fmt: skip
+
+
+PAGE = """# The HTTP door under load
+
+`python benchmarks/serve.py`: `{model}`, ultrasound sectors of 256 x 256 as PNG in, PNG out, over loopback, from a client
+on the same {cores} cores; {slots} slots, a queue of {queue}; {rounds} rounds of one client, two clients and an open
+loop at {times:g}x the capacity of that round, {seconds:g} s each. {note}Load average at the start {load}, at the end
+{load_after}.
+
+| | measured | wanted |
+|---|---|---|
+| start to the first answer, s (processor time) | {start_s} ({start_cpu_s}) | 2 |
+| memory, idle, two models and the process that forks decoders, MiB | {idle_mb} | 350 |
+| memory after each round, MiB | {after_rounds_mb} | flat |
+| one client, p50 / p99, ms | {alone_p50_ms} / {alone_p99_ms} | |
+| capacity with two clients, per s; their p99, ms | {capacity_per_s}; {two_p99_ms} | |
+| open loop, answered / refused / other | {answered} / {refused} / {n_other} | |
+| accepted p50 / p99, ms | {accepted_p50_ms} / {accepted_p99_ms} | |
+| that p99 over one client's | {accepted_over_alone_p99} | 2 |
+| goodput, of the capacity | {goodput_of_capacity} | 0.90 |
+| refused p50 / p99 / largest, ms | {refused_p50_ms} / {refused_p99_ms} / {refused_max_ms} | 20 |
+| health on its own listener, p50 / largest, ms | {health_p50_ms} / {health_max_ms} | 50 |
+| a request beside 200 slow heads, ms | {beside_200_slow_heads_ms} | 1000 |
+| a claim of 4 GiB: {claim_of_4_gib} after, ms | {claim_of_4_gib_ms} | before buffering |
+| gzip bomb | {gzip_bomb} | refused |
+| different images from two threads; distinct masks; masks of another image | {masks}; {masks_distinct}; {masks_foreign} \
+| 10,000; 0 foreign |
+
+"""
+
+
+def write_page(found: dict, settings) -> None:
+    """Write the table, and keep what stands below it."""
+    page = Path(__file__).with_suffix(".md")
+    kept = page.read_text(encoding="utf-8").partition("\n## ")
+    facts = {**found, "after_rounds_mb": ", ".join(map(str, found["after_rounds_mb"])),
+             "n_other": len(found["other"]), "note": f"{settings.note} " if settings.note else "",
+             "rounds": settings.rounds, "seconds": settings.seconds}  # fmt: skip
+    table = PAGE.format(**facts).replace("\\\n", "")
+    page.write_text(table + kept[1].lstrip("\n") + kept[2], encoding="utf-8")
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -312,20 +391,23 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=2, help="images at work at a time")
     parser.add_argument("--queue", type=int, default=1, help="images that may wait for a slot")
     parser.add_argument("--times", type=float, default=4.0)
-    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--masks", type=int, default=10_000, help="images that are compared")
+    parser.add_argument("--note", default="", help="a sentence for the page on this machine")
+    parser.add_argument("--page", action="store_true", help="write serve.md")
     settings = parser.parse_args()
+    load = round(os.getloadavg()[0], 1)
     with running(settings) as (process, address, health, start_s):
         found = asyncio.run(measure(address, health, process.pid, settings))
+        found.update(compare_masks(address, settings.model, settings.masks))
     found = {
         "model": settings.model, "times": settings.times, "slots": settings.slots,
-        "queue": settings.queue, "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1), "start_s": round(start_s[0], 2),
+        "queue": settings.queue, "cores": os.cpu_count(), "load": load,
+        "load_after": round(os.getloadavg()[0], 1), "start_s": round(start_s[0], 2),
         "start_cpu_s": round(start_s[1], 2), **found,
     }  # fmt: skip
-    text = json.dumps(found, indent=2)
-    print(text)
-    if settings.output:
-        settings.output.write_text(text + "\n", encoding="utf-8")
+    print(json.dumps(found, indent=2))
+    if settings.page:
+        write_page(found, settings)
 
 
 if __name__ == "__main__":
