@@ -332,10 +332,9 @@ def compare_masks(address: str, model: str, count: int) -> dict:
         client.close()
 
     begun = time.perf_counter()
-    with bedside.load(model, precision="default") as loaded:
-        with ThreadPoolExecutor(2) as threads:
-            for each in [threads.submit(asyncio.run, send(loaded)) for _ in range(2)]:
-                each.result()
+    with bedside.load(model, precision="default") as loaded, ThreadPoolExecutor(2) as threads:
+        for each in [threads.submit(asyncio.run, send(loaded)) for _ in range(2)]:
+            each.result()
     return {
         "masks": count, "masks_distinct": len(distinct), "masks_foreign": len(foreign),
         "masks_s": round(time.perf_counter() - begun),
@@ -344,10 +343,10 @@ def compare_masks(address: str, model: str, count: int) -> dict:
 
 PAGE = """# The HTTP door under load
 
-`python benchmarks/serve.py`: `{model}`, ultrasound sectors of 256 x 256 as PNG in, PNG out, over loopback, from a client
-on the same {cores} cores; {slots} slots, a queue of {queue}; {rounds} rounds of one client, two clients and an open
-loop at {times:g}x the capacity of that round, {seconds:g} s each. {note}Load average at the start {load}, at the end
-{load_after}.
+`python benchmarks/serve.py --page`: `{model}`, ultrasound sectors of 256 x 256 as PNG in, PNG out,
+over loopback, from a client on the same {cores} cores; {slots} slots, a queue of {queue}; {rounds}
+rounds of one client, two clients and an open loop at {times:g}x the capacity of that round,
+{seconds:g} s each. {note}Load average at the start {load}, at the end {load_after}.
 
 | | measured | wanted |
 |---|---|---|
@@ -365,8 +364,8 @@ loop at {times:g}x the capacity of that round, {seconds:g} s each. {note}Load av
 | a request beside 200 slow heads, ms | {beside_200_slow_heads_ms} | 1000 |
 | a claim of 4 GiB: {claim_of_4_gib} after, ms | {claim_of_4_gib_ms} | before buffering |
 | gzip bomb | {gzip_bomb} | refused |
-| different images from two threads; distinct masks; masks of another image | {masks}; {masks_distinct}; {masks_foreign} \
-| 10,000; 0 foreign |
+| different images from two threads; distinct masks | {masks}; {masks_distinct} | 10,000 |
+| of these, masks that differ from the library's | {masks_foreign} | 0 |
 
 """
 
@@ -378,8 +377,7 @@ def write_page(found: dict, settings) -> None:
     facts = {**found, "after_rounds_mb": ", ".join(map(str, found["after_rounds_mb"])),
              "n_other": len(found["other"]), "note": f"{settings.note} " if settings.note else "",
              "rounds": settings.rounds, "seconds": settings.seconds}  # fmt: skip
-    table = PAGE.format(**facts).replace("\\\n", "")
-    page.write_text(table + kept[1].lstrip("\n") + kept[2], encoding="utf-8")
+    page.write_text(PAGE.format(**facts) + kept[1].lstrip("\n") + kept[2], encoding="utf-8")
 
 
 def main() -> None:

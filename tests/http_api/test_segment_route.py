@@ -117,6 +117,13 @@ def test_refusals_have_a_status_and_say_why(client, model, body, status, said):
     assert "/tmp" not in answer.text
 
 
+@pytest.mark.parametrize("n_bytes", [10, 2**17])
+def test_an_image_in_another_field_is_told_where_it_belongs(client, n_bytes):
+    answer = client.post("/segment?model=plane", files={"image": ("a.png", bytes(n_bytes))})
+    assert answer.status_code in (400, 413)
+    assert 'in the field "file"' in answer.json()["error"]["message"]
+
+
 def test_a_missing_parameter_is_named_and_the_form_of_the_error_is_the_same(client):
     error = client.post("/segment", content=make_png()).json()["error"]
     assert (error["status"], error["type"]) == (400, "RequestError")

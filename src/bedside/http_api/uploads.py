@@ -327,7 +327,10 @@ class _Form:
         self._field += data[start:end]
         self._n_fields += end - start
         if self._n_fields > _MOST_FIELD_BYTES:
-            raise RequestError(413, f'the fields other than "{self._files}" are too long.')
+            raise RequestError(
+                413, f'the fields other than "{self._files}" are too long. Send files in the field '
+                f'"{self._files}".',
+            )  # fmt: skip
 
     def _end_part(self) -> None:
         if self._name != self._files:
