@@ -93,6 +93,12 @@ def test_a_child_finds_all_modules_imported_by_the_process_that_forks(tmp_path):
     assert ran.stdout.split() == []
 
 
+def test_decoders_go_behind_the_process_that_serves(decoders, limits, tmp_path):
+    read(open_untrusted(write_picture(make_fan(1)[0], tmp_path / "a.png"), limits=limits))
+    niceness = os.getpriority(os.PRIO_PROCESS, decoders.pid)
+    assert niceness > os.getpriority(os.PRIO_PROCESS, 0)
+
+
 def test_memory_is_limited_in_a_fork_too(limits, tmp_path):
     path = write_dicom(make_dicom(make_fan(40, 512, 512)), tmp_path / "large.dcm")
     with pytest.raises(LimitError, match="more than 8 MiB"):

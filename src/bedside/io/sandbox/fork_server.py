@@ -27,6 +27,8 @@ LENGTH = struct.Struct("<Q")
 STATUS = struct.Struct("<i")
 """How an exit code is written; negative for a signal."""
 
+_NICENESS = 5
+
 
 def main() -> int:
     """Serve requests from the socket whose number is the first argument."""
@@ -38,6 +40,8 @@ def main() -> int:
     # What is here now stays: collections in children would only copy it.
     gc.collect()
     gc.freeze()
+    # What strangers send may take long to decode: answers, streams and networks go first.
+    os.nice(_NICENESS)
     _Server(control).run()
     return 0
 
