@@ -132,6 +132,14 @@ def test_an_idle_connection_may_ask_again_but_not_slowly(narrow):
         assert connection.recv(4096) == b""
 
 
+def test_a_connection_may_rest_between_requests_for_longer_than_a_head_may_take(narrow):
+    with connect(narrow) as connection:
+        for wait_s in (2.0, 0.0):  # a head has 1.5 s
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert read_answer(connection).startswith(b"HTTP/1.1 200")
+            time.sleep(wait_s)
+
+
 def test_a_body_that_trickles_is_cut_off_and_told_why(narrow):
     with connect(narrow, b"POST /segment?model=plane HTTP/1.1\r\nHost: localhost\r\n"
                          b"Content-Length: 1000000\r\n\r\nx") as connection:  # fmt: skip

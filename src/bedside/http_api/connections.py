@@ -16,6 +16,10 @@ from bedside.http_api.settings import HttpSettings
 _UNREAD_S = 30.0
 """For a client to read what waits for it."""
 
+IDLE_S = 75.0
+"""For a client to ask again on a connection; longer than the pools of most clients keep one, which
+cannot repeat a POST that meets a connection being closed."""
+
 
 class Connections:
     """The connections of one server.
@@ -63,6 +67,7 @@ class GuardedProtocol(H11Protocol):
         self._all = connections
         self._deadline: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
+        self._is_idle = False
         self._is_upgraded = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -80,7 +85,10 @@ class GuardedProtocol(H11Protocol):
             self._unread.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Take what has arrived."""
+        """Take what has arrived; it begins the next request, which then has to be there in time."""
+        if self._is_idle:
+            self._is_idle = False
+            self._forget()
         super().data_received(data)
         self._note()
 
@@ -94,6 +102,7 @@ class GuardedProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         super().on_response_complete()
+        self._is_idle = True
         self._note()
 
     def pause_writing(self) -> None:
@@ -126,7 +135,8 @@ class GuardedProtocol(H11Protocol):
         elif self not in self._all.half_open:
             self._forget()
             self._all.half_open[self] = None
-            self._deadline = self.loop.call_later(self._all.settings.header_s, self.cut_off)
+            allowed_s = IDLE_S if self._is_idle else self._all.settings.header_s
+            self._deadline = self.loop.call_later(allowed_s, self.cut_off)
 
     def _forget(self) -> None:
         self._all.half_open.pop(self, None)

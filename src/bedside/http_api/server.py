@@ -1,5 +1,6 @@
 """The HTTP door as a server: a socket, a thread, an orderly end."""
 
+import math
 import socket
 import ssl
 import threading
@@ -59,7 +60,7 @@ class HttpServer:
             raise BackendError(
                 f"HTTP needs packages that are missing: {install_command('serve')}"
             ) from error
-        from bedside.http_api.connections import Connections
+        from bedside.http_api.connections import IDLE_S, Connections
 
         app = create_app(
             engine, settings, observer=observer, jobs=jobs, folder=folder, routers=routers,
@@ -70,7 +71,8 @@ class HttpServer:
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, proxy_headers=False,
             ws="websockets-sansio", ws_max_size=_FRAME_BYTES, ws_per_message_deflate=False,
-            lifespan="on", http=self.connections.make,  # type: ignore[arg-type]
+            lifespan="on", timeout_keep_alive=math.floor(IDLE_S),
+            http=self.connections.make,  # type: ignore[arg-type]
             **_tls_options(settings.tls),
         )  # fmt: skip
         try:

@@ -106,7 +106,7 @@ _SENTENCES = {
 _SELECTION = re.compile(r"--select ((?:[a-z]+=\w+[ ,]?)+)")
 _CHOICE = re.compile(r'--(format|gaps|gate|third-axis) "?([a-z][a-z-]*)"?')
 _FLAG = re.compile(r"--(force|values-are-hu)\b")
-_OPTION = re.compile(r"--([a-z][a-z-]+)")
+_OPTION = re.compile(r"--([a-z][a-z-]*)")
 
 
 def in_service_words(text: str) -> str:
