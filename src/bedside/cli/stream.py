@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from bedside.segment import Model
     from bedside.stream import Event, LiveStream, Sink
+    from bedside.stream.event import Beat
     from bedside.stream.queued import QueuedSink, SinkCounts
     from bedside.stream.sinks import KeptFrames
     from bedside.stream.sources import OpenedSource
@@ -230,6 +231,15 @@ class _Lines:
         pass
 
 
+def _word(beat: "Beat", name: str) -> str:
+    """A fraction of a beat in per cent, with its interval if it has one."""
+    text = f"{100 * getattr(beat, name):.0f} %"
+    if name not in beat.intervals:
+        return text
+    low, high = (100 * end for end in beat.intervals[name])
+    return f"{text} ({low:.0f} to {high:.0f} %)"
+
+
 class _Status:
     """Prints a line each second, of what came in it."""
 
@@ -262,8 +272,8 @@ class _Status:
         if event.beat is not None and event.beat.ejection_fraction is not None:
             self._tell(
                 f"  beat, frames {event.beat.ed_frame} to {event.beat.es_frame}: ejection "
-                f"fraction {100 * event.beat.ejection_fraction:.0f} % in this plane, area change "
-                f"{100 * event.beat.fractional_area_change:.0f} %"
+                f"fraction {_word(event.beat, 'ejection_fraction')} in this plane, area change "
+                f"{_word(event.beat, 'fractional_area_change')}"
             )
         if time.monotonic() - self._last >= 1:
             self._last = time.monotonic()

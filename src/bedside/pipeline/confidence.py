@@ -162,6 +162,16 @@ def find_median(frames: Sequence[Confidences]) -> Confidences:
     }
 
 
+def name_untrusted(confidence: Confidences) -> list[str]:
+    """Warnings of structures that are not to be trusted."""
+    return [
+        f"{name}: the network is less sure of its mask than of nine in ten validation images; "
+        "do not trust this structure."
+        for name, found in confidence.items()
+        if not found.trusted
+    ]
+
+
 def _predict(
     model: StructureModel, features: Mapping[str, np.ndarray], place: int
 ) -> StructureConfidence:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from bedside.errors import SpecError
-from bedside.pipeline.confidence import ConfidenceEstimator, find_median
+from bedside.pipeline.confidence import ConfidenceEstimator, find_median, name_untrusted
 from bedside.pipeline.gate import GateJudge, GateVerdict
 from bedside.pipeline.memory import MemoryPlan
 from bedside.pipeline.postprocess import LabelEdit, LabelGrid, apply_postprocess
@@ -220,12 +220,7 @@ class Pipeline(ABC):
             for label in self.spec.labels
             if not counts[label.value]
         ]
-        return missing + [
-            f"{name}: the network is less sure of its mask than of nine in ten validation images; "
-            "do not trust this structure."
-            for name, found in confidence.items()
-            if not found.trusted
-        ]
+        return missing + name_untrusted(confidence)
 
     def _sum_up(
         self, frames: Sequence[Assessed], labels: LabelMap, *, scan: bool

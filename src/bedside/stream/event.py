@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from bedside.spec.confidence import Confidences
+
 State = Literal["live", "stale", "reset"]
 
 
@@ -19,12 +21,15 @@ class Measurement:
         area_cm2: None where the distance of pixels is not known.
         length_px: Largest diameter in pixels.
         length_mm: The same in mm; None where the distance of pixels is not known.
+        intervals: (low, high) that hold the true value in most cases, by the name of the
+            attribute; empty if the bundle is not calibrated for it.
     """
 
     area_px: int
     area_cm2: float | None
     length_px: float
     length_mm: float | None
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class Beat:
         fractional_area_change: (largest - smallest) / largest.
         ejection_fraction: Of the volumes by Simpson's discs in this one plane; None where the
             mitral plane was not found.
+        intervals: (low, high) that hold the true value in most cases, by the name of the
+            attribute; empty if the bundle is not calibrated for it.
     """
 
     ed_frame: int
@@ -47,6 +54,7 @@ class Beat:
     es_time_s: float
     fractional_area_change: float
     ejection_fraction: float | None
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +71,8 @@ class Event:
         age_ms: Time from the arrival of the frame to now.
         stage_ms: Time of each stage in ms, and "total".
         measurements: By name of the structure.
+        confidence: How far each mask is to be trusted, by name of the structure; empty if the
+            bundle is not calibrated.
         beat: A heart beat that ended with this frame.
         reason: Why the frame was not segmented, or why the state is not "live"; else "".
         warnings: What cannot be trusted, in sentences for a person.
@@ -86,6 +96,7 @@ class Event:
     age_ms: float = 0.0
     stage_ms: Mapping[str, float] = field(default_factory=dict, repr=False)
     measurements: Mapping[str, Measurement] = field(default_factory=dict, repr=False)
+    confidence: Confidences = field(default_factory=dict, repr=False)
     beat: Beat | None = None
     reason: str = ""
     warnings: tuple[str, ...] = field(default=(), repr=False)
@@ -102,6 +113,7 @@ class Event:
         """Return the event for JSON, with shape and checksum of the labels, not their pixels."""
         found = {name: value for name, value in vars(self).items() if name != "labels"}
         found["measurements"] = {name: vars(each) for name, each in self.measurements.items()}
+        found["confidence"] = {name: vars(each) for name, each in self.confidence.items()}
         found["stage_ms"] = {name: round(float(ms), 3) for name, ms in self.stage_ms.items()}
         found["age_ms"] = round(self.age_ms, 3)
         found["beat"] = None if self.beat is None else vars(self.beat)

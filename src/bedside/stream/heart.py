@@ -1,17 +1,22 @@
 """Volume of the left ventricle by Simpson's discs in one plane, and beats from its area."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from bedside.pipeline.confidence import ConfidenceEstimator
 from bedside.spec import Label
+from bedside.spec.confidence import Confidences
 from bedside.stream.event import Beat
+from bedside.stream.measure import bound_values
 
 LV_CAVITY, LEFT_ATRIUM, LV_MYOCARDIUM = "87878005", "82471001", "49848007"
 """SNOMED CT codes of the structures that are looked at."""
 
+CHANGE, FRACTION = "fractional_area_change", "ejection_fraction"
+"""Attributes of a beat, and the names under which a bundle is calibrated for them."""
 _DISCS = 20
 _LEAST_CHANGE = 0.12
 """Part of the largest area by which it must fall and rise again: the least beat."""
@@ -93,6 +98,7 @@ class _Moment:
     time_s: float
     area_px: int
     labels: np.ndarray
+    predicted_dice: float | None
 
 
 class BeatFinder:
@@ -104,12 +110,20 @@ class BeatFinder:
     Args:
         structures: The labels of the bundle.
         spacing_mm: (row, column) distance of pixels; square pixels if None.
+        estimator: What the bundle is calibrated for; None for nothing.
     """
 
     def __init__(
-        self, structures: Sequence[Label], *, spacing_mm: tuple[float, float] | None = None
+        self,
+        structures: Sequence[Label],
+        *,
+        spacing_mm: tuple[float, float] | None = None,
+        estimator: ConfidenceEstimator | None = None,
     ) -> None:
         self._values = find_values(structures)
+        cavity = self._values and self._values[0]
+        self._cavity = next((each.name for each in structures if each.value == cavity), "")
+        self._model = None if estimator is None else estimator.find_model(self._cavity)
         self._spacing_mm = spacing_mm or (1.0, 1.0)
         self.restart()
 
@@ -120,17 +134,24 @@ class BeatFinder:
         self._falls = False
         self._first: _Moment | None = None
 
-    def add(self, frame: int, time_s: float, labels: np.ndarray) -> Beat | None:
+    def add(
+        self, frame: int, time_s: float, labels: np.ndarray, sure: Confidences | None = None
+    ) -> Beat | None:
         """Add a frame that has been segmented; return the beat that ends with it.
 
         Args:
             frame: Its number.
             time_s: Its time.
             labels: (H, W) uint8; kept, and must not be changed.
+            sure: How far each mask is to be trusted.
         """
         if self._values is None:
             return None
-        now = _Moment(frame, time_s, int(np.count_nonzero(labels == self._values[0])), labels)
+        cavity = (sure or {}).get(self._cavity)
+        now = _Moment(
+            frame, time_s, int(np.count_nonzero(labels == self._values[0])), labels,
+            None if cavity is None else cavity.predicted_dice,
+        )  # fmt: skip
         if not now.area_px:
             self.restart()  # lost from view: what comes back is another view
             return None
@@ -167,11 +188,23 @@ class BeatFinder:
         fraction = None
         if volumes[0] and volumes[1] is not None:
             fraction = round((volumes[0] - volumes[1]) / volumes[0], 4)
+        change = round((high.area_px - low.area_px) / high.area_px, 4)
         return Beat(
             ed_frame=high.frame,
             es_frame=low.frame,
             ed_time_s=high.time_s,
             es_time_s=low.time_s,
-            fractional_area_change=round((high.area_px - low.area_px) / high.area_px, 4),
+            fractional_area_change=change,
             ejection_fraction=fraction,
+            intervals=self._bound(high, low, change, fraction),
         )
+
+    def _bound(
+        self, high: _Moment, low: _Moment, change: float, fraction: float | None
+    ) -> Mapping[str, tuple[float, float]]:
+        """Intervals of a beat, from the worse of its two masks."""
+        sure = high.predicted_dice, low.predicted_dice
+        if self._model is None or sure[0] is None or sure[1] is None:
+            return {}
+        values = {CHANGE: (CHANGE, change), FRACTION: (FRACTION, fraction)}
+        return bound_values(self._model, values, predicted_dice=min(sure[0], sure[1]))

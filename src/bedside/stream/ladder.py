@@ -14,11 +14,11 @@ import numpy as np
 from bedside.bundle import Bundle
 from bedside.pipeline.frames.pipeline import FramePipeline
 from bedside.pipeline.gate import GateJudge
+from bedside.pipeline.protocol import Pipeline
 from bedside.pipeline.refine import refine_logits
 from bedside.runtime import Session
 from bedside.runtime.execution_modes import certified_modes, open_mode
 from bedside.spec import DeploymentSpec
-from bedside.spec.gate import Gate
 
 _CALLS, _WARM_CALLS = 7, 2
 _FASTER = 0.9
@@ -48,7 +48,7 @@ class Rung:
 
 
 def open_rungs(
-    bundle: Bundle, session: Session, *, deadline_ms: float, gate: Gate | None = None
+    bundle: Bundle, session: Session, *, deadline_ms: float, like: Pipeline | None = None
 ) -> tuple[list[Rung], int, list[Session]]:
     """Open and time the certified ways to run a bundle.
 
@@ -61,7 +61,7 @@ def open_rungs(
         bundle: The bundle.
         session: What is loaded; stays open.
         deadline_ms: Time from the arrival of a frame to its mask.
-        gate: Judges frames; None to judge none.
+        like: Pipeline whose gate and calibration they get; None for neither.
 
     Returns:
         All ways to run it; how many of them are rungs, each of these faster than the one before
@@ -77,8 +77,8 @@ def open_rungs(
     for each in (session, *opened):
         if bundle.spec.refine:
             plain = replace(bundle.spec, refine=())
-            rungs.append(_time_rung(plain, each, gate, suffix=" without refinement"))
-        rungs.append(_time_rung(bundle.spec, each, gate))
+            rungs.append(_time_rung(plain, each, like, suffix=" without refinement"))
+        rungs.append(_time_rung(bundle.spec, each, like))
     first = next(rung for rung in rungs if rung.name == f"{session.backend} {session.precision}")
     kept = _sort_faster([first, *sorted(rungs, key=lambda rung: -rung.expected_ms)])
     if session.threads > 1 and not session.is_shared:
@@ -87,7 +87,7 @@ def open_rungs(
             mode = rung.pipeline.session.backend, rung.pipeline.session.precision
             opened.append(open_mode(bundle, mode, threads=1))
             suffix = f"{rung.name.removeprefix(' '.join(mode))}, 1 thread"
-            alone.append(_time_rung(rung.pipeline.spec, opened[-1], gate, suffix=suffix))
+            alone.append(_time_rung(rung.pipeline.spec, opened[-1], like, suffix=suffix))
         rungs += alone
         is_enough = alone[0].expected_ms <= _ALONE * deadline_ms
         kept = _sort_faster(alone) if is_enough else [*kept, alone[-1]]
@@ -95,7 +95,7 @@ def open_rungs(
 
 
 def _time_rung(
-    spec: DeploymentSpec, session: Session, gate: Gate | None, *, suffix: str = ""
+    spec: DeploymentSpec, session: Session, like: Pipeline | None, *, suffix: str = ""
 ) -> Rung:
     """Time a way to run a bundle, network and refinement."""
     shape = (1, spec.input.channels, *spec.input.size_px)
@@ -106,7 +106,9 @@ def _time_rung(
         stride = spec.model.logit_stride
         ms += _time_ms(partial(refine_logits, logits[0], tensor, spec.refine, stride=stride))
     name = f"{session.backend} {session.precision}{suffix}"
-    return Rung(name, FramePipeline(spec, session, gate), ms)
+    gate = like.judge.gate if like and like.judge else None
+    confidence = like.estimator.confidence if like and like.estimator else None
+    return Rung(name, FramePipeline(spec, session, gate, confidence), ms)
 
 
 def _sort_faster(rungs: Sequence[Rung]) -> list[Rung]:

@@ -82,12 +82,9 @@ class LiveStream:
         if given is None:
             planner.warm_up()
         self.stale_after_ms = max(STALE_MS, float(deadline_ms))
-        judge = segmenter.pipeline.judge
+        judge, estimator = segmenter.pipeline.judge, segmenter.pipeline.estimator
         rungs, count, self._opened = open_rungs(
-            bundle,
-            segmenter.session,
-            deadline_ms=float(deadline_ms),
-            gate=judge.gate if judge else None,
+            bundle, segmenter.session, deadline_ms=float(deadline_ms), like=segmenter.pipeline
         )
         watch = None
         if judge is not None:
@@ -99,7 +96,7 @@ class LiveStream:
         self._frames = FrameWork(
             bundle.spec, rungs[:count], planner, self._copies, deadline_ms=float(deadline_ms),
             spacing_mm=spacing_mm, warnings=(*segmenter.warnings, *([WARNING] if steady else [])),
-            extras=Extras(SteadyLogits() if steady else None, watch),
+            extras=Extras(SteadyLogits() if steady else None, watch, estimator),
         )  # fmt: skip
         self._on_event = on_event or (lambda event: None)
         self._working = threading.RLock()  # a callback may close the stream

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from bedside.errors import FormatError, InputError
+from bedside.pipeline.confidence import ConfidenceEstimator, name_untrusted
 from bedside.pipeline.frames.pipeline import FrameBuffers
 from bedside.pipeline.frames.plan import FramePlan
 from bedside.pipeline.postprocess import LabelGrid
@@ -53,10 +54,12 @@ class Extras:
     Attributes:
         steady: Blends logits over time; None to take each frame by itself.
         gate: Finds frames that the network was not made for; None to judge none.
+        estimator: What the bundle is calibrated for; None for nothing.
     """
 
     steady: SteadyLogits | None = None
     gate: GateWatch | None = None
+    estimator: ConfidenceEstimator | None = None
 
 
 class FrameWork:
@@ -89,13 +92,13 @@ class FrameWork:
         self._spec, self._rungs, self._planner, self._copies = spec, rungs, planner, copies
         self._deadline_ms, self._warnings = deadline_ms, warnings
         extras = extras or Extras()
-        self._steady, self._gate = extras.steady, extras.gate
+        self._steady, self._gate, self._estimator = extras.steady, extras.gate, extras.estimator
         self._judged: FramePlan | None = None
         self._given_mm = self._spacing_mm = spacing_mm
         self._grid = LabelGrid(spacing_mm)
         expected_ms = [rung.expected_ms for rung in rungs]
         self._ladder = DeadlineLadder(expected_ms, deadline_ms=deadline_ms)
-        self._beats = BeatFinder(spec.labels, spacing_mm=spacing_mm)
+        self._beats = BeatFinder(spec.labels, spacing_mm=spacing_mm, estimator=self._estimator)
         self._buffers: FrameBuffers | None = None
         # The last frame that was not refused: its arrival, its pixels and its time.
         self._last: tuple[Arrived, np.ndarray, float] | None = None
@@ -215,8 +218,11 @@ class FrameWork:
             network_ms = found.stage_ms["network"]
             foreign = self._gate.note(found.gate, event.time_s, network_ms)
         begin = time.perf_counter()
-        measured = measure_frame(found.labels, self._spec.labels, spacing_mm=self._spacing_mm)
-        beat = self._beats.add(item.number, event.time_s, found.labels)
+        measured = measure_frame(
+            found.labels, self._spec.labels, spacing_mm=self._spacing_mm, sure=found.confidence,
+            estimator=self._estimator,
+        )  # fmt: skip
+        beat = self._beats.add(item.number, event.time_s, found.labels, found.confidence)
         measure_ms = 1e3 * (time.perf_counter() - begin)
         return replace(
             event,
@@ -224,9 +230,10 @@ class FrameWork:
             labels=found.labels,
             stage_ms={"plan": plan_ms, **found.stage_ms, "measure": measure_ms},
             measurements=measured,
+            confidence=found.confidence,
             beat=beat,
             reason=reason,
-            warnings=(*self._warnings, *foreign, *plan.warnings),
+            warnings=(*self._warnings, *foreign, *plan.warnings, *name_untrusted(found.confidence)),
             gate=None if self._gate is None else self._gate.distance,
         )
 
@@ -247,7 +254,7 @@ class FrameWork:
         if before == now or (before and now and np.allclose(before, now, rtol=_SAME_SCALE)):
             return ""
         self._spacing_mm, self._grid = now, LabelGrid(now)
-        self._beats = BeatFinder(self._spec.labels, spacing_mm=now)
+        self._beats = BeatFinder(self._spec.labels, spacing_mm=now, estimator=self._estimator)
         if self._last is None:
             return ""
         return f"the distance of pixels has changed: {_describe(now)}, before {_describe(before)}"
