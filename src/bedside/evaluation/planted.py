@@ -112,7 +112,7 @@ def _with_frames(sequence: ImageSequence, frames: np.ndarray) -> ImageSequence:
     return replace(sequence, **changes, **resized)  # type: ignore[arg-type]
 
 
-def _shade(picture: Picture, rng: np.random.Generator, *, widths_deg: Sequence[float]) -> Picture:
+def shade(picture: Picture, rng: np.random.Generator, *, widths_deg: Sequence[float]) -> Picture:
     """Cast shadows of 20 % brightness along the scan lines, each through a pixel of a structure."""
     frames = picture.frames
     height, width = frames.shape[2:]
@@ -131,7 +131,7 @@ def _shade(picture: Picture, rng: np.random.Generator, *, widths_deg: Sequence[f
     return replace(picture, frames=frames * kept)
 
 
-def _lose_side(picture: Picture, rng: np.random.Generator) -> Picture:
+def lose_side(picture: Picture, rng: np.random.Generator) -> Picture:
     """Lose the echoes of the outer quarter of the sector on one side."""
     frames = picture.frames
     height, width = frames.shape[2:]
@@ -147,7 +147,7 @@ def _lose_side(picture: Picture, rng: np.random.Generator) -> Picture:
 def _speckle(picture: Picture, rng: np.random.Generator, *, strength: float) -> Picture:
     """Multiply by grains of some pixels' size, each frame by its own."""
     sigma_px = 0.002 * min(picture.frames.shape[2:])
-    noise = _per_plane(
+    noise = per_plane(
         replace(picture, frames=rng.standard_normal(picture.frames.shape, dtype=np.float32)),
         lambda plane: cv2.GaussianBlur(plane, (0, 0), max(sigma_px, 0.3)),
     ).frames
@@ -155,7 +155,7 @@ def _speckle(picture: Picture, rng: np.random.Generator, *, strength: float) -> 
     return replace(picture, frames=picture.frames * (1 + np.float32(strength) * noise))
 
 
-def _add_noise(picture: Picture, rng: np.random.Generator, *, strength: float) -> Picture:
+def add_noise(picture: Picture, rng: np.random.Generator, *, strength: float) -> Picture:
     """Add noise as of a magnitude image: the length of a complex number with it."""
     real, imaginary = (
         np.float32(strength) * rng.standard_normal(picture.frames.shape, dtype=np.float32)
@@ -172,7 +172,7 @@ def _change_gain(picture: Picture, rng: np.random.Generator, *, factor: float) -
     return replace(picture, frames=picture.frames * np.float32(factor))
 
 
-def _tilt_gain(picture: Picture, rng: np.random.Generator) -> Picture:
+def tilt_gain(picture: Picture, rng: np.random.Generator) -> Picture:
     """Change the gain smoothly by half from one side to the other, as near a receive coil."""
     height, width = picture.frames.shape[2:]
     direction = rng.uniform(0, 2 * np.pi)
@@ -182,14 +182,15 @@ def _tilt_gain(picture: Picture, rng: np.random.Generator) -> Picture:
     return replace(picture, frames=picture.frames * (1 + 0.5 * ramp))
 
 
-def _per_plane(picture: Picture, change: Callable[[np.ndarray], np.ndarray]) -> Picture:
+def per_plane(picture: Picture, change: Callable[[np.ndarray], np.ndarray]) -> Picture:
+    """Change each plane of each frame by itself."""
     planes = [[change(plane) for plane in frame] for frame in picture.frames]
     return replace(picture, frames=np.array(planes, np.float32))
 
 
 def _blur(picture: Picture, rng: np.random.Generator) -> Picture:
     sigma_px = 0.006 * min(picture.frames.shape[2:])
-    return _per_plane(picture, lambda plane: cv2.GaussianBlur(plane, (0, 0), sigma_px))
+    return per_plane(picture, lambda plane: cv2.GaussianBlur(plane, (0, 0), sigma_px))
 
 
 def _coarsen(picture: Picture, rng: np.random.Generator) -> Picture:
@@ -200,7 +201,7 @@ def _coarsen(picture: Picture, rng: np.random.Generator) -> Picture:
     def change(plane: np.ndarray) -> np.ndarray:
         return cv2.resize(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), (width, height))
 
-    return _per_plane(picture, change)
+    return per_plane(picture, change)
 
 
 def _compress(picture: Picture, rng: np.random.Generator) -> Picture:
@@ -216,11 +217,12 @@ def _compress(picture: Picture, rng: np.random.Generator) -> Picture:
     return replace(picture, frames=np.stack(frames))
 
 
-def _rotate(picture: Picture, rng: np.random.Generator, *, degrees: float) -> Picture:
+def rotate(picture: Picture, rng: np.random.Generator, *, degrees: float) -> Picture:
+    """Rotate about the middle, to a side by chance."""
     height, width = picture.frames.shape[2:]
     turned = degrees if rng.random() < 0.5 else -degrees
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), turned, 1.0)
-    moved = _per_plane(picture, lambda plane: cv2.warpAffine(plane, matrix, (width, height)))
+    moved = per_plane(picture, lambda plane: cv2.warpAffine(plane, matrix, (width, height)))
     truth = [
         cv2.warpAffine(labels, matrix, (width, height), flags=cv2.INTER_NEAREST)
         for labels in picture.truth
@@ -233,7 +235,7 @@ def _resample(picture: Picture, rng: np.random.Generator, *, factor: float) -> P
     height, width = picture.frames.shape[2:]
     size = max(8, round(factor * width)), max(8, round(factor * height))
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    moved = _per_plane(picture, lambda plane: cv2.resize(plane, size, interpolation=method))
+    moved = per_plane(picture, lambda plane: cv2.resize(plane, size, interpolation=method))
     nearest = cv2.INTER_NEAREST_EXACT
     truth = [cv2.resize(labels, size, interpolation=nearest) for labels in picture.truth]
     return Picture(moved.frames, np.stack(truth))
@@ -242,14 +244,14 @@ def _resample(picture: Picture, rng: np.random.Generator, *, factor: float) -> P
 _ULTRASOUND, _MAGNETIC = ("US",), ("MR",)
 _CAMERA = ("US", "XC", "ES")
 ARTEFACTS: tuple[Artefact, ...] = (
-    Artefact("shadow of 15 deg", partial(_shade, widths_deg=(15.0,)), _ULTRASOUND),
-    Artefact("two shadows of 25 deg", partial(_shade, widths_deg=(25.0, 25.0)), _ULTRASOUND),
-    Artefact("outer quarter lost", _lose_side, _ULTRASOUND),
+    Artefact("shadow of 15 deg", partial(shade, widths_deg=(15.0,)), _ULTRASOUND),
+    Artefact("two shadows of 25 deg", partial(shade, widths_deg=(25.0, 25.0)), _ULTRASOUND),
+    Artefact("outer quarter lost", lose_side, _ULTRASOUND),
     Artefact("speckle 0.5", partial(_speckle, strength=0.5), _ULTRASOUND),
-    Artefact("noise 0.05", partial(_add_noise, strength=0.05), ("MR", "CT")),
-    Artefact("uneven coil", _tilt_gain, _MAGNETIC),
+    Artefact("noise 0.05", partial(add_noise, strength=0.05), ("MR", "CT")),
+    Artefact("uneven coil", tilt_gain, _MAGNETIC),
     Artefact("mirrored", _mirror),
-    Artefact("rotated by 20 deg", partial(_rotate, degrees=20.0)),
+    Artefact("rotated by 20 deg", partial(rotate, degrees=20.0)),
     Artefact("0.65 times the pixels", partial(_resample, factor=0.65)),
     Artefact("1.5 times the pixels", partial(_resample, factor=1.5)),
     Artefact("gain 0.5", partial(_change_gain, factor=0.5), _CAMERA),
