@@ -2,16 +2,22 @@
 
 The network is timed in turns with the same graph in ONNX Runtime in Python, so that other work on
 the machine slows both. A cine is dropped on the page, and the time to its first mask and to all
-masks is taken in the page. Labels of real frames are compared with Python's, pixel by pixel.
+masks is taken in the page. Labels of real frames are compared with Python's, pixel by pixel. The
+time on a processor, which other work changes less than the clock, is read from Linux for the
+busiest threads of Chromium; so are graphs in int8 compared with those in f32. What a live stream
+sends and gets is counted in bytes.
 
 python benchmarks/browser.py --data DIR    (DIR/camus; needs `make web`)
 """
 
 import argparse
 import base64
+import contextlib
 import functools
 import http.server
+import json
 import os
+import struct
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -21,15 +27,21 @@ from typing import Any
 
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
+from websockets.sync.client import connect
 
 from bedside.bundle import Bundle, find_bundle, read_bundle
 from bedside.cli.demo import find_cine
+from bedside.evaluation.generated import make_samples
 from bedside.export.site import export_site
+from bedside.http_api.server import HttpServer
+from bedside.http_api.settings import HttpSettings
 from bedside.io.source import open_source
 from bedside.pipeline.segmenter import open_segmenter
 from bedside.runtime import open_session
 from bedside.runtime.interleaved_timing import time_interleaved
 from bedside.runtime.machine import describe_processor, read_load
+from bedside.service.engine import Engine
+from bedside.service.settings import EngineSettings, ServedModel
 from bedside.system.atomic import write_text
 
 PATIENCE_MS = 600_000
@@ -51,6 +63,32 @@ RUN = """async ([threads, count]) => {
   const spans = [];
   for (let k = 0; k < count; k += 1) spans.push((await engine.run(image)).ms);
   return spans;
+}"""
+NETWORK = """async ([name, content, shape, count]) => {
+  const ort = await import("./vendor/ort.js");
+  const at = (file) => new URL(`./vendor/${file}`, document.baseURI).href;
+  const wasmPaths = { mjs: at("ort-threads.js"), wasm: at("ort.wasm") };
+  Object.assign(ort.env.wasm, { numThreads: 1, wasmPaths });
+  const bytesOf = (text) => Uint8Array.from(atob(text), (each) => each.charCodeAt(0));
+  globalThis.networks ??= new Map();
+  if (!networks.has(name)) {
+    const options = { executionProviders: ["wasm"], graphOptimizationLevel: "all" };
+    networks.set(name, await ort.InferenceSession.create(bytesOf(content.graph), options));
+  }
+  const values = new Float32Array(bytesOf(content.image).buffer);
+  let logits = null;
+  for (let k = 0; k < count; k += 1) {
+    const tensor = new ort.Tensor("float32", values, shape);
+    ({ logits } = await networks.get(name).run({ image: tensor }));
+  }
+  const classes = logits.dims[1];
+  const pixels = logits.data.length / classes;
+  return Array.from({ length: pixels }, (_, i) => {
+    let best = 0;
+    const at = (k) => logits.data[k * pixels + i];
+    for (let k = 1; k < classes; k += 1) if (at(k) > at(best)) best = k;
+    return best;
+  });
 }"""
 SEGMENT = """async ([name, content]) => {
   const { openFile } = await import("./io/open.js");
@@ -118,14 +156,119 @@ def time_network(page: Page, bundle: Bundle, rounds: int) -> dict[str, Mapping[s
         page.evaluate(RUN, [threads, 2 * CALLS])
     for _ in range(rounds):
         for threads, session in sessions.items():
-            found = page.evaluate(RUN, [threads, CALLS])
+            with ProcessorTime(threads) as spent_ms:
+                found = page.evaluate(RUN, [threads, CALLS])
+            busy = spent_ms.value
             row = spent.setdefault(f"page, {threads}", {})
+            row.setdefault("total, on processors", []).append(busy / CALLS)
             for stage in found[0]:
                 row.setdefault(stage, []).extend(each[stage] for each in found)
             calls = {"network": functools.partial(session.predict, tensor)}
             own = time_interleaved(calls, total_s=0.15)["network"]
             spent.setdefault(f"Python, {threads}", {"network": []})["network"].append(own.p50_ms)
     return spent
+
+
+class ProcessorTime:
+    """Milliseconds that the busiest threads of this process's children spend on processors.
+
+    Args:
+        threads: How many of them count.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.value = 0.0
+        self._threads, self._before = threads, _read_threads()
+
+    def __enter__(self) -> "ProcessorTime":
+        """Begin to count."""
+        self._before = _read_threads()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Count what was spent since."""
+        spans = [now - self._before.get(key, 0) for key, now in _read_threads().items()]
+        self.value = sum(sorted(spans, reverse=True)[: self._threads]) / 1e6
+
+
+def _read_threads() -> dict[str, int]:
+    """Nanoseconds on a processor of each thread of this process's children, and of theirs."""
+    found, waiting = {}, [str(os.getpid())]
+    for process in waiting:
+        for thread in Path("/proc", process, "task").glob("*"):
+            with contextlib.suppress(OSError):
+                waiting += (thread / "children").read_text().split()
+                if process != str(os.getpid()):
+                    found[thread.as_posix()] = int((thread / "schedstat").read_text().split()[0])
+    return found
+
+
+def compare_int8(page: Page, rounds: int) -> list[str]:
+    """Lines of a table: graphs in f32 and int8 in the page, in turns, on one thread."""
+    rows = []
+    for name in ("hc18-head", "vocal-folds"):
+        bundle = read_bundle(find_bundle(name))
+        segmenter = open_segmenter(bundle, precision="f32", threads=1)
+        sequence = next(make_samples(bundle.spec, count=1)).sequence
+        tensor = segmenter.plan(sequence).apply(sequence.decode(0))
+        image = base64.b64encode(np.ascontiguousarray(tensor, np.float32).tobytes()).decode()
+        spans: dict[str, list[float]] = {"f32": [], "int8": []}
+        equal = {}
+        for turn in range(rounds):
+            for precision, row in spans.items():
+                graph = base64.b64encode(bundle.read_graph(precision)).decode()
+                content = {"graph": "" if turn else graph, "image": image}
+                asked = [f"{name} {precision}", content, list(tensor.shape), CALLS]
+                with ProcessorTime(1) as spent:
+                    labels = page.evaluate(NETWORK, asked)
+                if turn:
+                    row.append(spent.value / CALLS)
+                    continue
+                session = open_session(
+                    bundle, backend="onnxruntime", precision=precision, threads=1
+                )
+                theirs = session.predict(tensor)[0].argmax(axis=0).ravel()
+                equal[precision] = float((np.array(labels) == theirs).mean())
+        rows += [
+            f"| {name} | {precision} | {np.median(row):.1f} | {100 * equal[precision]:.2f} % |"
+            for precision, row in spans.items()
+        ]
+    return rows
+
+
+def count_wire(bundle: Bundle) -> str:
+    """Count what a live stream of the cine sends and gets, in words."""
+    settings = EngineSettings((ServedModel(bundle.spec.name),), threads=1, precision="f32")
+    sequence = open_source(find_cine()).sequence
+    with Engine(settings) as engine:
+        server = HttpServer(engine, HttpSettings(port=0))
+        address = f"{server.address.replace('http', 'ws')}/stream?model={bundle.spec.name}"
+        sent, masks, events = [], [], []
+        with connect(f"{address}&deadline_ms=5000", max_size=None) as socket:
+            socket.recv()
+            for index in range(len(sequence)):
+                frame = np.moveaxis(sequence.decode(index), 0, -1)
+                if not index:
+                    socket.send(json.dumps({"shape": list(frame.shape)}))
+                sent.append(8 + frame.size)
+                socket.send(struct.pack("<d", index / 30) + frame.tobytes())
+                event: dict[str, Any] = {}
+                while event.get("frame") != index or not event.get("labels"):
+                    text = socket.recv()
+                    if isinstance(text, str):
+                        event = json.loads(text)
+                    events.append(len(text))
+                masks.append(len(socket.recv()))
+        server.close(patience_s=1)
+    mask, event_bytes = np.mean(masks), sum(events) / len(sent)
+    down = mask + event_bytes
+    return (
+        f"A live stream of the cine, {frame.shape[0]} x {frame.shape[1]} in "
+        f"{'colours' if frame.shape[2] == 3 else 'grey'}: {sent[0]:,} bytes a frame to the server, "
+        f"{mask:,.0f} bytes of mask and {event_bytes:,.0f} bytes of events back; at 30 frames a "
+        f"second {sent[0] * 8 * 30 / 1e6:.1f} and {down * 8 * 30 / 1e6:.2f} Mbit/s, without the "
+        "heads of packets."
+    )
 
 
 def time_cine(page: Page, times: int) -> list[dict[str, float]]:
@@ -177,6 +320,7 @@ def main() -> None:
         version = page.context.browser.version if page.context.browser else ""
         cines = time_cine(page, 5)
         spent = time_network(page, bundle, arguments.rounds)
+        eighths = compare_int8(page, max(2, arguments.rounds // 2))
         paths = sorted(arguments.data.glob("camus/*/*_4CH_E?.nii.gz")) if arguments.data else []
         equal = compare(page, bundle, paths[: arguments.frames])
     lines = [
@@ -199,6 +343,18 @@ def main() -> None:
         "",
         f"SonoSite cine of 30 frames of 240 x 320, dropped {len(cines)} times: first mask after "
         f"{describe(first)}, all 30 masks after {describe(every)}.",
+    ]
+    lines += [
+        "",
+        count_wire(bundle),
+        "",
+        "Graphs in int8 are not used: one thread, in turns, milliseconds of the network on a "
+        "processor, and pixels of logits with the label of ONNX Runtime in Python in the same "
+        "precision.",
+        "",
+        "| bundle | precision | p50 ms | equal |",
+        "|---|---|---|---|",
+        *eighths,
     ]
     if equal:
         exact = sum(part == 1 for part in equal)

@@ -87,7 +87,7 @@ export class Panel {
     const slider = element("frame");
     if (source.live) {
       if (!slider.matches(":active")) slider.value = 1000 * source.video.currentTime;
-      element("frame-number").textContent = source.kind === "camera" ? "live" : `${source.video.currentTime.toFixed(2)} s`;
+      element("frame-number").textContent = source.kind === "camera" ? "camera" : `${source.video.currentTime.toFixed(2)} s`;
       return;
     }
     slider.value = frame;
@@ -129,7 +129,7 @@ export class Panel {
     badge.textContent = words;
     if (state !== null && state !== badge.dataset.state) element("announce").textContent = ANNOUNCED[state];
     badge.dataset.state = state ?? "";
-    element("stage").classList.toggle("stale", state === "stale");
+    for (const id of ["stage", "structures"]) element(id).classList.toggle("stale", state === "stale");
   }
 
   addTime(name, value) {
