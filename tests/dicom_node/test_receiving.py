@@ -3,7 +3,12 @@
 import threading
 
 import pytest
+from pydicom import Dataset
+from pynetdicom import AE, build_role
 
+from bedside.dicom_node.contexts import COMMITMENT
+from bedside.dicom_node.sending.commitment import PUSH_MODEL_INSTANCE
+from bedside.dicom_node.sending.delivery import Presence
 from bedside.dicom_node.series import COMPLETE, KIND, RECEIVED, Series
 from dicom_node_for_tests import is_listening, run_peer, send, wait_for, write_cine, write_scan
 from raw_dicom_for_tests import DATA, RawPeer, make_echo
@@ -93,3 +98,19 @@ def test_a_server_that_ends_lets_associations_finish_and_takes_no_new_ones(recei
         assert peer.read()[0] == DATA
     ending.join(60)
     assert not ending.is_alive()
+
+
+def test_reports_of_storage_commitment_are_taken_on_an_association_of_the_archive(receive):
+    reports = []
+    server = receive(receive_report=lambda uid, found: reports.append((uid, found.presence)))
+    archive = AE(ae_title="ARCHIVE")
+    archive.add_requested_context(COMMITMENT)
+    role = build_role(COMMITMENT, scp_role=True)
+    association = archive.associate(*server.address, ext_neg=[role])
+    assert association.is_established
+    report = Dataset()
+    report.TransactionUID = "1.2.3"
+    status, _ = association.send_n_event_report(report, 1, COMMITMENT, PUSH_MODEL_INSTANCE)
+    association.release()
+    assert status.Status == 0
+    assert reports == [("1.2.3", Presence.PRESENT)]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from bedside.dicom_node.sending.destination import DicomDestination, WebDestination
+from bedside.dicom_node.traits import SeriesTraits
 from bedside.errors import SpecError
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -13,31 +14,19 @@ _LONGEST_TITLE = 16
 
 
 @dataclass(frozen=True)
-class Route:
+class Route(SeriesTraits):
     """A table `[[dicom.route]]`: which series a model is for.
 
-    Patterns are compared without regard to case; `*` stands for any letters, `?` for one. An
-    empty pattern fits everything, also a series that does not say.
+    What a series says is compared with patterns, without regard to case; `*` stands for any
+    letters, `?` for one. An empty pattern fits everything, also a series that does not say.
 
     Attributes:
         model: Name of the model.
         send_to: Names of the archives that its results go to; none for all.
-        modality: Such as "US".
-        body_part: Body Part Examined.
-        description: Series Description.
-        station: Station Name.
-        calling_ae: AE title of the sender.
-        called_ae: AE title that the sender called.
     """
 
     model: str
     send_to: tuple[str, ...] = ()
-    modality: str = ""
-    body_part: str = ""
-    description: str = ""
-    station: str = ""
-    calling_ae: str = ""
-    called_ae: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,7 +119,7 @@ class PeerLimits:
     associations: int = 32
     associations_per_address: int = 16
     half_open: int = 256
-    half_open_per_address: int = 64
+    half_open_per_address: int = 128
     association_s: float = 5.0
     pdu_s: float = 8.0
     idle_s: float = 60.0

@@ -29,6 +29,8 @@ _LONGEST_REQUEST, _SHORTEST_REQUEST = 2**16, 68
 # What all requests together may hold before they are whole.
 _MOST_BYTES = 2**21
 _BACKLOG, _TICK_S, _PAUSE_S = 1024, 0.5, 0.05
+# In between, those that their peers have closed make room, before one that goes on has to.
+_ACCEPT_AT_ONCE = 32
 _TLS_HANDSHAKE = 0x16  # first byte of a TLS connection
 
 
@@ -162,7 +164,7 @@ class Gate:
 
     def _accept(self) -> None:
         """Accept some of the connections that wait."""
-        for _ in range(self._limits.half_open):
+        for _ in range(_ACCEPT_AT_ONCE):
             try:
                 connection, address = self._listener.accept()
             except (BlockingIOError, ConnectionError):  # none is left, or its peer has gone

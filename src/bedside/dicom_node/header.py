@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 
+from bedside.dicom_node.traits import ImageTraits
 from bedside.errors import FormatError
 from bedside.io.dicom.head import is_uid, parse_head
 from bedside.io.dicom.warnings import collected_warnings
@@ -30,7 +31,7 @@ _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 
 
 @dataclass(frozen=True)
-class ImageHeader:
+class ImageHeader(ImageTraits):
     """What an image says of itself.
 
     Attributes:
@@ -38,10 +39,6 @@ class ImageHeader:
         sop_instance_uid: Its own UID.
         study_instance_uid: Of its study.
         series_instance_uid: Of its series.
-        modality: Such as "US"; empty if it does not say, as all that follows.
-        body_part: Body Part Examined.
-        description: Series Description.
-        station: Station Name.
         frames: How many frames it has.
         series_images: How many images its series has; None if it does not say.
         acquisition: Acquisition Number, or the UID of the concatenation that it is a part of.
@@ -52,10 +49,6 @@ class ImageHeader:
     sop_instance_uid: str
     study_instance_uid: str
     series_instance_uid: str
-    modality: str = ""
-    body_part: str = ""
-    description: str = ""
-    station: str = ""
     frames: int = 1
     series_images: int | None = None
     acquisition: str = ""

@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from bedside.dicom_node.series import (
     Series,
     series_key,
 )
+from bedside.dicom_node.traits import ImageTraits
 from bedside.errors import BedsideError, StaleJobError
 from bedside.service.jobs import Job, JobStore
 from bedside.system.boot import find_boot
@@ -178,10 +179,7 @@ class Intake:
         series = Series(
             study_instance_uid=header.study_instance_uid,
             series_instance_uid=header.series_instance_uid,
-            modality=header.modality,
-            body_part=header.body_part,
-            description=header.description,
-            station=header.station,
+            **{each.name: getattr(header, each.name) for each in fields(ImageTraits)},
             calling_ae=origin.calling_ae,
             called_ae=origin.called_ae,
             round=_round(earlier) + 1,

@@ -12,11 +12,11 @@ from bedside.dicom_node.files import FileReceiver
 from bedside.dicom_node.forwarding import Forwarder
 from bedside.dicom_node.intake import Intake
 from bedside.dicom_node.segmenting import SeriesSegmenter
-from bedside.dicom_node.series import CONFIRMED, FAILED, KIND, SEGMENTED
+from bedside.dicom_node.series import CONFIRMED, FAILED, KIND, SEGMENTED, Series
 from bedside.dicom_node.server import DicomServer
 from bedside.errors import BedsideError
 from bedside.service.engine import Engine
-from bedside.service.jobs import JobStore
+from bedside.service.jobs import Job, JobStore
 
 LOGGER = logging.getLogger(__name__)
 # How often old series are looked for, and how long the one in progress may take at the least.
@@ -109,13 +109,24 @@ class DicomNode:
         self.close()
 
     def _clean(self) -> None:
-        """Remove series that were kept for long enough, and what is known of their deliveries."""
+        """Remove old series, now and then."""
+        while not self._closing.wait(_CLEAN_S):
+            try:
+                self.remove_old()
+            except BedsideError as error:  # as of a full disk: tried again
+                LOGGER.warning("old series stay: %s", type(error).__name__)
+
+    def remove_old(self) -> None:
+        """Remove series that were kept for long enough, and what is known of their deliveries.
+
+        Results that no archive has taken stay, whatever their age.
+        """
         done = [CONFIRMED, FAILED]
         if not self._settings.archives:
             done.append(SEGMENTED)
-        while not self._closing.wait(_CLEAN_S):
-            try:
-                self._store.remove(KIND, done, older_s=self._settings.keep_s)
-                self._forwarder.remove_sent()
-            except BedsideError as error:  # as of a full disk: tried again
-                LOGGER.warning("old series stay: %s", type(error).__name__)
+
+        def is_unsent(job: Job) -> bool:
+            return job.state == FAILED and bool(Series.from_payload(job.payload).results)
+
+        self._store.remove(KIND, done, older_s=self._settings.keep_s, keep=is_unsent)
+        self._forwarder.remove_sent()

@@ -2,9 +2,11 @@
 
 import fnmatch
 from collections.abc import Sequence
+from dataclasses import fields
 
 from bedside.dicom_node.config import Route
 from bedside.dicom_node.series import Series
+from bedside.dicom_node.traits import SeriesTraits
 
 
 def find_route(series: Series, routes: Sequence[Route]) -> Route | None:
@@ -15,7 +17,7 @@ def find_route(series: Series, routes: Sequence[Route]) -> Route | None:
         routes: In their order.
 
     Example:
-        >>> routes = [Route("acdc", modality="MR", description="*sax*"), Route("camus", "US")]
+        >>> routes = [Route("acdc", modality="MR", description="*sax*"), Route("camus")]
         >>> find_route(Series(modality="US"), routes).model
         'camus'
     """
@@ -23,16 +25,8 @@ def find_route(series: Series, routes: Sequence[Route]) -> Route | None:
 
 
 def _fits(series: Series, route: Route) -> bool:
-    values = {
-        "modality": series.modality,
-        "body_part": series.body_part,
-        "description": series.description,
-        "station": series.station,
-        "calling_ae": series.calling_ae,
-        "called_ae": series.called_ae,
-    }
     return all(
         not pattern or fnmatch.fnmatchcase(value.strip().lower(), pattern.strip().lower())
-        for name, value in values.items()
-        for pattern in (getattr(route, name),)
+        for name in (each.name for each in fields(SeriesTraits))
+        for pattern, value in [(getattr(route, name), getattr(series, name))]
     )

@@ -8,7 +8,6 @@ between the two is the same for whoever has received it.
 import logging
 import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bedside.dicom_node.config import DicomSettings
-from bedside.dicom_node.results import write_seg_and_sr
+from bedside.dicom_node.images import segment_images
 from bedside.dicom_node.routing import find_route
 from bedside.dicom_node.series import COMPLETE, FAILED, IMAGES, KIND, RESULTS, SEGMENTED, Series
 from bedside.errors import (
@@ -25,12 +24,8 @@ from bedside.errors import (
     CancelledError,
     ClosedError,
     DeadlineError,
-    InputError,
     OutputError,
 )
-from bedside.io.opened import Source
-from bedside.io.read_options import ReadOptions
-from bedside.result import Result
 from bedside.service.engine import Engine
 from bedside.service.jobs import Job, JobStore
 from bedside.system.atomic import output_errors, sync_folder, write_bytes
@@ -187,44 +182,32 @@ class SeriesSegmenter:
         """
         if (folder / RESULTS).exists():  # written before a kill
             return ""
-        read = ReadOptions(untrusted=self._engine.decoding)
-        found = read.find(folder / IMAGES)
-        refused: list[InputError] = []
         with output_errors(folder), part_folder(folder) as part:
-            (part / RESULTS).mkdir()
-            for number, path in enumerate(found.paths, start=1):
-                try:
-                    source = read.open(path, files=found.files.get(path, ()))
-                    result = self._await_place(model, source)
-                    self._write(result, part / RESULTS / str(number))
-                except InputError as error:
-                    refused.append(error)
-                    shutil.rmtree(part / RESULTS / str(number), ignore_errors=True)
-            if len(refused) == len(found.paths):
-                raise refused[0]
-            sync_folder(part / RESULTS)
-            os.rename(part / RESULTS, folder / RESULTS)
-        notes = [f"{len(refused)} of {len(found.paths)} images were refused"] if refused else []
-        if found.skipped:
-            notes.append(f"{len(found.skipped)} files are no scans")
+            (results := part / RESULTS).mkdir()
+            done = segment_images(
+                self._engine, model, [folder / IMAGES], results,
+                with_sr=self._settings.with_sr, on_busy=self._await_place,
+            )  # fmt: skip
+            for path in sorted(results.rglob("*.dcm")):
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+            for each in (*results.iterdir(), results):
+                sync_folder(each)
+            os.rename(results, folder / RESULTS)
+            sync_folder(folder)
+        notes = [f"{done.refused} of {done.images} images were refused"] if done.refused else []
+        if done.skipped:
+            notes.append(f"{done.skipped} files are no scans")
         return "; ".join(notes)
 
-    def _await_place(self, model: str, source: Source) -> Result:
-        """Segment one image once the server has room for it."""
-        while True:
-            try:
-                return self._engine.segment(model, source)
-            except BusyError:
-                if self._closing.wait(_BUSY_S):
-                    raise
+    def _await_place(self) -> None:
+        """Wait a moment for room in the server.
 
-    def _write(self, result: Result, folder: Path) -> None:
-        """Write SEG and SR of one image, on disk when this returns."""
-        write_seg_and_sr(result, folder, with_sr=self._settings.with_sr)
-        for path in folder.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        sync_folder(folder)
+        Raises:
+            ClosedError: If it is being stopped.
+        """
+        if self._closing.wait(_BUSY_S):
+            raise ClosedError("the server is being stopped.")
 
 
 def _copy(files: Sequence[Path], output: Path) -> None:

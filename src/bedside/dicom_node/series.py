@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from bedside.dicom_node.traits import SeriesTraits
+
 KIND = "series"
 """The kind of jobs that are series."""
 
@@ -26,18 +28,12 @@ IMAGES, RESULTS = "images", "results"
 
 
 @dataclass(frozen=True)
-class Series:
-    """The payload of a job.
+class Series(SeriesTraits):
+    """The payload of a job; what its first image says, and who sent that.
 
     Attributes:
         study_instance_uid: Of its study.
         series_instance_uid: Its own.
-        modality: From its first image, as all that follows; empty if that does not say.
-        body_part: Body Part Examined.
-        description: Series Description.
-        station: Station Name.
-        calling_ae: AE title of who sent the first image.
-        called_ae: AE title that it called.
         round: 1, or how often images came after the series was taken as complete.
         earlier: Id of the job of the round before; empty for the first.
         boot: Which start of the machine its images came in, if they are lost with it; else empty.
@@ -49,12 +45,6 @@ class Series:
 
     study_instance_uid: str = ""
     series_instance_uid: str = ""
-    modality: str = ""
-    body_part: str = ""
-    description: str = ""
-    station: str = ""
-    calling_ae: str = ""
-    called_ae: str = ""
     round: int = 1
     earlier: str = ""
     boot: str = ""

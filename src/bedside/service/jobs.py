@@ -243,26 +243,36 @@ class JobStore:
         """Return the folder for the files of a job; whoever writes there makes it."""
         return self.path / "jobs" / job.id
 
-    def remove(self, kind: str, states: Sequence[str], *, older_s: float) -> int:
+    def remove(
+        self,
+        kind: str,
+        states: Sequence[str],
+        *,
+        older_s: float,
+        keep: Callable[[Job], bool] = lambda job: False,
+    ) -> int:
         """Remove jobs that nobody works on, with their files.
 
         Args:
             kind: Of this kind.
             states: In these states.
             older_s: Seconds since they changed last, at least.
+            keep: Whether one stays all the same.
 
         Returns:
             How many.
         """
         where, values = where_clause(kind, states)
+        where += " AND owner IS NULL AND updated <= ?"
         with self._database.writing() as connection:
-            rows = connection.execute(
-                f"DELETE FROM jobs WHERE {where} AND owner IS NULL AND updated <= ? RETURNING id",
-                (*values, self._clock() - older_s),
-            ).fetchall()
-        for (job_id,) in rows:  # a folder that stays is an orphan of the next start
-            shutil.rmtree(self.path / "jobs" / job_id, ignore_errors=True)
-        return len(rows)
+            found = connection.execute(
+                f"SELECT {COLUMNS} FROM jobs WHERE {where}", (*values, self._clock() - older_s)
+            )
+            jobs = [job for row in found.fetchall() if not keep(job := make_job(row))]
+            connection.executemany("DELETE FROM jobs WHERE id = ?", [(job.id,) for job in jobs])
+        for job in jobs:  # a folder that stays is an orphan of the next start
+            shutil.rmtree(self.path / "jobs" / job.id, ignore_errors=True)
+        return len(jobs)
 
     def close(self) -> None:
         """Give back what this process has claimed, and close the store; once is enough."""

@@ -4,11 +4,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bedside.dicom_node.results import write_seg_and_sr
+from bedside.dicom_node.images import segment_images
 from bedside.dicom_node.ups.work_item import WorkItem
-from bedside.errors import BusyError, InputError, UsageError
-from bedside.io.opened import Source
-from bedside.io.read_options import ReadOptions
+from bedside.errors import UsageError
 from bedside.service.engine import Engine
 
 _BUSY_S = 0.2
@@ -59,44 +57,7 @@ class EngineWork:
         model = self.find_model(item)
         if model is None:
             raise UsageError("no model is configured for the codes of this work item.")
-        read = ReadOptions(untrusted=self._engine.decoding)
-        images = [
-            (path, found.files.get(path, ()))
-            for found in (read.find(folder) for folder in sorted(inputs.iterdir()))
-            for path in found.paths
-        ]
-        refused: list[InputError] = []
-        for number, (path, files) in enumerate(images):
-            report(number / len(images))
-            try:
-                source = read.open(path, files=files)
-                on_frame = _part_of(report, number, len(images), frames=len(source.sequence))
-                self._segment(model, source, outputs / f"{number:04d}", on_frame)
-            except InputError as error:
-                refused.append(error)
-        if len(refused) == len(images):
-            raise refused[0] if refused else InputError("its series hold no image to segment.")
-
-    def _segment(
-        self, model: str, source: Source, folder: Path, on_frame: Callable[[int], None]
-    ) -> None:
-        """Segment one image once there is room."""
-        while True:
-            try:
-                result = self._engine.segment(model, source, on_frame=on_frame)
-                break
-            except BusyError:
-                on_frame(0)
-                time.sleep(_BUSY_S)
-        write_seg_and_sr(result, folder, with_sr=self._with_sr)
-
-
-def _part_of(
-    report: Callable[[float], None], number: int, images: int, *, frames: int
-) -> Callable[[int], None]:
-    """Return what reports the frames of one of several images as a part of the whole."""
-
-    def on_frame(done: int) -> None:
-        report((number + min(done / max(frames, 1), 1.0)) / images)
-
-    return on_frame
+        segment_images(
+            self._engine, model, sorted(inputs.iterdir()), outputs, with_sr=self._with_sr,
+            on_busy=lambda: time.sleep(_BUSY_S), report=report,
+        )  # fmt: skip

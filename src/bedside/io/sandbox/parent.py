@@ -23,6 +23,7 @@ from bedside.errors import (
     BackendError,
     FormatError,
     InputError,
+    KilledError,
     LimitError,
     MemoryLimitError,
     UsageError,
@@ -191,7 +192,7 @@ def _run_child(request: dict[str, Any], path: Path, folder: Path, limits: Limits
     if code == -signal.SIGALRM:
         raise _too_long(path, limits)
     if code == -signal.SIGKILL:
-        raise LimitError(
+        raise KilledError(
             f"{path}: its decoder was killed, perhaps because memory ran out. "
             "The file may be malicious."
         )
