@@ -117,7 +117,11 @@ export class Panel {
     if (results.length > 1) this.span = [`All ${results.length} frames`, `${(span / 1000).toFixed(2)} s`];
   }
 
-  live({ age, dropped }) {
+  live({ age, dropped, reply }) {
+    for (const [name, { predicted_dice, low, high, trusted }] of Object.entries(reply?.confidence ?? {})) {
+      const words = `${predicted_dice.toFixed(2)} (${low.toFixed(2)} to ${high.toFixed(2)})${trusted ? "" : ", not to be trusted"}`;
+      addTerm(element("own"), `${name}, predicted Dice`, words);
+    }
     this.addTime("Age of the mask", ms(age));
     this.addTime("Frames dropped", dropped.toLocaleString("en"));
   }
