@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import nibabel as nib
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -10,6 +11,8 @@ from bedside.bundle import read_bundle, write_with_card, write_with_gate
 from bedside.cli.main import main
 from bedside.datasets import list_cases
 from bedside.errors import BundleError, DataError, ModalityError, SpecError
+from bedside.evaluation.gate_contrast import fit_contrast, is_fitted_to
+from bedside.evaluation.gate_images import pass_images, to_picture
 from bedside.evaluation.gating import check_made_for, fit_gate, fit_view, measure_cases
 from bedside.pipeline.gate import (
     VIEWS,
@@ -17,15 +20,20 @@ from bedside.pipeline.gate import (
     GateVerdict,
     choose_frames,
     describe,
+    explain,
+    measure_contrast,
     median_verdict,
+    score_contrast,
 )
 from bedside.segment import Segmenter, load, open_segmenter
-from bedside.spec import Fit, Grey, ScalePercentile, from_mapping, to_mapping
-from bedside.spec.gate import Gate, GateView
+from bedside.spec import Fit, Grey, ScalePercentile, ScaleRange, from_mapping, to_mapping
+from bedside.spec.gate import Gate, GateContrast, GateView
 from bedside.volume import ImageSequence
 from layout_makers import write_png
 from models_for_tests import make_bundle, make_spec
 from runs_for_tests import make_camus
+from threads_for_tests import SIZES, make_deployment
+from volume_makers import make_scan
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +162,75 @@ def test_what_cannot_be_read_is_infinitely_far(segmenter, gate, cases, tmp_path)
     assert measure_cases(segmenter, gate, [broken]) == [float("inf")]
 
 
+def test_a_contrast_refuses_what_lies_within_reach_of_the_training_images():
+    random = np.random.default_rng(3)
+    folds = np.arange(300) % 5
+    own = [{"texture": row, "grain": row[:4]} for row in random.normal(size=(300, 12))]
+    views = [
+        fit_view(name, np.stack([each[name] for each in own]), folds)
+        for name in ("texture", "grain")
+    ]
+    kinds = {
+        name: [{"texture": row, "grain": row[:4]} for row in random.normal(size=(40, 12)) + move]
+        for name, move in (("near", [3.0] + 11 * [0.0]), ("far", [2.5, 2.5] + 10 * [0.0]))
+    }
+    contrast = fit_contrast(views, own, folds, kinds)
+    assert (contrast.images, contrast.kinds) == (80, ("near", "far"))
+    assert [len(row) for row in contrast.weights] == [12, 4]
+    gate = Gate(tuple(views), 1.1, images=300, contrast=contrast)
+    judged = dict.fromkeys(("own", "near"), 0)
+    others = {"own": [0.0] * 12, "near": [5.0] + 11 * [0.0]}
+    for name, move in others.items():
+        for row in random.normal(size=(100, 12)) + move:
+            scaled = [
+                (vector - np.array(view.mean)) / np.array(view.scale)
+                for view, vector in zip(views, (row, row[:4]), strict=True)
+            ]
+            score = score_contrast(scaled, [np.array(each) for each in contrast.weights])
+            judged[name] += measure_contrast(contrast, score) > gate.threshold
+    assert judged["own"] <= 4
+    assert judged["near"] >= 90
+    assert fit_contrast(views, own, folds, {"none": []}) is None
+
+
+def test_a_contrast_of_other_sizes_than_its_gate_is_refused(gate):
+    rows = tuple((0.0,) * len(view.mean) for view in gate.views)
+    contrast = GateContrast(rows, bias=0.0, far=0.0, spread=1.0, images=1)
+    assert dataclasses.replace(gate, contrast=contrast).contrast == contrast
+    assert from_mapping(Gate, to_mapping(dataclasses.replace(gate, contrast=contrast))) is not None
+    with pytest.raises(SpecError, match="other views or numbers"):
+        dataclasses.replace(gate, contrast=dataclasses.replace(contrast, weights=rows[1:]))
+    with pytest.raises(SpecError, match="out of range"):
+        dataclasses.replace(contrast, spread=0.0)
+
+
+def view_of_anything(gate):
+    """The gate with views in which everything is near."""
+    views = [dataclasses.replace(view, far_along=1e9, far_beside=1e9) for view in gate.views]
+    return dataclasses.replace(gate, views=tuple(views))
+
+
+def test_the_reason_names_the_images_of_other_kinds(gate):
+    rows = tuple((0.0,) * len(view.mean) for view in gate.views)
+    contrast = GateContrast(rows, bias=9.0, far=0.0, spread=1.0, images=77)
+    near = dataclasses.replace(view_of_anything(gate), contrast=contrast)
+    image, logits = np.zeros((1, 64, 64), np.float32), np.zeros((3, 32, 32), np.float32)
+    verdict = GateJudge(near).judge(image, logits)
+    assert verdict == GateVerdict(10.0, "contrast")
+    text = explain(near, verdict, made_for="a fan")
+    assert "closer to 77 images of other kinds than 99 % of the 40 training images" in text
+
+
+def test_pictures_of_other_kinds_are_8_bits_and_grey_if_asked():
+    frame = np.linspace(-1000, 1000, 12).reshape(1, 3, 4)
+    assert to_picture(frame).dtype == np.uint8
+    assert (to_picture(frame).min(), to_picture(frame).max()) == (0, 255)
+    colour = np.zeros((3, 2, 2), np.uint8)
+    colour[0] = 255
+    assert to_picture(colour).shape == (2, 2, 3)
+    assert (to_picture(colour, grey=True) == 76).all()
+
+
 def test_threads_share_a_judge(gate):
     tensor = np.random.default_rng(0).random((1, 64, 64), dtype=np.float32)
     logits = np.random.default_rng(1).normal(size=(3, 32, 32)).astype(np.float32)
@@ -181,6 +258,66 @@ def test_the_command_fits_checks_and_counts(cases, tmp_path, capsys):
     model = load(tmp_path / "new.bedside", precision="f32", gate="refuse")
     with pytest.raises(ModalityError, match="Pass --gate warn"):
         model.segment(np.random.default_rng(0).integers(0, 256, (60, 60), dtype=np.uint8))
+
+
+def test_a_scan_is_judged_by_slices_of_its_windows():
+    segmenter = Segmenter(make_deployment(3, (ScaleRange(source="nominal"),)), Tones())
+    random = np.random.default_rng(5)
+    depth, *plane = SIZES[3]
+    scans = [
+        make_scan(ndimage.gaussian_filter(random.random((depth, *plane)), 3).astype(np.float32))
+        for _ in range(24)
+    ]
+    described = [describe(*each) for scan in scans for each in pass_images(segmenter, scan)]
+    assert len(described) == 24 * 3
+    views = [
+        fit_view(name, np.stack([each[name] for each in described]), np.arange(72) // 3 % 5)
+        for name in VIEWS
+    ]
+    gate = Gate(tuple(views), 1.75, images=72)
+    judged = with_gate(segmenter, gate, "refuse")
+    assert judged.segment_sequence(scans[0], force=True).gate.distance < 1.75
+    two = np.concatenate([np.stack(list(scan))[:, 0] for scan in scans[:2]])
+    assert len(pass_images(segmenter, make_scan(two))) > 3
+    with pytest.raises(ModalityError, match="looks unlike"):
+        judged.segment_sequence(make_scan(random.random((depth, *plane), dtype=np.float32)))
+
+
+class Tones:
+    """A network whose four classes are ranges of brightness."""
+
+    backend, precision, threads = "test", "f32", 1
+
+    def predict(self, tensor, out=None):
+        tones = np.linspace(0.2, 0.8, 4).reshape(-1, *[1] * (tensor.ndim - 2))
+        logits = (-50 * (tensor - tones) ** 2).astype(np.float32)
+        if out is None:
+            return logits
+        out[:] = logits
+        return out
+
+
+def test_the_command_fits_against_half_of_the_patients_of_other_data(cases, tmp_path, capsys):
+    bundle = make_bundle(tmp_path, untrained=False)
+    people = sorted({case.patient_id for case in cases})
+    from bedside.bundle import write_bundle
+
+    graphs = {"f32": bundle.read_graph("f32")}
+    spec = dataclasses.replace(bundle.spec, preprocess=(Grey(), Fit(), ScalePercentile()))
+    split = {"train": tuple(people[:20]), "val": tuple(people[20:22]), "test": tuple(people[22:])}
+    write_bundle(bundle.path, spec=spec, card=bundle.card, graphs=graphs, split=split)
+    other = make_camus(tmp_path / "other", patients=8)
+    for index, path in enumerate(sorted(other.rglob("*_E?.nii.gz"))):
+        noise = np.random.default_rng(index).integers(0, 256, (40, 60, 1)).astype(np.uint8)
+        nib.save(nib.Nifti1Image(noise, np.eye(4)), path)
+    data = str(cases[0].images[0].parents[1])
+    output = tmp_path / "new.bedside"
+    assert main(["gate", str(bundle.path), data, "-o", str(output), "--contrast", str(other)]) == 0
+    left = [case for case in list_cases(other) if not is_fitted_to(case)]
+    assert 0 < len(left) < 16
+    assert f"refused: {len(left)} of {len(left)} cases of {other}" in capsys.readouterr().out
+    contrast = read_bundle(output).gate.contrast
+    assert (contrast.kinds, contrast.images) == (("other",), 16 - len(left))
 
 
 def test_data_of_another_kind_are_not_evaluated(segmenter, gate, cases, tmp_path):

@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 class Settings:
     """Give a bundle a gate: what its training images look like, so that others are noticed.
 
-    Fitted to the training images; the validation images set its threshold. --foreign names data
-    sets that it should refuse; they are only counted.
+    Fitted to the training images; the validation images set its threshold. --contrast names data
+    sets of other images to fit it against, with half of their patients; of the other half, and of
+    the data sets of --foreign, what it refuses is counted.
     """
 
     bundle: str = positional(help="bundle file, or the name of a shipped bundle")
     data: Path = positional(help="folder of the data set that it was trained on")
     output: Path = option(help="bundle to write", short="-o")
+    contrast: tuple[Path, ...] = option(
+        help="folders of data sets of other images, to fit the gate against", default=()
+    )
     foreign: tuple[Path, ...] = option(
         help="folders of data sets of other images, to count how many are refused", default=()
     )
@@ -34,13 +38,14 @@ def run(settings: Settings) -> int:
     """Fit the gate, write the bundle, and print what is accepted and refused.
 
     Raises:
-        InputError: If the bundle or the data are refused, or the network takes whole scans.
+        InputError: If the bundle or the data are refused.
         OutputError: If the bundle cannot be written.
         BackendError: If the runtime is not installed.
     """
     from bedside.bundle import find_bundle, read_bundle, write_with_gate
     from bedside.datasets import list_cases
     from bedside.evaluation.certification import list_part
+    from bedside.evaluation.gate_contrast import is_fitted_to
     from bedside.evaluation.gating import fit_gate, measure_cases
     from bedside.segment import open_segmenter
     from bedside.system.atomic import check_writable
@@ -50,16 +55,19 @@ def run(settings: Settings) -> int:
     train, val = (
         list_part(bundle, settings.data, part, layout=settings.layout) for part in ("train", "val")
     )
+    others = {folder: list_cases(folder) for folder in (*settings.contrast, *settings.foreign)}
+    contrast = {folder.name: others[folder] for folder in settings.contrast}
     segmenter = open_segmenter(bundle, precision="f32", gate="off")
     with frame_progress("Fitting", len(train), "case") as advance:
-        gate = fit_gate(segmenter, train, val, on_case=advance)
+        gate = fit_gate(segmenter, train, val, foreign=contrast, on_case=advance)
     write_with_gate(settings.output, bundle, gate)
     if bundle.signatures:
         print_err("The bundle is another, so the signatures are gone. Sign it: bedside sign.")
     print_out(f"Gate of {gate.images} training images written to {settings.output}.")
     print_out(f"accepted: {gate.accepted} of {gate.checked} validation cases")
-    for folder in settings.foreign:
-        print_out(_count(gate, measure_cases(segmenter, gate, list_cases(folder)), folder))
+    for folder, cases in others.items():
+        left = [case for case in cases if folder.name not in contrast or not is_fitted_to(case)]
+        print_out(_count(gate, measure_cases(segmenter, gate, left), folder))
     return 0
 
 

@@ -1,25 +1,17 @@
 """Fits the gate of a bundle on training images, and counts what it accepts."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from bedside.datasets.case import Case, open_image
 from bedside.errors import DataError, InputError
-from bedside.pipeline.frames.pipeline import FramePipeline
-from bedside.pipeline.frames.plan import stack_neighbours
-from bedside.pipeline.gate import (
-    VIEWS,
-    GateJudge,
-    choose_frames,
-    describe,
-    median_verdict,
-    split_distance,
-)
+from bedside.evaluation.gate_contrast import describe_foreign, fit_contrast
+from bedside.evaluation.gate_images import pass_images
+from bedside.pipeline.gate import VIEWS, GateJudge, describe, median_verdict, split_distance
 from bedside.pipeline.segmenter import Segmenter
 from bedside.spec.gate import Gate, GateView
-from bedside.volume import ImageSequence
 
 AXES = 8
 """Principal axes of a description."""
@@ -40,45 +32,27 @@ _FOLDS = 5
 # such as those outside of a sector, are not in those of another machine.
 _FLOOR = 0.3
 
-Passed = tuple[np.ndarray, np.ndarray]
-"""The tensor and the logits of one image, (C, H, W) and (K, h, w)."""
-
-
-def pass_images(segmenter: Segmenter, sequence: ImageSequence) -> list[Passed]:
-    """Run frames of a sequence through the network: those that a gate looks at.
-
-    Raises:
-        InputError: If the image is refused, or the network takes whole scans.
-    """
-    pipeline = segmenter.pipeline
-    if not isinstance(pipeline, FramePipeline):
-        raise DataError("a gate is fitted to networks that take frames, not whole scans.")
-    stacked = stack_neighbours(segmenter.resolve_axes(sequence), segmenter.spec.input.neighbours)
-    plan = pipeline.plan(stacked, force=True)
-    passed = []
-    for index in choose_frames(len(stacked)):
-        tensor = plan.apply(stacked.decode(index))
-        passed.append((tensor[0].copy(), segmenter.session.predict(tensor)[0].copy()))
-    return passed
-
 
 def fit_gate(
     segmenter: Segmenter,
     train: Sequence[Case],
     val: Sequence[Case],
     *,
+    foreign: Mapping[str, Sequence[Case]] | None = None,
     on_case: Callable[[int], None] = lambda done: None,
 ) -> Gate:
     """Fit a gate on training images, and set its threshold by validation images.
 
     Args:
-        segmenter: The network with its steps, of frames.
+        segmenter: The network with its steps.
         train: Training cases.
         val: Validation cases.
-        on_case: Called with the number of cases done.
+        foreign: Cases of other kinds by name; those of half of the patients are contrasted with
+            the training images. None to use the training images alone.
+        on_case: Called with the number of training cases done.
 
     Raises:
-        DataError: If there are too few images, or the network takes whole scans.
+        DataError: If there are too few images.
         InputError: If an image is refused.
     """
     described: list[dict[str, np.ndarray]] = []
@@ -92,12 +66,14 @@ def fit_gate(
         raise DataError(
             f"there are {len(described)} training images; a gate needs at least {FEWEST_IMAGES}."
         )
-    _, people = np.unique(owners, return_inverse=True)
+    folds = np.unique(owners, return_inverse=True)[1] % _FOLDS
     views = tuple(
-        fit_view(name, np.stack([each[name] for each in described]), people % _FOLDS)
-        for name in VIEWS
+        fit_view(name, np.stack([each[name] for each in described]), folds) for name in VIEWS
     )
-    return set_threshold(segmenter, Gate(views, THRESHOLDS[1], images=len(described)), val)
+    others = {name: describe_foreign(segmenter, cases) for name, cases in (foreign or {}).items()}
+    contrast = fit_contrast(views, described, folds, others)
+    gate = Gate(views, THRESHOLDS[1], images=len(described), contrast=contrast)
+    return set_threshold(segmenter, gate, val)
 
 
 def set_threshold(segmenter: Segmenter, gate: Gate, val: Sequence[Case]) -> Gate:

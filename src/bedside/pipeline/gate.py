@@ -1,8 +1,8 @@
 """Is this what the network was made for? Judged from its own input and output, in one pass.
 
 An image is described five ways: its outlines as the network draws them, its thumbnail, its texture,
-its grain, and figures such as how sure the network is. Each is compared with the training images.
-Nothing foreign was used in fitting, so nothing is known of any kind of foreign image in particular.
+its grain, and figures such as how sure the network is. Each is compared with the training images;
+all together they may be compared with images of other kinds too.
 """
 
 import math
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from bedside.spec.gate import Gate, GateView
+from bedside.spec.gate import Gate, GateContrast, GateView
 
 JUDGED_FRAMES = 7
 """Frames of a sequence that are judged at most."""
@@ -20,6 +20,11 @@ JUDGED_FRAMES = 7
 THUMBNAIL_PX, TEXTURE_PX, OUTLINES_PX = 12, 6, 8
 BRIGHTNESS_BINS, CHANGE_BINS = 16, 10
 GRAIN_STEPS_PX, GRAIN_ROWS = (1, 2, 4), 8
+CONTRAST = "contrast"
+CONTRAST_LIMIT = 6.0
+"""Scaled numbers beyond it count as this in a contrast."""
+
+_SLICES = (0.25, 0.5, 0.75)
 _LOGITS_PX = 32
 _UNSURE = 0.8
 _DARK = 0.02
@@ -31,7 +36,7 @@ class GateVerdict:
 
     Attributes:
         distance: Distance as a multiple of what 99 % of the training images stay within.
-        view: In what it is farthest; a key of `VIEWS`.
+        view: In what it is farthest; a key of `VIEWS`, or `CONTRAST`.
     """
 
     distance: float
@@ -48,6 +53,7 @@ class GateJudge:
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
         self._views = [(view, _Numbers.of(view)) for view in gate.views]
+        self._weights = [np.array(row) for row in gate.contrast.weights] if gate.contrast else []
 
     def judge(self, tensor: np.ndarray, logits: np.ndarray) -> GateVerdict:
         """Measure how far an image is from the training images.
@@ -57,12 +63,27 @@ class GateJudge:
             logits: (K, h, w) as it gives them.
         """
         described = describe(tensor, logits)
+        scaled = [
+            (described[view.name] - numbers.mean) / numbers.scale for view, numbers in self._views
+        ]
         distances = {
-            view.name: _measure(view, numbers, described[view.name])
-            for view, numbers in self._views
+            view.name: _measure(view, numbers, vector)
+            for (view, numbers), vector in zip(self._views, scaled, strict=True)
         }
+        contrast = self.gate.contrast
+        if contrast is not None:
+            distances[CONTRAST] = measure_contrast(contrast, score_contrast(scaled, self._weights))
         farthest = max(distances, key=lambda name: distances[name])
         return GateVerdict(distances[farthest], farthest)
+
+    def judge_window(self, tensor: np.ndarray, logits: np.ndarray) -> list[GateVerdict]:
+        """Judge a window of a scan by some of its slices.
+
+        Args:
+            tensor: (C, D, H, W) as the network takes it.
+            logits: (K, d, h, w) as it gives them.
+        """
+        return [self.judge(*passed) for passed in slice_window(tensor, logits)]
 
 
 @dataclass(frozen=True)
@@ -78,6 +99,20 @@ class _Numbers:
     def of(cls, view: GateView) -> "_Numbers":
         """Numbers of a view."""
         return cls(*map(np.array, (view.mean, view.scale, view.axes, view.spread)))
+
+
+def slice_window(tensor: np.ndarray, logits: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Slices of a window of a scan, spread over it, each as a frame and its logits.
+
+    Args:
+        tensor: (C, D, H, W).
+        logits: (K, d, h, w).
+
+    Returns:
+        (C, H, W) and (K, h, w) of each.
+    """
+    places = [(int(part * tensor.shape[1]), int(part * logits.shape[1])) for part in _SLICES]
+    return [(tensor[:, of_tensor], logits[:, of_logits]) for of_tensor, of_logits in places]
 
 
 def choose_frames(count: int) -> tuple[int, ...]:
@@ -101,6 +136,11 @@ def median_verdict(verdicts: Sequence[GateVerdict]) -> GateVerdict | None:
 
 def explain(gate: Gate, verdict: GateVerdict, *, made_for: str) -> str:
     """Reason in words why an image is foreign."""
+    if verdict.view == CONTRAST and gate.contrast is not None:
+        return (
+            f"this looks unlike {made_for}: all in all it is closer to {gate.contrast.images} "
+            f"images of other kinds than 99 % of the {gate.images} training images are"
+        )
     return (
         f"this looks unlike {made_for}: in {VIEW_NAMES[verdict.view]} it is "
         f"{verdict.distance:.1f} times as far from the {gate.images} training images as 99 % of "
@@ -108,14 +148,26 @@ def explain(gate: Gate, verdict: GateVerdict, *, made_for: str) -> str:
     )
 
 
-def _measure(view: GateView, numbers: _Numbers, vector: np.ndarray) -> float:
-    """Distance of a description from the training images, as a multiple of the far ones."""
-    along, beside = split_distance(
-        vector[None], mean=numbers.mean, scale=numbers.scale, axes=numbers.axes
-    )
-    inside = float((along[0] ** 2 / numbers.spread).mean())
-    outside = float(beside[0]) / view.residual
+def _measure(view: GateView, numbers: _Numbers, scaled: np.ndarray) -> float:
+    """Distance of a scaled description from the training images, as a multiple of the far ones."""
+    positions = numbers.axes @ scaled
+    beside = max(float((scaled**2).sum() - (positions**2).sum()), 0.0)
+    inside = float((positions**2 / numbers.spread).mean())
+    outside = beside / view.residual
     return math.sqrt(max(inside / view.far_along, outside / view.far_beside))
+
+
+def score_contrast(scaled: Sequence[np.ndarray], weights: Sequence[np.ndarray]) -> float:
+    """Weighted sum of scaled descriptions, without the bias."""
+    return sum(
+        float(row @ np.clip(vector, -CONTRAST_LIMIT, CONTRAST_LIMIT))
+        for vector, row in zip(scaled, weights, strict=True)
+    )
+
+
+def measure_contrast(contrast: GateContrast, score: float) -> float:
+    """Distance by a score without its bias: 1 at that of a far training image, 0 or more."""
+    return max(0.0, 1.0 + (score + contrast.bias - contrast.far) / contrast.spread)
 
 
 def split_distance(

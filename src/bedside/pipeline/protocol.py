@@ -38,7 +38,7 @@ class Segmentation:
         probabilities: (K, F, H, W) or (K, D, H, W) float32 on the source grid, background
             first, before repairs; None unless they were asked for.
         gate: How far the image is from what the network was made for, the median over the frames
-            that were judged; None without a gate.
+            or slices that were judged; None without a gate.
         confidence: How far each structure is to be trusted: in a scan as a whole, in frames over
             time in the frame that is the median by it; empty without a calibration.
         frame_confidence: The same for each frame; empty for a network that takes whole scans.
@@ -81,7 +81,7 @@ class Pipeline(ABC):
     Args:
         spec: The steps, and the labels.
         session: The network, ready to run.
-        gate: Tells foreign images; only frames are judged.
+        gate: Tells foreign images; None not to judge any.
         confidence: How sure masks are; None not to predict it.
 
     Attributes:

@@ -1,10 +1,11 @@
 """The input gate of a bundle: what its training images look like to the network, as numbers."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from bedside.errors import SpecError
+from bedside.spec.reading import UNLESS_EMPTY
 
 GatePolicy = Literal["refuse", "warn", "off"]
 """What happens to an image that looks unlike those a network was trained on."""
@@ -55,6 +56,41 @@ class GateView:
 
 
 @dataclass(frozen=True)
+class GateContrast:
+    """What tells the training images from images of other kinds: a logistic regression.
+
+    Its score is the sum of the scaled descriptions of all views, each number kept in [-6, 6], times
+    `weights`, plus `bias`; images of other kinds have high ones.
+
+    Attributes:
+        weights: For each view of the gate, in its order, a weight of each number.
+        bias: Added to the score.
+        far: Score that 99 % of the training images that were held out stay below.
+        spread: Score beyond `far` that counts as a distance of 1 more: their standard deviation,
+            or down to an eighth of it where images of other kinds are near.
+        images: Images of other kinds that it was fitted to.
+        kinds: Data sets that they are from.
+    """
+
+    weights: tuple[tuple[float, ...], ...]
+    bias: float
+    far: float
+    spread: float
+    images: int
+    kinds: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are out of range.
+
+        Raises:
+            SpecError: If so.
+        """
+        values = (self.bias, self.far, self.spread, *(each for row in self.weights for each in row))
+        if not self.spread > 0 or not all(map(math.isfinite, values)):
+            raise SpecError("the gate's contrast has numbers that are out of range.")
+
+
+@dataclass(frozen=True)
 class Gate:
     """Tells images that a network was made for from others.
 
@@ -65,6 +101,8 @@ class Gate:
         images: Training images that it was fitted on.
         accepted: How many of the validation images it accepts.
         checked: How many there were.
+        contrast: What tells the training images from others, if the gate was fitted to some; it
+            counts like one more view.
     """
 
     views: tuple[GateView, ...]
@@ -72,6 +110,7 @@ class Gate:
     images: int
     accepted: int = 0
     checked: int = 0
+    contrast: GateContrast | None = field(default=None, metadata=UNLESS_EMPTY)
 
     def __post_init__(self) -> None:
         """Refuse a gate that judges nothing.
@@ -81,3 +120,6 @@ class Gate:
         """
         if not self.views or not self.threshold > 0 or not math.isfinite(self.threshold):
             raise SpecError("a gate needs views and a threshold above 0.")
+        sizes = [len(view.mean) for view in self.views]
+        if self.contrast is not None and [len(row) for row in self.contrast.weights] != sizes:
+            raise SpecError("the gate's contrast has other views or numbers than the gate.")

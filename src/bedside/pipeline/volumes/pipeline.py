@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bedside.pipeline.confidence import describe_slabs
+from bedside.pipeline.gate import GateVerdict, median_verdict
 from bedside.pipeline.memory import MemoryPlan, plan_volume
 from bedside.pipeline.postprocess import EditLog, LabelEdit, grid_of
 from bedside.pipeline.protocol import STAGES, Pipeline, Segmentation, blank_unknown
@@ -48,6 +49,8 @@ class VolumeResult:
             were asked for.
         confidence: How far each structure is to be trusted; empty without a calibration.
         sums: (K - 1, statistics) that it follows from; None without a calibration.
+        gate: How far the scan is from what the network was made for, the median over slices of
+            its windows; None without a gate.
     """
 
     labels: np.ndarray
@@ -57,6 +60,7 @@ class VolumeResult:
     probabilities: np.ndarray | None = field(default=None, repr=False)
     confidence: Confidences = field(default_factory=dict)
     sums: np.ndarray | None = field(default=None, repr=False)
+    gate: GateVerdict | None = None
 
 
 class VolumePipeline(Pipeline):
@@ -93,8 +97,9 @@ class VolumePipeline(Pipeline):
         with watch.running("preprocess"):
             # Slices are decoded and forgotten on the way to the network's grid.
             prepared = prepare_volume(watch.time_frames(straight, "decode"), spec, half=plan.half)
+        verdicts: list[GateVerdict] = []
         slabs = predict_slabs(
-            self._predict,
+            self._judged(self._predict, verdicts),
             prepared.read,
             prepared.transform.tensor_shape,
             plan_window(spec),
@@ -121,7 +126,23 @@ class VolumePipeline(Pipeline):
         sure: Confidences = {}
         if self.estimator is not None and sums is not None:
             sure = self.estimator.assess(sums, scan=True)
-        return VolumeResult(labels, watch.spent_ms, edits, warnings, chances, sure, sums)
+        far = median_verdict(verdicts)
+        return VolumeResult(labels, watch.spent_ms, edits, warnings, chances, sure, sums, far)
+
+    def _judged(
+        self, predict: Callable[[np.ndarray], np.ndarray], verdicts: list[GateVerdict]
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """The network, each window of which is judged by the gate, if there is one."""
+        judge = self.judge
+        if judge is None:
+            return predict
+
+        def run(tensor: np.ndarray) -> np.ndarray:
+            logits = predict(tensor)
+            verdicts.extend(judge.judge_window(tensor[0], logits[0]))
+            return logits
+
+        return run
 
     def restore(
         self,
@@ -165,6 +186,7 @@ class VolumePipeline(Pipeline):
             probabilities=found.probabilities,
             confidence=whole,
             sums=sums,
+            gate=found.gate,
         )
 
     def plan_memory(

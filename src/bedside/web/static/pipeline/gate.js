@@ -8,6 +8,8 @@ const [THUMBNAIL_PX, TEXTURE_PX, OUTLINES_PX, LOGITS_PX] = [12, 6, 8, 32];
 const [BRIGHTNESS_BINS, CHANGE_BINS] = [16, 10];
 const [GRAIN_STEPS_PX, GRAIN_ROWS] = [[1, 2, 4], 8];
 const [UNSURE, DARK] = [0.8, 0.02];
+const CONTRAST = "contrast";
+const CONTRAST_LIMIT = 6;
 const HISTOGRAM_END = 1 + 1e-6;
 
 const { fround } = Math;
@@ -53,14 +55,23 @@ export class Gate {
     const { channels, height, width, classes, stride } = this.settings;
     const image = cutPlanes(tensor, channels, height, width);
     const chances = softmax(cutPlanes(logits, classes, height / stride, width / stride).map((plane) => shrink(plane, LOGITS_PX)));
-    const found = this.gate.views.map((view) => ({ view: view.name, distance: measure(view, VIEWS[view.name](image, chances)) }));
+    const { views, contrast } = this.gate;
+    const scaled = views.map(({ name, mean, scale }) => VIEWS[name](image, chances).map((value, k) => (value - mean[k]) / scale[k]));
+    const found = views.map((view, k) => ({ view: view.name, distance: measure(view, scaled[k]) }));
+    if (contrast) found.push({ view: CONTRAST, distance: measureContrast(contrast, scaled) });
     return found.reduce((farthest, each) => (each.distance > farthest.distance ? each : farthest));
   }
 
   /** A warning of a foreign image; null of others. */
   explain(verdict) {
-    const { threshold, images } = this.gate;
+    const { threshold, images, contrast } = this.gate;
     if (!verdict || verdict.distance <= threshold) return null;
+    if (verdict.view === CONTRAST) {
+      return (
+        `this looks unlike ${this.settings.madeFor}: all in all it is closer to ${contrast.images} images of other kinds ` +
+        `than 99 % of the ${images} training images are; do not rely on its labels.`
+      );
+    }
     return (
       `this looks unlike ${this.settings.madeFor}: in ${VIEW_NAMES[verdict.view]} it is ${verdict.distance.toFixed(1)} ` +
       `times as far from the ${images} training images as 99 % of them are; do not rely on its labels.`
@@ -68,8 +79,14 @@ export class Gate {
   }
 }
 
-function measure({ mean, scale, axes, spread, residual, far_along, far_beside }, vector) {
-  const scaled = vector.map((value, k) => (value - mean[k]) / scale[k]);
+/** By a logistic regression of training images against others: 1 at a training image that is far. */
+function measureContrast({ weights, bias, far, spread }, scaled) {
+  const limit = (value) => Math.min(Math.max(value, -CONTRAST_LIMIT), CONTRAST_LIMIT);
+  const score = weights.flatMap((row, k) => row.map((weight, n) => weight * limit(scaled[k][n]))).reduce((sum, each) => sum + each, bias);
+  return Math.max(0, 1 + (score - far) / spread);
+}
+
+function measure({ axes, spread, residual, far_along, far_beside }, scaled) {
   const along = axes.map((axis) => axis.reduce((sum, each, k) => sum + each * scaled[k], 0));
   const all = scaled.reduce((sum, value) => sum + value * value, 0);
   const beside = Math.max(all - along.reduce((sum, value) => sum + value * value, 0), 0);
