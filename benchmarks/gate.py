@@ -1,24 +1,29 @@
 """How many foreign images the gates of bundles refuse, how many of their own they accept, the cost.
 
-Own images are those of the bundle's test patients. Foreign ones are other data sets, the own images
-turned, mirrored and inverted, and made ones: noise, gradients, pages of text. No gate was fitted to
-any of them. Run as `python benchmarks/gate.py BUNDLE=DATASET ... --data FOLDER`.
+Own images are those of the bundle's test patients. Foreign ones are other data sets, patients that
+no gate was fitted to; kinds that no gate was fitted to: made noise, gradients, pages of text,
+inverted own images, and folders of pictures (`--pictures`). Turned and mirrored own images are
+listed beside.
+Run as `python benchmarks/gate.py BUNDLE=DATASET ... --data FOLDER --pictures FOLDER ...`.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from bedside.bundle import Bundle, find_bundle, read_bundle
 from bedside.datasets import Case, list_cases
 from bedside.datasets.case import open_image
 from bedside.errors import InputError
 from bedside.evaluation.certification import list_part
-from bedside.evaluation.gating import pass_images
+from bedside.evaluation.gate_contrast import is_fitted_to
+from bedside.evaluation.gate_images import pass_images, to_picture
 from bedside.evaluation.report import markdown_table
 from bedside.pipeline.gate import GateJudge, median_verdict
 from bedside.pipeline.segmenter import Segmenter
@@ -34,28 +39,62 @@ TURNED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "own, inverted": lambda image: image.max() - image,
     "own, mirrored": lambda image: image[:, ::-1],
 }
-UNCOUNTED = ("own, upside down", "own, turned by 90 degrees", "own, mirrored")
+UNCOUNTED = (
+    "own, upside down", "own, turned by 90 degrees", "own, axes exchanged", "own, mirrored",
+)  # fmt: skip
 """Listed, and not among the foreign ones: hearts in MR and heads may well lie so."""
+
+SCANS = ("acdc", "lidc_nodules", "Task04_Hippocampus", "btcv")
+"""Data sets of which scans are taken for networks of whole scans."""
 
 Images = Iterator[np.ndarray]
 
 
-def list_other(folder: Path, count: int, random: np.random.Generator) -> Images:
+def list_other(cases: Sequence[Case], count: int, random: np.random.Generator) -> Images:
     """Middle frames of cases drawn from a data set, as 8-bit pictures."""
-    cases = list_cases(folder)
-    for index in random.permutation(len(cases))[:count]:
-        sequence = open_image(cases[index]).sequence
+    left = [case for case in cases if not is_fitted_to(case)]
+    for index in random.permutation(len(left))[:count]:
+        sequence = open_image(left[index]).sequence
         for frame in np.unique([len(sequence) // 3, len(sequence) // 2]):
             yield to_picture(sequence.decode(int(frame)))
 
 
-def to_picture(frame: np.ndarray) -> np.ndarray:
-    """(H, W) or (H, W, 3) uint8, stretched if it is anything else."""
-    image = frame.transpose(1, 2, 0) if len(frame) == 3 else frame[0]
-    if image.dtype == np.uint8:
-        return np.ascontiguousarray(image)
-    low, high = np.percentile(image, (0.5, 99.5))
-    return (255 * np.clip((image - low) / max(high - low, 1e-9), 0, 1)).astype(np.uint8)
+def list_pictures(folder: Path, count: int, random: np.random.Generator) -> Images:
+    """Pictures of a folder, in colour."""
+    paths = sorted(path for path in folder.iterdir() if path.is_file())
+    for index in random.permutation(len(paths))[:count]:
+        found = cv2.imread(str(paths[index]), cv2.IMREAD_COLOR)
+        if found is not None:
+            yield cv2.cvtColor(found, cv2.COLOR_BGR2RGB)
+
+
+def list_scans(
+    cases: Sequence[Case], own: ImageSequence, count: int, random: np.random.Generator
+) -> Iterator[ImageSequence]:
+    """Middles of scans of another data set, as large as an own scan and on its grid."""
+    left = [case for case in cases if not is_fitted_to(case)]
+    for index in random.permutation(len(left))[:count]:
+        sequence = open_image(left[index]).sequence
+        planes = [to_picture(sequence.decode(k), grey=True) for k in range(len(sequence))]
+        yield on_grid(np.stack(planes), own)
+
+
+def on_grid(volume: np.ndarray, own: ImageSequence) -> ImageSequence:
+    """The middle of a volume on the grid of an own scan, repeated where it is smaller."""
+    shape = (own.shape[0], *own.shape[2:])
+    for axis, size in enumerate(shape):
+        begin = max(0, (volume.shape[axis] - size) // 2)
+        volume = np.take(volume, np.arange(begin, begin + size), axis=axis, mode="wrap")
+    return replace(own, decode=volume[:, None].astype(np.float32).__getitem__)
+
+
+def change_scans(
+    cases: Sequence[Case], change: Callable[[np.ndarray], np.ndarray]
+) -> Iterator[ImageSequence]:
+    """Own scans of which the voxels are changed and the grid stays."""
+    for case in cases:
+        own = open_image(case).sequence
+        yield on_grid(change(np.stack([own.decode(k)[0] for k in range(len(own))])), own)
 
 
 def make_noise(random: np.random.Generator, count: int) -> Images:
@@ -99,63 +138,95 @@ def turn_own(cases: Sequence[Case], turn: Callable[[np.ndarray], np.ndarray]) ->
         yield turn(to_picture(sequence.decode(len(sequence) // 2)))
 
 
-def measure_image(segmenter: Segmenter, bundle: Bundle, image: np.ndarray) -> float:
-    """Distance of one picture; infinite if the pipeline refuses it."""
-    if bundle.spec.input.channels == 1 and image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+def measure_image(
+    segmenter: Segmenter, judge: GateJudge, image: np.ndarray | ImageSequence
+) -> float:
+    """Distance of one picture or scan; infinite if the pipeline refuses it."""
+    if isinstance(image, np.ndarray):
+        if segmenter.spec.input.channels == 1 and image.ndim == 3:
+            image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        image = ImageSequence.from_array(np.ascontiguousarray(image))
     try:
-        passed = pass_images(segmenter, ImageSequence.from_array(np.ascontiguousarray(image)))
+        passed = pass_images(segmenter, image)
     except InputError:
         return float("inf")
-    assert bundle.gate is not None
-    verdict = median_verdict([GateJudge(bundle.gate).judge(*each) for each in passed])
+    verdict = median_verdict([judge.judge(*each) for each in passed])
     return float("inf") if verdict is None else verdict.distance
 
 
 def measure_bundle(
-    bundle: Bundle, own: str, data: Path, *, count: int, seed: int = 0
+    bundle: Bundle, own: str, data: Path, *, count: int, pictures: Sequence[Path], seed: int = 0
 ) -> dict[str, list[float]]:
     """Distances of own test cases and of every kind of foreign image."""
     assert bundle.gate is not None
     segmenter = open_segmenter(bundle, backend="openvino", precision="f32", gate="off")
-    random = np.random.default_rng(seed)
+    judge, random = GateJudge(bundle.gate), np.random.default_rng(seed)
     cases = list_part(bundle, data / own, "test")
-    found: dict[str, list[float]] = {"own, test cases": []}
-    for case in cases:
-        passed = pass_images(segmenter, open_image(case).sequence)
-        verdict = median_verdict([GateJudge(bundle.gate).judge(*each) for each in passed])
-        assert verdict is not None
-        found["own, test cases"].append(verdict.distance)
-    kinds: dict[str, Images] = {
-        name: list_other(data / name, count, random) for name in OTHERS if name != own
+    own_images = (open_image(case).sequence for case in cases)
+    kinds: dict[str, Iterator[np.ndarray] | Iterator[ImageSequence]] = {
+        "own, test cases": own_images
     }
-    kinds |= {
-        "noise": make_noise(random, count),
-        "gradients": make_gradient(random, count),
-        "pages of text": make_text(random, count),
-    }
+    others = {name: list_cases(data / name) for name in OTHERS if name != own}
     chosen = [cases[index] for index in random.permutation(len(cases))[:count]]
-    kinds |= {name: turn_own(chosen, turn) for name, turn in TURNED.items()}
-    for name, images in kinds.items():
-        found[name] = [measure_image(segmenter, bundle, image) for image in images]
-    return found
+    if bundle.spec.model.spatial_dims == 3:
+        kinds |= _list_scans(chosen, others, count, random)
+    else:
+        kinds |= {name: list_other(found, count, random) for name, found in others.items()}
+        kinds |= {
+            "noise": make_noise(random, count),
+            "gradients": make_gradient(random, count),
+            "pages of text": make_text(random, count),
+        }
+        kinds |= {folder.name: list_pictures(folder, count, random) for folder in pictures}
+        kinds |= {name: turn_own(chosen, turn) for name, turn in TURNED.items()}
+    return {
+        name: [measure_image(segmenter, judge, image) for image in images]
+        for name, images in kinds.items()
+    }
 
 
-def time_gate(bundle: Bundle, own: str, data: Path, *, runs: int = 200) -> tuple[float, float]:
+def _list_scans(
+    chosen: Sequence[Case],
+    others: dict[str, list[Case]],
+    count: int,
+    random: np.random.Generator,
+) -> dict[str, Iterator[ImageSequence]]:
+    """Every kind of foreign scan."""
+    own = open_image(chosen[0]).sequence
+    grey = {name: found for name, found in others.items() if name in SCANS}
+    return {
+        **{name: list_scans(found, own, count, random) for name, found in grey.items()},
+        "noise": change_scans(chosen, lambda scan: random.random(scan.shape)),
+        "smooth noise": change_scans(
+            chosen, lambda scan: gaussian_filter(random.random(scan.shape), 3)
+        ),
+        "gradients": change_scans(chosen, lambda scan: np.indices(scan.shape).sum(axis=0)),
+        "own, inverted": change_scans(chosen, lambda scan: scan.max() - scan),
+        "own, upside down": change_scans(chosen, lambda scan: scan[::-1]),
+        "own, axes exchanged": change_scans(chosen, lambda scan: scan.transpose(1, 2, 0)),
+        "own, mirrored": change_scans(chosen, lambda scan: scan[..., ::-1]),
+    }
+
+
+def time_gate(bundle: Bundle, *, runs: int = 200) -> tuple[float, float]:
     """Median ms of the network in its fastest precision, and of the gate, in turns, one thread."""
     assert bundle.gate is not None
-    case = list_part(bundle, data / own, "test")[0]
     judge = GateJudge(bundle.gate)
     cv2.setNumThreads(1)
     with open_segmenter(bundle, precision="default", threads=1, gate="off").session as session:
-        segmenter = Segmenter(bundle.spec, session)
-        tensor, logits = pass_images(segmenter, open_image(case).sequence)[0]
+        taken = bundle.spec.input
+        shape = (1, taken.channels, *taken.size_px)
+        tensor = np.random.default_rng(0).random(shape, dtype=np.float32)
+        logits = session.predict(tensor)[0].copy()
         spans = []
         for _ in range(runs):
             moments = [time.perf_counter()]
-            session.predict(tensor[None])
+            session.predict(tensor)
             moments.append(time.perf_counter())
-            judge.judge(tensor, logits)
+            if tensor.ndim == 5:
+                judge.judge_window(tensor[0], logits)
+            else:
+                judge.judge(tensor[0], logits)
             moments.append(time.perf_counter())
             spans.append(np.diff(moments))
     network_ms, gate_ms = 1e3 * np.quantile(spans, 0.25, axis=0)
@@ -168,25 +239,23 @@ def format_bundle(
     """Table and sentences of one bundle."""
     assert bundle.gate is not None
     threshold = bundle.gate.threshold
-    foreign = [
-        value
-        for name, values in found.items()
-        if name not in ("own, test cases", *UNCOUNTED)
-        for value in values
-    ]
+    names = [name for name in found if name not in ("own, test cases", *UNCOUNTED)]
+    foreign = [value for name in names for value in found[name]]
     refused = sum(value > threshold for value in foreign)
     own = found["own, test cases"]
     accepted = sum(value <= threshold for value in own)
+    fitted = () if bundle.gate.contrast is None else bundle.gate.contrast.kinds
     rows = [
         [
-            name,
+            f"{name} *" if name in fitted else name,
             str(len(values)),
             f"{100 * np.mean([value > threshold for value in values]):.1f}",
-            f"{np.quantile(values, 0.05):.2f}",
-            f"{np.median(values):.2f}",
+            *(f"{np.quantile(values, q, method='lower'):.2f}" for q in (0.05, 0.5)),
         ]
         for name, values in found.items()
     ]
+    unseen = [value for name in names if name not in fitted for value in found[name]]
+    unseen_refused = sum(value > threshold for value in unseen)
     return [
         f"## {bundle.spec.name}",
         "",
@@ -194,12 +263,27 @@ def format_bundle(
         f"{bundle.gate.checked} validation cases set the threshold. Of the test cases {accepted} "
         f"of {len(own)} ({100 * accepted / len(own):.1f} %) are accepted, of the foreign images "
         f"{refused} of {len(foreign)} ({100 * refused / len(foreign):.1f} %) are refused, beyond a "
-        f"distance of {threshold:g}. Network {times[0]:.2f} ms, gate {times[1]:.2f} ms "
-        f"({100 * times[1] / times[0]:.0f} %), one thread, lower quartiles of calls in turns.",
+        f"distance of {threshold:g}; of the {len(unseen)} of kinds that it was not contrasted with "
+        f"{100 * unseen_refused / max(1, len(unseen)):.1f} %. Network {times[0]:.2f} ms, gate "
+        f"{times[1]:.2f} ms ({100 * times[1] / times[0]:.0f} %), one thread, lower quartiles of "
+        "calls in turns.",
         "",
         *markdown_table(["images", "number", "refused %", "nearest 5 %", "median"], rows),
         "",
     ]
+
+
+CLOSING = (
+    "What this does not show: nodules cut out of a lung look like nothing in particular to these "
+    "descriptions, so the gate of `lidc-nodule` misses the goal of 99 % refused, and `acdc-sax` "
+    "accepts 31 of 32, which is one short of 97 %. Own images upside down, mirrored or turned are "
+    "refused where the training images were upright, and pass elsewhere. Other machines than "
+    "those of the data were not measured, but for the one cine of a portable machine that comes "
+    "with pydicom, which `camus-4ch` accepts. On a busy machine the ratio of the times holds, and "
+    "not the times. Pictures of kinds that no gate was fitted to: BUSI (yirutsai/"
+    "Breast-ultrasound-dataset), CVC-612 (MahmoudSayed129/Medical-polyp-segmentation-using-U-net-"
+    "architecture) and TCGA-LGG (TruongVanHien194276/Brain_Segmentation_data) on GitHub, 60 each."
+)
 
 
 def main() -> None:
@@ -207,6 +291,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundles", nargs="+", help="BUNDLE=DATASET, such as camus-4ch=camus")
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--pictures", type=Path, nargs="*", default=[], help="folders of pictures")
     parser.add_argument("--count", type=int, default=80, help="images of a kind")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
@@ -215,21 +300,24 @@ def main() -> None:
     for pair in arguments.bundles:
         name, _, own = pair.partition("=")
         bundle = read_bundle(find_bundle(name))
-        found = measure_bundle(bundle, own, arguments.data, count=arguments.count)
-        lines += format_bundle(bundle, found, time_gate(bundle, own, arguments.data))
+        found = measure_bundle(
+            bundle, own, arguments.data, count=arguments.count, pictures=arguments.pictures
+        )
+        lines += format_bundle(bundle, found, time_gate(bundle))
     head = [
         "# Are foreign images noticed?",
         "",
-        "The gates of bundles on their own test cases and on images of other kinds, none of which "
-        "a gate was fitted to. A distance of 1 is what 99 % of the training images stay within. "
-        "Own images that are turned or mirrored are listed, and not counted as foreign. Written by "
-        "`benchmarks/gate.py`.",
+        "The gates of bundles on their own test cases and on images of other kinds. A distance of "
+        "1 is what 99 % of the training images stay within. Gates were contrasted with the data "
+        "sets marked by *, of which other patients are measured here, and with none of the other "
+        "kinds. Own images that are turned or mirrored are listed, and not counted as foreign. "
+        "Written by `benchmarks/gate.py`.",
         "",
         f"- Processor: {describe_processor()}",
         f"- Load of the machine before and after, 1 minute: {load:.1f}, {read_load():.1f}",
         "",
     ]
-    text = "\n".join([*head, *lines])
+    text = "\n".join([*head, *lines, CLOSING, ""])
     print(text)
     write_text(arguments.output, text)
 
