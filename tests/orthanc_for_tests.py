@@ -61,9 +61,10 @@ class Orthanc:
 
     Args:
         folder: For its files.
+        more: Further settings.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **more: object) -> None:
         settings = {
             "Name": "bedside-tests",
             "StorageDirectory": str(folder / "storage"),
@@ -82,7 +83,7 @@ class Orthanc:
                     "AllowStorageCommitment": True,
                 },
             },
-        }  # fmt: skip
+        } | more  # fmt: skip
         path = folder / "orthanc.json"
         path.write_text(json.dumps(settings))
         self._log = open(folder / "orthanc.log", "wb")  # noqa: SIM115 closed with it
