@@ -15,6 +15,7 @@ from bedside.io.opened import Algorithm, Source
 from bedside.options import Moment, OutputOptions
 from bedside.pipeline.protocol import Segmentation
 from bedside.report.areas import StructureAreas
+from bedside.report.intervals import with_intervals
 from bedside.report.provenance import identify_input
 from bedside.report.record import Report, RunFacts, make_report
 from bedside.report.results import SavedResult, write_results
@@ -116,6 +117,9 @@ class Result:
             warnings=(*untrained, *found.warnings),
             facts=self.facts,
             changes=found.changes,
+        )
+        report = with_intervals(
+            report, self.bundle.confidence, whole=found.confidence, frames=found.frame_confidence
         )
         return replace(report, input=identify_input(self.source))
 

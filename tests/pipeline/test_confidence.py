@@ -9,6 +9,8 @@ from bedside.bundle import read_bundle, write_with_card, write_with_confidence
 from bedside.errors import BundleError, SpecError
 from bedside.evaluation.confidence_fit import Drawn, find_tails, fit_structure, fit_table
 from bedside.pipeline.confidence import STATISTICS, describe_frame, make_features, score_features
+from bedside.report.measurement_table import measurement_rows
+from bedside.report.page import to_html
 from bedside.segment import Segmenter, load, open_segmenter
 from bedside.spec import Fit, Grey, ScalePercentile, from_mapping, to_mapping
 from bedside.spec.confidence import Confidence, StructureModel, Tails
@@ -180,9 +182,9 @@ def opened(tmp_path_factory):
         yield spec, session
 
 
-def make_film(frames: int = 3) -> ImageSequence:
+def make_film(side: int = 60) -> ImageSequence:
     rng = np.random.default_rng(0)
-    return ImageSequence.from_array(rng.integers(0, 256, (frames, 1, 60, 60), dtype=np.uint8))
+    return ImageSequence.from_array(rng.integers(0, 256, (3, 1, side, side), dtype=np.uint8))
 
 
 def test_labels_do_not_depend_on_the_calibration(opened, model):
@@ -227,3 +229,29 @@ def test_results_have_the_confidence_of_the_bundle(model, tmp_path):
 def test_tails_need_two_ends():
     with pytest.raises(SpecError):
         Tails(low=float("nan"), high=1.0)
+
+
+def test_measurements_of_a_film_have_intervals_in_json_table_and_page(model, tmp_path):
+    tails = {name: Tails(0.5, 1.0) for name in ("area", "fractional_area_change")}
+    path = tmp_path / "sure.bedside"
+    confidence = make_confidence(model, measurement_tails=tails)
+    write_with_confidence(path, make_bundle(tmp_path), confidence)
+    with load(path, backend="openvino", precision="f32") as loaded:
+        result = loaded.segment(make_film(64), force=True)
+    inner = result.measurements["inner"]
+    assert inner.confidence == result.confidence["inner"]
+    assert "confidence" not in to_mapping(result.measurements["outer"])
+    for area, span, frame in zip(
+        inner.area_px, inner.intervals["area_px"], result.frame_confidence, strict=True
+    ):
+        error = area * (1.02 - frame["inner"].predicted_dice)
+        assert span == pytest.approx((max(0, area - 0.5 * error), area + error), abs=1e-3)
+    change = inner.fractional_area_change
+    (span,) = inner.intervals["fractional_area_change"]
+    assert span[0] <= change.fraction <= span[1]
+    (row, _) = measurement_rows(result.report)
+    assert row["largest_area_px_low"] < row["largest_area_px"] < row["largest_area_px_high"]
+    assert row["predicted_dice_low"] <= row["predicted_dice"]
+    page = to_html(result.report, picture=b"\xff\xd8")
+    assert "How sure" in page
+    assert f"{inner.confidence.low:.2f} to {inner.confidence.high:.2f}" in page

@@ -8,8 +8,12 @@ import numpy as np
 from bedside.report.diameter import Extent, measure_extents
 from bedside.report.own_measurements import measure_structure
 from bedside.spec import Label
+from bedside.spec.confidence import StructureConfidence
 from bedside.spec.reading import UNLESS_EMPTY
 from bedside.volume import Box, LabelMap, UnevenSlices
+
+Span = tuple[float, float]
+"""Lower and upper end of an interval."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,9 @@ class StructureAreas:
             (slice, row, column); None for frames over time, likewise.
         measurements: What is measured on this kind of structure alone, such as the circumference
             of a head: by name, which ends in the unit, for each frame; None where it cannot be.
+        confidence: How far its mask is to be trusted; None if it was not calibrated.
+        intervals: Ends between which the truth lies in 90 % of cases, by name of the measurement:
+            for each frame, but once for "volume_ml" and "fractional_area_change".
     """
 
     name: str
@@ -79,12 +86,23 @@ class StructureAreas:
     measurements: Mapping[str, tuple[float | None, ...]] = field(
         default_factory=dict, metadata=UNLESS_EMPTY
     )
+    confidence: StructureConfidence | None = field(default=None, metadata=UNLESS_EMPTY)
+    intervals: Mapping[str, tuple[Span | None, ...]] = field(
+        default_factory=dict, metadata=UNLESS_EMPTY
+    )
 
     @property
     def at_largest(self) -> Mapping[str, float | None]:
         """`measurements` in the frame in which the structure is largest."""
         frame = self.area_px.index(max(self.area_px))
         return {name: values[frame] for name, values in self.measurements.items()}
+
+    def find_interval(self, name: str) -> Span | None:
+        """Interval of a measurement, of a frame's where the structure is largest."""
+        spans = self.intervals.get(name, ())
+        if len(spans) == len(self.area_px):
+            return spans[self.area_px.index(max(self.area_px))]
+        return spans[0] if spans else None
 
     def describe_measurements(self) -> list[tuple[str, str]]:
         """Name and value with unit of each of `measurements`, where the structure is largest."""

@@ -109,4 +109,18 @@ def _measure(structure: "StructureAreas") -> Row:
         "largest_diameter_mm": diameter and diameter.mm,
         **dict(zip(("box_slice_mm", "box_row_mm", "box_column_mm"), box, strict=True)),
         **structure.at_largest,
+        **_bound(structure),
     }
+
+
+def _bound(structure: "StructureAreas") -> Row:
+    """Predicted Dice and intervals, of calibrated bundles alone."""
+    sure, row = structure.confidence, dict[str, Any]()
+    if sure is not None:
+        row |= {"predicted_dice": sure.predicted_dice, "predicted_dice_low": sure.low,
+                "predicted_dice_high": sure.high, "trusted": sure.trusted}  # fmt: skip
+    for name in structure.intervals:
+        if (span := structure.find_interval(name)) is not None:
+            key = f"largest_{name}" if name.startswith("area_") else name
+            row |= {f"{key}_low": span[0], f"{key}_high": span[1]}
+    return row

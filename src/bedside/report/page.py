@@ -47,6 +47,7 @@ def to_html(report: Report, *, picture: bytes, with_cost: bool = True) -> str:
         _curves(report),
         _areas(report),
         _measurements(report),
+        _confidence(report),
         _changes(report),
         f'<div class="columns">{_latency(report) if with_cost else ""}'
         f"{_provenance(report, with_cost=with_cost)}</div>",
@@ -161,6 +162,37 @@ def _measurements(report: Report) -> str:
     ]
     table = write_table(["Structure", "Measurement", "Value"], rows) if rows else ""
     return f"<section><h2>Measurements</h2>{table}</section>" if rows else ""
+
+
+_BOUNDED = {
+    "volume_ml": "volume, ml",
+    "area_cm2": "area, cm²",
+    "area_px": "area, px",
+    "fractional_area_change": "fractional change",
+}
+
+
+def _confidence(report: Report) -> str:
+    """Show how sure each structure is, and between which ends its largest measurement lies."""
+    rows = []
+    for structure in report.structures:
+        sure = structure.confidence
+        if sure is None:
+            continue
+        spans = []
+        for name in structure.intervals:
+            span = structure.find_interval(name)
+            if span is not None and not (name == "area_px" and "area_cm2" in structure.intervals):
+                words = _BOUNDED.get(name, name.replace("_", " "))
+                spans.append(f"{words}: {span[0]:.3g} to {span[1]:.3g}")
+        rows.append([
+            _named(structure), f"{sure.predicted_dice:.2f}", f"{sure.low:.2f} to {sure.high:.2f}",
+            "yes" if sure.trusted else "<strong>no</strong>", escape("; ".join(spans)) or "-",
+        ])  # fmt: skip
+    if not rows:
+        return ""
+    head = ["Structure", "Predicted Dice", "90 % interval", "Trusted", "90 % intervals"]
+    return f"<section><h2>How sure</h2>{write_table(head, rows)}</section>"
 
 
 def _changes(report: Report) -> str:
