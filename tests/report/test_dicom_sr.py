@@ -115,6 +115,26 @@ def _make_series(folder, *, missing=None):
     return open_source(folder / "ct", files=files, dicom=DicomOptions(gaps="interpolate"))
 
 
+def test_an_interval_is_a_range_of_uncertainty_in_the_unit_of_the_area(tmp_path):
+    source, array = _make_cine(tmp_path, 2), make_labels(2)
+    seg_path, _, measured = _write(source, array, tmp_path)
+    spans = tuple((0.9 * area, 1.2 * area) for area in measured[0].area_cm2)
+    sure = (dataclasses.replace(measured[0], intervals={"area_cm2": spans}), *measured[1:])
+    sr_path = tmp_path / "sure.dcm"
+    write_sr(sure, source, seg_path, sr_path, labels_spec=LABELS, algorithm=ALGORITHM, slices=False)
+    assert _find_errors(sr_path) == []
+    group = highdicom.sr.srread(sr_path).content.get_planar_roi_measurement_groups()[0]
+    area = group.get_measurements(codes.SCT.Area)[0]
+    ranges = {
+        item.name.value: (float(item.value), item.unit.value)
+        for item in area[0].ContentSequence
+        if item.ValueType == "NUM"
+    }
+    above, below = ranges["371886008"], ranges["371885007"]
+    assert above == (pytest.approx(0.2 * measured[0].area_cm2[0], abs=1e-3), "cm2")
+    assert below == (pytest.approx(0.1 * measured[0].area_cm2[0], abs=1e-3), "cm2")
+
+
 def test_a_scan_has_the_volume_of_each_structure_it_holds(tmp_path):
     source = _make_series(tmp_path)
     array = np.zeros((6, 40, 50), np.uint8)

@@ -19,7 +19,7 @@ from bedside.errors import UsageError
 from bedside.io.dicom.datetimes import read_moment
 from bedside.io.dicom.seg import reference_errors
 from bedside.io.opened import Algorithm, Source
-from bedside.report.areas import StructureAreas
+from bedside.report.areas import Span, StructureAreas
 from bedside.spec import DISCLAIMER, Code, Label
 from bedside.system.atomic import written_atomically
 from bedside.version import __version__
@@ -32,6 +32,8 @@ NOTHING_FOUND = "no measurements.dcm was written: no structure was found"
 
 _SERIES_NUMBER = 1001
 _MILLILITRE = SrCode("ml", "UCUM", "milliliter")
+_ABOVE = SrCode("371886008", "SCT", "+, range of upper measurement uncertainty")
+_BELOW = SrCode("371885007", "SCT", "-, range of lower measurement uncertainty")
 _NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
@@ -200,7 +202,12 @@ def _scan_groups(
         shown = [frame for frame, area in enumerate(found.area_px) if area]
         measurements = []
         if found.volume_ml is not None:
-            measurements.append(_measurement(codes.SCT.Volume, found.volume_ml, _MILLILITRE))
+            measurements.append(
+                _measurement(
+                    codes.SCT.Volume, found.volume_ml, _MILLILITRE,
+                    span=found.find_interval("volume_ml"),
+                )
+            )  # fmt: skip
         if found.largest_diameter is not None:
             measurements.append(_diameter(found.largest_diameter.mm))
         if not shown or not measurements:
@@ -237,7 +244,10 @@ def _frame_groups(
                 referenced_segment=drawn.frame_of(label.value, frame),
                 measurements=[
                     _measurement(
-                        codes.SCT.Area, found.area_cm2[frame], codes.UCUM.SquareCentimeter
+                        codes.SCT.Area,
+                        found.area_cm2[frame],
+                        codes.UCUM.SquareCentimeter,
+                        span=(found.intervals.get("area_cm2") or {frame: None})[frame],
                     ),
                     _diameter(found.diameter_mm[frame]),
                 ],
@@ -245,10 +255,22 @@ def _frame_groups(
             )
 
 
-def _measurement(name: Any, value: float, unit: Any, *, derivation: Any = None) -> Any:
-    from highdicom.sr import Measurement
+def _measurement(
+    name: Any, value: float, unit: Any, *, derivation: Any = None, span: Span | None = None
+) -> Any:
+    """Write a value, with its ranges of uncertainty (TID 310) where it has an interval."""
+    from highdicom.sr import Measurement, MeasurementProperties, NumContentItem
 
-    return Measurement(name, value, unit, derivation=derivation)
+    properties = None
+    if span is not None:
+        properties = MeasurementProperties()  # whose own arguments would be without a unit
+        for meaning, width in ((_ABOVE, span[1] - value), (_BELOW, value - span[0])):
+            properties.append(
+                NumContentItem(
+                    meaning, round(max(width, 0.0), 4), unit, relationship_type="HAS PROPERTIES"
+                )
+            )
+    return Measurement(name, value, unit, derivation=derivation, properties=properties)
 
 
 def _diameter(length_mm: float) -> Any:
