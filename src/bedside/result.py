@@ -160,7 +160,10 @@ class Result:
         count = len(self.source.sequence)
         if not 0 <= frame < count:
             raise UsageError(f"frame is {frame}; the image has {count}, counted from 0.")
-        plan = overlay.plan_overlay(self.source.sequence, self.label_map, self.bundle.spec.labels)
+        plan = overlay.plan_overlay(
+            self.source.sequence, self.label_map, self.bundle.spec.labels,
+            confidence=self.frame_confidence or (self.confidence,),
+        )  # fmt: skip
         return overlay.draw_frame(plan, frame)
 
     def to_dicom_seg(self, *, as_labelmap: bool = False, moment: Moment = "now") -> "Dataset":

@@ -10,11 +10,12 @@ from bedside.errors import BundleError, SpecError
 from bedside.evaluation.confidence_fit import Drawn, find_tails, fit_structure, fit_table
 from bedside.pipeline.confidence import STATISTICS, describe_frame, make_features, score_features
 from bedside.report.measurement_table import measurement_rows
+from bedside.report.overlay import draw_frame, plan_overlay
 from bedside.report.page import to_html
 from bedside.segment import Segmenter, load, open_segmenter
 from bedside.spec import Fit, Grey, ScalePercentile, from_mapping, to_mapping
-from bedside.spec.confidence import Confidence, StructureModel, Tails
-from bedside.volume import ImageSequence
+from bedside.spec.confidence import Confidence, StructureConfidence, StructureModel, Tails
+from bedside.volume import ImageSequence, LabelMap
 from models_for_tests import make_bundle, make_card, make_spec
 
 
@@ -255,3 +256,17 @@ def test_measurements_of_a_film_have_intervals_in_json_table_and_page(model, tmp
     page = to_html(result.report, picture=b"\xff\xd8")
     assert "How sure" in page
     assert f"{inner.confidence.low:.2f} to {inner.confidence.high:.2f}" in page
+
+
+def test_the_outline_of_an_untrusted_structure_is_dashed(model):
+    labels = np.zeros((2, 64, 64), np.uint8)
+    labels[:, 8:56, 8:56] = 1
+    film = ImageSequence.from_array(np.zeros((2, 1, 64, 64), np.uint8))
+    sure, unsure = (
+        {"inner": StructureConfidence(0.9, 0.8, 1.0, trusted=trusted)} for trusted in (True, False)
+    )
+    plan = plan_overlay(film, LabelMap(labels), make_spec().labels, confidence=(sure, unsure))
+    whole, dashed = (
+        np.count_nonzero((draw_frame(plan, index) == (255, 0, 0)).all(axis=-1)) for index in (0, 1)
+    )
+    assert 0.3 * whole < dashed < 0.7 * whole

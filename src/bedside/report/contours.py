@@ -3,7 +3,7 @@
 Each structure that is in a label map has a line in its picture, whatever its number and its size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import cv2
 import numpy as np
@@ -11,6 +11,9 @@ import numpy as np
 from bedside.spec.deployment import Label
 
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
+
+_DASH_LINES = 7
+"""Length of a dash in widths of the line."""
 
 
 def resize_picture(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -168,7 +171,12 @@ def find_corners(lines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_contours(
-    picture: np.ndarray, labels: np.ndarray, structures: Sequence[Label], *, line_px: int = 1
+    picture: np.ndarray,
+    labels: np.ndarray,
+    structures: Sequence[Label],
+    *,
+    line_px: int = 1,
+    dashed: Collection[int] = (),
 ) -> None:
     """Draw the outline of every structure into a picture, in place.
 
@@ -177,6 +185,7 @@ def draw_contours(
         labels: (height, width) label values, on the screen; see `resize_labels`.
         structures: What the values mean, and their colours; inner ones last.
         line_px: Width of the line.
+        dashed: Values whose outlines are dashed.
     """
     values = [structure.value for structure in structures]
     colors = np.zeros((256, 3), np.uint8)
@@ -187,6 +196,9 @@ def draw_contours(
     if not width:
         return
     lines, part = trace_lines(labels[inside], values, line_px=line_px), picture[inside]
+    if dashed:
+        rows, columns = np.indices(lines.shape) // (_DASH_LINES * line_px)
+        lines[np.isin(lines, list(dashed)) & ((rows + columns) % 2 == 1)] = 0
     on_line = np.nonzero(lines)
     part[on_line] = colors[lines[on_line]]
     places, owners = find_corners(lines)

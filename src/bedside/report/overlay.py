@@ -14,6 +14,7 @@ from bedside.io.own_results import mark_png
 from bedside.report.captions import DARK, GAP_PX, draw_bar, draw_legend
 from bedside.report.contours import draw_contours, resize_labels, resize_picture, sort_inwards
 from bedside.report.gif import FilmWriter
+from bedside.spec.confidence import Confidences
 from bedside.spec.deployment import Label
 from bedside.system.atomic import write_bytes, written_atomically
 from bedside.system.parallel import ordered_map
@@ -42,6 +43,8 @@ class Overlay:
         size: (height, width) of a frame on the screen, in true proportions.
         window: Intensities that become black and white.
         line_px: Width of a contour on the screen.
+        doubted: Values of each frame that are not to be trusted, whose contours are dashed; empty
+            if nothing is known of that.
     """
 
     sequence: ImageSequence
@@ -51,15 +54,23 @@ class Overlay:
     size: tuple[int, int]
     window: tuple[float, float]
     line_px: int
+    doubted: tuple[frozenset[int], ...] = ()
 
 
-def plan_overlay(sequence: ImageSequence, labels: LabelMap, structures: Sequence[Label]) -> Overlay:
+def plan_overlay(
+    sequence: ImageSequence,
+    labels: LabelMap,
+    structures: Sequence[Label],
+    *,
+    confidence: Sequence[Confidences] = (),
+) -> Overlay:
     """Return how a sequence is shown: true proportions, one intensity window for all frames.
 
     Args:
         sequence: The frames.
         labels: One label map a frame, on the frames' grid.
         structures: What the label values mean.
+        confidence: Of each frame, or of all together; empty if it is not known.
 
     Raises:
         GeometryError: If labels and frames differ in number or size.
@@ -76,9 +87,18 @@ def plan_overlay(sequence: ImageSequence, labels: LabelMap, structures: Sequence
     )
     line_px = max(1, round(size[0] / 900))
     inwards = sort_inwards(structures, labels.array[spread(frames, _MOST_SORTED)])
-    return Overlay(
-        sequence, labels, tuple(structures), inwards, size, display_window(sequence), line_px
+    doubted = tuple(
+        frozenset(
+            label.value
+            for label in structures
+            if (sure := each.get(label.name)) is not None and not sure.trusted
+        )
+        for each in (confidence if len(confidence) == frames else [*confidence] * frames)
     )
+    return Overlay(
+        sequence, labels, tuple(structures), inwards, size, display_window(sequence), line_px,
+        doubted,
+    )  # fmt: skip
 
 
 def screen_size(
@@ -189,7 +209,8 @@ def _draw_decoded(
     index, decoded = frame
     picture = resize_picture(to_display(decoded, overlay.window), size)
     labels = resize_labels(overlay.labels.array[index], size)
-    draw_contours(picture, labels, overlay.inwards, line_px=overlay.line_px)
+    dashed = overlay.doubted[index] if overlay.doubted else ()
+    draw_contours(picture, labels, overlay.inwards, line_px=overlay.line_px, dashed=dashed)
     return picture
 
 

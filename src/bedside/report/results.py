@@ -17,6 +17,7 @@ from bedside.options import Moment, OutputOptions
 from bedside.report.folder import written_together
 from bedside.report.process_cost import peak_memory_mb
 from bedside.report.record import Report, report_mapping, write_report_json
+from bedside.spec.confidence import Confidences
 from bedside.system.parallel import run_in_background
 from bedside.volume import Box, LabelMap
 
@@ -45,6 +46,14 @@ class Segmented(Protocol):
     @property
     def region(self) -> Box:
         """Where the image proper was found on a frame."""
+
+    @property
+    def confidence(self) -> Confidences:
+        """How far each structure is to be trusted."""
+
+    @property
+    def frame_confidence(self) -> tuple[Confidences, ...]:
+        """The same for each frame; empty for a whole scan."""
 
     @property
     def report(self) -> Report:
@@ -193,7 +202,10 @@ def _write_pictures(result: Segmented, folder: Path) -> bytes:
     from bedside.report import overlay
 
     sequence, region = result.source.sequence, result.region
-    plan = overlay.plan_overlay(sequence, result.label_map, result.bundle.spec.labels)
+    plan = overlay.plan_overlay(
+        sequence, result.label_map, result.bundle.spec.labels,
+        confidence=result.frame_confidence or (result.confidence,),
+    )  # fmt: skip
     overlay.write_overlay(plan, folder)
     if len(sequence) > 1:
         overlay.write_contact_sheet(plan, folder, region=region)
