@@ -78,8 +78,8 @@ def test_a_film_is_sent_with_its_masks_over_openigtlink(film, capsys):
     with IgtlClient(port, on_item=received.append):
         assert main(["stream", film, *OPTIONS, "--loops", "30", "--igtl", str(port)]) == 0
     images = [each for each in received if isinstance(each.content, Image)]
-    frame, mask = images[:2]
-    assert (frame.device, mask.device) == ("bedside", "bedside mask")
+    mask, frame = images[:2]
+    assert (mask.device, frame.device) == ("bedside mask", "bedside")
     assert frame.content.pixels.shape == mask.content.pixels.shape == (1, 1, 96, 128)
     assert frame.content.geometry.spacing_mm == mask.content.geometry.spacing_mm
     with bedside.load("camus-4ch", precision="f32", threads=1) as model:
