@@ -377,7 +377,7 @@ def write_page(part: list[str]) -> None:
         f"# The DICOM node\n\nWritten by `benchmarks/dicom_node.py` on {describe_processor()}; "
         f"pynetdicom {package_version('pynetdicom')}.\n"
     )
-    load = f"Other work kept the machine busy: its load was {os.getloadavg()[1]:.0f} on 2 cores."
+    load = f"Load of the machine, this included: {os.getloadavg()[1]:.0f} on 2 cores."
     found = page.read_text("utf-8").split("\n## ")[1:] if page.exists() else []
     parts = {text.split()[0]: text.strip() for text in found}
     new = "\n".join([*part, "", load]).removeprefix("## ")

@@ -299,6 +299,8 @@ times say little.
 |---|---|---|---|
 {chr(10).join(list_goals(runs, ages))}
 
+![Latency over time of each run](stream.svg)
+
 A stream begins with one thread of the runtime, as that is delayed least by what else runs. Sums of
 masks and dropped frames were exact in each run: {is_exact}. Median of each stage at 30 frames a
 second, in ms: {stages}.
