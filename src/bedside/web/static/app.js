@@ -185,7 +185,14 @@ class App {
   note(warnings) {
     const { warnings: own, scaleWarnings, live } = this.source;
     this.notes = [...(this.onDevice || live ? [...own, ...scaleWarnings] : []), ...warnings];
-    this.panel.notes(this.notes);
+    this.showNotes();
+  }
+
+  /** Show the notes, with the scale that a person gave in place of the one that is missing. */
+  showNotes() {
+    const mm = this.source.scaledByHand ? this.source.spacingMm?.[0] : null;
+    const notes = mm ? this.notes.filter((text) => !text.endsWith("areas are given in pixels")) : this.notes;
+    this.panel.notes(mm ? [...notes, `the scale of ${mm} mm per pixel was given by hand`] : notes);
   }
 
   async runOnServer(source, options) {
@@ -368,8 +375,7 @@ class App {
     if (!this.source) return;
     this.source.spacingMm = mm > 0 ? [mm, mm] : null;
     this.source.scaledByHand = true;
-    const notes = mm > 0 ? this.notes.filter((text) => !text.endsWith("areas are given in pixels")) : this.notes;
-    this.panel.notes(mm > 0 ? [...notes, `the scale of ${mm} mm per pixel was given by hand`] : notes);
+    this.showNotes();
     this.refresh();
   }
 
