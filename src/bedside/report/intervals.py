@@ -36,7 +36,11 @@ def with_intervals(
             intervals |= _bound_frames(found, model, frames)
         scan, sure = by_scan.get(found.name), whole.get(found.name)
         if scan is not None and sure is not None and found.volume_ml is not None:
-            intervals["volume_ml"] = (_bound(scan, "volume", found.volume_ml, sure.predicted_dice),)
+            intervals["volume_ml"] = (
+                scan.bound_measurement(
+                    "volume", found.volume_ml, predicted_dice=sure.predicted_dice
+                ),
+            )
         known = {name: spans for name, spans in intervals.items() if any(spans)}
         structures.append(replace(found, confidence=sure, intervals=known))
     return replace(report, structures=tuple(structures))
@@ -57,7 +61,9 @@ def _bound_frames(
     rows |= {name: (name, values) for name, values in found.measurements.items()}
     intervals = {
         key: tuple(
-            None if value is None or each is None else _bound(model, name, value, each)
+            None
+            if value is None or each is None
+            else model.bound_measurement(name, value, predicted_dice=each)
             for value, each in zip(values, dice, strict=True)
         )
         for key, (name, values) in rows.items()
@@ -68,10 +74,5 @@ def _bound_frames(
         each = dice[change.largest_frame - 1]
         name = "fractional_area_change"
         if each is not None:
-            intervals[name] = (_bound(model, name, change.fraction, each),)
+            intervals[name] = (model.bound_measurement(name, change.fraction, predicted_dice=each),)
     return intervals
-
-
-def _bound(model: StructureModel, name: str, value: float, dice: float) -> Span | None:
-    span = model.bound_measurement(name, value, predicted_dice=dice)
-    return None if span is None else (round(span[0], 4), round(span[1], 4))

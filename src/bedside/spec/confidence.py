@@ -115,7 +115,7 @@ class StructureModel:
     def bound_measurement(
         self, name: str, value: float, *, predicted_dice: float
     ) -> tuple[float, float] | None:
-        """Return the interval of a measurement; None if it was not calibrated.
+        """Return the interval of a measurement, to 4 decimals; None if it was not calibrated.
 
         Args:
             name: The measurement, a key of `measurement_tails`.
@@ -127,7 +127,7 @@ class StructureModel:
             return None
         error = expect_error(predicted_dice) * (1.0 if is_fraction(name) else value)
         low, high = value - tails.low * error, value + tails.high * error
-        return low if is_fraction(name) else max(low, 0.0), high
+        return round(low if is_fraction(name) else max(low, 0.0), 4), round(high, 4)
 
 
 def expect_error(dice: float) -> float:

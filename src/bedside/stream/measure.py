@@ -82,7 +82,7 @@ def bound_values(
         if value is not None:
             ends = model.bound_measurement(name, value, predicted_dice=predicted_dice)
             if ends is not None:
-                found[key] = (round(ends[0], 4), round(ends[1], 4))
+                found[key] = ends
     return found
 
 
