@@ -74,7 +74,7 @@ class Forwarder:
         self._refresh(delivery.key)
 
     def _refresh(self, job_id: str) -> None:
-        """Give a series the state that its deliveries have together."""
+        """Set a series to the state that its deliveries have together."""
         while (job := self._store.get(job_id)) is not None and job.state in _BEING_SENT:
             series = Series.from_payload(job.payload)
             found = [self._sender.find(job_id, name) for name in self._destinations(series)]

@@ -85,7 +85,7 @@ class Place:
     was_alone: bool = False
 
     def cancel(self) -> None:
-        """Give the work up, from any thread: its next `check` or its waiting raises."""
+        """Abandon the work, from any thread: its next `check` or its waiting raises."""
         with self.admission.changed:
             self.is_cancelled = True
             self.admission.changed.notify_all()
@@ -103,7 +103,7 @@ class Place:
             raise DeadlineError("the time for this work is over. Allow more, or send less.")
 
     def leave(self) -> None:
-        """Give the place back; a second time changes nothing."""
+        """Return the place; a second time changes nothing."""
         self.admission.end(self, learn=False)
 
     def __enter__(self) -> "Place":
@@ -123,7 +123,7 @@ class Place:
     def __exit__(
         self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
     ) -> None:
-        """Give the place back, and remember what the work took if it succeeded."""
+        """Return the place, and remember what the work took if it succeeded."""
         self.admission.end(self, learn=kind is None)
 
 
@@ -353,7 +353,7 @@ class Admission:
         return has_slot and len(queue.running) < queue.limits.running
 
     def _grant(self) -> None:
-        """Give free slots to those that wait, the first lane first."""
+        """Assign free slots to those that wait, the first lane first."""
         for lane, queue in self._queues.items():
             while queue.waiting and self._may_start(lane):
                 place = queue.waiting.pop(0)
@@ -361,7 +361,7 @@ class Admission:
         self.changed.notify_all()
 
     def _begin(self, place: Place, queue: _Queue) -> None:
-        """Give a place its slot; those that run are no longer alone."""
+        """Assign a slot to a place; those that run are no longer alone."""
         beside = [each for other in self._queues.values() for each in other.running]
         for each in beside:
             each.was_alone = False

@@ -195,7 +195,7 @@ class JobStore:
             return self._changed_job(job, cursor, wanted=state)
 
     def release(self, job: Job) -> None:
-        """Give a claimed job back as it was: the claim does not count as an attempt.
+        """Return a claimed job as it was: the claim does not count as an attempt.
 
         Raises:
             StaleJobError: If it was changed, or removed.
@@ -275,7 +275,7 @@ class JobStore:
         return len(jobs)
 
     def close(self) -> None:
-        """Give back what this process has claimed, and close the store; once is enough."""
+        """Release what this process has claimed, and close the store; once is enough."""
         try:
             self._give_back(self._owner.name)
         except ClosedError:
@@ -335,7 +335,7 @@ class JobStore:
         return now
 
     def _free_dead(self) -> None:
-        """Give back what processes had claimed that have died."""
+        """Release what processes had claimed that have died."""
         with self._database.reading() as connection:
             rows = connection.execute(
                 "SELECT DISTINCT owner FROM jobs WHERE owner IS NOT NULL AND owner != ?",
@@ -346,7 +346,7 @@ class JobStore:
                 self._give_back(owner)
 
     def _give_back(self, owner: str) -> None:
-        """Give back what an owner has claimed."""
+        """Release what an owner has claimed."""
         with self._database.writing() as connection:
             connection.execute(
                 "UPDATE jobs SET owner = NULL, version = version + 1 WHERE owner = ?", (owner,)

@@ -79,7 +79,7 @@ class SegmentJobs:
             thread.start()
 
     def close(self) -> None:
-        """Give up the jobs in progress, which the next start begins anew."""
+        """Abandon the jobs in progress, which the next start begins anew."""
         self._closing.set()
         for place in tuple(self._places):
             place.cancel()

@@ -92,7 +92,7 @@ class GateContrast:
 
 @dataclass(frozen=True)
 class Gate:
-    """Tells images that a network was made for from others.
+    """Separates images that a network was made for from others.
 
     Attributes:
         views: Descriptions of an image; the one in which it is farthest counts.

@@ -302,7 +302,7 @@ class Performer:
         return self._store.move(job, "completed")
 
     def _discontinue(self, job: Job, code: Code, why: str, state: str) -> Job:
-        """Give a work item back as canceled: DICOM has no other end for what was begun."""
+        """Return a work item as canceled: DICOM has no other end for what was begun."""
         with contextlib.suppress(ConflictError):  # canceled already, by whoever asked for it
             discontinue(self._worklist, job, code, why)
         return self._store.move(job, state, reason=why)

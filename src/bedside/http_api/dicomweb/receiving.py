@@ -98,7 +98,7 @@ class _Share:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give all back."""
+        """Return all of it."""
         self._spool.give_back(self._n_bytes)
 
 
