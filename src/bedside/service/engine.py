@@ -193,13 +193,17 @@ class Engine:
         # A volume would keep images waiting, and does not yield.
         turns = self._turns if self.lane(model) is Lane.IMAGE else Turns(1)
 
+        opened = self.open(source, read=read)
+
         def tick(done: int) -> None:
             turn.check()
-            turns.share()
             if on_frame is not None:
                 on_frame(done)
+            # After the last frame the rest is short: an image that let another go first here would
+            # be done after that one, and every image would take as long as two.
+            if done < len(opened.sequence):
+                turns.share()
 
-        opened = self.open(source, read=read)
         turn.check()
         with self.model(model) as loaded, turns.taken():
             return loaded.segment_source(
