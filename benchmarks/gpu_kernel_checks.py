@@ -1,0 +1,348 @@
+"""Kernels of sparse attention against plain attention in float64, and SDPA beside them.
+
+The reference knows no windows: each token attends to all, and what it may not see has weight 0.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from bedside.layers.attention import Heads
+from bedside.layers.kernels.ops import sparse_attention
+from bedside.layers.kernels.tiles import TILES, Tiles
+from bedside.layers.windows import cut_windows, join_windows, pad_tokens
+
+FORMS = ("window", "overlap", "routed")
+HEAD_DIMS = (16, 32, 64)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One map, and how it is read.
+
+    Attributes:
+        form: "window", "overlap" or "routed".
+        sizes: Tokens along each axis.
+        window: Side of a window or region along each axis.
+        heads: How channels divide.
+        dtype: Precision.
+        halo: Tokens seen beyond a window.
+        top_k: Regions seen.
+        batch: Images.
+        channels_first: Whether the memory is that of a convolution, channels first.
+        tiles: Tiles other than those of the table, or None.
+    """
+
+    form: str
+    sizes: tuple[int, ...]
+    window: tuple[int, ...]
+    heads: Heads
+    dtype: torch.dtype
+    halo: int = 0
+    top_k: int = 0
+    batch: int = 1
+    channels_first: bool = False
+    tiles: Tiles | None = None
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Windows along each axis."""
+        return tuple(-(-size // side) for size, side in zip(self.sizes, self.window, strict=True))
+
+    @property
+    def numbers(self) -> list[int]:
+        """Heads as the operation takes them."""
+        return [self.heads.num_heads, self.heads.head_dim, self.heads.kv_heads]
+
+    def __str__(self) -> str:
+        """Name of the shape, for reports."""
+        sizes, window = ("x".join(map(str, part)) for part in (self.sizes, self.window))
+        heads = self.heads
+        return (
+            f"{self.form} {self.batch} x {sizes}, window {window}, halo {self.halo}, top "
+            f"{self.top_k}, heads {heads.num_heads}/{heads.kv_heads} of {heads.head_dim}, "
+            f"{str(self.dtype).removeprefix('torch.')}"
+        )
+
+
+@dataclass(frozen=True)
+class Case:
+    """A shape with numbers in it.
+
+    Attributes:
+        shape: The shape.
+        tokens: (B, *S, C).
+        chosen: (B, regions, k), or None.
+        gate: The same shape f32, or None.
+        grad: What the loss gives of the result, (B, *S, heads * d).
+    """
+
+    shape: Shape
+    tokens: torch.Tensor
+    chosen: torch.Tensor | None
+    gate: torch.Tensor | None
+    grad: torch.Tensor
+
+
+@dataclass
+class Errors:
+    """Errors against float64, of many cases together: root mean square and largest.
+
+    Each is divided by the root mean square of the reference.
+    """
+
+    rms: list[float] = field(default_factory=list)
+    largest: list[float] = field(default_factory=list)
+
+    def add(self, found: torch.Tensor, reference: torch.Tensor) -> None:
+        """Add one case."""
+        scale = reference.square().mean().sqrt().clamp_min(1e-12)
+        error = (found.detach().double() - reference) / scale
+        self.rms.append(float(error.square().mean().sqrt()))
+        self.largest.append(float(error.abs().max()))
+
+    @property
+    def mean(self) -> float:
+        """Root mean square over all cases."""
+        return math.sqrt(sum(each * each for each in self.rms) / max(1, len(self.rms)))
+
+    @property
+    def worst(self) -> float:
+        """Largest error of any case."""
+        return max(self.largest, default=0.0)
+
+
+@dataclass
+class Pair:
+    """Errors of the kernels, and of SDPA on the same inputs."""
+
+    kernel: Errors = field(default_factory=Errors)
+    sdpa: Errors = field(default_factory=Errors)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the kernels' error is at most SDPA's.
+
+        The largest of all is one number's luck, and may be half as large again.
+        """
+        return self.kernel.mean <= self.sdpa.mean and self.kernel.worst <= 1.5 * self.sdpa.worst
+
+
+def check_random(count: int, dtypes: Sequence[torch.dtype], *, seed: int = 0) -> dict[str, Pair]:
+    """Check random shapes; errors by precision."""
+    errors: dict[str, Pair] = {}
+    for number, shape in enumerate(draw_shapes(count, dtypes, seed=seed)):
+        pair = errors.setdefault(str(shape.dtype).removeprefix("torch."), Pair())
+        check_forward(fill(shape, seed=number), pair)
+    return errors
+
+
+def draw_shapes(
+    count: int, dtypes: Sequence[torch.dtype], *, seed: int = 0, most_windows: int = 3
+) -> Iterator[Shape]:
+    """Random shapes: small maps with ragged borders, every form, axes, heads, layout and tiles."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        dims = 2 + number // 3 % 2
+        form = FORMS[number % 3]
+        window = tuple(int(side) for side in rng.integers(2, 8 if dims == 2 else 5, dims))
+        counts = [1] * dims
+        while math.prod(counts) < most_windows and rng.random() < 0.7:
+            counts[int(rng.integers(dims))] += 1
+            if math.prod(counts) > most_windows:
+                counts = [1] * dims
+        sizes = tuple(
+            int(side * n - (rng.integers(0, side) if rng.random() < 0.7 else 0))
+            for side, n in zip(window, counts, strict=True)
+        )
+        kv_heads, group = int(rng.choice((1, 1, 1, 1, 2))), int(rng.choice((1, 2, 4)))
+        small = math.prod(window) * group <= 32 and rng.random() < 0.5
+        yield Shape(
+            form,
+            sizes,
+            window,
+            Heads(kv_heads * group, int(rng.choice(HEAD_DIMS)), kv_heads),
+            dtypes[number // 6 % len(dtypes)],
+            halo=int(rng.integers(1, min(window) + 1)) if form == "overlap" else 0,
+            top_k=int(rng.integers(1, math.prod(counts) + 1)) if form == "routed" else 0,
+            batch=int(rng.choice((1, 1, 1, 1, 2))),
+            channels_first=bool(rng.random() < 0.5),
+            # Small tiles exercise the loops, large ones leave time for more shapes.
+            tiles=Tiles(16, 16) if small else Tiles(256, int(rng.choice((128, 512)))),
+        )
+
+
+def fill(shape: Shape, *, seed: int, device: str = "cpu") -> Case:
+    """Random numbers for a shape; queries carry their scale."""
+    heads = shape.heads
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*size: int) -> torch.Tensor:
+        return torch.randn(*size, generator=generator)
+
+    tokens = normal(shape.batch, *shape.sizes, sum(heads.widths))
+    tokens[..., : heads.widths[0]] *= 2 * heads.head_dim**-0.5
+    tokens = tokens.to(device, shape.dtype)
+    if shape.channels_first:
+        tokens = tokens.movedim(-1, 1).contiguous().movedim(1, -1)
+    chosen = gate = None
+    if shape.form == "routed":
+        regions = math.prod(shape.counts)
+        order = torch.rand(shape.batch, regions, regions, generator=generator).argsort(-1)
+        chosen = order[..., : shape.top_k].contiguous().to(device)
+        gate = torch.rand(chosen.shape, generator=generator).clamp_min(1e-4).to(device)
+    grad = normal(shape.batch, *shape.sizes, heads.widths[0]).to(device, shape.dtype)
+    return Case(shape, tokens, chosen, gate, grad)
+
+
+def run_kernel(case: Case) -> torch.Tensor:
+    """What the kernel reads, (B, *S, heads * d)."""
+    shape = case.shape
+    with use_tiles(shape):
+        out: torch.Tensor = sparse_attention(
+            case.tokens, case.chosen, case.gate, shape.numbers, list(shape.window), shape.halo
+        )[0]
+    return out
+
+
+@contextmanager
+def use_tiles(shape: Shape) -> Iterator[None]:
+    """Let the kernels have the tiles of a shape."""
+    table = TILES[shape.dtype]
+    before = table[shape.heads.head_dim]
+    table[shape.heads.head_dim] = shape.tiles or before
+    try:
+        yield
+    finally:
+        table[shape.heads.head_dim] = before
+
+
+def run_reference(
+    case: Case, tokens: torch.Tensor, gate: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The same by dense masked attention, in the precision of `tokens`."""
+    shape, heads = case.shape, case.shape.heads
+    axes = [torch.arange(size, device=tokens.device) for size in shape.sizes]
+    place = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2)
+    window = torch.tensor(shape.window, device=tokens.device)
+    home = place // window
+    if case.chosen is None:
+        low, high = home * window - shape.halo, (home + 1) * window + shape.halo
+        seen = (place[None] >= low[:, None]) & (place[None] < high[:, None])
+        bias = torch.zeros(1, 1, 1, 1, dtype=tokens.dtype, device=tokens.device)
+        visible = seen.all(-1)[None, None]
+    else:
+        number = home[:, 0]
+        for axis in range(1, len(shape.sizes)):
+            number = number * shape.counts[axis] + home[:, axis]
+        assert gate is not None
+        regions = math.prod(shape.counts)
+        full = tokens.new_zeros(shape.batch, regions, regions).scatter(2, case.chosen, gate)
+        weight = full[:, number][:, :, number].unsqueeze(1)
+        visible = weight > 0
+        bias = torch.where(visible, weight, 1.0).log()
+    flat = tokens.flatten(1, -2)
+    queries, keys, values = (
+        part.unflatten(-1, (-1, heads.head_dim)).transpose(1, 2)
+        for part in flat.split(heads.widths, dim=-1)
+    )
+    group = heads.num_heads // heads.kv_heads
+    keys, values = (part.repeat_interleave(group, 1) for part in (keys, values))
+    scores = queries @ keys.transpose(-1, -2) + bias
+    read = scores.masked_fill(~visible, -torch.inf).softmax(-1) @ values
+    return read.transpose(1, 2).reshape(shape.batch, *shape.sizes, -1)
+
+
+def run_sdpa(case: Case, tokens: torch.Tensor, gate: torch.Tensor | None = None) -> torch.Tensor:
+    """The same by torch's scaled_dot_product_attention on folded windows, padded where ragged."""
+    shape, heads = case.shape, case.shape.heads
+    padded = pad_tokens(tokens, shape.window)
+    queries, keys, values = heads.split(padded)
+    queries = cut_windows(queries, shape.window)
+    keys, values = (cut_windows(part, shape.window, halo=shape.halo) for part in (keys, values))
+    mask = make_mask(case, gate, tokens.dtype)
+    batch, regions, area, _ = queries.shape
+    if case.chosen is not None:
+        rows = torch.arange(batch, device=tokens.device)[:, None, None]
+        keys, values = (part[rows, case.chosen].flatten(2, 3) for part in (keys, values))
+
+    def fold(part: torch.Tensor) -> torch.Tensor:
+        return part.flatten(0, 1).unflatten(-1, (-1, heads.head_dim)).transpose(1, 2)
+
+    group = heads.num_heads // heads.kv_heads
+    read = functional.scaled_dot_product_attention(
+        fold(queries),
+        fold(keys).repeat_interleave(group, 1),
+        fold(values).repeat_interleave(group, 1),
+        attn_mask=None
+        if mask is None
+        else mask.flatten(0, 1)[:, None, None].expand(batch * regions, heads.num_heads, area, -1),
+        scale=1.0,
+    )
+    local = read.transpose(1, 2).reshape(batch, regions, area, -1)
+    joined = join_windows(local, padded.shape[1:-1], shape.window)
+    return joined[(slice(None), *(slice(size) for size in shape.sizes))]
+
+
+def make_mask(case: Case, gate: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    """Added to the scores: (B, regions, keys), or None where all keys are seen alike."""
+    shape = case.shape
+    ones = torch.ones(1, *shape.sizes, 1, device=case.tokens.device)
+    inside = pad_tokens(ones, shape.window)
+    if case.chosen is None:
+        # What wraps around the border is found by a border of zeros.
+        if shape.halo:
+            pads = [side for size in reversed(shape.window) for side in (size, size)]
+            inside = functional.pad(inside, (0, 0, *pads))
+            cut = cut_windows(inside, shape.window, halo=shape.halo)[0, ..., 0]
+            inner = cut.reshape(*(n + 2 for n in shape.counts), -1)
+            cut = inner[tuple(slice(1, -1) for _ in shape.counts)].flatten(0, -2)
+        else:
+            cut = cut_windows(inside, shape.window)[0, ..., 0]
+        seen = cut.expand(shape.batch, -1, -1) > 0
+        if bool(seen.all()):
+            return None
+        return torch.where(seen, 0.0, -torch.inf).to(dtype)
+    cut = cut_windows(inside, shape.window)[0, ..., 0]
+    assert gate is not None
+    weight = cut[case.chosen] * gate.unsqueeze(-1)
+    return weight.flatten(2).log().to(dtype)
+
+
+def check_forward(case: Case, pair: Pair) -> None:
+    """Add the errors of one case."""
+    gate = None if case.gate is None else case.gate.double()
+    reference = run_reference(case, case.tokens.double(), gate)
+    pair.kernel.add(run_kernel(case), reference)
+    pair.sdpa.add(run_sdpa(case, case.tokens, case.gate), reference)
+
+
+def speed_up_interpreter() -> None:
+    """Let Triton's interpreter replace what kernels call once, and not in each call.
+
+    It also stops asserting that no sum of integers overflows, which doubles its work. Nothing that
+    a kernel computes changes.
+    """
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    builder: Any = interpreter.interpreter_builder
+    builder.options = replace(builder.options, sanitize_overflow=False)
+    patch, patched = interpreter._patch_lang, set()
+
+    def patch_once(function: Any) -> SimpleNamespace:
+        known = function.__globals__.values()
+        languages = (any(v is tl for v in known), any(v is tl.core for v in known))
+        if languages not in patched:
+            patched.add(languages)
+            patch(function)
+        return SimpleNamespace(restore=lambda: None)
+
+    interpreter._patch_lang = patch_once

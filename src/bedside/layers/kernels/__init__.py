@@ -1,0 +1,1 @@
+"""Sparse attention on a GPU: window, overlap and routed attention as one operation."""
