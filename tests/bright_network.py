@@ -1,7 +1,13 @@
 """A network of one convolution: whatever is brighter than black is label 1."""
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
+
+from bedside.bundle import read_bundle, write_bundle
+from bedside.spec import Fit, ScaleRange
 
 SIZE = (64, 64)
 
@@ -30,3 +36,26 @@ def bright_network(slopes: tuple[int, ...] = (1,)) -> bytes:
     )
     opset = onnx.helper.make_opsetid("", 18)
     return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
+
+
+def write_two_channels(path: Path, *, like: Path) -> Path:
+    """Write a bundle with label 1 wherever FLAIR is brighter than T1, which may be missing.
+
+    Args:
+        path: The bundle.
+        like: A bundle with its labels, card and split.
+    """
+    read, names = read_bundle(like), ("t1", "flair")
+    given = dataclasses.replace(
+        read.spec.input, modality="MR", channels=2, size_px=SIZE, channel_names=names,
+        optional_channels=names[:1],
+    )  # fmt: skip
+    spec = dataclasses.replace(
+        read.spec,
+        input=given,
+        preprocess=(Fit(), ScaleRange(source="nominal")),
+        model=dataclasses.replace(read.spec.model, in_channels=2),
+    )
+    graphs = {"f32": bright_network(slopes=(-1, 1))}
+    write_bundle(path, spec=spec, card=read.card, graphs=graphs, split=read.split)
+    return path

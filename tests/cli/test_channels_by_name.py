@@ -1,6 +1,5 @@
 """A bundle whose channels have names: which may be missing, and what is told."""
 
-import dataclasses
 import json
 
 import nibabel
@@ -9,30 +8,14 @@ import pytest
 
 import bedside
 import makers
-from bedside.bundle import read_bundle, write_bundle
 from bedside.cli.main import main
-from bedside.spec import Fit, ScaleRange
-from bright_network import bright_network
+from bright_network import write_two_channels
 
 
 @pytest.fixture
 def of_two_channels(bundle, tmp_path):
     """Label 1 wherever FLAIR is brighter than T1, which may be missing."""
-    names = ("t1", "flair")
-    read = read_bundle(bundle)
-    given = dataclasses.replace(
-        read.spec.input, modality="MR", channels=2, channel_names=names,
-        optional_channels=names[:1],
-    )  # fmt: skip
-    spec = dataclasses.replace(
-        read.spec,
-        input=given,
-        preprocess=(Fit(), ScaleRange(source="nominal")),
-        model=dataclasses.replace(read.spec.model, in_channels=2),
-    )
-    path, graphs = tmp_path / "two.bedside", {"f32": bright_network(slopes=(-1, 1))}
-    write_bundle(path, spec=spec, card=read.card, graphs=graphs, split=read.split)
-    return path
+    return write_two_channels(tmp_path / "two.bedside", like=bundle)
 
 
 def test_channels_are_given_by_name_in_any_order_and_one_may_be_missing(

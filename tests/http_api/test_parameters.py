@@ -121,7 +121,7 @@ def test_openapi_describes_each_parameter_in_the_query_and_the_form(client):
         operation = schema["paths"][path]["post"]
         query = {each["name"]: each for each in operation["parameters"] if each["in"] == "query"}
         names = {"model", "format", "select", "third_axis", "pixel_spacing", "gaps",
-                 "values_are_hu", "gate", "force"} | more  # fmt: skip
+                 "values_are_hu", "gate", "channels", "force"} | more  # fmt: skip
         assert set(query) == names
         assert all(each.get("description") for each in query.values())
         form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]

@@ -43,6 +43,7 @@ def make_router(door: Door) -> APIRouter:
         async with door.receive(request) as upload:
             wanted = given.complete(upload.fields).want(accept, client)
             door.engine.lane(wanted.model)
+            wanted.check_files(upload.n_files)
             job, is_new = await door.run(lambda: jobs.begin(wanted, idempotency_key))
             if is_new:
                 job = await door.run(lambda: jobs.accept(job, upload.path))

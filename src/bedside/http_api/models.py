@@ -45,6 +45,8 @@ def describe(engine: Engine, name: str) -> dict[str, Any]:
         "view": spec.input.view,
         "dimensions": spec.model.spatial_dims,
         "channels": spec.input.channels,
+        "channel_names": list(spec.input.channel_names),
+        "optional_channels": list(spec.input.optional_channels),
         "size_px": list(spec.input.size_px),
         "labels": [
             {

@@ -43,6 +43,10 @@ class Parameters(BaseModel):
         "warn", description="What happens to images that look unlike those of training, if the "
         "model has a gate."
     )  # fmt: skip
+    channels: str = Field(
+        "", description="Names of the channels that the files sent are, in their order, such as "
+        "flair,t1, for a model whose channels have names."
+    )  # fmt: skip
     force: bool = Field(
         default=False, description="Accept images of another modality than the model's."
     )
@@ -56,15 +60,16 @@ class Parameters(BaseModel):
 
         Raises:
             RequestError: If no model is named, or nothing can be sent in that format.
-            UsageError: If the selection or the spacing has no meaning.
+            UsageError: If the selection, the spacing or the channels have no meaning.
         """
         if not self.model:
             raise RequestError(400, "no model is named. Add ?model=NAME; /models lists them.")
         wanted = Wanted(
             self.model, choose_result(self.format or None, accept), self.third_axis, self.gaps,
             self.force, client, self.select, self.pixel_spacing, self.values_are_hu, self.gate,
+            self.channels,
         )  # fmt: skip
-        _ = wanted.read  # refuses what has no meaning
+        _ = wanted.read, wanted.channel_names  # refuses what has no meaning
         return wanted
 
     def complete(self, fields: Mapping[str, str]) -> Self:

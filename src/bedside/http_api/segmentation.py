@@ -19,6 +19,7 @@ from bedside.io.opened import Source
 from bedside.result import Result
 from bedside.service.admission import Place
 from bedside.service.engine import Engine
+from bedside.service.opening import open_wanted
 from bedside.service.wanted import Wanted, in_service_words, write_report
 
 _MOST_WARNING_BYTES = 4096
@@ -38,6 +39,7 @@ def make_router(door: Door) -> APIRouter:
         async with door.receive(request) as upload:
             asked = given.complete(upload.fields)
             wanted = asked.want(accept, client)
+            wanted.check_files(upload.n_files)
             place = door.engine.reserve(
                 wanted.model, n_bytes=n_bytes or upload.n_bytes, deadline_s=asked.deadline_s
             )
@@ -55,7 +57,7 @@ def find_client(request: Request) -> str:
 
 def _answer(engine: Engine, wanted: Wanted, upload: Upload, turn: Place) -> Response:
     """Segment an upload and encode the result, in a thread."""
-    source = engine.open(upload.source, read=wanted.read)
+    source = open_wanted(engine, wanted, upload.source)
     format_ = choose_format(source, wanted.result)
     result = engine.segment(wanted.model, source, place=turn, force=wanted.force)
     wanted.check_gate(result)

@@ -48,6 +48,7 @@ class Upload:
     Attributes:
         fields: The same.
         n_bytes: Of all files, as they were sent; 0 if there are none.
+        n_files: Files that were sent one by one; 0 for a zip.
         suffix: End of the name of the last file, such as ".nii.gz"; empty if it has none.
     """
 
@@ -55,6 +56,7 @@ class Upload:
         self, sink: "_Sink", fields: dict[str, str], *, unpacked: Path | None = None
     ) -> None:
         self.fields, self.n_bytes, self.suffix = fields, sink.n_bytes, sink.suffix
+        self.n_files = 0 if unpacked else sink.count
         self._sink, self._unpacked = sink, unpacked
 
     @property

@@ -37,6 +37,7 @@ from bedside.io.opened import Source
 from bedside.service.admission import Lane, Place
 from bedside.service.engine import Engine
 from bedside.service.jobs import Job, JobStore
+from bedside.service.opening import open_wanted
 from bedside.service.wanted import Wanted, in_service_words, write_report
 from bedside.system.atomic import output_errors, sync_folder, write_bytes, write_text
 
@@ -240,7 +241,7 @@ class SegmentJobs:
     def _segment(self, job: Job, folder: Path, place: Place) -> dict[str, Any]:
         """Write the results of a job; return its new payload."""
         wanted = Wanted.from_mapping(job.payload)
-        source = self._engine.open(folder / str(job.payload["input"]), read=wanted.read)
+        source = open_wanted(self._engine, wanted, folder / str(job.payload["input"]))
         format_ = _choose_format(source, wanted.result)
         told_s = [0.0]
 

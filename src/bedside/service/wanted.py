@@ -28,6 +28,8 @@ class Wanted:
         pixel_spacing: "ROW,COLUMN" in mm for images without one; empty to go by the file.
         values_are_hu: As in `DicomOptions`.
         gate: Whether an image that the model's gate finds foreign is refused: "warn" or "refuse".
+        channels: Names of the channels that the files are, in the order in which they were sent,
+            such as "flair,t1"; empty if the files are one image.
     """
 
     model: str
@@ -40,6 +42,35 @@ class Wanted:
     pixel_spacing: str = ""
     values_are_hu: bool = False
     gate: Literal["warn", "refuse"] = "warn"
+    channels: str = ""
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of the channels, one for each file; empty if the files are one image.
+
+        Raises:
+            UsageError: If one is empty or occurs twice.
+        """
+        names = tuple(name.strip() for name in self.channels.split(",")) if self.channels else ()
+        if not all(names) or len(set(names)) < len(names):
+            raise UsageError("channels are names as flair,t1, each once, in the order of files.")
+        return names
+
+    def check_files(self, count: int) -> None:
+        """Return if there is a file for each channel.
+
+        Args:
+            count: Files that were sent one by one; 0 for a zip, whose order means nothing.
+
+        Raises:
+            UsageError: If there are more or fewer.
+        """
+        names = self.channel_names
+        if names and count != len(names):
+            raise UsageError(
+                f"channels names {len(names)}, and {count} files were sent. Send a file for each "
+                "in a field of its own, and no zip."
+            )
 
     @property
     def read(self) -> ReadOptions:
