@@ -21,15 +21,16 @@ def plain_losses(logits, truth, smoothing):
     axes = (0, *range(2, logits.ndim))
     dice = (2 * (drawn * true).sum(axes) + 1) / (drawn.sum(axes) + true.sum(axes) + 1)
     entropy = functional.cross_entropy(logits, truth, label_smoothing=smoothing, reduction="none")
-    return 1 - dice.mean(), entropy
+    return 1 - dice[true.sum(axes) > 0].mean(), entropy
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("labels", [4, 3], ids=["every label", "the last label is missing"])
 @pytest.mark.parametrize("sizes", [(5, 6), (3, 4, 5)])
-def test_losses_and_the_written_out_gradient_are_what_torch_makes_of_them(sizes, smoothing):
+def test_losses_and_the_written_out_gradient_are_what_torch_makes_of_them(sizes, labels, smoothing):
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 4, *sizes, generator=generator, dtype=torch.float64)
-    truth = torch.randint(0, 4, (2, *sizes), generator=generator)
+    truth = torch.randint(0, labels, (2, *sizes), generator=generator)
     weights = torch.rand(2, *sizes, generator=generator, dtype=torch.float64)
     results = []
     for losses in (plain_losses, lambda *args: overlap_losses(*args[:2], smoothing=args[2])):
@@ -49,11 +50,17 @@ def test_soft_dice_of_even_odds_is_derived_by_hand():
     assert entropy.tolist() == [[[pytest.approx(math.log(2))] * 2] * 2]
 
 
-def test_background_alone_costs_nothing_where_nothing_is_drawn():
-    logits = torch.zeros(1, 2, 4, 4)
-    logits[:, 0] = 50
-    dice, _ = overlap_losses(logits, torch.zeros(1, 4, 4, dtype=torch.long))
-    assert float(dice) < 1e-6
+def test_a_structure_that_no_image_of_the_batch_has_is_left_to_the_cross_entropy():
+    logits = torch.zeros(1, 3, 4, 4, requires_grad=True)
+    truth = torch.zeros(1, 4, 4, dtype=torch.long)
+    dice, _ = overlap_losses(logits, truth)
+    dice.backward()
+    assert dice.detach() == 0
+    assert not logits.grad.any()
+    truth[:, :2] = 1
+    # Of one structure: overlap 8 / 3, drawn 16 / 3, true 8.
+    dice, _ = overlap_losses(logits, truth)
+    assert float(dice.detach()) == pytest.approx(1 - (16 / 3 + 1) / (16 / 3 + 8 + 1))
 
 
 def test_coarse_logits_are_raised_in_two_and_three_axes():

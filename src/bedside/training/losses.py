@@ -16,8 +16,11 @@ def overlap_losses(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Soft Dice loss over the batch, and cross-entropy per pixel.
 
-    The soft Dice is one minus that of each structure over the batch, averaged, background
-    left out. Where several processes train together, their batches count as one.
+    The soft Dice is one minus that of each structure over the batch, averaged over the structures
+    that the batch has, background left out. One that is in none of its images is left to the
+    cross-entropy: its Dice could only fall, most steeply where next to nothing of it is drawn, and
+    a structure that is missing in many batches would never be learnt. Where several processes train
+    together, their batches count as one.
 
     Both come from one softmax, and their gradient is written out, which takes half the
     time of what differentiation would make of it; once only.
@@ -28,7 +31,8 @@ def overlap_losses(
         smoothing: Part of each pixel's truth that is spread over all labels alike.
 
     Returns:
-        The soft Dice loss, a scalar in [0, 1], and the cross-entropy (B, *S) of every pixel.
+        The soft Dice loss, a scalar in [0, 1] and 0 without any structure, and the cross-entropy
+        (B, *S) of every pixel.
 
     Source:
         Soft Dice: Milletari et al., V-Net, 3DV 2016; over the batch as in nnU-Net.
@@ -70,24 +74,26 @@ class _OverlapLosses(torch.autograd.Function):
             ]
         )
         overlap, drawn, true = sum_over_ranks(sums)[:, 1:].to(logits.dtype)
+        present = (true > 0).to(logits.dtype)
+        shares = present / present.sum().clamp(min=1)
         context.save_for_backward(
-            probabilities, true_probabilities, truth, overlap, drawn + true + 1
+            probabilities, true_probabilities, truth, overlap, drawn + true + 1, shares
         )
         context.smoothing = smoothing
-        return 1 - ((2 * overlap + 1) / (drawn + true + 1)).mean(), entropy
+        return (shares * (1 - (2 * overlap + 1) / (drawn + true + 1))).sum(), entropy
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(
         context: Any, of_dice: torch.Tensor, of_entropy: torch.Tensor
     ) -> tuple[torch.Tensor, None, None]:
-        probabilities, true_probabilities, truth, overlap, total = context.saved_tensors
+        probabilities, true_probabilities, truth, overlap, total, shares = context.saved_tensors
         count = probabilities.shape[1]
         # Of the soft Dice by each probability: a slope for its label, and another one where
         # its label is true. Ranks average their gradients, and each has only a part of the sum.
-        share = of_dice * world_size() / (count - 1)
-        anywhere = functional.pad(share * (2 * overlap + 1) / total**2, (1, 0))
-        of_label = functional.pad(-2 * share / total, (1, 0)).index_select(0, truth.flatten())
+        slopes = of_dice * world_size() * shares
+        anywhere = functional.pad(slopes * (2 * overlap + 1) / total**2, (1, 0))
+        of_label = functional.pad(-2 * slopes / total, (1, 0)).index_select(0, truth.flatten())
         where_true = of_label.reshape(truth.shape) * true_probabilities
         # Through the softmax: p_k * (g_k - sum_j p_j g_j), and p_k - y_k for the entropy.
         mean = torch.matmul(anywhere, probabilities) + where_true
