@@ -6,10 +6,10 @@ from typing import Any
 import cv2
 import numpy as np
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, JPEGBaseline8Bit, RLELossless
+from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, RLELossless
 
 from bedside.errors import FormatError
+from bedside.io.dicom.jpeg_plugin import find_decoder
 from bedside.io.dicom.luts import read_palette
 from bedside.io.dicom.rle import decode_rle
 from bedside.io.dicom.warnings import collected_warnings
@@ -173,7 +173,7 @@ def describe_stray_bits(decoder: FrameDecoder) -> list[str]:
 def _find_decoder(syntax: UID, path: Path) -> Any:
     """Return pydicom's decoder for a transfer syntax."""
     try:
-        decoder = get_decoder(syntax)
+        decoder = find_decoder(syntax)
     except NotImplementedError:
         raise FormatError(
             f"{path}: transfer syntax {syntax.name} ({syntax}) cannot be decoded. "
@@ -210,7 +210,7 @@ def _split_frames(dataset: Any, path: Path, frames: int) -> list[bytes]:
             f"{path}: {len(whole)} of {frames} frames are there. "
             "The file is truncated; export it again."
         )
-    if dataset.file_meta.TransferSyntaxUID == JPEGBaseline8Bit:
+    if dataset.file_meta.TransferSyntaxUID in (JPEGBaseline8Bit, JPEGExtended12Bit):
         for number, frame in enumerate(whole[:frames], start=1):
             # The end-of-image marker never occurs in coded data; padding may follow.
             if b"\xff\xd9" not in frame[-1024:]:

@@ -48,7 +48,7 @@ def main() -> int:
 
 def _import_codecs() -> None:
     """Import what numpy and pydicom load only when it is needed, where it is installed."""
-    for name in ("numpy.ma", "pydicom.pixels", "libjpeg", "openjpeg", "jpeg_ls", "PIL.Image"):
+    for name in ("numpy.ma", "pydicom.pixels", "openjpeg", "jpeg_ls", "PIL.Image"):
         with contextlib.suppress(ImportError):
             __import__(name)
 
