@@ -5,6 +5,8 @@ import io
 import socket
 import struct
 
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage
 from pynetdicom import build_context
 from pynetdicom.dimse_messages import C_ECHO_RQ, C_STORE_RQ
@@ -26,10 +28,14 @@ class RawPeer:
     Args:
         address: Host and port.
         source: Our own address.
+        tls: Encrypts it; None for no encryption.
+        name: What a peer over TLS is called.
     """
 
-    def __init__(self, address, *, source=""):
+    def __init__(self, address, *, source="", tls=None, name=None):
         self.socket = socket.create_connection(address, timeout=60, source_address=(source, 0))
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname=name)
 
     def __enter__(self):
         return self
@@ -109,6 +115,14 @@ def make_data(content, *, context=3, is_last=False):
     """Return a PDU with one piece of a data set."""
     piece = struct.pack(">IBB", len(content) + 2, context, 2 if is_last else 0) + content
     return struct.pack(">BBI", DATA, 0, len(piece)) + piece
+
+
+def encode_dataset(dataset):
+    """Return a data set as it travels: explicit VR, little endian."""
+    file = DicomBytesIO()
+    file.is_implicit_VR, file.is_little_endian = False, True
+    write_dataset(file, dataset)
+    return file.getvalue()
 
 
 def _encode(message, primitive, context):

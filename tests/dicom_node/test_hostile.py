@@ -7,8 +7,6 @@ import struct
 import time
 
 import pytest
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 from pydicom.uid import UltrasoundMultiFrameImageStorage
 
 from dicom_node_for_tests import send, wait_for, write_cine
@@ -18,6 +16,7 @@ from raw_dicom_for_tests import (
     DATA,
     REJECTED,
     RawPeer,
+    encode_dataset,
     make_data,
     make_echo,
     make_request,
@@ -33,13 +32,6 @@ def echo(server):
         peer.associate()
         peer.send(make_echo())
         return peer.read()[0] == DATA
-
-
-def encode(dataset):
-    file = DicomBytesIO()
-    file.is_implicit_VR, file.is_little_endian = False, True
-    write_dataset(file, dataset)
-    return file.getvalue()
 
 
 def make_image(**tags):
@@ -245,12 +237,12 @@ def test_what_goes_wrong_is_told_by_address_and_reason_and_not_again_and_again(r
 )
 def test_an_image_that_is_not_what_it_says_is_refused(receive, tags, command, status):
     server = receive()
-    assert store(server, encode(make_image(**tags)), **command) == status
+    assert store(server, encode_dataset(make_image(**tags)), **command) == status
     assert server.store.list() == []
 
 
 def test_a_uid_that_is_none_is_refused(receive):
-    data = encode(make_image(SeriesInstanceUID="1.2.3.4.5.6.7"))
+    data = encode_dataset(make_image(SeriesInstanceUID="1.2.3.4.5.6.7"))
     server = receive()
     assert store(server, data.replace(b"1.2.3.4.5.6.7", b"../../etc/pwd")) == 0xC000
     assert server.store.list() == []
@@ -266,7 +258,7 @@ def test_a_data_set_that_is_none_is_refused(receive, data):
 
 def test_meta_information_in_a_data_set_is_not_taken_for_that_of_the_file(receive):
     deflated = b"\x02\x00\x10\x00UI\x16\x001.2.840.10008.1.2.1.99"
-    assert store(receive(), deflated + encode(make_image())) == 0xC000
+    assert store(receive(), deflated + encode_dataset(make_image())) == 0xC000
 
 
 def test_a_sequence_nested_without_end_is_refused(receive):
@@ -289,9 +281,9 @@ def test_nothing_of_a_patient_is_logged(receive, tmp_path, caplog):
     logging.getLogger("pynetdicom").addHandler(caplog.handler)
     canaries = {"PatientName": "Canary^Name", "PatientID": "CANARY-ID", "StationName": "CANARYST"}
     server = receive(settle_s=0.1)
-    assert store(server, encode(make_image(**canaries))) == 0
-    store(server, encode(make_image(**canaries))[:300])
-    store(server, encode(make_image(**canaries, SOPInstanceUID="1.2.77")))
+    assert store(server, encode_dataset(make_image(**canaries))) == 0
+    store(server, encode_dataset(make_image(**canaries))[:300])
+    store(server, encode_dataset(make_image(**canaries, SOPInstanceUID="1.2.77")))
     logging.getLogger("pynetdicom").removeHandler(caplog.handler)
 
     said = caplog.text
@@ -302,7 +294,7 @@ def test_nothing_of_a_patient_is_logged(receive, tmp_path, caplog):
 
 def test_a_disk_without_room_refuses_images_and_not_echo(receive, tmp_path):
     server = receive({"free_mb": 10**9})
-    assert store(server, encode(make_image())) == 0xA700
+    assert store(server, encode_dataset(make_image())) == 0xA700
     is_sent, text = send(server.address, write_cine(tmp_path / "cine.dcm"))
     assert not is_sent, text
     assert echo(server)

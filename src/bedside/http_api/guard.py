@@ -27,6 +27,7 @@ EARLY_PATH = "/segment"
 """The route whose requests are refused first of all if there is no room."""
 
 _READING = ("GET", "HEAD", "OPTIONS")
+_METHODS = (*_READING, "POST", "PUT", "DELETE", "PATCH", "CONNECT", "TRACE")
 _POLICY_VIOLATION = 1008
 _MOST_SECRET = 1024
 
@@ -95,7 +96,7 @@ class Guard:
         model = model.partition(".")[0]  # such as of "NAME.network" in the Open Inference Protocol
         self._observer.note_answer(
             Answered(
-                method=scope.get("method", "WEBSOCKET"),
+                method=_name_method(scope),
                 route=getattr(scope.get("route"), "path", None) or _find_early(scope),
                 status=status,
                 seconds=seconds,
@@ -143,6 +144,14 @@ def check_head(scope: Scope, settings: HttpSettings, *, hosts: Sequence[str]) ->
     if key is None:
         raise RequestError(401, "a key is needed: send Authorization: Bearer KEY.")
     return key
+
+
+def _name_method(scope: Scope) -> str:
+    """Return the method of a request, which is any word: "-" for those that are not of HTTP."""
+    if scope["type"] == "websocket":
+        return "WEBSOCKET"
+    method: str = scope["method"]
+    return method if method in _METHODS else "-"
 
 
 def _find_early(scope: Scope) -> str:

@@ -26,7 +26,7 @@ class Answered:
     """A request that was answered.
 
     Attributes:
-        method: GET, POST, ..., or WEBSOCKET.
+        method: GET, POST, ..., or WEBSOCKET; "-" for a word that is no method of HTTP.
         route: As it is declared, such as "/models/{name}"; "-" if there is none.
         status: Of HTTP; 0 for a WebSocket, or if the client left before there was an answer.
         seconds: From its head to its answer; of a WebSocket, to its end.
