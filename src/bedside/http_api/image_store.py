@@ -97,6 +97,9 @@ class ImageStore:
                 shutil.copytree(path, files, dirs_exist_ok=True)
             else:
                 shutil.copyfile(path, files / f"image{suffix}")
+            for file in files.iterdir():
+                _sync(file)
+            sync_folder(files)
             _write_json(new / "image.json", {"id": image_id, "suffix": suffix, "info": info or {}})
             old = self.folder / f".part-{secrets.token_hex(8)}"
             with contextlib.suppress(FileNotFoundError):
