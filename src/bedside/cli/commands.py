@@ -20,6 +20,7 @@ COMMANDS = {
     "compress": "Compress a trained network to a budget, without loss on the validation patients.",
     "search": "Find the network to train for a latency budget on this machine.",
     "export": "Export a bundle to another runtime's format, run it there, and certify it.",
+    "chips": "List the edge chips that a bundle can be checked against and exported for.",
     "bench": "Measure the cost of bundles, streams, or attention mechanisms, on this machine.",
     "sign": "Add a signature to a bundle, made with a private key.",
     "verify": "Check that a bundle is signed by a given key and unchanged since.",

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from bedside.chips import find_chip
 from bedside.cli.arguments import option, positional
 from bedside.cli.console import print_err, print_out
 from bedside.cli.train import check_torch
@@ -27,6 +28,11 @@ class Settings:
         choices=[*(each.name for each in FORMATS), SITE],
         default=None,
     )
+    chip: str | None = option(
+        help="chip that it is for (bedside chips), or a profile (.toml): the graph is checked "
+        "against it first, and rewritten where that is exact",
+        default=None,
+    )
     golden: bool = option(
         help="write a frame, its tensor, logits and labels as raw tensors", default=False
     )
@@ -35,7 +41,7 @@ class Settings:
         default=None,
     )
     output: Path | None = option(
-        help="folder to write (default: NAME-FORMAT-PRECISION, or NAME-golden)",
+        help="folder to write (default: NAME-FORMAT-PRECISION, NAME-CHIP-FORMAT, or NAME-golden)",
         short="-o",
         default=None,
     )
@@ -78,15 +84,17 @@ def run(settings: Settings) -> int:
             f"--cases is {settings.cases}, --threads {settings.threads} and --max-drop "
             f"{settings.max_drop:g}; expected 1 or more, 1 or more, and a part of 1."
         )
-    if settings.golden == (settings.to is not None):
-        raise UsageError("name a format with --to, or pass --golden: one of them.")
+    if settings.golden == (settings.to is not None or settings.chip is not None):
+        raise UsageError("name a format with --to or a chip with --chip, or pass --golden.")
     if settings.input and not settings.golden:
         raise UsageError(
             "--input is the image of --golden; with --to, name a data set with --data."
         )
+    if settings.to == SITE and settings.chip:
+        raise UsageError("the page is for browsers, not for a chip; leave out --chip.")
     if settings.to == SITE:
         return _write_site(settings)
-    return _write_golden(settings) if settings.golden else _convert(settings, str(settings.to))
+    return _write_golden(settings) if settings.golden else _convert(settings)
 
 
 def _write_golden(settings: Settings) -> int:
@@ -124,20 +132,30 @@ def _write_site(settings: Settings) -> int:
     return 0
 
 
-def _convert(settings: Settings, to: str) -> int:
+def _convert(settings: Settings) -> int:
     check_torch("export")
     from bedside.bundle import find_bundle, read_bundle
     from bedside.export.bundle import ValidationData, export_bundle
+    from bedside.export.chip import check_bundle
     from bedside.export.formats.format import Options
 
     bundle = read_bundle(find_bundle(settings.bundle, on_notice=print_err))
-    output = settings.output or Path(f"{bundle.spec.name}-{to}-{settings.precision}")
+    report, to = None, str(settings.to)
+    if settings.chip is not None:
+        chip = find_chip(settings.chip)
+        to = settings.to or chip.formats[0]
+        report = check_bundle(bundle, chip, to=to, precision=settings.precision)
+        for line in report.lines():
+            print_err(line)
+    name = f"{to}-{settings.precision}" if report is None else f"{report.chip.name}-{to}"
+    output = settings.output or Path(f"{bundle.spec.name}-{name}")
     certificate = export_bundle(
         bundle,
         output,
         to=to,
         options=Options(settings.precision, settings.threads, settings.litert_python),
         validation=ValidationData(settings.data, settings.split, settings.cases, settings.max_drop),
+        chip=report,
         on_stage=lambda stage: print_err(f"{stage} ..."),
     )
     if settings.json:
@@ -147,4 +165,6 @@ def _convert(settings: Settings, to: str) -> int:
     print_out(f"{output}: {certificate.format}, {certificate.precision}, {size:,} bytes")
     for line in certificate.lines():
         print_out(f"  {line}")
+    for line in report.chip.command if report else ():
+        print_out(f"  next: {line}")
     return 0

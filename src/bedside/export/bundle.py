@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from bedside.bundle import Bundle
+from bedside.chips import Chip
 from bedside.compression.quantize import quantize_int8
 from bedside.errors import UsageError
 from bedside.evaluation.certification import DEFAULT_MAX_DROP, list_part
@@ -15,6 +17,7 @@ from bedside.evaluation.comparison import Sample, read_samples
 from bedside.evaluation.generated import make_samples
 from bedside.export.certificate import Certificate, bound_of
 from bedside.export.certified import Material, export_certified
+from bedside.export.chip import REPORT, ChipReport, prepare_graph
 from bedside.export.formats.format import Options
 from bedside.export.formats.table import find_format
 from bedside.export.metadata import with_metadata
@@ -51,6 +54,7 @@ def export_bundle(
     to: str,
     options: Options,
     validation: ValidationData,
+    chip: ChipReport | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Certificate:
     """Export a bundle, validate the export, and write it with its certificate.
@@ -61,6 +65,7 @@ def export_bundle(
         to: Name of a format.
         options: Precision, threads, and where other environments are.
         validation: Images to validate the export on.
+        chip: What `check_bundle` says of the chip that it is for; None for no chip.
         on_stage: Called with what is being done.
 
     Raises:
@@ -78,6 +83,8 @@ def export_bundle(
     reference, make = (_of_graph if graph else _of_torch)(
         bundle, options.precision, validation.data
     )
+    if chip is not None and graph:
+        make = partial(_make_for_chip, make=make, chip=chip.chip, precision=options.precision)
     material = Material(
         bundle=bundle,
         precision=options.precision,
@@ -88,8 +95,18 @@ def export_bundle(
         samples=samples,
         data=data,
         threads=options.threads,
+        beside={} if chip is None else {REPORT: chip.to_json()},
     )
     return export_certified(material, target, converter, output, on_stage=on_stage)
+
+
+def _make_for_chip(
+    kept: tuple[str, ...], *, make: ProgramMaker, chip: Chip, precision: str
+) -> GraphProgram:
+    """The program to export, rewritten for a chip."""
+    program = cast(GraphProgram, make(kept))
+    content, _ = prepare_graph(program.content, chip, precision=precision)
+    return GraphProgram(content, names=program.names)
 
 
 def choose_samples(

@@ -9,8 +9,8 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -47,6 +47,7 @@ class Material:
         samples: Returns an iterator over the images, a new one each time.
         data: Description of these images.
         threads: Threads for one call.
+        beside: Further files of the export, text by name.
     """
 
     bundle: Bundle
@@ -58,6 +59,7 @@ class Material:
     samples: Callable[[], Iterable[Sample]]
     data: str
     threads: int = 1
+    beside: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ def export_certified(
                 break
             _check_worth_repairing(material, target, attempts)
             on_stage(f"{trial.attempt.faulty_layer}; leaving it in f32")
+        for name, text in material.beside.items():
+            (folder / name).write_text(text, "utf-8")
         certificate = _certify(material, target, converter, tuple(attempts), trial, folder)
         describe_export(folder, material.bundle, certificate, hints=converter.hints)
     return certificate
