@@ -9,10 +9,13 @@ import pytest
 import torch
 from export_fixtures import make_bundle, noise
 
+from bedside.chips import find_chip
 from bedside.cli.main import main
 from bedside.errors import BackendError, ExportError, InputError, UsageError
 from bedside.export.bundle import ValidationData, export_bundle
+from bedside.export.chip import check_bundle, prepare_graph
 from bedside.export.error_localization import find_faulty_layer
+from bedside.export.formats import rknn
 from bedside.export.formats.format import Format, Options
 from bedside.export.formats.litert import PYTHON_VARIABLE
 from bedside.export.formats.table import FORMATS, find_format
@@ -21,10 +24,14 @@ from models_for_tests import INPUT_SHAPE, make_graph, make_model, make_noise, ru
 from threads_for_tests import count_foreign
 from tolerances import BF16_RTOL, STORED_WEIGHTS_RTOL
 
+VARIABLES = {"litert": PYTHON_VARIABLE, "rknn": rknn.PYTHON_VARIABLE}
+OPTIONS = {"rknn": Options("f16", chip="rk3588")}
+"""Of formats that have no f32."""
+
 
 def skip_unless_here(name):
     package = find_format(name).package
-    here = os.environ.get(PYTHON_VARIABLE) if package is None else find_spec(package)
+    here = os.environ.get(VARIABLES[name]) if package is None else find_spec(package)
     if not here:
         pytest.skip(f"NOT TESTED: {name} is not installed: {find_format(name).install}")
 
@@ -32,16 +39,26 @@ def skip_unless_here(name):
 @pytest.mark.parametrize("name", [each.name for each in FORMATS])
 def test_every_format_does_in_its_own_runtime_what_the_bundle_does(tmp_path, name):
     skip_unless_here(name)
+    options = OPTIONS.get(name, Options())
+    tolerance = STORED_WEIGHTS_RTOL if options.precision == "f32" else BF16_RTOL
+    chip = options.chip and check_bundle(
+        make_bundle(), find_chip(options.chip), to=name, precision=options.precision
+    )
     certificate = export_bundle(
-        make_bundle(), tmp_path / "out", to=name, options=Options(), validation=ValidationData()
+        make_bundle(),
+        tmp_path / "out",
+        to=name,
+        options=options,
+        validation=ValidationData(),
+        chip=chip,
     )
     assert certificate.format == name
     if certificate.ran_in:
         assert certificate.passed
-        assert certificate.comparison.worst_logit_part < STORED_WEIGHTS_RTOL
-        session = find_format(name).make_converter(Options()).open(tmp_path / "out")
+        assert certificate.comparison.worst_logit_part < tolerance
+        session = find_format(name).make_converter(options).open(tmp_path / "out")
         wanted = run_torch(noise())
-        allowed = STORED_WEIGHTS_RTOL * np.abs(wanted).max()
+        allowed = tolerance * np.abs(wanted).max()
         np.testing.assert_allclose(session.predict(noise()), wanted, rtol=0, atol=allowed)
     else:
         assert certificate.passed is None
@@ -52,11 +69,15 @@ def open_exported(name, folder):
     """The small network in a format's own runtime, not compared with anything."""
     skip_unless_here(name)
     found = find_format(name)
-    converter = found.make_converter(Options())
+    converter = found.make_converter(OPTIONS.get(name, Options()))
     if converter.open is None:
         pytest.skip(f"NOT TESTED: {converter.not_here}")
+    chip = find_chip("rk3588")
+    graph = (
+        prepare_graph(make_graph(), chip, precision="f16")[0] if name == "rknn" else make_graph()
+    )
     program = (
-        GraphProgram(make_graph())
+        GraphProgram(graph)
         if found.kind == "graph"
         else TorchProgram.trace(to_inference(make_model()), make_tensor())
     )
@@ -81,10 +102,10 @@ def test_every_format_keeps_the_contract_of_sessions(tmp_path, name):
         session.predict(np.zeros(INPUT_SHAPE, np.complex64))
 
 
-@pytest.mark.parametrize("name", ["litert", "executorch", "coreml"])
+@pytest.mark.parametrize("name", ["litert", "executorch", "coreml", "rknn"])
 def test_three_axes_are_refused_before_anything_is_converted(name):
     with pytest.raises(UsageError, match=r"cannot hold a network of 3 axes: .* Export it to"):
-        find_format(name).check(spatial_dims=3, precision="f32")
+        find_format(name).check(spatial_dims=3, precision=find_format(name).precisions[0])
 
 
 def test_a_precision_that_a_format_does_not_have_is_refused():
@@ -107,7 +128,7 @@ def test_a_missing_converter_says_how_to_install_it():
 def test_litert_says_which_environment_it_needs(tmp_path, monkeypatch):
     monkeypatch.delenv(PYTHON_VARIABLE, raising=False)
     litert = find_format("litert")
-    with pytest.raises(BackendError, match=r"none was named.*litert-torch.*--litert-python"):
+    with pytest.raises(BackendError, match=r"none was named.*--litert-python.*litert-torch"):
         litert.make_converter(Options())
     with pytest.raises(BackendError, match="there is no Python at"):
         litert.make_converter(Options(litert_python=tmp_path / "python"))
@@ -116,6 +137,11 @@ def test_litert_says_which_environment_it_needs(tmp_path, monkeypatch):
     barren.chmod(0o755)
     with pytest.raises(BackendError, match="has no converter to litert"):
         litert.make_converter(Options(litert_python=barren))
+
+
+def test_rknn_asks_for_a_chip_before_anything_else():
+    with pytest.raises(UsageError, match="name it, as in --chip rk3588"):
+        find_format("rknn").make_converter(Options("f16"))
 
 
 def test_a_torch_program_is_cut_behind_any_layer():

@@ -56,7 +56,7 @@ class Settings:
     )
     cases: int = option(help="maximum number of images", default=40)
     precision: str = option(
-        help="precision of the export", default="f32", choices=("f32", "bf16", "int8")
+        help="precision of the export", default="f32", choices=("f32", "bf16", "f16", "int8")
     )
     max_drop: float = option(
         help="largest loss of Dice of an int8 export in any structure; 0.002 for others",
@@ -65,6 +65,10 @@ class Settings:
     threads: int = option(help="threads for running and timing it", default=1)
     litert_python: Path | None = option(
         help="Python of the environment with LiteRT's converter (default: BEDSIDE_LITERT_PYTHON)",
+        default=None,
+    )
+    rknn_python: Path | None = option(
+        help="Python of the environment with RKNN-Toolkit2 (default: BEDSIDE_RKNN_PYTHON)",
         default=None,
     )
     json: bool = option(help="print only the certificate, as JSON", default=False)
@@ -153,7 +157,13 @@ def _convert(settings: Settings) -> int:
         bundle,
         output,
         to=to,
-        options=Options(settings.precision, settings.threads, settings.litert_python),
+        options=Options(
+            settings.precision,
+            settings.threads,
+            settings.litert_python,
+            settings.rknn_python,
+            report.chip.name if report else None,
+        ),
         validation=ValidationData(settings.data, settings.split, settings.cases, settings.max_drop),
         chip=report,
         on_stage=lambda stage: print_err(f"{stage} ..."),

@@ -21,14 +21,18 @@ class Options:
     """Settings of a conversion, and of the session that runs its result.
 
     Attributes:
-        precision: "f32", "bf16" or "int8".
+        precision: "f32", "bf16", "f16" or "int8".
         threads: Threads of the exported network.
         litert_python: Python of the environment that LiteRT is installed in; None if not given.
+        rknn_python: The same of RKNN-Toolkit2.
+        chip: Name of the chip that it is for; None for no chip.
     """
 
     precision: str = "f32"
     threads: int = 1
     litert_python: Path | None = None
+    rknn_python: Path | None = None
+    chip: str | None = None
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,16 @@ FORMATS = (
         flat="its depthwise conv3d is illegal and its conv3d of stride 2 crashes",
     ),
     Format(
+        name="rknn",
+        kind="graph",
+        package=None,
+        elsewhere="python3.11 -m venv rknn && rknn/bin/pip install rknn-toolkit2==2.5.0",
+        maker="bedside.export.formats.rknn:make_converter",
+        spatial_dims=(2,),
+        precisions=("f16",),
+        flat="its table of operations has two-dimensional ones only",
+    ),
+    Format(
         name="executorch",
         kind="torch",
         package="executorch",
