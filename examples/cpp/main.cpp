@@ -37,7 +37,7 @@ int main(int argc, char** argv) try {
     auto find = [&](const char* s) { return std::find(words.begin(), words.end(), s) - words.begin(); };
     auto number = [&](const char* s, int place) { return std::stoi(words.at(find(s) + 1 + place)); };
     auto box_of = [&](const char* s) { return Box{number(s, 0), number(s, 1), number(s, 2), number(s, 3)}; };
-    const std::string known = "grey crop_fan fit scale_percentile keep_largest fill_holes";
+    const std::string known = "grey crop_fan fit scale_percentile keep_largest fill_holes fit_ellipse";
     for (auto word = words.begin(); word != words.end(); ++word)
         if (*word == "step" && known.find(word[1]) == known.npos) throw std::runtime_error("not covered: " + word[1]);
 
@@ -65,6 +65,8 @@ int main(int argc, char** argv) try {
     Bytes labels = restore(logits, number("logit_stride", 0), input, inner, source, box);
     for (int k = 1; k < number("num_classes", 0); ++k) keep_largest(labels, source.columns(), k);
     for (int k = 1; k < number("num_classes", 0); ++k) fill_holes(labels, source.columns(), k);
+    for (int k = 1; k < number("num_classes", 0) && text.find("fit_ellipse") != text.npos; ++k)
+        fit_ellipse(labels, source.columns(), k);
     return compare(folder + "labels.raw", labels) ? 1 : 0;
 } catch (const std::exception& error) {
     std::cerr << error.what() << "\n";

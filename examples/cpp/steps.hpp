@@ -1,6 +1,7 @@
 // The steps around the network as docs/bundle-format.md defines them, bit for bit; C++17 only.
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <utility>
@@ -124,4 +125,58 @@ inline void fill_holes(Bytes& labels, int columns, int label) {
         if (open[i] && ((i + 1) % columns < 2 || i < columns || i + columns >= int(labels.size())))
             flood(open, i, columns, false);
     for (size_t i = 0; i < labels.size(); ++i) if (open[i] && !labels[i]) labels[i] = label;
+}
+
+// Makes a label the ellipse along its outline, without the points of the outline that lie far from it.
+inline void fit_ellipse(Bytes& labels, int columns, int label) {
+    const int rows = labels.size() / columns;
+    std::vector<std::array<double, 2>> points;
+    for (int across = 0; across < 2; ++across)
+        for (int y = 0; y < rows - !across; ++y)
+            for (int x = 0; x < columns - across; ++x)
+                if ((labels[y * columns + x] == label) != (labels[(y + !across) * columns + x + across] == label))
+                    points.push_back({y + (across ? 0 : 0.5), x + (across ? 0.5 : 0)});
+    if (points.size() < 12) return;
+    const double count = points.size();
+    double row = 0, column = 0, length = 0;
+    for (auto [y, x] : points) row += y / count, column += x / count;
+    for (auto [y, x] : points) length += (std::abs(y - row) + std::abs(x - column)) / count;
+    std::vector<double> weights(points.size(), 1), slopes(points.size()), distances(points.size());
+    double a, b, c, d, e;
+    for (int round = 0; round < 10; ++round) {
+        double m[5][6] = {};
+        for (size_t k = 0; k < points.size(); ++k) {
+            const double y = (points[k][0] - row) / length, x = (points[k][1] - column) / length;
+            const double term[6] = {x * x, x * y, y * y, x, y, 1};
+            for (int i = 0; i < 5; ++i) for (int j = 0; j < 6; ++j) m[i][j] += weights[k] * term[i] * term[j];
+        }
+        for (int i = 0; i < 5; ++i)
+            for (int k = 0; k < 5; ++k) {
+                const double factor = m[k][i] / m[i][i];
+                for (int j = i; j < 6 && k != i; ++j) m[k][j] -= factor * m[i][j];
+            }
+        a = m[0][5] / m[0][0], b = m[1][5] / m[1][1], c = m[2][5] / m[2][2], d = m[3][5] / m[3][3], e = m[4][5] / m[4][4];
+        if (!(4 * a * c - b * b > 1e-6 * (a + c) * (a + c))) return;
+        for (size_t k = 0; k < points.size(); ++k) {
+            const double y = (points[k][0] - row) / length, x = (points[k][1] - column) / length;
+            const double level = a * x * x + b * x * y + c * y * y + d * x + e * y;
+            slopes[k] = std::pow(2 * a * x + b * y + d, 2) + std::pow(b * x + 2 * c * y + e, 2);
+            distances[k] = length * std::abs(level - 1) / std::sqrt(slopes[k]);
+        }
+        std::vector<double> sorted = distances;
+        std::sort(sorted.begin(), sorted.end());
+        const double median = (sorted[sorted.size() / 2] + sorted[(sorted.size() - 1) / 2]) / 2;
+        for (size_t k = 0; k < points.size(); ++k)
+            weights[k] = distances[k] <= std::max(1.0, 2.5 * 1.4826 * median) ? 1 / slopes[k] : 0;
+    }
+    Bytes result = labels;
+    long drawn = 0, fitted = 0, both = 0;
+    for (int i = 0; i < int(labels.size()); ++i) {
+        const double y = (i / columns - row) / length, line = b * y + d;
+        const double root = std::sqrt(line * line - 4 * a * (c * y * y + e * y - 1)), x = i % columns;
+        const bool inside = x >= column + length * (-line - root) / (2 * a) && x <= column + length * (-line + root) / (2 * a);
+        drawn += labels[i] == label, fitted += inside, both += inside && labels[i] == label;
+        if (inside ? !labels[i] : labels[i] == label) result[i] = inside ? label : 0;
+    }
+    if (2 * both >= 0.8 * (drawn + fitted)) labels = result;
 }

@@ -21,9 +21,9 @@ OPENVINO = importlib.util.find_spec("openvino")
 CMAKE = Path(OPENVINO.origin).parent / "cmake" if OPENVINO else Path()
 
 
-def test_the_sample_has_less_than_200_lines():
+def test_the_sample_has_less_than_260_lines():
     lines = [line for path in SAMPLE.glob("*pp") for line in path.read_text("utf-8").splitlines()]
-    assert len(lines) < 200
+    assert len(lines) < 260
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,26 @@ def test_workers_change_nothing_but_the_time():
         assert (one[1] == two[1]).all()
 
 
+def test_a_share_of_the_images_without_a_structure_is_drawn_another_one_each_epoch():
+    full = make_examples(4)
+    empty = [
+        Example(np.full((1, 16, 20), k / 8, np.float32), np.zeros((16, 20), np.uint8))
+        for k in range(8)
+    ]
+    still = AugmentSpec(0, (0, 0), 0, 0, gamma_log2=(0, 0), gain=(1, 1), depth_gain=0, speckle=0,
+                        blur_px=0, fan_cut=0, compress=0)  # fmt: skip
+    batches = Batches([*full, *empty], still, size=2, empty_share=0.25)
+    drawn = set()
+    for epoch in range(12):
+        truths = np.concatenate([truth for _, truth in draw(batches, epoch)])
+        blank = ~truths.any(axis=(1, 2))
+        assert (len(truths), blank.sum()) == (6, 2)
+        images = np.concatenate([image for image, _ in draw(batches, epoch)])[blank]
+        drawn |= {float(image.max()) for image in images}
+    assert len(batches) == 3
+    assert len(drawn) > 2
+
+
 def test_the_shares_of_all_processes_are_the_batch_of_one():
     examples = make_examples()
     whole = draw(Batches(examples, AugmentSpec(), size=4))

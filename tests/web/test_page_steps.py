@@ -14,7 +14,7 @@ from bedside.io.source import open_source
 from bedside.pipeline.frames.plan import SAMPLE_FRAMES
 from bedside.pipeline.segmenter import Segmenter, open_segmenter
 from bedside.report.own_measurements import measure_structure
-from bedside.spec import DropSmall
+from bedside.spec import DropSmall, FitEllipse, KeepLargest
 from bedside.volume import ImageSequence, LabelMap
 from bedside.web.model_files import POSTPROCESS, PREPROCESS
 from makers import FRAME_SIZES
@@ -128,6 +128,45 @@ def test_repairs_of_speckled_labels_are_the_same(segmenters, tmp_path):
         cases.append(make_case(noisy, sequence, tmp_path / name.replace(" ", "-")))
     check_cases(cases, tmp_path)
     assert all(wanted["result"].edits for _, wanted in cases)
+
+
+def test_the_ellipse_of_a_spoilt_head_is_the_same(segmenters, tmp_path):
+    """Heads with dents and bulges, one of which leaves the picture; and noise, which is none."""
+    cases = []
+    steps = (KeepLargest(), FitEllipse())
+    for number, centre in enumerate([(48, 64), (40, 110), (44.7, 61.2)]):
+        head = Segmenter(
+            replace(segmenters("hc18-head").spec, postprocess=steps),
+            _Head(segmenters("hc18-head").session, seed=number, centre=centre),
+        )
+        cases.append(make_case(head, make_noise((200, 260)), tmp_path / f"head{number}"))
+    noisy = replace(segmenters("camus-4ch").spec, postprocess=steps)
+    noise = Segmenter(noisy, _Noise(segmenters("camus-4ch").session, seed=1))
+    cases.append(make_case(noise, next(make_samples(noisy)).sequence, tmp_path / "noise"))
+    check_cases(cases, tmp_path)
+    actions = [{edit.action for edit in wanted["result"].edits} for _, wanted in cases]
+    assert actions[:3] == [{"added", "removed"}] * 3
+    assert "skipped" in actions[3]
+
+
+class _Head:
+    """A network whose logits draw an ellipse with a bulge, a dent and a rough edge."""
+
+    def __init__(self, session, *, seed, centre):
+        self.backend, self.precision = session.backend, session.precision
+        rows, columns = np.indices((96, 128))
+        y, x = rows - centre[0], columns - centre[1]
+        level = 1.2 - (x / 40) ** 2 - (y / 28) ** 2 - x * y / 4000
+        level += 0.8 * np.exp(-((x - 30) ** 2 + (y + 22) ** 2) / 60)
+        level -= 2.0 * np.exp(-((x + 30) ** 2 + (y - 18) ** 2) / 30)
+        level += np.random.default_rng(seed).normal(scale=0.03, size=level.shape)
+        self._logits = np.stack([np.zeros_like(level), level])[None].astype(np.float32)
+
+    def predict(self, tensor, out=None):
+        if out is None:
+            return self._logits.copy()
+        out[...] = self._logits
+        return out
 
 
 class _Noise:

@@ -164,6 +164,8 @@ class TrainingSpec:
         foreground: Part of the patches, cut out of scans larger than the network's input,
             that have a structure in their middle; which one is drawn evenly.
         patches: Patches of each scan in an epoch.
+        empty_share: Part of the training images without any structure that an epoch draws, in
+            [0, 1]; another part in every epoch. Of scans cut into slices many show none.
         start: Run folder of the network whose weights are trained further, relative to where
             the command runs; empty for fresh weights.
     """
@@ -187,6 +189,7 @@ class TrainingSpec:
     outline_weight: float = 0.2
     foreground: float = 0.5
     patches: int = 1
+    empty_share: float = 1.0
     start: str = ""
 
     def __post_init__(self) -> None:
@@ -198,6 +201,8 @@ class TrainingSpec:
             raise SpecError(
                 f"label_smoothing is {self.label_smoothing}; expected at least 0 and below 1."
             )
+        if not 0 <= self.empty_share <= 1:
+            raise SpecError(f"empty_share is {self.empty_share}; expected 0 to 1.")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,21 @@ class KeepLargest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeepLargestInScan:
+    """Keep the largest connected component of each label over all slices of a scan.
+
+    For networks that segment a scan slice by slice. Frames that are no slices stay as they are.
+
+    Attributes:
+        labels: Label values; every label if empty.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2,)
+    step: Literal["keep_largest_in_scan"] = "keep_largest_in_scan"
+    labels: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class FillHoles:
     """Fill background enclosed by one label with that label.
 
@@ -94,7 +109,26 @@ class Closing(_Ball):
     step: Literal["closing"] = "closing"
 
 
-PostprocessStep = KeepLargest | FillHoles | DropSmall | Opening | Closing
+@dataclass(frozen=True, kw_only=True)
+class FitEllipse:
+    """Make each label named the ellipse along its outline, for what is one, such as a head.
+
+    Points of the outline that lie far from the ellipse of the others are left out of the fit, so
+    that a dent or a bulge does not move it. Only background is filled. A label that overlaps
+    little with its ellipse stays as it is.
+
+    Attributes:
+        labels: Label values; every label if empty.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2,)
+    step: Literal["fit_ellipse"] = "fit_ellipse"
+    labels: tuple[int, ...] = ()
+
+
+PostprocessStep = (
+    KeepLargest | KeepLargestInScan | FillHoles | DropSmall | Opening | Closing | FitEllipse
+)
 
 
 @dataclass(frozen=True, kw_only=True)

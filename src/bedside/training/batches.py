@@ -39,6 +39,7 @@ class Batches:
         rank: Which share of every batch is given, where several processes train together.
         ranks: Number of shares.
         with_clean: Whether each batch holds the images before artefacts and noise too.
+        empty_share: Part of the examples without any structure that an epoch draws.
 
     Raises:
         SpecError: If a batch cannot be shared out evenly.
@@ -56,10 +57,11 @@ class Batches:
     rank: int = 0
     ranks: int = 1
     with_clean: bool = False
+    empty_share: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse shares of different sizes, whose gradients could not be averaged."""
-        size = min(self.size, len(self.examples) * self.repeats)
+        size = min(self.size, self._drawn)
         if size % self.ranks:
             raise SpecError(
                 f"{self.ranks} processes cannot share a batch of {size} evenly. Choose a "
@@ -68,15 +70,13 @@ class Batches:
 
     def __len__(self) -> int:
         """Number of batches; a last incomplete one is left out."""
-        return max(1, len(self.examples) * self.repeats // self.size)
+        return max(1, self._drawn // self.size)
 
     def epoch(self, epoch: int) -> Iterator[tuple[torch.Tensor, ...]]:
         """Return the batches of an epoch, as `to_batch` does, on the CPU."""
-        order = (
-            np.random.default_rng((self.seed, epoch))
-            .permutation(len(self.examples) * self.repeats)
-            .tolist()
-        )
+        rng = np.random.default_rng((self.seed, epoch))
+        order = rng.permutation(len(self.examples) * self.repeats)
+        order = self._leave_out_empty(order).tolist()
         shares = [
             order[begin : begin + self.size][self.rank :: self.ranks]
             for begin in range(0, len(self) * self.size, self.size)
@@ -86,6 +86,29 @@ class Batches:
                 yield self._join([self._augment(epoch, index) for index in share])
             return
         yield from self._prepared(epoch, shares)
+
+    @property
+    def _drawn(self) -> int:
+        """Number of examples in an epoch, repeats counted."""
+        kept = len(self.examples) - self._empty.sum() + self._empty_kept
+        return int(kept) * self.repeats
+
+    @functools.cached_property
+    def _empty(self) -> np.ndarray:
+        """Whether each example shows no structure, if some of those are left out."""
+        if self.empty_share == 1:
+            return np.zeros(len(self.examples), bool)
+        return np.array([not example.truth.any() for example in self.examples])
+
+    @property
+    def _empty_kept(self) -> int:
+        return round(self.empty_share * int(self._empty.sum()))
+
+    def _leave_out_empty(self, order: np.ndarray) -> np.ndarray:
+        """Keep the first empty examples in an order of draws, and all others."""
+        empty = self._empty[order % len(self.examples)]
+        kept: np.ndarray = order[~empty | (np.cumsum(empty) <= self._empty_kept * self.repeats)]
+        return kept
 
     def _prepared(self, epoch: int, shares: list[list[int]]) -> Iterator[tuple[torch.Tensor, ...]]:
         """Batches that workers augment ahead."""

@@ -196,6 +196,7 @@ def _train(run: Run, model: nn.Module, *, task: Task, device: torch.device) -> N
         rank=rank(),
         ranks=world_size(),
         with_clean=recipe.distill is not None and recipe.distill.clean_view,
+        empty_share=recipe.training.empty_share,
     )
     trainer = Trainer(model, recipe.training, batches=batches, task=task, device=device)
     log = _resume(run.output, trainer)

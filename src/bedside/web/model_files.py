@@ -13,7 +13,7 @@ from bedside.spec import DeploymentSpec, to_mapping
 
 SCHEMA_VERSION = 1
 PREPROCESS = ("grey", "rgb", "crop_fan", "crop_centre", "fit", "scale_percentile")
-POSTPROCESS = ("keep_largest", "fill_holes", "drop_small")
+POSTPROCESS = ("keep_largest", "fill_holes", "drop_small", "fit_ellipse")
 """Steps that the page knows, by name: those of `static/pipeline/model.js`."""
 
 

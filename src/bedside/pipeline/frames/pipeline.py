@@ -13,11 +13,18 @@ from bedside.pipeline.frames.plan import FramePlan, plan_sequence, sample_frames
 from bedside.pipeline.frames.transform import FrameTransform
 from bedside.pipeline.gate import GateVerdict, choose_frames, median_verdict
 from bedside.pipeline.memory import MemoryPlan, plan_frames
-from bedside.pipeline.postprocess import EditLog, LabelEdit, LabelGrid, grid_of
+from bedside.pipeline.postprocess import (
+    EditLog,
+    LabelEdit,
+    LabelGrid,
+    apply_postprocess,
+    grid_of,
+)
 from bedside.pipeline.protocol import STAGES, Pipeline, Segmentation, blank_unknown
 from bedside.pipeline.refine import refine_logits
+from bedside.spec import KeepLargestInScan
 from bedside.spec.confidence import Confidences
-from bedside.volume import ImageSequence, LabelMap
+from bedside.volume import Change, ImageSequence, LabelMap
 
 
 @dataclass(frozen=True)
@@ -223,6 +230,9 @@ class FramePipeline(Pipeline):
             if on_frame:
                 on_frame(index + 1)
         blank_unknown(labels, chances, sequence)
+        repaired = self._repair_scan(labels, sequence, stage_ms)
+        slice_mm = sequence.slice_spacing_mm if frames > 1 else None
+        changes = log.changes(spacing_mm=sequence.spacing_mm, slice_mm=slice_mm)
         labelled = LabelMap(labels, sequence.spacing_mm)
         whole, by_frame, sums = self._sum_up(sure, labelled, scan=sequence.has_slices)
         return Segmentation(
@@ -231,10 +241,7 @@ class FramePipeline(Pipeline):
             region=plan.transform.box,
             spacing_mm=sequence.spacing_mm,
             warnings=(*sequence.warnings, *plan.warnings, *self._warn(labelled, sequence, whole)),
-            changes=log.changes(
-                spacing_mm=sequence.spacing_mm,
-                slice_mm=sequence.slice_spacing_mm if frames > 1 else None,
-            ),
+            changes=(*changes, *repaired),
             memory=memory,
             probabilities=chances,
             gate=median_verdict(verdicts),
@@ -242,6 +249,26 @@ class FramePipeline(Pipeline):
             frame_confidence=by_frame,
             sums=sums,
         )
+
+    def _repair_scan(
+        self, labels: np.ndarray, sequence: ImageSequence, stage_ms: Mapping[str, np.ndarray]
+    ) -> tuple[Change, ...]:
+        """Run the repairs that need all slices of a scan, in place; their time is the last one's.
+
+        Frames that are no slices stay as they are.
+        """
+        begin = time.perf_counter()
+        steps = [step for step in self.spec.postprocess if isinstance(step, KeepLargestInScan)]
+        if not steps or not sequence.has_slices:
+            return ()
+        values = [label.value for label in self.spec.labels]
+        grid = LabelGrid(uneven=sequence.uneven)
+        _, edits = apply_postprocess(labels, steps, label_values=values, grid=grid, in_place=True)
+        log = EditLog(self.spec.labels, of_frames=1)
+        log.add(edits)
+        for stage in ("postprocess", "total"):
+            stage_ms[stage][-1] += 1e3 * (time.perf_counter() - begin)
+        return log.changes(spacing_mm=sequence.voxel_mm)
 
     def plan_memory(
         self,

@@ -17,6 +17,7 @@ from bedside.pipeline.postprocess.components import (
     remove_parts,
     weigh_change,
 )
+from bedside.pipeline.postprocess.ellipse import fit_ellipse
 from bedside.pipeline.postprocess.grid import NO_SCALE, LabelGrid, smallest_px
 from bedside.pipeline.postprocess.morphology import closed, opened, reach
 from bedside.pipeline.postprocess.priors import check_priors
@@ -25,7 +26,9 @@ from bedside.spec import (
     Closing,
     DropSmall,
     FillHoles,
+    FitEllipse,
     KeepLargest,
+    KeepLargestInScan,
     Opening,
     PostprocessStep,
     Prior,
@@ -74,8 +77,9 @@ def _run_step(
     labels: np.ndarray, step: PostprocessStep, values: Sequence[int], grid: LabelGrid
 ) -> list[LabelEdit]:
     """Run one repair on every label that it is for."""
-    if labels.ndim == 3 and type(step) in SCAN_APPLIERS:
-        return SCAN_APPLIERS[type(step)](labels, step, values, grid)
+    of_all = SCAN_APPLIERS if labels.ndim == 3 else FRAME_APPLIERS
+    if type(step) in of_all:
+        return of_all[type(step)](labels, step, values, grid)
     applier = APPLIERS[type(step)]
     found = (applier(labels, step, value, grid) for value in values)
     return [edit for edit in found if edit is not None]
@@ -231,3 +235,8 @@ APPLIERS: Mapping[type, Callable[[np.ndarray, Any, int, LabelGrid], LabelEdit | 
     Opening: _open_or_close,
     Closing: _open_or_close,
 }
+
+FRAME_APPLIERS: Mapping[
+    type, Callable[[np.ndarray, Any, Sequence[int], LabelGrid], list[LabelEdit]]
+] = {FitEllipse: fit_ellipse, KeepLargestInScan: lambda labels, step, values, grid: []}
+"""Repairs of a frame that may add and remove at once, and those that wait for its scan."""

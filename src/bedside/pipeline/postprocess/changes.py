@@ -154,6 +154,8 @@ def _words(
         return f"{name} opened, {size} removed"
     if step == "closing":
         return f"{name} closed, {size} added"
+    if step == "fit_ellipse":
+        return f"{name} made an ellipse, {size} {action}"
     if step == "not_touching":
         return f"{name} removed where it touched {other}, {size}"
     where = f" apart from {other}" if step == "surrounds" else ""

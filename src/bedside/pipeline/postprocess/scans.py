@@ -11,11 +11,14 @@ from bedside.pipeline.components import ConnectedComponents, find_components
 from bedside.pipeline.postprocess.changes import LabelEdit
 from bedside.pipeline.postprocess.components import cut_out
 from bedside.pipeline.postprocess.grid import NO_SCALE, LabelGrid, smallest_px
-from bedside.spec import DropSmall, FillHoles, KeepLargest
+from bedside.spec import DropSmall, FillHoles, KeepLargest, KeepLargestInScan
 
 
 def _keep_largest(
-    labels: np.ndarray, step: KeepLargest, values: Sequence[int], grid: LabelGrid
+    labels: np.ndarray,
+    step: KeepLargest | KeepLargestInScan,
+    values: Sequence[int],
+    grid: LabelGrid,
 ) -> list[LabelEdit]:
     found = _find(labels, values, grid)
     dropped = np.zeros(len(found.sizes), bool)
@@ -105,4 +108,9 @@ def _remove(
 
 SCAN_APPLIERS: Mapping[
     type, Callable[[np.ndarray, Any, Sequence[int], LabelGrid], list[LabelEdit]]
-] = {KeepLargest: _keep_largest, DropSmall: _drop_small, FillHoles: _fill_holes}
+] = {
+    KeepLargest: _keep_largest,
+    KeepLargestInScan: _keep_largest,
+    DropSmall: _drop_small,
+    FillHoles: _fill_holes,
+}

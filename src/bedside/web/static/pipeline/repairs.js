@@ -1,12 +1,14 @@
 /** Repairs of labels: a step changes the labels of one structure, and says what it changed. */
 import { findBox, flood, listComponents } from "./components.js";
+import { makeEllipse } from "./ellipse.js";
 import { columnsOf, cut, rowsOf } from "./image.js";
 
-/** Function of (labels, step, value, spacingMm) by the name of a step; null: nothing was changed. */
+/** Function of (labels, step, value, spacingMm) by the name of a step: an edit, several, or null for none. */
 export const POSTPROCESS = {
   keep_largest: keepLargest,
   fill_holes: fillHoles,
   drop_small: dropSmall,
+  fit_ellipse: makeEllipse,
 };
 
 /** Run all repairs of a spec, in place; returns what they changed. */
@@ -14,8 +16,8 @@ export function repair(labels, steps, values, spacingMm) {
   const edits = [];
   for (const step of steps) {
     for (const value of step.labels.length ? step.labels : values) {
-      const edit = POSTPROCESS[step.step](labels, step, value, spacingMm);
-      if (edit) edits.push({ step: step.step, value, ...edit });
+      const found = POSTPROCESS[step.step](labels, step, value, spacingMm) ?? [];
+      for (const edit of [found].flat()) edits.push({ step: step.step, value, ...edit });
     }
   }
   return edits;

@@ -2,7 +2,12 @@
 import { element } from "../controls.js";
 
 const STAGES = { decode: "Decode", preprocess: "Prepare", network: "Network", postprocess: "Labels", server: "Server and network" };
-const STEPS = { keep_largest: "smaller pieces", fill_holes: "holes", drop_small: "small pieces" };
+const STEPS = {
+  keep_largest: "smaller pieces",
+  fill_holes: "holes",
+  drop_small: "small pieces",
+  fit_ellipse: "an ellipse",
+};
 
 const ANNOUNCED = {
   live: "The mask is live.",
@@ -156,11 +161,11 @@ export class Panel {
   /** What repairs changed in the frame that is shown. */
   edits(edits, structures) {
     const nameOf = (value) => structures.find((each) => each.value === value)?.name;
-    const texts = edits.map(({ step, value, action, components, pixels, reason }) =>
-      action === "skipped"
-        ? `${nameOf(value)}: ${STEPS[step]} not looked for, ${reason}`
-        : `${nameOf(value)}: ${components} ${STEPS[step]} ${action === "removed" ? "removed" : "filled"}, ${pixels} px`
-    );
+    const texts = edits.map(({ step, value, action, components, pixels, reason }) => {
+      if (action === "skipped") return `${nameOf(value)}: ${STEPS[step]} not looked for, ${reason}`;
+      if (step === "fit_ellipse") return `${nameOf(value)}: made an ellipse, ${pixels} px ${action}`;
+      return `${nameOf(value)}: ${components} ${STEPS[step]} ${action === "removed" ? "removed" : "filled"}, ${pixels} px`;
+    });
     element("edits").textContent = texts.length ? `Repaired in this frame. ${texts.join("; ")}.` : "";
   }
 }
