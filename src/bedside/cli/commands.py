@@ -15,7 +15,7 @@ COMMANDS = {
     "unpack": "Write the network of a bundle as a finished run.",
     "build": "Turn a finished training run into a bundle, measured on the test patients.",
     "certify": "Measure a bundle in every installed backend and precision, for a new card.",
-    "gate": "Give a bundle a gate: what its training images look like, so that others are noticed.",
+    "gate": "Fit a bundle's gate: what its training images look like, so that others are noticed.",
     "calibrate": "Calibrate how sure a bundle's masks are, structure by structure.",
     "compress": "Compress a trained network to a budget, without loss on the validation patients.",
     "search": "Find the network to train for a latency budget on this machine.",

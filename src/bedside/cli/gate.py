@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """Give a bundle a gate: what its training images look like, so that others are noticed.
+    """Fit a bundle's gate: what its training images look like, so that others are noticed.
 
     Fitted to the training images; the validation images set its threshold. --contrast names data
     sets of other images to fit it against, with half of their patients; of the other half, and of

@@ -1,6 +1,7 @@
 """Frames by WebRTC: a page or an encoder sends them here (WHIP), the latest is taken."""
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
@@ -8,14 +9,15 @@ from collections.abc import Coroutine, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from bedside.errors import BackendError, FormatError, UsageError, install_command
+from bedside.errors import BackendError, ClosedError, FormatError, UsageError, install_command
 from bedside.igtl.connection import LOCAL
 from bedside.stream.network import delay_pixels
 from bedside.stream.protocol import Frame
+from bedside.stream.slot import LatestSlot
 
 DEFAULT_PORT = 8889
 _BODY_BYTES = 64 * 1024
-_REQUEST_S, _SILENT_S = 10.0, 5.0
+_REQUEST_S, _SILENT_S, _LOOK_S = 10.0, 5.0, 1.0
 _REASONS = {200: "OK", 201: "Created", 400: "Bad Request", 405: "Method Not Allowed"}
 
 
@@ -32,7 +34,6 @@ class WebRtcFrames:
         host: Address of this machine at which they are: by default only this machine can connect.
 
     Attributes:
-        dropped: Frames that were not taken before the next came.
         connects: Videos that have begun.
 
     Raises:
@@ -50,10 +51,8 @@ class WebRtcFrames:
         except (OSError, OverflowError) as error:
             raise UsageError(f"cannot listen at {host}:{port}: {error}.") from error
         self.port: int = listener.getsockname()[1]
-        self.dropped = self.connects = 0
-        self._changed = threading.Condition()
-        self._waiting: tuple[Frame, float] | None = None
-        self._closed, self._begin = False, time.monotonic()
+        self.connects = 0
+        self._slot, self._begin = LatestSlot(), time.monotonic()
         self._peer: Any = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
@@ -65,22 +64,22 @@ class WebRtcFrames:
 
     def __iter__(self) -> Iterator[tuple[Frame, float]]:
         """Yield frames with the times of their arrival, until `close`."""
-        while True:
-            with self._changed:
-                while self._waiting is None and not self._closed:
-                    self._changed.wait()
-                if self._waiting is None:
-                    return
-                found, self._waiting = self._waiting, None
-            yield found
+        while not self._slot.closed:
+            found = self._slot.get(_LOOK_S)
+            if found is not None:
+                self._slot.finish(processed=True)
+                yield found.payload, found.arrived_s
+
+    @property
+    def dropped(self) -> int:
+        """Frames that were not taken before the next came."""
+        return self._slot.counts.dropped
 
     def close(self) -> None:
         """End the video, and the iteration; a second time does nothing."""
-        if self._closed:
+        if self._slot.closed:
             return
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._slot.close()
         self._run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -174,14 +173,13 @@ class WebRtcFrames:
             else:
                 is_silent = False
                 self._put(delay_pixels(frame))
-        if peer is self._peer and not self._closed:
+        if peer is self._peer:
             self._put(FormatError("the peer of WebRTC has gone."))
 
     def _put(self, found: Frame) -> None:
-        with self._changed:
-            self.dropped += self._waiting is not None
-            self._waiting = found, time.monotonic() - self._begin
-            self._changed.notify_all()
+        arrived_s = time.monotonic() - self._begin
+        with contextlib.suppress(ClosedError):  # nobody takes it any more
+            self._slot.put(found, arrived_s, arrived_s)
 
 
 def open_webrtc(address: str, *, listen: str = LOCAL) -> WebRtcFrames:
