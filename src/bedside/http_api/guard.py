@@ -17,8 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bedside.errors import BedsideError
 from bedside.http_api.failures import RequestError, answer_error
 from bedside.http_api.settings import LOOPBACK, HttpSettings
+from bedside.service.answered import Answered
 from bedside.service.keys import Key, find_key
-from bedside.service.observer import Answered, Observer
+from bedside.service.observer import Observer
 
 OPEN_PATHS = ("/auth/", "/auth/token")
 """Answered without a key: clients of MONAI Label ask there whether they need one, and bring it."""

@@ -36,6 +36,11 @@ def check_settings(settings: ServeSettings) -> tuple[list[str], bool]:
             f"{len(settings.worklist.models)} models"
         )
         packages += _WORKLIST_PACKAGES
+    if settings.telemetry is not None:
+        lines.append(f"otel   traces and metrics to {settings.telemetry.endpoint}")
+        if importlib.util.find_spec("opentelemetry") is None:
+            is_sound = False
+            lines.append(f"  MISSING opentelemetry: {install_command('otel')}")
     missing = [name for name in dict.fromkeys(packages) if importlib.util.find_spec(name) is None]
     if missing:
         is_sound = False

@@ -11,6 +11,7 @@ from bedside.http_api.settings import HttpSettings
 from bedside.io.sandbox.limits import Limits
 from bedside.service.keys import Key
 from bedside.service.settings import EngineSettings, ServedModel
+from bedside.service.telemetry import TelemetrySettings
 from bedside.spec.reading import from_mapping, read_toml
 
 
@@ -31,6 +32,7 @@ class ServeSettings:
         http: The table `[http]`.
         dicom: The table `[dicom]`; without it, no DICOM is received.
         worklist: The table `[worklist]`; without it, no work items are performed.
+        telemetry: The table `[telemetry]`; without it, nothing is sent to a collector.
         state: Folder for what was accepted and is not done yet: images and results of patients.
         audit: File of the audit log; None for none.
         drain_s: Seconds for the work in progress when the server is stopped.
@@ -48,6 +50,7 @@ class ServeSettings:
     http: HttpSettings = field(default_factory=HttpSettings)
     dicom: DicomSettings | None = None
     worklist: WorklistSettings | None = None
+    telemetry: TelemetrySettings | None = None
     state: Path | None = None
     audit: Path | None = None
     drain_s: float = 30.0

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from bedside.service.audit import AuditLog
     from bedside.service.engine import Engine
     from bedside.service.jobs import JobStore
+    from bedside.service.observer import Observer
+    from bedside.service.telemetry import Telemetry
 
 # The thread that answers waits this long for one that computes, at every turn it takes: with
 # Python's 5 ms, a refusal of a few turns takes 20.
@@ -44,7 +46,6 @@ def serve(settings: ServeSettings, *, on_notice: Callable[[str], None]) -> None:
     from bedside.http_api.server import HealthServer, HttpServer
     from bedside.service.engine import Engine
     from bedside.service.jobs import JobStore
-    from bedside.service.observer import Observer
     from bedside.service.segment_jobs import SegmentJobs
 
     stopped = threading.Event()
@@ -54,7 +55,7 @@ def serve(settings: ServeSettings, *, on_notice: Callable[[str], None]) -> None:
         stack.callback(configure_logs().close)
         stack.enter_context(signals.handed_over(stopped.set))
         engine = stack.enter_context(Engine(settings.engine))
-        observer = Observer(engine, audit=stack.enter_context(_opened_audit(settings.audit)))
+        observer = stack.enter_context(_opened_observer(settings, engine))
         health = HealthServer(engine, settings.door, observer=observer)
         stack.callback(health.close)
         store = None if settings.state is None else stack.enter_context(JobStore(settings.state))
@@ -89,6 +90,18 @@ def serve(settings: ServeSettings, *, on_notice: Callable[[str], None]) -> None:
 
 
 @contextlib.contextmanager
+def _opened_observer(settings: ServeSettings, engine: "Engine") -> Iterator["Observer"]:
+    """Open what notes requests, with the audit log and the collector of a configuration."""
+    from bedside.service.observer import Observer
+
+    with (
+        _opened_audit(settings.audit) as audit,
+        _opened_telemetry(settings, engine) as telemetry,
+    ):
+        yield Observer(engine, audit=audit, telemetry=telemetry)
+
+
+@contextlib.contextmanager
 def _opened_audit(path: Path | None) -> Iterator["AuditLog | None"]:
     """Open the audit log of a configuration, if it has one; it tells of start and end."""
     if path is None:
@@ -100,6 +113,18 @@ def _opened_audit(path: Path | None) -> Iterator["AuditLog | None"]:
         audit.add("started", version=__version__)
         yield audit
         audit.add("stopped")
+
+
+@contextlib.contextmanager
+def _opened_telemetry(settings: ServeSettings, engine: "Engine") -> Iterator["Telemetry | None"]:
+    """Open what sends to the collector of a configuration, if it has one."""
+    if settings.telemetry is None:
+        yield None
+        return
+    from bedside.service.telemetry import open_telemetry
+
+    with open_telemetry(settings.telemetry, engine) as telemetry:
+        yield telemetry
 
 
 @contextlib.contextmanager

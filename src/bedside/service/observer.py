@@ -6,40 +6,18 @@ for, names of models that are served, names of keys, numbers.
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bedside.errors import OutputError
+from bedside.service.answered import SECONDS, Answered
 from bedside.service.audit import AuditLog
 from bedside.service.engine import Engine
+from bedside.service.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 _log = logging.getLogger("bedside.serve")
-
-_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 120.0)
-
-
-@dataclass(frozen=True)
-class Answered:
-    """A request that was answered.
-
-    Attributes:
-        method: GET, POST, ..., or WEBSOCKET; "-" for a word that is no method of HTTP.
-        route: As it is declared, such as "/models/{name}"; "-" if there is none.
-        status: Of HTTP; 0 for a WebSocket, or if the client left before there was an answer.
-        seconds: From its head to its answer; of a WebSocket, to its end.
-        model: Name of a model that is served; empty if none was asked for.
-        client: Name of its key; empty without one.
-    """
-
-    method: str
-    route: str
-    status: int
-    seconds: float
-    model: str = ""
-    client: str = ""
 
 
 class Observer:
@@ -48,12 +26,19 @@ class Observer:
     Args:
         engine: Its counts are among the metrics.
         audit: Gets a line for each request that changes or segments something; None for none.
+        telemetry: Sends what is noted to a collector; None for none.
     """
 
-    def __init__(self, engine: Engine, *, audit: AuditLog | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        audit: AuditLog | None = None,
+        telemetry: Telemetry | None = None,
+    ) -> None:
         from prometheus_client import CollectorRegistry, Counter, Histogram
 
-        self._engine, self._audit = engine, audit
+        self._engine, self._audit, self._telemetry = engine, audit, telemetry
         self._audit_fault: OutputError | None = None
         self.registry = CollectorRegistry()
         self._requests = Counter(
@@ -62,7 +47,7 @@ class Observer:
         )  # fmt: skip
         self._seconds = Histogram(
             "bedside_request_seconds", "Time from the head of a request to its answer.",
-            ("route",), buckets=_SECONDS, registry=self.registry,
+            ("route",), buckets=SECONDS, registry=self.registry,
         )  # fmt: skip
         self.registry.register(self)
 
@@ -82,6 +67,8 @@ class Observer:
             1e3 * answered.seconds, f", model {answered.model}" if answered.model else "",
             f", for {answered.client}" if answered.client else "",
         )  # fmt: skip
+        if self._telemetry is not None:
+            self._telemetry.note_answer(answered)
         if self._audit is not None and answered.method not in ("GET", "HEAD", "OPTIONS"):
             sha256 = self._engine.bundle(answered.model).sha256 if answered.model else None
             try:
