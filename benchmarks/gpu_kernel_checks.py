@@ -4,7 +4,7 @@ The reference knows no windows: each token attends to all, and what it may not s
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from bedside.layers.attention import Heads
 from bedside.layers.kernels.ops import sparse_attention
-from bedside.layers.kernels.tiles import TILES, Tiles
+from bedside.layers.kernels.tiles import BACKWARD, TILES, Tiles
 from bedside.layers.windows import cut_windows, join_windows, pad_tokens
 
 FORMS = ("window", "overlap", "routed")
@@ -68,7 +68,7 @@ class Shape:
         return (
             f"{self.form} {self.batch} x {sizes}, window {window}, halo {self.halo}, top "
             f"{self.top_k}, heads {heads.num_heads}/{heads.kv_heads} of {heads.head_dim}, "
-            f"{str(self.dtype).removeprefix('torch.')}"
+            f"{name_of(self.dtype)}"
         )
 
 
@@ -103,7 +103,7 @@ class Errors:
 
     def add(self, found: torch.Tensor, reference: torch.Tensor) -> None:
         """Add one case."""
-        scale = reference.square().mean().sqrt().clamp_min(1e-12)
+        scale = reference.square().mean().sqrt()
         error = (found.detach().double() - reference) / scale
         self.rms.append(float(error.square().mean().sqrt()))
         self.largest.append(float(error.abs().max()))
@@ -135,13 +135,34 @@ class Pair:
         return self.kernel.mean <= self.sdpa.mean and self.kernel.worst <= 1.5 * self.sdpa.worst
 
 
-def check_random(count: int, dtypes: Sequence[torch.dtype], *, seed: int = 0) -> dict[str, Pair]:
-    """Check random shapes; errors by precision."""
-    errors: dict[str, Pair] = {}
+def check_random(
+    count: int, dtypes: Sequence[torch.dtype], *, seed: int = 0, backward_every: int = 4
+) -> dict[str, Pair]:
+    """Check random shapes: errors by direction and precision.
+
+    Args:
+        count: Number of shapes.
+        dtypes: Precisions.
+        seed: Of the shapes.
+        backward_every: Shapes from one that is differentiated to the next one; forms, axes and
+            precisions have turns of 12.
+    """
+    errors = {
+        f"{direction} {name_of(dtype)}": Pair()
+        for direction in ("forward", "backward")
+        for dtype in dtypes
+    }
     for number, shape in enumerate(draw_shapes(count, dtypes, seed=seed)):
-        pair = errors.setdefault(str(shape.dtype).removeprefix("torch."), Pair())
-        check_forward(fill(shape, seed=number), pair)
+        case = fill(shape, seed=number)
+        check_forward(case, errors[f"forward {name_of(shape.dtype)}"])
+        if number // 12 % backward_every == 0:
+            check_backward(case, errors[f"backward {name_of(shape.dtype)}"])
     return errors
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """Short name of a precision."""
+    return {torch.float16: "f16", torch.bfloat16: "bf16", torch.float32: "f32"}[dtype]
 
 
 def draw_shapes(
@@ -202,12 +223,12 @@ def fill(shape: Shape, *, seed: int, device: str = "cpu") -> Case:
     return Case(shape, tokens, chosen, gate, grad)
 
 
-def run_kernel(case: Case) -> torch.Tensor:
+def run_kernel(case: Case, tokens: torch.Tensor, gate: torch.Tensor | None = None) -> torch.Tensor:
     """What the kernel reads, (B, *S, heads * d)."""
     shape = case.shape
     with use_tiles(shape):
         out: torch.Tensor = sparse_attention(
-            case.tokens, case.chosen, case.gate, shape.numbers, list(shape.window), shape.halo
+            tokens, case.chosen, gate, shape.numbers, list(shape.window), shape.halo
         )[0]
     return out
 
@@ -215,13 +236,15 @@ def run_kernel(case: Case) -> torch.Tensor:
 @contextmanager
 def use_tiles(shape: Shape) -> Iterator[None]:
     """Let the kernels have the tiles of a shape."""
-    table = TILES[shape.dtype]
-    before = table[shape.heads.head_dim]
-    table[shape.heads.head_dim] = shape.tiles or before
+    tables = TILES[shape.dtype], BACKWARD[shape.dtype]
+    before = [table[shape.heads.head_dim] for table in tables]
+    for table, own in zip(tables, before, strict=True):
+        table[shape.heads.head_dim] = shape.tiles or own
     try:
         yield
     finally:
-        table[shape.heads.head_dim] = before
+        for table, own in zip(tables, before, strict=True):
+            table[shape.heads.head_dim] = own
 
 
 def run_reference(
@@ -312,15 +335,42 @@ def make_mask(case: Case, gate: torch.Tensor | None, dtype: torch.dtype) -> torc
         return torch.where(seen, 0.0, -torch.inf).to(dtype)
     cut = cut_windows(inside, shape.window)[0, ..., 0]
     assert gate is not None
-    weight = cut[case.chosen] * gate.unsqueeze(-1)
-    return weight.flatten(2).log().to(dtype)
+    weight = (cut[case.chosen] * gate.unsqueeze(-1)).flatten(2)
+    seen = weight > 0
+    return torch.where(seen, torch.where(seen, weight, 1.0).log(), -torch.inf).to(dtype)
+
+
+def find_gradients(
+    run: Callable[..., torch.Tensor], case: Case, dtype: torch.dtype
+) -> list[torch.Tensor]:
+    """Gradients of tokens and gates, in the precision that they are computed in."""
+    tokens = case.tokens.to(dtype).requires_grad_()
+    # Gates are f32 in every precision but the reference's.
+    kind = torch.float64 if dtype == torch.float64 else torch.float32
+    gate = None if case.gate is None else case.gate.to(kind).requires_grad_()
+    # A gate of the only region that is seen cancels out: its gradient is 0, and errors of it
+    # have no scale.
+    wanted = [tokens] if gate is None or case.shape.top_k == 1 else [tokens, gate]
+    return list(torch.autograd.grad(run(case, tokens, gate), wanted, case.grad.to(dtype)))
+
+
+def check_backward(case: Case, pair: Pair) -> None:
+    """Add the errors of one case's gradients."""
+    dtype = case.tokens.dtype
+    reference = find_gradients(run_reference, case, torch.float64)
+    with use_tiles(case.shape):
+        found = find_gradients(run_kernel, case, dtype)
+    torchs = find_gradients(run_sdpa, case, dtype)
+    for kernel, sdpa, expected in zip(found, torchs, reference, strict=True):
+        pair.kernel.add(kernel, expected)
+        pair.sdpa.add(sdpa, expected)
 
 
 def check_forward(case: Case, pair: Pair) -> None:
     """Add the errors of one case."""
     gate = None if case.gate is None else case.gate.double()
     reference = run_reference(case, case.tokens.double(), gate)
-    pair.kernel.add(run_kernel(case), reference)
+    pair.kernel.add(run_kernel(case, case.tokens, case.gate), reference)
     pair.sdpa.add(run_sdpa(case, case.tokens, case.gate), reference)
 
 

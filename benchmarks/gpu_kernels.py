@@ -28,7 +28,7 @@ def main() -> int:
     errors = checks.check_random(options.shapes, INTERPRETED)
     for name, pair in errors.items():
         print(
-            f"{name}: {len(pair.kernel.rms)} shapes, error {pair.kernel.mean:.2e} (SDPA "
+            f"{name}: {len(pair.kernel.rms)} results, error {pair.kernel.mean:.2e} (SDPA "
             f"{pair.sdpa.mean:.2e}), largest {pair.kernel.worst:.2e} ({pair.sdpa.worst:.2e})"
         )
     print(f"{time.perf_counter() - begun:.0f} s, {time.process_time() - used:.0f} s of a core")

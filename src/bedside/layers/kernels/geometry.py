@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from bedside.layers.kernels.tiles import TILES, Tiles, fit_tiles
+from bedside.layers.kernels.tiles import Tiles, fit_tiles
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,8 @@ class Geometry:
         """Query rows of a window that read one head of keys."""
         return self.area * self.num_heads // self.kv_heads
 
-    def tiles(self, dtype: torch.dtype) -> Tiles:
-        """Tiles for one precision."""
-        return fit_tiles(TILES[dtype][self.head_dim], rows=self.rows, keys=self.seen)
-
-    def constants(self, dtype: torch.dtype) -> dict[str, Any]:
-        """What the device code is compiled for."""
-        tiles = self.tiles(dtype)
+    def constants(self) -> dict[str, Any]:
+        """What all device code of a call is compiled for."""
         return {
             "window": self.window,
             "halo": self.halo,
@@ -109,7 +104,13 @@ class Geometry:
             "kv_heads": self.kv_heads,
             "head_dim": self.head_dim,
             "top_k": self.top_k,
-            "rows": tiles.rows,
-            "keys": tiles.keys,
-            "split": dtype != torch.float32,
         }
+
+    def fit(self, tiles: Tiles, *, seen: int | None = None) -> Tiles:
+        """Tiles that are no larger than a window's rows and the keys that it sees.
+
+        Args:
+            tiles: The largest ones.
+            seen: Number of keys; by default those that a window sees.
+        """
+        return fit_tiles(tiles, rows=self.rows, keys=self.seen if seen is None else seen)

@@ -22,10 +22,19 @@ class Tiles:
     stages: int = 2
 
 
-HALF = {16: Tiles(128, 64), 32: Tiles(128, 64), 64: Tiles(64, 64)}
-SINGLE = {16: Tiles(64, 32), 32: Tiles(64, 32), 64: Tiles(32, 32)}
-TILES = {torch.float16: HALF, torch.bfloat16: HALF, torch.float32: SINGLE}
+_HALF = {16: Tiles(128, 64), 32: Tiles(128, 64), 64: Tiles(64, 64)}
+_SINGLE = {16: Tiles(64, 32), 32: Tiles(64, 32), 64: Tiles(32, 32)}
+TILES = {torch.float16: _HALF, torch.bfloat16: _HALF, torch.float32: _SINGLE}
 """Precision -> head dimension -> tiles. What is not in it has no kernel."""
+
+_HALF_BACK = {16: Tiles(64, 64), 32: Tiles(64, 64), 64: Tiles(64, 32)}
+_SINGLE_BACK = {16: Tiles(32, 32), 32: Tiles(32, 32), 64: Tiles(32, 16)}
+BACKWARD = {
+    torch.float16: _HALF_BACK,
+    torch.bfloat16: _HALF_BACK,
+    torch.float32: _SINGLE_BACK,
+}
+"""The same of the backward pass, which keeps more in registers."""
 
 # Sides of a product in a tensor core.
 _LEAST = 16
