@@ -8,6 +8,10 @@ import torch
 
 import gpu_kernel_checks as checks
 from bedside.layers.attention import Heads
+from bedside.layers.attention.overlap import OverlapAttention
+from bedside.layers.attention.routed import RoutedAttention
+from bedside.layers.attention.window import WindowAttention
+from bedside.layers.kernels import always_kernels
 from bedside.layers.kernels.ops import sparse_attention
 
 # As few programs as have two windows, one of them ragged.
@@ -53,3 +57,32 @@ def test_gradients_are_bit_equal_every_time(form):
         for _ in range(3)
     ]
     assert all(torch.equal(*pair) for run in runs[1:] for pair in zip(runs[0], run, strict=True))
+
+
+MECHANISMS = {
+    "window": WindowAttention(Heads(2, 16), windows=(2, 3), exchange=True),
+    "overlap": OverlapAttention(Heads(1, 16), windows=(3,), halo=1, exchange=True),
+    "routed": RoutedAttention(Heads(1, 16), region=2, top_k=1, exchange=True),
+}
+
+
+@pytest.mark.parametrize("form", MECHANISMS)
+def test_a_layer_reads_by_the_kernel_what_it_reads_plainly(form):
+    """Exchange and gradient included, also as `torch.compile` sees it."""
+    mechanism = MECHANISMS[form]
+    width = sum(mechanism.heads.widths)
+    tokens = torch.randn(1, 3, 5, width, generator=torch.Generator().manual_seed(0))
+
+    def run(layer):
+        given = tokens.clone().requires_grad_()
+        read = layer(given)
+        return read.detach(), torch.autograd.grad(read.square().sum(), given)[0]
+
+    plain = run(mechanism)
+    with always_kernels():
+        compiled = torch.compile(lambda x: mechanism(x), backend="aot_eager", fullgraph=True)
+        fused = run(compiled)
+    for found, expected in zip(fused, plain, strict=True):
+        assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+        assert not torch.equal(found, expected)  # it did run another way
+    assert torch.equal(mechanism(tokens), plain[0])

@@ -57,6 +57,43 @@ def exchange(
     return local + read_means(means, heads, counts=counts, grid=grid).unsqueeze(2)
 
 
+def exchange_map(
+    read: torch.Tensor,
+    means: torch.Tensor,
+    heads: Heads,
+    *,
+    window: Sequence[int],
+    grid: int,
+) -> torch.Tensor:
+    """Do the same for tokens that were not cut into windows.
+
+    Args:
+        read: (B, *S, heads * d), what each token has read.
+        means: As in `exchange`.
+        heads: How C divides.
+        window: Side of a window along each axis.
+        grid: Keys along each axis, at most.
+
+    Returns:
+        Like `read`.
+
+    Example:
+        >>> means = torch.tensor([[[0.0, 0.0, 2.0], [0.0, 0.0, 4.0]]])
+        >>> heads = Heads(num_heads=1, head_dim=1)
+        >>> exchange_map(torch.zeros(1, 3, 1), means, heads, window=(2,), grid=8).flatten().tolist()
+        [3.0, 3.0, 3.0]
+    """
+    if means.shape[1] == 1:
+        return read
+    sizes = read.shape[1:-1]
+    counts = [-(-size // side) for size, side in zip(sizes, window, strict=True)]
+    update = read_means(means, heads, counts=counts, grid=grid)
+    update = update.reshape(len(read), *counts, -1)
+    for axis, side in enumerate(window, 1):
+        update = update.repeat_interleave(side, dim=axis)
+    return read + crop_tokens(update, sizes)
+
+
 def read_means(
     means: torch.Tensor, heads: Heads, *, counts: Sequence[int], grid: int
 ) -> torch.Tensor:

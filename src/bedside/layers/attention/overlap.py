@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-from bedside.layers.attention.exchange import exchange
+from bedside.layers.attention.exchange import exchange, exchange_map
 from bedside.layers.attention.heads import Heads, attend
+from bedside.layers.kernels import has_kernel, read_windows
 from bedside.layers.windows import (
     count_windows,
     crop_tokens,
@@ -57,6 +58,8 @@ class OverlapAttention:
         batch, *sizes, _ = tokens.shape
         window = fit_window(sizes, side)
         halo = min(self.halo, *window)
+        if has_kernel(tokens, heads, "overlap"):
+            return self._attend_fused(tokens, heads, window, halo)
         padded = pad_tokens(tokens, window)
         queries, keys, values = heads.split(padded)
         queries = cut_windows(queries, window)
@@ -79,6 +82,15 @@ class OverlapAttention:
                 grid=self.grid,
             )
         return crop_tokens(join_windows(local, padded.shape[1:-1], window), sizes)
+
+    def _attend_fused(
+        self, tokens: torch.Tensor, heads: Heads, window: tuple[int, ...], halo: int
+    ) -> torch.Tensor:
+        read = read_windows(tokens, heads, window, halo=halo)
+        if not self.exchange:
+            return read
+        means = pool_windows(pad_tokens(tokens, window), tokens.shape[1:-1], window)
+        return exchange_map(read, means, heads, window=window, grid=self.grid)
 
 
 def create(level: LevelSpec) -> OverlapAttention:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-from bedside.layers.attention.exchange import exchange
+from bedside.layers.attention.exchange import exchange, exchange_map
 from bedside.layers.attention.heads import Heads, attend
+from bedside.layers.kernels import has_kernel, read_regions
 from bedside.layers.windows import (
     count_windows,
     crop_tokens,
@@ -15,6 +16,7 @@ from bedside.layers.windows import (
     key_bias,
     mean_scale,
     pad_tokens,
+    pool_windows,
     repeat_batch,
 )
 from bedside.spec import LevelSpec
@@ -60,6 +62,8 @@ class RoutedAttention:
         batch, *sizes, _ = tokens.shape
         window = fit_window(sizes, self.region)
         padded = pad_tokens(tokens, window)
+        if has_kernel(tokens, self.heads, "routed"):
+            return self._attend_fused(tokens, pool_windows(padded, sizes, window), window)
         cut = cut_windows(padded, window)
         count, area = cut.shape[1:3]
         queries, keys, values = self.heads.split(cut)
@@ -86,6 +90,15 @@ class RoutedAttention:
                 local, means, self.heads, counts=count_windows(padded, window), grid=self.grid
             )
         return crop_tokens(join_windows(local, padded.shape[1:-1], window), sizes)
+
+    def _attend_fused(
+        self, tokens: torch.Tensor, means: torch.Tensor, window: tuple[int, ...]
+    ) -> torch.Tensor:
+        chosen, gate = self.route(means)
+        read = read_regions(tokens, self.heads, window, chosen=chosen, gate=gate)
+        if not self.exchange:
+            return read
+        return exchange_map(read, means, self.heads, window=window, grid=self.grid)
 
     def route(self, means: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Choose regions.

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-from bedside.layers.attention.exchange import exchange
+from bedside.layers.attention.exchange import exchange, exchange_map
 from bedside.layers.attention.heads import Heads
+from bedside.layers.kernels import has_kernel, read_windows
 from bedside.layers.windows import (
     count_windows,
     crop_tokens,
@@ -15,6 +16,7 @@ from bedside.layers.windows import (
     key_bias,
     mean_scale,
     pad_tokens,
+    pool_windows,
     repeat_batch,
 )
 from bedside.spec import LevelSpec
@@ -51,6 +53,8 @@ class WindowAttention:
     def _attend(self, tokens: torch.Tensor, heads: Heads, side: int) -> torch.Tensor:
         batch, *sizes, _ = tokens.shape
         window = fit_window(sizes, side)
+        if has_kernel(tokens, heads, "window"):
+            return self._attend_fused(tokens, heads, window)
         padded = pad_tokens(tokens, window)
         cut = cut_windows(padded, window)
         count, area = cut.shape[1:3]
@@ -66,6 +70,15 @@ class WindowAttention:
                 local, means, heads, counts=count_windows(padded, window), grid=self.grid
             )
         return crop_tokens(join_windows(local, padded.shape[1:-1], window), sizes)
+
+    def _attend_fused(
+        self, tokens: torch.Tensor, heads: Heads, window: tuple[int, ...]
+    ) -> torch.Tensor:
+        read = read_windows(tokens, heads, window)
+        if not self.exchange:
+            return read
+        means = pool_windows(pad_tokens(tokens, window), tokens.shape[1:-1], window)
+        return exchange_map(read, means, heads, window=window, grid=self.grid)
 
 
 def create(level: LevelSpec) -> WindowAttention:
