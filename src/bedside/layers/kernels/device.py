@@ -78,6 +78,12 @@ def find_keys(start, first, chosen, counts, sizes, window, halo, top_k: tl.const
 
 
 @triton.jit
+def load_rows(places, exists):
+    """Load rows of channels; 0 where there is none."""
+    return tl.load(places, mask=exists[:, None], other=0.0)
+
+
+@triton.jit
 def add_product(weights, values, total, split: tl.constexpr):
     """Add weights (f32) @ values to a sum in f32.
 
@@ -110,7 +116,7 @@ def attend_forward(tokens, out, lse, chosen, gate, counts, sizes, strides,
     channel = tl.arange(0, head_dim)[None, :] * strides[4]
     base = tokens + image * strides[0]
     place = offset_of(z, y, x, strides, flat) + head * (head_dim * strides[4])
-    queries = tl.load(base + place[:, None] + channel, mask=exists[:, None], other=0.0)
+    queries = load_rows(base + place[:, None] + channel, exists)
     base += (heads + serving) * (head_dim * strides[4])
     first = region
     if top_k > 0:
@@ -126,7 +132,7 @@ def attend_forward(tokens, out, lse, chosen, gate, counts, sizes, strides,
             start, first, chosen, counts, sizes, window, halo, top_k, keys
         )
         spot = base + offset_of(kz, ky, kx, strides, flat)[:, None] + channel
-        shown = tl.load(spot, mask=visible[:, None], other=0.0)
+        shown = load_rows(spot, visible)
         scores = tl.dot(queries, tl.trans(shown), input_precision="ieee")
         if gated:
             gates = tl.load(gate + slot, mask=visible, other=1.0)
@@ -136,7 +142,7 @@ def attend_forward(tokens, out, lse, chosen, gate, counts, sizes, strides,
         weights = tl.exp(scores - above[:, None])
         shrink = tl.exp(highest - above)
         total = total * shrink + tl.sum(weights, 1)
-        values = tl.load(spot + kv_heads * head_dim * strides[4], mask=visible[:, None], other=0.0)
+        values = load_rows(spot + kv_heads * head_dim * strides[4], visible)
         read = add_product(weights, values, read * shrink[:, None], split)
         highest = above
     at = (((image * sizes[0] + z) * sizes[1] + y) * sizes[2] + x) * heads + head

@@ -7,7 +7,7 @@ the windows that see them in a fixed order. So the gradient is the same, bit for
 import triton
 import triton.language as tl
 
-from bedside.layers.kernels.device import add_product, find_keys, offset_of, place_tokens
+from bedside.layers.kernels.device import add_product, find_keys, load_rows, offset_of, place_tokens
 
 
 @triton.jit
@@ -29,13 +29,13 @@ def attend_backward_rows(tokens, out, grad, lse, delta, grad_tokens, grad_gate, 
     channel = number * strides[4]
     base = tokens + image * strides[0]
     place = offset_of(z, y, x, strides, flat) + head * (head_dim * strides[4])
-    queries = tl.load(base + place[:, None] + channel, mask=exists[:, None], other=0.0)
+    queries = load_rows(base + place[:, None] + channel, exists)
     base += (heads + serving) * (head_dim * strides[4])
     token = ((image * sizes[0] + z) * sizes[1] + y) * sizes[2] + x
     at = token * heads + head
     spread = at[:, None] * head_dim + number
-    upstream = tl.load(grad + spread, mask=exists[:, None], other=0.0)
-    read = tl.load(out + spread, mask=exists[:, None], other=0.0)
+    upstream = load_rows(grad + spread, exists)
+    read = load_rows(out + spread, exists)
     drop = tl.sum(upstream.to(tl.float32) * read.to(tl.float32), 1)
     tl.store(delta + at, drop, mask=exists)
     logarithms = tl.load(lse + at, mask=exists, other=0.0)
@@ -51,9 +51,9 @@ def attend_backward_rows(tokens, out, grad, lse, delta, grad_tokens, grad_gate, 
             start, first, chosen, counts, sizes, window, halo, top_k, keys
         )
         spot = base + offset_of(kz, ky, kx, strides, flat)[:, None] + channel
-        shown = tl.load(spot, mask=visible[:, None], other=0.0)
+        shown = load_rows(spot, visible)
         spot += kv_heads * head_dim * strides[4]
-        values = tl.load(spot, mask=visible[:, None], other=0.0)
+        values = load_rows(spot, visible)
         scores = tl.dot(queries, tl.trans(shown), input_precision="ieee")
         weights = tl.exp(scores - logarithms[:, None])
         weights = tl.where(visible[None, :] & exists[:, None], weights, 0.0)
@@ -116,8 +116,8 @@ def attend_backward_keys(tokens, grad, lse, delta, grad_tokens, readers, bounds,
     base = tokens + image * strides[0]
     spot = offset_of(z, y, x, strides, flat) + (heads + serving) * (head_dim * strides[4])
     spot = base + spot[:, None] + channel
-    shown = tl.load(spot, mask=exists[:, None], other=0.0)
-    values = tl.load(spot + kv_heads * head_dim * strides[4], mask=exists[:, None], other=0.0)
+    shown = load_rows(spot, exists)
+    values = load_rows(spot + kv_heads * head_dim * strides[4], exists)
     of_keys = tl.full([keys, head_dim], 0.0, tl.float32)
     of_values = tl.full([keys, head_dim], 0.0, tl.float32)
     begin, end = 0, 1
@@ -143,11 +143,9 @@ def attend_backward_keys(tokens, grad, lse, delta, grad_tokens, readers, bounds,
             qz, qy, qx, here = place_tokens(row // group, reader, counts, sizes, window, (0, 0, 0))
             head = serving * group + row % group
             place = offset_of(qz, qy, qx, strides, flat) + head * (head_dim * strides[4])
-            queries = tl.load(base + place[:, None] + channel, mask=here[:, None], other=0.0)
+            queries = load_rows(base + place[:, None] + channel, here)
             at = (((image * sizes[0] + qz) * sizes[1] + qy) * sizes[2] + qx) * heads + head
-            upstream = tl.load(
-                grad + at[:, None] * head_dim + number, mask=here[:, None], other=0.0
-            )
+            upstream = load_rows(grad + at[:, None] * head_dim + number, here)
             scores = tl.dot(shown, tl.trans(queries), input_precision="ieee")
             weights = tl.exp(scores - tl.load(lse + at, mask=here, other=0.0)[None, :])
             weights = tl.where(visible[:, None] & here[None, :], weights * scale, 0.0)
@@ -156,9 +154,7 @@ def attend_backward_keys(tokens, grad, lse, delta, grad_tokens, readers, bounds,
             of_values = add_product(weights, upstream, of_values, split)
             of_keys = add_product(weights * above, queries, of_keys, split)
     token = ((image * sizes[0] + z) * sizes[1] + y) * sizes[2] + x
-    width: tl.constexpr = (heads + 2 * kv_heads) * head_dim
-    spread = (token * width + (heads + serving) * head_dim)[:, None] + number
-    kind = grad_tokens.dtype.element_ty
-    tl.store(grad_tokens + spread, of_keys.to(kind), mask=exists[:, None])
-    spread += kv_heads * head_dim
-    tl.store(grad_tokens + spread, of_values.to(kind), mask=exists[:, None])
+    spread = token * (heads + 2 * kv_heads) + heads + serving
+    spread = spread[:, None] * head_dim + number
+    tl.store(grad_tokens + spread, of_keys, mask=exists[:, None])
+    tl.store(grad_tokens + spread + kv_heads * head_dim, of_values, mask=exists[:, None])
