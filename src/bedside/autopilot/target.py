@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from bedside.errors import BudgetError, UsageError
 
+CHANNELS = 8
+"""Channels that are removed together, without a chip: kernels work on vectors of 8 or 16."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -79,6 +82,7 @@ class CompressionSettings:
         timing_s: Seconds that a comparison of times goes on for.
         seed: Seed of the finetuning's batches and of the bootstrap.
         also: Kinds of step that are tried beside the usual ones: "qat", "sparsity".
+        multiple: Widths are pruned to multiples of so many channels, such as those of a chip.
 
     Raises:
         UsageError: If a number cannot mean anything.
@@ -93,9 +97,12 @@ class CompressionSettings:
     timing_s: float = 3.0
     seed: int = 0
     also: tuple[str, ...] = ()
+    multiple: int = CHANNELS
 
     def __post_init__(self) -> None:
         """Refuse what cannot be spent."""
+        if self.multiple < 1:
+            raise UsageError(f"multiple is {self.multiple} channels; expected at least 1.")
         if self.epochs < 0 or self.calibration_images < 1:
             raise UsageError(
                 f"epochs is {self.epochs} and calibration_images {self.calibration_images}; "

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bedside.chips import find_chip
 from bedside.cli.amounts import parse_bytes
 from bedside.cli.arguments import option
+from bedside.errors import UsageError
 
 if TYPE_CHECKING:
     from bedside.autopilot.target import Target
@@ -22,6 +24,10 @@ class BudgetOptions:
     max_size: str | None = option(help="size of the bundle, such as 300kB", default=None)
     cache: Path | None = option(
         help="folder to keep preprocessed cases in (default: none)", default=None
+    )
+    chip: str | None = option(
+        help="edge chip (bedside chips), or a profile: widths become multiples of its channels",
+        default=None,
     )
     torch_threads: int | None = option(
         help="threads of the training (default: torch's choice)", default=None
@@ -48,6 +54,23 @@ def read_target(
         options.threads,
         find_backend(options.backend).name,
     )
+
+
+def read_multiple(options: BudgetOptions) -> int | None:
+    """Channels that widths are multiples of; None without a chip.
+
+    Raises:
+        UsageError: If there is no such chip, or its alignment is unknown.
+    """
+    if options.chip is None:
+        return None
+    chip = find_chip(options.chip)
+    multiple = chip.multiple()
+    if multiple is None:
+        raise UsageError(
+            f"the profile of {chip.name} does not know how channels are aligned; leave out --chip."
+        )
+    return multiple
 
 
 def show_reading() -> Callable[[int, int], None]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.budget import BudgetOptions, read_target, show_reading
+from bedside.cli.budget import BudgetOptions, read_multiple, read_target, show_reading
 from bedside.cli.console import print_err, print_out
 from bedside.cli.train import check_torch
 from bedside.errors import BudgetError
@@ -121,6 +121,7 @@ def read_effort(settings: Settings) -> "CompressionSettings":
         step_fraction=settings.step_fraction,
         min_step_fraction=min(CompressionSettings.min_step_fraction, settings.step_fraction),
         also=tuple(name for name in ("qat", "sparsity") if getattr(settings, name)),
+        multiple=read_multiple(settings) or CompressionSettings.multiple,
     )
 
 

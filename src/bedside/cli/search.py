@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.budget import BudgetOptions, read_target, show_reading
+from bedside.cli.budget import BudgetOptions, read_multiple, read_target, show_reading
 from bedside.cli.console import print_err, print_out
 from bedside.cli.train import check_torch
 
@@ -58,6 +58,7 @@ def run(settings: Settings) -> int:
             rounds=settings.rounds,
             epochs=settings.epochs,
             seed=settings.seed,
+            multiple=read_multiple(settings) or SearchSettings.multiple,
         ),
         resources=Resources(cache=settings.cache, threads=settings.torch_threads),
         on_message=print_err,

@@ -11,14 +11,13 @@ from dataclasses import dataclass, replace
 
 from bedside.autopilot.evaluator import CandidateEvaluator
 from bedside.autopilot.state import Cost
+from bedside.autopilot.target import CHANNELS
 from bedside.compression.groups import Group, list_groups
 from bedside.compression.importance import Importance
 from bedside.compression.prune import shrink
 from bedside.models import TrainedNetwork, count_parameters, create
 from bedside.spec import ModelSpec
 
-# Channels are removed by so many: kernels work on vectors of 8 or 16.
-_CHANNELS = 8
 # No group loses more than this part of its units in one step.
 _MOST = 0.5
 # A slice that gains more than this, over what is wanted, is left to another step.
@@ -86,15 +85,16 @@ def propose_pruning(
     between, within = (
         evaluator.importance(network, method) for method in ("fisher", "reconstruction")
     )
-    slices = list_slices(groups, between, price.of_units(network, within, groups))
+    multiple = evaluator.effort.multiple
+    gains = price.of_units(network, within, groups)
+    slices = list_slices(groups, between, gains, multiple=multiple)
     slices = [each for each in slices if each.gain <= _LARGEST_SLICE * share]
     chosen = choose_slices(
         slices, lambda some: price.of_slices(network, within, groups, some), share
     )
-    if not chosen:
-        return None
-    pruned = remove_units(network, within, groups, chosen)
-    return Pruned(describe(network, pruned), pruned)
+    pruned = remove_units(network, within, groups, chosen, multiple=multiple)
+    about = describe(network, pruned)
+    return Pruned(about, pruned) if about else None
 
 
 class Price:
@@ -124,7 +124,7 @@ class Price:
         specs, going = {}, {}
         bare = replace(importance, inputs=None)
         for name, group in groups.items():
-            step = _step(group)
+            step = _step(group, self.evaluator.effort.multiple)
             units = max(step, round(group.units / 4 / step) * step)
             if units < group.units or group.blocks:
                 width = group.units - units
@@ -146,12 +146,17 @@ class Price:
         """Return what some slices cost together, as a part of the whole."""
         # Nothing is compensated where only widths are asked for.
         bare = replace(importance, inputs=None)
-        spec = remove_units(network, bare, groups, slices).spec
+        multiple = self.evaluator.effort.multiple
+        spec = remove_units(network, bare, groups, slices, multiple=multiple).spec
         return 1 - self(spec) / self(network.spec)
 
 
 def list_slices(
-    groups: Mapping[str, Group], importance: Importance, gains: Mapping[str, float]
+    groups: Mapping[str, Group],
+    importance: Importance,
+    gains: Mapping[str, float],
+    *,
+    multiple: int = CHANNELS,
 ) -> list[UnitSlice]:
     """Cut groups into slices, least importance per gain first; within a group likewise.
 
@@ -159,10 +164,11 @@ def list_slices(
         groups: All groups by name.
         importance: Of their units.
         gains: What a unit of each gains, as a part of the whole.
+        multiple: Channels that are removed together.
     """
     slices = []
     for name, group in groups.items():
-        size = _step(group)
+        size = _step(group, multiple)
         if gains[name] * size < _LEAST_GAIN:
             continue
         scores = importance.of(group).sort().values.tolist()
@@ -210,15 +216,23 @@ def remove_units(
     importance: Importance,
     groups: Mapping[str, Group],
     slices: list[UnitSlice],
+    *,
+    multiple: int = CHANNELS,
 ) -> TrainedNetwork:
-    """Shrink every group by its slices; blocks last, because that renumbers those behind."""
+    """Shrink every group by its slices; blocks last, because that renumbers those behind.
+
+    Channels that stay are rounded up to a multiple, so that a network of other widths comes to
+    those of a chip.
+    """
     going: dict[str, int] = {}
     for each in slices:
         going[each.group] = going.get(each.group, 0) + each.units
     dropped = {name for name in going if groups[name].blocks}
     for name in sorted(going, key=lambda name: (name in dropped, name)):
-        width = groups[name].units - going[name]
-        network = shrink(network, importance, part=name, width=width)
+        units, step = groups[name].units, _step(groups[name], multiple)
+        width = min(units, -(-(units - going[name]) // step) * step)
+        if width < units:
+            network = shrink(network, importance, part=name, width=width)
     return network
 
 
@@ -246,8 +260,8 @@ def describe(before: TrainedNetwork, after: TrainedNetwork) -> str:
     return ", ".join(changed)
 
 
-def _step(group: Group) -> int:
+def _step(group: Group, multiple: int) -> int:
     """Number of units of a group that are removed together."""
     if group.blocks:
         return 1
-    return group.divisor if group.width > 1 or group.divisor > 1 else _CHANNELS
+    return group.divisor if group.width > 1 or group.divisor > 1 else multiple

@@ -31,6 +31,7 @@ class SearchSettings:
         timing_s: Seconds that a comparison of times goes on for.
         calibration_images: Training images that ranges of 8 bits are read from.
         seed: Of the draws, and of weights, order and variation in training.
+        multiple: Widths are rounded up to multiples of so many channels, but for the recipe's.
 
     Raises:
         UsageError: If a number cannot mean anything.
@@ -42,10 +43,11 @@ class SearchSettings:
     timing_s: float = 3.0
     calibration_images: int = 64
     seed: int = 0
+    multiple: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what cannot be spent."""
-        for name in ("candidates", "rounds", "epochs", "calibration_images"):
+        for name in ("candidates", "rounds", "epochs", "calibration_images", "multiple"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected at least 1.")
         if self.seed < 0:

@@ -11,7 +11,14 @@ import torch
 
 from bedside.autopilot.evaluator import REFERENCE, Candidate, CandidateEvaluator
 from bedside.autopilot.search.search_state import SearchSettings, Trial
-from bedside.autopilot.search.space import NAMED, draw_specs, guess_work, list_anchors, spec_key
+from bedside.autopilot.search.space import (
+    NAMED,
+    align_channels,
+    draw_specs,
+    guess_work,
+    list_anchors,
+    spec_key,
+)
 from bedside.errors import BudgetError
 from bedside.models import TrainedNetwork, count_parameters, create
 from bedside.spec import ModelSpec
@@ -187,13 +194,18 @@ def _list_specs(
 ) -> Iterator[tuple[str, ModelSpec]]:
     """Name the networks to look at, in order: the named ones, then draws."""
     like = evaluator.source.network.spec
-    anchors = list_anchors(like, evaluator.size_px)
-    yield from anchors.items()
-    known = {spec_key(spec) for spec in anchors.values()}
     draws = draw_specs(like, evaluator.size_px, seed=effort.seed, count=_DRAWS * effort.candidates)
-    for number, spec in enumerate(draws, 1):
-        if spec_key(spec) not in known:
-            yield f"drawn-{number}", spec
+    named = {
+        **list_anchors(like, evaluator.size_px),
+        **{f"drawn-{number}": spec for number, spec in enumerate(draws, 1)},
+    }
+    known = set[str]()
+    for name, spec in named.items():
+        # The recipe's own network stays as it is.
+        aligned = spec if spec == like else align_channels(spec, effort.multiple)
+        if (key := spec_key(aligned)) not in known:
+            known.add(key)
+            yield name, aligned
 
 
 def _is_near(

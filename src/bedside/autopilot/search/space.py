@@ -182,6 +182,32 @@ def count_levels(like: ModelSpec, size_px: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(fits)) or (_FEWEST,)
 
 
+def align_channels(spec: ModelSpec, multiple: int) -> ModelSpec:
+    """The same network with its widths rounded up to multiples.
+
+    Heads keep their width, which is of another kind: channels of attention are a number of them.
+
+    Args:
+        spec: The network.
+        multiple: Channels, at least 1.
+
+    Example:
+        >>> aligned = align_channels(named_spec("tiny"), 16)
+        >>> [level.channels for level in aligned.levels], aligned.decoder_channels
+        ([32, 64, 96, 128], 32)
+    """
+
+    def up(channels: int) -> int:
+        return -(-channels // multiple) * multiple
+
+    return replace(
+        spec,
+        levels=tuple(replace(level, channels=up(level.channels)) for level in spec.levels),
+        stem_channels=up(spec.stem_channels),
+        decoder_channels=up(spec.decoder_channels),
+    )
+
+
 def spec_key(spec: ModelSpec) -> str:
     """Text of a spec that is the same for equal networks."""
     return json.dumps(to_mapping(spec), sort_keys=True)
