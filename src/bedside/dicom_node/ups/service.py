@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bedside.dicom_node.sending.destination import WebDestination
+from bedside.dicom_node.sending.destination import Tls, WebDestination
 from bedside.dicom_node.sending.sender import Sender
 from bedside.dicom_node.ups.cancellations import Cancellations
 from bedside.dicom_node.ups.config import WorklistSettings
@@ -22,8 +22,10 @@ from bedside.dicom_node.ups.performer import (
     Work,
     discontinue,
 )
+from bedside.dicom_node.ups.ups_dimse import DimseService, DimseWorklist
 from bedside.dicom_node.ups.ups_rs import WebWorklist, WorklistService
 from bedside.dicom_node.ups.work_item import CANCELED_ON_REQUEST
+from bedside.dicom_node.ups.worklist import Worklist
 from bedside.errors import (
     BedsideError,
     ClosedError,
@@ -51,7 +53,7 @@ class Peers:
         images: Where their inputs are fetched.
     """
 
-    worklist: WorklistService
+    worklist: WorklistService | DimseService
     images: WebDestination
 
 
@@ -89,8 +91,8 @@ class PerformerService:
         self._cancellations = Cancellations()
         self._stop, self._keep_s = threading.Event(), keep_s
         service = peers.worklist
-        self.events = EventListener(self._cancel, token_file=service.token_file, tls=service.tls)
-        self._worklists = [WebWorklist(service) for _ in range(threads)]
+        self.events = _open_events(service, self._cancel)
+        self._worklists = [_open_worklist(service) for _ in range(threads)]
         self._images = [ImageService(peers.images) for _ in range(threads)]
         self._threads = [
             threading.Thread(
@@ -163,7 +165,7 @@ class PerformerService:
         job = self._store.find(KIND, uid)
         if job is None or job.state not in _CAN_BE_CANCELED or not self._cancellations.request(uid):
             return
-        worklist = WebWorklist(self._peers.worklist)
+        worklist = _open_worklist(self._peers.worklist)
         try:
             discontinue(worklist, job, CANCELED_ON_REQUEST, "canceled on request")
         except (ConflictError, PeerError, UnansweredError):  # the performer tries too
@@ -176,16 +178,40 @@ def _log_step(job: Job) -> None:
     LOGGER.info("work item %s is %s", job.id, job.state)  # our id: its UID is not logged
 
 
-def _find_peers(settings: WorklistSettings) -> Peers:
-    """Return whom a configuration names."""
-    service = WorklistService(
-        settings.url,
-        query=settings.query,
-        transaction_in=settings.transaction_in,
-        bodies=settings.bodies,
-        token_file=settings.token_file,
-        tls=settings.tls,
-    )
+def _open_worklist(service: WorklistService | DimseService) -> Worklist:
+    """Return a worklist for one thread."""
+    return WebWorklist(service) if isinstance(service, WorklistService) else DimseWorklist(service)
+
+
+def _open_events(
+    service: WorklistService | DimseService, on_cancel: Callable[[str], None]
+) -> EventListener:
+    """Return what listens to events; none come over DIMSE, so it is never begun there."""
+    if isinstance(service, WorklistService):
+        return EventListener(on_cancel, token_file=service.token_file, tls=service.tls)
+    return EventListener(on_cancel, token_file=None, tls=Tls())
+
+
+def find_peers(settings: WorklistSettings) -> Peers:
+    """Return whom a configuration names.
+
+    Raises:
+        SpecError: If an address is none.
+    """
+    service: WorklistService | DimseService
+    if settings.is_dimse:
+        service = DimseService.from_url(
+            settings.url, calling_ae_title=settings.ae_title, query=settings.query, tls=settings.tls
+        )
+    else:
+        service = WorklistService(
+            settings.url,
+            query=settings.query,
+            transaction_in=settings.transaction_in,
+            bodies=settings.bodies,
+            token_file=settings.token_file,
+            tls=settings.tls,
+        )
     images = WebDestination(
         "images",
         settings.images_url or settings.url,
@@ -230,7 +256,7 @@ def open_performers(
         retry=settings.retry,
         look_s=settings.look_s,
     )
-    peers = _find_peers(settings)
+    peers = find_peers(settings)
     with (
         JobStore(folder) as store,
         Sender(store, settings.destinations) as sender,
