@@ -212,8 +212,15 @@ def is_running(pid):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
-@pytest.mark.parametrize("number", [*LINES, signal.SIGKILL], ids=lambda number: number.name)
-@pytest.mark.parametrize("late", [False, True], ids=["as they start", "at work"])
+@pytest.mark.parametrize(
+    ("number", "late"),
+    # What SIGTERM and SIGHUP do differs from SIGINT in the line and the code only.
+    [
+        (signal.SIGINT, False), (signal.SIGKILL, False), (signal.SIGINT, True),
+        (signal.SIGTERM, True), (signal.SIGHUP, True), (signal.SIGKILL, True),
+    ],
+    ids=lambda value: value.name if isinstance(value, signal.Signals) else f"late={value}",
+)  # fmt: skip
 def test_workers_end_with_the_process_that_leads_them(
     number, late, sequence, bundle, tmp_path, tmp
 ):

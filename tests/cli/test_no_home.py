@@ -37,8 +37,14 @@ def need_unknown_user():
         pytest.skip("a user namespace is not allowed here: not tried as an unknown user")
 
 
-@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
-@pytest.mark.parametrize("home", [{}, {"HOME": "/"}, {"HOME": ""}], ids=["none", "root", "empty"])
+@pytest.mark.parametrize(
+    ("home", "backend"),
+    [
+        ({}, "openvino"), ({"HOME": "/"}, "openvino"), ({"HOME": ""}, "openvino"),
+        ({}, "onnxruntime"),
+    ],
+    ids=["none-openvino", "root-openvino", "empty-openvino", "none-onnxruntime"],
+)  # fmt: skip
 def test_an_unknown_user_can_do_all(home, backend, tmp_path):
     need_unknown_user()
     if backend == "onnxruntime":
@@ -58,10 +64,8 @@ def test_an_unknown_user_can_do_all(home, backend, tmp_path):
         {"HOME": "/nonexistent"},
         {"HOME": "/proc"},  # cannot be written to, not even by root
         {"HOME": "/dev/null"},
-        {"HOME": "not/absolute"},
         {"XDG_CACHE_HOME": "/proc/nothing"},
-        {"XDG_CACHE_HOME": "not/absolute", "HOME": "/proc"},
-        {"HOME": "/proc", "TMPDIR": "/nonexistent"},
+        {"XDG_CACHE_HOME": "not/absolute", "HOME": "not/absolute"},
         {"HOME": "/proc", "TMPDIR": "/proc"},
     ],
     ids=str,

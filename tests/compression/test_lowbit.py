@@ -102,6 +102,19 @@ def make_trained(spatial_dims) -> TrainedNetwork:
 
 
 @functools.cache
+def settle(bits, spatial_dims) -> TrainedNetwork:
+    network = make_trained(spatial_dims)
+    return round_weights(network, choose_bits(network.spec, bits=bits, keep=()))
+
+
+@functools.cache
+def export_settled(bits, spatial_dims) -> bytes:
+    return export_onnx(
+        settle(bits, spatial_dims).create(), input_shape=(1, 1, *SIZES[spatial_dims])
+    )
+
+
+@functools.cache
 def measure_plain(spatial_dims) -> int:
     return len(
         export_onnx(make_trained(spatial_dims).create(), input_shape=(1, 1, *SIZES[spatial_dims]))
@@ -110,9 +123,8 @@ def measure_plain(spatial_dims) -> int:
 
 @pytest.mark.parametrize(("bits", "spatial_dims"), [(8, 2), (4, 2), (2, 2), (1, 2), (4, 3), (1, 3)])
 def test_folding_keeps_the_grid_and_the_file_holds_integers(bits, spatial_dims):
-    network, shape = make_trained(spatial_dims), (1, 1, *SIZES[spatial_dims])
-    model = round_weights(network, choose_bits(network.spec, bits=bits, keep=())).create()
-    graph = export_onnx(model, input_shape=shape)
+    shape = (1, 1, *SIZES[spatial_dims])
+    model, graph = settle(bits, spatial_dims).create(), export_settled(bits, spatial_dims)
     check_graph(graph, where="the graph")
     check_parity(
         graph, model, inputs=make_inputs(shape, count=2, seed=3), tolerance=STORED_WEIGHTS_RTOL
@@ -137,10 +149,8 @@ def test_folding_keeps_the_grid_and_the_file_holds_integers(bits, spatial_dims):
 
 
 def test_a_graph_in_8_bits_keeps_the_grid_of_4() -> None:
-    network, shape = make_trained(2), (1, 1, *SIZES[2])
-    settled = round_weights(network, choose_bits(network.spec, bits=4, keep=()))
-    graph = export_onnx(settled.create(), input_shape=shape)
-    quantized = onnx.load_from_string(quantize_int8(graph, make_inputs(shape, count=4)))
+    inputs = make_inputs((1, 1, *SIZES[2]), count=4)
+    quantized = onnx.load_from_string(quantize_int8(export_settled(4, 2), inputs))
     tensors = {t.name: numpy_helper.to_array(t) for t in quantized.graph.initializer}
     integers = [value for value in tensors.values() if value.dtype == np.int8 and value.ndim == 4]
     assert len(integers) == 9
@@ -170,10 +180,8 @@ def test_a_network_of_few_bits_is_rebuilt_from_spec_and_weights() -> None:
 
 @pytest.mark.parametrize("bits", [8, 4, 2, 1])
 def test_a_network_comes_back_out_of_its_graph_with_its_grid(bits) -> None:
-    network, shape = make_trained(2), (1, 1, *SIZES[2])
-    settled = round_weights(network, choose_bits(network.spec, bits=bits, keep=()))
-    graph = export_onnx(settled.create(), input_shape=shape)
-    rebuilt = rebuild_from_graph(graph, settled.spec, input_shape=shape)
+    settled, shape = settle(bits, 2), (1, 1, *SIZES[2])
+    rebuilt = rebuild_from_graph(export_settled(bits, 2), settled.spec, input_shape=shape)
     assert rebuilt.spec == settled.spec
     # Rounding what comes out of a graph changes nothing: it is on its grid already.
     again = round_weights(rebuilt)
