@@ -78,6 +78,12 @@ def find_keys(start, first, chosen, counts, sizes, window, halo, top_k: tl.const
 
 
 @triton.jit
+def count_rows(sizes, heads: tl.constexpr):
+    """Rows of all images: where the second of two numbers of each row begins."""
+    return tl.num_programs(2).to(tl.int64) * sizes[0] * sizes[1] * sizes[2] * heads
+
+
+@triton.jit
 def load_rows(places, exists):
     """Load rows of channels; 0 where there is none."""
     return tl.load(places, mask=exists[:, None], other=0.0)
@@ -100,12 +106,12 @@ def add_product(weights, values, total, split: tl.constexpr):
 
 
 @triton.jit
-def attend_forward(tokens, out, lse, chosen, gate, counts, sizes, strides,
+def attend_forward(tokens, out, sums, chosen, gate, counts, sizes, strides,
                    window: tl.constexpr, halo: tl.constexpr, group: tl.constexpr,
                    kv_heads: tl.constexpr, head_dim: tl.constexpr, top_k: tl.constexpr,
                    gated: tl.constexpr, rows: tl.constexpr, keys: tl.constexpr,
                    split: tl.constexpr):  # fmt: skip
-    """Write what a tile of query rows reads, and the logarithm of its weights' sum."""
+    """Write what a tile of query rows reads, each row's highest score and sum of weights."""
     heads: tl.constexpr = kv_heads * group
     flat: tl.constexpr = window[0] == 1
     region, image = tl.program_id(0), tl.program_id(2).to(tl.int64)
@@ -146,7 +152,8 @@ def attend_forward(tokens, out, lse, chosen, gate, counts, sizes, strides,
         read = add_product(weights, values, read * shrink[:, None], split)
         highest = above
     at = (((image * sizes[0] + z) * sizes[1] + y) * sizes[2] + x) * heads + head
-    tl.store(lse + at, highest + tl.log(total), mask=exists)
+    tl.store(sums + at, highest, mask=exists)
+    tl.store(sums + count_rows(sizes, heads) + at, total, mask=exists)
     read = (read / total[:, None]).to(out.dtype.element_ty)
     at = at[:, None] * head_dim + tl.arange(0, head_dim)[None, :]
     tl.store(out + at, read, mask=exists[:, None])

@@ -1,4 +1,4 @@
-"""Device code of sparse attention, backward; weights are computed again from their logarithms.
+"""Device code of sparse attention, backward; weights are computed again from each row's sums.
 
 Nothing is added up across programs: one kernel owns query rows, the other owns keys and visits
 the windows that see them in a fixed order. So the gradient is the same, bit for bit, every time.
@@ -7,11 +7,29 @@ the windows that see them in a fixed order. So the gradient is the same, bit for
 import triton
 import triton.language as tl
 
-from bedside.layers.kernels.device import add_product, find_keys, load_rows, offset_of, place_tokens
+from bedside.layers.kernels.device import (
+    add_product,
+    count_rows,
+    find_keys,
+    load_rows,
+    offset_of,
+    place_tokens,
+)
 
 
 @triton.jit
-def attend_backward_rows(tokens, out, grad, lse, delta, grad_tokens, grad_gate, chosen, gate,
+def load_sums(sums, at, exists, sizes, heads: tl.constexpr):
+    """Highest score of rows, and 1 over the sum of their weights.
+
+    Apart, as a logarithm of both would lose the bits of one in the other.
+    """
+    highest = tl.load(sums + at, mask=exists, other=0.0)
+    total = tl.load(sums + count_rows(sizes, heads) + at, mask=exists, other=1.0)
+    return highest, 1.0 / total
+
+
+@triton.jit
+def attend_backward_rows(tokens, out, grad, sums, delta, grad_tokens, grad_gate, chosen, gate,
                          counts, sizes, strides, window: tl.constexpr, halo: tl.constexpr,
                          group: tl.constexpr, kv_heads: tl.constexpr, head_dim: tl.constexpr,
                          top_k: tl.constexpr, gated: tl.constexpr, rows: tl.constexpr,
@@ -38,7 +56,7 @@ def attend_backward_rows(tokens, out, grad, lse, delta, grad_tokens, grad_gate, 
     read = load_rows(out + spread, exists)
     drop = tl.sum(upstream.to(tl.float32) * read.to(tl.float32), 1)
     tl.store(delta + at, drop, mask=exists)
-    logarithms = tl.load(lse + at, mask=exists, other=0.0)
+    highest, shrink = load_sums(sums, at, exists, sizes, heads)
     first = region
     if top_k > 0:
         first = (image * tl.num_programs(0) + region) * top_k
@@ -55,7 +73,7 @@ def attend_backward_rows(tokens, out, grad, lse, delta, grad_tokens, grad_gate, 
         spot += kv_heads * head_dim * strides[4]
         values = load_rows(spot, visible)
         scores = tl.dot(queries, tl.trans(shown), input_precision="ieee")
-        weights = tl.exp(scores - logarithms[:, None])
+        weights = tl.exp(scores - highest[:, None]) * shrink[:, None]
         weights = tl.where(visible[None, :] & exists[:, None], weights, 0.0)
         above = tl.dot(upstream, tl.trans(values), input_precision="ieee") - drop[:, None]
         pull = weights * above
@@ -98,7 +116,7 @@ def find_reader(number, region, z, y, x, counts, window, halo):
 
 
 @triton.jit
-def attend_backward_keys(tokens, grad, lse, delta, grad_tokens, readers, bounds, gate,
+def attend_backward_keys(tokens, grad, sums, delta, grad_tokens, readers, bounds, gate,
                          counts, sizes, strides, window: tl.constexpr, halo: tl.constexpr,
                          group: tl.constexpr, kv_heads: tl.constexpr, head_dim: tl.constexpr,
                          top_k: tl.constexpr, gated: tl.constexpr, rows: tl.constexpr,
@@ -147,14 +165,14 @@ def attend_backward_keys(tokens, grad, lse, delta, grad_tokens, readers, bounds,
             at = (((image * sizes[0] + qz) * sizes[1] + qy) * sizes[2] + qx) * heads + head
             upstream = load_rows(grad + at[:, None] * head_dim + number, here)
             scores = tl.dot(shown, tl.trans(queries), input_precision="ieee")
-            weights = tl.exp(scores - tl.load(lse + at, mask=here, other=0.0)[None, :])
-            weights = tl.where(visible[:, None] & here[None, :], weights * scale, 0.0)
+            highest, shrink = load_sums(sums, at, here, sizes, heads)
+            weights = tl.exp(scores - highest[None, :]) * (shrink * scale)[None, :]
+            weights = tl.where(visible[:, None] & here[None, :], weights, 0.0)
             above = tl.dot(values, tl.trans(upstream), input_precision="ieee")
             above -= tl.load(delta + at, mask=here, other=0.0)[None, :]
             of_values = add_product(weights, upstream, of_values, split)
             of_keys = add_product(weights * above, queries, of_keys, split)
     token = ((image * sizes[0] + z) * sizes[1] + y) * sizes[2] + x
-    spread = token * (heads + 2 * kv_heads) + heads + serving
-    spread = spread[:, None] * head_dim + number
+    spread = (token * (heads + 2 * kv_heads) + heads + serving)[:, None] * head_dim + number
     tl.store(grad_tokens + spread, of_keys, mask=exists[:, None])
     tl.store(grad_tokens + spread + kv_heads * head_dim, of_values, mask=exists[:, None])

@@ -35,25 +35,25 @@ def sparse_attention(
         halo: Tokens seen beyond a window on each side, at most its side; 0 with `chosen`.
 
     Returns:
-        (B, *S, heads * d) of the tokens' precision, and the logarithm of the sum of each
-        row's weights, (B, *S, heads) f32.
+        (B, *S, heads * d) of the tokens' precision, and what the backward pass needs: highest
+        score and sum of weights of each row, (2, B, *S, heads) f32.
     """
     from bedside.layers.kernels.device import attend_forward
 
     geometry = Geometry.of(tokens, chosen, heads, window, halo)
-    out, lse = _allocate(tokens, heads)
+    out, sums = _allocate(tokens, heads)
     tiles = geometry.fit(TILES[tokens.dtype][heads[1]])
     attend_forward[_grid(geometry, geometry.rows, tiles.rows)](
         tokens,
         out,
-        lse,
+        sums,
         tokens if chosen is None else chosen.contiguous(),
         tokens if gate is None else gate.contiguous(),
         *_numbers(geometry),
         gated=gate is not None,
         **_settings(tokens, geometry, tiles),
     )
-    return out, lse
+    return out, sums
 
 
 @sparse_attention.register_fake
@@ -75,7 +75,7 @@ def sparse_attention_backward(  # noqa: PLR0913 - an operation of torch has flat
     chosen: torch.Tensor | None,
     gate: torch.Tensor | None,
     out: torch.Tensor,
-    lse: torch.Tensor,
+    sums: torch.Tensor,
     heads: Sequence[int],
     window: Sequence[int],
     halo: int,
@@ -88,7 +88,7 @@ def sparse_attention_backward(  # noqa: PLR0913 - an operation of torch has flat
         chosen: Regions.
         gate: Their gates.
         out: What was read.
-        lse: Logarithms.
+        sums: Highest scores and sums.
         heads: Heads.
         window: Sides.
         halo: Halo.
@@ -101,17 +101,17 @@ def sparse_attention_backward(  # noqa: PLR0913 - an operation of torch has flat
     geometry = Geometry.of(tokens, chosen, heads, window, halo)
     grad = grad.contiguous()
     of_tokens, of_gate = _allocate_back(tokens, gate)
-    delta = torch.empty_like(lse)
+    delta = torch.empty_like(sums[0])
     largest = BACKWARD[tokens.dtype][heads[1]]
     tiles = geometry.fit(largest)
     grid = _grid(geometry, geometry.rows, tiles.rows)
     routes = tokens if chosen is None else chosen.contiguous()
     gates = tokens if gate is None else gate.contiguous()
     # What each program's rows give each key's gate, to be summed in order.
-    parts = lse.new_empty((geometry.batch, geometry.regions, grid[1], geometry.seen)
+    parts = sums.new_empty((geometry.batch, geometry.regions, grid[1], geometry.seen)
                           if gate is not None else (0,))  # fmt: skip
     attend_backward_rows[grid](
-        tokens, out, grad, lse, delta, of_tokens, parts, routes, gates,
+        tokens, out, grad, sums, delta, of_tokens, parts, routes, gates,
         *_numbers(geometry), gated=gate is not None, **_settings(tokens, geometry, tiles),
     )  # fmt: skip
     if gate is not None:
@@ -119,7 +119,7 @@ def sparse_attention_backward(  # noqa: PLR0913 - an operation of torch has flat
     readers, bounds = (tokens, tokens) if chosen is None else _invert(chosen)
     tiles = geometry.fit(largest, seen=geometry.area)
     attend_backward_keys[_grid(geometry, geometry.area, tiles.keys)](
-        tokens, grad, lse, delta, of_tokens, readers, bounds, gates,
+        tokens, grad, sums, delta, of_tokens, readers, bounds, gates,
         *_numbers(geometry), gated=gate is not None, **_settings(tokens, geometry, tiles),
     )  # fmt: skip
     return of_tokens, of_gate
@@ -132,7 +132,7 @@ def _(  # noqa: PLR0913 - as above
     chosen: torch.Tensor | None,
     gate: torch.Tensor | None,
     out: torch.Tensor,
-    lse: torch.Tensor,
+    sums: torch.Tensor,
     heads: Sequence[int],
     window: Sequence[int],
     halo: int,
@@ -149,10 +149,10 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.T
 def _differentiate(
     ctx: Any, grad: torch.Tensor, _: torch.Tensor | None
 ) -> tuple[torch.Tensor | None, ...]:
-    """Gradients of tokens and gates; the logarithms are no result of their own."""
-    tokens, chosen, gate, out, lse = ctx.saved_tensors
+    """Gradients of tokens and gates; the sums are no result of their own."""
+    tokens, chosen, gate, out, sums = ctx.saved_tensors
     of_tokens, of_gate = sparse_attention_backward(
-        grad, tokens, chosen, gate, out, lse, ctx.heads, ctx.window, ctx.halo
+        grad, tokens, chosen, gate, out, sums, ctx.heads, ctx.window, ctx.halo
     )
     return of_tokens, None, of_gate if gate is not None else None, None, None, None
 
@@ -212,9 +212,9 @@ def _allocate_back(
 
 
 def _allocate(tokens: torch.Tensor, heads: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Memory for what is read, and for the logarithms."""
+    """Memory for what is read, and for the sums."""
     shape = tokens.shape[:-1]
     return (
         tokens.new_empty((*shape, heads[0] * heads[1])),
-        tokens.new_empty((*shape, heads[0]), dtype=torch.float32),
+        tokens.new_empty((2, *shape, heads[0]), dtype=torch.float32),
     )
