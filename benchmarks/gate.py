@@ -9,9 +9,12 @@ Run as `python benchmarks/gate.py BUNDLE=DATASET ... --data FOLDER --pictures FO
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -23,14 +26,15 @@ from bedside.datasets.case import open_image
 from bedside.errors import InputError
 from bedside.evaluation.certification import list_part
 from bedside.evaluation.gate_contrast import is_fitted_to
-from bedside.evaluation.gate_images import pass_images, to_picture
+from bedside.evaluation.gate_images import Described, describe_images, to_picture
 from bedside.evaluation.report import markdown_table
-from bedside.pipeline.gate import GateJudge, median_verdict
+from bedside.pipeline.gate import VIEW_NAMES, GateJudge, median_verdict
 from bedside.pipeline.segmenter import Segmenter
 from bedside.runtime.machine import describe_processor, read_load
 from bedside.segment import open_segmenter
 from bedside.system.atomic import write_text
 from bedside.volume import ImageSequence
+from feature_cache import hash_inputs, remember
 
 OTHERS = ("camus", "hc18", "acdc", "lidc_nodules", "Task04_Hippocampus", "btcv", "vocalfolds")
 TURNED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -48,9 +52,11 @@ SCANS = ("acdc", "lidc_nodules", "Task04_Hippocampus", "btcv")
 """Data sets of which scans are taken for networks of whole scans."""
 
 Images = Iterator[np.ndarray]
+Made = TypeVar("Made", Iterator[np.ndarray], Iterator[ImageSequence])
+Maker = Callable[[], Iterable[np.ndarray] | Iterable[ImageSequence]]
 
 
-def list_other(cases: Sequence[Case], count: int, random: np.random.Generator) -> Images:
+def list_other(cases: Sequence[Case], count: int, *, random: np.random.Generator) -> Images:
     """Middle frames of cases drawn from a data set, as 8-bit pictures."""
     left = [case for case in cases if not is_fitted_to(case)]
     for index in random.permutation(len(left))[:count]:
@@ -59,17 +65,17 @@ def list_other(cases: Sequence[Case], count: int, random: np.random.Generator) -
             yield to_picture(sequence.decode(int(frame)))
 
 
-def list_pictures(folder: Path, count: int, random: np.random.Generator) -> Images:
+def list_pictures(folder: Path, count: int) -> Images:
     """Pictures of a folder, in colour."""
     paths = sorted(path for path in folder.iterdir() if path.is_file())
-    for index in random.permutation(len(paths))[:count]:
+    for index in start(folder.name).permutation(len(paths))[:count]:
         found = cv2.imread(str(paths[index]), cv2.IMREAD_COLOR)
         if found is not None:
             yield cv2.cvtColor(found, cv2.COLOR_BGR2RGB)
 
 
 def list_scans(
-    cases: Sequence[Case], own: ImageSequence, count: int, random: np.random.Generator
+    cases: Sequence[Case], own: ImageSequence, count: int, *, random: np.random.Generator
 ) -> Iterator[ImageSequence]:
     """Middles of scans of another data set, as large as an own scan and on its grid."""
     left = [case for case in cases if not is_fitted_to(case)]
@@ -97,7 +103,7 @@ def change_scans(
         yield on_grid(change(np.stack([own.decode(k)[0] for k in range(len(own))])), own)
 
 
-def make_noise(random: np.random.Generator, count: int) -> Images:
+def make_noise(count: int, *, random: np.random.Generator) -> Images:
     """White noise, and smooth noise."""
     for index in range(count):
         shape = tuple(random.integers(200, 600, 2).tolist())
@@ -107,7 +113,7 @@ def make_noise(random: np.random.Generator, count: int) -> Images:
         yield cv2.normalize(noise, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
 
 
-def make_gradient(random: np.random.Generator, count: int) -> Images:
+def make_gradient(count: int, *, random: np.random.Generator) -> Images:
     """Ramps of grey, in any direction."""
     for _ in range(count):
         height, width = random.integers(200, 600, 2).tolist()
@@ -117,7 +123,7 @@ def make_gradient(random: np.random.Generator, count: int) -> Images:
         yield cv2.normalize(ramp, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
 
 
-def make_text(random: np.random.Generator, count: int) -> Images:
+def make_text(count: int, *, random: np.random.Generator) -> Images:
     """Pages and screens of text."""
     for _ in range(count):
         height, width = random.integers(200, 600, 2).tolist()
@@ -138,74 +144,137 @@ def turn_own(cases: Sequence[Case], turn: Callable[[np.ndarray], np.ndarray]) ->
         yield turn(to_picture(sequence.decode(len(sequence) // 2)))
 
 
-def measure_image(
-    segmenter: Segmenter, judge: GateJudge, image: np.ndarray | ImageSequence
-) -> float:
-    """Distance of one picture or scan; infinite if the pipeline refuses it."""
-    if isinstance(image, np.ndarray):
-        if segmenter.spec.input.channels == 1 and image.ndim == 3:
-            image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        image = ImageSequence.from_array(np.ascontiguousarray(image))
-    try:
-        passed = pass_images(segmenter, image)
-    except InputError:
-        return float("inf")
-    verdict = median_verdict([judge.judge(*each) for each in passed])
-    return float("inf") if verdict is None else verdict.distance
+def describe_kind(
+    segmenter: Segmenter, images: Iterable[np.ndarray | ImageSequence]
+) -> dict[str, np.ndarray]:
+    """Descriptions of pictures or scans, as arrays; none of those that the pipeline refuses."""
+    found, counts = list[Described](), []
+    for image in images:
+        if isinstance(image, np.ndarray):
+            if segmenter.spec.input.channels == 1 and image.ndim == 3:
+                image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+            image = ImageSequence.from_array(np.ascontiguousarray(image))
+        try:
+            described = describe_images(segmenter, image)
+        except InputError:
+            described = []
+        found += described
+        counts.append(len(described))
+    arrays = {name: np.array([each.views[name] for each in found]) for name in VIEW_NAMES}
+    sides = np.array([each.frame_px or (0, 0) for each in found])
+    return {**arrays, "frame_px": sides, "counts": np.array(counts, dtype=int)}
+
+
+def measure_kind(judge: GateJudge, arrays: dict[str, np.ndarray]) -> list[float]:
+    """Distance of each image; infinite if the pipeline refuses it."""
+    distances, row = [], 0
+    for count in arrays["counts"]:
+        verdicts = []
+        for index in range(row, row + count):
+            sides = tuple(map(int, arrays["frame_px"][index]))
+            views = {name: arrays[name][index] for name in VIEW_NAMES}
+            verdicts.append(judge.judge_described(views, sides if all(sides) else None))
+        row += count
+        verdict = median_verdict(verdicts)
+        distances.append(float("inf") if verdict is None else verdict.distance)
+    return distances
 
 
 def measure_bundle(
-    bundle: Bundle, own: str, data: Path, *, count: int, pictures: Sequence[Path], seed: int = 0
+    bundle: Bundle, own: str, data: Path, *, count: int, pictures: Sequence[Path], cache: Path
 ) -> dict[str, list[float]]:
     """Distances of own test cases and of every kind of foreign image."""
     assert bundle.gate is not None
-    segmenter = open_segmenter(bundle, backend="openvino", precision="f32", gate="off")
-    judge, random = GateJudge(bundle.gate), np.random.default_rng(seed)
-    cases = list_part(bundle, data / own, "test")
-    own_images = (open_image(case).sequence for case in cases)
-    kinds: dict[str, Iterator[np.ndarray] | Iterator[ImageSequence]] = {
-        "own, test cases": own_images
-    }
+    judge, cases = GateJudge(bundle.gate), list_part(bundle, data / own, "test")
     others = {name: list_cases(data / name) for name in OTHERS if name != own}
-    chosen = [cases[index] for index in random.permutation(len(cases))[:count]]
-    if bundle.spec.model.spatial_dims == 3:
-        kinds |= _list_scans(chosen, others, count, random)
-    else:
-        kinds |= {name: list_other(found, count, random) for name, found in others.items()}
-        kinds |= {
-            "noise": make_noise(random, count),
-            "gradients": make_gradient(random, count),
-            "pages of text": make_text(random, count),
-        }
-        kinds |= {folder.name: list_pictures(folder, count, random) for folder in pictures}
-        kinds |= {name: turn_own(chosen, turn) for name, turn in TURNED.items()}
-    return {
-        name: [measure_image(segmenter, judge, image) for image in images]
-        for name, images in kinds.items()
+    chosen = [cases[index] for index in start(own).permutation(len(cases))[:count]]
+    kinds = list_kinds(bundle, chosen, others, count)
+    makers: dict[str, tuple[Sequence[Case], Path | None, Maker]] = {
+        "own, test cases": (cases, None, lambda: (open_image(each).sequence for each in cases)),
+        **{name: (others.get(name, chosen), None, make) for name, make in kinds.items()},
     }
+    if bundle.spec.model.spatial_dims == 2:
+        for folder in pictures:
+            makers[folder.name] = (), folder, partial(list_pictures, folder, count)
+    found = {}
+    for name, (used, folder, make) in makers.items():
+        key = hash_inputs(bundle, used, also=[name, count], folder=folder)
+        kept = partial(describe_with, bundle, make)
+        safe = "".join(each if each.isalnum() else "_" for each in name)
+        found[name] = measure_kind(
+            judge, remember(cache, f"gate-{bundle.spec.name}-{safe}", key, kept)
+        )
+    return found
+
+
+def describe_with(bundle: Bundle, make: "Maker") -> dict[str, np.ndarray]:
+    """Descriptions of one kind by the network of a bundle."""
+    segmenter = open_segmenter(bundle, backend="openvino", precision="f32", threads=1, gate="off")
+    with segmenter.session:
+        return describe_kind(segmenter, make())
+
+
+def start(name: str) -> np.random.Generator:
+    """Chance of one kind of images, the same in each run."""
+    return np.random.default_rng(zlib.crc32(name.encode()))
+
+
+def begin(make: Callable[..., Made], name: str, *settings: Any) -> Made:
+    """Images of one kind, by its own chance."""
+    return make(*settings, random=start(name))
+
+
+def list_kinds(
+    bundle: Bundle, chosen: Sequence[Case], others: dict[str, list[Case]], count: int
+) -> "dict[str, Maker]":
+    """Every kind of image that needs no folder of pictures."""
+    if bundle.spec.model.spatial_dims == 3:
+        return _list_scans(chosen, others, count)
+    kinds: dict[str, Maker] = {
+        name: partial(begin, list_other, name, found, count) for name, found in others.items()
+    }
+    kinds |= {
+        name: partial(begin, make, name, count)
+        for name, make in (
+            ("noise", make_noise), ("gradients", make_gradient), ("pages of text", make_text)
+        )
+    }  # fmt: skip
+    if bundle.gate is not None and bundle.gate.frame_px is not None:
+        side = bundle.gate.frame_px[1]
+        kinds |= {
+            f"{name}, {side} x {side} pixels": partial(resize_all, make, side)
+            for name, make in kinds.items()
+        }
+    return kinds | {name: partial(turn_own, chosen, turn) for name, turn in TURNED.items()}
+
+
+def resize_all(make: "Maker", side: int) -> Images:
+    """Pictures shrunk or enlarged to the size of the frames of training images."""
+    for picture in make():
+        assert isinstance(picture, np.ndarray)
+        yield cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
 
 
 def _list_scans(
-    chosen: Sequence[Case],
-    others: dict[str, list[Case]],
-    count: int,
-    random: np.random.Generator,
-) -> dict[str, Iterator[ImageSequence]]:
+    chosen: Sequence[Case], others: dict[str, list[Case]], count: int
+) -> dict[str, Maker]:
     """Every kind of foreign scan."""
     own = open_image(chosen[0]).sequence
-    grey = {name: found for name, found in others.items() if name in SCANS}
-    return {
-        **{name: list_scans(found, own, count, random) for name, found in grey.items()},
-        "noise": change_scans(chosen, lambda scan: random.random(scan.shape)),
-        "smooth noise": change_scans(
-            chosen, lambda scan: gaussian_filter(random.random(scan.shape), 3)
-        ),
-        "gradients": change_scans(chosen, lambda scan: np.indices(scan.shape).sum(axis=0)),
-        "own, inverted": change_scans(chosen, lambda scan: scan.max() - scan),
-        "own, upside down": change_scans(chosen, lambda scan: scan[::-1]),
-        "own, axes exchanged": change_scans(chosen, lambda scan: scan.transpose(1, 2, 0)),
-        "own, mirrored": change_scans(chosen, lambda scan: scan[..., ::-1]),
+    changes: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "noise": lambda scan: start("noise").random(scan.shape),
+        "smooth noise": lambda scan: gaussian_filter(start("smooth").random(scan.shape), 3),
+        "gradients": lambda scan: np.indices(scan.shape).sum(axis=0),
+        "own, inverted": lambda scan: scan.max() - scan,
+        "own, upside down": lambda scan: scan[::-1],
+        "own, axes exchanged": lambda scan: scan.transpose(1, 2, 0),
+        "own, mirrored": lambda scan: scan[..., ::-1],
     }
+    kinds: dict[str, Maker] = {
+        name: partial(begin, list_scans, name, found, own, count)
+        for name, found in others.items()
+        if name in SCANS
+    }
+    return kinds | {name: partial(change_scans, chosen, change) for name, change in changes.items()}
 
 
 def time_gate(bundle: Bundle, *, runs: int = 200) -> tuple[float, float]:
@@ -292,6 +361,7 @@ def main() -> None:
     parser.add_argument("bundles", nargs="+", help="BUNDLE=DATASET, such as camus-4ch=camus")
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--pictures", type=Path, nargs="*", default=[], help="folders of pictures")
+    parser.add_argument("--cache", type=Path, required=True, help="folder of kept descriptions")
     parser.add_argument("--count", type=int, default=80, help="images of a kind")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
@@ -301,8 +371,9 @@ def main() -> None:
         name, _, own = pair.partition("=")
         bundle = read_bundle(find_bundle(name))
         found = measure_bundle(
-            bundle, own, arguments.data, count=arguments.count, pictures=arguments.pictures
-        )
+            bundle, own, arguments.data, count=arguments.count, pictures=arguments.pictures,
+            cache=arguments.cache,
+        )  # fmt: skip
         lines += format_bundle(bundle, found, time_gate(bundle))
     head = [
         "# Are foreign images noticed?",

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import cv2
 import nibabel as nib
 import numpy as np
 import pytest
@@ -12,10 +13,16 @@ from bedside.cli.main import main
 from bedside.datasets import list_cases
 from bedside.errors import BundleError, DataError, ModalityError, SpecError
 from bedside.evaluation.gate_contrast import fit_contrast, is_fitted_to
-from bedside.evaluation.gate_images import pass_images, to_picture
-from bedside.evaluation.gating import check_made_for, fit_gate, fit_view, measure_cases
+from bedside.evaluation.gate_images import Described, describe_images, to_picture
+from bedside.evaluation.gating import (
+    check_made_for,
+    find_sides,
+    fit_gate,
+    fit_view,
+    measure_cases,
+)
 from bedside.pipeline.gate import (
-    VIEWS,
+    VIEW_NAMES,
     GateJudge,
     GateVerdict,
     choose_frames,
@@ -26,8 +33,16 @@ from bedside.pipeline.gate import (
     score_contrast,
 )
 from bedside.segment import Segmenter, load, open_segmenter
-from bedside.spec import Fit, Grey, ScalePercentile, ScaleRange, from_mapping, to_mapping
-from bedside.spec.gate import Gate, GateContrast, GateView
+from bedside.spec import (
+    CropCentre,
+    Fit,
+    Grey,
+    ScalePercentile,
+    ScaleRange,
+    from_mapping,
+    to_mapping,
+)
+from bedside.spec.gate import VERSION, Gate, GateContrast, GateView
 from bedside.volume import ImageSequence
 from layout_makers import write_png
 from models_for_tests import make_bundle, make_spec
@@ -186,7 +201,7 @@ def test_a_contrast_refuses_what_lies_within_reach_of_the_training_images():
                 (vector - np.array(view.mean)) / np.array(view.scale)
                 for view, vector in zip(views, (row, row[:4]), strict=True)
             ]
-            score = score_contrast(scaled, [np.array(each) for each in contrast.weights])
+            score = score_contrast(np.concatenate(scaled), np.concatenate(contrast.weights))
             judged[name] += measure_contrast(contrast, score) > gate.threshold
     assert judged["own"] <= 4
     assert judged["near"] >= 90
@@ -268,17 +283,17 @@ def test_a_scan_is_judged_by_slices_of_its_windows():
         make_scan(ndimage.gaussian_filter(random.random((depth, *plane)), 3).astype(np.float32))
         for _ in range(24)
     ]
-    described = [describe(*each) for scan in scans for each in pass_images(segmenter, scan)]
+    described = [each.views for scan in scans for each in describe_images(segmenter, scan)]
     assert len(described) == 24 * 3
     views = [
         fit_view(name, np.stack([each[name] for each in described]), np.arange(72) // 3 % 5)
-        for name in VIEWS
+        for name in VIEW_NAMES
     ]
-    gate = Gate(tuple(views), 1.75, images=72)
+    gate = Gate(tuple(views), 1.75, images=72, version=VERSION)
     judged = with_gate(segmenter, gate, "refuse")
     assert judged.segment_sequence(scans[0], force=True).gate.distance < 1.75
     two = np.concatenate([np.stack(list(scan))[:, 0] for scan in scans[:2]])
-    assert len(pass_images(segmenter, make_scan(two))) > 3
+    assert len(describe_images(segmenter, make_scan(two))) > 3
     with pytest.raises(ModalityError, match="looks unlike"):
         judged.segment_sequence(make_scan(random.random((depth, *plane), dtype=np.float32)))
 
@@ -335,6 +350,9 @@ def test_data_of_another_kind_are_not_evaluated(segmenter, gate, cases, tmp_path
     check_made_for(with_gate(segmenter, gate, "off"), noisy)
 
 
+CHANGES = np.ceil(255 * (np.arange(10) / 10) ** 2).astype(int)
+
+
 def cells(plane, side):
     """Mean over side x side cells of a plane that they divide."""
     height, width = plane.shape
@@ -347,30 +365,60 @@ def test_the_views_are_those_that_the_bundle_format_defines():
     logits = random.normal(size=(3, 32, 32)).astype(np.float32)
     found = describe(image, logits)
     chances = np.exp(logits) / np.exp(logits).sum(axis=0)
-    thin = image[0, ::2, ::2]
-    contrast = np.abs(thin - ndimage.uniform_filter(thin, 5, mode="mirror"))
-    grey = image[0]
-    chosen = np.arange(0, 48 - 4, 8)
-    rows = grey[chosen]
-    changes = [
-        np.sqrt(np.abs(one - other))
-        for step in (1, 2, 4)
-        for one, other in ((grey[chosen + step], rows), (rows[:, step:], rows[:, :-step]))
-    ]
-    counts = [np.histogram(plane, 16 if plane is rows else 10, (0, 1))[0] / plane.size
-              for plane in (rows, *changes)]  # fmt: skip
     surest = chances.max(axis=0)
+    coarse = cv2.resize(image[0], (32, 32), interpolation=cv2.INTER_AREA)
+    grey = np.rint(255 * image[0]).astype(int)
+    rows, below = grey[:-1], grey[1:]
+    changes = [abs(below - rows), *(abs(rows[:, step:] - rows[:, :-step]) for step in (1, 2, 4))]
+    # Bins of brightness are even, and of the roots of changes.
+    edges = [np.arange(0, 257, 16), *4 * [np.array([*CHANGES, 256])]]
+    counts = [
+        np.histogram(plane, bins)[0] / plane.size
+        for plane, bins in zip((rows, *changes), edges, strict=True)
+    ]
     wanted = {
         "outlines": np.concatenate([cells(chances[1], 8), cells(chances[2], 8)]),
-        "thumbnail": cells(thin, 12),
-        "texture": cells(contrast, 6),
+        "thumbnail": cv2.resize(coarse, (12, 12), interpolation=cv2.INTER_AREA).ravel(),
+        "texture": cv2.resize(
+            changes[0].astype(np.float32), (8, 8), interpolation=cv2.INTER_AREA
+        ).ravel() / 255,
         "grain": np.sqrt(np.concatenate(counts)),
         "figures": [
-            -(chances * np.log(chances + 1e-6)).sum(axis=0).mean(), surest.mean(),
-            (surest < 0.8).mean(), *chances[1:].mean(axis=(1, 2)),
-            (thin < 0.02).mean(), thin.mean(), thin.std(),
+            1 - (chances**2).sum(axis=0).mean(), surest.mean(), (surest < 0.8).mean(),
+            *chances[1:].mean(axis=(1, 2)), (coarse < 0.02).mean(), coarse.mean(), coarse.std(),
         ],
     }  # fmt: skip
-    assert list(found) == list(VIEWS) == list(wanted)
+    assert list(found) == list(VIEW_NAMES) == list(wanted)
     for name, vector in wanted.items():
         np.testing.assert_allclose(found[name], vector, atol=2e-5, err_msg=name)
+
+
+def test_a_frame_of_another_size_is_foreign_where_pixels_are_taken_as_they_are(gate):
+    sided = dataclasses.replace(view_of_anything(gate), contrast=None, frame_px=(120, 128))
+    judge, logits = GateJudge(sided), np.zeros((3, 32, 32), np.float32)
+    image = np.zeros((1, 64, 64), np.float32)
+    for frame_px in ((120, 128), (192, 192), (80, 100), None):
+        verdict = judge.judge(image, logits, frame_px=frame_px)
+        assert verdict.distance <= sided.threshold + 1e-9, frame_px
+    for frame_px in ((128, 200), (512, 512), (78, 128)):
+        verdict = judge.judge(image, logits, frame_px=frame_px)
+        assert verdict.distance > sided.threshold
+        assert "1.5 times off the 120 to 128 pixels" in explain(sided, verdict, made_for="a fan")
+
+
+def test_sides_of_frames_count_where_a_number_of_pixels_is_cut(segmenter, cases):
+    images = [Described({}, (60, 80)), Described({}, (64, 70))]
+    assert find_sides(segmenter, images) is None
+    steps = (Grey(), CropCentre(size_px=(32, 32)), Fit(), ScalePercentile())
+    cut = Segmenter(dataclasses.replace(segmenter.spec, preprocess=steps), segmenter.session)
+    assert find_sides(cut, images) == (60, 80)
+
+
+def test_a_gate_of_another_version_is_told_and_judges_nothing(segmenter, gate):
+    old = dataclasses.replace(gate, version=1)
+    found = with_gate(segmenter, old, "warn").segment_sequence(noise())
+    assert found.gate is None
+    assert "fitted by another version" in found.warnings[0]
+    with pytest.raises(BundleError, match="Fit it anew: bedside gate"):
+        with_gate(segmenter, old, "refuse")
+    assert not with_gate(segmenter, old, "off").warnings

@@ -7,7 +7,14 @@ import pytest
 
 from bedside.bundle import read_bundle, write_with_card, write_with_confidence
 from bedside.errors import BundleError, SpecError
-from bedside.evaluation.confidence_fit import Drawn, find_tails, fit_structure, fit_table
+from bedside.evaluation.confidence_fit import (
+    Drawn,
+    Owners,
+    find_group_tails,
+    find_tails,
+    fit_structure,
+    fit_table,
+)
 from bedside.pipeline.confidence import STATISTICS, describe_frame, make_features, score_features
 from bedside.report.measurement_table import measurement_rows
 from bedside.report.overlay import draw_frame, plan_overlay
@@ -121,9 +128,51 @@ def test_a_measurement_that_was_not_calibrated_has_no_interval(model):
 
 
 def test_tails_leave_the_same_part_on_both_sides():
-    tails = find_tails(np.arange(1, 101) / 100, np.ones(100))
-    assert -tails.low == pytest.approx(0.055)
-    assert tails.high == pytest.approx(0.955)
+    tails = find_tails(np.arange(1, 100) / 99, one_each(99))
+    # Of 100 units, the further one among them, 90 lie within.
+    assert tails.high == pytest.approx(1 + tails.low, abs=0.02)
+    assert 90 / 99 - 0.02 < tails.high + tails.low < 91 / 99 + 0.02
+
+
+def one_each(units: int) -> Owners:
+    """Clean images, one of each unit."""
+    return Owners(np.arange(units), np.ones(units, bool))
+
+
+def test_fewer_than_9_units_cannot_hold_90_percent():
+    residuals = np.random.default_rng(0).normal(size=9)
+    assert find_tails(residuals[:8], one_each(8)) is None
+    tails = find_tails(residuals, one_each(9))
+    # Of 9 units all have to lie within, so that a tenth does in 9 of 10 cases.
+    assert -tails.low <= residuals.min() + 1e-5
+    assert tails.high >= residuals.max() - 1e-5
+    assert find_tails(residuals[:8], one_each(8), level=0.8) is not None
+
+
+def test_intervals_of_a_few_units_hold_the_further_one():
+    random, held = np.random.default_rng(1), 0
+    for _ in range(400):
+        residuals = random.standard_t(4, 12)
+        tails = find_tails(residuals[:11], one_each(11))
+        held += -tails.low <= residuals[11] <= tails.high
+    assert held / 400 > 0.86
+
+
+def test_structures_that_are_not_to_be_trusted_have_intervals_of_their_own():
+    random = np.random.default_rng(2)
+    trusted = np.arange(120) < 60
+    residuals = random.normal(size=120) * np.where(trusted, 1, 5)
+    found, doubted = find_group_tails(residuals, one_each(120), trusted)
+    assert doubted.low + doubted.high > 3 * (found.low + found.high)
+    few = np.arange(120) < 117
+    assert find_group_tails(residuals, one_each(120), few)[1] == find_tails(
+        residuals, one_each(120)
+    )
+
+
+def test_without_tails_a_dice_may_be_anything(model):
+    vague = dataclasses.replace(model, dice_tails=None, doubted_dice_tails=None)
+    assert vague.bound_dice(0.9) == (0.0, 1.0)
 
 
 def test_a_table_rises_where_the_means_do_not():

@@ -18,6 +18,7 @@ from bedside.io.source import Algorithm, open_source, write_labels
 from bedside.report.areas import measure_areas
 from bedside.report.dicom_sr import write_sr
 from bedside.spec import DISCLAIMER
+from bedside.spec.confidence import StructureConfidence
 from bedside.volume import Box, LabelMap
 from dicom_makers import make_slices, write_series
 from makers import LABELS, make_dicom, make_fan, make_labels, make_region, write_dicom
@@ -133,6 +134,24 @@ def test_an_interval_is_a_range_of_uncertainty_in_the_unit_of_the_area(tmp_path)
     above, below = ranges["371886008"], ranges["371885007"]
     assert above == (pytest.approx(0.2 * measured[0].area_cm2[0], abs=1e-3), "cm2")
     assert below == (pytest.approx(0.1 * measured[0].area_cm2[0], abs=1e-3), "cm2")
+
+
+def test_how_far_a_mask_is_to_be_trusted_is_a_parameter_of_its_algorithm(tmp_path):
+    source, array = _make_cine(tmp_path, 1), make_labels(1)
+    seg_path, _, measured = _write(source, array, tmp_path)
+    sure = StructureConfidence(0.912, 0.85, 0.95, trusted=False)
+    found = (dataclasses.replace(measured[0], confidence=sure), *measured[1:])
+    path = tmp_path / "sure.dcm"
+    write_sr(found, source, seg_path, path, labels_spec=LABELS, algorithm=ALGORITHM, slices=False)
+    assert _find_errors(path) == []
+    groups = highdicom.sr.srread(path).content.get_planar_roi_measurement_groups()
+    texts = [
+        [item.TextValue for item in group[0].ContentSequence if item.ValueType == "TEXT"]
+        for group in groups
+    ]
+    wanted = ["predicted_dice=0.912", "predicted_dice_90_percent=0.850 to 0.950", "trusted=no"]
+    assert [text for text in texts[0] if text in wanted] == wanted
+    assert not set(wanted) & set(texts[1])
 
 
 def test_a_scan_has_the_volume_of_each_structure_it_holds(tmp_path):

@@ -11,7 +11,7 @@ from bedside.evaluation.generated import make_samples
 from bedside.pipeline.gate import GateJudge, choose_frames, describe, explain, median_verdict
 from bedside.pipeline.segmenter import open_segmenter
 from bedside.spec import to_mapping
-from bedside.spec.gate import Gate, GateContrast, GateView
+from bedside.spec.gate import VERSION, Gate, GateContrast, GateView
 from page_makers import run_node
 
 COUNTS = [1, 3, 7, 8, 30, 101]
@@ -41,7 +41,7 @@ def make_gate(tensor, logits):
     )  # fmt: skip
     weights = tuple(tuple(np.resize((0.5, -0.25), len(view.mean))) for view in views)
     contrast = GateContrast(weights, bias=0.5, far=0.25, spread=0.5, images=3)
-    return Gate(views, threshold=1.0, images=1, contrast=contrast)
+    return Gate(views, threshold=1.0, images=1, contrast=contrast, version=VERSION)
 
 
 @pytest.mark.parametrize("name", ["camus-4ch", "hc18-head", "lidc-nodule", "vocal-folds"])

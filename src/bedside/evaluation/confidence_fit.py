@@ -26,6 +26,7 @@ _RIDGE = 0.1
 _FOLDS = 9
 _KNOTS = 12
 _WORST = 0.1
+_TINY = 1e-6
 
 
 @dataclass(frozen=True)
@@ -78,18 +79,17 @@ def fit_structure(
     knots, levels = fit_table(scores, dice, weights)
     predicted = np.interp(scores, knots, levels)
     error = np.array([expect_error(each) for each in predicted])
-    owners = weigh_units(order, clean)
-    tails = {}
+    better = clean & (dice > np.quantile(dice[clean], _WORST))
+    least_dice = round(float(np.quantile(predicted[better], FALSE_ALARMS)), 5)
+    trusted, owners = predicted >= least_dice, Owners(order, clean)
+    dice_tails = find_group_tails((dice - predicted) / error, owners, trusted)
+    tails: dict[str, tuple[Tails | None, Tails | None]] = {}
     for name in sorted({name for sample in samples for name in sample.measured}):
         pairs = [sample.measured.get(name, (np.nan, np.nan)) for sample in samples]
         value, truth = np.array(pairs, float).T
         scale = error if is_fraction(name) else error * value
         with np.errstate(divide="ignore", invalid="ignore"):
-            residual = (truth - value) / scale
-        known = np.isfinite(residual)
-        if len({each.unit for each, good in zip(samples, known, strict=True) if good}) >= MIN_UNITS:
-            tails[name] = find_tails(residual[known], owners[known])
-    better = clean & (dice > np.quantile(dice[clean], _WORST))
+            tails[name] = find_group_tails((truth - value) / scale, owners, trusted)
     return StructureModel(
         structure=structure,
         features=names,
@@ -99,10 +99,54 @@ def fit_structure(
         squares=model.squares,
         scores=tuple(round(float(score), 6) for score in knots),
         dice=tuple(round(float(level), 5) for level in levels),
-        dice_tails=find_tails((dice - predicted) / error, owners),
-        least_dice=round(float(np.quantile(predicted[better], FALSE_ALARMS)), 5),
-        measurement_tails=tails,
+        dice_tails=dice_tails[0],
+        least_dice=least_dice,
+        measurement_tails={name: found for name, (found, _) in tails.items() if found},
+        doubted_dice_tails=dice_tails[1],
+        doubted_measurement_tails={name: found for name, (_, found) in tails.items() if found},
     )
+
+
+@dataclass(frozen=True)
+class Owners:
+    """Which units images are of.
+
+    Attributes:
+        order: (N,) number of the unit of each image.
+        clean: (N,) whether no artefact was planted.
+    """
+
+    order: np.ndarray
+    clean: np.ndarray
+
+    def pick(self, chosen: np.ndarray) -> "Owners":
+        """Those of some images."""
+        return Owners(self.order[chosen], self.clean[chosen])
+
+
+def find_group_tails(
+    residuals: np.ndarray, owners: Owners, trusted: np.ndarray
+) -> tuple[Tails | None, Tails | None]:
+    """Ends for structures that are to be trusted, and for those that are not.
+
+    A group of too few units has the ends of both together; None if these are too few as well.
+
+    Args:
+        residuals: (N,) truth minus estimate, as multiples of its expected error; NaN for none.
+        owners: Of each.
+        trusted: (N,) whether it is to be trusted.
+
+    Source:
+        Conformal prediction within categories, Vovk, Gammerman and Shafer 2005,
+        doi:10.1007/b106715.
+    """
+    known = np.isfinite(residuals)
+    both = find_tails(residuals[known], owners.pick(known))
+    found = [
+        find_tails(residuals[chosen], owners.pick(chosen))
+        for chosen in (known & trusted, known & ~trusted)
+    ]
+    return found[0] or both, found[1] or both
 
 
 def weigh_units(order: np.ndarray, clean: np.ndarray) -> np.ndarray:
@@ -115,23 +159,47 @@ def weigh_units(order: np.ndarray, clean: np.ndarray) -> np.ndarray:
     return weights
 
 
-def find_tails(residuals: np.ndarray, weights: np.ndarray, *, level: float = LEVEL) -> Tails:
-    """Ends that hold the given part of all residuals, the same part lost on both sides.
+def find_tails(residuals: np.ndarray, owners: Owners, *, level: float = LEVEL) -> Tails | None:
+    """Ends that hold the residuals of a further unit in the given part of cases.
+
+    Their form is that of quantiles, which lose the same part on both sides. What they are
+    multiplied by is a conformal quantile, of (units + 1) / units times the level.
 
     Args:
         residuals: (N,) truth minus estimate, as multiples of its expected error.
-        weights: (N,) weights.
+        owners: Of each.
         level: The part.
 
+    Returns:
+        None if so few units cannot hold it: below 9 of 90 %.
+
     Source:
-        Weighted split conformal prediction, pooled over units as in Dunn, Wasserman and Ramdas
-        2022, doi:10.1080/01621459.2022.2060112.
+        Split conformal prediction, Vovk, Gammerman and Shafer 2005, doi:10.1007/b106715; pooled
+        over units as in Dunn, Wasserman and Ramdas 2022, doi:10.1080/01621459.2022.2060112.
     """
-    order = np.argsort(residuals)
-    ordered, mass = residuals[order], weights[order]
-    ranks = (np.cumsum(mass) - 0.5 * mass) / mass.sum()
-    low, high = np.interp(((1 - level) / 2, (1 + level) / 2), ranks, ordered)
-    return Tails(low=round(float(-low), 5), high=round(float(high), 5))
+    units = len(np.unique(owners.order))
+    if units < MIN_UNITS or level * (units + 1) > units + _TINY:
+        return None
+    mass = weigh_units(owners.order, owners.clean)
+    low, middle, high = _find_quantiles(residuals, mass, ((1 - level) / 2, 0.5, (1 + level) / 2))
+    down, up = max(middle - low, _TINY), max(high - middle, _TINY)
+    scores = np.maximum((residuals - middle) / up, (middle - residuals) / down)
+    order = np.argsort(scores)
+    reached = np.cumsum(mass[order]) / mass.sum()
+    place = int(np.searchsorted(reached, level * (units + 1) / units - _TINY))
+    factor = float(scores[order][min(place, len(order) - 1)])
+    return Tails(
+        low=round(float(factor * down - middle), 5), high=round(float(middle + factor * up), 5)
+    )
+
+
+def _find_quantiles(
+    values: np.ndarray, mass: np.ndarray, levels: tuple[float, ...]
+) -> tuple[float, ...]:
+    """Quantiles of weighted values."""
+    order = np.argsort(values)
+    ranks = (np.cumsum(mass[order]) - 0.5 * mass[order]) / mass.sum()
+    return tuple(np.interp(levels, ranks, values[order]).tolist())
 
 
 def fit_table(
@@ -176,8 +244,7 @@ def _fit(
     """Ridge regression of the logarithm of what is missing of the Dice; without a table."""
     centre = np.average(features, axis=0, weights=weights)
     scale = np.sqrt(np.average((features - centre) ** 2, axis=0, weights=weights)) + 1e-3
-    scaled = np.clip((features - centre) / scale, -3, 3)
-    columns = np.concatenate([scaled, scaled**2], axis=1)
+    columns = np.clip((features - centre) / scale, -3, 3)
     columns -= np.average(columns, axis=0, weights=weights)
     target = -np.log(1.02 - dice)
     target -= np.average(target, weights=weights)
@@ -185,10 +252,10 @@ def _fit(
     size = columns.shape[1]
     normal = weighted.T @ columns + _RIDGE * weights.sum() * np.eye(size)
     found = np.linalg.solve(normal, weighted.T @ target)
-    half = size // 2
+    # Squares of features order held-out images worse (benchmarks/confidence.md).
     return StructureModel(
-        structure, names, _round(centre), _round(scale), _round(found[:half]),
-        _round(found[half:]), (0.0,), (0.0,), Tails(0.0, 0.0), 0.0,
+        structure, names, _round(centre), _round(scale), _round(found), (0.0,) * size,
+        (0.0,), (0.0,), None, 0.0,
     )  # fmt: skip
 
 

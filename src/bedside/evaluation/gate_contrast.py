@@ -11,8 +11,8 @@ from scipy.optimize import minimize
 
 from bedside.datasets.case import Case, open_image
 from bedside.errors import InputError
-from bedside.evaluation.gate_images import pass_images, to_picture
-from bedside.pipeline.gate import CONTRAST_LIMIT, describe
+from bedside.evaluation.gate_images import describe_images, to_picture
+from bedside.pipeline.gate import CONTRAST_LIMIT
 from bedside.pipeline.segmenter import Segmenter
 from bedside.spec.gate import GateContrast, GateView
 from bedside.volume import ImageSequence
@@ -52,7 +52,7 @@ def describe_foreign(
     cases: Sequence[Case],
     *,
     on_case: Callable[[int], None] = lambda done: None,
-) -> list[dict[str, np.ndarray]]:
+) -> list[Mapping[str, np.ndarray]]:
     """Descriptions of images of another kind; those that are refused anyway are left out.
 
     Args:
@@ -61,11 +61,11 @@ def describe_foreign(
         on_case: Called with the number of cases done.
     """
     chosen = [case for case in cases if is_fitted_to(case)]
-    described = []
+    described: list[Mapping[str, np.ndarray]] = []
     for count, index in enumerate(_spread(len(chosen)), 1):
         for image in list_pictures(chosen[index], segmenter):
             try:
-                described += [describe(*each) for each in pass_images(segmenter, image)]
+                described += [each.views for each in describe_images(segmenter, image)]
             except InputError:
                 continue
         on_case(count)

@@ -1,22 +1,35 @@
-"""Images as a gate sees them: what goes into the network, and what comes out."""
+"""Images as a gate sees them: described from what goes into the network, and what comes out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from bedside.pipeline.frames.pipeline import FramePipeline
 from bedside.pipeline.frames.plan import stack_neighbours
-from bedside.pipeline.gate import choose_frames, slice_window
+from bedside.pipeline.gate import choose_frames, describe, slice_window
 from bedside.pipeline.segmenter import Segmenter
 from bedside.pipeline.volumes.prepare import prepare_volume
 from bedside.pipeline.volumes.sliding_window import plan_window, predict_slabs
 from bedside.pipeline.volumes.tilt import correct_gantry_tilt
 from bedside.volume import ImageSequence
 
-Passed = tuple[np.ndarray, np.ndarray]
-"""The tensor and the logits of one image, (C, H, W) and (K, h, w)."""
+
+@dataclass(frozen=True)
+class Described:
+    """One image as a gate sees it.
+
+    Attributes:
+        views: Its descriptions by name.
+        frame_px: (height, width) of its frame; None for a slice of a scan.
+    """
+
+    views: Mapping[str, np.ndarray]
+    frame_px: tuple[int, int] | None = None
 
 
-def pass_images(segmenter: Segmenter, sequence: ImageSequence) -> list[Passed]:
+def describe_images(segmenter: Segmenter, sequence: ImageSequence) -> list[Described]:
     """Run a sequence through the network: the frames that a gate looks at, or slices of a scan.
 
     Raises:
@@ -25,36 +38,37 @@ def pass_images(segmenter: Segmenter, sequence: ImageSequence) -> list[Passed]:
     pipeline = segmenter.pipeline
     resolved = segmenter.resolve_axes(sequence)
     if not isinstance(pipeline, FramePipeline):
-        return _pass_windows(segmenter, resolved)
+        return _describe_windows(segmenter, resolved)
     stacked = stack_neighbours(resolved, segmenter.spec.input.neighbours)
     plan = pipeline.plan(stacked, force=True)
-    passed = []
+    described = []
     for index in choose_frames(len(stacked)):
         tensor = plan.apply(stacked.decode(index))
         if plan.mirrored:
             tensor = np.ascontiguousarray(tensor[..., ::-1])
-        passed.append((tensor[0].copy(), segmenter.session.predict(tensor)[0].copy()))
-    return passed
+        views = describe(tensor[0], segmenter.session.predict(tensor)[0])
+        described.append(Described(views, plan.transform.source_shape))
+    return described
 
 
-def _pass_windows(segmenter: Segmenter, sequence: ImageSequence) -> list[Passed]:
+def _describe_windows(segmenter: Segmenter, sequence: ImageSequence) -> list[Described]:
     """Slices of all windows of a scan."""
     correction = correct_gantry_tilt(sequence)[1]
     straight = sequence if correction is None else correction.straighten(sequence)
     prepared = prepare_volume(straight, segmenter.spec)
-    passed: list[Passed] = []
+    described: list[Described] = []
 
     def predict(tensor: np.ndarray) -> np.ndarray:
         logits = segmenter.session.predict(tensor)
-        passed.extend(
-            (image.copy(), out.copy()) for image, out in slice_window(tensor[0], logits[0])
+        described.extend(
+            Described(describe(*passed)) for passed in slice_window(tensor[0], logits[0])
         )
         return logits
 
     window = plan_window(segmenter.spec)
     for _ in predict_slabs(predict, prepared.read, prepared.transform.tensor_shape, window):
         pass
-    return passed
+    return described
 
 
 def to_picture(frame: np.ndarray, *, grey: bool = False) -> np.ndarray:

@@ -8,10 +8,11 @@ import numpy as np
 from bedside.datasets.case import Case, open_image
 from bedside.errors import DataError, InputError
 from bedside.evaluation.gate_contrast import describe_foreign, fit_contrast
-from bedside.evaluation.gate_images import pass_images
-from bedside.pipeline.gate import VIEWS, GateJudge, describe, median_verdict, split_distance
+from bedside.evaluation.gate_images import Described, describe_images
+from bedside.pipeline.gate import VIEW_NAMES, GateJudge, median_verdict, split_distance
 from bedside.pipeline.segmenter import Segmenter
-from bedside.spec.gate import Gate, GateView
+from bedside.spec import CropCentre
+from bedside.spec.gate import VERSION, Gate, GateView
 
 AXES = 8
 """Principal axes of a description."""
@@ -55,25 +56,45 @@ def fit_gate(
         DataError: If there are too few images.
         InputError: If an image is refused.
     """
-    described: list[dict[str, np.ndarray]] = []
+    images: list[Described] = []
     owners: list[str] = []
     for count, case in enumerate(train, 1):
-        for tensor, logits in pass_images(segmenter, open_image(case).sequence):
-            described.append(describe(tensor, logits))
-            owners.append(case.patient_id)
+        found = describe_images(segmenter, open_image(case).sequence)
+        images += found
+        owners += [case.patient_id] * len(found)
         on_case(count)
-    if len(described) < FEWEST_IMAGES:
+    if len(images) < FEWEST_IMAGES:
         raise DataError(
-            f"there are {len(described)} training images; a gate needs at least {FEWEST_IMAGES}."
+            f"there are {len(images)} training images; a gate needs at least {FEWEST_IMAGES}."
         )
     folds = np.unique(owners, return_inverse=True)[1] % _FOLDS
+    described = [each.views for each in images]
     views = tuple(
-        fit_view(name, np.stack([each[name] for each in described]), folds) for name in VIEWS
+        fit_view(name, np.stack([each[name] for each in described]), folds) for name in VIEW_NAMES
     )
     others = {name: describe_foreign(segmenter, cases) for name, cases in (foreign or {}).items()}
-    contrast = fit_contrast(views, described, folds, others)
-    gate = Gate(views, THRESHOLDS[1], images=len(described), contrast=contrast)
+    gate = Gate(
+        views,
+        THRESHOLDS[1],
+        images=len(described),
+        contrast=fit_contrast(views, described, folds, others),
+        version=VERSION,
+        frame_px=find_sides(segmenter, images),
+    )
     return set_threshold(segmenter, gate, val)
+
+
+def find_sides(segmenter: Segmenter, images: Sequence[Described]) -> tuple[int, int] | None:
+    """Shortest and longest side of frames, where the network takes pixels as they are; else None.
+
+    Such a network cuts so many pixels from the middle of a frame: another size of the frame is
+    another scale, or another part of the body around what it takes.
+    """
+    steps = segmenter.spec.preprocess
+    if not any(isinstance(step, CropCentre) and step.size_px for step in steps):
+        return None
+    sides = [side for each in images for side in each.frame_px or ()]
+    return (min(sides), max(sides)) if sides else None
 
 
 def set_threshold(segmenter: Segmenter, gate: Gate, val: Sequence[Case]) -> Gate:
@@ -97,8 +118,10 @@ def measure_cases(segmenter: Segmenter, gate: Gate, cases: Iterable[Case]) -> li
     distances, judge = [], GateJudge(gate)
     for case in cases:
         try:
-            passed = pass_images(segmenter, open_image(case).sequence)
-            found = median_verdict([judge.judge(*each) for each in passed])
+            described = describe_images(segmenter, open_image(case).sequence)
+            found = median_verdict(
+                [judge.judge_described(each.views, each.frame_px) for each in described]
+            )
             distances.append(float("inf") if found is None else found.distance)
         except InputError:
             distances.append(float("inf"))

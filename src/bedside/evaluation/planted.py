@@ -144,7 +144,7 @@ def lose_side(picture: Picture, rng: np.random.Generator) -> Picture:
     return replace(picture, frames=frames * (side * angle < limit))
 
 
-def _speckle(picture: Picture, rng: np.random.Generator, *, strength: float) -> Picture:
+def speckle(picture: Picture, rng: np.random.Generator, *, strength: float) -> Picture:
     """Multiply by grains of some pixels' size, each frame by its own."""
     sigma_px = 0.002 * min(picture.frames.shape[2:])
     noise = per_plane(
@@ -168,7 +168,8 @@ def _mirror(picture: Picture, rng: np.random.Generator) -> Picture:
     return Picture(picture.frames[..., ::-1].copy(), picture.truth[..., ::-1].copy())
 
 
-def _change_gain(picture: Picture, rng: np.random.Generator, *, factor: float) -> Picture:
+def change_gain(picture: Picture, rng: np.random.Generator, *, factor: float) -> Picture:
+    """Multiply the brightness."""
     return replace(picture, frames=picture.frames * np.float32(factor))
 
 
@@ -247,15 +248,15 @@ ARTEFACTS: tuple[Artefact, ...] = (
     Artefact("shadow of 15 deg", partial(shade, widths_deg=(15.0,)), _ULTRASOUND),
     Artefact("two shadows of 25 deg", partial(shade, widths_deg=(25.0, 25.0)), _ULTRASOUND),
     Artefact("outer quarter lost", lose_side, _ULTRASOUND),
-    Artefact("speckle 0.5", partial(_speckle, strength=0.5), _ULTRASOUND),
+    Artefact("speckle 0.5", partial(speckle, strength=0.5), _ULTRASOUND),
     Artefact("noise 0.05", partial(add_noise, strength=0.05), ("MR", "CT")),
     Artefact("uneven coil", tilt_gain, _MAGNETIC),
     Artefact("mirrored", _mirror),
     Artefact("rotated by 20 deg", partial(rotate, degrees=20.0)),
     Artefact("0.65 times the pixels", partial(_resample, factor=0.65)),
     Artefact("1.5 times the pixels", partial(_resample, factor=1.5)),
-    Artefact("gain 0.5", partial(_change_gain, factor=0.5), _CAMERA),
-    Artefact("gain 1.5", partial(_change_gain, factor=1.5), _CAMERA),
+    Artefact("gain 0.5", partial(change_gain, factor=0.5), _CAMERA),
+    Artefact("gain 1.5", partial(change_gain, factor=1.5), _CAMERA),
     Artefact("blur", _blur),
     Artefact("half resolution", _coarsen),
     Artefact("JPEG at quality 15", _compress, _CAMERA),

@@ -1,7 +1,7 @@
 """Artefacts of random strength, planted to calibrate a confidence; none to score networks by.
 
-Their kinds and strengths are others than those of `planted.ARTEFACTS`, which check what was
-calibrated: speckle, gain, mirroring, compression and other sizes of pixels occur there only.
+Of those of `planted.ARTEFACTS`, which check what was calibrated, mirroring, compression and other
+sizes of pixels are of kinds that nothing here is; gain and speckle are here with any strength.
 """
 
 import zlib
@@ -15,10 +15,12 @@ from bedside.evaluation.planted import (
     Artefact,
     Picture,
     add_noise,
+    change_gain,
     lose_side,
     per_plane,
     rotate,
     shade,
+    speckle,
     tilt_gain,
 )
 
@@ -82,6 +84,14 @@ def _coarsen(picture: Picture, rng: np.random.Generator) -> Picture:
     return per_plane(picture, change)
 
 
+def _speckle(picture: Picture, rng: np.random.Generator) -> Picture:
+    return speckle(picture, rng, strength=_draw(rng, 0.1, 0.8))
+
+
+def _change_gain(picture: Picture, rng: np.random.Generator) -> Picture:
+    return change_gain(picture, rng, factor=_draw(rng, 0.3, 2.5))
+
+
 def _draw(rng: np.random.Generator, low: float, high: float) -> float:
     """A number whose logarithm is even between two."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
@@ -97,5 +107,7 @@ CHANCE_ARTEFACTS: Sequence[Artefact] = (
     Artefact("brightness to a power", _bend_gain),
     Artefact("2.5 to 6 times coarser", _coarsen),
     Artefact("uneven gain", tilt_gain),
+    Artefact("speckle of 0.1 to 0.8", _speckle),
+    Artefact("gain of 0.3 to 2.5", _change_gain),
 )
 """The artefacts of random strength."""

@@ -6,26 +6,39 @@ all together they may be compared with images of other kinds too.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from bedside.spec.gate import Gate, GateContrast, GateView
+from bedside.pipeline.coarse import Coarse, coarsen, shrink
+from bedside.spec.gate import Gate, GateContrast
 
 JUDGED_FRAMES = 7
 """Frames of a sequence that are judged at most."""
 
-THUMBNAIL_PX, TEXTURE_PX, OUTLINES_PX = 12, 6, 8
-BRIGHTNESS_BINS, CHANGE_BINS = 16, 10
-GRAIN_STEPS_PX, GRAIN_ROWS = (1, 2, 4), 8
-CONTRAST = "contrast"
+THUMBNAIL_PX, TEXTURE_PX, OUTLINES_PX = 12, 8, 8
+GRAIN_STEPS_PX = (1, 2, 4)
+SAMPLED_ROWS = 32
+"""Rows of a frame, spread over it, of which grain and texture are made."""
+
+CONTRAST, SIZE = "contrast", "size"
 CONTRAST_LIMIT = 6.0
 """Scaled numbers beyond it count as this in a contrast."""
 
+SIZE_FACTOR = 1.5
+"""How many times larger or smaller than in training a side of a frame may be."""
+
 _SLICES = (0.25, 0.5, 0.75)
-_LOGITS_PX = 32
+_WHITE = 255
+# First grey level of each bin: even ones of brightness, then for each of four changes such of which
+# the roots are even.
+_CHANGE_BINS = (0, 3, 11, 23, 41, 64, 92, 125, 164, 207)
+_BIN_BEGINS = np.array([
+    *range(0, _WHITE + 1, 16),
+    *((_WHITE + 1) * number + begin for number in range(1, 5) for begin in _CHANGE_BINS),
+])  # fmt: skip
 _UNSURE = 0.8
 _DARK = 0.02
 
@@ -36,7 +49,7 @@ class GateVerdict:
 
     Attributes:
         distance: Distance as a multiple of what 99 % of the training images stay within.
-        view: In what it is farthest; a key of `VIEWS`, or `CONTRAST`.
+        view: In what it is farthest; a key of `VIEW_NAMES`, `CONTRAST` or `SIZE`.
     """
 
     distance: float
@@ -47,32 +60,53 @@ class GateJudge:
     """A gate, ready to judge any number of images from any number of threads.
 
     Args:
-        gate: Of a network's bundle.
+        gate: Of a network's bundle, of version `VERSION`.
     """
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
-        self._views = [(view, _Numbers.of(view)) for view in gate.views]
-        self._weights = [np.array(row) for row in gate.contrast.weights] if gate.contrast else []
+        views = gate.views
+        self._mean, self._scale = (
+            np.concatenate([getattr(view, name) for view in views]) for name in ("mean", "scale")
+        )
+        self._begins = np.cumsum([0, *(len(view.mean) for view in views)])[:-1]
+        most = max(len(view.axes) for view in views)
+        self._axes = np.concatenate([_fill(view.axes, most, 0.0) for view in views], axis=1)
+        self._spread = np.stack([_fill(view.spread, most, 1.0) for view in views], axis=1)
+        self._far_along = np.array([len(view.axes) * view.far_along for view in views])
+        self._far_beside = np.array([view.residual * view.far_beside for view in views])
+        self._weights = np.concatenate(gate.contrast.weights) if gate.contrast else None
 
-    def judge(self, tensor: np.ndarray, logits: np.ndarray) -> GateVerdict:
+    def judge(
+        self,
+        tensor: np.ndarray,
+        logits: np.ndarray,
+        *,
+        coarse: Coarse | None = None,
+        frame_px: tuple[int, ...] | None = None,
+    ) -> GateVerdict:
         """Measure how far an image is from the training images.
 
         Args:
             tensor: (C, H, W) as the network takes it.
             logits: (K, h, w) as it gives them.
+            coarse: Both on a coarse grid; None to work it out.
+            frame_px: (height, width) of the frame that the tensor is cut from; None if unknown.
         """
-        described = describe(tensor, logits)
-        scaled = [
-            (described[view.name] - numbers.mean) / numbers.scale for view, numbers in self._views
-        ]
-        distances = {
-            view.name: _measure(view, numbers, vector)
-            for (view, numbers), vector in zip(self._views, scaled, strict=True)
-        }
+        return self.judge_described(describe(tensor, logits, coarse=coarse), frame_px)
+
+    def judge_described(
+        self, described: Mapping[str, np.ndarray], frame_px: tuple[int, ...] | None = None
+    ) -> GateVerdict:
+        """Measure how far an image is by its descriptions, by name."""
+        vector = np.concatenate([described[view.name] for view in self.gate.views])
+        scaled = (vector - self._mean) / self._scale
+        distances = self._measure_views(scaled)
         contrast = self.gate.contrast
-        if contrast is not None:
+        if contrast is not None and self._weights is not None:
             distances[CONTRAST] = measure_contrast(contrast, score_contrast(scaled, self._weights))
+        if self.gate.frame_px is not None and frame_px is not None:
+            distances[SIZE] = measure_size(self.gate, frame_px)
         farthest = max(distances, key=lambda name: distances[name])
         return GateVerdict(distances[farthest], farthest)
 
@@ -85,20 +119,21 @@ class GateJudge:
         """
         return [self.judge(*passed) for passed in slice_window(tensor, logits)]
 
+    def _measure_views(self, scaled: np.ndarray) -> dict[str, float]:
+        """Distance in each view, as a multiple of the far training images."""
+        squares = np.add.reduceat(self._axes * scaled, self._begins, axis=1) ** 2
+        inside = (squares / self._spread).sum(axis=0) / self._far_along
+        beside = np.add.reduceat(scaled * scaled, self._begins) - squares.sum(axis=0)
+        found = np.sqrt(np.maximum(inside, beside / self._far_beside))
+        return {view.name: each for view, each in zip(self.gate.views, found.tolist(), strict=True)}
 
-@dataclass(frozen=True)
-class _Numbers:
-    """The numbers of a view as arrays."""
 
-    mean: np.ndarray
-    scale: np.ndarray
-    axes: np.ndarray
-    spread: np.ndarray
-
-    @classmethod
-    def of(cls, view: GateView) -> "_Numbers":
-        """Numbers of a view."""
-        return cls(*map(np.array, (view.mean, view.scale, view.axes, view.spread)))
+def _fill(rows: Sequence[object], count: int, value: float) -> np.ndarray:
+    """Rows as an array, to which rows of one value are added until they are so many."""
+    own = np.array(rows, dtype=np.float64)
+    found = np.full((count, *own.shape[1:]), value)
+    found[: len(own)] = own
+    return found
 
 
 def slice_window(tensor: np.ndarray, logits: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -141,6 +176,12 @@ def explain(gate: Gate, verdict: GateVerdict, *, made_for: str) -> str:
             f"this looks unlike {made_for}: all in all it is closer to {gate.contrast.images} "
             f"images of other kinds than 99 % of the {gate.images} training images are"
         )
+    if verdict.view == SIZE and gate.frame_px is not None:
+        return (
+            f"this looks unlike {made_for}: a side of its frame is more than {SIZE_FACTOR:g} times "
+            f"off the {_describe_range(*gate.frame_px)} pixels of the training images, and the "
+            "network takes pixels as they are"
+        )
     return (
         f"this looks unlike {made_for}: in {VIEW_NAMES[verdict.view]} it is "
         f"{verdict.distance:.1f} times as far from the {gate.images} training images as 99 % of "
@@ -148,26 +189,31 @@ def explain(gate: Gate, verdict: GateVerdict, *, made_for: str) -> str:
     )
 
 
-def _measure(view: GateView, numbers: _Numbers, scaled: np.ndarray) -> float:
-    """Distance of a scaled description from the training images, as a multiple of the far ones."""
-    positions = numbers.axes @ scaled
-    beside = max(float((scaled**2).sum() - (positions**2).sum()), 0.0)
-    inside = float((positions**2 / numbers.spread).mean())
-    outside = beside / view.residual
-    return math.sqrt(max(inside / view.far_along, outside / view.far_beside))
+def _describe_range(low: int, high: int) -> str:
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
-def score_contrast(scaled: Sequence[np.ndarray], weights: Sequence[np.ndarray]) -> float:
-    """Weighted sum of scaled descriptions, without the bias."""
-    return sum(
-        float(row @ np.clip(vector, -CONTRAST_LIMIT, CONTRAST_LIMIT))
-        for vector, row in zip(scaled, weights, strict=True)
-    )
+def score_contrast(scaled: np.ndarray, weights: np.ndarray) -> float:
+    """Weighted sum of the scaled descriptions of all views, (numbers,), without the bias."""
+    return float(weights @ np.minimum(np.maximum(scaled, -CONTRAST_LIMIT), CONTRAST_LIMIT))
 
 
 def measure_contrast(contrast: GateContrast, score: float) -> float:
     """Distance by a score without its bias: 1 at that of a far training image, 0 or more."""
     return max(0.0, 1.0 + (score + contrast.bias - contrast.far) / contrast.spread)
+
+
+def measure_size(gate: Gate, frame_px: Sequence[int]) -> float:
+    """Distance by the size of a frame: beyond the threshold if a side is `SIZE_FACTOR` times off.
+
+    Of networks that take pixels as they are from the middle of a frame, its size is what tells
+    their scale, and what lies around.
+    """
+    if gate.frame_px is None:
+        return 0.0
+    low, high = gate.frame_px
+    factor = max(max(frame_px) / high, low / max(1, min(frame_px)), 1.0)
+    return gate.threshold * math.log(factor) / math.log(SIZE_FACTOR)
 
 
 def split_distance(
@@ -180,94 +226,73 @@ def split_distance(
     return along, beside
 
 
-def describe(tensor: np.ndarray, logits: np.ndarray) -> dict[str, np.ndarray]:
+def describe(
+    tensor: np.ndarray, logits: np.ndarray, *, coarse: Coarse | None = None
+) -> dict[str, np.ndarray]:
     """Describe an image and what the network made of it.
 
     Args:
         tensor: (C, H, W).
         logits: (K, h, w).
+        coarse: Both on a coarse grid; None to work it out.
 
     Returns:
-        A vector of float64 for each key of `VIEWS`.
+        A vector of float64 for each key of `VIEW_NAMES`.
     """
-    small = np.stack([_shrink(each, _LOGITS_PX) for each in logits.astype(np.float32, copy=False)])
-    small -= small.max(axis=0)
-    np.exp(small, out=small)
-    small /= small.sum(axis=0)
-    image = tensor.astype(np.float32, copy=False)
-    return {name: view(image, small).astype(np.float64) for name, view in VIEWS.items()}
+    coarse = coarse or coarsen(tensor, logits)
+    assert coarse.image is not None  # a gate judges frames with their image
+    grey = tensor[len(tensor) // 2]
+    step = max(1, len(grey) // SAMPLED_ROWS)
+    rows, below = (
+        cv2.convertScaleAbs(np.ascontiguousarray(part, np.float32), alpha=_WHITE)
+        for part in (grey[:-1:step], grey[1::step])
+    )
+    down = cv2.absdiff(below, rows)
+    right = [cv2.absdiff(rows[:, apart:], rows[:, :-apart]) for apart in GRAIN_STEPS_PX]
+    outlines = _lay_out(coarse.chances[1:], OUTLINES_PX)
+    thumbnail = _lay_out(coarse.image, THUMBNAIL_PX)
+    return {
+        "outlines": outlines,
+        "thumbnail": thumbnail,
+        "texture": _lay_out(down.astype(np.float32)[None], TEXTURE_PX) / _WHITE,
+        "grain": _describe_grain([rows, down, *right]),
+        "figures": _describe_figures(coarse, outlines, float(thumbnail.mean())),
+    }
 
 
-def _describe_outlines(image: np.ndarray, chances: np.ndarray) -> np.ndarray:
-    """Where the network sees each structure, coarsely."""
-    return np.concatenate([_shrink(each, OUTLINES_PX).ravel() for each in chances[1:]])
+def _lay_out(planes: np.ndarray, side: int) -> np.ndarray:
+    """Planes averaged over side x side cells, one after the other."""
+    return np.concatenate([shrink(each, (side, side)).ravel() for each in planes], dtype=np.float64)
 
 
-def _describe_thumbnail(image: np.ndarray, chances: np.ndarray) -> np.ndarray:
-    """The image, coarsely."""
-    return np.concatenate([_shrink(channel, THUMBNAIL_PX).ravel() for channel in _thin(image)])
-
-
-def _describe_texture(image: np.ndarray, chances: np.ndarray) -> np.ndarray:
-    """How much the image changes from pixel to pixel, coarsely."""
-    grey = _thin(image)[len(image) // 2]
-    return _shrink(cv2.absdiff(grey, cv2.blur(grey, (5, 5))), TEXTURE_PX).ravel()
-
-
-def _describe_grain(image: np.ndarray, chances: np.ndarray) -> np.ndarray:
+def _describe_grain(planes: Sequence[np.ndarray]) -> np.ndarray:
     """How often each brightness occurs, and each change over a few pixels, wherever it is."""
-    grey = image[len(image) // 2]
-    rows = np.ascontiguousarray(grey[: -max(GRAIN_STEPS_PX) : GRAIN_ROWS])
-    parts = [_count(rows, BRIGHTNESS_BINS)]
-    for step in GRAIN_STEPS_PX:
-        below = np.ascontiguousarray(grey[step::GRAIN_ROWS][: len(rows)])
-        right = np.ascontiguousarray(rows[:, step:])
-        for one, other in ((below, rows), (right, np.ascontiguousarray(rows[:, :-step]))):
-            parts.append(_count(cv2.sqrt(cv2.absdiff(one, other)), CHANGE_BINS))
-    return np.concatenate(parts)
+    levels = _WHITE + 1
+    shares = np.empty((len(planes), levels))
+    for plane, row in zip(planes, shares, strict=True):
+        counts = cv2.calcHist([plane], [0], None, [levels], [0, levels])
+        np.divide(counts.ravel(), plane.size, out=row)
+    return np.asarray(np.sqrt(np.add.reduceat(shares.ravel(), _BIN_BEGINS)))
 
 
-def _thin(image: np.ndarray) -> np.ndarray:
-    """Every second pixel of every second row, which keeps texture and costs a quarter."""
-    return np.ascontiguousarray(image[:, ::2, ::2])
-
-
-def _count(plane: np.ndarray, bins: int) -> np.ndarray:
-    """Roots of the shares of pixels in even bins of [0, 1]; what lies outside counts nowhere."""
-    counts = cv2.calcHist([plane], [0], None, [bins], [0.0, 1.0 + 1e-6]).ravel()
-    return np.sqrt(counts / plane.size)
-
-
-def _describe_figures(image: np.ndarray, chances: np.ndarray) -> np.ndarray:
+def _describe_figures(coarse: Coarse, outlines: np.ndarray, brightness: float) -> np.ndarray:
     """How sure the network is, how large the structures are, and how bright the image."""
-    surest = chances.max(axis=0)
-    entropy = -(chances * np.log(chances + 1e-6)).sum(axis=0)
-    image = _thin(image)
-    mean, deviation = cv2.meanStdDev(image.reshape(-1, 1))
+    chances, surest, image = coarse.chances, coarse.surest, coarse.image
+    assert image is not None
+    sizes = outlines.reshape(len(chances) - 1, -1).mean(axis=1)
+    variance = max(float(np.vdot(image, image)) / image.size - brightness**2, 0.0)
     return np.array([
-        entropy.mean(), surest.mean(), (surest < _UNSURE).mean(), *chances[1:].mean(axis=(1, 2)),
-        (image < _DARK).mean(), mean[0, 0], deviation[0, 0],
+        1 - float(np.vdot(chances, chances)) / surest.size, float(surest.sum()) / surest.size,
+        np.count_nonzero(surest < _UNSURE) / surest.size, *sizes,
+        np.count_nonzero(image < _DARK) / image.size, brightness, math.sqrt(variance),
     ])  # fmt: skip
 
 
-VIEWS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "outlines": _describe_outlines,
-    "thumbnail": _describe_thumbnail,
-    "texture": _describe_texture,
-    "grain": _describe_grain,
-    "figures": _describe_figures,
-}
-"""Descriptions, from the tensor and class probabilities of 32 x 32 pixels."""
-
-VIEW_NAMES = {
+VIEW_NAMES: Mapping[str, str] = {
     "outlines": "what the network finds in it",
     "thumbnail": "its picture",
     "texture": "its texture",
     "grain": "its brightness and grain",
     "figures": "how sure the network is and how bright it is",
 }
-
-
-def _shrink(plane: np.ndarray, side: int) -> np.ndarray:
-    """Average a plane over side x side cells."""
-    return np.asarray(cv2.resize(plane, (side, side), interpolation=cv2.INTER_AREA))
+"""Descriptions of an image in words, by name."""

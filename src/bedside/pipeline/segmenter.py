@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bedside.bundle import Bundle
-from bedside.errors import FrameError, ModalityError
+from bedside.errors import BundleError, FrameError, ModalityError
 from bedside.io.laterality import check_sides
 from bedside.pipeline.axis_roles import resolve_axes
 from bedside.pipeline.frames.pipeline import FramePipeline, FrameResult
@@ -21,7 +21,7 @@ from bedside.runtime import Session, open_session
 from bedside.runtime.execution_modes import certificate_warnings
 from bedside.spec import DeploymentSpec
 from bedside.spec.confidence import Confidence
-from bedside.spec.gate import Gate, GatePolicy
+from bedside.spec.gate import VERSION, Gate, GatePolicy
 from bedside.system.process_memory import resident_bytes
 from bedside.volume import ImageSequence
 
@@ -85,6 +85,15 @@ class Segmenter:
         self.session = session
         self.warnings = tuple(warnings)
         self.policy = policy
+        if gate is not None and gate.version != VERSION and policy != "off":
+            text = (
+                f"the gate of {spec.name} was fitted by another version of bedside, and judges "
+                "nothing"
+            )
+            if policy == "refuse":
+                raise BundleError(f"{text}. Fit it anew: bedside gate. Or pass --gate off.")
+            self.warnings += (f"{text}: foreign images are not told.",)
+            gate = None
         self.pipeline = create_pipeline(
             spec, session, None if policy == "off" else gate, confidence
         )

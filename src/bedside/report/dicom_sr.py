@@ -168,8 +168,8 @@ class _About:
     algorithm: Algorithm
     warnings: tuple[str, ...]
 
-    def describe(self, label: Label, name: str) -> dict[str, Any]:
-        """Name a group of measurements, its finding and its algorithm."""
+    def describe(self, label: Label, name: str, found: StructureAreas) -> dict[str, Any]:
+        """Name a group of measurements, its finding, its algorithm and how sure that is."""
         from highdicom.sr import AlgorithmIdentification, TrackingIdentifier
 
         seg = self.drawn.seg
@@ -182,9 +182,24 @@ class _About:
             "algorithm_id": AlgorithmIdentification(
                 self.algorithm.name[:64],
                 self.algorithm.version[:64],
-                parameters=[f"bundle_sha256={self.algorithm.sha256}"],
+                parameters=[f"bundle_sha256={self.algorithm.sha256}", *_list_confidence(found)],
             ),
         }
+
+
+def _list_confidence(found: StructureAreas) -> list[str]:
+    """How far a structure's mask is to be trusted, as parameters of the algorithm (TID 4019).
+
+    No code of DICOM's is for a predicted Dice, and these may be any text.
+    """
+    sure = found.confidence
+    if sure is None:
+        return []
+    return [
+        f"predicted_dice={sure.predicted_dice:.3f}",
+        f"predicted_dice_90_percent={sure.low:.3f} to {sure.high:.3f}",
+        f"trusted={'yes' if sure.trusted else 'no'}",
+    ]
 
 
 def _scan_groups(
@@ -223,7 +238,7 @@ def _scan_groups(
                 source_series=None if images else series,
             ),
             measurements=measurements,
-            **about.describe(label, label.name),
+            **about.describe(label, label.name, found),
         )
 
 
@@ -251,7 +266,7 @@ def _frame_groups(
                     ),
                     _diameter(found.diameter_mm[frame]),
                 ],
-                **about.describe(label, f"{label.name}, frame {frame + 1}"),
+                **about.describe(label, f"{label.name}, frame {frame + 1}", found),
             )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bedside.errors import SpecError
+from bedside.spec.reading import UNLESS_EMPTY
 
 _FLOOR = 0.02
 """Expected error of a Dice of 1, to which intervals are relative."""
@@ -70,10 +71,12 @@ class StructureModel:
         squares: Weight of the square of each.
         scores: Weighted sums, rising.
         dice: Predicted Dice at each of them.
-        dice_tails: Ends of the interval of the Dice.
+        dice_tails: Ends of the interval of the Dice; None of too few units, which leave 0 to 1.
         least_dice: Predicted Dice below which the structure is not to be trusted.
         measurement_tails: Ends of the interval of each measurement, by its name; of the
             truth's relative difference, or the difference itself for fractions.
+        doubted_dice_tails: The same of structures that are not to be trusted; None for no others.
+        doubted_measurement_tails: Likewise; of a measurement that is not there the same holds.
     """
 
     structure: str
@@ -84,9 +87,13 @@ class StructureModel:
     squares: tuple[float, ...]
     scores: tuple[float, ...]
     dice: tuple[float, ...]
-    dice_tails: Tails
+    dice_tails: Tails | None
     least_dice: float
     measurement_tails: Mapping[str, Tails] = field(default_factory=dict)
+    doubted_dice_tails: Tails | None = field(default=None, metadata=UNLESS_EMPTY)
+    doubted_measurement_tails: Mapping[str, Tails] = field(
+        default_factory=dict, metadata=UNLESS_EMPTY
+    )
 
     def __post_init__(self) -> None:
         """Refuse numbers that do not fit each other.
@@ -109,6 +116,10 @@ class StructureModel:
     def bound_dice(self, dice: float) -> tuple[float, float]:
         """Return the interval of a predicted Dice, within 0 and 1."""
         error, tails = expect_error(dice), self.dice_tails
+        if dice < self.least_dice and self.doubted_dice_tails is not None:
+            tails = self.doubted_dice_tails
+        if tails is None:
+            return 0.0, 1.0
         low, high = dice - tails.low * error, dice + tails.high * error
         return min(max(low, 0.0), 1.0), max(min(high, 1.0), 0.0)
 
@@ -123,6 +134,8 @@ class StructureModel:
             predicted_dice: Of the mask that it was measured on.
         """
         tails = self.measurement_tails.get(name)
+        if predicted_dice < self.least_dice:
+            tails = self.doubted_measurement_tails.get(name, tails)
         if tails is None:
             return None
         error = expect_error(predicted_dice) * (1.0 if is_fraction(name) else value)

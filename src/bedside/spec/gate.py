@@ -7,6 +7,9 @@ from typing import Literal
 from bedside.errors import SpecError
 from bedside.spec.reading import UNLESS_EMPTY
 
+VERSION = 2
+"""Version of the descriptions that gates are fitted to."""
+
 GatePolicy = Literal["refuse", "warn", "off"]
 """What happens to an image that looks unlike those a network was trained on."""
 
@@ -103,6 +106,9 @@ class Gate:
         checked: How many there were.
         contrast: What tells the training images from others, if the gate was fitted to some; it
             counts like one more view.
+        version: Of the descriptions; one of another version than `VERSION` judges nothing.
+        frame_px: Shortest and longest side of the frames of training images in pixels, where the
+            network takes pixels as they are from the middle of a frame; else None.
     """
 
     views: tuple[GateView, ...]
@@ -111,6 +117,8 @@ class Gate:
     accepted: int = 0
     checked: int = 0
     contrast: GateContrast | None = field(default=None, metadata=UNLESS_EMPTY)
+    version: int = 1
+    frame_px: tuple[int, int] | None = field(default=None, metadata=UNLESS_EMPTY)
 
     def __post_init__(self) -> None:
         """Refuse a gate that judges nothing.
@@ -121,5 +129,7 @@ class Gate:
         if not self.views or not self.threshold > 0 or not math.isfinite(self.threshold):
             raise SpecError("a gate needs views and a threshold above 0.")
         sizes = [len(view.mean) for view in self.views]
+        if self.frame_px is not None and not 0 < self.frame_px[0] <= self.frame_px[1]:
+            raise SpecError("a gate's frames need two sides above 0, the shorter one first.")
         if self.contrast is not None and [len(row) for row in self.contrast.weights] != sizes:
             raise SpecError("the gate's contrast has other views or numbers than the gate.")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from bedside.pipeline.gate import JUDGED_FRAMES, GateVerdict, median_verdict
 
-SHARE = 0.25
+SHARE = 0.05
 """Part of the network's time that judging may take, on average."""
 _APART_S = 0.2
 """Time between two frames that are judged at least."""

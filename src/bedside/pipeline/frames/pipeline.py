@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bedside.errors import FrameError
-from bedside.pipeline.confidence import describe_frame
+from bedside.pipeline.coarse import Coarse, coarsen
+from bedside.pipeline.confidence import describe_coarse
 from bedside.pipeline.frames.marker import MARKER_FRAMES, check_marker
 from bedside.pipeline.frames.plan import FramePlan, plan_sequence, sample_frames, stack_neighbours
 from bedside.pipeline.frames.transform import FrameTransform
@@ -154,12 +155,19 @@ class FramePipeline(Pipeline):
         else:
             logits = self._predict(tensor, out.logits)[0]
         moments.append(time.perf_counter())
-        verdict = self._judge(tensor[0], logits, mirrored=plan.mirrored) if judge else None
+        coarse = coarsen(tensor[0], logits) if self.describes or judge else None
+        verdict = None
+        if judge and coarse is not None:
+            verdict = self._judge(tensor[0], logits, coarse, plan=plan)
         if spec.refine:
             logits = refine_logits(logits, tensor, spec.refine, stride=spec.model.logit_stride)
         if adjust is not None:
             logits = adjust(tensor, logits)
-        sums = describe_frame(tensor[0], logits) if self.describes else None
+        sums = None
+        if self.describes:
+            if coarse is None or spec.refine or adjust is not None:
+                coarse = coarsen(tensor[0], logits)
+            sums = describe_coarse(coarse)
         chances = out.probabilities
         if probabilities and chances is None:
             chances = self._allocate_probabilities(plan.transform.source_shape)
@@ -171,14 +179,15 @@ class FramePipeline(Pipeline):
         return FrameResult(labels, stage_ms, edits, chances, verdict, sure, sums)
 
     def _judge(
-        self, image: np.ndarray, logits: np.ndarray, *, mirrored: bool
+        self, image: np.ndarray, logits: np.ndarray, coarse: Coarse, *, plan: FramePlan
     ) -> GateVerdict | None:
         """Judge a frame by the gate, as the network saw it; None without one."""
         if self.judge is None:
             return None
-        if mirrored:
-            image, logits = (np.ascontiguousarray(each[..., ::-1]) for each in (image, logits))
-        return self.judge.judge(image, logits)
+        if plan.mirrored:
+            image, logits, coarse = image[..., ::-1], logits[..., ::-1], coarse.mirror()
+        shape = plan.transform.source_shape
+        return self.judge.judge(image, logits, coarse=coarse, frame_px=shape)
 
     def restore(
         self,

@@ -3,19 +3,20 @@
  * the training images, as `bedside.pipeline.gate` judges it.
  */
 
+const VERSION = 2;
 const JUDGED_FRAMES = 7;
-const [THUMBNAIL_PX, TEXTURE_PX, OUTLINES_PX, LOGITS_PX] = [12, 6, 8, 32];
-const [BRIGHTNESS_BINS, CHANGE_BINS] = [16, 10];
-const [GRAIN_STEPS_PX, GRAIN_ROWS] = [[1, 2, 4], 8];
+const [THUMBNAIL_PX, TEXTURE_PX, OUTLINES_PX, SIDE_PX] = [12, 8, 8, 64];
+const SAMPLED_ROWS = 32;
+const GRAIN_STEPS_PX = [1, 2, 4];
+const WHITE = 255;
+const BRIGHTNESS_BINS = Array.from({ length: 16 }, (_, k) => 16 * k);
+const CHANGE_BINS = [0, 3, 11, 23, 41, 64, 92, 125, 164, 207];
 const [UNSURE, DARK] = [0.8, 0.02];
-const CONTRAST = "contrast";
+const [CONTRAST, SIZE] = ["contrast", "size"];
 const CONTRAST_LIMIT = 6;
-const HISTOGRAM_END = 1 + 1e-6;
+const SIZE_FACTOR = 1.5;
 
 const { fround } = Math;
-
-/** Descriptions from planes { data, height, width } of the tensor and of class probabilities, by name. */
-const VIEWS = { outlines: describeOutlines, thumbnail: describeThumbnail, texture: describeTexture, grain: describeGrain, figures: describeFigures };
 
 const VIEW_NAMES = {
   outlines: "what the network finds in it",
@@ -44,21 +45,26 @@ export class Gate {
    */
   constructor(gate, settings) {
     Object.assign(this, { gate, settings });
-    const { height, width, stride } = settings;
-    if (Math.min(height, width) / stride < LOGITS_PX) throw new Error(`its logits are smaller than ${LOGITS_PX} pixels`);
-    const unknown = gate.views.find(({ name }) => !(name in VIEWS));
+    if (gate.version !== VERSION) throw new Error("it was fitted by another version");
+    const unknown = gate.views.find(({ name }) => !(name in VIEW_NAMES));
     if (unknown) throw new Error(`it has the view "${unknown.name}", which the page does not know`);
   }
 
-  /** How far an image is, as a multiple of what 99 % of the training images stay within, and in which view. */
-  judge(tensor, logits) {
+  /**
+   * How far an image is, as a multiple of what 99 % of the training images stay within, and in which view.
+   *
+   * @param {[number, number] | null} framePx Height and width of the frame that the tensor is cut from.
+   */
+  judge(tensor, logits, framePx = null) {
     const { channels, height, width, classes, stride } = this.settings;
-    const image = cutPlanes(tensor, channels, height, width);
-    const chances = softmax(cutPlanes(logits, classes, height / stride, width / stride).map((plane) => shrink(plane, LOGITS_PX)));
+    const described = describe(
+      cutPlanes(tensor, channels, height, width), cutPlanes(logits, classes, height / stride, width / stride),
+    );
     const { views, contrast } = this.gate;
-    const scaled = views.map(({ name, mean, scale }) => VIEWS[name](image, chances).map((value, k) => (value - mean[k]) / scale[k]));
+    const scaled = views.map(({ name, mean, scale }) => described[name].map((value, k) => (value - mean[k]) / scale[k]));
     const found = views.map((view, k) => ({ view: view.name, distance: measure(view, scaled[k]) }));
     if (contrast) found.push({ view: CONTRAST, distance: measureContrast(contrast, scaled) });
+    if (this.gate.frame_px && framePx) found.push({ view: SIZE, distance: measureSize(this.gate, framePx) });
     return found.reduce((farthest, each) => (each.distance > farthest.distance ? each : farthest));
   }
 
@@ -70,6 +76,14 @@ export class Gate {
       return (
         `this looks unlike ${this.settings.madeFor}: all in all it is closer to ${contrast.images} images of other kinds ` +
         `than 99 % of the ${images} training images are; do not rely on its labels.`
+      );
+    }
+    if (verdict.view === SIZE) {
+      const [low, high] = this.gate.frame_px;
+      return (
+        `this looks unlike ${this.settings.madeFor}: a side of its frame is more than ${SIZE_FACTOR} times off the ` +
+        `${low === high ? low : `${low} to ${high}`} pixels of the training images, and the network takes pixels as they are; ` +
+        "do not rely on its labels."
       );
     }
     return (
@@ -94,66 +108,95 @@ function measure({ axes, spread, residual, far_along, far_beside }, scaled) {
   return Math.sqrt(Math.max(inside / far_along, beside / residual / far_beside));
 }
 
-function describeOutlines(image, chances) {
-  return chances.slice(1).flatMap((plane) => [...shrink(plane, OUTLINES_PX).data]);
+/** Beyond the threshold if a side is SIZE_FACTOR times off. */
+function measureSize({ frame_px: [low, high], threshold }, framePx) {
+  const factor = Math.max(Math.max(...framePx) / high, low / Math.max(1, Math.min(...framePx)), 1);
+  return (threshold * Math.log(factor)) / Math.log(SIZE_FACTOR);
 }
 
-function describeThumbnail(image) {
-  return image.flatMap((plane) => [...shrink(thin(plane), THUMBNAIL_PX).data]);
+/** Descriptions from planes { data, height, width } of the tensor and of the logits, by name. */
+function describe(tensor, logits) {
+  const { height, width } = logits[0];
+  const factor = Math.min(1, SIDE_PX / Math.max(height, width));
+  const size = [height, width].map((side) => Math.max(1, roundEven(factor * side)));
+  const chances = softmax(logits.map((plane) => shrink(plane, ...size)));
+  const image = tensor.map((plane) => shrink(plane, ...size));
+  const grey = tensor[tensor.length >> 1];
+  const step = Math.max(1, Math.floor(grey.height / SAMPLED_ROWS));
+  const [rows, below] = [takeRows(grey, 0, grey.height - 1, step), takeRows(grey, 1, grey.height, step)];
+  const down = { ...rows, data: rows.data.map((value, k) => Math.abs(below.data[k] - value)) };
+  const right = GRAIN_STEPS_PX.map((apart) => changeAlong(rows, apart));
+  const outlines = layOut(chances.slice(1), OUTLINES_PX);
+  const thumbnail = layOut(image, THUMBNAIL_PX);
+  return {
+    outlines,
+    thumbnail,
+    texture: layOut([{ ...down, data: Float32Array.from(down.data) }], TEXTURE_PX).map((value) => value / WHITE),
+    grain: [count(rows.data, BRIGHTNESS_BINS), ...[down, ...right].map(({ data }) => count(data, CHANGE_BINS))].flat(),
+    figures: describeFigures(chances, image, outlines, thumbnail),
+  };
 }
 
-function describeTexture(image) {
-  const grey = thin(image[image.length >> 1]);
-  const smooth = blur(grey, 2);
-  const change = grey.data.map((value, k) => Math.abs(value - smooth[k]));
-  return [...shrink({ ...grey, data: change }, TEXTURE_PX).data];
+/** Planes averaged over side x side cells, one after the other. */
+function layOut(planes, side) {
+  return planes.flatMap((plane) => [...shrink(plane, side, side).data]);
 }
 
-function describeGrain(image) {
-  const { data, height, width } = image[image.length >> 1];
-  const rows = [];
-  for (let y = 0; y < height - Math.max(...GRAIN_STEPS_PX); y += GRAIN_ROWS) rows.push(y);
-  const found = count(rows.flatMap((y) => [...data.subarray(y * width, (y + 1) * width)]), BRIGHTNESS_BINS);
-  for (const step of GRAIN_STEPS_PX) {
-    for (const [down, right] of [[step, 0], [0, step]]) {
-      const changes = new Float32Array(rows.length * (width - right));
-      let k = 0;
-      for (const y of rows) {
-        for (let x = 0; x < width - right; x += 1, k += 1) {
-          changes[k] = Math.sqrt(fround(Math.abs(data[(y + down) * width + x + right] - data[y * width + x])));
-        }
-      }
-      found.push(...count(changes, CHANGE_BINS));
+/** Some rows of a plane of [0, 1], in grey levels from 0 to 255. */
+function takeRows({ data, height, width }, begin, end, step) {
+  const places = [];
+  for (let y = begin; y < end; y += step) places.push(y);
+  const kept = new Uint8Array(places.length * width);
+  places.forEach((y, row) => {
+    for (let x = 0; x < width; x += 1) {
+      kept[row * width + x] = Math.min(roundEven(Math.abs(fround(data[y * width + x] * WHITE))), WHITE);
     }
-  }
-  return found;
+  });
+  return { data: kept, height: places.length, width };
 }
 
-function describeFigures(image, chances) {
-  const pixels = LOGITS_PX * LOGITS_PX;
-  let [entropy, surest, unsure] = [0, 0, 0];
+/** To the nearest integer, to the even one of two. */
+function roundEven(value) {
+  const low = Math.floor(value);
+  if (value - low !== 0.5) return Math.round(value);
+  return low % 2 === 0 ? low : low + 1;
+}
+
+/** Absolute changes between pixels of a row so far apart. */
+function changeAlong({ data, height, width }, apart) {
+  const changes = new Uint8Array(height * (width - apart));
+  let k = 0;
+  for (let y = 0; y < height; y += 1) {
+    for (let x = 0; x < width - apart; x += 1, k += 1) changes[k] = Math.abs(data[y * width + x + apart] - data[y * width + x]);
+  }
+  return { data: changes, height, width: width - apart };
+}
+
+function describeFigures(chances, image, outlines, thumbnail) {
+  const pixels = chances[0].data.length;
+  let [squares, surest, unsure] = [0, 0, 0];
   for (let i = 0; i < pixels; i += 1) {
     let most = 0;
     for (const { data } of chances) {
-      entropy -= data[i] * Math.log(data[i] + 1e-6);
+      squares += data[i] * data[i];
       most = Math.max(most, data[i]);
     }
     surest += most;
-    unsure += most < UNSURE ? 1 : 0;
+    unsure += most < fround(UNSURE) ? 1 : 0;
   }
-  const thinned = image.map((plane) => thin(plane).data);
-  let [dark, sum, squares, total] = [0, 0, 0, 0];
-  for (const data of thinned) {
+  let [dark, light, total] = [0, 0, 0];
+  for (const { data } of image) {
     for (const value of data) {
       dark += value < fround(DARK) ? 1 : 0;
-      sum += value;
-      squares += value * value;
+      light += value * value;
     }
     total += data.length;
   }
-  const mean = sum / total;
-  const sizes = chances.slice(1).map(({ data }) => data.reduce((all, each) => all + each, 0) / pixels);
-  return [entropy / pixels, surest / pixels, unsure / pixels, ...sizes, dark / total, mean, Math.sqrt(Math.max(squares / total - mean * mean, 0))];
+  const average = (values) => values.reduce((sum, each) => sum + each, 0) / values.length;
+  const cells = OUTLINES_PX * OUTLINES_PX;
+  const sizes = chances.slice(1).map((_, k) => average(outlines.slice(k * cells, (k + 1) * cells)));
+  const mean = average(thumbnail);
+  return [1 - squares / pixels, surest / pixels, unsure / pixels, ...sizes, dark / total, mean, Math.sqrt(Math.max(light / total - mean * mean, 0))];
 }
 
 function cutPlanes(values, planes, height, width) {
@@ -172,32 +215,24 @@ function softmax(planes) {
   return found;
 }
 
-/** Every second pixel of every second row. */
-function thin({ data, height, width }) {
-  const [rows, columns] = [(height + 1) >> 1, (width + 1) >> 1];
-  const kept = new Float32Array(rows * columns);
-  for (let y = 0; y < rows; y += 1) for (let x = 0; x < columns; x += 1) kept[y * columns + x] = data[2 * y * width + 2 * x];
-  return { data: kept, height: rows, width: columns };
-}
-
-/** Average over side x side cells, which share the pixels at their edges by area. */
-function shrink({ data, height, width }, side) {
-  const [down, across] = [coverCells(height, side), coverCells(width, side)];
-  const lines = new Float64Array(height * side);
+/** Average over rows x columns cells, which share the pixels at their edges by area. */
+function shrink({ data, height, width }, rows, columns) {
+  const [down, across] = [coverCells(height, rows), coverCells(width, columns)];
+  const lines = new Float64Array(height * columns);
   for (let y = 0; y < height; y += 1) {
     across.forEach((cell, x) => {
-      for (const [place, weight] of cell) lines[y * side + x] += data[y * width + place] * weight;
+      for (const [place, weight] of cell) lines[y * columns + x] += data[y * width + place] * weight;
     });
   }
-  const small = new Float32Array(side * side);
+  const small = new Float32Array(rows * columns);
   down.forEach((cell, y) => {
-    for (let x = 0; x < side; x += 1) {
+    for (let x = 0; x < columns; x += 1) {
       let sum = 0;
-      for (const [place, weight] of cell) sum += lines[place * side + x] * weight;
-      small[y * side + x] = sum;
+      for (const [place, weight] of cell) sum += lines[place * columns + x] * weight;
+      small[y * columns + x] = sum;
     }
   });
-  return { data: small, height: side, width: side };
+  return { data: small, height: rows, width: columns };
 }
 
 /** The pixels of each cell with their weights. */
@@ -213,33 +248,13 @@ function coverCells(size, cells) {
   });
 }
 
-/** Mean over (2 radius + 1)² pixels; beyond the border the image is reflected. */
-function blur({ data, height, width }, radius) {
-  const across = new Float64Array(data.length);
-  const mirror = (place, size) => (place < 0 ? -place : place >= size ? 2 * size - 2 - place : place);
-  const parts = Array.from({ length: 2 * radius + 1 }, (_, k) => k - radius);
-  for (let y = 0; y < height; y += 1) {
-    for (let x = 0; x < width; x += 1) {
-      for (const d of parts) across[y * width + x] += data[y * width + mirror(x + d, width)];
-    }
-  }
-  const smooth = new Float32Array(data.length);
-  for (let y = 0; y < height; y += 1) {
-    for (let x = 0; x < width; x += 1) {
-      let sum = 0;
-      for (const d of parts) sum += across[mirror(y + d, height) * width + x];
-      smooth[y * width + x] = sum / parts.length ** 2;
-    }
-  }
-  return smooth;
-}
-
-/** Roots of the shares of values in even bins of [0, 1]; what lies outside counts nowhere. */
-function count(values, bins) {
-  const counts = new Array(bins).fill(0);
+/** Roots of the shares of grey levels in bins, by the first level of each. */
+function count(values, begins) {
+  const counts = new Array(begins.length).fill(0);
   for (const value of values) {
-    const bin = Math.floor((value * bins) / HISTOGRAM_END);
-    if (bin >= 0 && bin < bins) counts[bin] += 1;
+    let bin = begins.length - 1;
+    while (begins[bin] > value) bin -= 1;
+    counts[bin] += 1;
   }
   return counts.map((each) => Math.sqrt(each / values.length));
 }

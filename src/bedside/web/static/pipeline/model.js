@@ -93,7 +93,7 @@ export class Pipeline {
     moments.push(performance.now());
     const logits = await this.predict(tensor, plan.mirrored);
     moments.push(performance.now());
-    const verdict = judged && this.gate ? this.judge(tensor, logits, plan.mirrored) : null;
+    const verdict = judged && this.gate ? this.judge(tensor, logits, plan.mirrored, [image.height, image.width]) : null;
     const labels = plan.restore(logits);
     const edits = repair(labels, this.spec.postprocess, this.values, plan.spacingMm);
     moments.push(performance.now());
@@ -102,11 +102,11 @@ export class Pipeline {
   }
 
   /** The gate's verdict on a frame as the network saw it. */
-  judge(tensor, logits, mirrored) {
-    if (!mirrored) return this.gate.judge(tensor, logits);
+  judge(tensor, logits, mirrored, framePx) {
+    if (!mirrored) return this.gate.judge(tensor, logits, framePx);
     const { input, model } = this.spec;
     const width = input.size_px[1];
-    return this.gate.judge(turnColumns(tensor, width), turnColumns(logits, width / model.logit_stride));
+    return this.gate.judge(turnColumns(tensor, width), turnColumns(logits, width / model.logit_stride), framePx);
   }
 
   /** Logits of a tensor; of a mirrored view the network sees it turned. */
