@@ -127,7 +127,7 @@ def test_a_measurement_that_was_not_calibrated_has_no_interval(model):
     assert model.bound_measurement("volume", 1.0, predicted_dice=0.9) is None
 
 
-def test_tails_leave_the_same_part_on_both_sides():
+def test_tails_of_an_even_spread_hold_the_level():
     tails = find_tails(np.arange(1, 100) / 99, one_each(99))
     # Of 100 units, the further one among them, 90 lie within.
     assert tails.high == pytest.approx(1 + tails.low, abs=0.02)

@@ -26,6 +26,7 @@ _RIDGE = 0.1
 _FOLDS = 9
 _KNOTS = 12
 _WORST = 0.1
+_FORM = 0.2
 _TINY = 1e-6
 
 
@@ -162,8 +163,9 @@ def weigh_units(order: np.ndarray, clean: np.ndarray) -> np.ndarray:
 def find_tails(residuals: np.ndarray, owners: Owners, *, level: float = LEVEL) -> Tails | None:
     """Ends that hold the residuals of a further unit in the given part of cases.
 
-    Their form is that of quantiles, which lose the same part on both sides. What they are
-    multiplied by is a conformal quantile, of (units + 1) / units times the level.
+    Their form is that of quantiles that lose a fifth on both sides, which few units know better
+    than those at the ends. What they are multiplied by is a conformal quantile, of
+    (units + 1) / units times the level.
 
     Args:
         residuals: (N,) truth minus estimate, as multiples of its expected error.
@@ -181,7 +183,7 @@ def find_tails(residuals: np.ndarray, owners: Owners, *, level: float = LEVEL) -
     if units < MIN_UNITS or level * (units + 1) > units + _TINY:
         return None
     mass = weigh_units(owners.order, owners.clean)
-    low, middle, high = _find_quantiles(residuals, mass, ((1 - level) / 2, 0.5, (1 + level) / 2))
+    low, middle, high = _find_quantiles(residuals, mass, (_FORM, 0.5, 1 - _FORM))
     down, up = max(middle - low, _TINY), max(high - middle, _TINY)
     scores = np.maximum((residuals - middle) / up, (middle - residuals) / down)
     order = np.argsort(scores)
