@@ -149,25 +149,17 @@ class FramePipeline(Pipeline):
         moments = [time.perf_counter()]
         tensor = plan.apply(source, out=out.tensor)
         moments.append(time.perf_counter())
-        if plan.mirrored:
-            logits = self._predict(np.ascontiguousarray(tensor[..., ::-1]), out.logits)[0]
-            logits = np.ascontiguousarray(logits[..., ::-1])
-        else:
-            logits = self._predict(tensor, out.logits)[0]
+        logits = self._predict_upright(tensor, plan, out.logits)
         moments.append(time.perf_counter())
         coarse = coarsen(tensor[0], logits) if self.describes or judge else None
-        verdict = None
-        if judge and coarse is not None:
-            verdict = self._judge(tensor[0], logits, coarse, plan=plan)
+        verdict = self._judge(tensor[0], logits, coarse, plan=plan) if judge else None
         if spec.refine:
             logits = refine_logits(logits, tensor, spec.refine, stride=spec.model.logit_stride)
         if adjust is not None:
             logits = adjust(tensor, logits)
-        sums = None
-        if self.describes:
-            if coarse is None or spec.refine or adjust is not None:
-                coarse = coarsen(tensor[0], logits)
-            sums = describe_coarse(coarse)
+        if self.describes and (spec.refine or adjust is not None):
+            coarse = coarsen(tensor[0], logits)
+        sums = describe_coarse(coarse) if self.describes and coarse else None
         chances = out.probabilities
         if probabilities and chances is None:
             chances = self._allocate_probabilities(plan.transform.source_shape)
@@ -178,11 +170,20 @@ class FramePipeline(Pipeline):
         sure = {} if self.estimator is None or sums is None else self.estimator.assess(sums)
         return FrameResult(labels, stage_ms, edits, chances, verdict, sure, sums)
 
+    def _predict_upright(
+        self, tensor: np.ndarray, plan: FramePlan, out: np.ndarray | None
+    ) -> np.ndarray:
+        """Logits of a frame, (K, h, w); of a mirrored view, which the network sees turned."""
+        if not plan.mirrored:
+            return self._predict(tensor, out)[0]
+        logits = self._predict(np.ascontiguousarray(tensor[..., ::-1]), out)[0]
+        return np.ascontiguousarray(logits[..., ::-1])
+
     def _judge(
-        self, image: np.ndarray, logits: np.ndarray, coarse: Coarse, *, plan: FramePlan
+        self, image: np.ndarray, logits: np.ndarray, coarse: Coarse | None, *, plan: FramePlan
     ) -> GateVerdict | None:
         """Judge a frame by the gate, as the network saw it; None without one."""
-        if self.judge is None:
+        if self.judge is None or coarse is None:
             return None
         if plan.mirrored:
             image, logits, coarse = image[..., ::-1], logits[..., ::-1], coarse.mirror()
