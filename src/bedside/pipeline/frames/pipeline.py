@@ -175,7 +175,7 @@ class FramePipeline(Pipeline):
     ) -> np.ndarray:
         """Logits of a frame, (K, h, w); of a mirrored view, which the network sees turned."""
         if not plan.mirrored:
-            return self._predict(tensor, out)[0]
+            return np.asarray(self._predict(tensor, out)[0])
         logits = self._predict(np.ascontiguousarray(tensor[..., ::-1]), out)[0]
         return np.ascontiguousarray(logits[..., ::-1])
 
