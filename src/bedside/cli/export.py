@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bedside.chips import find_chip
 from bedside.cli.arguments import option, positional
@@ -10,6 +11,10 @@ from bedside.cli.console import print_err, print_out
 from bedside.cli.train import check_torch
 from bedside.errors import UsageError
 from bedside.export.formats.table import FORMATS
+
+if TYPE_CHECKING:
+    from bedside.export.bundle import ValidationData
+    from bedside.export.formats.format import Options
 
 SITE = "web"
 
@@ -22,7 +27,9 @@ class Settings:
     With --golden the tensors of one image are written instead, for programs in other languages.
     """
 
-    bundle: str = positional(help="bundle file, or the name of a shipped bundle")
+    bundle: str | None = positional(
+        help="bundle file, or the name of a shipped bundle; not with --fleet", default=None
+    )
     to: str | None = option(
         help="format; web is a page that runs the bundle in a browser",
         choices=[*(each.name for each in FORMATS), SITE],
@@ -33,6 +40,11 @@ class Settings:
         "against it first, and rewritten where that is exact",
         default=None,
     )
+    fleet: Path | None = option(
+        help="table (CSV) of exports: columns bundle, to, chip, precision; those that are there "
+        "already are kept",
+        default=None,
+    )
     golden: bool = option(
         help="write a frame, its tensor, logits and labels as raw tensors", default=False
     )
@@ -41,7 +53,8 @@ class Settings:
         default=None,
     )
     output: Path | None = option(
-        help="folder to write (default: NAME-FORMAT-PRECISION, NAME-CHIP-FORMAT, or NAME-golden)",
+        help="folder to write (default: NAME-FORMAT-PRECISION, NAME-CHIP-FORMAT, NAME-golden, "
+        "or fleet)",
         short="-o",
         default=None,
     )
@@ -88,6 +101,10 @@ def run(settings: Settings) -> int:
             f"--cases is {settings.cases}, --threads {settings.threads} and --max-drop "
             f"{settings.max_drop:g}; expected 1 or more, 1 or more, and a part of 1."
         )
+    if settings.fleet is not None:
+        return _make_fleet(settings)
+    if settings.bundle is None:
+        raise UsageError("name a bundle, or a table with --fleet.")
     if settings.golden == (settings.to is not None or settings.chip is not None):
         raise UsageError("name a format with --to or a chip with --chip, or pass --golden.")
     if settings.input and not settings.golden:
@@ -101,13 +118,43 @@ def run(settings: Settings) -> int:
     return _write_golden(settings) if settings.golden else _convert(settings)
 
 
+def _make_fleet(settings: Settings) -> int:
+    if settings.bundle or settings.to or settings.chip or settings.golden or settings.input:
+        raise UsageError("the table names bundles, formats and chips; pass --fleet without them.")
+    if settings.precision != "f32":
+        raise UsageError("precisions are a column of the table; leave out --precision.")
+    check_torch("export")
+    from bedside.cli.export_fleet import run_fleet
+
+    return run_fleet(
+        settings.fleet or Path(),
+        settings.output or Path("fleet"),
+        options=_options(settings),
+        validation=_validation(settings),
+        as_json=settings.json,
+    )
+
+
+def _options(settings: Settings, chip: str | None = None) -> "Options":
+    from bedside.export.formats.format import Options
+
+    pythons = settings.litert_python, settings.rknn_python
+    return Options(settings.precision, settings.threads, *pythons, chip)
+
+
+def _validation(settings: Settings) -> "ValidationData":
+    from bedside.export.bundle import ValidationData
+
+    return ValidationData(settings.data, settings.split, settings.cases, settings.max_drop)
+
+
 def _write_golden(settings: Settings) -> int:
     if settings.data or settings.precision != "f32":
         raise UsageError("--golden is one image in f32; leave out --data and --precision.")
     from bedside.bundle import find_bundle, read_bundle
     from bedside.export.golden import export_golden
 
-    bundle = read_bundle(find_bundle(settings.bundle, on_notice=print_err))
+    bundle = read_bundle(find_bundle(str(settings.bundle), on_notice=print_err))
     output = settings.output or Path(f"{bundle.spec.name}-golden")
     described = export_golden(bundle, output, image=settings.input)
     if settings.json:
@@ -125,7 +172,7 @@ def _write_site(settings: Settings) -> int:
     from bedside.bundle import find_bundle, read_bundle
     from bedside.export.site import export_site
 
-    bundle = read_bundle(find_bundle(settings.bundle, on_notice=print_err))
+    bundle = read_bundle(find_bundle(str(settings.bundle), on_notice=print_err))
     output = settings.output or Path(f"{bundle.spec.name}-{SITE}")
     sizes = export_site(bundle, output, on_stage=lambda stage: print_err(f"{stage} ..."))
     if settings.json:
@@ -139,11 +186,10 @@ def _write_site(settings: Settings) -> int:
 def _convert(settings: Settings) -> int:
     check_torch("export")
     from bedside.bundle import find_bundle, read_bundle
-    from bedside.export.bundle import ValidationData, export_bundle
+    from bedside.export.bundle import export_bundle
     from bedside.export.chip import check_bundle
-    from bedside.export.formats.format import Options
 
-    bundle = read_bundle(find_bundle(settings.bundle, on_notice=print_err))
+    bundle = read_bundle(find_bundle(str(settings.bundle), on_notice=print_err))
     report, to = None, str(settings.to)
     if settings.chip is not None:
         chip = find_chip(settings.chip)
@@ -157,14 +203,8 @@ def _convert(settings: Settings) -> int:
         bundle,
         output,
         to=to,
-        options=Options(
-            settings.precision,
-            settings.threads,
-            settings.litert_python,
-            settings.rknn_python,
-            report.chip.name if report else None,
-        ),
-        validation=ValidationData(settings.data, settings.split, settings.cases, settings.max_drop),
+        options=_options(settings, report.chip.name if report else None),
+        validation=_validation(settings),
         chip=report,
         on_stage=lambda stage: print_err(f"{stage} ..."),
     )

@@ -69,6 +69,7 @@ class Comparison:
         worst_logit: Largest difference of a logit, within the first windows of each scan.
         worst_logit_part: The same as a part of the largest logit of its image (or of 1, if
             all logits are smaller).
+        labels_equal: Part of all pixels of all images whose labels are equal, in [0, 1].
         cases: Number of images.
         with_truth: Whether they had labels by experts.
     """
@@ -76,6 +77,7 @@ class Comparison:
     structures: tuple[StructureChange, ...]
     worst_logit: float
     worst_logit_part: float
+    labels_equal: float
     cases: int
     with_truth: bool
 
@@ -195,10 +197,13 @@ class _Tally:
         self._growth: list[list[float]] = [[] for _ in spec.labels]
         # Pixels of both, of the reference, of the other.
         self._pixels = np.zeros((len(spec.labels), 3), np.int64)
+        self._equal, self._all = 0, 0
 
     def add(self, sample: Sample, expected: np.ndarray, found: np.ndarray) -> None:
         self._cases += 1
         self._truths += sample.truth is not None
+        self._equal += int(np.count_nonzero(expected == found))
+        self._all += expected.size
         for index, label in enumerate(self._labels):
             before, after = expected == label.value, found == label.value
             counts = [int(np.count_nonzero(mask)) for mask in (before & after, before, after)]
@@ -224,6 +229,7 @@ class _Tally:
             structures=tuple(map(self._structure, range(len(self._labels)))),
             worst_logit=self._worst,
             worst_logit_part=self._worst_part,
+            labels_equal=self._equal / self._all,
             cases=self._cases,
             with_truth=self._truths > 0,
         )

@@ -115,6 +115,7 @@ class Certificate:
             default runtime), taken in turns, on this machine; "exported_best" and
             "float_best" are the shortest.
         processor: The machine that it was run on.
+        architecture: Its architecture, such as "x86_64" or "aarch64": kernels differ between them.
         seconds: Duration of the conversion.
     """
 
@@ -132,6 +133,7 @@ class Certificate:
     files: Mapping[str, Mapping[str, int | str]]
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     processor: str = ""
+    architecture: str = ""
     seconds: float = 0.0
 
     @property
@@ -160,6 +162,10 @@ class Certificate:
         said.append(
             f"worst logit off by {self.comparison.worst_logit:.3g} "
             f"({self.comparison.worst_logit_part:.2g} of the largest), on {self.data}"
+        )
+        said.append(
+            f"{100 * self.comparison.labels_equal:.4f} % of pixels have the bundle's labels, on "
+            f"{self.architecture}"
         )
         if self.layers_in_f32:
             said.append(f"left in f32: {', '.join(self.layers_in_f32)}")

@@ -5,6 +5,7 @@ program -> converter -> compared with the bundle's f32 graph -> within the bound
 """
 
 import hashlib
+import platform
 import shutil
 import tempfile
 import threading
@@ -264,6 +265,7 @@ def _certify(
         files=_describe_files(folder),
         latency_ms=trial.latency_ms,
         processor=describe_processor(),
+        architecture=platform.machine(),
         seconds=trial.seconds,
     )
 
