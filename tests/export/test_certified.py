@@ -86,7 +86,17 @@ def test_a_sound_export_is_written_with_all_that_is_needed_to_use_it(tmp_path):
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {
         "model.xml", "model.bin", "spec.json", "card.json", "certificate.json", "LICENSE.txt",
+        "golden", "sample",
     }  # fmt: skip
+    golden = json.loads((tmp_path / "out" / "golden" / "golden.json").read_text())
+    assert golden["bundle"]["sha256"] == make_bundle().sha256
+    tensor = np.fromfile(tmp_path / "out" / "golden" / "tensor.raw", np.float32)
+    logits = np.fromfile(tmp_path / "out" / "golden" / "logits.raw", np.float32)
+    session = converter().open(tmp_path / "out")
+    given = session.predict(tensor.reshape(1, 1, 64, 64))
+    np.testing.assert_allclose(given.ravel(), logits, rtol=0, atol=1e-3 * abs(logits).max())
+    assert "find_package(OpenVINO" in (tmp_path / "out" / "sample" / "CMakeLists.txt").read_text()
+
     told = json.loads((tmp_path / "out" / "certificate.json").read_text())
     assert told["passed"] is True
     assert told["bundle"]["sha256"] == make_bundle().sha256

@@ -15,11 +15,10 @@ from PIL import Image
 
 from bedside.bundle import find_bundle, read_bundle
 from bedside.cli.main import main
-from bedside.errors import UsageError
 from bedside.export.golden import export_golden
 from bedside.io.source import open_source
 from bedside.segment import Segmenter, open_segmenter
-from bedside.spec import ComponentCount
+from bedside.spec import ComponentCount, WindowLevel
 
 NAMES = ("camus-4ch", "hc18-head", "acdc-sax", "lidc-nodule", "vocal-folds")
 SCAN = "hippocampus"
@@ -163,12 +162,15 @@ def test_labels_are_those_after_repairs_and_priors(tmp_path):
     assert described["priors"][0]["step"] == "component_count"
 
 
-def test_what_cannot_be_written_is_refused(tmp_path):
+def test_values_that_no_picture_holds_are_written_as_a_frame_alone(tmp_path):
     bundle = read_bundle(find_bundle("lidc-nodule"))
-    units = replace(bundle.spec, preprocess=bundle.spec.preprocess[1:])
-    with pytest.raises(UsageError, match=r"takes CT in its own units.*--input"):
-        export_golden(replace(bundle, spec=units), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    # Of its steps the last scales 8 bits, and the first makes colours grey.
+    window = WindowLevel(level=-100.0, width=1400.0)
+    units = replace(bundle.spec, preprocess=(window, *bundle.spec.preprocess[1:-1]))
+    described = export_golden(replace(bundle, spec=units), tmp_path / "out")
+    assert described["input"] == {"file": None, "sha256": None}
+    assert described["tensors"]["frame"]["dtype"] != "uint8"
+    assert not (tmp_path / "out" / "input.png").exists()
 
 
 def test_the_command_writes_a_golden_folder_and_replaces_nothing_else(tmp_path, capsys):

@@ -24,6 +24,7 @@ from bedside.export.certificate import Attempt, Bound, Certificate, FaultyLayer
 from bedside.export.error_localization import find_faulty_layer, find_sensitive_layer
 from bedside.export.folder import describe_export, written_folder
 from bedside.export.formats.format import Converter, Format
+from bedside.export.golden import describe_for_programs
 from bedside.export.programs import Program, ProgramMaker
 from bedside.runtime import Session, open_graph
 from bedside.runtime.contract import WrappedSession
@@ -114,6 +115,8 @@ def export_certified(
             (folder / name).write_text(text, "utf-8")
         certificate = _certify(material, target, converter, tuple(attempts), trial, folder)
         describe_export(folder, material.bundle, certificate, hints=converter.hints)
+        on_stage("writing golden tensors")
+        describe_for_programs(folder, material.bundle)
     return certificate
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,6 @@ from nibabel import Nifti1Image
 from PIL import Image
 
 from bedside.bundle import Bundle
-from bedside.errors import UsageError
 from bedside.evaluation.generated import make_samples
 from bedside.export.folder import written_folder
 from bedside.io.source import open_source
@@ -28,6 +28,8 @@ from bedside.volume import ImageSequence
 
 SCHEMA_VERSION = 1
 DESCRIPTION = "golden.json"
+SAMPLE = Path(__file__).with_name("sample")
+"""A program in C++, which leads from golden tensors to labels."""
 
 
 @dataclass(frozen=True)
@@ -64,34 +66,54 @@ def export_golden(bundle: Bundle, output: Path, *, image: Path | None = None) ->
         output: Folder to write; it appears whole, or not at all.
         image: A scan, or an image whose middle frame is taken. Only pixels are written, neither
             its name nor its header. None for an image made of noise and ellipses, which is
-            written too.
+            written too where a picture or a scan can hold it.
 
     Returns:
         The description, which lies in the folder as `golden.json`.
 
     Raises:
-        UsageError: If the bundle takes frames that cannot be made.
         InputError: If the image is refused.
         OutputError: If the folder cannot be written.
     """
-    spec = bundle.spec
     with written_folder(output, marker=DESCRIPTION) as folder:
-        path = image or _make_input(spec, folder)
-        tensors = _Tensors(folder)
-        described = {
-            "schema_version": SCHEMA_VERSION,
-            "bundle": {"name": spec.name, "version": spec.version, "sha256": bundle.sha256},
-            "input": {
-                "file": None if image else path.name,
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None,
-            },
-            **_run(bundle, open_source(path).sequence, tensors),
-            "byte_order": "little",
-            "tensors": tensors.described,
-        }
-        text = json.dumps(described, indent=1, allow_nan=False)
-        (folder / DESCRIPTION).write_text(text + "\n", "utf-8")
+        return write_golden(bundle, folder, image=image)
+
+
+def write_golden(bundle: Bundle, folder: Path, *, image: Path | None = None) -> dict[str, Any]:
+    """Write golden tensors into a folder that is there; see `export_golden`."""
+    spec = bundle.spec
+    drawn = None if image else next(make_samples(spec, count=1)).sequence
+    path = image if drawn is None else _write_input(spec, drawn, folder)
+    sequence = cast(ImageSequence, drawn) if path is None else open_source(path).sequence
+    content = path.read_bytes() if path is not None and path.is_file() else None
+    tensors = _Tensors(folder)
+    described = {
+        "schema_version": SCHEMA_VERSION,
+        "bundle": {"name": spec.name, "version": spec.version, "sha256": bundle.sha256},
+        "input": {
+            "file": None if image or path is None else path.name,
+            "sha256": None if content is None else hashlib.sha256(content).hexdigest(),
+        },
+        **_run(bundle, sequence, tensors),
+        "byte_order": "little",
+        "tensors": tensors.described,
+    }
+    text = json.dumps(described, indent=1, allow_nan=False)
+    (folder / DESCRIPTION).write_text(text + "\n", "utf-8")
     return described
+
+
+def describe_for_programs(folder: Path, bundle: Bundle) -> None:
+    """Write golden tensors and the C++ sample into an export, for programs in other languages.
+
+    Args:
+        folder: The export; it gets `golden/` and `sample/`.
+        bundle: What was exported.
+    """
+    golden = folder / "golden"
+    golden.mkdir()
+    write_golden(bundle, golden)
+    shutil.copytree(SAMPLE, folder / "sample")
 
 
 def _run(bundle: Bundle, sequence: ImageSequence, tensors: _Tensors) -> dict[str, Any]:
@@ -221,21 +243,15 @@ def _write_numbers(
     return {}
 
 
-def _make_input(spec: DeploymentSpec, folder: Path) -> Path:
-    """Draw an image and write it: a frame as PNG, a scan as NIfTI.
+def _write_input(spec: DeploymentSpec, drawn: ImageSequence, folder: Path) -> Path | None:
+    """Write a drawn image: a frame as PNG, a scan as NIfTI.
 
-    A frame is in colour, with a mark beside it, if a step makes it grey.
-
-    Raises:
-        UsageError: If the bundle takes values that are no brightness of 8 bits.
+    A frame is in colour, with a mark beside it, if a step makes it grey. None is written of values
+    that are no brightness of 8 bits, which a picture cannot hold: its frame is `frame.raw`.
     """
-    drawn = next(make_samples(spec, count=1)).sequence
     frame = drawn.decode(0)
     if frame.dtype != np.uint8:
-        raise UsageError(
-            f"{spec.name} takes {spec.input.modality} in its own units, which a picture that is "
-            "made up does not have; name an image with --input."
-        )
+        return None
     if drawn.geometry is not None:
         # NIfTI's axes are (x, y, z), and its coordinates run to the right and to the front.
         affine = np.diag([-1.0, -1, 1, 1]) @ drawn.geometry.affine[:, [2, 1, 0, 3]]
