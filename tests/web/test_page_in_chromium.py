@@ -1,6 +1,7 @@
 """The page in Chromium: a folder on a plain file server, real files, and no byte that leaves."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -123,12 +124,25 @@ def check_agreement(ours, theirs):
     assert set(np.unique(ours)) == set(np.unique(theirs))
 
 
+def check_confidence(page, confidence, *, of=""):
+    """The page tells how far each mask is to be trusted, in the numbers of Python."""
+    told = page.text_content("#own")
+    assert confidence
+    for name, sure in confidence.items():
+        words = re.search(
+            rf"{name}, predicted Dice{of}\s*(0\.\d\d)(.{{0,36}})", told, re.IGNORECASE
+        )
+        assert float(words[1]) == pytest.approx(sure.predicted_dice, abs=0.011), told
+        assert ("not to be trusted" in words[2]) != sure.trusted
+
+
 def test_a_cine_is_segmented_on_the_device_and_no_byte_leaves(page, site, segmenter, tmp_path):
     site[2].clear()
     open_files(page, find_cine())
     ours, _ = save_nifti(page, tmp_path)
-    theirs = segmenter.segment_sequence(open_source(find_cine()).sequence).labels.array
-    check_agreement(ours, theirs)
+    theirs = segmenter.segment_sequence(open_source(find_cine()).sequence)
+    check_agreement(ours, theirs.labels.array)
+    check_confidence(page, theirs.frame_confidence[0])
     # Only the download itself, which the page hands to the browser.
     assert {url.split(":")[0] for _, url in page.requests} <= {"blob"}
     # Chromium may look for a new version of the page after it was opened.
@@ -282,6 +296,8 @@ def test_a_served_page_has_the_server_segment_until_it_is_switched_to_the_device
     assert served.text_content("#place") == "On the server"
     open_files(served, find_cine())
     ours, _ = save_nifti(served, tmp_path)
+    found = segmenter.segment_sequence(open_source(find_cine()).sequence)
+    check_confidence(served, found.confidence, of=" of the whole")
     with served.expect_download() as download:
         served.click("#save-seg")
     assert dcmread(download.value.path()).Modality == "SEG"
@@ -295,9 +311,10 @@ def test_a_served_page_has_the_server_segment_until_it_is_switched_to_the_device
     wait_for(served, "done")
     again, _ = save_nifti(served, tmp_path)
     assert served.posts == []
-    theirs = segmenter.segment_sequence(open_source(find_cine()).sequence).labels.array
+    theirs = found.labels.array
     assert np.array_equal(ours, theirs)
     check_agreement(again, theirs)
+    check_confidence(served, found.frame_confidence[0])
     served.uncheck("#on-device")
     served.wait_for_selector("#place:not(.safe)")
     wait_for(served, "done")

@@ -79,7 +79,7 @@ def test_a_model_brings_a_frame_with_its_labels(bundle):
     assert set(np.unique(labels)) >= {0, 1}
     assert about["spec"]["name"] == "camus-4ch"
     assert files["graph.onnx"] == bundle.read_graph("f32")
-    assert bool(about["left_out"]) == (bundle.confidence is not None)
+    assert (about["confidence"] is None) == (bundle.confidence is None)
 
 
 def test_what_the_page_cannot_run_is_refused_by_the_name_of_the_step(bundle):

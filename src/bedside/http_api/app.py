@@ -101,5 +101,6 @@ def _complete(app: "FastAPI", door: "Door") -> None:
     if door.settings.origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=door.settings.origins, allow_methods=["*"],
-            allow_headers=["*"], expose_headers=["Bedside-Warnings", "Content-Disposition"],
+            allow_headers=["*"],
+            expose_headers=["Bedside-Confidence", "Bedside-Warnings", "Content-Disposition"],
         )  # fmt: skip

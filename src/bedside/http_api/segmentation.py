@@ -87,8 +87,11 @@ def choose_format(source: Source, result: str) -> str:
 
 
 def encode(result: Result, format_: str) -> Response:
-    """Return the answer with a result; its warnings are in a header too, as a JSON list."""
+    """Return the answer with a result; headers hold its warnings and confidence too, as JSON."""
     headers = {"Cache-Control": "no-store", "Bedside-Warnings": _list_warnings(result)}
+    if result.confidence:
+        sure = {name: vars(each) for name, each in result.confidence.items()}
+        headers["Bedside-Confidence"] = json.dumps(sure)
     if format_ == REPORT:
         return Response(write_report(result), media_type=media_type(format_), headers=headers)
     headers["Content-Disposition"] = f'attachment; filename="segmentation{SUFFIXES[format_]}"'

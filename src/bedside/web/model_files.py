@@ -67,7 +67,7 @@ def make_model_files(bundle: Bundle) -> dict[str, bytes]:
         "bundle": {"name": spec.name, "version": spec.version, "sha256": bundle.sha256},
         "spec": to_mapping(spec),
         "gate": None if bundle.gate is None else to_mapping(bundle.gate),
-        "left_out": [] if bundle.confidence is None else ["how far each mask is to be trusted"],
+        "confidence": None if bundle.confidence is None else to_mapping(bundle.confidence),
         "card": {
             "data": bundle.card.data,
             "source": bundle.card.source,

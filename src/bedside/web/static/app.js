@@ -296,6 +296,7 @@ class App {
     const labels = this.results[frame]?.labels;
     const own = labels ? structures.flatMap((structure) => measureOwn(labels, structure, spacingMm)) : [];
     this.panel.measurements(own, sliceMm === null ? this.list.describeChanges({ areas, spacingMm }, structures) : []);
+    if (this.results[frame]) this.panel.confidence(this.results[frame]);
     element("change-head").textContent = sliceMm === null ? "Change" : "Volume";
     this.panel.frame(source, frame, this.isScan ? "slice" : "frame");
     if (count > 1) this.curve.show({ areas, structures, hidden: this.stage.hidden, frame, count });

@@ -69,10 +69,10 @@ export async function runOnServer(source, server, { model, signal, onWarnings, o
   }
   onWarnings(found.warnings);
   onMask(found.bytes);
-  const ms = { server: performance.now() - begin };
+  const told = { edits: [], confidence: found.confidence, ofAll: count > 1, ms: { server: performance.now() - begin } };
   for (let index = 0; index < count; index += 1) {
     const data = Uint8Array.from(values.subarray(index * width * height, (index + 1) * width * height));
-    onFrame(index, { labels: { data, width, height, channels: 1 }, edits: [], ms });
+    onFrame(index, { labels: { data, width, height, channels: 1 }, ...told });
   }
 }
 

@@ -22,12 +22,13 @@ export class ServerEngine {
     };
   }
 
-  /** Labels of all frames of a file, as bytes of a NIfTI image's voxels, and what it warns of. */
+  /** Labels of all frames of a file, as bytes of a NIfTI image's voxels, what it warns of, and how far they are to be trusted. */
   async segment(model, file, signal) {
     const answer = await this.post(model, file, "application/gzip", signal);
     const sent = new Uint8Array(await answer.arrayBuffer());
     const bytes = sent[0] === 0x1f ? await inflate(sent, LARGEST_BYTES) : sent;
-    return { ...parseNifti(bytes), bytes, warnings: JSON.parse(answer.headers.get("Bedside-Warnings") ?? "[]") };
+    const [warnings, confidence] = ["Warnings", "Confidence"].map((name) => answer.headers.get(`Bedside-${name}`));
+    return { ...parseNifti(bytes), bytes, warnings: JSON.parse(warnings ?? "[]"), confidence: JSON.parse(confidence ?? "{}") };
   }
 
   /** Where the server takes live frames for a model. */

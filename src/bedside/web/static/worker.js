@@ -39,8 +39,7 @@ async function open({ url, threads }) {
     const image = new ort.Tensor("float32", values, shape);
     const { logits } = await session.run({ image });
     return logits.data;
-  }, about.gate);
-  for (const what of about.left_out) pipeline.warnings.push(`${what} is not worked out on this device`);
+  }, about.gate, about.confidence);
   const check = await checkSelf(about.check, url);
   return { value: { about, check, threads } };
 }

@@ -136,6 +136,7 @@ class Connection {
       taken: own.taken,
       dropped: event.dropped,
       edits: [],
+      confidence: event.confidence ?? {},
       warnings: event.warnings ?? [],
       reply: event,
       ms: { decode, preprocess, network, postprocess, total, server: performance.now() - own.sent },

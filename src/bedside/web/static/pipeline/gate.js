@@ -2,6 +2,7 @@
  * Whether an image is one that a network was made for: its description, and that of the network's logits, against
  * the training images, as `bedside.pipeline.gate` judges it.
  */
+import { cutPlanes, shrink, softmax } from "./planes.js";
 
 const VERSION = 2;
 const JUDGED_FRAMES = 7;
@@ -197,55 +198,6 @@ function describeFigures(chances, image, outlines, thumbnail) {
   const sizes = chances.slice(1).map((_, k) => average(outlines.slice(k * cells, (k + 1) * cells)));
   const mean = average(thumbnail);
   return [1 - squares / pixels, surest / pixels, unsure / pixels, ...sizes, dark / total, mean, Math.sqrt(Math.max(light / total - mean * mean, 0))];
-}
-
-function cutPlanes(values, planes, height, width) {
-  const size = height * width;
-  return Array.from({ length: planes }, (_, k) => ({ data: values.subarray(k * size, (k + 1) * size), height, width }));
-}
-
-function softmax(planes) {
-  const found = planes.map((plane) => ({ ...plane, data: new Float32Array(plane.data.length) }));
-  for (let i = 0; i < planes[0].data.length; i += 1) {
-    const top = Math.max(...planes.map(({ data }) => data[i]));
-    const parts = planes.map(({ data }) => Math.exp(data[i] - top));
-    const sum = parts.reduce((all, each) => all + each, 0);
-    parts.forEach((part, k) => (found[k].data[i] = part / sum));
-  }
-  return found;
-}
-
-/** Average over rows x columns cells, which share the pixels at their edges by area. */
-function shrink({ data, height, width }, rows, columns) {
-  const [down, across] = [coverCells(height, rows), coverCells(width, columns)];
-  const lines = new Float64Array(height * columns);
-  for (let y = 0; y < height; y += 1) {
-    across.forEach((cell, x) => {
-      for (const [place, weight] of cell) lines[y * columns + x] += data[y * width + place] * weight;
-    });
-  }
-  const small = new Float32Array(rows * columns);
-  down.forEach((cell, y) => {
-    for (let x = 0; x < columns; x += 1) {
-      let sum = 0;
-      for (const [place, weight] of cell) sum += lines[place * columns + x] * weight;
-      small[y * columns + x] = sum;
-    }
-  });
-  return { data: small, height: rows, width: columns };
-}
-
-/** The pixels of each cell with their weights. */
-function coverCells(size, cells) {
-  const step = size / cells;
-  return Array.from({ length: cells }, (_, cell) => {
-    const [begin, end] = [cell * step, (cell + 1) * step];
-    const covered = [];
-    for (let place = Math.floor(begin + 1e-9); place < Math.min(Math.ceil(end - 1e-9), size); place += 1) {
-      covered.push([place, (Math.min(place + 1, end) - Math.max(place, begin)) / step]);
-    }
-    return covered;
-  });
 }
 
 /** Roots of the shares of grey levels in bins, by the first level of each. */

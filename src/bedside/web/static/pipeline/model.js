@@ -1,4 +1,5 @@
 /** What a page can run of a bundle: its steps are looked up in the tables, by name. */
+import { ConfidenceEstimator } from "./confidence.js";
 import { Gate } from "./gate.js";
 import { checkMarker, turnColumns } from "./marker.js";
 import { planFrames, PREPROCESS, kindOf } from "./plan.js";
@@ -30,27 +31,39 @@ export function checkSpec(spec) {
  * @param {object} spec The bundle's, as in `bundle.json`.
  * @param {(tensor: Float32Array) => Promise<Float32Array>} network
  * @param {object | null} gate The bundle's, which tells images unlike those it was trained on.
+ * @param {object | null} confidence The bundle's calibration, which tells how far masks are to be trusted.
  */
 export class Pipeline {
-  constructor(spec, network, gate = null) {
+  constructor(spec, network, gate = null, confidence = null) {
     checkSpec(spec);
     this.spec = spec;
     this.network = network;
     this.values = spec.labels.map((label) => label.value);
-    this.gate = null;
+    this.gate = this.estimator = null;
     this.warnings = [];
-    if (gate) this.openGate(gate);
+    this.openJudges(gate, confidence);
   }
 
-  /** A gate that cannot be worked out here is told, and not left out in silence. */
-  openGate(gate) {
-    const { input, model, task } = this.spec;
+  /** A gate or a confidence that cannot be worked out here is told, and not left out in silence. */
+  openJudges(gate, confidence) {
+    const { input, labels, model, name, task } = this.spec;
     const [height, width] = input.size_px;
     const settings = { channels: input.channels, height, width, classes: model.num_classes, stride: model.logit_stride };
-    try {
-      this.gate = new Gate(gate, { ...settings, madeFor: input.view || task });
-    } catch (error) {
-      this.warnings = [`the gate of ${this.spec.name} is not worked out on this device: ${error.message}. Foreign images are not told`];
+    const attempt = (what, without, make) => {
+      try {
+        return make();
+      } catch (error) {
+        this.warnings.push(`the ${what} of ${name} is not worked out on this device: ${error.message}. ${without}`);
+        return null;
+      }
+    };
+    if (gate) {
+      const make = () => new Gate(gate, { ...settings, madeFor: input.view || task });
+      this.gate = attempt("gate", "Foreign images are not told", make);
+    }
+    if (confidence) {
+      const make = () => new ConfidenceEstimator(confidence, { ...settings, structures: labels.map((label) => label.name) });
+      this.estimator = attempt("confidence", "How far masks are to be trusted is not told", make);
     }
   }
 
@@ -80,7 +93,8 @@ export class Pipeline {
   }
 
   /**
-   * Segment one frame: labels on its grid, what repairs changed, and the time of each stage in ms.
+   * Segment one frame: labels on its grid, how far they are to be trusted, what repairs changed, and the time of each
+   * stage in ms.
    *
    * @param {boolean} judged Whether the gate, if there is one, judges the frame.
    */
@@ -94,11 +108,12 @@ export class Pipeline {
     const logits = await this.predict(tensor, plan.mirrored);
     moments.push(performance.now());
     const verdict = judged && this.gate ? this.judge(tensor, logits, plan.mirrored, [image.height, image.width]) : null;
+    const confidence = this.estimator?.assess(tensor, logits) ?? {};
     const labels = plan.restore(logits);
     const edits = repair(labels, this.spec.postprocess, this.values, plan.spacingMm);
     moments.push(performance.now());
     const [preprocess, network, postprocess] = moments.slice(1).map((moment, k) => moment - moments[k]);
-    return { labels, edits, verdict, ms: { preprocess, network, postprocess, total: moments[3] - moments[0] } };
+    return { labels, confidence, edits, verdict, ms: { preprocess, network, postprocess, total: moments[3] - moments[0] } };
   }
 
   /** The gate's verdict on a frame as the network saw it. */

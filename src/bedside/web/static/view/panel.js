@@ -122,11 +122,15 @@ export class Panel {
     if (results.length > 1) this.span = [`All ${results.length} frames`, `${(span / 1000).toFixed(2)} s`];
   }
 
-  live({ age, dropped, reply }) {
-    for (const [name, { predicted_dice, low, high, trusted }] of Object.entries(reply?.confidence ?? {})) {
-      const words = `${predicted_dice.toFixed(2)} (${low.toFixed(2)} to ${high.toFixed(2)})${trusted ? "" : ", not to be trusted"}`;
-      addTerm(element("own"), `${name}, predicted Dice`, words);
+  /** How far each mask is to be trusted; a server tells it of all frames of a file together. */
+  confidence({ confidence, ofAll }) {
+    for (const [name, { predicted_dice: dice, low, high, trusted }] of Object.entries(confidence)) {
+      const words = `${dice.toFixed(2)} (${low.toFixed(2)} to ${high.toFixed(2)})${trusted ? "" : ", not to be trusted"}`;
+      addTerm(element("own"), `${name[0].toUpperCase()}${name.slice(1)}, predicted Dice${ofAll ? " of the whole" : ""}`, words);
     }
+  }
+
+  live({ age, dropped }) {
     this.addTime("Age of the mask", ms(age));
     this.addTime("Frames dropped", dropped.toLocaleString("en"));
   }
