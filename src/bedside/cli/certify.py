@@ -33,6 +33,9 @@ class Settings:
     threads: int | None = option(
         help="threads of the runtime (default: all available cores)", default=None
     )
+    accelerator: str | None = option(
+        help="measure this backend of a GPU or an NPU too, such as openvino-gpu", default=None
+    )
     robustness: bool = option(
         help="state what planted artefacts cost on the test patients, on the card", default=False
     )
@@ -46,7 +49,7 @@ def run(settings: Settings) -> int:
         UsageError: If an option has no meaning, or the output cannot be written.
         BundleError: If there is no such bundle, or it is damaged.
         DataError: If the data set lacks validation patients of the bundle.
-        BackendError: If no backend is installed.
+        BackendError: If no backend is installed, or the accelerator is not there.
     """
     from dataclasses import replace
 
@@ -64,6 +67,7 @@ def run(settings: Settings) -> int:
         cases,
         max_drop=settings.max_drop,
         threads=settings.threads,
+        accelerator=settings.accelerator,
         on_stage=lambda stage: print_err(f"{stage} ..."),
     )
     measured = {result.backend for result in results}

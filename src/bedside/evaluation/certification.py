@@ -21,6 +21,7 @@ def certify(
     *,
     max_drop: float = DEFAULT_MAX_DROP,
     threads: int | None = None,
+    accelerator: str | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> tuple[PrecisionResult, ...]:
     """Measure a bundle in every backend that is installed, in every precision it computes.
@@ -33,6 +34,7 @@ def certify(
         cases: Validation cases, whose labels chose nothing but which network is taken.
         max_drop: Dice that any structure may lose against the reference.
         threads: Threads for one call; None for every core allowed.
+        accelerator: A backend on a GPU or an NPU, to be measured too.
         on_stage: Called with what is being done.
 
     Returns:
@@ -40,11 +42,12 @@ def certify(
         and the runtime computes in f32 instead.
 
     Raises:
-        BackendError: If no backend is installed that runs the bundle in f32.
+        BackendError: If no backend is installed that runs the bundle in f32, or the accelerator
+            is not there.
         InputError: If a case is refused.
     """
     find_backend("auto")  # raises if none is installed
-    sessions = _open_sessions(bundle, threads)
+    sessions = _open_sessions(bundle, threads, accelerator)
     reference, names = next(iter(sessions)), {" ".join(variant): variant for variant in sessions}
     on_stage(f"measuring {', '.join(names)} on {len(cases)} validation cases")
     compared = compare_sessions(
@@ -126,12 +129,15 @@ def list_validation(bundle: Bundle, data: Path, *, layout: str | None = None) ->
     return cases
 
 
-def _open_sessions(bundle: Bundle, threads: int | None) -> dict[ExecutionMode, Session]:
+def _open_sessions(
+    bundle: Bundle, threads: int | None, accelerator: str | None
+) -> dict[ExecutionMode, Session]:
     """Open every way to run a bundle here, emulated ones too; f32 of the first backend first."""
     from bedside.runtime import default_threads
 
     count = threads or default_threads()
-    return {variant: open_mode(bundle, variant, threads=count) for variant in list_runnable(bundle)}
+    modes = list_runnable(bundle, accelerator=accelerator)
+    return {variant: open_mode(bundle, variant, threads=count) for variant in modes}
 
 
 def _is_ignored(variant: ExecutionMode, comparison: Comparison) -> bool:
@@ -144,6 +150,7 @@ def _certificate(
 ) -> PrecisionResult:
     """Return a comparison as an entry of the card."""
     backend, precision = variant
+    row = find_backend(backend)
     return PrecisionResult(
         precision=precision,
         dice=tuple(
@@ -158,7 +165,7 @@ def _certificate(
         ),
         worst_logit_part=round(comparison.worst_logit_part, 6),
         cases=comparison.cases,
-        ran_in=f"{backend} {package_version(find_backend(backend).package)}",
+        ran_in=f"{backend} {package_version(row.install or row.package)}",
         backend=backend,
         reference=" ".join(reference),
     )

@@ -27,25 +27,36 @@ def list_modes(bundle: Bundle, *, backend: str = "auto") -> list[ExecutionMode]:
 
     Args:
         bundle: Its graphs.
-        backend: The only one to take, or "auto" for all; others are not loaded.
+        backend: The only one to take, an accelerator too, or "auto" for all that run on the
+            processor; others are not loaded.
     """
+    named = [row for row in table.ACCELERATORS if row.name == backend and row.installed]
     return [
         (each.name, precision)
-        for each in list_installed()
+        for each in (*list_installed(), *named)
         if backend in ("auto", each.name)
-        for precision in each.load().native_precisions()
+        for precision in each.native_precisions()
         if graph_of(precision) in bundle.precisions
     ]
 
 
-def list_runnable(bundle: Bundle) -> list[ExecutionMode]:
+def list_runnable(bundle: Bundle, *, accelerator: str | None = None) -> list[ExecutionMode]:
     """Return the ways to run a bundle in installed runtimes, emulated precisions included.
 
     f32 of the first backend comes first.
+
+    Args:
+        bundle: Its graphs.
+        accelerator: A backend to list beside those that run on the processor.
+
+    Raises:
+        UsageError: If no backend has that name.
+        BackendError: If it is not installed.
     """
+    named = () if accelerator is None else (find_backend(accelerator),)
     return [
         (each.name, precision)
-        for each in list_installed()
+        for each in dict.fromkeys((*list_installed(), *named))
         for precision in each.precisions
         if graph_of(precision) in bundle.precisions
     ]
@@ -82,10 +93,10 @@ def default_mode(bundle: Bundle, *, backend: str = "auto") -> ExecutionMode:
         UsageError: If no backend has that name.
         BackendError: If it is not installed.
     """
-    first = find_backend(backend).name
+    first = find_backend(backend)
     certified = certified_modes(bundle, backend=backend)
     if not certified:
-        return first, "f32"
+        return first.name, first.precisions[0]
     name = certified[0][0]
     own = [precision for other, precision in certified if other == name]
     order = (*find_backend(name).faster_than_f32, "f32")

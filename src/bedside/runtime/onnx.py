@@ -1,5 +1,6 @@
 """ONNX Runtime on the CPU: the second backend, for machines that OpenVINO is not made for."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,11 @@ class OnnxSession(GraphSession):
     """A graph in ONNX Runtime, which any number of threads may run at once."""
 
     backend = "onnxruntime"
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Names of the providers that run it."""
+        return tuple(self._network.get_providers())
 
     def _run(self, network: Any, image: np.ndarray, logits: np.ndarray) -> None:
         binding = network.io_binding()
@@ -33,6 +39,23 @@ def open_graph(graph: bytes, *, precision: str, threads: int) -> OnnxSession:
     Raises:
         BackendError: If ONNX Runtime cannot run the graph.
     """
+    try:
+        return open_provider(graph, ["CPUExecutionProvider"], precision=precision, threads=threads)
+    except Exception as error:  # its errors share no other base
+        raise make_backend_error("onnxruntime", error) from error
+
+
+def open_provider(
+    graph: bytes, providers: Sequence[Any], *, precision: str, threads: int
+) -> OnnxSession:
+    """Open a graph in some of ONNX Runtime's providers, the first one preferred.
+
+    Args:
+        graph: Serialized ONNX with one input of batch 1 and one output.
+        providers: Names, or names with options.
+        precision: How it computes.
+        threads: Threads of the host for one call.
+    """
     # Here, so that asking what it could do does not load it.
     import onnxruntime as ort
 
@@ -43,10 +66,7 @@ def open_graph(graph: bytes, *, precision: str, threads: int) -> OnnxSession:
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4
-    try:
-        session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its errors share no other base
-        raise make_backend_error("onnxruntime", error) from error
+    session = ort.InferenceSession(graph, options, providers=list(providers))
     return OnnxSession(
         session,
         takes=session.get_inputs()[0].shape[1:],

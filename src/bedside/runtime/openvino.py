@@ -98,13 +98,28 @@ def open_graph(graph: bytes, *, precision: str, threads: int) -> OpenvinoSession
         BackendError: If OpenVINO cannot run the graph.
     """
     try:
-        model = _core().read_model(graph)
-        _check_sizes(model)
-        return open_model(model, precision=precision, threads=threads)
+        return open_model(read_graph(graph), precision=precision, threads=threads)
     except BackendError:
         raise
     except RuntimeError as error:
         raise make_backend_error("openvino", error) from error
+
+
+def read_graph(graph: bytes) -> Any:
+    """Read a graph whose values have sizes that can be meant.
+
+    Args:
+        graph: Serialized ONNX with one input of batch 1 and one output.
+
+    Returns:
+        An `openvino.Model`.
+
+    Raises:
+        BackendError: If it has other inputs or outputs, or a value of open or absurd size.
+    """
+    model = the_core().read_model(graph)
+    _check_sizes(model)
+    return model
 
 
 def open_model(model: Any, *, precision: str, threads: int) -> OpenvinoSession:
@@ -116,7 +131,7 @@ def open_model(model: Any, *, precision: str, threads: int) -> OpenvinoSession:
         threads: Threads for one call.
     """
     settings = compile_settings(precision=precision, threads=threads)
-    compiled = _core().compile_model(model, "CPU", settings)
+    compiled = the_core().compile_model(model, "CPU", settings)
     return OpenvinoSession(compiled, precision=precision, threads=threads)
 
 
@@ -132,12 +147,13 @@ def compile_settings(*, precision: str, threads: int) -> dict[str, Any]:
 
 def native_precisions() -> tuple[str, ...]:
     """Return the precisions that this processor computes natively; bf16 is emulated elsewhere."""
-    capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return ("f32", "bf16", "int8") if "BF16" in capabilities else ("f32", "int8")
 
 
 @cache
-def _core() -> Any:
+def the_core() -> Any:
+    """Return the one `openvino.Core` of this process."""
     return ov.Core()
 
 

@@ -1,7 +1,8 @@
 """The ordered table of runtimes: what each computes, how it is installed, which file runs it.
 
 The first installed one is the default. A new runtime is a row here, and a module with
-`open_graph(graph, *, precision, threads) -> Session` and `native_precisions()`.
+`open_graph(graph, *, precision, threads) -> Session` and `native_precisions()`. Accelerators have a
+table of their own: they run where they are named, and nowhere else.
 """
 
 from dataclasses import dataclass
@@ -23,6 +24,14 @@ class _Module(Protocol):
     def native_precisions(self) -> tuple[str, ...]: ...
 
 
+class _DeviceModule(Protocol):
+    """What the module of an accelerator offers."""
+
+    def open_on(
+        self, graph: bytes, *, backend: str, device: str, precision: str, threads: int
+    ) -> "Session": ...
+
+
 @dataclass(frozen=True)
 class Backend:
     """One row of the table.
@@ -38,6 +47,8 @@ class Backend:
             for a graph that OpenVINO runs 1.5 times faster in int8.
         int8_saturates: Whether its int8 is wrong on a processor without instructions that sum
             products of bytes.
+        device: Accelerator that it runs on, by its runtime's name; "" for the CPU.
+        install: Package to install, where it is not called like the module.
     """
 
     name: str
@@ -46,6 +57,8 @@ class Backend:
     precisions: tuple[str, ...]
     faster_than_f32: tuple[str, ...] = ()
     int8_saturates: bool = True
+    device: str = ""
+    install: str = ""
 
     @property
     def installed(self) -> bool:
@@ -55,6 +68,28 @@ class Backend:
     def load(self) -> _Module:
         """Import the module that runs it."""
         return cast(_Module, import_module(self.opener))
+
+    def native_precisions(self) -> tuple[str, ...]:
+        """Return the precisions that it computes natively here; of an accelerator, all."""
+        return self.precisions if self.device else self.load().native_precisions()
+
+    def open_graph(self, graph: bytes, *, precision: str, threads: int) -> "Session":
+        """Open a graph on its processor or accelerator.
+
+        Args:
+            graph: Serialized ONNX.
+            precision: One of its precisions.
+            threads: Threads for one call.
+
+        Raises:
+            BackendError: If its accelerator is not there, or it cannot run the graph.
+        """
+        if not self.device:
+            return self.load().open_graph(graph, precision=precision, threads=threads)
+        module = cast(_DeviceModule, import_module(self.opener))
+        return module.open_on(
+            graph, backend=self.name, device=self.device, precision=precision, threads=threads
+        )
 
 
 BACKENDS = (
@@ -73,6 +108,47 @@ BACKENDS = (
     ),
 )
 
+ACCELERATORS = (
+    Backend(
+        name="openvino-gpu",
+        package="openvino",
+        opener="bedside.runtime.openvino_device",
+        precisions=("f32", "f16", "int8"),
+        faster_than_f32=("f16", "int8"),
+        int8_saturates=False,
+        device="GPU",
+    ),
+    Backend(
+        name="openvino-npu",
+        package="openvino",
+        opener="bedside.runtime.openvino_device",
+        precisions=("f16", "int8"),
+        faster_than_f32=("f16", "int8"),
+        int8_saturates=False,
+        device="NPU",
+    ),
+    Backend(
+        name="onnxruntime-cuda",
+        package="onnxruntime",
+        opener="bedside.runtime.onnx_gpu",
+        precisions=("f32",),
+        int8_saturates=False,
+        device="CUDAExecutionProvider",
+        install="onnxruntime-gpu",
+    ),
+    Backend(
+        name="onnxruntime-tensorrt",
+        package="onnxruntime",
+        opener="bedside.runtime.onnx_gpu",
+        precisions=("f32", "f16"),
+        faster_than_f32=("f16",),
+        int8_saturates=False,
+        device="TensorrtExecutionProvider",
+        install="onnxruntime-gpu",
+    ),
+)
+"""Rows that are never chosen, only named: none of them was run yet."""
+
 
 def list_installed() -> tuple[Backend, ...]:
     """Return the rows of the runtimes that are installed, in order of preference."""
@@ -86,7 +162,8 @@ def installed_backends() -> tuple[str, ...]:
 
 def list_precisions() -> tuple[str, ...]:
     """Return every precision that a runtime of the table computes in."""
-    return tuple(dict.fromkeys(name for backend in BACKENDS for name in backend.precisions))
+    rows = (*BACKENDS, *ACCELERATORS)
+    return tuple(dict.fromkeys(name for backend in rows for name in backend.precisions))
 
 
 def graph_of(precision: str) -> str:
@@ -104,18 +181,20 @@ def find_backend(name: str) -> Backend:
         UsageError: If no runtime has that name.
         BackendError: If it is not installed; the error says how to install it.
     """
-    rows = {backend.name: backend for backend in BACKENDS}
+    rows = {backend.name: backend for backend in (*BACKENDS, *ACCELERATORS)}
     if name not in ("auto", *rows):
         raise UsageError(f'no backend "{name}"; choose one of auto, {", ".join(rows)}.')
     here = installed_backends()
     if name == "auto":
         name = next(iter((*here, *rows)))
-    if name not in here:
+    row = rows[name]
+    if not row.installed:
         raise BackendError(
             f'backend "{name}" is not installed. Install it with: '
-            f"{install_command(rows[name].package)}. Installed here: {', '.join(here) or 'none'}."
+            f"{install_command(row.install or row.package)}. "
+            f"Installed here: {', '.join(here) or 'none'}."
         )
-    return rows[name]
+    return row
 
 
 def open_graph(
@@ -139,4 +218,4 @@ def open_graph(
             f'{chosen.name} cannot compute in "{precision}"; '
             f"choose one of {', '.join(chosen.precisions)}."
         )
-    return chosen.load().open_graph(graph, precision=precision, threads=threads)
+    return chosen.open_graph(graph, precision=precision, threads=threads)
