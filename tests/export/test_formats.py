@@ -12,20 +12,25 @@ from export_fixtures import make_bundle, noise
 from bedside.chips import find_chip
 from bedside.cli.main import main
 from bedside.errors import BackendError, ExportError, InputError, UsageError
-from bedside.export.bundle import ValidationData, export_bundle
+from bedside.export.bundle import ValidationData, _of_torch, export_bundle
 from bedside.export.chip import check_bundle, prepare_graph
 from bedside.export.error_localization import find_faulty_layer
 from bedside.export.formats import rknn
 from bedside.export.formats.format import Format, Options
 from bedside.export.formats.litert import PYTHON_VARIABLE
 from bedside.export.formats.table import FORMATS, find_format
+from bedside.export.parity import make_inputs
 from bedside.export.programs import GraphProgram, TorchProgram, in_bf16, to_inference
 from models_for_tests import INPUT_SHAPE, make_graph, make_model, make_noise, run_torch
 from threads_for_tests import count_foreign
-from tolerances import BF16_RTOL, STORED_WEIGHTS_RTOL
+from tolerances import BF16_RTOL, INT8_MEAN_RTOL, STORED_WEIGHTS_RTOL
 
-VARIABLES = {"litert": PYTHON_VARIABLE, "rknn": rknn.PYTHON_VARIABLE}
-OPTIONS = {"rknn": Options("f16", chip="rk3588")}
+VARIABLES = {
+    "litert": PYTHON_VARIABLE,
+    "rknn": rknn.PYTHON_VARIABLE,
+    "vela": PYTHON_VARIABLE,
+}
+OPTIONS = {"rknn": Options("f16", chip="rk3588"), "vela": Options("int8")}
 """Of formats that have no f32."""
 
 
@@ -36,7 +41,7 @@ def skip_unless_here(name):
         pytest.skip(f"NOT TESTED: {name} is not installed: {find_format(name).install}")
 
 
-@pytest.mark.parametrize("name", [each.name for each in FORMATS])
+@pytest.mark.parametrize("name", [each.name for each in FORMATS if each.name != "vela"])
 def test_every_format_does_in_its_own_runtime_what_the_bundle_does(tmp_path, name):
     skip_unless_here(name)
     options = OPTIONS.get(name, Options())
@@ -79,7 +84,11 @@ def open_exported(name, folder):
     program = (
         GraphProgram(graph)
         if found.kind == "graph"
-        else TorchProgram.trace(to_inference(make_model()), make_tensor())
+        else TorchProgram.trace(
+            to_inference(make_model()),
+            make_tensor(),
+            calibration=make_inputs(INPUT_SHAPE, count=16) if name == "vela" else (),
+        )
     )
     converter.convert(program, folder)
     return converter.open(folder)
@@ -102,7 +111,7 @@ def test_every_format_keeps_the_contract_of_sessions(tmp_path, name):
         session.predict(np.zeros(INPUT_SHAPE, np.complex64))
 
 
-@pytest.mark.parametrize("name", ["litert", "executorch", "coreml", "rknn"])
+@pytest.mark.parametrize("name", ["litert", "executorch", "coreml", "rknn", "vela"])
 def test_three_axes_are_refused_before_anything_is_converted(name):
     with pytest.raises(UsageError, match=r"cannot hold a network of 3 axes: .* Export it to"):
         find_format(name).check(spatial_dims=3, precision=find_format(name).precisions[0])
@@ -137,6 +146,22 @@ def test_litert_says_which_environment_it_needs(tmp_path, monkeypatch):
     barren.chmod(0o755)
     with pytest.raises(BackendError, match="has no converter to litert"):
         litert.make_converter(Options(litert_python=barren))
+
+
+def test_eight_bits_are_compiled_for_an_ethos_and_computed_as_integers(tmp_path):
+    session = open_exported("vela", tmp_path)
+    wanted = run_torch(noise())
+    given = session.predict(noise())
+    assert np.abs(given - wanted).mean() < INT8_MEAN_RTOL * np.abs(wanted).max()
+    assert (tmp_path / "model_vela.tflite").stat().st_size > 0
+    assert "CPU operators = 0 " in (tmp_path / "vela.txt").read_text()
+    assert str(tmp_path) not in (tmp_path / "vela.txt").read_text()
+
+
+def test_eight_bits_of_torch_formats_need_images_of_training(tmp_path):
+    bundle, data = make_bundle(), ValidationData()
+    with pytest.raises(UsageError, match="images that training has seen; name the data set"):
+        _of_torch(bundle, "int8", data.data)
 
 
 def test_rknn_asks_for_a_chip_before_anything_else():

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 
 from bedside.bundle import Bundle
@@ -139,13 +140,7 @@ def _of_graph(
     if "int8" in bundle.precisions:
         quantized = bundle.read_graph("int8")
     else:
-        if data is None:
-            raise UsageError(
-                f"{bundle.path} has no graph in int8, and to make one takes images that training "
-                "has seen; name the data set with --data."
-            )
-        seen = list_part(bundle, data, "train")
-        images = draw_calibration(seen, bundle.spec, count=_CALIBRATION_IMAGES)
+        images = _calibrate(bundle, data, f"{bundle.path} has no graph in int8; to make one takes")
         quantized = quantize_int8(reference.content, images)
 
     quantized = with_metadata(quantized, bundle.spec)
@@ -155,6 +150,18 @@ def _of_graph(
         return GraphProgram(content, names=reference.names)
 
     return reference, make
+
+
+def _calibrate(bundle: Bundle, data: Path | None, why: str) -> list[np.ndarray]:
+    """Images that training has seen, as network inputs.
+
+    Raises:
+        UsageError: If no data set is named.
+    """
+    if data is None:
+        raise UsageError(f"{why} images that training has seen; name the data set with --data.")
+    seen = list_part(bundle, data, "train")
+    return draw_calibration(seen, bundle.spec, count=_CALIBRATION_IMAGES)
 
 
 def _of_torch(
@@ -167,4 +174,8 @@ def _of_torch(
     reference = TorchProgram.trace(module, example)
     if precision == "f32":
         return reference, lambda kept: reference
+    if precision == "int8":
+        images = _calibrate(bundle, data, "to convert to 8 bits takes")
+        rounded = TorchProgram(reference.exported, example, images)
+        return reference, lambda kept: rounded
     return reference, lambda kept: TorchProgram.trace(in_bf16(module, kept=kept), example)

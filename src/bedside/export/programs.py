@@ -6,7 +6,7 @@ the names of their convolutions, so that exports can be compared layer by layer.
 
 import copy
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -108,14 +108,20 @@ class TorchProgram:
     Args:
         exported: The program, from one tensor of batch 1 to one tensor.
         example: An input.
+        calibration: Tensors that a converter reads the ranges of 8 bits from; empty for floats.
     """
 
-    def __init__(self, exported: Any, example: torch.Tensor) -> None:
+    def __init__(
+        self, exported: Any, example: torch.Tensor, calibration: Sequence[np.ndarray] = ()
+    ) -> None:
         self.exported = exported
         self.example = example
+        self.calibration = calibration
 
     @classmethod
-    def trace(cls, module: nn.Module, example: torch.Tensor) -> "TorchProgram":
+    def trace(
+        cls, module: nn.Module, example: torch.Tensor, *, calibration: Sequence[np.ndarray] = ()
+    ) -> "TorchProgram":
         """Export a module.
 
         Raises:
@@ -127,7 +133,7 @@ class TorchProgram:
         except Exception as error:  # torch's errors share no base
             lines = str(error).strip().splitlines() or [repr(error)]
             raise ExportError(f"torch cannot export the network: {lines[0]}") from error
-        return cls(exported, example)
+        return cls(exported, example, calibration)
 
     @cached_property
     def layers(self) -> Mapping[str, str]:
@@ -148,7 +154,7 @@ class TorchProgram:
         output.replace_input_with(output.all_input_nodes[0], nodes[self.layers[layer]])
         module.graph.eliminate_dead_code()
         module.recompile()
-        return TorchProgram.trace(module, self.example)
+        return TorchProgram.trace(module, self.example, calibration=self.calibration)
 
     def predict(self, tensor: np.ndarray) -> np.ndarray:
         """Run the program in torch."""

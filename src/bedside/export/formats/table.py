@@ -43,7 +43,19 @@ FORMATS = (
         "litert-torch==0.10.0 ai-edge-litert==2.3.0",
         maker="bedside.export.formats.litert:make_converter",
         spatial_dims=(2,),
+        precisions=("f32", "int8"),
         flat="its depthwise conv3d is illegal and its conv3d of stride 2 crashes",
+    ),
+    Format(
+        name="vela",
+        kind="torch",
+        package=None,
+        elsewhere="python -m venv litert && litert/bin/pip install torch==2.13.0 "
+        "litert-torch==0.10.0 ai-edge-litert==2.3.0 ethos-u-vela==5.2.0",
+        maker="bedside.export.formats.vela:make_converter",
+        spatial_dims=(2,),
+        precisions=("int8",),
+        flat="LiteRT's depthwise conv3d is illegal and its conv3d of stride 2 crashes",
     ),
     Format(
         name="rknn",
