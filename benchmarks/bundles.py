@@ -142,7 +142,8 @@ def format_seeds(
         title = f"{measurement['title']}, mean absolute error in mm"
         known = [error for error in errors if error is not None]
         lines.append(f"| {title} | {' | '.join(cells)} | {mean(known):.2f} |")
-    return lines
+    notes = dict.fromkeys(result["note"] for result in others if "note" in result)
+    return [*lines, *(line for note in notes for line in ("", note))]
 
 
 def format_rows(structures: tuple[StructureResult, ...]) -> list[str]:
