@@ -1,10 +1,12 @@
 """The page's readers of DICOM and NIfTI beside Python's, in node."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from pydicom.uid import ImplicitVRLittleEndian, RLELossless
+from pydicom.encaps import encapsulate
+from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 from bedside.bundle import find_bundle, read_bundle
 from bedside.io.source import open_source
@@ -26,6 +28,14 @@ REGION = (5, 4, 45, 35)
 
 def compress_rle(dataset):
     dataset.compress(RLELossless)
+    return dataset
+
+
+def make_jpeg2000():
+    """Named only: the page refuses it before it looks at the pixels."""
+    dataset = make_dicom(FAN)
+    dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    dataset.PixelData = encapsulate([bytes(8)] * len(FAN))
     return dataset
 
 
@@ -148,7 +158,7 @@ def test_files_that_are_damaged_or_not_read_are_refused_in_words(tmp_path):
     }
     palette = {"PhotometricInterpretation": "PALETTE COLOR"}
     datasets = {
-        "words.dcm": (compress_rle(make_dicom(FAN.astype(np.uint16) * 9)), "have 16 bits"),
+        "jpeg2000.dcm": (make_jpeg2000(), "its compression .1.2.840.10008.1.2.4.90."),
         "palette.dcm": (make_dicom(FAN, tags=palette), "PALETTE"),
         "no-rows.dcm": (make_dicom(FAN, drop=["Rows"]), "missing"),
         "no-pixels.dcm": (make_dicom(FAN, drop=["PixelData"]), "no image"),
@@ -161,7 +171,7 @@ def test_files_that_are_damaged_or_not_read_are_refused_in_words(tmp_path):
     expected = contents | datasets
     found = run_node("read.mjs", tmp_path, *(tmp_path / name for name in expected))
     for (name, (_, words)), result in zip(expected.items(), found, strict=True):
-        assert any(word in result.get("error", "") for word in words.split("|")), (name, result)
+        assert re.search(words, result.get("error", "")), (name, result)
 
 
 def test_images_that_are_only_shown_say_why_and_keep_their_values(tmp_path):

@@ -1,14 +1,16 @@
-/** DICOM pictures and cines: uncompressed, RLE, or JPEG baseline, which the browser decodes. */
+/** DICOM pictures and cines: uncompressed, RLE, lossless JPEG, or JPEG baseline, which the browser decodes. */
 import { makeImage } from "../pipeline/image.js";
 import { readCalibration } from "./calibration.js";
 import { listFragments, unpackRle } from "./dicom_frames.js";
 import { readHeader } from "./dicom_tags.js";
+import { decodeLossless } from "./jpeg_lossless.js";
 import { decodePicture } from "./picture.js";
 
 const LARGEST_BYTES = 2 ** 31;
 const RAW = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"];
 const JPEG = "1.2.840.10008.1.2.4.50";
 const RLE = "1.2.840.10008.1.2.5";
+const LOSSLESS = ["1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"];
 const COLOURS = ["RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"];
 
 export function isDicom(begin) {
@@ -65,9 +67,12 @@ function readForm(header, syntax, pixels) {
   if (form.rows * form.columns * form.samples * form.count > LARGEST_BYTES) {
     throw new Error(`it declares ${form.count} frames of ${form.rows} x ${form.columns}, over 2 GiB.`);
   }
+  if (![...RAW, ...LOSSLESS, JPEG, RLE].includes(syntax)) {
+    throw new Error(`its compression (${syntax}) is not read here. Convert it to an uncompressed transfer syntax.`);
+  }
   const grey = form.samples === 1 && ["MONOCHROME1", "MONOCHROME2"].includes(form.photometric);
-  if (form.bits !== 8 && !(form.bits === 16 && grey && RAW.includes(syntax))) {
-    throw new Error(`its values have ${form.bits} bits, which are shown only if they are grey and not compressed.`);
+  if (form.bits !== 8 && !(form.bits === 16 && grey && syntax !== JPEG)) {
+    throw new Error(`its values have ${form.bits} bits, which are shown only if they are grey.`);
   }
   if (!grey && !(form.samples === 3 && COLOURS.includes(form.photometric))) {
     throw new Error(`colours of the kind ${form.photometric || "that it does not name"} are not read here.`);
@@ -75,9 +80,6 @@ function readForm(header, syntax, pixels) {
   form.signed = header.integer("PixelRepresentation") === 1;
   form.slope = header.numbers("RescaleSlope")?.[0] ?? 1;
   form.intercept = header.numbers("RescaleIntercept")?.[0] ?? 0;
-  if (![...RAW, JPEG, RLE].includes(syntax)) {
-    throw new Error(`its compression (${syntax}) is not read here. Convert it to an uncompressed transfer syntax.`);
-  }
   return { ...form, grey, refused: grey ? whyRefused(header, form) : null };
 }
 
@@ -105,10 +107,19 @@ function makeDecoder(form, syntax, pixels) {
     const perFrame = (form.rows * form.columns * form.samples * form.bits) / 8;
     if (form.photometric === "YBR_FULL_422") throw new Error("uncompressed colours of the kind YBR_FULL_422 are not read here.");
     if (pixels.bytes.length < perFrame * form.count) throw new Error("the pixels are truncated; export it again.");
-    if (form.bits === 16) return async (index) => rescale(pixels.bytes, index, form);
+    if (form.bits === 16) return async (index) => rescale(readWords(pixels.bytes, index, form), form);
     return async (index) => finish(pixels.bytes.slice(index * perFrame, (index + 1) * perFrame), form);
   }
   const frames = listFragments(pixels.bytes, form.count);
+  if (LOSSLESS.includes(syntax)) {
+    return async (index) => {
+      const values = decodeLossless(frames[index], form);
+      return form.bits === 16 ? rescale(values, form) : finish(Uint8Array.from(values), form);
+    };
+  }
+  if (syntax === RLE && form.bits === 16) {
+    return async (index) => rescale(joinBytes(unpackRle(frames[index], { ...form, samples: 2 })), form);
+  }
   if (syntax === RLE) {
     return async (index) => finish(unpackRle(frames[index], form), { ...form, planar: 1 });
   }
@@ -122,14 +133,23 @@ function makeDecoder(form, syntax, pixels) {
   };
 }
 
+/** Words of a frame as they are stored, little end first. */
+function readWords(bytes, index, { rows, columns }) {
+  const size = 2 * rows * columns;
+  const begin = bytes.byteOffset + size * index;
+  return new Uint16Array(bytes.buffer.slice(begin, begin + size));
+}
+
+/** Words from a plane of their upper bytes and one of their lower bytes. */
+function joinBytes(planes) {
+  const size = planes.length / 2;
+  return Uint16Array.from({ length: size }, (_, k) => 256 * planes[k] + planes[size + k]);
+}
+
 /** Values of 16 bits for the screen: without what lies above the bits stored, and rescaled. */
-function rescale(bytes, index, { rows, columns, stored, signed, slope, intercept, photometric }) {
-  const size = rows * columns;
-  const begin = bytes.byteOffset + 2 * size * index;
-  const Type = signed ? Int16Array : Uint16Array;
-  const raw = new Type(bytes.buffer.slice(begin, begin + 2 * size));
-  const spare = new Type(raw.length);
-  for (let k = 0; k < raw.length; k += 1) spare[k] = raw[k] << (16 - stored);
+function rescale(words, { rows, columns, stored, signed, slope, intercept, photometric }) {
+  const spare = new (signed ? Int16Array : Uint16Array)(words.length);
+  for (let k = 0; k < words.length; k += 1) spare[k] = words[k] << (16 - stored);
   const factor = photometric === "MONOCHROME1" ? -1 : 1;
   return makeImage(Float32Array.from(spare, (value) => factor * ((value >> (16 - stored)) * slope + intercept)), columns, rows, 1);
 }
