@@ -1,11 +1,12 @@
 """A label made the ellipse along its outline, whatever parts of the outline have gone astray."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from bedside.pipeline.postprocess.changes import LabelEdit
-from bedside.pipeline.postprocess.components import cut_out
+from bedside.pipeline.postprocess.components import Window, cut_out
 from bedside.pipeline.postprocess.grid import LabelGrid
 from bedside.spec import FitEllipse
 
@@ -19,9 +20,11 @@ _SIGMA_OF_MEDIAN = 1.4826
 _LEAST_TOLERANCE_PX = 1.0
 _LEAST_ROUNDNESS = 1e-6
 _LEAST_OVERLAP = 0.8
+_LEAST_SLOPE = 1e-30
 
 # A x^2 + B x y + C y^2 + D x + E y = 1, of coordinates about a point and in parts of a length.
 Conic = tuple[np.ndarray, np.ndarray, float]
+Sides = tuple[np.ndarray, np.ndarray]
 
 
 def fit_ellipse(
@@ -37,16 +40,19 @@ def fit_ellipse(
     """
     edits: list[LabelEdit] = []
     for value in values:
-        if cut_out(labels, value) is None:
+        drawn = cut_out(labels, value, margin=(1, 1))
+        if drawn is None:
             continue
-        mask = labels == value
-        inside = _draw(_fit(_outline(mask)), mask.shape)
+        sides = _find_sides(_fit(_outline(labels[drawn] == value, drawn)), labels.shape[0])
+        window = _join(drawn, sides, labels.shape)
+        part = labels[window]
+        mask, inside = part == value, _fill(sides, window)
         both = np.count_nonzero(mask & inside)
         if 2 * both < _LEAST_OVERLAP * (np.count_nonzero(mask) + np.count_nonzero(inside)):
             edits.append(LabelEdit(step.step, (value,), "skipped", expected=NO_ELLIPSE))
             continue
-        added, removed = inside & (labels == 0), mask & ~inside
-        labels[added], labels[removed] = value, 0
+        added, removed = inside & (part == 0), mask & ~inside
+        part[added], part[removed] = value, 0
         if more := int(np.count_nonzero(added)):
             edits.append(LabelEdit(step.step, (value,), "added", 0, more))
         if fewer := int(np.count_nonzero(removed)):
@@ -54,14 +60,17 @@ def fit_ellipse(
     return edits
 
 
-def _outline(mask: np.ndarray) -> np.ndarray:
+def _outline(mask: np.ndarray, window: Window) -> np.ndarray:
     """Points half-way between neighbours of which one is in the mask, (points, 2) row, column.
 
     The border of the image is no outline: what it cuts goes on beyond.
     """
-    below = np.argwhere(mask[1:] != mask[:-1]) + np.array([0.5, 0.0])
-    beside = np.argwhere(mask[:, 1:] != mask[:, :-1]) + np.array([0.0, 0.5])
-    return np.concatenate([below, beside])
+    below = np.divmod(np.flatnonzero(mask[1:] != mask[:-1]), mask.shape[1])
+    beside = np.divmod(np.flatnonzero(mask[:, 1:] != mask[:, :-1]), mask.shape[1] - 1)
+    top, left = (side.start for side in window)
+    rows = np.concatenate([below[0] + (top + 0.5), beside[0] + top])
+    columns = np.concatenate([below[1] + left, beside[1] + (left + 0.5)])
+    return np.column_stack([rows, columns])
 
 
 def _fit(points: np.ndarray) -> Conic | None:
@@ -93,24 +102,46 @@ def _fit(points: np.ndarray) -> Conic | None:
         if not 4 * a * c - b * b > _LEAST_ROUNDNESS * (a + c) ** 2:
             return None
         slopes = (2 * a * x + b * y + d) ** 2 + (b * x + 2 * c * y + e) ** 2
+        slopes = np.maximum(slopes, _LEAST_SLOPE)
         distances = length * np.abs(conic @ terms - 1) / np.sqrt(slopes)
         spread = _SIGMAS * _SIGMA_OF_MEDIAN * float(np.median(distances))
         weights = (distances <= max(spread, _LEAST_TOLERANCE_PX)) / slopes
     return conic, centre, length
 
 
-def _draw(ellipse: Conic | None, shape: tuple[int, ...]) -> np.ndarray:
-    """Mask of the pixels whose centre lies in an ellipse, row by row between its two sides."""
-    height, width = shape
+def _find_sides(ellipse: Conic | None, height: int) -> Sides:
+    """First and last column in an ellipse of each row, as fractions; last < first where none is."""
     if ellipse is None:
-        return np.zeros((height, width), bool)
+        return np.ones(height), np.zeros(height)
     (a, b, c, d, e), (row, column), length = ellipse
     y = (np.arange(height) - row) / length
-    linear, constant = b * y + d, c * y * y + e * y - 1
-    root = np.sqrt(np.maximum(linear * linear - 4 * a * constant, 0))
-    begin = column + length * (-linear - root) / (2 * a)
-    end = column + length * (-linear + root) / (2 * a)
-    end[root == 0] = -1
-    columns = np.arange(width)
-    inside: np.ndarray = (columns >= begin[:, None]) & (columns <= end[:, None])
+    linear = b * y + d
+    square = linear * linear - 4 * a * (c * y * y + e * y - 1)
+    root = np.sqrt(np.maximum(square, 0))
+    first = column + length * (-linear - root) / (2 * a)
+    last = column + length * (-linear + root) / (2 * a)
+    last[square <= 0] = first[square <= 0] - 1
+    return first, last
+
+
+def _join(window: Window, sides: Sides, shape: tuple[int, ...]) -> Window:
+    """Smallest window of an image that holds another one and an ellipse."""
+    first, last = sides
+    rows = np.flatnonzero(last >= first)
+    if not rows.size:
+        return window
+    low = (int(rows[0]), math.floor(first[rows].min()))
+    high = (int(rows[-1]) + 1, math.ceil(last[rows].max()) + 1)
+    return tuple(
+        slice(max(0, min(side.start, begin)), min(size, max(side.stop, end)))
+        for side, begin, end, size in zip(window, low, high, shape, strict=True)
+    )
+
+
+def _fill(sides: Sides, window: Window) -> np.ndarray:
+    """Mask of a window's pixels whose centre lies between the sides of its row."""
+    rows, columns = window
+    first, last = (side[rows, None] for side in sides)
+    places = np.arange(columns.start, columns.stop)
+    inside: np.ndarray = (places >= first) & (places <= last)
     return inside
