@@ -374,11 +374,15 @@ def check_forward(case: Case, pair: Pair) -> None:
     pair.sdpa.add(run_sdpa(case, case.tokens, case.gate), reference)
 
 
-def speed_up_interpreter() -> None:
+def speed_up_interpreter(*, exact_products: bool = False) -> None:
     """Let Triton's interpreter replace what kernels call once, and not in each call.
 
     It also stops asserting that no sum of integers overflows, which doubles its work. Nothing that
     a kernel computes changes.
+
+    Args:
+        exact_products: Sum matrix products in float64 and round them once, to find out what of
+            an error is due to the order of sums in f32.
     """
     import triton.language as tl
     from triton.runtime import interpreter
@@ -396,3 +400,13 @@ def speed_up_interpreter() -> None:
         return SimpleNamespace(restore=lambda: None)
 
     interpreter._patch_lang = patch_once
+    if exact_products:
+        interpreter.InterpreterBuilder.create_dot = _multiply_exactly
+
+
+def _multiply_exactly(_: Any, left: Any, right: Any, total: Any, *__: Any) -> Any:
+    """Stand in for the interpreter's product."""
+    from triton.runtime.interpreter import TensorHandle
+
+    product = left.data.astype(np.float64) @ right.data.astype(np.float64) + total.data
+    return TensorHandle(product.astype(total.data.dtype), total.dtype.scalar)

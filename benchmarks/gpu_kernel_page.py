@@ -13,10 +13,10 @@ inputs. Errors are root mean squares of the difference, over the root mean squar
 reference, of all results together; SDPA computes the same on folded windows, in the same precision.
 """
 
-SHORTFALL = """Where the last column says NO, the error is larger than SDPA's.
-For gradients in f32 that is so in routed attention, and in few shapes of the other forms; the
-cause is not known. NumPy's `exp`, which the interpreter has in place of a device's, is a
-suspect."""
+SHORTFALL = """\
+Where the last column says NO, the error is larger than SDPA's. For gradients in f32 that is due
+to the order in which the interpreter sums f32 products: with `--exact-products`, which sums them
+in float64 and rounds once, every row said yes on this machine. A device has an order of its own."""
 
 COLUMNS = ("kernel", "plain", "SDPA", "FlexAttention", "NATTEN")
 
