@@ -37,6 +37,7 @@ class Checked:
     forward: Pair
     backward: Pair
     bit_equal: bool
+    reason: str = ""
 
     @property
     def passed(self) -> bool:
@@ -107,9 +108,24 @@ def run(*, seconds: float, workers: int) -> Found:
 
 
 def check_class(key: tuple[str, int, torch.dtype, int]) -> Checked:
-    """Compare one class with float64: maps of whole and of ragged windows, in both layouts."""
+    """Compare one class with float64; one that cannot run has not passed, and stops no other."""
     form, axes, dtype, head_dim = key
-    forward, backward, equal = Pair(), Pair(), True
+    forward, backward, equal, reason = Pair(), Pair(), False, ""
+    try:
+        equal = compare(key, forward, backward)
+    except Exception as error:  # noqa: BLE001 - whatever compiler or driver raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:80]
+    return Checked(form, axes, checks.name_of(dtype), head_dim, forward, backward, equal, reason)
+
+
+def compare(key: tuple[str, int, torch.dtype, int], forward: Pair, backward: Pair) -> bool:
+    """Add the errors of one class: maps of whole and of ragged windows, in both layouts.
+
+    Returns:
+        Whether three runs were equal, bit by bit.
+    """
+    form, axes, dtype, head_dim = key
+    equal = True
     for number, (sizes, kv_heads) in enumerate(itertools.product(CHECKED[axes], (1, 2))):
         shape = Shape(
             form,
@@ -135,7 +151,7 @@ def check_class(key: tuple[str, int, torch.dtype, int]) -> Checked:
         equal = equal and all(
             torch.equal(*pair) for each in runs[1:] for pair in zip(runs[0], each, strict=True)
         )
-    return Checked(form, axes, checks.name_of(dtype), head_dim, forward, backward, equal)
+    return equal
 
 
 def warm_up(shape: Shape) -> None:
