@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 import makers
-from bedside.batch.manifest import read_manifest
+from bedside.batch.manifest import read_manifest, read_shard
 from bedside.cli import segment
 from bedside.cli.arguments import Parser, add_command, settings_from
+from bedside.system.store_url import store_url
 
 TEXT = (Path(__file__).parents[1] / "docs" / "scale.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
@@ -117,6 +118,18 @@ def test_every_command_means_something_to_bedside():
         assert settings.sources or settings.manifest
         shards.append(settings.shard)
     assert shards == [None, None, "1/2", "2/2", None, "2/16", "2/2"]
+
+
+def test_the_command_of_the_job_means_something_to_bedside(monkeypatch):
+    words = re.findall(r"^            - (.+)$", block("yaml"), re.MULTILINE)[:-1]
+    assert words[:2] == ["bedside", "segment"]
+    settings = parse(words[1:])
+    assert store_url(settings.manifest) == "s3://study/cases.jsonl"
+    assert store_url(settings.output) == "s3://study/out"
+    completions = int(re.search(r"completions: (\d+)", block("yaml"))[1])
+    for index in (0, completions - 1):
+        monkeypatch.setenv("JOB_COMPLETION_INDEX", str(index))
+        assert read_shard(settings.shard) == (index + 1, completions)
 
 
 def test_the_manifest_of_the_guide_is_one(tmp_path):

@@ -70,6 +70,32 @@ def test_a_case_that_kills_two_workers_is_given_up_and_the_others_are_done(plan,
     assert statuses(again) == dict.fromkeys("abc", "done")
 
 
+class Crowded(Processes):
+    """A cluster with room for one worker; those started later never load."""
+
+    def __init__(self):
+        self.hired, self.stopped = 0, 0
+
+    def start(self, first):
+        self.hired += 1
+        if self.hired == 1:
+            return super().start(first)
+        return self
+
+    def submit(self, job):
+        raise AssertionError("a worker that has not loaded was given a case")
+
+    def stop(self):
+        self.stopped += 1
+
+
+def test_a_run_does_not_wait_for_workers_that_no_case_waits_for(plan):
+    pool = Crowded()
+    records = run_batch(plan(), pool, size=2)
+    assert statuses(records) == dict.fromkeys("abc", "done")
+    assert (pool.hired, pool.stopped) == (2, 1)
+
+
 def test_a_case_that_hangs_is_stopped_after_its_timeout(plan, tmp_path):
     begin = time.monotonic()
     # A process that is stopped does nothing any more, and is still there.

@@ -108,3 +108,15 @@ def test_no_case_of_a_folder_lies_in_the_results_of_another():
     names = [case.id for case in name_cases([root / file for file in files], root)]
     assert names == ["a.png", "a.jpg", "b.png", "b/a", "b/c/d", "b/c.png", "e"]
     assert not [(x, y) for x in names for y in names if y.startswith(f"{x}/")]
+
+
+def test_a_variable_of_a_shard_counts_from_zero(monkeypatch):
+    monkeypatch.setenv("INDEX", "2")
+    assert read_shard("env:INDEX/8") == (3, 8)
+    for text, value in (("env:INDEX/2", "2"), ("env:INDEX/8", "two"), ("env:INDEX/8", "-1")):
+        monkeypatch.setenv("INDEX", value)
+        with pytest.raises(UsageError, match=f"{value} in the variable"):
+            read_shard(text)
+    monkeypatch.delenv("INDEX")
+    with pytest.raises(UsageError, match="INDEX is not set"):
+        read_shard("env:INDEX/8")

@@ -28,11 +28,11 @@ from bedside.batch.run import plan_batch, run_batch
 from bedside.options import Options, OutputOptions, RunOptions
 
 manifest, bundle, output = map(Path, sys.argv[1:])
-crew = connect("local")
+connect("local")
 
 class Killing(RayPool):
-    def hire(self, first):
-        worker = super().hire(first)
+    def start(self, first):
+        worker = super().start(first)
         submit = worker.submit
         def submit_and_kill(job):
             submit(job)

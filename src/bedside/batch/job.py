@@ -11,7 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bedside.batch.bucket import Bucket
 from bedside.batch.manifest import Case
+from bedside.batch.object_store import describe_object, fetch
+from bedside.batch.outputs import Folder, Outputs
 from bedside.batch.record import (
     Basis,
     Fault,
@@ -19,11 +22,8 @@ from bedside.batch.record import (
     Record,
     Status,
     begin_part,
-    commit_record,
     input_fact,
-    is_whole,
     list_files,
-    read_record,
 )
 from bedside.errors import BackendError, BedsideError, BundleError, FormatError, OutputError
 from bedside.io.read_options import ReadOptions
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from bedside.segment import Model
 
 
+_FETCHED = "fetched"
+
+
 @dataclass(frozen=True)
 class Job:
     """A case, with all that a worker needs to run it.
@@ -44,9 +47,10 @@ class Job:
         case: The image.
         bundle: File of its bundle.
         bundle_sha256: Expected hash of that file.
-        output: Folder of the whole batch.
+        output: Folder of the whole batch; of work in progress only, if there is a bucket.
         options: How the file is read, the network runs, and what is written.
         attempt: How many workers have started it, including this one.
+        bucket: Where results go in a store; None if they stay in the folder.
     """
 
     case: Case
@@ -55,6 +59,12 @@ class Job:
     output: Path
     options: Options
     attempt: int = 1
+    bucket: Bucket | None = None
+
+    @property
+    def outputs(self) -> Outputs:
+        """Where results and records go."""
+        return self.bucket or Folder(self.output)
 
     def basis(self) -> Basis:
         """The inputs and settings of the results, from the files as they are now.
@@ -62,6 +72,8 @@ class Job:
         Raises:
             FormatError: If the source or a channel does not exist.
         """
+        if self.case.urls:
+            return self._basis(tuple(map(describe_object, self.case.urls)))
         source = input_fact(self.case.source, self.case.files)
         return self._basis((source, *map(input_fact, self.case.channels)))
 
@@ -85,7 +97,7 @@ class Job:
         """
         return Record(
             id=self.case.id,
-            source=str(self.case.source),
+            source=self.case.name,
             status=status,
             error=None if error is None else Fault(type(error).__name__, str(error)),
             seconds=round(time.monotonic() - begun, 3),
@@ -150,8 +162,8 @@ def find_done(job: Job) -> Record | None:
     Returns:
         The record; None if the case must run (again).
     """
-    record = read_record(job.output, job.case.id)
-    if record is None or not is_whole(record, job.output):
+    record = job.outputs.read_record(job.case.id)
+    if record is None or not job.outputs.is_whole(record):
         return None
     try:
         return record if record.basis == job.basis() else None
@@ -215,31 +227,47 @@ def run_job(job: Job, load: "Callable[[Job], Model]") -> Record:
     part = begin_part(job.output, job.case.id)
     try:
         basis = job.basis()
-        done = _segment(job, load(job), part / "results")
+        done = _segment(job, load(job), part)
         record = job.finish("done", begun=begun, done=done, basis=basis)
-        commit_record(record, job.output, done.folder)
+        job.outputs.commit(record, done.folder)
     except (BackendError, OutputError):
         raise
     except BedsideError as error:
-        record = job.finish("refused", begun=begun, error=error, basis=basis)
-        commit_record(record, job.output)
+        record = job.finish("refused", begun=begun, error=_rename(error, job, part), basis=basis)
+        job.outputs.commit(record)
     except Exception as error:  # noqa: BLE001 - one case must not stop the others
         record = job.finish("failed", begun=begun, error=error, basis=basis)
-        commit_record(record, job.output)
+        job.outputs.commit(record)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return record
 
 
-def _segment(job: Job, model: "Model", folder: Path) -> "SavedResult":
+def _segment(job: Job, model: "Model", part: Path) -> "SavedResult":
     """Segment the case into a temporary folder."""
     from bedside.io.channels import join_channels
     from bedside.segment import segment_file
 
-    case, read = job.case, job.read
+    case, read = _fetch(job.case, part), job.read
     first = read.open(case.source, files=case.files)
     source = join_channels([first, *map(read.open, case.channels)])
-    return segment_file(model, source, folder, job.options.output)
+    return segment_file(model, source, part / "results", job.options.output)
+
+
+def _fetch(case: Case, part: Path) -> Case:
+    """Copy what is in a store into a temporary folder; channels may have the source's name."""
+    if not case.urls:
+        return case
+    paths = [fetch(url, part / _FETCHED / str(at)) for at, url in enumerate(case.urls)]
+    return replace(case, source=paths[0], channels=tuple(paths[1:]))
+
+
+def _rename(error: BedsideError, job: Job, part: Path) -> BedsideError:
+    """The error with the URLs of what was fetched, in place of paths that are gone."""
+    text = str(error)
+    for at, url in enumerate(job.case.urls):
+        text = text.replace(str(part / _FETCHED / str(at)), url.rstrip("/").rpartition("/")[0])
+    return type(error)(text) if text != str(error) else error
 
 
 def _read_cost(saved: "SavedResult") -> dict[str, Any]:

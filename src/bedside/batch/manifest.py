@@ -1,18 +1,21 @@
 """The list of cases: read from a manifest or named after the files of a folder; shards of it."""
 
 import json
+import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NoReturn, TypeVar
 
+from bedside.batch.object_store import join_url, read_object
 from bedside.bundle.shipped import is_bundle_path
 from bedside.errors import FormatError, SpecError, UsageError
 from bedside.spec.reading import from_mapping
 from bedside.system.regular_files import open_regular
+from bedside.system.store_url import store_url
 
 _Item = TypeVar("_Item")
 
@@ -41,6 +44,8 @@ class Case:
         third_axis: Whether its third axis is "time" or "space"; None for the setting of the run.
         pixel_spacing_mm: (row, column) distance of its pixels, where the file does not say it;
             None for the setting of the run.
+        urls: Objects of the source and the channels if they are in a store; `source` and
+            `channels` are then their names, to be fetched into some folder.
     """
 
     id: str
@@ -50,6 +55,12 @@ class Case:
     files: tuple[Path, ...] = ()
     third_axis: Literal["auto", "time", "space"] | None = None
     pixel_spacing_mm: tuple[float, float] | None = None
+    urls: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Where its source is, for people."""
+        return self.urls[0] if self.urls else str(self.source)
 
 
 @dataclass(frozen=True)
@@ -75,24 +86,35 @@ def read_manifest(path: Path) -> tuple[Case, ...]:
             JSON, or its id is taken or no safe name for a folder; the line is named.
     """
     path = Path(path)
-    cases: dict[str, Case] = {}
+    if (url := store_url(path)) is not None:
+        folder = url.rpartition("/")[0]
+        lines = read_object(url).splitlines()
+        return _read_cases(lines, url, lambda line: _locate_objects(line, folder))
     try:
         with open_regular(path) as file:
-            for number, content in enumerate(file, start=1):
-                if not content.strip():
-                    continue
-                case = _read_line(content, path.parent, where=f"{path}, line {number}")
-                # Upper and lower case are one folder on some file systems.
-                if case.id.lower() in cases:
-                    raise FormatError(
-                        f'{path}, line {number}: id "{case.id}" is taken by an earlier line '
-                        "(upper and lower case count as one). Give each case an id of its own."
-                    )
-                cases[case.id.lower()] = case
+            return _read_cases(file, str(path), lambda line: _locate_files(line, path.parent))
     except OSError as error:
         raise FormatError(f"cannot read the manifest {path}: {error.strerror or error}.") from error
+
+
+def _read_cases(
+    lines: Iterable[bytes], name: str, locate: Callable[[_Line], Case]
+) -> tuple[Case, ...]:
+    """Read the lines of a manifest, with a function that finds what they name."""
+    cases: dict[str, Case] = {}
+    for number, content in enumerate(lines, start=1):
+        if not content.strip():
+            continue
+        case = _read_line(content, locate, where=f"{name}, line {number}")
+        # Upper and lower case are one folder on some file systems.
+        if case.id.lower() in cases:
+            raise FormatError(
+                f'{name}, line {number}: id "{case.id}" is taken by an earlier line '
+                "(upper and lower case count as one). Give each case an id of its own."
+            )
+        cases[case.id.lower()] = case
     if not cases:
-        raise FormatError(f"the manifest {path} has no case; expected a line of JSON for each.")
+        raise FormatError(f"the manifest {name} has no case; expected a line of JSON for each.")
     return tuple(cases.values())
 
 
@@ -160,16 +182,34 @@ def _fold(name: Path) -> str:
 
 
 def read_shard(text: str) -> tuple[int, int]:
-    """Read "2/5", the second of five shards.
+    """Read "2/5", the second of five shards, or "env:INDEX/5", which counts from 0.
 
     Raises:
-        UsageError: If it has another form.
+        UsageError: If it has another form, or there is no such variable.
     """
-    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
-    number, count = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not 1 <= number <= count:
-        raise UsageError(f'shard is "{text}"; expected i/n such as 1/4, with i from 1 to n.')
-    return number, count
+    place, _, count = text.rpartition("/")
+    first = 1
+    if place.startswith("env:"):
+        name, first = place.removeprefix("env:"), 0
+        if (place := os.environ.get(name, "")) == "":
+            raise UsageError(
+                f'shard is "{text}", and the variable {name} is not set. An indexed Job of '
+                "Kubernetes sets JOB_COMPLETION_INDEX."
+            )
+    if not all(re.fullmatch(r"[0-9]{1,9}", part) for part in (place, count)):
+        raise UsageError(_shard_form(text, place))
+    number = int(place) + 1 - first
+    if not 1 <= number <= int(count):
+        raise UsageError(_shard_form(text, place))
+    return number, int(count)
+
+
+def _shard_form(text: str, place: str) -> str:
+    seen = f" ({place} in the variable)" if text.startswith("env:") else ""
+    return (
+        f'shard is "{text}"{seen}; expected i/n such as 1/4, with i from 1 to n, or env:NAME/n, '
+        "with a variable from 0 to n - 1."
+    )
 
 
 def take_shard(items: Sequence[_Item], number: int, count: int) -> tuple[_Item, ...]:
@@ -190,7 +230,7 @@ def take_shard(items: Sequence[_Item], number: int, count: int) -> tuple[_Item, 
     return tuple(items[number - 1 :: count])
 
 
-def _read_line(content: bytes, folder: Path, *, where: str) -> Case:
+def _read_line(content: bytes, locate: Callable[[_Line], Case], *, where: str) -> Case:
     """Read one line of a manifest.
 
     Raises:
@@ -213,11 +253,32 @@ def _read_line(content: bytes, folder: Path, *, where: str) -> Case:
         raise FormatError(f"{where}: id {line.id!r} cannot name a folder; {_ID_RULE}.")
     if not all((line.source, *line.channels)) or "\0" in "".join((line.source, *line.channels)):
         raise FormatError(f"{where}: a path is empty or holds a zero byte.")
-    channels = tuple(folder / channel for channel in line.channels)
-    model = _find_model(line.model, folder)
+    try:
+        return locate(line)
+    except FormatError as error:
+        raise FormatError(f"{where}: {error}") from error
+
+
+def _locate_files(line: _Line, folder: Path) -> Case:
+    """The case of a line whose paths are relative to a folder."""
     return Case(
-        line.id, folder / line.source, channels, model,
+        line.id, folder / line.source, tuple(folder / channel for channel in line.channels),
+        _find_model(line.model, folder),
         third_axis=line.third_axis, pixel_spacing_mm=line.pixel_spacing_mm,
+    )  # fmt: skip
+
+
+def _locate_objects(line: _Line, folder: str) -> Case:
+    """The case of a line whose objects are named relative to a URL.
+
+    Raises:
+        FormatError: If a name is that of no object.
+    """
+    urls = tuple(join_url(folder, name) for name in (line.source, *line.channels))
+    names = [Path(PurePosixPath(url).name) for url in urls]
+    return Case(
+        line.id, names[0], tuple(names[1:]), line.model,
+        third_axis=line.third_axis, pixel_spacing_mm=line.pixel_spacing_mm, urls=urls,
     )  # fmt: skip
 
 

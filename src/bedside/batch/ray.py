@@ -111,7 +111,7 @@ def connect(address: str) -> RayPool:
     local = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address=address, logging_level="error", log_to_driver=False, **local)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise UsageError(
             f'no Ray cluster at "{address}": {error}. Start one with "ray start --head", '
             "or choose --ray local."

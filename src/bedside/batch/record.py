@@ -27,7 +27,8 @@ from bedside.system.atomic import output_errors, write_text
 Status = Literal["done", "refused", "failed"]
 STATUSES: tuple[Status, ...] = ("done", "refused", "failed")
 
-_STATE = ".batch"
+STATE_FOLDER = ".batch"
+"""Folder of records and work in progress, below the output."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def commit_record(record: Record, output: Path, results: Path | None = None) -> 
         with output_errors(folder):
             if folder.exists():
                 folder.rename(part / "old")
-            _put(_to_line(record) + "\n", _record_path(output, record.id), part=part)
+            _put(record_line(record) + "\n", _record_path(output, record.id), part=part)
             if results is not None:
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 results.rename(folder)
@@ -155,9 +156,16 @@ def commit_record(record: Record, output: Path, results: Path | None = None) -> 
 def read_record(output: Path, case_id: str) -> Record | None:
     """The record of a case; None if there is none, or it cannot be read."""
     try:
-        mapping = json.loads(_record_path(output, case_id).read_text("utf-8"))
-        return from_mapping(Record, mapping, "record")
+        return parse_record(_record_path(output, case_id).read_text("utf-8"))
     except (OSError, ValueError):
+        return None
+
+
+def parse_record(text: str) -> Record | None:
+    """The record that a text holds; None if it is none."""
+    try:
+        return from_mapping(Record, json.loads(text), "record")
+    except ValueError:
         return None
 
 
@@ -178,7 +186,7 @@ def begin_part(output: Path, case_id: str) -> Path:
     Raises:
         OutputError: If it cannot be made.
     """
-    parts = output / _STATE / "parts"
+    parts = output / STATE_FOLDER / "parts"
     with output_errors(parts):
         parts.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=_part_prefix(case_id), dir=parts))
@@ -186,7 +194,7 @@ def begin_part(output: Path, case_id: str) -> Path:
 
 def clear_parts(output: Path, case_ids: Sequence[str]) -> None:
     """Remove what ended processes left of their work on these cases or lists."""
-    parts = output / _STATE / "parts"
+    parts = output / STATE_FOLDER / "parts"
     prefixes = {_part_prefix(case_id) for case_id in case_ids}
     for part in parts.iterdir() if parts.is_dir() else ():
         if part.name[: len(_part_prefix(""))] in prefixes:
@@ -232,7 +240,7 @@ def append_line(record: Record, target: Path) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    line = (_to_line(record) + "\n").encode("utf-8")
+    line = (record_line(record) + "\n").encode("utf-8")
     with output_errors(target):
         handle = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
@@ -250,7 +258,7 @@ def write_lines(records: Sequence[Record], target: Path) -> None:
     """
     part = begin_part(target.parent, target.name)
     try:
-        _put("".join(_to_line(record) + "\n" for record in records), target, part=part)
+        _put("".join(record_line(record) + "\n" for record in records), target, part=part)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -263,12 +271,13 @@ def _put(text: str, target: Path, *, part: Path) -> None:
         (part / "text").replace(target)
 
 
-def _to_line(record: Record) -> str:
+def record_line(record: Record) -> str:
+    """A record as a line of a list, without the end of the line."""
     return json.dumps(to_mapping(record), allow_nan=False)
 
 
 def _record_path(output: Path, case_id: str) -> Path:
-    return output / _STATE / "records" / f"{case_id}.json"
+    return output / STATE_FOLDER / "records" / f"{case_id}.json"
 
 
 def _part_prefix(case_id: str) -> str:

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bedside.batch.bucket import Bucket
 from bedside.batch.job import Job, find_done
 from bedside.batch.manifest import Case
-from bedside.batch.record import Record, append_line, clear_parts, read_record, write_lines
+from bedside.batch.outputs import Folder, Outputs
+from bedside.batch.record import Record, append_line, clear_parts, write_lines
 from bedside.batch.supervise import Supervisor
 from bedside.batch.worker_pool import WorkerPool
 from bedside.errors import FormatError, UsageError
@@ -26,11 +28,13 @@ class BatchPlan:
         jobs: Every case of it, in order.
         kept: Records of the cases that an earlier run has done.
         listing: The file with one line per case.
+        outputs: Where the list goes at the end.
     """
 
     jobs: tuple[Job, ...]
     kept: tuple[Record, ...]
     listing: Path
+    outputs: Outputs
 
 
 def plan_batch(
@@ -42,17 +46,19 @@ def plan_batch(
     resume: bool,
     shard: tuple[int, int] | None = None,
     open_bundle: Callable[[str], "Bundle"] | None = None,
+    bucket: Bucket | None = None,
 ) -> BatchPlan:
     """Check the cases and find what must run; nothing is written.
 
     Args:
         cases: The cases, those of one shard only.
-        output: Folder for all results.
+        output: Folder for all results; for work in progress only, if there is a bucket.
         model: Bundle of the cases that name none; None if every case names one.
         options: How files are read, networks run, and what is written.
         resume: Whether to resume an earlier run.
         shard: Number of this shard and of all; each shard has its own list.
         open_bundle: Finds and reads a bundle by name or path; None for `bedside.bundle`'s.
+        bucket: Where results go in a store.
 
     Raises:
         BundleError: If a bundle does not exist or is damaged.
@@ -61,13 +67,18 @@ def plan_batch(
     """
     name = "results.jsonl" if shard is None else "results-{}-of-{}.jsonl".format(*shard)
     bundles = _find_bundles(cases, model, open_bundle or _open_bundle)
-    jobs = tuple(Job(case, *bundles[case.model], output, options) for case in cases)
-    for job in jobs:
+    outputs: Outputs = bucket or Folder(output)
+    jobs = tuple(
+        Job(case, *bundles[case.model], output, options, bucket=bucket) for case in cases
+    )  # fmt: skip
+    taken = outputs.find_taken([case.id for case in cases])
+    begun = [job for job in jobs if job.case.id in taken]
+    for job in begun:
         _check_place(job, resume=resume)
-    if not resume and (output / name).exists():
-        raise UsageError(_already(output / name))
-    found = (find_done(job) for job in jobs if resume)
-    return BatchPlan(jobs, tuple(record for record in found if record), output / name)
+    if not resume and outputs.has_list(name):
+        raise UsageError(_already(f"{outputs}/{name}"))
+    found = (find_done(job) for job in begun if resume)
+    return BatchPlan(jobs, tuple(record for record in found if record), output / name, outputs)
 
 
 def run_batch(
@@ -113,6 +124,7 @@ def run_batch(
         records.update({record.id: record for record in left if record})
         clear_parts(output, [*order, plan.listing.name])
         write_lines(committed(), plan.listing)
+        plan.outputs.put_list(plan.listing)
 
     def committed() -> tuple[Record, ...]:
         return tuple(records[case_id] for case_id in order if case_id in records)
@@ -156,21 +168,22 @@ def _check_place(job: Job, *, resume: bool) -> None:
         UsageError: If the folder is not free.
         FormatError: If the source lies in the folder of its results.
     """
-    folder = job.output / job.case.id
-    record = read_record(job.output, job.case.id)
+    case, outputs = job.case, job.outputs
+    place = f"{outputs}/{case.id}"
+    record = outputs.read_record(case.id)
     if record is not None and not resume:
-        raise UsageError(_already(folder))
-    if record is None and folder.exists():
+        raise UsageError(_already(place))
+    if record is None and outputs.is_in_the_way(case.id, resume=resume):
         raise UsageError(
-            f"{folder} is in the way, and no record says that it holds results. "
+            f"{place} is in the way, and no record says that it holds results. "
             "Move it, or choose another folder with -o."
         )
-    if folder.exists() and job.case.source.resolve().is_relative_to(folder.resolve()):
-        raise FormatError(f"{job.case.source} lies in {folder}, where its results would go.")
+    if outputs.holds(case):
+        raise FormatError(f"{case.name} lies in {place}, where its results would go.")
 
 
-def _already(path: Path) -> str:
+def _already(place: str) -> str:
     return (
-        f"{path} holds results of an earlier run. Continue it with --resume, "
+        f"{place} holds results of an earlier run. Continue it with --resume, "
         "or choose another folder with -o."
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from bedside import errors
 from bedside.batch.job import Job, find_done
-from bedside.batch.record import Record, clear_parts, commit_record
+from bedside.batch.record import Record, clear_parts
 from bedside.batch.worker import Fatal, Message, Ready, WorkerExited
 from bedside.batch.worker_pool import Worker, WorkerPool
 from bedside.errors import BedsideError, WorkerError
@@ -90,6 +90,7 @@ class Supervisor:
             if limit_s is not None and now - slot.since >= limit_s:
                 self._handle_timeout(slot, limit_s)
         self._start_workers()
+        self._dismiss_loading()
 
     def _handle(self, slot: _Slot, message: Message) -> None:
         """Handle one message."""
@@ -144,9 +145,9 @@ class Supervisor:
     def _fail(self, job: Job, begun: float, text: str) -> None:
         """Record a case as failed."""
         clear_parts(job.output, [job.case.id])
-        error = WorkerError(f"{job.case.source}: {text}")
+        error = WorkerError(f"{job.case.name}: {text}")
         record = job.finish("failed", begun=begun, error=error)
-        commit_record(record, job.output)
+        job.outputs.commit(record)
         self._on_record(record)
 
     def _failed_start(self, reason: str) -> None:
@@ -168,6 +169,15 @@ class Supervisor:
         while self._first and len(self._slots) < self._size and loading < len(self._waiting):
             self._slots.append(_Slot(self._pool.start(self._first), time.monotonic()))
             loading += 1
+
+    def _dismiss_loading(self) -> None:
+        """Stop workers that still load when no case waits.
+
+        A cluster may never have room for them. If a case has to be repeated, another is started.
+        """
+        if not self._waiting:
+            for slot in [slot for slot in self._slots if not slot.ready]:
+                self._stop(slot)
 
     def _limit_s(self, slot: _Slot) -> float | None:
         return self._timeout_s if slot.ready else self._pool.start_limit_s

@@ -1,12 +1,16 @@
 """Many cases of `bedside segment`: a progress bar, then a table or JSON."""
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bedside.batch.bucket import Bucket
 from bedside.batch.manifest import Case, name_cases, read_manifest, read_shard, take_shard
 from bedside.batch.record import STATUSES, Record
 from bedside.batch.run import plan_batch, run_batch
@@ -14,11 +18,12 @@ from bedside.batch.worker_pool import Processes, WorkerPool
 from bedside.cli.bundles import choose_bundle, choose_keys
 from bedside.cli.console import case_progress, group_warnings, print_err, print_out, table
 from bedside.cli.segment_settings import Settings, read_options
-from bedside.errors import UsageError
+from bedside.errors import BedsideError, FormatError, UsageError
 from bedside.io.read_options import ReadOptions
 from bedside.options import Moment, Options
 from bedside.report.folder import check_apart, results_folder
 from bedside.report.measurement_table import write_csv
+from bedside.system.store_url import store_url
 
 if TYPE_CHECKING:
     from bedside.bundle import Bundle
@@ -48,8 +53,7 @@ def segment_batch(settings: Settings) -> int:
     cases, skipped = _list_cases(settings, parsed.read)
     if shard is not None:
         cases = take_shard(cases, *shard)
-    output = Path(os.path.realpath(settings.output))
-    with results_folder(output):
+    with _hide_names(settings, cases), _open_output(settings.output) as (output, bucket):
         plan = plan_batch(
             cases,
             output,
@@ -58,6 +62,7 @@ def segment_batch(settings: Settings) -> int:
             resume=settings.resume,
             shard=shard,
             open_bundle=_bundle_opener(settings),
+            bucket=bucket,
         )
         with case_progress(len(plan.jobs), done=len(plan.kept)) as on_record:
             records = run_batch(
@@ -66,11 +71,29 @@ def segment_batch(settings: Settings) -> int:
             )  # fmt: skip
     if settings.csv is not None:
         write_csv(settings.csv, [(record.id, record.measurements) for record in records])
+    listing = f"{plan.outputs}/{plan.listing.name}"
     if settings.json:
-        _describe_json(records, plan.listing, skipped)
+        _describe_json(records, listing, skipped)
     else:
-        _describe_records(records, plan.listing, skipped, kept=len(plan.kept))
+        if not settings.no_names:
+            _describe_cases(records, skipped)
+        _describe_counts(records, listing, kept=len(plan.kept))
     return 0 if all(record.status == "done" for record in records) else _BAD_INPUT
+
+
+@contextlib.contextmanager
+def _open_output(path: Path) -> Iterator[tuple[Path, Bucket | None]]:
+    """Yield the folder of a batch; if the results go into a store, a temporary one and the store.
+
+    Raises:
+        OutputError: If the folder cannot be made or written to.
+    """
+    if (url := store_url(path)) is not None:
+        with tempfile.TemporaryDirectory(prefix="bedside-", ignore_cleanup_errors=True) as place:
+            yield Path(place), Bucket(url)
+        return
+    with results_folder(Path(os.path.realpath(path))) as output:
+        yield output, None
 
 
 def _share_memory(settings: Settings, options: Options) -> Options:
@@ -119,6 +142,8 @@ def _check_options(settings: Settings) -> None:
         raise UsageError(f"--jobs is {settings.jobs}; expected at least 1.")
     if settings.threads is not None and settings.threads < 1:
         raise UsageError(f"--threads is {settings.threads}; expected at least 1.")
+    if settings.no_names and settings.json:
+        raise UsageError("--json prints every case; it does not go with --no-names.")
     if settings.timeout is not None and not 0 < settings.timeout < 1e9:
         raise UsageError(f"--timeout is {settings.timeout}; expected seconds, above 0.")
 
@@ -126,17 +151,45 @@ def _check_options(settings: Settings) -> None:
 def _list_cases(settings: Settings, read: ReadOptions) -> tuple[tuple[Case, ...], tuple[str, ...]]:
     """All cases, and what was skipped."""
     if settings.manifest is not None:
-        return read_manifest(settings.manifest.absolute()), ()
+        return _read_manifest(settings.manifest, with_names=not settings.no_names), ()
     if not settings.sources or (len(settings.sources) == 1 and not settings.sources[0].is_dir()):
         raise UsageError(
-            "--jobs, --shard, --resume, --timeout and --ray go with a folder or a --manifest, "
-            "or with several images."
+            "--jobs, --shard, --resume, --timeout, --ray and -o s3://... go with a folder or a "
+            "--manifest, or with several images."
         )
     sources = tuple(Path(os.path.realpath(source)) for source in settings.sources)
     cases, skipped, notes = find_cases(sources, settings.output, read)
     for note in notes:
         print_err(note)
     return cases, skipped
+
+
+@contextlib.contextmanager
+def _hide_names(settings: Settings, cases: Sequence[Case]) -> Iterator[None]:
+    """Replace ids and paths in an error by the number of the case, if names may not be printed."""
+    try:
+        yield
+    except BedsideError as error:
+        if not settings.no_names:
+            raise
+        text = str(error)
+        for number, case in enumerate(cases, start=1):
+            for name in (case.name, case.id):
+                text = text.replace(name, f"case {number}")
+        raise type(error)(text) from None
+
+
+def _read_manifest(path: Path, *, with_names: bool) -> tuple[Case, ...]:
+    """Read the manifest; an error quotes its line only if names may be printed."""
+    try:
+        return read_manifest(path if store_url(path) else path.absolute())
+    except FormatError as error:
+        line = re.search(r", line \d+(?=:)", str(error))
+        if with_names or line is None:
+            raise
+        raise FormatError(
+            f"the manifest{line[0]}, does not fit. Without --no-names the reason is printed."
+        ) from None
 
 
 def find_cases(
@@ -214,12 +267,12 @@ def _open_pool(settings: Settings) -> WorkerPool:
     return connect(settings.ray)
 
 
-def _describe_json(records: Sequence[Record], listing: Path, skipped: Sequence[str]) -> None:
+def _describe_json(records: Sequence[Record], listing: str, skipped: Sequence[str]) -> None:
     from bedside.report.record import to_json
     from bedside.spec.reading import to_mapping
 
     mapping: dict[str, Any] = {
-        "results": str(listing),
+        "results": listing,
         "counts": _count(records),
         "cases": [to_mapping(record) for record in records],
         "skipped": list(skipped),
@@ -227,12 +280,8 @@ def _describe_json(records: Sequence[Record], listing: Path, skipped: Sequence[s
     print_out(to_json(mapping))
 
 
-def _describe_records(
-    records: Sequence[Record], listing: Path, skipped: Sequence[str], *, kept: int
-) -> None:
-    """Print every case that is not done, then a table of the outcomes."""
-    from bedside.spec import DISCLAIMER
-
+def _describe_cases(records: Sequence[Record], skipped: Sequence[str]) -> None:
+    """Print every case that is not done, what was skipped, and warnings."""
     for record in records:
         if record.error is not None:
             print_out(f"{record.status.capitalize()}: {record.id}: {record.error.message}")
@@ -241,6 +290,12 @@ def _describe_records(
     for line in group_warnings([(record.id, text) for record in records
                                 for text in record.warnings]):  # fmt: skip
         print_out(line)
+
+
+def _describe_counts(records: Sequence[Record], listing: str, *, kept: int) -> None:
+    """Print a table of the outcomes, which names no case."""
+    from bedside.spec import DISCLAIMER
+
     rows = [("cases", "number", "median s", "longest s")]
     for status in STATUSES:
         seconds = sorted(record.seconds for record in records if record.status == status)

@@ -11,6 +11,7 @@ from bedside.cli.bundles import REQUIRE_SIGNED_HELP, TRUSTED_KEYS_HELP
 from bedside.errors import UsageError
 from bedside.io.formats import label_formats
 from bedside.options import Options, OutputOptions, RunOptions
+from bedside.system.store_url import store_url
 
 if TYPE_CHECKING:
     from bedside.io.read_options import ReadOptions
@@ -29,7 +30,9 @@ class Settings:
     sources: tuple[Path, ...] = positional(
         help="DICOM, NIfTI, NRRD, MetaImage, PNG or JPEG files, or folders of them", default=()
     )
-    output: Path = option(help="folder for the results", short="-o")
+    output: Path = option(
+        help="folder for the results; of many cases also s3://bucket/prefix", short="-o"
+    )
     channels: tuple[Path, ...] = option(
         help="further files of the same scan, one per channel, in the bundle's order; or all of "
         "them by name and no other file, such as flair=a.nii.gz t1=b.nii.gz",
@@ -92,15 +95,24 @@ class Settings:
         help="threads of the runtime (default: all available cores)", default=None
     )
     manifest: Path | None = option(
-        help='file with a line {"id": ..., "source": ...} for each case, instead of sources',
+        help='file with a line {"id": ..., "source": ...} for each case, instead of sources; '
+        "also s3://bucket/key",
         default=None,
     )
     jobs: int = option(help="number of worker processes", default=1)
-    shard: str | None = option(help="segment only part i of n, as i/n", default=None)
+    shard: str | None = option(
+        help="segment only part i of n, as i/n; env:NAME/n takes i from a variable that counts "
+        "from 0",
+        default=None,
+    )
     resume: bool = option(help="continue an earlier run: segment what is missing", default=False)
     timeout: float | None = option(help="seconds after which a case fails", default=None)
     ray: str | None = option(
         help='run workers on a Ray cluster: its address, "auto", or "local"', default=None
+    )
+    no_names: bool = option(
+        help="of many cases print counts only, no ids, paths or warnings: for logs of others",
+        default=False,
     )
     max_ram: str | None = option(help="memory limit, such as 1GB; shared by --jobs", default=None)
     force: bool = option(
@@ -150,7 +162,12 @@ def name_channels(channels: tuple[Path, ...]) -> dict[str, Path]:
 def is_batch(settings: Settings) -> bool:
     """Whether workers do it, and not this process."""
     asked = (settings.manifest, settings.shard, settings.ray, settings.timeout)
-    return settings.jobs != 1 or settings.resume or any(value is not None for value in asked)
+    return (
+        settings.jobs != 1
+        or settings.resume
+        or any(value is not None for value in asked)
+        or store_url(settings.output) is not None
+    )
 
 
 def read_options(settings: Settings) -> Options:
