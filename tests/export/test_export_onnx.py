@@ -11,11 +11,11 @@ from onnx import TensorProto, numpy_helper
 from torch import nn
 
 from bedside.errors import ExportError
-from bedside.export.onnx import EXACT_TOLERANCE, export_onnx
+from bedside.export.onnx import EXACT_TOLERANCE, export_onnx, trace_quickly
 from bedside.export.parity import check_parity, make_inputs
 from bedside.models import create
 from bedside.spec import named_spec
-from models_for_tests import INPUT_SHAPE, make_graph, make_model, make_noise
+from models_for_tests import INPUT_SHAPE, make_graph, make_model, make_noise, make_plain_graph
 from tolerances import STORED_WEIGHTS_RTOL
 
 INPUTS = [make_noise(seed=seed) for seed in range(2)]
@@ -143,4 +143,13 @@ def test_parity_inputs_reach_the_corners_of_the_range() -> None:
 @pytest.mark.parametrize("size", [(60, 100), (22, 26, 18)])
 def test_a_graph_made_quickly_computes_the_same_at_odd_sizes(size):
     model = create(named_spec("nano", spatial_dims=len(size))).eval()
-    export_onnx(model, input_shape=(1, 1, *size), quickly=True)
+    inputs = make_inputs((1, 1, *size))
+    graph = trace_quickly(model, torch.from_numpy(inputs[-1])).SerializeToString()
+    check_parity(graph, model, inputs=inputs, tolerance=EXACT_TOLERANCE)
+
+
+def test_a_temporary_graph_that_computes_something_else_is_refused(monkeypatch):
+    traced = make_plain_graph()
+    monkeypatch.setattr("bedside.export.onnx.trace_quickly", lambda model, example: traced)
+    with pytest.raises(ExportError, match="differs from torch"):
+        export_onnx(make_model(), input_shape=INPUT_SHAPE, quickly=True)
