@@ -89,15 +89,16 @@ def test_a_device_is_opened_by_its_name_and_keeps_its_engines(tmp_path):
 
 def test_settings_and_options_follow_the_precision(tmp_path, monkeypatch):
     engines = tmp_path / "cache" / "bedside" / "engines"
-    assert device_settings("f16")["INFERENCE_PRECISION_HINT"] == "f16"
-    assert device_settings("int8")["INFERENCE_PRECISION_HINT"] == "f32"
+    assert device_settings("GPU", "f16")["INFERENCE_PRECISION_HINT"] == "f16"
+    assert device_settings("GPU", "int8")["INFERENCE_PRECISION_HINT"] == "f32"
+    assert device_settings("NPU", "int8")["INFERENCE_PRECISION_HINT"] == "f16"
     assert provider_options("CUDAExecutionProvider", "f32")["use_tf32"] == "0"
     options = provider_options("TensorrtExecutionProvider", "f16")
     assert options["trt_fp16_enable"] == "1"
     assert options["trt_engine_cache_path"] == str(engines / "tensorrt")
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", "nowhere")
-    assert "CACHE_DIR" not in device_settings("f16")
+    assert "CACHE_DIR" not in device_settings("GPU", "f16")
     assert "trt_engine_cache_enable" not in provider_options("TensorrtExecutionProvider", "f16")
 
 

@@ -51,7 +51,7 @@ def open_on(
 
 
 def provider_options(provider: str, precision: str) -> dict[str, Any]:
-    """Return the options of a provider: f32 without TF32, engines kept.
+    """Return the options of a provider: CUDA without TF32, which TensorRT may use; engines kept.
 
     Args:
         provider: ONNX Runtime's name.

@@ -7,6 +7,9 @@ from bedside.runtime.checks import make_backend_error
 from bedside.runtime.engine_cache import engine_folder
 from bedside.runtime.openvino import OpenvinoSession, read_graph, the_core
 
+# What a device computes in at most, where that is not f32.
+_WIDEST = {"NPU": "f16"}
+
 
 def open_on(
     graph: bytes, *, backend: str, device: str, precision: str, threads: int
@@ -32,7 +35,7 @@ def open_on(
         )
     try:
         model = read_graph(graph)
-        compiled = the_core().compile_model(model, device, device_settings(precision))
+        compiled = the_core().compile_model(model, device, device_settings(device, precision))
     except BackendError:
         raise
     except RuntimeError as error:
@@ -42,11 +45,16 @@ def open_on(
     return session
 
 
-def device_settings(precision: str) -> dict[str, Any]:
-    """Return the settings of OpenVINO for a device: one call at a time, engines kept."""
+def device_settings(device: str, precision: str) -> dict[str, Any]:
+    """Return the settings of OpenVINO for a device: one call at a time, engines kept.
+
+    Args:
+        device: OpenVINO's name of it; an NPU computes no f32, beside int8 neither.
+        precision: How to compute.
+    """
     settings: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f16" if precision == "f16" else "f32",
+        "INFERENCE_PRECISION_HINT": "f16" if "f16" in (precision, _WIDEST.get(device)) else "f32",
     }
     if folder := engine_folder("openvino"):
         settings["CACHE_DIR"] = str(folder)
