@@ -71,7 +71,7 @@ class Service(Protocol):
             context: SOP class of the presentation context.
         """
 
-    def take_report(self, event_type: int, data: bytes, *, syntax: str) -> int:
+    def take_report(self, command: Command, data: bytes, *, context: ul.AnsweredContext) -> int:
         """Return the status of an N-EVENT-REPORT."""
 
     def note_release(self, association: "Association") -> None:
@@ -326,8 +326,7 @@ class Association(threading.Thread):
         elif command.field == C_STORE:
             status, comment = _CANNOT_UNDERSTAND, "it came without a data set"
         elif command.field == N_EVENT_REPORT:
-            syntax = context.transfer_syntax
-            status = self._service.take_report(command.event_type, words, syntax=syntax)
+            status = self._service.take_report(command, words, context=context)
         self._begin_message()
         if command.field != C_CANCEL:
             self._send(ul.make_command(context.number, make_answer(command, status, comment)))

@@ -57,17 +57,24 @@ which may be a thousand times as large."""
 VERIFICATION = "1.2.840.10008.1.1"
 COMMITMENT = "1.2.840.10008.1.20.1"
 """SOP classes of C-ECHO and of storage commitment."""
+UPS_EVENT = "1.2.840.10008.5.1.4.34.6.4"
+"""SOP class of events of work items."""
 
 
-def accepted_syntaxes(*, with_reports: bool = False) -> dict[str, tuple[str, ...]]:
+def accepted_syntaxes(
+    *, with_reports: bool = False, with_events: bool = False
+) -> dict[str, tuple[str, ...]]:
     """Return the transfer syntaxes that the node accepts for each SOP class.
 
     Args:
         with_reports: Whether reports of storage commitment are taken too.
+        with_events: Whether events of work items are.
     """
     accepted = {str(each): tuple(map(str, TRANSFER_SYNTAXES)) for each in IMAGE_CLASSES}
     plain = tuple(map(str, TRANSFER_SYNTAXES[:2]))
     accepted[VERIFICATION] = plain
     if with_reports:
         accepted[COMMITMENT] = plain
+    if with_events:
+        accepted[UPS_EVENT] = plain
     return accepted

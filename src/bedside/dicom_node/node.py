@@ -34,6 +34,7 @@ class DicomNode:
         engine: What segments.
         store: Where series are kept; the only node of this store.
         on_event: Called with sentences about series, without anything of a patient.
+        cancel_work: As of `DicomServer`.
 
     Attributes:
         server: What listens.
@@ -53,6 +54,7 @@ class DicomNode:
         store: JobStore,
         *,
         on_event: Callable[[str], None] = LOGGER.info,
+        cancel_work: Callable[[str], None] | None = None,
     ) -> None:
         self._settings, self._store, self.ae_title = settings, store, settings.ae_title
         for route in settings.route:
@@ -66,6 +68,7 @@ class DicomNode:
         self.server = DicomServer(
             settings, self._intake, store.path / "spool",
             receive_report=self._forwarder.receive_report if settings.archive else None,
+            cancel_work=cancel_work,
         )  # fmt: skip
         self.files = FileReceiver(
             self._intake, store.path / "spool", free_mb=settings.limits.free_mb,

@@ -16,7 +16,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 from bedside.dicom_node.association import Association, Terms
 from bedside.dicom_node.commands import Command
 from bedside.dicom_node.config import DicomSettings
-from bedside.dicom_node.contexts import COMMITMENT, accepted_syntaxes
+from bedside.dicom_node.contexts import COMMITMENT, UPS_EVENT, accepted_syntaxes
 from bedside.dicom_node.gate import Gate, Knock
 from bedside.dicom_node.header import read_header, scan_header
 from bedside.dicom_node.intake import Arrival, Intake, Origin
@@ -26,10 +26,12 @@ from bedside.dicom_node.sending.commitment import read_report
 from bedside.dicom_node.sending.delivery import Finding
 from bedside.dicom_node.upper_layer import (
     APPLICATION_CONTEXT,
+    AnsweredContext,
     AssociationRequest,
     make_reject,
     read_request,
 )
+from bedside.dicom_node.ups.work_item import asks_to_cancel
 from bedside.errors import BedsideError, FormatError
 from bedside.system.unfinished import scratch_folder
 
@@ -65,6 +67,8 @@ class DicomServer:
         intake: Takes images.
         folder: For objects that are on their way; on the disk of the intake.
         receive_report: Called with reports of storage commitment; None to take none.
+        cancel_work: Called with the UID of each work item that a worklist asks to cancel; None to
+            take no events of work items.
 
     Raises:
         UsageError: If the address cannot be listened on.
@@ -78,9 +82,10 @@ class DicomServer:
         folder: Path,
         *,
         receive_report: Callable[[str, Finding], None] | None = None,
+        cancel_work: Callable[[str], None] | None = None,
     ) -> None:
         self._settings, self._intake = settings, intake
-        self._receive_report = receive_report
+        self._receive_report, self._cancel_work = receive_report, cancel_work
         self._limits = settings.limits
         self._notices = Notices()
         self._lock = threading.Lock()
@@ -88,10 +93,12 @@ class DicomServer:
         with ExitStack() as stack:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._folder = stack.enter_context(scratch_folder(folder))
-            with_reports = receive_report is not None
+            supported = accepted_syntaxes(
+                with_reports=receive_report is not None, with_events=cancel_work is not None
+            )
             self._terms = Terms(
-                settings.limits, self._folder, accepted_syntaxes(with_reports=with_reports),
-                performed_by_peer=(COMMITMENT,) if with_reports else (),
+                settings.limits, self._folder, supported,
+                performed_by_peer=tuple({COMMITMENT, UPS_EVENT} & supported.keys()),
                 is_synced=settings.on_disk == "image",
             )  # fmt: skip
             self._gate = Gate(
@@ -162,16 +169,20 @@ class DicomServer:
             )
         return status, comment
 
-    def take_report(self, event_type: int, data: bytes, *, syntax: str) -> int:
-        """Take a report of storage commitment; return its status."""
-        if self._receive_report is None:
-            return _PROCESSING_FAILURE
+    def take_report(self, command: Command, data: bytes, *, context: AnsweredContext) -> int:
+        """Take a report of storage commitment, or an event of a work item; return its status."""
         try:
             dataset = read_dataset(
-                io.BytesIO(data), is_implicit_VR=syntax == ImplicitVRLittleEndian,
+                io.BytesIO(data), is_implicit_VR=context.transfer_syntax == ImplicitVRLittleEndian,
                 is_little_endian=True,
             )  # fmt: skip
-            found = read_report(event_type, dataset)
+            if context.abstract_syntax == UPS_EVENT and self._cancel_work is not None:
+                if asks_to_cancel(command.event_type, dataset):
+                    self._cancel_work(command.sop_instance)
+                return SUCCESS
+            if context.abstract_syntax != COMMITMENT or self._receive_report is None:
+                return _PROCESSING_FAILURE
+            found = read_report(command.event_type, dataset)
         except Exception:  # noqa: BLE001 - pydicom raises many kinds for damaged data
             return _PROCESSING_FAILURE
         self._receive_report(*found)

@@ -59,7 +59,8 @@ def serve(settings: ServeSettings, *, on_notice: Callable[[str], None]) -> None:
         health = HealthServer(engine, settings.door, observer=observer)
         stack.callback(health.close)
         store = None if settings.state is None else stack.enter_context(JobStore(settings.state))
-        node = stack.enter_context(_opened_node(settings, engine, store))
+        performers = stack.enter_context(_opened_performers(settings, engine))
+        node = stack.enter_context(_opened_node(settings, engine, store, performers))
         jobs = None if store is None else stack.enter_context(SegmentJobs(store, engine))
         http = HttpServer(
             engine, settings.door, observer=observer, jobs=jobs, intake=_find_intake(node),
@@ -70,7 +71,6 @@ def serve(settings: ServeSettings, *, on_notice: Callable[[str], None]) -> None:
         on_notice(f"Health on {health.address}/health")
         if node is not None:
             _start_node(node, on_notice)
-        performers = stack.enter_context(_opened_performers(settings, engine))
         if performers is not None and settings.worklist is not None:
             performers.start()
             on_notice(f"Performing work items of {settings.worklist.url}")
@@ -129,15 +129,20 @@ def _opened_telemetry(settings: ServeSettings, engine: "Engine") -> Iterator["Te
 
 @contextlib.contextmanager
 def _opened_node(
-    settings: ServeSettings, engine: "Engine", store: "JobStore | None"
+    settings: ServeSettings,
+    engine: "Engine",
+    store: "JobStore | None",
+    performers: "PerformerService | None",
 ) -> Iterator["DicomNode | None"]:
-    """Open the DICOM node of a configuration, if it has one."""
+    """Open the DICOM node of a configuration, if it has one; it hears of work to be canceled."""
     if settings.dicom is None or store is None:
         yield None
         return
     from bedside.dicom_node.node import DicomNode
 
-    with DicomNode(settings.dicom, engine, store) as node:
+    is_dimse = settings.worklist is not None and settings.worklist.is_dimse
+    cancel = performers.cancel_soon if performers is not None and is_dimse else None
+    with DicomNode(settings.dicom, engine, store, cancel_work=cancel) as node:
         yield node
 
 
@@ -151,7 +156,8 @@ def _opened_performers(
         return
     from bedside.dicom_node.ups.service import open_performers
 
-    with open_performers(settings.worklist, engine, settings.state / "worklist") as performers:
+    folder, with_node = settings.state / "worklist", settings.dicom is not None
+    with open_performers(settings.worklist, engine, folder, with_node=with_node) as performers:
         yield performers
 
 

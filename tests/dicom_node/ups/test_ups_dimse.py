@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -46,9 +48,9 @@ class Peer:
         told = self._read()
         self.url, self.address = told["url"], f"dicom://WORKLIST@127.0.0.1:{told['port']}"
 
-    def look(self):
-        """What has become of the work items."""
-        self._process.stdin.write("\n")
+    def look(self, event=""):
+        """What has become of the work items, after an event was sent."""
+        self._process.stdin.write(f"{event}\n")
         self._process.stdin.flush()
         return self._read()
 
@@ -137,6 +139,44 @@ def test_performers_complete_each_work_item_once_over_dimse(store, sender, archi
         (reference,) = output.ReferencedSOPSequence
         assert reference.ReferencedSOPInstanceUID == seg.SOPInstanceUID
     assert set(archive.kept) == {seg.SOPInstanceUID}
+
+
+def test_a_request_to_cancel_comes_to_the_node_and_ends_the_work(
+    store, sender, archive, image, receive
+):
+    begun, ends = threading.Event(), {}
+
+    def work(item, inputs, outputs, report):
+        begun.set()
+        while True:  # until somebody cancels it
+            report(0.1)
+            time.sleep(0.01)
+
+    def note(job):
+        ends[job.key] = job.state
+
+    with running("1.2.1", image) as peer:
+        settings = WorklistSettings(
+            peer.address, {"*": "any"}, images_url=peer.url,
+            archive=DicomDestination("pacs", "127.0.0.1", archive.port, "ARCHIVE"),
+        )  # fmt: skip
+        performed = PerformerSettings("pacs", retry=QUICK, look_s=0.05)
+        with PerformerService(
+            store, find_peers(settings, with_node=True), sender, work, performed, on_step=note
+        ) as service:
+            node = receive(cancel_work=service.cancel_soon)
+            host, port = node.address
+            service.start()
+            assert begun.wait(60)
+            assert peer.look()["subscribed"] == {"1.2.1": "BEDSIDE"}
+            # Of another item, and of this one that it is in progress: nothing ends.
+            peer.look(f"1.2.9 2 SCHEDULED {host} {port}")
+            peer.look(f"1.2.1 1 SCHEDULED {host} {port}")
+            assert peer.state("1.2.1") == "IN PROGRESS"
+            peer.look(f"1.2.1 2 SCHEDULED {host} {port}")
+            assert wait_for(lambda: peer.state("1.2.1") == "CANCELED")
+            assert wait_for(lambda: ends.get("1.2.1") == "canceled")
+    assert archive.kept == {}
 
 
 @pytest.mark.parametrize(

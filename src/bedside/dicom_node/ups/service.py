@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bedside.dicom_node.sending.destination import Tls, WebDestination
@@ -100,7 +100,7 @@ class PerformerService:
                 args=(
                     Performer(
                         store, worklist, images, sender, work, settings, self._cancellations,
-                        self.events.listen,
+                        self._listen,
                     ),
                 ),
                 name=f"work items {number}",
@@ -140,6 +140,11 @@ class PerformerService:
         """Close the service."""
         self.close()
 
+    def _listen(self, channel: str) -> None:
+        """Listen to a channel of events; over DIMSE there is none, they come to the node."""
+        if channel:
+            self.events.listen(channel)
+
     def _run(self, performer: Performer) -> None:
         while not self._stop.is_set():
             try:
@@ -159,6 +164,14 @@ class PerformerService:
                 self._store.remove(KIND, END_STATES, older_s=self._keep_s)
                 self._sender.remove_ended(older_s=self._keep_s)
             self._stop.wait(_CLEAN_S)
+
+    def cancel_soon(self, uid: str) -> None:
+        """Cancel a work item in a thread of its own, as whoever asks may wait for the answer."""
+        threading.Thread(target=self._cancel_quietly, args=(uid,), daemon=True).start()
+
+    def _cancel_quietly(self, uid: str) -> None:
+        with suppress(OutputError, ClosedError):  # the server is being stopped
+            self._cancel(uid)
 
     def _cancel(self, uid: str) -> None:
         """Cancel a work item at once, whatever the thread that works on it is doing."""
@@ -192,17 +205,22 @@ def _open_events(
     return EventListener(on_cancel, token_file=None, tls=Tls())
 
 
-def find_peers(settings: WorklistSettings) -> Peers:
+def find_peers(settings: WorklistSettings, *, with_node: bool = False) -> Peers:
     """Return whom a configuration names.
+
+    Args:
+        settings: The table `[worklist]`.
+        with_node: Whether there is a DICOM node, which events over DIMSE come to.
 
     Raises:
         SpecError: If an address is none.
     """
     service: WorklistService | DimseService
     if settings.is_dimse:
-        service = DimseService.from_url(
+        found = DimseService.from_url(
             settings.url, calling_ae_title=settings.ae_title, query=settings.query, tls=settings.tls
         )
+        service = replace(found, with_events=with_node)
     else:
         service = WorklistService(
             settings.url,
@@ -227,6 +245,7 @@ def open_performers(
     engine: Engine,
     folder: Path,
     *,
+    with_node: bool = False,
     on_step: Callable[[Job], None] | None = None,
 ) -> Iterator[PerformerService]:
     """Open the performers of a configuration; they are closed at the end of the block.
@@ -235,6 +254,7 @@ def open_performers(
         settings: The table `[worklist]`.
         engine: What segments.
         folder: Where work items and results are kept.
+        with_node: Whether there is a DICOM node, whose `cancel_work` is `cancel_soon`.
         on_step: Called with the job of a work item after each step; None to log its state.
 
     Yields:
@@ -256,7 +276,7 @@ def open_performers(
         retry=settings.retry,
         look_s=settings.look_s,
     )
-    peers = find_peers(settings)
+    peers = find_peers(settings, with_node=with_node)
     with (
         JobStore(folder) as store,
         Sender(store, settings.destinations) as sender,

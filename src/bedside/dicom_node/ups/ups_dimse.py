@@ -1,6 +1,6 @@
-"""A worklist over DIMSE: UPS Pull (PS3.4 annex CC).
+"""A worklist over DIMSE: UPS Pull and UPS Watch (PS3.4 annex CC).
 
-Events are not received over DIMSE, which would take a port for associations of the worklist; so a
+Events come to the DICOM node, by associations of the worklist; without a node there are none, and a
 request to cancel does not arrive.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pydicom import Dataset
+from pydicom.uid import UID
 from pynetdicom import build_context
 
 from bedside.dicom_node.sending.association import associate
@@ -18,8 +19,8 @@ from bedside.dicom_node.sending.destination import DicomDestination, Tls
 from bedside.dicom_node.ups.work_item import SCHEDULED, make_state
 from bedside.errors import ConflictError, FormatError, PeerError, SpecError, UnansweredError
 
-# The SOP class of every work item, and the one of the presentation context.
-PUSH, PULL = "1.2.840.10008.5.1.4.34.6.1", "1.2.840.10008.5.1.4.34.6.3"
+# The SOP class of every work item, and those of presentation contexts.
+PUSH, WATCH, PULL = (f"1.2.840.10008.5.1.4.34.6.{number}" for number in (1, 2, 3))
 _PLAIN, _ENCRYPTED = "dicom", "dicom+tls"
 
 _RETURNED = (
@@ -28,7 +29,7 @@ _RETURNED = (
     "ScheduledStationNameCodeSequence", "InputInformationSequence",
 )  # fmt: skip
 _PENDING = (0xFF00, 0xFF01)
-_CHANGE_STATE, _MESSAGE = 1, 1
+_CHANGE_STATE, _SUBSCRIBE, _MESSAGE = 1, 3, 1
 # Status codes of PS3.4 CC.2 and PS3.7 annex C; FE00 ends a search that was to end.
 _WARNINGS = (0x0001, 0x0107, 0x0116, 0xB300, 0xB301, 0xB304, 0xB305, 0xB306, 0xFE00)
 _CONFLICTS = frozenset({0x0112, *range(0xC300, 0xC320)})
@@ -43,10 +44,12 @@ class DimseService:
     Attributes:
         peer: Whom to call.
         query: Attributes that work items must have, such as {"WorklistLabel": "AI"}.
+        with_events: Whether there is a node that events of work items come to.
     """
 
     peer: DicomDestination
     query: Mapping[str, str] = field(default_factory=dict)
+    with_events: bool = False
 
     @classmethod
     def from_url(
@@ -170,22 +173,37 @@ class DimseWorklist:
         _check(status)
 
     def subscribe(self, uid: str, ae_title: str) -> str:
-        """Raise `PeerError`: events are not received over DIMSE."""
-        raise PeerError("events of work items are not received over DIMSE.")
+        """Have events of a work item sent to an AE title, that of the node; return "", no channel.
+
+        Raises:
+            ConflictError: If there is no such work item, or the worklist does not know the title.
+            PeerError: If there is no node, or the worklist cannot be reached, or refuses.
+            UnansweredError: If no whole answer came.
+        """
+        if not self._service.with_events:
+            raise PeerError("there is no node that events of work items could come to.")
+        information = Dataset()
+        information.ReceivingAE, information.DeletionLock = ae_title, "FALSE"
+        with self._associated(WATCH) as association:
+            status, _ = association.send_n_action(
+                information, _SUBSCRIBE, PUSH, uid, meta_uid=WATCH
+            )
+        _check(status)
+        return ""
 
     def close(self) -> None:
         """Do nothing: an association ends with its request."""
 
     @contextmanager
-    def _associated(self) -> Iterator[Any]:
-        """Hold an association for UPS Pull.
+    def _associated(self, sop_class: str = PULL) -> Iterator[Any]:
+        """Hold an association for UPS Pull or Watch.
 
         Raises:
-            PeerError: If there is none, or the peer does not take UPS Pull.
+            PeerError: If there is none, or the peer does not take it.
         """
-        with associate(self._service.peer, [build_context(PULL)]) as association:
-            if not any(each.abstract_syntax == PULL for each in association.accepted_contexts):
-                raise PeerError("the worklist does not take UPS Pull.")
+        with associate(self._service.peer, [build_context(sop_class)]) as association:
+            if not any(each.abstract_syntax == sop_class for each in association.accepted_contexts):
+                raise PeerError(f"the worklist does not take {UID(sop_class).name}.")
             yield association
 
 

@@ -18,6 +18,8 @@ from bedside.errors import FormatError
 SCHEDULED, IN_PROGRESS = "SCHEDULED", "IN PROGRESS"
 COMPLETED, CANCELED = "COMPLETED", "CANCELED"
 
+_STATE_REPORT, _CANCEL_REQUESTED = 1, 2
+
 # It becomes a part of addresses, so it is checked.
 _UID = re.compile(r"[0-9.]{1,64}")
 
@@ -104,6 +106,12 @@ def read_work_item(dataset: Dataset) -> WorkItem:
             for item in dataset.get("InputInformationSequence") or []
         ),
     )
+
+
+def asks_to_cancel(event_type: int, information: Dataset) -> bool:
+    """Whether an event asks that a work item be canceled, or says that it is (PS3.4 CC.2.4)."""
+    is_canceled = _text(information, "ProcedureStepState") == CANCELED
+    return event_type == _CANCEL_REQUESTED or (event_type == _STATE_REPORT and is_canceled)
 
 
 def make_state(state: str, transaction_uid: str) -> Dataset:
