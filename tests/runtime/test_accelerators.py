@@ -5,6 +5,7 @@ import pytest
 
 from bedside.cli.main import main
 from bedside.errors import BackendError, UsageError
+from bedside.evaluation.certification import certify
 from bedside.runtime import find_backend, open_graph, open_session, openvino
 from bedside.runtime.execution_modes import (
     certificate_warnings,
@@ -46,6 +47,8 @@ def test_a_device_that_is_not_there_is_an_error_of_one_line(name, tmp_path, caps
     assert caught.value.exit_code == 4
     with pytest.raises(BackendError, match=f'^backend "{name}" needs'):
         open_session(make_bundle(tmp_path), backend=name, precision="default")
+    with pytest.raises(BackendError, match=f'^backend "{name}" needs'):
+        certify(make_bundle(tmp_path), [], accelerator=name)
     capsys.readouterr()
     assert main(["models", str(make_bundle(tmp_path).path), "--retune", "--backend", name]) == 4
     *_, line = capsys.readouterr().err.strip().splitlines()
