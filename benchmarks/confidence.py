@@ -7,9 +7,11 @@ Validation units calibrate; the calibration that ships is measured on test units
 
 import argparse
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from bedside.bundle import Bundle, find_bundle, read_bundle
@@ -25,7 +27,15 @@ from bedside.evaluation.looks import find_ledger, record_look
 from bedside.evaluation.planted import ARTEFACTS, list_artefacts
 from bedside.evaluation.planted_chance import CHANCE_ARTEFACTS, choose_artefacts
 from bedside.evaluation.report import markdown_table
-from bedside.pipeline.confidence import make_features, score_features
+from bedside.pipeline.coarse import coarsen
+from bedside.pipeline.confidence import (
+    ConfidenceEstimator,
+    describe_coarse,
+    make_features,
+    score_features,
+)
+from bedside.pipeline.gate import GateJudge
+from bedside.runtime.machine import describe_processor, read_load
 from bedside.segment import open_segmenter
 from bedside.spec.confidence import StructureModel
 from bedside.system.atomic import write_text
@@ -242,6 +252,45 @@ def describe_bundle(bundle: Bundle, images: dict[str, list[Image]], *, times: in
     ]  # fmt: skip
 
 
+def time_parts(bundle: Bundle, *, runs: int = 300) -> list[str]:
+    """Row of the table of costs, in processor time: network, grid, gate and confidence in turns."""
+    cv2.setNumThreads(1)
+    with open_segmenter(bundle, precision="default", threads=1).session as session:
+        taken = bundle.spec.input
+        random = np.random.default_rng(0)
+        tensor = random.random((1, taken.channels, *taken.size_px), dtype=np.float32)
+        for plane in tensor[0]:
+            plane[:] = cv2.GaussianBlur(plane, (0, 0), 4)
+        logits = session.predict(tensor)[0].copy()
+        judge = None if bundle.gate is None else GateJudge(bundle.gate)
+        names = [label.name for label in bundle.spec.labels]
+        assert bundle.confidence is not None
+        estimator, spans = ConfidenceEstimator(bundle.confidence, names), []
+        for _ in range(runs):
+            moments = [time.process_time()]
+            session.predict(tensor)
+            moments.append(time.process_time())
+            coarse = coarsen(tensor[0], logits)
+            moments.append(time.process_time())
+            if judge is not None:
+                judge.judge(tensor[0], logits, coarse=coarse)
+            moments.append(time.process_time())
+            estimator.assess(describe_coarse(coarse))
+            moments.append(time.process_time())
+            spans.append(np.diff(moments))
+        network, grid, gate, sure = 1e3 * np.median(spans, axis=0)
+        shares = [100 * each / network for each in (grid + sure, grid + gate + sure)]
+        return [
+            bundle.spec.name, session.precision,
+            *(f"{each:.2f}" for each in (network, grid, gate, sure)),
+            *(f"{each:.0f}" for each in shares),
+        ]  # fmt: skip
+
+
+COSTS = [
+    "bundle", "precision", "network ms", "grid ms", "gate ms", "confidence ms",
+    "of a frame not judged %", "of a still %",
+]  # fmt: skip
 HEAD = """# How sure are the masks?
 
 Predicted Dice of each structure, from one pass, calibrated on validation units alone
@@ -269,10 +318,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--cache", type=Path, required=True, help="folder of kept features")
     parser.add_argument("--times", type=int, default=100, help="re-splits")
-    parser.add_argument("--notes", type=Path, help="text that follows the tables")
+    parser.add_argument(
+        "--notes", type=Path, help="text that follows the tables",
+        default=Path(__file__).parent / "results" / "confidence_notes.md",
+    )  # fmt: skip
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
-    lines = [HEAD]
+    lines, costs, load = [HEAD], list[list[str]](), read_load()
     for pair in arguments.bundles:
         name, _, own = pair.partition("=")
         bundle = read_bundle(find_bundle(name))
@@ -284,7 +336,18 @@ def main() -> None:
         record_look(find_ledger(arguments.output.parent), bundle, what="confidence", cases=cases,
                     dice=mean_dice(bundle, images["test"]))  # fmt: skip
         lines += describe_bundle(bundle, images, times=arguments.times)
-    text = "\n".join(lines) + (arguments.notes.read_text() if arguments.notes else "")
+        if bundle.spec.model.spatial_dims == 2:
+            costs.append(time_parts(bundle))
+    lines += [
+        "## Cost", "",
+        "Processor time of the network in its fastest precision, of the grid that both share, of "
+        "the gate and of the confidence, in turns, medians of 300, one thread; "
+        f"{describe_processor()}, load {load:.1f} before, {read_load():.1f} after. Of a film the "
+        "gate judges 7 frames at most, of live frames as many as fit in 5 % of the network's time.",
+        "",
+        *markdown_table(COSTS, costs), "",
+    ]  # fmt: skip
+    text = "\n".join(lines) + "\n" + arguments.notes.read_text(encoding="utf-8")
     print(text)
     write_text(arguments.output, text)
 

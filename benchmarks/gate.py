@@ -51,6 +51,9 @@ UNCOUNTED = (
 SCANS = ("acdc", "lidc_nodules", "Task04_Hippocampus", "btcv")
 """Data sets of which scans are taken for networks of whole scans."""
 
+NOTES = Path(__file__).parent / "results" / "gate_notes.md"
+"""What follows the tables."""
+
 Images = Iterator[np.ndarray]
 Made = TypeVar("Made", Iterator[np.ndarray], Iterator[ImageSequence])
 Maker = Callable[[], Iterable[np.ndarray] | Iterable[ImageSequence]]
@@ -342,19 +345,6 @@ def format_bundle(
     ]
 
 
-CLOSING = (
-    "What this does not show: nodules cut out of a lung look like nothing in particular to these "
-    "descriptions, so the gate of `lidc-nodule` misses the goal of 99 % refused, and `acdc-sax` "
-    "accepts 31 of 32, which is one short of 97 %. Own images upside down, mirrored or turned are "
-    "refused where the training images were upright, and pass elsewhere. Other machines than "
-    "those of the data were not measured, but for the one cine of a portable machine that comes "
-    "with pydicom, which `camus-4ch` accepts. On a busy machine the ratio of the times holds, and "
-    "not the times. Pictures of kinds that no gate was fitted to: BUSI (yirutsai/"
-    "Breast-ultrasound-dataset), CVC-612 (MahmoudSayed129/Medical-polyp-segmentation-using-U-net-"
-    "architecture) and TCGA-LGG (TruongVanHien194276/Brain_Segmentation_data) on GitHub, 60 each."
-)
-
-
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -388,7 +378,7 @@ def main() -> None:
         f"- Load of the machine before and after, 1 minute: {load:.1f}, {read_load():.1f}",
         "",
     ]
-    text = "\n".join([*head, *lines, CLOSING, ""])
+    text = "\n".join([*head, *lines, NOTES.read_text(encoding="utf-8")])
     print(text)
     write_text(arguments.output, text)
 

@@ -70,13 +70,11 @@ def fit_structure(
     clean = np.array([sample.clean for sample in samples])
     weights = np.where(clean, CLEAN_WEIGHT, 1.0)
     order = np.array([units.index(each.unit) if each.unit in units else 0 for each in samples])
-    model = _fit(structure, names, features, dice, weights)
-    scores = np.zeros(len(samples))
     folds = order % min(_FOLDS, len(units))
-    for fold in np.unique(folds):
-        out = folds == fold
-        held = _fit(structure, names, features[~out], dice[~out], weights[~out])
-        scores[out] = score_features(held, features[out])
+    training = _Training(structure, names, features, dice, weights)
+    by_squares = {squared: training.hold_out(folds, squared=squared) for squared in (False, True)}
+    squared = min(by_squares, key=lambda each: training.measure_error(by_squares[each]))
+    model, scores = training.fit(squared=squared), by_squares[squared]
     knots, levels = fit_table(scores, dice, weights)
     predicted = np.interp(scores, knots, levels)
     error = np.array([expect_error(each) for each in predicted])
@@ -236,29 +234,61 @@ def _rise(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.concatenate([np.full(count, mean) for mean, _, count in pooled])
 
 
-def _fit(
-    structure: str,
-    names: tuple[str, ...],
-    features: np.ndarray,
-    dice: np.ndarray,
-    weights: np.ndarray,
-) -> StructureModel:
-    """Ridge regression of the logarithm of what is missing of the Dice; without a table."""
-    centre = np.average(features, axis=0, weights=weights)
-    scale = np.sqrt(np.average((features - centre) ** 2, axis=0, weights=weights)) + 1e-3
-    columns = np.clip((features - centre) / scale, -3, 3)
-    columns -= np.average(columns, axis=0, weights=weights)
-    target = -np.log(1.02 - dice)
-    target -= np.average(target, weights=weights)
-    weighted = columns * weights[:, None]
-    size = columns.shape[1]
-    normal = weighted.T @ columns + _RIDGE * weights.sum() * np.eye(size)
-    found = np.linalg.solve(normal, weighted.T @ target)
-    # Squares of features order held-out images worse (benchmarks/confidence.md).
-    return StructureModel(
-        structure, names, _round(centre), _round(scale), _round(found), (0.0,) * size,
-        (0.0,), (0.0,), None, 0.0,
-    )  # fmt: skip
+@dataclass(frozen=True)
+class _Training:
+    """What a model of one structure is fitted to.
+
+    Attributes:
+        structure: Its name.
+        names: Of the features.
+        features: (N, features).
+        dice: (N,).
+        weights: (N,).
+    """
+
+    structure: str
+    names: tuple[str, ...]
+    features: np.ndarray
+    dice: np.ndarray
+    weights: np.ndarray
+
+    def hold_out(self, folds: np.ndarray, *, squared: bool) -> np.ndarray:
+        """Scores of all images, each by a model that was not fitted to its unit, (N,)."""
+        scores = np.zeros(len(self.dice))
+        for fold in np.unique(folds):
+            out = folds == fold
+            held = self.fit(~out, squared=squared)
+            scores[out] = score_features(held, self.features[out])
+        return scores
+
+    def measure_error(self, scores: np.ndarray) -> float:
+        """Variance of what scores leave of the logarithm of what is missing of the Dice."""
+        rest = -np.log(1.02 - self.dice) - scores
+        rest -= np.average(rest, weights=self.weights)
+        return float(np.average(rest**2, weights=self.weights))
+
+    def fit(self, chosen: np.ndarray | slice = slice(None), *, squared: bool) -> StructureModel:
+        """Ridge regression of that logarithm on features, and their squares; without a table."""
+        features, dice, weights = (
+            each[chosen] for each in (self.features, self.dice, self.weights)
+        )
+        centre = np.average(features, axis=0, weights=weights)
+        scale = np.sqrt(np.average((features - centre) ** 2, axis=0, weights=weights)) + 1e-3
+        columns = np.clip((features - centre) / scale, -3, 3)
+        if squared:
+            columns = np.concatenate([columns, columns**2], axis=1)
+        columns -= np.average(columns, axis=0, weights=weights)
+        target = -np.log(1.02 - dice)
+        target -= np.average(target, weights=weights)
+        weighted = columns * weights[:, None]
+        normal = weighted.T @ columns + _RIDGE * weights.sum() * np.eye(columns.shape[1])
+        found = np.linalg.solve(normal, weighted.T @ target)
+        size = features.shape[1]
+        squares = found[size:] if squared else np.zeros(size)
+        return StructureModel(
+            self.structure, self.names, _round(centre), _round(scale), _round(found[:size]),
+            _round(squares), (0.0,), (0.0,), None, 0.0,
+        )  # fmt: skip
 
 
 def _round(values: np.ndarray) -> tuple[float, ...]:
