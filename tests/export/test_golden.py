@@ -15,7 +15,7 @@ from PIL import Image
 
 from bedside.bundle import find_bundle, read_bundle
 from bedside.cli.main import main
-from bedside.export.golden import export_golden
+from bedside.export.golden import describe_for_programs, export_golden
 from bedside.io.source import open_source
 from bedside.segment import Segmenter, open_segmenter
 from bedside.spec import ComponentCount, WindowLevel
@@ -171,6 +171,16 @@ def test_values_that_no_picture_holds_are_written_as_a_frame_alone(tmp_path):
     assert described["input"] == {"file": None, "sha256": None}
     assert described["tensors"]["frame"]["dtype"] != "uint8"
     assert not (tmp_path / "out" / "input.png").exists()
+
+
+def test_an_export_of_a_bundle_that_takes_no_synthetic_image_goes_without(tmp_path):
+    bundle = read_bundle(find_bundle("lidc-nodule"))
+    units = replace(bundle.spec, preprocess=bundle.spec.preprocess[1:])
+    assert "brightness" in describe_for_programs(tmp_path, replace(bundle, spec=units))
+    assert [path.name for path in tmp_path.iterdir()] == ["sample"]
+    (tmp_path / "whole").mkdir()
+    assert describe_for_programs(tmp_path / "whole", bundle) == ""
+    assert (tmp_path / "whole" / "golden" / "golden.json").is_file()
 
 
 def test_the_command_writes_a_golden_folder_and_replaces_nothing_else(tmp_path, capsys):

@@ -116,7 +116,8 @@ def export_certified(
         certificate = _certify(material, target, converter, tuple(attempts), trial, folder)
         describe_export(folder, material.bundle, certificate, hints=converter.hints)
         on_stage("writing golden tensors")
-        describe_for_programs(folder, material.bundle)
+        if refused := describe_for_programs(folder, material.bundle):
+            on_stage(f"no golden tensors, a synthetic image is refused: {refused}")
     return certificate
 
 

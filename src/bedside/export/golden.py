@@ -12,6 +12,7 @@ from nibabel import Nifti1Image
 from PIL import Image
 
 from bedside.bundle import Bundle
+from bedside.errors import InputError
 from bedside.evaluation.generated import make_samples
 from bedside.export.folder import written_folder
 from bedside.io.source import open_source
@@ -103,17 +104,25 @@ def write_golden(bundle: Bundle, folder: Path, *, image: Path | None = None) -> 
     return described
 
 
-def describe_for_programs(folder: Path, bundle: Bundle) -> None:
+def describe_for_programs(folder: Path, bundle: Bundle) -> str:
     """Write golden tensors and the C++ sample into an export, for programs in other languages.
 
     Args:
         folder: The export; it gets `golden/` and `sample/`.
         bundle: What was exported.
+
+    Returns:
+        Why there are no golden tensors: the bundle refuses a synthetic image. Empty if there are.
     """
+    shutil.copytree(SAMPLE, folder / "sample")
     golden = folder / "golden"
     golden.mkdir()
-    write_golden(bundle, golden)
-    shutil.copytree(SAMPLE, folder / "sample")
+    try:
+        write_golden(bundle, golden)
+    except InputError as error:
+        shutil.rmtree(golden)
+        return str(error)
+    return ""
 
 
 def _run(bundle: Bundle, sequence: ImageSequence, tensors: _Tensors) -> dict[str, Any]:
