@@ -31,14 +31,15 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 web: $(VENV)/.installed
 	$(BIN)/python -m bedside.web.vendor
 
-# A process a core, each with one thread: two cores take half the time. Tests start hundreds of
-# processes, which would each compile what they import where bytecode is not kept.
+# More processes than cores, each with one thread: tests of servers wait for half of their time.
+# Tests start hundreds of processes, which would each compile what they import where bytecode is not
+# kept.
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 --dist worksteal
 
 # The doors with the programs of others: dcmtk, Orthanc, Chromium. One that is missing is a failure.
 test-doors: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= BEDSIDE_PEERS=required $(BIN)/python -m pytest -n logical --maxprocesses 4 \
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= BEDSIDE_PEERS=required $(BIN)/python -m pytest -n 4 \
 		--dist worksteal tests/service tests/dicom_node tests/http_api tests/web
 
 check: $(VENV)/.installed-dev
