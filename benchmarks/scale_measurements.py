@@ -268,10 +268,10 @@ PARTS = {
 }
 
 
-def keep(found: dict[str, Any]) -> None:
+def keep(found: dict[str, Any], path: Path = DATA) -> None:
     """Add measurements to the file of all."""
-    known = json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else {}
-    write_text(DATA, json.dumps(known | found, separators=(",", ":")) + "\n")
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    write_text(path, json.dumps(known | found, separators=(",", ":")) + "\n")
 
 
 def main() -> None:

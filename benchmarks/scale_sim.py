@@ -22,7 +22,7 @@ from cluster_simulation import CaseCost, Cluster, HeadCost, draw_cases, simulate
 DATA = Path(__file__).with_suffix(".json")
 CASES = 126_000
 WORKERS = (100, 1_000, 20_000)
-SHARD_WORKERS = 8
+SHARD_WORKERS = 10
 # Not measured here: what a good cluster has, and bad luck.
 LINK_MB_S, STORE_MB_S = 100.0, 10_000.0
 LINK_OPERATIONS_S, STORE_OPERATIONS_S = 2_000.0, 50_000.0
