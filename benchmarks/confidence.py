@@ -305,8 +305,8 @@ of kinds that occur there. Written by `benchmarks/confidence.py`.
 - error: mean absolute difference of predicted and true Dice, of means in 5 bins. Goal at most
   0.030.
 - Intervals are to hold 90 %. Goals: 87 to 93 % clean; of measurements 85 % under gain and speckle.
-  "planted" is all artefacts for the Dice, and gain and speckle for measurements. Re-splits are 100
-  of validation and test units, as many units calibrating as in the bundle.
+  "planted" is all artefacts for the Dice, and gain and speckle for measurements. Re-splits are
+  TIMES of validation and test units, as many units calibrating as in the bundle.
 - clean: images as they are. all: these, and the same with an artefact.
 """
 
@@ -324,7 +324,11 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
-    lines, costs, load = [HEAD], list[list[str]](), read_load()
+    lines, costs, load = (
+        [HEAD.replace("TIMES", str(arguments.times))],
+        list[list[str]](),
+        read_load(),
+    )
     for pair in arguments.bundles:
         name, _, own = pair.partition("=")
         bundle = read_bundle(find_bundle(name))
