@@ -207,8 +207,8 @@ what it is good for.
 {checked}
 ## {CASES:,} scans
 
-One worker has one core. *One head* hands out all cases, as `--ray` does (here without Ray's own cost
-of a case, for which see ray_nodes.md); *shards* are independent
+One worker has one core. *One head* hands out all cases, as `--ray` does (here without Ray's own
+cost of a case, for which see ray_nodes.md); *shards* are independent
 runs of {SHARD_WORKERS} workers each, as of a SLURM array. *Of ideal*: the time that the computing
 alone would take, over the time it took. *Busy*: of the busiest head and of the store's bandwidth.
 
