@@ -238,7 +238,7 @@ def test_a_rewrite_that_is_not_exact_is_refused(monkeypatch):
 
 
 def test_what_a_compiler_does_not_read_is_refused_and_nothing_is_written(tmp_path, capsys):
-    with pytest.raises(UsageError, match="reads litert in int8, not onnx in f32"):
+    with pytest.raises(UsageError, match="reads litert or vela in int8, not onnx in f32"):
         check_bundle(make_bundle(), find_chip("ethos-u55"), to="onnx", precision="f32")
     out = str(tmp_path / "out")
     assert main(["export", "camus-4ch", "--chip", "abacus", "-o", out]) == UsageError.exit_code

@@ -58,7 +58,7 @@ def run(settings: Settings) -> int:
             rounds=settings.rounds,
             epochs=settings.epochs,
             seed=settings.seed,
-            multiple=read_multiple(settings) or SearchSettings.multiple,
+            multiple=read_multiple(settings) or 1,
         ),
         resources=Resources(cache=settings.cache, threads=settings.torch_threads),
         on_message=print_err,
