@@ -11,12 +11,10 @@ from bedside.http_api.server import HttpServer
 from bedside.http_api.settings import HttpSettings
 from bedside.service.audit import AuditLog
 from bedside.service.observer import Observer
+from canaries_for_tests import CANARIES, NAME, UID, WORD
 from makers import make_dicom, make_fan, write_dicom
 from protocols_for_tests import open_placing_engine
 from servers_for_tests import PATIENCE_S
-
-NAME, UID, WORD = "Canary^Yellow", "1.2.826.0.1.471147114711", "canary4711"
-CANARIES = re.compile(rf"canary|471147114711|{WORD}", re.IGNORECASE)
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,7 @@
 
 import contextlib
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 
 import httpx
 import pytest
@@ -14,11 +10,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from bedside.service.audit import verify_audit
+from canaries_for_tests import CANARIES, ID, NAME, UID, WORD, logged_server
 from makers import make_dicom, make_fan, write_dicom
 from servers_for_tests import PATIENCE_S, make_png
 
-NAME, ID, UID, WORD = "Canary^Yellow", "CANARY-0815", "1.2.826.0.1.471147114711", "canary4711"
-CANARIES = re.compile(r"canary|471147114711", re.IGNORECASE)
 CONFIG = """
 audit = "audit.jsonl"
 state = "state"
@@ -36,32 +31,22 @@ health_port = 0
 def told(tmp_path_factory):
     """What a server has told after requests of every kind, and how each was answered."""
     folder = tmp_path_factory.mktemp(WORD)
-    (folder / "serve.toml").write_text(CONFIG)
-    log = (folder / "log.txt").open("w+")
-    command = [sys.executable, "-m", "bedside", "serve", "--config", "serve.toml"]
-    process = subprocess.Popen(command, cwd=folder, stderr=log, env={**os.environ, "HOME": "/"})
-    try:
-        address, health = _await_addresses(process, folder / "log.txt")
+    with logged_server(folder, CONFIG) as (process, read):
+        address, health = _await_addresses(process, read)
         with httpx.Client(base_url=address, timeout=PATIENCE_S) as client:
             statuses = _send_all(client, folder)
             _send_to_protocols(client, (folder / "a.dcm").read_bytes())
             _send_jobs(client, folder)
         metrics = httpx.get(health + "/metrics", timeout=PATIENCE_S).text
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE_S) == 0
-    finally:
-        process.kill()
-        process.wait()
-        log.close()
     return {
-        "statuses": statuses, "metrics": metrics, "log": (folder / "log.txt").read_text(),
+        "statuses": statuses, "metrics": metrics, "log": read(),
         "audit": (folder / "audit.jsonl").read_text(), "folder": folder,
     }  # fmt: skip
 
 
-def _await_addresses(process, log):
-    while len(found := re.findall(r"http://[\d.:]+", log.read_text())) < 2:
-        assert process.poll() is None, log.read_text()
+def _await_addresses(process, read):
+    while len(found := re.findall(r"http://[\d.:]+", read())) < 2:
+        assert process.poll() is None, read()
     return found[:2]
 
 

@@ -3,17 +3,14 @@ the listener for health and metrics.
 """
 
 import contextlib
-import os
 import re
-import signal
 import socket
 import ssl
-import subprocess
-import sys
 
 import httpx
 import pytest
 
+from canaries_for_tests import CANARIES, ID, NAME, UID, WORD, logged_server
 from certificates_for_tests import write_certificate
 from dicom_node_for_tests import wait_for
 from makers import make_dicom, make_fan
@@ -22,10 +19,8 @@ from servers_for_tests import PATIENCE_S
 
 pytest.importorskip("cryptography")
 
-NAME, ID, WORD = "Canary^Yellow", "CANARY-0815", "canary4711"
 # Of the series that is segmented, of the one that is refused, and of one that is cut off.
-UIDS = [f"1.2.826.0.1.471147114711.{number}" for number in range(3)]
-CANARIES = re.compile(r"canary|471147114711", re.IGNORECASE)
+UIDS = [f"{UID}.{number}" for number in range(3)]
 CONFIG = """
 audit = "audit.jsonl"
 state = "state"
@@ -58,12 +53,7 @@ def told(tmp_path_factory):
         certificate, key = write_certificate(folder, subject)
         certificate.rename(folder / f"{name}.pem")
         key.rename(folder / f"{name}.key")
-    (folder / "serve.toml").write_text(CONFIG)
-    log = (folder / "log.txt").open("w+")
-    command = [sys.executable, "-m", "bedside", "serve", "--config", "serve.toml"]
-    process = subprocess.Popen(command, cwd=folder, stderr=log, env={**os.environ, "HOME": "/"})
-    read = (folder / "log.txt").read_text
-    try:
+    with logged_server(folder, CONFIG) as (process, read):
         found = wait_for(
             lambda: process.poll() or re.search(r"Receiving DICOM.*port (\d+)", read())
         )
@@ -74,12 +64,6 @@ def told(tmp_path_factory):
         statuses = _ask_for_metrics(health)
         wait_for(lambda: "segmented" in read() and "failed" in read())
         metrics = httpx.get(f"{health}/metrics", timeout=PATIENCE_S).text
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE_S) == 0
-    finally:
-        process.kill()
-        process.wait()
-        log.close()
     return {
         "answers": answers, "statuses": statuses, "metrics": metrics, "log": read(),
         "audit": (folder / "audit.jsonl").read_text(), "folder": folder,

@@ -14,11 +14,9 @@ from bedside.http_api.server import HttpServer
 from bedside.http_api.settings import HttpSettings
 from bedside.service.observer import Observer
 from bedside.service.telemetry import Telemetry, TelemetrySettings, open_telemetry
+from canaries_for_tests import CANARIES, NAME, UID, WORD
 from makers import make_dicom, make_fan, write_dicom
 from servers_for_tests import PATIENCE_S, open_engine
-
-NAME, UID, WORD = "Canary^Yellow", "1.2.826.0.1.471147114711", "canary4711"
-CANARIES = re.compile(r"canary|471147114711", re.IGNORECASE)
 
 needs_sdk = pytest.mark.skipif(
     subprocess.run([sys.executable, "-c", "import opentelemetry.sdk"], capture_output=True,
