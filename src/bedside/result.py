@@ -202,7 +202,7 @@ class Result:
         )  # fmt: skip
 
     def algorithm(self, moment: Moment = "now") -> Algorithm:
-        """Return the name of the bundle as DICOM files state it.
+        """Return the name of the bundle, and how sure it is, as DICOM files state them.
 
         Args:
             moment: The time that the file states.
@@ -215,7 +215,8 @@ class Result:
         spec = self.bundle.spec
         return Algorithm(
             spec.name, spec.version, self.bundle.sha256, moment,
-            untrained=self.bundle.card.untrained,
+            untrained=self.bundle.card.untrained, confidence=self.confidence,
+            frame_confidence=self.frame_confidence,
         )  # fmt: skip
 
     def save(self, folder: Path | str, options: OutputOptions | None = None) -> SavedResult:

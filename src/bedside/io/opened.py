@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from bedside.spec.confidence import Confidences
 from bedside.volume import ImageSequence
 
 
@@ -35,7 +36,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Algorithm:
-    """The algorithm that drew the labels, as DICOM names it.
+    """The algorithm that drew the labels, as DICOM names it, and how sure it is of them.
 
     Attributes:
         name: Name of the bundle.
@@ -44,6 +45,8 @@ class Algorithm:
         moment: Date and time in the file: the time of writing, or "source" for that of the image,
             which makes the bytes reproducible.
         untrained: Whether its weights are random and its labels meaningless.
+        confidence: How sure it is of each structure of this image, by name; empty if unknown.
+        frame_confidence: The same of each frame; empty for the slices of a scan.
     """
 
     name: str
@@ -51,3 +54,5 @@ class Algorithm:
     sha256: str
     moment: datetime | Literal["now", "source"] = "now"
     untrained: bool = False
+    confidence: Confidences = field(default_factory=dict)
+    frame_confidence: tuple[Confidences, ...] = ()

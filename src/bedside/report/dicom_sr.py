@@ -16,6 +16,7 @@ from pydicom.sr.coding import Code as SrCode
 from pydicom.uid import generate_uid
 
 from bedside.errors import UsageError
+from bedside.io.dicom.certainty import list_parameters
 from bedside.io.dicom.datetimes import read_moment
 from bedside.io.dicom.seg import reference_errors
 from bedside.io.opened import Algorithm, Source
@@ -182,24 +183,12 @@ class _About:
             "algorithm_id": AlgorithmIdentification(
                 self.algorithm.name[:64],
                 self.algorithm.version[:64],
-                parameters=[f"bundle_sha256={self.algorithm.sha256}", *_list_confidence(found)],
+                parameters=[
+                    f"bundle_sha256={self.algorithm.sha256}",
+                    *list_parameters(found.confidence),
+                ],
             ),
         }
-
-
-def _list_confidence(found: StructureAreas) -> list[str]:
-    """How far a structure's mask is to be trusted, as parameters of the algorithm (TID 4019).
-
-    No code of DICOM's is for a predicted Dice, and these may be any text.
-    """
-    sure = found.confidence
-    if sure is None:
-        return []
-    return [
-        f"predicted_dice={sure.predicted_dice:.3f}",
-        f"predicted_dice_90_percent={sure.low:.3f} to {sure.high:.3f}",
-        f"trusted={'yes' if sure.trusted else 'no'}",
-    ]
 
 
 def _scan_groups(

@@ -19,6 +19,7 @@ from bedside.errors import FormatError, UsageError
 from bedside.io.dicom.seg import encode_cielab
 from bedside.io.source import Algorithm, open_source, write_labels
 from bedside.spec import DISCLAIMER
+from bedside.spec.confidence import StructureConfidence
 from bedside.volume import LabelMap
 from makers import (
     LABELS,
@@ -243,6 +244,41 @@ def test_a_seg_says_what_it_is_not_for_and_that_a_network_is_untrained(
         ("Random weights" in segment.SegmentDescription) == untrained
         for segment in seg.SegmentSequence
     )
+    if format_ == "dicom-seg":
+        assert _find_errors(path) == []
+        assert np.array_equal(_read_with_highdicom(path, source), make_labels(3))
+
+
+@pytest.mark.parametrize("format_", ["dicom-seg", "dicom-labelmap"])
+def test_a_seg_says_how_sure_its_masks_are_of_all_and_of_each_frame(tmp_path, format_):
+    source = _make_source(tmp_path)
+    sure = StructureConfidence(0.934, 0.9, 0.952, trusted=True)
+    unsure = StructureConfidence(0.612, 0.41, 0.8, trusted=False)
+    name = LABELS[0].name
+    algorithm = dataclasses.replace(
+        ALGORITHM, confidence={name: sure}, frame_confidence=({name: sure}, {name: unsure}, {})
+    )
+    uids = []
+    for each in (ALGORITHM, algorithm):
+        path = write_labels(
+            LabelMap(make_labels(3)), source, tmp_path / "seg.dcm", labels_spec=LABELS,
+            algorithm=each, format=format_,
+        )  # fmt: skip
+        seg = pydicom.dcmread(path)
+        uids.append(seg.SOPInstanceUID)
+    first, second = seg.SegmentSequence[:2]
+    said = "In the median frame: predicted Dice 0.93 (90 % interval 0.90 to 0.95). "
+    assert first.SegmentDescription == said + DISCLAIMER
+    assert second.SegmentDescription == DISCLAIMER
+    parameters = first.SegmentationAlgorithmIdentificationSequence[0].AlgorithmParameters
+    assert "predicted_dice=0.934" in parameters
+    assert "trusted=yes" in parameters
+    frames = [group.FrameContentSequence[0] for group in seg.PerFrameFunctionalGroupsSequence]
+    comments = [frame.get("FrameComments", "") for frame in frames]
+    assert "0.61 (90 % interval 0.41 to 0.80); not to be trusted" in comments[1]
+    assert [bool(comment) for comment in comments] == [True, True, *[False] * (len(frames) - 2)]
+    # One UID has one content.
+    assert uids[0] != uids[1]
     if format_ == "dicom-seg":
         assert _find_errors(path) == []
         assert np.array_equal(_read_with_highdicom(path, source), make_labels(3))

@@ -6,7 +6,7 @@ ultrasound cine does not have. highdicom reads the result.
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Any, BinaryIO
 
@@ -15,13 +15,19 @@ from pydicom import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage, generate_uid
 
 from bedside.errors import BedsideError, FormatError, UsageError
+from bedside.io.dicom.certainty import (
+    describe_frame,
+    describe_segment,
+    hash_confidence,
+    list_parameters,
+)
 from bedside.io.dicom.datetimes import read_moment
 from bedside.io.dicom.functional import find_frame_of_reference
 from bedside.io.dicom.seg_frames import Scale, build_frames, build_reference
 from bedside.io.dicom.seg_pixels import find_present, gather_labels, pack_bits
 from bedside.io.dicom.warnings import collected_warnings
 from bedside.io.opened import Algorithm, Source
-from bedside.spec import DISCLAIMER, Code, Label
+from bedside.spec import Code, Label
 from bedside.version import __version__
 from bedside.volume import LabelMap
 
@@ -139,7 +145,10 @@ def _build(
     _copy_patient_and_study(seg, header)
     _add_identity(seg, header, labels=labels, algorithm=algorithm, as_labelmap=as_labelmap)
     _add_image(seg, header, as_labelmap=as_labelmap)
-    seg.SegmentSequence = [_build_segment(label, algorithm) for label in labels_spec]
+    over_time = source.sequence.geometry is None and len(source.sequence) > 1
+    seg.SegmentSequence = [
+        _build_segment(label, algorithm, over_time=over_time) for label in labels_spec
+    ]
     seg.ReferencedSeriesSequence = [build_reference(source.header)]
     sequence = source.sequence
     values = [label.value for label in labels_spec]
@@ -157,6 +166,7 @@ def _build(
         shown=shown,
         scale=Scale(sequence.spacing_mm, sequence.slice_spacing_mm, sequence.uneven),
         geometry=sequence.geometry,
+        comments=_comment_frames(labels_spec, algorithm, shown, frames=len(sequence)),
     )
     seg["PixelData"].VR = "OB"
     seg.file_meta = FileMetaDataset()
@@ -164,6 +174,21 @@ def _build(
     seg.file_meta.MediaStorageSOPClassUID = seg.SOPClassUID
     seg.file_meta.MediaStorageSOPInstanceUID = seg.SOPInstanceUID
     return seg
+
+
+def _comment_frames(
+    labels_spec: Sequence[Label], algorithm: Algorithm, shown: Sequence[tuple[int | None, int]], *,
+    frames: int,
+) -> list[str]:  # fmt: skip
+    """How sure what each frame shows is; nothing where frames are not judged one by one."""
+    sure = algorithm.frame_confidence
+    if len(sure) != frames or frames == 1:
+        return []
+    every = [label.name for label in labels_spec]
+    return [
+        describe_frame(sure[frame], every if value is None else [every[value - 1]])
+        for value, frame in shown
+    ]
 
 
 def _choose_frames(labels: LabelMap, source: Source, values: list[int]) -> list[tuple[int, int]]:
@@ -230,6 +255,7 @@ def _add_identity(
             algorithm.sha256,
             sha256(np.ascontiguousarray(labels.array).data).hexdigest(),
             *(["labelmap"] if as_labelmap else []),
+            *hash_confidence(algorithm),
         ]
     )
     seg.Modality = "SEG"
@@ -290,14 +316,12 @@ def _add_image(seg: Any, header: Any, *, as_labelmap: bool) -> None:
                 setattr(seg, keyword, value)
 
 
-def _build_segment(label: Label, algorithm: Algorithm) -> Dataset:
+def _build_segment(label: Label, algorithm: Algorithm, *, over_time: bool) -> Dataset:
     """Return the item of one structure and its algorithm."""
     segment = Dataset()
     segment.SegmentNumber = label.value
     segment.SegmentLabel = label.name[:64]
-    segment.SegmentDescription = DISCLAIMER
-    if algorithm.untrained:
-        segment.SegmentDescription = f"Random weights: it means nothing. {DISCLAIMER}"
+    segment.SegmentDescription = describe_segment(label.name, algorithm, over_time=over_time)
     segment.SegmentedPropertyCategoryCodeSequence = [_build_code(label.category)]
     segment.SegmentedPropertyTypeCodeSequence = [_build_code(label.type)]
     segment.SegmentAlgorithmType = "AUTOMATIC"
@@ -307,7 +331,8 @@ def _build_segment(label: Label, algorithm: Algorithm) -> Dataset:
     identification.AlgorithmFamilyCodeSequence = [_build_code(_ARTIFICIAL_INTELLIGENCE)]
     identification.AlgorithmName = algorithm.name[:64]
     identification.AlgorithmVersion = f"{algorithm.version} sha256:{algorithm.sha256[:16]}"[:64]
-    identification.AlgorithmParameters = f"bundle_sha256={algorithm.sha256}"
+    sure = list_parameters(algorithm.confidence.get(label.name))
+    identification.AlgorithmParameters = "; ".join([f"bundle_sha256={algorithm.sha256}", *sure])
     identification.AlgorithmSource = f"bedside {__version__}"
     segment.SegmentationAlgorithmIdentificationSequence = [identification]
     return segment

@@ -57,6 +57,7 @@ def build_frames(
     shown: Sequence[tuple[int | None, int]],
     scale: Scale,
     geometry: Geometry | None,
+    comments: Sequence[str] = (),
 ) -> None:
     """Add the dimensions and the groups of the frames to a SEG.
 
@@ -69,6 +70,7 @@ def build_frames(
         shown: For each frame its structure, None for all, and its source frame, counted from 0.
         scale: Of the source.
         geometry: Of the source frames, if they are the slices of a scan.
+        comments: On each frame; none if empty.
     """
     frames = list(dict.fromkeys(frame for _, frame in shown))
     scales = {frame: _build_scale(header, frame, scale) for frame in frames}
@@ -80,25 +82,18 @@ def build_frames(
     by_structure = shown[0][0] is not None
     seg.NumberOfFrames = len(shown)
     _add_dimensions(seg, placed=placed, by_structure=by_structure)
-    shared = Dataset()
-    if placed:
-        first = places[shown[0][1]]
-        if alike:
-            shared.PixelMeasuresSequence = first["PixelMeasuresSequence"]
-        shared.PlaneOrientationSequence = first["PlaneOrientationSequence"]
-    elif measures:
-        shared.PixelMeasuresSequence = [measures]
-    seg.SharedFunctionalGroupsSequence = [shared]
-    sources = {frame: header.frames[frame] for frame in frames}
+    first = places[frames[0]] if placed else {}
+    seg.SharedFunctionalGroupsSequence = [_build_shared(first, measures, alike=alike)]
     derivations = {
         frame: [_build_derivation(header.instances[instance], number)]
-        for frame, (instance, number) in sources.items()
+        for frame in frames
+        for instance, number in [header.frames[frame]]
         if instance >= 0
     }
     groups = []
-    for structure, frame in shown:
+    for (structure, frame), comment in zip(shown, comments or [""] * len(shown), strict=True):
         group = Dataset()
-        group.FrameContentSequence = [_build_content(structure, frame + 1, placed=placed)]
+        group.FrameContentSequence = [_build_content(structure, frame + 1, comment, placed=placed)]
         if frame in derivations:
             group.DerivationImageSequence = derivations[frame]
         if structure is not None:
@@ -110,6 +105,26 @@ def build_frames(
                 group.PixelMeasuresSequence = places[frame]["PixelMeasuresSequence"]
         groups.append(group)
     seg.PerFrameFunctionalGroupsSequence = groups
+
+
+def _build_shared(
+    place: dict[str, Sequence[Any]], measures: Dataset | None, *, alike: bool
+) -> Dataset:
+    """Return what all frames have in common.
+
+    Args:
+        place: Groups of the first frame; empty if frames have no place in the patient.
+        measures: Scale of the first frame.
+        alike: Whether all frames have that scale.
+    """
+    shared = Dataset()
+    if place:
+        if alike:
+            shared.PixelMeasuresSequence = place["PixelMeasuresSequence"]
+        shared.PlaneOrientationSequence = place["PlaneOrientationSequence"]
+    elif measures:
+        shared.PixelMeasuresSequence = [measures]
+    return shared
 
 
 def _add_dimensions(seg: Any, *, placed: bool, by_structure: bool) -> None:
@@ -135,12 +150,14 @@ def _add_dimensions(seg: Any, *, placed: bool, by_structure: bool) -> None:
     seg.DimensionIndexSequence = indices
 
 
-def _build_content(structure: int | None, frame: int, *, placed: bool) -> Dataset:
-    """Return a frame's index along the axes."""
+def _build_content(structure: int | None, frame: int, comment: str, *, placed: bool) -> Dataset:
+    """Return a frame's index along the axes, and the comment on it if there is one."""
     content = Dataset()
     content.DimensionIndexValues = [frame] if structure is None else [structure, frame]
     if not placed:
         content.TemporalPositionIndex = frame
+    if comment:
+        content.FrameComments = comment
     return content
 
 
