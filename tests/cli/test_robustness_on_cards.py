@@ -1,12 +1,13 @@
-"""What planted artefacts cost, from the command that measures it to the card that is printed."""
+"""What planted artefacts cost and what a confidence catches, as cards hold and print them."""
 
 import dataclasses
 
 import pytest
 
-from bedside.bundle import read_bundle, write_bundle
+from bedside.bundle import read_bundle, write_bundle, write_with_card, write_with_confidence
 from bedside.cli.main import main
 from bedside.spec import CropFan, Fit, Grey, ScalePercentile
+from bedside.spec.card import ConfidenceResult
 from models_for_tests import make_card, make_graph, make_spec, make_verdict
 from runs_for_tests import make_camus
 
@@ -45,3 +46,19 @@ def test_certify_puts_artefacts_on_the_card_and_inspect_prints_them(bundle, data
     told = capsys.readouterr().out
     assert "planted artefact" in " ".join(told.split())
     assert all(name.split()[0] in told for name in names)
+
+
+def test_a_card_says_what_a_confidence_catches_until_it_is_calibrated_anew(
+    bundle, tmp_path, capsys
+):
+    old, output = read_bundle(bundle), tmp_path / "new.bedside"
+    name = make_spec().labels[0].name
+    found = ConfidenceResult(name, (0.62, 0.65), (0.32, 0.26), (0.004, 0.007), (0.905, 0.896))
+    write_with_card(output, old, dataclasses.replace(old.card, confidence=(found,)))
+    assert read_bundle(output).card.confidence == (found,)
+    assert main(["inspect", str(output)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "62% / 65%" in told
+    assert "0.32 / 0.26" in told
+    write_with_confidence(tmp_path / "other.bedside", read_bundle(output), None)
+    assert read_bundle(tmp_path / "other.bedside").card.confidence == ()

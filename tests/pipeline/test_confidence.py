@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from bedside.evaluation.confidence_fit import (
     fit_structure,
     fit_table,
 )
+from bedside.pipeline.coarse import shrink_planes
 from bedside.pipeline.confidence import STATISTICS, describe_frame, make_features, score_features
 from bedside.report.measurement_table import measurement_rows
 from bedside.report.overlay import draw_frame, plan_overlay
@@ -88,8 +90,52 @@ def test_a_mirrored_frame_has_the_same_sums():
     tensor = rng.random((1, 64, 64), np.float32)
     logits = rng.normal(size=(3, 32, 32)).astype(np.float32)
     np.testing.assert_allclose(
-        describe_frame(tensor, logits), describe_frame(tensor[..., ::-1], logits[..., ::-1])
+        describe_frame(tensor, logits),
+        describe_frame(tensor[..., ::-1], logits[..., ::-1]),
+        rtol=1e-6,
     )
+
+
+@pytest.mark.parametrize("shape", [(3, 96, 128), (3, 80, 64), (3, 100, 77), (3, 48, 64)])
+def test_planes_shrunk_together_are_those_shrunk_one_by_one(shape):
+    planes = np.random.default_rng(5).normal(size=shape).astype(np.float32)
+    before = planes.copy()
+    found = shrink_planes(planes, (64, 48))
+    for plane, one in zip(planes, found, strict=True):
+        assert np.array_equal(one, cv2.resize(plane, (64, 48), interpolation=cv2.INTER_AREA))
+    found += 1
+    assert np.array_equal(planes, before)
+
+
+def test_sums_are_those_that_the_bundle_format_defines():
+    rng = np.random.default_rng(6)
+    image = rng.random((1, 32, 48), np.float32)
+    for classes in (2, 4):
+        logits = rng.normal(size=(classes, 32, 48)).astype(np.float32)
+        found = dict(zip(STATISTICS, describe_frame(image, logits).T, strict=True))
+        chances = np.exp(logits) / np.exp(logits).sum(axis=0)
+        for place, likely in enumerate(chances[1:]):
+            mask, grey = chances.argmax(axis=0) == place + 1, image[0]
+            edges = [(mask[1:], mask[:-1], grey[1:], grey[:-1])]
+            edges.append((mask[:, 1:], mask[:, :-1], grey[:, 1:], grey[:, :-1]))
+            border = [(one != other, here, there) for one, other, here, there in edges]
+            wanted = {
+                "drawn": mask.sum(), "expected": likely.sum(), "agreed": likely[mask].sum(),
+                "doubt": (likely * (1 - likely)).sum(),
+                "inner_doubt": (likely * (1 - likely))[mask].sum(),
+                "band": ((likely >= 0.1) & (likely <= 0.9)).sum(),
+                "border": sum(edge.sum() for edge, _, _ in border),
+                "brightness": grey[mask].sum(),
+                "gradient": sum(abs(one - other)[edge].sum() for edge, one, other in border),
+                "dark_border": sum(
+                    ((one < 0.04) & (other < 0.04))[edge].sum() for edge, one, other in border
+                ),
+                "pixels": mask.size, "unsure": (1 - chances.max(axis=0)).sum(),
+                "light": grey.sum(), "light_squared": (grey**2).sum(),
+            }  # fmt: skip
+            assert list(wanted) == list(STATISTICS)
+            for name, value in wanted.items():
+                assert found[name][place] == pytest.approx(value, rel=1e-5), name
 
 
 def test_an_unsure_mask_loses_expected_dice():

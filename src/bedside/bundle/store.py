@@ -226,6 +226,8 @@ def write_with_gate(path: Path, bundle: Bundle, gate: Gate) -> None:
 def write_with_confidence(path: Path, bundle: Bundle, confidence: Confidence | None) -> None:
     """Write a copy of a bundle with another calibration of its confidence, without signatures.
 
+    What the card says of the former one is left out.
+
     Args:
         path: Where the copy goes.
         bundle: What is copied.
@@ -235,7 +237,7 @@ def write_with_confidence(path: Path, bundle: Bundle, confidence: Confidence | N
         BundleError: If the calibration is not one that `read_bundle` accepts.
         OutputError: If it cannot be written.
     """
-    _rewrite(path, replace(bundle, confidence=confidence))
+    _rewrite(path, replace(bundle, confidence=confidence, card=replace(bundle.card, confidence=())))
 
 
 def _rewrite(path: Path, bundle: Bundle) -> None:

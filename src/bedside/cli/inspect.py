@@ -88,6 +88,8 @@ def _print(bundle: "Bundle", console: "Console", *, signed: "Sequence[SignedBy]"
         console.print(_accuracy(card))
     if card.robustness:
         console.print(_robustness(card, [label.name for label in bundle.spec.labels]))
+    if card.confidence:
+        console.print(_confidence(card))
     if card.precisions:
         console.print(_precisions(card, [label.name for label in bundle.spec.labels]))
     for step in card.compression:
@@ -211,6 +213,29 @@ def _robustness(card: "Card", names: list[str]) -> "Table":
         losses = ["-" if loss is None else f"{loss:.3f}" for loss in each.loss]
         parts = [f"{100 * part:.0f} %" for part in (each.warned, each.refused)]
         table.add_row(each.artefact, *losses, *parts)
+    return table
+
+
+def _confidence(card: "Card") -> "Table":
+    """Make the table of how well the confidence holds."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    title = "Confidence on test images: as they are / with planted artefacts too"
+    table = Table(title=title, box=SIMPLE_HEAD)
+    table.add_column("Structure")
+    for heading in ("Worst tenth caught", "AURC gap", "Error", "In 90 % interval"):
+        table.add_column(heading, justify="right")
+    for each in card.confidence:
+        table.add_row(
+            each.name, *(
+                " / ".join(format(part, form) for part in pair)
+                for pair, form in (
+                    (each.caught, ".0%"), (each.aurc_gap, ".2f"), (each.error, ".3f"),
+                    (each.coverage, ".0%"),
+                )
+            )
+        )  # fmt: skip
     return table
 
 

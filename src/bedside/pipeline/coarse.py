@@ -44,10 +44,9 @@ def coarsen(tensor: np.ndarray | None, logits: np.ndarray) -> Coarse:
     height, width = logits.shape[1:]
     factor = min(1.0, SIDE_PX / max(height, width))
     size = max(1, round(factor * width)), max(1, round(factor * height))
-    chances = _shrink_planes(logits, size)
-    softmax(chances)
-    image = None if tensor is None else _shrink_planes(tensor, size)
-    return Coarse(chances, chances.max(axis=0), image)
+    chances = shrink_planes(logits, size)
+    surest = softmax(chances)
+    return Coarse(chances, surest, None if tensor is None else shrink_planes(tensor, size))
 
 
 def shrink(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -57,9 +56,18 @@ def shrink(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA))
 
 
-def _shrink_planes(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def shrink_planes(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """New planes of float32, each averaged over the cells of a grid of (width, height)."""
-    found = np.empty((len(planes), *size[::-1]), np.float32)
-    for plane, out in zip(planes, found, strict=True):
-        out[:] = shrink(plane.astype(np.float32, copy=False), size)
+    count, height, width = planes.shape
+    planes = np.ascontiguousarray(planes, np.float32)
+    if (height, width) == size[::-1]:
+        return planes.copy()
+    found = np.empty((count, *size[::-1]), np.float32)
+    if height % size[1] == 0:
+        # No cell lies in two planes, so one call does for all.
+        stacked, out = planes.reshape(-1, width), found.reshape(-1, size[0])
+        cv2.resize(stacked, (size[0], count * size[1]), out, interpolation=cv2.INTER_AREA)
+        return found
+    for plane, one in zip(planes, found, strict=True):
+        cv2.resize(plane, size, one, interpolation=cv2.INTER_AREA)
     return found

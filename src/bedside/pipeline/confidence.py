@@ -10,7 +10,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 
 from bedside.pipeline.coarse import Coarse, coarsen
@@ -26,7 +25,8 @@ IMAGE_FEATURES = ("inner_light", "border_gradient", "dark_border")
 """Features that need the image, not only the logits."""
 
 _DARK = 0.04
-_LOW, _HIGH = 0.1, 0.9
+# Of p (1 - p), where p is 0.1 to 0.9.
+_BAND = 0.09
 _CLIP = 3.0
 
 
@@ -51,22 +51,26 @@ def describe_coarse(coarse: Coarse) -> np.ndarray:
     """
     chances, surest = coarse.chances, coarse.surest
     labels = _draw_labels(chances, surest)
-    likely = chances[1:].reshape(len(chances) - 1, -1)
-    values = np.arange(1, len(chances), dtype=np.uint8)
+    count, pixels = len(chances) - 1, labels.size
+    likely, doubt, grey = slice(count), slice(count, 2 * count), 2 * count
+    planes = np.empty((2 * count + 1, pixels), np.float32)
+    planes[likely] = chances[1:].reshape(count, -1)
+    np.subtract(1, planes[likely], out=planes[doubt])
+    planes[doubt] *= planes[likely]
+    planes[grey] = 0 if coarse.image is None else coarse.image[len(coarse.image) // 2].ravel()
+    values = np.arange(1, count + 1, dtype=np.uint8)
     drawn = (labels.ravel() == values[:, None]).astype(np.float32)
-    doubt = likely * (1 - likely)
-    grey = np.zeros(labels.shape, np.float32)
-    if coarse.image is not None:
-        grey = coarse.image[len(coarse.image) // 2]
-    border, gradient, dark = _measure_border(labels, grey, len(values))
+    totals, within = np.add.reduce(planes, axis=1), drawn @ planes.T
+    border, gradient, dark = _measure_border(labels, planes[grey], count)
     found = (
-        drawn.sum(axis=1), likely.sum(axis=1), np.einsum("kp,kp->k", likely, drawn),
-        doubt.sum(axis=1), np.einsum("kp,kp->k", doubt, drawn),
-        [cv2.countNonZero(cv2.inRange(each, _LOW, _HIGH)) for each in likely],
-        border, np.einsum("kp,p->k", drawn, grey.ravel()), gradient, dark,
-        labels.size, labels.size - surest.sum(), grey.sum(), np.vdot(grey, grey),
+        np.add.reduce(drawn, axis=1), totals[likely], within[:, likely].diagonal(),
+        totals[doubt], within[:, doubt].diagonal(),
+        [np.count_nonzero(each) for each in planes[doubt] >= _BAND],
+        border, within[:, grey], gradient, dark,
+        pixels, pixels - np.add.reduce(surest, axis=None), totals[grey],
+        np.vdot(planes[grey], planes[grey]),
     )  # fmt: skip
-    sums = np.empty((len(likely), len(STATISTICS)))
+    sums = np.empty((count, len(STATISTICS)))
     for column, values_of in enumerate(found):
         sums[:, column] = values_of
     return sums
@@ -245,29 +249,32 @@ def name_untrusted(confidence: Confidences) -> list[str]:
 
 def _draw_labels(chances: np.ndarray, surest: np.ndarray) -> np.ndarray:
     """Class of the largest probability, (h, w) uint8; the first of equals."""
+    if len(chances) == 2:
+        return (chances[1] > chances[0]).view(np.uint8)
     labels = np.zeros(surest.shape, np.uint8)
     for value in range(len(chances) - 1, -1, -1):
         np.copyto(labels, np.uint8(value), where=chances[value] == surest)
     return labels
 
 
-def _measure_border(
-    labels: np.ndarray, grey: np.ndarray, structures: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _measure_border(labels: np.ndarray, light: np.ndarray, structures: int) -> Iterable[np.ndarray]:
     """Edges between pixels within and outside each mask: number, contrast, and dark ones.
 
     Pixels of two classes are an edge of both; pixels of one class, which are most, of none.
     """
-    flat, light = labels.ravel(), grey.ravel()
+    flat = labels.ravel()
     width = labels.shape[1]
     below = np.flatnonzero(flat[width:] != flat[:-width])
     # The last pixel of a row and the first of the next one are no neighbours.
     right = np.flatnonzero(flat[1:] != flat[:-1])
     right = right[(right + 1) % width != 0]
     here, there = np.concatenate([below, right]), np.concatenate([below + width, right + 1])
-    seen = np.concatenate([flat[here], flat[there]])
     one, other = light[here], light[there]
-    contrast, both = np.abs(one - other), (one < _DARK) & (other < _DARK)
+    contrast, both = np.abs(one - other), np.maximum(one, other) < _DARK
+    if structures == 1:
+        sums = len(here), np.add.reduce(contrast, dtype=np.float64), np.count_nonzero(both)
+        return np.array(sums, np.float64)[:, None]
+    seen = np.concatenate([flat[here], flat[there]])
     count, gradient, dark = (
         np.bincount(seen, weights, structures + 1)[1:]
         for weights in (None, np.concatenate([contrast, contrast]), np.concatenate([both, both]))

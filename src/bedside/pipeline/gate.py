@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from bedside.pipeline.coarse import Coarse, coarsen, shrink
+from bedside.pipeline.coarse import Coarse, coarsen, shrink_planes
 from bedside.spec.gate import Gate, GateContrast
 
 JUDGED_FRAMES = 7
@@ -243,10 +243,10 @@ def describe(
     assert coarse.image is not None  # a gate judges frames with their image
     grey = tensor[len(tensor) // 2]
     step = max(1, len(grey) // SAMPLED_ROWS)
-    rows, below = (
-        cv2.convertScaleAbs(np.ascontiguousarray(part, np.float32), alpha=_WHITE)
-        for part in (grey[:-1:step], grey[1::step])
-    )
+    width = grey.shape[1]
+    pairs = np.concatenate([grey[:-1:step], grey[1::step]], axis=1, dtype=np.float32)
+    pairs = cv2.convertScaleAbs(pairs, alpha=_WHITE)
+    rows, below = pairs[:, :width], pairs[:, width:]
     down = cv2.absdiff(below, rows)
     right = [cv2.absdiff(rows[:, apart:], rows[:, :-apart]) for apart in GRAIN_STEPS_PX]
     outlines = _lay_out(coarse.chances[1:], OUTLINES_PX)
@@ -254,24 +254,25 @@ def describe(
     return {
         "outlines": outlines,
         "thumbnail": thumbnail,
-        "texture": _lay_out(down.astype(np.float32)[None], TEXTURE_PX) / _WHITE,
+        "texture": _lay_out(down[None], TEXTURE_PX) / _WHITE,
         "grain": _describe_grain([rows, down, *right]),
-        "figures": _describe_figures(coarse, outlines, float(thumbnail.mean())),
+        "figures": _describe_figures(coarse, outlines, _average(thumbnail)),
     }
 
 
 def _lay_out(planes: np.ndarray, side: int) -> np.ndarray:
     """Planes averaged over side x side cells, one after the other."""
-    return np.concatenate([shrink(each, (side, side)).ravel() for each in planes], dtype=np.float64)
+    return shrink_planes(planes, (side, side)).ravel().astype(np.float64)
 
 
 def _describe_grain(planes: Sequence[np.ndarray]) -> np.ndarray:
     """How often each brightness occurs, and each change over a few pixels, wherever it is."""
     levels = _WHITE + 1
-    shares = np.empty((len(planes), levels))
-    for plane, row in zip(planes, shares, strict=True):
-        counts = cv2.calcHist([plane], [0], None, [levels], [0, levels])
-        np.divide(counts.ravel(), plane.size, out=row)
+    counts = np.empty((len(planes), levels, 1), np.float32)
+    for plane, row in zip(planes, counts, strict=True):
+        cv2.calcHist([plane], [0], None, [levels], [0, levels], row)
+    sizes = np.array([plane.size for plane in planes], np.float64)
+    shares = counts.reshape(len(planes), levels) / sizes[:, None]
     return np.asarray(np.sqrt(np.add.reduceat(shares.ravel(), _BIN_BEGINS)))
 
 
@@ -279,13 +280,19 @@ def _describe_figures(coarse: Coarse, outlines: np.ndarray, brightness: float) -
     """How sure the network is, how large the structures are, and how bright the image."""
     chances, surest, image = coarse.chances, coarse.surest, coarse.image
     assert image is not None
-    sizes = outlines.reshape(len(chances) - 1, -1).mean(axis=1)
+    cells = OUTLINES_PX * OUTLINES_PX
+    sizes = np.add.reduceat(outlines, range(0, len(outlines), cells)) / cells
     variance = max(float(np.vdot(image, image)) / image.size - brightness**2, 0.0)
     return np.array([
-        1 - float(np.vdot(chances, chances)) / surest.size, float(surest.sum()) / surest.size,
+        1 - float(np.vdot(chances, chances)) / surest.size, _average(surest),
         np.count_nonzero(surest < _UNSURE) / surest.size, *sizes,
         np.count_nonzero(image < _DARK) / image.size, brightness, math.sqrt(variance),
     ])  # fmt: skip
+
+
+def _average(values: np.ndarray) -> float:
+    """Mean, in half of the time that numpy's own takes for so few."""
+    return float(np.add.reduce(values, axis=None)) / values.size
 
 
 VIEW_NAMES: Mapping[str, str] = {

@@ -131,8 +131,12 @@ def most_likely(
     return labels
 
 
-def softmax(logits: np.ndarray) -> None:
-    """Turn (K, ...) float32 logits into probabilities, in place."""
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Turn (K, ...) float32 logits into probabilities, in place.
+
+    Returns:
+        The largest of them, (...).
+    """
     best = logits[0]
     for plane in logits[1:]:
         best = np.maximum(best, plane)
@@ -141,8 +145,10 @@ def softmax(logits: np.ndarray) -> None:
     total = logits[0].copy()
     for plane in logits[1:]:
         total += plane
+    # The largest logit is 0 by now, and its exponential 1.
     np.reciprocal(total, out=total)
     logits *= total
+    return np.asarray(total)
 
 
 def check_grid(shape: tuple[int, ...], expected: tuple[int, ...], name: str) -> None:

@@ -113,6 +113,28 @@ class ArtefactLoss:
 
 
 @dataclass(frozen=True)
+class ConfidenceResult:
+    """How well the confidence of one structure was found to hold on the test part.
+
+    Attributes:
+        name: The label's name.
+        caught: Part of the worst tenth of images that is flagged where 10 % of the others are:
+            (as they are, with images of planted artefacts too).
+        aurc_gap: Area under the risk-coverage curve beyond the oracle's, that of a random order
+            being 1; likewise.
+        error: Mean absolute difference of predicted and true Dice, of means in 5 bins; likewise.
+        coverage: Part of images whose Dice lies in its interval: (as they are, of those with
+            planted artefacts).
+    """
+
+    name: str
+    caught: tuple[float, float]
+    aurc_gap: tuple[float, float]
+    error: tuple[float, float]
+    coverage: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Card:
     """The model card.
 
@@ -142,6 +164,8 @@ class Card:
         split_unit: What the data were split by, in the plural, likewise.
         robustness: What planted artefacts cost on the test patients; see
             `bedside evaluate --robustness`.
+        confidence: How well the bundle's confidence holds on the test patients, of structures
+            that have one; see `benchmarks/confidence.py`.
     """
 
     data: str
@@ -166,6 +190,7 @@ class Card:
     units: int = field(default=0, metadata=UNLESS_EMPTY)
     split_unit: str = field(default="", metadata=UNLESS_EMPTY)
     robustness: tuple[ArtefactLoss, ...] = field(default=(), metadata=UNLESS_EMPTY)
+    confidence: tuple[ConfidenceResult, ...] = field(default=(), metadata=UNLESS_EMPTY)
 
     def __post_init__(self) -> None:
         """Refuse two certificates for one backend and precision."""
