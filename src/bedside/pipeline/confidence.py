@@ -250,7 +250,7 @@ def name_untrusted(confidence: Confidences) -> list[str]:
 def _draw_labels(chances: np.ndarray, surest: np.ndarray) -> np.ndarray:
     """Class of the largest probability, (h, w) uint8; the first of equals."""
     if len(chances) == 2:
-        return (chances[1] > chances[0]).view(np.uint8)
+        return np.asarray(chances[1] > chances[0], np.uint8)
     labels = np.zeros(surest.shape, np.uint8)
     for value in range(len(chances) - 1, -1, -1):
         np.copyto(labels, np.uint8(value), where=chances[value] == surest)

@@ -244,8 +244,8 @@ def describe(
     grey = tensor[len(tensor) // 2]
     step = max(1, len(grey) // SAMPLED_ROWS)
     width = grey.shape[1]
-    pairs = np.concatenate([grey[:-1:step], grey[1::step]], axis=1, dtype=np.float32)
-    pairs = cv2.convertScaleAbs(pairs, alpha=_WHITE)
+    parts = np.concatenate([grey[:-1:step], grey[1::step]], axis=1, dtype=np.float32)
+    pairs = cv2.convertScaleAbs(parts, alpha=_WHITE)
     rows, below = pairs[:, :width], pairs[:, width:]
     down = cv2.absdiff(below, rows)
     right = [cv2.absdiff(rows[:, apart:], rows[:, :-apart]) for apart in GRAIN_STEPS_PX]
