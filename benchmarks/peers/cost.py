@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from bedside.models import count_parameters
 from bedside.spec import named_spec
+from bedside.training.precision import mixed_precision
 from peers.names import OURS
 from peers.networks import PEERS, find_network
 
@@ -17,7 +18,8 @@ from peers.networks import PEERS, find_network
 def make_step(
     model: nn.Module, *, batch_size: int, size_px: tuple[int, ...], num_classes: int
 ) -> Callable[[], None]:
-    """Give a function that takes one step of training in bf16, as `Trainer` does, on noise."""
+    """Return a function that takes one step of training on noise, precise as `Trainer` is here."""
+    device = torch.device("cpu")
     layout = torch.channels_last if len(size_px) == 2 else torch.channels_last_3d
     model = model.to(memory_format=layout).train()
     images = torch.rand(batch_size, 1, *size_px).contiguous(memory_format=layout)
@@ -27,7 +29,7 @@ def make_step(
     mode, over = ("bilinear", "trilinear")[len(size_px) - 2], (0, *range(2, targets.ndim))
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision(device):
             logits = model(images)
         logits = functional.interpolate(logits.float(), size_px, mode=mode)
         overlap = (logits.softmax(1) * targets).sum(over) / targets.sum(over)

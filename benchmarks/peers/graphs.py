@@ -11,7 +11,7 @@ from torch import nn
 
 from bedside.compression.quantize import quantize_int8
 from bedside.datasets import Case
-from bedside.evaluation.cases import evaluate_cases
+from bedside.evaluation.cases import Evaluation, evaluate_cases
 from bedside.export.onnx import export_onnx, trace_onnx
 from bedside.export.parity import check_parity, make_inputs
 from bedside.runtime.openvino import OpenvinoSession, native_precisions, open_model
@@ -93,6 +93,22 @@ def open_precisions(files: dict[str, Path], *, threads: int) -> dict[str, Openvi
     return sessions
 
 
+def evaluate_precisions(
+    sessions: dict[str, OpenvinoSession], deployment: DeploymentSpec, cases: Sequence[Case]
+) -> dict[str, Evaluation]:
+    """Score every precision on cases' own grids.
+
+    Args:
+        sessions: By precision.
+        deployment: The steps around the network.
+        cases: Whose.
+    """
+    return {
+        precision: evaluate_cases(Segmenter(deployment, session), cases)
+        for precision, session in sessions.items()
+    }
+
+
 def check_precisions(
     sessions: dict[str, OpenvinoSession], deployment: DeploymentSpec, cases: Sequence[Case]
 ) -> list[PrecisionCheck]:
@@ -103,10 +119,10 @@ def check_precisions(
         deployment: The steps around the network.
         cases: Validation patients.
     """
-    dice = {}
-    for precision, session in sessions.items():
-        evaluation = evaluate_cases(Segmenter(deployment, session), cases)
-        dice[precision] = float(np.mean([case.mean_dice for case in evaluation.cases]))
+    dice = {
+        precision: float(np.mean([case.mean_dice for case in evaluation.cases]))
+        for precision, evaluation in evaluate_precisions(sessions, deployment, cases).items()
+    }
     return [
         PrecisionCheck(
             precision=precision,

@@ -1,12 +1,14 @@
 """The table of networks that are compared: the classics from their libraries, and ours.
 
 All start from random weights, ours as theirs: nothing is downloaded. Each gives logits at
-full size, but for ours, whose spec says at which stride. Those of segmentation-models-pytorch
-are of two axes only; MONAI's are of two or three, as the input is.
+full size, but for ours and those behind the stem of ours, at half size. MONAI's are of two or
+three axes, as the input is; all others but ours are of two only.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import segmentation_models_pytorch as smp
 import torch
@@ -17,9 +19,17 @@ from torch.nn import functional
 from bedside.errors import UsageError
 from bedside.models import NAMES, create
 from bedside.spec import ModelSpec, named_spec
+from peers.cmunext import CMUNeXt
+from peers.fast_scnn import FastSCNN
+from peers.mk_unet import MKUNet
+from peers.mobile_uvit import MobileUViT
 from peers.names import OURS, RECIPES_OWN
 from peers.shufflenet import ShuffleUNet
+from peers.strided import Strided
+from peers.tiny_unet import TinyUNet
 from peers.transunet import TransUNet
+from peers.ultraseg import UltraSeg
+from peers.unext import UNeXt
 
 Factory = Callable[[int, int, tuple[int, ...]], nn.Module]
 # What all of them can halve as often as they do.
@@ -36,6 +46,7 @@ class Peer:
         create: (num_classes, in_channels, size_px) -> network with random weights.
         transformer: Whether 8-bit quantization is to treat it as a Transformer.
         spatial_dims: Numbers of spatial axes that there is one for.
+        logit_stride: Stride of its logits.
     """
 
     title: str
@@ -43,6 +54,7 @@ class Peer:
     create: Factory
     transformer: bool = False
     spatial_dims: tuple[int, ...] = (2,)
+    logit_stride: Literal[1, 2] = 1
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,25 @@ def _basic_unet(features: tuple[int, ...]) -> Factory:
     return lambda num_classes, in_channels, size_px: BasicUNet(
         len(size_px), in_channels, num_classes, features=features, norm="batch"
     )
+
+
+def _strided_unet(channels: tuple[int, ...], *, residual_units: int) -> Factory:
+    """MONAI's UNet at a quarter of the size, between the stem of ours and logits at half of it."""
+
+    def make(num_classes: int, in_channels: int, size_px: tuple[int, ...]) -> nn.Module:
+        inside = _monai_unet(channels, residual_units=residual_units)
+        return Strided(
+            inside(4 * num_classes, channels[0], size_px),
+            in_channels=in_channels,
+            channels=channels[0],
+        )
+
+    return make
+
+
+def _plain(network: Callable[[int, int], nn.Module]) -> Factory:
+    """A network that is the same for every size."""
+    return lambda num_classes, in_channels, size_px: network(num_classes, in_channels)
 
 
 def _smp(architecture: Callable[..., nn.Module], encoder: str) -> Factory:
@@ -204,6 +235,59 @@ PEERS = {
         TransUNet,
         transformer=True,
     ),
+    "unet-stride4": Peer(
+        "U-Net behind our stem",
+        "MONAI UNet, 32 to 256 channels, batch norm, at stride 4, logits at half size",
+        _strided_unet((32, 64, 128, 256), residual_units=0),
+        logit_stride=2,
+    ),
+    "residual-unet-stride4": Peer(
+        "Residual U-Net behind our stem",
+        "MONAI UNet, 32 to 256 channels, 2 residual units, at stride 4, logits at half size",
+        _strided_unet((32, 64, 128, 256), residual_units=2),
+        logit_stride=2,
+    ),
+    "fast-scnn": Peer(
+        "Fast-SCNN",
+        "written here after Poudel et al. 2019, without its auxiliary head",
+        FastSCNN,
+    ),
+    "unext-s": Peer(
+        "UNeXt-S",
+        "written here after Valanarasu and Patel 2022, 8 to 128 channels",
+        _plain(UNeXt),
+    ),
+    "unext": Peer(
+        "UNeXt",
+        "written here after Valanarasu and Patel 2022, 16 to 256 channels",
+        _plain(functools.partial(UNeXt, widths=(16, 32, 128, 160, 256))),
+    ),
+    "cmunext-s": Peer(
+        "CMUNeXt-S",
+        "written here after Tang et al. 2023, 8 to 128 channels, kernels of 3 to 9",
+        _plain(CMUNeXt),
+    ),
+    "tiny-unet": Peer(
+        "TinyU-Net",
+        "written here after Chen et al. 2024, 64 to 512 channels",
+        _plain(TinyUNet),
+    ),
+    "mk-unet": Peer(
+        "MK-UNet",
+        "written here after Rahman and Marculescu 2025, 16 to 160 channels, one logit map",
+        _plain(MKUNet),
+    ),
+    "ultraseg-130k": Peer(
+        "UltraSeg-130K",
+        "written here after Gao et al. 2026, who do not count its 16,384 learned table entries",
+        _plain(UltraSeg),
+    ),
+    "mobile-uvit": Peer(
+        "Mobile U-ViT",
+        "written here after Tang et al. 2025, 16 to 128 channels, without stochastic depth",
+        _plain(MobileUViT),
+        transformer=True,
+    ),
 }
 """The classics, by the name on the command line."""
 
@@ -232,7 +316,7 @@ def find_network(name: str, base: ModelSpec, size_px: tuple[int, ...]) -> Networ
         name=name,
         title=peer.title,
         source=peer.source,
-        model=replace(base, logit_stride=1),
+        model=replace(base, logit_stride=peer.logit_stride),
         create=lambda: _create(peer, base, size_px),
         transformer=peer.transformer,
     )

@@ -1,7 +1,8 @@
 """A trained network's figures as one small file, so that tables add up over time."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def write_result(
     recipe: Recipe,
     *,
     run: dict[str, Any],
-    evaluation: Evaluation,
+    evaluations: Mapping[str, Evaluation],
     checks: Sequence[PrecisionCheck],
 ) -> None:
     """Write what a training came to.
@@ -32,11 +33,10 @@ def write_result(
         network: What was trained.
         recipe: How.
         run: The run folder's record: commit, split, number of weights.
-        evaluation: Of the test patients.
+        evaluations: Of the test patients, by precision, "f32" among them.
         checks: Of the precisions, on the validation patients.
     """
-    patients = [case.patient_id for case in evaluation.cases]
-    mean = mean_interval([case.mean_dice for case in evaluation.cases], patients)
+    evaluation = evaluations["f32"]
     content = {
         "network": network.name,
         "title": network.title,
@@ -57,7 +57,7 @@ def write_result(
             "patients": {part: len(names) for part, names in run["split"].items()},
         },
         "test_cases": len(evaluation.cases),
-        "mean_dice": to_mapping(mean),
+        "mean_dice": _mean_dice(evaluation),
         "structures": {
             structure.name: {
                 metric: to_mapping(getattr(structure, metric))
@@ -65,12 +65,39 @@ def write_result(
             }
             for structure in evaluation.structures
         },
-        "precisions": [to_mapping(check) for check in checks],
+        "precisions": [
+            to_mapping(check) | {"test_mean_dice": _mean_dice(evaluations[check.precision])}
+            for check in checks
+        ],
         "commit": run["commit"],
         "torch": run["torch"],
         "processor": describe_processor(),
+        "case_dice": {name: _case_dice(each) for name, each in evaluations.items()},
     }
-    write_text(path, json.dumps(_rounded(content), indent=1) + "\n")
+    write_text(path, _format(_rounded(content)))
+
+
+def _mean_dice(evaluation: Evaluation) -> dict[str, Any]:
+    patients = [case.patient_id for case in evaluation.cases]
+    mapping: dict[str, Any] = to_mapping(
+        mean_interval([case.mean_dice for case in evaluation.cases], patients)
+    )
+    return mapping
+
+
+def _case_dice(evaluation: Evaluation) -> dict[str, dict[str, list[float | None]]]:
+    """Dice of each structure, in the order of the structures, by patient and case."""
+    dice: dict[str, dict[str, list[float | None]]] = {}
+    for case in evaluation.cases:
+        scores = [score.dice for score in case.structures.values()]
+        dice.setdefault(case.patient_id, {})[case.case_id] = scores
+    return dice
+
+
+def _format(content: dict[str, Any]) -> str:
+    """Write JSON with a list of numbers on one line."""
+    text = json.dumps(content, indent=1)
+    return re.sub(r"\[[\d.,\s-]+\]", lambda found: " ".join(found[0].split()), text) + "\n"
 
 
 def _rounded(value: Any) -> Any:

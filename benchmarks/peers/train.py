@@ -6,22 +6,19 @@ is exchanged. A stopped training goes on where it was. Run it from the repositor
 """
 
 import argparse
+import hashlib
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from bedside.datasets import list_recipe_cases
-from bedside.evaluation.cases import evaluate_cases
+from bedside.evaluation.looks import describe_looks, find_ledger, record_look_at
 from bedside.models import create
-from bedside.segment import Segmenter
 from bedside.spec import Recipe, read_recipe
 from bedside.training.calibration import draw_calibration
 from bedside.training.checkpoint import load_tensors, read_json
 from bedside.training.run import RUN, Progress, select_cases, train
-from bedside.training.session import TorchSession
-from peers.graphs import check_precisions, open_precisions, write_graphs
+from peers.graphs import check_precisions, evaluate_precisions, open_precisions, write_graphs
 from peers.names import OURS, RECIPES_OWN
 from peers.networks import PEERS, Network, find_network
 from peers.results import write_result
@@ -58,10 +55,7 @@ def train_network(
     parts = {
         part: select_cases(cases, tuple(patients)) for part, patients in record["split"].items()
     }
-    print(f"{network.name}: scoring the test patients", flush=True)
-    session = TorchSession(model, torch.device("cpu"))
-    evaluation = evaluate_cases(Segmenter(recipe.deployment, session), parts["test"])
-    print(f"{network.name}: exporting, and checking every precision", flush=True)
+    print(f"{network.name}: exporting, and scoring every precision", flush=True)
     files = write_graphs(
         run / "graphs",
         network,
@@ -73,9 +67,22 @@ def train_network(
     )
     sessions = open_precisions(files, threads=threads)
     checks = check_precisions(sessions, recipe.deployment, parts["val"])
-    write_result(result, network, recipe, run=record, evaluation=evaluation, checks=checks)
-    dice = " / ".join(f"{structure.dice.mean:.4f}" for structure in evaluation.structures)
+    evaluations = evaluate_precisions(sessions, recipe.deployment, parts["test"])
+    for precision, evaluation in evaluations.items():
+        looks = record_look_at(
+            find_ledger(result.parent),
+            record["split"]["test"],
+            what=f"peers.train, {precision}",
+            name=recipe.deployment.name,
+            sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+            data=recipe.data.name,
+            cases=len(evaluation.cases),
+            dice={each.name: each.dice.mean for each in evaluation.structures},
+        )
+    write_result(result, network, recipe, run=record, evaluations=evaluations, checks=checks)
+    dice = " / ".join(f"{each.dice.mean:.4f}" for each in evaluations["f32"].structures)
     print(f"{network.name}: test Dice {dice}; written to {result}", flush=True)
+    print(describe_looks(looks, find_ledger(result.parent)), flush=True)
 
 
 def adapt(recipe: Recipe, network: Network, *, epochs: int | None, seed: int | None) -> Recipe:

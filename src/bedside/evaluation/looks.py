@@ -122,15 +122,57 @@ def record_look(
         FormatError: If the ledger is damaged.
         OutputError: If it cannot be written.
     """
+    return record_look_at(
+        ledger,
+        bundle.split["test"],
+        what=what,
+        name=f"{bundle.spec.name} {bundle.spec.version}",
+        sha256=bundle.sha256,
+        data=bundle.card.data,
+        cases=cases,
+        dice=dice,
+    )
+
+
+def record_look_at(
+    ledger: Path,
+    patients: Iterable[str],
+    *,
+    what: str,
+    name: str,
+    sha256: str,
+    data: str,
+    cases: int,
+    dice: Mapping[str, float | None],
+) -> list[Look]:
+    """Append a look at a test part to a ledger, by a network that is in no bundle.
+
+    Args:
+        ledger: The file; made if missing.
+        patients: Patients of the test part.
+        what: The command.
+        name: What the network is called.
+        sha256: Hash of the file of its weights.
+        data: Name of the data set.
+        cases: Number of images scored.
+        dice: Mean Dice by structure.
+
+    Returns:
+        All looks at this test part, this one last.
+
+    Raises:
+        FormatError: If the ledger is damaged.
+        OutputError: If it cannot be written.
+    """
     look = Look(
         when=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         what=what,
-        bundle=f"{bundle.spec.name} {bundle.spec.version}",
-        sha256=bundle.sha256,
-        data=bundle.card.data,
-        part=hash_part(bundle.split["test"]),
+        bundle=name,
+        sha256=sha256,
+        data=data,
+        part=hash_part(patients),
         cases=cases,
-        dice={name: None if value is None else round(value, 5) for name, value in dice.items()},
+        dice={each: None if value is None else round(value, 5) for each, value in dice.items()},
         bedside=find_commit(),
         project=describe_folder(ledger.parent),
     )
