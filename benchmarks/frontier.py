@@ -25,8 +25,9 @@ from bedside.runtime import open_graph
 from bedside.runtime.openvino import OpenvinoSession, native_precisions
 from bedside.spec import Recipe, read_recipe
 from bedside.system.atomic import write_text
-from frontier_page import format_page, make_rows
+from frontier_page import format_page
 from frontier_plot import draw_frontier
+from frontier_rows import make_rows
 from network_latency import Candidate, describe_machine, enlarge, measure
 from pareto import merge_seeds, read_results
 from peers.graphs import open_precisions, write_graphs
@@ -138,23 +139,22 @@ def measure_all(
 ) -> dict[str, Any]:
     """Time every network in every precision, in turns.
 
-    Ours give logits at half size; bringing them to full size is counted, since the others'
-    are.
+    Where logits are coarser than the image, bringing them to full size is counted.
 
     Returns:
         What the file of latencies holds.
     """
     size_px = recipe.deployment.input.size_px
+    tensor = make_inputs((1, recipe.deployment.input.channels, *size_px))[-1]
     cv2.setNumThreads(threads)
     candidates = []
     for about, sessions in opened:
         name, parameters = about["network"], about["parameters"]
         for precision, session in sessions.items():
             call = session.predict
-            if name.startswith(OURS):
+            if call(tensor).shape[2:] != size_px:
                 call = enlarge(call, size_px)
             candidates.append(Candidate(name, "openvino", precision, threads, parameters, call))
-    tensor = make_inputs((1, recipe.deployment.input.channels, *size_px))[-1]
     times = list(zip(candidates, measure(candidates, tensor, rounds=rounds), strict=True))
     rows = [
         about

@@ -1,75 +1,16 @@
 """The page of the frontier: accuracy and time brought together, the verdict, the table."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from frontier_pairs import format_pairs
+from frontier_rows import Row
 from pareto import Merged, Point, find_defeats, find_frontier
-from peers.names import OURS
 
 CLAIM_MS = (0.5, 10.0)
 """Where ours are meant to be the frontier."""
 
 PRECISIONS = ("f32", "bf16", "int8")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table.
-
-    Attributes:
-        network: Its name.
-        title: What people call it.
-        source: Where it is from.
-        parameters: Number of weights.
-        times_ms: (p50, p95, p99) by precision.
-        result: What its trainings came to; None if it is not trained.
-    """
-
-    network: str
-    title: str
-    source: str
-    parameters: int
-    times_ms: Mapping[str, tuple[float, float, float]]
-    result: Merged | None
-
-    @property
-    def ours(self) -> bool:
-        """Whether it is one of ours."""
-        return self.network.startswith(OURS)
-
-    @property
-    def precision(self) -> str:
-        """The fastest precision that may be used; one that was not checked may be."""
-        barred = self.result.barred if self.result else ()
-        return min(
-            (precision for precision in self.times_ms if precision not in barred),
-            key=lambda precision: self.times_ms[precision][0],
-        )
-
-    @property
-    def point(self) -> Point | None:
-        """Its place in the plot, if it is trained."""
-        if self.result is None:
-            return None
-        ms = self.times_ms[self.precision][0]
-        return Point(self.title, ms, self.result.mean_dice[0], self.ours)
-
-
-def make_rows(latency: Mapping[str, Any], results: Mapping[str, Merged]) -> list[Row]:
-    """Bring time and accuracy together, ours first, each group from the fastest."""
-    rows = [
-        Row(
-            network=row["network"],
-            title=row["title"],
-            source=row["source"],
-            parameters=row["parameters"],
-            times_ms={name: tuple(times) for name, times in row["times_ms"].items()},
-            result=results.get(row["network"]),
-        )
-        for row in latency["rows"]
-    ]
-    return sorted(rows, key=lambda row: (not row.ours, row.times_ms[row.precision][0]))
 
 
 def format_row(row: Row, frontier: set[str]) -> str:
@@ -79,11 +20,12 @@ def format_row(row: Row, frontier: set[str]) -> str:
     if row.result is None:
         cells += ["not trained", "", "", ""]
     else:
-        mean, low, high = row.result.mean_dice
+        mean, low, high = row.mean_dice(row.result)
+        mark = "" if row.precision in row.result.dice_by_precision else " f32"
         cells += [
             f"{row.result.epochs} x {len(row.result.seeds)}",
             " / ".join(f"{dice:.3f}" for dice in row.result.structures.values()),
-            f"{mean:.4f} ({low:.3f}-{high:.3f})",
+            f"{mean:.4f} ({low:.3f}-{high:.3f}){mark}",
             "yes" if row.title in frontier else "no",
         ]
     cells += [row.precision, *(f"{value:.2f}" for value in chosen)]
@@ -111,6 +53,30 @@ def _describe_devices(rows: list[Row], machine: Sequence[str]) -> list[str]:
         if device not in here
     ]
     return [f"Trained elsewhere: {', '.join(named)}.", ""] if named else []
+
+
+def _describe_trainings(rows: Sequence[Row]) -> list[str]:
+    """Name who was trained on other patients or in another precision, if the results differ."""
+    groups: dict[tuple[int, int, str], list[str]] = {}
+    for row in rows:
+        if row.result is not None and row.result.patients:
+            patients, precisions = row.result.patients, " and ".join(row.result.trained_in)
+            key = (patients["train"], patients["test"], precisions)
+            groups.setdefault(key, []).append(row.title)
+    if len(groups) < 2:
+        return []
+    return [
+        "Not all were trained alike. A patient who shares an image with a training patient was "
+        "moved out of the test part in between, and products are in bf16 where the processor or "
+        "GPU has them:",
+        "",
+        *(
+            f"- in {precisions or 'a precision that was not kept'}, on {train} patients, scored on "
+            f"{test}: {', '.join(titles)}"
+            for (train, test, precisions), titles in groups.items()
+        ),
+        "",
+    ]
 
 
 def judge(points: list[Point]) -> list[str]:
@@ -156,12 +122,16 @@ def format_page(latency: Mapping[str, Any], rows: list[Row], *, plot: str) -> st
             "",
             "All were trained from random weights on the same patients of CAMUS, with the same "
             "augmentation, loss and schedule, and scored on the same test patients at their "
-            "images' own resolution, by the network in torch, f32. The interval is a bootstrap "
-            "over patients; of several seeds, ends are averaged. Time is one image of "
+            "images' own resolution. The mean Dice is that of the graph in the precision that "
+            "counts, or, marked f32, of the network in torch, as are the structures' Dice. The "
+            "interval is a bootstrap over patients; of several seeds, ends are averaged. Time is "
+            "one image of "
             f"{height} x {width} from tensor to logits at full size, in OpenVINO, "
             f"{latency['threads']} threads, {latency['rounds']} rounds of 5 calls, all in turns. "
             "Of a network that is not trained, the fastest precision counts unchecked.",
             "",
+            *_describe_trainings(rows),
+            *format_pairs(rows),
             *latency["machine"],
             "",
             *_describe_devices(rows, latency["machine"]),

@@ -2,13 +2,18 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bedside.errors import DataError
+
+Ends = tuple[float, float, float]
+"""Mean, low and high end."""
+CaseKey = tuple[str, str]
+"""Patient and case."""
 
 
 @dataclass(frozen=True)
@@ -36,23 +41,32 @@ class Merged:
         network: Its name.
         seeds: Seeds, rising.
         epochs: Length of each training.
-        mean_dice: Means over seeds of mean, low and high end of the mean Dice.
+        mean_dice: Means over seeds of mean, low and high end of the mean Dice in f32.
+        dice_by_precision: The same of each precision that was scored on the test patients.
+        case_dice: Mean Dice over structures, a mean over seeds, by precision and then by
+            (patient, case); empty where the results do not keep it.
+        patients: Number of patients by part.
         structures: The mean Dice of each structure, over seeds.
         admissible: Precisions that kept the accuracy with every seed.
         barred: Precisions that lost too much of it with one.
         trained_on: Processors or GPUs, where the results name them.
+        trained_in: Precisions of the products in training, where the results name them.
         parameters: Number of weights.
     """
 
     network: str
     seeds: tuple[int, ...]
     epochs: int
-    mean_dice: tuple[float, float, float]
+    mean_dice: Ends
     structures: Mapping[str, float]
     admissible: tuple[str, ...]
     barred: tuple[str, ...]
     trained_on: tuple[str, ...]
     parameters: int
+    trained_in: tuple[str, ...] = ()
+    dice_by_precision: Mapping[str, Ends] = field(default_factory=dict)
+    case_dice: Mapping[str, Mapping[CaseKey, float]] = field(default_factory=dict)
+    patients: Mapping[str, int] = field(default_factory=dict)
 
 
 def find_frontier(points: Iterable[Point]) -> list[Point]:
@@ -131,8 +145,6 @@ def _merge(network: str, group: list[Mapping[str, Any]]) -> Merged:
         seen = [result[setting] for result in group]
         if any(value != seen[0] for value in seen):
             raise DataError(f"{network}: {setting} differs between seeds: {seen}.")
-    resources = [[result["mean_dice"][end] for end in ("mean", "low", "high")] for result in group]
-    mean, low, high = np.mean(resources, axis=0).tolist()
     names = list(group[0]["structures"])
     kept, lost = (
         [
@@ -145,13 +157,67 @@ def _merge(network: str, group: list[Mapping[str, Any]]) -> Merged:
         network=network,
         seeds=tuple(seeds),
         epochs=group[0]["epochs"],
-        mean_dice=(mean, low, high),
+        mean_dice=_average([result["mean_dice"] for result in group]),
         structures={
             name: float(np.mean([result["structures"][name]["dice"]["mean"] for result in group]))
             for name in names
         },
         admissible=tuple(sorted(set.intersection(*kept))),
         barred=tuple(sorted(set.union(*lost))),
-        trained_on=tuple(sorted({result.get("trained_on", "") for result in group} - {""})),
+        trained_on=_collect(group, "trained_on"),
+        trained_in=_collect(group, "trained_in"),
         parameters=group[0]["parameters"],
+        dice_by_precision=_dice_by_precision(group),
+        case_dice=_merge_cases(group),
+        patients=group[0]["split"].get("patients", {}),
     )
+
+
+def _collect(group: Sequence[Mapping[str, Any]], key: str) -> tuple[str, ...]:
+    return tuple(sorted({result.get(key, "") for result in group} - {""}))
+
+
+def _average(intervals: Sequence[Mapping[str, float]]) -> Ends:
+    rows = [[interval[end] for end in ("mean", "low", "high")] for interval in intervals]
+    mean, low, high = np.mean(rows, axis=0).tolist()
+    return mean, low, high
+
+
+def _dice_by_precision(group: Sequence[Mapping[str, Any]]) -> dict[str, Ends]:
+    """Average each precision that every seed was scored in."""
+    seen = [
+        {
+            check["precision"]: check["test_mean_dice"]
+            for check in result["precisions"]
+            if "test_mean_dice" in check
+        }
+        for result in group
+    ]
+    shared = [name for name in seen[0] if all(name in each for each in seen)]
+    return {name: _average([each[name] for each in seen]) for name in shared}
+
+
+def _merge_cases(group: Sequence[Mapping[str, Any]]) -> dict[str, dict[CaseKey, float]]:
+    """Average each case's mean Dice over seeds, where every seed kept it."""
+    kept = [result.get("case_dice", {}) for result in group]
+    merged = {}
+    for precision in kept[0]:
+        if all(precision in each for each in kept):
+            seeds = [_list_cases(each[precision]) for each in kept]
+            cases = [case for case in seeds[0] if all(case in seed for seed in seeds)]
+            merged[precision] = {
+                case: float(np.mean([seed[case] for seed in seeds])) for case in cases
+            }
+    return merged
+
+
+def _list_cases(
+    patients: Mapping[str, Mapping[str, Sequence[float | None]]],
+) -> dict[CaseKey, float]:
+    """Mean over the structures of every case that has one."""
+    return {
+        (patient, case): float(np.mean(known))
+        for patient, cases in patients.items()
+        for case, dice in cases.items()
+        if (known := [value for value in dice if value is not None])
+    }

@@ -48,3 +48,18 @@ class ChannelNorm(nn.LayerNorm):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Turn (B, C, H, W) into the same shape."""
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class FreeNorm(nn.BatchNorm2d):
+    """A batch norm that does not follow a convolution: a scale and a shift once it is trained.
+
+    Exporters fold a batch norm into the convolution before it, and leave others as they are.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Turn (B, C, H, W) into the same shape."""
+        if self.training:
+            return super().forward(x)
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        return x * scale[:, None, None] + shift[:, None, None]

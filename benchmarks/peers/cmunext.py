@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from peers.blocks import Residual, conv_norm, double
+from peers.blocks import FreeNorm, Residual, conv_norm, double
 
 
 class CMUNeXt(nn.Module):
@@ -61,7 +61,7 @@ class CMUNeXt(nn.Module):
 def _mix(channels: int, kernel: int) -> nn.Sequential:
     depthwise = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
     return nn.Sequential(
-        Residual(depthwise, nn.GELU(), nn.BatchNorm2d(channels)),
+        Residual(depthwise, nn.GELU(), FreeNorm(channels)),
         *_widen(channels, channels),
     )
 
@@ -72,7 +72,7 @@ def _fuse(channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(both, both, 3, padding=1, groups=2),
         nn.GELU(),
-        nn.BatchNorm2d(both),
+        FreeNorm(both),
         *_widen(both, channels),
     )
 
@@ -83,8 +83,8 @@ def _widen(in_channels: int, out_channels: int) -> list[nn.Module]:
     return [
         nn.Conv2d(in_channels, wide, 1),
         nn.GELU(),
-        nn.BatchNorm2d(wide),
+        FreeNorm(wide),
         nn.Conv2d(wide, out_channels, 1),
         nn.GELU(),
-        nn.BatchNorm2d(out_channels),
+        FreeNorm(out_channels),
     ]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from peers.blocks import ChannelNorm, Residual, conv_norm, double
+from peers.blocks import ChannelNorm, FreeNorm, Residual, conv_norm, double
 
 _WIDTHS = (16, 32, 64, 128)
 _DEPTHS = (1, 1, 3)
@@ -73,13 +73,13 @@ class _Local(nn.Module):
             [
                 nn.Conv2d(channels, channels, **large),
                 nn.Sequential(
-                    nn.BatchNorm2d(channels),
+                    FreeNorm(channels),
                     nn.Conv2d(channels, channels, 1),
                     nn.Conv2d(channels, channels, **large),
                     nn.Conv2d(channels, channels, 1),
                 ),
                 nn.Sequential(
-                    nn.BatchNorm2d(channels),
+                    FreeNorm(channels),
                     nn.Conv2d(channels, 4 * channels, 3, padding=1, groups=channels),
                     nn.GELU(),
                     nn.Conv2d(4 * channels, channels, 3, padding=1, groups=channels),
@@ -139,15 +139,15 @@ def _mix(channels: int, kernel: int) -> nn.Sequential:
         Residual(
             nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels),
             nn.GELU(),
-            nn.BatchNorm2d(channels),
+            FreeNorm(channels),
         ),
         Residual(
             nn.Conv2d(channels, wide, 1),
             nn.GELU(),
-            nn.BatchNorm2d(wide),
+            FreeNorm(wide),
             nn.Conv2d(wide, channels, 1),
             nn.GELU(),
-            nn.BatchNorm2d(channels),
+            FreeNorm(channels),
         ),
     )
 

@@ -11,6 +11,8 @@ from bedside.evaluation.intervals import mean_interval
 from bedside.runtime.machine import describe_processor
 from bedside.spec import Recipe, to_mapping
 from bedside.system.atomic import write_text
+from bedside.training.device import choose_device
+from bedside.training.precision import has_bf16
 from peers.graphs import PrecisionCheck
 from peers.networks import Network
 
@@ -45,6 +47,7 @@ def write_result(
         "status": "trained",
         "parameters": run["parameters"],
         "trained_on": run.get("device", ""),
+        "trained_in": "bf16" if has_bf16(choose_device()) else "f32",
         "data": recipe.data.name,
         "input_px": recipe.deployment.input.size_px,
         "epochs": recipe.training.epochs,

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from peers.blocks import ChannelNorm, double
+from peers.blocks import ChannelNorm, FreeNorm, double
 
 _WIDTHS = (8, 16, 48, 64, 96)
 _RATES = (1, 2, 3)
@@ -170,7 +170,7 @@ class _Gate(nn.Module):
 def _halve(channels: int) -> list[nn.Module]:
     return [
         nn.GroupNorm(_PARTS, channels),
-        nn.BatchNorm2d(channels),
+        FreeNorm(channels),
         nn.Conv2d(channels, channels, 2, 2),
         nn.GELU(),
     ]

@@ -3,8 +3,10 @@ import re
 import pytest
 
 from bedside.errors import DataError
-from frontier_page import format_page, make_rows
+from frontier_page import format_page
+from frontier_pairs import pair_rows
 from frontier_plot import draw_frontier
+from frontier_rows import make_rows
 from pareto import Merged, Point, find_defeats, find_frontier, merge_seeds
 
 OURS = Point("tiny", 2.0, 0.90, True)
@@ -174,3 +176,65 @@ def test_one_far_below_that_is_the_fastest_does_not_lift_the_frontier():
     stairs = re.search(r'<path d="([^"]*)" fill="none" stroke="#8a949e"', svg)[1]
     # It begins at the lower edge, below all that the plot shows.
     assert stairs.split("L")[0].split()[1] == "396.0"
+
+
+def with_cases(result, *, f32, int8):
+    """A result that keeps cases: a Dice a patient, of two structures that lie around it."""
+    dice = {
+        precision: {
+            f"p{number}": {f"p{number}_ED": [value - 0.1, None, value + 0.1]}
+            for number, value in enumerate(values)
+        }
+        for precision, values in (("f32", f32), ("int8", int8))
+    }
+    for check, values in zip(result["precisions"], (f32, int8), strict=True):
+        mean = sum(values) / len(values)
+        check["test_mean_dice"] = {"mean": mean, "low": min(values), "high": max(values)}
+    return result | {"case_dice": dice}
+
+
+def test_a_classic_is_paired_with_ours_nearest_in_time_in_the_precision_that_counts():
+    own = [0.70 + 0.01 * number for number in range(10)]
+    better = [value + 0.02 for value in own]
+    results = merge_seeds(
+        [
+            with_cases(make_result("ours:x"), f32=own, int8=own),
+            with_cases(make_result("ours:far"), f32=better, int8=better),
+            with_cases(make_result("peer"), f32=own, int8=better),
+            make_result("old"),
+        ]
+    )
+    latency = make_latency(
+        **{"ours:x": (3.0, 2.0), "ours:far": (30.0, 20.0), "peer": (9.0, 4.0), "old": (9.0, 9.0)}
+    )
+    rows = make_rows(latency, results)
+    (pair,) = pair_rows(rows)
+    assert (pair.peer.network, pair.own.network, pair.patients) == ("peer", "ours:x", 10)
+    assert pair.difference.mean == pytest.approx(0.02)
+    assert (pair.difference.low, pair.difference.high) == pytest.approx((0.02, 0.02))
+    page = format_page(latency, rows, plot="plot.svg")
+    assert "| +0.0200 (+0.0200 to +0.0200) | more accurate than ours |" in page
+    assert "single cases was not kept of OLD." in page
+    assert "0.7650 (0.720-0.810) |" in page  # int8's own Dice, not that of f32
+    assert "0.9000 (0.880-0.920) f32 |" in page
+
+
+def test_pairs_count_the_patients_that_both_were_scored_on():
+    few = with_cases(make_result("peer"), f32=[0.8] * 8, int8=[0.8] * 8)
+    many = with_cases(make_result("ours:x"), f32=[0.9] * 12, int8=[0.9] * 12)
+    rows = make_rows(make_latency(**{"ours:x": (3, 2), "peer": (3, 2)}), merge_seeds([few, many]))
+    (pair,) = pair_rows(rows)
+    assert pair.patients == 8
+    assert pair.verdict == "less accurate than ours"
+
+
+def test_the_page_says_who_had_other_patients_or_another_precision():
+    one, two = make_result("ours:x"), make_result("unet")
+    one |= {"split": {"patients": {"train": 315, "test": 89}}, "trained_in": "f32"}
+    two["split"] = {"patients": {"train": 314, "test": 90}}
+    latency = make_latency(**{"ours:x": (3.0, 2.0), "unet": (4.0, 3.0)})
+    page = format_page(latency, make_rows(latency, merge_seeds([one, two])), plot="plot.svg")
+    assert "- in f32, on 315 patients, scored on 89: OURS:X" in page
+    assert "on 314 patients, scored on 90: UNET" in page
+    same = make_rows(latency, merge_seeds([one, two | one | {"network": "unet"}]))
+    assert "Not all were trained alike" not in format_page(latency, same, plot="plot.svg")

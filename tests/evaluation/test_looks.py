@@ -13,6 +13,7 @@ from bedside.evaluation.looks import (
     hash_part,
     read_looks,
     record_look,
+    record_look_at,
 )
 from models_for_tests import make_bundle
 
@@ -48,6 +49,21 @@ def test_the_ledger_of_this_repository_holds_looks_at_each_shipped_bundle_s_test
     parts = {each.part for each in read_looks(Path(__file__).parents[2] / LEDGER)}
     for path in shipped_bundles():
         assert hash_part(read_bundle(path).split["test"]) in parts, path.name
+
+
+def test_a_network_that_is_in_no_bundle_is_looked_at_too(tmp_path, bundle):
+    ledger = tmp_path / LEDGER
+    look(ledger, bundle)
+    looks = record_look_at(
+        ledger, bundle.split["test"], what="train", name="a U-Net", sha256="ab", data="made",
+        cases=3, dice={"inner": 0.123456},
+    )  # fmt: skip
+    assert len(looks) == 2
+    assert (looks[1].bundle, looks[1].sha256, looks[1].dice) == (
+        "a U-Net",
+        "ab",
+        {"inner": 0.12346},
+    )
 
 
 def test_another_test_part_is_another_count(tmp_path, bundle):
