@@ -5,12 +5,14 @@ of a teacher or of another seed when it was scored with `--teacher RUN` or `--se
 leave a small file each under `results/`. What a card does not hold, such as the error of a head
 circumference, comes from what `bedside evaluate` printed, with `--report FILE`. `--restate BUNDLE`
 scores a bundle's test part anew, where the way of scoring has changed, and puts it on its card.
+`--robustness FILE` and `--confidence` put onto cards what `bedside evaluate --robustness` wrote and
+what benchmarks/confidence.md says.
 """
 
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -18,14 +20,15 @@ from typing import Any
 from bedside.bundle import find_bundle, read_bundle, shipped_bundles, write_with_card
 from bedside.datasets import list_cases, relabel_cases
 from bedside.datasets.duplicates import leave_out_leaks
-from bedside.evaluation.accuracy import state_accuracy
+from bedside.evaluation.accuracy import state_accuracy, state_robustness
 from bedside.evaluation.cases import METRICS, evaluate_cases
 from bedside.evaluation.certification import list_part
 from bedside.evaluation.looks import LEDGER, describe_looks, record_look
 from bedside.evaluation.report import HEADINGS
+from bedside.evaluation.robustness import Robustness
 from bedside.segment import open_segmenter
 from bedside.spec import Card, StructureResult, from_mapping, to_mapping
-from bedside.spec.card import count_units, describe_test
+from bedside.spec.card import ConfidenceResult, count_units, describe_test
 from bedside.system.atomic import write_text
 from pareto import read_results
 from scoring import score_run
@@ -96,6 +99,56 @@ def restate(name: str, data: Path) -> None:
         LEDGER_FILE, read_bundle(bundle.path), what="restate", cases=len(cases), dice=dice
     )
     print(describe_looks(looks, LEDGER_FILE))
+
+
+def state_artefacts(path: Path) -> None:
+    """Put onto the card of a shipped bundle what planted artefacts cost.
+
+    Args:
+        path: robustness.json, as `bedside evaluate --robustness` wrote it for that bundle.
+
+    Raises:
+        SystemExit: If it is of another bundle.
+    """
+    report = json.loads(path.read_text())
+    bundle = read_bundle(find_bundle(report["bundle"]["name"]))
+    if (bundle.sha256, report["data"]["split"]) != (report["bundle"]["sha256"], "test"):
+        raise SystemExit(f"{path} is of another bundle or part than {bundle.path}'s test part.")
+    found = {field.name: report[field.name] for field in fields(Robustness)}
+    card = state_robustness(bundle.card, from_mapping(Robustness, found))
+    write_with_card(bundle.path, bundle, card)
+
+
+def state_confidence(page: str) -> None:
+    """Put onto the cards what the page on confidence says of the bundles, test part."""
+    for section in page.split("\n## ")[1:]:
+        name = section.split("\n", 1)[0]
+        rows = [
+            [cell.strip() for cell in line.strip("|").split("|")]
+            for line in section.splitlines()
+            if line.startswith("|")
+        ]
+        flags = {
+            row[0]: [float(cell) for cell in row[1:7]]
+            for row in rows
+            if len(row) == 9 and row[1][0].isdigit()
+        }
+        inside = {row[0]: row for row in rows if len(row) == 6 and row[1] == "Dice"}
+        if not flags:
+            continue
+        bundle = read_bundle(find_bundle(name))
+        results = tuple(
+            ConfidenceResult(
+                structure, (found[0], found[1]), (found[2], found[3]), (found[4], found[5]),
+                (_part(inside[structure][3]), _part(inside[structure][5])),
+            )
+            for structure, found in flags.items()
+        )  # fmt: skip
+        write_with_card(bundle.path, bundle, replace(bundle.card, confidence=results))
+
+
+def _part(percent: str) -> float:
+    return round(float(percent) / 100, 3)
 
 
 def name_result(result: Mapping[str, Any]) -> str:
@@ -243,6 +296,8 @@ def main() -> None:
         "--report", type=Path, nargs="*", default=[], help="files of `bedside evaluate --json`"
     )
     parser.add_argument("--restate", nargs="*", default=[], help="names of bundles; needs --data")
+    parser.add_argument("--robustness", type=Path, nargs="*", default=[], help="robustness.json")
+    parser.add_argument("--confidence", action="store_true", help="onto cards, as on its page")
     parser.add_argument("--data", type=Path, help="folder of their data set, if not the recipe's")
     arguments = parser.parse_args()
     scored = [(TEACHERS, score(run, arguments.data)) for run in arguments.teacher]
@@ -252,6 +307,10 @@ def main() -> None:
         write_text(folder / f"{name_result(result)}.json", json.dumps(result, indent=1) + "\n")
     for name in arguments.restate:
         restate(name, arguments.data)
+    for path in arguments.robustness:
+        state_artefacts(path)
+    if arguments.confidence:
+        state_confidence((HERE / "confidence.md").read_text(encoding="utf-8"))
     page = format_page()
     write_text(HERE / "bundles.md", page)
     print(page)

@@ -9,13 +9,12 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from bedside.bundle import Bundle, find_bundle, read_bundle, write_with_card
+from bedside.bundle import Bundle, find_bundle, read_bundle
 from bedside.evaluation.calibration import (
     ARTEFACTS_PER_CASE,
     Image,
@@ -38,7 +37,6 @@ from bedside.pipeline.confidence import (
 from bedside.pipeline.gate import GateJudge
 from bedside.runtime.machine import describe_processor, read_load
 from bedside.segment import open_segmenter
-from bedside.spec.card import ConfidenceResult
 from bedside.spec.confidence import StructureModel
 from bedside.system.atomic import write_text
 from feature_cache import Arrays, hash_inputs, remember
@@ -207,16 +205,14 @@ def list_kinds(images: Sequence[Image], place: int, *, scans: bool) -> list[tupl
     return found
 
 
-def describe_bundle(
-    bundle: Bundle, images: dict[str, list[Image]], *, times: int
-) -> tuple[list[str], tuple[ConfidenceResult, ...]]:
-    """Tables of one bundle, and what goes onto its card."""
+def describe_bundle(bundle: Bundle, images: dict[str, list[Image]], *, times: int) -> list[str]:
+    """Tables of one bundle."""
     confidence = bundle.confidence
     assert confidence is not None
     chance = {each.name for each in CHANCE_ARTEFACTS}
     places = {label.name: index for index, label in enumerate(bundle.spec.labels)}
     scans = bool(confidence.scans)
-    flags, covers, results = [], [], []
+    flags, covers = [], []
     test = [image for image in images["test"] if image.artefact not in chance]
     for model in confidence.scans or confidence.frames:
         place = places[model.structure]
@@ -232,14 +228,6 @@ def describe_bundle(
             *(f"{own[f'error {name}']:.3f}" for name in GROUPS),
             f"{every['gap all']:.2f}", f"{every['error all']:.3f}",
         ])  # fmt: skip
-        pairs = [
-            (round(own[f"{what} {one}"], 3), round(own[f"{what} {other}"], 3))
-            for what, one, other in (
-                ("caught", *GROUPS), ("gap", *GROUPS), ("error", *GROUPS),
-                ("inside", "clean", "planted"),
-            )
-        ]  # fmt: skip
-        results.append(ConfidenceResult(model.structure, *pairs))
         names = ("inside", *model.measurement_tails)
         names = tuple(name for name in names if f"{name} clean" in every)
         for name in names:
@@ -249,7 +237,7 @@ def describe_bundle(
                 *(f"{100 * found[f'{name} clean']:.1f}" for found in (every, own)),
                 *(f"{100 * found[second]:.1f}" for found in (every, own)),
             ])  # fmt: skip
-    page = [
+    return [
         f"## {bundle.spec.name}", "",
         f"Calibrated on {confidence.images} images of {confidence.units} {confidence.unit}; "
         f"measured on {len({image.unit for image in test})}.", "",
@@ -262,7 +250,6 @@ def describe_bundle(
              "planted, re-splits %", "planted, test %"], covers),
         "",
     ]  # fmt: skip
-    return page, tuple(results)
 
 
 def time_parts(bundle: Bundle, *, runs: int = 300) -> list[str]:
@@ -330,7 +317,6 @@ def main() -> None:
     parser.add_argument("bundles", nargs="+", help="BUNDLE=DATASET, such as camus-4ch=camus")
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--cache", type=Path, required=True, help="folder of kept features")
-    parser.add_argument("--cards", action="store_true", help="put the figures onto the cards")
     parser.add_argument("--times", type=int, default=100, help="re-splits")
     parser.add_argument(
         "--notes", type=Path, help="text that follows the tables",
@@ -353,10 +339,7 @@ def main() -> None:
         cases = len({image.case_id for image in images["test"]})
         record_look(find_ledger(arguments.output.parent), bundle, what="confidence", cases=cases,
                     dice=mean_dice(bundle, images["test"]))  # fmt: skip
-        page, results = describe_bundle(bundle, images, times=arguments.times)
-        lines += page
-        if arguments.cards:
-            write_with_card(bundle.path, bundle, replace(bundle.card, confidence=results))
+        lines += describe_bundle(bundle, images, times=arguments.times)
         if bundle.spec.model.spatial_dims == 2:
             costs.append(time_parts(bundle))
     lines += [

@@ -11,7 +11,12 @@ from bedside.bundle import read_bundle, write_with_card, write_with_gate
 from bedside.cli.main import main
 from bedside.datasets import list_cases
 from bedside.errors import BundleError, DataError, ModalityError, SpecError
-from bedside.evaluation.gate_contrast import fit_contrast, is_fitted_to
+from bedside.evaluation.gate_contrast import (
+    describe_others,
+    fit_contrast,
+    is_fitted_to,
+    list_pictures,
+)
 from bedside.evaluation.gate_images import Described, describe_images, to_picture
 from bedside.evaluation.gating import (
     check_made_for,
@@ -367,6 +372,18 @@ def test_sides_of_frames_count_where_a_number_of_pixels_is_cut(segmenter, cases)
     steps = (Grey(), CropCentre(size_px=(32, 32)), Fit(), ScalePercentile())
     cut = Segmenter(dataclasses.replace(segmenter.spec, preprocess=steps), segmenter.session)
     assert find_sides(cut, images) == (60, 80)
+
+
+def test_small_frames_are_contrasted_with_pictures_of_their_own_size_too(segmenter, cases):
+    whole, both = (
+        describe_others(segmenter, {"other": cases[:12]}, sides) for sides in (None, (24, 40))
+    )
+    assert list(both) == ["other", "other, 40 x 40 pixels"]
+    small = both["other, 40 x 40 pixels"]
+    assert len(small) == len(both["other"]) == len(whole["other"]) > 0
+    assert not np.array_equal(small[0]["grain"], both["other"][0]["grain"])
+    pictures = list_pictures(cases[0], segmenter, side_px=40)
+    assert {picture.shape[2:] for picture in pictures} == {(40, 40)}
 
 
 def test_a_gate_of_another_version_is_told_and_judges_nothing(segmenter, gate):

@@ -6,6 +6,7 @@ Half of the patients of each kind are fitted to; the others are left to count wh
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 
+import cv2
 import numpy as np
 from scipy.optimize import minimize
 
@@ -21,7 +22,7 @@ FOREIGN_CASES = 60
 """Cases of a kind that are fitted to, at most."""
 
 _PLACES = (0.25, 0.5, 0.75)
-_PENALTY = 3e-4
+_PENALTY = 1e-4
 _QUANTILE = 0.99
 # Where an image of another kind should lie, which is the largest threshold of a gate; and how much
 # of the spread of the training images may be given up for it.
@@ -35,22 +36,33 @@ def is_fitted_to(case: Case) -> bool:
     return zlib.crc32(case.patient_id.encode()) % 2 == 0
 
 
-def list_pictures(case: Case, segmenter: Segmenter) -> list[ImageSequence]:
-    """Images of a case as somebody may hand them in: some frames as pictures, or the scan."""
+def list_pictures(
+    case: Case, segmenter: Segmenter, *, side_px: int | None = None
+) -> list[ImageSequence]:
+    """Images of a case as somebody may hand them in: some frames as pictures, or the scan.
+
+    Args:
+        case: Of another kind.
+        segmenter: Whose gate is fitted.
+        side_px: Side that pictures are shrunk or enlarged to; None to leave them as they are.
+    """
     sequence = open_image(case).sequence
     if segmenter.spec.model.spatial_dims == 3:
         return [sequence]
     indices = sorted({int(place * len(sequence)) for place in _PLACES})
     grey = segmenter.spec.input.channels == 1 or segmenter.spec.input.neighbours > 0
-    return [
-        ImageSequence.from_array(to_picture(sequence.decode(index), grey=grey)) for index in indices
-    ]
+    pictures = [to_picture(sequence.decode(index), grey=grey) for index in indices]
+    if side_px is not None:
+        size = (side_px, side_px)
+        pictures = [cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in pictures]
+    return [ImageSequence.from_array(np.ascontiguousarray(each)) for each in pictures]
 
 
 def describe_foreign(
     segmenter: Segmenter,
     cases: Sequence[Case],
     *,
+    side_px: int | None = None,
     on_case: Callable[[int], None] = lambda done: None,
 ) -> list[Mapping[str, np.ndarray]]:
     """Descriptions of images of another kind; those that are refused anyway are left out.
@@ -58,12 +70,13 @@ def describe_foreign(
     Args:
         segmenter: The network with its steps.
         cases: All cases of a data set; some of those to fit to are taken.
+        side_px: Side that pictures are shrunk or enlarged to; None to leave them as they are.
         on_case: Called with the number of cases done.
     """
     chosen = [case for case in cases if is_fitted_to(case)]
     described: list[Mapping[str, np.ndarray]] = []
     for count, index in enumerate(_spread(len(chosen)), 1):
-        for image in list_pictures(chosen[index], segmenter):
+        for image in list_pictures(chosen[index], segmenter, side_px=side_px):
             try:
                 described += [each.views for each in describe_images(segmenter, image)]
             except InputError:
@@ -114,6 +127,30 @@ def fit_contrast(
         images=sum(map(len, kinds.values())),
         kinds=tuple(kinds),
     )
+
+
+def describe_others(
+    segmenter: Segmenter, foreign: Mapping[str, Sequence[Case]], sides: tuple[int, int] | None
+) -> dict[str, Descriptions]:
+    """Descriptions of images of other kinds, by name.
+
+    A network that takes pixels as they are from the middle of a frame sees little of a large
+    picture. Its gate is contrasted with pictures of the size of its own frames too, as kinds of
+    their own.
+
+    Args:
+        segmenter: The network with its steps.
+        foreign: Cases by name of their data set.
+        sides: Shortest and longest side of its frames, if it is such a network.
+    """
+    found: dict[str, Descriptions] = {}
+    for name, cases in foreign.items():
+        found[name] = describe_foreign(segmenter, cases)
+        if sides is not None:
+            side = sides[1]
+            resized = describe_foreign(segmenter, cases, side_px=side)
+            found[f"{name}, {side} x {side} pixels"] = resized
+    return found
 
 
 def _spread(count: int) -> list[int]:

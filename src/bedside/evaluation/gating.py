@@ -7,7 +7,7 @@ import numpy as np
 
 from bedside.datasets.case import Case, open_image
 from bedside.errors import DataError, InputError
-from bedside.evaluation.gate_contrast import describe_foreign, fit_contrast
+from bedside.evaluation.gate_contrast import describe_others, fit_contrast
 from bedside.evaluation.gate_images import Described, describe_images
 from bedside.pipeline.gate import VIEW_NAMES, GateJudge, median_verdict, split_distance
 from bedside.pipeline.segmenter import Segmenter
@@ -72,14 +72,15 @@ def fit_gate(
     views = tuple(
         fit_view(name, np.stack([each[name] for each in described]), folds) for name in VIEW_NAMES
     )
-    others = {name: describe_foreign(segmenter, cases) for name, cases in (foreign or {}).items()}
+    sides = find_sides(segmenter, images)
+    others = describe_others(segmenter, foreign or {}, sides)
     gate = Gate(
         views,
         THRESHOLDS[1],
         images=len(described),
         contrast=fit_contrast(views, described, folds, others),
         version=VERSION,
-        frame_px=find_sides(segmenter, images),
+        frame_px=sides,
     )
     return set_threshold(segmenter, gate, val)
 
