@@ -29,7 +29,7 @@ from frontier_page import format_page
 from frontier_plot import draw_frontier
 from frontier_rows import make_rows
 from network_latency import Candidate, describe_machine, enlarge, measure
-from pareto import merge_seeds, read_results
+from pareto import merge_seeds, read_last
 from peers.graphs import open_precisions, write_graphs
 from peers.names import OURS
 from peers.networks import PEERS, find_network
@@ -115,10 +115,10 @@ def open_all(
     runs: Path,
     threads: int,
 ) -> list[tuple[About, dict[str, OpenvinoSession]]]:
-    """Open the networks of the table and those that have a result, trained where they can be."""
+    """Open networks in every precision, trained where they can be."""
     trained = {result["network"]: result for result in results}
     opened = []
-    for name in dict.fromkeys([*names, *trained]):
+    for name in dict.fromkeys(names):
         found = None
         if name in trained:
             found = open_trained(trained[name], runs=runs, threads=threads)
@@ -180,23 +180,24 @@ def main() -> None:
     """Measure unless told only to draw, then write page and plot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ours = [f"{OURS}{name}" for name in OWN]
-    parser.add_argument("names", nargs="*", default=[*ours, *PEERS])
+    parser.add_argument("names", nargs="*", help="if not all, and all that have a result")
     parser.add_argument("--recipe", type=Path, default=Path("camus"))
     parser.add_argument("--runs", type=Path, default=RUNS, help="where peers.train put its runs")
     parser.add_argument("--bundles", nargs="*", default=[], help="bundles of ours to time too")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--draw", action="store_true", help="draw from the files, time nothing")
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--results", type=Path, nargs="+", default=[RESULTS], help="of one network the last counts"
+    )
     parser.add_argument("--latency", type=Path, default=LATENCY)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
-    results = read_results(arguments.results)
+    results = read_last(arguments.results)
     if not arguments.draw:
         recipe, threads = read_recipe(arguments.recipe), arguments.threads
-        opened = open_all(
-            arguments.names, recipe, results=results, runs=arguments.runs, threads=threads
-        )
+        names = arguments.names or [*ours, *PEERS, *(result["network"] for result in results)]
+        opened = open_all(names, recipe, results=results, runs=arguments.runs, threads=threads)
         opened += [open_bundle(name, threads=threads) for name in arguments.bundles]
         latency = measure_all(opened, recipe, threads=threads, rounds=arguments.rounds)
         write_text(arguments.latency, json.dumps(latency, indent=1) + "\n")

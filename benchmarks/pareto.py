@@ -115,6 +115,17 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
+def read_last(folders: Iterable[Path]) -> list[dict[str, Any]]:
+    """Read the results of several folders; of a network, those of the last folder that has any."""
+    last: dict[str, list[dict[str, Any]]] = {}
+    for folder in folders:
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for result in read_results(folder):
+            groups.setdefault(result["network"], []).append(result)
+        last |= groups
+    return [result for group in last.values() for result in group]
+
+
 def merge_seeds(results: Iterable[Mapping[str, Any]]) -> dict[str, Merged]:
     """Put the results of each network together, seed by seed.
 

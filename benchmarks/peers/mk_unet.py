@@ -84,6 +84,7 @@ class _MultiKernel(nn.Module):
             conv_norm(wide, wide, kernel, groups=wide, bias=False, activation=nn.ReLU6)
             for kernel in _KERNELS
         )
+        self.depthwise[0][0] = _Scale(wide)
         self.shuffle = nn.ChannelShuffle(math.gcd(wide, out_channels))
         self.narrow = conv_norm(wide, out_channels, 1, bias=False, activation=None)
         self.skip = (
@@ -94,9 +95,20 @@ class _MultiKernel(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         wide = self.widen(x)
-        mixed = torch.stack([conv(wide) for conv in self.depthwise]).sum(0)
+        first, second, third = (conv(wide) for conv in self.depthwise)
+        mixed = first + second + third
         y: torch.Tensor = self.skip(x) + self.narrow(self.shuffle(mixed))
         return y
+
+
+class _Scale(nn.Conv2d):
+    """A depthwise convolution of one pixel, in training a product, which torch is faster at."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 1, groups=channels, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.weight[:, 0] if self.training else super().forward(x)
 
 
 class _ChannelAttention(nn.Module):

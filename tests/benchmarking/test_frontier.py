@@ -1,3 +1,4 @@
+import json
 import re
 
 import pytest
@@ -7,7 +8,7 @@ from frontier_page import format_page
 from frontier_pairs import pair_rows
 from frontier_plot import draw_frontier
 from frontier_rows import make_rows
-from pareto import Merged, Point, find_defeats, find_frontier, merge_seeds
+from pareto import Merged, Point, find_defeats, find_frontier, merge_seeds, read_last
 
 OURS = Point("tiny", 2.0, 0.90, True)
 
@@ -92,6 +93,23 @@ def test_seeds_of_a_network_are_averaged_and_a_precision_must_hold_in_each():
     assert unet.admissible == ("f32",)
     assert unet.barred == ("int8",)
     assert merged["ours:nano"].admissible == ("f32", "int8")
+
+
+def test_of_a_network_in_two_folders_of_results_the_last_counts(tmp_path):
+    for folder, name, seed, dice in (
+        ("old", "unet", 0, 0.8),
+        ("old", "unet", 1, 0.8),
+        ("old", "segresnet", 0, 0.7),
+        ("new", "unet", 0, 0.9),
+    ):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        path = tmp_path / folder / f"{name}.{seed}.json"
+        path.write_text(json.dumps(make_result(name, seed=seed, dice=dice)))
+    merged = merge_seeds(read_last([tmp_path / "old", tmp_path / "new"]))
+    assert {name: each.mean_dice[0] for name, each in merged.items()} == {
+        "unet": 0.9,
+        "segresnet": 0.7,
+    }
 
 
 @pytest.mark.parametrize(
