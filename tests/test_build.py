@@ -10,6 +10,7 @@ from bedside import build
 from bedside.bundle import read_bundle
 from bedside.errors import DataError
 from bedside.spec import Recipe, from_mapping, to_mapping
+from processors_for_tests import NEEDS_INT8
 
 pytest_plugins = ["autopilot_fixtures"]
 
@@ -29,6 +30,7 @@ def run(trained, tmp_path, monkeypatch):
     return folder
 
 
+@NEEDS_INT8
 def test_layers_stay_in_f32_where_8_bits_lose_too_much(run, tmp_path):
     plain = read_bundle(build.build_bundle(run, tmp_path / "plain.bedside", int8=True))
     assert "int8" not in plain.precisions

@@ -18,6 +18,7 @@ from bedside.runtime.table import find_backend
 from bedside.training.checkpoint import read_json
 from bedside.training.folder import RUN
 from clocks_for_tests import Counting
+from processors_for_tests import NEEDS_INT8, NEEDS_NATIVE_BF16
 from runs_for_tests import StoppedError
 
 pytest_plugins = ["autopilot_fixtures"]
@@ -225,6 +226,7 @@ def test_what_is_not_faster_here_is_not_even_judged(trained, tables, tmp_path):
     assert not any(step.metrics for step in state.steps)
 
 
+@NEEDS_INT8
 def test_too_few_patients_for_so_small_a_loss_are_refused(trained, tables, tmp_path):
     target = replace(NEAR, max_drop=1e-5)
     with pytest.raises(PatientsError, match=r"9 patients are too few .* would do"):
@@ -300,6 +302,7 @@ def test_the_command_says_that_a_budget_is_already_met(trained, tmp_path, capsys
     assert not (tmp_path / "out").exists()
 
 
+@NEEDS_NATIVE_BF16
 def test_a_faster_precision_is_the_gentlest_step(trained, tables, tmp_path):
     target = replace(NEAR, max_drop=0.1)
     state = only_run(trained, tmp_path, tables, target=target, clock=Counting(bf16=0.5))

@@ -11,8 +11,8 @@ from bedside.autopilot.finetune import finetune
 from bedside.autopilot.source import open_source
 from bedside.autopilot.target import CompressionSettings, Target
 from bedside.compression.sparsity import find_masks
-from bedside.runtime.execution_modes import has_int8_products
 from clocks_for_tests import Counting
+from processors_for_tests import NEEDS_INT8
 
 pytest_plugins = ["autopilot_fixtures"]
 
@@ -57,7 +57,7 @@ def test_zeros_make_the_bundle_smaller_and_training_keeps_them(trained, tmp_path
     assert not torch.equal(tuned.weights[name], sparse.weights[name])
 
 
-@pytest.mark.skipif(not has_int8_products(), reason="this processor has no products of 8 bits")
+@NEEDS_INT8
 def test_training_for_8_bits_is_a_step_of_its_own(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "_SEQUENCE", ("qat",))
     run = make_run(trained, tmp_path, Target(target_ms=0.01, max_drop=0.9), "qat")

@@ -12,6 +12,7 @@ from bedside.errors import ExportError
 from bedside.export.parity import make_inputs
 from bedside.runtime import open_graph
 from models_for_tests import INPUT_SHAPE, make_graph, make_noise, run_torch
+from processors_for_tests import NEEDS_INT8
 
 CALIBRATION = make_inputs(INPUT_SHAPE, count=4)
 FAULTY = "levels.0.0.project.0"
@@ -57,12 +58,14 @@ def mixed() -> MixedGraph:
     return quantize_int8_accuracy_aware(plant_fault(), CALIBRATION, score, MAX_DROP)
 
 
+@NEEDS_INT8
 def test_the_faulty_layer_alone_stays_in_f32(mixed: MixedGraph) -> None:
     assert [layer.name for layer in mixed.kept] == [FAULTY]
     assert min(mixed.kept[0].gain) > 0
     assert mixed.layers > 15
 
 
+@NEEDS_INT8
 def test_every_structure_is_within_its_bound_only_with_it(mixed: MixedGraph) -> None:
     drops = [a - b for a, b in zip(mixed.reference, mixed.plain, strict=True)]
     assert max(drops) > MAX_DROP
@@ -71,6 +74,7 @@ def test_every_structure_is_within_its_bound_only_with_it(mixed: MixedGraph) -> 
     assert tuple(score(mixed.graph)) == mixed.reached
 
 
+@NEEDS_INT8
 def test_the_graph_holds_its_weights_in_f32_and_all_others_in_bytes(mixed: MixedGraph) -> None:
     check_graph(mixed.graph, where="the graph")
     model = onnx.load_from_string(mixed.graph)
@@ -81,6 +85,7 @@ def test_the_graph_holds_its_weights_in_f32_and_all_others_in_bytes(mixed: Mixed
     assert len(large) > 10
 
 
+@NEEDS_INT8
 def test_a_network_that_bears_8_bits_gets_them_everywhere() -> None:
     calls = []
 

@@ -17,6 +17,7 @@ from bedside.models import TrainedNetwork, create
 from bedside.runtime import BACKENDS, open_graph
 from bedside.spec import LevelSpec, ModelSpec
 from models_for_tests import INPUT_SHAPE, make_model, make_noise, make_spec
+from processors_for_tests import NEEDS_INT8
 from tolerances import INT8_MEAN_RTOL
 
 CALIBRATION = make_inputs(INPUT_SHAPE, count=8)
@@ -80,6 +81,7 @@ def test_weights_come_out_on_their_grid_and_the_model_plain(network) -> None:
     assert not read_ranges(network.create())
 
 
+@NEEDS_INT8
 @pytest.mark.parametrize("backend", [backend.name for backend in BACKENDS])
 def test_the_graph_computes_what_the_trained_network_does(graph, attached, backend) -> None:
     session = open_graph(graph, backend=backend, precision="int8", threads=1)

@@ -12,6 +12,7 @@ from bedside.errors import UsageError
 from bedside.export.parity import make_inputs
 from bedside.runtime import BACKENDS, open_graph
 from models_for_tests import INPUT_SHAPE, LOGIT_SHAPE, make_graph, make_noise, run_torch
+from processors_for_tests import NEEDS_INT8
 from tolerances import INT8_MEAN_RTOL
 
 CALIBRATION = make_inputs(INPUT_SHAPE, count=8)
@@ -69,6 +70,7 @@ def test_the_guard_of_bundles_lets_it_through(quantized: bytes) -> None:
     assert list(signature.outputs.values()) == [LOGIT_SHAPE]
 
 
+@NEEDS_INT8
 @pytest.mark.parametrize("name", [backend.name for backend in BACKENDS])
 def test_every_backend_runs_it_close_to_torch(quantized: bytes, name: str) -> None:
     opened = open_graph(quantized, backend=name, precision="int8", threads=2)

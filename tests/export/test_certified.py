@@ -18,6 +18,7 @@ from bedside.export.programs import GraphProgram
 from bedside.graphs.constant_folding import fold_constants
 from bedside.runtime import open_graph
 from models_for_tests import make_graph
+from processors_for_tests import NEEDS_INT8
 
 FAULTY = "levels.1.0.expand.0"
 OPENVINO = find_format("openvino")
@@ -137,6 +138,7 @@ def test_a_wrong_normalisation_is_refused_and_its_layer_named(tmp_path, spoil, l
     assert not list((tmp_path / "made").iterdir())
 
 
+@NEEDS_INT8
 def test_eight_bits_stay_within_their_bound(tmp_path):
     material = make_material("int8", bound=RAGGED, quantized=make_quantized())
     certificate = export_certified(material, OPENVINO, converter("int8"), tmp_path / "out")
@@ -144,6 +146,7 @@ def test_eight_bits_stay_within_their_bound(tmp_path):
     assert certificate.comparison.worst_logit_part > 0.01
 
 
+@NEEDS_INT8
 def test_a_clipped_range_that_nothing_corrects_is_refused_and_its_layer_named(tmp_path):
     clipped = clip_range(make_quantized(), FAULTY)
     material = make_material("int8", bound=Bound(-1.0), quantized=clipped)
@@ -152,6 +155,7 @@ def test_a_clipped_range_that_nothing_corrects_is_refused_and_its_layer_named(tm
     assert not (tmp_path / "out").exists()
 
 
+@NEEDS_INT8
 def test_a_clipped_range_is_corrected_by_leaving_its_layer_in_f32_and_said(tmp_path):
     material = make_material("int8", bound=RAGGED, quantized=clip_range(make_quantized(), FAULTY))
     certificate = export_certified(material, OPENVINO, converter("int8"), tmp_path / "out")

@@ -18,6 +18,7 @@ from bedside.segment import open_segmenter
 from bedside.spec import Card, from_mapping, to_mapping
 from bedside.volume import ImageSequence
 from models_for_tests import make_bundle, make_card, make_noise, make_verdict
+from processors_for_tests import NEEDS_BF16
 
 OPENVINO = tuple(make_verdict(name) for name in ("f32", "bf16", "int8"))
 ONNX = tuple(make_verdict(name, backend="onnxruntime") for name in ("f32", "int8"))
@@ -93,7 +94,7 @@ def test_int8_is_not_chosen_where_products_of_bytes_saturate(
     [
         ((), False, "auto", ("openvino", "f32")),
         ((), True, "onnxruntime", ("onnxruntime", "f32")),
-        (OPENVINO, True, "auto", ("openvino", "bf16")),
+        pytest.param(OPENVINO, True, "auto", ("openvino", "bf16"), marks=NEEDS_BF16),
         (OPENVINO, True, "onnxruntime", ("onnxruntime", "f32")),
         ((OPENVINO[0], OPENVINO[2]), True, "auto", ("openvino", "int8")),
         ((OPENVINO[0], OPENVINO[2]), False, "auto", ("openvino", "f32")),

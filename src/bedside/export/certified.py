@@ -28,6 +28,7 @@ from bedside.export.golden import describe_for_programs
 from bedside.export.programs import Program, ProgramMaker
 from bedside.runtime import Session, open_graph
 from bedside.runtime.contract import WrappedSession
+from bedside.runtime.execution_modes import computes_right
 from bedside.runtime.interleaved_timing import time_interleaved
 from bedside.runtime.machine import describe_processor
 
@@ -222,6 +223,11 @@ def _check_worth_repairing(material: Material, target: Format, attempts: Sequenc
     )
     if not material.repairable:
         tried = " No layer of it can be left in a higher precision."
+    if not computes_right(target.name, material.precision):
+        tried += (
+            " On this processor sums of products of 8 bits saturate, so that it cannot tell "
+            "whether the export is right elsewhere: export it on one with VNNI or its like."
+        )
     raise ExportError(
         f"the export of {name} to {target.name} in {material.precision} {last.fault}, on "
         f"{material.data}, and is not written.{where}{tried}"

@@ -127,11 +127,14 @@ def open_model(model: Any, *, precision: str, threads: int) -> OpenvinoSession:
 
     Args:
         model: An `openvino.Model` with one input of batch 1 and one output.
-        precision: As in `open_graph`.
+        precision: As in `open_graph`. A processor that can do nothing with bf16 gets f32, and the
+            session says so.
         threads: Threads for one call.
     """
     settings = compile_settings(precision=precision, threads=threads)
     compiled = the_core().compile_model(model, "CPU", settings)
+    if precision == "bf16" and compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f32:
+        precision = "f32"
     return OpenvinoSession(compiled, precision=precision, threads=threads)
 
 
