@@ -7,7 +7,7 @@ units, turns features into a predicted Dice with an interval.
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,10 @@ FEATURES = (
 )  # fmt: skip
 """Ratios of sums, of each structure."""
 
+_LOST, _MOST_LOST = FEATURES.index("lost"), FEATURES.index("most_lost")
+_Term = tuple[int, float, float, float, float]
+"""Place of a feature in `FEATURES`, its centre and scale, its weight and that of its square."""
+
 
 def make_features(sums: np.ndarray) -> dict[str, np.ndarray]:
     """Features of each structure, by name, from sums.
@@ -107,13 +111,15 @@ def make_features(sums: np.ndarray) -> dict[str, np.ndarray]:
     return found | {"most_lost": np.broadcast_to(lost.max(axis=-1, keepdims=True), lost.shape)}
 
 
-def _list_features(sums: np.ndarray) -> list[dict[str, float]]:
+def _list_features(sums: np.ndarray) -> list[list[float]]:
     """Features of each structure of one frame; numpy takes five times as long for so few."""
     rows = sums.tolist()
     all_drawn = sum(row[0] for row in rows)
-    found = [dict(zip(FEATURES, _divide(row, all_drawn, _Scalars), strict=True)) for row in rows]
-    most = max((each["lost"] for each in found), default=0.0)
-    return [each | {"most_lost": most} for each in found]
+    found = [list(_divide(row, all_drawn, _Scalars)) for row in rows]
+    most = max((each[_LOST] for each in found), default=0.0)
+    for each in found:
+        each[_MOST_LOST] = most
+    return found
 
 
 class _Scalars:
@@ -159,6 +165,13 @@ def score_features(model: StructureModel, features: np.ndarray) -> np.ndarray:
     return np.asarray(scaled @ np.array(model.weights) + scaled**2 @ np.array(model.squares))
 
 
+def _list_terms(model: StructureModel) -> list[_Term]:
+    """Terms of a model's sum, one for each of its features."""
+    places = map(FEATURES.index, model.features)
+    columns = model.centre, model.scale, model.weights, model.squares
+    return list(zip(places, *columns, strict=True))
+
+
 class ConfidenceEstimator:
     """A bundle's calibration, ready for any number of images and threads.
 
@@ -171,14 +184,14 @@ class ConfidenceEstimator:
         self.confidence = confidence
         places = {name: index for index, name in enumerate(structures)}
         self._frames, self._scans = (
-            [(places[model.structure], model) for model in models]
+            [(places[model.structure], model, _list_terms(model)) for model in models]
             for models in (confidence.frames, confidence.scans)
         )
 
     def find_model(self, structure: str, *, scan: bool = False) -> StructureModel | None:
         """Return the model of a structure; None without one."""
         models = self._scans if scan else self._frames
-        return next((model for _, model in models if model.structure == structure), None)
+        return next((model for _, model, _ in models if model.structure == structure), None)
 
     def assess(self, sums: np.ndarray, *, scan: bool = False) -> Confidences:
         """Predict the Dice of each structure.
@@ -195,19 +208,23 @@ class ConfidenceEstimator:
             return {}
         features = _list_features(sums)
         return {
-            model.structure: _predict(model, features[place])
-            for place, model in models
+            model.structure: _predict(model, terms, features[place])
+            for place, model, terms in models
             if sums[place, 0]
         }
 
 
-def _predict(model: StructureModel, features: Mapping[str, float]) -> StructureConfidence:
+def _predict(
+    model: StructureModel, terms: Sequence[_Term], features: Sequence[float]
+) -> StructureConfidence:
     """Predict the Dice of one structure, as `score_features` and its table do."""
     score = 0.0
-    for name, centre, scale, weight, square in zip(
-        model.features, model.centre, model.scale, model.weights, model.squares, strict=True
-    ):
-        scaled = min(max((features[name] - centre) / scale, -_CLIP), _CLIP)
+    for place, centre, scale, weight, square in terms:
+        scaled = (features[place] - centre) / scale
+        if scaled > _CLIP:
+            scaled = _CLIP
+        elif scaled < -_CLIP:
+            scaled = -_CLIP
         score += scaled * (weight + square * scaled)
     dice = _look_up(score, model.scores, model.dice)
     low, high = model.bound_dice(dice)
