@@ -8,7 +8,7 @@ PEERS_PIP := $(PEERS)/bin/python -m pip --disable-pip-version-check
 DOCS := .venv-docs
 SOURCES := src tests benchmarks docs
 
-.PHONY: demo setup web test check docs wheel bench peers frontier clean
+.PHONY: demo setup web test check docs wheel bench peers frontier frontier-small clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bedside demo -o demo-output
@@ -83,6 +83,16 @@ $(PEERS)/.installed: pyproject.toml constraints.txt benchmarks/peers/requirement
 # Table and plot anew: times are measured, accuracy is what trainings have left.
 frontier: $(PEERS)/.installed
 	PYTHONPATH=benchmarks $(PEERS)/bin/python benchmarks/frontier.py
+
+# The newer small networks beside ours and the fast ones of the classics.
+frontier-small: $(PEERS)/.installed
+	PYTHONPATH=benchmarks $(PEERS)/bin/python benchmarks/frontier.py ours:nano ours:tiny ours:small \
+		ours:base unet residual-unet-narrow residual-unet basic-unet-narrow mobilenetv3-unet fast-scnn \
+		unext-s unext cmunext-s tiny-unet mk-unet ultraseg-130k mobile-uvit unet-stride4 \
+		residual-unet-stride4 --threads 1 --rounds 16 --range 0.5 25 \
+		--results benchmarks/results/camus-frontier benchmarks/results/camus-frontier-small \
+		--latency benchmarks/results/camus-frontier-small-latency.json \
+		--output benchmarks/frontier_small.md
 
 clean:
 	rm -rf $(VENV) $(PEERS) $(DOCS) build demo-output

@@ -22,15 +22,15 @@ from bedside.errors import ExportError, SpecError, UsageError
 from bedside.export.parity import make_inputs
 from bedside.models import count_parameters
 from bedside.runtime import open_graph
-from bedside.runtime.openvino import OpenvinoSession, native_precisions
+from bedside.runtime.openvino import OpenvinoSession
 from bedside.spec import Recipe, read_recipe
 from bedside.system.atomic import write_text
-from frontier_page import format_page
+from frontier_page import CLAIM_MS, format_page
 from frontier_plot import draw_frontier
 from frontier_rows import make_rows
 from network_latency import Candidate, describe_machine, enlarge, measure
 from pareto import merge_seeds, read_last
-from peers.graphs import open_precisions, write_graphs
+from peers.graphs import choose_precisions, open_precisions, write_graphs
 from peers.names import OURS
 from peers.networks import PEERS, find_network
 from peers.train import RESULTS, RUNS, to_folder
@@ -62,6 +62,7 @@ def open_network(
         model,
         shape=shape,
         read_calibration=lambda: make_inputs(shape, count=8),
+        int8="int8" in choose_precisions(),
     )
     about = {
         "network": name,
@@ -69,7 +70,7 @@ def open_network(
         "source": network.source,
         "parameters": count_parameters(model),
     }
-    return about, open_precisions(files, threads=threads)
+    return about, open_precisions(files, precisions=choose_precisions(), threads=threads)
 
 
 def open_trained(
@@ -81,7 +82,7 @@ def open_trained(
     if not files:
         return None
     about = {key: result[key] for key in ("network", "title", "source", "parameters")}
-    return about, open_precisions(files, threads=threads)
+    return about, open_precisions(files, precisions=choose_precisions(), threads=threads)
 
 
 def open_bundle(name: str, *, threads: int) -> tuple[About, dict[str, OpenvinoSession]]:
@@ -95,7 +96,7 @@ def open_bundle(name: str, *, threads: int) -> tuple[About, dict[str, OpenvinoSe
             precision=precision,
             threads=threads,
         )
-        for precision in native_precisions()
+        for precision in choose_precisions()
         if graphs[precision] in bundle.precisions
     }
     about = {
@@ -190,6 +191,7 @@ def main() -> None:
     parser.add_argument(
         "--results", type=Path, nargs="+", default=[RESULTS], help="of one network the last counts"
     )
+    parser.add_argument("--range", type=float, nargs=2, default=CLAIM_MS, help="ms of the claim")
     parser.add_argument("--latency", type=Path, default=LATENCY)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
@@ -209,7 +211,8 @@ def main() -> None:
         count = latency["threads"]
         title = f"ms for one image, {count} thread{'s' if count > 1 else ''}"
         write_text(plot, draw_frontier(points, x_title=title, y_title="mean Dice, test patients"))
-    text = format_page(latency, rows, plot=plot.name)
+    low, high = arguments.range
+    text = format_page(latency, rows, plot=plot.name, claim_ms=(low, high))
     write_text(arguments.output, text)
     print(text)
 

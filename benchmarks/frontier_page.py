@@ -79,9 +79,9 @@ def _describe_trainings(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def judge(points: list[Point]) -> list[str]:
+def judge(points: list[Point], claim_ms: tuple[float, float] = CLAIM_MS) -> list[str]:
     """Say whether ours are the frontier, and name whatever says otherwise."""
-    low, high = CLAIM_MS
+    low, high = claim_ms
     own = [point for point in points if point.ours and low <= point.ms <= high]
     theirs = [point for point in points if not point.ours]
     if not own or not theirs:
@@ -99,16 +99,34 @@ def judge(points: list[Point]) -> list[str]:
     ]
 
 
-def format_page(latency: Mapping[str, Any], rows: list[Row], *, plot: str) -> str:
+def _count(threads: int) -> str:
+    return f"{threads} thread{'s' if threads > 1 else ''}"
+
+
+def _list_frontier(frontier: Sequence[Point]) -> list[str]:
+    """Name what nothing beats, ours and others."""
+    said = ", ".join(f"{point.name} ({point.ms:.2f} ms, {point.dice:.4f})" for point in frontier)
+    return ["", f"What nothing beats, from the fastest: {said}."] if frontier else []
+
+
+def format_page(
+    latency: Mapping[str, Any],
+    rows: list[Row],
+    *,
+    plot: str,
+    claim_ms: tuple[float, float] = CLAIM_MS,
+) -> str:
     """Write the page: verdict, plot, table, what it was measured on."""
     points = [point for row in rows if (point := row.point)]
-    frontier = {point.name for point in find_frontier(points)}
+    corners = find_frontier(points)
+    frontier = {point.name for point in corners}
     height, width = latency["input_px"]
     return "\n".join(
         [
             "# The frontier: Dice over milliseconds",
             "",
-            *judge(points),
+            *judge(points, claim_ms),
+            *_list_frontier(corners),
             "",
             *([f"![Mean Dice over milliseconds]({plot})", ""] if points else []),
             "| network | parameters | epochs x seeds | Dice LV / myocardium / atrium "
@@ -127,7 +145,7 @@ def format_page(latency: Mapping[str, Any], rows: list[Row], *, plot: str) -> st
             "interval is a bootstrap over patients; of several seeds, ends are averaged. Time is "
             "one image of "
             f"{height} x {width} from tensor to logits at full size, in OpenVINO, "
-            f"{latency['threads']} threads, {latency['rounds']} rounds of 5 calls, all in turns. "
+            f"{_count(latency['threads'])}, {latency['rounds']} rounds of 5 calls, all in turns. "
             "Of a network that is not trained, the fastest precision counts unchecked.",
             "",
             *_describe_trainings(rows),

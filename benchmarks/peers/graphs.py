@@ -14,6 +14,7 @@ from bedside.datasets import Case
 from bedside.evaluation.cases import Evaluation, evaluate_cases
 from bedside.export.onnx import export_onnx, trace_onnx
 from bedside.export.parity import check_parity, make_inputs
+from bedside.runtime.execution_modes import has_int8_products
 from bedside.runtime.openvino import OpenvinoSession, native_precisions, open_model
 from bedside.segment import Segmenter
 from bedside.spec import DeploymentSpec
@@ -52,8 +53,9 @@ def write_graphs(
     *,
     shape: tuple[int, ...],
     read_calibration: Callable[[], Sequence[np.ndarray]],
+    int8: bool,
 ) -> dict[str, Path]:
-    """Export a network in f32 and in 8 bits; what lies in the folder already is kept.
+    """Export a network in f32, and in 8 bits if wanted; what lies in the folder already is kept.
 
     Ours go the way that `bedside build` takes. The classics are quantized as OpenVINO's own
     models, which suits them better than ONNX with quantization in it.
@@ -64,30 +66,47 @@ def write_graphs(
         model: It, with weights; in evaluation mode afterwards.
         shape: (1, C, H, W).
         read_calibration: Gives tensors of that shape to read ranges from, if need be.
+        int8: Whether to quantize it.
 
     Returns:
-        The files by precision; without "int8" if it cannot be quantized.
+        The files by precision.
 
     Raises:
         ExportError: If it cannot be exported, or its graph does something else.
     """
-    f32, int8 = folder / "f32.onnx", folder / ("int8.onnx" if network.ours else "int8.xml")
+    f32 = folder / "f32.onnx"
     if not f32.exists():
         write_bytes(f32, _export(network, model.eval(), shape))
-    if not int8.exists():
+    if not int8:
+        return {"f32": f32}
+    quantized = folder / ("int8.onnx" if network.ours else "int8.xml")
+    if not quantized.exists():
         calibration = read_calibration()
         if network.ours:
-            write_bytes(int8, quantize_int8(f32.read_bytes(), calibration))
+            write_bytes(quantized, quantize_int8(f32.read_bytes(), calibration))
         else:
-            _quantize_natively(f32, int8, calibration, transformer=network.transformer)
-    return {"f32": f32, "int8": int8}
+            _quantize_natively(f32, quantized, calibration, transformer=network.transformer)
+    return {"f32": f32, "int8": quantized}
 
 
-def open_precisions(files: dict[str, Path], *, threads: int) -> dict[str, OpenvinoSession]:
-    """Open a network in every precision that this processor computes itself."""
+def choose_precisions() -> tuple[str, ...]:
+    """Precisions that this processor computes itself and exactly.
+
+    Where sums of products of bytes saturate, int8 is neither as fast nor as accurate as elsewhere.
+    """
+    exact = has_int8_products()
+    return tuple(name for name in native_precisions() if exact or name != "int8")
+
+
+def open_precisions(
+    files: dict[str, Path], *, precisions: Sequence[str], threads: int
+) -> dict[str, OpenvinoSession]:
+    """Open a network in those of some precisions that it has a graph for."""
     sessions = {}
-    for precision in native_precisions():
-        path = files["int8" if precision == "int8" else "f32"]
+    for precision in precisions:
+        path = files.get("int8" if precision == "int8" else "f32")
+        if path is None:
+            continue
         model = openvino.Core().read_model(path)
         sessions[precision] = open_model(model, precision=precision, threads=threads)
     return sessions

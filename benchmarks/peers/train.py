@@ -18,7 +18,13 @@ from bedside.spec import Recipe, read_recipe
 from bedside.training.calibration import draw_calibration
 from bedside.training.checkpoint import load_tensors, read_json
 from bedside.training.run import RUN, Progress, select_cases, train
-from peers.graphs import check_precisions, evaluate_precisions, open_precisions, write_graphs
+from peers.graphs import (
+    check_precisions,
+    choose_precisions,
+    evaluate_precisions,
+    open_precisions,
+    write_graphs,
+)
 from peers.names import OURS, RECIPES_OWN
 from peers.networks import PEERS, Network, find_network
 from peers.results import write_result
@@ -56,6 +62,7 @@ def train_network(
         part: select_cases(cases, tuple(patients)) for part, patients in record["split"].items()
     }
     print(f"{network.name}: exporting, and scoring every precision", flush=True)
+    precisions = choose_precisions()
     files = write_graphs(
         run / "graphs",
         network,
@@ -64,8 +71,9 @@ def train_network(
         read_calibration=lambda: draw_calibration(
             parts["train"], recipe.deployment, count=recipe.build.calibration_images
         ),
+        int8="int8" in precisions,
     )
-    sessions = open_precisions(files, threads=threads)
+    sessions = open_precisions(files, precisions=precisions, threads=threads)
     checks = check_precisions(sessions, recipe.deployment, parts["val"])
     evaluations = evaluate_precisions(sessions, recipe.deployment, parts["test"])
     for precision, evaluation in evaluations.items():

@@ -155,6 +155,8 @@ def test_the_page_names_every_peer_that_beats_ours():
     rows = make_rows(latency, merge_seeds([make_result("ours:x"), make_result("unet")]))
     page = format_page(latency, rows, plot="plot.svg")
     assert "UNET (0.90 ms, 0.9000) is faster than OURS:X (2.00 ms, 0.9000)" in page
+    assert "from the fastest: UNET (0.90 ms, 0.9000)." in page
+    assert "Nothing can be said" in format_page(latency, rows, plot="p.svg", claim_ms=(3, 9))
 
 
 def test_the_plot_names_every_point_once_and_shows_ours_apart():
