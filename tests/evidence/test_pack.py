@@ -14,14 +14,14 @@ from bedside.cli.main import main
 from bedside.evaluation.looks import Look, hash_part
 from bedside.evidence.pack import MANIFEST, SIGNATURE, hash_manifest
 from bedside.evidence.sbom import write_sbom
-from bedside.spec.card import ArtefactLoss
+from bedside.spec.card import ArtefactLoss, ConfidenceResult
 from bedside.spec.reading import to_mapping
 from models_for_tests import make_card, make_plain_graph, make_spec, make_split, make_verdict
 
 EVALUATED = "evaluation/evaluation.json"
 ALWAYS = {
-    "card.json", "certificates.json", "data.json", "dicom-conformance.md", "hashes.json",
-    "robustness.json", "sbom.cdx.json", "test.json", "versions.json",
+    "card.json", "certificates.json", "confidence.json", "data.json", "dicom-conformance.md",
+    "hashes.json", "robustness.json", "sbom.cdx.json", "test.json", "versions.json",
 }  # fmt: skip
 
 
@@ -29,8 +29,10 @@ ALWAYS = {
 def bundle(tmp_path):
     path = tmp_path / "my.bedside"
     lost = (ArtefactLoss("shadow", (0.01,) * len(make_spec().labels), 0.5, 0.0),)
+    sure = (ConfidenceResult("inner", (0.8, 0.9), (0.3, 0.2), (0.01, 0.02), (0.9, 0.88)),)
+    card = replace(make_card(make_verdict("f32")), robustness=lost, confidence=sure)
     write_bundle(
-        path, spec=make_spec(), card=replace(make_card(make_verdict("f32")), robustness=lost),
+        path, spec=make_spec(), card=card,
         graphs={"f32": make_plain_graph().SerializeToString()}, split=make_split(),
     )  # fmt: skip
     return path
@@ -113,7 +115,14 @@ def test_every_file_is_guarded(pack, capsys):
 
 
 def test_what_follows_from_the_bundle_cannot_be_forged_with_its_hashes(pack, capsys):
-    for name in ("card.json", "data.json", "hashes.json", "test.json", "certificates.json"):
+    for name in (
+        "card.json",
+        "data.json",
+        "hashes.json",
+        "test.json",
+        "confidence.json",
+        "certificates.json",
+    ):
         kept = {each: (pack / each).read_bytes() for each in (name, MANIFEST)}
         (pack / name).write_bytes(kept[name] + b"\n")
         reseal(pack, name)
@@ -207,7 +216,8 @@ def test_what_is_absent_is_told(tmp_path, monkeypatch, capsys):
     )  # fmt: skip
     assert main(["evidence", "./bare.bedside", "-o", "pack"]) == 0
     assert set(verify(tmp_path / "pack", capsys)["absent"]) == {
-        "test.json", "robustness.json", "certificates.json", "looks.jsonl", "evaluation/"
+        "test.json", "robustness.json", "confidence.json", "certificates.json", "looks.jsonl",
+        "evaluation/",
     }  # fmt: skip
 
 

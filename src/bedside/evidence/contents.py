@@ -32,11 +32,13 @@ _OF_CARD = {
         "structures", "test_cases", "unit", "units", "split_unit", "patients", "limits"
     ),
     "robustness.json": ("robustness",),
+    "confidence.json": ("confidence",),
     "certificates.json": ("precisions",),
 }  # fmt: skip
 _WHY_ABSENT = {
     "test.json": "the card has no accuracy on test patients",
     "robustness.json": "the card has none; measure it with bedside evaluate --robustness",
+    "confidence.json": "the card has none: the bundle is not calibrated, or was not measured since",
     "certificates.json": "the card certifies no backend; measure them with bedside certify",
 }
 
