@@ -1,5 +1,6 @@
 """What a frozen network gives of augmented views of images, kept in a folder for all heads."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,27 +98,31 @@ def keep_views(
     return Views(*(np.load(path, mmap_mode="r") for path in paths))
 
 
+def draw_views(
+    examples: Sequence[Example], augmentations: Sequence[AugmentSpec | None]
+) -> Iterator[Example]:
+    """Views of all examples, the same each time; all examples' first views come first."""
+    for view, spec in enumerate(augmentations):
+        for index, example in enumerate(examples):
+            if spec is None:
+                yield example
+            else:
+                yield augment(example, spec, np.random.default_rng([view, index]))
+
+
 @torch.inference_mode()
 def make_views(
     network: FeatureNetwork,
     examples: Sequence[Example],
     augmentations: Sequence[AugmentSpec | None],
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Features, logits and truth of views, batch by batch.
-
-    The views are drawn from the number of the view and the image, so they are the same each time.
-    """
-    for view, spec in enumerate(augmentations):
-        for begin in range(0, len(examples), _BATCH):
-            batch = [
-                example if spec is None
-                else augment(example, spec, np.random.default_rng([view, begin + index]))
-                for index, example in enumerate(examples[begin : begin + _BATCH])
-            ]  # fmt: skip
-            images = torch.from_numpy(np.stack([example.image for example in batch])).float()
-            logits, features = network(images)
-            yield (
-                features.numpy().astype(np.float16),
-                logits.numpy().astype(np.float16),
-                np.stack([example.truth for example in batch]).astype(np.uint8),
-            )
+    """Features, logits and truth of views, batch by batch."""
+    views = draw_views(examples, augmentations)
+    while batch := list(itertools.islice(views, _BATCH)):
+        images = torch.from_numpy(np.stack([example.image for example in batch])).float()
+        logits, features = network(images)
+        yield (
+            features.numpy().astype(np.float16),
+            logits.numpy().astype(np.float16),
+            np.stack([example.truth for example in batch]).astype(np.uint8),
+        )

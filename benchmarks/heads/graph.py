@@ -5,17 +5,21 @@ of the same number on other rings, and the mean of its ring. It moves along its 
 along its ring. All passes share their weights.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from heads.rings import RINGS
+from heads.rings import RINGS, VERTICES
 
 PASSES = 3
 _ALONG_PX = (-9.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 9.0)
 _REACH_PX = 5.0
 _SLIDE_PX = 1.0
 _PLACE = 7
+_TRUSTED_PX = 4.0
 
 
 class RingConvolution(nn.Module):
@@ -139,24 +143,39 @@ def measure_distance(points: torch.Tensor, ring: torch.Tensor) -> torch.Tensor:
     return (gap.square().sum(dim=-1).min(dim=-1).values + 1e-4).sqrt()
 
 
-def find_loss(found_px: torch.Tensor, truth_px: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+def find_loss(
+    found_px: torch.Tensor, truth_px: torch.Tensor, begin_px: torch.Tensor, known: torch.Tensor
+) -> torch.Tensor:
     """Mean distance of contours to the truth's and back, and unevenness of their edges.
+
+    A ring that begins far from its truth, where the network saw something else, counts little: no
+    head that looks a few pixels far can bring it back, and few of them would outweigh all others.
 
     Args:
         found_px: (passes, B, rings, vertices, 2).
         truth_px: (B, rings, vertices, 2).
+        begin_px: Positions before the first pass, likewise.
         known: (B, rings) bool, whether the ring is in the truth and in the beginning.
     """
     truth_px = truth_px.expand_as(found_px)
-    there = functional.huber_loss(
-        measure_distance(found_px, truth_px), torch.zeros(()).expand(found_px.shape[:-1]),
-        reduction="none", delta=3.0,
-    )  # fmt: skip
-    back = functional.huber_loss(
-        measure_distance(truth_px, found_px), torch.zeros(()).expand(found_px.shape[:-1]),
-        reduction="none", delta=3.0,
-    )  # fmt: skip
+    there, back = measure_distance(found_px, truth_px), measure_distance(truth_px, found_px)
     edges = (torch.roll(found_px, -1, dims=-2) - found_px).norm(dim=-1)
     uneven = edges.std(dim=-1) / edges.mean(dim=-1)
     each = there.mean(dim=-1) + back.mean(dim=-1) + 0.2 * uneven
-    return (each * known).sum() / (known.sum() * len(found_px)).clamp_min(1)
+    with torch.no_grad():
+        far_px = measure_distance(begin_px, truth_px[0]).mean(dim=-1)
+        weight = known / (1 + (far_px / _TRUSTED_PX) ** 4)
+    return (each * weight).sum() / (weight.sum() * len(found_px)).clamp_min(1e-6)
+
+
+@torch.inference_mode()
+def move_rings(
+    head: GraphHead,
+    rings: Sequence[np.ndarray | None],
+    features: torch.Tensor,
+    logits: torch.Tensor,
+) -> list[np.ndarray | None]:
+    """Contours of one image after all passes; those that are not there stay so."""
+    begin = [np.full((VERTICES, 2), 128, np.float32) if each is None else each for each in rings]
+    moved = head(torch.from_numpy(np.stack(begin))[None], features, logits)[-1, 0].numpy()
+    return [None if each is None else found for each, found in zip(rings, moved, strict=True)]

@@ -7,7 +7,7 @@ import numpy as np
 
 from heads.rings import even_out, trace_mask
 
-STEP_PX = 4.0
+STEP_PX = 8.0
 _STEPS_PER_PX = 16
 
 

@@ -19,7 +19,7 @@ from heads.rings import RINGS, VERTICES, trace_labels, trace_logits
 Loss = Callable[[np.ndarray], torch.Tensor]
 
 _DECAY = 0.01
-_AVERAGED = 0.99
+_AVERAGED = 0.95
 _WARM = 0.1
 
 
@@ -58,9 +58,9 @@ def train_graph(path: Path, views: Views, *, steps: int, batch: int, seed: int =
         begin, truth, there = (torch.from_numpy(each[chosen]) for each in (ours, true, known))
         # Nothing may be learned from contours that are nearer than unseen images' are.
         begin = begin + disturb(begin)
-        return graph.find_loss(head(begin, features, logits), truth, there)
+        return graph.find_loss(head(begin, features, logits), truth, begin, there)
 
-    _train(head, path, find_loss, views=len(views), steps=steps, batch=batch, rate=2e-3)
+    _train(head, path, find_loss, views=len(views), steps=steps, batch=batch, rate=6e-3)
     return head
 
 
@@ -109,8 +109,8 @@ def _train(
             keep = min(_AVERAGED, step / (step + 10))
             for name, value in head.state_dict().items():
                 averaged[name].lerp_(value, 1 - keep)
-            seen += (loss.item() - seen) / min(step + 1, 50)
-            if (step + 1) % 50 == 0:
+            seen += (loss.item() - seen) / min(step + 1, 25)
+            if (step + 1) % 25 == 0:
                 print(f"{path.stem}: step {step + 1} of {steps}, loss {seen:.4f}", flush=True)
         save_tensors(path, averaged, note=f"{steps} steps of {batch}")
     head.load_state_dict(load_tensors(path)[0])
