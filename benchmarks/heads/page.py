@@ -63,7 +63,7 @@ each other. The first decides; within 0.01 the fewest steps are taken.
 """
 TIMES = """## Time
 
-Processor time in ms, medians of 60 turns, OpenVINO in f32 on one thread,
+Processor time in ms, medians of 60 turns, OpenVINO in f32 on one thread;
 {machine}. Other processes ran beside, so only the proportions count. Tracing and
 filling are OpenCV's.
 """

@@ -169,7 +169,8 @@ def score_spread(
         features, logits, truth = views.take(slice(index, index + 1))
         own = logits[0].numpy()
         chances = draw_masks(head, features, logits, **settings["chosen"]).numpy()
-        dice.append(find_dice(own, truth[0].numpy()))
+        drawn = np.bincount(np.argmax(own, axis=0).ravel(), minlength=len(own))[1:] > 0
+        dice.append(np.where(drawn, find_dice(own, truth[0].numpy()), np.nan))
         sums.append(describe_frame(np.asarray(image, np.float32), own))
         said.append(np.stack([find_soft_dice(own), *compare_draws(chances, own)]))
     predicted = np.concatenate([predict_shipped(bundle, np.stack(sums))[None],
