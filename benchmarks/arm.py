@@ -1,18 +1,13 @@
-"""Exports on ARM: the same files on the same frames, on x86 and in an emulated Cortex-A76.
+"""Exports on ARM: the same files on the same images, on x86 and in an emulated Cortex-A76.
 
-    python benchmarks/arm.py prepare ROOT
+    python benchmarks/arm.py prepare ROOT --executorch
     python benchmarks/arm.py run ROOT acdc-sax=DATA vocal-folds=DATA --litert-python PYTHON
 
-`prepare` unpacks Debian's Python for arm64 and the aarch64 wheels of the runtimes into a folder;
-nothing is installed. `run` compares labels pixel by pixel and writes `arm.md`. qemu-user runs the
-instructions of the processor, so results are those of the kernels that it would choose; times
-are the emulator's and are not written.
+`prepare` fills a folder (`arm_root.py`). `run` compares labels pixel by pixel and writes `arm.md`.
 """
 
 import argparse
 import json
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -22,63 +17,29 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from arm_images import Frame, Scan, read_images, record, replay
+from arm_root import prepare_root, run_emulated
 from bedside.bundle import Bundle, find_bundle, read_bundle
+from bedside.compression.quantize import quantize_int8
 from bedside.evaluation.certification import list_part
-from bedside.export.bundle import spread_evenly
 from bedside.export.formats.format import Options
 from bedside.export.formats.table import find_format
 from bedside.export.metadata import with_metadata
 from bedside.export.parity import make_inputs
 from bedside.export.programs import GraphProgram, Program, TorchProgram, to_inference
 from bedside.export.rebuild import rebuild_network
-from bedside.io.source import open_source
-from bedside.pipeline.frames.plan import FramePlan, stack_neighbours
-from bedside.pipeline.segmenter import open_segmenter
 from bedside.runtime import open_graph
+from bedside.runtime.machine import describe_processor
 from bedside.system.atomic import write_text
+from bedside.training.calibration import draw_calibration
 
-QEMU, PROCESSOR = "qemu-aarch64", "cortex-a76"
-CHILD = Path(__file__).with_name("arm_child.py")
 PAGE, DATA = Path(__file__).with_suffix(".md"), Path(__file__).with_suffix(".json")
-WHEELS = ("numpy", "onnxruntime", "ai-edge-litert", "flatbuffers", "protobuf", "packaging")
-DEBS = ("python3", "libpython3.11", "libstdc++6", "libgomp1")
+KINDS = (
+    ("onnx", "f32"), ("onnx", "int8"), ("litert", "f32"), ("litert", "int8"), ("executorch", "f32"),
+)  # fmt: skip
+CALIBRATION_IMAGES = 100
 FLOORS = {"f32": 0.9999, "int8": 0.999}
 """Part of the pixels whose labels must be equal."""
-
-# A Cortex-A76 as Linux describes it. The runtimes choose kernels by these files, and without them
-# they read those of the machine that emulates, which describe no ARM processor.
-CPUINFO = """processor\t: 0
-Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm asimddp
-CPU implementer\t: 0x41
-CPU architecture: 8
-CPU variant\t: 0x4
-CPU part\t: 0xd0b
-CPU revision\t: 1
-"""
-
-
-@dataclass(frozen=True)
-class Frames:
-    """Real frames, ready for a network.
-
-    Attributes:
-        tensors: (frames, C, H, W) float32.
-        plans: Their transforms, to restore labels by.
-        stride: Pixels of the tensor for a logit.
-    """
-
-    tensors: np.ndarray
-    plans: Sequence[FramePlan]
-    stride: int
-
-    def restore(self, logits: np.ndarray) -> np.ndarray:
-        """Labels on the frames' own grids, one after another, flat."""
-        return np.concatenate(
-            [
-                plan.transform.restore(one, stride=self.stride).ravel()
-                for plan, one in zip(self.plans, logits, strict=True)
-            ]
-        )
 
 
 @dataclass(frozen=True)
@@ -89,11 +50,13 @@ class Row:
         bundle: Name of the bundle.
         file: Format and precision.
         runtime: Name and version on ARM.
-        frames: How many.
+        frames: How many frames, or scans of a network of three axes.
         equal: Part of all pixels whose labels are equal on both.
         equal_inside: The same of pixels that either labels as a structure.
         logit: Largest difference of a logit, as a part of the largest.
         bundle_equal: Part of the pixels whose labels are those of the bundle's f32 on x86.
+        ships: Whether the bundle has a graph of this precision.
+        machine: The x86 processor.
     """
 
     bundle: str
@@ -104,6 +67,8 @@ class Row:
     equal_inside: float
     logit: float
     bundle_equal: float
+    ships: bool = True
+    machine: str = ""
 
     @property
     def holds(self) -> bool:
@@ -111,125 +76,52 @@ class Row:
         return self.equal >= FLOORS[self.file.split()[-1]]
 
 
-def prepare_root(root: Path) -> None:
-    """Unpack Python and the runtimes for aarch64 into a folder, and describe its processor."""
-    state, site = root / "apt", root / "opt/site"
-    for folder in (state / "lists/partial", state / "cache/archives/partial", site):
-        folder.mkdir(parents=True, exist_ok=True)
-    (state / "status").touch()
-    options = {
-        "APT::Architecture": "arm64",
-        "APT::Architectures::": "arm64",
-        "Dir::State::lists": state / "lists",
-        "Dir::State::status": state / "status",
-        "Dir::Cache": state / "cache",
-        "APT::Sandbox::User": "root",
-    }
-    apt = ["apt-get", "-qq", *(f"-o{name}={value}" for name, value in options.items())]
-    subprocess.run([*apt, "update"], check=True)
-    install = ["install", "-y", "--download-only", "--no-install-recommends"]
-    subprocess.run([*apt, *install, *DEBS], check=True)
-    for package in (state / "cache/archives").glob("*.deb"):
-        subprocess.run(["dpkg-deb", "-x", package, root], check=True)
-    with tempfile.TemporaryDirectory() as wheels:
-        platforms = [f"--platform=manylinux_2_{n}_aarch64" for n in (17, 27, 28)]
-        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
-        exact = ["--python-version=3.11", "--implementation=cp", "--abi=cp311", "--abi=abi3"]
-        constraints = Path(__file__).parents[1] / "constraints.txt"
-        subprocess.run(
-            [*pip, *exact, "--abi=none", *platforms, "-d", wheels, "-c", constraints, *WHEELS],
-            check=True,
-        )
-        for wheel in Path(wheels).glob("*.whl"):
-            shutil.unpack_archive(wheel, site, "zip")
-    describe_processor(root)
-
-
-def describe_processor(root: Path) -> None:
-    """Write the files of Linux that describe a processor."""
-    cpus = root / "sys/devices/system/cpu"
-    cpus.mkdir(parents=True, exist_ok=True)
-    (root / "proc").mkdir(exist_ok=True)
-    (root / "proc/cpuinfo").write_text(CPUINFO)
-    for name in ("possible", "present", "online"):
-        (cpus / name).write_text("0\n")
-
-
-def run_emulated(root: Path, model: Path, tensors: np.ndarray) -> tuple[np.ndarray, str]:
-    """Run a model on ARM.
-
-    Returns:
-        Logits, (frames, classes, H, W), and name and version of the runtime.
-
-    Raises:
-        RuntimeError: If the emulator or the runtime fails.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "tensors.npy", Path(folder) / "logits.npy"
-        np.save(source, tensors)
-        emulator = [QEMU, "-cpu", PROCESSOR, "-L", root, "-E", f"PYTHONPATH={root / 'opt/site'}"]
-        command = [*emulator, root / "usr/bin/python3.11", CHILD, model, source, target]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{model.name} on ARM: {done.stderr[-2000:]}")
-        found = json.loads(done.stdout.splitlines()[-1])
-        if found["machine"] != "aarch64":
-            raise RuntimeError(f"that was no ARM processor but {found['machine']}.")
-        return np.load(target), f"{found['package']} {found['version']}"
-
-
-def read_frames(bundle: Bundle, data: Path, count: int) -> Frames:
-    """The middle frames of some validation patients, as the pipeline prepares them."""
-    spec = bundle.spec
-    segmenter = open_segmenter(bundle, precision="f32", threads=1)
-    plans, tensors = [], []
-    for case in spread_evenly(list_part(bundle, data, "val"), count):
-        sequence = segmenter.resolve_axes(open_source(case.image).sequence)
-        sequence = stack_neighbours(sequence, spec.input.neighbours)
-        plan = segmenter.plan(sequence)
-        plans.append(plan)
-        tensors.append(plan.apply(sequence.decode(len(sequence) // 2)))
-    return Frames(np.concatenate(tensors), plans, spec.model.logit_stride)
-
-
-def make_program(bundle: Bundle, to: str, precision: str) -> Program:
-    """What a converter takes."""
+def make_program(bundle: Bundle, data: Path, to: str, precision: str) -> Program:
+    """What a converter takes; in int8 by the ranges of training images, if none ships."""
+    images = []
+    if precision == "int8" and not (to == "onnx" and precision in bundle.precisions):
+        seen = list_part(bundle, data, "train")
+        images = draw_calibration(seen, bundle.spec, count=CALIBRATION_IMAGES)
     if find_format(to).kind == "graph":
+        if images:
+            return GraphProgram(quantize_int8(bundle.read_graph("f32"), images))
         return GraphProgram(with_metadata(bundle.read_graph(precision), bundle.spec))
     module = to_inference(rebuild_network(bundle).create())
     shape = (1, bundle.spec.input.channels, *bundle.spec.input.size_px)
-    return TorchProgram.trace(module, torch.from_numpy(make_inputs(shape, count=1)[-1]))
+    traced = TorchProgram.trace(module, torch.from_numpy(make_inputs(shape, count=1)[-1]))
+    return TorchProgram(traced.exported, traced.example, images) if images else traced
 
 
 def compare(
-    bundle: Bundle, frames: Frames, root: Path, *, to: str, precision: str, python: Path | None
-) -> Row:
+    bundle: Bundle, images: list[Frame | Scan], program: Program, root: Path, options: Options,
+    *, to: str,
+) -> Row:  # fmt: skip
     """Export a bundle, and run the file on both processors."""
-    converter = find_format(to).make_converter(Options(precision, litert_python=python))
+    converter = find_format(to).make_converter(options)
+    plain = open_graph(bundle.read_graph("f32"), backend="onnxruntime", threads=1)
+    tensors, expected = record(images, plain.predict)
     with tempfile.TemporaryDirectory() as folder:
-        converter.convert(make_program(bundle, to, precision), Path(folder))
+        converter.convert(program, Path(folder))
         model = next(Path(folder).glob("model.*"))
         if converter.open is None:
             raise RuntimeError(f"{to} does not run here: {converter.not_here}")
-        here = _predict(converter.open(Path(folder)), frames.tensors)
-        there, runtime = run_emulated(root, model, frames.tensors)
-    plain = _predict(open_graph(bundle.read_graph("f32"), threads=1), frames.tensors)
-    first, second = frames.restore(here), frames.restore(there)
+        session = converter.open(Path(folder))
+        here = np.concatenate([session.predict(tensor[None]) for tensor in tensors])
+        there, runtime = run_emulated(root, model, tensors)
+    first, second = replay(images, here), replay(images, there)
     inside = (first > 0) | (second > 0)
     return Row(
         bundle.spec.name,
-        f"{to} {precision}",
+        f"{to} {options.precision}",
         runtime,
-        len(frames.tensors),
+        len(images),
         float((first == second).mean()),
         float((first == second)[inside].mean()),
         float(np.abs(there - here).max() / np.abs(here).max()),
-        float((second == frames.restore(plain)).mean()),
+        float((second == expected).mean()),
+        ships=to != "onnx" or options.precision in bundle.precisions,
+        machine=describe_processor(),
     )
-
-
-def _predict(session, tensors: np.ndarray) -> np.ndarray:
-    return np.concatenate([session.predict(tensor[None]) for tensor in tensors])
 
 
 def write_page(rows: Sequence[Row], page: Path = PAGE) -> None:
@@ -237,28 +129,38 @@ def write_page(rows: Sequence[Row], page: Path = PAGE) -> None:
     lines = [
         "# Exports on ARM",
         "",
-        "`benchmarks/arm.py run` converts a bundle, and runs the same file on the same frames, of",
+        "`benchmarks/arm.py run` converts a bundle, and runs the same file on the same images, of",
         "validation patients, on x86 and in an emulated Cortex-A76 (`qemu-aarch64`, the runtimes'",
-        "aarch64 wheels, one thread). Labels are compared on the frames' own grids. Kernels differ",
+        "aarch64 wheels, one thread): the middle frame of each case, or the whole scan where the",
+        "network has three axes. Labels are compared on the images' own grids. Kernels differ",
         "between processors, above all in int8, so **an export is certified per architecture**: a",
         "certificate of x86 shows nothing of ARM. Nothing is said of milliseconds, which an",
         "emulator does not have.",
         "",
-        "| bundle | file | runtime on ARM | frames | labels equal to x86 | within structures | "
+        "x86: " + "; ".join(sorted({row.machine or "one not noted" for row in rows})) + ".",
+        "",
+        "| bundle | file | runtime on ARM | images | labels equal to x86 | within structures | "
         "largest difference of a logit | labels equal to the bundle's f32 on x86 | required | |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| `{row.bundle}` | {row.file} | {row.runtime} | {row.frames} | {100 * row.equal:.4f} % | "
+        f"| `{row.bundle}` | {row.file}{'' if row.ships else ' *'} | {row.runtime} | "
+        f"{row.frames} | {100 * row.equal:.4f} % | "
         f"{100 * row.equal_inside:.3f} % | {row.logit:.2g} of the largest | "
         f"{100 * row.bundle_equal:.3f} % | {100 * FLOORS[row.file.split()[-1]]:g} % | "
         f"{'holds' if row.holds else '**fails**'} |"
-        for row in rows
+        for row in sorted(rows, key=lambda row: (row.bundle, KINDS.index(tuple(row.file.split()))))
     ]
-    lines += [
-        "",
-        "ExecuTorch's aarch64 wheel needs torch beside it, and was not run.",
-    ]
+    if not all(row.ships for row in rows):
+        lines += [
+            "",
+            "\\* The bundle ships no graph in int8; this one is by the ranges of "
+            f"{CALIBRATION_IMAGES} training",
+            "images, as of `bedside export`, and no certificate says that its labels are good.",
+        ]
+    wanted = {" ".join(kind) for kind in KINDS} - {row.file for row in rows}
+    if wanted:
+        lines += ["", f"Not run yet: {', '.join(sorted(wanted))}."]
     write_text(page, "\n".join(lines) + "\n")
 
 
@@ -279,16 +181,16 @@ def run(arguments: argparse.Namespace) -> None:
     for pair in arguments.bundles:
         name, _, data = pair.partition("=")
         bundle = read_bundle(find_bundle(name))
-        frames = read_frames(bundle, Path(data), arguments.frames)
-        kinds = [
-            ("onnx", precision) for precision in ("f32", "int8") if precision in bundle.precisions
-        ]
-        kinds += [("litert", "f32")] if arguments.litert_python else []
-        for to, precision in (kind for kind in kinds if kind[0] in arguments.formats):
-            row = compare(
-                bundle, frames, arguments.root, to=to, precision=precision,
-                python=arguments.litert_python,
-            )  # fmt: skip
+        images = read_images(bundle, Path(data), arguments.frames)
+        dims = bundle.spec.model.spatial_dims
+        for to, precision in KINDS:
+            if f"{to}-{precision}" not in arguments.kinds:
+                continue
+            if dims not in find_format(to).spatial_dims:
+                continue
+            options = Options(precision, litert_python=arguments.litert_python)
+            program = make_program(bundle, Path(data), to, precision)
+            row = compare(bundle, images, program, arguments.root, options, to=to)
             sys.stderr.write(f"{row}\n")
             add_row(row)
 
@@ -298,15 +200,16 @@ if __name__ == "__main__":
     commands = parser.add_subparsers(dest="command", required=True)
     prepared = commands.add_parser("prepare")
     prepared.add_argument("root", type=Path)
+    prepared.add_argument("--executorch", action="store_true", help="with torch beside it")
     running = commands.add_parser("run")
     running.add_argument("root", type=Path)
     running.add_argument("bundles", nargs="+", metavar="BUNDLE=DATA")
-    running.add_argument("--formats", nargs="+", default=["onnx", "litert"])
+    running.add_argument("--kinds", nargs="+", default=["-".join(kind) for kind in KINDS])
     running.add_argument("--frames", type=int, default=20)
     running.add_argument("--litert-python", type=Path)
     given = parser.parse_args()
+    given.root = given.root.resolve()
     if given.command == "prepare":
-        prepare_root(given.root.resolve())
+        prepare_root(given.root, executorch=given.executorch)
     else:
-        given.root = given.root.resolve()
         run(given)

@@ -6,6 +6,7 @@ prints machine, package and version as JSON. One thread.
 """
 
 import json
+import os
 import platform
 import sys
 from importlib.metadata import version
@@ -33,17 +34,38 @@ def run_litert(path, tensors):
     taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     results = []
     for tensor in tensors:
-        interpreter.set_tensor(taken["index"], tensor[None])
+        image = tensor[None]
+        if taken["dtype"] is np.int8:
+            scale, zero = taken["quantization"]
+            image = (image / scale + zero).round().clip(-128, 127).astype(np.int8)
+        interpreter.set_tensor(taken["index"], image)
         interpreter.invoke()
-        results.append(interpreter.get_tensor(given["index"]).copy())
+        logits = interpreter.get_tensor(given["index"]).astype(np.float32)
+        if given["dtype"] is np.int8:
+            scale, zero = given["quantization"]
+            logits = ((logits - zero) * scale).astype(np.float32)
+        results.append(logits)
     return "ai-edge-litert", results
 
 
+def run_executorch(path, tensors):
+    """ExecuTorch with XNNPACK."""
+    import torch
+    from executorch.runtime import Runtime
+
+    torch.set_num_threads(1)
+    method = Runtime.get().load_program(path).load_method("forward")
+    # A method has one set of memory for all its values.
+    return "executorch", [
+        method.execute([torch.from_numpy(tensor[None])])[0].numpy().copy() for tensor in tensors
+    ]
+
+
+RUNNERS = {".onnx": run_onnx, ".tflite": run_litert, ".pte": run_executorch}
+
 if __name__ == "__main__":
     model, source, target = sys.argv[1:]
-    package, logits = (run_litert if model.endswith(".tflite") else run_onnx)(
-        model, np.load(source)
-    )
+    package, logits = RUNNERS[os.path.splitext(model)[1]](model, np.load(source))
     np.save(target, np.concatenate(logits))
     found = {"machine": platform.machine(), "package": package, "version": version(package)}
     sys.stdout.write(json.dumps(found) + "\n")

@@ -14,9 +14,9 @@ reference, of all results together; SDPA computes the same on folded windows, in
 """
 
 SHORTFALL = """\
-Where the last column says NO, the error is larger than SDPA's. For gradients in f32 that is due
-to the order in which the interpreter sums f32 products: with `--exact-products`, which sums them
-in float64 and rounds once, every row said yes on this machine. A device has an order of its own."""
+Where the last column says NO, the error is larger than SDPA's. `--exact-products` sums f32 products
+in float64 and rounds once, and shows what of it is due to the order of sums, which is another on a
+device."""
 
 COLUMNS = ("kernel", "plain", "SDPA", "FlexAttention", "NATTEN")
 

@@ -9,6 +9,7 @@ import pytest
 from export_fixtures import noise
 
 import arm
+import arm_root
 from bedside.runtime import open_graph
 from models_for_tests import make_graph, make_noise
 
@@ -16,8 +17,8 @@ ROOT = os.environ.get("BEDSIDE_ARM_ROOT")
 
 
 def test_the_labels_on_arm_are_those_of_x86(tmp_path):
-    if shutil.which(arm.QEMU) is None:
-        pytest.skip(f"NOT TESTED ON ARM: {arm.QEMU} is missing (apt-get install qemu-user)")
+    if shutil.which(arm_root.QEMU) is None:
+        pytest.skip(f"NOT TESTED ON ARM: {arm_root.QEMU} is missing (apt-get install qemu-user)")
     if not ROOT:
         pytest.skip(
             "NOT TESTED ON ARM: BEDSIDE_ARM_ROOT names no folder; benchmarks/arm.py prepare ROOT"
@@ -25,7 +26,7 @@ def test_the_labels_on_arm_are_those_of_x86(tmp_path):
     model = tmp_path / "model.onnx"
     model.write_bytes(make_graph())
     tensors = np.concatenate([noise(), make_noise(seed=1)])
-    logits, runtime = arm.run_emulated(Path(ROOT), model, tensors)
+    logits, runtime = arm_root.run_emulated(Path(ROOT), model, tensors)
     assert runtime.startswith("onnxruntime ")
     session = open_graph(make_graph(), backend="onnxruntime", threads=1)
     here = np.concatenate([session.predict(tensor[None]) for tensor in tensors])
@@ -35,12 +36,12 @@ def test_the_labels_on_arm_are_those_of_x86(tmp_path):
 
 
 def test_what_fails_on_arm_says_so(tmp_path):
-    if shutil.which(arm.QEMU) is None or not ROOT:
+    if shutil.which(arm_root.QEMU) is None or not ROOT:
         pytest.skip("NOT TESTED ON ARM: no emulator, or BEDSIDE_ARM_ROOT names no folder")
     model = tmp_path / "model.onnx"
     model.write_bytes(b"no graph")
     with pytest.raises(RuntimeError, match=r"model\.onnx on ARM"):
-        arm.run_emulated(Path(ROOT), model, noise())
+        arm_root.run_emulated(Path(ROOT), model, noise())
 
 
 def test_rows_fail_below_their_floor_and_the_page_says_so(tmp_path):

@@ -111,7 +111,10 @@ def attend_forward(tokens, out, sums, chosen, gate, counts, sizes, strides,
                    kv_heads: tl.constexpr, head_dim: tl.constexpr, top_k: tl.constexpr,
                    gated: tl.constexpr, rows: tl.constexpr, keys: tl.constexpr,
                    split: tl.constexpr):  # fmt: skip
-    """Write what a tile of query rows reads, each row's highest score and sum of weights."""
+    """Write what a tile of query rows reads, each row's highest score and sum of weights.
+
+    In f32 scores are those before the gates, which multiply the weights.
+    """
     heads: tl.constexpr = kv_heads * group
     flat: tl.constexpr = window[0] == 1
     region, image = tl.program_id(0), tl.program_id(2).to(tl.int64)
@@ -141,11 +144,16 @@ def attend_forward(tokens, out, sums, chosen, gate, counts, sizes, strides,
         shown = load_rows(spot, visible)
         scores = tl.dot(queries, tl.trans(shown), input_precision="ieee")
         if gated:
-            gates = tl.load(gate + slot, mask=visible, other=1.0)
-            scores += tl.log(gates)[None, :]
+            gates = tl.load(gate + slot, mask=visible, other=1.0)[None, :]
+            if split:
+                scores += tl.log(gates)
         scores = tl.where(visible[None, :], scores, float("-inf"))
         above = tl.maximum(highest, tl.max(scores, 1))
         weights = tl.exp(scores - above[:, None])
+        if gated and not split:
+            # As in the backward pass: by way of logarithms, weights would differ from its own by
+            # the rounding of score and logarithm, and a gate's gradient is a sum of that.
+            weights *= gates
         shrink = tl.exp(highest - above)
         total = total * shrink + tl.sum(weights, 1)
         values = load_rows(spot + kv_heads * head_dim * strides[4], visible)

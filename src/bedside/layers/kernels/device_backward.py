@@ -29,6 +29,39 @@ def load_sums(sums, at, exists, sizes, heads: tl.constexpr):
 
 
 @triton.jit
+def weigh_keys(queries, upstream, spot, to_values, visible, exists, highest, shrink):
+    """Keys of a tile, their weights before the gates, and the gradient of their weights."""
+    shown = load_rows(spot, visible)
+    values = load_rows(spot + to_values, visible)
+    scores = tl.dot(queries, tl.trans(shown), input_precision="ieee")
+    weights = tl.exp(scores - highest[:, None]) * shrink[:, None]
+    weights = tl.where(visible[None, :] & exists[:, None], weights, 0.0)
+    return shown, weights, tl.dot(upstream, tl.trans(values), input_precision="ieee")
+
+
+@triton.jit
+def mean_gradient(queries, upstream, base, channel, exists, highest, shrink, first, chosen, gate,
+                  counts, sizes, strides, to_values, window, halo, top_k: tl.constexpr,
+                  rows: tl.constexpr, keys: tl.constexpr, seen: tl.constexpr):  # fmt: skip
+    """Mean gradient of each row's weights, of the very numbers that it is subtracted from.
+
+    A gate's gradient is a sum over all keys of a region, in which an error of the mean adds up.
+    """
+    mean = tl.full([rows], 0.0, tl.float32)
+    for start in range(0, seen, keys):
+        z, y, x, visible, slot = find_keys(
+            start, first, chosen, counts, sizes, window, halo, top_k, keys
+        )
+        spot = base + offset_of(z, y, x, strides, window[0] == 1)[:, None] + channel
+        _, weights, above = weigh_keys(
+            queries, upstream, spot, to_values, visible, exists, highest, shrink
+        )
+        gates = tl.load(gate + slot, mask=visible, other=1.0)
+        mean += tl.sum(weights * gates[None, :] * above, 1)
+    return mean
+
+
+@triton.jit
 def attend_backward_rows(tokens, out, grad, sums, delta, grad_tokens, grad_gate, chosen, gate,
                          counts, sizes, strides, window: tl.constexpr, halo: tl.constexpr,
                          group: tl.constexpr, kv_heads: tl.constexpr, head_dim: tl.constexpr,
@@ -55,7 +88,6 @@ def attend_backward_rows(tokens, out, grad, sums, delta, grad_tokens, grad_gate,
     upstream = load_rows(grad + spread, exists)
     read = load_rows(out + spread, exists)
     drop = tl.sum(upstream.to(tl.float32) * read.to(tl.float32), 1)
-    tl.store(delta + at, drop, mask=exists)
     highest, shrink = load_sums(sums, at, exists, sizes, heads)
     first = region
     if top_k > 0:
@@ -63,20 +95,23 @@ def attend_backward_rows(tokens, out, grad, sums, delta, grad_tokens, grad_gate,
     seen: tl.constexpr = (
         (window[0] + 2 * halo[0]) * (window[1] + 2 * halo[1]) * (window[2] + 2 * halo[2])
     ) * (top_k if top_k > 0 else 1)
+    to_values = kv_heads * head_dim * strides[4]
+    if gated and not split:
+        drop = mean_gradient(
+            queries, upstream, base, channel, exists, highest, shrink, first, chosen, gate,
+            counts, sizes, strides, to_values, window, halo, top_k, rows, keys, seen,
+        )  # fmt: skip
+    tl.store(delta + at, drop, mask=exists)
     pulled = tl.full([rows, head_dim], 0.0, tl.float32)
     for start in range(0, seen, keys):
         kz, ky, kx, visible, slot = find_keys(
             start, first, chosen, counts, sizes, window, halo, top_k, keys
         )
         spot = base + offset_of(kz, ky, kx, strides, flat)[:, None] + channel
-        shown = load_rows(spot, visible)
-        spot += kv_heads * head_dim * strides[4]
-        values = load_rows(spot, visible)
-        scores = tl.dot(queries, tl.trans(shown), input_precision="ieee")
-        weights = tl.exp(scores - highest[:, None]) * shrink[:, None]
-        weights = tl.where(visible[None, :] & exists[:, None], weights, 0.0)
-        above = tl.dot(upstream, tl.trans(values), input_precision="ieee") - drop[:, None]
-        pull = weights * above
+        shown, weights, above = weigh_keys(
+            queries, upstream, spot, to_values, visible, exists, highest, shrink
+        )
+        pull = weights * (above - drop[:, None])
         if gated:
             own = (image * tl.num_programs(0) + region) * tl.num_programs(1) + tl.program_id(1)
             key = start + tl.arange(0, keys)
