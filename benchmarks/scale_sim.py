@@ -5,12 +5,14 @@ Usage: PYTHONPATH=tests python benchmarks/scale_measurements.py heads operations
        python benchmarks/scale_sim.py
 
 Simulated from what the first two have measured (`scale_sim.json`), and checked against their runs:
-from every second case of a run, the time of the whole run is predicted.
+from every second case of a run, the time of the whole run is predicted. The exit code is 1 if a
+prediction is further off than it may be.
 """
 
 import argparse
 import json
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +35,8 @@ ASSUMED = Cluster(
     slow_factor=SLOW_FACTOR,
 )  # fmt: skip
 BUNDLE_MB = 1.7
+LARGEST_ERROR = 0.15
+"""Of a prediction of a real run."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,15 @@ class Check:
 
     Attributes:
         name: What ran.
+        cases: How many cases.
+        load: Of the machine, before and after.
         measured_s: Its time.
         predicted_s: The time that half of its cases predict.
     """
 
     name: str
+    cases: int
+    load: tuple[float, float]
     measured_s: float
     predicted_s: float
 
@@ -100,7 +108,22 @@ def predict(name: str, run: dict[str, Any], head: HeadCost) -> Check:
         ).seconds
         for seed in range(20)
     ]
-    return Check(name, run["wall_s"], sum(times_s) / len(times_s))
+    before, after = run["load"]
+    predicted_s = sum(times_s) / len(times_s)
+    return Check(name, len(run["cases"]), (before, after), run["wall_s"], predicted_s)
+
+
+def check_runs(measured: dict[str, Any]) -> list[Check]:
+    """Predict the real runs."""
+    runs = {
+        "two_workers": ("two workers, one process each", False),
+        "two_nodes": ("two Ray nodes, one core each", True),
+    }
+    return [
+        predict(name, measured[key], read_head(measured, with_ray=with_ray))
+        for key, (name, with_ray) in runs.items()
+        if key in measured
+    ]
 
 
 def read_scans(measured: dict[str, Any]) -> list[CaseCost]:
@@ -176,21 +199,20 @@ def format_page(measured: dict[str, Any]) -> str:
     """Return the page."""
     scans = read_scans(measured)
     cases = draw_cases(scans, CASES)
-    plain = read_head(measured, with_ray=False)
-    checks = [predict("two workers, one process each", measured["two_workers"], plain)]
-    if "two_nodes" in measured:
-        ray = read_head(measured, with_ray=True)
-        checks.append(predict("two Ray nodes, one core each", measured["two_nodes"], ray))
     checked = "".join(
-        f"| {check.name} | {check.measured_s:.1f} | {check.predicted_s:.1f} "
-        f"| {check.error:+.0%} |\n"
-        for check in checks
+        f"| {check.name} | {check.cases} | {check.load[0]:.0f} to {check.load[1]:.0f} "
+        f"| {check.measured_s:.1f} | {check.predicted_s:.1f} | {check.error:+.0%} |\n"
+        for check in check_runs(measured)
     )
     mean_s = sum(case.compute_s for case in scans) / len(scans)
     mean_read = sum(case.read_mb for case in scans) / len(scans)
     mean_write = sum(case.write_mb for case in scans) / len(scans)
     head = read_head(measured, with_ray="two_nodes" in measured)
-    load = measured["two_workers"]["load"]
+    rays = (
+        "with what Ray adds"
+        if "two_nodes" in measured
+        else "here without Ray's own cost of a case, for which see ray_nodes.md"
+    )
     return f"""# {CASES:,} CTs on many machines: `benchmarks/scale_sim.py`
 
 A discrete-event simulation (`cluster_simulation.py`), from what was measured here and what is
@@ -199,18 +221,18 @@ what it is good for.
 
 ## Checked against real runs
 
-500 small cases, of which every second one is known to the simulation. The machine had other work
-(load {load[0]:.0f} to {load[1]:.0f} on two cores), which is in the seconds of the cases as well.
+Small cases, of which every second one is known to the simulation. The machine had other work, which
+is in the seconds of the cases as well. A prediction may be off by {LARGEST_ERROR:.0%}.
 
-| run | measured, s | predicted, s | error |
-|---|---|---|---|
+| run | cases | load of the machine | measured, s | predicted, s | error |
+|---|---|---|---|---|---|
 {checked}
 ## {CASES:,} scans
 
-One worker has one core. *One head* hands out all cases, as `--ray` does (here without Ray's own
-cost of a case, for which see ray_nodes.md); *shards* are independent
-runs of {SHARD_WORKERS} workers each, as of a SLURM array. *Of ideal*: the time that the computing
-alone would take, over the time it took. *Busy*: of the busiest head and of the store's bandwidth.
+One worker has one core. *One head* hands out all cases, as `--ray` does ({rays});
+*shards* are independent runs of {SHARD_WORKERS} workers each, as of a SLURM array. *Of ideal*: the
+time that the computing alone would take, over the time it took. *Busy*: of the busiest head and of
+the store's bandwidth.
 
 | workers | as | hours | of ideal | core-hours computing | core-hours held | TB read \
 | TB written | head busy | store busy | cases repeated + given up |
@@ -249,8 +271,16 @@ per second; the store {STORE_MB_S / 1000:.0f} GB/s and {STORE_OPERATIONS_S:,.0f}
 every {MTBF_H:.0f} h; {SLOW_SHARE:.0%} of them are {SLOW_FACTOR:.0f} times slower. Starting one
 takes a head 2 ms. No waiting for a place in a queue of others.
 
-{measured["two_workers"]["machine"]}.
+{_list_machines(measured)}
 """
+
+
+def _list_machines(measured: Any) -> str:
+    """Where each of the runs that are predicted took place."""
+    runs = {"Two workers": "two_workers", "Two Ray nodes": "two_nodes"}
+    return "\n\n".join(
+        f"{title}: {measured[run]['machine']}." for title, run in runs.items() if run in measured
+    )
 
 
 def main() -> None:
@@ -258,9 +288,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     chosen = parser.parse_args()
-    text = format_page(json.loads(DATA.read_text(encoding="utf-8")))
+    measured = json.loads(DATA.read_text(encoding="utf-8"))
+    text = format_page(measured)
     write_text(chosen.output, text)
     print(text)
+    if wrong := [check for check in check_runs(measured) if abs(check.error) > LARGEST_ERROR]:
+        sys.exit(f"further off than {LARGEST_ERROR:.0%}: {wrong}")
 
 
 if __name__ == "__main__":
