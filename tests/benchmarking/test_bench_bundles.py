@@ -107,9 +107,11 @@ def test_an_interrupted_wait_leaves_no_timer_that_python_would_wait_for(monkeypa
         raise KeyboardInterrupt
 
     monkeypatch.setattr(subprocess.Popen, "communicate", interrupt)
+    before = threading.enumerate()
     with pytest.raises(KeyboardInterrupt):
         time_first_line([sys.executable, "-c", "print('logits')"])
-    timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    after = [thread for thread in threading.enumerate() if thread not in before]
+    timers = [thread for thread in after if isinstance(thread, threading.Timer)]
     assert all(timer.finished.is_set() for timer in timers)
 
 

@@ -68,6 +68,11 @@ MOMENTS = {
 }
 RUN = """
 import os, signal, sys, threading, time
+# A job in the background has SIGINT ignored, and those it starts inherit that. Here, and not by
+# `preexec_fn`: that forks the tests' process, whose threads, such as JAX's, may hold a lock then.
+for number in {numbers}:
+    signal.signal(number, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_SETMASK, [])
 signal.signal(signal.SIGINT, signal.default_int_handler)
 def send():
     if not sent:
@@ -83,19 +88,13 @@ run_program()
 
 def start(arguments, *, moment="", number=signal.SIGINT, tmp, **more):
     """Start `bedside` with a hook, as a shell starts a job in the foreground."""
-    code = RUN.format(number=int(number), moment=textwrap.dedent(moment))
+    code = RUN.format(
+        numbers=[int(each) for each in LINES], number=int(number), moment=textwrap.dedent(moment)
+    )
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp)},
-        # A job in the background has SIGINT ignored, and those it starts inherit that.
-        preexec_fn=_listen, **more,
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp)}, **more,
     )  # fmt: skip
-
-
-def _listen():
-    for number in LINES:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
 @pytest.fixture

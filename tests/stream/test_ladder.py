@@ -6,6 +6,7 @@ import pytest
 import bedside
 from bedside.runtime.execution_modes import certified_modes
 from bedside.stream.ladder import DeadlineLadder, open_rungs
+from processors_for_tests import NEEDS_BF16
 
 
 def run(ladder, spans_ms, *, begin_s=0.0, per_s=30.0):
@@ -77,6 +78,7 @@ def test_a_ladder_has_certified_modes_alone_each_faster_and_the_loaded_one_first
         assert model.segmenter.session.predict(np.zeros((1, 1, 192, 256), np.float32)).size
 
 
+@NEEDS_BF16
 @pytest.mark.parametrize(("deadline_ms", "has_time"), [(1e4, True), (1e-3, False)])
 def test_one_thread_comes_first_where_it_has_time_and_last_where_not(deadline_ms, has_time):
     with bedside.load("camus-4ch", precision="bf16", threads=2) as model:

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from bedside.spec.confidence import Confidences
 from bedside.volume import ImageSequence
+
+if TYPE_CHECKING:  # reading an image needs no specs
+    from bedside.spec.confidence import Confidences
 
 
 @dataclass(frozen=True)
@@ -54,5 +56,5 @@ class Algorithm:
     sha256: str
     moment: datetime | Literal["now", "source"] = "now"
     untrained: bool = False
-    confidence: Confidences = field(default_factory=dict)
-    frame_confidence: tuple[Confidences, ...] = ()
+    confidence: "Confidences" = field(default_factory=dict)
+    frame_confidence: "tuple[Confidences, ...]" = ()
