@@ -21,6 +21,7 @@ from bedside.system.atomic import write_text
 PAGE = Path(__file__).with_suffix(".md")
 SIZE = (256, 256)
 BUNDLES, NAMES = ("camus-4ch", "hippocampus"), ("tiny",)
+SHAPED = "tiny-mxu"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def main() -> None:
         function = make_function(bundle.read_graph("f32"), precision="f32")
         rows.append(Row(name, shape[2:], None, report_tiles(function, shape)))
     rows += [measure(name, named_spec(name)) for name in NAMES]
-    rows.append(measure("tiny-mxu", shape_for_tiles()))
+    rows.append(measure(SHAPED, shape_for_tiles()))
     write_page(rows)
 
 

@@ -30,6 +30,7 @@ from peers.tiny_unet import TinyUNet
 from peers.transunet import TransUNet
 from peers.ultraseg import UltraSeg
 from peers.unext import UNeXt
+from tiles import SHAPED, shape_for_tiles
 
 Factory = Callable[[int, int, tuple[int, ...]], nn.Module]
 # What all of them can halve as often as they do.
@@ -334,6 +335,9 @@ def _find_ours(name: str, base: ModelSpec) -> Network:
     own = name.removeprefix(OURS)
     if name == RECIPES_OWN:
         spec = base
+    elif own == SHAPED:
+        shaped = shape_for_tiles()
+        spec = replace(shaped, in_channels=base.in_channels, num_classes=base.num_classes)
     else:
         spec = named_spec(
             own,
