@@ -16,7 +16,7 @@ from bedside.export.formats.table import find_format
 from bedside.export.mixed import leave_in_f32
 from bedside.export.programs import GraphProgram
 from bedside.graphs.constant_folding import fold_constants
-from bedside.runtime import open_graph
+from bedside.runtime import execution_modes, open_graph
 from models_for_tests import make_graph
 from processors_for_tests import NEEDS_INT8
 
@@ -153,6 +153,19 @@ def test_a_clipped_range_that_nothing_corrects_is_refused_and_its_layer_named(tm
     with pytest.raises(ExportError, match=f"Leaving {FAULTY}, .* in f32 did not correct it"):
         export_certified(material, OPENVINO, converter("int8"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnx"])
+@pytest.mark.parametrize("saturates", [True, False])
+def test_a_refused_8_bit_export_says_where_sums_saturate(tmp_path, monkeypatch, name, saturates):
+    monkeypatch.setattr(execution_modes, "has_int8_products", lambda: not saturates)
+    material = make_material(
+        "int8", bound=Bound(-1.0), quantized=make_quantized(), repairable=False
+    )
+    target = find_format(name)
+    with pytest.raises(ExportError, match="is not written") as caught:
+        export_certified(material, target, target.make_converter(Options("int8")), tmp_path / "out")
+    assert ("sums of products of 8 bits saturate" in str(caught.value)) == saturates
 
 
 @NEEDS_INT8

@@ -237,6 +237,13 @@ def test_a_rewrite_that_is_not_exact_is_refused(monkeypatch):
         prepare_graph(graph, chip, precision="f32")
 
 
+@pytest.mark.parametrize("name", CHIPS)
+def test_what_a_report_finds_is_found_in_the_graph_that_is_exported(name):
+    graph, report = prepare_graph(make_graph(), find_chip(name), precision="f32")
+    assert report.before == check_graph(onnx.load_from_string(make_graph()), report.chip)
+    assert report.after == check_graph(onnx.load_from_string(graph), report.chip)
+
+
 def test_what_a_compiler_does_not_read_is_refused_and_nothing_is_written(tmp_path, capsys):
     with pytest.raises(UsageError, match="reads litert or vela in int8, not onnx in f32"):
         check_bundle(make_bundle(), find_chip("ethos-u55"), to="onnx", precision="f32")

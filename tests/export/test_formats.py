@@ -21,6 +21,7 @@ from bedside.export.formats.litert import PYTHON_VARIABLE
 from bedside.export.formats.table import FORMATS, find_format
 from bedside.export.parity import make_inputs
 from bedside.export.programs import GraphProgram, TorchProgram, in_bf16, to_inference
+from bedside.runtime import table
 from models_for_tests import INPUT_SHAPE, make_graph, make_model, make_noise, run_torch
 from threads_for_tests import count_foreign
 from tolerances import BF16_RTOL, INT8_MEAN_RTOL, STORED_WEIGHTS_RTOL
@@ -30,6 +31,7 @@ VARIABLES = {
     "rknn": rknn.PYTHON_VARIABLE,
     "vela": PYTHON_VARIABLE,
 }
+BACKENDS = {row.name for row in table.BACKENDS}
 OPTIONS = {"rknn": Options("f16", chip="rk3588"), "vela": Options("int8")}
 """Of formats that have no f32."""
 
@@ -61,7 +63,10 @@ def test_every_format_does_in_its_own_runtime_what_the_bundle_does(tmp_path, nam
     if certificate.ran_in:
         assert certificate.passed
         assert certificate.comparison.worst_logit_part < tolerance
-        session = find_format(name).make_converter(options).open(tmp_path / "out")
+        converter = find_format(name).make_converter(options)
+        session = converter.open(tmp_path / "out")
+        # By it an export knows whether sums of 8 bits saturate.
+        assert converter.backend == (session.backend if session.backend in BACKENDS else "")
         wanted = run_torch(noise())
         allowed = tolerance * np.abs(wanted).max()
         np.testing.assert_allclose(session.predict(noise()), wanted, rtol=0, atol=allowed)

@@ -110,7 +110,7 @@ def export_certified(
             attempts.append(trial.attempt)
             if not trial.attempt.fault:
                 break
-            _check_worth_repairing(material, target, attempts)
+            _check_worth_repairing(material, target, converter, attempts)
             on_stage(f"{trial.attempt.faulty_layer}; leaving it in f32")
         for name, text in material.beside.items():
             (folder / name).write_text(text, "utf-8")
@@ -197,7 +197,9 @@ def _make_runner(converter: Converter) -> Callable[[Program, np.ndarray], np.nda
     return run
 
 
-def _check_worth_repairing(material: Material, target: Format, attempts: Sequence[Attempt]) -> None:
+def _check_worth_repairing(
+    material: Material, target: Format, converter: Converter, attempts: Sequence[Attempt]
+) -> None:
     """Raise if keeping a further layer in f32 cannot help.
 
     Raises:
@@ -223,7 +225,7 @@ def _check_worth_repairing(material: Material, target: Format, attempts: Sequenc
     )
     if not material.repairable:
         tried = " No layer of it can be left in a higher precision."
-    if not computes_right(target.name, material.precision):
+    if not computes_right(converter.backend, material.precision):
         tried += (
             " On this processor sums of products of 8 bits saturate, so that it cannot tell "
             "whether the export is right elsewhere: export it on one with VNNI or its like."

@@ -135,7 +135,8 @@ def check_bundle(bundle: Bundle, chip: Chip, *, to: str, precision: str) -> Chip
     graph = bundle.read_graph(precision if precision in bundle.precisions else "f32")
     if find_format(to).kind == "graph":
         return prepare_graph(graph, chip, precision=precision)[1]
-    return _report(onnx.load_from_string(graph), chip, precision)
+    model = onnx.load_from_string(graph)
+    return _report(model, chip, precision, found=check_graph(model, chip))
 
 
 def prepare_graph(graph: bytes, chip: Chip, *, precision: str) -> tuple[bytes, ChipReport]:
@@ -154,9 +155,9 @@ def prepare_graph(graph: bytes, chip: Chip, *, precision: str) -> tuple[bytes, C
     """
     model = onnx.load_from_string(graph)
     before = check_graph(model, chip)
-    made, rewrites = _rewrite(model, chip, len(before))
+    made, after, rewrites = _rewrite(model, chip, before)
     rewrites += _lower_opset(made, chip.max_opset)
-    report = replace(_report(made, chip, precision), before=before)
+    report = replace(_report(made, chip, precision, found=after), before=before)
     if not rewrites:
         return graph, report
     content: bytes = made.SerializeToString()
@@ -164,8 +165,9 @@ def prepare_graph(graph: bytes, chip: Chip, *, precision: str) -> tuple[bytes, C
     return content, replace(report, rewrites=rewrites, difference=difference)
 
 
-def _report(model: onnx.ModelProto, chip: Chip, precision: str) -> ChipReport:
-    found = check_graph(model, chip)
+def _report(
+    model: onnx.ModelProto, chip: Chip, precision: str, *, found: tuple[Finding, ...]
+) -> ChipReport:
     multiple = chip.multiple(precision) or chip.multiple()
     return ChipReport(
         chip,
@@ -178,12 +180,21 @@ def _report(model: onnx.ModelProto, chip: Chip, precision: str) -> ChipReport:
 
 
 def _rewrite(
-    model: onnx.ModelProto, chip: Chip, faults: int
-) -> tuple[onnx.ModelProto, tuple[Rewrite, ...]]:
-    """Rewrite kinds of nodes one after another; each is kept if less falls back."""
+    model: onnx.ModelProto, chip: Chip, found: tuple[Finding, ...]
+) -> tuple[onnx.ModelProto, tuple[Finding, ...], tuple[Rewrite, ...]]:
+    """Rewrite kinds of nodes one after another; each is kept if less falls back.
+
+    Args:
+        model: A graph.
+        chip: The profile.
+        found: What does not suit in it.
+
+    Returns:
+        The graph, what does not suit in it now, and what was rewritten.
+    """
     done: list[Rewrite] = []
     for operation, rewriter in _choices():
-        faulty = {finding.node for finding in check_graph(model, chip)}
+        faulty = {finding.node for finding in found}
         nodes = [
             node.output[0]
             for node in model.graph.node
@@ -194,14 +205,14 @@ def _rewrite(
         candidate = onnx.ModelProto()
         candidate.CopyFrom(model)
         count = rewrite_nodes(candidate, nodes, rewriter)
-        left = len(check_graph(candidate, chip))
-        if count and left < faults:
+        left = check_graph(candidate, chip)
+        if count and len(left) < len(found):
             added = Counter(node.op_type for node in candidate.graph.node)
             added.subtract(node.op_type for node in model.graph.node)
             into = tuple(sorted(name for name, more in added.items() if more > 0))
             done.append(Rewrite(operation, count, into))
-            model, faults = candidate, left
-    return model, tuple(done)
+            model, found = candidate, left
+    return model, found, tuple(done)
 
 
 def _choices() -> Iterator[tuple[str, Any]]:

@@ -45,6 +45,7 @@ class Converter:
             not run on this machine.
         made_with: Version of each package that takes part in the conversion, by name.
         runs_in: Name and version of the runtime.
+        backend: Name of the backend whose kernels it runs with; empty if its runtime is none.
         not_here: Why it does not run on this machine; empty if it does.
         hints: Settings of the runtime that the files need.
     """
@@ -53,6 +54,7 @@ class Converter:
     open: "Callable[[Path], Session] | None"
     made_with: dict[str, str]
     runs_in: str
+    backend: str = ""
     not_here: str = ""
     hints: dict[str, str] = field(default_factory=dict)
 

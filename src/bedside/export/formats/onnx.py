@@ -17,6 +17,7 @@ def make_converter(options: Options) -> Converter:
         open=partial(_open, options=options),
         made_with={"onnx": version("onnx")},
         runs_in=f"onnxruntime {version('onnxruntime')}",
+        backend="onnxruntime",
     )
 
 

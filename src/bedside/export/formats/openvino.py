@@ -22,6 +22,7 @@ def make_converter(options: Options) -> Converter:
         open=partial(_open, options=options),
         made_with={"openvino": version("openvino")},
         runs_in=f"openvino {version('openvino')}",
+        backend="openvino",
         hints=hints,
     )
 
