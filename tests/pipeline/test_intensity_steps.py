@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bedside.errors import FormatError
+from bedside.errors import FormatError, SpecError
 from bedside.pipeline.frames.plan import plan_preprocess
 from bedside.pipeline.volumes.prepare import prepare_volume
 from bedside.spec import (
@@ -23,6 +23,7 @@ from bedside.spec import (
     NonLocalMeans,
     Orient,
     Resample,
+    ScaleMedian,
     ScalePercentile,
     ScaleRange,
     WindowLevel,
@@ -35,6 +36,7 @@ from volume_makers import make_geometry, make_scan
 
 TONES = [
     ScalePercentile(),
+    ScaleMedian(),
     ScaleRange(),
     ScaleRange(low=-1, source="nominal"),
     ZScore(),
@@ -116,10 +118,11 @@ def test_a_step_on_tone_moves_no_voxel_of_a_scan(step):
         (ScaleRange(), 0, 1),
         (ScaleRange(low=-1), -1, 1),
         (ScalePercentile(), 0, 1),
+        (ScaleMedian(), 0, 1),
         (WindowLevel(level=60, width=50), 0, 1),
         (FanGain(), 0, 1),
     ],
-    ids=["[0, 1]", "[-1, 1]", "percentile", "window", "gain"],
+    ids=["[0, 1]", "[-1, 1]", "percentile", "median", "window", "gain"],
 )
 @given(seed=st.integers(0, 100), top=st.integers(70, 255))
 def test_a_step_keeps_to_its_range(step, low, high, seed, top):
@@ -132,6 +135,26 @@ def test_a_step_keeps_to_its_range(step, low, high, seed, top):
         tensor = prepare(np.concatenate(frames), step).tensor
         assert low <= tensor.min()
         assert tensor.max() <= high
+
+
+@pytest.mark.parametrize("fat", [90, 250])
+def test_tissue_has_one_brightness_however_bright_fat_and_air_are(fat):
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 5, (3, 40, 40)).astype(np.uint8)
+    frame[:, 10:30, 10:30] = fat
+    frame[0, 12:28, 12:28] = 80
+    frame[1, 12:28, 12:28] = 60
+    frame[2] = 0
+    tensor = plan((ScaleMedian(median=0.3),), [frame], size_px=(40, 40), channels=3).apply(frame)[0]
+    np.testing.assert_allclose(tensor[:2, 12:28, 12:28], 0.3, atol=1e-6)
+    assert tensor[0, 10, 10] == pytest.approx(min(1, 0.3 * fat / 80))
+    assert not tensor[2].any()
+
+
+@pytest.mark.parametrize("change", [{"median": 0.0}, {"median": 1.0}, {"floor": 1.0}])
+def test_a_median_out_of_range_is_refused(change):
+    with pytest.raises(SpecError, match="median"):
+        ScaleMedian(**change)
 
 
 def test_a_range_is_that_of_the_sequence_and_nominal_is_that_of_eight_bits():

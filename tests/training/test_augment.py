@@ -211,6 +211,17 @@ def test_the_brightness_of_each_structure_is_shifted_by_itself():
     assert all(np.allclose(one[:, truth == 0][:, 0], 0.5) for one in seen)
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_tone_of_channels_is_drawn_together_or_apart(apart):
+    truth = make_example(2).truth
+    image = np.random.default_rng(0).uniform(0.1, 0.6, (1, *truth.shape)).astype(np.float32)
+    example = Example(np.concatenate([image, image]), truth)
+    spec = dataclasses.replace(STILL, gamma_log2=(-0.5, 0.5), gain=(0.7, 1.2), channel_tone=apart)
+    varied = augment(example, spec, np.random.default_rng(0)).image
+    assert (varied[0] != example.image[0]).any()
+    assert (varied[0] != varied[1]).any() == apart
+
+
 @pytest.mark.parametrize(
     ("steps", "missing"), [((), 0.0), ((ScaleRange(low=-1),), -1.0), ((ZScore(),), 0.0)]
 )
@@ -228,3 +239,16 @@ def test_channels_are_left_out_as_zeros_would_be_and_one_stays(spatial_dims, ste
     assert set(counts) == {0, 1, 2}
     # Half of three, less those draws in which the last one has to stay.
     assert 0.9 < np.mean(counts) < 1.8
+
+
+def test_each_channel_may_have_its_own_chance_to_be_left_out():
+    example = make_example(2, channels=3)
+    example.image[:] += 0.5
+    spec = dataclasses.replace(STILL, channel_dropout=(0.0, 0.8, 0.2))
+    seen = [augment(example, spec, np.random.default_rng(seed)).image for seed in range(60)]
+    shares = np.mean([(image == 0).all(axis=(1, 2)) for image in seen], axis=0)
+    assert shares[0] == 0
+    assert shares[1] > 2 * shares[2] > 0
+    wrong = dataclasses.replace(STILL, channel_dropout=(0.1, 0.1))
+    with pytest.raises(SpecError, match=r"2 entries.*3 channels"):
+        augment(example, wrong, np.random.default_rng(0))

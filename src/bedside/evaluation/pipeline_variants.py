@@ -24,6 +24,7 @@ from bedside.spec import (
     PreprocessStep,
     Resample,
     Rgb,
+    ScaleMedian,
     ScalePercentile,
     ScaleRange,
     WindowLevel,
@@ -33,7 +34,7 @@ from bedside.spec import (
 
 _DEFINE_INPUT = (Grey, Rgb, Fit, Orient, Resample)
 _CROPS = (CropFan, CropCentre, CropBody)
-_SCALES = (ScalePercentile, WindowLevel, WindowPreset, ZScore, FanGain, ScaleRange)
+_SCALES = (ScalePercentile, ScaleMedian, WindowLevel, WindowPreset, ZScore, FanGain, ScaleRange)
 _RETRAIN = "the network was trained with other input: this is no step's worth after training anew"
 
 

@@ -56,6 +56,37 @@ class ScalePercentile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScaleMedian:
+    """Multiply each channel of a frame so that tissue has one brightness, and clip to [0, 1].
+
+    Tissue is what is bright, without the air around it. So the brain has nearly one brightness in
+    all scans, however bright the fat of the scalp is, which decides a high percentile. A channel
+    that is 0 throughout stays 0.
+
+    Attributes:
+        median: What the median of what is bright becomes, in (0, 1).
+        floor: A pixel is bright that is above this part of the 99.5th percentile of all pixels
+            above 0; in [0, 1).
+
+    Source:
+        Ours.
+    """
+
+    AXES: ClassVar[tuple[int, ...]] = (2,)
+    step: Literal["scale_median"] = "scale_median"
+    median: float = 0.35
+    floor: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range."""
+        if not 0 < self.median < 1 or not 0 <= self.floor < 1:
+            raise SpecError(
+                f"median {self.median} and floor {self.floor}: need 0 < median < 1 and "
+                "0 <= floor < 1."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class WindowLevel:
     """Map a window of intensities to [0, 1] and clip, as a display does.
 
@@ -224,6 +255,7 @@ class FanGain:
 
 ToneStep = (
     ScalePercentile
+    | ScaleMedian
     | WindowLevel
     | WindowPreset
     | ScaleRange

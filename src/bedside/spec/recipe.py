@@ -89,6 +89,8 @@ class AugmentSpec:
         elastic_px: Largest standard deviation of a smooth deformation, in pixels.
         gamma_log2: Range of the binary logarithm of gamma.
         gain: Range of a factor on intensities.
+        channel_tone: Whether gamma and gain of each channel are drawn by themselves, as sequences
+            of MR vary, and not those of colours; images only.
         depth_gain: Largest change of gain from the top to the bottom, either way; images
             only.
         speckle: Largest standard deviation of multiplied noise.
@@ -108,8 +110,8 @@ class AugmentSpec:
         structure_tone: Largest shift of the brightness of each structure, as a part of the
             range, either way and each structure by itself, as contrast medium in bowel and
             vessels and another phase have it; images only.
-        channel_dropout: Probability that each channel is left out, as a sequence that was not
-            acquired; one always stays.
+        channel_dropout: Probability that a channel is left out, as a sequence that was not
+            acquired: one number for all, or one a channel. One channel always stays.
     """
 
     rotate_deg: float = 20.0
@@ -122,6 +124,7 @@ class AugmentSpec:
     elastic_px: float = 0.0
     gamma_log2: tuple[float, float] = (-0.7, 0.9)
     gain: tuple[float, float] = (0.6, 1.3)
+    channel_tone: bool = False
     depth_gain: float = 0.4
     speckle: float = 0.2
     noise: float = 0.0
@@ -134,7 +137,7 @@ class AugmentSpec:
     shadow_brightness: tuple[float, float] = (0.0, 0.6)
     dropout: float = 0.0
     structure_tone: float = 0.0
-    channel_dropout: float = 0.0
+    channel_dropout: float | tuple[float, ...] = 0.0
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from bedside.spec.intensity import (
     Clahe,
     FanGain,
     NonLocalMeans,
+    ScaleMedian,
     ScalePercentile,
     ToneStep,
     WindowLevel,
@@ -183,7 +184,7 @@ def check_order(steps: Sequence[PreprocessStep], spatial_dims: int) -> None:
         return
     left = ""
     for step in steps:
-        if isinstance(step, CropFan | ScalePercentile | FanGain) and left:
+        if isinstance(step, CropFan | ScalePercentile | ScaleMedian | FanGain) and left:
             raise SpecError(f"{step.step} needs frames of 8 bits; move it in front of {left}.")
         if isinstance(step, Clahe | NonLocalMeans) and left in ("z_score", "scale_range"):
             raise SpecError(f"{step.step} needs values in [0, 1]; move it in front of {left}.")

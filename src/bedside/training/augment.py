@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from bedside.errors import SpecError
 from bedside.spec import AugmentSpec
 from bedside.training.augment_image import augment_image
 from bedside.training.augment_volume import augment_volume
@@ -43,7 +44,13 @@ def _drop_channels(
     example: Example, spec: AugmentSpec, rng: np.random.Generator, values: Values
 ) -> Example:
     """Leave channels out at random, but never all: they become what a channel of zeros does."""
-    kept = rng.random(len(example.image)) >= spec.channel_dropout
+    chances, count = np.ravel(spec.channel_dropout), len(example.image)
+    if len(chances) not in (1, count):
+        raise SpecError(
+            f"augment.channel_dropout has {len(chances)} entries; expected one, or one for each of "
+            f"{count} channels."
+        )
+    kept = rng.random(count) >= chances
     kept[rng.integers(len(kept))] |= not kept.any()
     image = example.image.copy()
     image[~kept] = 0.0 if values.own else values.low

@@ -1,7 +1,7 @@
 """Augmentation of 2-D images: geometry, and appearance.
 
 Everything that moves is moved alike in all channels; everything that changes tone is drawn
-once an image, and noise for each channel by itself.
+once an image, or for each channel by itself, as noise always is.
 """
 
 from collections.abc import Sequence
@@ -148,7 +148,15 @@ def _shift_structures(
 
 
 def _change_tone(image: np.ndarray, spec: AugmentSpec, rng: np.random.Generator) -> np.ndarray:
-    """Change gamma, gain, and gain over depth."""
+    """Change gamma, gain, and gain over depth; of all channels alike, or of each by itself."""
+    parts = np.split(image, len(image)) if spec.channel_tone else [image]
+    toned = [_change_tone_alike(part, spec, rng) for part in parts]
+    return np.concatenate(toned) if spec.channel_tone else toned[0]
+
+
+def _change_tone_alike(
+    image: np.ndarray, spec: AugmentSpec, rng: np.random.Generator
+) -> np.ndarray:
     gamma = 2 ** rng.uniform(*spec.gamma_log2)
     gain = rng.uniform(*spec.gain)
     tilt = rng.uniform(-spec.depth_gain, spec.depth_gain)

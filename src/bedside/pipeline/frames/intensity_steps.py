@@ -12,6 +12,7 @@ from bedside.spec import (
     Clahe,
     FanGain,
     NonLocalMeans,
+    ScaleMedian,
     ScalePercentile,
     ScaleRange,
     WindowLevel,
@@ -20,6 +21,7 @@ from bedside.spec import (
 )
 
 _BISECTIONS = 40
+_PLAIN = np.arange(256, dtype=np.float32) / np.float32(255)
 
 
 def _plan_window(step: WindowLevel | WindowPreset, builder: FramePlanBuilder) -> None:
@@ -155,14 +157,32 @@ def _trimmed(counts: np.ndarray, trim: float) -> np.ndarray:
 
 
 def _plan_scale_percentile(step: ScalePercentile, builder: FramePlanBuilder) -> None:
-    # One scale for the whole sequence: a flicker of the gain would be seen as motion.
-    if not step.per_channel or builder.sample[0].ndim == 2:
-        table = _find_percentile_table(step, builder.sample)
+    def find_table(images: list[Image]) -> np.ndarray:
+        return _find_percentile_table(step, _count_levels(images))
+
+    _add_table(builder, find_table, per_channel=step.per_channel)
+
+
+def _plan_scale_median(step: ScaleMedian, builder: FramePlanBuilder) -> None:
+    def find_table(images: list[Image]) -> np.ndarray:
+        return _find_median_table(step, _count_levels(images))
+
+    _add_table(builder, find_table, per_channel=True)
+
+
+def _add_table(
+    builder: FramePlanBuilder, find_table: Callable[[list[Image]], np.ndarray], *, per_channel: bool
+) -> None:
+    """Add a map of 8 bits that is found from the sample, or from each channel of it.
+
+    One for the whole sequence: a flicker of the gain would be seen as motion.
+    """
+    if not per_channel or builder.sample[0].ndim == 2:
+        table = find_table(builder.sample)
     else:
         channels = range(builder.sample[0].shape[-1])
         tables = [
-            _find_percentile_table(step, [image[..., channel] for image in builder.sample])
-            for channel in channels
+            find_table([image[..., channel] for image in builder.sample]) for channel in channels
         ]
         table = np.stack(tables, axis=-1)[None]
     if not any(image.any() for image in builder.sample):
@@ -170,12 +190,37 @@ def _plan_scale_percentile(step: ScalePercentile, builder: FramePlanBuilder) -> 
     builder.add(lambda image: cv2.LUT(image, table))
 
 
-def _find_percentile_table(step: ScalePercentile, images: list[Image]) -> np.ndarray:
+def _count_levels(images: list[Image]) -> np.ndarray:
+    """Pixels of each of the 256 levels, over all images."""
+    counts: np.ndarray = np.sum(
+        [np.bincount(image.ravel(), minlength=256) for image in images], axis=0
+    )
+    return counts
+
+
+def _find_median_table(step: ScaleMedian, counts: np.ndarray) -> np.ndarray:
+    """Map of 8 bits to [0, 1] by the median of bright pixels; plain if there are none."""
+    levels = np.arange(256)
+    counts = np.where(levels > 0, counts, 0)
+    if not counts.any():
+        return _PLAIN
+    high = _find_rank(counts, 0.995)
+    middle = _find_rank(np.where(levels > step.floor * high, counts, 0), 0.5)
+    table: np.ndarray = np.clip(levels * (step.median / middle), 0, 1).astype(np.float32)
+    return table
+
+
+def _find_rank(counts: np.ndarray, share: float) -> int:
+    """Smallest level up to which at least this share of pixels lies."""
+    cumulative = np.cumsum(counts)
+    return int(np.searchsorted(cumulative, share * cumulative[-1]))
+
+
+def _find_percentile_table(step: ScalePercentile, counts: np.ndarray) -> np.ndarray:
     """Map of 8 bits to [0, 1] by the percentiles of some images; plain if they are black."""
-    counts = [np.bincount(image.ravel(), minlength=256) for image in images]
-    cumulative = np.cumsum(np.sum(counts, axis=0)[1:])
+    cumulative = np.cumsum(counts[1:])
     if cumulative[-1] == 0:
-        return np.arange(256, dtype=np.float32) / np.float32(255)
+        return _PLAIN
     low = 1 + int(np.searchsorted(cumulative, step.low / 100 * cumulative[-1])) if step.low else 0
     high = 1 + int(np.searchsorted(cumulative, step.high / 100 * cumulative[-1]))
     span = max(high - low, 255 / step.max_gain)
@@ -187,6 +232,7 @@ INTENSITY_PLANNERS: Mapping[type, Callable[[Any, FramePlanBuilder], None]] = {
     WindowLevel: _plan_window,
     WindowPreset: _plan_window,
     ScalePercentile: _plan_scale_percentile,
+    ScaleMedian: _plan_scale_median,
     ScaleRange: _plan_scale_range,
     ZScore: _plan_z_score,
     Clahe: _plan_clahe,

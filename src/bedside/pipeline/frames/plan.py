@@ -19,6 +19,7 @@ from bedside.spec import (
     DeploymentSpec,
     InputSpec,
     PreprocessStep,
+    ScaleMedian,
     ScalePercentile,
     WindowLevel,
     WindowPreset,
@@ -215,7 +216,10 @@ def plan_preprocess(
 
 def _are_channels_apart(steps: Sequence[PreprocessStep]) -> bool:
     """Whether channels are images of their own, with values of their own."""
-    return any(isinstance(step, ScalePercentile) and step.per_channel for step in steps)
+    return any(
+        isinstance(step, ScaleMedian) or (isinstance(step, ScalePercentile) and step.per_channel)
+        for step in steps
+    )
 
 
 def _plan_channels(
