@@ -1,4 +1,7 @@
-"""Calibrates the confidence of a bundle on its validation units, clean and with artefacts."""
+"""Calibrates the confidence of a bundle on its validation units, clean and with artefacts.
+
+Where channels may be missing, each unit is seen without each of them too.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +12,7 @@ from bedside.datasets.case import Case, read_case
 from bedside.errors import DataError, InputError
 from bedside.evaluation.cases import segment_named
 from bedside.evaluation.confidence_fit import LEVEL, Drawn, fit_structure
+from bedside.evaluation.missing import leave_out, list_subsets
 from bedside.evaluation.planted import Artefact, plant_artefact
 from bedside.evaluation.planted_chance import choose_artefacts
 from bedside.pipeline.segmenter import Segmenter
@@ -16,7 +20,7 @@ from bedside.report.own_measurements import measure_structure
 from bedside.spec.card import MIN_UNITS, count_units
 from bedside.spec.confidence import Confidence, StructureModel
 from bedside.stream.heart import find_values, simpson_volume
-from bedside.volume import LabelMap
+from bedside.volume import ImageSequence, LabelMap
 
 ARTEFACTS_PER_CASE = 5
 """Planted into each case, one at a time."""
@@ -118,29 +122,36 @@ def fit_confidence(segmenter: Segmenter, images: Sequence[Image], *, unit: str) 
 def draw_case(
     segmenter: Segmenter, case: Case, planted: Sequence[Artefact], *, seed: int = 0
 ) -> Iterator[Image]:
-    """Segment a case as it is, and with each artefact; spoilt ones that are refused are left out.
+    """Segment a case as it is, with each artefact, and without each channel that may be missing.
+
+    Spoilt images that are refused are left out.
 
     Raises:
         InputError: If it is refused as it is.
     """
     source, truth = read_case(case, tuple(label.value for label in segmenter.spec.labels))
     segmenter.pipeline.describes = True
-    for artefact in (None, *planted):
-        sequence, expected = source.sequence, truth
-        if artefact is not None:
-            sequence, expected = plant_artefact(
-                artefact, sequence, truth, name=case.case_id, seed=seed
-            )
+
+    def vary() -> Iterator[tuple[str, ImageSequence, np.ndarray]]:
+        whole, given = source.sequence, segmenter.spec.input
+        yield "", whole, truth
+        for each in planted:
+            yield each.name, *plant_artefact(each, whole, truth, name=case.case_id, seed=seed)
+        for missing in list_subsets(given):
+            if len(missing) == 1:
+                yield f"without {missing[0]}", leave_out(whole, given, missing), truth
+
+    for artefact, sequence, expected in vary():
         try:
             found = segment_named(segmenter, sequence, case)
         except InputError:
-            if artefact is None:
+            if not artefact:
                 raise
             continue
         assert found.sums is not None  # the pipeline describes
         own, cavity_ml = _measure(segmenter, case, expected, found.labels)
         yield Image(
-            case.case_id, case.person, "" if artefact is None else artefact.name, found.sums,
+            case.case_id, case.person, artefact, found.sums,
             _count(segmenter, expected, found.labels.array), own, cavity_ml,
         )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Fits the gate of a bundle on training images, and counts what it accepts."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -9,10 +10,12 @@ from bedside.datasets.case import Case, open_image
 from bedside.errors import DataError, InputError
 from bedside.evaluation.gate_contrast import describe_others, fit_contrast
 from bedside.evaluation.gate_images import Described, describe_images
+from bedside.evaluation.missing import vary_channels
 from bedside.pipeline.gate import VIEW_NAMES, GateJudge, median_verdict, split_distance
 from bedside.pipeline.segmenter import Segmenter
 from bedside.spec import CropCentre
 from bedside.spec.gate import VERSION, Gate, GateView
+from bedside.volume import ImageSequence
 
 AXES = 8
 """Principal axes of a description."""
@@ -44,6 +47,8 @@ def fit_gate(
 ) -> Gate:
     """Fit a gate on training images, and set its threshold by validation images.
 
+    Where channels may be missing, each case is seen with all and without some of them.
+
     Args:
         segmenter: The network with its steps.
         train: Training cases.
@@ -59,7 +64,8 @@ def fit_gate(
     images: list[Described] = []
     owners: list[str] = []
     for count, case in enumerate(train, 1):
-        found = describe_images(segmenter, open_image(case).sequence)
+        seen = vary_channels(open_image(case).sequence, segmenter.spec.input, number=count)
+        found = [each for sequence in seen for each in describe_images(segmenter, sequence)]
         images += found
         owners += [case.patient_id] * len(found)
         on_case(count)
@@ -104,29 +110,46 @@ def set_threshold(segmenter: Segmenter, gate: Gate, val: Sequence[Case]) -> Gate
     Raises:
         InputError: If an image is refused.
     """
-    distances = measure_cases(segmenter, gate, val)
+    distances = measure_cases(segmenter, gate, val, lacking=True)
     low, high = THRESHOLDS
     threshold = round(min(high, max(low, MARGIN * max(distances, default=high))), 3)
     accepted = sum(distance <= threshold for distance in distances)
     return replace(gate, threshold=threshold, accepted=accepted, checked=len(distances))
 
 
-def measure_cases(segmenter: Segmenter, gate: Gate, cases: Iterable[Case]) -> list[float]:
+def measure_cases(
+    segmenter: Segmenter, gate: Gate, cases: Iterable[Case], *, lacking: bool = False
+) -> list[float]:
     """Distance of each case from the training images, the median over its frames.
 
     What cannot be opened or preprocessed is infinitely far.
+
+    Args:
+        segmenter: The network with its steps.
+        gate: The gate.
+        cases: What to measure.
+        lacking: Whether each is measured once more without channels that may be missing.
     """
-    distances, judge = [], GateJudge(gate)
-    for case in cases:
+    distances: list[float] = []
+    for number, case in enumerate(cases):
         try:
-            described = describe_images(segmenter, open_image(case).sequence)
-            found = median_verdict(
-                [judge.judge_described(each.views, each.frame_px) for each in described]
-            )
-            distances.append(float("inf") if found is None else found.distance)
+            sequence = open_image(case).sequence
         except InputError:
-            distances.append(float("inf"))
+            distances.append(math.inf)
+            continue
+        seen = vary_channels(sequence, segmenter.spec.input, number=number)
+        distances += [_measure(segmenter, gate, each) for each in (seen if lacking else seen[:1])]
     return distances
+
+
+def _measure(segmenter: Segmenter, gate: Gate, sequence: ImageSequence) -> float:
+    judge = GateJudge(gate)
+    try:
+        described = describe_images(segmenter, sequence)
+    except InputError:
+        return math.inf
+    found = median_verdict([judge.judge_described(each.views, each.frame_px) for each in described])
+    return math.inf if found is None else found.distance
 
 
 def check_made_for(segmenter: Segmenter, cases: Sequence[Case]) -> None:
