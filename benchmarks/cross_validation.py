@@ -1,15 +1,16 @@
-"""Which block pays where context decides: networks of one time, cross-validated on one recipe.
+"""Organs in abdominal CT, cross-validated: which block pays, and what the third axis brings.
 
-Each row is the recipe's network with other blocks where its attention is, its depths chosen so
-that it takes the same time; each cell is one row, fold and seed. A cell is trained by the
-recipe's fixed schedule, scored on the scans of its fold on their own grid, and kept as a small
-file under `results/`: nothing is chosen on these scans. Cells are trained in an order that
+Each row is the network of a recipe. Those by slices have other blocks where the recipe's attention
+is, their depths chosen so that they take the same time; each cell is one row, fold and seed. A
+cell is trained by a fixed schedule, scored on the scans of its fold on their own grid, and kept as
+a small file under `results/`: nothing is chosen on these scans. Cells are trained in an order that
 completes pairs, fold after fold; the same command goes on where it was stopped. Milliseconds of
 all rows are taken in turns in one run, as processor time of one thread.
 """
 
 import argparse
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,8 @@ from bedside.training.folder import EVALUATION, RUN, VALIDATION
 from bedside.training.run import Progress, train
 
 HERE = Path(__file__).parent
-RECIPE = "btcv-slices"
+SLICES, SCANS = "btcv-slices", "btcv-scans"
+"""The recipes: slice by slice, and in three axes."""
 MARGIN = 0.002
 """Difference in mean Dice that counts; fixed before anything was trained."""
 PRECISIONS = ("f32", "bf16")
@@ -49,18 +51,21 @@ class Row:
 
     Attributes:
         title: Its name in the tables.
-        depths: Blocks of each level.
+        depths: Blocks of each level; empty for those of the recipe.
         changes: Settings of the levels that have attention in the recipe's network.
+        recipe: Whose network it is.
     """
 
     title: str
-    depths: tuple[int, ...] = (1, 1, 2, 3)
+    depths: tuple[int, ...] = ()
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    recipe: str = SLICES
 
     def change(self, model: ModelSpec) -> ModelSpec:
         """From the recipe's network to this row's."""
         levels = []
-        for level, depth in zip(model.levels, self.depths, strict=True):
+        depths = self.depths or tuple(level.depth for level in model.levels)
+        for level, depth in zip(model.levels, depths, strict=True):
             changes = self.changes if level.block == "window" else {}
             levels.append(dataclasses.replace(level, depth=depth, **changes))
         return dataclasses.replace(model, levels=tuple(levels))
@@ -76,6 +81,7 @@ ROWS = {
     "linear": Row("linear attention", changes={"block": "linear"}),
     "dense": Row("dense", changes={"block": "dense"}),
     "routed": Row("2 of many small regions", changes={"block": "routed", "region": 4, "top_k": 2}),
+    "scans": Row("convolutions in three axes", recipe=SCANS),
 }
 """Name of a row -> its network; those asked for first are trained first."""
 
@@ -104,9 +110,11 @@ def list_cells(rows: Sequence[str], folds: Sequence[int], seeds: Sequence[int]) 
     return [Cell(row, fold, seed) for seed in seeds for fold in folds for row in rows]
 
 
-def make_recipe(cell: Cell, base: Recipe, *, epochs: int) -> Recipe:
-    """The recipe of a cell: the base's, with the row's network, the fold and the schedule."""
+def make_recipe(cell: Cell, *, epochs: int | None = None) -> Recipe:
+    """The recipe of a cell: its row's, with the row's network, the fold and the schedule."""
+    base = read_recipe(ROWS[cell.row].recipe)
     model = ROWS[cell.row].change(base.deployment.model)
+    epochs = epochs or base.training.epochs
     return dataclasses.replace(
         base,
         deployment=dataclasses.replace(base.deployment, model=model),
@@ -146,26 +154,29 @@ def train_cell(cell: Cell, recipe: Recipe, results: Path, arguments: argparse.Na
     write_json(path, content)
 
 
-def measure_cost(base: Recipe, *, rounds: int) -> Json:
-    """Measure milliseconds of each row by precision, all in turns, and count its parameters."""
-    given = base.deployment.input
-    example = torch.rand(1, given.channels, *given.size_px)
-    image = example.numpy()
-    calls, counts = {}, {}
+def measure_cost(*, rounds: int) -> Json:
+    """Measure milliseconds a slice of each row by precision, all in turns; count parameters."""
+    calls, counts, slices = {}, {}, {}
     for name, row in ROWS.items():
+        deployment = read_recipe(row.recipe).deployment
+        given = deployment.input
+        example = torch.rand(1, given.channels, *given.size_px)
         torch.manual_seed(0)
-        network = create(row.change(base.deployment.model)).eval()
+        network = create(row.change(deployment.model)).eval()
         counts[name] = count_parameters(network)
         graph = trace_onnx(network, example).SerializeToString()
+        # Slices that a window adds to those before it.
+        fresh = 1 - deployment.windows.overlap
+        slices[name] = given.size_px[0] * fresh if deployment.model.spatial_dims == 3 else 1
         for precision in PRECISIONS:
             session = open_graph(graph, backend="openvino", threads=1, precision=precision)
-            calls[name, precision] = session.predict
+            calls[name, precision] = functools.partial(session.predict, example.numpy())
     spent: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
     for _ in range(rounds):
         for key, call in calls.items():
             begin = time.process_time()
-            call(image)
-            spent[key].append(1000 * (time.process_time() - begin))
+            call()
+            spent[key].append(1000 * (time.process_time() - begin) / slices[key[0]])
     return {
         "processor": describe_processor(),
         "rounds": rounds,
@@ -184,13 +195,18 @@ def write_json(path: Path, content: Json) -> None:
 
 
 def read_cells(results: Path) -> dict[str, list[Json]]:
-    """Read what is trained, by row; of one schedule, the longest that any cell had."""
+    """Read what is trained, by row; each of one schedule, the longest that any cell of it had."""
     found = [read_json(path) for path in sorted(results.glob("*.fold-*.seed-*.json"))]
-    longest = max((cell["epochs"] for cell in found), default=0)
+    cells = {row: [cell for cell in found if cell["row"] == row] for row in ROWS}
+    longest = {row: _count_epochs(of_row) for row, of_row in cells.items()}
     return {
-        row: [cell for cell in found if cell["row"] == row and cell["epochs"] == longest]
-        for row in ROWS
+        row: [cell for cell in of_row if cell["epochs"] == longest[row]]
+        for row, of_row in cells.items()
     }
+
+
+def _count_epochs(cells: Sequence[Json]) -> int:
+    return max((cell["epochs"] for cell in cells), default=0)
 
 
 def score_cases(
@@ -225,16 +241,16 @@ def format_page(base: Recipe, cells: dict[str, list[Json]], cost: Json | None) -
     known = [cell for row in cells.values() for cell in row]
     folds = sorted({cell["fold"] for cell in known})
     seeds = sorted({cell["seed"] for cell in known})
-    epochs = max((cell["epochs"] for cell in known), default=0)
     rows, organs = _list_rows(cells, cost), _list_organs(names, cells)
     known_folds = ", ".join(map(str, folds)) or "none"
     lines = [
-        "# BTCV, eight organs by slices: which block pays",
+        "# BTCV, eight organs: which block pays, and three axes",
         "",
         f"Of {base.data.folds} folds {len(folds)} trained ({known_folds}), "
-        f"seeds {', '.join(map(str, seeds)) or 'none'}, {epochs} epochs each, by the recipe "
-        f"`{RECIPE}`; every scan is scored whole, on its own grid, by a network that was not "
-        "trained on it, and nothing was chosen on it. "
+        f"seeds {', '.join(map(str, seeds)) or 'none'}, by the recipes `{SLICES}` and "
+        f"`{SCANS}`; every scan is scored whole, on its own grid, by a network that was not "
+        "trained on it. An epoch by slices is all slices once, one in three axes "
+        f"{read_recipe(SCANS).training.patches} patches of each scan. "
         + (
             ""
             if len(folds) == base.data.folds
@@ -257,16 +273,18 @@ def format_page(base: Recipe, cells: dict[str, list[Json]], cost: Json | None) -
 
 
 def _list_rows(cells: dict[str, list[Json]], cost: Json | None) -> list[list[str]]:
-    head = ["network", "scans x seeds", "mean Dice", f"less {ROWS[REFERENCE].title}", "scans"]
+    less = f"less {ROWS[REFERENCE].title}"
+    head = ["network", "epochs", "scans x seeds", "mean Dice", less, "scans"]
     table = [[*head, *(f"ms {p}" for p in PRECISIONS), "parameters"]]
     for name, row in ROWS.items():
         scores = score_cases(cells[name])
         dice = mean_interval(list(scores.values()), [case for case, _ in scores])
-        line = [row.title, str(len(scores)), _show(dice, sign="") if scores else "not trained"]
+        line = [row.title, str(_count_epochs(cells[name]) or ""), str(len(scores))]
+        line.append(_show(dice, sign="") if scores else "not trained")
         difference, count = compare(cells[name], cells[REFERENCE])
         paired = count and name != REFERENCE
         line += [_show(difference, sign="+"), str(count)] if paired else ["", ""]
-        if cost:
+        if cost and name in cost["parameters"]:
             line += [f"{cost['median_ms'][name][p]:.2f}" for p in PRECISIONS]
             line.append(f"{cost['parameters'][name] / 1e6:.3f} M")
         else:
@@ -288,7 +306,8 @@ def _describe_cost(cost: Json | None) -> list[str]:
         return []
     return [
         f"Milliseconds of one slice: median processor time of one thread over {cost['rounds']} "
-        f"rounds in turns, OpenVINO, the network alone; {cost['processor']}."
+        "rounds in turns, OpenVINO, the network alone, in three axes with the overlap of its "
+        f"windows; {cost['processor']}."
     ]
 
 
@@ -305,10 +324,10 @@ def _list_organs(names: Sequence[str], cells: dict[str, list[Json]]) -> list[lis
 def main() -> None:
     """Train what is not trained, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", choices=ROWS, nargs="+", default=["window", "conv"])
+    parser.add_argument("--rows", choices=ROWS, nargs="+", default=["window", "conv", "scans"])
     parser.add_argument("--folds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--epochs", type=int, default=6, help="the fixed schedule of all cells")
+    parser.add_argument("--epochs", type=int, help="schedule of all cells, if not the recipe's")
     parser.add_argument("--data", type=Path, help="folder of the data set, if not the recipe's")
     parser.add_argument("--runs", type=Path, default=Path("runs/cross-validation"))
     parser.add_argument("--cache", type=Path, help="folder of preprocessed scans")
@@ -319,7 +338,6 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=HERE / "results" / "btcv")
     parser.add_argument("--output", type=Path, default=HERE / "btcv.md")
     arguments = parser.parse_args()
-    base = read_recipe(RECIPE)
     cells = list_cells(arguments.rows, arguments.folds, arguments.seeds)
     if arguments.show:
         for cell in cells:
@@ -327,15 +345,16 @@ def main() -> None:
             print(f"{'done ' if done else 'waits'} {cell.name}")
         return
     if arguments.cost:
-        write_json(arguments.results / "cost.json", measure_cost(base, rounds=arguments.rounds))
+        write_json(arguments.results / "cost.json", measure_cost(rounds=arguments.rounds))
     elif not arguments.table_only:
         torch.set_num_threads(1)
         for cell in cells:
-            recipe = make_recipe(cell, base, epochs=arguments.epochs)
+            recipe = make_recipe(cell, epochs=arguments.epochs)
             train_cell(cell, recipe, arguments.results, arguments)
     path = arguments.results / "cost.json"
     cost = read_json(path) if path.exists() else None
-    write_text(arguments.output, format_page(base, read_cells(arguments.results), cost))
+    page = format_page(read_recipe(SLICES), read_cells(arguments.results), cost)
+    write_text(arguments.output, page)
 
 
 if __name__ == "__main__":

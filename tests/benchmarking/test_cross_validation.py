@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from bedside.spec import read_recipe
 
 @pytest.fixture(scope="module")
 def base():
-    return read_recipe(study.RECIPE)
+    return read_recipe(study.SLICES)
 
 
 def make_cell(row, fold, cases, *, seed=0, epochs=3):
@@ -18,7 +19,10 @@ def make_cell(row, fold, cases, *, seed=0, epochs=3):
 
 
 def test_every_row_has_another_network_of_at_most_a_million_weights(base):
-    networks = {name: row.change(base.deployment.model) for name, row in study.ROWS.items()}
+    networks = {
+        name: row.change(read_recipe(row.recipe).deployment.model)
+        for name, row in study.ROWS.items()
+    }
     assert len({repr(network) for network in networks.values()}) == len(networks)
     assert networks["window"] == base.deployment.model
     for network in networks.values():
@@ -35,12 +39,20 @@ def test_pairs_are_complete_before_the_next_fold_begins():
 
 
 def test_a_cell_differs_from_the_recipe_in_network_fold_seed_and_schedule_alone(base):
-    recipe = study.make_recipe(study.Cell("conv", 3, 2), base, epochs=4)
+    recipe = study.make_recipe(study.Cell("conv", 3, 2), epochs=4)
     assert recipe.data.fold == 3
     assert (recipe.training.seed, recipe.training.epochs) == (2, 4)
     assert dataclasses.replace(recipe.data, fold=0) == base.data
     assert recipe.augment == base.augment
     assert {level.block for level in recipe.deployment.model.levels} == {"conv"}
+
+
+def test_scans_in_three_axes_have_their_own_recipe_and_schedule():
+    recipe = study.make_recipe(study.Cell("scans", 1, 0))
+    own = read_recipe(study.SCANS)
+    assert recipe.deployment == own.deployment
+    assert recipe.training.epochs == own.training.epochs
+    assert recipe.data.fold == 1
 
 
 def test_scans_are_paired_by_name_and_seed():
@@ -61,14 +73,17 @@ def test_the_page_says_what_is_not_trained_and_leaves_shorter_schedules_out(base
     for cell in (
         make_cell("window", 0, {"a": dice}),
         make_cell("conv", 0, {"a": dict.fromkeys(dice, 0.25)}),
-        make_cell("pooled", 0, {"a": dice}, epochs=1),
+        make_cell("conv", 1, {"b": dice}, epochs=1),
+        make_cell("scans", 0, {"a": dict.fromkeys(dice, 0.75)}, epochs=1),
     ):
-        study.write_json(tmp_path / f"{cell['row']}.fold-0.seed-0.json", cell)
+        study.write_json(tmp_path / f"{cell['row']}.fold-{cell['fold']}.seed-0.json", cell)
     page = study.format_page(base, study.read_cells(tmp_path), None)
     assert "too few scans to decide anything" in page
     rows = {line.split("|")[1].strip(): line for line in page.splitlines() if "|" in line}
     assert "0.500" in rows["windows with exchange"]
     assert "+0.2500" in page
     assert "not trained" in rows["pooled keys"]
-    # Of a schedule cut short no organ is told either.
-    assert len([line for line in page.splitlines() if "pooled keys" in line]) == 1
+    # A row has one schedule, and not that of another one.
+    assert re.search(r"\| convolutions +\| 3 ", page)
+    assert "0.250" in rows["convolutions"]
+    assert "0.750" in rows["convolutions in three axes"]

@@ -46,6 +46,22 @@ def test_another_recipe_does_not_overwrite_a_run(recipe, tmp_path):
         train(recipe, tmp_path, threads=1)
 
 
+def test_a_training_on_patches_learns_the_whole_image(recipe, tmp_path):
+    training = dataclasses.replace(
+        recipe.training, epochs=25, validate_every=25, patch_px=(32, 48), patches=2
+    )
+    train(dataclasses.replace(recipe, training=training), tmp_path, threads=1)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["dice"]["inner"] > 0.5
+
+
+@pytest.mark.parametrize("patch_px", [(8,), (8, 8, 8), (0, 8)])
+def test_patches_of_other_axes_are_refused(recipe, patch_px):
+    training = dataclasses.replace(recipe.training, patch_px=patch_px)
+    with pytest.raises(SpecError, match="patch_px"):
+        dataclasses.replace(recipe, training=training)
+
+
 @pytest.mark.parametrize("step", [ZScore(), ScaleRange(low=-1)])
 def test_a_network_learns_from_values_outside_0_and_1(recipe, tmp_path, step):
     deployment = dataclasses.replace(

@@ -68,7 +68,7 @@ class FinetuneSetup:
             recipe.augment,
             size=min(recipe.training.batch_size, len(self.examples)),
             seed=self.seed,
-            patch=recipe.deployment.input.size_px,
+            patch=recipe.patch_px,
             foreground=recipe.training.foreground,
             repeats=recipe.training.patches,
             workers=self.workers,

@@ -70,7 +70,7 @@ def _make_cine(spec: DeploymentSpec, generator: np.random.Generator) -> ImageSeq
 def _spacing(spec: DeploymentSpec) -> tuple[float, float, float]:
     """Take the distances that a scan is resampled to, so that its grid is about as large."""
     for step in spec.preprocess:
-        if isinstance(step, Resample):
+        if isinstance(step, Resample) and step.spacing_mm is not None:
             down, row, column = step.spacing_mm
             return down, row, column
     return (_SPACING_MM,) * 3

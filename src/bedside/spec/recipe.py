@@ -11,7 +11,7 @@ from bedside.spec.deployment import READABLE_VERSIONS, SCHEMA_VERSION, Deploymen
 from bedside.spec.former import to_present
 from bedside.spec.model import ModelSpec
 from bedside.spec.named import named_spec
-from bedside.spec.reading import from_mapping, read_toml, to_mapping
+from bedside.spec.reading import UNLESS_EMPTY, from_mapping, read_toml, to_mapping
 from bedside.spec.shipped import find_recipe
 
 
@@ -164,8 +164,10 @@ class TrainingSpec:
         deep_weight: Weight of the losses of coarser logits, for a network with deep
             supervision; among them each weighs half as much as the next finer one.
         outline_weight: Weight of the drawn outlines' loss, for a network with that branch.
-        foreground: Part of the patches, cut out of scans larger than the network's input,
-            that have a structure in their middle; which one is drawn evenly.
+        patch_px: Size of the patches that are cut out of larger examples, in array order; empty
+            for that of the network's input. Smaller ones than the window in use make more steps.
+        foreground: Part of the patches that have a structure in their middle; which one is drawn
+            evenly.
         patches: Patches of each scan in an epoch.
         empty_share: Part of the training images without any structure that an epoch draws, in
             [0, 1]; another part in every epoch. Of scans cut into slices many show none.
@@ -190,6 +192,7 @@ class TrainingSpec:
     boundary_px: int = 3
     deep_weight: float = 0.5
     outline_weight: float = 0.2
+    patch_px: tuple[int, ...] = field(default=(), metadata=UNLESS_EMPTY)
     foreground: float = 0.5
     patches: int = 1
     empty_share: float = 1.0
@@ -309,8 +312,18 @@ class Recipe:
     build: BuildSpec = field(default_factory=BuildSpec)
     distill: DistillSpec | None = None
 
+    @property
+    def patch_px(self) -> tuple[int, ...]:
+        """Size of what training cuts out of examples, in array order."""
+        return self.training.patch_px or self.deployment.input.size_px
+
     def __post_init__(self) -> None:
-        """Refuse a version that this code does not know."""
+        """Refuse a version that this code does not know, and patches of other axes."""
+        if len(self.patch_px) != self.deployment.model.spatial_dims or min(self.patch_px) < 1:
+            raise SpecError(
+                f"training.patch_px is {list(self.patch_px)}; expected a size of at least 1 along "
+                f"each of {self.deployment.model.spatial_dims} axes."
+            )
         if self.schema_version not in READABLE_VERSIONS:
             raise SpecError(
                 f"schema_version is {self.schema_version}; this bedside reads "

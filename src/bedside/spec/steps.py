@@ -119,20 +119,27 @@ class Orient:
 
 @dataclass(frozen=True, kw_only=True)
 class Resample:
-    """Resample a scan to a given spacing.
+    """Resample a scan to a given spacing, or to a given number of voxels.
 
     Attributes:
         spacing_mm: Along (D, H, W) as the steps before leave them.
+        size_vox: Voxels along the same axes, in place of `spacing_mm`: for scans of which the
+            spacing is unknown and the field of view alike. 0 leaves an axis as it is.
     """
 
     AXES: ClassVar[tuple[int, ...]] = (3,)
     step: Literal["resample"] = "resample"
-    spacing_mm: tuple[float, float, float]
+    spacing_mm: tuple[float, float, float] | None = field(default=None, metadata=UNLESS_EMPTY)
+    size_vox: tuple[int, int, int] | None = field(default=None, metadata=UNLESS_EMPTY)
 
     def __post_init__(self) -> None:
-        """Refuse distances that are none."""
-        if min(self.spacing_mm) <= 0:
+        """Refuse distances and sizes that are none, and both or neither."""
+        if (self.spacing_mm is None) == (self.size_vox is None):
+            raise SpecError("resample has spacing_mm or size_vox; expected one of them.")
+        if self.spacing_mm is not None and min(self.spacing_mm) <= 0:
             raise SpecError(f"spacing_mm is {self.spacing_mm}; expected mm above 0.")
+        if self.size_vox is not None and min(self.size_vox) < 0:
+            raise SpecError(f"size_vox is {self.size_vox}; expected voxels, or 0 to keep an axis.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -186,7 +186,7 @@ def _train(run: Run, model: nn.Module, *, task: Task, device: torch.device) -> N
         recipe.augment,
         size=recipe.training.batch_size,
         seed=recipe.training.seed,
-        patch=recipe.deployment.input.size_px,
+        patch=recipe.patch_px,
         foreground=recipe.training.foreground,
         repeats=recipe.training.patches,
         workers=run.workers,

@@ -117,6 +117,32 @@ def test_resampling_without_a_known_spacing_is_refused():
         prepare_volume(scan, spec)
 
 
+def test_a_scan_of_unknown_spacing_is_resampled_to_a_number_of_voxels():
+    array = np.random.default_rng(0).integers(0, 255, (6, 8, 10)).astype(np.uint8)
+    spec = make_spec(Resample(size_vox=(0, 4, 5)), size=(2, 4, 4), stride=1)
+    seen = prepare_volume(make_scan(array), spec)
+    assert seen.transform.grid == (6, 4, 5)
+    np.testing.assert_allclose(seen.array[0], resize_linear(array, (6, 4, 5)), atol=1e-3)
+
+
+def test_distances_are_known_after_resampling_to_a_number_of_voxels():
+    scan = make_scan(
+        np.zeros((6, 8, 10), np.uint8), make_geometry((6, 8, 10), SPACING, *ORIENTATIONS[0])
+    )
+    steps = (Resample(size_vox=(0, 4, 4)), Resample(spacing_mm=(1.5, 1.6, 1.5)))
+    spec = make_spec(*steps, size=(2, 4, 4))
+    assert prepare_volume(scan, spec).transform.grid == (12, 4, 8)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"spacing_mm": (1, 1, 1), "size_vox": (8, 8, 8)}, {"size_vox": (0, -1, 8)}],
+)
+def test_resampling_needs_a_spacing_or_a_size(given):
+    with pytest.raises(SpecError, match="expected"):
+        Resample(**given)
+
+
 def test_a_scan_that_does_not_say_how_it_lies_is_warned_of():
     prepared = prepare_volume(make_channels(np.ones((1, 2, 2, 2))), make_spec(Orient()))
     assert "left and right may be exchanged" in prepared.warnings[0]

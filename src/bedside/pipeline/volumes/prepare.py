@@ -137,20 +137,27 @@ def _crop_body(step: CropBody, builder: VolumeBuilder) -> None:
 
 
 def _resample(step: Resample, builder: VolumeBuilder) -> None:
-    if builder.spacing_mm is None:
+    if step.spacing_mm is None:
+        assert step.size_vox is not None  # the step has one of them
+        wanted = [new or old for old, new in zip(builder.shape, step.size_vox, strict=True)]
+        if builder.spacing_mm is not None:
+            pairs = zip(builder.spacing_mm, builder.shape, wanted, strict=True)
+            depth_mm, row_mm, column_mm = (mm * old / new for mm, old, new in pairs)
+            builder.spacing_mm = depth_mm, row_mm, column_mm
+    elif builder.spacing_mm is None:
         raise GeometryError(
             "the distance between the image's voxels is not known, and this bundle needs it: it "
             "takes a scan of slices a known distance apart, not a cine, a still or a stack "
             "without a scale."
         )
+    else:
+        triples = zip(builder.shape, builder.spacing_mm, step.spacing_mm, strict=True)
+        wanted = [size * old / new for size, old, new in triples]
+        builder.spacing_mm = step.spacing_mm
     # Whole logits, so that their edges are those of the scan.
     whole = builder.multiple
-    depth, height, width = (
-        whole * max(1, round(size * old / new / whole))
-        for size, old, new in zip(builder.shape, builder.spacing_mm, step.spacing_mm, strict=True)
-    )
+    depth, height, width = (whole * max(1, round(size / whole)) for size in wanted)
     builder.resize((depth, height, width))
-    builder.spacing_mm = step.spacing_mm
 
 
 STEPS: Mapping[type[PreprocessStep], Callable[[Any, VolumeBuilder], None]] = {
