@@ -73,6 +73,7 @@ def test_the_page_says_what_is_not_trained_and_leaves_shorter_schedules_out(base
     for cell in (
         make_cell("window", 0, {"a": dice}),
         make_cell("conv", 0, {"a": dict.fromkeys(dice, 0.25)}),
+        make_cell("conv", 2, {study.CHOSEN_ON[0]: dice}),
         make_cell("conv", 1, {"b": dice}, epochs=1),
         make_cell("scans", 0, {"a": dict.fromkeys(dice, 0.75)}, epochs=1),
     ):
@@ -85,5 +86,6 @@ def test_the_page_says_what_is_not_trained_and_leaves_shorter_schedules_out(base
     assert "not trained" in rows["pooled keys"]
     # A row has one schedule, and not that of another one.
     assert re.search(r"\| convolutions +\| 3 ", page)
-    assert "0.250" in rows["convolutions"]
+    assert "0.375" in rows["convolutions"]
+    assert "Means without them: windows with exchange 0.5000, convolutions 0.2500" in page
     assert "0.750" in rows["convolutions in three axes"]
