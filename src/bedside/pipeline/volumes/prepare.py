@@ -137,26 +137,24 @@ def _crop_body(step: CropBody, builder: VolumeBuilder) -> None:
 
 
 def _resample(step: Resample, builder: VolumeBuilder) -> None:
-    if step.spacing_mm is None:
-        assert step.size_vox is not None  # the step has one of them
-        wanted = [new or old for old, new in zip(builder.shape, step.size_vox, strict=True)]
-        if builder.spacing_mm is not None:
-            pairs = zip(builder.spacing_mm, builder.shape, wanted, strict=True)
-            depth_mm, row_mm, column_mm = (mm * old / new for mm, old, new in pairs)
+    shape, spacing_mm = np.array(builder.shape), builder.spacing_mm
+    if step.size_vox is not None:
+        wanted = np.where(step.size_vox, step.size_vox, shape)
+        if spacing_mm is not None:
+            depth_mm, row_mm, column_mm = (spacing_mm * shape / wanted).tolist()
             builder.spacing_mm = depth_mm, row_mm, column_mm
-    elif builder.spacing_mm is None:
+    elif spacing_mm is None:
         raise GeometryError(
             "the distance between the image's voxels is not known, and this bundle needs it: it "
             "takes a scan of slices a known distance apart, not a cine, a still or a stack "
             "without a scale."
         )
     else:
-        triples = zip(builder.shape, builder.spacing_mm, step.spacing_mm, strict=True)
-        wanted = [size * old / new for size, old, new in triples]
+        wanted = shape * spacing_mm / np.array(step.spacing_mm)
         builder.spacing_mm = step.spacing_mm
     # Whole logits, so that their edges are those of the scan.
     whole = builder.multiple
-    depth, height, width = (whole * max(1, round(size / whole)) for size in wanted)
+    depth, height, width = (whole * max(1, round(size / whole)) for size in wanted.tolist())
     builder.resize((depth, height, width))
 
 
