@@ -1,6 +1,6 @@
 """The SLURM array job of docs/scale.md as it stands, one task cancelled and taken up again.
 
-Usage: PYTHONPATH=tests python benchmarks/slurm_array.py
+Usage: PYTHONPATH=tests:benchmarks python benchmarks/slurm_array.py
 
 Debian's slurm-wlm and munge on this machine, started by hand in a folder of their own: one node
 of four cores on paper. The job is submitted, one of its tasks is cancelled while it works, and the
@@ -16,11 +16,13 @@ import re
 import secrets
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 from batches_for_tests import hash_tree, read_lines, write_cases
@@ -123,6 +125,23 @@ def cancel_one(environment: dict[str, str], job: str, output: Path, *, task: int
     return len(read_lines(listing))
 
 
+def read_durations(log: str) -> dict[str, list[float]]:
+    """Seconds of each task that ended, by number of the job, from the log of slurmctld."""
+    begun: dict[str, datetime] = {}
+    found: dict[str, list[float]] = {}
+    for line in log.splitlines():
+        event = re.match(r"\[(\S+)\] (?:sched: Allocate |_job_complete: )JobId=(\S+)(.*)", line)
+        if event is None:
+            continue
+        moment, task = datetime.fromisoformat(event[1]), event[2]
+        if "Allocate" in line:
+            begun[task] = moment
+        elif event[3].strip() == "done":
+            job = task.partition("_")[0]
+            found.setdefault(job, []).append((moment - begun[task]).total_seconds())
+    return found
+
+
 def main() -> None:
     """Run, check, print and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -145,12 +164,15 @@ def main() -> None:
             before = cancel_one(environment, job, output, task=chosen.task)
             wait_for(environment, job)
             left = chosen.cases - sum(1 for path in output.iterdir() if is_result(path)) - len(bad)
-            wait_for(environment, submit(environment, script))
+            again = submit(environment, script)
+            wait_for(environment, again)
         wall_s = time.perf_counter() - begin
         run_timed(manifest, "camus-4ch", folder / "plain", "--jobs", "2", "--threads", "1")
         lines = read_lines(*output.glob("results-*-of-16.jsonl"))
         logs = "".join(path.read_text() for path in folder.glob("slurm-*.out"))
         faults = find_faults(lines, bad, chosen.cases, logs)
+        durations = read_durations((folder / "slurmctld.log").read_text())
+        first_s, again_s = (statistics.median(durations[each]) for each in (job, again))
         expected = hash_tree(folder / "plain")
         if hash_tree(output) != expected:
             faults.append("files differ")
@@ -165,7 +187,12 @@ def main() -> None:
         f"others had ended, {left} were left to do. The same file was submitted again. After "
         f"{wall_s:.0f} s in all: each case once in the lists, the {len(bad)} damaged ones refused "
         f"and no other, and the bytes of a plain run in all {len(expected)} files. No id of a case "
-        "is in the logs of the job.\n"
+        "is in the logs of the job.\n\n"
+        f"Median of a task's seconds: {first_s:.1f} with its {chosen.cases // 16} cases, "
+        f"{again_s:.1f} the second time, with nothing left to do. The records have "
+        f"{sum(line['seconds'] for line in lines) / chosen.cases:.2f} s for a case, beside the "
+        "others of four workers that share two cores. What is left of a task is the start of its "
+        "workers, once for all its cases, as the job takes shards and no single cases.\n"
     )
     write_text(chosen.output, text)
     print(text)
