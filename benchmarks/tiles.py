@@ -1,11 +1,12 @@
 """How well networks fill matrix units of 128 x 128, such as a TPU's, and one shaped to fill them.
 
+    PYTHONPATH=benchmarks .venv-peers/bin/python -m peers.train ours:tiny-mxu --epochs 25
     python benchmarks/tiles.py
 
-writes `tiles.md`. Nothing is trained or timed: fill follows from the shapes of products.
+The second writes `tiles.md`. Nothing is timed: fill follows from the shapes of products.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,15 +14,25 @@ import torch
 from bedside.bundle import find_bundle, read_bundle
 from bedside.export.jax_graph import make_function
 from bedside.export.onnx import export_onnx
-from bedside.export.tiles import TILE, TileReport, report_tiles
+from bedside.export.tiles import TileReport, report_tiles
 from bedside.models import count_parameters, create
-from bedside.spec import LevelSpec, ModelSpec, named_spec
+from bedside.spec import ModelSpec, named_spec
 from bedside.system.atomic import write_text
+from bedside.training.checkpoint import read_json
+from frontier_pairs import subtract
+from pareto import Merged, merge_seeds
+from peers.names import OURS
+from peers.shaped import SHAPED, shape_for_tiles
 
 PAGE = Path(__file__).with_suffix(".md")
 SIZE = (256, 256)
 BUNDLES, NAMES = ("camus-4ch", "hippocampus"), ("tiny",)
-SHAPED = "tiny-mxu"
+RESULTS = Path(__file__).parent / "results"
+# Those of the split without copies of patients, with the Dice of every test image.
+TRAINED = (
+    RESULTS / "camus-frontier-small" / "ours-tiny.json",
+    RESULTS / "camus-frontier" / "ours-tiny-mxu.json",
+)
 
 
 @dataclass(frozen=True)
@@ -48,21 +59,6 @@ class Row:
         return time / whole, sum(each.mac for each in products) / time if time else 0.0
 
 
-def shape_for_tiles() -> ModelSpec:
-    """A network of 1.2 times the multiply-adds of `tiny` whose channels come near to full tiles.
-
-    Levels have 32, 64 and 128 channels, and one head as wide as a tile, so that products of
-    tokens have 128 terms.
-    """
-    levels = (
-        LevelSpec("conv", 32, 1),
-        LevelSpec("conv", 64, 1),
-        LevelSpec("window", 128, 1, num_heads=1, head_dim=TILE),
-        LevelSpec("window", 128, 2, num_heads=1, head_dim=TILE),
-    )
-    return replace(named_spec("tiny"), levels=levels, stem_channels=16, decoder_channels=32)
-
-
 def measure(name: str, spec: ModelSpec) -> Row:
     """Fill of a network with fresh weights."""
     torch.manual_seed(0)
@@ -81,8 +77,8 @@ def write_page(rows: list[Row]) -> None:
         "`benchmarks/tiles.py` takes the products of each network from its graph in JAX, as",
         "`bedside export --to stablehlo` does (`tiles.json`). Fill is the part of the held tiles",
         "that is no padding, weighted by the time of full tiles; **nothing was timed on a TPU**.",
-        "`tiny-mxu` is shaped for tiles: levels of 32, 64 and 128 channels, one head of 128. **It",
-        "was not trained**, so its accuracy is unknown, and it is no named network.",
+        "`tiny-mxu` is shaped for tiles: levels of 32, 64 and 128 channels, one head of 128. It is",
+        "no named network.",
         "",
         "| network | input | weights | multiply-adds | fill | convolutions: time, fill "
         "| depthwise: time, fill | products of tokens: time, fill |",
@@ -105,8 +101,41 @@ def write_page(rows: list[Row]) -> None:
         "7 % of a tile (21 %) at most; compilers may run it on the vector unit instead, where",
         "tiles do not matter. Channels alone gain little: depthwise convolutions and the fine",
         "levels remain.",
+        "",
+        *compare(merge_seeds(read_json(path) for path in TRAINED)),
     ]
     write_text(PAGE, "\n".join(lines) + "\n")
+
+
+def compare(trained: dict[str, Merged]) -> list[str]:
+    """What the shape does to accuracy: `tiny` and `tiny-mxu`, trained alike on CAMUS."""
+    tiny, shaped = trained[f"{OURS}tiny"], trained[f"{OURS}{SHAPED}"]
+    ours, theirs = shaped.case_dice["f32"], tiny.case_dice["f32"]
+    cases = [case for case in ours if case in theirs]
+    difference = subtract(ours, theirs, cases)
+    structures = list(shaped.structures)
+    decided = difference.low > 0 or difference.high < 0
+    return [
+        "## Trained",
+        "",
+        f"Both by `peers.train` on CAMUS: {shaped.epochs} epochs, one seed, the same patients, "
+        "each scored once; Dice in f32.",
+        "",
+        f"| network | {' | '.join(structures)} | mean Dice | trained in |",
+        "|---|" + "---|" * (len(structures) + 2),
+        *(
+            f"| `{name}` | {' | '.join(f'{each.structures[key]:.4f}' for key in structures)} | "
+            f"{each.mean_dice[0]:.4f} ({each.mean_dice[1]:.4f} to {each.mean_dice[2]:.4f}) | "
+            f"{', '.join(each.trained_in)} |"
+            for name, each in (("tiny", tiny), (SHAPED, shaped))
+        ),
+        "",
+        f"On the same {len(cases)} images of {len({patient for patient, _ in cases})} patients "
+        f"`{SHAPED}` has {difference.mean:+.4f} ({difference.low:+.4f} to {difference.high:+.4f}) "
+        f"of Dice{'' if decided else ', which decides nothing'}, with "
+        f"{shaped.parameters / tiny.parameters:.2f} times the weights. The interval is a bootstrap "
+        "over patients, and leaves out what another seed would change.",
+    ]
 
 
 def main() -> None:

@@ -24,13 +24,13 @@ from peers.fast_scnn import FastSCNN
 from peers.mk_unet import MKUNet
 from peers.mobile_uvit import MobileUViT
 from peers.names import OURS, RECIPES_OWN
+from peers.shaped import SHAPED, shape_for_tiles
 from peers.shufflenet import ShuffleUNet
 from peers.strided import Strided
 from peers.tiny_unet import TinyUNet
 from peers.transunet import TransUNet
 from peers.ultraseg import UltraSeg
 from peers.unext import UNeXt
-from tiles import SHAPED, shape_for_tiles
 
 Factory = Callable[[int, int, tuple[int, ...]], nn.Module]
 # What all of them can halve as often as they do.
@@ -308,7 +308,7 @@ def find_network(name: str, base: ModelSpec, size_px: tuple[int, ...]) -> Networ
     if name.startswith(OURS):
         return _find_ours(name, base)
     if name not in PEERS:
-        known = ", ".join([*PEERS, *(f"{OURS}{own}" for own in (*NAMES, "recipe"))])
+        known = ", ".join([*PEERS, *(f"{OURS}{own}" for own in (*NAMES, SHAPED, "recipe"))])
         raise UsageError(f'no network "{name}"; choose one of {known}.')
     peer = PEERS[name]
     if len(size_px) not in peer.spatial_dims:
