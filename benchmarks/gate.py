@@ -27,6 +27,7 @@ from bedside.errors import InputError
 from bedside.evaluation.certification import list_part
 from bedside.evaluation.gate_contrast import is_fitted_to
 from bedside.evaluation.gate_images import Described, describe_images, to_picture
+from bedside.evaluation.looks import find_ledger, record_look
 from bedside.evaluation.report import markdown_table
 from bedside.pipeline.gate import VIEW_NAMES, GateJudge, median_verdict
 from bedside.pipeline.segmenter import Segmenter
@@ -363,6 +364,10 @@ def main() -> None:
         found = measure_bundle(
             bundle, own, arguments.data, count=arguments.count, pictures=arguments.pictures,
             cache=arguments.cache,
+        )  # fmt: skip
+        record_look(
+            find_ledger(arguments.output.parent), bundle, what="gate",
+            cases=len(found["own, test cases"]), dice={},
         )  # fmt: skip
         lines += format_bundle(bundle, found, time_gate(bundle))
     head = [
