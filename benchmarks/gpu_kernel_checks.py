@@ -4,6 +4,7 @@ The reference knows no windows: each token attends to all, and what it may not s
 """
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -97,10 +98,16 @@ class Errors:
     """Errors against float64, of many cases together: root mean square and largest.
 
     Each is divided by the root mean square of the reference.
+
+    Attributes:
+        rms: Root mean square of each case.
+        largest: Largest of each case.
+        core_s: Time of a core that the computation took.
     """
 
     rms: list[float] = field(default_factory=list)
     largest: list[float] = field(default_factory=list)
+    core_s: float = 0.0
 
     def add(self, found: torch.Tensor, reference: torch.Tensor) -> None:
         """Add one case."""
@@ -108,6 +115,13 @@ class Errors:
         error = (found.detach().double() - reference) / scale
         self.rms.append(float(error.square().mean().sqrt()))
         self.largest.append(float(error.abs().max()))
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Add the time of a core that a block takes."""
+        begun = time.process_time()
+        yield
+        self.core_s += time.process_time() - begun
 
     @property
     def mean(self) -> float:
@@ -358,9 +372,10 @@ def check_backward(case: Case, pair: Pair) -> None:
     """Add the errors of one case's gradients."""
     dtype = case.tokens.dtype
     reference = find_gradients(run_reference, case, torch.float64)
-    with use_tiles(case.shape):
+    with use_tiles(case.shape), pair.kernel.timed():
         found = find_gradients(run_kernel, case, dtype)
-    torchs = find_gradients(run_sdpa, case, dtype)
+    with pair.sdpa.timed():
+        torchs = find_gradients(run_sdpa, case, dtype)
     for kernel, sdpa, expected in zip(found, torchs, reference, strict=True):
         pair.kernel.add(kernel, expected)
         pair.sdpa.add(sdpa, expected)
@@ -370,8 +385,12 @@ def check_forward(case: Case, pair: Pair) -> None:
     """Add the errors of one case."""
     gate = None if case.gate is None else case.gate.double()
     reference = run_reference(case, case.tokens.double(), gate)
-    pair.kernel.add(run_kernel(case, case.tokens, case.gate), reference)
-    pair.sdpa.add(run_sdpa(case, case.tokens, case.gate), reference)
+    with pair.kernel.timed():
+        found = run_kernel(case, case.tokens, case.gate)
+    with pair.sdpa.timed():
+        torchs = run_sdpa(case, case.tokens, case.gate)
+    pair.kernel.add(found, reference)
+    pair.sdpa.add(torchs, reference)
 
 
 def speed_up_interpreter(*, exact_products: bool = False) -> None:
