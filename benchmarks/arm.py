@@ -3,7 +3,8 @@
     python benchmarks/arm.py prepare ROOT --executorch
     python benchmarks/arm.py run ROOT acdc-sax=DATA vocal-folds=DATA --litert-python PYTHON
 
-`prepare` fills a folder (`arm_root.py`). `run` compares labels pixel by pixel and writes `arm.md`.
+`prepare` fills a folder (`arm_root.py`). `run` compares labels pixel by pixel and writes `arm.md`;
+files of a bundle that have a row of as many images are left out: a run that was stopped goes on.
 """
 
 import argparse
@@ -57,6 +58,8 @@ class Row:
         bundle_equal: Part of the pixels whose labels are those of the bundle's f32 on x86.
         ships: Whether the bundle has a graph of this precision.
         machine: The x86 processor.
+        axes: Of the network: 2 where images are frames, 3 where they are scans.
+        sha256: Of the bundle.
     """
 
     bundle: str
@@ -69,6 +72,8 @@ class Row:
     bundle_equal: float
     ships: bool = True
     machine: str = ""
+    axes: int = 2
+    sha256: str = ""
 
     @property
     def holds(self) -> bool:
@@ -121,6 +126,8 @@ def compare(
         float((second == expected).mean()),
         ships=to != "onnx" or options.precision in bundle.precisions,
         machine=describe_processor(),
+        axes=bundle.spec.model.spatial_dims,
+        sha256=bundle.sha256,
     )
 
 
@@ -131,11 +138,11 @@ def write_page(rows: Sequence[Row], page: Path = PAGE) -> None:
         "",
         "`benchmarks/arm.py run` converts a bundle, and runs the same file on the same images, of",
         "validation patients, on x86 and in an emulated Cortex-A76 (`qemu-aarch64`, the runtimes'",
-        "aarch64 wheels, one thread): the middle frame of each case, or the whole scan where the",
-        "network has three axes. Labels are compared on the images' own grids. Kernels differ",
-        "between processors, above all in int8, so **an export is certified per architecture**: a",
-        "certificate of x86 shows nothing of ARM. Nothing is said of milliseconds, which an",
-        "emulator does not have.",
+        "aarch64 wheels, one thread): the middle frame of each case, more of them where there are",
+        "fewer cases, or whole scans of dozens of slices where the network has three axes. Labels",
+        "are compared on the images' own grids. Kernels differ between processors, above all in",
+        "int8, so **an export is certified per architecture**: a certificate of x86 shows nothing",
+        "of ARM. Nothing is said of milliseconds, which an emulator does not have.",
         "",
         "x86: " + "; ".join(sorted({row.machine or "one not noted" for row in rows})) + ".",
         "",
@@ -145,7 +152,7 @@ def write_page(rows: Sequence[Row], page: Path = PAGE) -> None:
     ]
     lines += [
         f"| `{row.bundle}` | {row.file}{'' if row.ships else ' *'} | {row.runtime} | "
-        f"{row.frames} | {100 * row.equal:.4f} % | "
+        f"{row.frames} {'frames' if row.axes == 2 else 'scans'} | {100 * row.equal:.4f} % | "
         f"{100 * row.equal_inside:.3f} % | {row.logit:.2g} of the largest | "
         f"{100 * row.bundle_equal:.3f} % | {100 * FLOORS[row.file.split()[-1]]:g} % | "
         f"{'holds' if row.holds else '**fails**'} |"
@@ -158,10 +165,20 @@ def write_page(rows: Sequence[Row], page: Path = PAGE) -> None:
             f"{CALIBRATION_IMAGES} training",
             "images, as of `bedside export`, and no certificate says that its labels are good.",
         ]
-    wanted = {" ".join(kind) for kind in KINDS} - {row.file for row in rows}
-    if wanted:
-        lines += ["", f"Not run yet: {', '.join(sorted(wanted))}."]
+    if missing := list_missing(rows):
+        lines += ["", f"Not run yet: {', '.join(missing)}."]
     write_text(page, "\n".join(lines) + "\n")
+
+
+def list_missing(rows: Sequence[Row]) -> list[str]:
+    """Files of the bundles that have rows, which their formats hold, and which were not run."""
+    done = {(row.bundle, row.file) for row in rows}
+    return [
+        f"`{bundle}` in {to} {precision}"
+        for bundle, axes in sorted({(row.bundle, row.axes) for row in rows})
+        for to, precision in KINDS
+        if axes in find_format(to).spatial_dims and (bundle, f"{to} {precision}") not in done
+    ]
 
 
 def read_rows(path: Path = DATA) -> list[Row]:
@@ -178,6 +195,7 @@ def add_row(row: Row) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Compare all; the page is written after each file, so that nothing is lost."""
+    done = {(row.sha256, row.file): row.frames for row in read_rows()}
     for pair in arguments.bundles:
         name, _, data = pair.partition("=")
         bundle = read_bundle(find_bundle(name))
@@ -187,6 +205,8 @@ def run(arguments: argparse.Namespace) -> None:
             if f"{to}-{precision}" not in arguments.kinds:
                 continue
             if dims not in find_format(to).spatial_dims:
+                continue
+            if done.get((bundle.sha256, f"{to} {precision}"), 0) >= len(images):
                 continue
             options = Options(precision, litert_python=arguments.litert_python)
             program = make_program(bundle, Path(data), to, precision)

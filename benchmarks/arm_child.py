@@ -49,15 +49,17 @@ def run_litert(path, tensors):
 
 
 def run_executorch(path, tensors):
-    """ExecuTorch with XNNPACK."""
+    """ExecuTorch with XNNPACK.
+
+    By the module that its Python runtime wraps: the wrapper imports its compiler.
+    """
     import torch
-    from executorch.runtime import Runtime
+    from executorch.extension.pybindings import _C
 
     torch.set_num_threads(1)
-    method = Runtime.get().load_program(path).load_method("forward")
-    # A method has one set of memory for all its values.
+    network = _C._load_for_executorch(path)
     return "executorch", [
-        method.execute([torch.from_numpy(tensor[None])])[0].numpy().copy() for tensor in tensors
+        network.forward([torch.from_numpy(tensor[None])])[0].numpy().copy() for tensor in tensors
     ]
 
 

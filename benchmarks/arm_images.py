@@ -61,7 +61,9 @@ class Scan:
 
 
 def read_images(bundle: Bundle, data: Path, count: int) -> list[Frame | Scan]:
-    """The middle frames of some validation patients, or their scans, as the pipeline prepares them.
+    """Frames of some validation patients, or their scans, as the pipeline prepares them.
+
+    Of a case its middle frame is taken; of fewer cases than images, several frames each.
 
     Args:
         bundle: Whose split and preprocessing.
@@ -71,16 +73,19 @@ def read_images(bundle: Bundle, data: Path, count: int) -> list[Frame | Scan]:
     spec = bundle.spec
     segmenter = open_segmenter(bundle, precision="f32", threads=1)
     images: list[Frame | Scan] = []
-    for case in spread_evenly(list_part(bundle, data, "val"), count):
+    cases = spread_evenly(list_part(bundle, data, "val"), count)
+    each = -(-count // len(cases))
+    for case in cases:
         sequence = segmenter.resolve_axes(open_source(case.image).sequence)
         if spec.model.spatial_dims == 3:
             images.append(Scan(prepare_volume(sequence, spec), spec))
             continue
         sequence = stack_neighbours(sequence, spec.input.neighbours)
         plan = segmenter.plan(sequence)
-        tensor = plan.apply(sequence.decode(len(sequence) // 2))
-        images.append(Frame(tensor, plan, spec.model.logit_stride))
-    return images
+        for place in sorted({(2 * k + 1) * len(sequence) // (2 * each) for k in range(each)}):
+            tensor = plan.apply(sequence.decode(place))
+            images.append(Frame(tensor, plan, spec.model.logit_stride))
+    return spread_evenly(images, count)
 
 
 def record(images: list[Frame | Scan], predict: Predict) -> tuple[np.ndarray, np.ndarray]:

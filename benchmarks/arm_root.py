@@ -10,14 +10,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib.metadata import Distribution
 from pathlib import Path
 
 import numpy as np
+from packaging.requirements import Requirement
 
 QEMU, PROCESSOR = "qemu-aarch64", "cortex-a76"
 CHILD = Path(__file__).with_name("arm_child.py")
 WHEELS = ("numpy", "onnxruntime", "ai-edge-litert", "flatbuffers", "protobuf", "packaging")
-# ExecuTorch's Python runtime is linked to torch, and torch imports the others.
+# ExecuTorch's Python runtime is linked to torch, torch imports the others, and is linked to CUDA.
 EXECUTORCH = (
     "executorch", "torch", "typing_extensions", "sympy", "mpmath", "networkx", "filelock",
     "fsspec", "jinja2", "markupsafe", "pyyaml",
@@ -42,13 +44,15 @@ def prepare_root(root: Path, *, executorch: bool = False) -> None:
 
     Args:
         root: The folder.
-        executorch: Add ExecuTorch, and torch, which its runtime for Python is linked to.
+        executorch: Add ExecuTorch, and torch, which its runtime for Python is linked to; for
+            aarch64 PyPI has it with CUDA only, whose libraries are 2 GB and are loaded too.
     """
     if not (root / "usr/bin/python3.11").exists():
         unpack_debian(root)
     unpack_wheels(root / "opt/site", WHEELS)
     if executorch:
         unpack_wheels(root / "opt/site", EXECUTORCH)
+        unpack_wheels(root / "opt/site", list_cuda(root / "opt/site"), alone=False)
     describe_processor(root)
 
 
@@ -74,12 +78,28 @@ def unpack_debian(root: Path) -> None:
         subprocess.run(["dpkg-deb", "-x", package, root], check=True)
 
 
-def unpack_wheels(site: Path, names: Sequence[str]) -> None:
-    """Unpack wheels for aarch64, in the versions of `constraints.txt`."""
+def list_cuda(site: Path) -> list[str]:
+    """Return what the unpacked torch requires of CUDA's libraries."""
+    (metadata,) = site.glob("torch-*.dist-info")
+    needed = (Requirement(line) for line in Distribution.at(metadata).requires or ())
+    named = (each for each in needed if each.name.startswith(("nvidia-", "cuda-toolkit")))
+    return [str(each).partition(";")[0] for each in named]
+
+
+def unpack_wheels(site: Path, names: Sequence[str], *, alone: bool = True) -> None:
+    """Unpack wheels for aarch64, in the versions of `constraints.txt`.
+
+    Args:
+        site: Folder for them.
+        names: What to unpack.
+        alone: Leave out what they require.
+    """
     site.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as wheels:
-        platforms = [f"--platform=manylinux_2_{n}_aarch64" for n in (17, 27, 28)]
-        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
+        platforms = [f"--platform=manylinux_2_{n}_aarch64" for n in range(17, 37)]
+        platforms += ["--platform=manylinux2014_aarch64"]
+        pip = [sys.executable, "-m", "pip", "download", "-q", "--only-binary=:all:"]
+        pip += ["--no-deps"] if alone else []
         exact = ["--python-version=3.11", "--implementation=cp", "--abi=cp311", "--abi=abi3"]
         subprocess.run(
             [*pip, *exact, "--abi=none", *platforms, "-d", wheels, "-c", CONSTRAINTS, *names],
