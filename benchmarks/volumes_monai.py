@@ -11,6 +11,7 @@ from monai.inferers import SlidingWindowInferer
 
 from bedside.models import create
 from bedside.spec import DeploymentSpec, Resample, WindowLevel, read_recipe
+from bedside.training.checkpoint import load_tensors
 
 
 def main() -> None:
@@ -18,6 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scan", type=Path)
     parser.add_argument("--recipe", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, help="of a finished run; random ones if none")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
@@ -25,6 +27,8 @@ def main() -> None:
     spec = read_recipe(arguments.recipe).deployment
     torch.manual_seed(0)
     network = create(spec.model).eval()
+    if arguments.weights:
+        network.load_state_dict(load_tensors(arguments.weights)[0], strict=True)
     stride = spec.model.logit_stride
     spent = 0.0
 
@@ -60,6 +64,15 @@ def main() -> None:
     print(f"total_s {time.perf_counter() - begin:.3f}")
 
 
+def _resize(step: Resample) -> transforms.MapTransform:
+    """Resampling to a spacing, or to a number of voxels of which MONAI keeps those of -1."""
+    if step.size_vox is None:
+        assert step.spacing_mm is not None  # the step has one of them
+        return transforms.Spacingd("image", pixdim=step.spacing_mm[::-1], mode="bilinear")
+    size = [voxels or -1 for voxels in step.size_vox[::-1]]
+    return transforms.Resized("image", spatial_size=size, mode="trilinear", anti_aliasing=True)
+
+
 def _transforms(spec: DeploymentSpec) -> transforms.Compose:
     """Say the steps of the deployment in MONAI's words."""
     resample = next(step for step in spec.preprocess if isinstance(step, Resample))
@@ -68,7 +81,7 @@ def _transforms(spec: DeploymentSpec) -> transforms.Compose:
         [
             transforms.LoadImaged("image", ensure_channel_first=True),
             transforms.Orientationd("image", axcodes="LPS", labels=None),
-            transforms.Spacingd("image", pixdim=resample.spacing_mm[::-1], mode="bilinear"),
+            _resize(resample),
             transforms.ScaleIntensityRanged(
                 "image",
                 a_min=window.level - window.width / 2,

@@ -22,6 +22,7 @@ def test_every_row_has_another_network_of_at_most_a_million_weights(base):
     networks = {
         name: row.change(read_recipe(row.recipe).deployment.model)
         for name, row in study.ROWS.items()
+        if not row.start
     }
     assert len({repr(network) for network in networks.values()}) == len(networks)
     assert networks["window"] == base.deployment.model
@@ -53,6 +54,16 @@ def test_scans_in_three_axes_have_their_own_recipe_and_schedule():
     assert recipe.deployment == own.deployment
     assert recipe.training.epochs == own.training.epochs
     assert recipe.data.fold == 1
+
+
+def test_a_row_that_is_trained_further_has_the_network_of_its_start():
+    row = study.ROWS["scans-2"]
+    before = study.make_recipe(study.Cell(row.start, 1, 0))
+    after = study.make_recipe(study.Cell("scans-2", 1, 0))
+    assert after.deployment == before.deployment
+    assert after.data == before.data
+    assert after.training.hold_norms
+    assert not before.training.hold_norms
 
 
 def test_scans_are_paired_by_name_and_seed():

@@ -34,6 +34,7 @@ def test_teachers_that_teach_nothing_are_refused(settings, message):
         ({"epochs": 0}, "epochs is 0"),
         ({"patches": 0}, "patches is 0"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
+        ({"hold_norms": True}, "without a start"),
     ],
 )
 def test_numbers_that_cannot_be_trained_with_are_refused(settings, message):

@@ -34,6 +34,18 @@ def test_a_training_starts_from_the_weights_of_a_run_and_says_so(recipe, tmp_pat
     assert step.startswith(f"trained further from {recipe.deployment.name}: weights with sha256")
 
 
+def test_norms_that_are_held_keep_their_statistics_and_weights_learn(recipe, tmp_path):
+    first = tmp_path / "first"
+    train(recipe, first, threads=1)
+    before = load_file(first / "weights.safetensors")
+    again = starting_from(recipe, first, hold_norms=True, ema_decay=0.0)
+    found = load_file(train(again, tmp_path / "again", threads=1))
+    statistics = [name for name in before if "running" in name]
+    assert statistics
+    assert all((found[name] == before[name]).all() for name in statistics)
+    assert any((found[name] != before[name]).any() for name in before if name.endswith("weight"))
+
+
 def test_teachers_may_see_the_image_without_its_shadows(recipe, tmp_path):
     first = tmp_path / "first"
     train(recipe, first, threads=1)

@@ -173,6 +173,9 @@ class TrainingSpec:
             [0, 1]; another part in every epoch. Of scans cut into slices many show none.
         start: Run folder of the network whose weights are trained further, relative to where
             the command runs; empty for fresh weights.
+        hold_norms: Whether batch norms keep the statistics that they start with, as in use. Those
+            of batches of one or two examples are their own, and a network that was trained by
+            them meets others in use; so this is for training further, from `start`.
     """
 
     epochs: int = 60
@@ -197,9 +200,15 @@ class TrainingSpec:
     patches: int = 1
     empty_share: float = 1.0
     start: str = ""
+    hold_norms: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse numbers that cannot be trained with."""
+        """Refuse numbers that cannot be trained with, and norms held before they know any."""
+        if self.hold_norms and not self.start:
+            raise SpecError(
+                "hold_norms is set without a start: fresh norms have no statistics to keep. Name "
+                "the run folder that is trained further."
+            )
         for name in ("epochs", "batch_size", "validate_every", "boundary_px", "patches"):
             if getattr(self, name) < 1:
                 raise SpecError(f"{name} is {getattr(self, name)}; expected at least 1.")

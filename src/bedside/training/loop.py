@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bedside.layers.conv import MEMORY_FORMATS
+from bedside.layers.conv import MEMORY_FORMATS, NORMS
 from bedside.spec import TrainingSpec
 from bedside.training.batches import Batches
 from bedside.training.parallel import average_over_ranks, average_training, rank
@@ -63,6 +63,8 @@ class Trainer:
         """
         torch.manual_seed(_seed_of(self.spec.seed, epoch, rank()))
         self.model.train()
+        if self.spec.hold_norms:
+            _hold_norms(self.model)
         # Summed where they are computed, so that no step waits for a GPU to report.
         zero = torch.zeros((), dtype=torch.float64, device=self.device)
         totals: dict[str, torch.Tensor] = defaultdict(zero.clone)
@@ -145,6 +147,13 @@ def learning_rate(step: int, spec: TrainingSpec, *, total: int) -> float:
         return spec.learning_rate * (0.1 + 0.9 * step / warmup)
     progress = (step - warmup) / max(1, total - warmup)
     return spec.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _hold_norms(model: nn.Module) -> None:
+    """Let batch norms use the statistics that they have, and not change them."""
+    for module in model.modules():
+        if isinstance(module, tuple(NORMS.values())):
+            module.eval()
 
 
 def _channels_last(model: nn.Module) -> nn.Module:
