@@ -12,6 +12,7 @@ from bedside.spec.deployment import (
     Region,
     SlidingWindowSpec,
 )
+from bedside.spec.distillation import DistillSpec
 from bedside.spec.intensity import (
     CT_WINDOWS,
     Clahe,
@@ -40,7 +41,6 @@ from bedside.spec.recipe import (
     AugmentSpec,
     BuildSpec,
     DataSpec,
-    DistillSpec,
     Recipe,
     TrainingSpec,
     read_recipe,
