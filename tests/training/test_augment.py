@@ -211,6 +211,26 @@ def test_the_brightness_of_each_structure_is_shifted_by_itself():
     assert all(np.allclose(one[:, truth == 0][:, 0], 0.5) for one in seen)
 
 
+def test_a_cavity_is_dark_lies_in_the_structure_and_stays_part_of_it():
+    truth = np.zeros((48, 48), np.uint8)
+    truth[12:36, 12:36] = 1
+    image = np.where(truth, 0.8, 0.4).astype(np.float32)[None].repeat(2, axis=0)
+    spec = dataclasses.replace(STILL, cavity=1.0)
+    for seed in range(10):
+        varied = augment(Example(image, truth), spec, np.random.default_rng(seed))
+        assert (varied.truth == truth).all()
+        far = cv2.dilate(truth, np.ones((9, 9), np.uint8)) == 0
+        np.testing.assert_allclose(varied.image[:, far], 0.4, atol=1e-6)
+        dark = varied.image[:, truth > 0].min(axis=1)
+        assert (dark < 0.6 * 0.8 + 0.01).all()
+        assert dark[0] != dark[1]
+        assert ((varied.image[0] < 0.7) & (truth > 0)).sum() > 20
+    thin = np.zeros_like(truth)
+    thin[20:24] = 1
+    left = augment(Example(image, thin), spec, np.random.default_rng(0)).image
+    np.testing.assert_allclose(left, image, atol=1e-6)
+
+
 @pytest.mark.parametrize("apart", [False, True])
 def test_the_tone_of_channels_is_drawn_together_or_apart(apart):
     truth = make_example(2).truth

@@ -111,6 +111,8 @@ class AugmentSpec:
         structure_tone: Largest shift of the brightness of each structure, as a part of the
             range, either way and each structure by itself, as contrast medium in bowel and
             vessels and another phase have it; images only.
+        cavity: Probability that a dark ellipse is planted into what is drawn and stays part of
+            it, as cysts and necrosis of tumours do; images only.
         channel_dropout: Probability that a channel is left out, as a sequence that was not
             acquired: one number for all, or one a channel. One channel always stays.
     """
@@ -138,6 +140,7 @@ class AugmentSpec:
     shadow_brightness: tuple[float, float] = (0.0, 0.6)
     dropout: float = 0.0
     structure_tone: float = 0.0
+    cavity: float = 0.0
     channel_dropout: float | tuple[float, ...] = 0.0
 
 

@@ -17,6 +17,9 @@ from bedside.training.intensity_range import Values, augment_intensity
 from bedside.training.patches import cut_middle
 from bedside.training.random_draws import BENDS, draw_mirrors, raise_to, smooth_basis
 
+_THICK_PX = 4
+"""Least depth of a structure that a cavity is planted into."""
+
 
 def augment_image(
     example: Example,
@@ -39,6 +42,8 @@ def augment_image(
     def change(seen: np.ndarray) -> np.ndarray:
         if spec.structure_tone:
             seen = _shift_structures(seen, truth, spec, rng)
+        if spec.cavity and rng.random() < spec.cavity:
+            seen = _plant_cavity(seen, truth, rng)
         clean = _show(seen, spec, rng)
         planted = clean
         if spec.shadow or spec.dropout:
@@ -145,6 +150,25 @@ def _shift_structures(
     # Half a pixel of an outline is of both sides.
     shifted: np.ndarray = np.maximum(image + cv2.GaussianBlur(shifts[truth], (0, 0), 0.7), 0)
     return shifted
+
+
+def _plant_cavity(image: np.ndarray, truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Darken an ellipse in what is drawn, in each channel by itself; it may reach the outline."""
+    depth = cv2.distanceTransform((truth > 0).astype(np.uint8), cv2.DIST_L2, 3)
+    if depth.max() < _THICK_PX:
+        return image
+    places = np.argwhere(depth >= depth.max() / 2)
+    row, column = places[rng.integers(len(places))]
+    sides = np.maximum(1, depth[row, column] * rng.uniform(0.5, 1.4, 2)).astype(int)
+    ellipse = np.zeros(truth.shape, np.float32)
+    angle_deg = rng.uniform(0, 180)
+    cv2.ellipse(ellipse, (int(column), int(row)), sides.tolist(), angle_deg, 0, 360, 1.0, -1)
+    inside = ellipse * (truth > 0)
+    means = (image * inside).sum(axis=(1, 2)) / inside.sum()
+    levels = means * rng.uniform(0.1, 0.6, len(image))
+    soft = cv2.GaussianBlur(inside, (0, 0), 0.7)
+    planted: np.ndarray = image + soft * (levels.astype(np.float32)[:, None, None] - image)
+    return planted
 
 
 def _change_tone(image: np.ndarray, spec: AugmentSpec, rng: np.random.Generator) -> np.ndarray:
