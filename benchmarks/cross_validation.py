@@ -264,8 +264,9 @@ def format_page(base: Recipe, cells: dict[str, list[Json]], cost: Json | None) -
     lines = [
         "# BTCV, eight organs: which block pays, and three axes",
         "",
-        f"Of {base.data.folds} folds {len(folds)} trained ({known_folds}), "
-        f"seeds {', '.join(map(str, seeds)) or 'none'}, by the recipes `{SLICES}`, "
+        f"Of {base.data.folds} folds {len(folds)} trained ({known_folds}), but for rows that have "
+        "fewer: compare their differences, and not their means. "
+        f"Seeds {', '.join(map(str, seeds)) or 'none'}, by the recipes `{SLICES}`, "
         f"`{SCANS}` and `{FURTHER}`; every scan is scored whole, on its own grid, by a network "
         "that was not trained on it. An epoch by slices is all slices once, one in three axes "
         f"{read_recipe(SCANS).training.patches} patches of each scan. "
@@ -294,12 +295,13 @@ def format_page(base: Recipe, cells: dict[str, list[Json]], cost: Json | None) -
 
 def _list_rows(cells: dict[str, list[Json]], cost: Json | None) -> list[list[str]]:
     less = f"less {ROWS[REFERENCE].title}"
-    head = ["network", "epochs", "scans x seeds", "mean Dice", less, "scans"]
+    head = ["network", "epochs", "folds", "scans x seeds", "mean Dice", less, "scans"]
     table = [[*head, *(f"ms {p}" for p in PRECISIONS), "parameters"]]
     for name, row in ROWS.items():
         scores = score_cases(cells[name])
         dice = mean_interval(list(scores.values()), [case for case, _ in scores])
-        line = [row.title, str(_count_epochs(cells[name]) or ""), str(len(scores))]
+        folds = len({cell["fold"] for cell in cells[name]})
+        line = [row.title, str(_count_epochs(cells[name]) or ""), str(folds), str(len(scores))]
         line.append(_show(dice, sign="") if scores else "not trained")
         difference, count = compare(cells[name], cells[REFERENCE])
         paired = count and name != REFERENCE
