@@ -325,6 +325,7 @@ def main() -> None:
     parser.add_argument("--before", help="an earlier revision that takes its turn, such as HEAD~9")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
+    busy = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         if arguments.run is not None:
@@ -347,12 +348,13 @@ def main() -> None:
                 *(f"## A scan of BTCV, {arguments.case.name}, {arguments.rounds} rounds", ""),
                 *measure_case(grey, arguments.case, arguments),
             ]
+    known = SCANS if arguments.run else arguments.recipe
     page = [
         "# Large scans",
         "",
         "A CT scan that is made, int16 in .nii.gz, 1.5 x 0.7 x 0.7 mm; "
         f"{_describe_network(arguments)} 2 threads, {arguments.precision}, OpenVINO; MONAI: the "
-        f"network of `{arguments.recipe.name}` in torch, f32, transforms and sliding window as its "
+        f"network of `{known.name}` in torch, f32, transforms and sliding window as its "
         "bundles have them. Written by `benchmarks/volumes.py`.",
         "",
         f"## {' x '.join(map(str, MAIN_SHAPE))}, ours under `--max-ram 1GB`, "
@@ -362,7 +364,8 @@ def main() -> None:
         "",
         *more,
         "",
-        f"Machine: {describe_processor()}.",
+        f"Machine: {describe_processor()}; its load was {busy:.1f} before. Seconds by the clock "
+        "grow with what runs beside them, processor seconds hardly.",
     ]
     write_text(arguments.output, "\n".join(page) + "\n")
 
