@@ -26,7 +26,8 @@ from peers.names import OURS, RECIPES_OWN
 REPOSITORY = Path(__file__).parents[1]
 RECIPE = REPOSITORY / "src" / "bedside" / "recipes" / "hippocampus.toml"
 RESULTS = Path(__file__).parent / "results" / "hippocampus-frontier"
-NAMES = (f"{OURS}nano", f"{OURS}tiny", RECIPES_OWN, "unet", "residual-unet", "swinunetr")
+FAST = f"{OURS}hippocampus-fast"
+NAMES = (f"{OURS}nano", f"{OURS}tiny", FAST, RECIPES_OWN, "unet", "residual-unet", "swinunetr")
 SLOWEST = "swinunetr"
 
 
@@ -74,6 +75,7 @@ def format_page(
     """Write the table; the ratio is between each network's own fastest precision."""
     trained = {RECIPES_OWN: read_shipped(recipe.deployment.name)}
     trained |= {result["network"]: result for result in results}
+    taught = ", ".join(each["title"] for each in results if each.get("taught")) or "none"
     medians = {
         about["network"]: {name: float(np.median(each)) for name, each in times.items()}
         for about, times in rows
@@ -86,8 +88,8 @@ def format_page(
         f"One volume of {size}, from tensor to logits, in OpenVINO, {threads} threads, all in "
         "turns. Ratios are between medians of each network's fastest precision. Dice is that of "
         f"the test patients of {recipe.data.name}, trained and scored at its own size; a network "
-        "that was not trained has none, the recipe's own is that of its shipped bundle. Written "
-        "by `benchmarks/network_3d.py`.",
+        "that was not trained has none, the recipe's own is that of its shipped bundle. Taught by "
+        f"a network as well as by experts: {taught}. Written by `benchmarks/network_3d.py`.",
         "",
         *describe_machine(),
         "",

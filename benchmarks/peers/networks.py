@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from bedside.errors import UsageError
 from bedside.models import NAMES, create
-from bedside.spec import ModelSpec, named_spec
+from bedside.spec import ModelSpec, named_spec, read_recipe, shipped_recipes
 from peers.cmunext import CMUNeXt
 from peers.fast_scnn import FastSCNN
 from peers.mk_unet import MKUNet
@@ -297,8 +297,8 @@ def find_network(name: str, base: ModelSpec, size_px: tuple[int, ...]) -> Networ
     """Find a network of the table, or one of ours.
 
     Args:
-        name: A key of `PEERS`, "ours:" and the name of a spec, or "ours:recipe" for the
-            network that `base` describes.
+        name: A key of `PEERS`, "ours:" and the name of a spec or of a shipped recipe, or
+            "ours:recipe" for the network that `base` describes.
         base: A recipe's own network: says how many channels and classes are wanted.
         size_px: Size of its input.
 
@@ -338,6 +338,8 @@ def _find_ours(name: str, base: ModelSpec) -> Network:
     elif own == SHAPED:
         shaped = shape_for_tiles()
         spec = replace(shaped, in_channels=base.in_channels, num_classes=base.num_classes)
+    elif own in {path.stem for path in shipped_recipes()}:
+        spec = read_recipe(own).deployment.model
     else:
         spec = named_spec(
             own,

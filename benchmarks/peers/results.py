@@ -54,6 +54,7 @@ def write_result(
         "batch_size": recipe.training.batch_size,
         "learning_rate": recipe.training.learning_rate,
         "seed": recipe.training.seed,
+        "taught": recipe.distill is not None,
         "split": {
             "fractions": recipe.data.split,
             "seed": recipe.data.split_seed,

@@ -93,8 +93,14 @@ def train_network(
     print(describe_looks(looks, find_ledger(result.parent)), flush=True)
 
 
-def adapt(recipe: Recipe, network: Network, *, epochs: int | None, seed: int | None) -> Recipe:
-    """Put a network into a recipe, and change the length and seed of the training."""
+def adapt(
+    recipe: Recipe, network: Network, *, epochs: int | None, seed: int | None, taught: bool = False
+) -> Recipe:
+    """Put a network into a recipe, and change the length and seed of the training.
+
+    Teachers are ours alone, so that networks are compared without them; `taught` keeps the
+    recipe's, and the result says so.
+    """
     name = f"{recipe.deployment.name}-{to_folder(network.name)}"
     training = replace(
         recipe.training,
@@ -102,8 +108,8 @@ def adapt(recipe: Recipe, network: Network, *, epochs: int | None, seed: int | N
         seed=recipe.training.seed if seed is None else seed,
     )
     deployment = replace(recipe.deployment, name=name, model=network.model)
-    # Teachers are ours alone: what is compared here is networks, all taught by experts only.
-    return replace(recipe, deployment=deployment, training=training, distill=None)
+    distill = recipe.distill if taught else None
+    return replace(recipe, deployment=deployment, training=training, distill=distill)
 
 
 def to_folder(name: str, seed: int = 0) -> str:
@@ -132,6 +138,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="if not the recipe's")
     parser.add_argument("--seed", type=int, help="if not the recipe's")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--taught", action="store_true", help="keep the recipe's teacher")
     parser.add_argument("-o", "--output", type=Path, default=RUNS, help="folder of run folders")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the figures")
     arguments = parser.parse_args()
@@ -141,7 +148,9 @@ def main() -> None:
         if name == RECIPES_OWN:
             own = arguments.recipe.stem
             network = replace(network, name=f"{OURS}{own}", title=f"bedside {own}")
-        recipe = adapt(base, network, epochs=arguments.epochs, seed=arguments.seed)
+        recipe = adapt(
+            base, network, epochs=arguments.epochs, seed=arguments.seed, taught=arguments.taught
+        )
         stem = to_folder(network.name, recipe.training.seed)
         result = arguments.results / f"{stem}.json"
         if result.exists():
