@@ -79,6 +79,27 @@ def _describe_trainings(rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def _describe_rates(rows: Sequence[Row]) -> list[str]:
+    """Say which learning rates were chosen, of which, by short trainings."""
+    lines = [
+        f"- {row.title}: {chosen:g} ("
+        + ", ".join(f"{dice:.4f} with {rate}" for rate, dice in tried.items())
+        + ")"
+        for row in rows
+        if row.result is not None
+        for chosen, tried in row.result.rates
+    ]
+    if not lines:
+        return []
+    return [
+        "The learning rate of each is the one with the highest mean Dice on the validation part "
+        "after a short training of its own:",
+        "",
+        *lines,
+        "",
+    ]
+
+
 def judge(points: list[Point], claim_ms: tuple[float, float] = CLAIM_MS) -> list[str]:
     """Say whether ours are the frontier, and name whatever says otherwise."""
     low, high = claim_ms
@@ -118,6 +139,9 @@ def format_page(
 ) -> str:
     """Write the page: verdict, plot, table, what it was measured on."""
     points = [point for row in rows if (point := row.point)]
+    trained = next((row.result for row in rows if row.result is not None), None)
+    structures = " / ".join(trained.structures) if trained else ""
+    data, unit = (trained.data, trained.unit) if trained else ("one data set", "patients")
     corners = find_frontier(points)
     frontier = {point.name for point in corners}
     height, width = latency["input_px"]
@@ -129,7 +153,7 @@ def format_page(
             *_list_frontier(corners),
             "",
             *([f"![Mean Dice over milliseconds]({plot})", ""] if points else []),
-            "| network | parameters | epochs x seeds | Dice LV / myocardium / atrium "
+            f"| network | parameters | epochs x seeds | Dice {structures} "
             "| mean Dice (95 %) | on the frontier | precision | p50 ms | p95 ms | p99 ms "
             "| f32 | bf16 | int8 |",
             "|" + "---|" * 13,
@@ -138,16 +162,17 @@ def format_page(
             "\\* loses more than 0.005 of mean validation Dice against f32, and does not count. "
             "? was not compared with f32, and counts all the same.",
             "",
-            "All were trained from random weights on the same patients of CAMUS, with the same "
-            "augmentation, loss and schedule, and scored on the same test patients at their "
+            f"All were trained from random weights on the same {unit} of {data}, with the same "
+            f"augmentation, loss and schedule, and scored on the same test {unit} at their "
             "images' own resolution. The mean Dice is that of the graph in the precision that "
             "counts, or, marked f32, of the network in torch, as are the structures' Dice. The "
-            "interval is a bootstrap over patients; of several seeds, ends are averaged. Time is "
+            f"interval is a bootstrap over {unit}; of several seeds, ends are averaged. Time is "
             "one image of "
             f"{height} x {width} from tensor to logits at full size, in OpenVINO, "
             f"{_count(latency['threads'])}, {latency['rounds']} rounds of 5 calls, all in turns. "
             "Of a network that is not trained, the fastest precision counts unchecked.",
             "",
+            *_describe_rates(rows),
             *_describe_trainings(rows),
             *format_pairs(rows),
             *latency["machine"],

@@ -14,7 +14,7 @@ HEADINGS = (
     "ms",
     "ours nearest in time",
     "its ms",
-    "patients",
+    "{unit}",
     "Dice, the network's - ours (95 %)",
     "so",
 )
@@ -30,12 +30,14 @@ class Pair:
         difference: Mean over cases of the Dice of the classic less that of ours, with its
             interval over patients.
         patients: How many both were scored on.
+        unit: What they are called, in the plural.
     """
 
     peer: Row
     own: Row
     difference: Interval
     patients: int
+    unit: str
 
     @property
     def verdict(self) -> str:
@@ -64,7 +66,9 @@ def pair_rows(rows: Sequence[Row]) -> list[Pair]:
 def _pair(peer: Row, own: Row) -> Pair:
     shared = [case for case in peer.case_dice if case in own.case_dice]
     difference = subtract(peer.case_dice, own.case_dice, shared)
-    return Pair(peer, own, difference, len({patient for patient, _ in shared}))
+    units = {patient for patient, _ in shared}
+    unit = own.result.unit if own.result else "patients"
+    return Pair(peer, own, difference, len(units), unit)
 
 
 def subtract(
@@ -80,15 +84,16 @@ def format_pairs(rows: Sequence[Row]) -> list[str]:
     pairs = pair_rows(rows)
     if not pairs:
         return []
+    unit = pairs[0].unit
     without = [row.title for row in rows if row.result and not row.ours and not row.case_dice]
     lines = [
         "## In pairs",
         "",
         "Each beside the one of ours that is nearest in time, on the same images of the same test "
-        "patients, both in the precision that counts. The interval is a bootstrap over patients; "
+        f"{unit}, both in the precision that counts. The interval is a bootstrap over {unit}; "
         "one training each, so that it leaves out what another seed would change.",
         "",
-        f"| {' | '.join(HEADINGS)} |",
+        f"| {' | '.join(HEADINGS).format(unit=unit)} |",
         "|" + "---|" * len(HEADINGS),
         *(_format(pair) for pair in pairs),
         "",

@@ -46,6 +46,9 @@ class Merged:
         case_dice: Mean Dice over structures, a mean over seeds, by precision and then by
             (patient, case); empty where the results do not keep it.
         patients: Number of patients by part.
+        data: Name of the data set.
+        unit: What is independent in it, in the plural.
+        rates: Learning rates, one a seed, each with the validation Dice of all that were tried.
         structures: The mean Dice of each structure, over seeds.
         admissible: Precisions that kept the accuracy with every seed.
         barred: Precisions that lost too much of it with one.
@@ -67,6 +70,9 @@ class Merged:
     dice_by_precision: Mapping[str, Ends] = field(default_factory=dict)
     case_dice: Mapping[str, Mapping[CaseKey, float]] = field(default_factory=dict)
     patients: Mapping[str, int] = field(default_factory=dict)
+    data: str = ""
+    unit: str = "patients"
+    rates: tuple[tuple[float, Mapping[str, float]], ...] = ()
 
 
 def find_frontier(points: Iterable[Point]) -> list[Point]:
@@ -181,6 +187,11 @@ def _merge(network: str, group: list[Mapping[str, Any]]) -> Merged:
         dice_by_precision=_dice_by_precision(group),
         case_dice=_merge_cases(group),
         patients=group[0]["split"].get("patients", {}),
+        data=group[0].get("data", ""),
+        unit=group[0].get("unit", "patients"),
+        rates=tuple(
+            (result["learning_rate"], result["rates"]) for result in group if result.get("rates")
+        ),
     )
 
 

@@ -27,6 +27,7 @@ def write_result(
     run: dict[str, Any],
     evaluations: Mapping[str, Evaluation],
     checks: Sequence[PrecisionCheck],
+    rates: Mapping[float, float],
 ) -> None:
     """Write what a training came to.
 
@@ -37,6 +38,7 @@ def write_result(
         run: The run folder's record: commit, split, number of weights.
         evaluations: Of the test patients, by precision, "f32" among them.
         checks: Of the precisions, on the validation patients.
+        rates: Learning rates that were tried, and the mean validation Dice of each.
     """
     evaluation = evaluations["f32"]
     content = {
@@ -54,6 +56,7 @@ def write_result(
         "batch_size": recipe.training.batch_size,
         "learning_rate": recipe.training.learning_rate,
         "seed": recipe.training.seed,
+        "rates": {f"{rate:g}": dice for rate, dice in rates.items()},
         "taught": recipe.distill is not None,
         "split": {
             "fractions": recipe.data.split,
@@ -61,6 +64,7 @@ def write_result(
             "patients": {part: len(names) for part, names in run["split"].items()},
         },
         "test_cases": len(evaluation.cases),
+        "unit": evaluation.unit,
         "mean_dice": _mean_dice(evaluation),
         "structures": {
             structure.name: {

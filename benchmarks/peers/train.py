@@ -1,22 +1,29 @@
 """Train classics and ours alike, score them, and keep the figures: one command for all.
 
 Data, split, augmentation, loss, size of input and schedule are the recipe's; only the network
-is exchanged. A stopped training goes on where it was. Run it from the repository's root, as
-`PYTHONPATH=benchmarks .venv-peers/bin/python -m peers.train NAME...`.
+is exchanged, and the learning rate if several are given: the one of which a short training scores
+best on the validation part. A stopped training goes on where it was. Run it from the
+repository's root, as `PYTHONPATH=benchmarks .venv-peers/bin/python -m peers.train NAME...`.
 """
 
 import argparse
 import hashlib
+import json
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+from torch import nn
 
 from bedside.datasets import list_recipe_cases
 from bedside.evaluation.looks import describe_looks, find_ledger, record_look_at
 from bedside.models import create
-from bedside.spec import Recipe, read_recipe
+from bedside.spec import ModelSpec, Recipe, read_recipe
 from bedside.training.calibration import draw_calibration
 from bedside.training.checkpoint import load_tensors, read_json
+from bedside.training.folder import LOG
 from bedside.training.run import RUN, Progress, select_cases, train
 from peers.graphs import (
     check_precisions,
@@ -34,7 +41,14 @@ RUNS = Path("runs/peers")
 
 
 def train_network(
-    network: Network, recipe: Recipe, run: Path, *, data: Path, result: Path, threads: int
+    network: Network,
+    recipe: Recipe,
+    run: Path,
+    *,
+    data: Path,
+    result: Path,
+    threads: int,
+    rates: Mapping[float, float],
 ) -> None:
     """Train one network, export it, and write its figures.
 
@@ -45,13 +59,14 @@ def train_network(
         data: Folder of the data set.
         result: JSON file to write.
         threads: Threads of torch and of the runtime.
+        rates: Learning rates that were tried before, and the validation Dice of each.
     """
     weights = train(
         recipe,
         run,
         data=data,
         threads=threads,
-        create_model=create if network.ours else lambda spec: network.create(),
+        create_model=_creator(network),
         on_progress=_say,
     )
     model = network.create()
@@ -87,10 +102,41 @@ def train_network(
             cases=len(evaluation.cases),
             dice={each.name: each.dice.mean for each in evaluation.structures},
         )
-    write_result(result, network, recipe, run=record, evaluations=evaluations, checks=checks)
+    write_result(
+        result, network, recipe, run=record, evaluations=evaluations, checks=checks, rates=rates
+    )
     dice = " / ".join(f"{each.dice.mean:.4f}" for each in evaluations["f32"].structures)
     print(f"{network.name}: test Dice {dice}; written to {result}", flush=True)
     print(describe_looks(looks, find_ledger(result.parent)), flush=True)
+
+
+def _creator(network: Network) -> Callable[[ModelSpec], nn.Module]:
+    """What builds the network from a spec, which a classic needs none of."""
+    return create if network.ours else lambda spec: network.create()
+
+
+def try_rates(
+    network: Network, recipe: Recipe, run: Path, rates: Sequence[float], *, data: Path, threads: int
+) -> dict[float, float]:
+    """Mean Dice on validation images after the recipe's epochs at each learning rate."""
+    found = {}
+    for rate in rates:
+        training = replace(
+            recipe.training, learning_rate=rate, validate_every=recipe.training.epochs
+        )
+        folder = run.with_name(f"{run.name}.rate-{rate:g}")
+        train(
+            replace(recipe, training=training),
+            folder,
+            data=data,
+            threads=threads,
+            create_model=_creator(network),
+            on_progress=_say,
+        )
+        last = json.loads((folder / LOG).read_text(encoding="utf-8").splitlines()[-1])
+        found[rate] = float(np.mean(list(last["dice"].values())))
+        print(f"{network.name}: {rate:g} has {found[rate]:.4f}", flush=True)
+    return found
 
 
 def adapt(
@@ -138,6 +184,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="if not the recipe's")
     parser.add_argument("--seed", type=int, help="if not the recipe's")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rates", type=float, nargs="*", default=[], help="learning rates to try")
+    parser.add_argument("--rate-epochs", type=int, default=5, help="epochs of each try")
     parser.add_argument("--taught", action="store_true", help="keep the recipe's teacher")
     parser.add_argument("-o", "--output", type=Path, default=RUNS, help="folder of run folders")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the figures")
@@ -156,13 +204,28 @@ def main() -> None:
         if result.exists():
             print(f"{name}: {result} is there already", flush=True)
             continue
+        data, run = arguments.data or Path(recipe.data.path), arguments.output / stem
+        tried: dict[float, float] = {}
+        if arguments.rates:
+            short = replace(recipe.training, epochs=arguments.rate_epochs)
+            tried = try_rates(
+                network,
+                replace(recipe, training=short),
+                run,
+                arguments.rates,
+                data=data,
+                threads=arguments.threads,
+            )
+            best = replace(recipe.training, learning_rate=max(tried, key=tried.__getitem__))
+            recipe = replace(recipe, training=best)
         train_network(
             network,
             recipe,
-            arguments.output / stem,
-            data=arguments.data or Path(recipe.data.path),
+            run,
+            data=data,
             result=result,
             threads=arguments.threads,
+            rates=tried,
         )
 
 

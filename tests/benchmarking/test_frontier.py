@@ -258,3 +258,18 @@ def test_the_page_says_who_had_other_patients_or_another_precision():
     assert "on 314 patients, scored on 90: UNET" in page
     same = make_rows(latency, merge_seeds([one, two | one | {"network": "unet"}]))
     assert "Not all were trained alike" not in format_page(latency, same, plot="plot.svg")
+
+
+def test_the_page_names_data_units_and_how_learning_rates_were_chosen():
+    heads = {"data": "HEADS", "unit": "exams"}
+    tried = {"learning_rate": 2e-3, "rates": {"0.001": 0.91, "0.002": 0.93}}
+    results = [
+        with_cases(make_result(name), f32=dice, int8=dice) | heads | tried
+        for name, dice in (("ours:x", [0.9] * 9), ("unet", [0.8] * 9))
+    ]
+    latency = make_latency(**{"ours:x": (3.0, 2.0), "unet": (4.0, 3.0)})
+    page = format_page(latency, make_rows(latency, merge_seeds(results)), plot="plot.svg")
+    assert "the same exams of HEADS" in page
+    assert "- UNET: 0.002 (0.9100 with 0.001, 0.9300 with 0.002)" in page
+    assert "| its ms | exams |" in page
+    assert "patients" not in page
