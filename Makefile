@@ -8,7 +8,7 @@ PEERS_PIP := $(PEERS)/bin/python -m pip --disable-pip-version-check
 DOCS := .venv-docs
 SOURCES := src tests benchmarks docs
 
-.PHONY: demo setup web test check docs wheel bench peers frontier frontier-small clean
+.PHONY: demo setup web test check docs wheel bench peers frontier frontier-small frontier-hc18 clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bedside demo -o demo-output
@@ -93,6 +93,15 @@ frontier-small: $(PEERS)/.installed
 		--results benchmarks/results/camus-frontier benchmarks/results/camus-frontier-small \
 		--latency benchmarks/results/camus-frontier-small-latency.json \
 		--output benchmarks/frontier_small.md
+
+# Of fetal heads; the trainings are `peers.train NAME --recipe hc18 --epochs 25 --rates 1e-3 2e-3 4e-3
+# --results benchmarks/results/hc18-frontier`.
+frontier-hc18: $(PEERS)/.installed
+	PYTHONPATH=benchmarks $(PEERS)/bin/python benchmarks/frontier.py ours:nano ours:tiny unet-stride4 \
+		residual-unet-stride4 fast-scnn unext-s --recipe hc18 --threads 1 --rounds 16 --range 0.5 25 \
+		--results benchmarks/results/hc18-frontier \
+		--latency benchmarks/results/hc18-frontier-latency.json \
+		--output benchmarks/frontier_hc18.md
 
 clean:
 	rm -rf $(VENV) $(PEERS) $(DOCS) build demo-output
