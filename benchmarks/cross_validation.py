@@ -264,8 +264,8 @@ def format_page(base: Recipe, cells: dict[str, list[Json]], cost: Json | None) -
     lines = [
         "# BTCV, eight organs: which block pays, and three axes",
         "",
-        f"Of {base.data.folds} folds {len(folds)} trained ({known_folds}), but for rows that have "
-        "fewer: compare their differences, and not their means. "
+        f"Folds {known_folds} of {base.data.folds}; means are of the scans that a row has, and "
+        "differences of those that both rows have. "
         f"Seeds {', '.join(map(str, seeds)) or 'none'}, by the recipes `{SLICES}`, "
         f"`{SCANS}` and `{FURTHER}`; every scan is scored whole, on its own grid, by a network "
         "that was not trained on it. An epoch by slices is all slices once, one in three axes "
