@@ -34,6 +34,10 @@ from bedside.system.quiet import quiet
 
 PACKAGES = ("openvino", "onnxruntime", "monai", "torch", "nncf", "numpy")
 CALLS_A_TURN = 5
+WARM_UPS = 5
+"""Calls at the begin of a turn that are not timed: caches and clocks are cold after a rest."""
+REST_S = 0.05
+"""Before a turn: ONNX Runtime's threads spin on for a while, on a core that the next one needs."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ def enlarge(
 
 
 def measure(candidates: list[Candidate], tensor: np.ndarray, *, rounds: int) -> list[np.ndarray]:
-    """Time the candidates in turns; the first call of each turn only warms up.
+    """Time the candidates in turns, with a rest and calls to warm up before each.
 
     Returns:
         Milliseconds of every timed call, by candidate.
@@ -144,7 +148,9 @@ def measure(candidates: list[Candidate], tensor: np.ndarray, *, rounds: int) -> 
     times: list[list[float]] = [[] for _ in candidates]
     for _ in range(rounds):
         for candidate, seen in zip(candidates, times, strict=True):
-            candidate.call(tensor)
+            time.sleep(REST_S)
+            for _ in range(WARM_UPS):
+                candidate.call(tensor)
             for _ in range(CALLS_A_TURN):
                 start = time.perf_counter()
                 candidate.call(tensor)
