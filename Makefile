@@ -8,7 +8,7 @@ PEERS_PIP := $(PEERS)/bin/python -m pip --disable-pip-version-check
 DOCS := .venv-docs
 SOURCES := src tests benchmarks docs
 
-.PHONY: demo setup web test check docs wheel bench peers frontier frontier-small frontier-hc18 clean
+.PHONY: demo setup web test check docs wheel bench peers frontier frontier-small clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bedside demo -o demo-output
@@ -94,14 +94,14 @@ frontier-small: $(PEERS)/.installed
 		--latency benchmarks/results/camus-frontier-small-latency.json \
 		--output benchmarks/frontier_small.md
 
-# Of fetal heads; the trainings are `peers.train NAME --recipe hc18 --epochs 25 --rates 1e-3 2e-3 4e-3
-# --results benchmarks/results/hc18-frontier`.
-frontier-hc18: $(PEERS)/.installed
+# On another recipe's data, as in frontier-hc18 and frontier-acdc; the trainings are `peers.train NAME
+# --recipe RECIPE --epochs 25 --rates 1e-3 2e-3 4e-3 --results benchmarks/results/RECIPE-frontier`.
+frontier-%: $(PEERS)/.installed
 	PYTHONPATH=benchmarks $(PEERS)/bin/python benchmarks/frontier.py ours:nano ours:tiny unet-stride4 \
-		residual-unet-stride4 fast-scnn unext-s --recipe hc18 --threads 1 --rounds 16 --range 0.5 25 \
-		--results benchmarks/results/hc18-frontier \
-		--latency benchmarks/results/hc18-frontier-latency.json \
-		--output benchmarks/frontier_hc18.md
+		residual-unet-stride4 fast-scnn unext-s --recipe $* --threads 1 --rounds 16 --range 0.5 25 \
+		--results benchmarks/results/$*-frontier \
+		--latency benchmarks/results/$*-frontier-latency.json \
+		--output benchmarks/frontier_$*.md
 
 clean:
 	rm -rf $(VENV) $(PEERS) $(DOCS) build demo-output

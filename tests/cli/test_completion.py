@@ -54,7 +54,8 @@ def test_values_of_an_option_are_completed(script):
 def test_names_of_shipped_bundles_and_recipes_are_completed(script):
     assert complete(script, "segment", "a.dcm", "-m", "camus-4ch-") == ["camus-4ch-robust"]
     assert complete(script, "models", "hc18") == ["hc18-head"]
-    assert complete(script, "train", "hippocampus") == ["hippocampus-base", "hippocampus"]
+    found = complete(script, "train", "hippocampus")
+    assert sorted(found) == ["hippocampus", "hippocampus-base", "hippocampus-fast"]
 
 
 def test_where_a_file_is_expected_the_shell_offers_files(script):
