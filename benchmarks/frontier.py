@@ -210,7 +210,7 @@ def main() -> None:
     if points:
         count = latency["threads"]
         title = f"ms for one image, {count} thread{'s' if count > 1 else ''}"
-        unit = next(row.result.unit for row in rows if row.result)
+        unit = next(row.unit for row in rows if row.result)
         write_text(plot, draw_frontier(points, x_title=title, y_title=f"mean Dice, test {unit}"))
     low, high = arguments.range
     text = format_page(latency, rows, plot=plot.name, claim_ms=(low, high))

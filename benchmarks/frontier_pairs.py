@@ -30,14 +30,12 @@ class Pair:
         difference: Mean over cases of the Dice of the classic less that of ours, with its
             interval over patients.
         patients: How many both were scored on.
-        unit: What they are called, in the plural.
     """
 
     peer: Row
     own: Row
     difference: Interval
     patients: int
-    unit: str
 
     @property
     def verdict(self) -> str:
@@ -66,9 +64,7 @@ def pair_rows(rows: Sequence[Row]) -> list[Pair]:
 def _pair(peer: Row, own: Row) -> Pair:
     shared = [case for case in peer.case_dice if case in own.case_dice]
     difference = subtract(peer.case_dice, own.case_dice, shared)
-    units = {patient for patient, _ in shared}
-    unit = own.result.unit if own.result else "patients"
-    return Pair(peer, own, difference, len(units), unit)
+    return Pair(peer, own, difference, len({patient for patient, _ in shared}))
 
 
 def subtract(
@@ -84,7 +80,7 @@ def format_pairs(rows: Sequence[Row]) -> list[str]:
     pairs = pair_rows(rows)
     if not pairs:
         return []
-    unit = pairs[0].unit
+    unit = pairs[0].own.unit
     without = [row.title for row in rows if row.result and not row.ours and not row.case_dice]
     lines = [
         "## In pairs",

@@ -34,6 +34,11 @@ class Row:
         return self.network.startswith(OURS)
 
     @property
+    def unit(self) -> str:
+        """What is independent in the data it was scored on, in the plural."""
+        return self.result.unit if self.result else "patients"
+
+    @property
     def precision(self) -> str:
         """The fastest precision that may be used; one that was not checked may be."""
         barred = self.result.barred if self.result else ()

@@ -325,6 +325,8 @@ def main() -> None:
     parser.add_argument("--before", help="an earlier revision that takes its turn, such as HEAD~9")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
+    if (arguments.run is None) != (arguments.case is None):
+        parser.error("--run and --case go together: name a run and a scan of BTCV, or neither")
     busy = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

@@ -330,16 +330,24 @@ def _create(peer: Peer, base: ModelSpec, size_px: tuple[int, ...]) -> nn.Module:
     return network if larger == size_px else Padded(network, size_px, larger)
 
 
+def _fit_ends(spec: ModelSpec, base: ModelSpec) -> ModelSpec:
+    """Give a network the channels and classes of another, of as many axes."""
+    if spec.spatial_dims != base.spatial_dims:
+        raise UsageError(
+            f"a network of {spec.spatial_dims} axes takes no input of {base.spatial_dims}."
+        )
+    return replace(spec, in_channels=base.in_channels, num_classes=base.num_classes)
+
+
 def _find_ours(name: str, base: ModelSpec) -> Network:
     """Take one of our named networks for the recipe's channels and classes."""
     own = name.removeprefix(OURS)
     if name == RECIPES_OWN:
         spec = base
     elif own == SHAPED:
-        shaped = shape_for_tiles()
-        spec = replace(shaped, in_channels=base.in_channels, num_classes=base.num_classes)
+        spec = _fit_ends(shape_for_tiles(), base)
     elif own in {path.stem for path in shipped_recipes()}:
-        spec = read_recipe(own).deployment.model
+        spec = _fit_ends(read_recipe(own).deployment.model, base)
     else:
         spec = named_spec(
             own,

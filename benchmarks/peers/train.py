@@ -116,13 +116,20 @@ def _creator(network: Network) -> Callable[[ModelSpec], nn.Module]:
 
 
 def try_rates(
-    network: Network, recipe: Recipe, run: Path, rates: Sequence[float], *, data: Path, threads: int
+    network: Network,
+    recipe: Recipe,
+    run: Path,
+    rates: Sequence[float],
+    *,
+    epochs: int,
+    data: Path,
+    threads: int,
 ) -> dict[float, float]:
-    """Mean Dice on validation images after the recipe's epochs at each learning rate."""
+    """Mean Dice on validation images after a training of some epochs at each learning rate."""
     found = {}
     for rate in rates:
         training = replace(
-            recipe.training, learning_rate=rate, validate_every=recipe.training.epochs
+            recipe.training, learning_rate=rate, epochs=epochs, validate_every=epochs
         )
         folder = run.with_name(f"{run.name}.rate-{rate:g}")
         train(
@@ -207,12 +214,12 @@ def main() -> None:
         data, run = arguments.data or Path(recipe.data.path), arguments.output / stem
         tried: dict[float, float] = {}
         if arguments.rates:
-            short = replace(recipe.training, epochs=arguments.rate_epochs)
             tried = try_rates(
                 network,
-                replace(recipe, training=short),
+                recipe,
                 run,
                 arguments.rates,
+                epochs=arguments.rate_epochs,
                 data=data,
                 threads=arguments.threads,
             )

@@ -131,6 +131,7 @@ def measure_cases(
         lacking: Whether each is measured once more without channels that may be missing.
     """
     distances: list[float] = []
+    judge = GateJudge(gate)
     for number, case in enumerate(cases):
         try:
             sequence = open_image(case).sequence
@@ -138,12 +139,11 @@ def measure_cases(
             distances.append(math.inf)
             continue
         seen = vary_channels(sequence, segmenter.spec.input, number=number)
-        distances += [_measure(segmenter, gate, each) for each in (seen if lacking else seen[:1])]
+        distances += [_measure(segmenter, judge, each) for each in (seen if lacking else seen[:1])]
     return distances
 
 
-def _measure(segmenter: Segmenter, gate: Gate, sequence: ImageSequence) -> float:
-    judge = GateJudge(gate)
+def _measure(segmenter: Segmenter, judge: GateJudge, sequence: ImageSequence) -> float:
     try:
         described = describe_images(segmenter, sequence)
     except InputError:

@@ -191,19 +191,19 @@ def _add_table(
 
 
 def _count_levels(images: list[Image]) -> np.ndarray:
-    """Pixels of each of the 256 levels, over all images."""
+    """Pixels of each of the 256 levels but 0, over all images."""
     counts: np.ndarray = np.sum(
         [np.bincount(image.ravel(), minlength=256) for image in images], axis=0
     )
+    counts[0] = 0
     return counts
 
 
 def _find_median_table(step: ScaleMedian, counts: np.ndarray) -> np.ndarray:
     """Map of 8 bits to [0, 1] by the median of bright pixels; plain if there are none."""
-    levels = np.arange(256)
-    counts = np.where(levels > 0, counts, 0)
     if not counts.any():
         return _PLAIN
+    levels = np.arange(256)
     high = _find_rank(counts, 0.995)
     middle = _find_rank(np.where(levels > step.floor * high, counts, 0), 0.5)
     table: np.ndarray = np.clip(levels * (step.median / middle), 0, 1).astype(np.float32)
@@ -218,11 +218,9 @@ def _find_rank(counts: np.ndarray, share: float) -> int:
 
 def _find_percentile_table(step: ScalePercentile, counts: np.ndarray) -> np.ndarray:
     """Map of 8 bits to [0, 1] by the percentiles of some images; plain if they are black."""
-    cumulative = np.cumsum(counts[1:])
-    if cumulative[-1] == 0:
+    if not counts.any():
         return _PLAIN
-    low = 1 + int(np.searchsorted(cumulative, step.low / 100 * cumulative[-1])) if step.low else 0
-    high = 1 + int(np.searchsorted(cumulative, step.high / 100 * cumulative[-1]))
+    low, high = (_find_rank(counts, percent / 100) for percent in (step.low, step.high))
     span = max(high - low, 255 / step.max_gain)
     table: np.ndarray = np.clip((np.arange(256) - low) / span, 0, 1).astype(np.float32)
     return table
