@@ -18,7 +18,7 @@ from statistics import mean
 from typing import Any
 
 from bedside.bundle import find_bundle, read_bundle, shipped_bundles, write_with_card
-from bedside.datasets import list_cases, relabel_cases
+from bedside.datasets import list_cases, relabel_for
 from bedside.datasets.duplicates import leave_out_leaks
 from bedside.evaluation.accuracy import state_accuracy, state_robustness
 from bedside.evaluation.cases import METRICS, evaluate_cases
@@ -77,11 +77,8 @@ def restate(name: str, data: Path) -> None:
     bundle = read_bundle(find_bundle(name))
     known = {case.case_id for case in list_part(bundle, data, "test")}
     kept, left_out = leave_out_leaks(list_cases(data), bundle.split)
-    cases = relabel_cases(
-        [case for case in kept if case.case_id in known],
-        bundle.card.relabel,
-        labels=[label.value for label in bundle.spec.labels],
-    )
+    chosen = [case for case in kept if case.case_id in known]
+    cases = relabel_for(chosen, bundle.card.relabel, spec=bundle.spec)
     segmenter = open_segmenter(bundle, backend="openvino", precision="f32", gate="off")
     card = state_accuracy(
         bundle.card, evaluate_cases(segmenter, cases), split_unit=cases[0].split_unit

@@ -95,7 +95,7 @@ def run(settings: Settings) -> int:
     """
     from rich.console import Console
 
-    from bedside.datasets import detect_layout, relabel_cases
+    from bedside.datasets import detect_layout, relabel_for
     from bedside.evaluation.pictures import write_worst_cases
     from bedside.evaluation.report import PICTURE, to_json, write_report
     from bedside.system.atomic import check_writable
@@ -107,11 +107,8 @@ def run(settings: Settings) -> int:
     )
     layout = settings.layout or detect_layout(settings.data)
     cases, left_out = _choose_cases(settings, bundle, layout)
-    cases = relabel_cases(
-        cases,
-        bundle.card.relabel if settings.relabel is None else read_relabel(settings.relabel),
-        labels=[label.value for label in bundle.spec.labels],
-    )
+    table = bundle.card.relabel if settings.relabel is None else read_relabel(settings.relabel)
+    cases = relabel_for(cases, table, spec=bundle.spec)
     check_writable(settings.output)
     segmenter = _open(settings, bundle, cases)
     about = _about(settings, bundle, session=segmenter.session, layout=layout)

@@ -7,9 +7,10 @@ from bedside.datasets.table import (
     detect_layout,
     list_cases,
     list_recipe_cases,
+    relabel_for,
 )
 
 __all__ = [
     "LAYOUTS", "Case", "Layout", "detect_layout", "list_cases", "list_recipe_cases", "read_case",
-    "read_truth", "read_values", "relabel_cases",
+    "read_truth", "read_values", "relabel_cases", "relabel_for",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from bedside.datasets.spheres import Sphere, draw_spheres
-from bedside.errors import DataError, GeometryError
+from bedside.errors import DataError, FormatError, GeometryError
 from bedside.io.channels import check_same_grid, join_channels
 from bedside.io.pixel_spacing import rescale
 from bedside.io.source import Source, open_source
@@ -37,6 +37,10 @@ class Case:
         reference: Measurements by experts, by name; the name ends in the unit.
         unit: The independent unit that `person` names, in the plural.
         split_unit: What `patient_id` names, in the plural, if that is something else.
+        channel_names: Names of the channels in the data set, in order; () where it has none.
+        in_one_file: Whether `images` is one file whose fourth axis are the channels that
+            `channel_names` names.
+        value_names: Name of each value of the labels' file in the data set; {} without.
     """
 
     case_id: str
@@ -52,6 +56,9 @@ class Case:
     person_id: str | None = None
     unit: str = "patients"
     split_unit: str | None = None
+    channel_names: tuple[str, ...] = ()
+    in_one_file: bool = False
+    value_names: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def person(self) -> str:
@@ -153,13 +160,38 @@ def open_image(case: Case) -> Source:
     """Open the files of a case's image and join them, channel after channel.
 
     Raises:
-        DataError: If the files differ in grid.
+        DataError: If the files differ in grid, or one file has another number of channels than
+            the data set says.
         FormatError: If one cannot be read.
     """
+    if case.in_one_file:
+        return _open_channels(case)
     try:
         return join_channels([open_source(path) for path in case.images])
     except GeometryError as error:
         raise DataError(f"case {case.case_id}: {error}") from error
+
+
+def _open_channels(case: Case) -> Source:
+    """Open a file whose fourth axis are channels."""
+    count = len(case.channel_names)
+    if _has_channel(case, count + 1):
+        raise DataError(
+            f"case {case.case_id}: {case.image} has more than the {count} channels that its data "
+            f"set names, {', '.join(case.channel_names)}."
+        )
+    sources = [open_source(case.image, select={"channel": n}) for n in range(1, count + 1)]
+    joined = join_channels(sources)
+    return replace(joined, files=(case.image,))
+
+
+def _has_channel(case: Case, number: int) -> bool:
+    """Whether a file has as many channels."""
+    try:
+        open_source(case.image, select={"channel": number})
+    except FormatError:
+        return False
+    return True
 
 
 def _read_labels(case: Case, image: Source, label_values: tuple[int, ...]) -> np.ndarray:

@@ -57,3 +57,37 @@ def table_of_values(values: Any, path: Path) -> Mapping[int, int]:
             "numbers from 0, the background, to at most 255."
         )
     return {number: number for number in numbers}
+
+
+def names_of_channels(channels: Any, path: Path, *, key: str = "modality") -> tuple[str, ...]:
+    """Return the names of the channels, in order.
+
+    Args:
+        channels: Names by number from 0 on, numbers as text.
+        path: The data set's folder, for the error.
+        key: Of the index, for the error.
+
+    Raises:
+        DataError: If the numbers are not 0, 1, 2, ...
+    """
+    if not isinstance(channels, dict) or set(channels) != set(map(str, range(len(channels)))):
+        raise DataError(f'{path / INDEX} has "{key}" {channels}; expected "0", "1", ...')
+    return tuple(str(channels[str(number)]) for number in range(len(channels)))
+
+
+def names_of_values(labels: Any) -> Mapping[int, str]:
+    """Return the name of each label value but 0.
+
+    Args:
+        labels: Names by value, as the Decathlon has it, or values by name, as nnU-Net has it.
+
+    Example:
+        >>> names_of_values({"0": "background", "1": "edema"}), names_of_values({"core": 1})
+        ({1: 'edema'}, {1: 'core'})
+    """
+    names = {}
+    for key, value in (labels if isinstance(labels, dict) else {}).items():
+        number, name = (key, value) if str(key).isdecimal() else (value, key)
+        if str(number).isdecimal() and int(number) and isinstance(name, str) and name:
+            names[int(number)] = name
+    return names

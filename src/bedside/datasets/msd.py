@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from bedside.datasets.case import Case
-from bedside.datasets.index import INDEX, has_key, read_index, table_of_values
+from bedside.datasets.index import (
+    INDEX,
+    has_key,
+    names_of_channels,
+    names_of_values,
+    read_index,
+    table_of_values,
+)
 from bedside.datasets.pairing import NIFTI, find_file, split_ending
 from bedside.errors import DataError
 
@@ -32,7 +39,8 @@ def list_cases(path: Path) -> list[Case]:
 
     Names hold no patient, so each case counts as its own patient. In the hippocampus data both
     sides of a person have neighbouring numbers: blocks of neighbours count as one patient, and
-    networks are compared on pairs of neighbours.
+    networks are compared on pairs of neighbours. Several modalities are the channels along the
+    fourth axis of an image's file.
 
     Args:
         path: Folder that holds `dataset.json`.
@@ -50,7 +58,14 @@ def list_cases(path: Path) -> list[Case]:
     block = _BLOCKS.get(str(index.get("name")), 0)
     labels = index.get("labels")
     values = table_of_values(labels if isinstance(labels, dict) else (), path)
-    cases = [replace(_case(path, entry, block=block), truth_values=values) for entry in entries]
+    channels = names_of_channels(index.get("modality") or {}, path)
+    known: dict[str, Any] = {
+        "truth_values": values,
+        "value_names": names_of_values(labels),
+        "channel_names": channels,
+        "in_one_file": len(channels) > 1,
+    }
+    cases = [replace(_case(path, entry, block=block), **known) for entry in entries]
     return sorted(cases, key=lambda case: case.case_id)
 
 

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from bedside.datasets.case import Case
-from bedside.datasets.index import INDEX, has_key, read_index, table_of_values
+from bedside.datasets.index import (
+    INDEX,
+    has_key,
+    names_of_channels,
+    names_of_values,
+    read_index,
+    table_of_values,
+)
 from bedside.datasets.pairing import find_file, list_stems
 from bedside.errors import DataError
 from bedside.io.formats import FORMATS
@@ -50,9 +57,8 @@ def list_cases(path: Path) -> list[Case]:
     """
     index = read_index(path)
     ending = _ending(index, path)
-    channels = index.get("channel_names")
-    if not isinstance(channels, dict) or set(channels) != set(map(str, range(len(channels)))):
-        raise DataError(f'{path / INDEX} has "channel_names" {channels}; expected "0", "1", ...')
+    channels: Any = index.get("channel_names")
+    names = names_of_channels(channels, path, key="channel_names")
     values = _values(index, path)
     return [
         Case(
@@ -61,6 +67,8 @@ def list_cases(path: Path) -> list[Case]:
             images=_images(path, name, channels=channels, ending=ending),
             truth=find_file(path / "labelsTr" / name, "labels", case=name, endings=(ending,)),
             truth_values=values,
+            channel_names=names,
+            value_names=names_of_values(index["labels"]),
         )
         for name in _names(path, channels=len(channels), ending=ending)
     ]

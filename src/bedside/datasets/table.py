@@ -1,6 +1,6 @@
 """The table of layouts: a layout is a module with `recognise` and `list_cases`, and a row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from bedside.datasets import (
     video,
 )
 from bedside.datasets.case import Case, relabel_cases
+from bedside.datasets.meaning import check_meaning
 from bedside.errors import DataError, UsageError
-from bedside.spec import Recipe
+from bedside.spec import DeploymentSpec, Recipe
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,23 @@ def list_recipe_cases(recipe: Recipe, folder: Path | None = None) -> list[Case]:
         DataError: As `list_cases`.
     """
     cases = list_cases(folder or Path(recipe.data.path), recipe.data.layout)
-    labels = [label.value for label in recipe.deployment.labels]
-    return relabel_cases(cases, recipe.data.relabel, labels=labels)
+    return relabel_for(cases, recipe.data.relabel, spec=recipe.deployment)
+
+
+def relabel_for(cases: list[Case], table: Mapping[str, int], *, spec: DeploymentSpec) -> list[Case]:
+    """Return cases with the labels of a deployment.
+
+    Args:
+        cases: Cases of a data set.
+        table: Label for each value of the masks; {} if values are labels.
+        spec: The deployment, with names of labels and channels.
+
+    Raises:
+        DataError: If the data set names a value or a channel as another one of the deployment.
+    """
+    given = relabel_cases(cases, table, labels=[label.value for label in spec.labels])
+    check_meaning(given, spec.labels, channels=spec.input.channel_names)
+    return given
 
 
 def _check_folder(path: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bedside.bundle import Bundle
-from bedside.datasets import Case, list_cases, relabel_cases
+from bedside.datasets import Case, list_cases, relabel_for
 from bedside.errors import DataError
 from bedside.evaluation.comparison import Comparison, compare_sessions, read_samples
 from bedside.runtime import Session, find_backend
@@ -98,8 +98,7 @@ def list_part(bundle: Bundle, data: Path, part: str, *, layout: str | None = Non
         DataError: If the folder holds none of the patients, or is laid out otherwise.
     """
     chosen = select_part(list_cases(data, layout), bundle, part, data=data)
-    values = [label.value for label in bundle.spec.labels]
-    return relabel_cases(chosen, bundle.card.relabel, labels=values)
+    return relabel_for(chosen, bundle.card.relabel, spec=bundle.spec)
 
 
 def list_validation(bundle: Bundle, data: Path, *, layout: str | None = None) -> list[Case]:

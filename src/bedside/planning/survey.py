@@ -11,7 +11,8 @@ import numpy as np
 from scipy import ndimage
 
 from bedside.datasets import Case, detect_layout, list_cases, read_case, relabel_cases
-from bedside.io.source import open_source
+from bedside.datasets.case import open_image
+from bedside.datasets.index import names_of_values
 from bedside.pipeline.frames.geometry_steps import STRONG_COLOUR
 from bedside.planning.masks import choose_relabel, count_values, spread
 from bedside.system.regular_files import read_regular
@@ -162,7 +163,7 @@ def _choose_axes(cases: Sequence[Case]) -> int:
     """3 if most scans have enough slices, close enough to each other; else 2."""
     whole = 0
     for case in cases:
-        sequence = open_source(case.image).sequence
+        sequence = open_image(case).sequence
         if sequence.spacing_mm and sequence.slice_spacing_mm and case.trust_spacing:
             near = sequence.slice_spacing_mm <= WIDEST_STEP * max(sequence.spacing_mm)
             whole += near and len(sequence) >= FEWEST_SLICES
@@ -263,13 +264,9 @@ def _read_about(path: Path) -> Mapping[str, Any]:
 
 
 def _names(about: Mapping[str, Any], relabel: Mapping[int, int]) -> dict[int, str]:
-    """Read the names of labels: number to name, or, as nnU-Net has it, name to number."""
-    labels = about.get("labels")
-    names = {}
-    for key, value in (labels if isinstance(labels, dict) else {}).items():
-        number, name = (key, value) if str(key).isdecimal() else (value, key)
-        if str(number).isdecimal() and isinstance(name, str) and name:
-            names[relabel.get(int(number), int(number))] = name
+    """Names of labels that an index has, none if two are the same."""
+    known = names_of_values(about.get("labels"))
+    names = {relabel.get(value, value): name for value, name in known.items()}
     return names if len(set(names.values())) == len(names) else {}
 
 
