@@ -12,8 +12,6 @@ one run, as processor time of one thread.
 import argparse
 import dataclasses
 import functools
-import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +32,7 @@ from bedside.system.atomic import write_text
 from bedside.training.checkpoint import read_json
 from bedside.training.folder import EVALUATION, RUN, VALIDATION
 from bedside.training.run import Progress, train
+from cells import show_interval, time_in_turns, write_json
 
 HERE = Path(__file__).parent
 SLICES, SCANS, FURTHER = "btcv-slices", "btcv-scans", "btcv-scans-2"
@@ -189,27 +188,16 @@ def measure_cost(*, rounds: int) -> Json:
         for precision in PRECISIONS:
             session = open_graph(graph, backend="openvino", threads=1, precision=precision)
             calls[name, precision] = functools.partial(session.predict, example.numpy())
-    spent: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
-    for _ in range(rounds):
-        for key, call in calls.items():
-            begin = time.process_time()
-            call()
-            spent[key].append(1000 * (time.process_time() - begin) / slices[key[0]])
+    spent = time_in_turns(calls, rounds=rounds)
     return {
         "processor": describe_processor(),
         "rounds": rounds,
         "parameters": counts,
         "median_ms": {
-            name: {p: round(float(np.median(spent[name, p])), 2) for p in PRECISIONS}
+            name: {p: round(float(np.median(spent[name, p]) / slices[name]), 2) for p in PRECISIONS}
             for name in rows
         },
     }
-
-
-def write_json(path: Path, content: Json) -> None:
-    """Write a result that is kept."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_cells(results: Path) -> dict[str, list[Json]]:
@@ -302,10 +290,10 @@ def _list_rows(cells: dict[str, list[Json]], cost: Json | None) -> list[list[str
         dice = mean_interval(list(scores.values()), [case for case, _ in scores])
         folds = len({cell["fold"] for cell in cells[name]})
         line = [row.title, str(_count_epochs(cells[name]) or ""), str(folds), str(len(scores))]
-        line.append(_show(dice, sign="") if scores else "not trained")
+        line.append(show_interval(dice, sign="") if scores else "not trained")
         difference, count = compare(cells[name], cells[REFERENCE])
         paired = count and name != REFERENCE
-        line += [_show(difference, sign="+"), str(count)] if paired else ["", ""]
+        line += [show_interval(difference, sign="+"), str(count)] if paired else ["", ""]
         timed = row.start or name
         if cost and timed in cost["parameters"]:
             line += [f"{cost['median_ms'][timed][p]:.2f}" for p in PRECISIONS]
@@ -314,14 +302,6 @@ def _list_rows(cells: dict[str, list[Json]], cost: Json | None) -> list[list[str
             line += ["not measured", "not measured", ""]
         table.append(line)
     return table
-
-
-def _show(interval: Interval, *, sign: str) -> str:
-    """A mean, and its interval if it has one."""
-    text = f"{interval.mean:{sign}.4f}"
-    if interval.low is None or interval.high is None:
-        return text
-    return f"{text} ({interval.low:{sign}.4f} to {interval.high:{sign}.4f})"
 
 
 def _describe_cost(cost: Json | None) -> list[str]:

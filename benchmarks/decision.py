@@ -10,6 +10,7 @@ are trained in an order that completes pairs; the same command goes on where it 
 
 import argparse
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from bedside.datasets import list_recipe_cases
@@ -26,18 +28,23 @@ from bedside.evaluation.cases import segment_named
 from bedside.evaluation.metrics import dice
 from bedside.evaluation.planted import list_artefacts, plant_artefact
 from bedside.export.onnx import trace_onnx
-from bedside.models import create
+from bedside.models import count_parameters, create
 from bedside.runtime import open_graph
+from bedside.runtime.machine import describe_processor
 from bedside.segment import Segmenter
 from bedside.spec import ModelSpec, Recipe, read_recipe
-from bedside.system.atomic import write_text
 from bedside.training.checkpoint import load_tensors, read_json
 from bedside.training.folder import EVALUATION, RUN, VALIDATION
 from bedside.training.run import WEIGHTS, Progress, select_cases, train
+from cells import time_in_turns, write_json
 
 HERE = Path(__file__).parent
 RECIPE, AUGMENTED_AS = "camus", "camus-robust"
 FOLDS = 3
+MARGIN = 0.002
+"""Difference in mean Dice that counts; fixed before anything was trained, as is what is compared:
+images as they are and the mean over planted artefacts, with all labels and with few."""
+PRECISIONS = ("f32", "bf16")
 REFERENCE, OPPONENT = "conv", "window"
 CLEAN = "clean"
 PLANTED = (
@@ -103,7 +110,7 @@ ROWS = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One training: a row, a share of the training patients, and a fold, whose number is its seed."""
+    """One training: a row, a share of the training patients, and a fold that numbers its seed."""
 
     row: str
     share: float
@@ -223,10 +230,29 @@ def score_spoilt(segmenter: Segments, case: Case) -> dict[str, float]:
     return scores
 
 
-def write_json(path: Path, content: Json) -> None:
-    """Write a result that is kept."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(content, indent=1) + "\n")
+def measure_cost(*, rounds: int) -> Json:
+    """Measure milliseconds of each row's network by precision, all in turns; count parameters."""
+    deployment = read_recipe(RECIPE).deployment
+    example = torch.rand(1, deployment.input.channels, *deployment.input.size_px)
+    calls, counts = {}, {}
+    for name, row in ROWS.items():
+        torch.manual_seed(0)
+        network = create(row.change(deployment.model)).eval()
+        counts[name] = count_parameters(network)
+        graph = trace_onnx(network, example).SerializeToString()
+        for precision in PRECISIONS:
+            session = open_graph(graph, backend="openvino", threads=1, precision=precision)
+            calls[name, precision] = functools.partial(session.predict, example.numpy())
+    spent = time_in_turns(calls, rounds=rounds)
+    return {
+        "processor": describe_processor(),
+        "rounds": rounds,
+        "parameters": counts,
+        "median_ms": {
+            name: {p: round(float(np.median(spent[name, p])), 3) for p in PRECISIONS}
+            for name in ROWS
+        },
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> None:

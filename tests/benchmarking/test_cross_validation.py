@@ -7,6 +7,7 @@ import torch
 import cross_validation as study
 from bedside.models import count_parameters, create
 from bedside.spec import read_recipe
+from cells import write_json
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def test_the_page_says_what_is_not_trained_and_leaves_shorter_schedules_out(base
         make_cell("conv", 1, {"b": dice}, epochs=1),
         make_cell("scans", 0, {"a": dict.fromkeys(dice, 0.75)}, epochs=1),
     ):
-        study.write_json(tmp_path / f"{cell['row']}.fold-{cell['fold']}.seed-0.json", cell)
+        write_json(tmp_path / f"{cell['row']}.fold-{cell['fold']}.seed-0.json", cell)
     page = study.format_page(base, study.read_cells(tmp_path), None)
     assert "too few scans to decide anything" in page
     rows = {line.split("|")[1].strip(): line for line in page.splitlines() if "|" in line}
