@@ -19,7 +19,6 @@ from bedside.spec import (
     DropSmall,
     Eccentricity,
     FillHoles,
-    Fit,
     InputSpec,
     KeepLargest,
     Opening,
@@ -114,7 +113,7 @@ def test_a_slice_wise_network_sees_each_slice_as_it_was_taken(tmp_path):
     network.predict = lambda tensor: (
         network.seen.append(tensor) or np.concatenate([np.full_like(tensor, 0.5), tensor], axis=1)
     )
-    found = Segmenter(make_spec_2d(WindowLevel(level=0, width=2000.0), Fit()), network)
+    found = Segmenter(make_spec_2d(WindowLevel(level=0, width=2000.0)), network)
     labels = found.segment_sequence(sequence).labels
     slices = np.stack(list(sequence))
     seen = np.concatenate(network.seen)

@@ -82,6 +82,24 @@ def test_each_step_of_every_bundle_that_the_page_runs(segmenters, tmp_path):
     assert found["sample_frames"] == SAMPLE_FRAMES
 
 
+def test_pixels_that_are_not_square_are_shown_in_their_true_shape(segmenters, tmp_path):
+    sequence = next(make_samples(segmenters("camus-4ch").spec)).sequence
+    cases = [
+        make_case(
+            segmenters("camus-4ch"), replace(sequence, spacing_mm=spacing_mm), tmp_path / name
+        )
+        for name, spacing_mm in (
+            ("low", (0.2, 0.5)), ("high", (0.77, 0.31)), ("square", (0.3, 0.301))
+        )
+    ]  # fmt: skip
+    found = check_cases(cases, tmp_path)
+    told = ["times as wide" in "".join(each["warnings"]) for each in found["results"]]
+    assert told == [True, False, False]
+    inner = [each["transform"]["inner"] for each in found["results"]]
+    heights = [box["bottom"] - box["top"] for box in inner]
+    assert heights[0] < heights[2]
+
+
 def test_a_head_is_measured_as_in_the_report(segmenters, tmp_path):
     segmenter = segmenters("hc18-head")
     sequence = replace(next(make_samples(segmenter.spec)).sequence, spacing_mm=(0.3, 0.25))

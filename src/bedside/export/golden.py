@@ -218,6 +218,7 @@ def _resize_of(spec: DeploymentSpec, plan: FramePlan) -> str | None:
     box, (height, width) = plan.transform.box, spec.input.size_px
     for step in spec.preprocess:
         if isinstance(step, Fit):
+            # The frames it is made of have square pixels.
             scale = min(height / (box.height * step.stretch), width / box.width)
             return "area" if scale < 1 else "linear"
     return None

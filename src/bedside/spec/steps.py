@@ -99,6 +99,8 @@ class CropCentre:
 class Fit:
     """Scale into the network's input, keeping the aspect ratio, centred on black.
 
+    Where pixels are known not to be square, that is the ratio in mm.
+
     Attributes:
         stretch: Rows are stretched by this factor against columns, the same for every
             image, so that shapes stay comparable while wide images fill a square input.

@@ -11,6 +11,7 @@ import numpy as np
 
 from bedside.bundle import Bundle
 from bedside.errors import UsageError
+from bedside.pipeline.frames.geometry_steps import find_aspect
 from bedside.pipeline.frames.plan import FramePlan, plan_preprocess
 from bedside.pipeline.segmenter import Segmenter
 from bedside.stream.event import Event
@@ -73,11 +74,15 @@ class LiveStream:
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
         _check(bundle, deadline_ms, spacing_mm)
-        given = _plan_sample(segmenter, sample, force=force)
+        given = _plan_sample(segmenter, sample, force=force, spacing_mm=spacing_mm)
         if spacing_mm is None and isinstance(sample, ImageSequence):
             spacing_mm = segmenter.resolve_axes(sample).spacing_mm
         planner = CausalPlanner(
-            bundle.spec, given=given, force=force, predict=segmenter.session.predict
+            bundle.spec,
+            given=given,
+            force=force,
+            predict=segmenter.session.predict,
+            spacing_mm=spacing_mm,
         )
         if given is None:
             planner.warm_up()
@@ -309,7 +314,11 @@ class LiveStream:
 
 
 def _plan_sample(
-    segmenter: Segmenter, sample: ImageSequence | Sequence[np.ndarray], *, force: bool
+    segmenter: Segmenter,
+    sample: ImageSequence | Sequence[np.ndarray],
+    *,
+    force: bool,
+    spacing_mm: tuple[float, float] | None,
 ) -> FramePlan | None:
     """Plan from what is known before a stream begins; None if nothing is.
 
@@ -322,7 +331,9 @@ def _plan_sample(
     if not len(sample):
         return None
     spec, views = segmenter.spec, [view_frame(frame) for frame in sample]
-    plan = plan_preprocess(spec.preprocess, views, input_spec=spec.input, force=force)
+    plan = plan_preprocess(
+        spec.preprocess, views, input_spec=spec.input, force=force, aspect=find_aspect(spacing_mm)
+    )
     return segmenter.check_marker(plan, views)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bedside.errors import FrameError, InputError
+from bedside.pipeline.frames.geometry_steps import find_aspect
 from bedside.pipeline.frames.marker import MarkerVerdict, turn_plan
 from bedside.pipeline.frames.plan import FramePlan, plan_preprocess
 from bedside.spec import DeploymentSpec
@@ -104,6 +105,7 @@ class CausalPlanner:
         force: Go on where the frames look like another kind of image.
         predict: The network, from (1, C, H, W) to logits (1, K, h, w), for the probe's marker;
             None to leave that unchecked.
+        spacing_mm: (row, column) distance of pixels; None if unknown.
 
     Attributes:
         made: Plans that have been used.
@@ -117,8 +119,10 @@ class CausalPlanner:
         given: FramePlan | None = None,
         force: bool = False,
         predict: Callable[[np.ndarray], np.ndarray] | None = None,
+        spacing_mm: Sequence[float] | None = None,
     ) -> None:
         self._spec, self._force = spec, force
+        self._aspect = find_aspect(spacing_mm)
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="bedside plan")
         self._watch = None
         if spec.marker is not None and predict is not None:
@@ -182,6 +186,14 @@ class CausalPlanner:
         reasons += [] if verdict is None else [self._take_verdict(verdict)]
         assert self._turned is not None  # there is a plan
         return Planned(self._turned, "; ".join(filter(None, reasons)))
+
+    def rescale(self, spacing_mm: Sequence[float] | None) -> None:
+        """Take over another distance of pixels: if their shape is another, plans begin anew."""
+        aspect = find_aspect(spacing_mm)
+        if aspect != self._aspect:
+            self._aspect = aspect
+            self._restart()
+            self._plan = self._last_kind = None
 
     def allow_calls(self, calls: int) -> None:
         """Let the check of the marker, if there is one, call the network so often from now on."""
@@ -339,8 +351,9 @@ class CausalPlanner:
 
     def _make(self, sample: Sequence[np.ndarray]) -> FramePlan:
         return plan_preprocess(
-            self._spec.preprocess, sample, input_spec=self._spec.input, force=self._force
-        )
+            self._spec.preprocess, sample, input_spec=self._spec.input, force=self._force,
+            aspect=self._aspect,
+        )  # fmt: skip
 
 
 def _describe_change(before: Kind | None, now: Kind) -> str:

@@ -189,6 +189,8 @@ class FrameWork:
             InputError: If the frame is refused.
         """
         begin = time.perf_counter()
+        if isinstance(item.payload, ScaledFrame):
+            self._planner.rescale(item.payload.spacing_mm or self._given_mm)
         planned = self._planner.plan_for(
             frame, event.time_s, settled=how.settled, may_wait=how.may_wait
         )

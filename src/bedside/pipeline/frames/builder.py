@@ -28,6 +28,7 @@ class FramePlanBuilder:
         region: Where the file says that the image proper lies, or None.
         force: Whether doubts are warnings instead of errors.
         crop: Part of the decoded frame that the first stage takes.
+        aspect: Height of a pixel by its width; 1 where they are square or it is not known.
         stages: Functions from image to image, in order.
         steps: For each step so far its functions, crops among them, in the order of the spec.
         warnings: Sentences for a person.
@@ -39,6 +40,7 @@ class FramePlanBuilder:
     region: Box | None
     force: bool
     crop: Box
+    aspect: float = 1.0
     stages: list[Stage] = field(default_factory=list)
     steps: list[list[Stage]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

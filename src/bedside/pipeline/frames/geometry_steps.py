@@ -1,6 +1,7 @@
 """Frame steps on colour, crop and size."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,8 @@ DOPPLER_SHARE = 0.02
 """Part of strongly coloured pixels that is more than a logo or a mark, and is warned of."""
 STRONG_COLOUR = 24
 """Difference between the largest and the smallest of R, G, B that makes a pixel coloured."""
+# Logarithm of the ratio of sides up to which pixels are square: spacings are rounded.
+_SQUARE = 0.01
 
 
 def _plan_grey(step: Grey, builder: FramePlanBuilder) -> None:
@@ -102,8 +105,9 @@ def _plan_crop_body(step: CropBody, builder: FramePlanBuilder) -> None:
 
 def _plan_fit(step: Fit, builder: FramePlanBuilder) -> None:
     box, (height, width) = builder.transform.box, builder.input.size_px
-    scale = min(height / (box.height * step.stretch), width / box.width)
-    inner_height = _align(box.height * step.stretch * scale, limit=height)
+    stretch = step.stretch * builder.aspect
+    scale = min(height / (box.height * stretch), width / box.width)
+    inner_height = _align(box.height * stretch * scale, limit=height)
     inner_width = _align(box.width * scale, limit=width)
     top = (height - inner_height) // (2 * ALIGNMENT) * ALIGNMENT
     left = (width - inner_width) // (2 * ALIGNMENT) * ALIGNMENT
@@ -118,6 +122,33 @@ def _plan_fit(step: Fit, builder: FramePlanBuilder) -> None:
         return canvas
 
     builder.add(fit)
+    if builder.aspect != 1:
+        builder.warnings.append(describe_aspect(builder.aspect))
+
+
+def find_aspect(spacing_mm: Sequence[float] | None) -> float:
+    """Height of a pixel by its width; 1 where it is not known, or square to a hundredth.
+
+    Args:
+        spacing_mm: (row, column) in mm; None if unknown.
+
+    Example:
+        >>> find_aspect((0.308, 0.154)), find_aspect((0.308, 0.307)), find_aspect(None)
+        (2.0, 1.0, 1.0)
+    """
+    if spacing_mm is None:
+        return 1.0
+    aspect = float(spacing_mm[0]) / float(spacing_mm[1])
+    return 1.0 if abs(math.log(aspect)) <= _SQUARE else aspect
+
+
+def describe_aspect(aspect: float) -> str:
+    """A sentence about pixels that are not square."""
+    sides = ("high", "wide") if aspect > 1 else ("wide", "high")
+    return (
+        f"pixels are {max(aspect, 1 / aspect):.2f} times as {sides[0]} as {sides[1]}, by the "
+        "image's spacing: the network was shown them in their true shape."
+    )
 
 
 def _align(length: float, *, limit: int) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bedside.errors import FormatError
 from bedside.pipeline.frames.builder import UNIFORM, FramePlanBuilder, Image, Stage
-from bedside.pipeline.frames.geometry_steps import GEOMETRY_PLANNERS
+from bedside.pipeline.frames.geometry_steps import GEOMETRY_PLANNERS, find_aspect
 from bedside.pipeline.frames.intensity_steps import INTENSITY_PLANNERS
 from bedside.pipeline.frames.kind import FrameKind, check_decoded, find_kind
 from bedside.pipeline.frames.transform import FrameTransform
@@ -146,8 +146,9 @@ def plan_sequence(
     sample = list(sample_frames(sequence, SAMPLE_FRAMES))
     check_decoded(sequence, *sample)
     return plan_preprocess(
-        spec.preprocess, sample, input_spec=spec.input, region=sequence.region, force=force
-    )
+        spec.preprocess, sample, input_spec=spec.input, region=sequence.region, force=force,
+        aspect=find_aspect(sequence.spacing_mm),
+    )  # fmt: skip
 
 
 def sample_frames(sequence: ImageSequence, most: int) -> Iterator[np.ndarray]:
@@ -164,6 +165,7 @@ def plan_preprocess(
     input_spec: InputSpec,
     region: Box | None = None,
     force: bool = False,
+    aspect: float = 1.0,
 ) -> FramePlan:
     """Plan every preprocessing step from some frames of a sequence.
 
@@ -173,6 +175,7 @@ def plan_preprocess(
         input_spec: What the network takes.
         region: Where the file says that the image proper lies, checked; or None.
         force: Go on where the frames look like another kind of image.
+        aspect: Height of a pixel by its width, as `find_aspect` has it.
 
     Raises:
         ModalityError: If the frames are colour photographs, and `force` is off.
@@ -189,7 +192,7 @@ def plan_preprocess(
     whole = Box(0, 0, height, width)
     transform = FrameTransform((height, width), box=whole, inner=whole)
     images = [_channels_last(frame, whole) for frame in sample]
-    builder = FramePlanBuilder(images, transform, input_spec, region, force, crop=whole)
+    builder = FramePlanBuilder(images, transform, input_spec, region, force, whole, aspect)
     builder.steps.append([])
     if not reads_window:
         # A window comes first and reads values as stored; every other step takes 8 bits.

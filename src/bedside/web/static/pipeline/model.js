@@ -70,7 +70,7 @@ export class Pipeline {
   /** Plan for the frames of a sequence; see `planFrames`. */
   plan(sample, { region = null, spacingMm = null } = {}) {
     const { input, model, preprocess } = this.spec;
-    const plan = planFrames(preprocess, sample, { input, region });
+    const plan = planFrames(preprocess, sample, { input, region, spacingMm });
     const [height, width] = input.size_px;
     const restore = planRestore(plan.transform, {
       stride: model.logit_stride,

@@ -12,6 +12,7 @@ export const SAMPLE_FRAMES = 16;
 const ALIGNMENT = 4;
 const DOPPLER_SHARE = 0.02;
 const STRONG_COLOUR = 24;
+const SQUARE = 0.01;
 const BLACK = "the images looked at are black.";
 const UNIFORM = "the images looked at have one value in all pixels: their labels mean nothing.";
 
@@ -35,13 +36,14 @@ export function sampleOf(count) {
  *
  * @param {Array} steps Of the spec's `preprocess`.
  * @param {Array} sample Images of one size and kind.
- * @param {{input, region}} options What the network takes; the box that the file states, or null.
+ * @param {{input, region, spacingMm}} options What the network takes; the box that the file states, or null; the
+ *   distance of pixels by row and column, or null.
  * @returns {{apply, trace, transform, warnings}} `apply` turns an image into the tensor's values;
  *   `trace` lists the image after each step.
  */
-export function planFrames(steps, sample, { input, region = null }) {
+export function planFrames(steps, sample, { input, region = null, spacingMm = null }) {
   sample.forEach(checkNumbers);
-  const builder = new Builder(sample, input, region);
+  const builder = new Builder(sample, input, region, findAspect(spacingMm));
   const { toBytes, warning } = planBytes(sample, input.modality);
   if (warning) builder.warnings.push(warning);
   if (toBytes) builder.add(toBytes, { pointwise: true });
@@ -87,12 +89,13 @@ export function channelsFirst({ data, width, height, channels }) {
 
 /** Steps planned so far; each further one reads and extends it. */
 class Builder {
-  constructor(sample, input, region) {
+  constructor(sample, input, region, aspect) {
     const { width, height } = sample[0];
     const whole = makeBox(0, 0, height, width);
     this.sample = sample;
     this.input = input;
     this.region = region;
+    this.aspect = aspect;
     this.crop = whole;
     this.transform = { source: { height, width }, box: whole, inner: whole };
     this.stages = [];
@@ -219,8 +222,9 @@ function planCropCentre(step, builder) {
 function planFit(step, builder) {
   const { box } = builder.transform;
   const [height, width] = builder.input.size_px;
-  const scale = Math.min(height / (rowsOf(box) * step.stretch), width / columnsOf(box));
-  const rows = align(rowsOf(box) * step.stretch * scale, height);
+  const stretch = step.stretch * builder.aspect;
+  const scale = Math.min(height / (rowsOf(box) * stretch), width / columnsOf(box));
+  const rows = align(rowsOf(box) * stretch * scale, height);
   const columns = align(columnsOf(box) * scale, width);
   const top = ALIGNMENT * Math.floor((height - rows) / (2 * ALIGNMENT));
   const left = ALIGNMENT * Math.floor((width - columns) / (2 * ALIGNMENT));
@@ -238,6 +242,22 @@ function planFit(step, builder) {
     }
     return makeImage(canvas, width, height, channels);
   });
+  if (builder.aspect !== 1) builder.warnings.push(describeAspect(builder.aspect));
+}
+
+/** Height of a pixel by its width; 1 where it is not known, or square to a hundredth. */
+function findAspect(spacingMm) {
+  if (!spacingMm) return 1;
+  const aspect = spacingMm[0] / spacingMm[1];
+  return Math.abs(Math.log(aspect)) <= SQUARE ? 1 : aspect;
+}
+
+function describeAspect(aspect) {
+  const [long, short] = aspect > 1 ? ["high", "wide"] : ["wide", "high"];
+  return (
+    `pixels are ${Math.max(aspect, 1 / aspect).toFixed(2)} times as ${long} as ${short}, by the image's ` +
+    "spacing: the network was shown them in their true shape."
+  );
 }
 
 function align(length, limit) {
