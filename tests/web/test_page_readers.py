@@ -89,6 +89,8 @@ def check_sequence(found, pixels, sequence):
         if box is None
         else {"top": box.top, "left": box.left, "bottom": box.bottom, "right": box.right}
     )
+    if found.get("pixelAspect") is not None or sequence.pixel_aspect is not None:
+        assert found["pixelAspect"] == pytest.approx(sequence.pixel_aspect)
     if sequence.spacing_mm is None:
         assert found["spacingMm"] is None
         assert any("areas are given in pixels" in text for text in found["warnings"])

@@ -4,6 +4,7 @@ from bedside.volume.change import Change
 from bedside.volume.geometry import (
     Geometry,
     Space,
+    check_right_angles,
     corners_apart,
     is_unit_grid,
     scale_geometry,
@@ -14,6 +15,6 @@ from bedside.volume.uneven import SliceBlock, UnevenSlices
 
 __all__ = [
     "Box", "Change", "Geometry", "ImageSequence", "LabelMap", "Orientation", "SliceBlock", "Space",
-    "UnevenSlices", "corners_apart", "find_orientation", "is_unit_grid", "scale_geometry",
-    "split_spacing",
+    "UnevenSlices", "check_right_angles", "corners_apart", "find_orientation", "is_unit_grid",
+    "scale_geometry", "split_spacing",
 ]  # fmt: skip

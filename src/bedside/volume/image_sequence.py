@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bedside.errors import FormatError, GeometryError
-from bedside.volume.geometry import Geometry, Space
+from bedside.volume.geometry import Geometry, Space, check_right_angles
 from bedside.volume.uneven import UnevenSlices
 
 
@@ -141,7 +141,9 @@ class ImageSequence:
                     "spacing: leave spacing_mm out."
                 )
             geometry = Geometry((frames, height, width), _read_matrix(affine), space=space)
+            check_right_angles(geometry)
             slice_mm, *rest = geometry.spacing_mm
+            slice_mm *= geometry.slant
             pixel_mm = (rest[0], rest[1])
         return cls(
             shape=(frames, channels, height, width),

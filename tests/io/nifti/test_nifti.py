@@ -16,7 +16,7 @@ from tolerances import SPACING_RELATIVE
 pytest_plugins = ["memory_fixtures"]
 pytestmark = pytest.mark.usefixtures("in_little_memory")
 
-OBLIQUE = np.array([[-0.5, 0.1, 0, 7], [0.2, 0.6, 0, -3], [0, 0.1, 1.5, 2], [0, 0, 0, 1]])
+OBLIQUE = np.array([[-0.5, 0.2, 0, 7], [0.2, 0.5, 0, -3], [0, 0.1, 1.5, 2], [0, 0, 0, 1]])
 
 
 def _write_back(labels, source, target):

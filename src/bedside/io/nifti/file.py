@@ -19,7 +19,7 @@ from bedside.io.nifti.header import (
     reconcile_spacing,
 )
 from bedside.io.nonfinite import find_nonfinite
-from bedside.volume import Geometry, ImageSequence
+from bedside.volume import Geometry, ImageSequence, check_right_angles
 
 MAX_BYTES = 2**31
 """Largest file, after decompression, that is read: 2 GiB."""
@@ -76,15 +76,21 @@ def open_nifti(
     warnings += nonfinite.warnings
     if form.channels == 4:
         warnings.append("the image's transparency is dropped")
-    in_space = placed and not film
+    place = None
+    if placed and not film:
+        place = _place_in_patient(affine, header, (*shape[:2], depth))
+    slice_mm = None if film else spacing_mm[0] or None
+    if place is not None:
+        _check_angles(place, path)
+        slice_mm = slice_mm and slice_mm * place.slant
     sequence = ImageSequence(
         shape=(depth, min(form.channels, 3), shape[1], shape[0]),
         decode=lambda index: nonfinite.fill(slices.read(index)),
         spacing_mm=spacing_mm[1:],
         frame_time_ms=_read_frame_time_ms(header) if film else None,
         warnings=tuple(warnings),
-        geometry=_place_in_patient(affine, header, (*shape[:2], depth)) if in_space else None,
-        slice_spacing_mm=None if film else spacing_mm[0] or None,
+        geometry=place,
+        slice_spacing_mm=slice_mm,
         third_axis=_find_third_axis(form, film=film),
         default_grid=is_default_grid(header, affine, spacing_mm, placed=placed),
     )
@@ -162,6 +168,14 @@ def _place_in_patient(affine: np.ndarray, header: Any, shape: tuple[int, ...]) -
     if np.linalg.matrix_rank(placed[:3, :3]) < 3:
         return None
     return Geometry((shape[2], shape[1], shape[0]), placed[:, [2, 1, 0, 3]], space="RAS")
+
+
+def _check_angles(place: Geometry, path: Path) -> None:
+    """Refuse pixels that are no rectangles."""
+    try:
+        check_right_angles(place)
+    except GeometryError as error:
+        raise GeometryError(f"{path}: {error}") from error
 
 
 def _check_affine(affine: np.ndarray, shape: tuple[int, ...], path: Path) -> None:

@@ -130,7 +130,7 @@ def find_aspect(spacing_mm: Sequence[float] | None) -> float:
     """Height of a pixel by its width; 1 where it is not known, or square to a hundredth.
 
     Args:
-        spacing_mm: (row, column) in mm; None if unknown.
+        spacing_mm: (row, column) in mm, or relative to each other; None if unknown.
 
     Example:
         >>> find_aspect((0.308, 0.154)), find_aspect((0.308, 0.307)), find_aspect(None)
@@ -146,8 +146,8 @@ def describe_aspect(aspect: float) -> str:
     """A sentence about pixels that are not square."""
     sides = ("high", "wide") if aspect > 1 else ("wide", "high")
     return (
-        f"pixels are {max(aspect, 1 / aspect):.2f} times as {sides[0]} as {sides[1]}, by the "
-        "image's spacing: the network was shown them in their true shape."
+        f"pixels are {max(aspect, 1 / aspect):.2f} times as {sides[0]} as {sides[1]}, by the file: "
+        "the network was shown them in their true shape."
     )
 
 

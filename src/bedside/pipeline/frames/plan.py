@@ -147,7 +147,7 @@ def plan_sequence(
     check_decoded(sequence, *sample)
     return plan_preprocess(
         spec.preprocess, sample, input_spec=spec.input, region=sequence.region, force=force,
-        aspect=find_aspect(sequence.spacing_mm),
+        aspect=find_aspect(sequence.proportions),
     )  # fmt: skip
 
 

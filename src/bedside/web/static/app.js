@@ -268,7 +268,7 @@ class App {
   showImage(image) {
     const { source, frame, structures } = this;
     const found = this.results[frame];
-    const aspect = source.spacingMm ? source.spacingMm[0] / source.spacingMm[1] : 1;
+    const aspect = source.spacingMm ? source.spacingMm[0] / source.spacingMm[1] : (source.pixelAspect ?? 1);
     this.stage.show({ image, labels: found?.labels ?? null, structures, aspect });
     if (found) {
       this.panel.times(found.ms, this.results);

@@ -32,8 +32,8 @@ export class DeviceEngine {
   }
 
   /** Plan for an image from some of its frames; see `sampleOf`. */
-  plan(sample, { region, spacingMm }) {
-    return this.ask("plan", { sample, region, spacingMm });
+  plan(sample, { region, spacingMm, pixelAspect = null }) {
+    return this.ask("plan", { sample, region, spacingMm, pixelAspect });
   }
 
   /** Labels of one frame; `judged`: whether the gate judges it, too. */

@@ -12,7 +12,7 @@ import { sampleOf } from "./pipeline/plan.js";
  *   `first`: the frame that is wanted most.
  */
 export async function runFrames(source, frames, engine, { first, cancelled, onWarnings, onFrame }) {
-  const { region, spacingMm } = source;
+  const { region, spacingMm, pixelAspect } = source;
   const spans = new Map();
   const decode = async (index) => {
     const begin = performance.now();
@@ -23,7 +23,7 @@ export async function runFrames(source, frames, engine, { first, cancelled, onWa
   const sample = [];
   for (const index of sampleOf(source.count)) sample.push(await decode(index));
   if (cancelled()) return;
-  const plan = await engine.plan(sample, { region, spacingMm });
+  const plan = await engine.plan(sample, { region, spacingMm, pixelAspect });
   onWarnings(plan.warnings);
   const judged = new Set(judgedFrames(source.count));
   const verdicts = [];

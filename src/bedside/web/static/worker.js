@@ -67,9 +67,9 @@ async function read(url, name) {
 }
 
 /** Plan for the frames of one image; those that follow are run with it. */
-async function makePlan({ sample, region, spacingMm }) {
+async function makePlan({ sample, region, spacingMm, pixelAspect }) {
   if (!pipeline) throw new Error("no model is loaded.");
-  plan = await pipeline.planUpright(sample, { region, spacingMm });
+  plan = await pipeline.planUpright(sample, { region, spacingMm, pixelAspect });
   return { value: { warnings: plan.warnings, box: plan.transform.box } };
 }
 

@@ -42,12 +42,22 @@ export function describeDicom(bytes) {
     modality: header.text("Modality") || null,
     region: calibration.region,
     spacingMm: calibration.spacingMm,
+    pixelAspect: readAspect(header),
     frameMs: readFrameMs(header),
     range: form.bits === 16 ? readWindow(header, form) : null,
     refused: form.refused,
     warnings,
     read: makeDecoder(form, syntax, pixels),
   };
+}
+
+/** Height of a pixel divided by its width, as a file without a scale can state it; null if it does not. */
+function readAspect(header) {
+  for (const name of ["PixelAspectRatio", "ImagerPixelSpacing", "NominalScannedPixelSpacing"]) {
+    const sides = header.numbers(name);
+    if (sides?.length === 2 && sides.every((side) => side > 0 && side < Infinity)) return sides[0] / sides[1];
+  }
+  return null;
 }
 
 /** Size and kind of the pixels; what the page does not read is refused. */

@@ -25,6 +25,7 @@ const FORMATS = [
 const NOTHING = {
   region: null,
   spacingMm: null,
+  pixelAspect: null,
   sliceMm: null,
   defaultGrid: false,
   modality: null,

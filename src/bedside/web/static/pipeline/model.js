@@ -68,9 +68,9 @@ export class Pipeline {
   }
 
   /** Plan for the frames of a sequence; see `planFrames`. */
-  plan(sample, { region = null, spacingMm = null } = {}) {
+  plan(sample, { region = null, spacingMm = null, pixelAspect = null } = {}) {
     const { input, model, preprocess } = this.spec;
-    const plan = planFrames(preprocess, sample, { input, region, spacingMm });
+    const plan = planFrames(preprocess, sample, { input, region, sides: spacingMm ?? (pixelAspect ? [pixelAspect, 1] : null) });
     const [height, width] = input.size_px;
     const restore = planRestore(plan.transform, {
       stride: model.logit_stride,

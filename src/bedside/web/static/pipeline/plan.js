@@ -36,14 +36,14 @@ export function sampleOf(count) {
  *
  * @param {Array} steps Of the spec's `preprocess`.
  * @param {Array} sample Images of one size and kind.
- * @param {{input, region, spacingMm}} options What the network takes; the box that the file states, or null; the
- *   distance of pixels by row and column, or null.
+ * @param {{input, region, sides}} options What the network takes; the box that the file states, or null; height and
+ *   width of a pixel in any unit, or null.
  * @returns {{apply, trace, transform, warnings}} `apply` turns an image into the tensor's values;
  *   `trace` lists the image after each step.
  */
-export function planFrames(steps, sample, { input, region = null, spacingMm = null }) {
+export function planFrames(steps, sample, { input, region = null, sides = null }) {
   sample.forEach(checkNumbers);
-  const builder = new Builder(sample, input, region, findAspect(spacingMm));
+  const builder = new Builder(sample, input, region, findAspect(sides));
   const { toBytes, warning } = planBytes(sample, input.modality);
   if (warning) builder.warnings.push(warning);
   if (toBytes) builder.add(toBytes, { pointwise: true });
@@ -246,17 +246,17 @@ function planFit(step, builder) {
 }
 
 /** Height of a pixel by its width; 1 where it is not known, or square to a hundredth. */
-function findAspect(spacingMm) {
-  if (!spacingMm) return 1;
-  const aspect = spacingMm[0] / spacingMm[1];
+function findAspect(sides) {
+  if (!sides) return 1;
+  const aspect = sides[0] / sides[1];
   return Math.abs(Math.log(aspect)) <= SQUARE ? 1 : aspect;
 }
 
 function describeAspect(aspect) {
   const [long, short] = aspect > 1 ? ["high", "wide"] : ["wide", "high"];
   return (
-    `pixels are ${Math.max(aspect, 1 / aspect).toFixed(2)} times as ${long} as ${short}, by the image's ` +
-    "spacing: the network was shown them in their true shape."
+    `pixels are ${Math.max(aspect, 1 / aspect).toFixed(2)} times as ${long} as ${short}, by the file: ` +
+    "the network was shown them in their true shape."
   );
 }
 
