@@ -66,7 +66,8 @@ def bundle(tmp_path_factory):
         task="Squares told by their brightness",
         input=InputSpec(modality="US", channels=1, size_px=SHAPE),
         labels=LABELS,
-        preprocess=(Grey(), Fit(), ScalePercentile()),
+        # Pixels are four times as wide as high: the network takes them one by one all the same.
+        preprocess=(Grey(), Fit(stretch=4.0), ScalePercentile()),
         model=ModelSpec("brightness", 1, 3, levels=(level,), logit_stride=1),
         postprocess=(KeepLargest(),),
     )
@@ -79,6 +80,21 @@ def bundle(tmp_path_factory):
     path = tmp_path_factory.mktemp("bundle") / "squares.bedside"
     write_bundle(path, spec=spec, card=card, graphs={"f32": brightness_network()}, split=SPLIT)
     return path
+
+
+def test_patients_that_the_data_lack_are_told(bundle, data, tmp_path, capsys):
+    wide = tmp_path / "wide.bedside"
+    read = read_bundle(bundle)
+    split = {**SPLIT, "test": ("patient0003", "patient0004", "patient0005")}
+    write_bundle(
+        wide, spec=read.spec, card=read.card, graphs={"f32": brightness_network()}, split=split
+    )
+    command = ["evaluate", str(wide), str(data), "-o", str(tmp_path / "out"), "--split", "test"]
+    assert main([*command, "--json"]) == 0
+    warnings = json.loads(capsys.readouterr().out)["warnings"]
+    assert [text for text in warnings if "lack 2 of the 3 patients in the part test" in text]
+    assert main([*command[:1], str(bundle), *command[2:], "--json"]) == 0
+    assert not [text for text in json.loads(capsys.readouterr().out)["warnings"] if "lack" in text]
 
 
 @pytest.fixture
@@ -126,7 +142,8 @@ def test_the_test_part_of_the_split_is_scored_alone_and_without_warning(
     assert code == 0
     found = json.loads(out)
     assert {case["patient"] for case in found["cases"]} == {"patient0003"}
-    assert [text for text in found["warnings"] if "needs at least 8 patients" not in text] == []
+    known = ("needs at least 8 patients", "4.00 times as wide as high")
+    assert not [text for text in found["warnings"] if not any(each in text for each in known)]
     assert found["structures"][0]["dice"] == {
         "mean": pytest.approx(0.85),
         "low": None,
@@ -185,6 +202,13 @@ def test_json_on_stdout_is_the_file_and_nothing_else(bundle, data, tmp_path, cap
 
 
 def test_a_head_is_measured_and_its_error_printed_and_written(bundle, tmp_path, capsys):
+    read = read_bundle(bundle)
+    # These pixels are square.
+    spec = dataclasses.replace(read.spec, preprocess=(Grey(), Fit(), ScalePercentile()))
+    bundle = tmp_path / "heads.bedside"
+    write_bundle(
+        bundle, spec=spec, card=read.card, graphs={"f32": brightness_network()}, split=SPLIT
+    )
     rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
     truth = (np.hypot(rows - 20, columns - 25) <= 12).astype(np.uint8)
     truth[1:9, 46:58] = 2

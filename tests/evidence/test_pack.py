@@ -164,6 +164,33 @@ def test_a_file_that_is_not_listed_is_named(pack, capsys):
     assert verify(pack, capsys, code=3)["problems"] == ["notes.txt is not listed in manifest.json"]
 
 
+def rewrite_manifest(pack, edit):
+    """Change a manifest and its own hash."""
+    manifest = json.loads((pack / MANIFEST).read_text())
+    edit(manifest)
+    manifest["sha256"] = hash_manifest(manifest)
+    (pack / MANIFEST).write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    "name", ["sbom.cdx.json", "versions.json", "dicom-conformance.md", "looks.jsonl"]
+)
+def test_evidence_that_is_left_out_without_a_word_is_named(pack, capsys, name):
+    (pack / name).unlink()
+    rewrite_manifest(pack, lambda manifest: manifest["files"].pop(name))
+    capsys.readouterr()
+    assert main(["evidence", "verify", str(pack)]) == 3
+    assert f"{name} is left out" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_link_is_no_file_of_a_pack(pack, tmp_path, capsys):
+    (pack / "card.json").rename(tmp_path / "elsewhere.json")
+    (pack / "card.json").symlink_to(tmp_path / "elsewhere.json")
+    capsys.readouterr()
+    assert main(["evidence", "verify", str(pack)]) == 3
+    assert "card.json is a link" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_signed_pack_is_trusted_and_a_resealed_one_is_not(pack, bundle, tmp_path, capsys):
     pytest.importorskip("cryptography")
     keys = tmp_path / "keys"

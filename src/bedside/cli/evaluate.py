@@ -164,7 +164,20 @@ def _choose_cases(
     select_part(cases, bundle, part, data=settings.data)  # refuses other data before reading any
     kept, left_out = leave_out_leaks(cases, bundle.split)
     chosen = select_part(kept, bundle, part, data=settings.data)
-    return chosen, tuple(text for text in left_out if f"left out of {part}:" in text)
+    reasons = [text for text in left_out if f"left out of {part}:" in text]
+    return chosen, (*reasons, *_missing(cases, bundle, part))
+
+
+def _missing(cases: "Sequence[Case]", bundle: "Bundle", part: str) -> list[str]:
+    """Say how many patients of a part of the split the data lack; empty if they have all."""
+    wanted = set(bundle.split.get(part, ()))
+    lacking = wanted - {case.patient_id for case in cases}
+    if not lacking:
+        return []
+    return [
+        f"the data lack {len(lacking)} of the {len(wanted)} patients in the part {part} of the "
+        "bundle's split: these figures are not those of the part."
+    ]
 
 
 def read_relabel(text: str) -> dict[str, int]:

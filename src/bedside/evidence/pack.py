@@ -37,6 +37,7 @@ from bedside.version import __version__
 
 MANIFEST = "manifest.json"
 LOOKS = "looks.jsonl"
+VERSIONS = "versions.json"
 SIGNATURE = MEMBER
 SCHEMA_VERSION = 1
 CONTEXT = b"bedside evidence signature v1\0"
@@ -118,7 +119,7 @@ def _collect(bundle: Bundle, beside: Beside) -> tuple[dict[str, bytes], dict[str
         raise BundleError(f"{bundle.path} was changed while it was read. Start again.")
     files, absent = derive(content, bundle)
     files[SBOM] = write_sbom(bundle, created=created)
-    files["versions.json"] = write_json(describe_versions())
+    files[VERSIONS] = write_json(describe_versions())
     files[CONFORMANCE] = read_conformance()
     ledger = beside.ledger or find_ledger(Path.cwd())
     if beside.ledger is not None or ledger.is_file():

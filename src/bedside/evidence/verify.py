@@ -11,8 +11,17 @@ from bedside.bundle import TrustedKeys, find_bundle, read_bundle
 from bedside.bundle.signature import is_installed, read_signatures
 from bedside.bundle.trust import SignedBy, describe_signed
 from bedside.errors import BundleError, FormatError, SignatureError
-from bedside.evidence.contents import derive
-from bedside.evidence.pack import MANIFEST, SCHEMA_VERSION, SIGNATURE, hash_manifest, message_of
+from bedside.evidence.contents import CONFORMANCE, EVALUATION, derive
+from bedside.evidence.pack import (
+    LOOKS,
+    MANIFEST,
+    SBOM,
+    SCHEMA_VERSION,
+    SIGNATURE,
+    VERSIONS,
+    hash_manifest,
+    message_of,
+)
 from bedside.system.regular_files import read_regular
 from bedside.system.strict_json import read_json
 
@@ -60,7 +69,7 @@ def verify_pack(
     if hash_manifest(manifest) != manifest["sha256"]:
         problems.append(f"{MANIFEST} was changed: its own hash does not fit")
     contents, wrong = _check_files(folder, manifest["files"])
-    problems += wrong
+    problems += wrong + _check_complete(manifest)
     found = bundle or _find_bundle(folder, manifest["bundle"])
     named, trusted = _check_bundle(found, manifest, contents, keys)
     problems += named
@@ -94,6 +103,17 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def _check_complete(manifest: Mapping[str, Any]) -> list[str]:
+    """Name evidence that every pack has, or says that there was none of, where this one has not."""
+    told = {*manifest["absent"], *manifest["files"]}
+    told |= {name.partition("/")[0] + "/" for name in manifest["files"] if "/" in name}
+    return [
+        f"{name} is left out, and {MANIFEST} does not say why"
+        for name in (SBOM, VERSIONS, CONFORMANCE, LOOKS, EVALUATION)
+        if name not in told
+    ]
+
+
 def _check_files(folder: Path, listed: Mapping[str, Any]) -> tuple[dict[str, bytes], list[str]]:
     """Contents of the files whose hashes are right, and what is wrong with the others."""
     contents, problems = {}, []
@@ -105,6 +125,9 @@ def _check_files(folder: Path, listed: Mapping[str, Any]) -> tuple[dict[str, byt
     for name, facts in sorted(listed.items()):
         if name not in there:
             problems.append(f"{name} is missing")
+            continue
+        if (folder / name).is_symlink():
+            problems.append(f"{name} is a link; a pack holds its files itself")
             continue
         try:
             content = read_regular(folder / name)

@@ -141,10 +141,7 @@ class ImageSequence:
                     "spacing: leave spacing_mm out."
                 )
             geometry = Geometry((frames, height, width), _read_matrix(affine), space=space)
-            check_right_angles(geometry)
-            slice_mm, *rest = geometry.spacing_mm
-            slice_mm *= geometry.slant
-            pixel_mm = (rest[0], rest[1])
+            slice_mm, pixel_mm = _measure_grid(geometry)
         return cls(
             shape=(frames, channels, height, width),
             decode=stack.__getitem__,
@@ -313,3 +310,14 @@ def split_spacing(
         )
     *slices, row, column = lengths
     return (slices[0] if slices else None), (row, column)
+
+
+def _measure_grid(geometry: Geometry) -> tuple[float, tuple[float, float]]:
+    """Distance of slices, and (row, column) distance of pixels, in mm.
+
+    Raises:
+        GeometryError: If pixels are no rectangles.
+    """
+    check_right_angles(geometry)
+    slice_mm, row_mm, column_mm = geometry.spacing_mm
+    return slice_mm * geometry.slant, (row_mm, column_mm)

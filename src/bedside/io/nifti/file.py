@@ -74,15 +74,10 @@ def open_nifti(
     slices = _Slices(file, form, first=volume * depth)
     nonfinite = find_nonfinite((slices.read(index) for index in range(depth)), form.dtype, path)
     warnings += nonfinite.warnings
-    if form.channels == 4:
-        warnings.append("the image's transparency is dropped")
-    place = None
-    if placed and not film:
-        place = _place_in_patient(affine, header, (*shape[:2], depth))
-    slice_mm = None if film else spacing_mm[0] or None
-    if place is not None:
-        _check_angles(place, path)
-        slice_mm = slice_mm and slice_mm * place.slant
+    warnings += ["the image's transparency is dropped"] if form.channels == 4 else []
+    in_space = placed and not film
+    place = _place_in_patient(affine, header, (*shape[:2], depth), path) if in_space else None
+    slice_mm = None if film else spacing_mm[0] * (1.0 if place is None else place.slant) or None
     sequence = ImageSequence(
         shape=(depth, min(form.channels, 3), shape[1], shape[0]),
         decode=lambda index: nonfinite.fill(slices.read(index)),
@@ -158,24 +153,26 @@ def _mm_per_unit(header: Any) -> float:
     return _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
 
 
-def _place_in_patient(affine: np.ndarray, header: Any, shape: tuple[int, ...]) -> Geometry | None:
+def _place_in_patient(
+    affine: np.ndarray, header: Any, shape: tuple[int, ...], path: Path
+) -> Geometry | None:
     """Return NIfTI's affine, (x, y, z) to RAS, as ours, (D, H, W) = (z, y, x) to LPS in mm.
 
     A single slice without a third axis has no place as a volume.
+
+    Raises:
+        GeometryError: If its pixels are no rectangles.
     """
     placed = affine.copy()
     placed[:3] *= _mm_per_unit(header)
     if np.linalg.matrix_rank(placed[:3, :3]) < 3:
         return None
-    return Geometry((shape[2], shape[1], shape[0]), placed[:, [2, 1, 0, 3]], space="RAS")
-
-
-def _check_angles(place: Geometry, path: Path) -> None:
-    """Refuse pixels that are no rectangles."""
+    place = Geometry((shape[2], shape[1], shape[0]), placed[:, [2, 1, 0, 3]], space="RAS")
     try:
         check_right_angles(place)
     except GeometryError as error:
         raise GeometryError(f"{path}: {error}") from error
+    return place
 
 
 def _check_affine(affine: np.ndarray, shape: tuple[int, ...], path: Path) -> None:
