@@ -15,13 +15,13 @@ from bedside.evidence.contents import CONFORMANCE, EVALUATION, derive
 from bedside.evidence.pack import (
     LOOKS,
     MANIFEST,
-    SBOM,
     SCHEMA_VERSION,
     SIGNATURE,
     VERSIONS,
     hash_manifest,
     message_of,
 )
+from bedside.evidence.sbom import NAME as SBOM
 from bedside.system.regular_files import read_regular
 from bedside.system.strict_json import read_json
 
