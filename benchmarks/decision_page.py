@@ -1,0 +1,292 @@
+"""The page of `decision.py`: paired differences, their intervals, and what they decide."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bedside.evaluation.intervals import mean_interval
+from bedside.evaluation.report import markdown_table
+from bedside.spec.card import MIN_UNITS, Interval
+from bedside.training.checkpoint import read_json
+from cells import show_interval
+from decision_rows import (
+    CLEAN,
+    FOLDS,
+    MARGIN,
+    OPPONENT,
+    PLANTED,
+    PRECISIONS,
+    REFERENCE,
+    ROWS,
+    STEPS,
+    Cell,
+    Json,
+    list_cells,
+)
+
+RESAMPLES = 4000
+ALL = 1.0
+
+Cells = Mapping[Cell, Json]
+CaseKey = tuple[int, str]
+"""Fold and name of a case."""
+
+
+def read_cells(results: Path) -> dict[Cell, Json]:
+    """What is trained and scored, in the order of training."""
+    paths = {cell: results / f"{cell.name}.json" for cell in list_cells()}
+    return {cell: read_json(path) for cell, path in paths.items() if path.exists()}
+
+
+def score_images(
+    cells: Cells, row: str, *, share: float, conditions: Sequence[str]
+) -> dict[CaseKey, float]:
+    """Mean Dice of each held-out image over some conditions, with the fold that held it out."""
+    return {
+        (cell.fold, case): float(np.mean([dice[name] for name in conditions]))
+        for cell, content in cells.items()
+        if (cell.row, cell.share) == (row, share)
+        for case, dice in content["cases"].items()
+    }
+
+
+def name_patient(case: str) -> str:
+    """The patient of an image.
+
+    Example:
+        >>> name_patient("patient0007_4CH_ED")
+        'patient0007'
+    """
+    return case.partition("_")[0]
+
+
+def subtract(one: Mapping[CaseKey, float], other: Mapping[CaseKey, float]) -> dict[CaseKey, float]:
+    """Differences of the images that both have."""
+    return {key: one[key] - other[key] for key in one if key in other}
+
+
+def over_patients(values: Mapping[CaseKey, float]) -> Interval:
+    """Mean over images, with an interval over patients."""
+    return mean_interval(list(values.values()), [name_patient(case) for _, case in values])
+
+
+def over_folds(values: Mapping[CaseKey, float], *, seed: int = 0) -> Interval:
+    """Mean over images, with a 95 % interval over trainings too.
+
+    Folds, each with its own training and seed, are drawn with replacement, and within each drawn
+    fold its patients, each with all its images. With few folds this is rough: it reaches about
+    from the fold with the lowest mean to that with the highest. No ends with fewer than two folds
+    or `MIN_UNITS` patients.
+
+    Example:
+        >>> over_folds({(0, "a_1"): 0.5, (1, "b_1"): 0.75})
+        Interval(mean=0.625, low=None, high=None)
+    """
+    mean = float(np.mean(list(values.values())))
+    folds = [_sum_patients(values, fold) for fold in sorted({fold for fold, _ in values})]
+    if len(folds) < 2 or sum(len(sums) for sums, _ in folds) < MIN_UNITS:
+        return Interval(mean, None, None)
+    generator = np.random.default_rng(seed)
+    means = []
+    for _ in range(RESAMPLES):
+        total, count = 0.0, 0.0
+        for fold in generator.integers(len(folds), size=len(folds)):
+            sums, counts = folds[fold]
+            drawn = generator.integers(len(sums), size=len(sums))
+            total, count = total + sums[drawn].sum(), count + counts[drawn].sum()
+        means.append(total / count)
+    low, high = np.percentile(means, (2.5, 97.5))
+    return Interval(mean, float(low), float(high))
+
+
+def _sum_patients(values: Mapping[CaseKey, float], fold: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of the values of each patient of a fold, and their number."""
+    known = [(name_patient(case), value) for (of, case), value in values.items() if of == fold]
+    _, owner = np.unique([patient for patient, _ in known], return_inverse=True)
+    return np.bincount(owner, weights=[value for _, value in known]), np.bincount(owner)
+
+
+def judge(interval: Interval, *, margin: float = MARGIN) -> str:
+    """What an interval of a difference decides.
+
+    Example:
+        >>> judge(Interval(0.005, 0.003, 0.007)), judge(Interval(0.0, -0.001, 0.002))
+        ('better by more than the margin', 'equal within the margin')
+        >>> judge(Interval(0.001, -0.001, 0.004)), judge(Interval(-0.001, -0.004, 0.001))
+        ('not decided', 'not better by the margin')
+    """
+    low, high = interval.low, interval.high
+    if low is None or high is None:
+        return "not decided"
+    ranked = (
+        (low > margin, "better by more than the margin"),
+        (high < -margin, "worse by more than the margin"),
+        (-margin <= low and high <= margin, "equal within the margin"),
+        (low > 0, "better, perhaps by less than the margin"),
+        (high < 0, "worse, perhaps by less than the margin"),
+        (high <= margin, "not better by the margin"),
+        (low >= -margin, "not worse by the margin"),
+    )
+    return next((verdict for holds, verdict in ranked if holds), "not decided")
+
+
+def format_page(cells: Cells, cost: Json | None) -> str:
+    """Write the page from what is known of all cells."""
+    lines = [
+        "# Attention or convolutions on CAMUS: clean images, spoilt ones, few labels",
+        "",
+        *_describe_study(cells),
+        "",
+        "## All labels",
+        "",
+        *_table(_list_rows(cells, cost)),
+        "",
+        *_describe_cost(cost),
+        "",
+        "## Each planted artefact, all labels",
+        "",
+        f"Mean Dice of {ROWS[REFERENCE].title}, and below it the difference to them with an "
+        "interval over trainings and patients:",
+        "",
+        *_table(_list_artefacts(cells)),
+        "",
+        "## Few labels",
+        "",
+        *_table(_list_shares(cells)),
+        "",
+        "## Fold by fold",
+        "",
+        f"{ROWS[OPPONENT].title.capitalize()} less {ROWS[REFERENCE].title}, interval over patients "
+        "of one fold:",
+        "",
+        *_table(_list_folds(cells)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(rows: list[list[str]]) -> list[str]:
+    return markdown_table(rows[0], rows[1:])
+
+
+def _describe_study(cells: Cells) -> list[str]:
+    patients = {name_patient(case) for content in cells.values() for case in content["cases"]}
+    waiting = len(list_cells()) - len(cells)
+    rest = f" **{waiting} of {len(list_cells())} cells are not trained.**" if waiting else ""
+    steps = sorted({content["steps"] for content in cells.values()})
+    return [
+        f"{len(patients)} patients of CAMUS, apical four-chamber view at 256 x 256, end-diastole "
+        f"and end-systole, in {FOLDS} folds: each patient is held out by one fold, whose networks "
+        "were trained on those of the other folds, all from the fold's own seed. The recipe is "
+        "that of `camus` with the augmentation of `camus-robust` (shadows, lost echoes, speckle), "
+        f"without a teacher, {_join(steps)} steps of 8 images; learning rate and schedule are "
+        "alike for all rows, and were once chosen for windows. Each row has the recipe's widths "
+        "and as many blocks as take the time of the recipe's network. Held-out images are scored "
+        "once, on their own grid, by one run of the network: as they are, and with the artefacts "
+        "that `bedside evaluate --robustness` plants. Nothing was chosen by these scores." + rest,
+        "",
+        f"Dice is the mean of three structures. The margin of {MARGIN} was fixed before the first "
+        "training, and so was what decides: clean images and the mean over the "
+        f"{len(PLANTED)} artefacts, with all labels and with few. A verdict is of a 95 % interval "
+        "of the paired difference by a bootstrap over trainings and patients: folds are drawn, "
+        f"and patients within each; {FOLDS} of them make it rough. Beside it stands the "
+        "interval over patients alone, which takes the trainings as given. A row with one fold "
+        "has no verdict. Written by `benchmarks/decision.py`; the cells are in "
+        "[results](results/decision-camus).",
+    ]
+
+
+def _join(numbers: Sequence[int]) -> str:
+    return " or ".join(map(str, numbers)) or "no"
+
+
+def _compare(cells: Cells, row: str, share: float, conditions: Sequence[str]) -> list[str]:
+    """Dice, the difference to the reference with both intervals, and the verdict."""
+    own = score_images(cells, row, share=share, conditions=conditions)
+    if not own:
+        return ["not trained", "", "", ""]
+    mean = f"{np.mean(list(own.values())):.4f}"
+    other = score_images(cells, REFERENCE, share=share, conditions=conditions)
+    difference = subtract(own, other)
+    if row == REFERENCE or not difference:
+        return [mean, "", "", ""]
+    decided = over_folds(difference)
+    narrow = over_patients(difference)
+    alone = show_interval(narrow, sign="+").partition(" ")[2].strip("()")
+    return [mean, show_interval(decided, sign="+"), alone, judge(decided)]
+
+
+def _list_rows(cells: Cells, cost: Json | None) -> list[list[str]]:
+    less = f"less {ROWS[REFERENCE].title} (trainings and patients)"
+    table = [
+        ["network", *(f"ms {p}" for p in PRECISIONS), "parameters", "folds", "images", "Dice", less,
+         "patients alone", "so"]
+    ]  # fmt: skip
+    for name, row in ROWS.items():
+        folds = [cell.fold for cell in cells if (cell.row, cell.share) == (name, ALL)]
+        about = ["not measured"] * len(PRECISIONS) + [""]
+        if cost:
+            about = [f"{cost['median_ms'][name][p]:.2f}" for p in PRECISIONS]
+            about.append(f"{cost['parameters'][name] / 1e6:.3f} M")
+        for kind, conditions in (("clean", (CLEAN,)), ("spoilt", PLANTED)):
+            facts = [row.title, *about, str(len(folds))] if kind == "clean" else [""] * 5
+            table.append([*facts, kind, *_compare(cells, name, ALL, conditions)])
+            if not folds:
+                break
+    return table
+
+
+def _list_artefacts(cells: Cells) -> list[list[str]]:
+    table = [["network", *PLANTED]]
+    for name, row in ROWS.items():
+        line = []
+        for artefact in PLANTED:
+            mean, difference, *_ = _compare(cells, name, ALL, (artefact,))
+            line.append(mean if name == REFERENCE else difference)
+        if any(line):
+            table.append([row.title, *line])
+    return table
+
+
+def _list_shares(cells: Cells) -> list[list[str]]:
+    less = f"less {ROWS[REFERENCE].title} (trainings and patients)"
+    table = [
+        ["trained on", "network", "folds", "images", "Dice", less, "patients alone", "so"],
+    ]
+    for share in (share for share in STEPS if share != ALL):
+        for name, row in ROWS.items():
+            own = {c: content for c, content in cells.items() if (c.row, c.share) == (name, share)}
+            if not own:
+                continue
+            counts = sorted({content["patients"]["trained"] for content in own.values()})
+            for kind, conditions in (("clean", (CLEAN,)), ("spoilt", PLANTED)):
+                facts = [f"{_join(counts)} patients, {share:.0%}", row.title, str(len(own))]
+                facts = facts if kind == "clean" else [""] * 3
+                table.append([*facts, kind, *_compare(cells, name, share, conditions)])
+    return table
+
+
+def _list_folds(cells: Cells) -> list[list[str]]:
+    table = [["trained on", "images", *(f"fold {fold}" for fold in range(FOLDS))]]
+    for share in STEPS:
+        for kind, conditions in (("clean", (CLEAN,)), ("spoilt", PLANTED)):
+            one, other = (
+                score_images(cells, row, share=share, conditions=conditions)
+                for row in (OPPONENT, REFERENCE)
+            )
+            line = []
+            for fold in range(FOLDS):
+                here = {k: v for k, v in subtract(one, other).items() if k[0] == fold}
+                line.append(show_interval(over_patients(here), sign="+") if here else "")
+            if any(line):
+                table.append([f"{share:.0%} of the patients", kind, *line])
+    return table
+
+
+def _describe_cost(cost: Json | None) -> list[str]:
+    if cost is None:
+        return []
+    return [
+        "Milliseconds of one image: median processor time of one thread over "
+        f"{cost['rounds']} rounds in turns, OpenVINO, the network alone; {cost['processor']}."
+    ]
