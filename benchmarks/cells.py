@@ -12,10 +12,10 @@ from bedside.system.atomic import write_text
 Key = TypeVar("Key", bound=Hashable)
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a result that is kept."""
+def write_json(path: Path, content: Mapping[str, Any], *, indent: int | None = 1) -> None:
+    """Write a result that is kept; without an indent in one line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(content, indent=1) + "\n")
+    write_text(path, json.dumps(content, indent=indent) + "\n")
 
 
 def time_in_turns(calls: Mapping[Key, Callable[[], Any]], *, rounds: int) -> dict[Key, list[float]]:

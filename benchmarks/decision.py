@@ -95,9 +95,12 @@ def train_cell(cell: Cell, results: Path, arguments: argparse.Namespace) -> None
         "steps": json.loads((run / LOG).read_text().splitlines()[-1])["step"],
         "patients": {"trained": trained_on, "held_out": held_out},
         "commit": record["commit"],
-        "cases": scores,
+        "conditions": [CLEAN, *PLANTED],
+        "cases": {
+            case: [dice[name] for name in (CLEAN, *PLANTED)] for case, dice in scores.items()
+        },
     }
-    write_json(path, content)
+    write_json(path, content, indent=None)
     scored = time.monotonic()
     print(f"{cell.name}: {trained - begin:.0f} s, scores {scored - trained:.0f} s", flush=True)
 
@@ -125,7 +128,7 @@ def score_run(run: Path, recipe: Recipe, cases: Sequence[Case]) -> dict[str, dic
 
 def _mean_dice(case: Json) -> float:
     known = [each["dice"] for each in case["structures"].values() if each["dice"] is not None]
-    return round(sum(known) / len(known), 5)
+    return round(sum(known) / len(known), 4)
 
 
 def score_spoilt(segmenter: Segments, case: Case) -> dict[str, float]:
@@ -140,7 +143,7 @@ def score_spoilt(segmenter: Segments, case: Case) -> dict[str, float]:
         )
         found = segment_named(segmenter, spoilt, case).labels.array
         known = [dice(expected == v, found == v) for v in labels if (expected == v).any()]
-        scores[name] = round(sum(known) / len(known), 5)
+        scores[name] = round(sum(known) / len(known), 4)
     return scores
 
 

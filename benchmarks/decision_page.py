@@ -43,12 +43,13 @@ def score_images(
     cells: Cells, row: str, *, share: float, conditions: Sequence[str]
 ) -> dict[CaseKey, float]:
     """Mean Dice of each held-out image over some conditions, with the fold that held it out."""
-    return {
-        (cell.fold, case): float(np.mean([dice[name] for name in conditions]))
-        for cell, content in cells.items()
-        if (cell.row, cell.share) == (row, share)
-        for case, dice in content["cases"].items()
-    }
+    scores = {}
+    for cell, content in cells.items():
+        if (cell.row, cell.share) == (row, share):
+            wanted = [content["conditions"].index(name) for name in conditions]
+            for case, dice in content["cases"].items():
+                scores[cell.fold, case] = float(np.mean([dice[number] for number in wanted]))
+    return scores
 
 
 def name_patient(case: str) -> str:
