@@ -1,5 +1,6 @@
 """The page of `decision.py`: paired differences, their intervals, and what they decide."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -89,14 +90,15 @@ def over_folds(values: Mapping[CaseKey, float], *, seed: int = 0) -> Interval:
     if len(folds) < 2 or sum(len(sums) for sums, _ in folds) < MIN_UNITS:
         return Interval(mean, None, None)
     generator = np.random.default_rng(seed)
-    means = []
-    for _ in range(RESAMPLES):
-        total, count = 0.0, 0.0
-        for fold in generator.integers(len(folds), size=len(folds)):
-            sums, counts = folds[fold]
-            drawn = generator.integers(len(sums), size=len(sums))
-            total, count = total + sums[drawn].sum(), count + counts[drawn].sum()
-        means.append(total / count)
+    chosen = generator.integers(len(folds), size=(RESAMPLES, len(folds)))
+    totals, numbers = np.zeros(RESAMPLES), np.zeros(RESAMPLES)
+    for (fold, (sums, counts)), place in itertools.product(enumerate(folds), chosen.T):
+        here = place == fold
+        size = len(sums)
+        draws = generator.multinomial(size, np.full(size, 1 / size), size=int(here.sum()))
+        totals[here] += draws @ sums
+        numbers[here] += draws @ counts
+    means = totals / numbers
     low, high = np.percentile(means, (2.5, 97.5))
     return Interval(mean, float(low), float(high))
 
