@@ -77,7 +77,9 @@ def train_cell(cell: Cell, results: Path, arguments: argparse.Namespace) -> None
     cases = list_recipe_cases(recipe, arguments.data)
     patients = len({case.patient_id for case in cases})
     recipe = set_schedule(
-        recipe, round(cell.share * (1 - 1 / FOLDS) * patients), steps=STEPS[cell.share]
+        recipe,
+        round(cell.share * (1 - 1 / FOLDS) * patients),
+        steps=cell.times * STEPS[cell.share],
     )
 
     def on_message(progress: Progress) -> None:

@@ -14,6 +14,7 @@ from cells import show_interval
 from decision_rows import (
     CLEAN,
     FOLDS,
+    LONGER,
     MARGIN,
     OPPONENT,
     PLANTED,
@@ -27,6 +28,13 @@ from decision_rows import (
 )
 
 RESAMPLES = 4000
+_HEADINGS = (
+    f"less {ROWS[REFERENCE].title} (trainings and patients)",
+    "interval over patients alone",
+    "so",
+)
+KINDS = {"clean": (CLEAN,), "spoilt": PLANTED}
+"""Kind of images -> the conditions whose mean it is."""
 ALL = 1.0
 
 Cells = Mapping[Cell, Json]
@@ -40,16 +48,22 @@ def read_cells(results: Path) -> dict[Cell, Json]:
     return {cell: read_json(path) for cell, path in paths.items() if path.exists()}
 
 
-def score_images(
-    cells: Cells, row: str, *, share: float, conditions: Sequence[str]
-) -> dict[CaseKey, float]:
+def pick(cells: Cells, row: str, *, share: float, times: int = 1) -> dict[Cell, Json]:
+    """The cells of a row, a share and a schedule, by fold."""
+    return {
+        cell: content
+        for cell, content in cells.items()
+        if (cell.row, cell.share, cell.times) == (row, share, times)
+    }
+
+
+def score_images(cells: Cells, conditions: Sequence[str]) -> dict[CaseKey, float]:
     """Mean Dice of each held-out image over some conditions, with the fold that held it out."""
     scores = {}
     for cell, content in cells.items():
-        if (cell.row, cell.share) == (row, share):
-            wanted = [content["conditions"].index(name) for name in conditions]
-            for case, dice in content["cases"].items():
-                scores[cell.fold, case] = float(np.mean([dice[number] for number in wanted]))
+        wanted = [content["conditions"].index(name) for name in conditions]
+        for case, dice in content["cases"].items():
+            scores[cell.fold, case] = float(np.mean([dice[number] for number in wanted]))
     return scores
 
 
@@ -141,13 +155,20 @@ def format_page(cells: Cells, cost: Json | None) -> str:
         "",
         *_describe_study(cells),
         "",
-        "## All labels",
+        "## Networks",
         "",
-        *_table(_list_rows(cells, cost)),
+        *_table(_list_networks(cost)),
         "",
         *_describe_cost(cost),
+        "## All labels, images as they are",
         "",
-        "## Each planted artefact, all labels",
+        *_table(_list_rows(cells, KINDS["clean"])),
+        "",
+        f"## All labels, mean over {len(PLANTED)} artefacts",
+        "",
+        *_table(_list_rows(cells, KINDS["spoilt"])),
+        "",
+        "## All labels, each artefact",
         "",
         f"Mean Dice of {ROWS[REFERENCE].title}, and below it the difference to them with an "
         "interval over trainings and patients:",
@@ -161,7 +182,8 @@ def format_page(cells: Cells, cost: Json | None) -> str:
         "## Fold by fold",
         "",
         f"{ROWS[OPPONENT].title.capitalize()} less {ROWS[REFERENCE].title}, interval over patients "
-        "of one fold:",
+        f"of one fold. A schedule {LONGER} times as long was added when the first fold had been "
+        "scored, since a short one may favour one of them:",
         "",
         *_table(_list_folds(cells)),
     ]
@@ -176,7 +198,7 @@ def _describe_study(cells: Cells) -> list[str]:
     patients = {name_patient(case) for content in cells.values() for case in content["cases"]}
     waiting = len(list_cells()) - len(cells)
     rest = f" **{waiting} of {len(list_cells())} cells are not trained.**" if waiting else ""
-    steps = sorted({content["steps"] for content in cells.values()})
+    steps = sorted({content["steps"] for cell, content in cells.items() if cell.times == 1})
     return [
         f"{len(patients)} patients of CAMUS, apical four-chamber view at 256 x 256, end-diastole "
         f"and end-systole, in {FOLDS} folds: each patient is held out by one fold, whose networks "
@@ -205,11 +227,11 @@ def _join(numbers: Sequence[int]) -> str:
 
 def _compare(cells: Cells, row: str, share: float, conditions: Sequence[str]) -> list[str]:
     """Dice, the difference to the reference with both intervals, and the verdict."""
-    own = score_images(cells, row, share=share, conditions=conditions)
+    own = score_images(pick(cells, row, share=share), conditions)
     if not own:
         return ["not trained", "", "", ""]
     mean = f"{np.mean(list(own.values())):.4f}"
-    other = score_images(cells, REFERENCE, share=share, conditions=conditions)
+    other = score_images(pick(cells, REFERENCE, share=share), conditions)
     difference = subtract(own, other)
     if row == REFERENCE or not difference:
         return [mean, "", "", ""]
@@ -219,23 +241,22 @@ def _compare(cells: Cells, row: str, share: float, conditions: Sequence[str]) ->
     return [mean, show_interval(decided, sign="+"), alone, judge(decided)]
 
 
-def _list_rows(cells: Cells, cost: Json | None) -> list[list[str]]:
-    less = f"less {ROWS[REFERENCE].title} (trainings and patients)"
-    table = [
-        ["network", *(f"ms {p}" for p in PRECISIONS), "parameters", "folds", "images", "Dice", less,
-         "patients alone", "so"]
-    ]  # fmt: skip
+def _list_networks(cost: Json | None) -> list[list[str]]:
+    table = [["network", "blocks by level", *(f"ms {p}" for p in PRECISIONS), "parameters"]]
     for name, row in ROWS.items():
-        folds = [cell.fold for cell in cells if (cell.row, cell.share) == (name, ALL)]
-        about = ["not measured"] * len(PRECISIONS) + [""]
+        line = [*["not measured"] * len(PRECISIONS), ""]
         if cost:
-            about = [f"{cost['median_ms'][name][p]:.2f}" for p in PRECISIONS]
-            about.append(f"{cost['parameters'][name] / 1e6:.3f} M")
-        for kind, conditions in (("clean", (CLEAN,)), ("spoilt", PLANTED)):
-            facts = [row.title, *about, str(len(folds))] if kind == "clean" else [""] * 5
-            table.append([*facts, kind, *_compare(cells, name, ALL, conditions)])
-            if not folds:
-                break
+            line = [f"{cost['median_ms'][name][p]:.2f}" for p in PRECISIONS]
+            line.append(f"{cost['parameters'][name] / 1e6:.3f} M")
+        table.append([row.title, ", ".join(map(str, row.depths)), *line])
+    return table
+
+
+def _list_rows(cells: Cells, conditions: Sequence[str]) -> list[list[str]]:
+    table = [["network", "folds", "Dice", *_HEADINGS]]
+    for name, row in ROWS.items():
+        folds = str(len(pick(cells, name, share=ALL)))
+        table.append([row.title, folds, *_compare(cells, name, ALL, conditions)])
     return table
 
 
@@ -252,17 +273,14 @@ def _list_artefacts(cells: Cells) -> list[list[str]]:
 
 
 def _list_shares(cells: Cells) -> list[list[str]]:
-    less = f"less {ROWS[REFERENCE].title} (trainings and patients)"
-    table = [
-        ["trained on", "network", "folds", "images", "Dice", less, "patients alone", "so"],
-    ]
+    table = [["trained on", "network", "folds", "images", "Dice", *_HEADINGS]]
     for share in (share for share in STEPS if share != ALL):
         for name, row in ROWS.items():
-            own = {c: content for c, content in cells.items() if (c.row, c.share) == (name, share)}
+            own = pick(cells, name, share=share)
             if not own:
                 continue
             counts = sorted({content["patients"]["trained"] for content in own.values()})
-            for kind, conditions in (("clean", (CLEAN,)), ("spoilt", PLANTED)):
+            for kind, conditions in KINDS.items():
                 facts = [f"{_join(counts)} patients, {share:.0%}", row.title, str(len(own))]
                 facts = facts if kind == "clean" else [""] * 3
                 table.append([*facts, kind, *_compare(cells, name, share, conditions)])
@@ -270,19 +288,19 @@ def _list_shares(cells: Cells) -> list[list[str]]:
 
 
 def _list_folds(cells: Cells) -> list[list[str]]:
-    table = [["trained on", "images", *(f"fold {fold}" for fold in range(FOLDS))]]
-    for share in STEPS:
-        for kind, conditions in (("clean", (CLEAN,)), ("spoilt", PLANTED)):
-            one, other = (
-                score_images(cells, row, share=share, conditions=conditions)
-                for row in (OPPONENT, REFERENCE)
-            )
-            line = []
+    table = [["trained on", "steps", "images", *(f"fold {fold}" for fold in range(FOLDS))]]
+    for share, times in ((ALL, 1), (ALL, LONGER), *((share, 1) for share in STEPS if share < ALL)):
+        pair = [pick(cells, row, share=share, times=times) for row in (OPPONENT, REFERENCE)]
+        if not all(pair):
+            continue
+        steps = _join(sorted({content["steps"] for each in pair for content in each.values()}))
+        for kind, conditions in KINDS.items():
+            one, other = (score_images(each, conditions) for each in pair)
+            difference, line = subtract(one, other), []
             for fold in range(FOLDS):
-                here = {k: v for k, v in subtract(one, other).items() if k[0] == fold}
+                here = {key: value for key, value in difference.items() if key[0] == fold}
                 line.append(show_interval(over_patients(here), sign="+") if here else "")
-            if any(line):
-                table.append([f"{share:.0%} of the patients", kind, *line])
+            table.append([f"{share:.0%} of the patients", steps, kind, *line])
     return table
 
 
@@ -291,5 +309,6 @@ def _describe_cost(cost: Json | None) -> list[str]:
         return []
     return [
         "Milliseconds of one image: median processor time of one thread over "
-        f"{cost['rounds']} rounds in turns, OpenVINO, the network alone; {cost['processor']}."
+        f"{cost['rounds']} rounds in turns, OpenVINO, the network alone; {cost['processor']}.",
+        "",
     ]

@@ -26,6 +26,9 @@ PLANTED = (
 """Artefacts of `bedside evaluate --robustness` that held-out images are scored with."""
 STEPS = {1.0: 900, 0.1: 400, 0.05: 400}
 """Steps of a training by the share of the training patients, fixed before the first."""
+LONGER = 3
+"""Times the steps that one fold of both opponents is trained for too; added when the first fold was
+scored, because a short schedule may favour one of them."""
 
 Json = dict[str, Any]
 
@@ -83,22 +86,27 @@ class Cell:
     row: str
     share: float
     fold: int
+    times: int = 1
+    """How many times the steps that others take."""
 
     @property
     def name(self) -> str:
         """Name of its run folder and its result."""
-        return f"{self.row}.share-{self.share:g}.fold-{self.fold}"
+        longer = f".times-{self.times}" if self.times > 1 else ""
+        return f"{self.row}.share-{self.share:g}.fold-{self.fold}{longer}"
 
 
 def list_cells() -> list[Cell]:
     """All cells in the order of training.
 
-    Both opponents with all labels come first, then with few, then the other rows fold by fold.
+    Both opponents with all labels come first, then with few, then one fold of them for longer,
+    then the other rows fold by fold.
     """
     folds, pair = range(FOLDS), (REFERENCE, OPPONENT)
     others = [row for row in ROWS if row not in pair]
     return [
         *(Cell(row, share, fold) for share in STEPS for fold in folds for row in pair),
+        *(Cell(row, 1.0, 0, times=LONGER) for row in pair),
         *(Cell(row, 1.0, fold) for fold in folds for row in others),
     ]
 
