@@ -163,9 +163,8 @@ def test_the_page_says_what_is_not_trained_and_what_is_decided(tmp_path):
         write_json(tmp_path / f"{cell.name}.json", content)
     assert decision_page.read_cells(tmp_path) == cells
     page = decision_page.format_page(cells, None)
-    lines = {
-        line.split("|")[1].strip(): line for line in reversed(page.splitlines()) if "|" in line
-    }
+    clean = page.partition("images as they are\n")[2].partition("##")[0].splitlines()
+    lines = {line.split("|")[1].strip(): line for line in clean if "|" in line}
     assert "+0.2500 (+0.2500 to +0.2500)" in lines["windows with exchange"]
     assert "better by more than the margin" in lines["windows with exchange"]
     assert "not decided" in lines["pooled keys"]
