@@ -182,7 +182,7 @@ def format_page(cells: Cells, cost: Json | None) -> str:
         "## Fold by fold",
         "",
         f"{ROWS[OPPONENT].title.capitalize()} less {ROWS[REFERENCE].title}, interval over patients "
-        f"of one fold. A schedule {LONGER} times as long was added when the first fold had been "
+        f"of one fold. A schedule {LONGER} times as long was added when two folds had been "
         "scored, since a short one may favour one of them:",
         "",
         *_table(_list_folds(cells)),

@@ -1,6 +1,7 @@
 """The networks of `decision.py`, and the order in which they are trained."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +27,8 @@ PLANTED = (
 """Artefacts of `bedside evaluate --robustness` that held-out images are scored with."""
 STEPS = {1.0: 900, 0.1: 400, 0.05: 400}
 """Steps of a training by the share of the training patients, fixed before the first."""
-LONGER = 3
-"""Times the steps that one fold of both opponents is trained for too; added when the first fold was
+LONGER = 2
+"""Times the steps that one fold of both opponents is trained for too; added when two folds were
 scored, because a short schedule may favour one of them."""
 
 Json = dict[str, Any]
@@ -99,15 +100,17 @@ class Cell:
 def list_cells() -> list[Cell]:
     """All cells in the order of training.
 
-    Both opponents with all labels come first, then with few, then one fold of them for longer,
-    then the other rows fold by fold.
+    Both opponents with all labels come first, then with a tenth of them, then one fold of them for
+    longer, then with fewer labels, then the other rows fold by fold.
     """
     folds, pair = range(FOLDS), (REFERENCE, OPPONENT)
-    others = [row for row in ROWS if row not in pair]
+    most, *fewer = [[Cell(row, share, fold) for fold in folds for row in pair] for share in STEPS]
+    tenth, *fewest = fewer
     return [
-        *(Cell(row, share, fold) for share in STEPS for fold in folds for row in pair),
+        *(*most, *tenth),
         *(Cell(row, 1.0, 0, times=LONGER) for row in pair),
-        *(Cell(row, 1.0, fold) for fold in folds for row in others),
+        *itertools.chain(*fewest),
+        *(Cell(row, 1.0, fold) for fold in folds for row in ROWS if row not in pair),
     ]
 
 

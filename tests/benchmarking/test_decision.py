@@ -62,8 +62,8 @@ def test_pairs_with_all_labels_come_first_and_other_rows_last():
         (row, fold) for fold in range(3) for row in ("conv", "window")
     ]
     assert {cell.share for cell in cells[:6]} == {1.0}
-    assert [cell.share for cell in cells[6:18]] == [0.1] * 6 + [0.05] * 6
-    assert [cell.times for cell in cells[18:20]] == [decision_rows.LONGER] * 2
+    assert [cell.share for cell in cells[6:20]] == [0.1] * 6 + [1.0] * 2 + [0.05] * 6
+    assert [cell.times for cell in cells[12:14]] == [decision_rows.LONGER] * 2
     assert {cell.row for cell in cells[20:]} == ROWS.keys() - {"conv", "window"}
 
 
