@@ -28,6 +28,7 @@ from decision_rows import (
 )
 
 RESAMPLES = 4000
+_FEWEST = 3
 _HEADINGS = (
     f"less {ROWS[REFERENCE].title} (trainings and patients)",
     "interval over patients alone",
@@ -92,8 +93,8 @@ def over_folds(values: Mapping[CaseKey, float], *, seed: int = 0) -> Interval:
 
     Folds, each with its own training and seed, are drawn with replacement, and within each drawn
     fold its patients, each with all its images. With few folds this is rough: it reaches about
-    from the fold with the lowest mean to that with the highest. No ends with fewer than two folds
-    or `MIN_UNITS` patients.
+    from the fold with the lowest mean to that with the highest. No ends with fewer than three
+    folds or `MIN_UNITS` patients.
 
     Example:
         >>> over_folds({(0, "a_1"): 0.5, (1, "b_1"): 0.75})
@@ -101,7 +102,7 @@ def over_folds(values: Mapping[CaseKey, float], *, seed: int = 0) -> Interval:
     """
     mean = float(np.mean(list(values.values())))
     folds = [_sum_patients(values, fold) for fold in sorted({fold for fold, _ in values})]
-    if len(folds) < 2 or sum(len(sums) for sums, _ in folds) < MIN_UNITS:
+    if len(folds) < _FEWEST or sum(len(sums) for sums, _ in folds) < MIN_UNITS:
         return Interval(mean, None, None)
     generator = np.random.default_rng(seed)
     chosen = generator.integers(len(folds), size=(RESAMPLES, len(folds)))
@@ -215,7 +216,7 @@ def _describe_study(cells: Cells) -> list[str]:
         f"{len(PLANTED)} artefacts, with all labels and with few. A verdict is of a 95 % interval "
         "of the paired difference by a bootstrap over trainings and patients: folds are drawn, "
         f"and patients within each; {FOLDS} of them make it rough. Beside it stands the "
-        "interval over patients alone, which takes the trainings as given. A row with one fold "
+        "interval over patients alone, which takes the trainings as given. A row with fewer folds "
         "has no verdict. Written by `benchmarks/decision.py`; the cells are in "
         "[results](results/decision-camus).",
     ]
