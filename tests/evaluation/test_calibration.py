@@ -41,6 +41,14 @@ def test_a_calibration_is_the_same_each_time_and_knows_its_units(segmenter, case
     assert all("area" in model.measurement_tails for model in found.frames)
 
 
+def test_training_cases_change_weights_and_are_not_counted_as_units(segmenter, cases):
+    alone = calibrate(segmenter, cases)
+    helped = calibrate(segmenter, cases, training=cases[:6])
+    assert (helped.units, helped.images, helped.training_units) == (9, alone.images, 3)
+    assert alone.training_units == 0
+    assert [each.weights for each in helped.frames] != [each.weights for each in alone.frames]
+
+
 def test_fewer_than_8_units_are_refused_with_their_number(segmenter, cases):
     with pytest.raises(DataError, match="14 cases of 7 patients"):
         calibrate(segmenter, cases[:14])

@@ -169,6 +169,16 @@ def test_too_few_units_have_no_model():
     assert fit_structure("inner", 0, make_samples(7), with_image=True) is None
 
 
+def test_how_good_training_masks_are_counts_for_nothing(model):
+    better = [
+        dataclasses.replace(each, unit=f"t{each.unit}", dice=min(1.0, each.dice + 0.04))
+        for each in make_samples(40)
+    ]
+    helped = fit_structure("inner", 0, make_samples(40), with_image=True, training=better)
+    assert np.mean(helped.dice) == pytest.approx(np.mean(model.dice), abs=0.005)
+    assert helped.least_dice == pytest.approx(model.least_dice, abs=0.01)
+
+
 def test_a_measurement_that_was_not_calibrated_has_no_interval(model):
     assert model.bound_measurement("volume", 1.0, predicted_dice=0.9) is None
 

@@ -16,8 +16,9 @@ class Settings:
     """Calibrate how sure a bundle's masks are, structure by structure.
 
     Validation images, as they are and with planted artefacts, are segmented; a predicted Dice
-    with an interval, a flag and intervals of measurements follow. Bundles of fewer than 8
-    validation units are refused. The same data give the same bytes.
+    with an interval, a flag and intervals of measurements follow. Training images help to tell
+    what unsure masks look like, and count for nothing else. Bundles of fewer than 8 validation
+    units are refused. The same data give the same bytes.
     """
 
     bundle: str = positional(help="bundle file, or the name of a shipped bundle")
@@ -25,6 +26,9 @@ class Settings:
     output: Path = option(help="bundle to write", short="-o")
     layout: str | None = option(help="layout of the folder (default: detected)", default=None)
     seed: int = option(help="seed of the planted artefacts", default=0)
+    validation_only: bool = option(
+        help="without training images: a network may know its own too well", default=False
+    )
 
 
 def run(settings: Settings) -> int:
@@ -37,16 +41,23 @@ def run(settings: Settings) -> int:
     """
     from bedside.bundle import find_bundle, read_bundle, write_with_confidence
     from bedside.evaluation.calibration import calibrate
-    from bedside.evaluation.certification import list_validation
+    from bedside.evaluation.certification import list_training, list_validation
     from bedside.segment import open_segmenter
     from bedside.system.atomic import check_writable
 
     bundle = read_bundle(find_bundle(settings.bundle, on_notice=print_err))
     check_writable(settings.output.parent)
     cases = list_validation(bundle, settings.data, layout=settings.layout)
+    training = (
+        [] if settings.validation_only
+        else list_training(bundle, settings.data, layout=settings.layout)
+    )  # fmt: skip
     segmenter = open_segmenter(bundle, precision="f32", gate="off")
-    with segmenter.session, frame_progress("Calibrating", len(cases), "case") as advance:
-        confidence = calibrate(segmenter, cases, seed=settings.seed, on_case=advance)
+    count = len(cases) + len(training)
+    with segmenter.session, frame_progress("Calibrating", count, "case") as advance:
+        confidence = calibrate(
+            segmenter, cases, training=training, seed=settings.seed, on_case=advance
+        )
     write_with_confidence(settings.output, bundle, confidence)
     if bundle.signatures:
         print_err("The bundle is another, so the signatures are gone. Sign it: bedside sign.")
@@ -64,4 +75,6 @@ def run(settings: Settings) -> int:
 
 def _describe(confidence: "Confidence") -> str:
     """What it was calibrated on, in words."""
-    return f"{confidence.images} images of {confidence.units} {confidence.unit}"
+    of = f"{confidence.images} images of {confidence.units} {confidence.unit}"
+    helped = confidence.training_units
+    return f"{of}, features weighed with {helped} training {confidence.unit}" if helped else of

@@ -1,5 +1,6 @@
 """Calibrates the confidence of a bundle on its validation units, clean and with artefacts.
 
+Training units help to weigh what masks look like, and count for nothing else.
 Where channels may be missing, each unit is seen without each of them too.
 """
 
@@ -23,7 +24,10 @@ from bedside.stream.heart import find_values, simpson_volume
 from bedside.volume import ImageSequence, LabelMap
 
 ARTEFACTS_PER_CASE = 5
-"""Planted into each case, one at a time."""
+"""Planted into each validation case, one at a time."""
+
+ARTEFACTS_PER_TRAINING_CASE = 2
+"""Planted into each training case, which there are more of."""
 
 _PHASES = "_ED", "_ES"
 
@@ -55,6 +59,7 @@ def calibrate(
     segmenter: Segmenter,
     cases: Sequence[Case],
     *,
+    training: Sequence[Case] = (),
     seed: int = 0,
     on_case: Callable[[int], None] = lambda done: None,
 ) -> Confidence:
@@ -63,6 +68,7 @@ def calibrate(
     Args:
         segmenter: The bundle, loaded.
         cases: All validation cases.
+        training: Training cases, which help to weigh features.
         seed: Seed of the planted artefacts.
         on_case: Called with the number of cases done.
 
@@ -77,23 +83,32 @@ def calibrate(
             f"{count_units(len(units), cases[0].unit)}; a calibration needs at least {MIN_UNITS} "
             f"{cases[0].unit}. Without one, masks have no confidence and measurements no interval."
         )
-    images = []
-    for count, case in enumerate(cases, 1):
+    drawn: tuple[list[Image], list[Image]] = [], []
+    for count, case in enumerate((*cases, *training), 1):
+        helps = count > len(cases)
         planted = choose_artefacts(
-            segmenter.spec.input.modality, case.person, count=ARTEFACTS_PER_CASE, seed=seed
-        )
-        images += list(draw_case(segmenter, case, planted, seed=seed))
+            segmenter.spec.input.modality, case.person, seed=seed,
+            count=ARTEFACTS_PER_TRAINING_CASE if helps else ARTEFACTS_PER_CASE,
+        )  # fmt: skip
+        drawn[helps].extend(draw_case(segmenter, case, planted, seed=seed))
         on_case(count)
-    return fit_confidence(segmenter, images, unit=cases[0].unit)
+    return fit_confidence(segmenter, drawn[0], unit=cases[0].unit, training=drawn[1])
 
 
-def fit_confidence(segmenter: Segmenter, images: Sequence[Image], *, unit: str) -> Confidence:
+def fit_confidence(
+    segmenter: Segmenter,
+    images: Sequence[Image],
+    *,
+    unit: str,
+    training: Sequence[Image] = (),
+) -> Confidence:
     """Fit the models of all structures on images that were drawn.
 
     Args:
         segmenter: Whose labels they are.
-        images: Clean ones, and with artefacts.
+        images: Of validation units, clean ones and with artefacts.
         unit: The independent unit, in the plural.
+        training: The same of training units, which help to weigh features.
 
     Raises:
         DataError: If no structure is drawn in enough units.
@@ -109,6 +124,7 @@ def fit_confidence(segmenter: Segmenter, images: Sequence[Image], *, unit: str) 
             fit_structure(
                 label.name, place, list(list_drawn(images, place, scans=level == "scans")),
                 with_image=not is_volume,
+                training=list(list_drawn(training, place, scans=level == "scans")),
             )
             for place, label in enumerate(spec.labels)
         ]  # fmt: skip
@@ -116,7 +132,10 @@ def fit_confidence(segmenter: Segmenter, images: Sequence[Image], *, unit: str) 
     if not any(levels.values()):
         raise DataError(f"no structure is drawn in {MIN_UNITS} {unit} or more.")
     count = len({image.unit for image in images})
-    return Confidence(**levels, level=LEVEL, unit=unit, units=count, images=len(images))
+    helped = len({image.unit for image in training})
+    return Confidence(
+        **levels, level=LEVEL, unit=unit, units=count, images=len(images), training_units=helped
+    )
 
 
 def draw_case(

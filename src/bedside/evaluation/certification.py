@@ -128,6 +128,20 @@ def list_validation(bundle: Bundle, data: Path, *, layout: str | None = None) ->
     return cases
 
 
+def list_training(bundle: Bundle, data: Path, *, layout: str | None = None) -> list[Case]:
+    """List the cases of a bundle's training patients that a folder holds; maybe none.
+
+    Args:
+        bundle: Its split.
+        data: Folder of the data set.
+        layout: How the folder is laid out; None to detect it.
+    """
+    there = {case.patient_id for case in list_cases(data, layout)}
+    if there.isdisjoint(bundle.split.get("train", ())):
+        return []
+    return list_part(bundle, data, "train", layout=layout)
+
+
 def _open_sessions(
     bundle: Bundle, threads: int | None, accelerator: str | None
 ) -> dict[ExecutionMode, Session]:

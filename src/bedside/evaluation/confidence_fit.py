@@ -1,15 +1,16 @@
-"""Fits a confidence: features of masks against their Dice, on validation units alone."""
+"""Fits a confidence: features of masks against their Dice, on validation units.
+
+Training units may help to weigh the features; predicted Dice, flags and intervals are of
+validation units alone, whose masks no network was fitted to.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from bedside.pipeline.confidence import (
-    IMAGE_FEATURES,
-    make_features,
-    score_features,
-)
+from bedside.evaluation.confidence_ridge import Described, Weighing, choose_weights
+from bedside.pipeline.confidence import FEATURES, IMAGE_FEATURES, make_features
 from bedside.spec.card import MIN_UNITS
 from bedside.spec.confidence import StructureModel, Tails, expect_error, is_fraction
 
@@ -22,7 +23,6 @@ CLEAN_WEIGHT = 3.0
 FALSE_ALARMS = 0.1
 """Part of the clean images outside the worst tenth that are flagged."""
 
-_RIDGE = 0.1
 _FOLDS = 9
 _KNOTS = 12
 _WORST = 0.1
@@ -50,31 +50,38 @@ class Drawn:
 
 
 def fit_structure(
-    structure: str, place: int, samples: Sequence[Drawn], *, with_image: bool
+    structure: str,
+    place: int,
+    samples: Sequence[Drawn],
+    *,
+    with_image: bool,
+    training: Sequence[Drawn] = (),
 ) -> StructureModel | None:
     """Fit the model of one structure; None if it is drawn in too few units.
+
+    Weights with and without squares are tried; those of the least error on validation units
+    that they were not fitted to are taken.
 
     Args:
         structure: Its name.
         place: Its row in `sums`.
-        samples: Images in which it is drawn.
+        samples: Images of validation units in which it is drawn.
         with_image: Whether the features of the image are known.
+        training: Images of training units in which it is drawn; they are weighed with the
+            others, and count for nothing else.
     """
     units = sorted({sample.unit for sample in samples if sample.clean})
     if len(units) < MIN_UNITS:
         return None
-    made = make_features(np.stack([sample.sums for sample in samples]))
-    names = tuple(name for name in made if with_image or name not in IMAGE_FEATURES)
-    features = np.stack([made[name][:, place] for name in names], axis=1)
-    dice = np.array([sample.dice for sample in samples])
+    names = tuple(name for name in FEATURES if with_image or name not in IMAGE_FEATURES)
+    own = _gather(names, place, samples)
+    dice, weights = own.dice, own.weights
     clean = np.array([sample.clean for sample in samples])
-    weights = np.where(clean, CLEAN_WEIGHT, 1.0)
     order = np.array([units.index(each.unit) if each.unit in units else 0 for each in samples])
     folds = order % min(_FOLDS, len(units))
-    training = _Training(structure, names, features, dice, weights)
-    by_squares = {squared: training.hold_out(folds, squared=squared) for squared in (False, True)}
-    squared = min(by_squares, key=lambda each: training.measure_error(by_squares[each]))
-    model, scores = training.fit(squared=squared), by_squares[squared]
+    others = _gather(names, place, training) if training else None
+    ways = [Weighing(structure, names, own, others, squared) for squared in (False, True)]
+    model, scores = choose_weights(ways, folds)
     knots, levels = fit_table(scores, dice, weights)
     predicted = np.interp(scores, knots, levels)
     error = np.array([expect_error(each) for each in predicted])
@@ -234,62 +241,11 @@ def _rise(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.concatenate([np.full(count, mean) for mean, _, count in pooled])
 
 
-@dataclass(frozen=True)
-class _Training:
-    """What a model of one structure is fitted to.
-
-    Attributes:
-        structure: Its name.
-        names: Of the features.
-        features: (N, features).
-        dice: (N,).
-        weights: (N,).
-    """
-
-    structure: str
-    names: tuple[str, ...]
-    features: np.ndarray
-    dice: np.ndarray
-    weights: np.ndarray
-
-    def hold_out(self, folds: np.ndarray, *, squared: bool) -> np.ndarray:
-        """Scores of all images, each by a model that was not fitted to its unit, (N,)."""
-        scores = np.zeros(len(self.dice))
-        for fold in np.unique(folds):
-            out = folds == fold
-            held = self.fit(~out, squared=squared)
-            scores[out] = score_features(held, self.features[out])
-        return scores
-
-    def measure_error(self, scores: np.ndarray) -> float:
-        """Variance of what scores leave of the logarithm of what is missing of the Dice."""
-        rest = -np.log(1.02 - self.dice) - scores
-        rest -= np.average(rest, weights=self.weights)
-        return float(np.average(rest**2, weights=self.weights))
-
-    def fit(self, chosen: np.ndarray | slice = slice(None), *, squared: bool) -> StructureModel:
-        """Ridge regression of that logarithm on features, and their squares; without a table."""
-        features, dice, weights = (
-            each[chosen] for each in (self.features, self.dice, self.weights)
-        )
-        centre = np.average(features, axis=0, weights=weights)
-        scale = np.sqrt(np.average((features - centre) ** 2, axis=0, weights=weights)) + 1e-3
-        columns = np.clip((features - centre) / scale, -3, 3)
-        if squared:
-            columns = np.concatenate([columns, columns**2], axis=1)
-        columns -= np.average(columns, axis=0, weights=weights)
-        target = -np.log(1.02 - dice)
-        target -= np.average(target, weights=weights)
-        weighted = columns * weights[:, None]
-        normal = weighted.T @ columns + _RIDGE * weights.sum() * np.eye(columns.shape[1])
-        found = np.linalg.solve(normal, weighted.T @ target)
-        size = features.shape[1]
-        squares = found[size:] if squared else np.zeros(size)
-        return StructureModel(
-            self.structure, self.names, _round(centre), _round(scale), _round(found[:size]),
-            _round(squares), (0.0,), (0.0,), None, 0.0,
-        )  # fmt: skip
-
-
-def _round(values: np.ndarray) -> tuple[float, ...]:
-    return tuple(float(f"{value:.6g}") for value in values)
+def _gather(names: tuple[str, ...], place: int, samples: Sequence[Drawn]) -> Described:
+    """Features, Dice and weights of images."""
+    made = make_features(np.stack([sample.sums for sample in samples]))
+    return Described(
+        features=np.stack([made[name][:, place] for name in names], axis=1),
+        dice=np.array([sample.dice for sample in samples]),
+        weights=np.array([CLEAN_WEIGHT if sample.clean else 1.0 for sample in samples]),
+    )

@@ -155,7 +155,7 @@ def is_fraction(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Confidence:
-    """Calibration of a bundle's confidence, on its validation units alone.
+    """Calibration of a bundle's confidence, on its validation units.
 
     Attributes:
         frames: Of a single frame, one for each structure that could be calibrated.
@@ -163,7 +163,8 @@ class Confidence:
         level: Part of cases that the intervals hold.
         unit: The independent unit, in the plural.
         units: How many of them.
-        images: Images, planted artefacts among them.
+        images: Images of these, planted artefacts among them.
+        training_units: Training units that helped to weigh features, and did nothing else.
     """
 
     frames: tuple[StructureModel, ...]
@@ -172,6 +173,7 @@ class Confidence:
     unit: str
     units: int
     images: int
+    training_units: int = field(default=0, metadata=UNLESS_EMPTY)
 
     def __post_init__(self) -> None:
         """Refuse a calibration of nothing.
