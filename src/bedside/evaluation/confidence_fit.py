@@ -59,16 +59,14 @@ def fit_structure(
 ) -> StructureModel | None:
     """Fit the model of one structure; None if it is drawn in too few units.
 
-    Weights with and without squares are tried; those of the least error on validation units
-    that they were not fitted to are taken.
+    Features have squares if these lower the error on units that were not fitted to.
 
     Args:
         structure: Its name.
         place: Its row in `sums`.
         samples: Images of validation units in which it is drawn.
         with_image: Whether the features of the image are known.
-        training: Images of training units in which it is drawn; they are weighed with the
-            others, and count for nothing else.
+        training: The same of training units, which help to weigh features.
     """
     units = sorted({sample.unit for sample in samples if sample.clean})
     if len(units) < MIN_UNITS:
