@@ -47,7 +47,7 @@ def test_options_of_a_command_are_completed(script):
 
 def test_values_of_an_option_are_completed(script):
     assert complete(script, "segment", "a.dcm", "--gaps", "") == ["refuse", "interpolate"]
-    assert complete(script, "recipe", "data", "--model", "t") == ["tiny"]
+    assert complete(script, "recipe", "data", "--model", "t") == ["tiny", "tiny-conv"]
     assert complete(script, "completion", "z") == ["zsh"]
 
 

@@ -14,6 +14,7 @@ from bedside.export.parity import check_parity
 from bedside.layers.attention import MECHANISMS
 from bedside.models import ARCHITECTURES, NAMES, count_parameters, create, named_spec
 from bedside.spec import LevelSpec, ModelSpec
+from bedside.spec.named import CONV
 from tolerances import F32_LOGIT_ATOL
 
 BLOCKS = ("conv", "reparam", *MECHANISMS)
@@ -183,14 +184,30 @@ def test_named_models_have_the_size_that_their_name_stands_for(spatial_dims):
             counts[name] = count_parameters(
                 create(named_spec(name, spatial_dims=spatial_dims, num_classes=4))
             )
-    assert list(counts.values()) == sorted(counts.values())
+    mixed = [count for name, count in counts.items() if not name.endswith(CONV)]
+    assert mixed == sorted(mixed)
     for name, count in wanted.items():
         assert abs(counts[name] / count - 1) < 0.15
     assert counts["teacher"] >= 20e6
 
 
 @pytest.mark.parametrize("spatial_dims", [2, 3])
-@pytest.mark.parametrize("name", ["nano", "tiny", "small"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith(CONV)])
+def test_networks_of_convolutions_differ_from_those_with_attention_in_blocks(name, spatial_dims):
+    spec = named_spec(name, spatial_dims=spatial_dims)
+    mixed = named_spec(name.removesuffix(CONV), spatial_dims=spatial_dims)
+    assert {level.block for level in spec.levels} == {"conv"}
+    assert [level.channels for level in spec.levels] == [level.channels for level in mixed.levels]
+    assert dataclasses.replace(spec, levels=mixed.levels) == mixed
+    # A block of convolutions is cheaper: in the same time there are more of them.
+    assert sum(level.depth for level in spec.levels) > sum(level.depth for level in mixed.levels)
+    with torch.device("meta"):
+        counts = [count_parameters(create(each)) for each in (spec, mixed)]
+    assert 1 < counts[0] / counts[1] < 1.35
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize("name", ["nano", "tiny", "tiny-conv", "small"])
 def test_named_models_run(name, spatial_dims):
     spec = named_spec(name, spatial_dims=spatial_dims, in_channels=3, num_classes=5)
     size = (50, 47, 33)[:spatial_dims]

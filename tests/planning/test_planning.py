@@ -24,7 +24,7 @@ def steps(kind):
     return [step.step for step in kind]
 
 
-@pytest.mark.parametrize("model", ["nano", "tiny", "small", "base"])
+@pytest.mark.parametrize("model", ["nano", "tiny", "small-conv", "base"])
 @pytest.mark.parametrize(
     "make", [make_folder, make_scans, lambda path: make_folder(path, colour=True, values=(1, 2, 3))]
 )

@@ -29,7 +29,18 @@ class Settings:
     )
     name: str | None = option(help="name of the bundle (default: that of the folder)", default=None)
     model: str = option(
-        help="size of the network", default="tiny", choices=("nano", "tiny", "small", "base")
+        help="size of the network, and whether it is of convolutions alone",
+        default="tiny-conv",
+        choices=(
+            "nano",
+            "tiny",
+            "small",
+            "base",
+            "nano-conv",
+            "tiny-conv",
+            "small-conv",
+            "base-conv",
+        ),  # fmt: skip
     )
     spatial_dims: int | None = option(
         help="2 for scans slice by slice, 3 for whole scans (default: by their spacing)",

@@ -73,7 +73,7 @@ class Wishes:
     """
 
     name: str | None = None
-    model: str = "tiny"
+    model: str = "tiny-conv"
     modality: str | None = None
 
 

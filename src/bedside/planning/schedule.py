@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from bedside.errors import SplitError
 from bedside.planning.survey import Survey
 from bedside.spec import AugmentSpec, TrainingSpec
+from bedside.spec.named import CONV
 
 FEWEST_PATIENTS = 5
 """With fewer, one part of the split has nobody, or one part is one person and says nothing."""
@@ -94,7 +95,7 @@ def choose_training(
     return TrainingSpec(
         epochs=epochs,
         batch_size=batch_size,
-        learning_rate=_LEARNING_RATE.get(model, 2e-3),
+        learning_rate=_LEARNING_RATE.get(model.removesuffix(CONV), 2e-3),
         weight_decay=0.03,
         ema_decay=0.998 if epochs * per_epoch >= 2000 else 0.99,
         validate_every=max(1, epochs // 10),

@@ -28,7 +28,8 @@ _TABLES: Mapping[str, str] = {
     ),
     "deployment.preprocess": "Preprocessing, in order.",
     "deployment.model": (
-        "The network: {model}. Names, from small to large: nano, tiny, small, base, teacher."
+        "The network: {model}. Names, from small to large: nano, tiny, small, base, teacher; the "
+        "first\n# four with -conv for convolutions alone, without it with attention."
     ),
     "deployment.postprocess": (
         "Postprocessing: removes what the masks never show. Drop a step that does not fit."

@@ -1,6 +1,6 @@
 """Named networks: specs from the smallest to one that serves as a teacher."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bedside.errors import SpecError
@@ -39,8 +39,29 @@ _FAMILIES = {
     ("teacher", 3): _Family(32, 64, (64, 128, 288, 544), (2, 3, 8, 6), (0, 0, 8, 16), 32),
 }
 
+CONV = "-conv"
+"""Ends the names of networks of convolutions alone."""
+
+# The same widths, and as many blocks as take about the time of windows of attention, or less.
+_CONV_DEPTHS = {
+    ("nano", 2): (1, 2, 2, 3),
+    ("tiny", 2): (1, 2, 3, 4),
+    ("small", 2): (1, 2, 3, 5),
+    ("base", 2): (1, 3, 5, 6),
+    ("nano", 3): (1, 3, 4),
+    ("tiny", 3): (2, 4, 5),
+    ("small", 3): (1, 2, 3, 4),
+    ("base", 3): (1, 3, 5, 6),
+}
+_FAMILIES |= {
+    (name + CONV, axes): replace(
+        _FAMILIES[name, axes], depths=depths, heads=tuple(0 for _ in depths)
+    )
+    for (name, axes), depths in _CONV_DEPTHS.items()
+}
+
 NAMES = tuple(dict.fromkeys(name for name, _ in _FAMILIES))
-"""From the smallest to the largest."""
+"""From the smallest to the largest: those with attention, then those of convolutions alone."""
 
 
 def named_spec(
