@@ -40,7 +40,7 @@ class Settings:
             "tiny-conv",
             "small-conv",
             "base-conv",
-        ),  # fmt: skip
+        ),
     )
     spatial_dims: int | None = option(
         help="2 for scans slice by slice, 3 for whole scans (default: by their spacing)",
