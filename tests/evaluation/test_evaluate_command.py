@@ -354,3 +354,19 @@ def test_an_ablation_as_json_is_the_file_and_nothing_else(bundle, data, tmp_path
     options = ["--ablate-pipeline", "--split", "test", "--json"]
     _, out, _ = evaluate(capsys, bundle, data, "-o", tmp_path / "out", *options)
     assert out == (tmp_path / "out" / "pipeline_steps.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("option", "page"),
+    [("--robustness", "robustness.md"), ("--ablate-pipeline", "pipeline_steps.md")],
+)
+def test_what_to_mind_of_the_cases_is_said_by_comparisons_too(
+    bundle, data, tmp_path, capsys, option, page
+):
+    code, out, _ = evaluate(capsys, bundle, data, "-o", tmp_path / "out", option)
+    assert code == 0
+    said = " ".join(out.split())
+    written = (tmp_path / "out" / page).read_text()
+    for text in ("cases were trained on, going by their patient ids", "first look"):
+        assert text in said
+    assert "cases were trained on, going by their patient ids" in written

@@ -116,6 +116,7 @@ def run(settings: Settings) -> int:
     title = f"{bundle.spec.name} on {settings.data.resolve().name}"
     if settings.ablate_pipeline or settings.robustness:
         about["looks"] = record(settings, bundle, cases, dice={})
+        about["warnings"] = [*left_out, *seen_before(cases, bundle)]
         return _compare(settings, segmenter, cases, about=about, title=title)
     evaluation = _evaluate(segmenter, cases, Console(stderr=True))
     dice = {each.name: each.dice.mean for each in evaluation.structures}
@@ -288,10 +289,16 @@ def _compare(
     robustness = partial(run_robustness, seed=settings.seed)
     run = run_ablation if settings.ablate_pipeline else robustness
     with _progress(len(cases), Console(stderr=True)) as advance:
-        return run(
+        code = run(
             segmenter, cases, output=settings.output, about=about, title=title,
             as_json=settings.json, on_case=advance,
         )  # fmt: skip
+    console = Console()
+    for text in () if settings.json else about["warnings"]:
+        console.print(f"Warning: {text}", style="yellow", markup=False, highlight=False)
+    if about["looks"] and not settings.json:
+        console.print(about["looks"], markup=False, highlight=False)
+    return code
 
 
 @contextlib.contextmanager

@@ -104,8 +104,9 @@ def ablation_markdown(ablation: PipelineAblation, *, title: str, about: Mapping[
     for result in ablation.results:
         if result.variant.note:
             notes.setdefault(result.variant.note, []).append(result.variant.name)
-    if notes or plain.evaluation.warnings:
-        lines += ["## To keep in mind", ""]
+    told = about.get("warnings", ())
+    if notes or told or plain.evaluation.warnings:
+        lines += ["## To keep in mind", "", *(f"- {text}" for text in told)]
         lines += [f"- {', '.join(names)}: {note}." for note, names in notes.items()]
         lines += [f"- As it is: {text}" for text in plain.evaluation.warnings]
         lines.append("")

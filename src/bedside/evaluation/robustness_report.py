@@ -25,6 +25,7 @@ PAGE, DATA, PLOT, PICTURE = (
 )
 _TILES = 6
 _WIDTH, _LEFT, _RIGHT, _TOP, _ROW = 720, 170, 24, 44, 26
+_LINE = 16
 _INK, _GRID = "#59636e", "#e3e8ed"
 
 
@@ -54,10 +55,20 @@ def robustness_json(robustness: Robustness, *, about: Mapping[str, Any]) -> str:
     return json.dumps(finite(content), indent=1, allow_nan=False) + "\n"
 
 
+def list_warnings(warnings: Sequence[str]) -> list[str]:
+    """Lines of Markdown that say what to mind of the cases; none without a warning."""
+    return [*(f"* **{text}**" for text in warnings), ""] if warnings else []
+
+
 def robustness_markdown(
-    robustness: Robustness, *, title: str, plot: str | None, picture: str | None
+    robustness: Robustness,
+    *,
+    title: str,
+    plot: str | None,
+    picture: str | None,
+    warnings: Sequence[str] = (),
 ) -> str:
-    """A page of Markdown: the table, the plot and the worst pictures."""
+    """A page of Markdown: the table, the plot, the worst pictures, and warnings of the cases."""
     clean = ", ".join(
         f"{name} {_show(dice)}"
         for name, dice in zip(robustness.structures, robustness.clean, strict=True)
@@ -68,6 +79,7 @@ def robustness_markdown(
         f"{robustness.cases} cases of {robustness.units} {robustness.unit}, seed "
         f"{robustness.seed}. Dice without an artefact: {clean}.",
         "",
+        *list_warnings(warnings),
         "Dice lost with an artefact, mean over cases (95 % interval, bootstrap over "
         f"{robustness.unit}), each case against itself without it. Refused cases are left out; "
         "warned are those with a warning that they do not have without the artefact.",
@@ -112,7 +124,9 @@ def write_robustness(
     if tiles:
         write_tiles(folder / PICTURE, tiles, labels)
     picture = PICTURE if tiles else None
-    page = robustness_markdown(robustness, title=title, plot=PLOT, picture=picture)
+    page = robustness_markdown(
+        robustness, title=title, plot=PLOT, picture=picture, warnings=about.get("warnings", ())
+    )
     write_text(folder / DATA, robustness_json(robustness, about=about))
     write_text(folder / PLOT, draw_losses(robustness, labels) + "\n")
     write_text(folder / PAGE, page)
@@ -125,7 +139,9 @@ def draw_losses(robustness: Robustness, labels: Sequence[Label]) -> str:
     highs = [end for loss, _ in pairs for end in (loss.mean, loss.high) if end is not None]
     lows = [end for loss, _ in pairs for end in (loss.mean, loss.low) if end is not None]
     high, low = max([0.05, *highs]), min([0.0, *lows])
-    height = _TOP + _ROW * len(robustness.artefacts) + 34
+    names, lines = _draw_names(labels)
+    top = _TOP + _LINE * (lines - 1)
+    height = top + _ROW * len(robustness.artefacts) + 34
 
     def x(value: float) -> float:
         return _LEFT + (value - low) / (high - low) * (_WIDTH - _RIGHT - _LEFT)
@@ -141,19 +157,13 @@ def draw_losses(robustness: Robustness, labels: Sequence[Label]) -> str:
         at = x(number * step)
         color = _INK if number == 0 else _GRID
         parts.append(
-            f'<path d="M{at:.1f} {_TOP - 8}V{bottom}" stroke="{color}"/>'
+            f'<path d="M{at:.1f} {top - 8}V{bottom}" stroke="{color}"/>'
             f'<text x="{at:.1f}" y="{bottom + 14}" text-anchor="middle">{number * step:g}</text>'
         )
     parts.append(f'<text x="{_WIDTH - _RIGHT}" y="{height - 3}" text-anchor="end">Dice lost</text>')
-    place = float(_LEFT)
-    for label in labels:
-        parts.append(
-            f'<circle cx="{place:.0f}" cy="14" r="4" fill="rgb{label.color}"/>'
-            f'<text x="{place + 9:.0f}" y="18">{escape(label.name)}</text>'
-        )
-        place += 24 + 6.4 * len(label.name)
+    parts += names
     for row, each in enumerate(robustness.artefacts):
-        middle = _TOP + _ROW * (row + 0.5)
+        middle = top + _ROW * (row + 0.5)
         parts.append(
             f'<text x="{_LEFT - 10}" y="{middle + 4:.1f}" text-anchor="end">'
             f"{escape(each.name)}</text>"
@@ -162,6 +172,21 @@ def draw_losses(robustness: Robustness, labels: Sequence[Label]) -> str:
             at = middle + 6 * (index - (len(labels) - 1) / 2)
             parts.append(_draw_dot(loss, label, x, at))
     return "".join([*parts, "</svg>"])
+
+
+def _draw_names(labels: Sequence[Label]) -> tuple[list[str], int]:
+    """Names of the structures with their colours, and the number of lines that they take."""
+    parts, place, line = [], float(_LEFT), 0
+    for label in labels:
+        width = 24 + 6.4 * len(label.name)
+        if place > _LEFT and place + width > _WIDTH:
+            place, line = float(_LEFT), line + 1
+        parts.append(
+            f'<circle cx="{place:.0f}" cy="{14 + _LINE * line}" r="4" fill="rgb{label.color}"/>'
+            f'<text x="{place + 9:.0f}" y="{18 + _LINE * line}">{escape(label.name)}</text>'
+        )
+        place += width
+    return parts, line + 1
 
 
 def _draw_dot(loss: Interval, label: Label, x: Any, y: float) -> str:
