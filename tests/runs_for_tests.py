@@ -30,6 +30,9 @@ def stop_after_first(progress):
         raise StoppedError
 
 
+SQUARE_MM = (0.6, 0.6, 1.0)
+
+
 def make_camus(folder: Path, patients: int = 10) -> Path:
     """Make up patients in the layout of CAMUS, two labels each."""
     for number in range(1, patients + 1):
@@ -38,8 +41,9 @@ def make_camus(folder: Path, patients: int = 10) -> Path:
         images = make_fan(2, 48, 64, seed=number)
         truths = np.minimum(make_labels(2, 48, 64), 2)
         for phase, image, truth in zip(("ED", "ES"), images, truths, strict=True):
-            write_nifti(image.T, folder / name / f"{name}_4CH_{phase}.nii.gz")
-            write_nifti(truth.T, folder / name / f"{name}_4CH_{phase}_gt.nii.gz")
+            stem = folder / name / f"{name}_4CH_{phase}"
+            write_nifti(image.T, stem.with_suffix(".nii.gz"), spacing_mm=SQUARE_MM)
+            write_nifti(truth.T, stem.with_name(f"{stem.name}_gt.nii.gz"), spacing_mm=SQUARE_MM)
     return folder
 
 

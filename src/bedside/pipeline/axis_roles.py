@@ -9,10 +9,8 @@ import numpy as np
 
 from bedside.errors import GeometryError
 from bedside.spec import DeploymentSpec
+from bedside.spec.deployment import FILMED
 from bedside.volume import ImageSequence
-
-_FILMED = ("US", "IVUS", "ES", "XC", "GM", "XA", "RF", "OP", "OPT")
-"""Kinds of images whose frames mostly follow each other in time."""
 
 # Distance between pixels, and size of the whole plane, that a kind of image can have, in mm.
 _PIXEL_MM = {"US": (0.005, 2.0), "IVUS": (0.001, 0.2), "CT": (0.02, 6.0), "MR": (0.02, 12.0)}
@@ -87,7 +85,7 @@ def _resolve_axis(sequence: ImageSequence, spec: DeploymentSpec) -> ImageSequenc
             )
         return sequence
     if sequence.third_axis is None and sequence.modality is None and sequence.has_slices:
-        if spec.input.modality not in _FILMED:
+        if spec.input.modality not in FILMED:
             return sequence
         sequence = replace(sequence, third_axis="time", warnings=(*sequence.warnings, UNKNOWN_AXIS))
     if sequence.third_axis == "time":
@@ -103,7 +101,7 @@ def _resolve_scale(sequence: ImageSequence, spec: DeploymentSpec) -> ImageSequen
     words = " x ".join(f"{mm:g}" for mm in sequence.voxel_mm or sequence.spacing_mm)
     # DICOM that places every slice has measured, or resampled to, its round millimetres.
     placed = sequence.modality is not None and sequence.geometry is not None
-    round_px = kind in _FILMED and sequence.spacing_mm == (1.0, 1.0) and not placed
+    round_px = kind in FILMED and sequence.spacing_mm == (1.0, 1.0) and not placed
     if sequence.default_grid or round_px:
         text = (
             f"the spacing of {words} mm is what programs write when they know none, and not "

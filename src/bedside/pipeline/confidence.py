@@ -8,6 +8,7 @@ units, turns features into a predicted Dice with an interval.
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -252,6 +253,11 @@ def find_median(frames: Sequence[Confidences]) -> Confidences:
         name: sorted(each, key=lambda one: one.predicted_dice)[(len(each) - 1) // 2]
         for name, each in found.items()
     }
+
+
+def distrust(confidence: Confidences) -> Confidences:
+    """The same, nothing of it to be trusted: of an image that the network was not made for."""
+    return {name: replace(found, trusted=False) for name, found in confidence.items()}
 
 
 def name_untrusted(confidence: Confidences) -> list[str]:

@@ -10,6 +10,7 @@ from bedside.bundle import Bundle
 from bedside.errors import BundleError, FrameError, ModalityError
 from bedside.io.laterality import check_sides
 from bedside.pipeline.axis_roles import resolve_axes
+from bedside.pipeline.confidence import distrust
 from bedside.pipeline.frames.pipeline import FramePipeline, FrameResult
 from bedside.pipeline.frames.plan import FramePlan
 from bedside.pipeline.gate import GateVerdict, explain
@@ -177,6 +178,12 @@ class Segmenter:
             sequence, on_frame=on_frame, force=force, memory=memory, probabilities=probabilities
         )
         foreign = self.check_gate(found.gate, force=force)
+        if foreign:
+            found = replace(
+                found,
+                confidence=distrust(found.confidence),
+                frame_confidence=tuple(map(distrust, found.frame_confidence)),
+            )
         return replace(found, warnings=(*self.warnings, *foreign, *found.warnings))
 
     def check_gate(self, verdict: GateVerdict | None, *, force: bool) -> list[str]:

@@ -16,6 +16,7 @@ DARK = 18
 
 _TEXT_PX = 17
 _NOTICE = "Research use only"
+_DASHED = "- - not to be trusted"
 
 
 def draw_bar(index: int, sequence: ImageSequence, *, width: int) -> np.ndarray:
@@ -35,11 +36,11 @@ def draw_bar(index: int, sequence: ImageSequence, *, width: int) -> np.ndarray:
     start_ms = sequence.start_ms(index)
     if start_ms is not None:
         time = f"{start_ms:.0f} ms"
-        _put_text(bar, time, width - GAP_PX - _text(time).shape[1])
+        _put_text(bar, time, width - GAP_PX - draw_text(time).shape[1])
     return bar
 
 
-def draw_legend(structures: Sequence[Label], width: int) -> np.ndarray:
+def draw_legend(structures: Sequence[Label], width: int, *, has_dashed: bool = False) -> np.ndarray:
     """Draw the strip below a picture: a patch of colour and a name for each structure.
 
     "Research use only" stands at its end.
@@ -47,6 +48,7 @@ def draw_legend(structures: Sequence[Label], width: int) -> np.ndarray:
     Args:
         structures: What is drawn, and in which colours.
         width: Width of the strip; names that do not fit side by side go below each other.
+        has_dashed: Whether some contour is dashed, which is explained then.
 
     Returns:
         (a multiple of BAR_PX, width, 3) uint8, RGB.
@@ -55,14 +57,21 @@ def draw_legend(structures: Sequence[Label], width: int) -> np.ndarray:
     left = GAP_PX
     for structure in structures:
         name = _shorten(structure.name, width - 2 * GAP_PX - 20)
-        needed = 20 + _text(name).shape[1]
+        needed = 20 + draw_text(name).shape[1]
         if left + needed > width and left > GAP_PX:
             lines.append(np.full_like(lines[0], DARK))
             left = GAP_PX
         lines[-1][8:20, left : left + 12] = structure.color
         _put_text(lines[-1], name, left + 20)
         left += needed + 2 * GAP_PX
-    notice = width - GAP_PX - _text(_NOTICE).shape[1]
+    if has_dashed:
+        text = _shorten(_DASHED, width - 2 * GAP_PX)
+        if left + draw_text(text).shape[1] > width and left > GAP_PX:
+            lines.append(np.full_like(lines[0], DARK))
+            left = GAP_PX
+        _put_text(lines[-1], text, left)
+        left += draw_text(text).shape[1] + 2 * GAP_PX
+    notice = width - GAP_PX - draw_text(_NOTICE).shape[1]
     if notice < left:
         lines.append(np.full_like(lines[0], DARK))
     _put_text(lines[-1], _NOTICE, max(0, notice), brightness=0.6)
@@ -71,7 +80,7 @@ def draw_legend(structures: Sequence[Label], width: int) -> np.ndarray:
 
 def _put_text(bar: np.ndarray, text: str, left: int, *, brightness: float = 0.95) -> None:
     """Write light text into a dark bar, in place, cut off where the bar ends."""
-    drawn = _text(text)[: bar.shape[0], : max(0, bar.shape[1] - left)]
+    drawn = draw_text(text)[: bar.shape[0], : max(0, bar.shape[1] - left)]
     top = (bar.shape[0] - drawn.shape[0]) // 2
     place = bar[top : top + drawn.shape[0], left : left + drawn.shape[1]]
     place[:] = np.maximum(place, (drawn * brightness).astype(np.uint8)[..., None])
@@ -79,15 +88,15 @@ def _put_text(bar: np.ndarray, text: str, left: int, *, brightness: float = 0.95
 
 def _shorten(text: str, width: int) -> str:
     """Cut a text that is wider than `width`, and end it with dots."""
-    if _text(text).shape[1] <= width:
+    if draw_text(text).shape[1] <= width:
         return text
-    while text and _text(f"{text}...").shape[1] > width:
+    while text and draw_text(f"{text}...").shape[1] > width:
         text = text[:-1]
     return f"{text}..."
 
 
 @functools.lru_cache(maxsize=512)
-def _text(text: str) -> np.ndarray:
+def draw_text(text: str) -> np.ndarray:
     """Draw a line of text, white on black, (height, width) uint8."""
     font = _font()
     width = math.ceil(font.getlength(text)) + 1

@@ -14,6 +14,7 @@ from bedside.io.own_results import mark_png
 from bedside.report.captions import DARK, GAP_PX, draw_bar, draw_legend
 from bedside.report.contours import draw_contours, resize_labels, resize_picture, sort_inwards
 from bedside.report.gif import FilmWriter
+from bedside.report.sides import name_edges, write_sides
 from bedside.spec.confidence import Confidences
 from bedside.spec.deployment import Label
 from bedside.system.atomic import write_bytes, written_atomically
@@ -45,6 +46,8 @@ class Overlay:
         line_px: Width of a contour on the screen.
         doubted: Values of each frame that are not to be trusted, whose contours are dashed; empty
             if nothing is known of that.
+        sides: What the left and the top edge of a slice lie to in the patient, such as "R" and
+            "A"; "" where that is not known.
     """
 
     sequence: ImageSequence
@@ -55,6 +58,7 @@ class Overlay:
     window: tuple[float, float]
     line_px: int
     doubted: tuple[frozenset[int], ...] = ()
+    sides: tuple[str, str] = ("", "")
 
 
 def plan_overlay(
@@ -63,6 +67,7 @@ def plan_overlay(
     structures: Sequence[Label],
     *,
     confidence: Sequence[Confidences] = (),
+    with_sides: bool = False,
 ) -> Overlay:
     """Return how a sequence is shown: true proportions, one intensity window for all frames.
 
@@ -71,6 +76,7 @@ def plan_overlay(
         labels: One label map a frame, on the frames' grid.
         structures: What the label values mean.
         confidence: Of each frame, or of all together; empty if it is not known.
+        with_sides: Whether the sides of the patient are written to the edges, where they are known.
 
     Raises:
         GeometryError: If labels and frames differ in number or size.
@@ -97,7 +103,7 @@ def plan_overlay(
     )
     return Overlay(
         sequence, labels, tuple(structures), inwards, size, display_window(sequence), line_px,
-        doubted,
+        doubted, name_edges(sequence.geometry) if with_sides else ("", ""),
     )  # fmt: skip
 
 
@@ -310,7 +316,9 @@ def draw_contact_sheet(
         height, width = (size + GAP_PX // 2 for size in picture.shape[:2])
         if not place:
             # The sheet is made once and filled, as it is the largest picture of all.
-            legend = draw_legend(overlay.structures, columns * width)
+            legend = draw_legend(
+                overlay.structures, columns * width, has_dashed=_has_dashed(overlay, indices)
+            )
             sheet = np.full((rows * height + len(legend), columns * width, 3), DARK, np.uint8)
             sheet[rows * height :] = legend
         top, left = place // columns * height, place % columns * width
@@ -332,16 +340,24 @@ def encode_jpeg(picture: np.ndarray, *, quality: int = 88) -> bytes:
 def _captioner(overlay: Overlay) -> Callable[[tuple[int, np.ndarray]], np.ndarray]:
     """Return a function from (index, frame) to the frame drawn between its bar and the legend."""
     width = max(overlay.size[1], 320)
-    legend = draw_legend(overlay.structures, width)
+    shown = range(len(overlay.sequence))
+    legend = draw_legend(overlay.structures, width, has_dashed=_has_dashed(overlay, shown))
 
     def captioned(frame: tuple[int, np.ndarray]) -> np.ndarray:
         picture = _draw_decoded(overlay, frame, size=overlay.size)
+        write_sides(picture, overlay.sides)
         spare = width - picture.shape[1]
         if spare:
             picture = np.pad(picture, ((0, 0), (spare // 2, spare - spare // 2), (0, 0)))
         return np.concatenate([draw_bar(frame[0], overlay.sequence, width=width), picture, legend])
 
     return captioned
+
+
+def _has_dashed(overlay: Overlay, indices: Iterable[int]) -> bool:
+    """Whether a contour in some of the frames is dashed, as it is not to be trusted."""
+    drawn = ((overlay.doubted[index], index) for index in indices if overlay.doubted)
+    return any(np.isin(overlay.labels.array[index], list(values)).any() for values, index in drawn)
 
 
 def _surround(region: Box, labels: np.ndarray) -> Box:
@@ -367,6 +383,7 @@ def _draw_tile(
         round(region.top * rows) : round(region.bottom * rows),
         round(region.left * columns) : round(region.right * columns),
     ]
+    write_sides(picture, overlay.sides)
     spare = max(0, 160 - picture.shape[1])
     picture = np.pad(picture, ((0, 0), (0, spare), (0, 0)))
     return np.concatenate([draw_bar(frame[0], overlay.sequence, width=picture.shape[1]), picture])

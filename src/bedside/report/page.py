@@ -184,7 +184,7 @@ def _confidence(report: Report) -> str:
             span = structure.find_interval(name)
             if span is not None and not (name == "area_px" and "area_cm2" in structure.intervals):
                 words = _BOUNDED.get(name, name.replace("_", " "))
-                spans.append(f"{words}: {span[0]:.3g} to {span[1]:.3g}")
+                spans.append(f"{words}: {_end(span[0])} to {_end(span[1])}")
         rows.append([
             _named(structure), f"{sure.predicted_dice:.2f}", f"{sure.low:.2f} to {sure.high:.2f}",
             "yes" if sure.trusted else "<strong>no</strong>", escape("; ".join(spans)) or "-",
@@ -193,6 +193,11 @@ def _confidence(report: Report) -> str:
         return ""
     head = ["Structure", "Predicted Dice", "90 % interval", "Trusted", "90 % intervals"]
     return f"<section><h2>How sure</h2>{write_table(head, rows)}</section>"
+
+
+def _end(value: float) -> str:
+    """Write an end of an interval to three digits, without a power of ten."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _changes(report: Report) -> str:

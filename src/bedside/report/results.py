@@ -200,11 +200,13 @@ def write_measurements(
 def _write_pictures(result: Segmented, folder: Path) -> bytes:
     """Write overlay and contact sheet; return the picture for the report's page."""
     from bedside.report import overlay
+    from bedside.report.sides import has_sides
 
     sequence, region = result.source.sequence, result.region
     plan = overlay.plan_overlay(
         sequence, result.label_map, result.bundle.spec.labels,
         confidence=result.frame_confidence or (result.confidence,),
+        with_sides=has_sides(sequence, result.bundle.spec.input.modality),
     )  # fmt: skip
     overlay.write_overlay(plan, folder)
     if len(sequence) > 1:

@@ -19,7 +19,8 @@ class StructureConfidence:
         predicted_dice: Dice with what an expert would draw, as predicted.
         low: Lower end of the interval that holds the true one in most cases (90 %).
         high: Upper end.
-        trusted: Whether the structure is to be trusted: False for about the worst tenth of
+        trusted: Whether the structure is to be trusted: False where the gate finds the image
+            unlike those the network was made for, and for about the worst tenth of
             images.
     """
 

@@ -17,6 +17,10 @@ SCHEMA_VERSION = 2
 READABLE_VERSIONS = (1, SCHEMA_VERSION)
 
 
+FILMED = ("US", "IVUS", "ES", "XC", "GM", "XA", "RF", "OP", "OPT")
+"""Kinds of images whose frames mostly follow each other in time."""
+
+
 @dataclass(frozen=True)
 class Code:
     """A coded concept of DICOM.

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from bedside.errors import FormatError, InputError
-from bedside.pipeline.confidence import ConfidenceEstimator, name_untrusted
+from bedside.pipeline.confidence import ConfidenceEstimator, distrust, name_untrusted
 from bedside.pipeline.frames.pipeline import FrameBuffers
 from bedside.pipeline.frames.plan import FramePlan
 from bedside.pipeline.postprocess import LabelGrid
@@ -232,7 +232,7 @@ class FrameWork:
             labels=found.labels,
             stage_ms={"plan": plan_ms, **found.stage_ms, "measure": measure_ms},
             measurements=measured,
-            confidence=found.confidence,
+            confidence=distrust(found.confidence) if foreign else found.confidence,
             beat=beat,
             reason=reason,
             warnings=(*self._warnings, *foreign, *plan.warnings, *name_untrusted(found.confidence)),
