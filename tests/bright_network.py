@@ -10,6 +10,8 @@ from bedside.bundle import read_bundle, write_bundle
 from bedside.spec import Fit, ScaleRange
 
 SIZE = (64, 64)
+SQUARE_MM = (0.6, 0.6, 1.0)
+"""Spacing (x, y, z) of images that it is shown pixel by pixel."""
 
 
 def bright_network(slopes: tuple[int, ...] = (1,)) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 import bedside
 import makers
 from bedside.cli.main import main
-from bright_network import write_two_channels
+from bright_network import SQUARE_MM, write_two_channels
 
 
 @pytest.fixture
@@ -23,8 +23,9 @@ def test_channels_are_given_by_name_in_any_order_and_one_may_be_missing(
 ):
     pixels = np.zeros((64, 64), np.uint8)
     pixels[10:40, 10:40] = 200
-    flair = makers.write_nifti(pixels, tmp_path / "flair.nii.gz")
-    t1 = makers.write_nifti(np.where(pixels, 220, 0).astype(np.uint8), tmp_path / "t1.nii.gz")
+    flair = makers.write_nifti(pixels, tmp_path / "flair.nii.gz", spacing_mm=SQUARE_MM)
+    bright = np.where(pixels, 220, 0).astype(np.uint8)
+    t1 = makers.write_nifti(bright, tmp_path / "t1.nii.gz", spacing_mm=SQUARE_MM)
     command = ["segment", "-m", str(of_two_channels), "--json"]
 
     def segment(folder, *channels):

@@ -13,7 +13,7 @@ from bedside.service.engine import Engine
 from bedside.service.jobs import JobStore
 from bedside.service.segment_jobs import SegmentJobs
 from bedside.service.settings import EngineSettings, ServedModel
-from bright_network import write_two_channels
+from bright_network import SQUARE_MM, write_two_channels
 from servers_for_tests import open_server, write_models
 
 
@@ -43,8 +43,12 @@ def files(tmp_path_factory):
     t1 = np.where(flair, 220, 0).astype(np.uint8)
     t1[10:30, 10:30] = 100
     pixels = {"flair": flair, "t1": t1, "small": t1[:32]}
-    return {name: makers.write_nifti(array, folder / f"{name}.nii.gz").read_bytes()
-            for name, array in pixels.items()}  # fmt: skip
+    return {
+        name: makers.write_nifti(
+            array, folder / f"{name}.nii.gz", spacing_mm=SQUARE_MM
+        ).read_bytes()
+        for name, array in pixels.items()
+    }
 
 
 def post(client, path, sent, **parameters):

@@ -375,3 +375,11 @@ def test_the_outline_of_an_untrusted_structure_is_dashed(model):
         np.count_nonzero((draw_frame(plan, index) == (255, 0, 0)).all(axis=-1)) for index in (0, 1)
     )
     assert 0.3 * whole < dashed < 0.7 * whole
+
+
+def test_a_fraction_ends_at_the_whole(model):
+    tails = {"fractional_area_change": Tails(3.0, 3.0), "area": Tails(30.0, 30.0)}
+    wide = dataclasses.replace(model, measurement_tails=tails, doubted_measurement_tails={})
+    low, high = wide.bound_measurement("fractional_area_change", 0.6, predicted_dice=0.5)
+    assert low < 0 < high == 1.0
+    assert wide.bound_measurement("area", 100.0, predicted_dice=0.5)[0] == 0.0

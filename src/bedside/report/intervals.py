@@ -74,5 +74,7 @@ def _bound_frames(
         each = dice[change.largest_frame - 1]
         name = "fractional_area_change"
         if each is not None:
-            intervals[name] = (model.bound_measurement(name, change.fraction, predicted_dice=each),)
+            ends = model.bound_measurement(name, change.fraction, predicted_dice=each)
+            # From the largest to the smallest area: never below 0.
+            intervals[name] = (None if ends is None else (max(ends[0], 0.0), max(ends[1], 0.0)),)
     return intervals

@@ -141,7 +141,9 @@ class StructureModel:
             return None
         error = expect_error(predicted_dice) * (1.0 if is_fraction(name) else value)
         low, high = value - tails.low * error, value + tails.high * error
-        return round(low if is_fraction(name) else max(low, 0.0), 4), round(high, 4)
+        if is_fraction(name):  # nothing shrinks by more than all of it
+            return round(min(low, 1.0), 4), round(min(high, 1.0), 4)
+        return round(max(low, 0.0), 4), round(high, 4)
 
 
 def expect_error(dice: float) -> float:
