@@ -54,10 +54,22 @@ def test_channels_have_names_all_or_none(of_two_channels, tmp_path, capsys):
         ([f"flair={path}", f"flair={path}"], "each once"),
         ([f"t1={path}"], "no channel flair was given"),
         ([f"flare={path}"], 'Did you mean "flair"?'),
+        ([f"FLAIR={path}"], 'Did you mean "flair"?'),
     ):
         assert main([*command, *channels]) in (2, 3)
         assert message in capsys.readouterr().err
     command.insert(1, str(path))
     assert main([*command, f"flair={path}"]) == 2
     assert "has no name" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_image_is_not_taken_for_two_channels(of_two_channels, tmp_path, capsys):
+    pixels = np.zeros((64, 64), np.uint8)
+    pixels[10:40, 10:40] = 200
+    one, copy = (makers.write_nifti(pixels, tmp_path / name) for name in ("a.nii", "b.nii.gz"))
+    command = ["segment", "-m", str(of_two_channels), "-o", str(tmp_path / "out"), "--channels"]
+    for other in (one, copy):
+        assert main([*command, f"flair={one}", f"t1={other}"]) == 2
+        assert "channels flair and t1 are the same image" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

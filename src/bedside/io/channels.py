@@ -1,6 +1,7 @@
 """One image in several files, a channel each, all on one grid."""
 
 import difflib
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -54,7 +55,8 @@ def join_named(sources: Mapping[str, Source], wanted: InputSpec) -> Source:
         The image; a channel that is missing is 0 throughout, and named in the warnings.
 
     Raises:
-        UsageError: If the network's channels have no names, or one given is none of them.
+        UsageError: If the network's channels have no names, one given is none of them, or two are
+            the same image.
         FormatError: If a channel is missing that must be there, or an image is in colour.
         GeometryError: If one lies on another grid.
     """
@@ -63,12 +65,14 @@ def join_named(sources: Mapping[str, Source], wanted: InputSpec) -> Source:
         raise UsageError("the channels of this bundle have no names; give the files in order.")
     for name, source in sources.items():
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+            plain = {each.lower(): each for each in names}
+            near = plain[difflib.get_close_matches(name.lower(), plain, n=1, cutoff=0.0)[0]]
             raise UsageError(
                 f'no channel "{name}": this bundle takes {", ".join(names)}. Did you mean "{near}"?'
             )
         if source.sequence.shape[1] != 1:
             raise FormatError(f"channel {name}: {source.path} is in colour; expected a grey image.")
+    _check_different(sources)
     missing = [name for name in names if name not in sources]
     needed = [name for name in missing if name not in wanted.optional_channels]
     if needed or not sources:
@@ -88,6 +92,23 @@ def join_named(sources: Mapping[str, Source], wanted: InputSpec) -> Source:
     )
     warnings = (*joined.sequence.warnings, warning)
     return replace(joined, sequence=replace(joined.sequence, warnings=warnings))
+
+
+def _check_different(sources: Mapping[str, Source]) -> None:
+    """Refuse one image that is given as two channels: no two sequences of a patient are equal.
+
+    Raises:
+        UsageError: If it is.
+    """
+    middle = {
+        name: source.sequence.decode(len(source.sequence) // 2) for name, source in sources.items()
+    }
+    for (name, frame), (other, second) in itertools.combinations(middle.items(), 2):
+        if np.array_equal(frame, second) and frame.min() < frame.max():
+            raise UsageError(
+                f"channels {name} and {other} are the same image, {sources[name].path} and "
+                f"{sources[other].path}. Leave one out, or name its own file."
+            )
 
 
 def _blank(sequence: ImageSequence) -> ImageSequence:

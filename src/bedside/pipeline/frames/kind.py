@@ -95,7 +95,10 @@ def _check_shape(shape: tuple[int, ...], wanted: int | None) -> None:
         raise FormatError(f"a frame is {shape}; expected (channels, rows, columns).")
     channels = shape[0]
     if wanted is not None and channels != wanted:
-        raise FormatError(f"frames have {channels} channels; this bundle takes {wanted}.")
+        raise FormatError(
+            f"frames have {channels} channels; this bundle takes {wanted}. Give a file for each "
+            "channel, by its name."
+        )
     if wanted is None and channels not in (1, 3):
         turned = " Channels come first." if shape[-1] in (1, 3) else ""
         raise FormatError(
