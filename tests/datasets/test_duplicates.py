@@ -37,6 +37,10 @@ COPIES = {
     "smaller": lambda picture: cv2.resize(
         picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA
     ),
+    "mirrored": lambda picture: picture[:, ::-1],
+    "upside down": lambda picture: picture[::-1],
+    "turned by half": lambda picture: picture[::-1, ::-1],
+    "mirrored and compressed": lambda picture: compress(picture[:, ::-1], 60),
     "in colour": lambda picture: np.repeat(picture[..., None], 3, axis=2),
 }
 
@@ -60,6 +64,12 @@ def test_equal_images_are_called_so_and_others_nearly(tmp_path):
     assert find_shared_images(cases)[0].describe() == "a_1 and b_1 are the same image"
     cases[1] = as_case(tmp_path, "b_1", compress(picture, 60))
     assert "nearly the same image" in find_shared_images(cases)[0].describe()
+    cases[1] = as_case(tmp_path, "b_1", picture[:, ::-1])
+    assert find_shared_images(cases)[0].describe() == "a_1 and b_1 are the same image, mirrored"
+    # One that is its own mirror image is not called mirrored.
+    even = np.maximum(picture, picture[:, ::-1])
+    cases = [as_case(tmp_path, f"{name}_1", even) for name in "ab"]
+    assert find_shared_images(cases)[0].describe() == "a_1 and b_1 are the same image"
 
 
 def test_images_of_one_patient_and_images_of_nothing_are_no_copies(tmp_path):
@@ -70,14 +80,16 @@ def test_images_of_one_patient_and_images_of_nothing_are_no_copies(tmp_path):
     assert describe_image(cases[-1]) is None
 
 
-def test_a_scan_is_compared_by_slices_spread_over_it(tmp_path):
+@pytest.mark.parametrize("axes", [(), (0,), (1,), (2,), (0, 1), (0, 1, 2)])
+def test_a_scan_is_compared_by_slices_spread_over_it(tmp_path, axes):
     scans = [np.stack([make_picture(10 * n + z, (40, 48)) for z in range(12)]) for n in range(2)]
     cases = []
-    for name, scan in (("a", scans[0]), ("b", scans[1]), ("c", scans[0])):
+    for name, scan in (("a", scans[0]), ("b", scans[1]), ("c", np.flip(scans[0], axes))):
         path = write_nifti(tmp_path / f"{name}.nii.gz", scan.T)
         cases.append(Case(f"{name}_1", name, (path,), path))
     [pair] = find_shared_images(cases)
     assert (pair.first.patient_id, pair.second.patient_id) == ("a", "c")
+    assert pair.mirrored == bool(axes)
 
 
 def test_an_image_that_cannot_be_read_is_left_to_its_reader(tmp_path):
