@@ -210,9 +210,12 @@ def test_a_foreign_image_is_told_on_the_device_in_the_words_of_python(page, tmp_
     Image.fromarray(noise).save(picture)
     open_files(page, picture)
     with bedside.load("camus-4ch", precision="f32", threads=1) as model:
-        (told,) = [text for text in model.segment(picture).warnings if "looks unlike" in text]
+        result = model.segment(picture)
+    (told,) = [text for text in result.warnings if "looks unlike" in text]
     page.wait_for_selector("#notes >> text=looks unlike")
     assert told[1:] in page.text_content("#notes")
+    assert not any(sure.trusted for sure in result.confidence.values())
+    check_confidence(page, result.confidence)
 
 
 def make_film(path):

@@ -150,7 +150,7 @@ class App {
     const options = {
       first: () => this.frame,
       cancelled: () => turn !== this.turn,
-      onWarnings: (warnings) => this.note(warnings),
+      onWarnings: (warnings, foreign) => this.note(warnings, foreign),
       onFrame: (index, found) => this.keep(index, found),
     };
     try {
@@ -182,10 +182,13 @@ class App {
   }
 
   /** Show what is to be known of the result; a server has read the file itself. */
-  note(warnings) {
+  /** Show warnings; `foreign`: whether the gate finds the image unlike those of the training. */
+  note(warnings, foreign = false) {
     const { warnings: own, scaleWarnings, live } = this.source;
     this.notes = [...(this.onDevice || live ? [...own, ...scaleWarnings] : []), ...warnings];
+    this.foreign = foreign;
     this.showNotes();
+    this.refresh();
   }
 
   /** Show the notes, with the scale that a person gave in place of the one that is missing. */
@@ -223,7 +226,7 @@ class App {
     this.play(true);
     this.state("busy", "waiting for the first mask …");
     const told = {
-      onWarnings: (warnings) => this.note(warnings),
+      onWarnings: (warnings, foreign) => this.note(warnings, foreign),
       onFrame: (found) => this.showLive(found),
       onError: (error) => this.fail(error),
       onLost: (message) => this.fail(new Error(`${message} It is tried again.`)),
@@ -296,7 +299,7 @@ class App {
     const labels = this.results[frame]?.labels;
     const own = labels ? structures.flatMap((structure) => measureOwn(labels, structure, spacingMm)) : [];
     this.panel.measurements(own, sliceMm === null ? this.list.describeChanges({ areas, spacingMm }, structures) : []);
-    if (this.results[frame]) this.panel.confidence(this.results[frame]);
+    if (this.results[frame]) this.panel.confidence(this.results[frame], this.foreign);
     element("change-head").textContent = sliceMm === null ? "Change" : "Volume";
     this.panel.frame(source, frame, this.isScan ? "slice" : "frame");
     if (count > 1) this.curve.show({ areas, structures, hidden: this.stage.hidden, frame, count });

@@ -48,7 +48,7 @@ export async function runFrames(source, frames, engine, { first, cancelled, onWa
     onFrame(index, { ...found, ms: { decode: spans.get(index), ...found.ms } });
     if (judged.size || !verdicts.some(Boolean)) continue;
     const foreign = await engine.explain(verdicts.splice(0));
-    if (foreign && !cancelled()) onWarnings([foreign, ...plan.warnings]);
+    if (foreign && !cancelled()) onWarnings([foreign, ...plan.warnings], true);
   }
 }
 

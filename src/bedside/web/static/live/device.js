@@ -40,7 +40,7 @@ export function runOnDevice(source, engine, { onWarnings, onFrame, onError }) {
       verdicts.push(found.verdict);
       if (verdicts.length > VERDICTS) verdicts.shift();
       const foreign = await engine.explain(verdicts);
-      if (!ended) onWarnings(foreign ? [foreign, ...planned] : planned);
+      if (!ended) onWarnings(foreign ? [foreign, ...planned] : planned, Boolean(foreign));
     }
     onFrame({ ...found, image, taken, dropped, ms: { decode, ...found.ms } });
   }

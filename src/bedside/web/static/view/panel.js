@@ -122,10 +122,13 @@ export class Panel {
     if (results.length > 1) this.span = [`All ${results.length} frames`, `${(span / 1000).toFixed(2)} s`];
   }
 
-  /** How far each mask is to be trusted; a server tells it of all frames of a file together. */
-  confidence({ confidence, ofAll }) {
+  /**
+   * How far each mask is to be trusted; a server tells it of all frames of a file together. Nothing of a `foreign`
+   * image is.
+   */
+  confidence({ confidence, ofAll }, foreign = false) {
     for (const [name, { predicted_dice: dice, low, high, trusted }] of Object.entries(confidence)) {
-      const words = `${dice.toFixed(2)} (${low.toFixed(2)} to ${high.toFixed(2)})${trusted ? "" : ", not to be trusted"}`;
+      const words = `${dice.toFixed(2)} (${low.toFixed(2)} to ${high.toFixed(2)})${trusted && !foreign ? "" : ", not to be trusted"}`;
       addTerm(element("own"), `${name[0].toUpperCase()}${name.slice(1)}, predicted Dice${ofAll ? " of the whole" : ""}`, words);
     }
   }
