@@ -72,3 +72,10 @@ def test_a_stream_plans_anew_when_the_shape_of_pixels_changes():
         assert other.plan.transform.inner.width > 1.8 * first.transform.inner.width
     finally:
         planner.close()
+
+
+def test_an_aspect_ratio_counts_where_there_is_no_scale():
+    sequence = replace(make_disc((0.15, 0.3)), spacing_mm=None, pixel_aspect=0.5)
+    tensor = plan_sequence(sequence, SPEC).apply(sequence.decode(0))[0, 0] > 0.5
+    height, width = (np.ptp(np.flatnonzero(tensor.any(axis=axis))) + 1 for axis in (1, 0))
+    assert height == pytest.approx(width, abs=3)
