@@ -263,7 +263,9 @@ def test_probabilities_of_a_scan_sum_to_one_and_agree_with_labels(brain):
 def test_probabilities_are_written_beside_the_mask(cardiac, brain, tmp_path):
     options = OutputOptions(with_probabilities=True)
     result = cardiac.segment(find_cine())
-    assert "probabilities.npz" in result.save(tmp_path / "film", options).files
+    files = result.save(tmp_path / "film", options).files
+    assert {"probabilities.npz", "unsure.png"} <= set(files)
+    assert "unsure.png" not in result.save(tmp_path / "without").files
     with np.load(tmp_path / "film" / "probabilities.npz") as archive:
         assert np.array_equal(archive["probabilities"], result.probabilities())
         names = ("background", "LV cavity", "LV myocardium", "Left atrium")

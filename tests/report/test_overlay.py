@@ -258,6 +258,34 @@ def test_bar_and_legend_show_number_time_and_colours(tmp_path):
         assert (legend == color).all(axis=-1).sum() >= 100
 
 
+def test_pixels_are_shaded_where_the_network_is_unsure_and_nowhere_else(tmp_path):
+    plan = make_overlay(2)
+    height, width = plan.labels.array.shape[1:]
+    probabilities = np.zeros((2, 2, height, width), np.float32)
+    probabilities[0], probabilities[1] = 0.92, 0.08
+    # Half a frame is a toss-up, in the second frame alone.
+    probabilities[:, 1, : height // 2] = 0.5
+    path = overlay.write_unsure_sheet(plan, probabilities, tmp_path)
+    assert path == tmp_path / "unsure.png"
+    with Image.open(path) as picture:
+        unsure = np.asarray(picture.convert("RGB")).astype(int)
+    plain = overlay.draw_contact_sheet(plan).astype(int)
+    legend = len(captions.draw_legend(plan.structures, plain.shape[1]))
+    assert unsure.shape == plain.shape
+    differs = (unsure != plain).any(axis=-1)[:-legend]
+    # Below the bar of the second tile, and in its upper half, but for the lines.
+    rows, columns = np.nonzero(differs)
+    bar, tile = captions.BAR_PX, plain.shape[1] // 2
+    assert rows.min() == bar
+    assert columns.min() == tile
+    assert abs(rows.max() - (bar + (len(differs) - bar) / 2)) < 8
+    middle = unsure[bar + 5, tile + 5]
+    assert (
+        np.abs(middle - (0.3 * plain[bar + 5, tile + 5] + 0.7 * np.array(overlay.SHADE))).max() < 2
+    )
+    assert (unsure[-legend:] == overlay.SHADE).all(axis=-1).sum() >= 100
+
+
 def test_a_legend_too_long_for_one_line_takes_more():
     assert (
         captions.draw_legend(makers.LABELS, 150).shape[0]

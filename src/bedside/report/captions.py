@@ -40,7 +40,13 @@ def draw_bar(index: int, sequence: ImageSequence, *, width: int) -> np.ndarray:
     return bar
 
 
-def draw_legend(structures: Sequence[Label], width: int, *, has_dashed: bool = False) -> np.ndarray:
+def draw_legend(
+    structures: Sequence[Label],
+    width: int,
+    *,
+    has_dashed: bool = False,
+    shade: tuple[tuple[int, int, int], str] | None = None,
+) -> np.ndarray:
     """Draw the strip below a picture: a patch of colour and a name for each structure.
 
     "Research use only" stands at its end.
@@ -49,19 +55,23 @@ def draw_legend(structures: Sequence[Label], width: int, *, has_dashed: bool = F
         structures: What is drawn, and in which colours.
         width: Width of the strip; names that do not fit side by side go below each other.
         has_dashed: Whether some contour is dashed, which is explained then.
+        shade: Colour of what is shaded, and what that means; None if nothing is.
 
     Returns:
         (a multiple of BAR_PX, width, 3) uint8, RGB.
     """
     lines = [np.full((BAR_PX, width, 3), DARK, np.uint8)]
     left = GAP_PX
-    for structure in structures:
-        name = _shorten(structure.name, width - 2 * GAP_PX - 20)
+    patches = [(structure.name, structure.color) for structure in structures]
+    if shade is not None:
+        patches.append((shade[1], shade[0]))
+    for text, color in patches:
+        name = _shorten(text, width - 2 * GAP_PX - 20)
         needed = 20 + draw_text(name).shape[1]
         if left + needed > width and left > GAP_PX:
             lines.append(np.full_like(lines[0], DARK))
             left = GAP_PX
-        lines[-1][8:20, left : left + 12] = structure.color
+        lines[-1][8:20, left : left + 12] = color
         _put_text(lines[-1], name, left + 20)
         left += needed + 2 * GAP_PX
     if has_dashed:

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -28,6 +28,10 @@ _MOST_FILM_FRAMES = 150
 # Of a scan, every fifth of 300 slices shows enough, in a second less.
 _MOST_FILM_SLICES = 60
 _TILE_WIDTH_PX = 640
+SURE = 0.9
+"""Probability of the likeliest class below which a pixel is shaded, and how:"""
+SHADE, _MOST_SHADE = (255, 70, 255), 0.7
+_SHADED = f"less than {SURE:.0%} sure"
 # As many frames say which structure lies within which.
 _MOST_SORTED = 16
 
@@ -48,6 +52,8 @@ class Overlay:
             if nothing is known of that.
         sides: What the left and the top edge of a slice lie to in the patient, such as "R" and
             "A"; "" where that is not known.
+        sureness: (frames, height, width) probability of the likeliest class of each pixel, where
+            less than `SURE` is shaded; None to shade nothing.
     """
 
     sequence: ImageSequence
@@ -59,6 +65,7 @@ class Overlay:
     line_px: int
     doubted: tuple[frozenset[int], ...] = ()
     sides: tuple[str, str] = ("", "")
+    sureness: np.ndarray | None = None
 
 
 def plan_overlay(
@@ -214,10 +221,22 @@ def _draw_decoded(
     """Draw a frame, given with its index, as `draw_frame` does."""
     index, decoded = frame
     picture = resize_picture(to_display(decoded, overlay.window), size)
+    if overlay.sureness is not None:
+        _shade(picture, overlay.sureness[index])
     labels = resize_labels(overlay.labels.array[index], size)
     dashed = overlay.doubted[index] if overlay.doubted else ()
     draw_contours(picture, labels, overlay.inwards, line_px=overlay.line_px, dashed=dashed)
     return picture
+
+
+def _shade(picture: np.ndarray, sureness: np.ndarray) -> None:
+    """Shade a picture where the likeliest class is not very likely, in place."""
+    known = cv2.resize(
+        sureness.astype(np.float32), picture.shape[1::-1], interpolation=cv2.INTER_LINEAR
+    )
+    # An even choice between two classes is as unsure as it matters.
+    weight = np.clip((SURE - known) / (SURE - 0.5), 0, 1)[..., None] * _MOST_SHADE
+    picture[...] = np.rint(picture * (1 - weight) + np.array(SHADE, np.float32) * weight)
 
 
 def _draw_frames(
@@ -291,6 +310,27 @@ def write_contact_sheet(
                       folder / "contact_sheet.png")  # fmt: skip
 
 
+def write_unsure_sheet(
+    overlay: Overlay, probabilities: np.ndarray, folder: Path, *, region: Box | None = None
+) -> Path:
+    """Write `unsure.png`: the contact sheet, shaded where the network is less sure of a class.
+
+    Args:
+        overlay: What to draw, and how.
+        probabilities: (K, frames, height, width), as the network has them: not calibrated.
+        folder: Where to.
+        region: What is shown of each frame; all of it if None.
+
+    Returns:
+        The file written.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    unsure = replace(overlay, sureness=probabilities.max(axis=0))
+    return _write_png(draw_contact_sheet(unsure, region=region), folder / "unsure.png")
+
+
 def draw_contact_sheet(
     overlay: Overlay, *, region: Box | None = None, tiles: int = 8, tile_px: int = _TILE_WIDTH_PX
 ) -> np.ndarray:
@@ -317,7 +357,10 @@ def draw_contact_sheet(
         if not place:
             # The sheet is made once and filled, as it is the largest picture of all.
             legend = draw_legend(
-                overlay.structures, columns * width, has_dashed=_has_dashed(overlay, indices)
+                overlay.structures,
+                columns * width,
+                has_dashed=_has_dashed(overlay, indices),
+                shade=None if overlay.sureness is None else (SHADE, _SHADED),
             )
             sheet = np.full((rows * height + len(legend), columns * width, 3), DARK, np.uint8)
             sheet[rows * height :] = legend

@@ -3,7 +3,7 @@
 import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from bedside.report.record import Report, report_mapping, write_report_json
 from bedside.spec.confidence import Confidences
 from bedside.system.parallel import run_in_background
 from bedside.volume import Box, LabelMap
+
+if TYPE_CHECKING:
+    from bedside.report.overlay import Overlay
 
 _PAGE_TILE_PX = 440
 
@@ -128,10 +131,12 @@ def _write_all(
             format=labels_format,
         )
         if options.with_probabilities:
+            probabilities = result.probabilities()
             write_probabilities(
-                result.probabilities(), result.label_map, source, folder, names=result.names,
+                probabilities, result.label_map, source, folder, names=result.names,
                 as_nifti=labels_format == "nifti",
             )  # fmt: skip
+            _write_unsure(result, probabilities, folder)
         report = replace(result.report, peak_memory_mb=peak_memory_mb())
         picture = pictures()
     notes = describe_even_grid(source.sequence, labels_format)
@@ -197,17 +202,34 @@ def write_measurements(
     return report if written else replace(report, warnings=(*report.warnings, NOTHING_FOUND))
 
 
-def _write_pictures(result: Segmented, folder: Path) -> bytes:
-    """Write overlay and contact sheet; return the picture for the report's page."""
-    from bedside.report import overlay
+def _plan_overlay(result: Segmented) -> "Overlay":
+    """How the image and its labels are shown."""
+    from bedside.report.overlay import plan_overlay
     from bedside.report.sides import has_sides
 
-    sequence, region = result.source.sequence, result.region
-    plan = overlay.plan_overlay(
+    sequence = result.source.sequence
+    return plan_overlay(
         sequence, result.label_map, result.bundle.spec.labels,
         confidence=result.frame_confidence or (result.confidence,),
         with_sides=has_sides(sequence, result.bundle.spec.input.modality),
     )  # fmt: skip
+
+
+def _write_unsure(result: Segmented, probabilities: np.ndarray, folder: Path) -> None:
+    """Write the picture of where the network is unsure."""
+    from bedside.report.overlay import write_unsure_sheet
+
+    shape = result.label_map.array.shape
+    probabilities = probabilities.reshape(len(probabilities), *shape)
+    write_unsure_sheet(_plan_overlay(result), probabilities, folder, region=result.region)
+
+
+def _write_pictures(result: Segmented, folder: Path) -> bytes:
+    """Write overlay and contact sheet; return the picture for the report's page."""
+    from bedside.report import overlay
+
+    sequence, region = result.source.sequence, result.region
+    plan = _plan_overlay(result)
     overlay.write_overlay(plan, folder)
     if len(sequence) > 1:
         overlay.write_contact_sheet(plan, folder, region=region)
