@@ -7,7 +7,7 @@ from PIL import Image
 
 import makers
 from bedside.errors import GeometryError, OutputError
-from bedside.report import captions, contours, gif, overlay
+from bedside.report import captions, contours, gif, overlay, screen
 from bedside.volume import Box, ImageSequence, LabelMap
 
 RED, GREEN, BLUE = (label.color for label in makers.LABELS)
@@ -160,7 +160,7 @@ def test_labels_of_another_size_are_refused():
     ],
 )
 def test_frames_are_shown_in_true_proportions_and_in_bounds(shape, proportions, expected):
-    assert overlay.screen_size(shape, proportions, longest_px=2048) == expected
+    assert screen.screen_size(shape, proportions, longest_px=2048) == expected
 
 
 def test_sixteen_bits_are_shown_between_their_percentiles_in_every_frame():
@@ -168,9 +168,9 @@ def test_sixteen_bits_are_shown_between_their_percentiles_in_every_frame():
     frames[0] = np.linspace(1000, 3000, 400).reshape(20, 20)
     frames[1:] = 2000
     sequence = make_cine(frames)
-    window = overlay.display_window(sequence)
+    window = screen.display_window(sequence)
     assert 1000 <= window[0] < 2000 < window[1] <= 3000
-    shown = [overlay.to_display(frame, window) for frame in sequence]
+    shown = [screen.to_display(frame, window) for frame in sequence]
     assert shown[0].min() == 0
     assert shown[0].max() == 255
     assert (shown[1] == shown[2]).all()
@@ -178,7 +178,7 @@ def test_sixteen_bits_are_shown_between_their_percentiles_in_every_frame():
 
 def test_values_that_are_no_numbers_are_shown_as_black_or_white():
     frame = np.array([[[np.nan, 0.0], [1.0, np.inf]]], np.float32)
-    shown = overlay.to_display(frame, (0.0, 1.0))
+    shown = screen.to_display(frame, (0.0, 1.0))
     assert shown[..., 0].tolist() == [[0, 0], [255, 255]]
 
 
@@ -186,7 +186,7 @@ def test_colour_frames_keep_their_colour():
     frames = np.zeros((1, 20, 20, 3), np.uint8)
     frames[..., 2] = 200
     sequence = make_cine(frames)
-    shown = overlay.to_display(sequence.decode(0), overlay.display_window(sequence))
+    shown = screen.to_display(sequence.decode(0), screen.display_window(sequence))
     assert (shown == (0, 0, 200)).all()
 
 
@@ -281,9 +281,9 @@ def test_pixels_are_shaded_where_the_network_is_unsure_and_nowhere_else(tmp_path
     assert abs(rows.max() - (bar + (len(differs) - bar) / 2)) < 8
     middle = unsure[bar + 5, tile + 5]
     assert (
-        np.abs(middle - (0.3 * plain[bar + 5, tile + 5] + 0.7 * np.array(overlay.SHADE))).max() < 2
+        np.abs(middle - (0.3 * plain[bar + 5, tile + 5] + 0.7 * np.array(screen.SHADE))).max() < 2
     )
-    assert (unsure[-legend:] == overlay.SHADE).all(axis=-1).sum() >= 100
+    assert (unsure[-legend:] == screen.SHADE).all(axis=-1).sum() >= 100
 
 
 def test_a_legend_too_long_for_one_line_takes_more():
@@ -303,7 +303,7 @@ def test_the_sheet_shows_frames_spread_over_the_cine(frames, tiles, grid, tmp_pa
     with Image.open(path) as sheet:
         shown = np.asarray(sheet)
     assert shown.shape[:2] == (grid[0] * tile[0] + 28, grid[1] * tile[1])
-    indices = overlay.spread(frames, 8)
+    indices = screen.spread(frames, 8)
     assert len(indices) == tiles
     assert (indices[0], indices[-1]) == (0, frames - 1)
     last = overlay.draw_frame(plan, frames - 1)[4 * rows : 44 * rows, 8 * columns : 56 * columns]
