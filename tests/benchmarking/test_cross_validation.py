@@ -63,8 +63,9 @@ def test_a_row_that_is_trained_further_has_the_network_of_its_start():
     after = study.make_recipe(study.Cell("scans-2", 1, 0))
     assert after.deployment == before.deployment
     assert after.data == before.data
-    assert after.training.hold_norms
-    assert not before.training.hold_norms
+    assert after.training.renorm
+    assert not before.training.renorm
+    assert after.training.patch_px > before.training.patch_px
 
 
 def test_scans_are_paired_by_name_and_seed():

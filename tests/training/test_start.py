@@ -46,6 +46,16 @@ def test_norms_that_are_held_keep_their_statistics_and_weights_learn(recipe, tmp
     assert any((found[name] != before[name]).any() for name in before if name.endswith("weight"))
 
 
+def test_a_recipe_with_renorm_trains_and_its_weights_have_the_same_names(recipe, tmp_path):
+    plain = load_file(train(recipe, tmp_path / "plain", threads=1))
+    training = dataclasses.replace(recipe.training, renorm=True)
+    found = load_file(
+        train(dataclasses.replace(recipe, training=training), tmp_path / "renorm", threads=1)
+    )
+    assert found.keys() == plain.keys()
+    assert any((found[name] != plain[name]).any() for name in found)
+
+
 def test_teachers_may_see_the_image_without_its_shadows(recipe, tmp_path):
     first = tmp_path / "first"
     train(recipe, first, threads=1)

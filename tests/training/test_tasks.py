@@ -67,6 +67,18 @@ def test_class_weights_are_those_of_torch():
         judge(TrainingSpec(class_weights=(1.0, 2.0)), only(logits), truths)
 
 
+def test_a_bias_of_labels_is_what_logits_may_be_larger_by():
+    logits, truths = make_batch()
+    bias = (0.0, 0.5, 2.0)
+    plain, parts = judge(TrainingSpec(), only(logits), truths)
+    larger = only(logits + torch.tensor(bias)[:, None, None])
+    found, found_parts = judge(TrainingSpec(label_bias=bias), larger, truths)
+    assert found == pytest.approx(float(plain), rel=1e-5)
+    assert found_parts.keys() == parts.keys()
+    with pytest.raises(SpecError, match="label_bias has 2 entries; expected 3"):
+        judge(TrainingSpec(label_bias=(1.0, 2.0)), only(logits), truths)
+
+
 def test_smoothing_is_that_of_torch():
     logits, truths = make_batch()
     found = judge(TrainingSpec(label_smoothing=0.1), only(logits), truths)[1]["ce"]

@@ -162,6 +162,9 @@ class TrainingSpec:
         validate_every: Epochs between validations.
         class_weights: Weight of each label in the cross-entropy, the background's first;
             empty for all alike.
+        label_bias: What is added to the logit of each label, the background's first, over what
+            the loss asks for; empty for nothing. A structure that the network is often unsure of
+            is drawn too small, and larger with a bias; choose it on validation patients.
         label_smoothing: Part of each pixel's truth that is spread over all labels alike.
         boundary_weight: Weight of a second cross-entropy, over pixels near outlines only.
         boundary_px: How near that is.
@@ -194,6 +197,7 @@ class TrainingSpec:
     seed: int = 0
     validate_every: int = 5
     class_weights: tuple[float, ...] = ()
+    label_bias: tuple[float, ...] = field(default=(), metadata=UNLESS_EMPTY)
     label_smoothing: float = 0.0
     boundary_weight: float = 0.0
     boundary_px: int = 3
@@ -205,6 +209,7 @@ class TrainingSpec:
     empty_share: float = 1.0
     start: str = ""
     hold_norms: bool = False
+    renorm: bool = False
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be trained with, and norms held before they know any."""

@@ -16,6 +16,7 @@ from bedside.layers.conv import MEMORY_FORMATS, NORMS
 from bedside.spec import TrainingSpec
 from bedside.training.batches import Batches
 from bedside.training.parallel import average_over_ranks, average_training, rank
+from bedside.training.renorm import set_renorm, use_renorm
 from bedside.training.tasks import Task
 
 MODEL, AVERAGE, TASK = "model.", "average.", "task."
@@ -42,6 +43,8 @@ class Trainer:
         device: torch.device,
     ) -> None:
         self.spec, self.batches, self.device = spec, batches, device
+        if spec.renorm:
+            use_renorm(model)
         self.model, self.task = _channels_last(model.to(device)), task
         self.average = {name: value.clone() for name, value in model.state_dict().items()}
         # The model's own tensors: the optimizer updates them in place.
@@ -81,6 +84,8 @@ class Trainer:
         rate = learning_rate(self.step, spec, total=spec.epochs * len(self.batches))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        if spec.renorm:
+            set_renorm(self.model, progress=self.step / (spec.epochs * len(self.batches)))
         images, truths = images.to(self.device), truths.to(self.device).long()
         views = {} if clean is None else {"clean": clean.to(self.device)}
         loss, parts = self.task(self.model, images, truths, **views)

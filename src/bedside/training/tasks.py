@@ -84,21 +84,26 @@ class Supervised(nn.Module):
         num_classes: Number of labels, background included.
 
     Raises:
-        SpecError: If there are class weights, but not one a label.
+        SpecError: If there are class weights or biases, but not one a label.
+
+    Source:
+        Biases: Menon et al., Long-tail learning via logit adjustment, ICLR 2021.
     """
 
     class_weights: torch.Tensor
+    label_bias: torch.Tensor
 
     def __init__(self, spec: TrainingSpec, *, num_classes: int) -> None:
         super().__init__()
         self.spec = spec
-        weights = spec.class_weights or (1.0,) * num_classes
-        if len(weights) != num_classes:
-            raise SpecError(
-                f"training.class_weights has {len(weights)} entries; expected {num_classes}, "
-                "one a label and the background's first."
-            )
-        self.register_buffer("class_weights", torch.tensor(weights), persistent=False)
+        for name, neutral in (("class_weights", 1.0), ("label_bias", 0.0)):
+            values = getattr(spec, name) or (neutral,) * num_classes
+            if len(values) != num_classes:
+                raise SpecError(
+                    f"training.{name} has {len(values)} entries; expected {num_classes}, "
+                    "one a label and the background's first."
+                )
+            self.register_buffer(name, torch.tensor(values), persistent=False)
 
     def forward(
         self,
@@ -126,6 +131,8 @@ class Supervised(nn.Module):
     def _compare(self, logits: torch.Tensor, truths: torch.Tensor) -> tuple[torch.Tensor, Parts]:
         """Loss of logits against labels of the same size."""
         spec = self.spec
+        if spec.label_bias:
+            logits = logits - self.label_bias.reshape(-1, *(1,) * (logits.ndim - 2))
         dice, entropy = overlap_losses(logits, truths, smoothing=spec.label_smoothing)
         parts = {"dice": dice, "ce": self._mean(entropy, truths)}
         loss = spec.dice_weight * dice + spec.ce_weight * parts["ce"]
