@@ -8,7 +8,7 @@ import pytest
 from pydicom.uid import MRImageStorage
 
 from bedside.cli.main import main
-from dicom_makers import make_slices, write_series
+from dicom_makers import make_affine, make_slices, write_series
 from makers import write_picture
 from uneven_makers import BALL_ML, HEAD_CT, TILT, write_uneven
 
@@ -26,7 +26,9 @@ def segment(folder, bundle, out, *more):
 
 
 def make_series(folder, **choices):
-    return make_slices(make_stored(), modality="MR", slope=None, **choices)
+    # Square pixels: the bundle shows them to its network one to one.
+    affine = make_affine(spacing=(2.0, 0.8, 0.8))
+    return make_slices(make_stored(), affine, modality="MR", slope=None, **choices)
 
 
 @pytest.mark.parametrize("format_", ["auto", "dicom-labelmap"])
@@ -37,7 +39,7 @@ def test_a_folder_with_one_series_is_one_case(bundle, tmp_path, capsys, format_)
     assert segment(tmp_path / "1.2.3", bundle, out, "--json", "--format", format_) == 0
     case = json.loads(capsys.readouterr().out)["cases"][0]
     assert (case["source"], case["frames"], case["output"]) == ("1.2.3", 6, str(out))
-    assert case["structures"][0]["volume_ml"] == pytest.approx(1600 * 0.8 * 0.7 * 2 / 1000)
+    assert case["structures"][0]["volume_ml"] == pytest.approx(1600 * 0.8 * 0.8 * 2 / 1000)
     seg = pydicom.dcmread(out / "segmentation.dcm")
     assert seg.SegmentationType == ("BINARY" if format_ == "auto" else "LABELMAP")
     pixels = seg.pixel_array.reshape(-1, 64, 64)

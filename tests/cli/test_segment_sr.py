@@ -46,7 +46,8 @@ def test_an_sr_needs_a_seg_and_a_scale(bundle, tmp_path, capsys):
 def test_one_time_of_several_is_selected_and_a_mask_for_slicer_written(bundle, tmp_path, capsys):
     array = np.zeros((64, 64, 2, 3), np.uint8)
     array[10:30, 20:40, :, 1] = 150
-    path, out = makers.write_nifti(array, tmp_path / "x.nii.gz"), tmp_path / "out"
+    path, out = tmp_path / "x.nii.gz", tmp_path / "out"
+    makers.write_nifti(array, path, spacing_mm=(0.8, 0.8, 1.0))
     command = ["segment", str(path), "-m", str(bundle), "-o", str(out), "--format", "seg-nrrd"]
     assert main(command) == 3
     assert "--select" in capsys.readouterr().err
@@ -54,9 +55,9 @@ def test_one_time_of_several_is_selected_and_a_mask_for_slicer_written(bundle, t
     assert "segmentation.seg.nrrd" in names(out)
     found = json.loads((out / "report.json").read_text())["structures"][0]
     assert found["area_px"] == [400, 400]
-    # 0.5 x 0.8 x 1 mm a voxel.
-    assert found["volume_ml"] == pytest.approx(800 * 0.4 / 1000)
-    assert found["box_mm"] == pytest.approx([2, 16, 10], abs=0.01)
+    # 0.8 x 0.8 x 1 mm a voxel.
+    assert found["volume_ml"] == pytest.approx(800 * 0.64 / 1000)
+    assert found["box_mm"] == pytest.approx([2, 16, 16], abs=0.01)
     assert main([*command, "--select", "day=2"]) == 2
 
 

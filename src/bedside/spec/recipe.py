@@ -183,6 +183,8 @@ class TrainingSpec:
         hold_norms: Whether batch norms keep the statistics that they start with, as in use. Those
             of batches of one or two examples are their own, and a network that was trained by
             them meets others in use; so this is for training further, from `start`.
+        renorm: Whether batch norms turn to those statistics early in the training and keep
+            learning them, which fresh weights bear too.
     """
 
     epochs: int = 60

@@ -99,6 +99,9 @@ def check_right_angles(geometry: Geometry) -> None:
 
     Affine registration leaves small angles: an area is off by a thousandth at most.
 
+    Args:
+        geometry: The grid of an image; its last two axes are rows and columns.
+
     Raises:
         GeometryError: If rows and columns are far from perpendicular.
     """

@@ -181,14 +181,12 @@ class App {
     if (!source.live) this.show();
   }
 
-  /** Show what is to be known of the result; a server has read the file itself. */
-  /** Show warnings; `foreign`: whether the gate finds the image unlike those of the training. */
+  /** Show what is to be known of the result; `foreign`: the gate finds it unlike the training. */
   note(warnings, foreign = false) {
     const { warnings: own, scaleWarnings, live } = this.source;
     this.notes = [...(this.onDevice || live ? [...own, ...scaleWarnings] : []), ...warnings];
     this.foreign = foreign;
     this.showNotes();
-    this.refresh();
   }
 
   /** Show the notes, with the scale that a person gave in place of the one that is missing. */
@@ -196,6 +194,7 @@ class App {
     const mm = this.source.scaledByHand ? this.source.spacingMm?.[0] : null;
     const notes = mm ? this.notes.filter((text) => !text.endsWith("areas are given in pixels")) : this.notes;
     this.panel.notes(mm ? [...notes, `the scale of ${mm} mm per pixel was given by hand`] : notes);
+    this.refresh();
   }
 
   async runOnServer(source, options) {
@@ -380,7 +379,6 @@ class App {
     this.source.spacingMm = mm > 0 ? [mm, mm] : null;
     this.source.scaledByHand = true;
     this.showNotes();
-    this.refresh();
   }
 
   seek(place) {
