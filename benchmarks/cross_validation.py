@@ -7,12 +7,14 @@ a small file under `results/`. Nothing is chosen on scans that are held out, but
 page names and gives means without. Cells are trained in an order that completes pairs, fold after
 fold; the same command goes on where it was stopped. Milliseconds of all rows are taken in turns in
 one run, as processor time of one thread.
+
+Rows of classics, and `--cost`, want their libraries: run it with the Python of `make peers` then.
 """
 
 import argparse
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,20 +25,19 @@ import torch
 from bedside.evaluation.intervals import mean_interval
 from bedside.evaluation.report import markdown_table
 from bedside.export.onnx import trace_onnx
-from bedside.models import count_parameters, create
+from bedside.models import count_parameters
 from bedside.runtime import open_graph
 from bedside.runtime.machine import describe_processor
-from bedside.spec import ModelSpec, Recipe, read_recipe
+from bedside.spec import Recipe, read_recipe
 from bedside.spec.card import Interval
 from bedside.system.atomic import write_text
 from bedside.training.checkpoint import read_json
 from bedside.training.folder import EVALUATION, RUN, VALIDATION
 from bedside.training.run import Progress, train
 from cells import show_interval, time_in_turns, write_json
+from cross_validation_rows import FURTHER, ROWS, SCANS, SLICES
 
 HERE = Path(__file__).parent
-SLICES, SCANS, FURTHER = "btcv-slices", "btcv-scans", "btcv-scans-2"
-"""The recipes: slice by slice, in three axes, and the latter trained further."""
 MARGIN = 0.002
 """Difference in mean Dice that counts; fixed before anything was trained."""
 CHOSEN_ON = ("img0033", "img0039")
@@ -46,50 +47,6 @@ PRECISIONS = ("f32", "bf16")
 REFERENCE = "conv"
 
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One network of the study.
-
-    Attributes:
-        title: Its name in the tables.
-        depths: Blocks of each level; empty for those of the recipe.
-        changes: Settings of the levels that have attention in the recipe's network.
-        recipe: Whose network it is.
-        start: The row whose networks are trained further; empty for fresh weights.
-    """
-
-    title: str
-    depths: tuple[int, ...] = ()
-    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    recipe: str = SLICES
-    start: str = ""
-
-    def change(self, model: ModelSpec) -> ModelSpec:
-        """From the recipe's network to this row's."""
-        levels = []
-        depths = self.depths or tuple(level.depth for level in model.levels)
-        for level, depth in zip(model.levels, depths, strict=True):
-            changes = self.changes if level.block == "window" else {}
-            levels.append(dataclasses.replace(level, depth=depth, **changes))
-        return dataclasses.replace(model, levels=tuple(levels))
-
-
-ROWS = {
-    "window": Row("windows with exchange"),
-    "conv": Row("convolutions", (1, 2, 3, 4), {"block": "conv"}),
-    "conv-exchange": Row(
-        "convolutions with exchange", (1, 2, 2, 3), {"block": "conv", "exchange_window": 8}
-    ),
-    "pooled": Row("pooled keys", changes={"block": "pooled"}),
-    "linear": Row("linear attention", changes={"block": "linear"}),
-    "dense": Row("dense", changes={"block": "dense"}),
-    "routed": Row("2 of many small regions", changes={"block": "routed", "region": 4, "top_k": 2}),
-    "scans": Row("convolutions in three axes", recipe=SCANS),
-    "scans-2": Row("the same, larger patches after", recipe=FURTHER, start="scans"),
-}
-"""Name of a row -> its network; those asked for first are trained first."""
 
 
 @dataclass(frozen=True)
@@ -152,9 +109,11 @@ def train_cell(cell: Cell, recipe: Recipe, results: Path, arguments: argparse.Na
         begun = find_run(first, make_recipe(first, epochs=arguments.epochs), arguments.runs)
         training = dataclasses.replace(recipe.training, start=str(begun))
         recipe = dataclasses.replace(recipe, training=training)
+    row = ROWS[cell.row]
     train(
-        recipe, run, data=arguments.data, cache=arguments.cache, threads=1, on_progress=on_message
-    )
+        recipe, run, data=arguments.data, cache=arguments.cache, threads=1, on_progress=on_message,
+        create_model=lambda _: row.create(recipe.deployment), network=row.peer or None,
+    )  # fmt: skip
     evaluation = read_json(run / VALIDATION / EVALUATION)
     content = dataclasses.asdict(cell) | {
         "epochs": recipe.training.epochs,
@@ -176,10 +135,11 @@ def measure_cost(*, rounds: int) -> Json:
     rows = {name: row for name, row in ROWS.items() if not row.start}
     for name, row in rows.items():
         deployment = read_recipe(row.recipe).deployment
+        model = row.change(deployment.model)
         given = deployment.input
         example = torch.rand(1, given.channels, *given.size_px)
         torch.manual_seed(0)
-        network = create(row.change(deployment.model)).eval()
+        network = row.create(dataclasses.replace(deployment, model=model)).eval()
         counts[name] = count_parameters(network)
         graph = trace_onnx(network, example).SerializeToString()
         # Slices that a window adds to those before it.
