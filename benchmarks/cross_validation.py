@@ -201,8 +201,10 @@ def compare(one: Sequence[Json], other: Sequence[Json]) -> tuple[Interval, int]:
     return difference, len(set(cases))
 
 
-def format_page(base: Recipe, cells: dict[str, list[Json]], cost: Json | None) -> str:
-    """Write the page from what is known of all rows."""
+def format_page(
+    base: Recipe, cells: dict[str, list[Json]], cost: Json | None, training: Json | None = None
+) -> str:
+    """Write the page from what is known of all rows, and what training classics would take."""
     names = [label.name for label in base.deployment.labels]
     known = [cell for row in cells.values() for cell in row]
     folds = sorted({cell["fold"] for cell in known})
@@ -231,6 +233,7 @@ def format_page(base: Recipe, cells: dict[str, list[Json]], cost: Json | None) -
         *markdown_table(rows[0], rows[1:]),
         "",
         *_describe_cost(cost),
+        *_describe_training(cells, training),
         "",
         *_describe_choice(cells),
         "",
@@ -271,6 +274,23 @@ def _describe_cost(cost: Json | None) -> list[str]:
         f"Milliseconds of one slice: median processor time of one thread over {cost['rounds']} "
         "rounds in turns, OpenVINO, the network alone, in three axes with the overlap of its "
         f"windows; {cost['processor']}."
+    ]
+
+
+def _describe_training(cells: dict[str, list[Json]], training: Json | None) -> list[str]:
+    """What training a fold of the classics that are not trained would take."""
+    if training is None:
+        return []
+    trained = {ROWS[name].peer for name, of_row in cells.items() if of_row}
+    waiting = [
+        f"{each['title']} ({each['minutes']:.0f})"
+        for each in training["networks"]
+        if each["name"] not in trained
+    ]
+    return [
+        "",
+        f"Not trained, with the minutes of one core that {training['epochs']} epochs of a fold "
+        f"would take, by processor time of a training step: {', '.join(waiting)}.",
     ]
 
 
@@ -338,7 +358,9 @@ def main() -> None:
             train_cell(cell, recipe, arguments.results, arguments)
     path = arguments.results / "cost.json"
     cost = read_json(path) if path.exists() else None
-    page = format_page(read_recipe(SLICES), read_cells(arguments.results), cost)
+    path = arguments.results / "training.json"
+    training = read_json(path) if path.exists() else None
+    page = format_page(read_recipe(SLICES), read_cells(arguments.results), cost, training)
     write_text(arguments.output, page)
 
 

@@ -1,8 +1,10 @@
 """What training costs: milliseconds of one image's training step, of every network, in turns."""
 
 import argparse
+import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -10,6 +12,7 @@ from torch.nn import functional
 
 from bedside.models import count_parameters
 from bedside.spec import named_spec
+from bedside.system.atomic import write_text
 from bedside.training.precision import mixed_precision
 from peers.names import OURS
 from peers.networks import PEERS, find_network
@@ -52,15 +55,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="the fastest of these counts")
     parser.add_argument("--images", type=int, default=628, help="images of an epoch")
     parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("-o", "--output", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     size_px = tuple(arguments.size)
     base = named_spec("tiny", spatial_dims=len(size_px), num_classes=4)
     epochs = f"min for {arguments.epochs} epochs of {arguments.images}"
     print(f"{'network':24} {'M params':>8} {'ms/image':>9} {epochs:>30}")
+    rows = []
     for name in arguments.names:
         torch.manual_seed(0)
-        model = find_network(name, base, size_px).create()
+        network = find_network(name, base, size_px)
+        model = network.create()
         step = make_step(model, batch_size=arguments.batch_size, size_px=size_px, num_classes=4)
         step()
         seen = []
@@ -74,6 +80,10 @@ def main() -> None:
             f"{name:24} {count_parameters(model) / 1e6:8.3f} {min(seen):9.1f} {minutes:30.1f}",
             flush=True,
         )
+        rows.append({"name": name, "title": network.title, "minutes": round(minutes, 1)})
+    if arguments.output:
+        found = {"images": arguments.images, "epochs": arguments.epochs, "networks": rows}
+        write_text(arguments.output, json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

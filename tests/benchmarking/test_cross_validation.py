@@ -102,3 +102,17 @@ def test_the_page_says_what_is_not_trained_and_leaves_shorter_schedules_out(base
     assert "0.375" in rows["convolutions"]
     assert "Means without them: windows with exchange 0.5000, convolutions 0.2500" in page
     assert "0.750" in rows["convolutions in three axes"]
+
+
+def test_the_page_says_what_training_the_other_classics_would_take(base, tmp_path):
+    dice = {label.name: 0.5 for label in base.deployment.labels}
+    write_json(tmp_path / "unet.fold-0.seed-0.json", make_cell("unet", 0, {"a": dice}))
+    networks = [
+        {"name": "unet", "title": "U-Net", "minutes": 6.4},
+        {"name": "transunet", "title": "TransUNet", "minutes": 264.4},
+    ]
+    training = {"images": 1347, "epochs": 12, "networks": networks}
+    page = study.format_page(base, study.read_cells(tmp_path), None, training)
+    assert "12 epochs of a fold would take" in page
+    assert "training step: TransUNet (264)." in page
+    assert "| U-Net, MONAI" in page
