@@ -13,28 +13,22 @@ Rows of classics, and `--cost`, want their libraries: run it with the Python of 
 
 import argparse
 import dataclasses
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from bedside.evaluation.intervals import mean_interval
 from bedside.evaluation.report import markdown_table
-from bedside.export.onnx import trace_onnx
-from bedside.models import count_parameters
-from bedside.runtime import open_graph
-from bedside.runtime.machine import describe_processor
 from bedside.spec import Recipe, read_recipe
 from bedside.spec.card import Interval
 from bedside.system.atomic import write_text
 from bedside.training.checkpoint import read_json
 from bedside.training.folder import EVALUATION, RUN, VALIDATION
 from bedside.training.run import Progress, train
-from cells import show_interval, time_in_turns, write_json
+from cells import measure_networks, show_interval, write_json
 from cross_validation_rows import FURTHER, ROWS, SCANS, SLICES
 
 HERE = Path(__file__).parent
@@ -130,34 +124,19 @@ def train_cell(cell: Cell, recipe: Recipe, results: Path, arguments: argparse.Na
 
 
 def measure_cost(*, rounds: int) -> Json:
-    """Measure milliseconds a slice of each row by precision, all in turns; count parameters."""
-    calls, counts, slices = {}, {}, {}
-    rows = {name: row for name, row in ROWS.items() if not row.start}
-    for name, row in rows.items():
+    """Measure milliseconds a slice of each row by precision; count parameters."""
+    networks, slices = {}, {}
+    for name, row in ROWS.items():
+        if row.start:
+            continue
         deployment = read_recipe(row.recipe).deployment
-        model = row.change(deployment.model)
+        deployment = dataclasses.replace(deployment, model=row.change(deployment.model))
         given = deployment.input
-        example = torch.rand(1, given.channels, *given.size_px)
-        torch.manual_seed(0)
-        network = row.create(dataclasses.replace(deployment, model=model)).eval()
-        counts[name] = count_parameters(network)
-        graph = trace_onnx(network, example).SerializeToString()
+        networks[name] = row.create(deployment), torch.rand(1, given.channels, *given.size_px)
         # Slices that a window adds to those before it.
         fresh = 1 - deployment.windows.overlap
-        slices[name] = given.size_px[0] * fresh if deployment.model.spatial_dims == 3 else 1
-        for precision in PRECISIONS:
-            session = open_graph(graph, backend="openvino", threads=1, precision=precision)
-            calls[name, precision] = functools.partial(session.predict, example.numpy())
-    spent = time_in_turns(calls, rounds=rounds)
-    return {
-        "processor": describe_processor(),
-        "rounds": rounds,
-        "parameters": counts,
-        "median_ms": {
-            name: {p: round(float(np.median(spent[name, p]) / slices[name]), 2) for p in PRECISIONS}
-            for name in rows
-        },
-    }
+        slices[name] = given.size_px[0] * fresh if deployment.model.spatial_dims == 3 else 1.0
+    return measure_networks(networks, precisions=PRECISIONS, rounds=rounds, parts=slices)
 
 
 def read_cells(results: Path) -> dict[str, list[Json]]:

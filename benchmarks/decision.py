@@ -10,13 +10,11 @@ are trained in an order that completes pairs; the same command goes on where it 
 
 import argparse
 import dataclasses
-import functools
 import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from bedside.datasets import list_recipe_cases
@@ -26,16 +24,15 @@ from bedside.evaluation.cases import segment_named
 from bedside.evaluation.metrics import dice
 from bedside.evaluation.planted import list_artefacts, plant_artefact
 from bedside.export.onnx import trace_onnx
-from bedside.models import count_parameters, create
+from bedside.models import create
 from bedside.runtime import open_graph
-from bedside.runtime.machine import describe_processor
 from bedside.segment import Segmenter
 from bedside.spec import Recipe, read_recipe
 from bedside.system.atomic import write_text
 from bedside.training.checkpoint import load_tensors, read_json
 from bedside.training.folder import EVALUATION, LOG, RUN, VALIDATION
 from bedside.training.run import WEIGHTS, Progress, select_cases, train
-from cells import time_in_turns, write_json
+from cells import measure_networks, write_json
 from decision_page import format_page, read_cells
 from decision_rows import (
     CLEAN,
@@ -150,28 +147,11 @@ def score_spoilt(segmenter: Segments, case: Case) -> dict[str, float]:
 
 
 def measure_cost(*, rounds: int) -> Json:
-    """Measure milliseconds of each row's network by precision, all in turns; count parameters."""
+    """Measure milliseconds of each row's network by precision; count parameters."""
     deployment = read_recipe(RECIPE).deployment
     example = torch.rand(1, deployment.input.channels, *deployment.input.size_px)
-    calls, counts = {}, {}
-    for name, row in ROWS.items():
-        torch.manual_seed(0)
-        network = create(row.change(deployment.model)).eval()
-        counts[name] = count_parameters(network)
-        graph = trace_onnx(network, example).SerializeToString()
-        for precision in PRECISIONS:
-            session = open_graph(graph, backend="openvino", threads=1, precision=precision)
-            calls[name, precision] = functools.partial(session.predict, example.numpy())
-    spent = time_in_turns(calls, rounds=rounds)
-    return {
-        "processor": describe_processor(),
-        "rounds": rounds,
-        "parameters": counts,
-        "median_ms": {
-            name: {p: round(float(np.median(spent[name, p])), 3) for p in PRECISIONS}
-            for name in ROWS
-        },
-    }
+    networks = {name: (create(row.change(deployment.model)), example) for name, row in ROWS.items()}
+    return measure_networks(networks, precisions=PRECISIONS, rounds=rounds)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
