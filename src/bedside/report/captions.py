@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from bedside.report.gif import Color
 from bedside.spec.deployment import Label
 from bedside.volume import ImageSequence
 
@@ -15,6 +16,7 @@ GAP_PX = 10
 DARK = 18
 
 _TEXT_PX = 17
+_PATCH_PX = 20
 _NOTICE = "Research use only"
 _DASHED = "- - not to be trusted"
 
@@ -45,7 +47,7 @@ def draw_legend(
     width: int,
     *,
     has_dashed: bool = False,
-    shade: tuple[tuple[int, int, int], str] | None = None,
+    shade: tuple[Color, str] | None = None,
 ) -> np.ndarray:
     """Draw the strip below a picture: a patch of colour and a name for each structure.
 
@@ -62,25 +64,20 @@ def draw_legend(
     """
     lines = [np.full((BAR_PX, width, 3), DARK, np.uint8)]
     left = GAP_PX
-    patches = [(structure.name, structure.color) for structure in structures]
-    if shade is not None:
-        patches.append((shade[1], shade[0]))
-    for text, color in patches:
-        name = _shorten(text, width - 2 * GAP_PX - 20)
-        needed = 20 + draw_text(name).shape[1]
+    entries: list[tuple[Color | None, str]] = [(each.color, each.name) for each in structures]
+    entries += [shade] if shade else []
+    entries += [(None, _DASHED)] if has_dashed else []
+    for color, text in entries:
+        patch = 0 if color is None else _PATCH_PX
+        name = _shorten(text, width - 2 * GAP_PX - patch)
+        needed = patch + draw_text(name).shape[1]
         if left + needed > width and left > GAP_PX:
             lines.append(np.full_like(lines[0], DARK))
             left = GAP_PX
-        lines[-1][8:20, left : left + 12] = color
-        _put_text(lines[-1], name, left + 20)
+        if color is not None:
+            lines[-1][8:20, left : left + 12] = color
+        _put_text(lines[-1], name, left + patch)
         left += needed + 2 * GAP_PX
-    if has_dashed:
-        text = _shorten(_DASHED, width - 2 * GAP_PX)
-        if left + draw_text(text).shape[1] > width and left > GAP_PX:
-            lines.append(np.full_like(lines[0], DARK))
-            left = GAP_PX
-        _put_text(lines[-1], text, left)
-        left += draw_text(text).shape[1] + 2 * GAP_PX
     notice = width - GAP_PX - draw_text(_NOTICE).shape[1]
     if notice < left:
         lines.append(np.full_like(lines[0], DARK))

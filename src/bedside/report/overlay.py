@@ -56,8 +56,8 @@ class Overlay:
             if nothing is known of that.
         sides: What the left and the top edge of a slice lie to in the patient, such as "R" and
             "A"; "" where that is not known.
-        sureness: (frames, height, width) probability of the likeliest class of each pixel, where
-            less than `screen.SURE` is shaded; None to shade nothing.
+        probabilities: (K, frames, height, width) of each class; where that of the likeliest is
+            less than `screen.SURE`, a pixel is shaded. None to shade nothing.
     """
 
     sequence: ImageSequence
@@ -69,7 +69,7 @@ class Overlay:
     line_px: int
     doubted: tuple[frozenset[int], ...] = ()
     sides: tuple[str, str] = ("", "")
-    sureness: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
 
 
 def plan_overlay(
@@ -140,8 +140,8 @@ def _draw_decoded(
     """Draw a frame, given with its index, as `draw_frame` does."""
     index, decoded = frame
     picture = resize_picture(to_display(decoded, overlay.window), size)
-    if overlay.sureness is not None:
-        shade(picture, overlay.sureness[index])
+    if overlay.probabilities is not None:
+        shade(picture, overlay.probabilities[:, index].max(axis=0))
     labels = resize_labels(overlay.labels.array[index], size)
     dashed = overlay.doubted[index] if overlay.doubted else ()
     draw_contours(picture, labels, overlay.inwards, line_px=overlay.line_px, dashed=dashed)
@@ -236,7 +236,7 @@ def write_unsure_sheet(
     Raises:
         OutputError: If it cannot be written.
     """
-    unsure = replace(overlay, sureness=probabilities.max(axis=0))
+    unsure = replace(overlay, probabilities=probabilities)
     return _write_png(draw_contact_sheet(unsure, region=region), folder / "unsure.png")
 
 
@@ -269,7 +269,7 @@ def draw_contact_sheet(
                 overlay.structures,
                 columns * width,
                 has_dashed=_has_dashed(overlay, indices),
-                shade=None if overlay.sureness is None else (SHADE, SHADED),
+                shade=None if overlay.probabilities is None else (SHADE, SHADED),
             )
             sheet = np.full((rows * height + len(legend), columns * width, 3), DARK, np.uint8)
             sheet[rows * height :] = legend

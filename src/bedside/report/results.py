@@ -136,9 +136,10 @@ def _write_all(
                 probabilities, result.label_map, source, folder, names=result.names,
                 as_nifti=labels_format == "nifti",
             )  # fmt: skip
-            _write_unsure(result, probabilities, folder)
         report = replace(result.report, peak_memory_mb=peak_memory_mb())
-        picture = pictures()
+        plan, picture = pictures()
+    if options.with_probabilities:
+        _write_unsure(plan, probabilities, folder, region=result.region)
     notes = describe_even_grid(source.sequence, labels_format)
     report = replace(report, warnings=(*report.warnings, *notes))
     if options.with_sr:
@@ -202,39 +203,31 @@ def write_measurements(
     return report if written else replace(report, warnings=(*report.warnings, NOTHING_FOUND))
 
 
-def _plan_overlay(result: Segmented) -> "Overlay":
-    """How the image and its labels are shown."""
-    from bedside.report.overlay import plan_overlay
+def _write_pictures(result: Segmented, folder: Path) -> tuple["Overlay", bytes]:
+    """Write overlay and contact sheet; return how frames are shown, and the page's picture."""
+    from bedside.report import overlay
     from bedside.report.sides import has_sides
 
-    sequence = result.source.sequence
-    return plan_overlay(
+    sequence, region = result.source.sequence, result.region
+    plan = overlay.plan_overlay(
         sequence, result.label_map, result.bundle.spec.labels,
         confidence=result.frame_confidence or (result.confidence,),
         with_sides=has_sides(sequence, result.bundle.spec.input.modality),
     )  # fmt: skip
-
-
-def _write_unsure(result: Segmented, probabilities: np.ndarray, folder: Path) -> None:
-    """Write the picture of where the network is unsure."""
-    from bedside.report.overlay import write_unsure_sheet
-
-    shape = result.label_map.array.shape
-    probabilities = probabilities.reshape(len(probabilities), *shape)
-    write_unsure_sheet(_plan_overlay(result), probabilities, folder, region=result.region)
-
-
-def _write_pictures(result: Segmented, folder: Path) -> bytes:
-    """Write overlay and contact sheet; return the picture for the report's page."""
-    from bedside.report import overlay
-
-    sequence, region = result.source.sequence, result.region
-    plan = _plan_overlay(result)
     overlay.write_overlay(plan, folder)
     if len(sequence) > 1:
         overlay.write_contact_sheet(plan, folder, region=region)
     tile_px = _PAGE_TILE_PX if len(sequence) > 1 else 2 * _PAGE_TILE_PX
-    return overlay.encode_jpeg(overlay.draw_contact_sheet(plan, region=region, tile_px=tile_px))
+    sheet = overlay.draw_contact_sheet(plan, region=region, tile_px=tile_px)
+    return plan, overlay.encode_jpeg(sheet)
+
+
+def _write_unsure(plan: "Overlay", probabilities: np.ndarray, folder: Path, *, region: Box) -> None:
+    """Write the picture of where the network is unsure."""
+    from bedside.report.overlay import write_unsure_sheet
+
+    probabilities = probabilities.reshape(-1, *plan.labels.array.shape)
+    write_unsure_sheet(plan, probabilities, folder, region=region)
 
 
 def _write_reports(report: Report, folder: Path, *, picture: bytes, with_cost: bool) -> None:
