@@ -130,8 +130,7 @@ def run(settings: Settings) -> int:
         console.file.write(to_json(evaluation, about=about))
     else:
         _print(console, evaluation, title=title)
-        if about["looks"]:
-            console.print(about["looks"], markup=False, highlight=False)
+        _print_looks(console, about["looks"])
         names = ", ".join([*(file.name for file in files), PICTURE])
         console.print(f"\nWritten to {settings.output}: {names}", style="dim", highlight=False)
     return 0
@@ -170,7 +169,7 @@ def _choose_cases(
 
 
 def _missing(cases: "Sequence[Case]", bundle: "Bundle", part: str) -> list[str]:
-    """Say how many patients of a part of the split the data lack; empty if they have all."""
+    """Warning of patients of a part of the split that the data lack; empty if they have all."""
     wanted = set(bundle.split.get(part, ()))
     lacking = wanted - {case.patient_id for case in cases}
     if not lacking:
@@ -293,12 +292,22 @@ def _compare(
             segmenter, cases, output=settings.output, about=about, title=title,
             as_json=settings.json, on_case=advance,
         )  # fmt: skip
-    console = Console()
-    for text in () if settings.json else about["warnings"]:
-        console.print(f"Warning: {text}", style="yellow", markup=False, highlight=False)
-    if about["looks"] and not settings.json:
-        console.print(about["looks"], markup=False, highlight=False)
+    if not settings.json:
+        console = Console()
+        _print_warnings(console, about["warnings"])
+        _print_looks(console, about["looks"])
     return code
+
+
+def _print_warnings(console: "Console", warnings: "Sequence[str]") -> None:
+    for text in warnings:
+        console.print(f"Warning: {text}", style="yellow", markup=False, highlight=False)
+
+
+def _print_looks(console: "Console", looks: str | None) -> None:
+    """Print how often the test part was looked at, if it was."""
+    if looks:
+        console.print(looks, markup=False, highlight=False)
 
 
 @contextlib.contextmanager
@@ -379,6 +388,5 @@ def _print(console: "Console", evaluation: "Evaluation", *, title: str) -> None:
         console.print(f"{name}: {text}", highlight=False)
     worst = ", ".join(f"{case.case_id} {show_dice(case.mean_dice)}" for case in evaluation.worst(3))
     console.print(f"Lowest mean Dice: {worst}", highlight=False)
-    for text in evaluation.warnings:
-        console.print(f"Warning: {text}", style="yellow", markup=False, highlight=False)
+    _print_warnings(console, evaluation.warnings)
     console.print(DISCLAIMER, style="dim", highlight=False)

@@ -45,7 +45,7 @@ def _check_labels(case: Case, labels: Sequence[Label]) -> None:
     names = {label.value: label.name for label in labels}
     for value, name in case.value_names.items():
         label = table.get(value)
-        alike = [number for number, own in names.items() if is_alike(name, own)]
+        alike = _find_alike(name, names)
         if label in names and len(alike) == 1 and label not in alike:
             raise DataError(
                 f"case {case.case_id}: its data set calls the value {value} of the labels "
@@ -60,7 +60,7 @@ def _suggest(case: Case, names: Mapping[int, str]) -> str:
     found = {
         value: alike[0]
         for value, name in case.value_names.items()
-        if len(alike := [number for number, own in names.items() if is_alike(name, own)]) == 1
+        if len(alike := _find_alike(name, names)) == 1
     }
     values = [value for value in case.value_names if value not in found]
     left = [number for number in names if number not in found.values()]
@@ -69,6 +69,11 @@ def _suggest(case: Case, names: Mapping[int, str]) -> str:
     if set(found) != set(case.value_names) or len(set(found.values())) != len(found):
         return "such as 1=2,2=1"
     return ",".join(f"{value}={found[value]}" for value in sorted(found) if value != found[value])
+
+
+def _find_alike(name: str, names: Mapping[int, str]) -> list[int]:
+    """The labels whose names are like one of the data set."""
+    return [number for number, own in names.items() if is_alike(name, own)]
 
 
 def _check_channels(case: Case, channels: Sequence[str]) -> None:

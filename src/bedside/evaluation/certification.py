@@ -136,10 +136,9 @@ def list_training(bundle: Bundle, data: Path, *, layout: str | None = None) -> l
         data: Folder of the data set.
         layout: How the folder is laid out; None to detect it.
     """
-    there = {case.patient_id for case in list_cases(data, layout)}
-    if there.isdisjoint(bundle.split.get("train", ())):
-        return []
-    return list_part(bundle, data, "train", layout=layout)
+    patients = set(bundle.split.get("train", ()))
+    chosen = [case for case in list_cases(data, layout) if case.patient_id in patients]
+    return relabel_for(chosen, bundle.card.relabel, spec=bundle.spec)
 
 
 def _open_sessions(
