@@ -34,6 +34,7 @@ from bedside.training.folder import EVALUATION, LOG, RUN, VALIDATION
 from bedside.training.run import WEIGHTS, Progress, select_cases, train
 from cells import measure_networks, write_json
 from decision_page import format_page, read_cells
+from decision_pretrain import pretrain
 from decision_rows import (
     CLEAN,
     FOLDS,
@@ -83,9 +84,21 @@ def train_cell(cell: Cell, results: Path, arguments: argparse.Namespace) -> None
         if progress.stage == "training":
             print(f"{cell.name}: {dict(progress.record)}", flush=True)
 
+    begun: Json = {}
+    if cell.pretrained:
+        weights = arguments.runs / f"{cell.row}.fold-{cell.fold}.painted.safetensors"
+        begun["create_model"] = pretrain(
+            recipe,
+            weights,
+            cases,
+            cache=arguments.cache,
+            on_epoch=lambda *done: print(f"{weights.name}: epoch and loss {done}", flush=True),
+        )
+        begun["network"] = f"{recipe.deployment.model.architecture}, pretrained"
     train(
-        recipe, run, data=arguments.data, cache=arguments.cache, threads=1, on_progress=on_message
-    )
+        recipe, run, data=arguments.data, cache=arguments.cache, threads=1,
+        on_progress=on_message, **begun,
+    )  # fmt: skip
     trained = time.monotonic()
     record, scores = read_json(run / RUN), score_run(run, recipe, cases)
     trained_on, held_out = (len(record["split"][part]) for part in ("train", "val"))

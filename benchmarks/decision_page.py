@@ -11,6 +11,8 @@ from bedside.evaluation.report import markdown_table
 from bedside.spec.card import MIN_UNITS, Interval
 from bedside.training.checkpoint import read_json
 from cells import show_interval
+from decision_pretrain import SQUARE_PX
+from decision_pretrain import STEPS as PRETRAINING
 from decision_rows import (
     CLEAN,
     FOLDS,
@@ -49,12 +51,15 @@ def read_cells(results: Path) -> dict[Cell, Json]:
     return {cell: read_json(path) for cell, path in paths.items() if path.exists()}
 
 
-def pick(cells: Cells, row: str, *, share: float, times: int = 1) -> dict[Cell, Json]:
-    """The cells of a row, a share and a schedule, by fold."""
+def pick(
+    cells: Cells, row: str, *, share: float, times: int = 1, pretrained: bool = False
+) -> dict[Cell, Json]:
+    """The cells of a row, a share, a schedule and a beginning, by fold."""
+    wanted = (row, share, times, pretrained)
     return {
         cell: content
         for cell, content in cells.items()
-        if (cell.row, cell.share, cell.times) == (row, share, times)
+        if (cell.row, cell.share, cell.times, cell.pretrained) == wanted
     }
 
 
@@ -178,6 +183,10 @@ def format_page(cells: Cells, cost: Json | None) -> str:
         "",
         "## Few labels",
         "",
+        f"`pretrained`: before its training, the network paints what was in the blank half of the "
+        f"squares of {SQUARE_PX} pixels of all training images of its fold, labelled or not, for "
+        f"{PRETRAINING} steps without artefacts, and keeps all weights but those of its head.",
+        "",
         *_table(_list_shares(cells)),
         "",
         "## Fold by fold",
@@ -229,15 +238,17 @@ def _join(numbers: Sequence[int]) -> str:
     return " or ".join(map(str, numbers)) or "no"
 
 
-def _compare(cells: Cells, row: str, share: float, conditions: Sequence[str]) -> list[str]:
+def _compare(
+    cells: Cells, row: str, share: float, conditions: Sequence[str], *, pretrained: bool = False
+) -> list[str]:
     """Dice, the difference to the reference with both intervals, and the verdict."""
-    own = score_images(pick(cells, row, share=share), conditions)
+    own = score_images(pick(cells, row, share=share, pretrained=pretrained), conditions)
     if not own:
         return ["not trained", "", "", ""]
     mean = f"{np.mean(list(own.values())):.4f}"
     other = score_images(pick(cells, REFERENCE, share=share), conditions)
     difference = subtract(own, other)
-    if row == REFERENCE or not difference:
+    if (row == REFERENCE and not pretrained) or not difference:
         return [mean, "", "", ""]
     decided = over_folds(difference)
     narrow = over_patients(difference)
@@ -279,15 +290,17 @@ def _list_artefacts(cells: Cells) -> list[list[str]]:
 def _list_shares(cells: Cells) -> list[list[str]]:
     table = [["trained on", "network", "folds", "images", "Dice", *_HEADINGS]]
     for share in (share for share in STEPS if share != ALL):
-        for name, row in ROWS.items():
-            own = pick(cells, name, share=share)
+        for (name, row), pretrained in itertools.product(ROWS.items(), (False, True)):
+            own = pick(cells, name, share=share, pretrained=pretrained)
             if not own:
                 continue
             counts = sorted({content["patients"]["trained"] for content in own.values()})
+            title = f"{row.title}, pretrained" if pretrained else row.title
             for kind, conditions in KINDS.items():
-                facts = [f"{_join(counts)} patients, {share:.0%}", row.title, str(len(own))]
+                facts = [f"{_join(counts)} patients, {share:.0%}", title, str(len(own))]
                 facts = facts if kind == "clean" else [""] * 3
-                table.append([*facts, kind, *_compare(cells, name, share, conditions)])
+                compared = _compare(cells, name, share, conditions, pretrained=pretrained)
+                table.append([*facts, kind, *compared])
     return table
 
 

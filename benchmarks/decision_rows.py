@@ -89,19 +89,23 @@ class Cell:
     fold: int
     times: int = 1
     """How many times the steps that others take."""
+    pretrained: bool = False
+    """Whether it starts from what blanked images taught, labelled or not."""
 
     @property
     def name(self) -> str:
         """Name of its run folder and its result."""
         longer = f".times-{self.times}" if self.times > 1 else ""
-        return f"{self.row}.share-{self.share:g}.fold-{self.fold}{longer}"
+        begun = ".pretrained" if self.pretrained else ""
+        return f"{self.row}.share-{self.share:g}.fold-{self.fold}{longer}{begun}"
 
 
 def list_cells() -> list[Cell]:
     """All cells in the order of training.
 
     Both opponents with all labels come first, then with a tenth of them, then one fold of them for
-    longer, then with fewer labels, then the other rows fold by fold.
+    longer, then with fewer labels, then convolutions that blanked images taught before, then the
+    other rows fold by fold.
     """
     folds, pair = range(FOLDS), (REFERENCE, OPPONENT)
     most, *fewer = [[Cell(row, share, fold) for fold in folds for row in pair] for share in STEPS]
@@ -110,6 +114,12 @@ def list_cells() -> list[Cell]:
         *(*most, *tenth),
         *(Cell(row, 1.0, 0, times=LONGER) for row in pair),
         *itertools.chain(*fewest),
+        *(
+            Cell(REFERENCE, share, fold, pretrained=True)
+            for share in STEPS
+            if share < 1
+            for fold in folds
+        ),
         *(Cell(row, 1.0, fold) for fold in folds for row in ROWS if row not in pair),
     ]
 

@@ -7,11 +7,15 @@ import torch
 
 import decision as study
 import decision_page
+import decision_pretrain
 import decision_rows
+from bedside.datasets import list_recipe_cases
 from bedside.models import count_parameters, create
 from bedside.spec import read_recipe
 from bedside.spec.card import Interval
-from bedside.training.checkpoint import read_json
+from bedside.training.checkpoint import load_tensors, read_json
+from bedside.training.dataset import load_cases
+from bedside.training.folder import split_anew
 from bedside.training.split import split_cases
 from cells import time_in_turns, write_json
 from decision_page import judge, over_folds, over_patients, pick, score_images, subtract
@@ -21,12 +25,13 @@ from runs_for_tests import make_camus
 PATIENTS = [f"patient{number:04d}" for number in range(1, 61)]
 
 
-def make_cell(row, fold, values, *, share=1.0, times=1):
+def make_cell(row, fold, values, *, share=1.0, times=1, pretrained=False):
     """A result in which each image has one Dice, whatever was planted."""
     conditions = [CLEAN, *PLANTED]
     cases = {case: [dice] * len(conditions) for case, dice in values.items()}
     content = {"patients": {"trained": 40, "held_out": len(values)}, "steps": 888}
-    return {Cell(row, share, fold, times): content | {"conditions": conditions, "cases": cases}}
+    cell = Cell(row, share, fold, times, pretrained)
+    return {cell: content | {"conditions": conditions, "cases": cases}}
 
 
 def make_values(fold, means, *, spread=0.0):
@@ -64,7 +69,10 @@ def test_pairs_with_all_labels_come_first_and_other_rows_last():
     assert {cell.share for cell in cells[:6]} == {1.0}
     assert [cell.share for cell in cells[6:20]] == [0.1] * 6 + [1.0] * 2 + [0.05] * 6
     assert [cell.times for cell in cells[12:14]] == [decision_rows.LONGER] * 2
-    assert {cell.row for cell in cells[20:]} == ROWS.keys() - {"conv", "window"}
+    assert [(cell.share, cell.fold) for cell in cells if cell.pretrained] == [
+        (share, fold) for share in (0.1, 0.05) for fold in range(3)
+    ]
+    assert {cell.row for cell in cells[26:]} == ROWS.keys() - {"conv", "window"}
 
 
 def test_each_patient_is_held_out_by_one_fold_and_few_labels_are_part_of_more():
@@ -169,8 +177,68 @@ def test_the_page_says_what_is_not_trained_and_what_is_decided(tmp_path):
     assert "better by more than the margin" in lines["windows with exchange"]
     assert "not decided" in lines["pooled keys"]
     assert "not trained" in lines["dense at strides 16 and 32"]
-    assert "28 of 35 cells are not trained" in page
+    assert "34 of 41 cells are not trained" in page
     assert "30 patients" in page
+
+
+def test_a_pretrained_row_is_compared_with_the_same_network_without():
+    cells = {}
+    for fold in range(3):
+        cells |= make_cell("conv", fold, make_values(fold, [0.5] * 10), share=0.1)
+        taught = make_values(fold, [0.625] * 10)
+        cells |= make_cell("conv", fold, taught, share=0.1, pretrained=True)
+    few = decision_page.format_page(cells, None).partition("## Few labels\n")[2]
+    line = next(line for line in few.splitlines() if "convolutions, pretrained" in line)
+    assert "+0.1250 (+0.1250 to +0.1250)" in line
+    assert "better by more than the margin" in line
+
+
+def test_half_of_the_squares_of_each_image_are_blank():
+    torch.manual_seed(0)
+    side = decision_pretrain.SQUARE_PX
+    blank = decision_pretrain.draw_blanks(torch.zeros(3, 1, 4 * side, 6 * side))
+    squares = blank.view(3, 4, side, 6, side).float().mean(dim=(2, 4))
+    assert set(squares.unique().tolist()) == {0.0, 1.0}
+    assert squares.flatten(1).sum(dim=1).tolist() == [12.0] * 3
+    assert not torch.equal(blank[0], blank[1])
+
+
+def test_what_is_painted_counts_where_it_was_blank_alone():
+    torch.manual_seed(0)
+    images = torch.rand(2, 1, 64, 64)
+    seen = []
+
+    def paint(shown):
+        seen.append(shown)
+        halved = torch.nn.functional.avg_pool2d(torch.where(shown == images, 7.0, images), 2)
+        return halved.repeat(1, 4, 1, 1)
+
+    loss, _ = decision_pretrain.PaintBlanked()(paint, images, torch.zeros(2, 64, 64))
+    assert float(loss) == pytest.approx(0.0, abs=1e-9)
+    assert not torch.equal(seen[0], images)
+
+
+def test_all_training_images_teach_before_and_the_head_begins_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(decision_pretrain, "STEPS", 2)
+    cell = Cell("conv", 0.05, 1, pretrained=True)
+    recipe = decision_rows.make_recipe(cell)
+    cases = list_recipe_cases(recipe, make_camus(tmp_path / "camus", patients=6))
+    read = []
+    monkeypatch.setattr(
+        decision_pretrain, "load_cases",
+        lambda chosen, *a, **k: read.extend(chosen) or load_cases(chosen, *a, **k),
+    )  # fmt: skip
+    path = tmp_path / "painted.safetensors"
+    build = decision_pretrain.pretrain(recipe, path, cases, cache=None)
+    held_out = set(split_anew(recipe, cases)[0]["val"])
+    assert {case.patient_id for case in read} == {c.patient_id for c in cases} - held_out
+    learned = load_tensors(path)[0]
+    model = build(recipe.deployment.model).state_dict()
+    for name, value in learned.items():
+        assert torch.equal(model[name], value) != name.startswith("head.")
+    read.clear()
+    decision_pretrain.pretrain(recipe, path, cases, cache=None)
+    assert not read
 
 
 def test_a_cell_is_trained_scored_and_kept_once(tmp_path, monkeypatch):
