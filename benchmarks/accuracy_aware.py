@@ -10,7 +10,7 @@ from bedside.bundle import find_bundle, read_bundle
 from bedside.compression.accuracy_aware import MixedGraph, quantize_int8_accuracy_aware
 from bedside.errors import ExportError
 from bedside.evaluation.cases import evaluate_cases
-from bedside.evaluation.certification import list_part, list_validation
+from bedside.evaluation.parts import list_part, list_validation
 from bedside.runtime import open_graph
 from bedside.segment import Segmenter
 from bedside.system.atomic import write_text

@@ -22,7 +22,7 @@ from arm_images import Frame, Scan, read_images, record, replay
 from arm_root import prepare_root, run_emulated
 from bedside.bundle import Bundle, find_bundle, read_bundle
 from bedside.compression.quantize import quantize_int8
-from bedside.evaluation.certification import list_part
+from bedside.evaluation.parts import list_part
 from bedside.export.formats.format import Options
 from bedside.export.formats.table import find_format
 from bedside.export.metadata import with_metadata

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bedside.bundle import Bundle
-from bedside.evaluation.certification import list_part
+from bedside.evaluation.parts import list_part
 from bedside.io.source import open_source
 from bedside.pipeline.frames.plan import FramePlan, stack_neighbours
 from bedside.pipeline.segmenter import open_segmenter

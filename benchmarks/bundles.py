@@ -22,8 +22,8 @@ from bedside.datasets import list_cases, relabel_for
 from bedside.datasets.duplicates import leave_out_leaks
 from bedside.evaluation.accuracy import state_accuracy, state_robustness
 from bedside.evaluation.cases import METRICS, evaluate_cases
-from bedside.evaluation.certification import list_part
 from bedside.evaluation.looks import LEDGER, describe_looks, record_look
+from bedside.evaluation.parts import list_part
 from bedside.evaluation.report import HEADINGS
 from bedside.evaluation.robustness import Robustness
 from bedside.segment import open_segmenter

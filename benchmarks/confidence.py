@@ -23,9 +23,9 @@ from bedside.evaluation.calibration import (
     draw_case,
     list_drawn,
 )
-from bedside.evaluation.certification import list_part
 from bedside.evaluation.confidence_fit import Drawn, fit_structure
 from bedside.evaluation.looks import find_ledger, record_look
+from bedside.evaluation.parts import list_part
 from bedside.evaluation.planted import ARTEFACTS, list_artefacts
 from bedside.evaluation.planted_chance import CHANCE_ARTEFACTS, choose_artefacts
 from bedside.evaluation.report import markdown_table

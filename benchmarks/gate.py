@@ -24,10 +24,10 @@ from bedside.bundle import Bundle, find_bundle, read_bundle
 from bedside.datasets import Case, list_cases
 from bedside.datasets.case import open_image
 from bedside.errors import InputError
-from bedside.evaluation.certification import list_part
 from bedside.evaluation.gate_contrast import is_fitted_to
 from bedside.evaluation.gate_images import Described, describe_images, to_picture
 from bedside.evaluation.looks import find_ledger, record_look
+from bedside.evaluation.parts import list_part
 from bedside.evaluation.report import markdown_table
 from bedside.pipeline.gate import VIEW_NAMES, GateJudge, median_verdict
 from bedside.pipeline.segmenter import Segmenter

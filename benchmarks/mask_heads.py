@@ -16,7 +16,7 @@ import torch
 
 from bedside.bundle import Bundle, find_bundle, read_bundle
 from bedside.datasets import Case
-from bedside.evaluation.certification import list_part
+from bedside.evaluation.parts import list_part
 from bedside.models.table import count_parameters
 from bedside.runtime.machine import describe_processor
 from bedside.spec import AugmentSpec, read_recipe

@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import re
+import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -13,10 +14,12 @@ from bedside.autopilot.search.search_state import STATE, SearchFolder, SearchSet
 from bedside.autopilot.search.selection import LEAST_USE, measure_baseline, select
 from bedside.autopilot.target import Target
 from bedside.cli.main import main
+from bedside.datasets import list_cases
 from bedside.errors import BudgetError, OutputError, PatientsError, UsageError
 from bedside.models import count_parameters
 from bedside.spec import named_spec, read_recipe
 from bedside.spec.writing import to_toml
+from bedside.training.split import split_cases
 from clocks_for_tests import Counting
 from runs_for_tests import StoppedError, make_recipe
 
@@ -236,6 +239,23 @@ def test_a_faster_precision_is_counted_on_if_the_recipe_builds_it(recipe, tables
     assert choose(True, bf16=0.5, int8=0.1) == "int8"
     assert choose(False, bf16=0.5, int8=0.1) == "bf16"
     assert choose(True, bf16=0.99, int8=2.0) == "f32"
+
+
+def test_patients_that_share_an_image_are_told_of(recipe, many_patients, tables, tmp_path):
+    data = shutil.copytree(many_patients, tmp_path / "data")
+    content = read_recipe(recipe)
+    content = replace(content, data=replace(content.data, path=str(data)))
+    split = split_cases([case.patient_id for case in list_cases(data)], content.data)
+    learned, judged = (
+        data / split[part][0] / f"{split[part][0]}_4CH_ED.nii.gz" for part in ("train", "val")
+    )
+    judged.write_bytes(learned.read_bytes())
+    told, resources = [], Resources(tables=tables, threads=1, clock=Counting())
+    open_evaluator(recipe, content, GOAL, EFFORT, resources=resources, on_message=told.append)
+    moved, apart = split["val"][0], learned.name.removesuffix(".nii.gz")
+    assert told[0].startswith(f"Split: {moved} was moved from val to train: ")
+    assert apart in told[0]
+    assert len(told) == 1
 
 
 def test_of_two_that_are_as_good_the_faster_one_is_before():

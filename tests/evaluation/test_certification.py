@@ -10,7 +10,8 @@ import pytest
 from bedside.bundle import Bundle, read_bundle, write_bundle
 from bedside.cli.main import main
 from bedside.errors import DataError
-from bedside.evaluation.certification import certify, list_part, list_validation
+from bedside.evaluation.certification import certify
+from bedside.evaluation.parts import list_part, list_validation
 from bedside.runtime import BACKENDS
 from bedside.runtime import onnx as onnx_backend
 from bedside.runtime import openvino as openvino_backend

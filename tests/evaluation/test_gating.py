@@ -268,11 +268,12 @@ def test_the_command_fits_checks_and_counts(cases, tmp_path, capsys):
                  split={part: tuple(ids) for part, ids in split.items()})  # fmt: skip
     data = str(cases[0].images[0].parents[1])
     command = ["gate", str(bundle.path), data, "-o", str(tmp_path / "new.bedside")]
-    assert main([*command, "--foreign", data]) == 0
+    other = make_camus(tmp_path / "other", patients=26)  # of whom 24 are its own
+    assert main([*command, "--foreign", str(other)]) == 0
     out = capsys.readouterr().out
     assert "Gate of 40 training images" in out
     assert "of 4 validation cases" in out
-    assert f"of 48 cases of {data}" in out
+    assert f"of 4 cases of {other}" in out
     model = load(tmp_path / "new.bedside", precision="f32", gate="refuse")
     with pytest.raises(ModalityError, match="Pass --gate warn"):
         model.segment(np.random.default_rng(0).integers(0, 256, (60, 60), dtype=np.uint8))

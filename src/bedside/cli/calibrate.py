@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import frame_progress, print_err, print_out
+from bedside.cli.console import frame_progress, print_err, print_out, print_warning
 
 if TYPE_CHECKING:
     from bedside.spec.confidence import Confidence
@@ -41,13 +41,15 @@ def run(settings: Settings) -> int:
     """
     from bedside.bundle import find_bundle, read_bundle, write_with_confidence
     from bedside.evaluation.calibration import calibrate
-    from bedside.evaluation.certification import list_training, list_validation
+    from bedside.evaluation.parts import list_training, list_validation
     from bedside.segment import open_segmenter
     from bedside.system.atomic import check_writable
 
     bundle = read_bundle(find_bundle(settings.bundle, on_notice=print_err))
     check_writable(settings.output.parent)
-    cases = list_validation(bundle, settings.data, layout=settings.layout)
+    cases = list_validation(
+        bundle, settings.data, layout=settings.layout, on_left_out=print_warning
+    )
     training = (
         [] if settings.validation_only
         else list_training(bundle, settings.data, layout=settings.layout)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import print_err, print_out, table
+from bedside.cli.console import print_err, print_out, print_warning, table
 from bedside.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,14 +54,17 @@ def run(settings: Settings) -> int:
     from dataclasses import replace
 
     from bedside.bundle import find_bundle, read_bundle, write_with_card
-    from bedside.evaluation.certification import certify, list_validation
+    from bedside.evaluation.certification import certify
     from bedside.evaluation.looks import find_ledger, record_look
+    from bedside.evaluation.parts import list_validation
     from bedside.system.atomic import check_writable
 
     _check(settings)
     bundle = read_bundle(find_bundle(settings.bundle, on_notice=print_err))
     check_writable(settings.output.parent)
-    cases = list_validation(bundle, settings.data, layout=settings.layout)
+    cases = list_validation(
+        bundle, settings.data, layout=settings.layout, on_left_out=print_warning
+    )
     results = certify(
         bundle,
         cases,
@@ -92,11 +95,13 @@ def run(settings: Settings) -> int:
 def _with_robustness(bundle: "Bundle", card: "Card", settings: Settings) -> "tuple[Card, int]":
     """Return the card with what planted artefacts cost on test images, and how many these are."""
     from bedside.evaluation.accuracy import state_robustness
-    from bedside.evaluation.certification import list_part
+    from bedside.evaluation.parts import list_part
     from bedside.evaluation.robustness import evaluate_robustness
     from bedside.pipeline.segmenter import open_segmenter
 
-    cases = list_part(bundle, settings.data, "test", layout=settings.layout)
+    cases = list_part(
+        bundle, settings.data, "test", layout=settings.layout, on_left_out=print_warning
+    )
     segmenter = open_segmenter(bundle, precision="f32", threads=settings.threads)
     return state_robustness(card, evaluate_robustness(segmenter, cases)), len(cases)
 

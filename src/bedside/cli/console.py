@@ -21,6 +21,11 @@ def print_err(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
+def print_warning(text: str) -> None:
+    """Write a warning to stderr."""
+    print_err(f"warning: {text}")
+
+
 @contextlib.contextmanager
 def frame_progress(name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     """Show a bar on stderr while the frames of an image are segmented.

@@ -155,16 +155,13 @@ def _choose_cases(
 ) -> tuple[list["Case"], tuple[str, ...]]:
     """List the cases to score, and say which were left out as copies of others."""
     from bedside.datasets import list_cases
-    from bedside.datasets.duplicates import leave_out_leaks
-    from bedside.evaluation.certification import select_part
+    from bedside.evaluation.parts import select_part
 
     cases, part = list_cases(settings.data, layout), settings.split
     if part is None:
         return cases, ()
-    select_part(cases, bundle, part, data=settings.data)  # refuses other data before reading any
-    kept, left_out = leave_out_leaks(cases, bundle.split)
-    chosen = select_part(kept, bundle, part, data=settings.data)
-    reasons = [text for text in left_out if f"left out of {part}:" in text]
+    reasons: list[str] = []
+    chosen = select_part(cases, bundle, part, data=settings.data, on_left_out=reasons.append)
     return chosen, (*reasons, *_missing(cases, bundle, part))
 
 

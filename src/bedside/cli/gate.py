@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedside.cli.arguments import option, positional
-from bedside.cli.console import frame_progress, print_err, print_out
+from bedside.cli.console import frame_progress, print_err, print_out, print_warning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,19 +44,29 @@ def run(settings: Settings) -> int:
     """
     from bedside.bundle import find_bundle, read_bundle, write_with_gate
     from bedside.datasets import list_cases
-    from bedside.evaluation.certification import list_part
     from bedside.evaluation.gate_contrast import is_fitted_to
     from bedside.evaluation.gating import fit_gate, measure_cases
+    from bedside.evaluation.parts import leave_out_own, list_part
     from bedside.segment import open_segmenter
     from bedside.system.atomic import check_writable
 
     bundle = read_bundle(find_bundle(settings.bundle, on_notice=print_err))
     check_writable(settings.output.parent)
     train, val = (
-        list_part(bundle, settings.data, part, layout=settings.layout) for part in ("train", "val")
+        list_part(bundle, settings.data, part, layout=settings.layout, on_left_out=print_warning)
+        for part in ("train", "val")
     )
-    others = {folder: list_cases(folder) for folder in (*settings.contrast, *settings.foreign)}
-    contrast = {folder.name: others[folder] for folder in settings.contrast}
+    fitted = {str(folder): folder.name for folder in settings.contrast}
+    others = {folder: list_cases(Path(folder)) for folder in map(str, settings.foreign)}
+    others |= {folder: list_cases(Path(folder)) for folder in fitted}
+    if others:
+        others = leave_out_own(
+            list_cases(settings.data, settings.layout),
+            others,
+            is_fitted_to=lambda folder, case: folder in fitted and is_fitted_to(case),
+            on_left_out=print_warning,
+        )
+    contrast = {name: others[folder] for folder, name in fitted.items()}
     segmenter = open_segmenter(bundle, precision="f32", gate="off")
     with frame_progress("Fitting", len(train), "case") as advance:
         gate = fit_gate(segmenter, train, val, foreign=contrast, on_case=advance)
@@ -66,12 +76,12 @@ def run(settings: Settings) -> int:
     print_out(f"Gate of {gate.images} training images written to {settings.output}.")
     print_out(f"accepted: {gate.accepted} of {gate.checked} validation cases")
     for folder, cases in others.items():
-        left = [case for case in cases if folder.name not in contrast or not is_fitted_to(case)]
+        left = [case for case in cases if folder not in fitted or not is_fitted_to(case)]
         print_out(_count(gate, measure_cases(segmenter, gate, left), folder))
     return 0
 
 
-def _count(gate: "Gate", distances: "Sequence[float]", folder: Path) -> str:
+def _count(gate: "Gate", distances: "Sequence[float]", folder: str) -> str:
     """How many cases of a folder are refused, in words."""
     refused = sum(distance > gate.threshold for distance in distances)
     return f"refused: {refused} of {len(distances)} cases of {folder}"

@@ -111,8 +111,11 @@ def leave_out_leaks(
 
     Returns:
         The cases without test images that are in training or validation, and validation images
-        that are in training; and a sentence for each that was left out.
+        that are in training; and a sentence for each that was left out. No image is read for a
+        single part.
     """
+    if sum(bool(patients) for patients in split.values()) < 2:
+        return list(cases), ()
     order = {name: rank for rank, name in enumerate(split)}
     home = {patient: part for part, patients in split.items() for patient in patients}
     reasons: dict[str, str] = {}

@@ -1,11 +1,9 @@
 """Certificates: the accuracy that a bundle keeps in each backend and precision."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from bedside.bundle import Bundle
-from bedside.datasets import Case, list_cases, relabel_for
-from bedside.errors import DataError
+from bedside.datasets import Case
 from bedside.evaluation.comparison import Comparison, compare_sessions, read_samples
 from bedside.runtime import Session, find_backend
 from bedside.runtime.execution_modes import ExecutionMode, list_runnable, open_mode
@@ -61,84 +59,6 @@ def certify(
         for name, comparison in compared.items()
         if not _is_ignored(names[name], comparison)
     )
-
-
-def select_part(cases: Sequence[Case], bundle: Bundle, part: str, *, data: Path) -> list[Case]:
-    """Cases of one part of a bundle's split.
-
-    Args:
-        cases: All cases of the data set.
-        bundle: Its split.
-        part: "train", "val" or "test".
-        data: Folder of the data set, for the error.
-
-    Raises:
-        DataError: If none of the patients is there, or the bundle says nothing of its split.
-    """
-    patients = set(bundle.split.get(part, ()))
-    chosen = [case for case in cases if case.patient_id in patients]
-    if not chosen:
-        raise DataError(
-            f"{data} holds none of the {len(patients)} patients in the part "
-            f'"{part}" of {bundle.path.name}\'s split; name the folder of {bundle.card.data}.'
-        )
-    return chosen
-
-
-def list_part(bundle: Bundle, data: Path, part: str, *, layout: str | None = None) -> list[Case]:
-    """Cases of one part of a bundle's split, with labels as the bundle knows them.
-
-    Args:
-        bundle: Its split, and the labels of mask values.
-        data: Folder of the data set.
-        part: "train", "val" or "test".
-        layout: How the folder is laid out; None to detect it.
-
-    Raises:
-        DataError: If the folder holds none of the patients, or is laid out otherwise.
-    """
-    chosen = select_part(list_cases(data, layout), bundle, part, data=data)
-    return relabel_for(chosen, bundle.card.relabel, spec=bundle.spec)
-
-
-def list_validation(bundle: Bundle, data: Path, *, layout: str | None = None) -> list[Case]:
-    """List the cases of all validation patients of a bundle, and of no others.
-
-    Args:
-        bundle: Its split.
-        data: Folder of the data set.
-        layout: How the folder is laid out; None to detect it.
-
-    Raises:
-        DataError: If the bundle has no such patients, or the folder lacks some of them.
-    """
-    if bundle.card.untrained or not bundle.split["val"]:
-        raise DataError(
-            f"{bundle.path} names no validation patients: there is nothing to measure it on. "
-            "A bundle that `bedside build` made of a trained run names them."
-        )
-    cases = list_part(bundle, data, "val", layout=layout)
-    wanted = set(bundle.split["val"])
-    if missing := sorted(wanted - {case.patient_id for case in cases}):
-        raise DataError(
-            f"{data} lacks {len(missing)} of the {len(wanted)} validation patients of "
-            f"{bundle.path.name}, {missing[0]} among them; expected all of them. "
-            f"Name the whole folder of {bundle.card.data}."
-        )
-    return cases
-
-
-def list_training(bundle: Bundle, data: Path, *, layout: str | None = None) -> list[Case]:
-    """List the cases of a bundle's training patients that a folder holds; maybe none.
-
-    Args:
-        bundle: Its split.
-        data: Folder of the data set.
-        layout: How the folder is laid out; None to detect it.
-    """
-    patients = set(bundle.split.get("train", ()))
-    chosen = [case for case in list_cases(data, layout) if case.patient_id in patients]
-    return relabel_for(chosen, bundle.card.relabel, spec=bundle.spec)
 
 
 def _open_sessions(

@@ -13,9 +13,10 @@ from bedside.bundle import Bundle
 from bedside.chips import Chip
 from bedside.compression.quantize import quantize_int8
 from bedside.errors import UsageError
-from bedside.evaluation.certification import DEFAULT_MAX_DROP, list_part
+from bedside.evaluation.certification import DEFAULT_MAX_DROP
 from bedside.evaluation.comparison import Sample, read_samples
 from bedside.evaluation.generated import make_samples
+from bedside.evaluation.parts import list_part
 from bedside.export.certificate import Certificate, bound_of
 from bedside.export.certified import Material, export_certified
 from bedside.export.chip import REPORT, ChipReport, prepare_graph
@@ -123,10 +124,14 @@ def choose_samples(
     """
     if validation.data is None:
         return partial(make_samples, bundle.spec), "generated images, no data was named"
-    cases = spread_evenly(list_part(bundle, validation.data, validation.split), validation.most)
+    left_out: list[str] = []
+    chosen = list_part(bundle, validation.data, validation.split, on_left_out=left_out.append)
+    cases = spread_evenly(chosen, validation.most)
     patients = len({case.patient_id for case in cases})
     said = {"val": "validation", "test": "test", "train": "training"}[validation.split]
     words = f"{len(cases)} images of {patients} {said} patients of {bundle.card.data}"
+    if left_out:
+        words += f"; {len(left_out)} left out, as training or validation has the same image"
     return partial(read_samples, cases, bundle.spec), words
 
 

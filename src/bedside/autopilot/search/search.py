@@ -6,7 +6,7 @@ short trainings, each for the better half of the last -> recipe of the winner ->
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from bedside.autopilot.search.selection import (
 from bedside.autopilot.source import Source
 from bedside.autopilot.target import CompressionSettings, Target, check_reachable
 from bedside.build import FinishedRun
-from bedside.datasets import list_recipe_cases
+from bedside.datasets import Case, list_recipe_cases
 from bedside.errors import BudgetError, SpecError
 from bedside.models import find_structure
 from bedside.spec import Recipe, read_recipe, to_mapping
@@ -35,7 +35,7 @@ from bedside.system.atomic import check_writable, write_text
 from bedside.system.revision import find_commit
 from bedside.training.dataset import load_cases
 from bedside.training.device import choose_device, choose_workers, configure_threads
-from bedside.training.folder import split_anew
+from bedside.training.folder import Split, split_anew
 
 
 def search(
@@ -83,7 +83,9 @@ def search(
     folder, known = SearchFolder(output), hash_recipe(recipe)
     state = folder.load_search(known, target, effort)
     check_writable(output)
-    evaluator = open_evaluator(path, recipe, target, effort, resources=resources, on_case=on_case)
+    evaluator = open_evaluator(
+        path, recipe, target, effort, resources=resources, on_case=on_case, on_message=on_message
+    )
     if state is None:
         state = _begin(evaluator, known, effort, on_message=on_message)
         folder.save_search(state)
@@ -121,6 +123,7 @@ def open_evaluator(
     *,
     resources: Resources,
     on_case: Callable[[int, int], None] = lambda done, total: None,
+    on_message: OnMessage = lambda line: None,
 ) -> CandidateEvaluator:
     """Read the training images, and open an evaluator of networks.
 
@@ -131,6 +134,7 @@ def open_evaluator(
         effort: What may be spent.
         resources: Caches, threads.
         on_case: Called while images are read.
+        on_message: Called with a line for every patient whose image another part has.
 
     Raises:
         PatientsError: If there are too few validation patients.
@@ -139,17 +143,11 @@ def open_evaluator(
     device = choose_device()
     configure_threads(resources.threads, device)
     cases = list_recipe_cases(recipe)
-    split, _ = split_anew(recipe, cases)
-    finished = FinishedRun(recipe, split, find_commit(), cases)
+    finished = FinishedRun(recipe, _split(recipe, cases, on_message), find_commit(), cases)
     people = {case.person for case in finished.part("val")}
     check_count(len(people), wanted_to="compare networks on")
-    source = Source(
-        path,
-        hash_recipe(recipe),
-        finished,
-        create_untrained(recipe.deployment.model, seed=effort.seed),
-        from_bundle=False,
-    )
+    network = create_untrained(recipe.deployment.model, seed=effort.seed)
+    source = Source(path, hash_recipe(recipe), finished, network, from_bundle=False)
     learned = finished.part("train")
     examples = load_cases(
         learned,
@@ -173,6 +171,14 @@ def open_evaluator(
     return CandidateEvaluator(
         source, target, spent, setup=setup, clock=resources.clock, tables=resources.tables
     )
+
+
+def _split(recipe: Recipe, cases: Sequence[Case], on_message: OnMessage) -> Split:
+    """Split the cases, and say who came into another part."""
+    split, joined = split_anew(recipe, cases)
+    for text in joined:
+        on_message(f"Split: {text}")
+    return split
 
 
 def write_recipe(outcome: SearchOutcome, recipe: Recipe) -> None:
