@@ -1,5 +1,7 @@
 """Pictures: pixels as stored, odd ones told of, masks that can be looked at and read back."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -159,3 +161,10 @@ def test_a_palette_of_greys_holds_their_values_and_not_its_numbers(tmp_path, pal
     image.save(tmp_path / "x.png")
     frame = open_source(tmp_path / "x.png", as_labels=True).sequence.decode(0)
     assert frame[:, 0].tolist() == [palette[::3]] * 3
+
+
+def test_a_mask_of_ours_is_read_as_numbers_whatever_colours_its_labels_have(tmp_path):
+    white = replace(LABELS[0], color=(255, 255, 255))
+    labels = (make_labels(1) == 1).astype(np.uint8)
+    path = write_pngs(LabelMap(labels), tmp_path / "mask.png", labels_spec=(white,))
+    assert np.array_equal(open_source(path, as_labels=True).sequence.decode(0), labels)

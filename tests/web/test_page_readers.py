@@ -64,6 +64,15 @@ DICOM = {
     "calibrated": lambda: make_dicom(
         FAN, tags={"PixelSpacing": [0.3, 0.2], "PixelSpacingCalibrationType": "GEOMETRY"}
     ),
+    "a projection": lambda: make_dicom(
+        FAN, tags={"Modality": "DX", "PixelSpacing": [0.3, 0.2], "ImagerPixelSpacing": [0.3, 0.2]}
+    ),
+    "a bare projection": lambda: make_dicom(
+        FAN, tags={"Modality": "CR", "PixelSpacing": [0.3, 0.2], "PixelAspectRatio": ["2", "1"]}
+    ),
+    "a corrected projection": lambda: make_dicom(
+        FAN, tags={"Modality": "XA", "PixelSpacing": [0.3, 0.2], "ImagerPixelSpacing": [0.4, 0.4]}
+    ),
     "two regions": lambda: make_dicom(
         FAN, regions=[make_region((0, 0, 9, 9)), make_region(REGION, delta_cm=(-0.02, 0.03))]
     ),
@@ -108,7 +117,7 @@ def test_dicom_is_read_as_python_reads_it(tmp_path):
     ):
         sequence = open_source(path).sequence
         check_sequence(found, np.fromfile(tmp_path / f"{number}.raw", np.uint8), sequence)
-        assert found["modality"] == "US"
+        assert found["modality"] == sequence.modality
         assert found.get("frameMs") == sequence.frame_time_ms
 
 

@@ -19,6 +19,8 @@ from bedside.datasets import (
 )
 from bedside.datasets.case import Case, relabel_cases
 from bedside.datasets.meaning import check_meaning
+from bedside.datasets.palettes import check_palettes
+from bedside.datasets.patients import unite_spellings
 from bedside.errors import DataError, UsageError
 from bedside.spec import DeploymentSpec, Recipe
 
@@ -77,6 +79,9 @@ def detect_layout(path: Path) -> str:
 def list_cases(path: Path, layout: str | None = None) -> list[Case]:
     """List the cases of a data set without reading pixels.
 
+    Names of one patient that differ in upper and lower case, or in how accents are stored, become
+    one name.
+
     Args:
         path: The data set's folder.
         layout: A key of `LAYOUTS`; detected if None.
@@ -96,7 +101,7 @@ def list_cases(path: Path, layout: str | None = None) -> list[Case]:
     cases = LAYOUTS[name].list_cases(path)
     if not cases:
         raise DataError(f'{path} holds no case in layout "{name}": {LAYOUTS[name].shape}.')
-    return cases
+    return unite_spellings(cases)
 
 
 def list_recipe_cases(recipe: Recipe, folder: Path | None = None) -> list[Case]:
@@ -122,10 +127,12 @@ def relabel_for(cases: list[Case], table: Mapping[str, int], *, spec: Deployment
         spec: The deployment, with names of labels and channels.
 
     Raises:
-        DataError: If the data set names a value or a channel as another one of the deployment.
+        DataError: If the data set names a value or a channel as another one of the deployment, or
+            the palettes of its masks number their colours differently.
     """
     given = relabel_cases(cases, table, labels=[label.value for label in spec.labels])
     check_meaning(given, spec.labels, channels=spec.input.channel_names)
+    check_palettes(given)
     return given
 
 

@@ -231,14 +231,52 @@ def _read_orientation(exif: bytes) -> int:
     return 1
 
 
+def read_colors(path: Path) -> dict[int, tuple[int, int, int]] | None:
+    """Return the colour of each number that occurs in labels written as PNG.
+
+    Args:
+        path: The file.
+
+    Returns:
+        (red, green, blue) by number; None where pixels are values and not numbers of a palette.
+
+    Raises:
+        FormatError: If it is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_PNG)) != _PNG:
+                return None
+            file.seek(0)
+            with PngImageFile(file) as image:
+                if image.mode != "P":
+                    return None
+                image.load()
+                numbers, palette = _read_labels(image), _read_palette(image)
+    except (OSError, SyntaxError, ValueError, EOFError, Warning) as error:
+        raise FormatError(f"{path} is a truncated or damaged picture: {error}.") from error
+    if numbers is None:
+        return None
+    used = np.flatnonzero(np.bincount(numbers.ravel())[: len(palette)])
+    return {number: tuple(palette[number].tolist()) for number in used.tolist()}
+
+
+def _read_palette(image: Any) -> np.ndarray:
+    """Return the palette of a picture, (colours, 3) uint8."""
+    return np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+
+
 def _read_labels(image: Any) -> np.ndarray | None:
-    """Return the numbers of a palette of colours, (H, W) uint8; None if there is none."""
+    """Return the numbers of a palette of colours, (H, W) uint8; None if there is none.
+
+    The whole palette decides, not the colours that a picture uses: among the colours of many
+    structures one can be grey, and a mask of that structure alone holds its number like others.
+    """
     if image.mode != "P":
         return None
-    numbers = np.array(image)
-    palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    used = palette[np.unique(numbers[numbers < len(palette)])]
-    return numbers if (used != used[:, :1]).any() else None
+    palette = _read_palette(image)
+    own = image.info.get(PNG_KEY) == PNG_TEXT
+    return np.array(image) if own or (palette != palette[:, :1]).any() else None
 
 
 def _read_pixels(image: Any) -> np.ndarray:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from bedside.datasets import Case, read_values
+from bedside.datasets.palettes import check_palettes
 from bedside.errors import DataError
 
 MOST_MASKS = 1000
@@ -30,10 +31,12 @@ def count_values(cases: Sequence[Case]) -> Counter[int]:
         labels where it has one, else those of the files.
 
     Raises:
-        DataError: If a mask holds no whole numbers, or is a colour picture; it is named.
+        DataError: If a mask holds no whole numbers, or is a colour picture; it is named. If
+            palettes of masks number their colours differently.
         FormatError: If a mask cannot be read.
     """
     counts = Counter[int]()
+    check_palettes(spread(cases, MOST_MASKS))
     with ThreadPoolExecutor(max_workers=4) as pool:
         for values in pool.map(_values, spread(cases, MOST_MASKS)):
             counts.update(values)

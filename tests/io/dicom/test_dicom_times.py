@@ -172,6 +172,38 @@ def test_an_empty_list_of_regions_is_none(tmp_path):
     assert "no ultrasound calibration" in scale_of(tmp_path, SequenceOfUltrasoundRegions=[])[1]
 
 
+@pytest.mark.parametrize("modality", ["CR", "DX", "IO", "MG", "PX", "RF", "RG", "XA"])
+@pytest.mark.parametrize(
+    ("detector", "said"),
+    [
+        ({"ImagerPixelSpacing": ["0.2", "0.2"]}, "is that at the detector"),
+        ({"NominalScannedPixelSpacing": ["0.2", "0.2"]}, "is that at the detector"),
+        ({}, "may be that at the detector"),
+    ],
+)
+def test_a_projection_has_no_scale_where_its_spacing_may_be_that_of_the_detector(
+    modality, detector, said, tmp_path
+):
+    spacing, warned = scale_of(tmp_path, Modality=modality, PixelSpacing=["0.2", "0.2"], **detector)
+    assert spacing is None
+    assert said in warned
+    assert "areas are given in pixels" in warned
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"PixelSpacingCalibrationType": "FIDUCIAL", "ImagerPixelSpacing": ["0.2", "0.2"]},
+        {"PixelSpacingCalibrationType": "GEOMETRY"},
+        {"ImagerPixelSpacing": ["0.25", "0.25"]},
+    ],
+)
+def test_a_projection_has_the_scale_that_was_corrected_for_magnification(tags, tmp_path):
+    spacing, said = scale_of(tmp_path, Modality="XA", PixelSpacing=["0.2", "0.2"], **tags)
+    assert spacing == (0.2, 0.2)
+    assert "was used" in said
+
+
 def test_pixels_of_another_modality_keep_their_spacing(tmp_path):
     spacing, said = scale_of(tmp_path, Modality="MR", PixelSpacing=["0.5", "0.4"])
     assert (spacing, said) == ((0.5, 0.4), "")

@@ -8,7 +8,10 @@ from bedside.volume import Box
 
 _TWO_DIMENSIONAL, _TISSUE, _CENTIMETRES = 1, 1, 3
 _CALIBRATED = ("GEOMETRY", "FIDUCIAL")
+_PROJECTIONS = frozenset({"CR", "DX", "IO", "MG", "PX", "RF", "RG", "XA"})
+_AT_DETECTOR = ("ImagerPixelSpacing", "NominalScannedPixelSpacing")
 _SAME_SCALE = 0.02
+_ROUNDING = 0.005
 _CORNERS = (
     "RegionLocationMinX0",
     "RegionLocationMinY0",
@@ -37,7 +40,9 @@ def read_calibration(dataset: Any, measured: Any = None) -> Calibration:
 
     Ultrasound has both in its regions; other images have PixelSpacing. No ultrasound module
     defines PixelSpacing: there it counts only if the header says how it was calibrated, or if the
-    image has a place in the patient. ImagerPixelSpacing is measured at the detector and not used.
+    image has a place in the patient. ImagerPixelSpacing is measured at the detector, where the
+    patient appears magnified, and not used; nor is the PixelSpacing of a projection that may have
+    been measured there.
 
     Args:
         dataset: A pydicom dataset with Rows, Columns and Modality.
@@ -53,6 +58,8 @@ def read_calibration(dataset: Any, measured: Any = None) -> Calibration:
         return _check_spacing(measured)
     if dataset.get("Modality") in ("US", "IVUS"):
         return _without_regions(dataset)
+    if dataset.get("Modality") in _PROJECTIONS:
+        return _of_projection(dataset)
     return _from_pixel_spacing(dataset)
 
 
@@ -61,13 +68,11 @@ def read_aspect(dataset: Any) -> float | None:
 
     Spacing at a detector is not to scale in the patient, but its aspect ratio is right.
     """
-    for keyword in ("PixelAspectRatio", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
-        try:
-            height, width = (float(value) for value in dataset[keyword].value)
-        except (KeyError, TypeError, ValueError):
-            continue
-        if 0 < height < math.inf and 0 < width < math.inf:
-            return height / width
+    own = ("PixelSpacing",) if dataset.get("Modality") in _PROJECTIONS else ()
+    for keyword in (*own, "PixelAspectRatio", *_AT_DETECTOR):
+        sides = _read_lengths(dataset, keyword)
+        if sides is not None:
+            return sides[0] / sides[1]
     return None
 
 
@@ -78,6 +83,15 @@ def read_number(dataset: Any, keyword: str) -> float | None:
     except (AttributeError, TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
+
+
+def _read_lengths(dataset: Any, keyword: str) -> tuple[float, float] | None:
+    """Return (row, column) of a spacing or a ratio; None if it is not two positive numbers."""
+    try:
+        row, column = (float(value) for value in dataset[keyword].value)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (row, column) if 0 < row < math.inf and 0 < column < math.inf else None
 
 
 def _from_pixel_spacing(dataset: Any) -> Calibration:
@@ -127,6 +141,45 @@ def _without_regions(dataset: Any) -> Calibration:
     return replace(found, warnings=(note,))
 
 
+def _of_projection(dataset: Any) -> Calibration:
+    """Return the calibration of a projection, whose PixelSpacing may be that of the detector.
+
+    There the patient appears larger, by a tenth to a half as a rule.
+
+    Source:
+        DICOM PS3.3 10.7.1.3: equal to ImagerPixelSpacing, PixelSpacing is not corrected for
+        magnification; different, it is.
+    """
+    found = _from_pixel_spacing(dataset)
+    if found.spacing_mm is None:
+        return found
+    shown = _show_spacing(found.spacing_mm)
+    how = str(dataset.get("PixelSpacingCalibrationType") or "").strip()
+    if how in _CALIBRATED:
+        return replace(
+            found, warnings=(f"its PixelSpacing of {shown} is calibrated by {how}, and was used",)
+        )
+    there = [lengths for each in _AT_DETECTOR if (lengths := _read_lengths(dataset, each))]
+    if any(_find_apart(one, found.spacing_mm) > _ROUNDING for one in there):
+        note = (
+            f"its PixelSpacing of {shown} differs from the {_show_spacing(there[0])} at the "
+            "detector, so it is corrected for magnification, and was used"
+        )
+        return replace(found, warnings=(note,))
+    why = "is that at the detector" if there else "may be that at the detector"
+    return Calibration(
+        warnings=(
+            f"its PixelSpacing of {shown} {why}, where the patient appears magnified, and was not "
+            "used (no PixelSpacingCalibrationType); areas are given in pixels",
+        )
+    )
+
+
+def _find_apart(one: tuple[float, float], other: tuple[float, float]) -> float:
+    """Return the larger part by which two spacings differ."""
+    return max(abs(first / second - 1) for first, second in zip(one, other, strict=True))
+
+
 def _beside_regions(regions: Calibration, spacing: Calibration) -> Calibration:
     """Return a warning if PixelSpacing contradicts the ultrasound regions."""
     if spacing.spacing_mm is None:
@@ -135,11 +188,7 @@ def _beside_regions(regions: Calibration, spacing: Calibration) -> Calibration:
     if regions.spacing_mm is None:
         note = f"its PixelSpacing of {shown} was not used, since its regions do not confirm it"
         return replace(regions, warnings=(*regions.warnings, note))
-    apart = [
-        abs(one / other - 1)
-        for one, other in zip(spacing.spacing_mm, regions.spacing_mm, strict=True)
-    ]
-    if max(apart) <= _SAME_SCALE:
+    if _find_apart(spacing.spacing_mm, regions.spacing_mm) <= _SAME_SCALE:
         return regions
     note = (
         f"the file's PixelSpacing of {shown} differs from the scale of its ultrasound region, "

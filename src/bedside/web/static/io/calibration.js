@@ -8,6 +8,9 @@ const UNITS = [0x00186024, 0x00186026];
 const DELTAS = [0x0018602e, 0x0018602c];
 const [FLAT, TISSUE, CENTIMETRES] = [1, 1, 3];
 const CALIBRATED = ["GEOMETRY", "FIDUCIAL"];
+const PROJECTIONS = ["CR", "DX", "IO", "MG", "PX", "RF", "RG", "XA"];
+const AT_DETECTOR = ["ImagerPixelSpacing", "NominalScannedPixelSpacing"];
+const ROUNDING = 0.005;
 const IN_PIXELS = "areas are given in pixels";
 
 /** { region, spacingMm, warnings }: a box or null, [row, column] or null, and why they are null. */
@@ -24,7 +27,33 @@ export function readCalibration(header, { rows, columns }) {
   if (ultrasound && !CALIBRATED.includes(header.text("PixelSpacingCalibrationType"))) {
     return nothing("the file has no ultrasound regions, and nothing says how its PixelSpacing was measured");
   }
+  if (PROJECTIONS.includes(header.text("Modality"))) return ofProjection(header, spacing, nothing);
   return { region: null, spacingMm: spacing, warnings: [] };
+}
+
+/** Height of a pixel divided by its width, as a file without a scale can state it; null if it does not. */
+export function readAspect(header) {
+  const own = PROJECTIONS.includes(header.text("Modality")) ? ["PixelSpacing"] : [];
+  for (const name of [...own, "PixelAspectRatio", ...AT_DETECTOR]) {
+    const sides = readLengths(header, name);
+    if (sides) return sides[0] / sides[1];
+  }
+  return null;
+}
+
+function readLengths(header, name) {
+  const sides = header.numbers(name);
+  return sides?.length === 2 && sides.every((side) => side > 0 && side < Infinity) ? sides : null;
+}
+
+/** The PixelSpacing of a projection may be that at the detector, where the patient appears magnified. */
+function ofProjection(header, spacing, nothing) {
+  const there = AT_DETECTOR.map((name) => readLengths(header, name)).filter(Boolean);
+  const corrected = there.some((sides) => sides.some((side, axis) => Math.abs(side / spacing[axis] - 1) > ROUNDING));
+  if (corrected || CALIBRATED.includes(header.text("PixelSpacingCalibrationType"))) {
+    return { region: null, spacingMm: spacing, warnings: [] };
+  }
+  return nothing("its PixelSpacing may be that at the detector, where the patient appears magnified");
 }
 
 /** The largest region of tissue in 2D; some machines write the column after its last one. */

@@ -1,6 +1,6 @@
 /** DICOM pictures and cines: uncompressed, RLE, lossless JPEG, or JPEG baseline, which the browser decodes. */
 import { makeImage } from "../pipeline/image.js";
-import { readCalibration } from "./calibration.js";
+import { readAspect, readCalibration } from "./calibration.js";
 import { listFragments, unpackRle } from "./dicom_frames.js";
 import { readHeader } from "./dicom_tags.js";
 import { decodeLossless } from "./jpeg_lossless.js";
@@ -49,15 +49,6 @@ export function describeDicom(bytes) {
     warnings,
     read: makeDecoder(form, syntax, pixels),
   };
-}
-
-/** Height of a pixel divided by its width, as a file without a scale can state it; null if it does not. */
-function readAspect(header) {
-  for (const name of ["PixelAspectRatio", "ImagerPixelSpacing", "NominalScannedPixelSpacing"]) {
-    const sides = header.numbers(name);
-    if (sides?.length === 2 && sides.every((side) => side > 0 && side < Infinity)) return sides[0] / sides[1];
-  }
-  return null;
 }
 
 /** Size and kind of the pixels; what the page does not read is refused. */
