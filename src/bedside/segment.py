@@ -274,7 +274,8 @@ class Model:
 
         Args:
             deadline_ms: Time from the arrival of a frame to its mask.
-            spacing_mm: (row, column) distance of pixels; None if unknown.
+            spacing_mm: (row, column) distance of pixels in frames of the first size; None if
+                unknown.
             sample: The film that the frames belong to, or frames of the same view, where these
                 are known before; the plan is made from them.
             steady: Whether masks are steadied over time; they then lag behind by about half a

@@ -357,3 +357,19 @@ def test_a_frame_brings_the_distance_of_its_pixels_and_a_change_is_a_reset(live)
     scales = [each.area_cm2 and each.area_cm2 / each.area_px for each in cavity]
     assert scales == [pytest.approx(0.0025), pytest.approx(0.0025), pytest.approx(0.01), None]
     assert [each.length_mm is None for each in cavity] == [False, False, False, True]
+
+
+def test_a_distance_of_pixels_does_not_hold_for_frames_of_another_size(model):
+    larger = FRAMES[0].repeat(2, axis=0).repeat(2, axis=1)
+    with model.stream(deadline_ms=1000, spacing_mm=(0.5, 0.5)) as stream:
+        events = [
+            stream.push(frame, index / 30)
+            for index, frame in enumerate([FRAMES[0], larger, larger, FRAMES[0]])
+        ]
+    assert [each.state for each in events] == ["live", "reset", "live", "reset"]
+    cavity = [each.measurements["LV cavity"] for each in events]
+    scales = [each.area_cm2 and each.area_cm2 / each.area_px for each in cavity]
+    assert scales == [pytest.approx(0.0025), None, None, pytest.approx(0.0025)]
+    assert "unknown, before 0.5 x 0.5 mm" in events[1].reason
+    said = [any("given for frames of 96 x 128" in text for text in e.warnings) for e in events]
+    assert said == [False, True, True, False]

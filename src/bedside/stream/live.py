@@ -43,7 +43,7 @@ class LiveStream:
         bundle: For the execution modes that its card certifies.
         segmenter: The network that is loaded, which stays open.
         deadline_ms: Time from the arrival of a frame to its mask.
-        spacing_mm: (row, column) distance of pixels; None if unknown.
+        spacing_mm: (row, column) distance of pixels in frames of the first size; None if unknown.
         sample: The film that the frames belong to, or frames of the same view, where these are
             known before: the plan is made from them, of a film as for the whole film.
         force: Go on where the frames look like another kind of image.

@@ -71,8 +71,8 @@ class FrameWork:
         planner: Plans the preprocessing.
         copies: Where the frames' memory goes back to.
         deadline_ms: Time from the arrival of a frame to its mask.
-        spacing_mm: (row, column) distance of pixels; None if unknown. A frame that brings its own
-            has that.
+        spacing_mm: (row, column) distance of pixels of the first frames; None if unknown. A frame
+            that brings its own has that, and one of another size has none.
         warnings: Sentences that go into every event.
         extras: Optional parts; None for none.
     """
@@ -95,6 +95,7 @@ class FrameWork:
         self._steady, self._gate, self._estimator = extras.steady, extras.gate, extras.estimator
         self._judged: FramePlan | None = None
         self._given_mm = self._spacing_mm = spacing_mm
+        self._given_size: tuple[int, ...] | None = None  # of the frames that it was given for
         self._grid = LabelGrid(spacing_mm)
         expected_ms = [rung.expected_ms for rung in rungs]
         self._ladder = DeadlineLadder(expected_ms, deadline_ms=deadline_ms)
@@ -189,16 +190,17 @@ class FrameWork:
             InputError: If the frame is refused.
         """
         begin = time.perf_counter()
-        if isinstance(item.payload, ScaledFrame):
-            self._planner.rescale(item.payload.spacing_mm or self._given_mm)
+        spacing_mm, unscaled = self._find_spacing(item.payload, frame)
+        self._planner.rescale(spacing_mm or self._given_mm)
         planned = self._planner.plan_for(
             frame, event.time_s, settled=how.settled, may_wait=how.may_wait
         )
         plan_ms = 1e3 * (time.perf_counter() - begin)
-        reason = "; ".join(filter(None, (planned.reason, self._rescale(item.payload))))
+        reason = "; ".join(filter(None, (planned.reason, self._rescale(spacing_mm))))
         if reason:
             self._beats.restart()
         assert how.rung is not None  # chosen by the caller
+        self._given_size = self._given_size or frame.shape[1:]
         plan, pipeline = planned.plan, how.rung.pipeline
         if self._buffers is None:
             # Labels go out with the event; tensor and logits have one size for all plans.
@@ -235,7 +237,13 @@ class FrameWork:
             confidence=distrust(found.confidence) if foreign else found.confidence,
             beat=beat,
             reason=reason,
-            warnings=(*self._warnings, *foreign, *plan.warnings, *name_untrusted(found.confidence)),
+            warnings=(
+                *self._warnings,
+                *unscaled,
+                *foreign,
+                *plan.warnings,
+                *name_untrusted(found.confidence),
+            ),
             gate=None if self._gate is None else self._gate.distance,
         )
 
@@ -248,11 +256,25 @@ class FrameWork:
             self._judged = plan
         return self._gate.is_due(time_s)
 
-    def _rescale(self, payload: Payload) -> str:
-        """Take over the distance of pixels that a frame brings; return what has changed by it."""
-        if not isinstance(payload, ScaledFrame):
-            return ""
-        before, now = self._spacing_mm, payload.spacing_mm or self._given_mm
+    def _find_spacing(
+        self, payload: Payload, frame: np.ndarray
+    ) -> tuple[tuple[float, float] | None, list[str]]:
+        """Return the distance of pixels of a frame, and a warning where the given one is not it."""
+        own = payload.spacing_mm if isinstance(payload, ScaledFrame) else None
+        if own is not None or self._given_mm is None:
+            return own, []
+        if self._given_size in (None, frame.shape[1:]):
+            return self._given_mm, []
+        height, width = self._given_size
+        warning = (
+            f"the distance of pixels was given for frames of {height} x {width} pixels and is not "
+            "known for these; lengths and areas are given in pixels"
+        )
+        return None, [warning]
+
+    def _rescale(self, now: tuple[float, float] | None) -> str:
+        """Take over another distance of pixels; return what has changed by it."""
+        before = self._spacing_mm
         if before == now or (before and now and np.allclose(before, now, rtol=_SAME_SCALE)):
             return ""
         self._spacing_mm, self._grid = now, LabelGrid(now)
