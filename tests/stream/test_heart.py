@@ -82,6 +82,24 @@ def test_a_flicker_of_the_area_is_no_beat():
         assert finder.add(index, index / 30, draw(round(100 * part), round(50 * part))) is None
 
 
+@pytest.mark.parametrize(
+    "times",
+    [
+        pytest.param(np.arange(300) / 30, id="a probe that moves slowly"),
+        pytest.param(np.arange(300) / 150 + 3.0 * (np.arange(300) >= 90), id="lost frames"),
+    ],
+)
+def test_an_area_that_falls_for_longer_than_a_heart_can_is_no_beat(times):
+    finder = BeatFinder(LABELS)
+    parts = 1 - 0.2 * np.sin(np.linspace(0, np.pi, 240)) ** 2
+    parts = np.concatenate([np.full(30, 0.97), parts, np.full(30, 1.0)])
+    beats = [
+        finder.add(index, time_s, draw(round(100 * part), round(50 * part)))
+        for index, (time_s, part) in enumerate(zip(times.tolist(), parts.tolist(), strict=True))
+    ]
+    assert not any(beats)
+
+
 def test_ejection_fractions_of_experts_masks_are_those_of_hearts():
     if not CAMUS.is_dir():
         pytest.skip(f"{CAMUS} is not here: experts' masks of CAMUS are needed")

@@ -22,6 +22,8 @@ _LEAST_CHANGE = 0.12
 """Part of the largest area by which it must fall and rise again: the least beat."""
 _SHORTEST_S = 0.15
 """Time between end-diastole and end-systole at least; areas that change faster are errors."""
+_LONGEST_S = 2.0
+"""And at most, of 30 beats a minute; a probe that moves, or a gap in the frames, takes longer."""
 _CONTACT_PX = 5
 """Side of the square around a pixel in which a structure counts as touching it."""
 
@@ -105,7 +107,8 @@ class BeatFinder:
     """Finds heart beats from the area of the LV cavity, from frames seen so far alone.
 
     End-diastole is where the area is largest before it falls by 12 %, end-systole where it is
-    smallest before it rises by as much again. A beat is told when that rise is seen.
+    smallest before it rises by as much again. A beat is told when that rise is seen. What falls
+    for longer than a heart can is none: a probe that moves away, or a gap in the frames.
 
     Args:
         structures: The labels of the bundle.
@@ -179,7 +182,7 @@ class BeatFinder:
 
     def _finish(self, high: _Moment, low: _Moment) -> Beat | None:
         assert self._values is not None  # by the caller
-        if high is self._first or low.time_s - high.time_s < _SHORTEST_S:
+        if high is self._first or not _SHORTEST_S <= low.time_s - high.time_s <= _LONGEST_S:
             return None  # nobody has seen the area before the first frame, which may be larger
         volumes = [
             simpson_volume(moment.labels, self._values, spacing_mm=self._spacing_mm)
