@@ -10,7 +10,7 @@ import numpy as np
 
 from bedside.errors import FormatError, InputError
 from bedside.pipeline.confidence import ConfidenceEstimator, distrust, name_untrusted
-from bedside.pipeline.frames.pipeline import FrameBuffers
+from bedside.pipeline.frames.pipeline import FrameBuffers, FramePipeline
 from bedside.pipeline.frames.plan import FramePlan
 from bedside.pipeline.postprocess import LabelGrid
 from bedside.spec import DeploymentSpec
@@ -202,10 +202,7 @@ class FrameWork:
         assert how.rung is not None  # chosen by the caller
         self._given_size = self._given_size or frame.shape[1:]
         plan, pipeline = planned.plan, how.rung.pipeline
-        if self._buffers is None:
-            # Labels go out with the event; tensor and logits have one size for all plans.
-            made = pipeline.make_buffers(plan)
-            self._buffers = FrameBuffers(tensor=made.tensor, logits=made.logits)
+        self._buffers = self._buffers or _make_buffers(pipeline, plan)
         adjust = None
         if self._steady is not None:
             if reason:
@@ -221,6 +218,8 @@ class FrameWork:
         if self._gate is not None:
             network_ms = found.stage_ms["network"]
             foreign = self._gate.note(found.gate, event.time_s, network_ms)
+        warnings = [*self._warnings, *unscaled, *foreign, *plan.warnings]
+        warnings += name_untrusted(found.confidence)
         begin = time.perf_counter()
         measured = measure_frame(
             found.labels, self._spec.labels, spacing_mm=self._spacing_mm, sure=found.confidence,
@@ -237,13 +236,7 @@ class FrameWork:
             confidence=distrust(found.confidence) if foreign else found.confidence,
             beat=beat,
             reason=reason,
-            warnings=(
-                *self._warnings,
-                *unscaled,
-                *foreign,
-                *plan.warnings,
-                *name_untrusted(found.confidence),
-            ),
+            warnings=tuple(warnings),
             gate=None if self._gate is None else self._gate.distance,
         )
 
@@ -282,6 +275,12 @@ class FrameWork:
         if self._last is None:
             return ""
         return f"the distance of pixels has changed: {_describe(now)}, before {_describe(before)}"
+
+
+def _make_buffers(pipeline: FramePipeline, plan: FramePlan) -> FrameBuffers:
+    """Make buffers of one size for all plans; labels go out with the event, and have none."""
+    made = pipeline.make_buffers(plan)
+    return FrameBuffers(tensor=made.tensor, logits=made.logits)
 
 
 def _describe(spacing_mm: tuple[float, float] | None) -> str:
