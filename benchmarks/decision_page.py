@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bedside.evaluation.intervals import mean_interval
+import paired
 from bedside.evaluation.report import markdown_table
-from bedside.spec.card import MIN_UNITS, Interval
+from bedside.spec.card import Interval
 from bedside.training.checkpoint import read_json
 from cells import show_interval
 from decision_pretrain import SQUARE_PX
@@ -28,9 +28,8 @@ from decision_rows import (
     Json,
     list_cells,
 )
+from paired import CaseKey, judge, subtract
 
-RESAMPLES = 4000
-_FEWEST = 3
 _HEADINGS = (
     f"less {ROWS[REFERENCE].title} (trainings and patients)",
     "interval over patients alone",
@@ -41,8 +40,6 @@ KINDS = {"clean": (CLEAN,), "spoilt": PLANTED}
 ALL = 1.0
 
 Cells = Mapping[Cell, Json]
-CaseKey = tuple[int, str]
-"""Fold and name of a case."""
 
 
 def read_cells(results: Path) -> dict[Cell, Json]:
@@ -83,75 +80,14 @@ def name_patient(case: str) -> str:
     return case.partition("_")[0]
 
 
-def subtract(one: Mapping[CaseKey, float], other: Mapping[CaseKey, float]) -> dict[CaseKey, float]:
-    """Differences of the images that both have."""
-    return {key: one[key] - other[key] for key in one if key in other}
-
-
 def over_patients(values: Mapping[CaseKey, float]) -> Interval:
     """Mean over images, with an interval over patients."""
-    return mean_interval(list(values.values()), [name_patient(case) for _, case in values])
+    return paired.over_patients(values, name_patient)
 
 
-def over_folds(values: Mapping[CaseKey, float], *, seed: int = 0) -> Interval:
-    """Mean over images, with a 95 % interval over trainings too.
-
-    Folds, each with its own training and seed, are drawn with replacement, and within each drawn
-    fold its patients, each with all its images. With few folds this is rough: it reaches about
-    from the fold with the lowest mean to that with the highest. No ends with fewer than three
-    folds or `MIN_UNITS` patients.
-
-    Example:
-        >>> over_folds({(0, "a_1"): 0.5, (1, "b_1"): 0.75})
-        Interval(mean=0.625, low=None, high=None)
-    """
-    mean = float(np.mean(list(values.values())))
-    folds = [_sum_patients(values, fold) for fold in sorted({fold for fold, _ in values})]
-    if len(folds) < _FEWEST or sum(len(sums) for sums, _ in folds) < MIN_UNITS:
-        return Interval(mean, None, None)
-    generator = np.random.default_rng(seed)
-    chosen = generator.integers(len(folds), size=(RESAMPLES, len(folds)))
-    totals, numbers = np.zeros(RESAMPLES), np.zeros(RESAMPLES)
-    for (fold, (sums, counts)), place in itertools.product(enumerate(folds), chosen.T):
-        here = place == fold
-        size = len(sums)
-        draws = generator.multinomial(size, np.full(size, 1 / size), size=int(here.sum()))
-        totals[here] += draws @ sums
-        numbers[here] += draws @ counts
-    means = totals / numbers
-    low, high = np.percentile(means, (2.5, 97.5))
-    return Interval(mean, float(low), float(high))
-
-
-def _sum_patients(values: Mapping[CaseKey, float], fold: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of the values of each patient of a fold, and their number."""
-    known = [(name_patient(case), value) for (of, case), value in values.items() if of == fold]
-    _, owner = np.unique([patient for patient, _ in known], return_inverse=True)
-    return np.bincount(owner, weights=[value for _, value in known]), np.bincount(owner)
-
-
-def judge(interval: Interval, *, margin: float = MARGIN) -> str:
-    """What an interval of a difference decides.
-
-    Example:
-        >>> judge(Interval(0.005, 0.003, 0.007)), judge(Interval(0.0, -0.001, 0.002))
-        ('better by more than the margin', 'equal within the margin')
-        >>> judge(Interval(0.001, -0.001, 0.004)), judge(Interval(-0.001, -0.004, 0.001))
-        ('not decided', 'not better by the margin')
-    """
-    low, high = interval.low, interval.high
-    if low is None or high is None:
-        return "not decided"
-    ranked = (
-        (low > margin, "better by more than the margin"),
-        (high < -margin, "worse by more than the margin"),
-        (-margin <= low and high <= margin, "equal within the margin"),
-        (low > 0, "better, perhaps by less than the margin"),
-        (high < 0, "worse, perhaps by less than the margin"),
-        (high <= margin, "not better by the margin"),
-        (low >= -margin, "not worse by the margin"),
-    )
-    return next((verdict for holds, verdict in ranked if holds), "not decided")
+def over_folds(values: Mapping[CaseKey, float]) -> Interval:
+    """Mean over images, with an interval over trainings and patients."""
+    return paired.over_folds(values, name_patient)
 
 
 def format_page(cells: Cells, cost: Json | None) -> str:
@@ -253,7 +189,7 @@ def _compare(
     decided = over_folds(difference)
     narrow = over_patients(difference)
     alone = show_interval(narrow, sign="+").partition(" ")[2].strip("()")
-    return [mean, show_interval(decided, sign="+"), alone, judge(decided)]
+    return [mean, show_interval(decided, sign="+"), alone, judge(decided, margin=MARGIN)]
 
 
 def _list_networks(cost: Json | None) -> list[list[str]]:

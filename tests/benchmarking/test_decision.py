@@ -18,8 +18,9 @@ from bedside.training.dataset import load_cases
 from bedside.training.folder import split_anew
 from bedside.training.split import split_cases
 from cells import time_in_turns, write_json
-from decision_page import judge, over_folds, over_patients, pick, score_images, subtract
+from decision_page import over_folds, over_patients, pick, score_images
 from decision_rows import CLEAN, PLANTED, ROWS, Cell
+from paired import judge, subtract
 from runs_for_tests import make_camus
 
 PATIENTS = [f"patient{number:04d}" for number in range(1, 61)]
@@ -140,7 +141,7 @@ def test_one_fold_or_few_patients_decide_nothing():
     for values in (one_fold, few):
         interval = over_folds(values)
         assert (interval.mean, interval.low) == (0.5, None)
-        assert judge(interval) == "not decided"
+        assert judge(interval, margin=0.002) == "not decided"
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ def test_one_fold_or_few_patients_decide_nothing():
     ],
 )
 def test_a_verdict_is_of_the_interval_and_the_margin(low, high, verdict):
-    assert judge(Interval((low + high) / 2, low, high)) == verdict
+    assert judge(Interval((low + high) / 2, low, high), margin=0.002) == verdict
 
 
 def test_the_page_says_what_is_not_trained_and_what_is_decided(tmp_path):
