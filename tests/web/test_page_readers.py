@@ -74,7 +74,10 @@ DICOM = {
         FAN, tags={"Modality": "XA", "PixelSpacing": [0.3, 0.2], "ImagerPixelSpacing": [0.4, 0.4]}
     ),
     "two regions": lambda: make_dicom(
-        FAN, regions=[make_region((0, 0, 9, 9)), make_region(REGION, delta_cm=(-0.02, 0.03))]
+        FAN, regions=[make_region((0, 0, 6, 6)), make_region(REGION, delta_cm=(-0.02, 0.03))]
+    ),
+    "an inset": lambda: make_dicom(
+        FAN, regions=[make_region((8, 8, 20, 20), delta_cm=(0.01, 0.01)), make_region(REGION)]
     ),
     "a region one pixel too wide": lambda: make_dicom(FAN, regions=[make_region((5, 4, 52, 40))]),
     "a region of another frame": lambda: make_dicom(FAN, regions=[make_region((5, 4, 90, 35))]),

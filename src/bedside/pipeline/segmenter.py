@@ -17,6 +17,7 @@ from bedside.pipeline.gate import GateVerdict, explain
 from bedside.pipeline.memory import MemoryPlan
 from bedside.pipeline.postprocess import LabelGrid
 from bedside.pipeline.protocol import Segmentation
+from bedside.pipeline.scaled_region import drop_foreign_scale
 from bedside.pipeline.table import create_pipeline
 from bedside.runtime import Session, open_session
 from bedside.runtime.execution_modes import certificate_warnings
@@ -177,6 +178,7 @@ class Segmenter:
         found = self.pipeline.segment(
             sequence, on_frame=on_frame, force=force, memory=memory, probabilities=probabilities
         )
+        found = drop_foreign_scale(found, sequence, self.spec.labels)
         foreign = self.check_gate(found.gate, force=force)
         if foreign:
             found = replace(

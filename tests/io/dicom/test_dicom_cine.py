@@ -142,6 +142,25 @@ def test_of_several_tissue_regions_the_largest_is_taken(tmp_path):
     assert "2 ultrasound regions" in sequence.warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("inset", "delta_cm", "known"),
+    [
+        ((30, 20, 45, 35), (0.01, 0.01), False),
+        ((30, 20, 45, 35), (0.02, 0.02), True),  # a box of colour has the scale around it
+        ((49, 10, 63, 40), (0.01, 0.01), True),  # beside it, with a shared edge
+    ],
+)
+def test_an_inset_of_another_scale_leaves_no_scale(tmp_path, inset, delta_cm, known):
+    regions = [
+        make_region((10, 10, 50, 40), delta_cm=(0.02, 0.02)),
+        make_region(inset, delta_cm=delta_cm, data_type=2),
+    ]
+    sequence = _open(make_dicom(make_fan(), regions=regions), tmp_path)
+    assert sequence.region == Box(10, 10, 41, 51)
+    assert (sequence.spacing_mm is not None) == known
+    assert any("within the ultrasound region" in text for text in sequence.warnings) != known
+
+
 def test_ultrasound_without_calibration_says_so_and_ignores_pixel_spacing(tmp_path):
     sequence = _open(make_dicom(make_fan(), tags={"PixelSpacing": [0.3, 0.3]}), tmp_path)
     assert sequence.spacing_mm is None

@@ -12,6 +12,8 @@ _PROJECTIONS = frozenset({"CR", "DX", "IO", "MG", "PX", "RF", "RG", "XA"})
 _AT_DETECTOR = ("ImagerPixelSpacing", "NominalScannedPixelSpacing")
 _SAME_SCALE = 0.02
 _ROUNDING = 0.005
+# Regions beside each other may share an edge.
+_SHARED_PX = 2
 _CORNERS = (
     "RegionLocationMinX0",
     "RegionLocationMinY0",
@@ -237,14 +239,30 @@ def _from_regions(dataset: Any) -> Calibration:
         return Calibration(warnings=(*notes, _describe_untrusted(misfit, item)))
     if cut:
         notes.append(cut)
+    spacing_mm, problem = _find_scale(item, box, dataset.SequenceOfUltrasoundRegions)
+    if problem:
+        notes.append(f"{problem}; areas are given in pixels")
+    return Calibration(box, spacing_mm, tuple(notes))
+
+
+def _find_scale(item: Any, box: Box, items: Any) -> tuple[tuple[float, float] | None, str]:
+    """Return the (row, column) spacing of a region in mm, or None and why there is none."""
     spacing_mm = _read_spacing_mm(item)
     if spacing_mm is None:
-        notes.append(
-            "the ultrasound region is not calibrated in cm "
-            f"(units {item.get('PhysicalUnitsXDirection')}, "
-            f"{item.get('PhysicalUnitsYDirection')}); areas are given in pixels"
-        )
-    return Calibration(box, spacing_mm, tuple(notes))
+        units = (item.get(f"PhysicalUnits{axis}Direction") for axis in "XY")
+        return None, "the ultrasound region is not calibrated in cm (units {}, {})".format(*units)
+    for each in items:
+        other, scale = _read_box(each), _read_spacing_mm(each)
+        if each.get("RegionSpatialFormat") != _TWO_DIMENSIONAL or other is None or scale is None:
+            continue
+        across = min(box.right, other.right) - max(box.left, other.left)
+        down = min(box.bottom, other.bottom) - max(box.top, other.top)
+        if min(across, down) > _SHARED_PX and _find_apart(scale, spacing_mm) > _SAME_SCALE:
+            return None, (
+                "a region of another scale lies within the ultrasound region, as an enlarged "
+                "inset does"
+            )
+    return spacing_mm, ""
 
 
 def _read_box(item: Any) -> Box | None:

@@ -10,7 +10,7 @@ const [FLAT, TISSUE, CENTIMETRES] = [1, 1, 3];
 const CALIBRATED = ["GEOMETRY", "FIDUCIAL"];
 const PROJECTIONS = ["CR", "DX", "IO", "MG", "PX", "RF", "RG", "XA"];
 const AT_DETECTOR = ["ImagerPixelSpacing", "NominalScannedPixelSpacing"];
-const ROUNDING = 0.005;
+const [ROUNDING, SAME_SCALE, SHARED_PX] = [0.005, 0.02, 2];
 const IN_PIXELS = "areas are given in pixels";
 
 /** { region, spacingMm, warnings }: a box or null, [row, column] or null, and why they are null. */
@@ -76,10 +76,32 @@ function fromRegions(items, rows, columns) {
     return { region: null, spacingMm: null, warnings: [...warnings, warning] };
   }
   if (past) warnings.push("the ultrasound region ends one pixel past the frame, and is cut to it");
-  const calibrated = UNITS.every((unit) => item.integer(unit) === CENTIMETRES);
-  const spacingMm = DELTAS.map((delta) => Math.abs(item.double(delta) ?? 0) * 10);
-  if (calibrated && spacingMm.every((length) => length > 0 && length < Infinity)) return { region: box, spacingMm, warnings };
+  const spacingMm = readSpacing(item);
+  if (spacingMm && isOverlaid(box, spacingMm, items)) {
+    const warning = `a region of another scale lies within the ultrasound region, as an enlarged inset does; ${IN_PIXELS}`;
+    return { region: box, spacingMm: null, warnings: [...warnings, warning] };
+  }
+  if (spacingMm) return { region: box, spacingMm, warnings };
   return { region: box, spacingMm: null, warnings: [...warnings, `the ultrasound region is not calibrated in cm; ${IN_PIXELS}`] };
+}
+
+/** [row, column] in mm of a region; null if it is not calibrated in cm. */
+function readSpacing(item) {
+  const spacingMm = DELTAS.map((delta) => Math.abs(item.double(delta) ?? 0) * 10);
+  const calibrated = UNITS.every((unit) => item.integer(unit) === CENTIMETRES);
+  return calibrated && spacingMm.every((length) => length > 0 && length < Infinity) ? spacingMm : null;
+}
+
+/** Whether a region of another scale in 2D lies over a part of a box. */
+function isOverlaid(box, spacingMm, items) {
+  return items.some((item) => {
+    const [other, scale] = [readBox(item), readSpacing(item)];
+    if (item.integer(SPATIAL_FORMAT) !== FLAT || !other || !scale) return false;
+    const across = Math.min(box.right, other.right) - Math.max(box.left, other.left);
+    const down = Math.min(box.bottom, other.bottom) - Math.max(box.top, other.top);
+    const overlaid = Math.min(across, down) > SHARED_PX;
+    return overlaid && scale.some((side, axis) => Math.abs(side / spacingMm[axis] - 1) > SAME_SCALE);
+  });
 }
 
 function readBox(item) {

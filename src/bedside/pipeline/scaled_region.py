@@ -1,0 +1,54 @@
+"""Labels outside the part of a frame that its scale belongs to."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bedside.pipeline.protocol import Segmentation
+from bedside.spec import Label
+from bedside.volume import ImageSequence
+
+# Part of a structure that may lie outside: its contour runs along the edge of a sector.
+_BESIDE = 0.02
+
+
+def drop_foreign_scale(
+    found: Segmentation, sequence: ImageSequence, structures: Sequence[Label]
+) -> Segmentation:
+    """Return a result without a scale if labels lie where the file gives none.
+
+    An ultrasound file calibrates regions of its frames. Beside the region that was taken there may
+    be another view at another scale, or a trace.
+
+    Args:
+        found: The result.
+        sequence: What was segmented; its region is where its spacing holds, if it has both.
+        structures: The labels, for the warning.
+    """
+    box = sequence.region
+    if box is None or sequence.has_slices or found.labels.spacing_mm is None:
+        return found
+    array = found.labels.array
+    within = array[(slice(None), *box.slices)]
+    if np.count_nonzero(within) == np.count_nonzero(array):
+        return found
+    beside = [
+        each.name
+        for each in structures
+        if np.count_nonzero(within == each.value)
+        < (1 - _BESIDE) * np.count_nonzero(array == each.value)
+    ]
+    if not beside:
+        return found
+    warning = (
+        f"{' and '.join(beside)}: part of it lies outside the ultrasound region that the file's "
+        f"scale belongs to (columns {box.left}-{box.right - 1}, rows {box.top}-{box.bottom - 1}); "
+        "sizes are given in pixels"
+    )
+    return replace(
+        found,
+        labels=replace(found.labels, spacing_mm=None),
+        spacing_mm=None,
+        warnings=(*found.warnings, warning),
+    )
