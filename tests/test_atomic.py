@@ -6,7 +6,7 @@ import pytest
 
 from bedside.errors import OutputError
 from bedside.system import unfinished
-from bedside.system.atomic import check_writable, write_text, written_atomically
+from bedside.system.atomic import output_folder, write_text, written_atomically
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -34,8 +34,8 @@ def test_results_are_ordinary_files_and_not_private_ones(tmp_path):
 def test_a_folder_that_is_a_file_cannot_be_written(tmp_path):
     blocker = tmp_path / "file"
     blocker.write_text("here first")
-    with pytest.raises(OutputError, match="A file is in the way"):
-        check_writable(blocker)
+    with pytest.raises(OutputError, match="A file is in the way"), output_folder(blocker):
+        pass
     with pytest.raises(OutputError, match="cannot write"):
         write_text(blocker / "below.txt", "x")
 

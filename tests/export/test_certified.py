@@ -134,8 +134,7 @@ def test_a_wrong_normalisation_is_refused_and_its_layer_named(tmp_path, spoil, l
             make_material(), OPENVINO, converter(spoil=spoil), tmp_path / "made" / "out"
         )
     assert "is not written" in str(caught.value)
-    assert not (tmp_path / "made" / "out").exists()
-    assert not list((tmp_path / "made").iterdir())
+    assert not (tmp_path / "made").exists()
 
 
 @NEEDS_INT8

@@ -9,7 +9,6 @@ A case is done if its record says so and its folder holds the files that the rec
 If the process is killed between the two, the case runs again.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -22,7 +21,7 @@ from typing import Any, Literal
 
 from bedside.errors import FormatError
 from bedside.spec.reading import from_mapping, to_mapping
-from bedside.system.atomic import output_errors, write_text
+from bedside.system.atomic import append_bytes, output_errors, write_text
 
 Status = Literal["done", "refused", "failed"]
 STATUSES: tuple[Status, ...] = ("done", "refused", "failed")
@@ -241,13 +240,7 @@ def append_line(record: Record, target: Path) -> None:
         OutputError: If it cannot be written.
     """
     line = (record_line(record) + "\n").encode("utf-8")
-    with output_errors(target):
-        handle = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            if os.write(handle, line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        finally:
-            os.close(handle)
+    append_bytes(target, line)
 
 
 def write_lines(records: Sequence[Record], target: Path) -> None:

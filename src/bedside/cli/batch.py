@@ -21,8 +21,9 @@ from bedside.cli.segment_settings import Settings, read_options
 from bedside.errors import BedsideError, FormatError, UsageError
 from bedside.io.read_options import ReadOptions
 from bedside.options import Moment, Options
-from bedside.report.folder import check_apart, results_folder
+from bedside.report.folder import check_apart
 from bedside.report.measurement_table import write_csv
+from bedside.system.atomic import output_folder
 from bedside.system.store_url import store_url
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ def _open_output(path: Path) -> Iterator[tuple[Path, Bucket | None]]:
         with tempfile.TemporaryDirectory(prefix="bedside-", ignore_cleanup_errors=True) as place:
             yield Path(place), Bucket(url)
         return
-    with results_folder(Path(os.path.realpath(path))) as output:
+    output = Path(os.path.realpath(path))
+    with output_folder(output):
         yield output, None
 
 

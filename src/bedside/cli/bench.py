@@ -100,27 +100,27 @@ def run(settings: Settings) -> int:
         Caps,
         measure_attention,
     )
-    from bedside.system.atomic import check_writable, write_text
+    from bedside.system.atomic import files_together, output_folder, write_text
 
-    if settings.output is not None:
-        check_writable(settings.output)
-    costs = measure_attention(
-        dict(QUICK_SIDES if settings.quick else SIDES),
-        threads=tuple(dict.fromkeys(settings.threads)),
-        caps=QUICK_CAPS if settings.quick else Caps(),
-        backend=settings.backend,
-        on_point=print_err,
-    )
-    report = describe(costs)
-    if settings.output is not None:
-        write_text(settings.output / "attention.json", json.dumps(report, indent=1) + "\n")
-        write_text(settings.output / "attention.svg", draw(costs))
-    if settings.json:
-        print_out(json.dumps(report, indent=1))
+    with output_folder(settings.output):
+        costs = measure_attention(
+            dict(QUICK_SIDES if settings.quick else SIDES),
+            threads=tuple(dict.fromkeys(settings.threads)),
+            caps=QUICK_CAPS if settings.quick else Caps(),
+            backend=settings.backend,
+            on_point=print_err,
+        )
+        report = describe(costs)
+        if settings.output is not None:
+            with files_together(settings.output) as folder:
+                write_text(folder / "attention.json", json.dumps(report, indent=1) + "\n")
+                write_text(folder / "attention.svg", draw(costs))
+        if settings.json:
+            print_out(json.dumps(report, indent=1))
+            return 0
+        for line in _lines(report):
+            print_out(line)
         return 0
-    for line in _lines(report):
-        print_out(line)
-    return 0
 
 
 def describe(costs: "Costs") -> dict[str, Any]:

@@ -44,27 +44,27 @@ def run_bundles(
     """
     from bedside.benchmarking.bundles import measure_bundles
     from bedside.bundle import find_bundle, read_bundle
-    from bedside.system.atomic import check_writable, write_text
+    from bedside.system.atomic import files_together, output_folder, write_text
 
     bundles = [read_bundle(find_bundle(name, on_notice=print_err)) for name in dict.fromkeys(names)]
-    if output is not None:
-        check_writable(output)
-    costs = measure_bundles(
-        bundles,
-        threads=threads,
-        seconds=seconds,
-        on_stage=lambda stage: print_err(f"{stage} ..."),
-    )
-    content = json.dumps(dataclasses.asdict(costs), indent=1)
-    if output is not None:
-        write_text(output / "bench.json", content + "\n")
-        write_text(output / "bench.svg", draw(costs))
-    if as_json:
-        print_out(content)
+    with output_folder(output):
+        costs = measure_bundles(
+            bundles,
+            threads=threads,
+            seconds=seconds,
+            on_stage=lambda stage: print_err(f"{stage} ..."),
+        )
+        content = json.dumps(dataclasses.asdict(costs), indent=1)
+        if output is not None:
+            with files_together(output) as folder:
+                write_text(folder / "bench.json", content + "\n")
+                write_text(folder / "bench.svg", draw(costs))
+        if as_json:
+            print_out(content)
+            return 0
+        for line in lines(costs):
+            print_out(line)
         return 0
-    for line in lines(costs):
-        print_out(line)
-    return 0
 
 
 def lines(costs: "BundleCosts") -> list[str]:

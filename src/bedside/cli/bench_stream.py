@@ -57,35 +57,35 @@ def run_streams(
     from bedside.io.source import open_source
     from bedside.runtime.machine import describe_processor, read_load
     from bedside.segment import Model
-    from bedside.system.atomic import check_writable, write_text
+    from bedside.system.atomic import files_together, output_folder, write_text
 
     if not 0 < minutes < 1e5:
         raise UsageError(f"minutes is {minutes}; expected a number above 0.")
     if wire not in _RUNS:
         raise UsageError(f'wire is {wire!r}; expected "igtl" or "none".')
-    if output is not None:
-        check_writable(output)
-    load = read_load()
-    with Model.open(open_bundle(model_name or "camus-4ch")) as model:
-        is_heart = model.bundle.spec.input.modality == "US"
-        frames = list(open_source(find_cine()).sequence) if is_heart else make_frames(model)
-        runs: list[StreamRun] = []
-        for by, fps, competing in _RUNS[wire]:
-            measure, seconds = measure_wire if by else measure_stream, 60 * minutes
-            print_err(f"run {len(runs) + 1} of {len(_RUNS[wire])}, {seconds:g} s ...")
-            runs.append(measure(model, frames, fps=fps, seconds=seconds, competing=competing))
-        name = model.bundle.spec.name
-    report = {
-        "bundle": name, "machine": describe_processor(), "load": round(load, 2),
-        "runs": [dataclasses.asdict(each) for each in runs],
-    }  # fmt: skip
-    text = json.dumps(report, indent=1)
-    if output is not None:
-        write_text(output / "stream.json", f"{text}\n")
-        write_text(output / "stream.svg", draw(runs))
-    for line in [text] if as_json else [*list_rows(runs), *_describe_wires(runs)]:
-        print_out(line)
-    return 0
+    with output_folder(output):
+        load = read_load()
+        with Model.open(open_bundle(model_name or "camus-4ch")) as model:
+            is_heart = model.bundle.spec.input.modality == "US"
+            frames = list(open_source(find_cine()).sequence) if is_heart else make_frames(model)
+            runs: list[StreamRun] = []
+            for by, fps, competing in _RUNS[wire]:
+                measure, seconds = measure_wire if by else measure_stream, 60 * minutes
+                print_err(f"run {len(runs) + 1} of {len(_RUNS[wire])}, {seconds:g} s ...")
+                runs.append(measure(model, frames, fps=fps, seconds=seconds, competing=competing))
+            name = model.bundle.spec.name
+        report = {
+            "bundle": name, "machine": describe_processor(), "load": round(load, 2),
+            "runs": [dataclasses.asdict(each) for each in runs],
+        }  # fmt: skip
+        text = json.dumps(report, indent=1)
+        if output is not None:
+            with files_together(output) as folder:
+                write_text(folder / "stream.json", f"{text}\n")
+                write_text(folder / "stream.svg", draw(runs))
+        for line in [text] if as_json else [*list_rows(runs), *_describe_wires(runs)]:
+            print_out(line)
+        return 0
 
 
 def draw(runs: "Sequence[StreamRun]") -> str:

@@ -47,29 +47,29 @@ def run(settings: Settings) -> int:
         FormatError: If the run is not finished.
         ExportError: If a graph does not do what the model does.
     """
-    from bedside.system.atomic import check_writable
+    from bedside.system.atomic import output_folder
 
     if settings.output.suffix != ".bedside":
         raise UsageError(f"{settings.output} must end in .bedside; name it so with -o.")
     limits = _read_limits(settings.limits)
     check_torch("build")
-    check_writable(settings.output.parent)
-    if settings.untrained:
-        return _build_untrained(settings)
-    from bedside.build import build_bundle
+    with output_folder(settings.output.parent):
+        if settings.untrained:
+            return _build_untrained(settings)
+        from bedside.build import build_bundle
 
-    path = build_bundle(
-        settings.run,
-        settings.output,
-        data=settings.data,
-        limits=limits,
-        int8=False if settings.no_int8 else None,
-        accuracy_aware=settings.accuracy_aware or None,
-        on_stage=lambda stage: print_err(f"{stage} ..."),
-    )
-    print_out(f"Built: {path}, {path.stat().st_size:,} bytes")
-    print_out(f"Next: bedside inspect {path}")
-    return 0
+        path = build_bundle(
+            settings.run,
+            settings.output,
+            data=settings.data,
+            limits=limits,
+            int8=False if settings.no_int8 else None,
+            accuracy_aware=settings.accuracy_aware or None,
+            on_stage=lambda stage: print_err(f"{stage} ..."),
+        )
+        print_out(f"Built: {path}, {path.stat().st_size:,} bytes")
+        print_out(f"Next: bedside inspect {path}")
+        return 0
 
 
 def _build_untrained(settings: Settings) -> int:

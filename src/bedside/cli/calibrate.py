@@ -43,36 +43,36 @@ def run(settings: Settings) -> int:
     from bedside.evaluation.calibration import calibrate
     from bedside.evaluation.parts import list_training, list_validation
     from bedside.segment import open_segmenter
-    from bedside.system.atomic import check_writable
+    from bedside.system.atomic import output_folder
 
     bundle = read_bundle(find_bundle(settings.bundle, on_notice=print_err))
-    check_writable(settings.output.parent)
-    cases = list_validation(
-        bundle, settings.data, layout=settings.layout, on_left_out=print_warning
-    )
-    training = (
-        [] if settings.validation_only
-        else list_training(bundle, settings.data, layout=settings.layout)
-    )  # fmt: skip
-    segmenter = open_segmenter(bundle, precision="f32", gate="off")
-    count = len(cases) + len(training)
-    with segmenter.session, frame_progress("Calibrating", count, "case") as advance:
-        confidence = calibrate(
-            segmenter, cases, training=training, seed=settings.seed, on_case=advance
+    with output_folder(settings.output.parent):
+        cases = list_validation(
+            bundle, settings.data, layout=settings.layout, on_left_out=print_warning
         )
-    write_with_confidence(settings.output, bundle, confidence)
-    if bundle.signatures:
-        print_err("The bundle is another, so the signatures are gone. Sign it: bedside sign.")
-    print_out(f"Calibrated on {_describe(confidence)}; written to {settings.output}.")
-    for model in (*confidence.frames, *confidence.scans):
-        level = "scan" if model in confidence.scans else "frame"
-        low, high = model.bound_dice(model.least_dice)
-        print_out(
-            f"{model.structure}, by {level}: not trusted below a predicted Dice of "
-            f"{model.least_dice:.3f} ({low:.3f} to {high:.3f}); intervals of "
-            f"{', '.join(model.measurement_tails) or 'no measurement'}"
-        )
-    return 0
+        training = (
+            [] if settings.validation_only
+            else list_training(bundle, settings.data, layout=settings.layout)
+        )  # fmt: skip
+        segmenter = open_segmenter(bundle, precision="f32", gate="off")
+        count = len(cases) + len(training)
+        with segmenter.session, frame_progress("Calibrating", count, "case") as advance:
+            confidence = calibrate(
+                segmenter, cases, training=training, seed=settings.seed, on_case=advance
+            )
+        write_with_confidence(settings.output, bundle, confidence)
+        if bundle.signatures:
+            print_err("The bundle is another, so the signatures are gone. Sign it: bedside sign.")
+        print_out(f"Calibrated on {_describe(confidence)}; written to {settings.output}.")
+        for model in (*confidence.frames, *confidence.scans):
+            level = "scan" if model in confidence.scans else "frame"
+            low, high = model.bound_dice(model.least_dice)
+            print_out(
+                f"{model.structure}, by {level}: not trusted below a predicted Dice of "
+                f"{model.least_dice:.3f} ({low:.3f} to {high:.3f}); intervals of "
+                f"{', '.join(model.measurement_tails) or 'no measurement'}"
+            )
+        return 0
 
 
 def _describe(confidence: "Confidence") -> str:

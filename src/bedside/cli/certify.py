@@ -57,39 +57,37 @@ def run(settings: Settings) -> int:
     from bedside.evaluation.certification import certify
     from bedside.evaluation.looks import find_ledger, record_look
     from bedside.evaluation.parts import list_validation
-    from bedside.system.atomic import check_writable
+    from bedside.system.atomic import output_folder
 
     _check(settings)
     bundle = read_bundle(find_bundle(settings.bundle, on_notice=print_err))
-    check_writable(settings.output.parent)
-    cases = list_validation(
-        bundle, settings.data, layout=settings.layout, on_left_out=print_warning
-    )
-    results = certify(
-        bundle,
-        cases,
-        max_drop=settings.max_drop,
-        threads=settings.threads,
-        accelerator=settings.accelerator,
-        on_stage=lambda stage: print_err(f"{stage} ..."),
-    )
-    measured = {result.backend for result in results}
-    kept = tuple(result for result in bundle.card.precisions if result.backend not in measured)
-    card = replace(bundle.card, precisions=(*results, *kept))
-    if settings.robustness:
-        print_err("planting artefacts into the images of the test patients ...")
-        card, count = _with_robustness(bundle, card, settings)
-    write_with_card(settings.output, bundle, card)
-    if settings.robustness:
-        ledger = find_ledger(settings.output.parent)
-        what = "certify --robustness"
-        record_look(ledger, read_bundle(settings.output), what=what, cases=count, dice={})
-    if bundle.signatures:
-        print_err(
-            "The card is another, so the signatures are gone. Sign the new bundle: bedside sign."
+    with output_folder(settings.output.parent):
+        cases = list_validation(
+            bundle, settings.data, layout=settings.layout, on_left_out=print_warning
         )
-    _print(read_bundle(settings.output), settings)
-    return 0
+        results = certify(
+            bundle,
+            cases,
+            max_drop=settings.max_drop,
+            threads=settings.threads,
+            accelerator=settings.accelerator,
+            on_stage=lambda stage: print_err(f"{stage} ..."),
+        )
+        measured = {result.backend for result in results}
+        kept = tuple(result for result in bundle.card.precisions if result.backend not in measured)
+        card = replace(bundle.card, precisions=(*results, *kept))
+        if settings.robustness:
+            print_err("planting artefacts into the images of the test patients ...")
+            card, count = _with_robustness(bundle, card, settings)
+        write_with_card(settings.output, bundle, card)
+        if settings.robustness:
+            ledger = find_ledger(settings.output.parent)
+            what = "certify --robustness"
+            record_look(ledger, read_bundle(settings.output), what=what, cases=count, dice={})
+        if bundle.signatures:
+            print_err("The card is another, so the signatures are gone. Sign it: bedside sign.")
+        _print(read_bundle(settings.output), settings)
+        return 0
 
 
 def _with_robustness(bundle: "Bundle", card: "Card", settings: Settings) -> "tuple[Card, int]":

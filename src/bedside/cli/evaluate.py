@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedside.cli.arguments import option, positional
 from bedside.cli.bundles import REQUIRE_SIGNED_HELP, TRUSTED_KEYS_HELP, open_bundle
+from bedside.cli.scores import print_looks, print_scores, print_warnings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,12 +94,8 @@ def run(settings: Settings) -> int:
         InputError: If the bundle or a case of the data is refused.
         BackendError: If the runtime is not installed.
     """
-    from rich.console import Console
-
     from bedside.datasets import detect_layout, relabel_for
-    from bedside.evaluation.pictures import write_worst_cases
-    from bedside.evaluation.report import PICTURE, to_json, write_report
-    from bedside.system.atomic import check_writable
+    from bedside.system.atomic import output_folder
 
     bundle = open_bundle(
         settings.bundle,
@@ -109,28 +106,45 @@ def run(settings: Settings) -> int:
     cases, left_out = _choose_cases(settings, bundle, layout)
     table = bundle.card.relabel if settings.relabel is None else read_relabel(settings.relabel)
     cases = relabel_for(cases, table, spec=bundle.spec)
-    check_writable(settings.output)
-    segmenter = _open(settings, bundle, cases)
-    about = _about(settings, bundle, session=segmenter.session, layout=layout)
-    about["left_out"] = list(left_out)
-    title = f"{bundle.spec.name} on {settings.data.resolve().name}"
-    if settings.ablate_pipeline or settings.robustness:
-        about["looks"] = record(settings, bundle, cases, dice={})
-        about["warnings"] = [*left_out, *seen_before(cases, bundle)]
-        return _compare(settings, segmenter, cases, about=about, title=title)
+    with output_folder(settings.output):
+        segmenter = _open(settings, bundle, cases)
+        about = _about(settings, bundle, session=segmenter.session, layout=layout)
+        about["left_out"] = list(left_out)
+        title = f"{bundle.spec.name} on {settings.data.resolve().name}"
+        score = _compare if settings.ablate_pipeline or settings.robustness else _score
+        return score(settings, bundle, segmenter, cases, about=about, title=title)
+
+
+def _score(
+    settings: Settings,
+    bundle: "Bundle",
+    segmenter: "Segmenter",
+    cases: "Sequence[Case]",
+    *,
+    about: dict[str, Any],
+    title: str,
+) -> int:
+    """Score the cases, write the report, and print the table."""
+    from rich.console import Console
+
+    from bedside.evaluation.pictures import write_worst_cases
+    from bedside.evaluation.report import PICTURE, to_json, write_report
+    from bedside.system.atomic import files_together
+
     evaluation = _evaluate(segmenter, cases, Console(stderr=True))
     dice = {each.name: each.dice.mean for each in evaluation.structures}
     about["looks"] = record(settings, bundle, cases, dice=dice)
-    warnings = (*left_out, *seen_before(cases, bundle), *evaluation.warnings)
+    warnings = (*about["left_out"], *seen_before(cases, bundle), *evaluation.warnings)
     evaluation = replace(evaluation, warnings=warnings)
-    write_worst_cases(settings.output / PICTURE, evaluation, segmenter=segmenter, cases=cases)
-    files = write_report(settings.output, evaluation, about=about, title=title)
+    with files_together(settings.output) as folder:
+        write_worst_cases(folder / PICTURE, evaluation, segmenter=segmenter, cases=cases)
+        files = write_report(folder, evaluation, about=about, title=title)
     console = Console()
     if settings.json:
         console.file.write(to_json(evaluation, about=about))
     else:
-        _print(console, evaluation, title=title)
-        _print_looks(console, about["looks"])
+        print_scores(console, evaluation, title=title)
+        print_looks(console, about["looks"])
         names = ", ".join([*(file.name for file in files), PICTURE])
         console.print(f"\nWritten to {settings.output}: {names}", style="dim", highlight=False)
     return 0
@@ -270,6 +284,7 @@ def _evaluate(segmenter: "Segmenter", cases: "Sequence[Case]", console: "Console
 
 def _compare(
     settings: Settings,
+    bundle: "Bundle",
     segmenter: "Segmenter",
     cases: "Sequence[Case]",
     *,
@@ -282,6 +297,8 @@ def _compare(
     from bedside.cli.ablation import run_ablation
     from bedside.cli.robustness import run_robustness
 
+    about["looks"] = record(settings, bundle, cases, dice={})
+    about["warnings"] = [*about["left_out"], *seen_before(cases, bundle)]
     robustness = partial(run_robustness, seed=settings.seed)
     run = run_ablation if settings.ablate_pipeline else robustness
     with _progress(len(cases), Console(stderr=True)) as advance:
@@ -291,20 +308,9 @@ def _compare(
         )  # fmt: skip
     if not settings.json:
         console = Console()
-        _print_warnings(console, about["warnings"])
-        _print_looks(console, about["looks"])
+        print_warnings(console, about["warnings"])
+        print_looks(console, about["looks"])
     return code
-
-
-def _print_warnings(console: "Console", warnings: "Sequence[str]") -> None:
-    for text in warnings:
-        console.print(f"Warning: {text}", style="yellow", markup=False, highlight=False)
-
-
-def _print_looks(console: "Console", looks: str | None) -> None:
-    """Print how often the test part was looked at, if it was."""
-    if looks:
-        console.print(looks, markup=False, highlight=False)
 
 
 @contextlib.contextmanager
@@ -347,43 +353,3 @@ def _about(
         "mirror": list(settings.mirror),
         "threads": session.threads,
     }
-
-
-def _print(console: "Console", evaluation: "Evaluation", *, title: str) -> None:
-    """Print the table of structures, the worst cases' names and the warnings."""
-    from rich import box
-    from rich.table import Table
-
-    from bedside.evaluation.report import (
-        MEASUREMENT_HEADINGS,
-        describe_means,
-        measurement_rows,
-        show_dice,
-        structure_headings,
-        structure_rows,
-    )
-    from bedside.spec.card import DISCLAIMER
-
-    table = Table(
-        title=f"{title}: {len(evaluation.cases)} cases, {evaluation.units}",
-        caption=describe_means(evaluation),
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        title_style="bold",
-    )
-    name, *headings = structure_headings(evaluation)
-    table.add_column(name)
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    for row in structure_rows(evaluation):
-        # The interval on a line of its own, so that all columns fit into 80 characters.
-        table.add_row(*(cell.replace(" (", "\n").removesuffix(")") for cell in row))
-    console.print(table)
-    for name, *cells in measurement_rows(evaluation):
-        pairs = zip(MEASUREMENT_HEADINGS[1:], cells, strict=True)
-        text = ", ".join(f"{heading.lower()} {cell}" for heading, cell in pairs)
-        console.print(f"{name}: {text}", highlight=False)
-    worst = ", ".join(f"{case.case_id} {show_dice(case.mean_dice)}" for case in evaluation.worst(3))
-    console.print(f"Lowest mean Dice: {worst}", highlight=False)
-    _print_warnings(console, evaluation.warnings)
-    console.print(DISCLAIMER, style="dim", highlight=False)

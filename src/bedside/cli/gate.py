@@ -48,37 +48,38 @@ def run(settings: Settings) -> int:
     from bedside.evaluation.gating import fit_gate, measure_cases
     from bedside.evaluation.parts import leave_out_own, list_part
     from bedside.segment import open_segmenter
-    from bedside.system.atomic import check_writable
+    from bedside.system.atomic import output_folder
 
     bundle = read_bundle(find_bundle(settings.bundle, on_notice=print_err))
-    check_writable(settings.output.parent)
-    train, val = (
-        list_part(bundle, settings.data, part, layout=settings.layout, on_left_out=print_warning)
-        for part in ("train", "val")
-    )
-    fitted = {str(folder): folder.name for folder in settings.contrast}
-    others = {folder: list_cases(Path(folder)) for folder in map(str, settings.foreign)}
-    others |= {folder: list_cases(Path(folder)) for folder in fitted}
-    if others:
-        others = leave_out_own(
-            list_cases(settings.data, settings.layout),
-            others,
-            is_fitted_to=lambda folder, case: folder in fitted and is_fitted_to(case),
-            on_left_out=print_warning,
+    with output_folder(settings.output.parent):
+        data, layout = settings.data, settings.layout
+        train, val = (
+            list_part(bundle, data, part, layout=layout, on_left_out=print_warning)
+            for part in ("train", "val")
         )
-    contrast = {name: others[folder] for folder, name in fitted.items()}
-    segmenter = open_segmenter(bundle, precision="f32", gate="off")
-    with frame_progress("Fitting", len(train), "case") as advance:
-        gate = fit_gate(segmenter, train, val, foreign=contrast, on_case=advance)
-    write_with_gate(settings.output, bundle, gate)
-    if bundle.signatures:
-        print_err("The bundle is another, so the signatures are gone. Sign it: bedside sign.")
-    print_out(f"Gate of {gate.images} training images written to {settings.output}.")
-    print_out(f"accepted: {gate.accepted} of {gate.checked} validation cases")
-    for folder, cases in others.items():
-        left = [case for case in cases if folder not in fitted or not is_fitted_to(case)]
-        print_out(_count(gate, measure_cases(segmenter, gate, left), folder))
-    return 0
+        fitted = {str(folder): folder.name for folder in settings.contrast}
+        others = {folder: list_cases(Path(folder)) for folder in map(str, settings.foreign)}
+        others |= {folder: list_cases(Path(folder)) for folder in fitted}
+        if others:
+            others = leave_out_own(
+                list_cases(data, layout),
+                others,
+                is_fitted_to=lambda folder, case: folder in fitted and is_fitted_to(case),
+                on_left_out=print_warning,
+            )
+        contrast = {name: others[folder] for folder, name in fitted.items()}
+        segmenter = open_segmenter(bundle, precision="f32", gate="off")
+        with frame_progress("Fitting", len(train), "case") as advance:
+            gate = fit_gate(segmenter, train, val, foreign=contrast, on_case=advance)
+        write_with_gate(settings.output, bundle, gate)
+        if bundle.signatures:
+            print_err("The bundle is another, so the signatures are gone. Sign it: bedside sign.")
+        print_out(f"Gate of {gate.images} training images written to {settings.output}.")
+        print_out(f"accepted: {gate.accepted} of {gate.checked} validation cases")
+        for folder, cases in others.items():
+            left = [case for case in cases if folder not in fitted or not is_fitted_to(case)]
+            print_out(_count(gate, measure_cases(segmenter, gate, left), folder))
+        return 0
 
 
 def _count(gate: "Gate", distances: "Sequence[float]", folder: str) -> str:

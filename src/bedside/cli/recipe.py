@@ -73,20 +73,20 @@ def run(settings: Settings) -> int:
         )
     from bedside.planning import Wishes, choose_recipe, survey_data, to_toml
     from bedside.spec import read_recipe
-    from bedside.system.atomic import check_writable, write_text
+    from bedside.system.atomic import output_folder, write_text
 
-    check_writable(output.parent)
-    print_err(f"looking at {data} ...")
-    survey = survey_data(data, layout=settings.layout, spatial_dims=settings.spatial_dims)
-    modality = settings.modality and settings.modality.upper()
-    plan = choose_recipe(survey, Wishes(settings.name, settings.model, modality))
-    write_text(output, to_toml(plan, survey))
-    read_recipe(output)
-    for line in (*_seen(survey), *_chosen(plan), *_notes(survey, plan)):
-        print_out(line)
-    print_out(f"Written: {output}")
-    print_out(f"Next: bedside train {output} -o runs/{plan.recipe.deployment.name}")
-    return 0
+    with output_folder(output.parent):
+        print_err(f"looking at {data} ...")
+        survey = survey_data(data, layout=settings.layout, spatial_dims=settings.spatial_dims)
+        modality = settings.modality and settings.modality.upper()
+        plan = choose_recipe(survey, Wishes(settings.name, settings.model, modality))
+        write_text(output, to_toml(plan, survey))
+        read_recipe(output)
+        for line in (*_seen(survey), *_chosen(plan), *_notes(survey, plan)):
+            print_out(line)
+        print_out(f"Written: {output}")
+        print_out(f"Next: bedside train {output} -o runs/{plan.recipe.deployment.name}")
+        return 0
 
 
 def _list_shipped() -> int:

@@ -8,8 +8,9 @@ from bedside.cli.bundles import open_bundle
 from bedside.cli.console import frame_progress, group_warnings, print_err, print_out, summary, table
 from bedside.cli.segment_settings import Settings, is_batch, name_channels, read_options
 from bedside.errors import BackendError, BedsideError, FormatError, OutputError, UsageError
-from bedside.report.folder import check_apart, results_folder
+from bedside.report.folder import check_apart
 from bedside.report.measurement_table import check_table, measurement_rows, write_csv
+from bedside.system.atomic import output_folder
 
 if TYPE_CHECKING:
     from bedside.batch.manifest import Case
@@ -37,7 +38,7 @@ def run(settings: Settings) -> int:
     if settings.csv is None:
         return _run(settings)
     check_table(settings.csv)
-    with results_folder(settings.csv.absolute().parent):
+    with output_folder(settings.csv.absolute().parent):
         return _run(settings)
 
 
@@ -84,15 +85,15 @@ def _segment_one(settings: Settings, files: Mapping[Any, Path]) -> int:
             source = join_channels(list(opened.values()))
         else:
             source = join_named(opened, model().bundle.spec.input)
-        with results_folder(settings.output) as output:
-            saved = _segment(model(), source, output, options)
+        with output_folder(settings.output):
+            saved = _segment(model(), source, settings.output, options)
             _write_csv(settings, [(source.path.name, saved)])
     if settings.json:
         _print_json(saved.to_mapping())
         return 0
     for line in summary(saved.report):
         print_out(line)
-    print_out(f"  Written to {output}: {', '.join(saved.files)}")
+    print_out(f"  Written to {settings.output}: {', '.join(saved.files)}")
     print_out(saved.report.disclaimer)
     return 0
 
@@ -111,7 +112,8 @@ def _segment_several(settings: Settings) -> int:
     cases, skipped, notes = find_cases(settings.sources, settings.output, options.read)
     saved: dict[str, SavedResult] = {}
     refused: dict[str, BedsideError] = {}
-    with results_folder(settings.output) as output:
+    output = settings.output
+    with output_folder(output):
         model = _load(settings, options)
         for case in cases:
             # The only image of a folder needs no folder of its own.

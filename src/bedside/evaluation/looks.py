@@ -8,7 +8,6 @@ committed with it.
 import datetime
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 from bedside.bundle import Bundle
 from bedside.errors import FormatError
 from bedside.spec.reading import from_mapping, to_mapping
-from bedside.system.atomic import output_errors
+from bedside.system.atomic import append_bytes
 from bedside.system.regular_files import read_regular
 from bedside.system.revision import describe_folder, find_commit
 
@@ -184,14 +183,7 @@ def record_look_at(
 def _append(ledger: Path, record: Any) -> None:
     """Add a line at the end, in one write, so that processes do not mix theirs."""
     line = (json.dumps(record, sort_keys=True, allow_nan=False) + "\n").encode()
-    with output_errors(ledger):
-        ledger.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            os.write(handle, line)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    append_bytes(ledger, line, durable=True)
 
 
 def describe_looks(looks: Sequence[Look], ledger: Path) -> str:

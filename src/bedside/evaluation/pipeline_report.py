@@ -14,7 +14,7 @@ from bedside.evaluation.pipeline_ablation import (
 from bedside.evaluation.report import finite, markdown_table
 from bedside.spec.card import DISCLAIMER, Interval
 from bedside.spec.reading import to_mapping
-from bedside.system.atomic import write_text
+from bedside.system.atomic import files_together, write_text
 
 NAMES = ("pipeline_steps.json", "pipeline_steps.md")
 """Files that are written."""
@@ -40,10 +40,10 @@ def write_ablation(
         ablation_json(ablation, about=about),
         ablation_markdown(ablation, title=title, about=about),
     )
-    paths = [folder / name for name in NAMES]
-    for path, content in zip(paths, contents, strict=True):
-        write_text(path, content)
-    return paths
+    with files_together(folder) as part:
+        for name, content in zip(NAMES, contents, strict=True):
+            write_text(part / name, content)
+    return [folder / name for name in NAMES]
 
 
 def ablation_json(ablation: PipelineAblation, *, about: Mapping[str, Any]) -> str:

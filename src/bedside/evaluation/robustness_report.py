@@ -15,7 +15,7 @@ from bedside.evaluation.robustness import LARGE_LOSS, Robustness, segment_spoilt
 from bedside.spec.card import DISCLAIMER, Interval
 from bedside.spec.deployment import Label
 from bedside.spec.reading import to_mapping
-from bedside.system.atomic import write_text
+from bedside.system.atomic import files_together, write_text
 
 PAGE, DATA, PLOT, PICTURE = (
     "robustness.md",
@@ -121,15 +121,16 @@ def write_robustness(
     """
     labels = segmenter.spec.labels
     tiles = _look_at_worst(robustness, segmenter, cases)
-    if tiles:
-        write_tiles(folder / PICTURE, tiles, labels)
     picture = PICTURE if tiles else None
     page = robustness_markdown(
         robustness, title=title, plot=PLOT, picture=picture, warnings=about.get("warnings", ())
     )
-    write_text(folder / DATA, robustness_json(robustness, about=about))
-    write_text(folder / PLOT, draw_losses(robustness, labels) + "\n")
-    write_text(folder / PAGE, page)
+    with files_together(folder) as part:
+        if tiles:
+            write_tiles(part / PICTURE, tiles, labels)
+        write_text(part / DATA, robustness_json(robustness, about=about))
+        write_text(part / PLOT, draw_losses(robustness, labels) + "\n")
+        write_text(part / PAGE, page)
     return [PAGE, DATA, PLOT, *([PICTURE] if tiles else [])]
 
 

@@ -30,7 +30,7 @@ from bedside.evidence.contents import (
 )
 from bedside.evidence.sbom import NAME as SBOM
 from bedside.evidence.sbom import write_sbom
-from bedside.system.atomic import output_errors, write_bytes
+from bedside.system.atomic import made_folder, output_errors, write_bytes
 from bedside.system.regular_files import read_regular
 from bedside.system.unfinished import part_folder
 from bedside.version import __version__
@@ -89,14 +89,11 @@ def write_pack(
     if beside.key is not None:
         signed = sign_message(message_of(manifest), beside.key, ask_password=ask_password)
         written[SIGNATURE] = write_signatures([signed])
-    with output_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with part_folder(folder.parent) as part:
-            whole = part / "pack"
-            for name, content in written.items():
-                (whole / name).parent.mkdir(parents=True, exist_ok=True)
-                write_bytes(whole / name, content)
-            whole.replace(folder)
+    with output_errors(folder), made_folder(folder.parent), part_folder(folder.parent) as part:
+        whole = part / "pack"
+        for name, content in written.items():
+            write_bytes(whole / name, content)
+        whole.replace(folder)
     return manifest
 
 

@@ -23,7 +23,7 @@ from bedside.export.formats.table import find_format
 from bedside.report.page_frame import write_page, write_table
 from bedside.spec import from_mapping
 from bedside.spec.card import DISCLAIMER
-from bedside.system.atomic import write_text
+from bedside.system.atomic import files_together, output_folder, write_text
 from bedside.system.regular_files import open_regular
 
 PAGE, STATE = "fleet.html", "fleet.json"
@@ -154,11 +154,13 @@ def export_fleet(
     for row, bundle in work:
         _check(row, bundle, options)
     results: list[FleetResult] = []
-    for row, bundle in work:
-        say = _prefix(row.folder, on_stage)
-        results.append(_export(row, bundle, output / row.folder, options, validation, say))
-        write_text(output / STATE, to_json(results, planned=len(rows)))
-        write_text(output / PAGE, to_page(results, planned=len(rows)))
+    with output_folder(output):
+        for row, bundle in work:
+            say = _prefix(row.folder, on_stage)
+            results.append(_export(row, bundle, output / row.folder, options, validation, say))
+            with files_together(output) as folder:
+                write_text(folder / STATE, to_json(results, planned=len(rows)))
+                write_text(folder / PAGE, to_page(results, planned=len(rows)))
     return tuple(results)
 
 

@@ -9,7 +9,7 @@ from bedside.bundle import Bundle
 from bedside.errors import UsageError
 from bedside.export.certificate import Certificate
 from bedside.spec import to_mapping
-from bedside.system.atomic import output_errors
+from bedside.system.atomic import made_folder, output_errors
 from bedside.system.signals import held
 from bedside.system.unfinished import part_folder
 
@@ -33,16 +33,18 @@ def written_folder(output: Path, *, marker: str = CERTIFICATE) -> Iterator[Path]
     """
     if output.exists() and not (output / marker).is_file() and not _is_empty(output):
         raise UsageError(f"{output} is there and is no export; choose another place with -o.")
-    with output_errors(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with part_folder(output.parent) as scratch:
-            staging = scratch / "new"
-            staging.mkdir()
-            yield staging
-            with held():
-                if output.exists():
-                    output.rename(scratch / "old")
-                staging.rename(output)
+    with (
+        output_errors(output),
+        made_folder(output.parent),
+        part_folder(output.parent) as scratch,
+    ):
+        staging = scratch / "new"
+        staging.mkdir()
+        yield staging
+        with held():
+            if output.exists():
+                output.rename(scratch / "old")
+            staging.rename(output)
 
 
 def describe_export(

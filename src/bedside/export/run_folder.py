@@ -7,6 +7,7 @@ from pathlib import Path
 from bedside.bundle import Bundle
 from bedside.datasets import list_recipe_cases
 from bedside.errors import OutputError, SpecError
+from bedside.export.folder import written_folder
 from bedside.export.rebuild import rebuild_network, restore_statistics
 from bedside.spec import Recipe, to_mapping
 from bedside.system.atomic import write_text
@@ -64,6 +65,7 @@ def unpack_bundle(
         "commit": card.commit,
         "bedside": __version__,
     }
-    write_text(output / RUN, json.dumps(record, indent=1))
-    save_tensors(output / WEIGHTS, network.weights)
+    with written_folder(output, marker=RUN) as folder:
+        write_text(folder / RUN, json.dumps(record, indent=1))
+        save_tensors(folder / WEIGHTS, network.weights)
     return output / WEIGHTS

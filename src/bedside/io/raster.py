@@ -15,9 +15,7 @@ from bedside.io.opened import Algorithm, Source
 from bedside.io.own_results import PNG_KEY, PNG_TEXT
 from bedside.io.pixel_spacing import NO_SCALE
 from bedside.io.select import choose_place
-from bedside.system.atomic import output_errors, written_atomically
-from bedside.system.signals import held
-from bedside.system.unfinished import part_folder
+from bedside.system.atomic import files_together, output_errors, written_atomically
 from bedside.volume import ImageSequence, LabelMap
 
 if TYPE_CHECKING:
@@ -137,15 +135,10 @@ def write_pngs(labels: LabelMap, target: Path, *, labels_spec: tuple["Label", ..
             _write_png(labels.array[0], palette, file)
         return target
     folder = target.with_suffix("")
-    with output_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with part_folder(folder) as scratch:
-            for number, frame in enumerate(labels.array, start=1):
-                with (scratch / f"frame_{number:04d}.png").open("wb") as file:
-                    _write_png(frame, palette, file)
-            with held():
-                for written in sorted(scratch.iterdir()):
-                    written.replace(folder / written.name)
+    with output_errors(folder), files_together(folder) as scratch:
+        for number, frame in enumerate(labels.array, start=1):
+            with (scratch / f"frame_{number:04d}.png").open("wb") as file:
+                _write_png(frame, palette, file)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Result folders: checked before any work, and all files of one case appear together or not."""
+"""Result folders: all files of one case appear together or not."""
 
 import contextlib
 import os
@@ -8,38 +8,9 @@ from pathlib import Path
 
 from bedside.errors import UsageError
 from bedside.io.own_results import is_result_name, read_marker, write_marker
-from bedside.system.atomic import check_writable, output_errors
-from bedside.system.signals import held, undone_early
+from bedside.system.atomic import made_folder, output_errors
+from bedside.system.signals import held
 from bedside.system.unfinished import part_folder
-
-
-@contextlib.contextmanager
-def results_folder(folder: Path) -> Iterator[Path]:
-    """Make a folder for results and check that it can be written to.
-
-    If the block raises, folders that were made and are empty go again.
-
-    Yields:
-        The folder.
-
-    Raises:
-        OutputError: If the folder cannot be made or written to.
-    """
-    with output_errors(folder):
-        missing = [place for place in (folder, *folder.parents) if not place.exists()]
-
-    def leave() -> None:
-        for place in missing:
-            with contextlib.suppress(OSError):
-                place.rmdir()
-
-    with undone_early(leave):
-        try:
-            check_writable(folder)
-            yield folder
-        except BaseException:
-            leave()
-            raise
 
 
 @contextlib.contextmanager
@@ -58,12 +29,10 @@ def written_together(folder: Path) -> Iterator[Path]:
     Raises:
         OutputError: If something cannot be written or moved.
     """
-    with output_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with part_folder(folder) as staging:
-            yield staging
-            with held():
-                _move_out(staging, folder)
+    with output_errors(folder), made_folder(folder), part_folder(folder) as staging:
+        yield staging
+        with held():
+            _move_out(staging, folder)
 
 
 def _move_out(staging: Path, folder: Path) -> None:

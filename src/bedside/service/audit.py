@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bedside.errors import FormatError, OutputError
-from bedside.system.atomic import output_errors
+from bedside.system.atomic import append_whole, output_errors
 from bedside.system.regular_files import open_regular
 
 _FIRST = "0" * 64
@@ -100,7 +100,7 @@ class AuditLog:
             line = {"n": self._number + 1, "time": self._now().isoformat(timespec="milliseconds"),
                     "event": event, **facts, "previous": self._hash}  # fmt: skip
             hashed = _hash(line)
-            self._file.write(_write({**line, "hash": hashed}) + b"\n")
+            append_whole(self._file.fileno(), _write({**line, "hash": hashed}) + b"\n")
             self._number, self._hash = self._number + 1, hashed
             self._is_synced = False
 

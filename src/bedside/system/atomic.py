@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bedside.errors import BedsideError, OutputError, printable
+from bedside.system.signals import held, undone_early
 from bedside.system.unfinished import is_part, part_file, part_folder
 
 _MAY_WRITE = "Choose a folder that you may write to with -o."
@@ -46,13 +47,11 @@ def written_atomically(path: Path) -> Iterator[Path]:
         OutputError: If the folder cannot be made or written to.
     """
     path = Path(path)
-    with output_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part_file(path) as temporary:
-            yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
+    with output_errors(path), made_folder(path.parent), part_file(path) as temporary:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -88,20 +87,67 @@ def write_text_once(path: Path, content: str) -> bool:
         OutputError: If it cannot be written.
     """
     path = Path(path)
-    with output_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part_folder(path.parent) as folder:
-            part = folder / path.name
-            part.write_text(content, "utf-8")
-            try:
-                os.link(part, path)  # which, unlike a rename, replaces nothing
-            except FileExistsError:
+    with output_errors(path), made_folder(path.parent), part_folder(path.parent) as folder:
+        part = folder / path.name
+        part.write_text(content, "utf-8")
+        try:
+            os.link(part, path)  # which, unlike a rename, replaces nothing
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links
+            if path.exists():
                 return False
-            except OSError:  # a file system without hard links
-                if path.exists():
-                    return False
-                part.replace(path)
+            part.replace(path)
     return True
+
+
+def append_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Append `content` to `path` in one write, since others may append at the same time.
+
+    What of it was written before the disk was full is taken back, and so is a file that was
+    made for it.
+
+    Args:
+        path: The file; made if missing, as are the folders above it.
+        content: Such as a line with its end.
+        durable: Whether to wait until it is on the disk.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    path = Path(path)
+    with output_errors(path), made_folder(path.parent):
+        is_new = not path.exists()
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            append_whole(handle, content)
+            if durable:
+                os.fsync(handle)
+        except OSError:
+            if is_new and not os.fstat(handle).st_size:
+                path.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(handle)
+
+
+def append_whole(handle: int, content: bytes) -> None:
+    """Append to an open file in one write, all or nothing.
+
+    Args:
+        handle: Of a file that is opened to be appended to.
+        content: What to append.
+
+    Raises:
+        OSError: If not all of it could be written; the part that was is taken back, unless
+            another process has appended since.
+    """
+    written = os.write(handle, content)
+    if written < len(content):
+        end = os.fstat(handle).st_size
+        if os.lseek(handle, 0, os.SEEK_CUR) == end:
+            os.ftruncate(handle, end - written)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def sync_folder(folder: Path) -> None:
@@ -120,17 +166,77 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def check_writable(folder: Path) -> None:
-    """Make sure, before any work is done, that results can be written into `folder`.
+@contextlib.contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and those above it, for a block that writes into it.
+
+    If the block raises or is stopped, folders that were made and are empty go again.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+
+    def leave() -> None:
+        for place in missing:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+
+    with undone_early(leave):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            yield
+        except BaseException:
+            leave()
+            raise
+
+
+@contextlib.contextmanager
+def output_folder(folder: Path | None) -> Iterator[None]:
+    """Make a folder for results, and check before any work that there is room in it.
+
+    If the block raises or is stopped, folders that were made and are empty go again.
+
+    Args:
+        folder: Where results are to be; None for a run that writes none.
 
     Raises:
         OutputError: If the folder cannot be made or written to.
     """
+    with contextlib.ExitStack() as stack:
+        if folder is not None:
+            with output_errors(folder):
+                stack.enter_context(made_folder(Path(folder)))
+                with part_file(Path(folder) / "try") as trial:
+                    trial.write_bytes(bytes(_FULL_BYTES))
+        yield
+
+
+@contextlib.contextmanager
+def files_together(folder: Path) -> Iterator[Path]:
+    """Return a hidden folder for files that belong together, and move them out when all is well.
+
+    So that the figures of one run never lie beside the pictures of another. Files in the folder
+    with other names stay.
+
+    Args:
+        folder: Where the files are to be; made if missing.
+
+    Yields:
+        A folder in it.
+
+    Raises:
+        OutputError: If something cannot be written or moved.
+    """
     folder = Path(folder)
-    with output_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with part_file(folder / "try"):
-            pass
+    with contextlib.ExitStack() as stack:
+        with output_errors(folder):
+            stack.enter_context(made_folder(folder))
+            staging = stack.enter_context(part_folder(folder))
+        yield staging
+        with output_errors(folder), held():
+            for path in sorted(staging.iterdir()):
+                path.replace(folder / path.name)
 
 
 @contextlib.contextmanager

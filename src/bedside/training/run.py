@@ -21,7 +21,7 @@ from bedside.evaluation.report import write_report
 from bedside.models import count_parameters, create
 from bedside.segment import Segmenter
 from bedside.spec import ModelSpec, Recipe
-from bedside.system.atomic import check_writable, write_text
+from bedside.system.atomic import output_folder, write_text
 from bedside.training.batches import Batches
 from bedside.training.checkpoint import (
     load_tensors,
@@ -131,10 +131,8 @@ def train(
     """
     device = choose_device()
     configure_threads(threads, device)
-    with together(device):
+    with together(device), output_folder(output if rank() == 0 else None):
         cases = list_recipe_cases(recipe, data)
-        if rank() == 0:
-            check_writable(output)
         compared = _report_comparing(on_progress, len(cases))
         split, joined = find_split(output, recipe, cases, on_case=compared)
         teachers = _open_teachers(recipe, split, device)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedside.errors import BackendError, BedsideError, last_line
-from bedside.system.atomic import write_bytes
+from bedside.system.atomic import files_together, write_bytes
 
 FOLDER = Path(__file__).with_name("vendor")
 COMMAND = "python -m bedside.web.vendor"
@@ -137,9 +137,9 @@ def fetch(package: Package = RUNTIME, folder: Path = FOLDER) -> tuple[Path, ...]
         if done.returncode or len(packed) != 1:
             raise BackendError(f"npm cannot fetch {wanted}: {last_line(done.stderr)}.")
         contents = unpack(packed[0].read_bytes(), package)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in contents.items():
-        write_bytes(folder / name, content)
+    with files_together(folder) as staging:
+        for name, content in contents.items():
+            write_bytes(staging / name, content)
     return tuple(folder / name for name in contents)
 
 

@@ -28,7 +28,7 @@ from bedside.errors import OutputError
 from bedside.export.rebuild import restore_statistics
 from bedside.models import TrainedNetwork, count_parameters
 from bedside.spec import to_mapping
-from bedside.system.atomic import check_writable, write_text
+from bedside.system.atomic import output_folder, write_text
 from bedside.system.revision import find_commit
 from bedside.training.checkpoint import save_tensors
 from bedside.training.dataset import load_cases
@@ -101,17 +101,18 @@ def compress(
         met = find_already_met(source, target, clock=resources.clock, timing_s=effort.timing_s)
         if met is not None:
             return met
-    run = open_run(
-        source,
-        output,
-        target=target,
-        effort=effort,
-        resources=resources,
-        on_message=on_message,
-        on_case=on_case,
-    )
-    run.run()
-    return _conclude(run, data=data)
+    with output_folder(output):
+        run = open_run(
+            source,
+            output,
+            target=target,
+            effort=effort,
+            resources=resources,
+            on_message=on_message,
+            on_case=on_case,
+        )
+        run.run()
+        return _conclude(run, data=data)
 
 
 def open_run(
@@ -137,7 +138,6 @@ def open_run(
     """
     device, folder = choose_device(), Folder(output)
     configure_threads(resources.threads, device)
-    check_writable(output)
     state = folder.load(source.about, target, effort)
     if state is None:
         _check_free(output, source)

@@ -31,7 +31,7 @@ from bedside.errors import BudgetError, SpecError
 from bedside.models import find_structure
 from bedside.spec import Recipe, read_recipe, to_mapping
 from bedside.spec.writing import to_toml
-from bedside.system.atomic import check_writable, write_text
+from bedside.system.atomic import output_folder, write_text
 from bedside.system.revision import find_commit
 from bedside.training.dataset import load_cases
 from bedside.training.device import choose_device, choose_workers, configure_threads
@@ -49,9 +49,7 @@ def search(
     on_message: OnMessage = lambda line: None,
     on_case: Callable[[int, int], None] = lambda done, total: None,
 ) -> SearchOutcome:
-    """Find the network to train for a budget, or resume a stopped search.
-
-    Test patients are not used.
+    """Find the network to train for a budget without test patients, or resume a stopped search.
 
     Args:
         path: The recipe: data, labels, input and training. Its network is one candidate.
@@ -82,18 +80,19 @@ def search(
     recipe = _read(path, data)
     folder, known = SearchFolder(output), hash_recipe(recipe)
     state = folder.load_search(known, target, effort)
-    check_writable(output)
-    evaluator = open_evaluator(
-        path, recipe, target, effort, resources=resources, on_case=on_case, on_message=on_message
-    )
-    if state is None:
-        state = _begin(evaluator, known, effort, on_message=on_message)
-        folder.save_search(state)
-    if not state.measured:
-        trials = measure(evaluator, state.trials, state.precision, on_message=on_message)
-        state = replace(state, trials=trials, measured=True)
-        folder.save_search(state)
-    state = SuccessiveHalving(evaluator, folder, state, on_message).run()
+    with output_folder(output):
+        evaluator = open_evaluator(
+            path, recipe, target, effort, resources=resources, on_case=on_case,
+            on_message=on_message,
+        )  # fmt: skip
+        if state is None:
+            state = _begin(evaluator, known, effort, on_message=on_message)
+            folder.save_search(state)
+        if not state.measured:
+            done = measure(evaluator, state.trials, state.precision, on_message=on_message)
+            state = replace(state, trials=done, measured=True)
+            folder.save_search(state)
+        state = SuccessiveHalving(evaluator, folder, state, on_message).run()
     outcome = SearchOutcome(state, path.name, recipe.deployment.name, output / RECIPE)
     write_recipe(outcome, recipe)
     write_search_reports(output, outcome)
