@@ -86,6 +86,9 @@ def format_page(cells: Cells, cost: Json | None) -> str:
         "",
         "## Each set of missing sequences",
         "",
+        f"In the last column are the scans of which {ROWS[REFERENCE].title} and "
+        f"{ROWS[OPPONENT].title} find nothing, or another place:",
+        "",
         *_table(_list_subsets(cells)),
         "",
         "## Fold by fold",
@@ -172,9 +175,13 @@ def _list_verdicts(cells: Cells) -> list[list[str]]:
 
 
 def _list_subsets(cells: Cells) -> list[list[str]]:
-    table = [["missing", *(row.title for row in ROWS.values()), *_HEADINGS]]
+    table = [["missing", *(row.title for row in ROWS.values()), *_HEADINGS, "scans of Dice 0"]]
     for missing in list_missing(cells):
-        table.append([", ".join(missing) or "none", *_compare(cells, [missing])])
+        missed = [
+            sum(dice == 0 for dice in score_scans(cells, row, [missing]).values()) for row in ROWS
+        ]
+        line = [*_compare(cells, [missing]), " and ".join(map(str, missed))]
+        table.append([", ".join(missing) or "none", *line])
     return table
 
 

@@ -177,6 +177,7 @@ def test_the_page_decides_on_all_sequences_and_on_missing_ones_apart(tmp_path):
     assert "+0.0200 (+0.0200 to +0.0200)" in lines["mean over 6 sets of missing ones"]
     assert "better by more than the margin" in lines["mean over 6 sets of missing ones"]
     assert "+0.0500 (+0.0500 to +0.0500)" in lines["t1"]
+    assert lines["flair"].split("|")[-2].strip() == "0 and 0"
     assert "75 patients" in page
     assert "not trained" not in page
 
