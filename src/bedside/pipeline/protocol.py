@@ -39,6 +39,8 @@ class Segmentation:
             first, before repairs; None unless they were asked for.
         gate: How far the image is from what the network was made for, the median over the frames
             or slices that were judged; None without a gate.
+        foreign_frames: Frames over time that were judged and are farther than the gate allows, from
+            0.
         confidence: How far each structure is to be trusted: in a scan as a whole, in frames over
             time in the frame that is the median by it; empty without a calibration.
         frame_confidence: The same for each frame; empty for a network that takes whole scans.
@@ -55,6 +57,7 @@ class Segmentation:
     memory: MemoryPlan | None = None
     probabilities: np.ndarray | None = field(default=None, repr=False)
     gate: GateVerdict | None = None
+    foreign_frames: tuple[int, ...] = ()
     confidence: Confidences = field(default_factory=dict)
     frame_confidence: tuple[Confidences, ...] = ()
     sums: np.ndarray | None = field(default=None, repr=False)

@@ -13,7 +13,7 @@ from bedside.pipeline.axis_roles import resolve_axes
 from bedside.pipeline.confidence import distrust
 from bedside.pipeline.frames.pipeline import FramePipeline, FrameResult
 from bedside.pipeline.frames.plan import FramePlan
-from bedside.pipeline.gate import GateVerdict, explain
+from bedside.pipeline.gate import JUDGED_FRAMES, GateVerdict, explain
 from bedside.pipeline.memory import MemoryPlan
 from bedside.pipeline.postprocess import LabelGrid
 from bedside.pipeline.protocol import Segmentation
@@ -179,7 +179,7 @@ class Segmenter:
             sequence, on_frame=on_frame, force=force, memory=memory, probabilities=probabilities
         )
         found = drop_foreign_scale(found, sequence, self.spec.labels)
-        foreign = self.check_gate(found.gate, force=force)
+        foreign = self.check_gate(found.gate, force=force) or self._describe_foreign(found)
         if foreign:
             found = replace(
                 found,
@@ -205,6 +205,19 @@ class Segmenter:
         if self.policy == "refuse" and not force:
             raise ModalityError(f"{text}. Pass --gate warn to segment it all the same.")
         return [f"{text}; do not rely on its labels."]
+
+    def _describe_foreign(self, found: Segmentation) -> list[str]:
+        """Warn of a film that is of the bundle's view as a whole, and of another in some frames."""
+        frames = found.foreign_frames
+        if not frames:
+            return []
+        judged = min(len(found.labels.array), JUDGED_FRAMES)
+        numbers = ", ".join(str(index + 1) for index in frames)
+        return [
+            f"{len(frames)} of {judged} frames that were judged ({numbers}, counted from 1) look "
+            f"unlike {self.spec.input.view or self.spec.task}: the view changes, or the image is "
+            "lost. Do not rely on labels there, nor on changes of areas."
+        ]
 
     def plan_memory(
         self, sequence: ImageSequence, *, max_bytes: int | None = None, probabilities: bool = False

@@ -222,7 +222,7 @@ class FramePipeline(Pipeline):
         grid = grid_of(sequence, spatial_dims=2, spacing_mm=sequence.spacing_mm)
         log = EditLog(spec.labels, of_frames=frames)
         shares = None if sequence.uneven is None else sequence.uneven.shares
-        judged, verdicts, sure = choose_frames(frames), [], list[FrameResult]()
+        judged, sure = choose_frames(frames), list[FrameResult]()
         for index in range(frames):
             begin = time.perf_counter()
             frame = sequence.decode(index)
@@ -231,8 +231,6 @@ class FramePipeline(Pipeline):
             out = FrameBuffers(labels=labels[index], probabilities=own)
             found = self.run(frame, plan, grid=grid, out=out, judge=index in judged)
             sure.append(replace(found, probabilities=None))
-            if found.gate is not None:
-                verdicts.append(found.gate)
             spans |= found.stage_ms
             for stage, span in {**spans, "total": sum(spans.values())}.items():
                 stage_ms[stage][index] = span
@@ -245,6 +243,7 @@ class FramePipeline(Pipeline):
         changes = log.changes(spacing_mm=sequence.spacing_mm, slice_mm=slice_mm)
         labelled = LabelMap(labels, sequence.spacing_mm)
         whole, by_frame, sums = self._sum_up(sure, labelled, scan=sequence.has_slices)
+        verdicts = [found.gate for found in sure]
         return Segmentation(
             labels=labelled,
             stage_ms=stage_ms,
@@ -254,10 +253,22 @@ class FramePipeline(Pipeline):
             changes=(*changes, *repaired),
             memory=memory,
             probabilities=chances,
-            gate=median_verdict(verdicts),
+            gate=median_verdict([verdict for verdict in verdicts if verdict is not None]),
+            foreign_frames=() if sequence.has_slices else self._find_foreign(verdicts),
             confidence=whole,
             frame_confidence=by_frame,
             sums=sums,
+        )
+
+    def _find_foreign(self, verdicts: Sequence[GateVerdict | None]) -> tuple[int, ...]:
+        """Frames that are farther from the training images than the gate allows."""
+        if self.judge is None:
+            return ()
+        most = self.judge.gate.threshold
+        return tuple(
+            index
+            for index, verdict in enumerate(verdicts)
+            if verdict is not None and verdict.distance > most
         )
 
     def _repair_scan(
