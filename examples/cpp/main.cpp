@@ -35,22 +35,27 @@ int main(int argc, char** argv) try {
     std::istringstream stream(text);
     const std::vector<std::string> words{std::istream_iterator<std::string>(stream), {}};
     auto find = [&](const char* s) { return std::find(words.begin(), words.end(), s) - words.begin(); };
-    auto number = [&](const char* s, int place) { return std::stoi(words.at(find(s) + 1 + place)); };
+    auto value = [&](const char* s, int place = 0) { return std::stod(words.at(find(s) + 1 + place)); };
+    auto number = [&](const char* s, int place) { return int(value(s, place)); };
     auto box_of = [&](const char* s) { return Box{number(s, 0), number(s, 1), number(s, 2), number(s, 3)}; };
     const std::string known = "grey crop_fan fit scale_percentile keep_largest fill_holes fit_ellipse";
     for (auto word = words.begin(); word != words.end(); ++word)
         if (*word == "step" && known.find(word[1]) == known.npos) throw std::runtime_error("not covered: " + word[1]);
 
-    const Box box = box_of("box"), inner = box_of("inner");
+    const Box box = box_of("box"), golden = box_of("inner");
     const Box source{0, 0, number("frame_shape", 0), number("frame_shape", 1)};
     const Box input{0, 0, number("input_shape", 2), number("input_shape", 3)};
+    // Pixels that are not square are shown in their true shape.
+    const auto [inner, linear] = place(box, input, value("stretch") * value("pixel_aspect"));
+    if (inner.top != golden.top || inner.left != golden.left || inner.rows() != golden.rows() ||
+        inner.columns() != golden.columns()) throw std::runtime_error("the frame lies elsewhere in the tensor");
     Bytes image = crop_grey(read<Bytes>(folder + "frame.raw"), source.right, number("frame_shape", 2), box);
     Bytes mask(image.size(), 255);
     if (text.find("crop_fan") != text.npos) mask = read<Bytes>(folder + "fan_mask.raw");
     for (size_t i = 0; i < image.size(); ++i) image[i] &= mask[i];
     const Floats table = read<Floats>(folder + "scale_percentile_table.raw");
     Floats tensor;
-    image = fit(image, box, input, inner, text.find("linear") != text.npos);
+    image = fit(image, box, input, inner, linear);
     for (uint8_t value : image) tensor.push_back(table[value]);
     compare(folder + "tensor.raw", tensor);
 

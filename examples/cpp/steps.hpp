@@ -45,9 +45,20 @@ inline std::vector<std::vector<std::pair<int, float>>> weigh(int from, int to, b
     return all;
 }
 
+// Where a box lies on a canvas, and whether it is resized linearly. The stretch is that of `fit`, times
+// the height of a pixel by its width if its logarithm is beyond 0.01 and the file states it.
+inline std::pair<Box, bool> place(Box box, Box canvas, double stretch) {
+    const double scale = std::min(canvas.rows() / (box.rows() * stretch), double(canvas.columns()) / box.columns());
+    auto align = [](double length, int limit) { return std::clamp(4 * int(std::rint(length / 4)), 4, limit); };
+    const int rows = align(box.rows() * stretch * scale, canvas.rows());
+    const int columns = align(box.columns() * scale, canvas.columns());
+    const int top = (canvas.rows() - rows) / 8 * 4, left = (canvas.columns() - columns) / 8 * 4;
+    return {{top, left, top + rows, left + columns}, scale >= 1};
+}
+
 // Resizes an image into a part of a black canvas.
 inline Bytes fit(const Bytes& image, Box box, Box canvas, Box inner, bool linear) {
-    const bool grows = inner.rows() > box.rows() || inner.columns() > box.columns();
+    const bool grows = linear || inner.rows() > box.rows() || inner.columns() > box.columns();
     const bool whole = box.rows() % inner.rows() == 0 && box.columns() % inner.columns() == 0;
     const int down = box.rows() / inner.rows(), across = box.columns() / inner.columns();
     const auto rows = weigh(box.rows(), inner.rows(), grows, linear, true);

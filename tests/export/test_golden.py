@@ -19,6 +19,7 @@ from bedside.export.golden import describe_for_programs, export_golden
 from bedside.io.source import open_source
 from bedside.segment import Segmenter, open_segmenter
 from bedside.spec import ComponentCount, WindowLevel
+from makers import write_nifti
 
 NAMES = ("camus-4ch", "hc18-head", "acdc-sax", "lidc-nodule", "vocal-folds")
 SCAN = "hippocampus"
@@ -94,6 +95,25 @@ def test_logits_come_from_the_tensor(golden):
     logits = read_tensor(folder, "logits")
     found = session.predict(read_tensor(folder, "tensor").copy())
     np.testing.assert_allclose(found, logits, rtol=0, atol=1e-4 * np.abs(logits).max())
+
+
+@pytest.mark.parametrize(
+    ("size", "spacing_mm", "resize"),
+    [((300, 200), (0.15, 0.3), "linear"), ((100, 133), (0.3, 0.15), "area"),
+     ((100, 133), (0.3, 0.3), "linear")],
+)  # fmt: skip
+def test_pixels_that_are_not_square_are_resized_as_it_says(tmp_path, size, spacing_mm, resize):
+    frame = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+    path = write_nifti(frame.T, tmp_path / "noise.nii", spacing_mm=(*spacing_mm[::-1], 1))
+    out = tmp_path / "out"
+    plan = export_golden(read_bundle(find_bundle("hc18-head")), out, image=path)["plan"]
+    assert plan["pixel_aspect"] == pytest.approx(spacing_mm[0] / spacing_mm[1])
+    assert plan["resize"] == resize
+    top, left, bottom, right = plan["inner"]
+    method = cv2.INTER_AREA if resize == "area" else cv2.INTER_LINEAR
+    wanted = cv2.resize(frame, (right - left, bottom - top), interpolation=method)
+    found = read_tensor(out, "step2_fit")[0, top:bottom, left:right]
+    assert np.array_equal(found, wanted)
 
 
 def test_an_image_of_the_user_is_not_copied_nor_named(tmp_path):

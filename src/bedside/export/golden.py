@@ -16,6 +16,7 @@ from bedside.errors import InputError
 from bedside.evaluation.generated import make_samples
 from bedside.export.folder import written_folder
 from bedside.io.source import open_source
+from bedside.pipeline.frames.geometry_steps import find_aspect
 from bedside.pipeline.frames.plan import FramePlan, channels_first, stack_neighbours
 from bedside.pipeline.postprocess import grid_of
 from bedside.pipeline.refine import refine_logits
@@ -148,7 +149,7 @@ def _run_frame(segmenter: Segmenter, sequence: ImageSequence, tensors: _Tensors)
     spec = segmenter.spec
     sequence = stack_neighbours(sequence, spec.input.neighbours)
     plan = segmenter.plan(sequence)
-    index = len(sequence) // 2
+    index, aspect = len(sequence) // 2, find_aspect(sequence.proportions)
     frame = sequence.decode(index)
     tensors.write("frame", np.moveaxis(frame, 0, -1), "HWC")
     steps = _write_steps(spec, plan, frame, tensors)
@@ -173,7 +174,8 @@ def _run_frame(segmenter: Segmenter, sequence: ImageSequence, tensors: _Tensors)
             "box": astuple(plan.transform.box),
             "inner": astuple(plan.transform.inner),
             "input_shape": list(tensor.shape),
-            "resize": _resize_of(spec, plan),
+            "pixel_aspect": aspect,
+            "resize": _resize_of(spec, plan, aspect),
             "logit_stride": stride,
             "num_classes": spec.model.num_classes,
         },
@@ -213,13 +215,12 @@ def _run_scan(segmenter: Segmenter, sequence: ImageSequence, tensors: _Tensors) 
     }
 
 
-def _resize_of(spec: DeploymentSpec, plan: FramePlan) -> str | None:
+def _resize_of(spec: DeploymentSpec, plan: FramePlan, aspect: float) -> str | None:
     """How `fit` resizes a frame: "area" if it shrinks along the tighter axis; None without it."""
     box, (height, width) = plan.transform.box, spec.input.size_px
     for step in spec.preprocess:
         if isinstance(step, Fit):
-            # The frames it is made of have square pixels.
-            scale = min(height / (box.height * step.stretch), width / box.width)
+            scale = min(height / (box.height * step.stretch * aspect), width / box.width)
             return "area" if scale < 1 else "linear"
     return None
 
