@@ -8,6 +8,7 @@ from PIL import Image
 
 from bedside.datasets import list_cases, read_truth
 from bedside.errors import DataError
+from bedside.planning import survey_data
 from bedside.planning.masks import count_values
 from folder_makers import make_folder
 
@@ -70,3 +71,28 @@ def test_a_patient_whose_name_is_spelled_in_two_ways_is_one_patient(tmp_path):
                 file.rename(file.with_name(f"{other[patient]}_{patient}{rest}"))
     found = {case.patient_id for case in list_cases(folder)}
     assert len(found) == 3, found
+
+
+def turn_by_exif(folder, orientation):
+    """Save the images as JPEG that are to be turned."""
+    for path in sorted((folder / "images").iterdir()):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.open(path).save(path.with_suffix(".jpg"), exif=exif)
+        path.unlink()
+
+
+def test_a_survey_counts_images_that_exif_turns_without_a_change_of_their_size(tmp_path):
+    folder = make_folder(tmp_path, patients=5)
+    assert survey_data(folder).turned == 0
+    turn_by_exif(folder, 3)
+    assert survey_data(folder).turned == 10
+
+
+def test_a_mask_of_a_turned_image_is_refused_with_the_reason(tmp_path):
+    folder = make_folder(tmp_path, patients=5)
+    turn_by_exif(folder, 6)
+    for path in sorted((folder / "masks").iterdir()):
+        Image.open(path).transpose(Image.Transpose.ROTATE_270).save(path)
+    with pytest.raises(DataError, match="By EXIF the image is to be turned"):
+        survey_data(folder)

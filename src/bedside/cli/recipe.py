@@ -174,6 +174,12 @@ def _notes(survey: "Survey", plan: "RecipePlan") -> list[str]:
             "Note: each image counts as one patient. If two are of one person, put the "
             "person in front of the first underscore: anna_1.png, anna_2.png."
         )
+    if survey.turned:
+        notes.append(
+            f"Note: {survey.turned} of {survey.images} images looked at are to be turned by their "
+            "EXIF, and are taken as stored. If their masks were drawn on turned images, save the "
+            "images turned."
+        )
     if UNKNOWN in (plan.recipe.data.license, plan.recipe.data.source):
         notes.append("Note: fill in source and license, in [data], before you share a bundle.")
     return notes

@@ -11,6 +11,7 @@ from bedside.datasets.spheres import Sphere, draw_spheres
 from bedside.errors import DataError, FormatError, GeometryError
 from bedside.io.channels import check_same_grid, join_channels
 from bedside.io.pixel_spacing import rescale
+from bedside.io.raster import is_turned
 from bedside.io.source import Source, open_source
 from bedside.volume import ImageSequence
 
@@ -200,7 +201,9 @@ def _read_labels(case: Case, image: Source, label_values: tuple[int, ...]) -> np
     try:
         check_same_grid(image, truth, what="labels")
     except GeometryError as error:
-        raise DataError(f"case {case.case_id}: {error}") from error
+        turned = " By EXIF the image is to be turned, and it is taken as stored: save it turned."
+        hint = turned if is_turned(image.sequence) else ""
+        raise DataError(f"case {case.case_id}: {error}{hint}") from error
     frames = np.stack([_one_channel(case, frame) for frame in truth.sequence])
     return _to_labels(case, frames, label_values)
 
@@ -241,7 +244,7 @@ def _check_values(case: Case, values: np.ndarray, allowed: tuple[int, ...]) -> N
     """Refuse values that are not in the table."""
     strange = [value for value in np.unique(values).tolist() if value not in allowed]
     if strange:
-        seen = ", ".join(f"{value:g}" for value in strange[:8])
+        seen = ", ".join(f"{value:.9g}" for value in strange[:8])
         raise DataError(
             f"case {case.case_id}: {case.truth} holds the label {seen}; expected only "
             f"{', '.join(map(str, allowed))}. Relabel it, or use a bundle with these labels."

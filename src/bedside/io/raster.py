@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 2**31
 """Largest decoded picture that is read: 2 GiB."""
 
+_TURNED = "EXIF says that the picture is to be turned"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION_TAG = 0x0112
 _GREY = ("1", "L", "LA", "La")
@@ -93,6 +94,11 @@ def open_picture(
         decode=lambda _index: frame.copy(order="K"),
         warnings=tuple(notes),
     )
+
+
+def is_turned(sequence: ImageSequence) -> bool:
+    """Whether a picture is to be turned by its EXIF, which is not done."""
+    return any(text.startswith(_TURNED) for text in sequence.warnings)
 
 
 def encode_png(
@@ -193,10 +199,7 @@ def _note_oddities(image: Any, notes: list[str]) -> None:
     """Add warnings about unusual pictures."""
     orientation = _read_orientation(image.info.get("exif") or b"")
     if orientation != 1:
-        notes.append(
-            f"EXIF says that the picture is to be turned (orientation {orientation}); "
-            "it is taken as stored"
-        )
+        notes.append(f"{_TURNED} (orientation {orientation}); it is taken as stored")
     if "mp" in image.info:
         notes.append("the file holds several pictures; the first is taken")
     frames = getattr(image, "n_frames", 1)

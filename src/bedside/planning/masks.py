@@ -96,7 +96,7 @@ def _values(case: Case) -> list[int]:
     strange = found[~((found >= 0) & (found == np.floor(found)))]
     if strange.size:
         raise DataError(
-            f"case {case.case_id}: {case.truth} holds the value {strange[0]:g}; expected whole "
+            f"case {case.case_id}: {case.truth} holds the value {strange[0]:.9g}; expected whole "
             "numbers from 0 up. Save each pixel as the number of its label."
         )
     values = [int(value) for value in found]

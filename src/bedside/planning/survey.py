@@ -13,6 +13,7 @@ from scipy import ndimage
 from bedside.datasets import Case, detect_layout, list_cases, read_case, relabel_cases
 from bedside.datasets.case import open_image
 from bedside.datasets.index import names_of_values
+from bedside.io.raster import is_turned
 from bedside.pipeline.frames.geometry_steps import STRONG_COLOUR
 from bedside.planning.masks import choose_relabel, count_values, spread
 from bedside.system.regular_files import read_regular
@@ -78,6 +79,7 @@ class Survey:
         densities: Intensities that 0.5 % and 99.5 % of the labelled voxels lie below.
         structures: The labels.
         relabel: Label for each value of the masks that is none itself.
+        turned: Number of images looked at that are to be turned by their EXIF, which is not done.
     """
 
     path: Path
@@ -97,6 +99,7 @@ class Survey:
     densities: tuple[float, float]
     structures: tuple[Structure, ...]
     relabel: Mapping[int, int]
+    turned: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ class _Look:
     spacing_mm: tuple[float, ...] | None
     densities: tuple[float, float]
     shapes: tuple[tuple[int, bool, bool, float], ...]
+    turned: bool
 
 
 def survey_data(
@@ -156,6 +160,7 @@ def survey_data(
         densities=_median_densities(looks),
         structures=_structures(looks, masks, _names(about, relabel)),
         relabel=relabel,
+        turned=sum(look.turned for look in looks),
     )
 
 
@@ -187,6 +192,7 @@ def _look(case: Case, values: tuple[int, ...], spatial_dims: int) -> _Look:
         spacing_mm=spacing_mm,
         densities=_densities(sequence, truth),
         shapes=tuple(shapes),
+        turned=is_turned(sequence),
     )
 
 
