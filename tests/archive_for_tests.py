@@ -22,6 +22,7 @@ from bedside.report.dicom_sr import write_sr
 from bedside.volume import Box, LabelMap
 from dicom_makers import make_affine, make_slices, write_series
 from makers import LABELS, make_dicom, make_fan, make_labels, make_region, write_dicom
+from ports_for_tests import find_port
 
 ALGORITHM = Algorithm("camus", "1.2", "ab" * 32, "source")
 
@@ -57,13 +58,6 @@ def write_scan_results(folder: Path) -> tuple[list[Path], np.ndarray]:
     write_sr(measured, source, seg, sr, labels_spec=LABELS, algorithm=ALGORITHM, slices=True)
     index = np.argwhere(labels == 1)
     return [seg, sr], index @ affine[:3, :3].T + affine[:3, 3]
-
-
-def find_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Archive:

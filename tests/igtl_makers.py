@@ -1,6 +1,5 @@
 """Messages of OpenIGTLink for tests, drawn and fixed, and how they compare."""
 
-import socket
 import time
 from dataclasses import replace
 
@@ -139,12 +138,6 @@ def fixed_messages() -> list[bytes]:
     plain = [encode_message(Message(each, "probe", 1.7e9)) for each in values]
     named = [encode_message(Message(each, "probe", 1.7e9, 2, 7, {"a": "b"})) for each in values]
     return plain + named
-
-
-def free_port() -> int:
-    """A port that nothing listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 def wait_until(done) -> None:

@@ -14,8 +14,9 @@ from bedside.cli.main import main
 from bedside.igtl import IgtlClient, IgtlServer, Image, Message
 from bedside.stream.event import checksum
 from bedside.volume import Geometry
-from igtl_makers import free_port
+from igtl_makers import wait_until
 from makers import make_dicom, make_fan, write_dicom
+from ports_for_tests import find_port
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +75,10 @@ def test_a_stream_stops_after_its_time(film, capsys):
 
 
 def test_a_film_is_sent_with_its_masks_over_openigtlink(film, capsys):
-    port, received = free_port(), []
+    port, received = find_port(), []
     with IgtlClient(port, on_item=received.append):
         assert main(["stream", film, *OPTIONS, "--loops", "30", "--igtl", str(port)]) == 0
+        wait_until(lambda: sum(isinstance(each.content, Image) for each in received) >= 2)
     images = [each for each in received if isinstance(each.content, Image)]
     mask, frame = images[:2]
     assert (mask.device, frame.device) == ("bedside mask", "bedside")
@@ -101,7 +103,7 @@ class Pipe:
 
 def test_viewers_see_a_stream_over_websocket(capsys, monkeypatch):
     client = pytest.importorskip("websockets.sync.client")
-    port, found, enough = free_port(), [], threading.Event()
+    port, found, enough = find_port(), [], threading.Event()
     monkeypatch.setattr("sys.stdin", Pipe(enough))
 
     def view():

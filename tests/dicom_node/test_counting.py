@@ -8,11 +8,11 @@ import threading
 import pytest
 from pydicom import dcmread
 
-from archive_for_tests import find_port
 from bedside.dicom_node.config import Sender
 from bedside.dicom_node.counting import count_images
 from bedside.dicom_node.series import Series
 from dicom_node_for_tests import is_listening, need_dcmtk, send, wait_for, write_scan
+from ports_for_tests import find_port
 
 # pynetdicom drops the socket of a connection that is refused without closing it.
 pytestmark = pytest.mark.filterwarnings(

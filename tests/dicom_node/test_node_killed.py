@@ -10,10 +10,11 @@ import time
 
 from pydicom import dcmread
 
-from archive_for_tests import Archive, find_port
+from archive_for_tests import Archive
 from bedside.dicom_node.series import CONFIRMED, KIND
 from bedside.service.jobs import JobStore
 from dicom_node_for_tests import is_listening, send, wait_for, write_cine
+from ports_for_tests import find_port
 from servers_for_tests import write_models
 
 SERIES, KILLS = 4, 2

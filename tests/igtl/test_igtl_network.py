@@ -10,7 +10,8 @@ import pytest
 
 from bedside.errors import MessageError, UsageError
 from bedside.igtl import Fault, IgtlClient, IgtlServer, Message, String, encode_message
-from igtl_makers import WAIT_S, check_equal, fixed_messages, free_port, make_image, wait_until
+from igtl_makers import WAIT_S, check_equal, fixed_messages, make_image, wait_until
+from ports_for_tests import find_port
 
 
 class Box:
@@ -152,7 +153,7 @@ def test_a_killed_client_is_counted_and_the_server_goes_on():
 
 
 def test_a_killed_server_is_found_again_and_what_was_sent_meanwhile_is_counted():
-    port = free_port()
+    port = find_port()
     process = start(SERVER, port)
     with IgtlClient(port) as client:
         assert client.wait_connected(WAIT_S)

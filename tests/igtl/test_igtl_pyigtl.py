@@ -7,7 +7,8 @@ import pytest
 
 from bedside.igtl import IgtlClient, IgtlServer, Image, Message, MessageReader, String, Transform
 from bedside.igtl.codec import encode_message
-from igtl_makers import DTYPES, WAIT_S, free_port, make_image, wait_until
+from igtl_makers import DTYPES, WAIT_S, make_image, wait_until
+from ports_for_tests import find_port
 
 pyigtl = pytest.importorskip("pyigtl")
 messages = pytest.importorskip("pyigtl.messages")
@@ -96,7 +97,7 @@ def test_images_pass_from_our_server_to_its_client_and_back():
 @pytest.mark.usefixtures("handlers")
 def test_images_pass_from_its_server_to_our_client_and_back():
     image = make_image((1, 1, 48, 64), dtype="<u2", affine=AFFINE)
-    server, received = pyigtl.OpenIGTLinkServer(free_port(), local_server=True), []
+    server, received = pyigtl.OpenIGTLinkServer(find_port(), local_server=True), []
     try:
         with IgtlClient(server.port, on_item=received.append) as client:
             wait_until(lambda: client.connected and server.is_connected())

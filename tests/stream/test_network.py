@@ -13,7 +13,8 @@ import pytest
 from bedside.errors import FormatError, UsageError
 from bedside.stream.network import NetworkFrames, _Backlog
 from bedside.stream.sources import open_frames
-from igtl_makers import WAIT_S, free_port
+from igtl_makers import WAIT_S
+from ports_for_tests import find_port
 
 av = pytest.importorskip("av")
 
@@ -136,7 +137,7 @@ def test_after_a_damaged_frame_those_up_to_a_key_frame_are_left_out():
 
 def test_a_first_connection_that_fails_is_an_error_without_the_password():
     with pytest.raises(FormatError, match="brings no video: Connection refused") as error:
-        next(iter(NetworkFrames(f"tcp://me:secret@127.0.0.1:{free_port()}")))
+        next(iter(NetworkFrames(f"tcp://me:secret@127.0.0.1:{find_port()}")))
     assert "secret" not in str(error.value)
     with pytest.raises(UsageError, match="expected rtsp"):
         NetworkFrames("file:///etc/passwd")

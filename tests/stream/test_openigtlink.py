@@ -10,7 +10,8 @@ from bedside.errors import FormatError, UsageError
 from bedside.igtl import Fault, IgtlClient, IgtlServer, Message, Sensor, Status, String, Transform
 from bedside.stream.event import Event, Measurement
 from bedside.stream.openigtlink import IgtlFrames, IgtlSink, open_igtl, place_frames
-from igtl_makers import check_equal, free_port, make_image, wait_until
+from igtl_makers import check_equal, make_image, wait_until
+from ports_for_tests import find_port
 
 
 def test_the_latest_image_is_the_next_frame_and_those_before_are_counted():
@@ -164,7 +165,7 @@ def test_frames_go_in_and_masks_out_by_the_wire():
 
 
 def test_a_server_is_found_by_its_address():
-    port = free_port()
+    port = find_port()
     frames = open_igtl(f"igtl://localhost:{port}")
     with IgtlServer(port) as server:
         wait_until(lambda: server.clients == 1)

@@ -10,12 +10,13 @@ import pytest
 from pydicom import dcmread
 from pynetdicom import AE, build_context, evt
 
-from archive_for_tests import Archive, find_port, is_same_object
+from archive_for_tests import Archive, is_same_object
 from bedside.dicom_node.sending.delivery import State
 from bedside.dicom_node.sending.destination import DicomDestination, RetryPolicy
 from bedside.dicom_node.sending.dimse import COMMITMENT, report_handler
 from bedside.dicom_node.sending.sender import Sender
 from bedside.errors import UsageError
+from ports_for_tests import find_port
 
 # pynetdicom drops the socket of a connection that is refused without closing it.
 pytestmark = pytest.mark.filterwarnings(
