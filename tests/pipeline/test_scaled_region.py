@@ -7,6 +7,7 @@ import pytest
 
 import bedside
 from bedside.bundle import write_bundle
+from bedside.io.source import open_source
 from bedside.spec import Fit, Grey, ScaleRange
 from bright_network import SIZE, bright_network
 from makers import make_dicom, make_region, write_dicom
@@ -53,3 +54,18 @@ def test_labels_beside_the_region_that_the_scale_belongs_to_have_no_size_in_mm(
     assert (result.spacing_mm is not None) == known
     said = "LV cavity: part of it lies outside the ultrasound region"
     assert any(said in text for text in result.warnings) != known
+
+
+def test_a_stream_of_a_film_has_sizes_in_mm_where_the_film_has(bright, tmp_path):
+    frames = np.zeros((2, *SIZE), np.uint8)
+    frames[0, 20:40, 4:20] = frames[1, 20:40, 40:56] = 200
+    regions = [make_region((0, 0, 33, 63), delta_cm=(0.02, 0.02))]
+    path = write_dicom(make_dicom(frames, regions=regions), tmp_path / "a.dcm")
+    film = open_source(path).sequence
+    with bright.stream(deadline_ms=1e4, sample=film) as live:
+        events = [live.push(film.decode(index), index / 30) for index in range(2)]
+    cavity = [event.measurements["LV cavity"] for event in events]
+    assert [found.area_px for found in cavity] == [320, 320]
+    assert cavity[0].area_cm2 == pytest.approx(320 * 0.02**2, abs=1e-4)
+    assert (cavity[1].area_cm2, cavity[1].length_mm) == (None, None)
+    assert any("lies outside the ultrasound region" in text for text in events[1].warnings)

@@ -161,7 +161,7 @@ def test_a_repeated_frame_is_told_and_the_same_pixels_later_are_a_frame(live):
     ("changed", "word"),
     [
         (make_fan(1, 120, 100)[0], "size from 96 x 128 to 120 x 100"),
-        (FRAMES[5].astype(np.uint16) * 200, "depth from uint8 to uint16"),
+        (FRAMES[5].astype(np.uint16) * 200, "numbers from uint8 to uint16"),
         (np.repeat(FRAMES[5][..., None], 3, axis=2), "colour from 1 to 3"),
     ],
 )

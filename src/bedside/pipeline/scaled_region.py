@@ -7,7 +7,7 @@ import numpy as np
 
 from bedside.pipeline.protocol import Segmentation
 from bedside.spec import Label
-from bedside.volume import ImageSequence
+from bedside.volume import Box, ImageSequence
 
 # Part of a structure that may lie outside: its contour runs along the edge of a sector.
 _BESIDE = 0.02
@@ -29,26 +29,38 @@ def drop_foreign_scale(
     box = sequence.region
     if box is None or sequence.has_slices or found.labels.spacing_mm is None:
         return found
-    array = found.labels.array
-    within = array[(slice(None), *box.slices)]
-    if np.count_nonzero(within) == np.count_nonzero(array):
+    warning = describe_beside(found.labels.array, box, structures)
+    if not warning:
         return found
-    beside = [
-        each.name
-        for each in structures
-        if np.count_nonzero(within == each.value)
-        < (1 - _BESIDE) * np.count_nonzero(array == each.value)
-    ]
-    if not beside:
-        return found
-    warning = (
-        f"{' and '.join(beside)}: part of it lies outside the ultrasound region that the file's "
-        f"scale belongs to (columns {box.left}-{box.right - 1}, rows {box.top}-{box.bottom - 1}); "
-        "sizes are given in pixels"
-    )
     return replace(
         found,
         labels=replace(found.labels, spacing_mm=None),
         spacing_mm=None,
         warnings=(*found.warnings, warning),
+    )
+
+
+def describe_beside(labels: np.ndarray, box: Box, structures: Sequence[Label]) -> str:
+    """Return a warning of structures that lie outside a region in part; empty if none does.
+
+    Args:
+        labels: (H, W), or (frames, H, W), uint8.
+        box: The region that the scale belongs to.
+        structures: What the values mean.
+    """
+    within = labels[(..., *box.slices)]
+    if np.count_nonzero(within) == np.count_nonzero(labels):
+        return ""
+    beside = [
+        each.name
+        for each in structures
+        if np.count_nonzero(within == each.value)
+        < (1 - _BESIDE) * np.count_nonzero(labels == each.value)
+    ]
+    if not beside:
+        return ""
+    return (
+        f"{' and '.join(beside)}: part of it lies outside the ultrasound region that the file's "
+        f"scale belongs to (columns {box.left}-{box.right - 1}, rows {box.top}-{box.bottom - 1}); "
+        "sizes are given in pixels"
     )

@@ -75,8 +75,9 @@ class LiveStream:
     ) -> None:
         _check(bundle, deadline_ms, spacing_mm)
         given = _plan_sample(segmenter, sample, force=force, spacing_mm=spacing_mm)
+        region = None
         if spacing_mm is None and isinstance(sample, ImageSequence):
-            spacing_mm = segmenter.resolve_axes(sample).spacing_mm
+            spacing_mm, region = segmenter.resolve_axes(sample).spacing_mm, sample.region
         planner = CausalPlanner(
             bundle.spec,
             given=given,
@@ -101,7 +102,7 @@ class LiveStream:
         self._frames = FrameWork(
             bundle.spec, rungs[:count], planner, self._copies, deadline_ms=float(deadline_ms),
             spacing_mm=spacing_mm, warnings=(*segmenter.warnings, *([WARNING] if steady else [])),
-            extras=Extras(SteadyLogits() if steady else None, watch, estimator),
+            extras=Extras(SteadyLogits() if steady else None, watch, estimator, region),
         )  # fmt: skip
         self._on_event = on_event or (lambda event: None)
         self._working = threading.RLock()  # a callback may close the stream

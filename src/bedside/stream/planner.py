@@ -367,5 +367,5 @@ def _describe_change(before: Kind | None, now: Kind) -> str:
     if old[0] != new[0]:
         parts.append(f"colour from {old[0]} to {new[0]} channels")
     if old_dtype != new_dtype:
-        parts.append(f"depth from {old_dtype.name} to {new_dtype.name}")
+        parts.append(f"numbers from {old_dtype.name} to {new_dtype.name}")
     return f"the frames have changed: {', '.join(parts) or 'others came between'}"

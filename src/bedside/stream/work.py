@@ -13,6 +13,7 @@ from bedside.pipeline.confidence import ConfidenceEstimator, distrust, name_untr
 from bedside.pipeline.frames.pipeline import FrameBuffers, FramePipeline
 from bedside.pipeline.frames.plan import FramePlan
 from bedside.pipeline.postprocess import LabelGrid
+from bedside.pipeline.scaled_region import describe_beside
 from bedside.spec import DeploymentSpec
 from bedside.stream.event import Event, State
 from bedside.stream.frames import FrameCopies, decode_payload
@@ -24,6 +25,7 @@ from bedside.stream.planner import CausalPlanner, Settled
 from bedside.stream.protocol import ScaledFrame
 from bedside.stream.slot import Arrived, Payload
 from bedside.stream.steady import SteadyLogits
+from bedside.volume import Box
 
 _SAME_SCALE = 1e-4
 """Senders state a direction times a length in float32, which changes as a probe turns."""
@@ -55,11 +57,13 @@ class Extras:
         steady: Blends logits over time; None to take each frame by itself.
         gate: Finds frames that the network was not made for; None to judge none.
         estimator: What the bundle is calibrated for; None for nothing.
+        region: Part of the frames that the given distance of pixels belongs to; None for all.
     """
 
     steady: SteadyLogits | None = None
     gate: GateWatch | None = None
     estimator: ConfidenceEstimator | None = None
+    region: Box | None = None
 
 
 class FrameWork:
@@ -93,6 +97,7 @@ class FrameWork:
         self._deadline_ms, self._warnings = deadline_ms, warnings
         extras = extras or Extras()
         self._steady, self._gate, self._estimator = extras.steady, extras.gate, extras.estimator
+        self._region = extras.region
         self._judged: FramePlan | None = None
         self._given_mm = self._spacing_mm = spacing_mm
         self._given_size: tuple[int, ...] | None = None  # of the frames that it was given for
@@ -218,11 +223,12 @@ class FrameWork:
         if self._gate is not None:
             network_ms = found.stage_ms["network"]
             foreign = self._gate.note(found.gate, event.time_s, network_ms)
-        warnings = [*self._warnings, *unscaled, *foreign, *plan.warnings]
+        spacing_mm, beside = self._find_scale(found.labels)
+        warnings = [*self._warnings, *unscaled, *beside, *foreign, *plan.warnings]
         warnings += name_untrusted(found.confidence)
         begin = time.perf_counter()
         measured = measure_frame(
-            found.labels, self._spec.labels, spacing_mm=self._spacing_mm, sure=found.confidence,
+            found.labels, self._spec.labels, spacing_mm=spacing_mm, sure=found.confidence,
             estimator=self._estimator,
         )  # fmt: skip
         beat = self._beats.add(item.number, event.time_s, found.labels, found.confidence)
@@ -264,6 +270,13 @@ class FrameWork:
             "known for these; lengths and areas are given in pixels"
         )
         return None, [warning]
+
+    def _find_scale(self, labels: np.ndarray) -> tuple[tuple[float, float] | None, list[str]]:
+        """Return the distance of pixels where labels are, and a warning where it is not known."""
+        if self._region is None or self._spacing_mm is None or self._spacing_mm != self._given_mm:
+            return self._spacing_mm, []
+        warning = describe_beside(labels, self._region, self._spec.labels)
+        return (None, [warning]) if warning else (self._spacing_mm, [])
 
     def _rescale(self, now: tuple[float, float] | None) -> str:
         """Take over another distance of pixels; return what has changed by it."""
