@@ -1,7 +1,9 @@
 """Bundles as finished runs, to be trained further."""
 
 import dataclasses
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from bedside.build import build_bundle
 from bedside.bundle import read_bundle
 from bedside.cli.main import main
 from bedside.errors import OutputError, SpecError
+from bedside.export import run_folder
 from bedside.export.rebuild import rebuild_network
 from bedside.export.run_folder import unpack_bundle
 from bedside.models import create
@@ -59,3 +62,13 @@ def test_another_recipe_and_a_folder_that_is_there_are_refused(recipe, bundle, t
         unpack_bundle(bundle, other, tmp_path / "run")
     with pytest.raises(OutputError, match="is there already"):
         unpack_bundle(bundle, recipe, tmp_path)
+
+
+def test_it_is_written_whole_or_not_at_all(recipe, bundle, tmp_path, monkeypatch):
+    def fail(path, tensors):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(run_folder, "save_tensors", fail)  # the record is written before
+    with pytest.raises(OutputError, match=r"cannot write .*runs.out: No space left"):
+        unpack_bundle(bundle, recipe, tmp_path / "runs" / "out")
+    assert not (tmp_path / "runs").exists()
