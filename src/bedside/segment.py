@@ -27,6 +27,7 @@ from bedside.io.opened import Source
 from bedside.io.read_options import ReadOptions
 from bedside.options import OutputOptions, RunOptions
 from bedside.pipeline.protocol import STAGES, Segmentation
+from bedside.pipeline.scaled_region import match_scale
 from bedside.pipeline.segmenter import Segmenter, open_segmenter
 from bedside.report.process_cost import peak_memory_mb, startup_ms
 from bedside.report.record import BundleFacts, RunFacts
@@ -259,7 +260,8 @@ class Model:
         wall_s = time.perf_counter() - begin
         facts = self._state_facts(source, found, wall_s=wall_s, startup_ms=started_ms, force=force)
         trim_heap()
-        return Result(source, self.bundle, found, facts, lambda: run(True), is_plane=is_plane)
+        scaled = replace(source, sequence=match_scale(source.sequence, found))
+        return Result(scaled, self.bundle, found, facts, lambda: run(True), is_plane=is_plane)
 
     def stream(
         self,

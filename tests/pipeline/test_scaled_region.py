@@ -52,6 +52,8 @@ def test_labels_beside_the_region_that_the_scale_belongs_to_have_no_size_in_mm(
     assert (cavity.area_cm2 is not None) == known
     assert (cavity.diameter_mm is not None) == known
     assert (result.spacing_mm is not None) == known
+    shared = result.to_dicom_seg().SharedFunctionalGroupsSequence[0]
+    assert ("PixelMeasuresSequence" in shared) == known
     said = "LV cavity: part of it lies outside the ultrasound region"
     assert any(said in text for text in result.warnings) != known
 

@@ -40,6 +40,19 @@ def drop_foreign_scale(
     )
 
 
+def match_scale(sequence: ImageSequence, found: Segmentation) -> ImageSequence:
+    """Return the sequence without its scale where its result has none, for what is written of it.
+
+    Args:
+        sequence: What was segmented.
+        found: The result.
+    """
+    spacing_mm = sequence.spacing_mm
+    if sequence.region is None or spacing_mm is None or found.labels.spacing_mm is not None:
+        return sequence
+    return replace(sequence, spacing_mm=None, pixel_aspect=spacing_mm[0] / spacing_mm[1])
+
+
 def describe_beside(labels: np.ndarray, box: Box, structures: Sequence[Label]) -> str:
     """Return a warning of structures that lie outside a region in part; empty if none does.
 
