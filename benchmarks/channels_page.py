@@ -130,7 +130,8 @@ def _describe_study(cells: Cells) -> list[str]:
         "take the same time.",
         "",
         f"The margin of {MARGIN} was fixed before the first training, and so was what decides: "
-        "scans with all sequences, and the mean over all sets of missing ones. A verdict is of a "
+        "scans with all sequences, and the mean over all sets of missing ones. Half of these sets "
+        "lack FLAIR, on which the outlines were drawn. A verdict is of a "
         "95 % interval of the paired difference by a bootstrap over trainings and patients: folds "
         f"are drawn, and patients within each; {FOLDS} of them make it rough, and rather narrow. "
         "Beside it stands the interval over patients alone. Written by `benchmarks/channels.py`; "
