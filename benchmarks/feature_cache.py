@@ -17,16 +17,16 @@ import numpy as np
 from bedside.bundle import Bundle
 from bedside.datasets import Case
 from bedside.evaluation import calibration, gate_images, planted, planted_chance
-from bedside.pipeline import coarse, confidence, gate
-from bedside.pipeline.logits import softmax
+from bedside.pipeline import coarse, confidence, gate, gate_views
+from bedside.pipeline.logits import draw_masks, softmax
 from bedside.spec import to_mapping
 from bedside.system.atomic import write_bytes
 
 CODE = (
-    coarse, planted, planted_chance, softmax, confidence.describe_coarse, confidence._draw_labels,
-    confidence._measure_border, calibration.draw_case, calibration._count, calibration._measure,
-    gate.describe, gate._lay_out, gate._describe_grain, gate._describe_figures, gate.slice_window,
-    gate_images,
+    coarse, planted, planted_chance, softmax, draw_masks, confidence.describe_coarse,
+    confidence.find_edges, confidence._compare_neighbours, confidence._list_neighbours,
+    calibration.draw_case, calibration._count, calibration._measure, gate_views,
+    gate.slice_window, gate_images,
 )  # fmt: skip
 """Modules and functions that features follow from."""
 

@@ -29,7 +29,8 @@ from bedside.evaluation.gate_images import Described, describe_images, to_pictur
 from bedside.evaluation.looks import find_ledger, record_look
 from bedside.evaluation.parts import list_part
 from bedside.evaluation.report import markdown_table
-from bedside.pipeline.gate import VIEW_NAMES, GateJudge, median_verdict
+from bedside.pipeline.gate import GateJudge, median_verdict
+from bedside.pipeline.gate_views import VIEW_NAMES
 from bedside.pipeline.segmenter import Segmenter
 from bedside.runtime.machine import describe_processor, read_load
 from bedside.segment import open_segmenter

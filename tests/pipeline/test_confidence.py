@@ -138,6 +138,14 @@ def test_sums_are_those_that_the_bundle_format_defines():
                 assert found[name][place] == pytest.approx(value, rel=1e-5), name
 
 
+def test_pixels_of_two_equal_classes_belong_to_the_first():
+    logits = np.zeros((3, 4, 6), np.float32)
+    logits[1:, 1:3, 1:4] = 5
+    sums = describe_frame(None, logits)
+    assert [sum_of(sums, "drawn", structure) for structure in (0, 1)] == [6, 0]
+    assert [sum_of(sums, "border", structure) for structure in (0, 1)] == [10, 0]
+
+
 def test_an_unsure_mask_loses_expected_dice():
     sure, unsure = (
         make_features(describe_frame(None, draw_square(margin=margin)))["lost"][0]

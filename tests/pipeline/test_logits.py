@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bedside.pipeline.logits import find_place, find_place_at, most_likely
+from bedside.pipeline.logits import find_place, find_place_at, most_likely, softmax
 
 SHAPE = (31, 44)
 PLACES = {
@@ -46,3 +46,14 @@ def test_a_plane_is_written_to_where_it_is_asked_for(place):
     out = np.empty(PLACES[place].shape, np.float32)
     assert PLACES[place](plane, out) is out
     np.testing.assert_array_equal(out, PLACES[place](plane))
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5])
+def test_softmax_is_that_of_double_precision(classes):
+    logits = np.random.default_rng(3).normal(0, 30, (classes, 7, 9)).astype(np.float32)
+    chances = np.exp(logits.astype(np.float64) - logits.max(axis=0))
+    chances /= chances.sum(axis=0)
+    largest = np.empty((7, 9), np.float32)
+    assert softmax(logits, largest=largest) is largest
+    np.testing.assert_allclose(logits, chances, rtol=0, atol=3e-7)
+    np.testing.assert_array_equal(largest, logits.max(axis=0))

@@ -8,7 +8,8 @@ import pytest
 
 from bedside.bundle import find_bundle, read_bundle
 from bedside.evaluation.generated import make_samples
-from bedside.pipeline.gate import GateJudge, choose_frames, describe, explain, median_verdict
+from bedside.pipeline.gate import GateJudge, choose_frames, explain, median_verdict
+from bedside.pipeline.gate_views import describe
 from bedside.pipeline.segmenter import open_segmenter
 from bedside.spec import to_mapping
 from bedside.spec.gate import VERSION, Gate, GateContrast, GateView

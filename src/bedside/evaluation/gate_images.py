@@ -8,7 +8,8 @@ import numpy as np
 
 from bedside.pipeline.frames.pipeline import FramePipeline
 from bedside.pipeline.frames.plan import stack_neighbours
-from bedside.pipeline.gate import choose_frames, describe, slice_window
+from bedside.pipeline.gate import choose_frames, slice_window
+from bedside.pipeline.gate_views import describe
 from bedside.pipeline.segmenter import Segmenter
 from bedside.pipeline.volumes.prepare import prepare_volume
 from bedside.pipeline.volumes.sliding_window import plan_window, predict_slabs

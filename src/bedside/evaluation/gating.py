@@ -11,7 +11,8 @@ from bedside.errors import DataError, InputError
 from bedside.evaluation.gate_contrast import describe_others, fit_contrast
 from bedside.evaluation.gate_images import Described, describe_images
 from bedside.evaluation.missing import vary_channels
-from bedside.pipeline.gate import VIEW_NAMES, GateJudge, median_verdict, split_distance
+from bedside.pipeline.gate import GateJudge, median_verdict, split_distance
+from bedside.pipeline.gate_views import VIEW_NAMES
 from bedside.pipeline.segmenter import Segmenter
 from bedside.spec import CropCentre
 from bedside.spec.gate import VERSION, Gate, GateView

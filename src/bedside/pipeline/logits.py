@@ -131,24 +131,46 @@ def most_likely(
     return labels
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Turn (K, ...) float32 logits into probabilities, in place.
+def softmax(logits: np.ndarray, *, largest: np.ndarray | None = None) -> np.ndarray:
+    """Turn logits into probabilities, in place.
+
+    Args:
+        logits: (K, ...) float32, contiguous.
+        largest: (...) float32 that the largest of them are written to; None for a new array.
 
     Returns:
         The largest of them, (...).
     """
     best = logits[0]
-    for plane in logits[1:]:
+    for plane in logits[1:]:  # reducing an axis takes longer than these few calls
         best = np.maximum(best, plane)
     logits -= best
-    np.exp(logits, out=logits)
-    total = logits[0].copy()
+    rows = logits.reshape(len(logits), -1)
+    cv2.exp(rows, rows)  # a fourth of the time of numpy's without AVX-512, and as exact
+    total = np.empty_like(logits[0]) if largest is None else largest
+    np.copyto(total, logits[0])
     for plane in logits[1:]:
         total += plane
     # The largest logit is 0 by now, and its exponential 1.
     np.reciprocal(total, out=total)
     logits *= total
     return np.asarray(total)
+
+
+def draw_masks(chances: np.ndarray, surest: np.ndarray) -> np.ndarray:
+    """Where each class has the largest probability, (K, h, w) bool; the first of equals.
+
+    Args:
+        chances: (K, h, w).
+        surest: (h, w), the largest of them.
+    """
+    masks: np.ndarray = chances == surest
+    if np.count_nonzero(masks) != surest.size:
+        taken = masks[0].copy()
+        for mask in masks[1:]:
+            np.greater(mask, taken, out=mask)
+            taken |= mask
+    return masks
 
 
 def check_grid(shape: tuple[int, ...], expected: tuple[int, ...], name: str) -> None:

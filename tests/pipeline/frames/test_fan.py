@@ -4,7 +4,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
-from bedside.pipeline.frames.fan import bounding_box, find_fan
+from bedside.pipeline.frames.fan import bounding_box, find_ends, find_fan
 
 
 def make_sector(frames=4, height=200, width=300, *, apex=(20, 150), reach=150, half_angle=0.7):
@@ -40,6 +40,20 @@ def test_a_side_in_shadow_is_found_by_its_mirror_image():
     stack[:, :, 190:] = 0
     outline = find_fan(list(stack), floor=4)
     assert overlap(outline, truth) > 0.93
+
+
+def test_the_ends_of_rows_have_the_hull_of_all_pixels():
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        mask = cv2.blur(rng.random((60, 80)), (9, 9)) > 0.52
+        mask[rng.integers(0, 60)] = False
+        outlines = np.zeros((2, 60, 80), np.uint8)
+        ways = cv2.findNonZero(mask.view(np.uint8)), find_ends(mask)
+        for outline, points in zip(outlines, ways, strict=True):
+            cv2.fillConvexPoly(outline, cv2.convexHull(points), 1)
+        assert np.count_nonzero(outlines[0]) > np.count_nonzero(mask)
+        assert np.array_equal(*outlines)
+    assert find_ends(np.zeros((3, 4), np.uint8)).shape == (0, 2)
 
 
 def test_a_frame_without_a_sector_has_none():

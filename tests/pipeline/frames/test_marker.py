@@ -90,6 +90,46 @@ def test_certainty_is_between_0_and_1_and_0_for_what_is_not_drawn():
     assert find_certainty(-logits) < 0.6
 
 
+def test_certainty_is_the_soft_dice_of_probabilities_with_their_labels():
+    logits = np.random.default_rng(7).normal(size=(4, 20, 24)).astype(np.float32)
+    logits[3] -= 20  # drawn nowhere
+    chances = np.exp(logits.astype(np.float64))
+    chances /= chances.sum(axis=0)
+    labels = chances.argmax(axis=0)
+    wanted = [
+        2 * chances[value][labels == value].sum()
+        / (chances[value].sum() + np.count_nonzero(labels == value))
+        for value in (1, 2)
+    ]  # fmt: skip
+    before = logits.copy()
+    assert find_certainty(logits) == pytest.approx(sum(wanted) / 3, rel=1e-6)
+    assert np.array_equal(logits, before)
+
+
+class Counted(Sided):
+    """Counts its calls."""
+
+    calls = 0
+
+    def predict(self, *arrays):
+        self.calls += 1
+        return super().predict(*arrays)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_what_the_check_of_a_still_has_shown_the_network_is_not_run_again(mirrored):
+    still = make_film(1, mirrored=mirrored)
+    session = Counted()
+    found = Segmenter(SPEC, session).segment_sequence(still)
+    assert session.calls == 2 * len(SPEC.marker.scales)
+    again = Segmenter(SPEC, session)
+    frame = again.segment_frame(still.decode(0), again.plan(still))
+    assert session.calls == 4 * len(SPEC.marker.scales) + 1
+    assert (found.labels.array[0] == frame.labels).all()
+    assert found.labels.array.any()
+    assert found.stage_ms["network"][0] > 0
+
+
 def test_a_shrunk_image_lies_in_the_middle_of_black():
     tensor = np.ones((1, 2, 40, 60), np.float32)
     small = shrink(tensor, 0.5)

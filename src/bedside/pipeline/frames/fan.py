@@ -33,13 +33,10 @@ def find_apex(mask: np.ndarray) -> Apex | None:
         >>> round(row), round(column)
         (-10, 50)
     """
-    rows = np.flatnonzero(mask.any(axis=1))
-    if not len(rows):
+    points = find_ends(mask)
+    if not len(points):
         return None
-    # The hull of the first and the last pixel of each row is that of all.
-    lines = mask[rows]
-    ends = lines.argmax(axis=1), mask.shape[1] - 1 - lines[:, ::-1].argmax(axis=1)
-    points = np.concatenate([np.stack([end, rows], axis=1) for end in ends]).astype(np.int32)
+    rows = points[: len(points) // 2, 1]
     outline = np.zeros(mask.shape, np.uint8)
     cv2.fillConvexPoly(outline, cv2.convexHull(points), 1)
     widest = rows[int(np.argmax(outline[rows].sum(axis=1)))]
@@ -58,6 +55,29 @@ def find_apex(mask: np.ndarray) -> Apex | None:
         return None
     row = (left_at - right_at) / opening
     return row, left_at + left_slope * row
+
+
+def find_ends(mask: np.ndarray) -> np.ndarray:
+    """First and last pixel of each row of a mask, of which the convex hull is that of all pixels.
+
+    A hull of all of them takes tens of milliseconds.
+
+    Args:
+        mask: (H, W), true inside.
+
+    Returns:
+        (2 N, 2) int32, (column, row) of the first pixels of the N rows that have some, from the top
+        on, then of the last ones.
+
+    Example:
+        >>> find_ends(np.array([[0, 0, 0, 0], [0, 1, 1, 1]])).tolist()
+        [[1, 1], [3, 1]]
+    """
+    filled = mask.astype(np.bool_, copy=False)
+    rows = np.flatnonzero(filled.any(axis=1))
+    lines = filled[rows]
+    ends = lines.argmax(axis=1), mask.shape[1] - 1 - lines[:, ::-1].argmax(axis=1)
+    return np.concatenate([np.stack([end, rows], axis=1) for end in ends]).astype(np.int32)
 
 
 def _fit_line(rows: np.ndarray, columns: np.ndarray) -> tuple[float, float]:
@@ -100,7 +120,7 @@ def find_fan(frames: Sequence[np.ndarray], *, floor: float) -> np.ndarray | None
     largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
     if stats[largest, cv2.CC_STAT_AREA] < SMALLEST_SHARE * lit.size:
         return None
-    points = cv2.findNonZero((parts == largest).astype(np.uint8)).reshape(-1, 2)
+    points = find_ends(parts == largest)
     outline = np.zeros(lit.shape, np.uint8)
     cv2.fillConvexPoly(outline, cv2.convexHull(_with_mirror_image(points)), 255)
     return outline

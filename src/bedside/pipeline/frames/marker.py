@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from bedside.pipeline.frames.plan import FramePlan
+from bedside.pipeline.logits import draw_masks, softmax
 from bedside.spec import MarkerCheck
 
 MARKER_FRAMES = 3
@@ -180,12 +181,14 @@ def find_certainty(logits: np.ndarray) -> float:
         >>> round(find_certainty(sure), 2), round(find_certainty(torn), 2)
         (1.0, 0.52)
     """
-    chances = np.exp(logits - logits.max(axis=0))
-    chances /= chances.sum(axis=0)
-    labels = logits.argmax(axis=0)
-    found = []
-    for value in range(1, len(logits)):
-        drawn = labels == value
-        total = float(chances[value].sum()) + int(drawn.sum())
-        found.append(2 * float(chances[value][drawn].sum()) / total if drawn.any() else 0.0)
+    chances = np.array(logits, np.float32)
+    masks = draw_masks(chances, softmax(chances))[1:]
+    likely, drawn = (each.reshape(len(masks), -1) for each in (chances[1:], masks))
+    agreed = np.vecdot(drawn.astype(np.float32), likely).tolist()
+    expected = np.add.reduce(likely, axis=1).tolist()
+    sizes = [np.count_nonzero(mask) for mask in masks]
+    found = [
+        2 * both / (total + size) if size else 0.0
+        for both, total, size in zip(agreed, expected, sizes, strict=True)
+    ]
     return float(np.mean(found))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bedside.errors import FrameError
-from bedside.pipeline.coarse import Coarse, coarsen
+from bedside.pipeline.coarse import coarsen
 from bedside.pipeline.confidence import describe_coarse
 from bedside.pipeline.frames.marker import MARKER_FRAMES, check_marker
 from bedside.pipeline.frames.plan import FramePlan, plan_sequence, sample_frames, stack_neighbours
@@ -43,6 +43,21 @@ class FrameBuffers:
     logits: np.ndarray | None = None
     labels: np.ndarray | None = None
     probabilities: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What the network made of a tensor.
+
+    Attributes:
+        tensor: (1, C, height, width).
+        logits: (1, K, height / stride, width / stride).
+        network_ms: Time that it took.
+    """
+
+    tensor: np.ndarray
+    logits: np.ndarray
+    network_ms: float
 
 
 @dataclass(frozen=True)
@@ -83,10 +98,14 @@ class FramePipeline(Pipeline):
             ModalityError: If they look like another kind of image, and not `force`.
             FormatError: If they are not of one kind, or too many values are no numbers.
         """
+        return self._plan(sequence, force=force)[0]
+
+    def _plan(self, sequence: ImageSequence, *, force: bool) -> tuple[FramePlan, list[Predicted]]:
+        """Plan as `plan` does; what the network has made of tensors for it."""
         plan = plan_sequence(sequence, self.spec, force=force)
         if self.spec.marker is None:
-            return plan
-        return self.check_marker(plan, list(sample_frames(sequence, MARKER_FRAMES)))
+            return plan, []
+        return self._check_marker(plan, list(sample_frames(sequence, MARKER_FRAMES)))
 
     def check_marker(self, plan: FramePlan, frames: Sequence[np.ndarray]) -> FramePlan:
         """Plan for mirrored frames if the view is mirrored, and the bundle checks that.
@@ -95,9 +114,26 @@ class FramePipeline(Pipeline):
             plan: For the frames as they are.
             frames: (C, H, W) decoded frames of the view, at least one.
         """
+        return self._check_marker(plan, frames)[0]
+
+    def _check_marker(
+        self, plan: FramePlan, frames: Sequence[np.ndarray]
+    ) -> tuple[FramePlan, list[Predicted]]:
+        """Plan for mirrored frames if need be; what the network has made of tensors for it."""
+        known: list[Predicted] = []
         if self.spec.marker is None:
-            return plan
-        return check_marker(plan, frames, self.spec.marker, self._predict)
+            return plan, known
+
+        def predict(tensor: np.ndarray) -> np.ndarray:
+            known.append(self._time_network(tensor, None))
+            return known[-1].logits
+
+        return check_marker(plan, frames, self.spec.marker, predict), known
+
+    def _time_network(self, tensor: np.ndarray, out: np.ndarray | None) -> Predicted:
+        begin = time.perf_counter()
+        logits = self._predict(tensor, out)
+        return Predicted(tensor, logits, 1e3 * (time.perf_counter() - begin))
 
     def make_buffers(self, plan: FramePlan, *, probabilities: bool = False) -> FrameBuffers:
         """Buffers for the frames of a plan, used by one thread at a time."""
@@ -120,6 +156,7 @@ class FramePipeline(Pipeline):
         out: FrameBuffers | None = None,
         adjust: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
         judge: bool = False,
+        known: Sequence[Predicted] = (),
     ) -> FrameResult:
         """Segment one decoded frame.
 
@@ -133,6 +170,7 @@ class FramePipeline(Pipeline):
             adjust: Makes the logits that count from the tensor, (1, C, h, w), and the network's,
                 (K, h / stride, w / stride), which it may keep no longer than its call.
             judge: Whether the bundle's gate, if it has one, judges the frame.
+            known: What the network made of some tensors; one of these is not run again.
 
         Raises:
             FrameError: If the frame is not of the kind that the plan was made for, or the plan
@@ -148,17 +186,24 @@ class FramePipeline(Pipeline):
             )
         moments = [time.perf_counter()]
         tensor = plan.apply(source, out=out.tensor)
+        shown = _turn(tensor, plan)
         moments.append(time.perf_counter())
-        logits = self._predict_upright(tensor, plan, out.logits)
+        found = _find_known(shown, known) or self._time_network(shown, out.logits)
+        predicted = np.asarray(found.logits[0])
         moments.append(time.perf_counter())
-        coarse = coarsen(tensor[0], logits) if self.describes or judge else None
-        verdict = self._judge(tensor[0], logits, coarse, plan=plan) if judge else None
+        judge = judge and self.judge is not None
+        coarse = coarsen(shown[0], predicted) if self.describes or judge else None
+        verdict = None
+        if judge and self.judge and coarse:
+            shape = plan.transform.source_shape
+            verdict = self.judge.judge(shown[0], predicted, coarse=coarse, frame_px=shape)
+        logits = _turn(predicted, plan)
         if spec.refine:
             logits = refine_logits(logits, tensor, spec.refine, stride=spec.model.logit_stride)
         if adjust is not None:
             logits = adjust(tensor, logits)
-        if self.describes and (spec.refine or adjust is not None):
-            coarse = coarsen(tensor[0], logits)
+        if coarse is not None and self.describes and (spec.refine or adjust is not None):
+            coarse = coarsen(shown[0], _turn(logits, plan))
         sums = describe_coarse(coarse) if self.describes and coarse else None
         chances = out.probabilities
         if probabilities and chances is None:
@@ -167,28 +212,9 @@ class FramePipeline(Pipeline):
         labels, edits = self._edit(labels, grid)
         moments.append(time.perf_counter())
         stage_ms = dict(zip(STAGES[1:-1], 1e3 * np.diff(moments), strict=True))
+        stage_ms["network"] = found.network_ms
         sure = {} if self.estimator is None or sums is None else self.estimator.assess(sums)
         return FrameResult(labels, stage_ms, edits, chances, verdict, sure, sums)
-
-    def _predict_upright(
-        self, tensor: np.ndarray, plan: FramePlan, out: np.ndarray | None
-    ) -> np.ndarray:
-        """Logits of a frame, (K, h, w); of a mirrored view, which the network sees turned."""
-        if not plan.mirrored:
-            return np.asarray(self._predict(tensor, out)[0])
-        logits = self._predict(np.ascontiguousarray(tensor[..., ::-1]), out)[0]
-        return np.ascontiguousarray(logits[..., ::-1])
-
-    def _judge(
-        self, image: np.ndarray, logits: np.ndarray, coarse: Coarse | None, *, plan: FramePlan
-    ) -> GateVerdict | None:
-        """Judge a frame by the gate, as the network saw it; None without one."""
-        if self.judge is None or coarse is None:
-            return None
-        if plan.mirrored:
-            image, logits, coarse = image[..., ::-1], logits[..., ::-1], coarse.mirror()
-        shape = plan.transform.source_shape
-        return self.judge.judge(image, logits, coarse=coarse, frame_px=shape)
 
     def restore(
         self,
@@ -214,8 +240,9 @@ class FramePipeline(Pipeline):
         """Segment every frame of a sequence, one by one."""
         spec = self.spec
         sequence = stack_neighbours(sequence, spec.input.neighbours)
-        plan = self.plan(sequence, force=force)
+        plan, known = self._plan(sequence, force=force)
         frames, _, *plane = sequence.shape
+        known = known if frames == 1 else []
         labels = np.zeros((frames, *plane), np.uint8)
         chances = self._allocate_probabilities(labels.shape) if probabilities else None
         stage_ms = {stage: np.zeros(frames) for stage in STAGES}
@@ -229,7 +256,7 @@ class FramePipeline(Pipeline):
             spans = {"decode": 1e3 * (time.perf_counter() - begin)}
             own = None if chances is None else chances[:, index]
             out = FrameBuffers(labels=labels[index], probabilities=own)
-            found = self.run(frame, plan, grid=grid, out=out, judge=index in judged)
+            found = self.run(frame, plan, grid=grid, out=out, judge=index in judged, known=known)
             sure.append(replace(found, probabilities=None))
             spans |= found.stage_ms
             for stage, span in {**spans, "total": sum(spans.values())}.items():
@@ -302,3 +329,13 @@ class FramePipeline(Pipeline):
         """Predict the peak of resident memory of `segment`."""
         classes = self.spec.model.num_classes if probabilities else 0
         return plan_frames(sequence, base_bytes=base_bytes, max_bytes=max_bytes, classes=classes)
+
+
+def _turn(planes: np.ndarray, plan: FramePlan) -> np.ndarray:
+    """Planes, (..., H, W), of a mirrored view as the network sees them, or turned back."""
+    return np.ascontiguousarray(planes[..., ::-1]) if plan.mirrored else planes
+
+
+def _find_known(tensor: np.ndarray, known: Sequence[Predicted]) -> Predicted | None:
+    """What the network made of the same numbers, if that is known."""
+    return next((each for each in known if np.array_equal(each.tensor, tensor)), None)
