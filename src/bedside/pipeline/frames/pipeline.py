@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bedside.errors import FrameError
-from bedside.pipeline.coarse import coarsen
+from bedside.pipeline.coarse import Coarse, coarsen
 from bedside.pipeline.confidence import describe_coarse
 from bedside.pipeline.frames.marker import MARKER_FRAMES, check_marker
 from bedside.pipeline.frames.plan import FramePlan, plan_sequence, sample_frames, stack_neighbours
@@ -179,11 +179,7 @@ class FramePipeline(Pipeline):
             SpecError: If the network's logits have another shape than the spec says.
         """
         spec, out = self.spec, out or FrameBuffers()
-        if plan.input != spec.input:
-            raise FrameError(
-                f"the plan is for {plan.input}, this bundle takes {spec.input}. Make a plan "
-                "with this bundle's segmenter."
-            )
+        self._check_plan(plan)
         moments = [time.perf_counter()]
         tensor = plan.apply(source, out=out.tensor)
         shown = _turn(tensor, plan)
@@ -191,12 +187,7 @@ class FramePipeline(Pipeline):
         found = _find_known(shown, known) or self._time_network(shown, out.logits)
         predicted = np.asarray(found.logits[0])
         moments.append(time.perf_counter())
-        judge = judge and self.judge is not None
-        coarse = coarsen(shown[0], predicted) if self.describes or judge else None
-        verdict = None
-        if judge and self.judge and coarse:
-            shape = plan.transform.source_shape
-            verdict = self.judge.judge(shown[0], predicted, coarse=coarse, frame_px=shape)
+        coarse, verdict = self._look(shown[0], predicted, plan, judge=judge)
         logits = _turn(predicted, plan)
         if spec.refine:
             logits = refine_logits(logits, tensor, spec.refine, stride=spec.model.logit_stride)
@@ -211,10 +202,33 @@ class FramePipeline(Pipeline):
         labels = self.restore(logits, plan.transform, probabilities=chances, out=out.labels)
         labels, edits = self._edit(labels, grid)
         moments.append(time.perf_counter())
-        stage_ms = dict(zip(STAGES[1:-1], 1e3 * np.diff(moments), strict=True))
-        stage_ms["network"] = found.network_ms
+        spans = dict(zip(STAGES[1:-1], 1e3 * np.diff(moments), strict=True))
+        stage_ms = spans | {"network": found.network_ms}
         sure = {} if self.estimator is None or sums is None else self.estimator.assess(sums)
         return FrameResult(labels, stage_ms, edits, chances, verdict, sure, sums)
+
+    def _check_plan(self, plan: FramePlan) -> None:
+        if plan.input != self.spec.input:
+            raise FrameError(
+                f"the plan is for {plan.input}, this bundle takes {self.spec.input}. Make a plan "
+                "with this bundle's segmenter."
+            )
+
+    def _look(
+        self, image: np.ndarray, logits: np.ndarray, plan: FramePlan, *, judge: bool
+    ) -> tuple[Coarse | None, GateVerdict | None]:
+        """Frame and logits on the coarse grid, and the gate's verdict, as far as they are needed.
+
+        Both are as the network saw them, mirrored where the plan is.
+        """
+        gate = self.judge if judge else None
+        if gate is None and not self.describes:
+            return None, None
+        coarse = coarsen(image, logits)
+        if gate is None:
+            return coarse, None
+        shape = plan.transform.source_shape
+        return coarse, gate.judge(image, logits, coarse=coarse, frame_px=shape)
 
     def restore(
         self,
