@@ -31,15 +31,16 @@ from bedside.spec import Recipe, read_recipe
 from bedside.system.atomic import write_text
 from bedside.training.checkpoint import load_tensors, read_json
 from bedside.training.folder import EVALUATION, LOG, RUN, VALIDATION
+from bedside.training.pretrain import pretrain
 from bedside.training.run import WEIGHTS, Progress, select_cases, train
 from cells import measure_networks, write_json
 from decision_page import format_page, read_cells
-from decision_pretrain import pretrain
 from decision_rows import (
     CLEAN,
     FOLDS,
     PLANTED,
     PRECISIONS,
+    PRETRAIN_EPOCHS,
     RECIPE,
     ROWS,
     STEPS,
@@ -66,12 +67,34 @@ def set_schedule(recipe: Recipe, patients: int, *, steps: int) -> Recipe:
     return dataclasses.replace(recipe, training=training)
 
 
+def start_cell(cell: Cell, arguments: argparse.Namespace) -> Recipe:
+    """The recipe of a cell, after the pretraining that it starts from, if it does.
+
+    Images of a pretraining have no planted artefacts, which would be painted too.
+    """
+    recipe = make_recipe(cell)
+    if not cell.pretrained:
+        return recipe
+    run = arguments.runs / f"{cell.row}.fold-{cell.fold}.painted"
+    pretrain(
+        dataclasses.replace(recipe, augment=read_recipe(RECIPE).augment),
+        run,
+        epochs=PRETRAIN_EPOCHS,
+        data=arguments.data,
+        cache=arguments.cache,
+        threads=1,
+        on_progress=lambda progress: print(f"{run.name}: {progress}", flush=True),
+    )
+    training = dataclasses.replace(recipe.training, start=str(run))
+    return dataclasses.replace(recipe, training=training)
+
+
 def train_cell(cell: Cell, results: Path, arguments: argparse.Namespace) -> None:
     """Train a cell, or go on with it, and keep the Dice of every image that its fold holds out."""
     path = results / f"{cell.name}.json"
     if path.exists():
         return
-    recipe, run, begin = make_recipe(cell), arguments.runs / cell.name, time.monotonic()
+    recipe, run, begin = start_cell(cell, arguments), arguments.runs / cell.name, time.monotonic()
     cases = list_recipe_cases(recipe, arguments.data)
     patients = len({case.patient_id for case in cases})
     recipe = set_schedule(
@@ -84,21 +107,9 @@ def train_cell(cell: Cell, results: Path, arguments: argparse.Namespace) -> None
         if progress.stage == "training":
             print(f"{cell.name}: {dict(progress.record)}", flush=True)
 
-    begun: Json = {}
-    if cell.pretrained:
-        weights = arguments.runs / f"{cell.row}.fold-{cell.fold}.painted.safetensors"
-        begun["create_model"] = pretrain(
-            recipe,
-            weights,
-            cases,
-            cache=arguments.cache,
-            on_epoch=lambda *done: print(f"{weights.name}: epoch and loss {done}", flush=True),
-        )
-        begun["network"] = f"{recipe.deployment.model.architecture}, pretrained"
     train(
-        recipe, run, data=arguments.data, cache=arguments.cache, threads=1,
-        on_progress=on_message, **begun,
-    )  # fmt: skip
+        recipe, run, data=arguments.data, cache=arguments.cache, threads=1, on_progress=on_message
+    )
     trained = time.monotonic()
     record, scores = read_json(run / RUN), score_run(run, recipe, cases)
     trained_on, held_out = (len(record["split"][part]) for part in ("train", "val"))

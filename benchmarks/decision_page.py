@@ -11,8 +11,6 @@ from bedside.evaluation.report import markdown_table
 from bedside.spec.card import Interval
 from bedside.training.checkpoint import read_json
 from cells import show_interval
-from decision_pretrain import SQUARE_PX
-from decision_pretrain import STEPS as PRETRAINING
 from decision_rows import (
     CLEAN,
     FOLDS,
@@ -21,6 +19,7 @@ from decision_rows import (
     OPPONENT,
     PLANTED,
     PRECISIONS,
+    PRETRAIN_EPOCHS,
     REFERENCE,
     ROWS,
     STEPS,
@@ -119,9 +118,10 @@ def format_page(cells: Cells, cost: Json | None) -> str:
         "",
         "## Few labels",
         "",
-        f"`pretrained`: before its training, the network paints what was in the blank half of the "
-        f"squares of {SQUARE_PX} pixels of all training images of its fold, labelled or not, for "
-        f"{PRETRAINING} steps without artefacts, and keeps all weights but those of its head.",
+        "`pretrained`: before its training, the network learned to paint what was in the blank "
+        f"half of all training images of its fold, labelled or not ({PRETRAIN_EPOCHS} epochs, "
+        "without planted artefacts), as `bedside pretrain` does; the difference is to the same "
+        "network without.",
         "",
         *_table(_list_shares(cells)),
         "",

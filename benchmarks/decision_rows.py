@@ -27,6 +27,8 @@ PLANTED = (
 """Artefacts of `bedside evaluate --robustness` that held-out images are scored with."""
 STEPS = {1.0: 900, 0.1: 400, 0.05: 400}
 """Steps of a training by the share of the training patients, fixed before the first."""
+PRETRAIN_EPOCHS = 12
+"""How often a pretraining goes through all training images of its fold: about 900 steps."""
 LONGER = 2
 """Times the steps that one fold of both opponents is trained for too; added when two folds were
 scored, because a short schedule may favour one of them."""

@@ -36,6 +36,7 @@ from bedside.spec import Card, PrecisionResult, Recipe, from_mapping
 from bedside.spec.gate import Gate
 from bedside.training.calibration import draw_calibration
 from bedside.training.checkpoint import load_tensors, read_json
+from bedside.training.folder import check_draws
 from bedside.training.run import RUN, WEIGHTS, select_cases
 
 
@@ -249,9 +250,11 @@ def open_finished(run: Path, data: Path | None = None) -> FinishedRun:
 
     Raises:
         FormatError: If it is no such folder.
+        SpecError: If it has learned from images without labels alone.
         DataError: If the data set is not there, or is laid out otherwise.
     """
     record = read_json(run / RUN)
+    check_draws(run, record)
     recipe = from_mapping(Recipe, record["recipe"])
     split = {part: tuple(patients) for part, patients in record["split"].items()}
     cases, left_out = leave_out_leaks(list_recipe_cases(recipe, data), split)
@@ -264,6 +267,8 @@ def _describe_start(start: Mapping[str, Any] | None) -> tuple[str, ...]:
     if not start:
         return ()
     known = start.get("bundle") or f"weights with sha256 {start['weights_sha256'][:12]}"
+    if start.get("unlabelled"):
+        return (f"taught before by {start['unlabelled']} images without labels: {known}",)
     return (f"trained further from {start['name']}: {known}",)
 
 

@@ -1,5 +1,6 @@
 import argparse
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,15 +8,11 @@ import torch
 
 import decision as study
 import decision_page
-import decision_pretrain
 import decision_rows
-from bedside.datasets import list_recipe_cases
 from bedside.models import count_parameters, create
-from bedside.spec import read_recipe
+from bedside.spec import read_recipe, to_mapping
 from bedside.spec.card import Interval
-from bedside.training.checkpoint import load_tensors, read_json
-from bedside.training.dataset import load_cases
-from bedside.training.folder import split_anew
+from bedside.training.checkpoint import read_json
 from bedside.training.split import split_cases
 from cells import time_in_turns, write_json
 from decision_page import over_folds, over_patients, pick, score_images
@@ -194,52 +191,18 @@ def test_a_pretrained_row_is_compared_with_the_same_network_without():
     assert "better by more than the margin" in line
 
 
-def test_half_of_the_squares_of_each_image_are_blank():
-    torch.manual_seed(0)
-    side = decision_pretrain.SQUARE_PX
-    blank = decision_pretrain.draw_blanks(torch.zeros(3, 1, 4 * side, 6 * side))
-    squares = blank.view(3, 4, side, 6, side).float().mean(dim=(2, 4))
-    assert set(squares.unique().tolist()) == {0.0, 1.0}
-    assert squares.flatten(1).sum(dim=1).tolist() == [12.0] * 3
-    assert not torch.equal(blank[0], blank[1])
-
-
-def test_what_is_painted_counts_where_it_was_blank_alone():
-    torch.manual_seed(0)
-    images = torch.rand(2, 1, 64, 64)
-    seen = []
-
-    def paint(shown):
-        seen.append(shown)
-        halved = torch.nn.functional.avg_pool2d(torch.where(shown == images, 7.0, images), 2)
-        return halved.repeat(1, 4, 1, 1)
-
-    loss, _ = decision_pretrain.PaintBlanked()(paint, images, torch.zeros(2, 64, 64))
-    assert float(loss) == pytest.approx(0.0, abs=1e-9)
-    assert not torch.equal(seen[0], images)
-
-
-def test_all_training_images_teach_before_and_the_head_begins_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr(decision_pretrain, "STEPS", 2)
-    cell = Cell("conv", 0.05, 1, pretrained=True)
-    recipe = decision_rows.make_recipe(cell)
-    cases = list_recipe_cases(recipe, make_camus(tmp_path / "camus", patients=6))
-    read = []
-    monkeypatch.setattr(
-        decision_pretrain, "load_cases",
-        lambda chosen, *a, **k: read.extend(chosen) or load_cases(chosen, *a, **k),
-    )  # fmt: skip
-    path = tmp_path / "painted.safetensors"
-    build = decision_pretrain.pretrain(recipe, path, cases, cache=None)
-    held_out = set(split_anew(recipe, cases)[0]["val"])
-    assert {case.patient_id for case in read} == {c.patient_id for c in cases} - held_out
-    learned = load_tensors(path)[0]
-    model = build(recipe.deployment.model).state_dict()
-    for name, value in learned.items():
-        assert torch.equal(model[name], value) != name.startswith("head.")
-    read.clear()
-    decision_pretrain.pretrain(recipe, path, cases, cache=None)
-    assert not read
+def test_a_pretrained_cell_starts_from_all_training_images_of_its_fold(tmp_path, monkeypatch):
+    data = make_camus(tmp_path / "camus", patients=6)
+    monkeypatch.setattr(study, "PRETRAIN_EPOCHS", 1)
+    arguments = argparse.Namespace(data=data, runs=tmp_path / "runs", cache=None)
+    recipe = study.start_cell(Cell("conv", 0.05, 1, pretrained=True), arguments)
+    record = read_json(Path(recipe.training.start) / "run.json")
+    assert record["unlabelled"]["images"] == 8
+    plain = read_recipe(decision_rows.RECIPE).augment
+    assert record["recipe"]["augment"] == to_mapping(plain)
+    other = study.start_cell(Cell("conv", 0.1, 1, pretrained=True), arguments)
+    assert other.training.start == recipe.training.start
+    assert not study.start_cell(Cell("conv", 0.1, 1), arguments).training.start
 
 
 def test_a_cell_is_trained_scored_and_kept_once(tmp_path, monkeypatch):

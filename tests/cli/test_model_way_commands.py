@@ -32,7 +32,12 @@ def test_a_bundle_must_be_named_as_one(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", [["train", "r.toml", "-o", "run"], ["build", "run", "-o", "x.bedside"]]
+    "command",
+    [
+        ["train", "r.toml", "-o", "run"],
+        ["pretrain", "r.toml", "-o", "run"],
+        ["build", "run", "-o", "x.bedside"],
+    ],
 )
 def test_without_torch_the_model_way_names_what_to_install(command, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -51,6 +56,21 @@ def recipe(tmp_path_factory):
     file = folder / "recipe.toml"
     file.write_text(to_toml(make_recipe(make_camus(folder / "data"), epochs=1)))
     return file
+
+
+def test_pretraining_says_what_was_left_out_and_what_to_do_next(recipe, tmp_path, capsys):
+    run, scan = tmp_path / "run", recipe.parent / "data/patient0001/patient0001_4CH_ED.nii.gz"
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/copy.nii.gz").write_bytes(scan.read_bytes())
+    words = ["pretrain", str(recipe), "-o", str(run), "--threads", "1", "--epochs", "1"]
+    assert main([*words, "--images", str(tmp_path / "more")]) == 0
+    said = capsys.readouterr()
+    assert f'Next: set start = "{run}" in [training]' in said.out
+    assert "copy.nii.gz is left out" in said.err
+    assert main(["build", str(run), "-o", str(tmp_path / "x.bedside")]) == 3
+    assert "draws nothing" in capsys.readouterr().err
+    assert main([*words[:-1], "0"]) == 3
+    assert "epochs is 0" in capsys.readouterr().err
 
 
 def test_training_says_what_to_do_next(recipe, tmp_path, capsys):

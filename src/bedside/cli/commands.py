@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "Score a bundle on images with expert labels, on their own grid.",
     "recipe": "Survey a data set and write a recipe for `bedside train`.",
     "train": "Train from a recipe, or resume the training.",
+    "pretrain": "Train a network on images without labels, for a training to start from.",
     "unpack": "Write the network of a bundle as a finished run.",
     "build": "Turn a finished training run into a bundle, measured on the test patients.",
     "certify": "Measure a bundle in every installed backend and precision, for a new card.",

@@ -101,7 +101,7 @@ def _train_one(settings: Settings, recipe: "Recipe") -> list[str]:
     from bedside.training.checkpoint import read_json
     from bedside.training.run import RUN, train
 
-    with _reports() as report:
+    with reports() as report:
         weights = train(
             recipe,
             settings.output,
@@ -120,7 +120,7 @@ def _train_several(settings: Settings, recipe: "Recipe") -> list[str]:
     from bedside.training.series import list_members, read_spread, train_series
 
     members = list_members(recipe, seeds=settings.seeds, folds=settings.folds)
-    with _reports() as report:
+    with reports() as report:
         summary = train_series(
             members,
             settings.output,
@@ -138,7 +138,7 @@ def _train_several(settings: Settings, recipe: "Recipe") -> list[str]:
 
 
 @contextlib.contextmanager
-def _reports() -> "Iterator[Callable[[str], Report]]":
+def reports() -> "Iterator[Callable[[str], Report]]":
     """Show bars on stderr, and the log's lines above them; of several processes, the first's.
 
     Yields:

@@ -40,6 +40,22 @@ class Network:
     parameters: int
 
 
+@dataclass(frozen=True)
+class Sources:
+    """What a run learns from beside labels, for its record.
+
+    Attributes:
+        teachers: Records of the runs that teach it.
+        start: Record of the run whose weights it starts from; None for fresh ones.
+        unlabelled: Images without labels: how many, hashes of files that are not of the data set,
+            and why others are left out; None if it learns from none.
+    """
+
+    teachers: Sequence[Mapping[str, Any]] = ()
+    start: Mapping[str, Any] | None = None
+    unlabelled: Mapping[str, Any] | None = None
+
+
 def find_split(
     output: Path,
     recipe: Recipe,
@@ -121,19 +137,16 @@ def open_run(
     *,
     split: Split,
     joined: Sequence[str],
-    teachers: Sequence[Mapping[str, Any]],
-    start: Mapping[str, Any] | None = None,
+    sources: Sources,
 ) -> None:
     """Start a run folder, or check that the one there is of the same network and teachers.
-
-    `start` is the record of the run whose weights it starts from, if not from fresh ones.
 
     Raises:
         SpecError: If it is of others.
     """
     path = output / RUN
     if path.exists():
-        _check_same(output, network, teachers)
+        _check_same(output, network, sources.teachers)
         return
     used = {patient for patients in split.values() for patient in patients}
     run = {
@@ -143,8 +156,9 @@ def open_run(
         "unused": sorted({case.patient_id for case in cases} - used),
         "network": network.name,
         "parameters": network.parameters,
-        "teachers": list(teachers),
-        "start": start,
+        "teachers": list(sources.teachers),
+        "start": sources.start,
+        **({} if sources.unlabelled is None else {"unlabelled": sources.unlabelled}),
         "commit": find_commit(),
         "bedside": __version__,
         "torch": torch.__version__,
@@ -170,6 +184,23 @@ def _check_same(output: Path, network: Network, teachers: Sequence[Mapping[str, 
         raise SpecError(
             f"{output} was begun with other weights of its teacher. Choose another folder with "
             "-o, or remove it."
+        )
+
+
+def check_draws(run: Path, record: Mapping[str, Any]) -> None:
+    """Refuse a run that has learned from images without labels alone.
+
+    Args:
+        run: Its folder, for the error.
+        record: What its `run.json` holds.
+
+    Raises:
+        SpecError: If it is one.
+    """
+    if record.get("unlabelled") is not None:
+        raise SpecError(
+            f"{run} has learned from images without labels alone and draws nothing. Name it as "
+            "training.start in a recipe, and train by that."
         )
 
 

@@ -5,7 +5,6 @@ A run folder holds `run.json` (recipe, split, provenance), `log.jsonl` (a line a
 `validation/`, the accuracy on the validation patients at their images' own resolution.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,26 +20,19 @@ from bedside.evaluation.report import write_report
 from bedside.models import count_parameters, create
 from bedside.segment import Segmenter
 from bedside.spec import ModelSpec, Recipe
-from bedside.system.atomic import output_folder, write_text
+from bedside.system.atomic import output_folder
 from bedside.training.batches import Batches
-from bedside.training.checkpoint import (
-    load_tensors,
-    optimizer_tensors,
-    restore_optimizer,
-    save_tensors,
-)
-from bedside.training.curves import write_curves
+from bedside.training.checkpoint import save_tensors
 from bedside.training.dataset import load_cases
 from bedside.training.device import choose_device, choose_workers, configure_threads
 from bedside.training.example import Example
 from bedside.training.folder import (
     CHECKPOINT,
-    CURVES,
-    LOG,
     RUN,
     VALIDATION,
     WEIGHTS,
     Network,
+    Sources,
     Split,
     find_split,
     open_run,
@@ -49,6 +41,7 @@ from bedside.training.folder import (
 from bedside.training.intensity_range import find_values
 from bedside.training.loop import Trainer
 from bedside.training.parallel import rank, together, wait_for_all, world_size
+from bedside.training.resume import resume, save_progress
 from bedside.training.session import TorchSession
 from bedside.training.tasks import Task
 from bedside.training.teacher import Teacher, create_task, open_start, open_teacher
@@ -141,10 +134,8 @@ def train(
         begun = _open_start(model, recipe, split, device)
         known = Network(network or recipe.deployment.model.architecture, count_parameters(model))
         if rank() == 0:
-            open_run(
-                output, recipe, cases, known, split=split, joined=joined, start=begun,
-                teachers=[teacher.record for teacher in teachers],
-            )  # fmt: skip
+            sources = Sources([teacher.record for teacher in teachers], begun)
+            open_run(output, recipe, cases, known, split=split, joined=joined, sources=sources)
         wait_for_all()
         if not (output / WEIGHTS).exists():
             parts = {part: select_cases(cases, split[part]) for part in ("train", "val")}
@@ -197,12 +188,12 @@ def _train(run: Run, model: nn.Module, *, task: Task, device: torch.device) -> N
         empty_share=recipe.training.empty_share,
     )
     trainer = Trainer(model, recipe.training, batches=batches, task=task, device=device)
-    log = _resume(run.output, trainer)
+    log = resume(run.output, trainer)
     for epoch in range(len(log), recipe.training.epochs):
         record = _train_epoch(epoch, trainer, run, examples["val"])
         log.append(record)
         if rank() == 0:
-            _save(run, trainer, log)
+            save_progress(run.output, trainer, log, recipe.deployment.labels)
         run.on_progress(Progress("training", epoch + 1, recipe.training.epochs, record))
     if rank() == 0:
         _finish(run, trainer)
@@ -258,24 +249,3 @@ def _finish(run: Run, trainer: Trainer) -> None:
     write_report(run.output / VALIDATION, evaluation, about=about, title=title)
     save_tensors(run.output / WEIGHTS, trainer.average)
     (run.output / CHECKPOINT).unlink(missing_ok=True)
-
-
-def _save(run: Run, trainer: Trainer, log: list[dict[str, Any]]) -> None:
-    """Write the checkpoint first: the run resumes from it."""
-    tensors = trainer.tensors() | optimizer_tensors(trainer.optimizer)
-    note = json.dumps({"log": log, "step": trainer.step})
-    save_tensors(run.output / CHECKPOINT, tensors, note=note)
-    write_text(run.output / LOG, "".join(json.dumps(record) + "\n" for record in log))
-    write_curves(run.output / CURVES, log, run.recipe.deployment.labels)
-
-
-def _resume(output: Path, trainer: Trainer) -> list[dict[str, Any]]:
-    path = output / CHECKPOINT
-    if not path.exists():
-        return []
-    tensors, note = load_tensors(path)
-    state = json.loads(note)
-    trainer.restore(tensors, step=state["step"])
-    restore_optimizer(trainer.optimizer, tensors)
-    log: list[dict[str, Any]] = state["log"]
-    return log

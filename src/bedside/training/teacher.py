@@ -14,7 +14,7 @@ from bedside.spec import Recipe, from_mapping
 from bedside.training.checkpoint import load_tensors, read_json
 from bedside.training.distill import Distill
 from bedside.training.distillation import FeatureMatch
-from bedside.training.folder import RUN, WEIGHTS, Split, hash_file
+from bedside.training.folder import RUN, WEIGHTS, Split, check_draws, hash_file
 from bedside.training.tasks import Supervised, Task
 
 
@@ -89,6 +89,8 @@ def open_teacher(
     recipe = from_mapping(Recipe, record["recipe"])
     if not (run / WEIGHTS).exists():
         raise FormatError(f"the {role}'s run {run} is not finished. Train it to its end first.")
+    if role != "start":
+        check_draws(run, record)
     _check_same_view(run, record, recipe, student, same_preprocess=same_preprocess)
     seen = set(record["split"]["train"])
     started = [record["start"]] if record.get("start") else []
@@ -105,6 +107,7 @@ def open_teacher(
         "weights_sha256": hash_file(run / WEIGHTS),
         "patients": sorted(seen),
         "bundle": record.get("bundle", ""),
+        "unlabelled": record.get("unlabelled", {}).get("images"),
     }
     return Teacher(model.to(device).eval(), recipe, about)
 
