@@ -1,6 +1,7 @@
 """The machine of a measurement: a description, and a key for kept times."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import platform
@@ -81,6 +82,7 @@ def _read_quota(folder: Path = Path("/sys/fs/cgroup")) -> str:
     return ""
 
 
+@functools.cache  # searches all installed packages, and each image's report asks
 def package_version(package: str) -> str:
     """Version of an installed package, or "none"."""
     try:
