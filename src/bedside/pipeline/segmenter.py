@@ -213,8 +213,9 @@ class Segmenter:
             return []
         judged = min(len(found.labels.array), JUDGED_FRAMES)
         numbers = ", ".join(str(index + 1) for index in frames)
+        look = "looks" if len(frames) == 1 else "look"
         return [
-            f"{len(frames)} of {judged} frames that were judged ({numbers}, counted from 1) look "
+            f"{len(frames)} of {judged} frames that were judged ({numbers}, counted from 1) {look} "
             f"unlike {self.spec.input.view or self.spec.task}: the view changes, or the image is "
             "lost. Do not rely on labels there, nor on changes of areas."
         ]

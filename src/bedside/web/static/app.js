@@ -13,6 +13,7 @@ import { Player } from "./player.js";
 import { runFrames, runOnServer } from "./runs.js";
 import { checkSource, resolveScale } from "./fitness.js";
 import { element, followTheme, ViewControls } from "./controls.js";
+import { offerSaves } from "./save.js";
 import { ServerEngine } from "./server.js";
 import { Curve } from "./view/curve.js";
 import { Panel } from "./view/panel.js";
@@ -148,6 +149,7 @@ class App {
     this.state("busy", `segmenting ${source.count > 1 ? `${source.count} frames` : ""} …`);
     const began = performance.now();
     const options = {
+      spec: this.about.spec,
       first: () => this.frame,
       cancelled: () => turn !== this.turn,
       onWarnings: (warnings, foreign) => this.note(warnings, foreign),
@@ -192,8 +194,9 @@ class App {
   /** Show the notes, with the scale that a person gave in place of the one that is missing. */
   showNotes() {
     const mm = this.source.scaledByHand ? this.source.spacingMm?.[0] : null;
-    const notes = mm ? this.notes.filter((text) => !text.endsWith("areas are given in pixels")) : this.notes;
+    const notes = mm ? this.notes.filter((text) => !/(areas|sizes) are given in pixels$/.test(text)) : this.notes;
     this.panel.notes(mm ? [...notes, `the scale of ${mm} mm per pixel was given by hand`] : notes);
+    this.panel.scale(this.source);
     this.refresh();
   }
 
@@ -302,11 +305,8 @@ class App {
     element("change-head").textContent = sliceMm === null ? "Change" : "Volume";
     this.panel.frame(source, frame, this.isScan ? "slice" : "frame");
     if (count > 1) this.curve.show({ areas, structures, hidden: this.stage.hidden, frame, count });
-    const complete = this.results.length > 0 && this.results.every(Boolean);
-    element("save-png").disabled = !this.results[frame];
-    element("save-nifti").disabled = !complete || source.live;
-    element("save-seg").hidden = this.onDevice || !source.modality;
-    element("save-seg").disabled = !complete;
+    const complete = this.results.length > 0 && this.results.every(Boolean) && !source.live;
+    offerSaves({ shown: Boolean(this.results[frame]), complete, seg: !this.onDevice && Boolean(source.modality) });
     element("stage").setAttribute("aria-label", this.describe());
   }
 

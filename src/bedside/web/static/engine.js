@@ -41,9 +41,9 @@ export class DeviceEngine {
     return this.ask("run", { image, judged });
   }
 
-  /** What the gate's verdicts on frames of one image amount to: a warning, or null. */
-  explain(verdicts) {
-    return this.ask("explain", { verdicts: verdicts.filter(Boolean) });
+  /** What the gate's verdicts on frames of one image amount to: a warning, or null; `isFilm`: single frames count, too. */
+  explain(verdicts, isFilm = false) {
+    return this.ask("explain", { verdicts: verdicts.filter(Boolean), isFilm });
   }
 
   close() {

@@ -15,6 +15,12 @@ export function checkSource({ name, modality, refused }, spec, { onDevice, hasSe
 
 /** Kinds of images that mostly are films, whose files write 1 mm where nothing is known. */
 const FILMED = ["US", "IVUS", "ES", "XC", "GM", "XA", "RF", "OP", "OPT"];
+
+/** Whether frames follow each other in time, as far as is known; slices of a scan differ as they should. */
+export function isFilm({ kind, count, frameMs }, spec) {
+  return kind !== "scan" && count > 1 && (Boolean(frameMs) || FILMED.includes(spec.input.modality));
+}
+
 /** Distances between pixels, and sizes of a plane, that a kind of image can have. */
 const PIXEL_MM = { US: [0.005, 2], IVUS: [0.001, 0.2], CT: [0.02, 6], MR: [0.02, 12] };
 const PLANE_MM = { US: [3, 500], IVUS: [1, 40], CT: [8, 1100], MR: [8, 1100] };

@@ -1,6 +1,8 @@
 /** Runs of the network over the frames of a source. */
+import { isFilm } from "./fitness.js";
 import { judgedFrames } from "./pipeline/gate.js";
 import { sampleOf } from "./pipeline/plan.js";
+import { dropForeignScale } from "./pipeline/scaled_region.js";
 
 /**
  * Segment all frames of a file, those that are shown first.
@@ -8,10 +10,11 @@ import { sampleOf } from "./pipeline/plan.js";
  * @param {object} source See `openFile`.
  * @param {object} frames Its frames; see `FrameCache`.
  * @param {object} engine See `DeviceEngine`.
- * @param {{first: () => number, cancelled: () => boolean, onWarnings, onFrame}} options
- *   `first`: the frame that is wanted most.
+ * @param {{spec, first: () => number, cancelled: () => boolean, onWarnings, onFrame}} options
+ *   `spec`: of the model. `first`: the frame that is wanted most. A source whose labels lie beside the region that
+ *   its scale belongs to loses its scale at the end.
  */
-export async function runFrames(source, frames, engine, { first, cancelled, onWarnings, onFrame }) {
+export async function runFrames(source, frames, engine, { spec, first, cancelled, onWarnings, onFrame }) {
   const { region, spacingMm, pixelAspect } = source;
   const spans = new Map();
   const decode = async (index) => {
@@ -26,7 +29,8 @@ export async function runFrames(source, frames, engine, { first, cancelled, onWa
   const plan = await engine.plan(sample, { region, spacingMm, pixelAspect });
   onWarnings(plan.warnings);
   const judged = new Set(judgedFrames(source.count));
-  const verdicts = [];
+  const [verdicts, masks] = [[], []];
+  let foreign = null;
   const left = new Set(Array.from({ length: source.count }, (_, index) => index));
   const choose = () => {
     const index = nextOf(left, first(), source.count);
@@ -44,12 +48,16 @@ export async function runFrames(source, frames, engine, { first, cancelled, onWa
     coming = choose();
     const found = await engine.run(image, judged.delete(index));
     if (cancelled()) return;
-    verdicts.push(found.verdict);
+    masks.push(found.labels);
+    if (found.verdict) verdicts.push({ ...found.verdict, frame: index });
     onFrame(index, { ...found, ms: { decode: spans.get(index), ...found.ms } });
-    if (judged.size || !verdicts.some(Boolean)) continue;
-    const foreign = await engine.explain(verdicts.splice(0));
+    if (judged.size || !verdicts.length) continue;
+    foreign = await engine.explain(verdicts.splice(0), isFilm(source, spec));
     if (foreign && !cancelled()) onWarnings([foreign, ...plan.warnings], true);
   }
+  if (cancelled()) return;
+  const beside = dropForeignScale(source, spec.labels, masks);
+  if (beside) onWarnings([...(foreign ? [foreign] : []), ...plan.warnings, beside], Boolean(foreign));
 }
 
 /**
@@ -57,7 +65,7 @@ export async function runFrames(source, frames, engine, { first, cancelled, onWa
  *
  * @param {object} options As for `runFrames`; `model` is the name of the model.
  */
-export async function runOnServer(source, server, { model, signal, onWarnings, onFrame, onMask }) {
+export async function runOnServer(source, server, { model, spec, signal, onWarnings, onFrame, onMask }) {
   const begin = performance.now();
   const found = await server.segment(model, source.file, signal);
   const { width, height, count, values } = found;
@@ -67,13 +75,16 @@ export async function runOnServer(source, server, { model, signal, onWarnings, o
         `${source.height} x ${source.width}. Save the mask and open it in a viewer.`
     );
   }
-  onWarnings(found.warnings);
   onMask(found.bytes);
   const told = { edits: [], confidence: found.confidence, ofAll: count > 1, ms: { server: performance.now() - begin } };
-  for (let index = 0; index < count; index += 1) {
+  const masks = Array.from({ length: count }, (_, index) => {
     const data = Uint8Array.from(values.subarray(index * width * height, (index + 1) * width * height));
-    onFrame(index, { labels: { data, width, height, channels: 1 }, ...told });
-  }
+    return { data, width, height, channels: 1 };
+  });
+  // The server warns of it; the page's own measurements follow.
+  dropForeignScale(source, spec.labels, masks);
+  onWarnings(found.warnings);
+  masks.forEach((labels, index) => onFrame(index, { labels, ...told }));
 }
 
 /** The next frame to do from the one that is shown, around the end; null if all are done. */

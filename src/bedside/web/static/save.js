@@ -1,4 +1,5 @@
 /** Masks as files. */
+import { element } from "./controls.js";
 import { writeNifti } from "./io/nifti.js";
 import { gzip } from "./io/streams.js";
 import { writePng } from "./io/png_labels.js";
@@ -6,6 +7,14 @@ import { writePng } from "./io/png_labels.js";
 /** Name of a result: that of the image without its suffix. */
 function nameResult(name, suffix) {
   return `${name.replace(/(\.nii)?\.[^.]+$/i, "") || "image"}-segmentation${suffix}`;
+}
+
+/** Switch buttons on for what can be saved: the frame that is shown, or all of them; `seg`: whether a server makes it. */
+export function offerSaves({ shown, complete, seg }) {
+  element("save-png").disabled = !shown;
+  element("save-nifti").disabled = !complete;
+  element("save-seg").hidden = !seg;
+  element("save-seg").disabled = !complete;
 }
 
 export async function savePng(source, labels, structures, frame) {

@@ -79,6 +79,7 @@ async function run({ image, judged }) {
 }
 
 /** What the gate says of some frames of one image: a warning, or null. */
-async function explain({ verdicts }) {
-  return { value: pipeline.gate?.explain(medianVerdict(verdicts)) ?? null };
+async function explain({ verdicts, isFilm }) {
+  const { gate } = pipeline;
+  return { value: gate?.explain(medianVerdict(verdicts)) ?? (isFilm ? gate?.describeForeign(verdicts) : null) ?? null };
 }

@@ -92,6 +92,18 @@ export class Gate {
       `times as far from the ${images} training images as 99 % of them are; do not rely on its labels.`
     );
   }
+
+  /** A warning of a film that is of the bundle's view as a whole, and of another in some frames; null of others. */
+  describeForeign(verdicts) {
+    const frames = verdicts.filter(({ distance }) => distance > this.gate.threshold).map(({ frame }) => frame + 1);
+    if (!frames.length) return null;
+    const numbers = frames.sort((one, other) => one - other).join(", ");
+    return (
+      `${frames.length} of ${verdicts.length} frames that were judged (${numbers}, counted from 1) ` +
+      `${frames.length === 1 ? "looks" : "look"} unlike ${this.settings.madeFor}: the view changes, or the image is lost. ` +
+      "Do not rely on labels there, nor on changes of areas."
+    );
+  }
 }
 
 /** By a logistic regression of training images against others: 1 at a training image that is far. */
