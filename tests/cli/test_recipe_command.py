@@ -1,6 +1,10 @@
+import numpy as np
+from PIL import Image
+
 from bedside.cli.main import main
 from bedside.spec import read_recipe
 from folder_makers import make_folder
+from makers import write_picture
 
 
 def test_a_recipe_is_written_and_the_next_command_told(tmp_path, capsys):
@@ -37,3 +41,32 @@ def test_one_image_after_another_of_one_name_is_one_patient_and_told_so(tmp_path
         file.rename(file.with_name("img_" + file.name))
     assert main(["recipe", str(folder), "-o", str(tmp_path / "my.toml")]) == 3
     assert "6 images of 1 patients" in capsys.readouterr().err
+
+
+def write_other(folder, patients, swap):
+    """Save the masks of some patients with other values, by the value that they have."""
+    for patient in patients:
+        for file in sorted(folder.glob(f"masks/p{patient:02d}_*")):
+            mask = np.asarray(Image.open(file))
+            write_picture(np.array([swap.get(k, k) for k in range(256)], np.uint8)[mask], file)
+
+
+def test_masks_of_one_structure_that_were_saved_in_two_ways_are_told(tmp_path, capsys):
+    folder = make_folder(tmp_path / "data")
+    write_other(folder, range(9, 13), {255: 1})
+    assert main(["recipe", str(folder), "-o", str(tmp_path / "my.toml")]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "values of 24 masks that never occur in one: 1 in 8 (such as p09_1) and 255 in 16 (such "
+        "as p01_1)" in said
+    )
+
+
+def test_structures_that_share_masks_are_not_taken_for_one_that_was_saved_in_two_ways(
+    tmp_path, capsys
+):
+    folder = make_folder(tmp_path / "data", values=(1, 2, 3))
+    write_other(folder, range(1, 7), {1: 2})
+    write_other(folder, range(7, 13), {3: 2})
+    assert main(["recipe", str(folder), "-o", str(tmp_path / "my.toml")]) == 0
+    assert "never occur in one" not in capsys.readouterr().out

@@ -9,7 +9,7 @@ from PIL import Image
 from bedside.datasets import list_cases, read_truth
 from bedside.errors import DataError
 from bedside.planning import survey_data
-from bedside.planning.masks import count_values
+from bedside.planning.masks import count_values, read_values_held
 from folder_makers import make_folder
 
 RED, GREEN, GREY = (255, 0, 0), (0, 255, 0), (128, 128, 128)
@@ -36,7 +36,7 @@ def test_a_structure_whose_colour_is_grey_keeps_its_number_in_a_mask_of_its_own(
     folder, count = make_pairs(tmp_path)
     save_masks(folder, [((0, 0, 0), RED, GREY)] * count, number=lambda index: 1 + index % 2)
     cases = list_cases(folder)
-    assert dict(count_values(cases)) == {0: count, 1: count // 2, 2: count // 2}
+    assert dict(count_values(read_values_held(cases))) == {0: count, 1: count // 2, 2: count // 2}
     assert read_truth(cases[1], (1, 2)).max() == 2
 
 
@@ -45,14 +45,14 @@ def test_palettes_that_number_their_colours_differently_are_refused(tmp_path):
     palettes = [((0, 0, 0), RED, GREEN)] * (count - 1) + [((0, 0, 0), GREEN, RED)]
     save_masks(folder, palettes)
     with pytest.raises(DataError, match=r"number 1 is \(255, 0, 0\) in one and \(0, 255, 0\)"):
-        count_values(list_cases(folder))
+        read_values_held(list_cases(folder))
 
 
 def test_palettes_may_differ_in_colours_that_no_mask_uses(tmp_path):
     folder, count = make_pairs(tmp_path)
     palettes = [((0, 0, 0), RED, (index, 9, 9)) for index in range(count)]
     save_masks(folder, palettes)
-    assert dict(count_values(list_cases(folder))) == {0: count, 1: count}
+    assert dict(count_values(read_values_held(list_cases(folder)))) == {0: count, 1: count}
 
 
 def test_a_patient_whose_name_is_spelled_in_two_ways_is_one_patient(tmp_path):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bedside.planning import RecipePlan, Survey
 
 _FEW = 10
+_MOST_APART = 3
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,23 @@ def _notes(survey: "Survey", plan: "RecipePlan") -> list[str]:
             "EXIF, and are taken as stored. If their masks were drawn on turned images, save the "
             "images turned."
         )
+    if survey.apart:
+        notes.append(_describe_apart(survey))
     if UNKNOWN in (plan.recipe.data.license, plan.recipe.data.source):
         notes.append("Note: fill in source and license, in [data], before you share a bundle.")
     return notes
+
+
+def _describe_apart(survey: "Survey") -> str:
+    """Return a note of values of which no mask holds two."""
+    shown = [
+        f"{', '.join(map(str, group.values))} in {group.masks} (such as {group.example})"
+        for group in survey.apart[:_MOST_APART]
+    ]
+    if len(survey.apart) > _MOST_APART:
+        shown.append(f"{len(survey.apart) - _MOST_APART} more")
+    return (
+        f"Note: values of {survey.masks} masks that never occur in one: {' and '.join(shown)}. "
+        "Each becomes a label of its own. If it is one structure that was saved in two ways, as 1 "
+        "and as 255, save all masks in one way, and write the recipe anew."
+    )

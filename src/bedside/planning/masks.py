@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import numpy as np
 
@@ -20,27 +21,38 @@ LARGEST_LABEL = 254
 _MOST_WITH_GAPS = 20
 
 
-def count_values(cases: Sequence[Case]) -> Counter[int]:
-    """Return in how many masks each value occurs.
+def read_values_held(cases: Sequence[Case]) -> dict[str, list[int]]:
+    """Read which values the mask of each case holds.
 
     Args:
         cases: At least one; of many, some spread evenly are read.
 
     Returns:
-        Number of masks by value, 0 included: the values of the layout's own table of
-        labels where it has one, else those of the files.
+        Values by case, 0 included: those of the layout's own table of labels where it has one,
+        else those of the files.
 
     Raises:
         DataError: If a mask holds no whole numbers, or is a colour picture; it is named. If
             palettes of masks number their colours differently.
         FormatError: If a mask cannot be read.
     """
-    counts = Counter[int]()
-    check_palettes(spread(cases, MOST_MASKS))
+    chosen = spread(cases, MOST_MASKS)
+    check_palettes(chosen)
     with ThreadPoolExecutor(max_workers=4) as pool:
-        for values in pool.map(_values, spread(cases, MOST_MASKS)):
-            counts.update(values)
-    return counts
+        return dict(zip((case.case_id for case in chosen), pool.map(_values, chosen), strict=True))
+
+
+def count_values(held: Mapping[str, Sequence[int]]) -> Counter[int]:
+    """Return in how many masks each value occurs.
+
+    Args:
+        held: Values in each case's mask.
+
+    Example:
+        >>> dict(count_values({"a": [0, 1], "b": [0]}))
+        {0: 2, 1: 1}
+    """
+    return Counter(chain.from_iterable(held.values()))
 
 
 def choose_relabel(counts: Mapping[int, int], *, where: str) -> dict[int, int]:

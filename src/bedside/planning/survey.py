@@ -15,7 +15,8 @@ from bedside.datasets.case import open_image
 from bedside.datasets.index import names_of_values
 from bedside.io.raster import is_turned
 from bedside.pipeline.frames.geometry_steps import STRONG_COLOUR
-from bedside.planning.masks import choose_relabel, count_values, spread
+from bedside.planning.apart import ValueGroup, find_apart
+from bedside.planning.masks import choose_relabel, count_values, read_values_held, spread
 from bedside.system.regular_files import read_regular
 from bedside.volume import ImageSequence, find_orientation
 
@@ -80,6 +81,8 @@ class Survey:
         structures: The labels.
         relabel: Label for each value of the masks that is none itself.
         turned: Number of images looked at that are to be turned by their EXIF, which is not done.
+        apart: Groups of values of which no mask holds two; empty if there is one alone, or if an
+            index names the values.
     """
 
     path: Path
@@ -100,6 +103,7 @@ class Survey:
     structures: tuple[Structure, ...]
     relabel: Mapping[int, int]
     turned: int = 0
+    apart: tuple[ValueGroup, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,8 @@ def survey_data(
     """
     layout = layout or detect_layout(path)
     cases = list_cases(path, layout)
-    counts = count_values(cases)
+    held = read_values_held(cases)
+    counts = count_values(held)
     relabel = choose_relabel(counts, where=str(path))
     values = sorted(relabel.get(value, value) for value in counts if value)
     table = {str(value): label for value, label in relabel.items()}
@@ -161,6 +166,9 @@ def survey_data(
         structures=_structures(looks, masks, _names(about, relabel)),
         relabel=relabel,
         turned=sum(look.turned for look in looks),
+        apart=()
+        if counts.keys() <= {0, *names_of_values(about.get("labels"))}
+        else find_apart(held),
     )
 
 
