@@ -8,7 +8,8 @@ import pytest
 
 from bedside import build
 from bedside.bundle import read_bundle
-from bedside.errors import DataError
+from bedside.errors import DataError, FormatError
+from bedside.evaluation.looks import LEDGER, read_looks
 from bedside.spec import Recipe, from_mapping, to_mapping
 from processors_for_tests import NEEDS_INT8
 
@@ -56,3 +57,13 @@ def test_a_fold_without_test_patients_is_refused_before_anything_is_measured(run
         build.build_bundle(run, tmp_path / "a.bedside", on_stage=stages.append)
     assert not stages
     assert not (tmp_path / "a.bedside").exists()
+
+
+def test_no_bundle_is_built_whose_look_at_test_patients_is_not_recorded(trained, tmp_path):
+    (tmp_path / LEDGER).write_text("not the record of a look\n")
+    with pytest.raises(FormatError, match="is not the record of a look"):
+        build.build_bundle(trained, tmp_path / "a.bedside", int8=False)
+    assert [path.name for path in tmp_path.iterdir()] == [LEDGER]
+    (tmp_path / LEDGER).unlink()
+    path = build.build_bundle(trained, tmp_path / "a.bedside", int8=False)
+    assert [look.sha256 for look in read_looks(tmp_path / LEDGER)] == [read_bundle(path).sha256]

@@ -34,6 +34,7 @@ from bedside.runtime import default_threads, open_graph
 from bedside.segment import Segmenter
 from bedside.spec import Card, PrecisionResult, Recipe, from_mapping
 from bedside.spec.gate import Gate
+from bedside.system.atomic import written_atomically
 from bedside.training.calibration import draw_calibration
 from bedside.training.checkpoint import load_tensors, read_json
 from bedside.training.folder import check_draws
@@ -103,7 +104,7 @@ def build_bundle(
         `output`.
 
     Raises:
-        FormatError: If the run is not finished.
+        FormatError: If the run is not finished, or the ledger of looks is damaged.
         DataError: If the run has no test patients, or the data set none of them.
         ExportError: If a graph does not do what the model does.
     """
@@ -134,8 +135,7 @@ def build_bundle(
     card = _state_test(finished, card, graphs["f32"])
     card = replace(card, precisions=precisions, limits=(*limits, *finished.left_out))
     on_stage("fitting the gate to the training images")
-    _write(output, finished, card, graphs, gate=_fit_gate(finished, graphs["f32"]))
-    on_stage(_record_look(output))
+    on_stage(_write_recorded(output, finished, card, graphs))
     return output
 
 
@@ -168,11 +168,21 @@ def _fit_gate(finished: FinishedRun, graph: bytes) -> Gate | None:
         return fit_gate(segmenter, train, finished.part("val"))
 
 
-def _record_look(path: Path) -> str:
-    """Record that the test patients were looked at; say how often they were."""
-    bundle, ledger = read_bundle(path), find_ledger(path.parent)
-    dice = {each.name: each.dice.mean for each in bundle.card.structures}
-    looks = record_look(ledger, bundle, what="build", cases=bundle.card.test_cases, dice=dice)
+def _write_recorded(
+    output: Path, finished: FinishedRun, card: Card, graphs: dict[str, bytes]
+) -> str:
+    """Write the bundle and record that test patients were looked at; say how often they were.
+
+    Raises:
+        FormatError: If the ledger is damaged; no bundle is written then.
+    """
+    gate = _fit_gate(finished, graphs["f32"])
+    # No figure of test patients is there before the ledger says that they were looked at.
+    with written_atomically(output) as draft:
+        _write(draft, finished, card, graphs, gate=gate)
+        bundle, ledger = read_bundle(draft), find_ledger(output.parent)
+        dice = {each.name: each.dice.mean for each in bundle.card.structures}
+        looks = record_look(ledger, bundle, what="build", cases=bundle.card.test_cases, dice=dice)
     return describe_looks(looks, ledger)
 
 

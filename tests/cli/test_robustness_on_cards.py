@@ -6,6 +6,7 @@ import pytest
 
 from bedside.bundle import read_bundle, write_bundle, write_with_card, write_with_confidence
 from bedside.cli.main import main
+from bedside.evaluation.looks import LEDGER, read_looks
 from bedside.spec import CropFan, Fit, Grey, ScalePercentile
 from bedside.spec.card import ConfidenceResult
 from models_for_tests import make_card, make_graph, make_spec, make_verdict
@@ -46,6 +47,21 @@ def test_certify_puts_artefacts_on_the_card_and_inspect_prints_them(bundle, data
     told = capsys.readouterr().out
     assert "planted artefact" in " ".join(told.split())
     assert all(name.split()[0] in told for name in names)
+
+
+def test_no_figure_of_test_patients_is_written_that_the_ledger_does_not_hold(
+    bundle, data, tmp_path, capsys
+):
+    (tmp_path / LEDGER).write_text("not the record of a look\n")
+    output = tmp_path / "new.bedside"
+    command = ["certify", str(bundle), "--data", str(data), "-o", str(output), "--threads", "1"]
+    assert main([*command, "--robustness"]) == 3
+    assert "is not the record of a look" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old.bedside", LEDGER]
+    (tmp_path / LEDGER).unlink()
+    assert main([*command, "--robustness"]) == 0
+    (look,) = read_looks(tmp_path / LEDGER)
+    assert (look.what, look.sha256) == ("certify --robustness", read_bundle(output).sha256)
 
 
 def test_a_card_says_what_a_confidence_catches_until_it_is_calibrated_anew(

@@ -50,6 +50,7 @@ def run(settings: Settings) -> int:
         BundleError: If there is no such bundle, or it is damaged.
         DataError: If the data set lacks validation patients of the bundle.
         BackendError: If no backend is installed, or the accelerator is not there.
+        FormatError: If the ledger of looks at test patients is damaged; nothing is written then.
     """
     from dataclasses import replace
 
@@ -57,7 +58,7 @@ def run(settings: Settings) -> int:
     from bedside.evaluation.certification import certify
     from bedside.evaluation.looks import find_ledger, record_look
     from bedside.evaluation.parts import list_validation
-    from bedside.system.atomic import output_folder
+    from bedside.system.atomic import output_folder, written_atomically
 
     _check(settings)
     bundle = read_bundle(find_bundle(settings.bundle, on_notice=print_err))
@@ -79,11 +80,13 @@ def run(settings: Settings) -> int:
         if settings.robustness:
             print_err("planting artefacts into the images of the test patients ...")
             card, count = _with_robustness(bundle, card, settings)
-        write_with_card(settings.output, bundle, card)
-        if settings.robustness:
-            ledger = find_ledger(settings.output.parent)
-            what = "certify --robustness"
-            record_look(ledger, read_bundle(settings.output), what=what, cases=count, dice={})
+        # No figure of test patients is there before the ledger says that they were looked at.
+        with written_atomically(settings.output) as draft:
+            write_with_card(draft, bundle, card)
+            if settings.robustness:
+                ledger = find_ledger(settings.output.parent)
+                what = "certify --robustness"
+                record_look(ledger, read_bundle(draft), what=what, cases=count, dice={})
         if bundle.signatures:
             print_err("The card is another, so the signatures are gone. Sign it: bedside sign.")
         _print(read_bundle(settings.output), settings)
