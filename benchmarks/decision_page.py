@@ -121,7 +121,8 @@ def format_page(cells: Cells, cost: Json | None) -> str:
         "`pretrained`: before its training, the network learned to paint what was in the blank "
         f"half of all training images of its fold, labelled or not ({PRETRAIN_EPOCHS} epochs, "
         "without planted artefacts), as `bedside pretrain` does; the difference is to the same "
-        "network without.",
+        "network without, whose training is as long but for that. These rows were added when the "
+        "others with a tenth of the patients had been scored.",
         "",
         *_table(_list_shares(cells)),
         "",
