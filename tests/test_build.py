@@ -67,3 +67,9 @@ def test_no_bundle_is_built_whose_look_at_test_patients_is_not_recorded(trained,
     (tmp_path / LEDGER).unlink()
     path = build.build_bundle(trained, tmp_path / "a.bedside", int8=False)
     assert [look.sha256 for look in read_looks(tmp_path / LEDGER)] == [read_bundle(path).sha256]
+
+
+def test_a_network_that_is_certified_nowhere_is_built_in_f32(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "_certify", lambda *parts: ((), set()))
+    path = build.build_bundle(trained, tmp_path / "a.bedside", int8=False)
+    assert read_bundle(path).precisions == ("f32",)

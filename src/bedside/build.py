@@ -130,7 +130,7 @@ def build_bundle(
         card = replace(card, compression=(*card.compression, describe_mixed(mixed)))
         graphs["int8"] = mixed.graph
         precisions, passed = _certify(finished, card, graphs)
-    graphs = {name: graph for name, graph in graphs.items() if name in passed}
+    graphs = {name: graph for name, graph in graphs.items() if name in {"f32", *passed}}
     on_stage("measuring accuracy on the test patients")
     card = _state_test(finished, card, graphs["f32"])
     card = replace(card, precisions=precisions, limits=(*limits, *finished.left_out))

@@ -89,6 +89,10 @@ def run(settings: Settings) -> int:
                 record_look(ledger, read_bundle(draft), what=what, cases=count, dice={})
         if bundle.signatures:
             print_err("The card is another, so the signatures are gone. Sign it: bedside sign.")
+        if all(result.draws_nothing for result in results):
+            print_warning(
+                f"not certified: nothing was drawn in any of {len(cases)} validation images"
+            )
         _print(read_bundle(settings.output), settings)
         return 0
 

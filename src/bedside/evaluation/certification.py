@@ -37,7 +37,8 @@ def certify(
 
     Returns:
         A result for each, the reference first; none for bf16 where the processor has no bf16
-        and the runtime computes in f32 instead.
+        and the runtime computes in f32 instead. None passes if the reference draws nothing in
+        any image, and experts have.
 
     Raises:
         BackendError: If no backend is installed that runs the bundle in f32, or the accelerator
@@ -89,7 +90,7 @@ def _certificate(
             None if each.dice is None else round(each.dice, 5) for each in comparison.structures
         ),
         max_drop=round(comparison.loss, 5),
-        passed=comparison.loss <= max_drop,
+        passed=comparison.loss <= max_drop and not comparison.misses_all,
         agreement=tuple(round(each.agreement, 5) for each in comparison.structures),
         size_change=tuple(
             None if each.size_change is None else round(each.size_change, 5)

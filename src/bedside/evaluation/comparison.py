@@ -86,6 +86,17 @@ class Comparison:
         """The largest loss of any structure; negative is a gain."""
         return max(structure.loss for structure in self.structures)
 
+    @property
+    def draws_nothing(self) -> bool:
+        """Whether the reference draws nothing in any image, so that equal masks show nothing."""
+        return all(structure.size_change is None for structure in self.structures)
+
+    @property
+    def misses_all(self) -> bool:
+        """Whether the reference draws nothing in any image, and experts have."""
+        expected = any(structure.dice_reference is not None for structure in self.structures)
+        return self.draws_nothing and expected
+
 
 def read_samples(cases: Sequence[Case], spec: DeploymentSpec) -> Iterator[Sample]:
     """Read the cases of a data set, one at a time.

@@ -159,6 +159,11 @@ class Certificate:
             )
             for structure in self.comparison.structures
         ]
+        if self.comparison.draws_nothing:
+            said.append(
+                f"nothing was drawn in any of {self.comparison.cases} images, so that equal masks "
+                "show nothing: name a data set with --data"
+            )
         said.append(
             f"worst logit off by {self.comparison.worst_logit:.3g} "
             f"({self.comparison.worst_logit_part:.2g} of the largest), on {self.data}"

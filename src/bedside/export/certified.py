@@ -96,7 +96,8 @@ def export_certified(
         The certificate, which lies in the folder as well.
 
     Raises:
-        ExportError: If it is out of bounds, also with layers in f32. Nothing is written then.
+        ExportError: If it is out of bounds, also with layers in f32, or the bundle draws nothing
+            where experts have. Nothing is written then.
         OutputError: If the folder cannot be written.
     """
     attempts: list[Attempt] = []
@@ -144,6 +145,12 @@ def _try(
     comparison = compare_sessions(
         material.bundle.spec, plain, {"exported": seen}, material.samples()
     )["exported"]
+    if comparison.misses_all:
+        raise ExportError(
+            f"not certified: {material.bundle.spec.name} drew nothing in any of "
+            f"{comparison.cases} images, where experts have ({material.data}). No export of it is "
+            "written; train the network until it draws something, or check that these are its data."
+        )
     fault = material.bound.find_fault(comparison)
     if fault:
         on_stage(f"it {fault}; looking for the layer")

@@ -146,6 +146,11 @@ def certificate_warnings(bundle: Bundle, backend: str, precision: str) -> tuple[
             f"there. Certified: {', '.join(certified) or 'nothing'}. "
             "Choose one of these, or measure it with: bedside certify.",
         )
+    if not result.passed and result.draws_nothing:
+        return (
+            f"{name} is not certified for {backend} in {precision}: nothing was drawn in any of "
+            f"{result.cases} validation images.",
+        )
     if not result.passed:
         return (
             f"{name} is not certified for {backend} in {precision}: there a structure loses "

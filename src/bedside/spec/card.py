@@ -69,7 +69,7 @@ class PrecisionResult:
         dice: Mean validation Dice of each structure, in the order of the labels; None for one
             that no validation image has.
         max_drop: Largest loss of any structure against the reference; negative is a gain.
-        passed: Whether `max_drop` is within the recipe's bound.
+        passed: Whether `max_drop` is within the recipe's bound, and something was drawn.
         agreement: Dice of its masks with the reference's, structure by structure, pixels of
             all cases together.
         size_change: Mean over cases of what areas or volumes grow by, as a part; None for a
@@ -92,6 +92,11 @@ class PrecisionResult:
     ran_in: str = ""
     backend: str = "openvino"
     reference: str = ""
+
+    @property
+    def draws_nothing(self) -> bool:
+        """Whether the reference has drawn nothing in any image; False where that is not known."""
+        return bool(self.size_change) and all(each is None for each in self.size_change)
 
 
 @dataclass(frozen=True)
