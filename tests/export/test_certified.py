@@ -217,3 +217,13 @@ def test_a_faulty_layer_is_found_by_bisection():
 def test_what_an_export_may_lose_depends_on_its_precision():
     assert bound_of("f32", max_drop=0.5).dice == bound_of("bf16", max_drop=0.5).dice == 0.002
     assert bound_of("int8", max_drop=0.004) == Bound(0.004)
+
+
+def test_bf16_that_a_runtime_computes_in_f32_is_not_certified(tmp_path):
+    certificate = export_certified(
+        make_material("bf16"), OPENVINO, converter("f32"), tmp_path / "out"
+    )
+    assert (certificate.passed, certificate.comparison, certificate.ran_in) == (None, None, "")
+    (line,) = certificate.lines()
+    assert "the runtime computes in f32 although bf16 was asked for" in line
+    assert json.loads((tmp_path / "out" / "certificate.json").read_text())["passed"] is None
