@@ -29,7 +29,9 @@ class NonfiniteVoxels:
         """The warning about them, if there are any."""
         if self.count == 0:
             return ()
-        return (f"{self.count} voxels are NaN or infinite and were set to the smallest value",)
+        words = "1 voxel is" if self.count == 1 else f"{self.count} voxels are"
+        were = "was" if self.count == 1 else "were"
+        return (f"{words} NaN or infinite and {were} set to the smallest value",)
 
     def fill(self, frame: np.ndarray) -> np.ndarray:
         """Return a frame with them replaced."""

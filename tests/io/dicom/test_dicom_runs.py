@@ -256,7 +256,9 @@ def test_a_copy_of_a_frame_is_taken_once(tmp_path):
     shutil.copy(paths[1], tmp_path / "s" / "copy")
     source = open_only(tmp_path / "s")
     assert np.array_equal(frames_of(source)[:, 0], make_fan(4))
-    assert any("1 images are there twice" in text for text in source.sequence.warnings)
+    assert any(
+        "1 image is there twice, and was used once" in text for text in source.sequence.warnings
+    )
 
 
 def test_a_cine_and_the_stills_beside_it_are_told_apart(tmp_path):

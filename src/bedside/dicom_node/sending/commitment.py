@@ -59,5 +59,6 @@ def read_report(event_type: int, report: Dataset) -> tuple[str, Finding]:
     if event_type == _ALL_ARE_THERE and not missing:
         return transaction_uid, Finding(Presence.PRESENT, there=there)
     reasons = sorted({f"{int(item.get('FailureReason') or 0):04X}" for item in missing})
-    why = f"storage commitment fails for {len(missing)} files ({', '.join(reasons) or 'no reason'})"
+    files = "1 file" if len(missing) == 1 else f"{len(missing)} files"
+    why = f"storage commitment fails for {files} ({', '.join(reasons) or 'no reason'})"
     return transaction_uid, Finding(Presence.ABSENT, why, there)

@@ -183,5 +183,6 @@ def _checked(paths: list[Path], series: InputSeries) -> list[Path]:
         uids.add(instance.sop_instance_uid)
     missing = set(series.sop_instance_uids) - uids
     if missing or not uids:
-        raise FormatError(f"the image service lacks {len(missing) or 'all'} images of a series.")
+        lacking = "1 image" if len(missing) == 1 else f"{len(missing) or 'all'} images"
+        raise FormatError(f"the image service lacks {lacking} of a series.")
     return paths

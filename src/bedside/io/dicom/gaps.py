@@ -75,6 +75,22 @@ def _list_thickness(thickness: Sequence[float | None], where: int) -> str:
     )
 
 
+def describe_copies(count: int, noun: str) -> str:
+    """Return a warning about images that were given twice.
+
+    Args:
+        count: Number of copies, at least 1.
+        noun: What one is called.
+
+    Example:
+        >>> describe_copies(1, "slice"), describe_copies(2, "image")
+        ('1 slice is there twice, and was used once', '2 images are there twice, and were used once')
+    """  # noqa: E501
+    if count == 1:
+        return f"1 {noun} is there twice, and was used once"
+    return f"{count} {noun}s are there twice, and were used once"
+
+
 def describe_unknown(unknown: Sequence[int]) -> list[str]:
     """Return a warning about missing slices."""
     if not unknown:

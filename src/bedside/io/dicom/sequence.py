@@ -10,6 +10,7 @@ from bedside.errors import FormatError, GeometryError
 from bedside.io.dicom.calibration import read_calibration
 from bedside.io.dicom.checks import check_grid
 from bedside.io.dicom.cine import describe_values, make_timed
+from bedside.io.dicom.gaps import describe_copies
 from bedside.io.dicom.header import DicomInstances
 from bedside.io.dicom.options import DicomOptions
 from bedside.io.dicom.runs import (
@@ -87,7 +88,7 @@ def _drop_copies(files: Sequence[SliceFile], max_bytes: int) -> tuple[list[Slice
         if original is one or not _are_equal(original, one, max_bytes):
             kept.append(one)
     gone = len(files) - len(kept)
-    return kept, [f"{gone} images are there twice, and were used once"] if gone else []
+    return kept, [describe_copies(gone, "image")] if gone else []
 
 
 def _are_equal(one: SliceFile, other: SliceFile, max_bytes: int) -> bool:

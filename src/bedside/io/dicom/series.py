@@ -11,6 +11,7 @@ from bedside.errors import FormatError, GeometryError
 from bedside.io.dicom.checks import check_grid
 from bedside.io.dicom.cine import describe_loss, open_dicom
 from bedside.io.dicom.files import MAX_BYTES, pydicom_errors, read_header
+from bedside.io.dicom.gaps import describe_copies
 from bedside.io.dicom.header import DicomInstances
 from bedside.io.dicom.options import DicomOptions
 from bedside.io.dicom.parts import PART_TAGS, is_part
@@ -139,5 +140,5 @@ def _drop_duplicates(
             )
     gone = {dropped for _, dropped in pairs}
     kept_indices = [index for index in range(len(slices)) if index not in gone]
-    notes = [f"{len(gone)} slices are there twice, and were used once"] if gone else []
+    notes = [describe_copies(len(gone), "slice")] if gone else []
     return [slices[i] for i in kept_indices], [planes[i] for i in kept_indices], notes
