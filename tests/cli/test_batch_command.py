@@ -232,9 +232,10 @@ def test_a_shard_without_cases_is_an_empty_list(cases, bundle, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="workers are found in /proc")
-def test_an_interrupt_ends_workers_too_and_leaves_a_list(cases, bundle, tmp_path):
+def test_an_interrupt_ends_workers_too_and_leaves_a_list(bundle, tmp_path):
+    manifest, _ = write_cases(tmp_path / "cases", 20 * COUNT)  # so many that it comes amidst
     out = tmp_path / "out"
-    batch = start(cases[0], bundle, out, "--jobs", "2")
+    batch = start(manifest, bundle, out, "--jobs", "2")
     while not list(out.glob("case-*")):
         time.sleep(0.05)
     workers = find_workers(batch.pid)

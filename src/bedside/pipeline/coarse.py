@@ -126,8 +126,8 @@ def weigh_cells(size: int, side: int) -> np.ndarray:
         side: How many cells, not more than pixels.
 
     Example:
-        >>> weigh_cells(3, 2).round(2).tolist()
-        [[0.67, 0.33, 0.0], [0.0, 0.33, 0.67]]
+        >>> (3 * weigh_cells(3, 2)).tolist()
+        [[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]]
     """
     edges, pixels = np.linspace(0, size, side + 1)[:, None], np.arange(size)
     begins, ends = np.maximum(edges[:-1], pixels), np.minimum(edges[1:], pixels + 1)
