@@ -122,7 +122,7 @@ def test_a_few_nans_are_filled_and_many_refused(tmp_path):
     array[0, 0] = np.nan
     sequence, _ = open_nifti(write_nifti(array, tmp_path / "few.nii"))
     assert np.array_equal(sequence.decode(0)[0], np.full((50, 50), 2))
-    assert "1 voxels" in sequence.warnings[0]
+    assert "1 voxel is NaN" in sequence.warnings[0]
     array[:10] = np.nan
     with pytest.raises(InputError, match="500 of 2500"):
         open_nifti(write_nifti(array, tmp_path / "many.nii"))

@@ -318,7 +318,7 @@ def test_a_few_nans_are_filled_and_many_refused(tmp_path):
     scan[1, 0, 0] = np.nan
     sequence = open_source(write_nrrd(tmp_path / "few.nrrd", scan)).sequence
     assert (sequence.decode(1) == 2).all()
-    assert "1 voxels" in sequence.warnings[0]
+    assert "1 voxel is NaN" in sequence.warnings[0]
     scan[2, :10] = np.inf
     with pytest.raises(InputError, match="501 of 10000"):
         open_source(write_nrrd(tmp_path / "many.nrrd", scan))
