@@ -89,9 +89,13 @@ def read_number(dataset: Any, keyword: str) -> float | None:
 
 def _read_lengths(dataset: Any, keyword: str) -> tuple[float, float] | None:
     """Return (row, column) of a spacing or a ratio; None if it is not two positive numbers."""
+    return _to_lengths(dataset.get(keyword))
+
+
+def _to_lengths(value: Any) -> tuple[float, float] | None:
     try:
-        row, column = (float(value) for value in dataset[keyword].value)
-    except (KeyError, TypeError, ValueError):
+        row, column = (float(each) for each in value)
+    except (TypeError, ValueError):
         return None
     return (row, column) if 0 < row < math.inf and 0 < column < math.inf else None
 
@@ -105,15 +109,12 @@ def _from_pixel_spacing(dataset: Any) -> Calibration:
 
 def _check_spacing(spacing: Any) -> Calibration:
     """Return (row, column) in mm, if it is two positive numbers."""
-    try:
-        row_mm, column_mm = (float(value) for value in spacing)
-    except (TypeError, ValueError):
-        row_mm = column_mm = math.nan
-    if not (0 < row_mm < math.inf and 0 < column_mm < math.inf):
+    spacing_mm = _to_lengths(spacing)
+    if spacing_mm is None:
         return Calibration(
             warnings=(f"the pixel spacing {spacing} is not valid; areas are given in pixels",)
         )
-    return Calibration(spacing_mm=(row_mm, column_mm))
+    return Calibration(spacing_mm=spacing_mm)
 
 
 def _without_regions(dataset: Any) -> Calibration:
@@ -126,7 +127,7 @@ def _without_regions(dataset: Any) -> Calibration:
     if found.spacing_mm is None:
         return found
     shown = _show_spacing(found.spacing_mm)
-    how = str(dataset.get("PixelSpacingCalibrationType") or "").strip()
+    how = _read_calibration_type(dataset)
     if how in _CALIBRATED:
         why = f"its calibration ({how}) is stated"
     elif dataset.get("ImagePositionPatient") and dataset.get("ImageOrientationPatient"):
@@ -156,7 +157,7 @@ def _of_projection(dataset: Any) -> Calibration:
     if found.spacing_mm is None:
         return found
     shown = _show_spacing(found.spacing_mm)
-    how = str(dataset.get("PixelSpacingCalibrationType") or "").strip()
+    how = _read_calibration_type(dataset)
     if how in _CALIBRATED:
         return replace(
             found, warnings=(f"its PixelSpacing of {shown} is calibrated by {how}, and was used",)
@@ -175,6 +176,11 @@ def _of_projection(dataset: Any) -> Calibration:
             "used (no PixelSpacingCalibrationType); areas are given in pixels",
         )
     )
+
+
+def _read_calibration_type(dataset: Any) -> str:
+    """Return how PixelSpacing was calibrated; empty if the file does not say so."""
+    return str(dataset.get("PixelSpacingCalibrationType") or "").strip()
 
 
 def _find_apart(one: tuple[float, float], other: tuple[float, float]) -> float:
