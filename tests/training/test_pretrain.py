@@ -140,6 +140,25 @@ def test_images_of_folders_are_learned_from_and_copies_of_the_data_set_are_not(r
     assert known["left_out"] == [reason]
 
 
+def test_images_are_compared_once(recipe, tmp_path):
+    path = tmp_path / "new.nii.gz"
+    write_nifti(make_fan(1, 48, 64, seed=100)[0].T, path, spacing_mm=SQUARE_MM)
+    compared = []
+
+    def note(progress):
+        if progress.stage == "comparing images":
+            compared.append(progress.done)
+
+    cases = list_recipe_cases(recipe)
+    pretrain(recipe, tmp_path / "alone", epochs=1, threads=1, on_progress=note)
+    assert compared == list(range(1, len(cases) + 1))
+    compared.clear()
+    pretrain(recipe, tmp_path / "more", images=[path], epochs=1, threads=1, on_progress=note)
+    assert compared == list(range(1, len(cases) + 2))
+    split = [read_run(tmp_path / name)["split"] for name in ("alone", "more")]
+    assert split[0] == split[1]
+
+
 def test_a_film_gives_frames_that_are_spread_over_it(recipe, tmp_path):
     path = tmp_path / "film.nii.gz"
     write_nifti(make_fan(40, 48, 64, seed=3).T, path, spacing_mm=SQUARE_MM)

@@ -62,6 +62,7 @@ def find_split(
     cases: Sequence[Case],
     *,
     on_case: Callable[[int], None] | None = None,
+    shared: Sequence[SharedImage] | None = None,
 ) -> tuple[Split, list[str]]:
     """Return the patients of each part: as the run there recorded them, or by the recipe.
 
@@ -72,6 +73,7 @@ def find_split(
         recipe: How the data are split.
         cases: All cases of the data set.
         on_case: Called with the number of images that were compared.
+        shared: The cases that share an image, where these are known already.
 
     Returns:
         The split, and in sentences who was moved and why.
@@ -81,7 +83,7 @@ def find_split(
         SplitError: If the recorded split leaks, or the recipe's cannot be made.
     """
     if not (output / RUN).exists():
-        return split_anew(recipe, cases, on_case=on_case)
+        return split_anew(recipe, cases, on_case=on_case, shared=shared)
     run = read_json(output / RUN)
     if from_mapping(Recipe, run["recipe"]) != recipe:
         raise SpecError(
@@ -93,9 +95,19 @@ def find_split(
 
 
 def split_anew(
-    recipe: Recipe, cases: Sequence[Case], *, on_case: Callable[[int], None] | None = None
+    recipe: Recipe,
+    cases: Sequence[Case],
+    *,
+    on_case: Callable[[int], None] | None = None,
+    shared: Sequence[SharedImage] | None = None,
 ) -> tuple[Split, list[str]]:
     """Split a data set by a recipe, and keep patients that share an image together.
+
+    Args:
+        recipe: How.
+        cases: All cases of the data set.
+        on_case: Called with the number of images that were compared.
+        shared: The cases that share an image; None to compare their images.
 
     Returns:
         The split, and in sentences who was moved and why.
@@ -104,7 +116,9 @@ def split_anew(
         SplitError: If the recipe's split cannot be made.
     """
     split = split_cases([case.patient_id for case in cases], recipe.data)
-    return join_shared(split, find_shared_images(cases, on_case=on_case))
+    if shared is None:
+        shared = find_shared_images(cases, on_case=on_case)
+    return join_shared(split, shared)
 
 
 def join_shared(split: Split, shared: Sequence[SharedImage]) -> tuple[Split, list[str]]:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from bedside.datasets import Case, list_recipe_cases
-from bedside.datasets.duplicates import find_shared_images
+from bedside.datasets.duplicates import SharedImage, find_shared_images
 from bedside.errors import InputError, SpecError
 from bedside.io.discovery import find_sources
 from bedside.models import count_parameters, create
@@ -37,7 +36,7 @@ from bedside.training.loop import Trainer
 from bedside.training.painting import PaintBlanks
 from bedside.training.parallel import is_started_together
 from bedside.training.resume import resume, save_progress
-from bedside.training.run import Progress
+from bedside.training.run import Progress, report_comparing
 
 EPOCHS = 12
 _HEAD = "head."
@@ -52,10 +51,12 @@ class Further:
     Attributes:
         cases: The images; their truth is not read.
         left_out: Why others are left out, in sentences.
+        shared: Cases of the data set that share an image; None where nothing was compared.
     """
 
     cases: tuple[Case, ...] = ()
     left_out: tuple[str, ...] = ()
+    shared: tuple[SharedImage, ...] | None = None
 
 
 def pretrain(
@@ -98,13 +99,14 @@ def pretrain(
     """
     if is_started_together():
         raise SpecError("a pretraining runs in one process; start it without torchrun.")
-    device = choose_device()
+    device, task = choose_device(), PaintBlanks()
     configure_threads(threads, device)
     recipe = _without_labels(recipe, epochs)
     with output_folder(output):
         cases = list_recipe_cases(recipe, data)
-        split, joined = find_split(output, recipe, cases)
         further = find_further(images, cases, on_progress=on_progress)
+        compared = report_comparing(on_progress, len(cases))
+        split, joined = find_split(output, recipe, cases, shared=further.shared, on_case=compared)
         torch.manual_seed(recipe.training.seed)
         model = create(recipe.deployment.model)
         network = Network(recipe.deployment.model.architecture, count_parameters(model))
@@ -114,7 +116,8 @@ def pretrain(
         if not (output / WEIGHTS).exists():
             examples = _read(training, further.cases, recipe, cache=cache, on_progress=on_progress)
             batches = _draw(examples, recipe, workers=choose_workers(threads, device))
-            _train(model, batches, output, recipe, on_progress=on_progress)
+            trainer = Trainer(model, recipe.training, batches=batches, task=task, device=device)
+            _train(trainer, output, recipe, on_progress=on_progress)
     return output / WEIGHTS
 
 
@@ -138,17 +141,17 @@ def find_further(
     if not further:
         return Further()
     every = [*cases, *further]
-    shared = find_shared_images(
-        every, on_case=lambda done: on_progress(Progress("comparing images", done, len(every), {}))
-    )
+    shared = find_shared_images(every, on_case=report_comparing(on_progress, len(every)))
     names = {case.case_id for case in further}
+    # The data set comes first, so a pair whose second case is of it is of it whole.
+    within = tuple(pair for pair in shared if pair.second.case_id not in names)
     copies = {
         pair.second.case_id: f"{pair.second.case_id} is left out: {pair.describe()}."
         for pair in shared
         if pair.second.case_id in names and pair.first.case_id not in names
     }
     kept = tuple(case for case in further if case.case_id not in copies)
-    return Further(kept, tuple(copies.values()))
+    return Further(kept, tuple(copies.values()), within)
 
 
 def _without_labels(recipe: Recipe, epochs: int) -> Recipe:
@@ -208,15 +211,11 @@ def _draw(examples: Sequence[Example], recipe: Recipe, *, workers: int) -> Batch
     )
 
 
-def _train(
-    model: nn.Module, batches: Batches, output: Path, recipe: Recipe, *, on_progress: OnProgress
-) -> None:
+def _train(trainer: Trainer, output: Path, recipe: Recipe, *, on_progress: OnProgress) -> None:
     """Train from the latest checkpoint, if there is one, to the last epoch."""
     # What paints is no use to labels: the head is kept as it is now.
-    fresh = {n: v.clone() for n, v in model.state_dict().items() if n.startswith(_HEAD)}
-    trainer = Trainer(
-        model, recipe.training, batches=batches, task=PaintBlanks(), device=choose_device()
-    )
+    state = trainer.model.state_dict().items()
+    fresh = {name: value.clone() for name, value in state if name.startswith(_HEAD)}
     log, epochs = resume(output, trainer), recipe.training.epochs
     for epoch in range(len(log), epochs):
         begin = time.monotonic()

@@ -47,7 +47,7 @@ from bedside.training.tasks import Task
 from bedside.training.teacher import Teacher, create_task, open_start, open_teacher
 from bedside.training.validate import validate
 
-__all__ = ["RUN", "WEIGHTS", "Progress", "select_cases", "train"]
+__all__ = ["RUN", "WEIGHTS", "Progress", "report_comparing", "select_cases", "train"]
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def train(
     configure_threads(threads, device)
     with together(device), output_folder(output if rank() == 0 else None):
         cases = list_recipe_cases(recipe, data)
-        compared = _report_comparing(on_progress, len(cases))
+        compared = report_comparing(on_progress, len(cases))
         split, joined = find_split(output, recipe, cases, on_case=compared)
         teachers = _open_teachers(recipe, split, device)
         torch.manual_seed(recipe.training.seed)
@@ -146,7 +146,13 @@ def train(
     return output / WEIGHTS
 
 
-def _report_comparing(on_progress: Callable[[Progress], None], total: int) -> Callable[[int], None]:
+def report_comparing(on_progress: Callable[[Progress], None], total: int) -> Callable[[int], None]:
+    """Return what reports how many images have been compared.
+
+    Args:
+        on_progress: What it reports to.
+        total: How many there are.
+    """
     return lambda done: on_progress(Progress("comparing images", done, total, {}))
 
 
