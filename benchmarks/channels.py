@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from bedside.datasets import list_recipe_cases
 from bedside.datasets.case import Case, read_case
@@ -23,19 +22,13 @@ from bedside.evaluation.cases import Segmenter as Segments
 from bedside.evaluation.cases import segment_named
 from bedside.evaluation.metrics import dice
 from bedside.evaluation.missing import leave_out, list_subsets
-from bedside.export.onnx import trace_onnx
-from bedside.runtime import open_graph
-from bedside.segment import Segmenter
-from bedside.spec import Recipe, read_recipe
-from bedside.system.atomic import write_text
+from bedside.spec import read_recipe
 from bedside.training.checkpoint import load_tensors, read_json
 from bedside.training.folder import LOG, RUN
 from bedside.training.run import WEIGHTS, Progress, select_cases, train
-from cells import measure_networks, write_json
+from cells import measure_networks, open_network, run_study, study_parser, write_json
 from channels_page import format_page, read_cells
 from channels_rows import PRECISIONS, RECIPE, ROWS, SIZE_PX, Cell, Json, list_cells, make_recipe
-
-HERE = Path(__file__).parent
 
 
 def train_cell(cell: Cell, results: Path, arguments: argparse.Namespace) -> None:
@@ -79,14 +72,6 @@ def train_cell(cell: Cell, results: Path, arguments: argparse.Namespace) -> None
     print(f"{cell.name}: {trained - begin:.0f} s, scores {scored - trained:.0f} s", flush=True)
 
 
-def open_network(model: nn.Module, recipe: Recipe) -> Segmenter:
-    """Export a trained network, and open it as a user's computer does."""
-    example = torch.rand(1, recipe.deployment.input.channels, *recipe.deployment.input.size_px)
-    graph = trace_onnx(model.eval(), example).SerializeToString()
-    session = open_graph(graph, backend="openvino", threads=1, precision="f32")
-    return Segmenter(recipe.deployment, session)
-
-
 def score_subsets(segmenter: Segments, case: Case, subsets: Sequence[Sequence[str]]) -> list[float]:
     """Volume Dice of a scan, a mean over its structures, without each set of sequences.
 
@@ -118,32 +103,19 @@ def measure_cost(*, rounds: int) -> Json:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train what is not trained, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder of the data set, if not the recipe's")
-    parser.add_argument("--runs", type=Path, default=Path("runs/channels"))
-    parser.add_argument("--cache", type=Path, help="folder of preprocessed images")
+    parser = study_parser(
+        __doc__.splitlines()[0], script=Path(__file__), results="channels-lgg", rounds=200
+    )
     parser.add_argument("--only", nargs="+", metavar="CELL", help="cells by name, in their order")
-    parser.add_argument("--cost", action="store_true", help="measure milliseconds, train nothing")
-    parser.add_argument("--table-only", action="store_true", help="write the page from the files")
-    parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--results", type=Path, default=HERE / "results" / "channels-lgg")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args(argv)
-    run(arguments)
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Do what is asked for."""
     cells = {cell.name: cell for cell in list_cells()}
-    cost = arguments.results / "cost.json"
-    if arguments.cost:
-        write_json(cost, measure_cost(rounds=arguments.rounds))
-    elif not arguments.table_only:
-        torch.set_num_threads(1)
-        for name in arguments.only or cells:
-            train_cell(cells[name], arguments.results, arguments)
-    known = read_json(cost) if cost.exists() else None
-    write_text(arguments.output, format_page(read_cells(arguments.results), known))
+    run_study(
+        arguments,
+        [cells[name] for name in arguments.only or cells],
+        train=lambda cell: train_cell(cell, arguments.results, arguments),
+        measure=lambda: measure_cost(rounds=arguments.rounds),
+        write_page=lambda cost: format_page(read_cells(arguments.results), cost),
+    )
 
 
 if __name__ == "__main__":

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bedside.evaluation.report import markdown_table
 from bedside.training.checkpoint import read_json
-from cells import show_interval
+from cells import make_table, show_interval
 from channels_rows import (
     FOLDS,
     MARGIN,
@@ -77,32 +76,28 @@ def format_page(cells: Cells, cost: Json | None) -> str:
     lines += [
         *_describe_study(cells),
         "",
-        *_table(_list_networks(cost)),
+        *make_table(_list_networks(cost)),
         "",
         *_describe_cost(cost),
         "## What decides",
         "",
-        *_table(_list_verdicts(cells)),
+        *make_table(_list_verdicts(cells)),
         "",
         "## Each set of missing sequences",
         "",
         f"In the last column are the scans of which {ROWS[REFERENCE].title} and "
         f"{ROWS[OPPONENT].title} find nothing, or another place:",
         "",
-        *_table(_list_subsets(cells)),
+        *make_table(_list_subsets(cells)),
         "",
         "## Fold by fold",
         "",
         f"{ROWS[OPPONENT].title.capitalize()} less {ROWS[REFERENCE].title}, interval over patients "
         "of one fold:",
         "",
-        *_table(_list_folds(cells)),
+        *make_table(_list_folds(cells)),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _table(rows: list[list[str]]) -> list[str]:
-    return markdown_table(rows[0], rows[1:])
 
 
 def _describe_study(cells: Cells) -> list[str]:

@@ -8,6 +8,7 @@ from torch import nn
 
 from bedside.models import create
 from bedside.spec import ModelSpec, Recipe, read_recipe
+from cells import change_levels
 from channel_attention import create_with_attention
 
 RECIPE = "lgg"
@@ -41,11 +42,7 @@ class Row:
 
     def change(self, model: ModelSpec) -> ModelSpec:
         """From the recipe's network to one as deep as this row's."""
-        levels = (
-            dataclasses.replace(level, depth=depth)
-            for level, depth in zip(model.levels, self.depths, strict=True)
-        )
-        return dataclasses.replace(model, levels=tuple(levels))
+        return change_levels(model, self.depths)
 
     def create(self, model: ModelSpec) -> nn.Module:
         """Build the network of a spec that this row has changed, with fresh weights."""

@@ -21,14 +21,19 @@ from typing import Any
 import torch
 
 from bedside.evaluation.intervals import mean_interval
-from bedside.evaluation.report import markdown_table
 from bedside.spec import Recipe, read_recipe
 from bedside.spec.card import Interval
-from bedside.system.atomic import write_text
 from bedside.training.checkpoint import read_json
 from bedside.training.folder import EVALUATION, RUN, VALIDATION
 from bedside.training.run import Progress, train
-from cells import measure_networks, show_interval, write_json
+from cells import (
+    make_table,
+    measure_networks,
+    run_study,
+    show_interval,
+    study_parser,
+    write_json,
+)
 from cross_validation_rows import FURTHER, ROWS, SCANS, SLICES
 
 HERE = Path(__file__).parent
@@ -209,7 +214,7 @@ def format_page(
         "and no comparison. Written by `benchmarks/cross_validation.py`; the cells are in "
         "[results](results/btcv).",
         "",
-        *markdown_table(rows[0], rows[1:]),
+        *make_table(rows),
         "",
         *_describe_cost(cost),
         *_describe_training(cells, training),
@@ -218,7 +223,7 @@ def format_page(
         "",
         "Mean Dice of each organ over the scans that have it:",
         "",
-        *markdown_table(organs[0], organs[1:]),
+        *make_table(organs),
     ]
     return "\n".join(lines) + "\n"
 
@@ -308,40 +313,28 @@ def _list_organs(names: Sequence[str], cells: dict[str, list[Json]]) -> list[lis
 
 def main() -> None:
     """Train what is not trained, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = study_parser(__doc__.splitlines()[0], script=Path(__file__), results="btcv", rounds=60)
+    parser.set_defaults(runs=Path("runs/cross-validation"), output=HERE / "btcv.md")
     parser.add_argument("--rows", choices=ROWS, nargs="+", default=["window", "conv", "scans"])
     parser.add_argument("--folds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, help="schedule of all cells, if not the recipe's")
-    parser.add_argument("--data", type=Path, help="folder of the data set, if not the recipe's")
-    parser.add_argument("--runs", type=Path, default=Path("runs/cross-validation"))
-    parser.add_argument("--cache", type=Path, help="folder of preprocessed scans")
-    parser.add_argument("--cost", action="store_true", help="measure milliseconds, train nothing")
-    parser.add_argument("--show", action="store_true", help="name what is left, and run nothing")
-    parser.add_argument("--table-only", action="store_true", help="write the page from the files")
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--results", type=Path, default=HERE / "results" / "btcv")
-    parser.add_argument("--output", type=Path, default=HERE / "btcv.md")
     arguments = parser.parse_args()
-    cells = list_cells(arguments.rows, arguments.folds, arguments.seeds)
-    if arguments.show:
-        for cell in cells:
-            done = (arguments.results / f"{cell.name}.json").exists()
-            print(f"{'done ' if done else 'waits'} {cell.name}")
-        return
-    if arguments.cost:
-        write_json(arguments.results / "cost.json", measure_cost(rounds=arguments.rounds))
-    elif not arguments.table_only:
-        torch.set_num_threads(1)
-        for cell in cells:
-            recipe = make_recipe(cell, epochs=arguments.epochs)
-            train_cell(cell, recipe, arguments.results, arguments)
-    path = arguments.results / "cost.json"
-    cost = read_json(path) if path.exists() else None
-    path = arguments.results / "training.json"
-    training = read_json(path) if path.exists() else None
-    page = format_page(read_recipe(SLICES), read_cells(arguments.results), cost, training)
-    write_text(arguments.output, page)
+
+    def write_page(cost: Json | None) -> str:
+        path = arguments.results / "training.json"
+        training = read_json(path) if path.exists() else None
+        return format_page(read_recipe(SLICES), read_cells(arguments.results), cost, training)
+
+    run_study(
+        arguments,
+        list_cells(arguments.rows, arguments.folds, arguments.seeds),
+        train=lambda cell: train_cell(
+            cell, make_recipe(cell, epochs=arguments.epochs), arguments.results, arguments
+        ),
+        measure=lambda: measure_cost(rounds=arguments.rounds),
+        write_page=write_page,
+    )
 
 
 if __name__ == "__main__":

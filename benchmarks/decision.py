@@ -23,17 +23,13 @@ from bedside.evaluation.cases import Segmenter as Segments
 from bedside.evaluation.cases import segment_named
 from bedside.evaluation.metrics import dice
 from bedside.evaluation.planted import list_artefacts, plant_artefact
-from bedside.export.onnx import trace_onnx
 from bedside.models import create
-from bedside.runtime import open_graph
-from bedside.segment import Segmenter
 from bedside.spec import Recipe, read_recipe
-from bedside.system.atomic import write_text
 from bedside.training.checkpoint import load_tensors, read_json
 from bedside.training.folder import EVALUATION, LOG, RUN, VALIDATION
 from bedside.training.pretrain import pretrain
 from bedside.training.run import WEIGHTS, Progress, select_cases, train
-from cells import measure_networks, write_json
+from cells import measure_networks, open_network, run_study, study_parser, write_json
 from decision_page import format_page, read_cells
 from decision_rows import (
     CLEAN,
@@ -49,8 +45,6 @@ from decision_rows import (
     list_cells,
     make_recipe,
 )
-
-HERE = Path(__file__).parent
 
 
 def set_schedule(recipe: Recipe, patients: int, *, steps: int) -> Recipe:
@@ -138,10 +132,7 @@ def score_run(run: Path, recipe: Recipe, cases: Sequence[Case]) -> dict[str, dic
     """
     model = create(recipe.deployment.model)
     model.load_state_dict(load_tensors(run / WEIGHTS)[0], strict=True)
-    example = torch.rand(1, recipe.deployment.input.channels, *recipe.deployment.input.size_px)
-    graph = trace_onnx(model.eval(), example).SerializeToString()
-    session = open_graph(graph, backend="openvino", threads=1, precision="f32")
-    segmenter = Segmenter(recipe.deployment, session)
+    segmenter = open_network(model, recipe)
     clean = read_json(run / VALIDATION / EVALUATION)["cases"]
     scores = {case["case"]: {CLEAN: _mean_dice(case)} for case in clean}
     for case in select_cases(cases, tuple(read_json(run / RUN)["split"]["val"])):
@@ -180,39 +171,19 @@ def measure_cost(*, rounds: int) -> Json:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train what is not trained, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder of the data set, if not the recipe's")
-    parser.add_argument("--runs", type=Path, default=Path("runs/decision"))
-    parser.add_argument("--cache", type=Path, help="folder of preprocessed images")
+    parser = study_parser(
+        __doc__.splitlines()[0], script=Path(__file__), results="decision-camus", rounds=200
+    )
     parser.add_argument("--only", nargs="+", metavar="CELL", help="cells by name, in their order")
-    parser.add_argument("--cost", action="store_true", help="measure milliseconds, train nothing")
-    parser.add_argument("--show", action="store_true", help="name what is left, and run nothing")
-    parser.add_argument("--table-only", action="store_true", help="write the page from the files")
-    parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--results", type=Path, default=HERE / "results" / "decision-camus")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args(argv)
-    run(arguments)
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Do what is asked for."""
     cells = {cell.name: cell for cell in list_cells()}
-    chosen = [cells[name] for name in arguments.only or cells]
-    if arguments.show:
-        for cell in chosen:
-            done = (arguments.results / f"{cell.name}.json").exists()
-            print(f"{'done ' if done else 'waits'} {cell.name}")
-        return
-    cost = arguments.results / "cost.json"
-    if arguments.cost:
-        write_json(cost, measure_cost(rounds=arguments.rounds))
-    elif not arguments.table_only:
-        torch.set_num_threads(1)
-        for cell in chosen:
-            train_cell(cell, arguments.results, arguments)
-    known = read_json(cost) if cost.exists() else None
-    write_text(arguments.output, format_page(read_cells(arguments.results), known))
+    run_study(
+        arguments,
+        [cells[name] for name in arguments.only or cells],
+        train=lambda cell: train_cell(cell, arguments.results, arguments),
+        measure=lambda: measure_cost(rounds=arguments.rounds),
+        write_page=lambda cost: format_page(read_cells(arguments.results), cost),
+    )
 
 
 if __name__ == "__main__":

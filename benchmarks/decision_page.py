@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 
 import paired
-from bedside.evaluation.report import markdown_table
 from bedside.spec.card import Interval
 from bedside.training.checkpoint import read_json
-from cells import show_interval
+from cells import make_table, show_interval
 from decision_rows import (
     CLEAN,
     FOLDS,
@@ -98,23 +97,23 @@ def format_page(cells: Cells, cost: Json | None) -> str:
         "",
         "## Networks",
         "",
-        *_table(_list_networks(cost)),
+        *make_table(_list_networks(cost)),
         "",
         *_describe_cost(cost),
         "## All labels, images as they are",
         "",
-        *_table(_list_rows(cells, KINDS["clean"])),
+        *make_table(_list_rows(cells, KINDS["clean"])),
         "",
         f"## All labels, mean over {len(PLANTED)} artefacts",
         "",
-        *_table(_list_rows(cells, KINDS["spoilt"])),
+        *make_table(_list_rows(cells, KINDS["spoilt"])),
         "",
         "## All labels, each artefact",
         "",
         f"Mean Dice of {ROWS[REFERENCE].title}, and below it the difference to them with an "
         "interval over trainings and patients:",
         "",
-        *_table(_list_artefacts(cells)),
+        *make_table(_list_artefacts(cells)),
         "",
         "## Few labels",
         "",
@@ -124,7 +123,7 @@ def format_page(cells: Cells, cost: Json | None) -> str:
         "network without, whose training is as long but for that. These rows were added when the "
         "others with a tenth of the patients had been scored.",
         "",
-        *_table(_list_shares(cells)),
+        *make_table(_list_shares(cells)),
         "",
         "## Fold by fold",
         "",
@@ -132,13 +131,9 @@ def format_page(cells: Cells, cost: Json | None) -> str:
         f"of one fold. A schedule {LONGER} times as long was added when two folds had been "
         "scored, since a short one may favour one of them:",
         "",
-        *_table(_list_folds(cells)),
+        *make_table(_list_folds(cells)),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _table(rows: list[list[str]]) -> list[str]:
-    return markdown_table(rows[0], rows[1:])
 
 
 def _describe_study(cells: Cells) -> list[str]:

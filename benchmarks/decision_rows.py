@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bedside.spec import ModelSpec, Recipe, read_recipe
+from cells import change_levels
 
 RECIPE, AUGMENTED_AS = "camus", "camus-robust"
 FOLDS = 3
@@ -52,11 +53,7 @@ class Row:
 
     def change(self, model: ModelSpec) -> ModelSpec:
         """From the recipe's network to this row's."""
-        levels = (
-            dataclasses.replace(level, depth=depth, **self.changes.get(number, {}))
-            for number, (level, depth) in enumerate(zip(model.levels, self.depths, strict=True))
-        )
-        return dataclasses.replace(model, levels=tuple(levels))
+        return change_levels(model, self.depths, self.changes)
 
 
 def _below(**settings: Any) -> dict[int, dict[str, Any]]:
